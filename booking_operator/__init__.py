@@ -1,0 +1,1 @@
+"""Kubernetes operator that starts and stops groups of tagged cloud instances by bookings."""

@@ -1,0 +1,96 @@
+"""The kind Booking: who needs which resource from when to when."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from booking_operator.api import fields
+from booking_operator.api.meta import FORGIVING, TOLERANT, WIRE, Condition, Garbled, ObjectMeta
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.booking import Phase
+
+_NAME = Field(min_length=1, max_length=253)
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Notification:
+    """Whom to tell before the booking ends."""
+
+    type: Annotated[str, Field(min_length=1, max_length=63)]
+    """How to tell: `email`."""
+    recipient: Annotated[str, Field(min_length=1, max_length=320)]
+    """Whom to tell: for `email`, an address."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class BookingSpec:
+    """Who needs which resource from when to when.
+
+    It stays editable: a later end_at extends the booking, an earlier one releases the resource.
+    """
+
+    resource_name: Annotated[str, _NAME]
+    """Name of the Resource in the same namespace."""
+    start_at: fields.Date
+    """When the instances are to be started: an RFC 3339 date with any offset, like 2026-01-31T20:00:00Z."""
+    end_at: fields.Date
+    """When they may be stopped again, unless somebody else has booked them: an RFC 3339 date."""
+    user_id: Annotated[str, Field(min_length=1, max_length=256)]
+    """Who books; shown as LOCKED BY on the Resource."""
+    notifications: Annotated[tuple[Notification, ...], Field(max_length=16)] = ()
+    """Whom to tell shortly before the booking ends."""
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        if fields.parse_rfc3339(self.start_at) >= fields.parse_rfc3339(self.end_at):
+            raise ValueError(f"end_at {self.end_at} must be later than start_at {self.start_at}")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class BookingStatus:
+    """Where the booking stands."""
+
+    status: Literal["", "SCHEDULED", "IN PROGRESS", "FINISHED"] = ""
+    """SCHEDULED, IN PROGRESS or FINISHED."""
+    notification_sent: bool = False
+    """Whether all recipients were told of the coming end."""
+    conditions: tuple[Condition, ...] = ()
+    """Valid, ResourceFound, HoldsLock; Ready while the booking is active; Stalled when it can never be."""
+    observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
+    """The generation of the spec that this status describes."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Booking:
+    """A claim on a Resource for a span of time: its instances run from start_at to end_at."""
+
+    metadata: ObjectMeta
+    spec: Annotated[BookingSpec | Garbled, TOLERANT] = Garbled("spec: it is missing")
+    status: Annotated[BookingStatus, FORGIVING] = BookingStatus()
+
+    @property
+    def resource_name(self) -> str:
+        """Name of the Resource it is for; empty when the spec is garbled."""
+        return self.spec.resource_name if isinstance(self.spec, BookingSpec) else ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its status says that it is over."""
+        return self.status.status == Phase.FINISHED
+
+    def claim(self) -> Claim | None:
+        """The booking as the rules see it, or None while its spec is garbled."""
+        if not isinstance(self.spec, BookingSpec):
+            return None
+        return Claim(
+            name=self.metadata.name,
+            user_id=self.spec.user_id,
+            start_at=fields.parse_rfc3339(self.spec.start_at),
+            end_at=fields.parse_rfc3339(self.spec.end_at),
+            created_at=self.metadata.creation_timestamp,
+        )
+
+
+SPEC_RULES = (fields.date_order("start_at", "end_at"),)

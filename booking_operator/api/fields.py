@@ -1,0 +1,121 @@
+"""Field types that the kinds share, each with the rule the API server enforces and the same rule here.
+
+A rule stands twice on purpose: in the CRD it refuses new objects with a clear message, and in the model it
+finds the objects that were stored before the CRD had it.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+# RFC 3339 within the years that Go's and Python's time types share, and only days that exist, so that CEL's
+# timestamp() can never fail on a text that matches: a runtime error in a rule would refuse every later update
+# of an object that was stored before the rule.
+_YEAR = r"(19[7-9][0-9]|2[0-9]{3})"
+_LEAP_YEAR = r"(19(7[26]|8[048]|9[26])|2[0-9](0[48]|[2468][048]|[13579][26])|2[048]00)"
+_DATE = (
+    rf"({_YEAR}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    rf"|02-(0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+)
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+_OFFSET = r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+RFC3339 = rf"^{_DATE}T{_TIME}{_OFFSET}$"
+DURATION = r"^([0-9]{1,6}(\.[0-9]{1,3})?(h|m|s))+$"
+
+_EXAMPLE = "2026-01-31T20:00:00Z or 2026-01-31T21:00:00+01:00"
+_UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
+LONGEST_WARM_UP = timedelta(hours=24)
+
+
+def cel(rule: str, message: str, **more: Any) -> dict[str, Any]:
+    """One entry of `x-kubernetes-validations`."""
+    return {"rule": rule, "message": message, **more}
+
+
+def rules(*entries: dict[str, Any]) -> dict[str, Any]:
+    """CEL rules for a field or a model, in the form pydantic copies into the schema."""
+    return {"x-kubernetes-validations": list(entries)}
+
+
+IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it anew to change it")
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """Parse an RFC 3339 date with any offset into aware UTC.
+
+    Raises:
+        ValueError: `text` is none; the message shows an example.
+    """
+    if not re.fullmatch(RFC3339, text):
+        raise ValueError(f"{text!r} is no RFC 3339 date; write it like {_EXAMPLE}")
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration in Go's notation, hours, minutes and seconds: `90s`, `1h30m`.
+
+    Raises:
+        ValueError: `text` is none; the message shows an example.
+    """
+    if not re.fullmatch(DURATION, text):
+        raise ValueError(f"{text!r} is no duration; write it like 90s, 10m or 1h30m")
+    parts = re.findall(r"([0-9.]+)([hms])", text)
+    return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta(0))
+
+
+def _is_rfc3339(text: str) -> str:
+    parse_rfc3339(text)
+    return text
+
+
+def _is_rfc3339_or_empty(text: str) -> str:
+    return _is_rfc3339(text) if text else text
+
+
+def _is_warm_up(text: str) -> str:
+    if parse_duration(text) > LONGEST_WARM_UP:
+        raise ValueError(f"{text!r} is longer than 24h; start the booking earlier instead")
+    return text
+
+
+_RAW = "r'" + RFC3339 + "'"
+_DATE_MESSAGE = f"it must be an RFC 3339 date with an offset, like {_EXAMPLE}"
+
+Date = Annotated[
+    str,
+    AfterValidator(_is_rfc3339),
+    Field(max_length=40, json_schema_extra=rules(cel(f"self.matches({_RAW})", _DATE_MESSAGE))),
+]
+OptionalDate = Annotated[
+    str,
+    AfterValidator(_is_rfc3339_or_empty),
+    Field(
+        max_length=40,
+        json_schema_extra=rules(cel(f"self == '' || self.matches({_RAW})", f"{_DATE_MESSAGE}, or empty")),
+    ),
+]
+WarmUp = Annotated[
+    str,
+    AfterValidator(_is_warm_up),
+    Field(
+        max_length=32,
+        json_schema_extra=rules(
+            cel(
+                f"self.matches(r'{DURATION}') && duration(self) <= duration('24h')",
+                "it must be a duration of at most 24h, like 90s, 10m or 1h30m",
+            )
+        ),
+    ),
+]
+
+
+def date_order(start: str, end: str) -> dict[str, Any]:
+    """A rule on a spec: date field `start` is before date field `end`, where both are dates at all."""
+    guards = " || ".join(f"!has(self.{field}) || !self.{field}.matches({_RAW})" for field in (start, end))
+    return cel(
+        f"{guards} || timestamp(self.{start}) < timestamp(self.{end})",
+        f"{end} must be later than {start}",
+        fieldPath=f".{end}",
+    )

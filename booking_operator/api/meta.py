@@ -1,0 +1,126 @@
+"""What every object of the group has: metadata, conditions, and a spec that may be garbled."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic.dataclasses import dataclass
+
+from booking_operator.domain import report
+from booking_operator.domain.report import Condition as Verdict
+from booking_operator.domain.report import utc
+
+GROUP = "manager.kotaico.de"
+VERSION = "v1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+WIRE = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class ObjectMeta:
+    """The part of an object's metadata that the operator reads."""
+
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    resource_version: str = Field(default="", alias="resourceVersion")
+    generation: int = 0
+    creation_timestamp: datetime = Field(
+        default=datetime.fromisoformat("1970-01-01T00:00:00Z"), alias="creationTimestamp"
+    )
+    deletion_timestamp: datetime | None = Field(default=None, alias="deletionTimestamp")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Condition:
+    """One observation of the object's state, as the Kubernetes API conventions describe conditions."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """What is observed: Valid, Ready and so on."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=1024)] = ""
+    """Why, in one CamelCase word that programs can compare."""
+    message: Annotated[str, Field(max_length=32768)] = ""
+    """Why, in a sentence."""
+    last_transition_time: Annotated[str, Field(alias="lastTransitionTime")] = ""
+    """When `status` last changed."""
+    observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
+    """The generation of the spec that this was observed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """A spec that was stored although it breaks the schema; `reason` names the fields and the mend."""
+
+    reason: str
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False):
+        field = ".".join(str(part) for part in ("spec", *problem["loc"]))
+        problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)
+
+
+def _tolerate(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return parse(value)
+    except ValidationError as error:
+        return Garbled(_explain(error))
+
+
+def _forgive(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return parse(value)
+    except ValidationError:
+        return parse({})
+
+
+TOLERANT = WrapValidator(_tolerate)
+"""Turns a spec that breaks the schema into `Garbled`, so that one bad object never stops a list."""
+FORGIVING = WrapValidator(_forgive)
+"""Turns a status that breaks the schema into an empty one: status is ours to write anew."""
+
+
+def merge_conditions(
+    previous: Sequence[Condition], verdicts: Sequence[Verdict], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """The new conditions, with the transition time kept wherever `status` did not change."""
+    known = {condition.type: condition for condition in previous}
+    return tuple(_transition(known.get(verdict.type), verdict, generation, now) for verdict in verdicts)
+
+
+def _transition(previous: Condition | None, verdict: Verdict, generation: int, now: datetime) -> Condition:
+    status: Literal["True", "False", "Unknown"] = (
+        "Unknown" if verdict.status is None else "True" if verdict.status else "False"
+    )
+    condition = Condition(
+        type=verdict.type,
+        status=status,
+        reason=verdict.reason,
+        message=verdict.message,
+        last_transition_time=utc(now.replace(microsecond=0)),
+        observed_generation=generation,
+    )
+    if previous is not None and previous.status == status and previous.last_transition_time:
+        return replace(condition, last_transition_time=previous.last_transition_time)
+    return condition
+
+
+def find(conditions: Sequence[Condition], type_: str) -> Condition | None:
+    """The condition of that type, or None."""
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+def failure(conditions: Sequence[Condition], *types: str) -> report.Failure | None:
+    """The first of the conditions `types` that is False, as a failure to pass on; None when none is."""
+    for type_ in types:
+        condition = find(conditions, type_)
+        if condition is not None and condition.status == "False":
+            return report.Failure(condition.reason, condition.message)
+    return None

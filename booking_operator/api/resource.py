@@ -1,0 +1,115 @@
+"""The kind Resource: a group of cloud instances that carry the same tag."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from booking_operator.api import fields
+from booking_operator.api.meta import FORGIVING, TOLERANT, WIRE, Condition, Garbled, ObjectMeta
+from booking_operator.cloud.driver import Group
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.power import Policy, Unbooked
+
+_IMMUTABLE = fields.rules(fields.IMMUTABLE)
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class ResourceSpec:
+    """Which instances the Resource stands for, and how they are treated."""
+
+    tag: Annotated[str, Field(min_length=1, max_length=256, json_schema_extra=_IMMUTABLE)]
+    """The group: all instances whose tag `resource-booking-application` has this value. Immutable."""
+    type: Annotated[Literal["ec2", "rds"], Field(json_schema_extra=_IMMUTABLE)] = "ec2"
+    """The cloud service: `ec2` or `rds`. Immutable."""
+    booked_by: Annotated[str, Field(max_length=256)] = ""
+    """Who has it, without a Booking object. Counts together with booked_until only."""
+    booked_until: fields.OptionalDate = ""
+    """Until when booked_by has it: an RFC 3339 date, like 2026-01-31T20:00:00Z."""
+    region: Annotated[str, Field(max_length=63, json_schema_extra=_IMMUTABLE)] = ""
+    """Region of the instances; the operator's own when empty. Immutable."""
+    account: Annotated[str, Field(max_length=63, json_schema_extra=_IMMUTABLE)] = ""
+    """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
+    unbooked: Literal["Stop", "Leave"] = "Stop"
+    """What becomes of running instances that nobody has booked. `Stop`: they are stopped, whoever started
+    them. `Leave`: only those that a booking started are stopped."""
+    warm_up: fields.WarmUp = "0s"
+    """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`."""
+    hibernate: bool = False
+    """Stop by hibernation where the instance supports it."""
+    suspend: bool = False
+    """While true, instances are neither started nor stopped; everything is still observed and reported."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class ResourceStatus:
+    """What is known of the instances, and who has them."""
+
+    instances: int = 0
+    """How many instances exist."""
+    running: int = 0
+    """How many of them run."""
+    status: Literal["", "STOPPED", "PENDING", "RUNNING"] = ""
+    """STOPPED, PENDING or RUNNING."""
+    locked_by: str = ""
+    """The user whose booking holds it now; empty when nobody does."""
+    locked_until: str = ""
+    """When that booking ends, in UTC."""
+    next_change_at: str = ""
+    """When its instances will next be started or stopped, in UTC."""
+    started: tuple[str, ...] = ()
+    """Ids of the instances that a booking has started; kept for `unbooked: Leave` only."""
+    conditions: tuple[Condition, ...] = ()
+    """Valid, Found, Synced, Ready; Stalled when it cannot be acted on."""
+    observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
+    """The generation of the spec that this status describes."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Resource:
+    """A group of cloud instances with the same tag, started and stopped together by Bookings."""
+
+    metadata: ObjectMeta
+    spec: Annotated[ResourceSpec | Garbled, TOLERANT] = Garbled("spec: it is missing")
+    status: Annotated[ResourceStatus, FORGIVING] = ResourceStatus()
+
+    def group(self, default_region: str) -> Group | None:
+        """The instances it stands for, or None while its spec is garbled."""
+        if not isinstance(self.spec, ResourceSpec):
+            return None
+        return Group(
+            service=self.spec.type,
+            account=self.spec.account,
+            region=self.spec.region or default_region,
+            tag=self.spec.tag,
+        )
+
+    @property
+    def seniority(self) -> tuple[object, ...]:
+        """Sort key among several Resources of one group: the eldest acts."""
+        meta = self.metadata
+        return (meta.creation_timestamp, meta.namespace, meta.name)
+
+
+def policy(spec: ResourceSpec, *, dry_run: bool) -> Policy:
+    """How the spec wants its instances treated."""
+    return Policy(
+        unbooked=Unbooked(spec.unbooked),
+        warm_up=fields.parse_duration(spec.warm_up),
+        hibernate=spec.hibernate,
+        suspend=spec.suspend,
+        dry_run=dry_run,
+    )
+
+
+def ad_hoc_claim(resource: Resource, spec: ResourceSpec) -> Claim | None:
+    """The booking in the spec itself, which began when the Resource did; None unless both fields are set."""
+    if not (spec.booked_by and spec.booked_until):
+        return None
+    began, until = resource.metadata.creation_timestamp, fields.parse_rfc3339(spec.booked_until)
+    if until <= began:
+        return None
+    return Claim(name="", user_id=spec.booked_by, start_at=began, end_at=until, created_at=began)
+
+
+SPEC_RULES = ()

@@ -1,0 +1,1 @@
+"""Decisions, as pure functions of explicit inputs: no I/O, no clock reads, no asyncio."""

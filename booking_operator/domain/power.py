@@ -1,0 +1,110 @@
+"""What is to be done to the instances of one resource, decided anew from scratch each time."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.timeline import Moment
+
+
+class Unbooked(StrEnum):
+    """What becomes of running instances that nobody has booked."""
+
+    STOP = "Stop"
+    LEAVE = "Leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one Resource wants its instances treated.
+
+    `dry_run` is the operator's, not the Resource's: plan and report, write nothing to the cloud.
+    """
+
+    unbooked: Unbooked = Unbooked.STOP
+    warm_up: timedelta = timedelta(0)
+    hibernate: bool = False
+    suspend: bool = False
+    dry_run: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether power may be changed at all."""
+        return not (self.suspend or self.dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the bookings ask of the instances, given what was seen of them.
+
+    Attributes:
+        start: ids to start now.
+        stop: ids to stop now.
+        withheld: ids that would be stopped, were there no doubt.
+        doubt: why they are not stopped; empty where there is none.
+        started: ids that a booking has started, to be remembered for `unbooked: Leave`.
+        moving: instances are on their way; their arrival will be seen by the inventory.
+    """
+
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    doubt: str = ""
+    started: frozenset[str] = frozenset()
+    moving: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is to be sent to the cloud."""
+        return bool(self.start or self.stop)
+
+
+def decide(
+    policy: Policy,
+    seen: Moment,
+    observation: Observation | None,
+    *,
+    started: AbstractSet[str] = frozenset(),
+    since: datetime,
+    doubt: str = "",
+) -> Plan:
+    """Decide what to start and what to stop.
+
+    A start needs the booking alone. A stop needs more: no `doubt` about the bookings, and an observation
+    that is not older than `since`, the cause of the decision.
+
+    Args:
+        policy: how the Resource wants to be treated.
+        seen: what the bookings say now.
+        observation: the instances, or None when they were never seen.
+        started: ids that a booking has started, as remembered (`unbooked: Leave`).
+        since: the cause of the wanted power; aware UTC.
+        doubt: why the bookings may be incomplete; empty when they are trusted.
+    """
+    if observation is None:
+        return Plan(started=frozenset(started), doubt=doubt)
+    moving = bool(observation.ids(State.PENDING, State.STOPPING))
+    if seen.wanted:
+        start = observation.ids(State.STOPPED)
+        return Plan(start=start, started=_remember(policy, observation, started, start), moving=moving)
+    stop = observation.ids(State.RUNNING)
+    remembered = _remember(policy, observation, set(started) - set(observation.ids(State.STOPPED)), ())
+    if policy.unbooked is Unbooked.LEAVE:
+        stop = tuple(id_ for id_ in stop if id_ in remembered)
+    if stop and not doubt and observation.at < since:
+        doubt = "the last view of the instances is older than the change of the bookings"
+    if stop and doubt:
+        return Plan(withheld=stop, doubt=doubt, started=remembered, moving=moving)
+    return Plan(stop=stop, started=remembered, moving=moving)
+
+
+def _remember(
+    policy: Policy, observation: Observation, started: AbstractSet[str], more: tuple[str, ...]
+) -> frozenset[str]:
+    """Ids a booking has started, without those that are gone. Only `Leave` needs them."""
+    if policy.unbooked is not Unbooked.LEAVE:
+        return frozenset()
+    present = {instance.id for instance in observation.instances}
+    return (frozenset(started) | frozenset(more)) & present

@@ -1,0 +1,196 @@
+"""What users are told of a resource and its bookings: counts, conditions and their reasons.
+
+Reasons are CamelCase and messages are sentences, as the Kubernetes API conventions ask
+(https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md).
+Nothing here mentions an instant that passes or a counter that ticks: a text changes only when the fact does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from booking_operator.domain.booking import Booking, Phase
+from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.power import Plan, Policy, Unbooked
+from booking_operator.domain.timeline import Moment
+
+_LISTED = 5  # ids named in a message before it says how many more there are
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition without the fields that only its history gives; `status` None is Unknown."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the cloud did not do or tell what was asked; `reason` is CamelCase."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one reconcile of a resource: the last view, the plan, and what went wrong."""
+
+    seen: Moment
+    observation: Observation | None
+    plan: Plan
+    failure: Failure | None = None
+
+
+def utc(instant: datetime | None) -> str:
+    """RFC 3339 in UTC with `Z`, as Kubernetes prints times; empty for None."""
+    return "" if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def listed(ids: Sequence[str]) -> str:
+    """Name the first few ids and count the rest."""
+    more = len(ids) - _LISTED
+    return ", ".join(ids[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def power_status(observation: Observation | None) -> str:
+    """The STATUS column of a Resource: all run, all stand, or somewhere between."""
+    if observation is None:
+        return ""
+    if observation.all_in(State.RUNNING):
+        return "RUNNING"
+    return "STOPPED" if observation.count(State.STOPPED) == len(observation.instances) else "PENDING"
+
+
+def refused(reason: str, message: str) -> tuple[Condition, ...]:
+    """Conditions of an object that cannot be acted on. `Stalled` makes kstatus tools fail at once."""
+    return (
+        Condition("Valid", False, reason, message),
+        Condition("Ready", False, reason, message),
+        Condition("Stalled", True, reason, message),
+    )
+
+
+def resource_conditions(tag: str, place: str, policy: Policy, outcome: Outcome) -> tuple[Condition, ...]:
+    """Conditions of a valid Resource that stands for the group `tag` in `place`."""
+    return (
+        Condition("Valid", True, "Accepted", "The spec is valid."),
+        _found(tag, place, outcome),
+        _synced(outcome),
+        _resource_ready(policy, outcome),
+    )
+
+
+def _found(tag: str, place: str, outcome: Outcome) -> Condition:
+    if outcome.observation is None:
+        return Condition("Found", None, "NotObserved", "The instances have not been seen yet.")
+    if not outcome.observation.instances:
+        tagged = f"resource-booking-application={tag}"
+        return Condition("Found", False, "NoInstances", f"No instance in {place} carries the tag {tagged}.")
+    return Condition("Found", True, "InstancesFound", f"Instances of the group were found in {place}.")
+
+
+def _synced(outcome: Outcome) -> Condition:
+    if outcome.failure is not None:
+        return Condition("Synced", False, outcome.failure.reason, outcome.failure.message)
+    if outcome.observation is None:
+        return Condition("Synced", None, "NotObserved", "The instances have not been seen yet.")
+    return Condition("Synced", True, "Synced", "The cloud answers and took the last action.")
+
+
+def _resource_ready(policy: Policy, outcome: Outcome) -> Condition:
+    plan, observation = outcome.plan, outcome.observation
+    if observation is None or not observation.instances:
+        return Condition("Ready", False, "NoInstances", "There is no instance to start or stop.")
+    running = f"{observation.count(State.RUNNING)} of {len(observation.instances)} instances run"
+    if plan.acts and policy.suspend:
+        return Condition("Ready", False, "Suspended", f"{intent(plan)}, but spec.suspend is true.")
+    if plan.acts and policy.dry_run:
+        return Condition("Ready", False, "DryRun", f"{intent(plan)}, but the operator runs with --dry-run.")
+    if plan.withheld:
+        what = f"{listed(plan.withheld)} would be stopped, but {plan.doubt}"
+        return Condition("Ready", False, "StopWithheld", f"{what}.")
+    if outcome.seen.wanted:
+        ready = observation.all_in(State.RUNNING)
+        return Condition("Ready", ready, "Running" if ready else "Starting", f"{running}, all are booked.")
+    if observation.all_in(State.STOPPED):
+        return Condition("Ready", True, "Stopped", f"{running}, none is booked.")
+    if policy.unbooked is Unbooked.LEAVE and not plan.started:
+        return Condition("Ready", True, "Left", f"{running}, none is booked, and spec.unbooked is Leave.")
+    return Condition("Ready", False, "Stopping", f"{running}, none is booked.")
+
+
+def intent(plan: Plan) -> str:
+    """What a plan would do, as the beginning of a sentence."""
+    verb, ids = ("start", plan.start) if plan.start else ("stop", plan.stop)
+    return f"Would {verb} {listed(ids)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BookedResource:
+    """What a booking has to know of the resource it names.
+
+    Attributes:
+        holder: the booking that holds it now, None when nobody does.
+        instances: how many instances exist, as last reported.
+        running: how many of them run, as last reported.
+        trouble: why it cannot be as booked, None where nothing stands in the way.
+        warm_up: how long before `start_at` its instances start.
+    """
+
+    holder: Booking | None
+    instances: int
+    running: int
+    trouble: Failure | None
+    warm_up: timedelta
+
+
+def booking_conditions(
+    booking: Booking, resource_name: str, resource: BookedResource | None, now: datetime
+) -> tuple[Condition, ...]:
+    """Conditions of a valid Booking.
+
+    `Ready` is there only while the booking is active: before and after, nothing is to become ready, and a
+    tool that reads kstatus would wait for ever on a booking that starts next week, or ended last week.
+    """
+    valid = Condition("Valid", True, "Accepted", "The spec is valid.")
+    if resource is None:
+        message = f"There is no Resource {resource_name!r} in this namespace; create it, or name another one."
+        found = Condition("ResourceFound", False, "ResourceNotFound", message)
+    else:
+        found = Condition("ResourceFound", True, "ResourceFound", f"The Resource {resource_name} exists.")
+    warm_up = resource.warm_up if resource else timedelta(0)
+    conditions = (valid, found, _holds_lock(booking, resource, now, warm_up))
+    if booking.active(now, warm_up):
+        return (*conditions, _booking_ready(found, resource))
+    return conditions
+
+
+def _holds_lock(
+    booking: Booking, resource: BookedResource | None, now: datetime, warm_up: timedelta
+) -> Condition:
+    if booking.phase(now) is Phase.FINISHED:
+        return Condition("HoldsLock", False, "Finished", f"It ended at {utc(booking.end_at)}.")
+    if not booking.active(now, warm_up):
+        begins = utc(booking.wanted_from(warm_up))
+        return Condition("HoldsLock", False, "Scheduled", f"It holds the resource from {begins} on.")
+    if resource is None or resource.holder is None:
+        return Condition("HoldsLock", False, "ResourceNotFound", "There is no valid resource to hold.")
+    if resource.holder.name == booking.name:
+        return Condition("HoldsLock", True, "Holder", f"It holds the resource until {utc(booking.end_at)}.")
+    other = f"{resource.holder.user_id} holds the resource until {utc(resource.holder.end_at)}"
+    return Condition("HoldsLock", False, "HeldByOther", f"{other}; the instances run for this booking too.")
+
+
+def _booking_ready(found: Condition, resource: BookedResource | None) -> Condition:
+    if resource is None:
+        return Condition("Ready", False, found.reason, found.message)
+    running = f"{resource.running} of {resource.instances} instances run"
+    if resource.instances and resource.running == resource.instances:
+        return Condition("Ready", True, "Running", f"{running}.")
+    if resource.trouble is not None:
+        return Condition("Ready", False, resource.trouble.reason, resource.trouble.message)
+    return Condition("Ready", False, "Starting", f"{running}.")

@@ -1,0 +1,111 @@
+"""All bookings of one resource, seen at one instant: who holds it, is it wanted, what comes next."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from booking_operator.domain.booking import Booking
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the bookings of a resource say at one instant.
+
+    Attributes:
+        holder: the active booking that holds the lock, or None when nobody does.
+        released: the booking that ended last, at or before this instant.
+        next_at: the next instant at which anything here may change; later than the instant, or None.
+        next_change_at: the next instant at which power is to change; later than the instant, or None.
+    """
+
+    holder: Booking | None
+    released: Booking | None
+    next_at: datetime | None
+    next_change_at: datetime | None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the instances are wanted running."""
+        return self.holder is not None
+
+
+def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
+    """What `bookings` say at `now` (aware UTC). Pure and total; the order of `bookings` is irrelevant."""
+    active = [booking for booking in bookings if booking.active(now, warm_up)]
+    finished = [booking for booking in bookings if booking.end_at <= now]
+    boundaries = [
+        instant
+        for booking in bookings
+        for instant in (booking.wanted_from(warm_up), booking.end_at)
+        if instant > now
+    ]
+    holder = min(active, key=lambda booking: booking.precedence, default=None)
+    return Moment(
+        holder=holder,
+        released=max(finished, key=lambda booking: (booking.end_at, booking.precedence), default=None),
+        next_at=min(boundaries, default=None),
+        next_change_at=_end_of_run(bookings, active, warm_up)
+        if holder
+        else _next_start(bookings, now, warm_up),
+    )
+
+
+def _next_start(bookings: Iterable[Booking], now: datetime, warm_up: timedelta) -> datetime | None:
+    starts = (booking.wanted_from(warm_up) for booking in bookings)
+    return min((start for start in starts if start > now), default=None)
+
+
+def _end_of_run(bookings: Iterable[Booking], active: Iterable[Booking], warm_up: timedelta) -> datetime:
+    """The end of the unbroken run of bookings that the active ones begin: back-to-back ones join it."""
+    end = max(booking.end_at for booking in active)
+    for booking in sorted(bookings, key=lambda booking: booking.start_at):
+        if booking.wanted_from(warm_up) > end:
+            break
+        end = max(end, booking.end_at)
+    return end
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why power is wanted as it is: since when an observation may back a decision.
+
+    Attributes:
+        wanted: the power that is wanted.
+        since: a view of the instances taken before this instant proves nothing about it.
+        planned: the change came at a boundary that was known ahead, not by an edit or a deletion.
+        foreseen: the next boundary of power, as known now; arriving at it makes a change planned.
+    """
+
+    wanted: bool
+    since: datetime
+    planned: bool
+    foreseen: datetime | None
+
+
+def cause(previous: Cause | None, seen: Moment, now: datetime, lead: timedelta) -> Cause:
+    """Follow the cause of the wanted power from one reconcile to the next.
+
+    A change at a foreseen boundary counts from `lead` before it, because the view taken then is what makes
+    the action leave at the boundary itself. Any other change counts from `now`, when it was seen. A boundary
+    less than `lead` away asks for that view.
+    """
+    if previous is None:
+        since, planned = now, False
+    elif previous.wanted == seen.wanted:
+        since, planned = previous.since, previous.planned
+    elif previous.foreseen is not None and previous.foreseen <= now:
+        since, planned = previous.foreseen - lead, True
+    else:
+        since, planned = now, False
+    coming = seen.next_change_at
+    if coming is not None and coming - lead <= now:
+        since = max(since, coming - lead)
+    return Cause(wanted=seen.wanted, since=since, planned=planned, foreseen=coming)
+
+
+def wake_at(seen: Moment, now: datetime, lead: timedelta) -> datetime | None:
+    """When to look at the resource again: at its next boundary, and `lead` before the next one of power."""
+    instants = [seen.next_at]
+    if seen.next_change_at is not None:
+        instants += [seen.next_change_at - lead, seen.next_change_at]
+    return min((instant for instant in instants if instant is not None and instant > now), default=None)

@@ -1,0 +1,61 @@
+"""Virtual time: an event loop whose clock jumps to the next timer whenever nothing is ready to run."""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+EPOCH = datetime(2026, 1, 1, 9, tzinfo=UTC)
+
+
+class Deadlock(AssertionError):
+    """Every task waits, and no timer is left that could wake one."""
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Instead of waiting for a timer, moves the loop's clock to it. There is no real I/O to wait for."""
+
+    elapsed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            raise Deadlock("every task waits, and there is no timer")
+        self.elapsed += max(timeout, 1e-6)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that never waits in real time."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.elapsed
+
+
+class VirtualClock:
+    """Reads the virtual loop's time; `skew` sets the wall clock without the monotonic one."""
+
+    def __init__(self, epoch: datetime = EPOCH) -> None:
+        self.epoch = epoch
+        self.skew = timedelta(0)
+
+    def now(self) -> datetime:
+        elapsed = asyncio.get_running_loop().time()
+        return self.epoch + timedelta(seconds=elapsed) + self.skew
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` on virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
