@@ -1,5 +1,6 @@
 """The kind Resource: a group of cloud instances that carry the same tag."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -83,6 +84,13 @@ class Resource:
             region=self.spec.region or default_region,
             tag=self.spec.tag,
         )
+
+    @property
+    def warm_up(self) -> timedelta:
+        """How long before a booking its instances start."""
+        if not isinstance(self.spec, ResourceSpec):
+            return timedelta(0)
+        return fields.parse_duration(self.spec.warm_up)
 
     @property
     def seniority(self) -> tuple[object, ...]:

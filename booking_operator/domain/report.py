@@ -5,7 +5,7 @@ Reasons are CamelCase and messages are sentences, as the Kubernetes API conventi
 Nothing here mentions an instant that passes or a counter that ticks: a text changes only when the fact does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -127,6 +127,32 @@ def intent(plan: Plan) -> str:
     """What a plan would do, as the beginning of a sentence."""
     verb, ids = ("start", plan.start) if plan.start else ("stop", plan.stop)
     return f"Would {verb} {listed(ids)}"
+
+
+_TOLD = {"Valid", "Found", "Synced", "ResourceFound"}
+_TOLD_REASONS = {"DryRun", "StopWithheld"}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something that became so, to be told once by an Event and a log line."""
+
+    warning: bool
+    reason: str
+    message: str
+
+
+def news(previous: Mapping[str, tuple[str, str]], conditions: Iterable[Condition]) -> list[News]:
+    """What in `conditions` a user should be told, given the reason and message each type had before."""
+    told = []
+    for condition in conditions:
+        reason, message = previous.get(condition.type, ("", ""))
+        if condition.type in _TOLD and condition.status is False and condition.reason != reason:
+            told.append(News(warning=True, reason=condition.reason, message=condition.message))
+        elif condition.reason in _TOLD_REASONS and (condition.reason, condition.message) != (reason, message):
+            warning = condition.reason != "DryRun"
+            told.append(News(warning=warning, reason=condition.reason, message=condition.message))
+    return told
 
 
 @dataclass(frozen=True, slots=True)

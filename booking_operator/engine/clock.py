@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 LONGEST_SLEEP = timedelta(seconds=10)
-"""A deadline is on the wall clock, a sleep on the monotonic one: in steps, a suspended machine or a clock that
-is set is noticed at most this late."""
+"""Deadlines are on the wall clock, sleeps on the monotonic one: in steps of this length, a suspended machine
+or a clock that is set is noticed this late at most."""
 
 
 class Clock(Protocol):
@@ -17,7 +17,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep `seconds`, of any clock that runs."""
+        """Sleep `seconds` on the event loop's monotonic clock."""
         ...
 
 
@@ -29,11 +29,26 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on the event loop's monotonic clock."""
+        """Sleep `seconds` on the event loop's monotonic clock."""
         await asyncio.sleep(seconds)
 
 
 async def sleep_until(clock: Clock, deadline: datetime) -> None:
-    """Return at `deadline` on the wall clock or right after, never before, however the clock is set meanwhile."""
+    """Return at `deadline` on the wall clock or right after, never before, even if the clock is set."""
     while (left := deadline - clock.now()) > timedelta(0):
         await clock.sleep(min(left, LONGEST_SLEEP).total_seconds())
+
+
+async def wait_until(clock: Clock, deadline: datetime | None, event: asyncio.Event) -> None:
+    """Return when `event` is set, or at `deadline`, or after the longest sleep: the caller looks again."""
+    if deadline is None:
+        await event.wait()
+        return
+    left = min(deadline - clock.now(), LONGEST_SLEEP).total_seconds()
+    if left <= 0:
+        return
+    try:
+        async with asyncio.timeout(left):
+            await event.wait()
+    except TimeoutError:
+        return

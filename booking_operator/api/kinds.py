@@ -1,0 +1,111 @@
+"""The kinds of the group: how the API server is to serve and print each, and the model that reads it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from booking_operator.api import booking, resource
+from booking_operator.api.meta import API_VERSION, GROUP, VERSION
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of `kubectl get`; a `wide` one is shown with `-o wide` only."""
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """One kind: its names, its model and what the CRD says beyond the schema."""
+
+    name: str
+    plural: str
+    short_name: str
+    model: type[T]
+    spec: type
+    status: type
+    spec_rules: tuple[dict[str, Any], ...]
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...] = ()
+
+    @property
+    def crd_name(self) -> str:
+        """Name of its CustomResourceDefinition."""
+        return f"{self.plural}.{GROUP}"
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` of its objects."""
+        return API_VERSION
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """URL path of the collection, of one object, or of its subresource."""
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        tail = "".join(f"/{part}" for part in (name, subresource) if part)
+        return f"/apis/{GROUP}/{VERSION}{scope}/{self.plural}{tail}"
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[T]:
+        """Reads one object, from JSON or from what JSON parses to."""
+        return TypeAdapter(self.model)
+
+    @cached_property
+    def status_adapter(self) -> TypeAdapter[Any]:
+        """Writes a status as JSON types."""
+        return TypeAdapter(self.status)
+
+
+_READY = Column("READY", '.status.conditions[?(@.type=="Ready")].status', wide=True)
+_AGE = Column("AGE", ".metadata.creationTimestamp", "date", wide=True)
+
+RESOURCE = Kind(
+    name="Resource",
+    plural="resources",
+    short_name="res",
+    model=resource.Resource,
+    spec=resource.ResourceSpec,
+    status=resource.ResourceStatus,
+    spec_rules=resource.SPEC_RULES,
+    columns=(
+        Column("LOCKED BY", ".status.locked_by"),
+        Column("LOCKED UNTIL", ".status.locked_until"),
+        Column("INSTANCES", ".status.instances", "integer"),
+        Column("RUNNING", ".status.running", "integer"),
+        Column("STATUS", ".status.status"),
+        Column("TYPE", ".spec.type", wide=True),
+        Column("TAG", ".spec.tag", wide=True),
+        Column("NEXT CHANGE", ".status.next_change_at", wide=True),
+        _READY,
+        _AGE,
+    ),
+)
+
+BOOKING = Kind(
+    name="Booking",
+    plural="bookings",
+    short_name="bk",
+    model=booking.Booking,
+    spec=booking.BookingSpec,
+    status=booking.BookingStatus,
+    spec_rules=booking.SPEC_RULES,
+    columns=(
+        Column("START", ".spec.start_at"),
+        Column("END", ".spec.end_at"),
+        Column("STATUS", ".status.status"),
+        Column("RESOURCE", ".spec.resource_name", wide=True),
+        Column("USER", ".spec.user_id", wide=True),
+        _READY,
+        _AGE,
+    ),
+    selectable=(".spec.resource_name", ".spec.user_id"),
+)
+
+KINDS: tuple[Kind[Any], ...] = (BOOKING, RESOURCE)

@@ -1,0 +1,194 @@
+"""The work queue: client-go's invariants, with one absolute wake-up time per key.
+
+What holds, as in k8s.io/client-go/util/workqueue:
+- a key that is handed out is not handed out again before it is done;
+- a key added while it is processed is handed out once more after;
+- adds of a waiting key collapse into one, and none is lost;
+- a delayed add keeps the earliest time;
+- a key that fails comes back after an exponential back-off, which success forgets.
+
+What differs, on purpose: the result of a reconcile replaces the key's timer; a failure keeps the key's next
+boundary, so that no back-off makes it late; and work that is due by the clock goes before work that a change
+asks for, and that before the work of the first list.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from itertools import count
+from typing import Generic, TypeVar
+
+from booking_operator.engine.clock import Clock, wait_until
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Priority(IntEnum):
+    """What goes first when several keys are ready."""
+
+    BOUNDARY = 0
+    CHANGE = 1
+    INITIAL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a reconcile asks of the queue.
+
+    Attributes:
+        next_at: when to reconcile the key again (aware UTC); None for not before something changes.
+        failed: whether it is to be retried after a back-off, or at `next_at` if that is earlier.
+    """
+
+    next_at: datetime | None = None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off: `first`, then twice as long each time, at most `longest`."""
+
+    first: timedelta = timedelta(milliseconds=250)
+    longest: timedelta = timedelta(seconds=60)
+
+    def after(self, failures: int) -> timedelta:
+        """How long to wait after that many failures in a row, one or more."""
+        doublings = min(failures - 1, 32)
+        return min(self.first * (1 << doublings), self.longest)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Timer:
+    at: datetime
+    priority: Priority
+
+
+@dataclass(slots=True)
+class _Entry:
+    """All that is known of one key. Never both `ready` and `processing`; `again` only while `processing`."""
+
+    ready: Priority | None = None
+    processing: bool = False
+    again: Priority | None = None
+    timer: _Timer | None = None
+    held: _Timer | None = None  # the timer at hand-out, for a failure that knows no better
+    taken_at: datetime | None = None
+    failures: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return not (self.processing or self.failures) and self.ready is None and self.timer is None
+
+
+class WorkQueue(Generic[K]):
+    """A queue of keys for one consumer. Everything but `get` is synchronous and never blocks."""
+
+    def __init__(self, clock: Clock, backoff: Backoff | None = None) -> None:
+        self._clock = clock
+        self._backoff = backoff or Backoff()
+        self._entries: dict[K, _Entry] = {}
+        self._ready: list[tuple[Priority, int, K]] = []
+        self._timers: list[tuple[datetime, int, K]] = []
+        self._sequence = count()
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many keys are ready to be handed out."""
+        return sum(entry.ready is not None for entry in self._entries.values())
+
+    def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
+        """Have `key` handed out as soon as it can be."""
+        entry = self._entries.setdefault(key, _Entry())
+        if entry.processing:
+            entry.again = priority if entry.again is None else min(entry.again, priority)
+        elif entry.ready is None or priority < entry.ready:
+            self._make_ready(key, entry, priority)
+        self._changed.set()
+
+    def add_at(self, key: K, when: datetime) -> None:
+        """Have `key` handed out at `when` (aware UTC), unless an earlier time is set already."""
+        entry = self._entries.setdefault(key, _Entry())
+        self._set_timer(key, entry, _Timer(when, Priority.BOUNDARY), entry.timer)
+        self._changed.set()
+
+    async def get(self) -> K:
+        """Wait for the next key. It must be given back by `done`."""
+        while True:
+            self._changed.clear()
+            self._fire_timers()
+            if self._ready:
+                return self._take()
+            await wait_until(self._clock, self._timers[0][0] if self._timers else None, self._changed)
+
+    def done(self, key: K, result: Result) -> None:
+        """Take a key back. Its timer is what `result` says, or an earlier one added meanwhile."""
+        entry = self._entries[key]
+        wanted = [_Timer(result.next_at, Priority.BOUNDARY)] if result.next_at else []
+        if result.failed:
+            entry.failures += 1
+            pause = self._backoff.after(entry.failures)
+            wanted.append(_Timer(self._clock.now() + pause, Priority.CHANGE))
+            if entry.held and not result.next_at:
+                wanted.append(entry.held)
+        else:
+            entry.failures = 0
+        # A boundary that was due at hand-out has been served by this very reconcile.
+        served = entry.taken_at
+        wanted = [timer for timer in wanted if served is None or timer.at > served]
+        entry.processing, entry.held, entry.taken_at = False, None, None
+        if wanted:
+            self._set_timer(key, entry, min(wanted), entry.timer)
+        if entry.again is not None:
+            self._make_ready(key, entry, entry.again)
+            entry.again = None
+        if entry.idle:
+            del self._entries[key]
+        self._changed.set()
+
+    def _take(self) -> K:
+        _, _, key = heapq.heappop(self._ready)
+        entry = self._entries[key]
+        entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
+        entry.held, entry.timer = entry.timer, None
+        self._discard_stale()
+        return key
+
+    def _fire_timers(self) -> None:
+        now = self._clock.now()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, key = heapq.heappop(self._timers)
+            entry = self._entries[key]
+            timer, entry.timer = entry.timer, None
+            self._discard_stale()
+            if timer is not None:
+                self.add(key, timer.priority)
+
+    def _make_ready(self, key: K, entry: _Entry, priority: Priority) -> None:
+        entry.ready = priority
+        heapq.heappush(self._ready, (priority, next(self._sequence), key))
+        self._discard_stale()
+
+    def _set_timer(self, key: K, entry: _Entry, timer: _Timer, other: _Timer | None) -> None:
+        if other is not None and other <= timer:
+            return
+        entry.timer = timer
+        heapq.heappush(self._timers, (timer.at, next(self._sequence), key))
+        self._discard_stale()
+
+    def _discard_stale(self) -> None:
+        """Keep the heads of both heaps true: superseded entries are dropped when they come up."""
+        while self._ready and self._is_stale_ready(*self._ready[0]):
+            heapq.heappop(self._ready)
+        while self._timers and self._is_stale_timer(*self._timers[0]):
+            heapq.heappop(self._timers)
+
+    def _is_stale_ready(self, priority: Priority, _: int, key: K) -> bool:
+        entry = self._entries.get(key)
+        return entry is None or entry.ready is not priority
+
+    def _is_stale_timer(self, at: datetime, _: int, key: K) -> bool:
+        entry = self._entries.get(key)
+        return entry is None or entry.timer is None or entry.timer.at != at

@@ -1,0 +1,177 @@
+"""Keeps a store equal to what the API server has: one consistent list, then a watch from there, for ever.
+
+As client-go's Reflector, with these differences. Lists are consistent (no resourceVersion), because one from
+the API server's cache may be behind, and a booking that is missing from it would get its machines stopped. A
+watch that ends at once again and again is an error. And a reflector knows whether its store may be doubted.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Backoff
+from booking_operator.engine.store import Object, Origin, Store, key_of
+
+T = TypeVar("T", bound=Object)
+
+SHORT_WATCH = timedelta(seconds=1)
+"""A watch that brought nothing and ended sooner than this did not do its work."""
+WATCH_SECONDS = (300, 600)
+"""Bounds of the server-side timeout of a watch: random, so that not all of them reconnect together."""
+
+
+class ResourceExpiredError(Exception):
+    """The resource version is too old to watch from (410 Gone): list again."""
+
+
+class SourceError(Exception):
+    """The API server did not do what was asked.
+
+    Attributes:
+        doubt: why the store can no longer be trusted; empty where it is only no longer brought up to date.
+        retry_after: how long the server asks to wait, in seconds.
+    """
+
+    def __init__(self, message: str, *, doubt: str = "", retry_after: float = 0) -> None:
+        """Build it from the server's answer."""
+        super().__init__(message)
+        self.doubt = doubt
+        self.retry_after = retry_after
+
+
+class Verb(StrEnum):
+    """Type of a watch event."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list; `token` is empty on the last one."""
+
+    items: list[T]
+    resource_version: str
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[T]):
+    """One watch event; a bookmark has no object."""
+
+    verb: Verb
+    resource_version: str
+    object: T | None = None
+
+
+class Source(Protocol[T]):
+    """Lists and watches one kind. Both raise `ResourceExpiredError` and `SourceError`, and nothing else."""
+
+    async def list(self, token: str = "") -> Page[T]:
+        """One page of a consistent list; `token` is the previous page's."""
+        ...
+
+    def watch(
+        self, resource_version: str, seconds: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event[T]]]:
+        """Events after `resource_version`; the server ends the watch after `seconds`."""
+        ...
+
+
+class Reflector(Generic[T]):
+    """Runs list and watch of one kind into a store."""
+
+    def __init__(
+        self, kind: str, source: Source[T], store: Store[T], clock: Clock, backoff: Backoff | None = None
+    ) -> None:
+        self.kind = kind
+        self.synced = False
+        self._source = source
+        self._store = store
+        self._clock = clock
+        self._backoff = backoff or Backoff(longest=timedelta(seconds=30))
+        self._version = ""
+        self._doubt = ""
+        self._failures = 0
+        self._log = structlog.get_logger(kind=kind)
+        self._on_sync: list[Callable[[], None]] = []
+
+    @property
+    def doubt(self) -> str:
+        """Why the store may miss objects; empty while it may be trusted.
+
+        A watch that is merely down is no doubt: what was known holds until the API server says otherwise.
+        """
+        if not self.synced:
+            return f"the {self.kind} have not been listed yet"
+        return self._doubt
+
+    def when_synced(self, call: Callable[[], None]) -> None:
+        """Have `call` called after each complete list."""
+        self._on_sync.append(call)
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except ResourceExpiredError as error:
+                self._version = ""
+                await self._pause("watch_expired", error)
+            except SourceError as error:
+                if not self._version:
+                    self._doubt = error.doubt or f"the last list of {self.kind} failed: {error}"
+                elif error.doubt:
+                    self._version, self._doubt = "", error.doubt
+                await self._pause("watch_failed" if self._version else "list_failed", error)
+
+    async def _list(self) -> None:
+        page = await self._source.list()
+        items = page.items
+        while page.token:
+            page = await self._source.list(page.token)
+            items += page.items
+        self._version = page.resource_version
+        self._store.replace(items, Origin.WATCH if self.synced else Origin.INITIAL)
+        self.synced, self._doubt = True, ""
+        self._log.info("list_synced", objects=len(items), resource_version=self._version)
+        for call in self._on_sync:
+            call()
+
+    async def _watch(self) -> None:
+        began, events = self._clock.now(), 0
+        async with self._source.watch(self._version, random.randint(*WATCH_SECONDS)) as stream:
+            async for event in stream:
+                self._apply(event)
+                events += 1
+                self._failures = 0
+        if not events and self._clock.now() - began < SHORT_WATCH:
+            raise SourceError("the API server ends the watch at once")
+        self._failures = 0
+
+    def _apply(self, event: Event[T]) -> None:
+        self._version = event.resource_version or self._version
+        if event.object is None:
+            return
+        if event.verb is Verb.DELETED:
+            self._store.delete(key_of(event.object))
+        else:
+            self._store.apply(event.object)
+
+    async def _pause(self, event: str, error: ResourceExpiredError | SourceError) -> None:
+        self._failures += 1
+        asked = error.retry_after if isinstance(error, SourceError) else 0
+        pause = max(self._backoff.after(self._failures).total_seconds() * random.uniform(0.5, 1), asked)
+        self._log.warning(event, error=str(error), failures=self._failures, retry_in_s=round(pause, 3))
+        await self._clock.sleep(pause)

@@ -1,0 +1,197 @@
+"""A local copy of one kind's objects, with indexes, kept by a reflector and by our own writes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+
+class Key(NamedTuple):
+    """Namespace and name of an object, which together tell it from all others of its kind."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """As kubectl and client-go write it."""
+        return f"{self.namespace}/{self.name}"
+
+
+class Meta(Protocol):
+    """The metadata a store reads."""
+
+    @property
+    def namespace(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def uid(self) -> str: ...  # noqa: D102
+    @property
+    def resource_version(self) -> str: ...  # noqa: D102
+    @property
+    def generation(self) -> int: ...  # noqa: D102
+    @property
+    def deletion_timestamp(self) -> datetime | None: ...  # noqa: D102
+
+
+class Object(Protocol):
+    """An object as the API server serves it."""
+
+    @property
+    def metadata(self) -> Meta: ...  # noqa: D102
+    @property
+    def status(self) -> Any: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=Object)
+
+
+class Origin(Enum):
+    """Where a change came from."""
+
+    INITIAL = "initial"
+    WATCH = "watch"
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """One object before and after; None where it did not exist."""
+
+    old: T | None
+    new: T | None
+    origin: Origin
+
+    @property
+    def key(self) -> Key:
+        """The key of the object."""
+        return key_of(self.either)
+
+    @property
+    def either(self) -> T:
+        """The object after the change, or before it when it is gone."""
+        object_ = self.new if self.new is not None else self.old
+        if object_ is None:
+            raise ValueError("a change is of an object that is or was there")
+        return object_
+
+    @property
+    def significant(self) -> bool:
+        """Whether anything that a reconciler reads has changed: not so for a mere resourceVersion."""
+        if self.old is None or self.new is None:
+            return True
+        old, new = self.old.metadata, self.new.metadata
+        same = (
+            old.uid == new.uid
+            and old.generation == new.generation
+            and old.deletion_timestamp == new.deletion_timestamp
+        )
+        return not same or bool(self.old.status != self.new.status)
+
+
+def key_of(object_: Object) -> Key:
+    """The key of an object."""
+    return Key(object_.metadata.namespace, object_.metadata.name)
+
+
+Index = Callable[[T], Iterable[Hashable]]
+
+
+class Store(Generic[T]):
+    """Objects by key, and by whatever the indexes say. Handlers are called in order, synchronously."""
+
+    def __init__(self, indexes: Mapping[str, Index[T]] | None = None) -> None:
+        self._objects: dict[Key, T] = {}
+        self._indexes = dict(indexes or {})
+        self._indexed: dict[str, defaultdict[Hashable, dict[Key, T]]] = {
+            name: defaultdict(dict) for name in self._indexes
+        }
+        self._handlers: list[Callable[[Change[T]], None]] = []
+
+    def __len__(self) -> int:
+        """How many objects there are."""
+        return len(self._objects)
+
+    def subscribe(self, handler: Callable[[Change[T]], None]) -> None:
+        """Have `handler` called for each change from now on."""
+        self._handlers.append(handler)
+
+    def get(self, key: Key) -> T | None:
+        """The object with that key."""
+        return self._objects.get(key)
+
+    def all(self) -> Iterable[T]:
+        """All objects, in no order."""
+        return self._objects.values()
+
+    def by(self, index: str, value: Hashable) -> list[T]:
+        """The objects for which `index` yields `value`."""
+        found = self._indexed[index].get(value)
+        return list(found.values()) if found else []
+
+    def replace(self, objects: Iterable[T], origin: Origin = Origin.WATCH) -> None:
+        """Become a consistent list: what is not in it has been deleted."""
+        listed = {key_of(object_): object_ for object_ in objects}
+        for key in self._objects.keys() - listed.keys():
+            self.delete(key)
+        for object_ in listed.values():
+            self._set(object_, origin)
+
+    def apply(self, object_: T) -> None:
+        """Take an added or modified object from a watch, unless the store has a newer one."""
+        known = self._objects.get(key_of(object_))
+        if known is None or not _same_or_older(object_, known):
+            self._set(object_, Origin.WATCH)
+
+    def wrote(self, object_: T) -> None:
+        """Take the answer to our own write, so that the next reconcile sees it before the watch tells it.
+
+        An object that is gone, or made anew, is not brought back. An answer that also carries somebody else's
+        change counts as told by the watch, which will not tell it again.
+        """
+        known = self._objects.get(key_of(object_))
+        if known is None or known.metadata.uid != object_.metadata.uid or _same_or_older(object_, known):
+            return
+        alone = known.metadata.generation == object_.metadata.generation
+        self._set(object_, Origin.OWN if alone else Origin.WATCH)
+
+    def delete(self, key: Key) -> None:
+        """Forget an object that was deleted."""
+        old = self._objects.pop(key, None)
+        if old is not None:
+            self._unindex(key, old)
+            self._notify(Change(old, None, Origin.WATCH))
+
+    def _set(self, object_: T, origin: Origin) -> None:
+        key = key_of(object_)
+        old = self._objects.get(key)
+        if old is not None:
+            self._unindex(key, old)
+        self._objects[key] = object_
+        for name, index in self._indexes.items():
+            for value in index(object_):
+                self._indexed[name][value][key] = object_
+        self._notify(Change(old, object_, origin))
+
+    def _unindex(self, key: Key, object_: T) -> None:
+        for name, index in self._indexes.items():
+            for value in index(object_):
+                found = self._indexed[name][value]
+                found.pop(key, None)
+                if not found:
+                    del self._indexed[name][value]
+
+    def _notify(self, change: Change[T]) -> None:
+        if change.significant:
+            for handler in self._handlers:
+                handler(change)
+
+
+def _same_or_older(object_: Object, known: Object) -> bool:
+    """Compare versions as numbers, which KEP-5504 allows; the same object only."""
+    if object_.metadata.uid != known.metadata.uid:
+        return False
+    version, known_version = object_.metadata.resource_version, known.metadata.resource_version
+    return version.isdecimal() and known_version.isdecimal() and int(version) <= int(known_version)

@@ -1,0 +1,1 @@
+"""The Kubernetes API, and the only package that imports kubernetes_asyncio."""

@@ -1,0 +1,145 @@
+"""The transport: every request to the API server goes through here, each with timeouts."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aiohttp
+import structlog
+from kubernetes_asyncio.client import ApiClient
+
+from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.errors import refused, unreachable
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+_OK = range(200, 300)
+_UNAUTHORIZED = 401
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5, sock_connect=5)
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=80)
+"""Bookmarks come about once a minute, so a watch that is silent for longer is dead."""
+
+Query = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    query: Query = ()
+    body: dict[str, Any] | None = None
+    content_type: str = JSON
+    limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT
+
+
+class KubeClient:
+    """One connection pool to one API server. An async context manager."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
+        self._api: ApiClient | None = None
+        self._log = structlog.get_logger()
+
+    async def __aenter__(self) -> Self:
+        """Load the configuration and open the pool.
+
+        Raises:
+            ConfigError: there is no usable configuration.
+        """
+        self._api = ApiClient(await self._config.load())
+        self._api.user_agent = "booking-operator"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the pool."""
+        if self._api is not None:
+            await self._api.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: dict[str, Any] | None = None,
+        content_type: str = JSON,
+    ) -> bytes:
+        """Send one request and return the body of a 2xx answer.
+
+        Raises:
+            ApiError: there was no answer within 30 s, or another one.
+        """
+        async with self._open(_Request(method, path, query, body, content_type)) as response:
+            try:
+                return await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise unreachable(error) from error
+
+    @asynccontextmanager
+    async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a GET whose answer is read line by line, and which may last.
+
+        Raises:
+            ApiError: no 2xx answer; or, while reading, the connection broke or was silent for 80 s.
+        """
+        async with (
+            self._open(_Request("GET", path, query, limit=WATCH_TIMEOUT)) as response,
+            aclosing(_lines(response)) as lines,
+        ):
+            yield lines
+
+    @asynccontextmanager
+    async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer with status 2xx. A 401 is tried once more with credentials read anew."""
+        response = await self._send(request)
+        if response.status == _UNAUTHORIZED:
+            response.release()
+            await self._reload()
+            response = await self._send(request)
+        async with response:
+            if response.status not in _OK:
+                pause = response.headers.get("Retry-After")
+                raise refused(response.status, await _read_error(response), pause)
+            yield response
+
+    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
+        if self._api is None:
+            raise RuntimeError("KubeClient is used outside its context")
+        try:
+            response: aiohttp.ClientResponse = await self._api.call_api(
+                request.path,
+                request.method,
+                query_params=list(request.query),
+                header_params={"Accept": JSON, "Content-Type": request.content_type},
+                body=request.body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=request.limit,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(error) from error
+        return response
+
+    async def _reload(self) -> None:
+        """Read the credentials again: tokens of ServiceAccounts and of exec plugins expire."""
+        if self._api is not None:
+            self._log.info("credentials_reloaded")
+            self._api.configuration.api_key = (await self._config.load()).api_key
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    try:
+        async for line in response.content:
+            if line.strip():
+                yield line
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise unreachable(error) from error
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.read(65536)
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return b"the answer broke off"

@@ -1,0 +1,54 @@
+"""What the API server, or the way to it, can answer instead of what was asked."""
+
+import json
+
+_LONGEST = 300
+
+
+class ApiError(Exception):
+    """The API server refused a request, or could not be reached.
+
+    Attributes:
+        status: HTTP status; 0 when there was no answer.
+        retry_after: how long the server asks to wait, in seconds.
+    """
+
+    def __init__(self, status: int, message: str, *, retry_after: float = 0) -> None:
+        """Build it from the parts of an answer."""
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the object is gone or another one than was meant."""
+        return self.status in {404, 409}
+
+    @property
+    def invalid(self) -> bool:
+        """Whether the same request would be refused again, whatever the time."""
+        return self.status in {400, 413, 422}
+
+
+def unreachable(error: Exception) -> ApiError:
+    """A request that got no answer."""
+    text = str(error) or type(error).__name__
+    return ApiError(0, f"the API server cannot be reached: {text}")
+
+
+def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
+    """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
+    pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0
+    return ApiError(status, _message(status, body), retry_after=pause)
+
+
+def _message(status: int, body: bytes) -> str:
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict) and isinstance(parsed.get("message"), str):
+        text = parsed["message"]
+    else:
+        text = body[:_LONGEST].decode("utf-8", "replace")
+    return f"HTTP {status}: {' '.join(text.split())[:_LONGEST]}"

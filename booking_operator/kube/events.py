@@ -1,0 +1,97 @@
+"""Records Events, which `kubectl describe` shows beneath the object (API events.k8s.io/v1).
+
+Best effort, in a task of its own: an Event never delays what it tells of, and one that cannot be written is
+dropped after a few tries, with a log line.
+"""
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from booking_operator.api.kinds import Kind
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.store import Object
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.errors import ApiError
+
+CONTROLLER = "manager.kotaico.de/booking-operator"
+_LONGEST_NOTE = 1024
+_WAITING = 1000
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    namespace: str
+    body: dict[str, Any]
+
+
+class Recorder:
+    """Takes Events from anywhere, at once, and writes them in order."""
+
+    def __init__(self, client: KubeClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._queue: asyncio.Queue[_Event] = asyncio.Queue(_WAITING)
+        self._instance = f"{socket.gethostname()}-{os.getpid()}"[:128]
+        self._log = structlog.get_logger()
+
+    def normal(self, kind: Kind[Any], object_: Object, reason: str, action: str, note: str) -> None:
+        """Tell of something that went as it should."""
+        self._record(kind, object_, "Normal", reason, action, note)
+
+    def warning(self, kind: Kind[Any], object_: Object, reason: str, action: str, note: str) -> None:
+        """Tell of something that somebody should look at."""
+        self._record(kind, object_, "Warning", reason, action, note)
+
+    def _record(
+        self, kind: Kind[Any], object_: Object, type_: str, reason: str, action: str, note: str
+    ) -> None:
+        meta = object_.metadata
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{meta.name[:200]}.", "namespace": meta.namespace},
+            "eventTime": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance,
+            "type": type_,
+            "reason": reason,
+            "action": action,
+            "note": note[:_LONGEST_NOTE],
+            "regarding": {
+                "apiVersion": kind.api_version,
+                "kind": kind.name,
+                "namespace": meta.namespace,
+                "name": meta.name,
+                "uid": meta.uid,
+            },
+        }
+        try:
+            self._queue.put_nowait(_Event(meta.namespace, body))
+        except asyncio.QueueFull:
+            self._log.warning("event_dropped", name=meta.name, reason=reason, because="too many wait")
+
+    async def run(self) -> None:
+        """Write Events until cancelled."""
+        while True:
+            event = await self._queue.get()
+            await self._write(event)
+
+    async def _write(self, event: _Event) -> None:
+        path = f"/apis/events.k8s.io/v1/namespaces/{event.namespace}/events"
+        for attempt in range(1, _TRIES + 1):
+            try:
+                await self._client.request("POST", path, body=event.body)
+            except ApiError as error:
+                if error.invalid or error.status in {403, 404} or attempt == _TRIES:
+                    reason = event.body["reason"]
+                    self._log.warning("event_dropped", reason=reason, because=str(error))
+                    return
+                await self._clock.sleep(2.0**attempt)
+            else:
+                return

@@ -1,0 +1,118 @@
+"""Writes status: one merge patch per change, and none where nothing changed.
+
+A reconciler says what an object's status shall be and goes on; the write happens here, in a controller of
+its own, with its own back-off. So an API server that is slow or away never delays what is due in the cloud,
+and of several changes meanwhile only the last is written.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from booking_operator.api.kinds import Kind
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.queue import Result, WorkQueue
+from booking_operator.engine.store import Key, Object, Store, key_of
+from booking_operator.kube.client import MERGE_PATCH, KubeClient
+from booking_operator.kube.errors import ApiError
+from booking_operator.kube.events import Recorder
+
+O = TypeVar("O", bound=Object)  # noqa: E741
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    uid: str
+    status: Any
+    refused: bool = False
+
+
+class StatusWriter(Generic[O]):
+    """Brings the status of one kind's objects to what the reconcilers say."""
+
+    def __init__(
+        self, client: KubeClient, kind: Kind[O], store: Store[O], recorder: Recorder, clock: Clock
+    ) -> None:
+        self._client = client
+        self._kind = kind
+        self._store = store
+        self._recorder = recorder
+        self._wanted: dict[Key, _Wanted] = {}
+        self._log = structlog.get_logger(kind=kind.name)
+        self.controller = Controller(f"{kind.name} status", WorkQueue[Key](clock), self._reconcile)
+
+    def current(self, object_: O) -> Any:
+        """The newest status of an object, written or about to be."""
+        wanted = self._wanted.get(key_of(object_))
+        if wanted is None or wanted.uid != object_.metadata.uid or wanted.refused:
+            return object_.status
+        return wanted.status
+
+    def set(self, object_: O, status: Any) -> None:
+        """Have `status` written soon, where it is news."""
+        if self._want(object_, status):
+            self.controller.queue.add(key_of(object_))
+
+    async def write(self, object_: O, status: Any) -> bool:
+        """Write `status` now; False when that failed, and it is tried on."""
+        key = key_of(object_)
+        if self._want(object_, status) and (await self._reconcile(key)).failed:
+            self.controller.queue.add(key)
+            return False
+        return True
+
+    def _want(self, object_: O, status: Any) -> bool:
+        key = key_of(object_)
+        wanted, known = _Wanted(object_.metadata.uid, status), self._wanted.get(key)
+        if known is None and status == object_.status:
+            return False
+        if known is not None and (known.uid, known.status) == (wanted.uid, wanted.status):
+            return False
+        self._wanted[key] = wanted
+        return True
+
+    async def _reconcile(self, key: Key) -> Result:
+        wanted, object_ = self._wanted.get(key), self._store.get(key)
+        if wanted is None or wanted.refused:
+            return Result()
+        if object_ is None or object_.metadata.uid != wanted.uid or object_.status == wanted.status:
+            self._forget(key, wanted)
+            return Result()
+        try:
+            written = await self._patch(key, wanted)
+        except ApiError as error:
+            return self._failed(object_, wanted, error)
+        self._store.wrote(written)
+        self._forget(key, wanted)
+        return Result()
+
+    async def _patch(self, key: Key, wanted: _Wanted) -> O:
+        # The uid makes the server refuse the patch when the object was made anew meanwhile.
+        status = self._kind.status_adapter.dump_python(wanted.status, mode="json", by_alias=True)
+        answer = await self._client.request(
+            "PATCH",
+            self._kind.path(key.namespace, key.name, "status"),
+            body={"metadata": {"uid": wanted.uid}, "status": status},
+            content_type=MERGE_PATCH,
+        )
+        return self._kind.adapter.validate_json(answer)
+
+    def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
+        key = key_of(object_)
+        if error.conflict:
+            self._forget(key, wanted)
+            return Result()
+        if error.invalid:
+            # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
+            self._wanted[key] = _Wanted(wanted.uid, wanted.status, refused=True)
+            self._log.warning("status_refused", key=str(key), error=str(error))
+            self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))
+            return Result()
+        self._log.warning("status_failed", key=str(key), error=str(error))
+        return Result(failed=True)
+
+    def _forget(self, key: Key, wanted: _Wanted) -> None:
+        if self._wanted.get(key) is wanted:
+            del self._wanted[key]

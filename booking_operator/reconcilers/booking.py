@@ -1,0 +1,83 @@
+"""Reconciles Bookings: says where each stands. It changes nothing but their status."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from booking_operator.api.booking import Booking, BookingStatus
+from booking_operator.api.kinds import BOOKING
+from booking_operator.api.meta import Garbled, failure, merge_conditions
+from booking_operator.api.resource import Resource
+from booking_operator.domain import report, timeline
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Result
+from booking_operator.engine.store import Key
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Events, Status
+
+
+class BookingReconciler:
+    """Brings the status of one booking up to date, and wakes at its next boundary."""
+
+    def __init__(self, caches: Caches, status: Status[Booking], events: Events, clock: Clock) -> None:
+        self._caches = caches
+        self._status = status
+        self._events = events
+        self._clock = clock
+        self._log = structlog.get_logger()
+
+    async def reconcile(self, key: Key) -> Result:
+        """Reconcile one booking; a deleted one needs nothing."""
+        booking = self._caches.bookings.get(key)
+        if booking is None or booking.metadata.deletion_timestamp is not None:
+            return Result()
+        now = self._clock.now()
+        if isinstance(booking.spec, Garbled):
+            self._report(booking, "", report.refused("InvalidSpec", booking.spec.reason), now)
+            return Result()
+        claim = booking.claim()
+        if claim is None:
+            return Result()
+        resource = self._caches.resources.get(Key(key.namespace, booking.spec.resource_name))
+        booked = self._booked(resource, claim, now) if resource else None
+        conditions = report.booking_conditions(claim, booking.spec.resource_name, booked, now)
+        self._report(booking, claim.phase(now), conditions, now)
+        return Result(_next_at(claim, booked, now))
+
+    def _booked(self, resource: Resource, claim: Claim, now: datetime) -> report.BookedResource:
+        warm_up, holder = resource.warm_up, None
+        if claim.active(now, warm_up):
+            holder = timeline.moment(self._caches.claims(resource), now, warm_up).holder
+        return report.BookedResource(
+            holder=holder,
+            instances=resource.status.instances,
+            running=resource.status.running,
+            trouble=failure(resource.status.conditions, "Valid", "Synced", "Found"),
+            warm_up=warm_up,
+        )
+
+    def _report(
+        self, booking: Booking, phase: str, verdicts: tuple[report.Condition, ...], now: datetime
+    ) -> None:
+        current: BookingStatus = self._status.current(booking)
+        previous = {known.type: (known.reason, known.message) for known in current.conditions}
+        for item in report.news(previous, verdicts):
+            self._log.warning("booking_refused", reason=item.reason, booking=booking.metadata.name)
+            self._events.warning(BOOKING, booking, item.reason, "Reconcile", item.message)
+        generation = booking.metadata.generation
+        status = replace(
+            current,
+            status=phase or current.status,
+            conditions=merge_conditions(current.conditions, verdicts, generation, now),
+            observed_generation=generation,
+        )
+        self._status.set(booking, status)
+
+
+def _next_at(claim: Claim, booked: report.BookedResource | None, now: datetime) -> datetime | None:
+    instants = [claim.start_at, claim.end_at]
+    if booked is not None:
+        instants.append(claim.wanted_from(booked.warm_up))
+    return min((instant for instant in instants if instant > now), default=None)

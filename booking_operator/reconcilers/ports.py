@@ -1,0 +1,48 @@
+"""What the reconcilers need of the world; the composition root provides it."""
+
+from typing import Any, Protocol, TypeVar
+
+from booking_operator.api.kinds import Kind
+from booking_operator.engine.store import Object
+
+T = TypeVar("T", bound=Object, contravariant=True)
+
+
+class Status(Protocol[T]):
+    """Writes the status of one kind's objects."""
+
+    def current(self, object_: T) -> Any:
+        """The newest status, written or about to be."""
+        ...
+
+    def set(self, object_: T, status: Any) -> None:
+        """Have `status` written soon, where it is news."""
+        ...
+
+    async def write(self, object_: T, status: Any) -> bool:
+        """Write `status` now; False when that failed, and it is tried on."""
+        ...
+
+
+class Events(Protocol):
+    """Records Events for users."""
+
+    def normal(self, kind: Kind[Any], object_: Object, reason: str, action: str, note: str) -> None:
+        """Tell of something that went as it should."""
+        ...
+
+    def warning(self, kind: Kind[Any], object_: Object, reason: str, action: str, note: str) -> None:
+        """Tell of something that somebody should look at."""
+        ...
+
+
+class Trust(Protocol):
+    """Whether the caches may be believed when they say that nobody has a resource booked."""
+
+    def doubt(self) -> str:
+        """Why they may miss bookings; empty when they are trusted."""
+        ...
+
+    async def confirm(self) -> str:
+        """The same, asked of the API server; for what nobody could foresee."""
+        ...

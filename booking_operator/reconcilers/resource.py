@@ -1,0 +1,264 @@
+"""Reconciles Resources: decides power from the bookings and has the cloud driver carry it out.
+
+The order within one reconcile is what the product is about. A start that the bookings ask for leaves first, on
+the view of the instances that is at hand. Only then is a fresh view awaited where one is needed, above all for
+a stop. What users read, status and Events, comes last and is written by others.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.meta import Garbled, merge_conditions
+from booking_operator.api.resource import Resource, ResourceSpec, ResourceStatus, policy
+from booking_operator.cloud.driver import Accepted, CloudError, Driver, Group
+from booking_operator.domain import power, report, timeline
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.power import Plan, Policy
+from booking_operator.domain.report import Failure, Outcome, utc
+from booking_operator.domain.timeline import Cause, Moment
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Result
+from booking_operator.engine.store import Key, key_of
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Events, Status, Trust
+
+LEAD = timedelta(seconds=1.5)
+"""How long before a boundary the instances are looked at, so that the action leaves at the boundary itself."""
+MEMORY_PATIENCE_SECONDS = 2.0
+"""How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking alone:
+without the memory the instances merely stay up later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """One valid Resource and all that bears on it, at one instant."""
+
+    resource: Resource
+    spec: ResourceSpec
+    group: Group
+    driver: Driver
+    policy: Policy
+    now: datetime
+    seen: Moment
+    cause: Cause
+
+    @property
+    def observation(self) -> Observation | None:
+        return self.driver.last(self.group)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the view at hand is young enough to back any decision."""
+        observation = self.observation
+        return observation is not None and observation.at >= self.cause.since
+
+    def wake_at(self) -> datetime | None:
+        return timeline.wake_at(self.seen, self.now, LEAD)
+
+
+class ResourceReconciler:
+    """Brings the instances of one Resource to what its bookings want, and says how that goes."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        drivers: Mapping[str, Driver],
+        status: Status[Resource],
+        events: Events,
+        trust: Trust,
+        clock: Clock,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        self._caches = caches
+        self._drivers = drivers
+        self._status = status
+        self._events = events
+        self._trust = trust
+        self._clock = clock
+        self._dry_run = dry_run
+        self._causes: dict[Key, Cause] = {}
+        self._log = structlog.get_logger()
+
+    async def reconcile(self, key: Key) -> Result:
+        """Reconcile one Resource. A deleted one is released: its instances stay as they are."""
+        scene = self._look(key)
+        if scene is None:
+            self._causes.pop(key, None)
+            return Result()
+        failure = await self._start(scene)
+        if failure is None and not scene.fresh:
+            failure = await self._observe(scene)
+            scene = self._look(key)
+            if scene is None:
+                return Result()
+            failure = failure or await self._start(scene)
+        doubt = ""
+        if failure is None:
+            doubt, failure = await self._stop(scene)
+        self._report(scene, doubt, failure)
+        return Result(scene.wake_at(), failed=failure is not None)
+
+    def _look(self, key: Key) -> _Scene | None:
+        """The Resource as it stands now; None when there is nothing to act on, which is reported."""
+        resource = self._caches.resources.get(key)
+        if resource is None or resource.metadata.deletion_timestamp is not None:
+            return None
+        now, spec = self._clock.now(), resource.spec
+        if isinstance(spec, Garbled):
+            return self._refuse(resource, "InvalidSpec", spec.reason, now)
+        group = resource.group(self._caches.default_region)
+        driver = self._drivers.get(spec.type)
+        if group is None or driver is None:
+            served = ", ".join(sorted(self._drivers))
+            return self._refuse(
+                resource, "TypeNotServed", f"spec.type: this operator serves {served}, not {spec.type}", now
+            )
+        elder = self._caches.elder(resource, group)
+        if elder is not None:
+            message = f"The Resource {key_of(elder)} stands for the same instances and is older; delete one."
+            return self._refuse(resource, "Duplicate", message, now)
+        how = policy(spec, dry_run=self._dry_run)
+        seen = timeline.moment(self._caches.claims(resource), now, how.warm_up)
+        cause = timeline.cause(self._causes.get(key), seen, now, LEAD)
+        self._causes[key] = cause
+        return _Scene(resource, spec, group, driver, how, now, seen, cause)
+
+    def _decide(self, scene: _Scene, doubt: str = "") -> Plan:
+        current: ResourceStatus = self._status.current(scene.resource)
+        return power.decide(
+            scene.policy,
+            scene.seen,
+            scene.observation,
+            started=frozenset(current.started),
+            since=scene.cause.since,
+            doubt=doubt or self._trust.doubt(),
+        )
+
+    async def _start(self, scene: _Scene) -> Failure | None:
+        plan = self._decide(scene)
+        if not plan.start or not scene.policy.acts:
+            return None
+        await self._remember(scene, plan)
+        holder = scene.seen.holder
+        deadline = holder.wanted_from(scene.policy.warm_up) if holder else scene.now
+        accepted = scene.driver.start(scene.group, plan.start, deadline=deadline)
+        return await self._settle(scene, accepted, "Started", scene.seen.holder)
+
+    async def _stop(self, scene: _Scene) -> tuple[str, Failure | None]:
+        """Stop what the plan says; also why it did not, where there is a doubt."""
+        plan = self._decide(scene)
+        if not plan.stop or not scene.policy.acts:
+            return plan.doubt, None
+        if not scene.cause.planned and (doubt := await self._trust.confirm()):
+            return doubt, None
+        scene = self._look(key_of(scene.resource)) or scene
+        plan = self._decide(scene)
+        if not plan.stop:
+            return plan.doubt, None
+        released = scene.seen.released
+        accepted = scene.driver.stop(
+            scene.group,
+            plan.stop,
+            deadline=released.end_at if released else scene.now,
+            hibernate=scene.policy.hibernate,
+        )
+        return "", await self._settle(scene, accepted, "Stopped", released)
+
+    async def _observe(self, scene: _Scene) -> Failure | None:
+        """Wait for a fresh view, but never into a boundary: what is due then leaves on the view at hand."""
+        boundary = scene.seen.next_change_at
+        patience = (boundary - scene.now).total_seconds() if boundary else None
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await scene.driver.observe(scene.group, scene.cause.since)
+        except CloudError as error:
+            return Failure(error.reason, str(error))
+        return None
+
+    async def _remember(self, scene: _Scene, plan: Plan) -> None:
+        """Under `unbooked: Leave`, write what is about to be started before it is."""
+        current: ResourceStatus = self._status.current(scene.resource)
+        started = tuple(sorted(plan.started))
+        if started == current.started:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MEMORY_PATIENCE_SECONDS):
+                await self._status.write(scene.resource, replace(current, started=started))
+
+    async def _settle(
+        self, scene: _Scene, accepted: Accepted, verb: str, claim: Claim | None
+    ) -> Failure | None:
+        """Wait for the answer for each instance; tell what was done, and return the first failure."""
+        await asyncio.wait(accepted.values())
+        errors = {id_: future.exception() for id_, future in accepted.items()}
+        done = [id_ for id_, error in errors.items() if error is None]
+        if done:
+            whom = f" for {claim.user_id}" if claim and verb == "Started" else ""
+            note = f"{verb} {report.listed(done)}{whom}."
+            self._events.normal(RESOURCE, scene.resource, verb, verb, note)
+            self._tell_booking(scene, claim, verb, note)
+        failed = {id_: error for id_, error in errors.items() if error is not None}
+        if not failed:
+            return None
+        first = next(iter(failed.values()))
+        if not isinstance(first, CloudError):
+            raise first
+        return Failure(first.reason, f"{report.listed(list(failed))}: {first}")
+
+    def _tell_booking(self, scene: _Scene, claim: Claim | None, reason: str, note: str) -> None:
+        if claim is None or not claim.name:
+            return
+        booking = self._caches.bookings.get(Key(scene.resource.metadata.namespace, claim.name))
+        if booking is not None:
+            self._events.normal(BOOKING, booking, reason, reason, note)
+
+    def _report(self, scene: _Scene, doubt: str, failure: Failure | None) -> None:
+        observation, holder = scene.observation, scene.seen.holder
+        plan = self._decide(scene, doubt)
+        outcome = Outcome(scene.seen, observation, plan, failure)
+        verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
+        current: ResourceStatus = self._status.current(scene.resource)
+        self._write(
+            scene.resource,
+            verdicts,
+            scene.now,
+            replace(
+                current,
+                instances=len(observation.instances) if observation else current.instances,
+                running=observation.count(State.RUNNING) if observation else current.running,
+                status=report.power_status(observation) or current.status,
+                locked_by=holder.user_id if holder else "",
+                locked_until=utc(holder.end_at) if holder else "",
+                next_change_at=utc(scene.seen.next_change_at),
+                started=tuple(sorted(plan.started)),
+            ),
+        )
+
+    def _refuse(self, resource: Resource, reason: str, message: str, now: datetime) -> None:
+        self._write(resource, report.refused(reason, message), now, self._status.current(resource))
+
+    def _write(
+        self,
+        resource: Resource,
+        verdicts: tuple[report.Condition, ...],
+        now: datetime,
+        status: ResourceStatus,
+    ) -> None:
+        """Have the status written, and tell what in its conditions is news."""
+        previous = {known.type: (known.reason, known.message) for known in status.conditions}
+        for item in report.news(previous, verdicts):
+            tell = self._events.warning if item.warning else self._events.normal
+            tell(RESOURCE, resource, item.reason, "Reconcile", item.message)
+            self._log.warning("resource_condition", resource=str(key_of(resource)), reason=item.reason)
+        generation = resource.metadata.generation
+        conditions = merge_conditions(status.conditions, verdicts, generation, now)
+        self._status.set(resource, replace(status, conditions=conditions, observed_generation=generation))
