@@ -1,6 +1,6 @@
 """The kind Booking: who needs which resource from when to when."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -52,7 +52,7 @@ class BookingSpec:
 class BookingStatus:
     """Where the booking stands."""
 
-    status: Literal["", "SCHEDULED", "IN PROGRESS", "FINISHED"] = ""
+    status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]})] = ""
     """SCHEDULED, IN PROGRESS or FINISHED."""
     notification_sent: bool = False
     """Whether all recipients were told of the coming end."""

@@ -50,7 +50,7 @@ class ResourceStatus:
     """How many instances exist."""
     running: int = 0
     """How many of them run."""
-    status: Literal["", "STOPPED", "PENDING", "RUNNING"] = ""
+    status: Annotated[str, Field(json_schema_extra={"enum": ["", "STOPPED", "PENDING", "RUNNING"]})] = ""
     """STOPPED, PENDING or RUNNING."""
     locked_by: str = ""
     """The user whose booking holds it now; empty when nobody does."""

@@ -1,6 +1,6 @@
 """All bookings of one resource, seen at one instant: who holds it, is it wanted, what comes next."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -71,25 +71,29 @@ class Cause:
 
     Attributes:
         wanted: the power that is wanted.
+        basis: what else the decision rests on, such as the policy; a change of it is a cause of its own.
         since: a view of the instances taken before this instant proves nothing about it.
         planned: the change came at a boundary that was known ahead, not by an edit or a deletion.
         foreseen: the next boundary of power, as known now; arriving at it makes a change planned.
     """
 
     wanted: bool
+    basis: Hashable
     since: datetime
     planned: bool
     foreseen: datetime | None
 
 
-def cause(previous: Cause | None, seen: Moment, now: datetime, lead: timedelta) -> Cause:
+def cause(
+    previous: Cause | None, seen: Moment, now: datetime, lead: timedelta, basis: Hashable = None
+) -> Cause:
     """Follow the cause of the wanted power from one reconcile to the next.
 
     A change at a foreseen boundary counts from `lead` before it, because the view taken then is what makes
     the action leave at the boundary itself. Any other change counts from `now`, when it was seen. A boundary
     less than `lead` away asks for that view.
     """
-    if previous is None:
+    if previous is None or previous.basis != basis:
         since, planned = now, False
     elif previous.wanted == seen.wanted:
         since, planned = previous.since, previous.planned
@@ -100,7 +104,7 @@ def cause(previous: Cause | None, seen: Moment, now: datetime, lead: timedelta) 
     coming = seen.next_change_at
     if coming is not None and coming - lead <= now:
         since = max(since, coming - lead)
-    return Cause(wanted=seen.wanted, since=since, planned=planned, foreseen=coming)
+    return Cause(wanted=seen.wanted, basis=basis, since=since, planned=planned, foreseen=coming)
 
 
 def wake_at(seen: Moment, now: datetime, lead: timedelta) -> datetime | None:

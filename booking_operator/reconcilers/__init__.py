@@ -1,1 +1,1 @@
-"""One reconciler per kind: each reads the caches, lets the domain decide, and has the decision carried out."""
+"""One reconciler per kind: reads the caches, lets the domain decide, has the decision carried out."""

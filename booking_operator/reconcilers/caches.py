@@ -23,9 +23,13 @@ class Caches:
         """All groups that a Resource stands for."""
         return {group for resource in self.resources.all() for group in self._groups(resource)}
 
-    def elder(self, resource: Resource, group: Group) -> Resource | None:
+    def peers(self, resource: Resource) -> list[Resource]:
+        """All Resources that stand for the same instances, itself among them."""
+        return [peer for group in self._groups(resource) for peer in self.resources.by("group", group)]
+
+    def elder(self, resource: Resource) -> Resource | None:
         """An older Resource of the same group, which acts in its stead."""
-        eldest = min(self.resources.by("group", group), key=lambda peer: peer.seniority, default=resource)
+        eldest = min(self.peers(resource), key=lambda peer: peer.seniority, default=resource)
         return None if key_of(eldest) == key_of(resource) else eldest
 
     def bookings_of(self, key: Key) -> list[Booking]:

@@ -5,21 +5,21 @@ from typing import Any, Protocol, TypeVar
 from booking_operator.api.kinds import Kind
 from booking_operator.engine.store import Object
 
-T = TypeVar("T", bound=Object, contravariant=True)
+T_contra = TypeVar("T_contra", bound=Object, contravariant=True)
 
 
-class Status(Protocol[T]):
+class Status(Protocol[T_contra]):
     """Writes the status of one kind's objects."""
 
-    def current(self, object_: T) -> Any:
+    def current(self, object_: T_contra) -> Any:
         """The newest status, written or about to be."""
         ...
 
-    def set(self, object_: T, status: Any) -> None:
+    def set(self, object_: T_contra, status: Any) -> None:
         """Have `status` written soon, where it is news."""
         ...
 
-    async def write(self, object_: T, status: Any) -> bool:
+    async def write(self, object_: T_contra, status: Any) -> bool:
         """Write `status` now; False when that failed, and it is tried on."""
         ...
 

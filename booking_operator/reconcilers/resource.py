@@ -1,8 +1,8 @@
 """Reconciles Resources: decides power from the bookings and has the cloud driver carry it out.
 
-The order within one reconcile is what the product is about. A start that the bookings ask for leaves first, on
-the view of the instances that is at hand. Only then is a fresh view awaited where one is needed, above all for
-a stop. What users read, status and Events, comes last and is written by others.
+The order within one reconcile is what the product is about. A start that the bookings ask for leaves first,
+on the view of the instances that is at hand. Only then is a fresh view awaited where one is needed, above all
+for a stop. What users read, status and Events, comes last and is written by others.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Garbled, merge_conditions
-from booking_operator.api.resource import Resource, ResourceSpec, ResourceStatus, policy
+from booking_operator.api.resource import Resource, ResourceStatus, policy
 from booking_operator.cloud.driver import Accepted, CloudError, Driver, Group
 from booking_operator.domain import power, report, timeline
 from booking_operator.domain.booking import Booking as Claim
@@ -30,10 +30,12 @@ from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Events, Status, Trust
 
 LEAD = timedelta(seconds=1.5)
-"""How long before a boundary the instances are looked at, so that the action leaves at the boundary itself."""
+"""How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
+OBSERVE_PATIENCE_SECONDS = 10.0
+"""How long a fresh view is awaited. A Resource's other business, a new booking, must not wait longer."""
 MEMORY_PATIENCE_SECONDS = 2.0
-"""How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking alone:
-without the memory the instances merely stay up later."""
+"""How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking
+alone: without the memory the instances merely stay up later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,6 @@ class _Scene:
     """One valid Resource and all that bears on it, at one instant."""
 
     resource: Resource
-    spec: ResourceSpec
     group: Group
     driver: Driver
     policy: Policy
@@ -103,8 +104,9 @@ class ResourceReconciler:
         doubt = ""
         if failure is None:
             doubt, failure = await self._stop(scene)
-        self._report(scene, doubt, failure)
-        return Result(scene.wake_at(), failed=failure is not None)
+        plan = self._decide(scene, doubt)
+        self._report(scene, plan, failure)
+        return Result(scene.wake_at(), failed=failure is not None or bool(plan.withheld))
 
     def _look(self, key: Key) -> _Scene | None:
         """The Resource as it stands now; None when there is nothing to act on, which is reported."""
@@ -112,24 +114,31 @@ class ResourceReconciler:
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return None
         now, spec = self._clock.now(), resource.spec
-        if isinstance(spec, Garbled):
-            return self._refuse(resource, "InvalidSpec", spec.reason, now)
+        obstacle = self._obstacle(resource)
+        if obstacle is not None:
+            self._write(resource, report.refused(*obstacle), now, self._status.current(resource))
+            return None
         group = resource.group(self._caches.default_region)
-        driver = self._drivers.get(spec.type)
-        if group is None or driver is None:
-            served = ", ".join(sorted(self._drivers))
-            return self._refuse(
-                resource, "TypeNotServed", f"spec.type: this operator serves {served}, not {spec.type}", now
-            )
-        elder = self._caches.elder(resource, group)
-        if elder is not None:
-            message = f"The Resource {key_of(elder)} stands for the same instances and is older; delete one."
-            return self._refuse(resource, "Duplicate", message, now)
-        how = policy(spec, dry_run=self._dry_run)
+        if group is None or isinstance(spec, Garbled):
+            return None
+        driver, how = self._drivers[spec.type], policy(spec, dry_run=self._dry_run)
         seen = timeline.moment(self._caches.claims(resource), now, how.warm_up)
-        cause = timeline.cause(self._causes.get(key), seen, now, LEAD)
+        cause = timeline.cause(self._causes.get(key), seen, now, LEAD, basis=how)
         self._causes[key] = cause
-        return _Scene(resource, spec, group, driver, how, now, seen, cause)
+        return _Scene(resource, group, driver, how, now, seen, cause)
+
+    def _obstacle(self, resource: Resource) -> tuple[str, str] | None:
+        """Why a Resource is not acted on at all, as reason and message."""
+        if isinstance(resource.spec, Garbled):
+            return "InvalidSpec", resource.spec.reason
+        if resource.spec.type not in self._drivers:
+            served = ", ".join(sorted(self._drivers))
+            return "TypeNotServed", f"spec.type: this operator serves {served}, not {resource.spec.type}"
+        elder = self._caches.elder(resource)
+        if elder is not None:
+            twin = f"The Resource {key_of(elder)} stands for the same instances and is older"
+            return "Duplicate", f"{twin}; delete one of the two."
+        return None
 
     def _decide(self, scene: _Scene, doubt: str = "") -> Plan:
         current: ResourceStatus = self._status.current(scene.resource)
@@ -174,14 +183,17 @@ class ResourceReconciler:
 
     async def _observe(self, scene: _Scene) -> Failure | None:
         """Wait for a fresh view, but never into a boundary: what is due then leaves on the view at hand."""
-        boundary = scene.seen.next_change_at
-        patience = (boundary - scene.now).total_seconds() if boundary else None
+        boundary, patience = scene.seen.next_change_at, OBSERVE_PATIENCE_SECONDS
+        if boundary is not None:
+            patience = min(patience, (boundary - scene.now).total_seconds())
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await scene.driver.observe(scene.group, scene.cause.since)
+            async with asyncio.timeout(patience):
+                await scene.driver.observe(scene.group, scene.cause.since)
         except CloudError as error:
             return Failure(error.reason, str(error))
+        except TimeoutError:
+            if boundary is None or self._clock.now() < boundary:
+                return Failure("CloudSlow", f"The cloud does not answer within {patience:.0f} s.")
         return None
 
     async def _remember(self, scene: _Scene, plan: Plan) -> None:
@@ -221,9 +233,8 @@ class ResourceReconciler:
         if booking is not None:
             self._events.normal(BOOKING, booking, reason, reason, note)
 
-    def _report(self, scene: _Scene, doubt: str, failure: Failure | None) -> None:
+    def _report(self, scene: _Scene, plan: Plan, failure: Failure | None) -> None:
         observation, holder = scene.observation, scene.seen.holder
-        plan = self._decide(scene, doubt)
         outcome = Outcome(scene.seen, observation, plan, failure)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
         current: ResourceStatus = self._status.current(scene.resource)
@@ -242,9 +253,6 @@ class ResourceReconciler:
                 started=tuple(sorted(plan.started)),
             ),
         )
-
-    def _refuse(self, resource: Resource, reason: str, message: str, now: datetime) -> None:
-        self._write(resource, report.refused(reason, message), now, self._status.current(resource))
 
     def _write(
         self,

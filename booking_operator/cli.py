@@ -1,0 +1,117 @@
+"""The command line: `run`, `crds`, `devcluster`, `demo`."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from booking_operator import log
+from booking_operator.api import crd
+from booking_operator.api.kinds import KINDS
+from booking_operator.settings import Settings
+
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="booking-operator")
+def main() -> None:
+    """Start and stop groups of tagged cloud instances by bookings."""
+
+
+@main.command()
+@click.option(
+    "--kubeconfig", metavar="FILE", help="Cluster to use; default: KUBECONFIG, ~/.kube/config, in-cluster."
+)
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig; default: its current one.")
+@click.option("--namespace", "-n", envvar="NAMESPACE", default="", help="Serve one namespace; default: all.")
+@click.option(
+    "--region",
+    envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
+    default="",
+    help="Region of Resources that name none.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done in log, condition and Event; write nothing to the cloud.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "console"]),
+    default=None,
+    help="Default: console on a terminal, else json.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def run(log_format: Any, **options: Any) -> None:
+    """Run the operator until SIGTERM or Ctrl-C."""
+    settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
+    log.configure(settings.log_format, settings.log_level)
+    # The Kubernetes client and botocore take most of a second to import: only this command pays for them.
+    from booking_operator import app  # noqa: PLC0415
+
+    sys.exit(asyncio.run(_until_signalled(app.run(settings))))
+
+
+async def _until_signalled(work: Any) -> int:
+    """Run `work`; SIGTERM and SIGINT cancel it and are a clean end. Returns the exit code."""
+    events, loop = structlog.get_logger(), asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        events.info("stopped")
+        return 0
+    except Exception as error:
+        if not getattr(error, "fatal", False):
+            raise
+        events.error("cannot_run", error=str(error))
+        return 1
+    return 0
+
+
+@main.command()
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write one file per kind into this directory.",
+)
+def crds(output: Path | None) -> None:
+    """Print the CustomResourceDefinitions, or write them into a directory."""
+    if output is None:
+        click.echo("---\n".join(crd.rendered(kind) for kind in KINDS), nl=False)
+        return
+    for path in crd.write(output):
+        click.echo(path)
+
+
+@main.command()
+def devcluster() -> None:
+    """Run etcd, kube-apiserver and a fake AWS on loopback until Ctrl-C, to play with."""
+    from booking_operator.devcluster import playground  # noqa: PLC0415
+
+    playground.run()
+
+
+@main.command()
+@click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and say where.")
+def demo(*, keep_logs: bool) -> None:
+    """Show bookings starting and stopping instances through a real kube-apiserver, live."""
+    from booking_operator.devcluster import demo as show  # noqa: PLC0415
+
+    sys.exit(show.run(keep_logs=keep_logs))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    main()
