@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Driver, Group
 from booking_operator.cloud.ec2 import open_driver
+from booking_operator.cloud.session import default_region
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.queue import Priority, WorkQueue
@@ -148,12 +150,26 @@ def _priority(change: Change[Any]) -> Priority:
     return Priority.INITIAL if change.origin is Origin.INITIAL else Priority.CHANGE
 
 
+class NoRegionError(Exception):
+    """Neither flags nor environment name a region.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
+
+
 async def run(settings: Settings) -> None:
     """Run the operator until cancelled.
 
     Raises:
         ConfigError: there is no usable cluster configuration.
+        NoRegionError: there is no region for Resources that name none.
     """
+    settings = replace(settings, region=settings.region or default_region())
+    if not settings.region:
+        raise NoRegionError("there is no AWS region; give --region or set AWS_REGION")
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(

@@ -1,7 +1,6 @@
 """The command line: `run`, `crds`, `devcluster`, `demo`."""
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -99,8 +98,12 @@ def crds(output: Path | None) -> None:
 def devcluster() -> None:
     """Run etcd, kube-apiserver and a fake AWS on loopback until Ctrl-C, to play with."""
     from booking_operator.devcluster import playground  # noqa: PLC0415
+    from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
 
-    playground.run()
+    try:
+        playground.run()
+    except DevclusterError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command()
@@ -110,8 +113,3 @@ def demo(*, keep_logs: bool) -> None:
     from booking_operator.devcluster import demo as show  # noqa: PLC0415
 
     sys.exit(show.run(keep_logs=keep_logs))
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main()

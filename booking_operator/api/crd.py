@@ -107,7 +107,7 @@ def _inline(schema: Schema, definitions: Schema, *, defaults: bool) -> Schema:
         own = {key: value for key, value in schema.items() if key != "$ref"}
         return _inline({**target, **own}, definitions, defaults=defaults)
     kept = {key: value for key, value in schema.items() if key not in {"title", "properties", "items"}}
-    if not defaults:
+    if not defaults or kept.get("default") == []:
         kept.pop("default", None)
     if "properties" in schema:
         kept["properties"] = {

@@ -24,7 +24,13 @@ _UNUSABLE = (
 
 
 class ConfigError(Exception):
-    """There is no usable cluster configuration; the message says what is missing and where it was sought."""
+    """There is no usable cluster configuration; the message says what is missing and where it was sought.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
 
 
 class ClusterConfig:

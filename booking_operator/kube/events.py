@@ -7,6 +7,7 @@ dropped after a few tries, with a log line.
 import asyncio
 import os
 import socket
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ class Recorder:
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{meta.name[:200]}.", "namespace": meta.namespace},
+            "metadata": {"name": f"{meta.name[:220]}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
             "eventTime": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,

@@ -90,7 +90,9 @@ class StatusWriter(Generic[O]):
 
     async def _patch(self, key: Key, wanted: _Wanted) -> O:
         # The uid makes the server refuse the patch when the object was made anew meanwhile.
-        status = self._kind.status_adapter.dump_python(wanted.status, mode="json", by_alias=True)
+        dumped = self._kind.status_adapter.dump_python(wanted.status, mode="json", by_alias=True)
+        # null removes a field (RFC 7386): an empty list is told by its absence.
+        status = {name: None if value == [] else value for name, value in dumped.items()}
         answer = await self._client.request(
             "PATCH",
             self._kind.path(key.namespace, key.name, "status"),

@@ -1,0 +1,182 @@
+"""etcd and kube-apiserver on free loopback ports, in a directory that goes with them."""
+
+import os
+import secrets
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from booking_operator.devcluster.binaries import Binaries
+from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster.process import ChildProcess, free_port, listens
+
+_TRIES = 3  # another process may take a port between our choosing it and the server's binding it
+_OK = 200
+
+
+class ControlPlane:
+    """A synchronous context manager: it stands when entered, and nothing of it is left when exited."""
+
+    def __init__(self, binaries: Binaries) -> None:
+        self._binaries = binaries
+        self._stack = ExitStack()
+        self._token = secrets.token_urlsafe(24)
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        """Start both servers and wait until the API server is ready.
+
+        Raises:
+            DevclusterError: one of them does not start; with the end of its log.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                self._start_all()
+            except DevclusterError:
+                self._stack.close()
+                if attempt == _TRIES:
+                    raise
+            except BaseException:
+                self._stack.close()
+                raise
+            else:
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop both and remove the directory."""
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """Where the API server is."""
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def token(self) -> str:
+        """Bearer token of a member of system:masters."""
+        return self._token
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that the API server shows, which it signed itself."""
+        return self.directory / "certs" / "apiserver.crt"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A kubeconfig of the administrator."""
+        return self.directory / "kubeconfig"
+
+    def stop_apiserver(self, *, kill: bool = False) -> None:
+        """Take the API server away, by SIGKILL if `kill`; etcd stays."""
+        self._apiserver.stop(kill=kill)
+
+    def start_apiserver(self) -> None:
+        """Bring it back, at the same port with the same keys, and wait until it is ready."""
+        self._apiserver.start()
+        self._apiserver.wait_until(self._ready)
+
+    def _start_all(self) -> None:
+        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-")
+        self.directory = Path(self._stack.enter_context(temporary))
+        etcd_port, peer_port, self._port = free_port(), free_port(), free_port()
+        self._write_secrets()
+        etcd = ChildProcess("etcd", self._etcd_command(etcd_port, peer_port), self.directory / "etcd.log")
+        self._stack.enter_context(etcd)
+        etcd.wait_until(lambda: listens(etcd_port))
+        self._apiserver = ChildProcess(
+            "kube-apiserver", self._apiserver_command(etcd_port), self.directory / "kube-apiserver.log"
+        )
+        self._stack.enter_context(self._apiserver)
+        self._apiserver.wait_until(self._ready)
+        self._write_kubeconfig()
+
+    def _etcd_command(self, port: int, peer_port: int) -> list[str]:
+        client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+        return [
+            str(self._binaries.etcd),
+            f"--data-dir={self.directory / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+
+    def _apiserver_command(self, etcd_port: int) -> list[str]:
+        return [
+            str(self._binaries.kube_apiserver),
+            f"--etcd-servers=http://127.0.0.1:{etcd_port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._port}",
+            f"--cert-dir={self.directory / 'certs'}",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self.directory / 'sa.pub'}",
+            f"--service-account-signing-key-file={self.directory / 'sa.key'}",
+            f"--token-auth-file={self.directory / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--disable-admission-plugins=ServiceAccount",
+            "--endpoint-reconciler-type=none",
+        ]
+
+    def _write_secrets(self) -> None:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        _write_private(self.directory / "sa.key", private)
+        _write_private(self.directory / "sa.pub", public)
+        _write_private(
+            self.directory / "tokens.csv", f'{self._token},admin,admin,"system:masters"\n'.encode()
+        )
+
+    def _write_kubeconfig(self) -> None:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "devcluster",
+            "contexts": [{"name": "devcluster", "context": {"cluster": "devcluster", "user": "admin"}}],
+            "clusters": [
+                {
+                    "name": "devcluster",
+                    "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)},
+                }
+            ],
+            "users": [{"name": "admin", "user": {"token": self._token}}],
+        }
+        _write_private(self.kubeconfig, yaml.safe_dump(config).encode())
+
+    def _ready(self) -> bool:
+        if not self.ca_file.is_file():
+            return False
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.url}/readyz", headers={"Authorization": f"Bearer {self._token}"}
+        )
+        try:
+            trust = ssl.create_default_context(cafile=str(self.ca_file))
+            with urllib.request.urlopen(request, timeout=2, context=trust) as answer:  # noqa: S310
+                return bool(answer.status == _OK)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)

@@ -1,0 +1,124 @@
+"""Builds etcd and kube-apiserver from published Go modules, in a throw-away module."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+
+from booking_operator.devcluster.errors import DevclusterError
+
+KUBERNETES = "v1.36.3"
+ETCD = "v3.6.8"
+_STAGING = KUBERNETES.replace("v1.", "v0.", 1)
+
+_TOOLS = """//go:build tools
+
+package tools
+
+import (
+	_ "go.etcd.io/etcd/server/v3/etcdmain"
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+)
+"""
+_VERSION_FLAG = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"
+_PROGRAMS = {"etcd": "go.etcd.io/etcd/server/v3", "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}
+_ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
+_LONGEST_SECONDS = 3600
+_TELL_EVERY_SECONDS = 15.0
+_TAIL = 1500
+
+
+def build(go: Path, target: Path, progress: Callable[[str], None]) -> None:
+    """Build both programs into the directory `target`, each atomically.
+
+    Raises:
+        DevclusterError: Go failed; with the end of its output, and where all of it is.
+    """
+    log = target / "build.log"
+    with tempfile.TemporaryDirectory(prefix="booking-operator-build-") as module:
+        gocall = _Go(go, Path(module), log, progress)
+        _write_module(gocall)
+        for name, package in _PROGRAMS.items():
+            partial = target / f"{name}.partial"
+            try:
+                gocall(
+                    ["build", "-trimpath", "-ldflags", f"-s -w {_VERSION_FLAG}", "-o", str(partial), package],
+                    f"Building {name} {ETCD if name == 'etcd' else KUBERNETES} (once; {_ADVICE[name]})",
+                )
+                partial.replace(target / name)
+            finally:
+                partial.unlink(missing_ok=True)
+
+
+def _write_module(gocall: "_Go") -> None:
+    """A module that requires both, with a replacement for each staging module of k8s.io/kubernetes."""
+    gocall(["mod", "init", "booking-operator.invalid/devcluster"])
+    told = gocall(["mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"], "Downloading Kubernetes")
+    upstream = json.loads(gocall(["mod", "edit", "-json", json.loads(told)["GoMod"]]))
+    staging = [
+        replace["Old"]["Path"]
+        for replace in upstream.get("Replace") or []
+        if replace["New"]["Path"].startswith("./")
+    ]
+    edits = [f"-require=k8s.io/kubernetes@{KUBERNETES}", f"-require=go.etcd.io/etcd/server/v3@{ETCD}"]
+    edits += [f"-replace={path}={path}@{_STAGING}" for path in staging]
+    gocall(["mod", "edit", *edits])
+    (gocall.directory / "tools.go").write_text(_TOOLS)
+    gocall(["mod", "tidy"], "Downloading Go modules")
+
+
+class _Go:
+    """Runs go commands in the throw-away module."""
+
+    def __init__(self, go: Path, directory: Path, log: Path, progress: Callable[[str], None]) -> None:
+        self.directory = directory
+        self._go = go
+        self._log = log
+        self._progress = progress
+        self._environ = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
+
+    def __call__(self, arguments: Sequence[str], task: str = "") -> str:
+        """Run one command and return its standard output; tell of `task` now and again."""
+        if task:
+            self._progress(f"{task} ...")
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [str(self._go), *arguments],
+                cwd=self.directory,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+            with process:
+                try:
+                    output = self._wait(process, task)
+                except BaseException:
+                    process.kill()
+                    raise
+        if process.returncode != 0:
+            tail = self._log.read_text(errors="replace")[-_TAIL:].strip()
+            raise DevclusterError(
+                f"`go {' '.join(arguments[:2])}` failed; its output is in {self._log} and ends so:\n{tail}"
+            )
+        return output
+
+    def _wait(self, process: "subprocess.Popen[str]", task: str) -> str:
+        began = monotonic()
+        while True:
+            try:
+                output, _ = process.communicate(timeout=_TELL_EVERY_SECONDS)
+            except subprocess.TimeoutExpired:
+                elapsed = monotonic() - began
+                if elapsed > _LONGEST_SECONDS:
+                    raise DevclusterError(
+                        f"`go` is not done after {elapsed:.0f} s; see {self._log}"
+                    ) from None
+                if task:
+                    self._progress(f"{task} ... {elapsed:.0f} s")
+            else:
+                return output

@@ -1,0 +1,45 @@
+"""Tagged instances in the fake AWS."""
+
+from typing import Any
+
+import boto3
+
+from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG
+from booking_operator.devcluster.moto import CREDENTIALS
+
+
+class Instances:
+    """Creates groups of instances, and tells how they are."""
+
+    def __init__(self, url: str) -> None:
+        self._ec2: Any = boto3.client(
+            "ec2",
+            endpoint_url=url,
+            region_name=CREDENTIALS["AWS_REGION"],
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+        self._image = ""
+
+    def create(self, tag: str, count: int) -> list[str]:
+        """Launch `count` instances of one group, and stop them."""
+        self._image = self._image or self._ec2.describe_images()["Images"][0]["ImageId"]
+        tags = [{"Key": APPLICATION_TAG, "Value": tag}, {"Key": MANAGED_TAG, "Value": "true"}]
+        launched = self._ec2.run_instances(
+            ImageId=self._image,
+            MinCount=count,
+            MaxCount=count,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        ids = [instance["InstanceId"] for instance in launched["Instances"]]
+        self._ec2.stop_instances(InstanceIds=ids)
+        return ids
+
+    def states(self, tag: str) -> list[str]:
+        """Power states of one group."""
+        found = self._ec2.describe_instances(Filters=[{"Name": f"tag:{APPLICATION_TAG}", "Values": [tag]}])
+        return [
+            instance["State"]["Name"]
+            for reservation in found["Reservations"]
+            for instance in reservation["Instances"]
+        ]

@@ -1,0 +1,50 @@
+"""A fake AWS on loopback: moto's server, in a process of its own."""
+
+import importlib.util
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster.process import ChildProcess, free_port, listens
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_REGION": "eu-central-1",
+}
+"""What its clients need in their environment besides AWS_ENDPOINT_URL."""
+
+
+class MotoServer:
+    """A synchronous context manager around one server; its log goes into `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stack = ExitStack()
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        """Start it and wait until it answers.
+
+        Raises:
+            DevclusterError: moto is not installed, or does not start.
+        """
+        if importlib.util.find_spec("moto") is None:
+            raise DevclusterError(
+                "moto is not installed; install it with: pip install 'booking-operator[demo]'"
+            )
+        port = free_port()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = ChildProcess("moto", command, self._directory / "moto.log")
+        with self._stack:
+            self._stack.enter_context(server)
+            server.wait_until(lambda: listens(port))
+            self._stack = self._stack.pop_all()
+        self.url = f"http://127.0.0.1:{port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self._stack.close()

@@ -1,0 +1,103 @@
+"""`booking-operator devcluster`: a control plane with our CRDs and a fake AWS, to play with until Ctrl-C."""
+
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from booking_operator.api import crd
+from booking_operator.devcluster.binaries import find_kubectl, find_or_build
+from booking_operator.devcluster.controlplane import ControlPlane
+from booking_operator.devcluster.instances import Instances
+from booking_operator.devcluster.kubectl import Kubectl
+from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
+
+GROUPS = {"analytics": 2, "reporting": 1}
+"""Groups of the playground, and how many instances each has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Playground:
+    """A control plane with our CRDs, a fake AWS, and the means to use both."""
+
+    control_plane: ControlPlane
+    kubectl: Kubectl
+    moto: MotoServer
+    instances: Instances
+    directory: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the operator needs in its environment to use both."""
+        return {
+            "KUBECONFIG": str(self.control_plane.kubeconfig),
+            "AWS_ENDPOINT_URL": self.moto.url,
+            **CREDENTIALS,
+        }
+
+
+def tell(line: str) -> None:
+    """Tell how far things are, on stderr."""
+    click.echo(line, err=True)
+
+
+@contextmanager
+def playground() -> Iterator[Playground]:
+    """Stand all of it up, and take all of it down.
+
+    Raises:
+        DevclusterError: something is missing or does not start.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    binaries, kubectl = find_or_build(tell), find_kubectl(tell)
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-")
+        directory = Path(stack.enter_context(temporary))
+        moto = stack.enter_context(MotoServer(directory))
+        control_plane = stack.enter_context(ControlPlane(binaries))
+        call = Kubectl(kubectl, control_plane.kubeconfig)
+        paths = crd.write(directory / "crds")
+        call("apply", "-f", str(directory / "crds"))
+        call(
+            "wait",
+            "--for=condition=Established",
+            *(argument for path in paths for argument in ("-f", str(path))),
+        )
+        yield Playground(control_plane, call, moto, Instances(moto.url), directory)
+
+
+def run() -> None:
+    """Stand a playground up, say how to use it, and wait."""
+    try:
+        with playground() as ground:
+            for tag, count in GROUPS.items():
+                ground.instances.create(tag, count)
+            groups = ", ".join(f"{tag} ({count} instances)" for tag, count in GROUPS.items())
+            tell(f"kube-apiserver and a fake AWS run on loopback, with the groups {groups}.")
+            tell("In another terminal, paste these two lines, then: booking-operator run")
+            kube, aws = dict(ground.environ), {}
+            aws = {name: kube.pop(name) for name in list(kube) if name.startswith("AWS_")}
+            click.echo(_export(kube))
+            click.echo(_export(aws))
+            tell("Ctrl-C ends it and leaves nothing behind.")
+            signal.pause()
+    except KeyboardInterrupt:
+        tell("Stopped.")
+
+
+def _export(environ: dict[str, str]) -> str:
+    return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in environ.items())
+
+
+def _interrupt(_: int, __: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds as Ctrl-C does, so that nothing is left behind."""
+    sys.tracebacklimit = 0
+    raise KeyboardInterrupt
