@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, TOLERANT, WIRE, Condition, Garbled, ObjectMeta
+from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, ObjectMeta, tolerant
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 
@@ -67,7 +67,7 @@ class Booking:
     """A claim on a Resource for a span of time: its instances run from start_at to end_at."""
 
     metadata: ObjectMeta
-    spec: Annotated[BookingSpec | Garbled, TOLERANT] = Garbled("spec: it is missing")
+    spec: Annotated[BookingSpec | Garbled, tolerant(BookingSpec)] = Garbled("spec: it is missing")
     status: Annotated[BookingStatus, FORGIVING] = BookingStatus()
 
     @property

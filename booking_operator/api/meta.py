@@ -5,7 +5,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.dataclasses import dataclass
 
 from booking_operator.domain import report
@@ -67,11 +75,17 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def _tolerate(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return parse(value)
-    except ValidationError as error:
-        return Garbled(_explain(error))
+def tolerant(spec: type) -> PlainValidator:
+    """Reads a spec, or `Garbled` where it breaks the schema, so that one bad object never stops a list."""
+    adapter = TypeAdapter(spec)
+
+    def parse(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            return Garbled(_explain(error))
+
+    return PlainValidator(parse)
 
 
 def _forgive(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
@@ -81,8 +95,6 @@ def _forgive(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
         return parse({})
 
 
-TOLERANT = WrapValidator(_tolerate)
-"""Turns a spec that breaks the schema into `Garbled`, so that one bad object never stops a list."""
 FORGIVING = WrapValidator(_forgive)
 """Turns a status that breaks the schema into an empty one: status is ours to write anew."""
 

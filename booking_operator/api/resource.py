@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, TOLERANT, WIRE, Condition, Garbled, ObjectMeta
+from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, ObjectMeta, tolerant
 from booking_operator.cloud.driver import Group
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.power import Policy, Unbooked
@@ -71,7 +71,7 @@ class Resource:
     """A group of cloud instances with the same tag, started and stopped together by Bookings."""
 
     metadata: ObjectMeta
-    spec: Annotated[ResourceSpec | Garbled, TOLERANT] = Garbled("spec: it is missing")
+    spec: Annotated[ResourceSpec | Garbled, tolerant(ResourceSpec)] = Garbled("spec: it is missing")
     status: Annotated[ResourceStatus, FORGIVING] = ResourceStatus()
 
     def group(self, default_region: str) -> Group | None:

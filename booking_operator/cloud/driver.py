@@ -19,6 +19,14 @@ MANAGED_TAG = "resource-booking-managed"
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """One region of one account: as far as one call reaches, and what the service's limits are counted for."""
+
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """One group of instances: those whose application tag is `tag`, in one region of one account."""
 
@@ -26,6 +34,11 @@ class Group:
     account: str
     region: str
     tag: str
+
+    @property
+    def scope(self) -> Scope:
+        """The region and account it lies in."""
+        return Scope(self.account, self.region)
 
     @property
     def place(self) -> str:

@@ -1,199 +1,183 @@
-"""EC2: one shared inventory, and actions that answer for each instance on its own."""
+"""EC2 behind the port: instances are found by their tag, started and stopped by id."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from asyncio import TaskGroup
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import structlog
-
-from booking_operator.cloud.driver import APPLICATION_TAG, Accepted, CloudError, Group
-from booking_operator.cloud.errors import RAISED, named_ids, translated
-from booking_operator.cloud.inventory import Fleet, Inventory, Spawn, scope_of
-from booking_operator.cloud.session import Clients, Scope
+from booking_operator.cloud.driver import APPLICATION_TAG, Accepted, CloudError, Group, Scope
+from booking_operator.cloud.errors import translated
+from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.sender import Action, Request, Sender, futures
+from booking_operator.cloud.session import Sessions
+from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.engine.clock import Clock
 
 if TYPE_CHECKING:
-    from types_aiobotocore_ec2.type_defs import InstanceTypeDef
+    from types_aiobotocore_ec2.literals import InstanceStateNameType
+    from types_aiobotocore_ec2.type_defs import (
+        DescribeInstancesResultTypeDef,
+        InstanceStateChangeTypeDef,
+        InstanceStateTypeDef,
+    )
 
-PAGE_SIZE = 1000
-MOST_IDS = 1000
-"""Ids in one StartInstances or StopInstances."""
+SERVICE = "ec2"
+PAGE = 1000
+"""Instances in one page, the most that EC2 gives."""
+CALL_SECONDS = 60.0
+"""For one call in all. The client's own time-outs are per read, so a reply that trickles would never end, and
+all who wait for that view with it."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Action:
-    """One request to change power. The ones with the earliest deadline leave first."""
-
-    name: str
-    group: Group
-    futures: dict[str, "asyncio.Future[State]"]
-    deadline: datetime
-    hibernate: bool = False
+_STATES: tuple["InstanceStateNameType", ...] = ("pending", "running", "stopping", "stopped")
+_KNOWN = frozenset(State)
 
 
 class Ec2Driver:
-    """Implements `cloud.driver.Driver`."""
+    """`cloud.driver.Driver` for EC2. Opened by `open_driver`."""
 
-    def __init__(self, clients: Clients, clock: Clock, spawn: Spawn) -> None:
-        self._clients = clients
-        self._spawn = spawn
-        self._log = structlog.get_logger()
-        self.inventory = Inventory(self._describe, clock, spawn)
-
-    def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
-        """Keep all `groups` observed from now on, and call `changed` for each that looks different."""
-        self.inventory.track(groups, changed)
+    def __init__(self, inventory: Inventory, sender: Sender) -> None:
+        self._inventory = inventory
+        self._sender = sender
 
     def last(self, group: Group) -> Observation | None:
-        """The newest view of the group at hand."""
-        return self.inventory.last(group)
+        """The newest view of the group at hand, without asking EC2; None when it was never seen."""
+        return self._inventory.last(group)
+
+    def failure(self, group: Group) -> CloudError | None:
+        """Why the newest view of the group is older than it should be; None when it is not."""
+        return self._inventory.failure(group)
 
     async def observe(self, group: Group, since: datetime) -> Observation:
-        """A view of the group that was asked for at `since` or later.
+        """A view of the group that was asked for at `since` or later (aware UTC); shared with all who ask.
 
         Raises:
             CloudError: EC2 did not answer.
         """
-        return await self.inventory.observe(group, since)
+        return await self._inventory.observe(group, since)
 
     def start(self, group: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
-        """Start instances."""
-        return self._enqueue("StartInstances", group, ids, deadline)
+        """Start instances; the call leaves with the loop's next turn."""
+        accepted = futures(list(ids))
+        self._sender.submit(Request(group, Action.START, accepted, deadline))
+        return accepted
 
     def stop(
         self, group: Group, ids: Collection[str], *, deadline: datetime, hibernate: bool = False
     ) -> Accepted:
-        """Stop instances; with `hibernate` by hibernation, those that were launched for it."""
-        able = self.inventory.hibernating(group) if hibernate else frozenset()
-        sleeping, plain = [id_ for id_ in ids if id_ in able], [id_ for id_ in ids if id_ not in able]
-        accepted = self._enqueue("StopInstances", group, sleeping, deadline, hibernate=True)
-        return {**accepted, **self._enqueue("StopInstances", group, plain, deadline)}
+        """Stop instances; with `hibernate` those that can are hibernated, and stopped if EC2 refuses."""
+        accepted = futures(list(ids))
+        stop = Request(group, Action.STOP, accepted, deadline)
+        able = self._inventory.hibernating(group.scope, accepted) if hibernate else ()
+        self._sender.submit(stop.only([id_ for id_ in accepted if id_ not in set(able)]))
+        self._sender.submit(stop.only(able, Action.HIBERNATE))
+        return accepted
 
-    def _enqueue(
-        self, name: str, group: Group, ids: Collection[str], deadline: datetime, *, hibernate: bool = False
-    ) -> dict[str, "asyncio.Future[State]"]:
-        """Send at once, one call per request. This is where requests of many groups can be gathered."""
-        loop = asyncio.get_running_loop()
-        futures = {id_: loop.create_future() for id_ in ids}
-        for some in _chunks(sorted(futures), MOST_IDS):
-            part = {id_: futures[id_] for id_ in some}
-            self._spawn(self._send(_Action(name, group, part, deadline, hibernate)))
-        return futures
-
-    async def _send(self, action: _Action) -> None:
-        """One call; ids that EC2 refuses by name are dropped, and the others are sent again."""
-        pending = dict(action.futures)
-        log = self._log.bind(action=action.name, tag=action.group.tag, region=action.group.region)
-        try:
-            while pending:
-                try:
-                    states = await self._change_power(action, list(pending))
-                except RAISED as error:
-                    refused = named_ids(error) & pending.keys()
-                    if action.hibernate and not refused:
-                        log.warning("hibernation_refused", ids=list(pending), error=str(error))
-                        action = _Action(action.name, action.group, action.futures, action.deadline)
-                        continue
-                    failure = translated(error, action.name)
-                    log.warning("action_refused", ids=sorted(refused or pending), reason=failure.reason)
-                    for id_ in refused or set(pending):
-                        _fail(pending.pop(id_), failure)
-                else:
-                    log.info("action_accepted", ids=sorted(pending))
-                    self.inventory.note(action.group, states)
-                    for id_, future in pending.items():
-                        if not future.done():
-                            future.set_result(states.get(id_, State.PENDING))
-                    pending = {}
-        finally:
-            for future in pending.values():
-                future.cancel()
-
-    async def _change_power(self, action: _Action, ids: list[str]) -> dict[str, State]:
-        client = await self._clients.ec2(scope_of(action.group))
-        changes: Any
-        if action.name == "StartInstances":
-            changes = (await client.start_instances(InstanceIds=ids))["StartingInstances"]
-        elif action.hibernate:
-            changes = (await client.stop_instances(InstanceIds=ids, Hibernate=True))["StoppingInstances"]
-        else:
-            changes = (await client.stop_instances(InstanceIds=ids))["StoppingInstances"]
-        return {
-            change["InstanceId"]: State(change["CurrentState"]["Name"])
-            for change in changes
-            if change["CurrentState"]["Name"] in set(State)
-        }
-
-    async def _describe(self, scope: Scope) -> Fleet:
-        """All tagged instances of a scope.
-
-        Raises:
-            CloudError: EC2 did not answer.
-        """
-        groups: dict[str, list[Instance]] = {}
-        hibernating = set()
-        try:
-            client = await self._clients.ec2(scope)
-            pages = client.get_paginator("describe_instances").paginate(
-                Filters=[
-                    {"Name": "tag-key", "Values": [APPLICATION_TAG]},
-                    {"Name": "instance-state-name", "Values": [state.value for state in State]},
-                ],
-                PaginationConfig={"PageSize": PAGE_SIZE},
-            )
-            async for page in pages:
-                for reservation in page["Reservations"]:
-                    for described in reservation.get("Instances", []):
-                        groups.setdefault(_tag(described), []).append(_instance(described))
-                        if described.get("HibernationOptions", {}).get("Configured"):
-                            hibernating.add(described["InstanceId"])
-        except RAISED as error:
-            raise translated(error, "DescribeInstances") from error
-        ordered = {
-            tag: tuple(sorted(found, key=lambda instance: instance.id)) for tag, found in groups.items()
-        }
-        return Fleet(ordered, frozenset(hibernating))
+    def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
+        """Keep all `groups` of EC2 observed from now on, and call `changed` for each that looks different."""
+        self._inventory.track(lambda: [group for group in groups() if group.service == SERVICE], changed)
 
 
 @asynccontextmanager
 async def open_driver(clock: Clock) -> AsyncIterator[Ec2Driver]:
-    """An EC2 driver that polls and acts until the context ends; what is under way then is cancelled."""
-    async with Clients() as clients, asyncio.TaskGroup() as tasks:
-        running: set[asyncio.Task[None]] = set()
+    """Run the driver for the length of the context; then its calls are cancelled, and pending futures too.
 
-        def spawn(work: Coroutine[Any, Any, None]) -> None:
-            task = tasks.create_task(work)
-            running.add(task)
-            task.add_done_callback(running.discard)
-
-        driver = Ec2Driver(clients, clock, spawn)
-        spawn(driver.inventory.run())
+    Credentials, region and endpoint come from the environment, as botocore finds them.
+    """
+    async with Sessions() as sessions:
         try:
-            yield driver
-        finally:
-            for task in running:
-                task.cancel()
+            async with TaskGroup() as tasks:
+                api = Ec2Api(sessions)
+                inventory = Inventory(api.describe, clock, tasks)
+                tasks.create_task(inventory.poll())
+                yield Ec2Driver(inventory, Sender(api.perform, inventory.note, tasks))
+                raise _Closed
+        except* _Closed:
+            pass
 
 
-def _fail(future: "asyncio.Future[State]", error: CloudError) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # seen, even where the asker is gone
+class _Closed(Exception):  # noqa: N818 - no error: the way out of a task group is to raise in it
+    """Ends the tasks of a driver that is no longer needed."""
 
 
-def _chunks(ids: Sequence[str], most: int) -> Iterator[Sequence[str]]:
-    return (ids[first : first + most] for first in range(0, len(ids), most))
+class Ec2Api:
+    """The few calls of EC2 that are made, in the operator's own terms."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def describe(self, scope: Scope) -> list[Record]:
+        """All instances of `scope` that carry the application tag, and exist.
+
+        Raises:
+            CloudError: EC2 did not answer.
+        """
+        records: list[Record] = []
+        token = ""
+        while True:
+            page = await self._page(scope, token)
+            records.extend(_records(page))
+            token = page.get("NextToken", "")
+            if not token:
+                return records
+
+    async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
+        client = await self._sessions.ec2(scope)
+        with translated("DescribeInstances"):
+            async with asyncio.timeout(CALL_SECONDS):
+                return await client.describe_instances(
+                    Filters=[
+                        {"Name": "tag-key", "Values": [APPLICATION_TAG]},
+                        {"Name": "instance-state-name", "Values": _STATES},
+                    ],
+                    MaxResults=PAGE,
+                    **({"NextToken": token} if token else {}),
+                )
+
+    async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
+        """Start or stop instances; the answer has those for which EC2 accepted it.
+
+        Raises:
+            InstancesRefusedError: some of the instances are the reason why none was started or stopped.
+            CloudError: EC2 refused, or its answer was lost.
+        """
+        client = await self._sessions.ec2(scope)
+        name = "StartInstances" if action is Action.START else "StopInstances"
+        with translated(name, ids):
+            async with asyncio.timeout(CALL_SECONDS):
+                if action is Action.START:
+                    return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
+                hibernate = action is Action.HIBERNATE
+                stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
+                return _answers(stopped["StoppingInstances"])
 
 
-def _tag(described: "InstanceTypeDef") -> str:
-    return next(
-        (tag.get("Value", "") for tag in described.get("Tags", []) if tag.get("Key") == APPLICATION_TAG), ""
-    )
+def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
+    for reservation in page.get("Reservations", ()):
+        for instance in reservation.get("Instances", ()):
+            tags = {tag.get("Key"): tag.get("Value", "") for tag in instance.get("Tags", ())}
+            state = _state(instance.get("State"))
+            if state is not None and APPLICATION_TAG in tags:
+                yield Record(
+                    tag=tags[APPLICATION_TAG],
+                    instance=Instance(instance["InstanceId"], state),
+                    hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
+                )
 
 
-def _instance(described: "InstanceTypeDef") -> Instance:
-    return Instance(described["InstanceId"], State(described["State"]["Name"]))
+def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Answer]:
+    """The answers of those instances that exist now: a terminated one was neither started nor stopped."""
+    answers = {}
+    for change in changes:
+        now = _state(change.get("CurrentState"))
+        if now is not None:
+            answers[change["InstanceId"]] = Answer(before=_state(change.get("PreviousState")), now=now)
+    return answers
+
+
+def _state(shown: "InstanceStateTypeDef | None") -> State | None:
+    """EC2's name for a state as ours; None for those of instances that are gone or going."""
+    name = (shown or {}).get("Name")
+    return State(name) if name in _KNOWN else None

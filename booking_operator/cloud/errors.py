@@ -1,64 +1,171 @@
-"""Turns what botocore raises into `CloudError`: a reason for a condition, and a message with the mend."""
+"""Translates what botocore raises into `CloudError`, once, here.
+
+Texts end up in conditions and Events: one line, bounded, the same at each repetition. So request ids, the
+encoded part of an authorisation failure and the session's name, all of which differ each time, are cut out.
+"""
 
 import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-)
+import aiohttp
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from booking_operator.cloud.driver import CloudError
 
-RAISED = (ClientError, BotoCoreError, OSError, TimeoutError)
-"""All that a call of an aiobotocore client raises."""
+LONGEST_MESSAGE = 600
+"""Characters; a condition's message may have 32,768, yet people read it in one column of a terminal."""
 
-_LONGEST = 300
-_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
-_THROTTLED = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled"}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-_DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
-_UNKNOWN_KEYS = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException"}
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the general ones of
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonErrors.html
+_THROTTLED = frozenset(
+    {
+        "EC2ThrottledException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_REFUSED_KEYS = frozenset(
+    {
+        "AuthFailure",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidIdentityToken",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_HOPELESS = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
+
+_GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
+_EXPECTED = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    OSError,  # a token or configuration file that is not there; TimeoutError is one too
+    ValueError,  # botocore's answer to a malformed AWS_ENDPOINT_URL, for one
+)
 
 
-def translated(error: Exception, action: str) -> CloudError:
-    """What `action`, such as `StartInstances`, failed with. Equal failures give equal texts."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return CloudError("NoCredentials", f"{action}: there are no AWS credentials; {_CREDENTIALS}")
-    if isinstance(error, NoRegionError):
-        return CloudError("NoRegion", f"{action}: there is no region; give --region or set AWS_REGION")
-    if isinstance(error, ClientError):
-        return _refused(error, action)
-    if isinstance(error, HTTPClientError | ConnectionError | OSError | TimeoutError):
-        return CloudError("CloudUnreachable", f"{action}: AWS cannot be reached ({type(error).__name__})")
-    return CloudError(type(error).__name__, f"{action}: {_line(str(error))}")
+class InstancesRefusedError(CloudError):
+    """The cloud refused the whole call because of some of the instances, which it named.
+
+    Attributes:
+        ids: those instances; never empty, and all of them were in the call.
+    """
+
+    def __init__(self, reason: str, message: str, ids: Collection[str]) -> None:
+        """Build it from the service's answer."""
+        super().__init__(reason, message)
+        self.ids = frozenset(ids)
 
 
-def named_ids(error: Exception) -> set[str]:
-    """The instance ids that a refusal names."""
-    return set(re.findall(r"\bi-[0-9a-f]+\b", str(error))) if isinstance(error, ClientError) else set()
+@contextmanager
+def translated(action: str, ids: Collection[str] = ()) -> Iterator[None]:
+    """Have what botocore raises inside come out as `CloudError`.
+
+    Args:
+        action: the API action that is called, like `StartInstances`.
+        ids: the instances it is called for.
+
+    Raises:
+        InstancesRefusedError: the service refused the call for the sake of some of `ids`.
+        CloudError: any other failure.
+    """
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _from_answer(error, action, ids) from error
+    except _EXPECTED as error:
+        raise _without_answer(error, action) from error
 
 
-def _refused(error: ClientError, action: str) -> CloudError:
-    code = error.response.get("Error", {}).get("Code", "") or "Unknown"
-    text = _line(error.response.get("Error", {}).get("Message", ""))
-    reason = re.sub(r"[^A-Za-z0-9_]", "", code)
-    if not reason[:1].isalpha():
-        reason = f"Http{reason}" if reason else "Unknown"
-    if code in _DENIED:
-        return CloudError(reason, f"{action}: AWS refuses permission; allow the operator's role this action")
-    if code in _EXPIRED:
-        return CloudError("ExpiredCredentials", f"{action}: the AWS credentials have expired; {_CREDENTIALS}")
-    if code in _UNKNOWN_KEYS:
-        return CloudError(reason, f"{action}: AWS does not know the credentials; {_CREDENTIALS}")
+def _from_answer(error: boto.ClientError, action: str, ids: Collection[str]) -> CloudError:
+    """The service answered, with an error code."""
+    details = error.response.get("Error", {})
+    code, message = str(details.get("Code", "")), tidy(str(details.get("Message", "")))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _THROTTLED:
-        return CloudError(reason, f"{action}: AWS throttles this account's requests")
-    return CloudError(reason, f"{action}: {text}")
+        text = f"AWS limits the rate of {action} calls of this account; it is tried again."
+        return CloudError("RequestLimitExceeded", text)
+    if code in _EXPIRED:
+        text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
+        return CloudError("ExpiredCredentials", tidy(text))
+    if error.operation_name.startswith("AssumeRole"):
+        text = f"AWS refused {error.operation_name}; check the role's trust policy. {message}"
+        return CloudError("NoCredentials", tidy(text), retryable=False)
+    if code in _UNAUTHORIZED:
+        permission = f"ec2:{action}"
+        text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
+        return CloudError("UnauthorizedOperation", tidy(text), retryable=False)
+    if code in _REFUSED_KEYS:
+        text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
+        return CloudError(reason(code), tidy(text), retryable=False)
+    text = tidy(f"{action}: {message or code}")
+    named = set(re.findall(r"[\w-]+", message)) & set(ids)
+    if named and status < 500:  # noqa: PLR2004 - the boundary between their fault and ours is HTTP's
+        return InstancesRefusedError(reason(code), text, named)
+    return CloudError(reason(code), text, retryable=code not in _HOPELESS)
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST]
+def _without_answer(error: Exception, action: str) -> CloudError:
+    """The service was not asked, or its answer was lost."""
+    match error:
+        case boto.NoCredentialsError() | boto.PartialCredentialsError() | boto.ProfileNotFound():
+            text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
+            return CloudError("NoCredentials", tidy(text), retryable=False)
+        case boto.CredentialRetrievalError() | boto.TokenRetrievalError() | boto.NoAuthTokenError():
+            return CloudError("NoCredentials", tidy(f"The AWS credentials cannot be fetched. {error}"))
+        case boto.NoRegionError():
+            text = "No AWS region is known; set spec.region, or the operator's own region."
+            return CloudError("NoRegion", text, retryable=False)
+        case boto.InvalidRegionError():
+            return CloudError("InvalidRegion", tidy(f"{error}"), retryable=False)
+        case boto.ConnectTimeoutError():
+            return _unreachable(action, "the connection was not made in time")
+        case boto.ReadTimeoutError() | TimeoutError():
+            return _unreachable(action, "there was no reply in time")
+        case boto.SSLError():
+            return _unreachable(action, "the TLS handshake failed")
+        case boto.ProxyConnectionError():
+            return _unreachable(action, "the HTTP proxy cannot be reached")
+        case boto.EndpointConnectionError():
+            return _unreachable(action, f"the connection to {error.kwargs['endpoint_url']} failed")
+        case boto.HTTPClientError() | aiohttp.ClientError():
+            return _unreachable(action, "the connection broke before the reply came")
+        case ResponseParserError():
+            return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.")
+    return CloudError(type(error).__name__, tidy(f"{action}: {error}"))
+
+
+def _unreachable(action: str, how: str) -> CloudError:
+    return CloudError("CloudUnreachable", f"{action}: {how}.")
+
+
+def reason(code: str) -> str:
+    """An error code as the reason of a condition, which takes letters and digits only here.
+
+    EC2's codes have dots (`InvalidInstanceID.NotFound`), and botocore makes the bare HTTP status the code
+    where a proxy answered in HTML.
+    """
+    plain = re.sub(r"[^A-Za-z0-9]", "", code)
+    return plain if plain[:1].isalpha() else f"HTTP{plain}" if plain else "UnknownError"
+
+
+def tidy(text: str) -> str:
+    """One line, of bounded length, without what differs each time."""
+    text = re.sub(r"Encoded authorization failure message: \S+", "", text)
+    text = re.sub(r"(:assumed-role/[^/\s]+)/[^\s,]+", r"\1", text)
+    text = re.sub(r"\(?\b[Rr]equest\s?I[Dd]:? [\w-]+\)?", "", text)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"

@@ -1,233 +1,250 @@
-"""One view of all instances of an account and region, shared by everybody who asks.
+"""The shared view of all instances: one Describe per scope serves every group in it, whoever asks.
 
-It is polled slowly while nothing moves and fast while something does, and anybody can ask for a view that is
-not older than an instant. However many ask, there is one call under way per scope.
+Invariants, for each scope:
+- at most one call is under way, and at most one more is wanted after it;
+- who asks for a view since T gets one whose call was sent at T or later, and joins such a call where there
+  is one;
+- a call belongs to the inventory's task group, so an asker that is cancelled takes nobody with it;
+- an error goes to all who wait for that call; the last good view stays.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from asyncio import Event, TaskGroup
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
 
 import structlog
 
-from booking_operator.cloud.driver import CloudError, Group
-from booking_operator.cloud.session import Scope
-from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.cloud.driver import CloudError, Group, Scope
+from booking_operator.cloud.view import Answer, Record, View
+from booking_operator.domain.instance import Observation
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.queue import Backoff
 
+Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
+"""Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
+
 IDLE = timedelta(seconds=60)
+"""Between two polls of a scope where nothing moves: 60 calls an hour, however many groups."""
 MOVING = timedelta(seconds=1.5)
-LINGERING = timedelta(seconds=15)
-"""Interval while something has been on its way for longer than `LONG_MOVE`."""
-LONG_MOVE = timedelta(minutes=10)
-READ_LAG = timedelta(seconds=10)
-"""How long after an action a view that still shows the state before it is not believed.
-https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"""
-_ERRORS = Backoff(first=timedelta(seconds=1), longest=IDLE)
-_ON_THE_WAY = {State.PENDING, State.STOPPING}
+"""Between two polls while instances are on their way."""
+STUCK = timedelta(seconds=15)
+"""Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
+PATIENCE = timedelta(minutes=10)
+"""A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
+_BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+
+_CLOSED = CloudError("Closed", "The operator is shutting down.")
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What one Describe told: the instances of each group, and which of all can hibernate."""
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One Describe that any number of askers wait for.
 
-    groups: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
-    hibernating: frozenset[str] = frozenset()
+    Attributes:
+        sent_at: when it was sent; None while it waits for its turn.
+        done: set when there is an outcome.
+        error: the outcome, None for success; a call that never got one was cut off by the shutdown.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    """The state an action answered for an instance, and the one it had before."""
-
-    before: State
-    after: State
-    answered_at: datetime
-
-    def outdates(self, described: State, sent_at: datetime) -> bool:
-        """Whether it is to be believed over a Describe that was sent at `sent_at`."""
-        if sent_at < self.answered_at:
-            return True
-        return described is self.before and sent_at - self.answered_at < READ_LAG
-
-
-@dataclass(slots=True)
-class _View:
-    """All that is known of one scope. `call` is there while a Describe is under way."""
-
-    fleet: Fleet = field(default_factory=Fleet)
-    at: datetime | None = None
-    noted: dict[str, _Noted] = field(default_factory=dict)
-    call: "asyncio.Future[None] | None" = None
     sent_at: datetime | None = None
-    moving_since: datetime | None = None
+    done: Event = field(default_factory=Event)
+    error: CloudError | None = _CLOSED
+
+    async def outcome(self) -> None:
+        await self.done.wait()
+        if self.error is not None:
+            # One exception raised in many tasks would gather all of their tracebacks.
+            error = self.error
+            raise CloudError(error.reason, str(error), retryable=error.retryable) from error
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    """One scope: its view, its calls, and how its last call went."""
+
+    scope: Scope
+    view: View = field(default_factory=View)
+    under_way: _Call | None = None
+    wanted: _Call | None = None
+    sent_at: datetime | None = None
+    moved_at: datetime | None = None
     failures: int = 0
+    failure: CloudError | None = None
 
-    def pause(self, now: datetime) -> timedelta:
-        """How long after the last Describe the next one is due."""
+    @property
+    def busy(self) -> bool:
+        return self.under_way is not None or self.wanted is not None
+
+    def fresh(self, since: datetime, now: datetime) -> bool:
+        """Whether the view is from `since` or later; one from the future is from before a clock was set back."""
+        return self.view.at is not None and since <= self.view.at <= now
+
+    def due_at(self, tags: Iterable[str], now: datetime) -> datetime:
+        """When to call again by itself, counted from the last call, whoever asked for that."""
+        if self.sent_at is None or self.sent_at > now:
+            return now
         if self.failures:
-            return _ERRORS.after(self.failures)
-        if self.moving_since is None:
-            return IDLE
-        return MOVING if now - self.moving_since < LONG_MOVE else LINGERING
-
-    def due(self, now: datetime) -> datetime:
-        return now if self.sent_at is None else self.sent_at + self.pause(now)
-
-
-Describe = Callable[[Scope], Awaitable[Fleet]]
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
-"""Runs a coroutine in a TaskGroup of the owner's."""
+            return self.sent_at + _BACKOFF.after(self.failures)
+        if not self.view.moving(tags):
+            return self.sent_at + IDLE
+        stuck = self.moved_at is not None and now - self.moved_at > PATIENCE
+        return self.sent_at + (STUCK if stuck else MOVING)
 
 
 class Inventory:
-    """The views of all scopes. `describe` raises `CloudError` and nothing else."""
+    """Views of the instances of any number of scopes. Its calls are tasks of `tasks`."""
 
-    def __init__(self, describe: Describe, clock: Clock, spawn: Spawn) -> None:
+    def __init__(self, describe: Describe, clock: Clock, tasks: TaskGroup) -> None:
         self._describe = describe
         self._clock = clock
-        self._spawn = spawn
-        self._views: dict[Scope, _View] = {}
+        self._tasks = tasks
+        self._watches: dict[Scope, _Watch] = {}
         self._groups: Callable[[], Collection[Group]] = tuple
-        self._changed: Callable[[Group], None] = _nobody
-        self._nudge = asyncio.Event()
+        self._changed: Callable[[Group], None] = lambda _: None
+        self._wake = Event()
         self._log = structlog.get_logger()
 
-    def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
-        """Poll the scopes of `groups` from now on, and call `changed` for each group that looks different."""
-        self._groups, self._changed = groups, changed
-        self._nudge.set()
-
     def last(self, group: Group) -> Observation | None:
-        """The newest view of a group, actions noted since included."""
-        view = self._views.get(scope_of(group))
-        if view is None or view.at is None:
-            return None
-        return Observation(view.fleet.groups.get(group.tag, ()), view.at)
+        """The newest view of the group at hand; None when its scope was never seen."""
+        return self._watch(group.scope).view.observation(group.tag)
 
-    def hibernating(self, group: Group) -> frozenset[str]:
-        """Ids of the instances that can hibernate."""
-        view = self._views.get(scope_of(group))
-        return view.fleet.hibernating if view else frozenset()
+    def failure(self, group: Group) -> CloudError | None:
+        """Why the newest call for the group's scope failed; None when it did not."""
+        return self._watch(group.scope).failure
+
+    def hibernating(self, scope: Scope, ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of `ids` that were launched with hibernation enabled, as far as is known."""
+        return self._watch(scope).view.hibernating(ids)
 
     async def observe(self, group: Group, since: datetime) -> Observation:
-        """A view that was asked for at `since` or later.
+        """A view of the group that was asked for at `since` or later (aware UTC); a future `since` means now.
 
         Raises:
-            CloudError: the Describe that was to bring it failed.
+            CloudError: the call failed.
         """
-        scope = scope_of(group)
-        while True:
-            observation = self.last(group)
-            if observation is not None and observation.at >= since:
-                return observation
-            view = self._views.setdefault(scope, _View())
-            call, sent_at = self._call(scope, view)
-            try:
-                # Shielded: one asker that gives up must not take the answer from the others.
-                await asyncio.shield(call)
-            except CloudError:
-                if sent_at >= since:
-                    raise
+        watch = self._watch(group.scope)
+        since = min(since, self._clock.now())
+        while not watch.fresh(since, self._clock.now()):
+            await self._call(watch, since).outcome()
+        observation = watch.view.observation(group.tag)
+        if observation is None:
+            raise AssertionError("a fresh view has been taken")
+        return observation
 
-    def note(self, group: Group, states: Mapping[str, State]) -> None:
-        """Take the states that an accepted action has answered."""
-        view = self._views.setdefault(scope_of(group), _View())
-        now = self._clock.now()
-        known = {instance.id: instance.state for instance in view.fleet.groups.get(group.tag, ())}
-        for id_, after in states.items():
-            if id_ in known:
-                view.noted[id_] = _Noted(before=known[id_], after=after, answered_at=now)
-        self._show(view, view.fleet, view.at)
-        view.moving_since = now
-        self._nudge.set()
+    def note(self, group: Group, answers: Mapping[str, Answer]) -> None:
+        """Show what an accepted action has answered, and look soon at what comes of it."""
+        watch = self._watch(group.scope)
+        watch.moved_at = self._clock.now()
+        watch.view.note(group.tag, answers, watch.moved_at)
+        self._wake.set()
 
-    async def run(self) -> None:
-        """Poll until cancelled."""
+    def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
+        """Poll the scopes of all `groups` from now on.
+
+        `changed` is called for a group whose instances differ from the view before, and for all groups of a
+        scope that is seen for the first time, that cannot be seen any more, or that can be seen again.
+        """
+        self._groups, self._changed = groups, changed
+        self._wake.set()
+
+    async def poll(self) -> None:
+        """Keep the views of all tracked groups up to date, until cancelled."""
         while True:
-            self._nudge.clear()
+            self._wake.clear()
             now = self._clock.now()
-            scopes = {scope_of(group) for group in self._groups()}
-            for scope in self._views.keys() - scopes:
-                if self._views[scope].call is None:
-                    del self._views[scope]
-            for scope in scopes:
-                view = self._views.setdefault(scope, _View())
-                if view.call is None and view.due(now) <= now:
-                    self._call(scope, view)
-            waiting = [view.due(now) for view in self._views.values() if view.call is None]
-            await wait_until(self._clock, min(waiting, default=now + IDLE), self._nudge)
+            # Also the latest instant at which a scope that is tracked anew will be noticed.
+            next_at = now + IDLE
+            for scope, tags in self._tracked().items():
+                watch = self._watch(scope)
+                if watch.busy:
+                    continue
+                due_at = watch.due_at(tags, now)
+                if due_at <= now:
+                    self._call(watch, now)
+                else:
+                    next_at = min(next_at, due_at)
+            await wait_until(self._clock, next_at, self._wake)
 
-    def _call(self, scope: Scope, view: _View) -> tuple["asyncio.Future[None]", datetime]:
-        """The Describe under way, or a new one."""
-        if view.call is None or view.sent_at is None:
-            view.sent_at = self._clock.now()
-            view.call = asyncio.get_running_loop().create_future()
-            self._spawn(self._fetch(scope, view, view.call, view.sent_at))
-        return view.call, view.sent_at
+    def _watch(self, scope: Scope) -> _Watch:
+        watch = self._watches.get(scope)
+        if watch is None:
+            watch = self._watches[scope] = _Watch(scope)
+        return watch
 
-    async def _fetch(
-        self, scope: Scope, view: _View, call: "asyncio.Future[None]", sent_at: datetime
-    ) -> None:
-        try:
-            fleet = await self._describe(scope)
-        except CloudError as error:
-            view.failures += 1
-            view.call = None
-            if view.failures == 1:
-                self._log.warning("describe_failed", **scope._asdict(), reason=error.reason, error=str(error))
-            call.set_exception(error)
-            call.exception()  # seen, even where nobody waits for this poll
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        else:
-            if view.failures:
-                self._log.info("describe_recovered", **scope._asdict(), failures=view.failures)
-            view.failures, view.call = 0, None
-            before = view.fleet.groups
-            self._show(view, fleet, sent_at)
-            call.set_result(None)
-            self._tell(scope, before, view.fleet.groups)
-        self._nudge.set()
-
-    def _show(self, view: _View, fleet: Fleet, sent_at: datetime | None) -> None:
-        """Make `fleet`, described at `sent_at`, the view, corrected by the actions it cannot know of yet."""
-        if sent_at is None:
-            return
-        described = {
-            instance.id: instance.state for instances in fleet.groups.values() for instance in instances
-        }
-        view.noted = {
-            id_: noted
-            for id_, noted in view.noted.items()
-            if id_ in described and noted.outdates(described[id_], sent_at)
-        }
-        after = {id_: noted.after for id_, noted in view.noted.items()}
-        groups = fleet.groups
-        if after:
-            groups = {
-                tag: Observation(instances, sent_at).with_states(after).instances
-                for tag, instances in groups.items()
-            }
-        view.fleet, view.at = Fleet(groups, fleet.hibernating), sent_at
-        moving = any(instance.state in _ON_THE_WAY for group in groups.values() for instance in group)
-        view.moving_since = (view.moving_since or sent_at) if moving else None
-
-    def _tell(
-        self, scope: Scope, old: Mapping[str, tuple[Instance, ...]], new: Mapping[str, tuple[Instance, ...]]
-    ) -> None:
+    def _tracked(self) -> dict[Scope, set[str]]:
+        tags: dict[Scope, set[str]] = {}
         for group in self._groups():
-            if scope_of(group) == scope and old.get(group.tag, ()) != new.get(group.tag, ()):
+            tags.setdefault(group.scope, set()).add(group.tag)
+        return tags
+
+    def _call(self, watch: _Watch, since: datetime) -> _Call:
+        """The call that answers who asks since `since`: one under way, or the one after it."""
+        under_way = watch.under_way
+        if under_way is not None and under_way.sent_at is not None and under_way.sent_at >= since:
+            return under_way
+        if watch.wanted is None:
+            watch.wanted = _Call()
+            if under_way is None:
+                # All who ask before the task's first step share the call: its instant is taken there.
+                task = self._tasks.create_task(self._serve(watch))
+                task.add_done_callback(partial(_cut_off, watch))
+        return watch.wanted
+
+    async def _serve(self, watch: _Watch) -> None:
+        """Make calls for as long as one is wanted."""
+        while (call := watch.wanted) is not None:
+            watch.under_way, watch.wanted = call, None
+            call.sent_at = watch.sent_at = self._clock.now()
+            try:
+                records = await self._describe(watch.scope)
+            except CloudError as error:
+                call.error = error
+                self._failed(watch, error)
+            else:
+                call.error = None
+                self._seen(watch, records, call.sent_at)
+            watch.under_way = None
+            call.done.set()
+            self._wake.set()
+
+    def _seen(self, watch: _Watch, records: Iterable[Record], sent_at: datetime) -> None:
+        now, first = self._clock.now(), watch.view.at is None
+        tags = watch.view.take(records, sent_at, now)
+        if tags:
+            watch.moved_at = now
+        recovered, watch.failure, watch.failures = watch.failure is not None, None, 0
+        if recovered:
+            self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
+        self._tell(watch.scope, None if first or recovered else tags)
+
+    def _failed(self, watch: _Watch, error: CloudError) -> None:
+        watch.failures += 1
+        before, watch.failure = watch.failure, error
+        if before is None or before.reason != error.reason:
+            scope = watch.scope
+            self._log.warning(
+                "describe_failed",
+                account=scope.account,
+                region=scope.region,
+                reason=error.reason,
+                message=str(error),
+            )
+        if before is None:
+            self._tell(watch.scope, None)
+
+    def _tell(self, scope: Scope, tags: Collection[str] | None) -> None:
+        """Call `changed` for the tracked groups of `scope` with one of `tags`; None stands for all."""
+        for group in self._groups():
+            if group.scope == scope and (tags is None or group.tag in tags):
                 self._changed(group)
 
 
-def scope_of(group: Group) -> Scope:
-    """The scope a group is seen in."""
-    return Scope(group.account, group.region)
-
-
-def _nobody(_: Group) -> None:
-    """No one is told before `track`."""
+def _cut_off(watch: _Watch, task: asyncio.Task[None]) -> None:
+    """Let nobody wait for a call whose task was ended by the shutdown, even before its first step."""
+    if task.cancelled():
+        for call in (watch.under_way, watch.wanted):
+            if call is not None:
+                call.done.set()

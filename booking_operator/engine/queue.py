@@ -118,10 +118,21 @@ class WorkQueue(Generic[K]):
         """Wait for the next key. It must be given back by `done`."""
         while True:
             self._changed.clear()
-            self._fire_timers()
-            if self._ready:
-                return self._take()
+            for key in self.take():
+                return key
             await wait_until(self._clock, self._timers[0][0] if self._timers else None, self._changed)
+
+    def take(self) -> tuple[K, ...]:
+        """The next key, if one is ready or due now. It must be given back by `done`."""
+        self._fire_timers()
+        if not self._ready:
+            return ()
+        _, _, key = heapq.heappop(self._ready)
+        entry = self._entries[key]
+        entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
+        entry.held, entry.timer = entry.timer, None
+        self._discard_stale()
+        return (key,)
 
     def done(self, key: K, result: Result) -> None:
         """Take a key back. Its timer is what `result` says, or an earlier one added meanwhile."""
@@ -147,14 +158,6 @@ class WorkQueue(Generic[K]):
         if entry.idle:
             del self._entries[key]
         self._changed.set()
-
-    def _take(self) -> K:
-        _, _, key = heapq.heappop(self._ready)
-        entry = self._entries[key]
-        entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
-        entry.held, entry.timer = entry.timer, None
-        self._discard_stale()
-        return key
 
     def _fire_timers(self) -> None:
         now = self._clock.now()

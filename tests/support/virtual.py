@@ -10,7 +10,7 @@ T = TypeVar("T")
 EPOCH = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 
-class Deadlock(AssertionError):
+class DeadlockError(AssertionError):
     """Every task waits, and no timer is left that could wake one."""
 
 
@@ -24,7 +24,7 @@ class _JumpingSelector(selectors.SelectSelector):
         if ready or timeout == 0:
             return ready
         if timeout is None:
-            raise Deadlock("every task waits, and there is no timer")
+            raise DeadlockError("every task waits, and there is no timer")
         self.elapsed += max(timeout, 1e-6)
         return []
 

@@ -1,0 +1,117 @@
+"""What is known of the instances of one scope: the last Describe, corrected by the actions accepted since.
+
+Nothing here waits or reads a clock; `inventory` does.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from booking_operator.domain.instance import Instance, Observation, State
+
+LAG = timedelta(seconds=10)
+"""How long after an action's answer a Describe may still show the state of before.
+
+EC2 is eventually consistent: what an action has changed "might not be immediately visible to all subsequent
+commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html). It names no bound; a few
+seconds are usual. Too short a time costs a second, harmless start; too long a one hides a start that failed.
+"""
+
+_ON_THEIR_WAY = frozenset({State.PENDING, State.STOPPING})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One instance as a Describe shows it.
+
+    Attributes:
+        tag: the group it belongs to.
+        instance: its id and state.
+        hibernates: whether it was launched with hibernation enabled.
+    """
+
+    tag: str
+    instance: Instance
+    hibernates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service answered to an action for one instance: its state before, and now.
+
+    `before` is None where the service named a state that `State` does not know.
+    """
+
+    before: State | None
+    now: State
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """An accepted action whose effect a Describe may not show yet."""
+
+    outdated: frozenset[State | None]
+    state: State
+    answered_at: datetime
+
+    def overrides(self, shown: State, asked_at: datetime) -> bool:
+        """Whether a Describe asked at `asked_at`, which shows `shown`, knows less than the note."""
+        age = asked_at - self.answered_at
+        return age <= timedelta(0) or (shown in self.outdated and age <= LAG)
+
+
+class View:
+    """The instances of one scope by group. `at` is when the last Describe was sent; None before the first."""
+
+    def __init__(self) -> None:
+        self.at: datetime | None = None
+        self._groups: dict[str, tuple[Instance, ...]] = {}
+        self._hibernating: frozenset[str] = frozenset()
+        self._notes: dict[str, _Note] = {}
+
+    def observation(self, tag: str) -> Observation | None:
+        """The group `tag`, empty when no instance carries it; None before the first Describe."""
+        return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
+
+    def hibernating(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of `ids` that can hibernate."""
+        return tuple(id_ for id_ in ids if id_ in self._hibernating)
+
+    def moving(self, tags: Iterable[str]) -> bool:
+        """Whether any instance of the groups `tags` is on its way to another state."""
+        return any(instance.state in _ON_THEIR_WAY for tag in tags for instance in self._groups.get(tag, ()))
+
+    def take(self, records: Iterable[Record], asked_at: datetime, now: datetime) -> Collection[str]:
+        """Take over a Describe that was sent at `asked_at`, and tell the tags of the groups that differ.
+
+        Notes from later than `now` date from before the clock was set back; they would never end.
+        """
+        notes = {id_: note for id_, note in self._notes.items() if note.answered_at <= now}
+        kept = {id_: note for id_, note in notes.items() if note.answered_at >= asked_at}
+        members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
+        hibernating = set()
+        for record in records:
+            instance = record.instance
+            note = notes.get(instance.id)
+            if note is not None and note.overrides(instance.state, asked_at):
+                kept[instance.id] = note
+                instance = replace(instance, state=note.state)
+            members[record.tag][instance.id] = instance
+            if record.hibernates:
+                hibernating.add(instance.id)
+        groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
+        before, self._groups = self._groups, groups
+        self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
+        return {tag for tag in before.keys() | groups.keys() if before.get(tag) != groups.get(tag)}
+
+    def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:
+        """Show at once what an accepted action has answered for instances of the group `tag`."""
+        group = self._groups.get(tag, ())
+        shown = {instance.id: instance.state for instance in group}
+        for id_, answer in answers.items():
+            outdated = frozenset({answer.before, shown.get(id_)}) - {answer.now}
+            self._notes[id_] = _Note(outdated, answer.now, answered_at)
+        if group:
+            states = {id_: answer.now for id_, answer in answers.items()}
+            self._groups[tag] = Observation(group, answered_at).with_states(states).instances

@@ -1,0 +1,104 @@
+"""What is started and stopped, rule by rule, and what can never be."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_operator.domain.booking import Booking
+from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.power import Policy, Unbooked, decide
+from booking_operator.domain.timeline import Moment
+
+NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
+BEFORE = NOW - timedelta(seconds=30)
+CLAIM = Booking("b", "ada", BEFORE, NOW + timedelta(hours=1), BEFORE)
+BOOKED = Moment(CLAIM, None, CLAIM.end_at, CLAIM.end_at)
+FREE = Moment(None, None, None, None)
+LEAVE = Policy(unbooked=Unbooked.LEAVE)
+
+
+def view(*states: State, at: datetime = NOW) -> Observation:
+    return Observation(tuple(Instance(f"i-{n}", state) for n, state in enumerate(states)), at)
+
+
+observations = st.lists(st.sampled_from(State), max_size=6).map(lambda states: view(*states))
+moments = st.sampled_from([BOOKED, FREE])
+policies = st.builds(Policy, unbooked=st.sampled_from(Unbooked))
+memories = st.sets(st.sampled_from([f"i-{n}" for n in range(8)])).map(frozenset)
+
+
+@given(observations, moments, policies, memories, st.sampled_from(["", "a doubt"]))
+def test_only_stopped_ones_start_only_running_ones_stop_and_never_both(
+    observation: Observation, seen: Moment, policy: Policy, started: frozenset[str], doubt: str
+) -> None:
+    plan = decide(policy, seen, observation, started=started, since=NOW, doubt=doubt)
+    assert set(plan.start) <= set(observation.ids(State.STOPPED))
+    assert set(plan.stop) <= set(observation.ids(State.RUNNING))
+    assert not (plan.start and plan.stop)
+    if seen.wanted:
+        assert not plan.stop
+        assert set(plan.start) == set(observation.ids(State.STOPPED))
+    else:
+        assert not plan.start
+    if doubt:
+        assert not plan.stop
+
+
+@given(observations, policies, memories)
+def test_a_view_older_than_the_cause_stops_nothing(
+    observation: Observation, policy: Policy, started: frozenset[str]
+) -> None:
+    plan = decide(policy, FREE, observation, started=started, since=NOW + timedelta(microseconds=1))
+    assert not plan.stop
+    assert bool(plan.doubt) == bool(plan.withheld)
+
+
+def test_a_partly_running_group_is_completed() -> None:
+    plan = decide(Policy(), BOOKED, view(State.RUNNING, State.STOPPED), since=NOW)
+    assert plan.start == ("i-1",)
+
+
+def test_stopping_ones_are_waited_for() -> None:
+    plan = decide(Policy(), BOOKED, view(State.STOPPING), since=NOW)
+    assert not plan.acts
+    assert plan.moving
+
+
+def test_pending_ones_are_stopped_once_they_run() -> None:
+    assert not decide(Policy(), FREE, view(State.PENDING), since=NOW).acts
+    assert decide(Policy(), FREE, view(State.RUNNING), since=NOW).stop == ("i-0",)
+
+
+def test_a_start_needs_no_fresh_view_and_survives_a_doubt() -> None:
+    stale = view(State.STOPPED, at=BEFORE)
+    assert decide(Policy(), BOOKED, stale, since=NOW, doubt="not synced").start == ("i-0",)
+
+
+def test_nothing_is_done_before_the_first_view() -> None:
+    assert not decide(Policy(), BOOKED, None, since=NOW).acts
+    assert not decide(Policy(), FREE, None, since=NOW).acts
+
+
+def test_leave_stops_only_what_a_booking_started() -> None:
+    begun = decide(LEAVE, BOOKED, view(State.RUNNING, State.STOPPED), since=NOW)
+    assert begun.started == {"i-1"}
+    ended = decide(LEAVE, FREE, view(State.RUNNING, State.RUNNING), started=begun.started, since=NOW)
+    assert ended.stop == ("i-1",)
+
+
+def test_leave_forgets_what_is_stopped_or_gone() -> None:
+    plan = decide(LEAVE, FREE, view(State.STOPPED), started=frozenset({"i-0", "i-9"}), since=NOW)
+    assert plan.started == frozenset()
+
+
+def test_leave_remembers_through_the_stop() -> None:
+    plan = decide(LEAVE, FREE, view(State.STOPPING), started=frozenset({"i-0"}), since=NOW)
+    assert plan.started == {"i-0"}
+
+
+@pytest.mark.parametrize("policy", [Policy(suspend=True), Policy(dry_run=True)])
+def test_suspend_and_dry_run_plan_but_do_not_act(policy: Policy) -> None:
+    assert not policy.acts
+    assert decide(policy, BOOKED, view(State.STOPPED), since=NOW).start == ("i-0",)

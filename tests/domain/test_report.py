@@ -1,0 +1,142 @@
+"""What users read: conditions with a reason and the mend, and nothing that ticks."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from booking_operator.domain import report
+from booking_operator.domain.booking import Booking
+from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.power import Plan, Policy, Unbooked
+from booking_operator.domain.report import BookedResource, Condition, Failure, Outcome
+from booking_operator.domain.timeline import Moment
+
+NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
+CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
+BOOKED, FREE = Moment(CLAIM, None, CLAIM.end_at, CLAIM.end_at), Moment(None, None, None, None)
+NONE = timedelta(0)
+
+
+def view(*states: State) -> Observation:
+    return Observation(tuple(Instance(f"i-{n}", state) for n, state in enumerate(states)), NOW)
+
+
+def ready(
+    seen: Moment, observation: Observation | None, plan: Plan | None = None, policy: Policy | None = None
+) -> Condition:
+    outcome = Outcome(seen, observation, plan or Plan())
+    conditions = report.resource_conditions("t", "eu", policy or Policy(), outcome)
+    return next(condition for condition in conditions if condition.type == "Ready")
+
+
+@pytest.mark.parametrize(
+    ("states", "text"),
+    [
+        ((), "STOPPED"),
+        ((State.STOPPED, State.STOPPED), "STOPPED"),
+        ((State.RUNNING, State.RUNNING), "RUNNING"),
+        ((State.RUNNING, State.STOPPED), "PENDING"),
+        ((State.STOPPING,), "PENDING"),
+        ((State.PENDING, State.RUNNING), "PENDING"),
+    ],
+)
+def test_status_column(states: tuple[State, ...], text: str) -> None:
+    assert report.power_status(view(*states)) == text
+
+
+@pytest.mark.parametrize(
+    ("seen", "states", "reason", "status"),
+    [
+        (BOOKED, (State.RUNNING, State.RUNNING), "Running", True),
+        (BOOKED, (State.RUNNING, State.STOPPED), "Starting", False),
+        (FREE, (State.STOPPED,), "Stopped", True),
+        (FREE, (State.RUNNING,), "Stopping", False),
+        (BOOKED, (), "NoInstances", False),
+    ],
+)
+def test_ready_of_a_resource(seen: Moment, states: tuple[State, ...], reason: str, status: bool) -> None:
+    condition = ready(seen, view(*states))
+    assert (condition.reason, condition.status) == (reason, status)
+
+
+def test_what_suspend_and_dry_run_would_do_is_said() -> None:
+    plan = Plan(start=("i-0",))
+    suspended = ready(BOOKED, view(State.STOPPED), plan, Policy(suspend=True))
+    assert (suspended.reason, suspended.message) == (
+        "Suspended",
+        "Would start i-0, but spec.suspend is true.",
+    )
+    dry = ready(BOOKED, view(State.STOPPED), plan, Policy(dry_run=True))
+    assert (dry.reason, dry.message) == (
+        "DryRun",
+        "Would start i-0, but the operator runs with --dry-run.",
+    )
+
+
+def test_a_withheld_stop_says_why() -> None:
+    condition = ready(FREE, view(State.RUNNING), Plan(withheld=("i-0",), doubt="the list failed"))
+    assert condition.reason == "StopWithheld"
+    assert "i-0 would be stopped, but the list failed" in condition.message
+
+
+def test_leave_is_ready_while_others_run() -> None:
+    condition = ready(FREE, view(State.RUNNING), policy=Policy(unbooked=Unbooked.LEAVE))
+    assert (condition.reason, condition.status) == ("Left", True)
+
+
+def test_long_lists_of_ids_are_cut() -> None:
+    assert report.listed([f"i-{n}" for n in range(7)]) == "i-0, i-1, i-2, i-3, i-4 and 2 more"
+
+
+def booked(holder: Booking | None, running: int = 2, trouble: Failure | None = None) -> BookedResource:
+    return BookedResource(holder=holder, instances=2, running=running, trouble=trouble, warm_up=NONE)
+
+
+def of(conditions: tuple[Condition, ...]) -> dict[str, tuple[bool | None, str]]:
+    return {condition.type: (condition.status, condition.reason) for condition in conditions}
+
+
+def test_a_booking_in_progress_is_ready_when_all_instances_run() -> None:
+    assert of(report.booking_conditions(CLAIM, "r", booked(CLAIM), NOW))["Ready"] == (True, "Running")
+    assert of(report.booking_conditions(CLAIM, "r", booked(CLAIM, 1), NOW))["Ready"] == (False, "Starting")
+
+
+def test_before_and_after_there_is_no_ready_to_wait_for() -> None:
+    for now in (NOW - timedelta(hours=1), CLAIM.end_at):
+        assert "Ready" not in of(report.booking_conditions(CLAIM, "r", booked(None), now))
+
+
+def test_trouble_of_the_resource_is_told_on_the_booking() -> None:
+    trouble = Failure("UnauthorizedOperation", "no")
+    conditions = of(report.booking_conditions(CLAIM, "r", booked(CLAIM, 0, trouble), NOW))
+    assert conditions["Ready"] == (False, "UnauthorizedOperation")
+
+
+def test_a_missing_resource_is_named() -> None:
+    conditions = report.booking_conditions(CLAIM, "lost", None, NOW)
+    assert of(conditions)["ResourceFound"] == (False, "ResourceNotFound")
+    assert of(conditions)["Ready"] == (False, "ResourceNotFound")
+    assert "'lost'" in conditions[1].message
+
+
+def test_the_lock_of_another_is_told() -> None:
+    other = Booking("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
+    conditions = report.booking_conditions(CLAIM, "r", booked(other), NOW)
+    assert of(conditions)["HoldsLock"] == (False, "HeldByOther")
+    assert "grace holds the resource until 2026-01-01T10:00:00Z" in conditions[2].message
+
+
+def test_news_are_told_once() -> None:
+    failed = Condition("Synced", False, "RequestLimitExceeded", "throttled")
+    assert [item.reason for item in report.news({}, [failed])] == ["RequestLimitExceeded"]
+    assert report.news({"Synced": ("RequestLimitExceeded", "throttled")}, [failed]) == []
+    fine = Condition("Synced", True, "Synced", "")
+    assert report.news({"Synced": ("RequestLimitExceeded", "throttled")}, [fine]) == []
+
+
+def test_refused_objects_are_stalled_for_kstatus() -> None:
+    assert of(report.refused("InvalidSpec", "why")) == {
+        "Valid": (False, "InvalidSpec"),
+        "Ready": (False, "InvalidSpec"),
+        "Stalled": (True, "InvalidSpec"),
+    }

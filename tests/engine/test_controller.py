@@ -1,0 +1,99 @@
+"""The controller: side by side over keys, never twice over one, and unharmed by what a reconcile raises."""
+
+import asyncio
+from datetime import timedelta
+
+from booking_operator.engine.controller import PATIENCE_SECONDS, Controller, TerminalError
+from booking_operator.engine.queue import Result, WorkQueue
+from tests.support import virtual
+from tests.support.virtual import VirtualClock
+
+
+async def during(controller: Controller[str], seconds: float) -> None:
+    """Run the controller for so long, then cancel it."""
+    task = asyncio.ensure_future(controller.run())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+def test_keys_run_side_by_side_and_one_key_never_twice() -> None:
+    async def main() -> tuple[int, int]:
+        busy: dict[str, int] = {}
+        most = {"keys": 0, "same": 0}
+
+        async def reconcile(key: str) -> Result:
+            busy[key] = busy.get(key, 0) + 1
+            most["same"] = max(most["same"], busy[key])
+            most["keys"] = max(most["keys"], sum(busy.values()))
+            queue.add(key)
+            await asyncio.sleep(1)
+            busy[key] -= 1
+            return Result()
+
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        for key in "abc":
+            queue.add(key)
+        await during(Controller("test", queue, reconcile), 10.5)
+        return most["keys"], most["same"]
+
+    assert virtual.run(main()) == (3, 1)
+
+
+def test_a_bug_in_one_object_backs_off_and_leaves_the_others_alone() -> None:
+    async def main() -> dict[str, int]:
+        calls: dict[str, int] = {}
+
+        async def reconcile(key: str) -> Result:
+            calls[key] = calls.get(key, 0) + 1
+            if key == "bad":
+                raise ValueError("a bug")
+            return Result(queue_clock.now() + timedelta(seconds=1))
+
+        queue_clock = VirtualClock()
+        queue: WorkQueue[str] = WorkQueue(queue_clock)
+        queue.add("bad")
+        queue.add("good")
+        await during(Controller("test", queue, reconcile), 100.5)
+        return calls
+
+    calls = virtual.run(main())
+    assert calls["good"] == 101
+    assert calls["bad"] == 9  # after 0, .25, .75, 1.75, 3.75, 7.75, 15.75, 31.75 and 63.75 s
+
+
+def test_a_terminal_error_is_not_retried() -> None:
+    async def main() -> int:
+        calls = 0
+
+        async def reconcile(_: str) -> Result:
+            nonlocal calls
+            calls += 1
+            raise TerminalError("refused for good")
+
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        queue.add("a")
+        await during(Controller("test", queue, reconcile), 1000)
+        return calls
+
+    assert virtual.run(main()) == 1
+
+
+def test_a_reconcile_that_hangs_is_given_up() -> None:
+    async def main() -> list[float]:
+        began: list[float] = []
+
+        async def reconcile(_: str) -> Result:
+            began.append(asyncio.get_running_loop().time())
+            await asyncio.Event().wait()
+            return Result()
+
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        queue.add("a")
+        await during(Controller("test", queue, reconcile), PATIENCE_SECONDS + 1)
+        return began
+
+    first, second = virtual.run(main())
+    assert first < 1
+    assert second >= PATIENCE_SECONDS

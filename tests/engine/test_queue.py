@@ -1,0 +1,220 @@
+"""The work queue's invariants, by a state machine against a model, and its waiting on virtual time."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from booking_operator.engine.queue import Backoff, Priority, Result, WorkQueue
+from tests.support import virtual
+from tests.support.virtual import EPOCH, VirtualClock
+
+KEYS = ("a", "b", "c")
+BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=8))
+
+
+class ManualClock:
+    """A clock that a state machine moves by hand."""
+
+    def __init__(self) -> None:
+        self.instant = EPOCH
+
+    def now(self) -> datetime:
+        return self.instant
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"nothing sleeps here ({seconds} s)")
+
+
+@dataclass
+class KeyModel:
+    """What must be true of one key, in the plainest words."""
+
+    waiting: bool = False
+    processing: bool = False
+    again: bool = False
+    timers: list[datetime] = field(default_factory=list)
+    held: list[datetime] = field(default_factory=list)
+    taken_at: datetime = EPOCH
+    failures: int = 0
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any sequence of adds, timers, hand-outs, successes, failures and passing time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.queue: WorkQueue[str] = WorkQueue(self.clock, BACKOFF)
+        self.model = {key: KeyModel() for key in KEYS}
+
+    def fire(self) -> None:
+        for model in self.model.values():
+            if any(timer <= self.clock.instant for timer in model.timers):
+                model.timers = []
+                if model.processing:
+                    model.again = True
+                else:
+                    model.waiting = True
+
+    @rule(key=st.sampled_from(KEYS), priority=st.sampled_from(Priority))
+    def add(self, key: str, priority: Priority) -> None:
+        self.queue.add(key, priority)
+        model = self.model[key]
+        if model.processing:
+            model.again = True
+        else:
+            model.waiting = True
+
+    @rule(key=st.sampled_from(KEYS), seconds=st.integers(0, 20))
+    def add_at(self, key: str, seconds: int) -> None:
+        when = self.clock.instant + timedelta(seconds=seconds)
+        self.queue.add_at(key, when)
+        model = self.model[key]
+        model.timers = [min([*model.timers, when])]
+
+    @rule(seconds=st.integers(1, 15))
+    def pass_time(self, seconds: int) -> None:
+        self.clock.instant += timedelta(seconds=seconds)
+
+    @rule()
+    def take(self) -> None:
+        self.fire()
+        expected = {key for key, model in self.model.items() if model.waiting}
+        taken = self.queue.take()
+        assert len(taken) == bool(expected)
+        if not taken:
+            return
+        [key] = taken
+        assert key in expected
+        model = self.model[key]
+        assert not model.processing, "handed out twice at once"
+        model.waiting, model.processing, model.taken_at = False, True, self.clock.instant
+        model.held, model.timers = model.timers, []
+
+    @precondition(lambda self: any(model.processing for model in self.model.values()))
+    @rule(data=st.data(), seconds=st.none() | st.integers(-5, 20), failed=st.booleans())
+    def done(self, data: st.DataObject, seconds: int | None, failed: bool) -> None:
+        busy = sorted(key for key, model in self.model.items() if model.processing)
+        key = data.draw(st.sampled_from(busy))
+        model = self.model[key]
+        next_at = None if seconds is None else model.taken_at + timedelta(seconds=seconds)
+        self.queue.done(key, Result(next_at, failed=failed))
+        wanted = [next_at] if next_at else []
+        if failed:
+            model.failures += 1
+            wanted.append(self.clock.instant + BACKOFF.after(model.failures))
+            wanted += [] if next_at else model.held
+        else:
+            model.failures = 0
+        wanted = [when for when in wanted if when > model.taken_at]
+        model.timers = [min([*model.timers, *wanted])] if [*model.timers, *wanted] else []
+        model.processing, model.held = False, []
+        model.waiting, model.again = model.again, False
+
+    @invariant()
+    def idle_keys_are_forgotten(self) -> None:
+        for key, model in self.model.items():
+            idle = not (model.waiting or model.processing or model.timers or model.failures)
+            assert (key not in self.queue._entries) == idle, key
+
+
+TestQueue = QueueMachine.TestCase
+TestQueue.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+def test_boundaries_go_before_changes_and_those_before_the_first_list() -> None:
+    async def main() -> list[str]:
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        for key in ("i1", "i2"):
+            queue.add(key, Priority.INITIAL)
+        queue.add("c1")
+        queue.add_at("b1", EPOCH)
+        queue.add("i2")
+        return [await queue.get() for _ in range(4)]
+
+    assert virtual.run(main()) == ["b1", "c1", "i2", "i1"]
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 0.25, 9.0, 3600.0, 100_000.0])
+def test_a_timer_fires_at_its_instant_and_never_before(seconds: float) -> None:
+    async def main() -> timedelta:
+        clock = VirtualClock()
+        queue: WorkQueue[str] = WorkQueue(clock)
+        due = clock.now() + timedelta(seconds=seconds)
+        queue.add_at("a", due)
+        await queue.get()
+        return clock.now() - due
+
+    late = virtual.run(main())
+    assert timedelta(0) <= late < timedelta(milliseconds=1)
+
+
+def test_a_clock_that_is_set_forward_is_noticed_within_ten_seconds() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        queue: WorkQueue[str] = WorkQueue(clock)
+        queue.add_at("a", clock.now() + timedelta(hours=1))
+        getting = asyncio.ensure_future(queue.get())
+        await asyncio.sleep(5)
+        clock.skew = timedelta(hours=2)
+        began = asyncio.get_running_loop().time()
+        await getting
+        return asyncio.get_running_loop().time() - began
+
+    assert virtual.run(main()) <= 10
+
+
+def test_a_clock_that_is_set_back_never_makes_a_timer_early() -> None:
+    async def main() -> timedelta:
+        clock = VirtualClock()
+        queue: WorkQueue[str] = WorkQueue(clock)
+        due = clock.now() + timedelta(minutes=1)
+        queue.add_at("a", due)
+        getting = asyncio.ensure_future(queue.get())
+        await asyncio.sleep(30)
+        clock.skew = -timedelta(minutes=10)
+        await getting
+        return clock.now() - due
+
+    assert virtual.run(main()) >= timedelta(0)
+
+
+def test_a_failure_never_makes_a_boundary_late() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        queue: WorkQueue[str] = WorkQueue(clock, Backoff(timedelta(seconds=60), timedelta(seconds=60)))
+        queue.add("a")
+        await queue.get()
+        queue.done("a", Result(clock.now() + timedelta(seconds=3), failed=True))
+        await queue.get()
+        return asyncio.get_running_loop().time()
+
+    assert 3 <= virtual.run(main()) < 3.01
+
+
+def test_a_boundary_that_is_due_already_is_served_once() -> None:
+    async def main() -> int:
+        clock, served = VirtualClock(), 0
+        queue: WorkQueue[str] = WorkQueue(clock)
+        due = clock.now()
+        queue.add_at("a", due)
+        try:
+            async with asyncio.timeout(100):
+                while True:
+                    key = await queue.get()
+                    served += 1
+                    queue.done(key, Result(due))
+        except TimeoutError:
+            return served
+
+    assert virtual.run(main()) == 1
+
+
+def test_backoff_doubles_up_to_its_bound() -> None:
+    backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=60))
+    assert [backoff.after(n).total_seconds() for n in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, 60, 60]

@@ -1,0 +1,188 @@
+"""The reflector on virtual time: whatever happens, the store ends equal to what the server has."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from booking_operator.engine.queue import Backoff
+from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Change, Origin, Store
+from tests.support import virtual
+from tests.support.fakeapi import FakeApi, Fault
+from tests.support.things import Thing
+from tests.support.virtual import VirtualClock
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
+STATES = st.sampled_from(["x", "y", "z"])
+FAULTS: tuple[Fault, ...] = ("", "refused", "instant close", "gone", "not found")
+ACTIONS = st.one_of(
+    st.tuples(st.just("put"), NAMES, STATES),
+    st.tuples(st.just("remove"), NAMES),
+    st.tuples(st.just("bookmark")),
+    st.tuples(st.just("compact")),
+    st.tuples(st.just("cut")),
+    st.tuples(st.just("fault"), st.sampled_from(FAULTS)),
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.01, 1.0, 700.0])),
+)
+
+
+class Rig:
+    """A reflector on a fake API."""
+
+    def __init__(self) -> None:
+        self.api = FakeApi()
+        self.store: Store[Thing] = Store()
+        self.changes: list[Change[Thing]] = []
+        self.store.subscribe(self.changes.append)
+        self.reflector = Reflector(
+            "things", self.api, self.store, VirtualClock(), Backoff(longest=timedelta(seconds=30))
+        )
+
+    def stored(self) -> dict[str, str]:
+        return {object_.metadata.name: object_.status for object_ in self.store.all()}
+
+    def served(self) -> dict[str, str]:
+        return {name: object_.status for name, object_ in self.api.objects.items()}
+
+
+def reflecting(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
+    async def main() -> Rig:
+        rig = Rig()
+        task = asyncio.ensure_future(rig.reflector.run())
+        await scenario(rig)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        return rig
+
+    return virtual.run(main())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ACTIONS, max_size=25))
+def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> None:
+    async def scenario(rig: Rig) -> None:
+        for name, *arguments in actions:
+            if name == "wait":
+                await asyncio.sleep(float(arguments[0]))
+            elif name == "fault":
+                rig.api.fault = arguments[0]  # type: ignore[assignment]
+                rig.api.cut()
+            else:
+                getattr(rig.api, name)(*arguments)
+        rig.api.fault = ""
+        await asyncio.sleep(60)
+
+    rig = reflecting(scenario)
+    assert rig.stored() == rig.served()
+    assert rig.reflector.doubt == ""
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(ACTIONS, max_size=15))
+def test_changes_tell_the_whole_story(actions: list[tuple[str, ...]]) -> None:
+    """Whoever follows the changes alone knows what the store knows."""
+
+    async def scenario(rig: Rig) -> None:
+        for name, *arguments in actions:
+            if name == "wait":
+                await asyncio.sleep(float(arguments[0]))
+            elif name != "fault":
+                getattr(rig.api, name)(*arguments)
+        await asyncio.sleep(60)
+
+    rig, told = reflecting(scenario), {}
+    for change in rig.changes:
+        if change.new is None:
+            del told[change.key.name]
+        else:
+            told[change.key.name] = change.new.status
+    assert told == rig.served()
+
+
+def test_the_first_list_is_marked_and_read_in_pages() -> None:
+    async def scenario(rig: Rig) -> None:
+        for name in "abcde":
+            rig.api.put(name, "x")
+        await asyncio.sleep(1)
+
+    rig = reflecting(scenario)
+    assert rig.api.lists == 3
+    assert {change.origin for change in rig.changes} == {Origin.INITIAL}
+
+
+def test_there_is_a_doubt_until_the_first_list() -> None:
+    async def scenario(rig: Rig) -> None:
+        assert "not been listed" in rig.reflector.doubt
+        rig.api.fault = "refused"
+        await asyncio.sleep(100)
+        assert "not been listed" in rig.reflector.doubt
+
+    reflecting(scenario)
+
+
+def test_a_watch_that_is_down_is_no_doubt_and_a_list_that_failed_is_one() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("a", "x")
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(600)
+        assert rig.reflector.doubt == ""
+        rig.api.compact()
+        rig.api.put("b", "x")
+        rig.api.fault = "gone"
+        await asyncio.sleep(60)
+        rig.api.fault = "refused"
+        await asyncio.sleep(60)
+        assert "failed" in rig.reflector.doubt
+        assert rig.stored() == {"a": "x"}
+        rig.api.fault = ""
+        await asyncio.sleep(60)
+        assert rig.reflector.doubt == ""
+
+    assert reflecting(scenario).stored() == {"a": "x", "b": "x"}
+
+
+def test_a_kind_that_is_no_longer_served_is_a_doubt_and_forgets_nothing() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("a", "x")
+        await asyncio.sleep(1)
+        rig.api.fault = "not found"
+        rig.api.cut()
+        await asyncio.sleep(60)
+        assert rig.reflector.doubt == "the kind is not served"
+
+    assert reflecting(scenario).stored() == {"a": "x"}
+
+
+def test_nothing_is_asked_in_a_hot_loop() -> None:
+    for fault in FAULTS[1:]:
+
+        async def scenario(rig: Rig, fault: Fault = fault) -> None:
+            await asyncio.sleep(1)
+            rig.api.fault = fault
+            rig.api.cut()
+            await asyncio.sleep(600)
+
+        rig = reflecting(scenario)
+        assert rig.api.lists + rig.api.watches < 60, fault
+
+
+def test_each_list_is_told() -> None:
+    told: list[int] = []
+
+    async def scenario(rig: Rig) -> None:
+        rig.reflector.when_synced(lambda: told.append(rig.api.lists))
+        await asyncio.sleep(1)
+        rig.api.compact()
+        rig.api.version += 1
+        rig.api.compact()
+        rig.api.cut()
+        await asyncio.sleep(10)
+
+    reflecting(scenario)
+    assert told == [1, 2]

@@ -1,0 +1,86 @@
+"""The store: indexes, what counts as a change, and our own writes."""
+
+from booking_operator.engine.store import Change, Key, Origin, Store
+from tests.support.things import Thing, thing
+
+
+def recorded(store: Store[Thing]) -> list[Change[Thing]]:
+    changes: list[Change[Thing]] = []
+    store.subscribe(changes.append)
+    return changes
+
+
+def test_indexes_follow_an_object_that_moves() -> None:
+    store: Store[Thing] = Store({"status": lambda object_: (object_.status,)})
+    store.apply(thing("a", 1, "x"))
+    store.apply(thing("b", 2, "x"))
+    store.apply(thing("a", 3, "y"))
+    assert [found.metadata.name for found in store.by("status", "x")] == ["b"]
+    assert [found.metadata.name for found in store.by("status", "y")] == ["a"]
+    store.delete(Key("ns", "a"))
+    assert store.by("status", "y") == []
+
+
+def test_a_list_deletes_what_is_not_in_it() -> None:
+    store: Store[Thing] = Store()
+    store.replace([thing("a"), thing("b")], Origin.INITIAL)
+    changes = recorded(store)
+    store.replace([thing("b"), thing("c", 2)])
+    assert [(change.key.name, change.new is None) for change in changes] == [("a", True), ("c", False)]
+
+
+def test_an_older_event_never_replaces_a_newer_object() -> None:
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 10, "new"))
+    store.apply(thing("a", 9, "old"))
+    found = store.get(Key("ns", "a"))
+    assert found is not None
+    assert found.status == "new"
+
+
+def test_a_list_may_go_back_in_versions() -> None:
+    """As after etcd was restored from a snapshot."""
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 10, "new"))
+    store.replace([thing("a", 5, "restored")])
+    found = store.get(Key("ns", "a"))
+    assert found is not None
+    assert found.status == "restored"
+
+
+def test_a_mere_resource_version_wakes_nobody() -> None:
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 1))
+    changes = recorded(store)
+    store.apply(thing("a", 2))
+    assert changes == []
+
+
+def test_the_echo_of_our_own_write_wakes_nobody() -> None:
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 1))
+    changes = recorded(store)
+    store.wrote(thing("a", 2, "ours"))
+    store.apply(thing("a", 2, "ours"))
+    assert [change.origin for change in changes] == [Origin.OWN]
+    store.apply(thing("a", 3, "tampered"))
+    assert [change.origin for change in changes] == [Origin.OWN, Origin.WATCH]
+
+
+def test_a_write_does_not_bring_back_what_is_gone_or_made_anew() -> None:
+    store: Store[Thing] = Store()
+    store.wrote(thing("a", 5))
+    assert len(store) == 0
+    store.apply(thing("a", 6, uid="u2"))
+    store.wrote(thing("a", 7, "ours", uid="u1"))
+    found = store.get(Key("ns", "a"))
+    assert found is not None
+    assert found.metadata.uid == "u2"
+
+
+def test_an_answer_with_somebody_elses_edit_counts_as_theirs() -> None:
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 1))
+    changes = recorded(store)
+    store.wrote(thing("a", 3, "ours", generation=2))
+    assert [change.origin for change in changes] == [Origin.WATCH]

@@ -1,0 +1,115 @@
+"""An API server in memory, as a reflector sees one: versions, pages, watches, compaction, faults."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Literal
+
+from booking_operator.engine.reflector import Event, Page, ResourceExpiredError, SourceError, Verb
+from tests.support.things import Thing, thing
+
+Fault = Literal["", "refused", "instant close", "gone", "not found"]
+PAGE = 2
+
+
+class FakeApi:
+    """Objects with a history. `fault` is what every request meets until it is set to another."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        self.objects: dict[str, Thing] = {}
+        self.history: list[Event[Thing]] = []
+        self.compacted = 0
+        self.fault: Fault = ""
+        self.lists = 0
+        self.watches = 0
+        self._news = asyncio.Event()
+        self._snapshots: dict[str, tuple[int, list[Thing]]] = {}
+        self._cut = 0
+
+    def put(self, name: str, status: str) -> None:
+        """Create or change an object."""
+        self.version += 1
+        verb = Verb.MODIFIED if name in self.objects else Verb.ADDED
+        self.objects[name] = thing(name, self.version, status)
+        self._record(Event(verb, str(self.version), self.objects[name]))
+
+    def remove(self, name: str) -> None:
+        """Delete an object, if it is there."""
+        gone = self.objects.pop(name, None)
+        if gone is None:
+            return
+        self.version += 1
+        last = replace(gone, metadata=replace(gone.metadata, resource_version=str(self.version)))
+        self._record(Event(Verb.DELETED, str(self.version), last))
+
+    def bookmark(self) -> None:
+        """Tell watchers the version, and nothing else."""
+        self._record(Event(Verb.BOOKMARK, str(self.version)))
+
+    def compact(self) -> None:
+        """Expire older versions for new lists and watches; open watches go on."""
+        self.compacted = self.version
+
+    def cut(self) -> None:
+        """End all watches that are open."""
+        self._cut += 1
+        self._news.set()
+
+    def _record(self, event: Event[Thing]) -> None:
+        self.history.append(event)
+        self._news.set()
+
+    def _check(self) -> None:
+        if self.fault == "refused":
+            raise SourceError("connection refused")
+        if self.fault == "gone":
+            raise ResourceExpiredError("too old resource version")
+        if self.fault == "not found":
+            raise SourceError("no such kind", doubt="the kind is not served")
+
+    async def list(self, token: str = "") -> Page[Thing]:
+        """Pages of two objects, all of the version of the first."""
+        await asyncio.sleep(0.001)
+        self._check()
+        self.lists += 1
+        if not token:
+            token = f"{self.lists}"
+            self._snapshots[token] = (self.version, list(self.objects.values()))
+        version, rest = self._snapshots.pop(token)
+        if version < self.compacted:
+            raise ResourceExpiredError("the continue token is too old")
+        page, rest = rest[:PAGE], rest[PAGE:]
+        if rest:
+            self._snapshots[f"{token}+"] = (version, rest)
+        return Page(page, str(version), f"{token}+" if rest else "")
+
+    @asynccontextmanager
+    async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+        """Events after a version, until cut or timed out."""
+        await asyncio.sleep(0.001)
+        self._check()
+        self.watches += 1
+        if int(resource_version) < self.compacted:
+            raise ResourceExpiredError("too old resource version")
+        async with aclosing(self._events(int(resource_version), seconds)) as events:
+            yield events
+
+    async def _events(self, version: int, seconds: int) -> AsyncGenerator[Event[Thing], None]:
+        if self.fault == "instant close":
+            return
+        loop, cut = asyncio.get_running_loop(), self._cut
+        ends = loop.time() + seconds
+        sent: set[int] = set()
+        while self._cut == cut and loop.time() < ends:
+            for event in list(self.history):
+                if int(event.resource_version) > version and id(event) not in sent:
+                    sent.add(id(event))
+                    yield event
+            self._news.clear()
+            try:
+                async with asyncio.timeout(ends - loop.time()):
+                    await self._news.wait()
+            except TimeoutError:
+                return
