@@ -77,7 +77,7 @@ def _explain(error: ValidationError) -> str:
 
 def tolerant(spec: type) -> PlainValidator:
     """Reads a spec, or `Garbled` where it breaks the schema, so that one bad object never stops a list."""
-    adapter = TypeAdapter(spec)
+    adapter: TypeAdapter[Any] = TypeAdapter(spec)
 
     def parse(value: Any) -> Any:
         try:

@@ -20,7 +20,7 @@ MANAGED_TAG = "resource-booking-managed"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One region of one account: as far as one call reaches, and what the service's limits are counted for."""
+    """One region of one account: as far as one call reaches, and what AWS counts its limits for."""
 
     account: str
     region: str
@@ -70,6 +70,10 @@ class Driver(Protocol):
 
     def last(self, group: Group) -> Observation | None:
         """The newest view of the group at hand, without asking the cloud; None when it was never seen."""
+        ...
+
+    def failure(self, group: Group) -> CloudError | None:
+        """Why the newest view of the group is older than it should be; None when it is not."""
         ...
 
     async def observe(self, group: Group, since: datetime) -> Observation:

@@ -17,9 +17,10 @@ from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.engine.clock import Clock
 
 if TYPE_CHECKING:
-    from types_aiobotocore_ec2.literals import InstanceStateNameType
     from types_aiobotocore_ec2.type_defs import (
+        DescribeInstancesRequestTypeDef,
         DescribeInstancesResultTypeDef,
+        FilterTypeDef,
         InstanceStateChangeTypeDef,
         InstanceStateTypeDef,
     )
@@ -31,7 +32,11 @@ CALL_SECONDS = 60.0
 """For one call in all. The client's own time-outs are per read, so a reply that trickles would never end, and
 all who wait for that view with it."""
 
-_STATES: tuple["InstanceStateNameType", ...] = ("pending", "running", "stopping", "stopped")
+_FILTERS: list["FilterTypeDef"] = [
+    {"Name": "tag-key", "Values": [APPLICATION_TAG]},
+    # Terminated instances are shown for an hour yet; all other states count.
+    {"Name": "instance-state-name", "Values": list(State)},
+]
 _KNOWN = frozenset(State)
 
 
@@ -70,9 +75,9 @@ class Ec2Driver:
         """Stop instances; with `hibernate` those that can are hibernated, and stopped if EC2 refuses."""
         accepted = futures(list(ids))
         stop = Request(group, Action.STOP, accepted, deadline)
-        able = self._inventory.hibernating(group.scope, accepted) if hibernate else ()
-        self._sender.submit(stop.only([id_ for id_ in accepted if id_ not in set(able)]))
-        self._sender.submit(stop.only(able, Action.HIBERNATE))
+        able = set(self._inventory.hibernating(group.scope, accepted)) if hibernate else set()
+        self._sender.submit(stop.only([id_ for id_ in accepted if id_ not in able]))
+        self._sender.submit(stop.only([id_ for id_ in accepted if id_ in able], Action.HIBERNATE))
         return accepted
 
     def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
@@ -93,7 +98,7 @@ async def open_driver(clock: Clock) -> AsyncIterator[Ec2Driver]:
                 inventory = Inventory(api.describe, clock, tasks)
                 tasks.create_task(inventory.poll())
                 yield Ec2Driver(inventory, Sender(api.perform, inventory.note, tasks))
-                raise _Closed
+                raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass
 
@@ -125,16 +130,12 @@ class Ec2Api:
 
     async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
         client = await self._sessions.ec2(scope)
+        query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}
+        if token:
+            query["NextToken"] = token
         with translated("DescribeInstances"):
             async with asyncio.timeout(CALL_SECONDS):
-                return await client.describe_instances(
-                    Filters=[
-                        {"Name": "tag-key", "Values": [APPLICATION_TAG]},
-                        {"Name": "instance-state-name", "Values": _STATES},
-                    ],
-                    MaxResults=PAGE,
-                    **({"NextToken": token} if token else {}),
-                )
+                return await client.describe_instances(**query)
 
     async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
         """Start or stop instances; the answer has those for which EC2 accepted it.

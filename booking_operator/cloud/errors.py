@@ -55,6 +55,15 @@ _EXPECTED = (
     OSError,  # a token or configuration file that is not there; TimeoutError is one too
     ValueError,  # botocore's answer to a malformed AWS_ENDPOINT_URL, for one
 )
+# In this order: some derive from others. An error's own text may hold addresses that differ each time.
+_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((boto.ConnectTimeoutError,), "the connection was not made in time"),
+    ((boto.ReadTimeoutError, TimeoutError), "there was no reply in time"),
+    ((boto.SSLError,), "the TLS handshake failed"),
+    ((boto.ProxyConnectionError,), "the HTTP proxy cannot be reached"),
+    ((boto.EndpointConnectionError,), "the connection to the endpoint failed"),
+    ((boto.HTTPClientError, aiohttp.ClientError), "the connection broke before the reply came"),
+)
 
 
 class InstancesRefusedError(CloudError):
@@ -120,36 +129,22 @@ def _from_answer(error: boto.ClientError, action: str, ids: Collection[str]) -> 
 
 def _without_answer(error: Exception, action: str) -> CloudError:
     """The service was not asked, or its answer was lost."""
-    match error:
-        case boto.NoCredentialsError() | boto.PartialCredentialsError() | boto.ProfileNotFound():
-            text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
-            return CloudError("NoCredentials", tidy(text), retryable=False)
-        case boto.CredentialRetrievalError() | boto.TokenRetrievalError() | boto.NoAuthTokenError():
-            return CloudError("NoCredentials", tidy(f"The AWS credentials cannot be fetched. {error}"))
-        case boto.NoRegionError():
-            text = "No AWS region is known; set spec.region, or the operator's own region."
-            return CloudError("NoRegion", text, retryable=False)
-        case boto.InvalidRegionError():
-            return CloudError("InvalidRegion", tidy(f"{error}"), retryable=False)
-        case boto.ConnectTimeoutError():
-            return _unreachable(action, "the connection was not made in time")
-        case boto.ReadTimeoutError() | TimeoutError():
-            return _unreachable(action, "there was no reply in time")
-        case boto.SSLError():
-            return _unreachable(action, "the TLS handshake failed")
-        case boto.ProxyConnectionError():
-            return _unreachable(action, "the HTTP proxy cannot be reached")
-        case boto.EndpointConnectionError():
-            return _unreachable(action, f"the connection to {error.kwargs['endpoint_url']} failed")
-        case boto.HTTPClientError() | aiohttp.ClientError():
-            return _unreachable(action, "the connection broke before the reply came")
-        case ResponseParserError():
-            return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.")
+    for kinds, how in _UNREACHABLE:
+        if isinstance(error, kinds):
+            return CloudError("CloudUnreachable", f"{action}: {how}.")
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
+        text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
+        return CloudError("NoCredentials", tidy(text), retryable=False)
+    if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.NoAuthTokenError):
+        return CloudError("NoCredentials", tidy(f"The AWS credentials cannot be fetched. {error}"))
+    if isinstance(error, boto.NoRegionError):
+        text = "No AWS region is known; set spec.region, or the operator's own region."
+        return CloudError("NoRegion", text, retryable=False)
+    if isinstance(error, boto.InvalidRegionError):
+        return CloudError("InvalidRegion", tidy(f"{error}"), retryable=False)
+    if isinstance(error, ResponseParserError):
+        return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.")
     return CloudError(type(error).__name__, tidy(f"{action}: {error}"))
-
-
-def _unreachable(action: str, how: str) -> CloudError:
-    return CloudError("CloudUnreachable", f"{action}: {how}.")
 
 
 def reason(code: str) -> str:

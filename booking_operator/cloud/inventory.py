@@ -79,7 +79,7 @@ class _Watch:
         return self.under_way is not None or self.wanted is not None
 
     def fresh(self, since: datetime, now: datetime) -> bool:
-        """Whether the view is from `since` or later; one from the future is from before a clock was set back."""
+        """Whether the view is from `since` or later. One from the future precedes a clock set back."""
         return self.view.at is not None and since <= self.view.at <= now
 
     def due_at(self, tags: Iterable[str], now: datetime) -> datetime:
@@ -244,7 +244,7 @@ class Inventory:
 
 def _cut_off(watch: _Watch, task: asyncio.Task[None]) -> None:
     """Let nobody wait for a call whose task was ended by the shutdown, even before its first step."""
-    if task.cancelled():
+    if task.cancelled() or task.exception() is not None:
         for call in (watch.under_way, watch.wanted):
             if call is not None:
                 call.done.set()

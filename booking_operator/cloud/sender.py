@@ -148,8 +148,8 @@ def _facts(request: Request, ids: Sequence[str]) -> dict[str, object]:
 def _hibernation_refused(error: CloudError) -> bool:
     """Whether an instance cannot be hibernated, or not yet, but may be stopped.
 
-    `UnsupportedHibernationConfiguration` is said of those that are not set up for it, `UnsupportedOperation` of
-    those not ready for it, as in the minutes after the launch; see
+    `UnsupportedHibernationConfiguration` is said of those that are not set up for it, `UnsupportedOperation`
+    of those not ready for it, as in the minutes after the launch; see
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-instance-hibernate.html.
     """
     return "Hibernat" in error.reason or error.reason == "UnsupportedOperation"

@@ -1,6 +1,7 @@
 """AWS clients: one per region and account, opened at first use, closed together."""
 
 import asyncio
+import os
 from collections import defaultdict
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -11,7 +12,6 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import NoCredentialsError
 from botocore.loaders import Loader
 
-from booking_operator import __version__
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.pages import read_page
@@ -27,7 +27,7 @@ CONFIG = AioConfig(
     # One view and a burst of starts and stops at a time; what exceeds it waits for a free connection.
     max_pool_connections=20,
     tcp_keepalive=True,
-    user_agent_extra=f"booking-operator/{__version__}",
+    user_agent_extra="booking-operator",
 )
 
 
@@ -76,7 +76,8 @@ class Sessions:
             client = await self._stack.enter_async_context(
                 session.create_client("ec2", region_name=scope.region or None, config=CONFIG)
             )
-        client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)
+        # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
+        client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)  # type: ignore[arg-type]
         self._clients[scope] = client
         return client
 
@@ -91,3 +92,11 @@ class Sessions:
                 self._loader = session.get_component("data_loader")
             session.register_component("data_loader", self._loader)
         return session
+
+
+def default_region() -> str:
+    """The region that environment or profile name; empty where they name none.
+
+    botocore knows AWS_DEFAULT_REGION alone; AWS_REGION is what other SDKs and EKS set.
+    """
+    return os.environ.get("AWS_REGION") or str(AioSession().get_config_variable("region") or "")

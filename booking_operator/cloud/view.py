@@ -14,8 +14,9 @@ LAG = timedelta(seconds=10)
 """How long after an action's answer a Describe may still show the state of before.
 
 EC2 is eventually consistent: what an action has changed "might not be immediately visible to all subsequent
-commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html). It names no bound; a few
-seconds are usual. Too short a time costs a second, harmless start; too long a one hides a start that failed.
+commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html). It names no bound; a
+few seconds are usual. Too short a time costs a second, harmless start; too long a one hides that a start
+failed.
 """
 
 _ON_THEIR_WAY = frozenset({State.PENDING, State.STOPPING})

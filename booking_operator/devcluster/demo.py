@@ -154,14 +154,14 @@ def _missing(shows: Sequence[_Show], seen: _Seen) -> list[str]:
 def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path) -> int:
     """Print how late each action left and was accepted; 1 when anything did not happen."""
     failures = _missing(shows, seen)
-    accepted = [json.loads(line) for line in log.read_text().splitlines() if '"action_accepted"' in line]
-    click.echo(f"{'GROUP':<12}{'ACTION':<16}{'BOUNDARY':<22}{'ACCEPTED AFTER':>14}")
+    accepted = [json.loads(line) for line in log.read_text().splitlines() if '_accepted"' in line]
+    click.echo(f"{'GROUP':<12}{'ACTION':<8}{'BOUNDARY':<22}{'ACCEPTED AFTER':>14}")
     for show in shows:
-        for action, boundary in (("StartInstances", show.start_at), ("StopInstances", show.end_at)):
+        for action, boundary in (("start", show.start_at), ("stop", show.end_at)):
             times = [
                 datetime.fromisoformat(entry["timestamp"])
                 for entry in accepted
-                if (entry["action"], entry["tag"]) == (action, show.tag)
+                if (entry["event"], entry["tag"]) == (f"instances_{action}_accepted", show.tag)
             ]
             late = [(at - boundary).total_seconds() * 1000 for at in times]
             if len(late) != 1 or not 0 <= late[0] <= _MOST_LATE_MS:
@@ -169,7 +169,7 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path) -> int:
                     f"{action} {show.tag}: expected once, soon after the boundary; was {late} ms after"
                 )
             shown = ", ".join(f"{ms:.1f} ms" for ms in late) or "never"
-            click.echo(f"{show.tag:<12}{action:<16}{_rfc3339(boundary):<22}{shown:>14}")
+            click.echo(f"{show.tag:<12}{action:<8}{_rfc3339(boundary):<22}{shown:>14}")
     for failure in failures:
         tell(f"demo: {failure}")
     return 1 if failures else 0

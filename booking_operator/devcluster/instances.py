@@ -35,11 +35,16 @@ class Instances:
         self._ec2.stop_instances(InstanceIds=ids)
         return ids
 
+    def start(self, tag: str, count: int | None = None) -> list[str]:
+        """Start the first `count` instances of a group by hand, or all of them; returns their ids."""
+        ids = [instance["InstanceId"] for instance in self._group(tag)][:count]
+        self._ec2.start_instances(InstanceIds=ids)
+        return ids
+
     def states(self, tag: str) -> list[str]:
         """Power states of one group."""
+        return [instance["State"]["Name"] for instance in self._group(tag)]
+
+    def _group(self, tag: str) -> list[dict[str, Any]]:
         found = self._ec2.describe_instances(Filters=[{"Name": f"tag:{APPLICATION_TAG}", "Values": [tag]}])
-        return [
-            instance["State"]["Name"]
-            for reservation in found["Reservations"]
-            for instance in reservation["Instances"]
-        ]
+        return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]

@@ -60,7 +60,14 @@ class _Scene:
         observation = self.observation
         return observation is not None and observation.at >= self.cause.since
 
+    @property
+    def blindness(self) -> Failure | None:
+        """Why the instances cannot be seen at present, although nothing is to be done."""
+        error = self.driver.failure(self.group)
+        return Failure(error.reason, str(error)) if error else None
+
     def wake_at(self) -> datetime | None:
+        """When to look at it again."""
         return timeline.wake_at(self.seen, self.now, LEAD)
 
 
@@ -105,7 +112,7 @@ class ResourceReconciler:
         if failure is None:
             doubt, failure = await self._stop(scene)
         plan = self._decide(scene, doubt)
-        self._report(scene, plan, failure)
+        self._report(scene, plan, failure or scene.blindness)
         return Result(scene.wake_at(), failed=failure is not None or bool(plan.withheld))
 
     def _look(self, key: Key) -> _Scene | None:

@@ -94,7 +94,8 @@ def test_changes_tell_the_whole_story(actions: list[tuple[str, ...]]) -> None:
                 getattr(rig.api, name)(*arguments)
         await asyncio.sleep(60)
 
-    rig, told = reflecting(scenario), {}
+    rig = reflecting(scenario)
+    told: dict[str, str] = {}
     for change in rig.changes:
         if change.new is None:
             del told[change.key.name]

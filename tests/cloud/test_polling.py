@@ -1,0 +1,205 @@
+"""When the inventory polls, and whom it tells: on virtual time, before a cloud in memory."""
+
+import asyncio
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from booking_operator.cloud.driver import Group
+from booking_operator.cloud.inventory import IDLE, MOVING, PATIENCE, STUCK
+from booking_operator.cloud.view import Answer
+from booking_operator.domain.instance import State
+from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play
+
+STOPPED, PENDING, RUNNING = State.STOPPED, State.PENDING, State.RUNNING
+
+
+def test_fifty_idle_groups_cost_at_most_65_calls_an_hour() -> None:
+    async def scenario(stage: Stage) -> None:
+        groups = [Group("ec2", "", "eu-west-1", f"g{number}") for number in range(50)]
+        stage.cloud.states = {(group, f"{group.tag}-{i}"): STOPPED for group in groups for i in (1, 2)}
+        stage.track(*groups)
+        await stage.sleep_to(3600)
+        assert 55 <= len(stage.cloud.calls) <= 65
+
+    play(scenario)
+
+
+def test_no_scope_is_asked_that_no_group_names() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB)
+        await stage.observe(FAR)
+        await stage.sleep_to(600)
+        assert sum(scope == FAR.scope for scope, _ in stage.cloud.calls) == 1
+
+    play(scenario)
+
+
+def test_a_scope_that_a_new_group_names_is_polled_soon() -> None:
+    async def scenario(stage: Stage) -> None:
+        groups: list[Group] = []
+        stage.inventory.track(lambda: groups, stage.told.append)
+        stage.tasks.create_task(stage.inventory.poll())
+        await stage.sleep_to(100)
+        groups.append(WEB)
+        await stage.sleep_to(111)
+        assert len(stage.cloud.calls) == 1
+
+    play(scenario)
+
+
+def test_a_poll_counts_from_the_last_call_whoever_asked_for_it() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB)
+        await stage.sleep_to(50)
+        await stage.observe()
+        await stage.sleep_to(50 + IDLE.total_seconds() - 1)
+        assert len(stage.cloud.calls) == 2
+        await stage.sleep_to(50 + IDLE.total_seconds() + 1)
+        assert len(stage.cloud.calls) == 3
+
+    play(scenario)
+
+
+def test_instances_on_their_way_are_watched_closely_until_they_arrive() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.cloud.states[WEB, "a"] = PENDING
+        stage.track(WEB)
+        await stage.sleep_to(30)
+        pace = (stage.cloud.calls[-1][1] - stage.cloud.calls[0][1]) / (len(stage.cloud.calls) - 1)
+        assert pace == pytest.approx(MOVING, abs=timedelta(milliseconds=10))
+        stage.cloud.states[WEB, "a"] = RUNNING
+        await stage.sleep_to(32)
+        before = len(stage.cloud.calls)
+        await stage.sleep_to(80)
+        assert len(stage.cloud.calls) == before
+
+    play(scenario)
+
+
+def test_others_on_their_way_do_not_count() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.cloud.states[DB, "d"] = PENDING
+        stage.track(WEB)
+        await stage.sleep_to(59)
+        assert len(stage.cloud.calls) == 1
+
+    play(scenario)
+
+
+def test_an_instance_that_never_arrives_is_watched_at_leisure() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.cloud.states[WEB, "a"] = State.STOPPING
+        stage.track(WEB)
+        stuck = PATIENCE.total_seconds() + 60
+        await stage.sleep_to(stuck + 3600)
+        assert stage.cloud.calls_since(stuck) <= 3600 / STUCK.total_seconds() + 1
+
+    play(scenario)
+
+
+def test_after_an_error_the_pause_grows_to_the_idle_one() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.cloud.error = UNREACHABLE
+        stage.track(WEB)
+        await stage.sleep_to(600)
+        instants = [at for _, at in stage.cloud.calls]
+        pauses = [(b - a).total_seconds() for a, b in pairwise(instants)]
+        assert pauses[:5] == pytest.approx([2, 4, 8, 16, 32], abs=0.01)
+        assert pauses[5:] == pytest.approx([60] * len(pauses[5:]), abs=0.01)
+
+    play(scenario)
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_polls() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB)
+        await stage.sleep_to(30)
+        stage.clock.skew = timedelta(hours=-1)
+        await stage.sleep_to(120)
+        assert 2 <= len(stage.cloud.calls) <= 4
+
+    play(scenario)
+
+
+def test_changed_groups_are_told_and_no_others() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB, DB)
+        await stage.sleep_to(1)
+        assert set(stage.told) == {WEB, DB}  # seen for the first time
+        stage.told.clear()
+        stage.cloud.states[WEB, "a"] = RUNNING
+        await stage.sleep_to(61)
+        assert stage.told == [WEB]
+        await stage.sleep_to(200)
+        assert stage.told == [WEB]
+
+    play(scenario)
+
+
+def test_a_group_that_loses_its_last_instance_is_told_and_one_that_appears() -> None:
+    async def scenario(stage: Stage) -> None:
+        new = Group("ec2", "", "eu-west-1", "new")
+        stage.track(WEB, DB, new)
+        await stage.sleep_to(1)
+        stage.told.clear()
+        del stage.cloud.states[WEB, "a"]
+        stage.cloud.states[new, "n"] = STOPPED
+        await stage.observe(DB)
+        assert set(stage.told) == {WEB, new}
+        last = stage.inventory.last(WEB)
+        assert last is not None
+        assert last.instances == ()
+
+    play(scenario)
+
+
+def test_an_accepted_start_shows_and_is_followed_at_once() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB)
+        await stage.sleep_to(20)
+        stage.told.clear()
+        stage.inventory.note(WEB, {"a": Answer(STOPPED, PENDING)})
+        last = stage.inventory.last(WEB)
+        assert last is not None
+        assert last.ids(PENDING) == ("a",)
+        await stage.sleep_to(20.01)
+        assert len(stage.cloud.calls) == 2  # it still shows the old state
+        await stage.sleep_to(25)
+        assert stage.told == []
+        stage.cloud.states[WEB, "a"] = RUNNING
+        await stage.sleep_to(27)
+        assert stage.told == [WEB]
+
+    play(scenario)
+
+
+def test_a_view_sent_before_the_answer_does_not_undo_it() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.observe()
+        await stage.sleep_to(10)
+        asker = asyncio.create_task(stage.observe())
+        await stage.sleep_to(10.1)
+        stage.inventory.note(WEB, {"a": Answer(STOPPED, PENDING)})
+        assert (await asker).ids(PENDING) == ("a",)
+
+    play(scenario)
+
+
+def test_the_cause_of_blindness_is_known_until_it_ends_and_told_at_both_ends() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB, DB, FAR)
+        await stage.sleep_to(1)
+        stage.told.clear()
+        stage.cloud.error = UNREACHABLE
+        await stage.sleep_to(100)
+        assert stage.inventory.failure(WEB) is UNREACHABLE
+        assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
+        stage.told.clear()
+        stage.cloud.error = None
+        await stage.sleep_to(200)
+        assert stage.inventory.failure(WEB) is None
+        assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
+
+    play(scenario)

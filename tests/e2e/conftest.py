@@ -1,0 +1,152 @@
+"""A real kube-apiserver and moto's server, once per run; a namespace and a group of its own for each test."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_operator.app import run
+from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.process import ChildProcess
+from booking_operator.settings import Settings
+
+_numbers = count(1)
+
+Operator = Callable[..., AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+def ground() -> Iterator[Playground]:
+    with playground() as stands:
+        yield stands
+
+
+class Tenant:
+    """One namespace and one group of instances, and what a user does with kubectl."""
+
+    def __init__(self, ground: Playground, name: str) -> None:
+        self.ground = ground
+        self.namespace = name
+        self.tag = name
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.ground.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+
+    def apply(self, kind: str, name: str, **spec: Any) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest(kind, name, spec)))
+
+    def resource(self, name: str = "res", **spec: Any) -> None:
+        self.apply("Resource", name, **{"type": "ec2", "tag": self.tag, **spec})
+
+    def booking(
+        self, name: str, start: datetime, end: datetime, resource: str = "res", user: str = "ada"
+    ) -> None:
+        self.apply(
+            "Booking",
+            name,
+            resource_name=resource,
+            start_at=start.isoformat(),
+            end_at=end.isoformat(),
+            user_id=user,
+        )
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return found
+
+    def status(self, kind: str, name: str) -> dict[str, Any]:
+        status: dict[str, Any] = self.get(kind, name).get("status", {})
+        return status
+
+    def condition(self, kind: str, name: str, type_: str) -> tuple[str, str]:
+        """Status and reason; two empty texts while there is no such condition."""
+        for condition in self.status(kind, name).get("conditions", []):
+            if condition["type"] == type_:
+                return condition["status"], condition["reason"]
+        return "", ""
+
+    def states(self) -> list[str]:
+        return self.ground.instances.states(self.tag)
+
+    def events(self, kind: str, name: str) -> set[str]:
+        """Reasons of the Events on an object."""
+        listed = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        return {
+            event["reason"]
+            for event in listed
+            if (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == (kind, name)
+        }
+
+
+def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "manager.kotaico.de/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+@pytest.fixture
+def tenant(ground: Playground) -> Tenant:
+    """A namespace whose name is also the tag of a group of two stopped instances."""
+    name = f"t{next(_numbers)}"
+    ground.kubectl("create", "namespace", name)
+    ground.instances.create(name, 2)
+    return Tenant(ground, name)
+
+
+@pytest.fixture
+def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
+    """Runs the operator on the test's own loop, for the tenant's namespace."""
+    for name, value in ground.environ.items():
+        monkeypatch.setenv(name, value)
+
+    @asynccontextmanager
+    async def running(**settings: Any) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:  # an operator that dies ends the test at once
+            task = tasks.create_task(run(Settings(namespace=tenant.namespace, **settings)))
+            try:
+                yield
+            finally:
+                task.cancel()
+
+    return running
+
+
+def operator_process(ground: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
+    """The operator as a process of its own, which can be killed."""
+    command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", namespace, *flags]
+    return ChildProcess("operator", command, directory / "operator.log", ground.environ)
+
+
+async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait for `check` to return something true, looked at from a thread; fail with what it returned last."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        found = await asyncio.to_thread(check)
+        if found:
+            return found
+        if asyncio.get_running_loop().time() > deadline:
+            pytest.fail(f"did not come true within {seconds} s; last: {found!r}")
+        await asyncio.sleep(0.05)
+
+
+async def at(instant: datetime) -> None:
+    """Wait for an instant of the wall clock."""
+    await asyncio.sleep(max(0.0, (instant - datetime.now(UTC)).total_seconds()))
+
+
+def soon(seconds: float) -> datetime:
+    """An instant so many seconds ahead."""
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+Check = Callable[[], Awaitable[None]]

@@ -1,0 +1,133 @@
+"""What must not matter: a killed operator, an API server that is away, a CRD that is deleted."""
+
+import asyncio
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from booking_operator.api import crd
+from booking_operator.api.kinds import BOOKING
+from booking_operator.devcluster.binaries import find_or_build
+from booking_operator.devcluster.playground import Playground, playground
+from tests.e2e.conftest import Operator, Tenant, at, operator_process, soon, until
+
+STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
+
+
+def logged(log: Path, event: str) -> list[dict[str, object]]:
+    lines = log.read_text().splitlines() if log.exists() else []
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    return [entry for entry in entries if entry["event"] == event]
+
+
+async def test_kill_and_restart_across_both_boundaries(
+    ground: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
+    tenant.resource()
+    process = operator_process(ground, tenant.namespace, tmp_path)
+    try:
+        process.start()
+        start, end = soon(5), soon(13)
+        tenant.booking("bk", start, end)
+        await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+        process.stop(kill=True)
+        await at(start + timedelta(seconds=0.5))
+        assert tenant.states() == STOPPED
+        process.start()
+        await until(lambda: tenant.states() == RUNNING)
+        process.stop(kill=True)
+        await at(end + timedelta(seconds=0.5))
+        assert tenant.states() == RUNNING
+        process.start()
+        await until(lambda: tenant.states() == STOPPED)
+        await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
+    finally:
+        process.stop()
+
+
+async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_path: Path) -> None:
+    process = operator_process(ground, tenant.namespace, tmp_path)
+    with process:
+        await until(lambda: logged(process.log, "caches_synced"))
+        began = monotonic()
+        await asyncio.to_thread(process.stop)
+        assert monotonic() - began < 5
+    assert logged(process.log, "stopped")
+    assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.timeout(120)
+async def test_boundaries_are_kept_while_the_api_server_is_away(tmp_path: Path) -> None:
+    """Its own control plane, because the other tests need theirs."""
+    find_or_build(str)
+    with playground() as ground:
+        ground.kubectl("create", "namespace", "away")
+        tenant = Tenant(ground, "away")
+        ground.instances.create(tenant.tag, 2)
+        tenant.resource()
+        with operator_process(ground, tenant.namespace, tmp_path) as process:
+            start, end = soon(6), soon(10)
+            tenant.booking("bk", start, end)
+            await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+            ground.control_plane.stop_apiserver(kill=True)
+            await at(start + timedelta(seconds=1))
+            assert tenant.states() == RUNNING
+            await at(end + timedelta(seconds=1))
+            assert tenant.states() == STOPPED
+            await asyncio.to_thread(ground.control_plane.start_apiserver)
+            await until(lambda: tenant.status("booking", "bk").get("status") == "FINISHED", 60)
+            await until(lambda: tenant.status("resource", "res")["status"] == "STOPPED")
+        for event, boundary in (("instances_start_accepted", start), ("instances_stop_accepted", end)):
+            [entry] = logged(process.log, event)
+            assert datetime.fromisoformat(str(entry["timestamp"])) >= boundary
+
+
+@pytest.mark.timeout(120)
+async def test_a_crd_that_is_deleted_stops_nothing(tmp_path: Path) -> None:
+    with playground() as ground:
+        ground.kubectl("create", "namespace", "crd")
+        tenant = Tenant(ground, "crd")
+        ground.instances.create(tenant.tag, 2)
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        with operator_process(ground, tenant.namespace, tmp_path) as process:
+            await until(lambda: tenant.states() == RUNNING)
+            ground.kubectl("delete", "crd", BOOKING.crd_name)
+            await until(lambda: logged(process.log, "list_failed"))
+            await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
+            assert tenant.states() == RUNNING
+            [mend] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
+            assert "kubectl apply -k manifests/crds" in mend
+            # Once it is back, an empty list is an answer.
+            ground.kubectl("apply", "-f", "-", stdin=crd.rendered(BOOKING))
+            await until(lambda: tenant.states() == STOPPED, 60)
+
+
+async def test_a_tampered_status_is_mended(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        await until(lambda: tenant.status("resource", "res").get("instances") == 2)
+        tampered = json.dumps({"status": {"instances": 99, "locked_by": "mallory"}})
+        tenant.kubectl("patch", "resource", "res", "--subresource=status", "--type=merge", "-p", tampered)
+        await until(lambda: tenant.status("resource", "res")["instances"] == 2)
+        assert tenant.status("resource", "res")["locked_by"] == ""
+
+
+async def test_one_patch_per_object_whose_status_changed(tenant: Tenant, operator: Operator) -> None:
+    """Counted by resourceVersion: the API server gives a new one for each write, and only for a write."""
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(5), soon(600))
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
+        await until(lambda: tenant.condition("booking", "bk", "HoldsLock") == ("False", "Scheduled"))
+        await asyncio.sleep(1)
+        before = [tenant.get(kind, name)["metadata"] for kind, name in OBJECTS]
+        await asyncio.sleep(1.5)
+        after = [tenant.get(kind, name)["metadata"] for kind, name in OBJECTS]
+        assert before == after  # nothing is written while nothing changes
+
+
+OBJECTS = (("resource", "res"), ("booking", "bk"))

@@ -1,0 +1,300 @@
+"""Bookings through their lives: the operator on a real API server, with moto's server as AWS."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Operator, Tenant, at, soon, until
+from tests.e2e.test_schema import store_against_the_rules
+
+STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
+DAY = timedelta(days=1)
+
+
+def is_status(tenant: Tenant, name: str, text: str) -> bool:
+    return bool(tenant.status("booking", name).get("status") == text)
+
+
+def is_ready(tenant: Tenant, kind: str, name: str, status: str, reason: str) -> bool:
+    return tenant.condition(kind, name, "Ready") == (status, reason)
+
+
+async def test_a_whole_life(tenant: Tenant, operator: Operator) -> None:
+    start, end = soon(4), soon(8)
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", start, end)
+        await until(lambda: is_status(tenant, "bk", "SCHEDULED"))
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert tenant.status("resource", "res")["next_change_at"]
+        assert tenant.states() == STOPPED
+        assert datetime.now(UTC) < start
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        assert tenant.states() == RUNNING
+        assert tenant.condition("booking", "bk", "HoldsLock") == ("True", "Holder")
+        held = tenant.status("resource", "res")
+        assert (held["status"], held["locked_by"], held["running"]) == ("RUNNING", "ada", 2)
+        await until(lambda: is_status(tenant, "bk", "FINISHED"))
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert tenant.states() == STOPPED
+        assert tenant.status("resource", "res")["locked_by"] == ""
+        assert tenant.condition("booking", "bk", "Ready") == ("", "")
+        await until(lambda: tenant.events("Resource", "res") >= {"Started", "Stopped"})
+        await until(lambda: tenant.events("Booking", "bk") >= {"Started", "Stopped"})
+
+
+async def test_kubectl_wait_and_observed_generation(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await asyncio.to_thread(
+            tenant.kubectl, "wait", "--for=condition=Ready", "--timeout=20s", "booking/bk"
+        )
+        await asyncio.to_thread(
+            tenant.kubectl, "wait", "--for=condition=Ready", "--timeout=20s", "resource/res"
+        )
+        for kind, name in (("booking", "bk"), ("resource", "res")):
+            found = tenant.get(kind, name)
+            assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+
+
+async def test_the_manifest_of_the_go_operator(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.kubectl("apply", "-f", "manifests/samples/manager_v1_booking.yaml")
+        await until(lambda: is_status(tenant, "analytics-jan01", "FINISHED"))
+        assert tenant.condition("booking", "analytics-jan01", "ResourceFound")[0] == "False"
+
+
+async def test_overlapping_bookings_hold_until_the_last_ends(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("first", soon(-60), soon(4), user="ada")
+        tenant.booking("second", soon(-30), soon(600), user="grace")
+        await until(lambda: is_ready(tenant, "booking", "second", "True", "Running"))
+        assert tenant.condition("booking", "second", "HoldsLock") == ("False", "HeldByOther")
+        await until(lambda: is_status(tenant, "first", "FINISHED"))
+        await until(lambda: tenant.condition("booking", "second", "HoldsLock") == ("True", "Holder"))
+        assert tenant.status("resource", "res")["locked_by"] == "grace"
+        assert tenant.states() == RUNNING
+        assert "Stopped" not in tenant.events("Resource", "res")
+
+
+async def test_back_to_back_and_nested_bookings_never_cause_a_stop(
+    tenant: Tenant, operator: Operator
+) -> None:
+    middle = soon(4).replace(microsecond=0)
+    async with operator():
+        tenant.resource()
+        tenant.booking("outer", soon(-60), middle)
+        tenant.booking("nested", soon(-30), soon(2))
+        tenant.booking("next", middle, middle + DAY, user="grace")
+        await until(lambda: tenant.states() == RUNNING)
+        await until(lambda: tenant.condition("booking", "next", "HoldsLock") == ("True", "Holder"))
+        assert tenant.states() == RUNNING
+        assert "Stopped" not in tenant.events("Resource", "res")
+
+
+async def test_extending_keeps_it_running_and_shortening_stops_at_once(
+    tenant: Tenant, operator: Operator
+) -> None:
+    start, end = soon(-60), soon(4)
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", start, end)
+        await until(lambda: tenant.states() == RUNNING)
+        tenant.booking("bk", start, end + DAY)
+        await at(end + timedelta(seconds=1.5))
+        assert tenant.states() == RUNNING
+        assert is_status(tenant, "bk", "IN PROGRESS")
+        tenant.booking("bk", start, soon(-1))
+        await until(lambda: tenant.states() == STOPPED)
+        await until(lambda: is_status(tenant, "bk", "FINISHED"))
+
+
+async def test_deleting_a_booking_in_progress_stops_at_once(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.states() == RUNNING)
+        tenant.kubectl("delete", "booking", "bk")
+        await until(lambda: tenant.states() == STOPPED)
+
+
+async def test_moving_a_booking_to_another_resource_wakes_both(
+    ground: Playground, tenant: Tenant, operator: Operator
+) -> None:
+    other = Tenant(ground, f"{tenant.tag}-other")
+    ground.instances.create(other.tag, 2)
+    start, end = soon(-60), soon(600)
+    async with operator():
+        tenant.resource()
+        tenant.resource("two", tag=other.tag)
+        tenant.booking("bk", start, end)
+        await until(lambda: tenant.states() == RUNNING)
+        tenant.booking("bk", start, end, resource="two")
+        await until(lambda: tenant.states() == STOPPED)
+        await until(lambda: other.states() == RUNNING)
+
+
+async def test_a_resource_deleted_and_made_again(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.states() == RUNNING)
+        tenant.kubectl("delete", "resource", "res")
+        await until(lambda: tenant.condition("booking", "bk", "ResourceFound")[0] == "False")
+        assert tenant.states() == RUNNING  # released: the instances stay as they are
+        tenant.resource()
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        tenant.kubectl("delete", "resource", "res")
+        tenant.kubectl("delete", "booking", "bk")
+        tenant.resource()
+        await until(lambda: tenant.states() == STOPPED)
+
+
+async def test_a_booking_works_when_its_resource_appears(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(
+            lambda: tenant.condition("booking", "bk", "ResourceFound") == ("False", "ResourceNotFound")
+        )
+        await until(lambda: "ResourceNotFound" in tenant.events("Booking", "bk"))
+        tenant.resource()
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+
+
+async def test_a_group_without_instances(ground: Playground, tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(tag=f"{tenant.tag}-empty")
+        await until(lambda: tenant.condition("resource", "res", "Found") == ("False", "NoInstances"))
+        ground.instances.create(f"{tenant.tag}-empty", 1)
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+
+
+async def test_what_nobody_has_booked_is_stopped(tenant: Tenant, operator: Operator) -> None:
+    tenant.ground.instances.start(tenant.tag)
+    async with operator():
+        tenant.resource()
+        await until(lambda: tenant.states() == STOPPED)
+
+
+async def test_leave_stops_only_what_a_booking_started(tenant: Tenant, operator: Operator) -> None:
+    mine = tenant.ground.instances.start(tenant.tag, 1)
+    async with operator():
+        tenant.resource(unbooked="Leave")
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Left"))
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.states() == RUNNING)
+    started = tenant.status("resource", "res")["started"]
+    assert len(started) == 1
+    assert not set(started) & set(mine)
+    async with operator():  # a restart finds what it has to remember
+        tenant.kubectl("delete", "booking", "bk")
+        await until(lambda: sorted(tenant.states()) == ["running", "stopped"])
+        await until(lambda: "started" not in tenant.status("resource", "res"))
+
+
+async def test_an_ad_hoc_booking(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(booked_by="grace", booked_until=soon(6).isoformat())
+        await until(lambda: tenant.states() == RUNNING)
+        assert tenant.status("resource", "res")["locked_by"] == "grace"
+        await until(lambda: tenant.states() == STOPPED)
+
+
+async def test_warm_up_starts_early_and_is_still_scheduled(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(warm_up="30s")
+        tenant.booking("bk", soon(25), soon(600))
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        assert is_status(tenant, "bk", "SCHEDULED")
+        assert tenant.status("resource", "res")["locked_by"] == "ada"
+
+
+async def test_suspend_reports_and_changes_nothing(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(suspend=True)
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: is_ready(tenant, "resource", "res", "False", "Suspended"))
+        assert tenant.states() == STOPPED
+        tenant.resource(suspend=False)
+        await until(lambda: tenant.states() == RUNNING)
+
+
+async def test_dry_run_says_what_it_would_do(tenant: Tenant, operator: Operator) -> None:
+    async with operator(dry_run=True):
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: is_ready(tenant, "resource", "res", "False", "DryRun"))
+        await until(lambda: "DryRun" in tenant.events("Resource", "res"))
+        assert tenant.states() == STOPPED
+
+
+async def test_the_younger_of_two_resources_of_one_group_stands_back(
+    tenant: Tenant, operator: Operator
+) -> None:
+    async with operator():
+        tenant.resource("elder")
+        await until(lambda: tenant.condition("resource", "elder", "Valid") == ("True", "Accepted"))
+        await asyncio.sleep(1.1)  # creation times have whole seconds
+        tenant.resource("younger")
+        await until(lambda: tenant.condition("resource", "younger", "Valid") == ("False", "Duplicate"))
+        assert tenant.condition("resource", "younger", "Stalled")[0] == "True"
+        tenant.kubectl("delete", "resource", "elder")
+        await until(lambda: tenant.condition("resource", "younger", "Valid") == ("True", "Accepted"))
+
+
+async def test_a_type_that_is_not_served_yet_says_so(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(type="rds")
+        await until(lambda: tenant.condition("resource", "res", "Valid") == ("False", "TypeNotServed"))
+
+
+GARBAGE = {
+    "soon": {"resource_name": "res", "start_at": "soon", "end_at": "later", "user_id": "ada"},
+    "backwards": {
+        "resource_name": "res",
+        "start_at": "2026-01-02T00:00:00Z",
+        "end_at": "2026-01-01T00:00:00Z",
+        "user_id": "ada",
+    },
+    "nameless": {"start_at": "2026-01-01T00:00:00Z", "end_at": "2999-01-01T00:00:00Z", "user_id": "ada"},
+    "reason": {"reason": "a spec may not pretend to be its own refusal"},
+}
+
+
+# Not even ratcheting lets CEL pass over a value of another type: nothing can be written to such an object.
+UNWRITABLE = {"numbers": {"resource_name": 7, "start_at": 8, "end_at": [], "user_id": {}}}
+
+
+@pytest.mark.timeout(180)
+async def test_garbage_stored_earlier_harms_nothing_else(
+    ground: Playground, tenant: Tenant, operator: Operator
+) -> None:
+    store_against_the_rules(ground, tenant.namespace, "Booking", GARBAGE | UNWRITABLE)
+    store_against_the_rules(ground, tenant.namespace, "Resource", {"broken": {"tag": "", "type": "gce"}})
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        for name in GARBAGE:
+            await until(
+                lambda name=name: tenant.condition("booking", name, "Valid") == ("False", "InvalidSpec")
+            )
+            assert is_ready(tenant, "booking", name, "False", "InvalidSpec")
+        await until(lambda: tenant.condition("resource", "broken", "Valid") == ("False", "InvalidSpec"))
+        messages = {
+            condition["message"]
+            for condition in tenant.status("booking", "soon")["conditions"]
+            if condition["type"] == "Valid"
+        }
+        assert any("spec.start_at: 'soon' is no RFC 3339 date" in message for message in messages)
+        await until(lambda: "InvalidSpec" in tenant.events("Booking", "soon"))
+        await until(lambda: tenant.events("Booking", "numbers") >= {"InvalidSpec", "StatusRefused"})
+        # Labels of a garbled object stay writable, and mending the spec mends the booking.
+        tenant.kubectl("label", "booking", "soon", "seen=true")
+        tenant.booking("soon", soon(-60), soon(600))
+        await until(lambda: is_ready(tenant, "booking", "soon", "True", "Running"))

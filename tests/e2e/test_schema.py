@@ -1,0 +1,197 @@
+"""The CRDs on a real API server: what is accepted, what is refused with which words, how it is shown."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from booking_operator.api.kinds import KINDS
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Tenant, manifest
+
+BOOKING = {
+    "resource_name": "analytics",
+    "start_at": "2023-01-01T20:00:00Z",
+    "end_at": "2023-01-01T23:50:00Z",
+    "user_id": "cd39ad8bc3",
+}
+RESOURCE = {"booked_by": "", "booked_until": "", "type": "ec2", "tag": "analytics"}
+RFC3339 = "it must be an RFC 3339 date with an offset, like 2026-01-31T20:00:00Z"
+
+
+def attempt(ground: Playground, kind: str, spec: dict[str, Any], name: str = "probe") -> str:
+    """What the API server says of a manifest; empty when it takes it."""
+    stdin = json.dumps(manifest(kind, name, spec))
+    answer = ground.kubectl.attempt("apply", "--dry-run=server", "-f", "-", stdin=stdin)
+    return "" if answer.returncode == 0 else answer.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"start_at": "2023-01-01T21:00:00+01:00"},
+        {"start_at": "2024-02-29T00:00:00.123456Z", "end_at": "2024-03-01T00:00:00-23:59"},
+        {"notifications": [{"type": "email", "recipient": "ada@example.com"}]},
+        {"end_at": "2999-12-31T23:59:59Z"},
+    ],
+)
+def test_bookings_that_are_accepted(ground: Playground, change: dict[str, Any]) -> None:
+    assert attempt(ground, "Booking", BOOKING | change) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"start_at": "tomorrow"}, "spec.start_at", RFC3339),
+        ({"start_at": "2023-01-01 20:00:00"}, "spec.start_at", RFC3339),
+        ({"start_at": "2023-02-29T20:00:00Z"}, "spec.start_at", RFC3339),
+        ({"end_at": "2023-13-01T20:00:00Z"}, "spec.end_at", RFC3339),
+        ({"end_at": ""}, "spec.end_at", RFC3339),
+        ({"end_at": "2023-01-01T20:00:00Z"}, "spec.end_at", "end_at must be later than start_at"),
+        ({"end_at": "2023-01-01T20:30:00+01:00"}, "spec.end_at", "end_at must be later than start_at"),
+        ({"resource_name": ""}, "spec.resource_name", "at least 1 char"),
+        ({"user_id": ""}, "spec.user_id", "at least 1 char"),
+        ({"user_id": None}, "spec.user_id", "Required value"),
+        ({"start_at": None}, "spec.start_at", "Required value"),
+        ({"notifications": [{"type": "email"}]}, "spec.notifications[0].recipient", "Required value"),
+        ({"notifications": "ada"}, "spec.notifications", "must be of type array"),
+    ],
+)
+def test_bookings_that_are_refused(
+    ground: Playground, change: dict[str, Any], field: str, words: str
+) -> None:
+    spec = {name: value for name, value in (BOOKING | change).items() if value is not None}
+    answer = attempt(ground, "Booking", spec)
+    assert field in answer
+    assert words in answer
+
+
+@pytest.mark.parametrize("name", ["analytics", "ec2.analytics"])
+def test_a_resource_of_the_go_operator_is_accepted(ground: Playground, name: str) -> None:
+    assert attempt(ground, "Resource", RESOURCE, name) == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "rds"},
+        {"booked_by": "ada", "booked_until": "2026-01-31T20:00:00Z"},
+        {"warm_up": "1h30m"},
+        {"warm_up": "24h"},
+        {"unbooked": "Leave", "hibernate": True, "suspend": True, "region": "eu-west-1", "account": "prod"},
+    ],
+)
+def test_resources_that_are_accepted(ground: Playground, change: dict[str, Any]) -> None:
+    assert attempt(ground, "Resource", RESOURCE | change) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"type": "gce"}, "spec.type", 'supported values: "ec2", "rds"'),
+        ({"tag": ""}, "spec.tag", "at least 1 char"),
+        ({"tag": None}, "spec.tag", "Required value"),
+        ({"booked_until": "later"}, "spec.booked_until", RFC3339),
+        ({"warm_up": "soon"}, "spec.warm_up", "like 90s, 10m or 1h30m"),
+        ({"warm_up": "25h"}, "spec.warm_up", "at most 24h"),
+        ({"unbooked": "stop"}, "spec.unbooked", 'supported values: "Stop", "Leave"'),
+        ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
+    ],
+)
+def test_resources_that_are_refused(
+    ground: Playground, change: dict[str, Any], field: str, words: str
+) -> None:
+    spec = {name: value for name, value in (RESOURCE | change).items() if value is not None}
+    answer = attempt(ground, "Resource", spec)
+    assert field in answer
+    assert words in answer
+
+
+@pytest.mark.parametrize("field", ["tag", "type", "region", "account"])
+def test_what_a_resource_stands_for_is_immutable(tenant: Tenant, field: str) -> None:
+    tenant.resource()
+    changed = manifest("Resource", "res", {"type": "ec2", "tag": tenant.tag} | {field: "rds"})
+    answer = tenant.ground.kubectl.attempt(
+        "-n", tenant.namespace, "apply", "-f", "-", stdin=json.dumps(changed)
+    )
+    assert f"spec.{field}" in answer.stderr
+    assert "it is immutable; delete the object and create it anew to change it" in answer.stderr
+
+
+def test_columns(ground: Playground) -> None:
+    ground.kubectl("create", "namespace", "columns")
+    tenant = Tenant(ground, "columns")
+    tenant.resource()
+    tenant.apply("Booking", "bk", **BOOKING)
+    narrow = {kind: tenant.kubectl("get", kind).splitlines()[0] for kind in ("res", "bk")}
+    wide = {kind: tenant.kubectl("get", kind, "-o", "wide").splitlines()[0] for kind in ("res", "bk")}
+    assert squeezed(narrow["res"]) == "NAME LOCKED BY LOCKED UNTIL INSTANCES RUNNING STATUS"
+    assert squeezed(narrow["bk"]) == "NAME START END STATUS"
+    assert squeezed(wide["res"]) == f"{squeezed(narrow['res'])} TYPE TAG NEXT CHANGE READY AGE"
+    assert squeezed(wide["bk"]) == f"{squeezed(narrow['bk'])} RESOURCE USER READY AGE"
+
+
+def squeezed(line: str) -> str:
+    return " ".join(line.split())
+
+
+def test_selectable_fields_and_category(ground: Playground) -> None:
+    ground.kubectl("create", "namespace", "selectable")
+    tenant = Tenant(ground, "selectable")
+    tenant.apply("Booking", "mine", **BOOKING)
+    tenant.apply("Booking", "other", **(BOOKING | {"user_id": "x", "resource_name": "y"}))
+    for selector in ("spec.user_id=cd39ad8bc3", "spec.resource_name=analytics"):
+        listed = tenant.kubectl("get", "bookings", "--field-selector", selector, "-o", "name")
+        assert listed.split() == ["booking.manager.kotaico.de/mine"]
+    assert "mine" in tenant.kubectl("get", "booking-operator", "-o", "name")
+
+
+@pytest.mark.parametrize(
+    "path", ["resources.spec.unbooked", "resources.status.next_change_at", "bookings.spec.end_at"]
+)
+def test_explain_reads_well(ground: Playground, path: str) -> None:
+    explained = ground.kubectl("explain", path, "--api-version=manager.kotaico.de/v1")
+    assert "DESCRIPTION:" in explained
+    assert "<empty>" not in explained
+
+
+def test_every_field_of_every_kind_is_explained(ground: Playground) -> None:
+    for kind in KINDS:
+        crd = json.loads(ground.kubectl("get", "crd", kind.crd_name, "-o", "json"))
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        for part in ("spec", "status"):
+            for name, property_ in schema[part]["properties"].items():
+                assert property_.get("description"), f"{kind.name}.{part}.{name}"
+
+
+def loosened(crd: dict[str, Any]) -> dict[str, Any]:
+    """The CRD as it was before there were rules."""
+    loose = copy.deepcopy(crd)
+    schema = loose["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return loose
+
+
+def store_against_the_rules(ground: Playground, namespace: str, kind: str, specs: dict[str, Any]) -> None:
+    """Store objects that break the schema, as an earlier version without rules let users do."""
+    plural = next(known for known in KINDS if known.name == kind)
+    crd = json.loads(ground.kubectl("get", "crd", plural.crd_name, "-o", "json"))
+    for field in ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields"):
+        crd["metadata"].pop(field, None)
+    crd.pop("status", None)
+    # Selectable fields must be in the schema, so the loose one does without them.
+    loose = loosened(crd)
+    loose["spec"]["versions"][0].pop("selectableFields", None)
+    try:
+        ground.kubectl("replace", "-f", "-", stdin=json.dumps(loose))
+        for name, spec in specs.items():
+            body = json.dumps(manifest(kind, name, spec))
+            for _ in range(100):
+                if ground.kubectl.attempt("-n", namespace, "apply", "-f", "-", stdin=body).returncode == 0:
+                    break
+            else:
+                pytest.fail(f"{name} was never stored")
+    finally:
+        ground.kubectl("replace", "-f", "-", stdin=json.dumps(crd))

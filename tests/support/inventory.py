@@ -1,0 +1,89 @@
+"""An inventory on virtual time, before a cloud in memory."""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.driver import CloudError, Group, Scope
+from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.view import Record
+from booking_operator.domain.instance import Instance, Observation, State
+from tests.support import virtual
+from tests.support.virtual import EPOCH, VirtualClock
+
+WEB = Group("ec2", "", "eu-west-1", "web")
+DB = Group("ec2", "", "eu-west-1", "db")
+FAR = Group("ec2", "", "us-east-1", "web")
+UNREACHABLE = CloudError("CloudUnreachable", "There was no reply.")
+
+
+class Cloud:
+    """Instances in memory, and a Describe that takes `latency` seconds."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.latency = 0.2
+        self.states: dict[tuple[Group, str], State] = {(WEB, "a"): State.STOPPED, (DB, "d"): State.STOPPED}
+        self.error: CloudError | None = None
+        self.calls: list[tuple[Scope, datetime]] = []
+        self.active = 0
+
+    async def describe(self, scope: Scope) -> list[Record]:
+        assert self.active == 0 or scope != self.calls[-1][0]
+        self.active += 1
+        self.calls.append((scope, self.clock.now()))
+        shown, error = dict(self.states), self.error
+        try:
+            await self.clock.sleep(self.latency)
+        finally:
+            self.active -= 1
+        if error is not None:
+            raise error
+        return [
+            Record(group.tag, Instance(id_, state))
+            for (group, id_), state in shown.items()
+            if group.scope == scope
+        ]
+
+    def calls_since(self, seconds: float) -> int:
+        return sum(at >= EPOCH + timedelta(seconds=seconds) for _, at in self.calls)
+
+
+class Stage:
+    """An inventory on virtual time, its cloud, and what it has told."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.clock = VirtualClock()
+        self.cloud = Cloud(self.clock)
+        self.tasks = tasks
+        self.told: list[Group] = []
+        self.inventory = Inventory(self.cloud.describe, self.clock, tasks)
+
+    def track(self, *groups: Group) -> None:
+        self.inventory.track(lambda: groups, self.told.append)
+        self.tasks.create_task(self.inventory.poll())
+
+    async def sleep_to(self, seconds: float) -> None:
+        await self.clock.sleep(seconds - asyncio.get_running_loop().time())
+
+    async def observe(self, group: Group = WEB) -> Observation:
+        return await self.inventory.observe(group, self.clock.now())
+
+
+class DoneError(Exception):
+    """Ends a scenario's tasks."""
+
+
+def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
+    """Run a scenario on virtual time, then cancel what still runs."""
+
+    async def main() -> None:
+        try:
+            async with TaskGroup() as tasks:
+                await scenario(Stage(tasks))
+                raise DoneError  # noqa: TRY301 - raised here to be caught here
+        except* DoneError:
+            pass
+
+    virtual.run(main())

@@ -1,0 +1,92 @@
+"""What moto lacks between two power states: the time it takes, and the time until a Describe shows it."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+_XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
+_CODES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
+_COURSE = {"StartInstances": ("pending", "running"), "StopInstances": ("stopping", "stopped")}
+_NOT_NOW = {
+    "StartInstances": ("stopping", "The instance '{}' is not in a state from which it can be started."),
+    "StopInstances": (
+        "pending",
+        "Instance '{}' cannot be stopped as it has never reached the 'running' state.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A start or stop that moto has carried out at once, at `at` on the monotonic clock."""
+
+    before: str
+    during: str
+    at: float
+
+
+class Transitions:
+    """Remembers starts and stops, and shows in replies what EC2 would show of them.
+
+    Attributes:
+        seconds: how long a started instance is `pending`, a stopped one `stopping`.
+        stale_seconds: how long after a start or stop a Describe still shows the state before.
+    """
+
+    def __init__(self, seconds: float, stale_seconds: float) -> None:
+        self.seconds = seconds
+        self.stale_seconds = stale_seconds
+        self._changes: dict[str, _Change] = {}
+
+    def refusal(self, action: str, ids: Collection[str]) -> str | None:
+        """Why EC2 would refuse: it starts nothing that is stopping, and stops nothing that is pending."""
+        state, message = _NOT_NOW.get(action, ("", ""))
+        for id_ in ids:
+            change = self._under_way(id_)
+            if change is not None and change.during == state:
+                return message.format(id_)
+        return None
+
+    def distort(self, action: str, body: bytes) -> bytes:
+        """A reply of moto's as EC2 would have given it."""
+        if action not in _COURSE and not (action == "DescribeInstances" and self._changes):
+            return body
+        root = ET.fromstring(body)  # noqa: S314 - moto's own reply
+        if action in _COURSE:
+            self._remember(action, root)
+        else:
+            self._show(root)
+        ET.register_namespace("", _XMLNS)
+        return ET.tostring(root)
+
+    def _under_way(self, id_: str) -> _Change | None:
+        change = self._changes.get(id_)
+        return change if change and time.monotonic() < change.at + self.seconds else None
+
+    def _remember(self, action: str, root: ET.Element) -> None:
+        for item in root.iterfind("{*}instancesSet/{*}item"):
+            id_, before = item.findtext("{*}instanceId", ""), item.findtext("{*}previousState/{*}name", "")
+            earlier = self._under_way(id_)
+            if earlier is not None:
+                before = earlier.during
+                _set_state(item, "previousState", before)
+            if before in _COURSE[action]:
+                # Nothing to do: EC2 answers with the state as it is.
+                _set_state(item, "currentState", before)
+            else:
+                self._changes[id_] = _Change(before, _COURSE[action][0], time.monotonic())
+
+    def _show(self, root: ET.Element) -> None:
+        now = time.monotonic()
+        for item in root.iterfind("{*}reservationSet/{*}item/{*}instancesSet/{*}item"):
+            change = self._changes.get(item.findtext("{*}instanceId", ""))
+            if change is not None and now < change.at + self.stale_seconds:
+                _set_state(item, "instanceState", change.before)
+            elif change is not None and now < change.at + self.seconds:
+                _set_state(item, "instanceState", change.during)
+
+
+def _set_state(item: ET.Element, name: str, state: str) -> None:
+    for child in item.iterfind(f"{{*}}{name}/*"):
+        child.text = str(_CODES[state]) if child.tag.endswith("code") else state
