@@ -1,7 +1,6 @@
 """The driver before moto, through a proxy that adds delays, faults and lost replies."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Collection, Iterator
 
 import pytest
@@ -317,29 +316,3 @@ async def test_nobody_listens(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) ->
     async with open_driver(CLOCK) as driver:
         assert (await failure_of(driver)).reason == "CloudUnreachable"
     assert aws.calls == []
-
-
-# --- clients
-
-
-async def test_regions_share_one_description_of_ec2(aws: AwsProxy, caplog: pytest.LogCaptureFixture) -> None:
-    groups = [Group("ec2", "", region, "web") for region in ("eu-west-1", "eu-west-2", "us-east-1")]
-    with caplog.at_level(logging.DEBUG, logger="botocore.loaders"):
-        async with open_driver(CLOCK) as driver:
-            await asyncio.gather(*(observe(driver, group) for group in groups))
-    loaded = [
-        record
-        for record in caplog.records
-        if "ec2" in record.getMessage() and "service-2" in record.getMessage()
-    ]
-    assert len(loaded) == 1
-    assert {call.region for call in aws.calls} == {group.region for group in groups}
-
-
-async def test_concurrent_askers_open_one_client(aws: AwsProxy) -> None:
-    ids = await aws.create_instances("web", 3)
-    async with open_driver(CLOCK) as driver:
-        results = await asyncio.gather(*(start(driver, [id_]) for id_ in ids), observe(driver))
-        assert len(results) == 4
-        clients = driver._sender._perform.__self__._sessions._clients  # type: ignore[attr-defined]
-        assert len(clients) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,10 @@ from tests.e2e.test_schema import store_against_the_rules
 
 STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
 DAY = timedelta(days=1)
+
+
+def is_invalid(tenant: Tenant, name: str) -> bool:
+    return tenant.condition("booking", name, "Valid") == ("False", "InvalidSpec")
 
 
 def is_status(tenant: Tenant, name: str, text: str) -> bool:
@@ -281,9 +286,7 @@ async def test_garbage_stored_earlier_harms_nothing_else(
         tenant.booking("bk", soon(-60), soon(600))
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
         for name in GARBAGE:
-            await until(
-                lambda name=name: tenant.condition("booking", name, "Valid") == ("False", "InvalidSpec")
-            )
+            await until(partial(is_invalid, tenant, name))
             assert is_ready(tenant, "booking", name, "False", "InvalidSpec")
         await until(lambda: tenant.condition("resource", "broken", "Valid") == ("False", "InvalidSpec"))
         messages = {

@@ -1,0 +1,27 @@
+"""The committed CRDs are those that the models make."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from booking_operator.api import crd
+from booking_operator.api.kinds import KINDS, Kind
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_committed_crds_are_in_step(kind: Kind[object]) -> None:
+    committed = (MANIFESTS / "crds" / crd.file_name(kind)).read_text()
+    assert committed == crd.rendered(kind), "run: tox -e crds"
+
+
+def test_the_kustomization_has_them_all() -> None:
+    kustomization = yaml.safe_load((MANIFESTS / "crds" / "kustomization.yaml").read_text())
+    assert kustomization["resources"] == [crd.file_name(kind) for kind in KINDS]
+
+
+def test_samples_are_of_known_kinds() -> None:
+    samples = sorted((MANIFESTS / "samples").glob("*.yaml"))
+    assert {yaml.safe_load(sample.read_text())["kind"] for sample in samples} == {kind.name for kind in KINDS}

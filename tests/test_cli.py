@@ -1,0 +1,73 @@
+"""The command line as a user meets it: help, bad input, and the lines that name the mend."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from booking_operator.api.kinds import KINDS
+
+
+def booking_operator(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "booking_operator", *arguments],
+        env={**clean, **environ},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_help_names_every_command() -> None:
+    answer = booking_operator("--help")
+    assert answer.returncode == 0
+    for command in ("run", "crds", "devcluster", "demo"):
+        assert command in answer.stdout
+
+
+def test_crds_are_written_and_printed(tmp_path: Path) -> None:
+    printed = booking_operator("crds").stdout
+    assert booking_operator("crds", "--output", str(tmp_path)).returncode == 0
+    written = sorted(path.read_text() for path in tmp_path.iterdir())
+    assert len(written) == len(KINDS)
+    assert all(text in printed for text in written)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "no cluster to talk to: give --kubeconfig, set KUBECONFIG"),
+        ({"AWS_REGION": "eu-west-1", "KUBECONFIG": "/nowhere"}, "kubeconfig /nowhere does not exist"),
+        ({"KUBECONFIG": "/nowhere"}, "there is no AWS region; give --region or set AWS_REGION"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: str, tmp_path: Path) -> None:
+    answer = booking_operator("run", "--log-format=json", HOME=str(tmp_path), **environ)
+    assert answer.returncode == 1
+    [line] = answer.stderr.splitlines()
+    entry = json.loads(line)
+    assert entry["event"] == "cannot_run"
+    assert words in entry["error"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "a: [", "kind: Config", "current-context: x\ncontexts: []\nclusters: []\nusers: []"]
+)
+def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(content)
+    answer = booking_operator("run", "--log-format=json", "--region=x", "--kubeconfig", str(kubeconfig))
+    assert answer.returncode == 1
+    entry = json.loads(answer.stderr.splitlines()[-1])
+    assert f"cannot use kubeconfig {kubeconfig}" in entry["error"]
+
+
+def test_an_unknown_flag_is_refused() -> None:
+    answer = booking_operator("run", "--speed=11")
+    assert answer.returncode == 2
+    assert "--speed" in answer.stderr
