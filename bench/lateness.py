@@ -30,6 +30,7 @@ from booking_operator.cloud.driver import APPLICATION_TAG
 from booking_operator.devcluster.binaries import find_kubectl, find_or_build
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.kubectl import Kubectl
+from booking_operator.devcluster.moto import MotoServer
 from booking_operator.devcluster.process import ChildProcess
 
 ROOT = Path(__file__).parent.parent
@@ -49,14 +50,26 @@ class Window:
 
 @contextmanager
 def recording_aws() -> Iterator[tuple[str, str]]:
-    """The recording proxy with moto behind it, in a process of its own; yields both URLs."""
-    command = [sys.executable, "-m", "tests.support.aws", "--transition-seconds", "1"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            told = json.loads(process.stdout.readline() if process.stdout else "")
-            yield told["url"], told["moto_url"]
-        finally:
-            process.terminate()
+    """The recording proxy and moto; yields both URLs.
+
+    Each has a process of its own: moto takes tens of milliseconds for a Describe, and the proxy would note
+    late what arrives meanwhile.
+    """
+    with tempfile.TemporaryDirectory() as directory, MotoServer(Path(directory)) as moto:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.aws",
+            "--moto-url",
+            moto.url,
+            "--transition-seconds",
+            "1",
+        ]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield json.loads(process.stdout.readline() if process.stdout else "")["url"], moto.url
+            finally:
+                process.terminate()
 
 
 def calls(url: str) -> list[dict[str, Any]]:
@@ -148,7 +161,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 def spread(options: argparse.Namespace, tags: Sequence[str]) -> list[Window]:
     """One window for each group, with boundaries anywhere within a second."""
-    first = datetime.now(UTC) + timedelta(seconds=10)
+    first = datetime.now(UTC) + timedelta(seconds=15)
     step = timedelta(seconds=options.spread / options.resources)
     length = timedelta(seconds=options.spread / 2 + 5)
     return [Window(tag, first + n * step, first + n * step + length) for n, tag in enumerate(tags)]
@@ -163,6 +176,8 @@ def measure(
     call("wait", "--for=condition=Established", "-f", str(directory / "crds"))
     tags = [f"group-{number:03}" for number in range(options.resources)]
     groups = create_groups(moto, tags)
+    windows = spread(options, tags)
+    call("apply", "-f", "-", stdin=manifests(windows))
     environ = {
         "KUBECONFIG": str(plane.kubeconfig),
         "AWS_ENDPOINT_URL": url,
@@ -173,10 +188,8 @@ def measure(
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json"]
     began = time.monotonic()
     with ChildProcess("operator", command, directory / "operator.log", environ) as operator:
-        operator.wait_until(lambda: "caches_synced" in operator.log.read_text())
+        operator.wait_until(lambda: "first_plans_made" in operator.log.read_text())
         ready = time.monotonic() - began
-        windows = spread(options, tags)
-        call("apply", "-f", "-", stdin=manifests(windows))
         time.sleep(max(0.0, (windows[-1].end_at - datetime.now(UTC)).total_seconds()) + 5)
         recorded, pid = calls(url), operator.pid or 0
         cpu, idle_from = cpu_seconds(pid), time.monotonic()
@@ -202,10 +215,10 @@ def show(options: argparse.Namespace, figures: Figures) -> None:
     for name, value, target in (
         ("AWS calls an hour, idle", f"{figures.calls_an_hour:.0f}", "<= 65"),
         ("CPU, idle", f"{figures.cpu_percent:.2f} %", "near 0"),
-        ("ready after the start, s", f"{figures.ready_seconds:.2f}", "<= 3"),
+        ("first plans made after the start, s", f"{figures.ready_seconds:.2f}", "<= 3"),
         ("RSS, idle, MiB", f"{figures.rss_mib:.0f}", "<= 150"),
     ):
-        print(f"{name:<34}{value:>23}{'':>18}   {target}")
+        print(f"{name:<38}{value:>19}{'':>18}   {target}")
 
 
 def main() -> int:

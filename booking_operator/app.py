@@ -1,6 +1,7 @@
 """The composition root: builds and wires everything, and nothing else does."""
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -92,6 +93,12 @@ class Operator:
                 driver.track(self._caches.groups, self._wake_group)
             tasks.create_task(self._resources.run())
             tasks.create_task(self._bookings.run())
+            await self._resources.queue.drained()
+            # What is there now, modules and caches, mostly stays. Otherwise a full collection walks over all
+            # of it for some 80 ms, and a boundary that falls into one would be that late.
+            gc.collect()
+            gc.freeze()
+            self._log.info("first_plans_made")
 
     def _wire(self) -> None:
         self._caches.bookings.subscribe(self._on_booking)

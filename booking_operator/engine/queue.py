@@ -94,10 +94,17 @@ class WorkQueue(Generic[K]):
         self._timers: list[tuple[datetime, int, K]] = []
         self._sequence = count()
         self._changed = asyncio.Event()
+        self._processing = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     def __len__(self) -> int:
         """How many keys are ready to be handed out."""
         return sum(entry.ready is not None for entry in self._entries.values())
+
+    async def drained(self) -> None:
+        """Wait until no key is ready or being processed; timers may be set."""
+        await self._drained.wait()
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
         """Have `key` handed out as soon as it can be."""
@@ -131,6 +138,7 @@ class WorkQueue(Generic[K]):
         entry = self._entries[key]
         entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
         entry.held, entry.timer = entry.timer, None
+        self._processing += 1
         self._discard_stale()
         return (key,)
 
@@ -157,6 +165,9 @@ class WorkQueue(Generic[K]):
             entry.again = None
         if entry.idle:
             del self._entries[key]
+        self._processing -= 1
+        if not (self._processing or self._ready):
+            self._drained.set()
         self._changed.set()
 
     def _fire_timers(self) -> None:
@@ -171,6 +182,7 @@ class WorkQueue(Generic[K]):
 
     def _make_ready(self, key: K, entry: _Entry, priority: Priority) -> None:
         entry.ready = priority
+        self._drained.clear()
         heapq.heappush(self._ready, (priority, next(self._sequence), key))
         self._discard_stale()
 

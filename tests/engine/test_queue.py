@@ -215,6 +215,23 @@ def test_a_boundary_that_is_due_already_is_served_once() -> None:
     assert virtual.run(main()) == 1
 
 
+def test_drained_is_when_nothing_is_ready_or_processed() -> None:
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        await queue.drained()
+        queue.add("a")
+        queue.add("b")
+        waiting = asyncio.ensure_future(queue.drained())
+        for key in ("a", "b"):
+            assert await queue.get() == key
+            await asyncio.sleep(1)
+            assert not waiting.done()
+            queue.done(key, Result(EPOCH + timedelta(hours=1)))
+        await waiting
+
+    virtual.run(main())
+
+
 def test_backoff_doubles_up_to_its_bound() -> None:
     backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=60))
     assert [backoff.after(n).total_seconds() for n in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, 60, 60]

@@ -262,6 +262,7 @@ def _cut(request: web.Request) -> web.Response:
 
 async def _run(options: argparse.Namespace) -> None:
     async with AwsProxy(
+        options.moto_url,
         port=options.port,
         transition_seconds=options.transition_seconds,
         stale_seconds=options.stale_seconds,
@@ -276,6 +277,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.support.aws")
+    parser.add_argument("--moto-url", help="where moto listens; default: one in this process")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--transition-seconds", type=float, default=0.0)
     parser.add_argument("--stale-seconds", type=float, default=0.0)
