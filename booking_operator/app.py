@@ -55,7 +55,7 @@ class Operator:
         )
         bookings = StatusWriter(client, BOOKING, self._caches.bookings, self._recorder, clock)
         resources = StatusWriter(client, RESOURCE, self._caches.resources, self._recorder, clock)
-        self._writers = (bookings.controller, resources.controller)
+        self._writers: tuple[StatusWriter[Any], ...] = (bookings, resources)
         self._bookings = Controller(
             BOOKING.name,
             WorkQueue[Key](clock),
@@ -82,7 +82,7 @@ class Operator:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._recorder.run())
             for writer in self._writers:
-                tasks.create_task(writer.run())
+                tasks.create_task(writer.controller.run())
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             await self._synced.wait()
@@ -105,6 +105,8 @@ class Operator:
         self._caches.resources.subscribe(self._on_resource)
         for reflector in self._reflectors:
             reflector.when_synced(self._on_list)
+            for writer in self._writers:
+                reflector.when_recovered(writer.retry)
 
     def _on_list(self) -> None:
         """A complete list: once all kinds have one, work begins; later ones may have ended a doubt."""

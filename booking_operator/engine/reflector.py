@@ -104,6 +104,7 @@ class Reflector(Generic[T]):
         self._failures = 0
         self._log = structlog.get_logger(kind=kind)
         self._on_sync: list[Callable[[], None]] = []
+        self._on_recovery: list[Callable[[], None]] = []
 
     @property
     def doubt(self) -> str:
@@ -118,6 +119,10 @@ class Reflector(Generic[T]):
     def when_synced(self, call: Callable[[], None]) -> None:
         """Have `call` called after each complete list."""
         self._on_sync.append(call)
+
+    def when_recovered(self, call: Callable[[], None]) -> None:
+        """Have `call` called when a watch stands again after a failure: the API server is back."""
+        self._on_recovery.append(call)
 
     async def run(self) -> None:
         """List and watch until cancelled."""
@@ -152,6 +157,9 @@ class Reflector(Generic[T]):
     async def _watch(self) -> None:
         began, events = self._clock.now(), 0
         async with self._source.watch(self._version, random.randint(*WATCH_SECONDS)) as stream:
+            if self._failures:
+                for call in self._on_recovery:
+                    call()
             async for event in stream:
                 self._apply(event)
                 events += 1

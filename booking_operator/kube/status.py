@@ -63,6 +63,11 @@ class StatusWriter(Generic[O]):
             return False
         return True
 
+    def retry(self) -> None:
+        """Try at once what waits for its back-off."""
+        for key in self._wanted:
+            self.controller.queue.add(key)
+
     def _want(self, object_: O, status: Any) -> bool:
         key = key_of(object_)
         wanted, known = _Wanted(object_.metadata.uid, status), self._wanted.get(key)

@@ -173,6 +173,25 @@ def test_nothing_is_asked_in_a_hot_loop() -> None:
         assert rig.api.lists + rig.api.watches < 60, fault
 
 
+def test_a_watch_that_stands_again_is_told() -> None:
+    told: list[float] = []
+
+    async def scenario(rig: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        rig.reflector.when_recovered(lambda: told.append(loop.time()))
+        await asyncio.sleep(1)
+        assert told == []
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(99)
+        rig.api.fault = ""
+        await asyncio.sleep(60)
+
+    reflecting(scenario)
+    assert len(told) == 1
+    assert 100 <= told[0] <= 131  # the reflector's own back-off is 30 s at most
+
+
 def test_each_list_is_told() -> None:
     told: list[int] = []
 
