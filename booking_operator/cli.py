@@ -95,13 +95,14 @@ def crds(output: Path | None) -> None:
 
 
 @main.command()
-def devcluster() -> None:
+@click.option("--prepare", is_flag=True, help="Only find or build the programs it needs, and end.")
+def devcluster(*, prepare: bool) -> None:
     """Run etcd, kube-apiserver and a fake AWS on loopback until Ctrl-C, to play with."""
     from booking_operator.devcluster import playground  # noqa: PLC0415
     from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
 
     try:
-        playground.run()
+        playground.prepare() if prepare else playground.run()
     except DevclusterError as error:
         raise click.ClickException(str(error)) from error
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from booking_operator.api import crd
-from booking_operator.devcluster.binaries import find_kubectl, find_or_build
+from booking_operator.devcluster.binaries import Binaries, find_kubectl, find_or_build
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.instances import Instances
 from booking_operator.devcluster.kubectl import Kubectl
@@ -49,6 +49,15 @@ def tell(line: str) -> None:
     click.echo(line, err=True)
 
 
+def prepare() -> tuple[Binaries, Path]:
+    """Find or build all programs that are needed, kubectl among them.
+
+    Raises:
+        DevclusterError: one is missing and cannot be had.
+    """
+    return find_or_build(tell), find_kubectl(tell)
+
+
 @contextmanager
 def playground() -> Iterator[Playground]:
     """Stand all of it up, and take all of it down.
@@ -57,7 +66,7 @@ def playground() -> Iterator[Playground]:
         DevclusterError: something is missing or does not start.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    binaries, kubectl = find_or_build(tell), find_kubectl(tell)
+    binaries, kubectl = prepare()
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-")
         directory = Path(stack.enter_context(temporary))

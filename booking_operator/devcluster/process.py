@@ -86,7 +86,7 @@ class ChildProcess:
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        return f"its log, {self.log}, ends so:\n" + "\n".join(lines)
+        return "its log ends so:\n" + "\n".join(lines)
 
 
 def free_port() -> int:

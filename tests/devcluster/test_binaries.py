@@ -1,0 +1,99 @@
+"""Where programs are looked for, and what happens when they cannot be had."""
+
+import fcntl
+import threading
+from pathlib import Path
+
+import pytest
+
+from booking_operator.devcluster import binaries, gobuild
+from booking_operator.devcluster.errors import DevclusterError
+
+
+def program(path: Path, script: str = "exit 0") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def both(directory: Path) -> Path:
+    for name in ("etcd", "kube-apiserver"):
+        program(directory / name)
+    return directory
+
+
+def quiet(_: str) -> None:
+    """Progress that nobody reads."""
+
+
+def test_assets_go_before_path_and_path_before_the_cache(tmp_path: Path) -> None:
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
+    cache = both(binaries.cache_directory(environ))
+    assert binaries.find_or_build(quiet, environ).etcd == cache / "etcd"
+    environ["PATH"] = str(both(tmp_path / "path"))
+    assert binaries.find_or_build(quiet, environ).etcd == tmp_path / "path" / "etcd"
+    environ["KUBEBUILDER_ASSETS"] = str(both(tmp_path / "assets"))
+    assert binaries.find_or_build(quiet, environ).etcd == tmp_path / "assets" / "etcd"
+
+
+def test_the_cache_is_keyed_by_versions() -> None:
+    name = binaries.cache_directory({"XDG_CACHE_HOME": "/x"}).name
+    assert gobuild.KUBERNETES in name
+    assert gobuild.ETCD in name
+
+
+def test_a_go_that_fails_is_told_with_its_output_and_leaves_no_program(tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "go", "echo 'no space left on device' >&2; exit 1")
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path / "bin")}
+    with pytest.raises(DevclusterError, match=r"(?s)`go mod init` failed.*build\.log.*no space left"):
+        binaries.find_or_build(quiet, environ)
+    left = {path.name for path in binaries.cache_directory(environ).iterdir()}
+    assert left == {"lock", "build.log"}
+
+
+def test_a_build_that_breaks_off_leaves_no_half_program(tmp_path: Path) -> None:
+    script = """
+        case "$*" in
+          "mod download"*) echo '{"GoMod": "x"}' ;;
+          "mod edit -json"*) echo '{}' ;;
+          build*) for last; do :; done; shift 5; touch "$1"; exit 1 ;;
+        esac
+    """
+    program(tmp_path / "bin" / "go", script)
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    told: list[str] = []
+    with pytest.raises(DevclusterError, match="`go build -trimpath` failed"):
+        binaries.find_or_build(told.append, environ)
+    assert not list(binaries.cache_directory(environ).glob("etcd*"))
+    assert any("once" in line for line in told)
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
+    cache = binaries.cache_directory(environ)
+    cache.mkdir(parents=True)
+    told: list[str] = []
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Event()
+
+        def progress(line: str) -> None:
+            told.append(line)
+            waiting.set()
+
+        found: list[binaries.Binaries] = []
+        second = threading.Thread(target=lambda: found.append(binaries.find_or_build(progress, environ)))
+        second.start()
+        assert waiting.wait(10)
+        both(cache)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        second.join(10)
+    assert found == [binaries.Binaries(cache / "etcd", cache / "kube-apiserver")]
+    assert told == ["Waiting for another process that builds the same programs"]
+
+
+def test_kubectl_comes_from_path(tmp_path: Path) -> None:
+    program(tmp_path / "kubectl")
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path)}
+    assert binaries.find_kubectl(quiet, environ) == tmp_path / "kubectl"

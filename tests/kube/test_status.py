@@ -1,0 +1,245 @@
+"""Status writes, Events and trust, against an API server that says what a test tells it to."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from booking_operator.api.kinds import RESOURCE
+from booking_operator.api.resource import Resource
+from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Key, Store
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.errors import ApiError, refused
+from booking_operator.kube.events import Recorder
+from booking_operator.kube.status import StatusWriter
+from booking_operator.kube.trust import CacheTrust
+from tests.support import virtual
+from tests.support.fakeapi import FakeApi
+from tests.support.virtual import VirtualClock
+
+KEY = Key("ns", "res")
+
+
+class Server(KubeClient):
+    """Answers requests itself; `errors` are used up first."""
+
+    def __init__(self) -> None:
+        super().__init__(ClusterConfig(environ={}))
+        self.requests: list[tuple[str, str, Any]] = []
+        self.errors: list[ApiError] = []
+        self.answer: dict[str, Any] = {}
+        self.seconds = 0.0
+        self.version = 10
+
+    # What does not matter here is not named.
+    async def request(  # type: ignore[override]
+        self, method: str, path: str, *, body: Any = None, **_: Any
+    ) -> bytes:
+        self.requests.append((method, path, body))
+        await asyncio.sleep(self.seconds)
+        if self.errors:
+            raise self.errors.pop(0)
+        if method == "PATCH":
+            self.version += 1
+            status = {name: value for name, value in body["status"].items() if value is not None}
+            whole = {"metadata": meta(self.version), "spec": {"tag": "t"}, "status": status}
+            return json.dumps(whole).encode()
+        return json.dumps(self.answer).encode()
+
+    def count(self, method: str) -> int:
+        return sum(request[0] == method for request in self.requests)
+
+
+def meta(version: int, uid: str = "u1") -> dict[str, Any]:
+    return {"name": "res", "namespace": "ns", "uid": uid, "resourceVersion": str(version), "generation": 1}
+
+
+def resource(version: int = 1, uid: str = "u1") -> Resource:
+    return RESOURCE.adapter.validate_python({"metadata": meta(version, uid), "spec": {"tag": "t"}})
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.server = Server()
+        self.clock = VirtualClock()
+        self.store: Store[Resource] = Store()
+        self.recorder = Recorder(self.server, self.clock)
+        self.writer = StatusWriter(self.server, RESOURCE, self.store, self.recorder, self.clock)
+        self.store.apply(resource())
+
+    def status(self, instances: int) -> Any:
+        return replace(resource().status, instances=instances)
+
+    @property
+    def stored(self) -> Resource:
+        found = self.store.get(KEY)
+        assert found is not None
+        return found
+
+
+def played(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
+    async def main() -> Rig:
+        rig = Rig()
+        tasks = [
+            asyncio.ensure_future(rig.writer.controller.run()),
+            asyncio.ensure_future(rig.recorder.run()),
+        ]
+        await scenario(rig)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return rig
+
+    return virtual.run(main())
+
+
+def test_a_change_is_patched_once_with_the_uid_and_read_back_at_once() -> None:
+    async def scenario(rig: Rig) -> None:
+        for _ in range(3):
+            rig.writer.set(rig.stored, rig.status(2))
+            await asyncio.sleep(1)
+        assert rig.stored.status.instances == 2
+
+    rig = played(scenario)
+    [(method, path, body)] = rig.server.requests
+    assert (method, path) == (
+        "PATCH",
+        "/apis/manager.kotaico.de/v1/namespaces/ns/resources/res/status",
+    )
+    assert body["metadata"] == {"uid": "u1"}
+    assert body["status"]["instances"] == 2
+    assert body["status"]["started"] is None
+
+
+def test_of_several_changes_only_the_last_is_written() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        for instances in range(1, 9):
+            rig.writer.set(rig.stored, rig.status(instances))
+            await asyncio.sleep(0.1)
+        assert rig.writer.current(rig.stored).instances == 8
+        await asyncio.sleep(20)
+        assert rig.stored.status.instances == 8
+
+    assert played(scenario).server.count("PATCH") == 2
+
+
+def test_a_change_that_is_taken_back_while_it_is_written_is_undone() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(1)
+        rig.writer.set(rig.stored, rig.status(0))
+        await asyncio.sleep(20)
+        assert rig.stored.status.instances == 0
+
+    assert played(scenario).server.count("PATCH") == 2
+
+
+def test_an_api_server_that_is_away_is_tried_again_and_at_once_when_it_is_back() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "connection refused")] * 9
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(70)
+        tried = rig.server.count("PATCH")
+        assert 7 <= tried <= 9
+        rig.server.errors = []
+        rig.writer.retry()
+        await asyncio.sleep(0.1)
+        assert rig.stored.status.instances == 1
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_an_object_that_is_gone_is_let_go(status: int) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(status, "gone")]
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(100)
+
+    assert played(scenario).server.count("PATCH") == 1
+
+
+def test_a_refusal_is_told_once_and_not_repeated() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(422, b'{"message": "spec.start_at: Invalid value"}', None)]
+        for _ in range(5):
+            rig.writer.set(rig.stored, rig.status(1))
+            await asyncio.sleep(100)
+
+    rig = played(scenario)
+    assert rig.server.count("PATCH") == 1
+    [event] = [body for method, _, body in rig.server.requests if method == "POST"]
+    assert (event["reason"], event["type"]) == ("StatusRefused", "Warning")
+    assert "spec.start_at: Invalid value" in event["note"]
+
+
+def test_what_was_made_anew_is_not_written_to() -> None:
+    async def scenario(rig: Rig) -> None:
+        old = rig.stored
+        rig.store.delete(KEY)
+        rig.store.apply(resource(5, uid="u2"))
+        rig.writer.set(old, rig.status(1))
+        await asyncio.sleep(10)
+
+    assert played(scenario).server.requests == []
+
+
+def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "away")] * 4
+        rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x" * 5000)
+        rig.recorder.normal(RESOURCE, rig.stored, "Stopped", "Stop", "fine")
+        await asyncio.sleep(100)
+
+    posted = [body for method, _, body in played(scenario).server.requests if method == "POST"]
+    assert [body["reason"] for body in posted] == ["Started"] * 4 + ["Stopped"]
+    assert len(posted[0]["note"]) == 1024
+    assert posted[0]["regarding"]["uid"] == "u1"
+
+
+def test_too_many_events_are_dropped_and_never_wait() -> None:
+    async def scenario(rig: Rig) -> None:
+        for _ in range(3000):
+            rig.recorder.warning(RESOURCE, rig.stored, "Noise", "Make", "noise")
+        await asyncio.sleep(10)
+
+    assert played(scenario).server.count("POST") == 1000
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "doubt"),
+    [
+        ({"metadata": {}}, None, ""),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, None, "is being deleted"),
+        ({}, ApiError(404, "not found"), "cannot be read"),
+        ({}, ApiError(0, "away"), "cannot be read"),
+        ({}, ApiError(403, "forbidden"), ""),
+    ],
+)
+def test_a_stop_nobody_foresaw_is_confirmed(
+    answer: dict[str, Any], error: ApiError | None, doubt: str
+) -> None:
+    async def main() -> tuple[str, str]:
+        server = Server()
+        server.answer, server.errors = answer, [error] if error else []
+        reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
+        trust = CacheTrust(server, [reflector])
+        before = await trust.confirm()
+        task = asyncio.ensure_future(reflector.run())
+        await asyncio.sleep(1)
+        after = await trust.confirm()
+        task.cancel()
+        await asyncio.wait([task])
+        return before, after
+
+    before, after = virtual.run(main())
+    assert "not been listed" in before
+    assert doubt in after
+    assert bool(after) == bool(doubt)

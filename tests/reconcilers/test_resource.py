@@ -1,0 +1,237 @@
+"""One Resource through all that can happen to it, on virtual time: to the millisecond, and to the call."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.instance import State
+from booking_operator.engine.store import Key
+from tests.support import virtual
+from tests.support.fakes import Act, World
+
+BOTH = ("i-1", "i-2")
+THROTTLED = CloudError("RequestLimitExceeded", "StartInstances: throttled")
+
+
+def played(
+    scenario: Callable[[World], Awaitable[None]] | None = None,
+    seconds: float = 100,
+    before: Callable[[World], None] = lambda _: None,
+    **world: Any,
+) -> World:
+    async def main() -> World:
+        made = World(**world)
+        before(made)
+        running = asyncio.ensure_future(made.run(seconds))
+        if scenario:
+            await scenario(made)
+        await running
+        return made
+
+    return virtual.run(main())
+
+
+def test_start_and_stop_leave_at_the_boundary_itself() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+    assert ("Resource", "Started") in world.events.told
+    assert ("Booking", "Stopped") in world.events.told
+
+
+def test_a_view_is_taken_before_each_boundary_and_not_awaited_at_it() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.observed == 3  # at the beginning, and before each boundary
+
+
+@pytest.mark.parametrize("fault", ["hang", "error"])
+def test_a_cloud_that_does_not_tell_never_makes_a_start_late(fault: str) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        if fault == "hang":
+            world.driver.hang = True
+        else:
+            world.driver.observe_error = CloudError("CloudUnreachable", "no route")
+
+    world = played(scenario, seconds=15, before=lambda world: world.booking("b", 10, 200))
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+
+
+def test_a_stop_waits_for_a_cloud_that_tells() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.observe_error = CloudError("CloudUnreachable", "no route")
+        await asyncio.sleep(10)
+        assert world.conditions()["Synced"] == ("False", "CloudUnreachable")
+        assert len(world.driver.acts) == 1
+        world.driver.observe_error = None
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert [act.verb for act in world.driver.acts] == ["start", "stop"]
+    assert world.driver.acts[1].at > 25
+
+
+def test_a_failed_start_is_told_and_retried_with_back_off_and_keeps_the_end() -> None:
+    async def scenario(world: World) -> None:
+        world.driver.act_error = THROTTLED
+        await asyncio.sleep(12)
+        assert world.conditions()["Synced"] == ("False", "RequestLimitExceeded")
+        assert world.conditions()["Ready"] == ("False", "Starting")
+        await asyncio.sleep(20)
+        world.driver.act_error = None
+
+    world = played(scenario, seconds=50, before=lambda world: world.booking("b", 10, 40))
+    starts = [act.at for act in world.driver.acts if act.verb == "start"]
+    assert starts[0] == 10
+    assert all(later - earlier >= 0.25 for earlier, later in pairwise(starts))
+    assert len(starts) < 12
+    assert world.driver.acts[-1] == Act("stop", BOTH, 40)
+    told = [reason for kind, reason in world.events.told if kind == "Resource"]
+    assert told.count("RequestLimitExceeded") == 1
+
+
+def test_a_deleted_booking_stops_at_once_on_a_fresh_view_and_a_confirmation() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        observed = world.driver.observed
+        world.delete_booking("b")
+        await asyncio.sleep(1)
+        assert world.driver.observed == observed + 1
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 90))
+    assert world.driver.acts[-1] == Act("stop", BOTH, 12.05)
+    assert world.trust.asked == 1
+
+
+def test_a_planned_stop_asks_for_no_confirmation() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20))
+    assert world.trust.asked == 0
+
+
+@pytest.mark.parametrize("field", ["doubts", "unconfirmed"])
+def test_nothing_is_stopped_on_a_doubt(field: str) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        setattr(world.trust, field, "the list failed")
+        world.delete_booking("b")
+        await asyncio.sleep(30)
+        assert len(world.driver.acts) == 1
+        assert world.conditions()["Ready"] == ("False", "StopWithheld")
+        setattr(world.trust, field, "")
+
+    world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
+    assert [act.verb for act in world.driver.acts] == ["start", "stop"]
+    assert ("Resource", "StopWithheld") in world.events.told
+
+
+def test_a_start_needs_no_trust() -> None:
+    def before(world: World) -> None:
+        world.trust.doubts = "the list failed"
+        world.booking("b", 10, 20)
+
+    world = played(before=before, seconds=15)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+
+
+def test_an_extension_at_the_last_moment_prevents_the_stop() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(19.9)
+        world.booking("b", 10, 50)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 50)]
+
+
+def test_an_extension_during_the_confirmation_prevents_the_stop() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        real = world.trust.confirm
+
+        async def confirm() -> str:
+            world.booking("again", 0, 90)
+            return await real()
+
+        world.trust.confirm = confirm  # type: ignore[method-assign]
+        world.delete_booking("b")
+
+    world = played(scenario, seconds=30, before=lambda world: world.booking("b", 10, 90))
+    assert [act.verb for act in world.driver.acts] == ["start"]
+
+
+def test_what_somebody_started_by_hand_is_stopped() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.view = world.driver.look(world.clock.now())
+        world.wake()
+
+    world = played(scenario)
+    assert world.driver.acts == [Act("stop", ("i-1",), 5)]
+
+
+def test_leave_is_remembered_before_the_start() -> None:
+    def before(world: World) -> None:
+        world.driver.instances["i-1"] = State.RUNNING
+        world.booking("b", 10, 20)
+
+    world = played(before=before, unbooked="Leave")
+    assert world.status.log == ["write"]
+    assert world.driver.acts == [Act("start", ("i-2",), 10), Act("stop", ("i-2",), 20)]
+
+
+def test_leave_starts_even_when_its_memory_cannot_be_written() -> None:
+    def before(world: World) -> None:
+        world.status.away = True
+        world.booking("b", 10, 90)
+
+    world = played(before=before, seconds=20, unbooked="Leave")
+    assert world.driver.acts == [Act("start", BOTH, 12)]
+
+
+@pytest.mark.parametrize(("how", "reason"), [({"suspend": True}, "Suspended"), ({"dry_run": True}, "DryRun")])
+def test_suspend_and_dry_run_touch_nothing(how: dict[str, Any], reason: str) -> None:
+    made = played(before=lambda world: world.booking("b", 10, 90), seconds=20, **how)
+    assert made.driver.acts == []
+    assert made.conditions()["Ready"] == ("False", reason)
+
+
+def test_hibernate_is_passed_on() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20), hibernate=True)
+    assert [act.verb for act in world.driver.acts] == ["start", "hibernate"]
+
+
+def test_a_younger_twin_stands_back() -> None:
+    def before(world: World) -> None:
+        world.resource("young")
+        world.booking("b", 10, 20)
+
+    world = played(before=before)
+    assert world.conditions("young")["Valid"] == ("False", "Duplicate")
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+
+
+def test_while_nothing_happens_nothing_is_done_or_written() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(10)
+        world.status.writes = 0
+        for _ in range(50):
+            world.wake()
+            await asyncio.sleep(1)
+        assert world.status.writes == 0
+
+    world = played(scenario)
+    assert world.driver.acts == []
+    assert world.events.told == []
+
+
+def test_a_resource_that_is_deleted_is_released() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.caches.resources.delete(Key("ns", "res"))
+        world.wake()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.acts == [Act("start", BOTH, 10)]

@@ -1,0 +1,227 @@
+"""The world of a reconciler, in memory and on virtual time."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import Accepted, CloudError, Group
+from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.report import utc
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.queue import WorkQueue
+from booking_operator.engine.store import Key, Object, key_of
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.resource import ResourceReconciler
+from tests.support.virtual import EPOCH, VirtualClock
+
+REGION = "eu-west-1"
+
+
+@dataclass(frozen=True)
+class Act:
+    """One start or stop as the cloud got it, `at` seconds after the epoch."""
+
+    verb: str
+    ids: tuple[str, ...]
+    at: float
+
+
+@dataclass
+class FakeDriver:
+    """A cloud with one group, which does at once what it is asked, or what a test sets."""
+
+    clock: VirtualClock
+    instances: dict[str, State] = field(default_factory=lambda: {"i-1": State.STOPPED, "i-2": State.STOPPED})
+    acts: list[Act] = field(default_factory=list)
+    observed: int = 0
+    observe_error: CloudError | None = None
+    act_error: CloudError | None = None
+    hang: bool = False
+    view: Observation | None = None
+
+    def last(self, _: Group) -> Observation | None:
+        return self.view
+
+    def failure(self, _: Group) -> CloudError | None:
+        return self.observe_error
+
+    async def observe(self, _: Group, since: datetime) -> Observation:
+        if self.view is not None and self.view.at >= since:
+            return self.view
+        self.observed += 1
+        at = self.clock.now()
+        await asyncio.sleep(3600 if self.hang else 0.05)
+        if self.observe_error:
+            raise self.observe_error
+        self.view = self.look(at)
+        return self.view
+
+    def look(self, at: datetime) -> Observation:
+        return Observation(tuple(Instance(id_, state) for id_, state in self.instances.items()), at)
+
+    def start(self, _: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
+        assert deadline <= self.clock.now(), "never early"
+        return self._act("start", ids, State.RUNNING)
+
+    def stop(
+        self, _: Group, ids: Collection[str], *, deadline: datetime, hibernate: bool = False
+    ) -> Accepted:
+        assert deadline <= self.clock.now(), "never early"
+        return self._act("hibernate" if hibernate else "stop", ids, State.STOPPED)
+
+    def _act(self, verb: str, ids: Collection[str], state: State) -> Accepted:
+        loop = asyncio.get_running_loop()
+        self.acts.append(Act(verb, tuple(ids), round((self.clock.now() - EPOCH).total_seconds(), 3)))
+        futures = {id_: loop.create_future() for id_ in ids}
+        for id_, future in futures.items():
+            if self.act_error:
+                future.set_exception(self.act_error)
+                continue
+            self.instances[id_] = state
+            future.set_result(state)
+        if self.view is not None and not self.act_error:
+            self.view = self.look(self.view.at)
+        return futures
+
+    def track(self, _: Callable[[], Collection[Group]], __: Callable[[Group], None]) -> None:
+        raise AssertionError("reconcilers do not track")
+
+
+class FakeStatus:
+    """Status that is written at once into the store, or refused while `away`."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.away = False
+        self.writes = 0
+        self.log: list[str] = []
+
+    def current(self, object_: Any) -> Any:
+        found = self._store.get(key_of(object_))
+        return (found or object_).status
+
+    def set(self, object_: Any, status: Any) -> None:
+        found = self._store.get(key_of(object_))
+        if found is None or found.status == status:
+            return
+        self.writes += 1
+        version = str(int(found.metadata.resource_version) + 1)
+        metadata = replace(found.metadata, resource_version=version)
+        self._store.wrote(replace(found, status=status, metadata=metadata))
+
+    async def write(self, object_: Any, status: Any) -> bool:
+        self.log.append("write")
+        if self.away:
+            await asyncio.sleep(3600)
+        self.set(object_, status)
+        return True
+
+
+@dataclass
+class FakeEvents:
+    """Remembers what was told, of which kind of object."""
+
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def normal(self, kind: Kind[Any], _: Object, reason: str, __: str, ___: str) -> None:
+        self.told.append((kind.name, reason))
+
+    def warning(self, kind: Kind[Any], _: Object, reason: str, __: str, ___: str) -> None:
+        self.told.append((kind.name, reason))
+
+
+@dataclass
+class FakeTrust:
+    """A doubt that a test sets."""
+
+    doubts: str = ""
+    unconfirmed: str = ""
+    asked: int = 0
+
+    def doubt(self) -> str:
+        return self.doubts
+
+    async def confirm(self) -> str:
+        self.asked += 1
+        return self.doubts or self.unconfirmed
+
+
+class World:
+    """One Resource `ns/res` for the group `web`, its bookings, and the reconciler that is tested."""
+
+    def __init__(self, *, dry_run: bool = False, **spec: Any) -> None:
+        self.clock = VirtualClock()
+        self.caches = Caches(REGION)
+        self.driver = FakeDriver(self.clock)
+        self.status = FakeStatus(self.caches.resources)
+        self.events = FakeEvents()
+        self.trust = FakeTrust()
+        self.queue: WorkQueue[Key] = WorkQueue(self.clock)
+        self.reconciler = ResourceReconciler(
+            self.caches,
+            {"ec2": self.driver},
+            self.status,
+            self.events,
+            self.trust,
+            self.clock,
+            dry_run=dry_run,
+        )
+        self._versions = 1
+        self.resource(**spec)
+
+    def resource(self, name: str = "res", **spec: Any) -> None:
+        """Create or edit a Resource."""
+        known = self.caches.resources.get(Key("ns", name))
+        generation = known.metadata.generation + 1 if known else 1
+        whole = {"metadata": self._meta(name, generation), "spec": {"tag": "web", **spec}}
+        made: Resource = RESOURCE.adapter.validate_python(whole)
+        self.caches.resources.apply(replace(made, status=known.status) if known else made)
+        self.queue.add(Key("ns", name))
+
+    def booking(self, name: str, start: float, end: float, user: str = "ada") -> None:
+        """Create or edit a booking, from and to so many seconds after the epoch."""
+        spec = {"resource_name": "res", "user_id": user, "start_at": _at(start), "end_at": _at(end)}
+        made: Booking = BOOKING.adapter.validate_python({"metadata": self._meta(name, 1), "spec": spec})
+        self.caches.bookings.apply(made)
+        self.queue.add(Key("ns", "res"))
+
+    def delete_booking(self, name: str) -> None:
+        self.caches.bookings.delete(Key("ns", name))
+        self.queue.add(Key("ns", "res"))
+
+    def wake(self) -> None:
+        self.queue.add(Key("ns", "res"))
+
+    def _meta(self, name: str, generation: int) -> dict[str, Any]:
+        self._versions += 1000
+        created = utc(EPOCH)
+        return {
+            "name": name,
+            "namespace": "ns",
+            "uid": f"u-{name}",
+            "resourceVersion": str(self._versions),
+            "generation": generation,
+            "creationTimestamp": created,
+        }
+
+    def conditions(self, name: str = "res") -> dict[str, tuple[str, str]]:
+        found = self.caches.resources.get(Key("ns", name))
+        assert found is not None
+        return {condition.type: (condition.status, condition.reason) for condition in found.status.conditions}
+
+    async def run(self, seconds: float) -> None:
+        """Let the controller work for so long."""
+        controller = Controller("test", self.queue, self.reconciler.reconcile)
+        task = asyncio.ensure_future(controller.run())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _at(seconds: float) -> str:
+    return utc(datetime.fromtimestamp(EPOCH.timestamp() + seconds, tz=EPOCH.tzinfo))
