@@ -36,10 +36,7 @@ class Server(KubeClient):
         self.seconds = 0.0
         self.version = 10
 
-    # What does not matter here is not named.
-    async def request(  # type: ignore[override]
-        self, method: str, path: str, *, body: Any = None, **_: Any
-    ) -> bytes:
+    async def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> bytes:
         self.requests.append((method, path, body))
         await asyncio.sleep(self.seconds)
         if self.errors:
