@@ -182,7 +182,7 @@ async def run(settings: Settings) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
-            KubeClient(ClusterConfig(settings.kubeconfig, settings.context))
+            KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock)
         )
         driver = await stack.enter_async_context(open_driver(clock))
         await Operator(settings, client, {"ec2": driver}, clock).run()

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import NoCredentialsError
@@ -40,7 +41,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._loader: Loader | None = None
-        self._sessions: dict[str, AioSession] = {}
+        self._sessions: dict[str, aioboto3.Session] = {}
         self._clients: dict[Scope, EC2Client] = {}
         self._opening: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stack = AsyncExitStack()
@@ -71,26 +72,28 @@ class Sessions:
         session = self._session(scope.account)
         with translated("GetCredentials"):
             # A client that is opened without credentials stays so for good. Ask first, to find out each time.
-            if await session.get_credentials() is None:
+            # aioboto3 awaits them; its stubs repeat boto3's, which does not.
+            if await session.get_credentials() is None:  # type: ignore[misc]
                 raise NoCredentialsError
             client = await self._stack.enter_async_context(
-                session.create_client("ec2", region_name=scope.region or None, config=CONFIG)
+                session.client("ec2", region_name=scope.region or None, config=CONFIG)
             )
         # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
         client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)  # type: ignore[arg-type]
         self._clients[scope] = client
         return client
 
-    def _session(self, account: str) -> AioSession:
+    def _session(self, account: str) -> aioboto3.Session:
         if account:
             text = f"The account {account!r} is not in the operator's configuration."
             raise CloudError("UnknownAccount", text, retryable=False)
         session = self._sessions.get(account)
         if session is None:
-            session = self._sessions[account] = AioSession()
+            core = AioSession()
             if self._loader is None:
-                self._loader = session.get_component("data_loader")
-            session.register_component("data_loader", self._loader)
+                self._loader = core.get_component("data_loader")
+            core.register_component("data_loader", self._loader)
+            session = self._sessions[account] = aioboto3.Session(botocore_session=core)
         return session
 
 
@@ -99,4 +102,4 @@ def default_region() -> str:
 
     botocore knows AWS_DEFAULT_REGION alone; AWS_REGION is what other SDKs and EKS set.
     """
-    return os.environ.get("AWS_REGION") or str(AioSession().get_config_variable("region") or "")
+    return os.environ.get("AWS_REGION") or aioboto3.Session().region_name or ""

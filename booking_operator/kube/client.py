@@ -9,8 +9,10 @@ import aiohttp
 import structlog
 from kubernetes_asyncio.client import ApiClient
 
+from booking_operator.engine.clock import Clock
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import refused, unreachable
+from booking_operator.kube.skew import SkewMonitor
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -37,8 +39,10 @@ class _Request:
 class KubeClient:
     """One connection pool to one API server. An async context manager."""
 
-    def __init__(self, config: ClusterConfig) -> None:
+    def __init__(self, config: ClusterConfig, clock: Clock) -> None:
         self._config = config
+        self._clock = clock
+        self.skew = SkewMonitor()
         self._api: ApiClient | None = None
         self._log = structlog.get_logger()
 
@@ -107,6 +111,7 @@ class KubeClient:
     async def _send(self, request: _Request) -> aiohttp.ClientResponse:
         if self._api is None:
             raise RuntimeError("KubeClient is used outside its context")
+        sent_at = self._clock.now()
         try:
             response: aiohttp.ClientResponse = await self._api.call_api(
                 request.path,
@@ -120,6 +125,7 @@ class KubeClient:
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unreachable(error) from error
+        self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
         return response
 
     async def _reload(self) -> None:

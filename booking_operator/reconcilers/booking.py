@@ -11,6 +11,7 @@ from booking_operator.api.meta import Garbled, failure, merge_conditions
 from booking_operator.api.resource import Resource
 from booking_operator.domain import report, timeline
 from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.booking import Phase
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key
@@ -63,7 +64,8 @@ class BookingReconciler:
     ) -> None:
         current: BookingStatus = self._status.current(booking)
         previous = {known.type: (known.reason, known.message) for known in current.conditions}
-        for item in report.news(previous, verdicts):
+        # What is over is no news: the first run over an old cluster must not tell it all.
+        for item in report.news(previous, verdicts) if phase != Phase.FINISHED else ():
             self._log.warning("booking_refused", reason=item.reason, booking=booking.metadata.name)
             self._events.warning(BOOKING, booking, item.reason, "Reconcile", item.message)
         generation = booking.metadata.generation

@@ -15,6 +15,7 @@ from aiohttp import web
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import Garbled
+from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.reflector import Event, ResourceExpiredError, SourceError, Verb
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
@@ -68,7 +69,7 @@ async def serving(handler: Handler, directory: Path) -> AsyncIterator[ListWatch[
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(minimal_kubeconfig(f"http://{host}:{port}")))
     try:
-        async with KubeClient(ClusterConfig(str(kubeconfig))) as client:
+        async with KubeClient(ClusterConfig(str(kubeconfig)), SystemClock()) as client:
             yield ListWatch(client, BOOKING)
     finally:
         await runner.cleanup()

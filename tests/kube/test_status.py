@@ -29,7 +29,7 @@ class Server(KubeClient):
     """Answers requests itself; `errors` are used up first."""
 
     def __init__(self) -> None:
-        super().__init__(ClusterConfig(environ={}))
+        super().__init__(ClusterConfig(environ={}), VirtualClock())
         self.requests: list[tuple[str, str, Any]] = []
         self.errors: list[ApiError] = []
         self.answer: dict[str, Any] = {}

@@ -185,7 +185,7 @@ class World:
 
     def booking(self, name: str, start: float, end: float, user: str = "ada") -> None:
         """Create or edit a booking, from and to so many seconds after the epoch."""
-        spec = {"resource_name": "res", "user_id": user, "start_at": _at(start), "end_at": _at(end)}
+        spec = {"resource_name": "res", "user_id": user, "start_at": at_text(start), "end_at": at_text(end)}
         made: Booking = BOOKING.adapter.validate_python({"metadata": self._meta(name, 1), "spec": spec})
         self.caches.bookings.apply(made)
         self.queue.add(Key("ns", "res"))
@@ -223,5 +223,6 @@ class World:
         await asyncio.wait([task])
 
 
-def _at(seconds: float) -> str:
+def at_text(seconds: float) -> str:
+    """RFC 3339, so many seconds after the epoch."""
     return utc(datetime.fromtimestamp(EPOCH.timestamp() + seconds, tz=EPOCH.tzinfo))

@@ -1,0 +1,46 @@
+"""Tells when the API server's clock and ours differ, by the Date headers of its answers.
+
+The operator's own clock decides when a booking begins; users whose `date` says otherwise should find out.
+"""
+
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import structlog
+
+TOLERANCE = timedelta(seconds=1)
+_RESOLUTION = timedelta(seconds=1)  # of a Date header, RFC 9110 section 5.6.7
+
+
+def skew(date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
+    """How far our clock is ahead of a server's at least (behind: negative), given when it answered.
+
+    The server took its time somewhere between `sent_at` and `received_at` of ours, and cut it to a second.
+    """
+    ahead = sent_at - (date + _RESOLUTION)
+    behind = received_at - date
+    if ahead > timedelta(0):
+        return ahead
+    return min(timedelta(0), behind)
+
+
+class SkewMonitor:
+    """Warns when the skew exceeds a second, and says when it no longer does."""
+
+    def __init__(self) -> None:
+        self.current = timedelta(0)
+        self._log = structlog.get_logger()
+
+    def note(self, header: str | None, sent_at: datetime, received_at: datetime) -> None:
+        """Take the Date header of one answer; one that is missing or garbled tells nothing."""
+        try:
+            date = parsedate_to_datetime(header or "")
+        except ValueError:
+            return
+        before, self.current = self.current, skew(date, sent_at, received_at)
+        seconds = round(self.current.total_seconds(), 1)
+        if abs(self.current) > TOLERANCE >= abs(before):
+            mend = "set both by NTP; until then bookings begin and end by the operator's clock"
+            self._log.warning("clock_skewed", ahead_of_api_server_s=seconds, mend=mend)
+        elif abs(self.current) <= TOLERANCE < abs(before):
+            self._log.info("clock_agrees", ahead_of_api_server_s=seconds)

@@ -1,0 +1,152 @@
+"""Bookings: where each stands, on virtual time."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.resource import ResourceStatus
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.queue import WorkQueue
+from booking_operator.engine.store import Key
+from booking_operator.reconcilers.booking import BookingReconciler
+from booking_operator.reconcilers.caches import Caches
+from tests.support import virtual
+from tests.support.fakes import FakeEvents, FakeStatus, at_text
+from tests.support.virtual import VirtualClock
+
+KEY = Key("ns", "bk")
+Seen = list[tuple[float, str, dict[str, tuple[str, str]]]]
+
+
+def meta(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": "ns", "uid": f"u-{name}", "resourceVersion": "1", "generation": 3}
+
+
+class World:
+    def __init__(self, **spec: Any) -> None:
+        self.caches = Caches("eu-west-1")
+        self.status = FakeStatus(self.caches.bookings)
+        self.events = FakeEvents()
+        self.queue: WorkQueue[Key] = WorkQueue(VirtualClock())
+        self.reconciler = BookingReconciler(self.caches, self.status, self.events, VirtualClock())
+        whole = {"resource_name": "res", "user_id": "ada", "start_at": at_text(10), "end_at": at_text(20)}
+        self.caches.bookings.apply(
+            BOOKING.adapter.validate_python({"metadata": meta("bk"), "spec": whole | spec})
+        )
+        self.queue.add(KEY)
+
+    def resource(self, status: ResourceStatus, **spec: Any) -> None:
+        made = RESOURCE.adapter.validate_python({"metadata": meta("res"), "spec": {"tag": "web", **spec}})
+        self.caches.resources.replace([replace(made, status=status)])
+
+    @property
+    def booking(self) -> Booking:
+        found = self.caches.bookings.get(KEY)
+        assert found is not None
+        return found
+
+    def conditions(self) -> dict[str, tuple[str, str]]:
+        return {
+            condition.type: (condition.status, condition.reason)
+            for condition in self.booking.status.conditions
+        }
+
+    async def watch(self, *instants: float) -> Seen:
+        """Status and conditions shortly after each instant."""
+        seen: Seen = []
+        task = asyncio.ensure_future(Controller("test", self.queue, self.reconciler.reconcile).run())
+        for instant in instants:
+            await asyncio.sleep(instant + 0.001 - asyncio.get_running_loop().time())
+            seen.append((instant, self.booking.status.status, self.conditions()))
+        task.cancel()
+        await asyncio.wait([task])
+        return seen
+
+
+RUNNING = ResourceStatus(instances=2, running=2, status="RUNNING")
+
+
+def test_its_phases_change_at_their_instants() -> None:
+    async def main() -> Seen:
+        world = World()
+        world.resource(RUNNING)
+        return await world.watch(0, 9.99, 10, 19.99, 20, 30)
+
+    seen = virtual.run(main())
+    assert [status for _, status, _ in seen] == [
+        "SCHEDULED",
+        "SCHEDULED",
+        "IN PROGRESS",
+        "IN PROGRESS",
+        "FINISHED",
+        "FINISHED",
+    ]
+    assert seen[1][2]["HoldsLock"] == ("False", "Scheduled")
+    assert seen[2][2]["HoldsLock"] == ("True", "Holder")
+    assert seen[2][2]["Ready"] == ("True", "Running")
+    assert seen[5][2]["HoldsLock"] == ("False", "Finished")
+    assert "Ready" not in seen[5][2]
+
+
+def test_a_life_costs_one_write_per_phase() -> None:
+    async def main() -> int:
+        world = World()
+        world.resource(RUNNING)
+        await world.watch(100)
+        return world.status.writes
+
+    assert virtual.run(main()) == 3
+
+
+def test_warm_up_holds_before_the_start() -> None:
+    async def main() -> Seen:
+        world = World()
+        world.resource(RUNNING, warm_up="5s")
+        return await world.watch(4.99, 5)
+
+    before, during = virtual.run(main())
+    assert before[2]["HoldsLock"] == ("False", "Scheduled")
+    assert (during[1], during[2]["HoldsLock"], during[2]["Ready"]) == (
+        "SCHEDULED",
+        ("True", "Holder"),
+        ("True", "Running"),
+    )
+
+
+def test_a_missing_resource_is_told_once_and_not_of_what_is_over() -> None:
+    async def main(end: float) -> list[tuple[str, str]]:
+        world = World(start_at=at_text(-10), end_at=at_text(end))
+        await world.watch(1)
+        world.queue.add(KEY)
+        await world.watch(2)
+        return world.events.told
+
+    assert virtual.run(main(50)) == [("Booking", "ResourceNotFound")]
+    assert virtual.run(main(-5)) == []
+
+
+def test_a_garbled_spec_is_refused_and_waits_for_nothing() -> None:
+    async def main() -> tuple[Seen, list[tuple[str, str]]]:
+        world = World(start_at="soon")
+        return await world.watch(1, 100), world.events.told
+
+    seen, told = virtual.run(main())
+    assert seen[1][2] == {
+        "Valid": ("False", "InvalidSpec"),
+        "Ready": ("False", "InvalidSpec"),
+        "Stalled": ("True", "InvalidSpec"),
+    }
+    assert told == [("Booking", "InvalidSpec")]
+
+
+def test_the_generation_is_observed() -> None:
+    async def main() -> Booking:
+        world = World()
+        await world.watch(1)
+        return world.booking
+
+    status = virtual.run(main()).status
+    assert status.observed_generation == 3
+    assert {condition.observed_generation for condition in status.conditions} == {3}
