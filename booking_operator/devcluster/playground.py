@@ -2,7 +2,6 @@
 
 import shlex
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -65,7 +64,8 @@ def playground() -> Iterator[Playground]:
     Raises:
         DevclusterError: something is missing or does not start.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     binaries, kubectl = prepare()
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-")
@@ -89,24 +89,22 @@ def run() -> None:
         with playground() as ground:
             for tag, count in GROUPS.items():
                 ground.instances.create(tag, count)
-            groups = ", ".join(f"{tag} ({count} instances)" for tag, count in GROUPS.items())
-            tell(f"kube-apiserver and a fake AWS run on loopback, with the groups {groups}.")
+            groups = ", ".join(f"{tag} ({count})" for tag, count in GROUPS.items())
+            tell(f"kube-apiserver and a fake AWS run on loopback, with groups of instances: {groups}.")
             tell("In another terminal, paste these two lines, then: booking-operator run")
-            kube, aws = dict(ground.environ), {}
-            aws = {name: kube.pop(name) for name in list(kube) if name.startswith("AWS_")}
-            click.echo(_export(kube))
-            click.echo(_export(aws))
+            for prefix in ("KUBECONFIG", "AWS_"):
+                click.echo(_export(prefix, ground.environ))
             tell("Ctrl-C ends it and leaves nothing behind.")
             signal.pause()
     except KeyboardInterrupt:
         tell("Stopped.")
 
 
-def _export(environ: dict[str, str]) -> str:
-    return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in environ.items())
+def _export(prefix: str, environ: dict[str, str]) -> str:
+    values = {name: shlex.quote(value) for name, value in environ.items() if name.startswith(prefix)}
+    return "export " + " ".join(f"{name}={value}" for name, value in values.items())
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds as Ctrl-C does, so that nothing is left behind."""
-    sys.tracebacklimit = 0
+    """SIGTERM unwinds as Ctrl-C does, so that nothing is left behind; also where a shell ignores SIGINT."""
     raise KeyboardInterrupt

@@ -114,8 +114,8 @@ async def test_a_tampered_status_is_mended(tenant: Tenant, operator: Operator) -
         assert tenant.status("resource", "res")["locked_by"] == ""
 
 
-async def test_one_patch_per_object_whose_status_changed(tenant: Tenant, operator: Operator) -> None:
-    """Counted by resourceVersion: the API server gives a new one for each write, and only for a write."""
+async def test_nothing_is_written_while_nothing_changes(tenant: Tenant, operator: Operator) -> None:
+    """Seen by resourceVersion: the API server gives a new one for each write, and only for a write."""
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(5), soon(600))

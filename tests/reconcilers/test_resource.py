@@ -227,6 +227,16 @@ def test_while_nothing_happens_nothing_is_done_or_written() -> None:
     assert world.events.told == []
 
 
+def test_a_boundary_costs_one_write_of_status() -> None:
+    async def scenario(world: World) -> None:
+        for instant in (9, 19, 29):  # before the start, before the end, after both
+            await asyncio.sleep(instant - asyncio.get_running_loop().time())
+            assert world.status.writes <= 1, instant
+            world.status.writes = 0
+
+    played(scenario, before=lambda world: world.booking("b", 10, 20))
+
+
 def test_a_resource_that_is_deleted_is_released() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)

@@ -1,0 +1,60 @@
+"""`devcluster` and `demo` as a newcomer runs them."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from booking_operator.devcluster.binaries import find_kubectl
+from booking_operator.devcluster.kubectl import Kubectl
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_devcluster_prints_what_to_export_and_leaves_nothing(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "booking_operator", "devcluster"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        exported = process.stdout.readline() + process.stdout.readline()
+        values = dict(re.findall(r"(\w+)=(\S+)", exported))
+        assert values.keys() >= {"KUBECONFIG", "AWS_ENDPOINT_URL", "AWS_REGION"}
+        kubectl = Kubectl(find_kubectl(print), Path(values["KUBECONFIG"]))
+        assert "bookings" in kubectl("api-resources", "--api-group=manager.kotaico.de")
+        process.send_signal(number)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "paste these two lines" in told
+    assert told.endswith("Stopped.\n")
+    directory = Path(values["KUBECONFIG"]).parent
+    assert not directory.exists()
+
+
+def test_the_demo_shows_what_it_promises() -> None:
+    began = monotonic()
+    answer = subprocess.run(
+        [sys.executable, "-m", "booking_operator", "demo"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "kubectl get resources,bookings" in answer.stdout
+    for word in ("SCHEDULED", "IN PROGRESS", "FINISHED", "STOPPED", "RUNNING", "ACCEPTED AFTER"):
+        assert word in answer.stdout
+    assert len(re.findall(r"\d+\.\d ms", answer.stdout)) == 4
+    assert monotonic() - began < 100
+
+
+def test_an_interrupted_demo_leaves_nothing() -> None:
+    command = [sys.executable, "-m", "booking_operator", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "kubectl get" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing is left behind" in told
