@@ -3,6 +3,7 @@
 import json
 
 _LONGEST = 300
+_NOT_FOUND, _CONFLICT = 404, 409
 
 
 class ApiError(Exception):
@@ -20,9 +21,14 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     @property
+    def gone(self) -> bool:
+        """Whether the object is no longer there."""
+        return self.status == _NOT_FOUND
+
+    @property
     def conflict(self) -> bool:
-        """Whether the object is gone or another one than was meant."""
-        return self.status in {404, 409}
+        """Whether the object has changed since it was read."""
+        return self.status == _CONFLICT
 
     @property
     def invalid(self) -> bool:

@@ -86,31 +86,35 @@ class StatusWriter(Generic[O]):
             self._forget(key, wanted)
             return Result()
         try:
-            written = await self._patch(key, wanted)
+            written = await self._patch(object_, wanted.status)
         except ApiError as error:
             return self._failed(object_, wanted, error)
         self._store.wrote(written)
         self._forget(key, wanted)
         return Result()
 
-    async def _patch(self, key: Key, wanted: _Wanted) -> O:
-        # The uid makes the server refuse the patch when the object was made anew meanwhile.
-        dumped = self._kind.status_adapter.dump_python(wanted.status, mode="json", by_alias=True)
+    async def _patch(self, object_: O, wanted: Any) -> O:
+        key, version = key_of(object_), object_.metadata.resource_version
+        dumped = self._kind.status_adapter.dump_python(wanted, mode="json", by_alias=True)
         # null removes a field (RFC 7386): an empty list is told by its absence.
         status = {name: None if value == [] else value for name, value in dumped.items()}
+        # The version makes the server refuse what was decided for an object that has changed since, or that
+        # was deleted and made anew. (Of a uid in a patch of the status it takes no notice.)
         answer = await self._client.request(
             "PATCH",
             self._kind.path(key.namespace, key.name, "status"),
-            body={"metadata": {"uid": wanted.uid}, "status": status},
+            body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
         return self._kind.adapter.validate_json(answer)
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
         key = key_of(object_)
-        if error.conflict:
+        if error.gone:
             self._forget(key, wanted)
             return Result()
+        if error.conflict:
+            return Result(failed=True)  # until the watch has told what changed
         if error.invalid:
             # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
             self._wanted[key] = _Wanted(wanted.uid, wanted.status, refused=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+import yaml
 
 from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING
@@ -102,6 +103,50 @@ async def test_a_crd_that_is_deleted_stops_nothing(tmp_path: Path) -> None:
             # Once it is back, an empty list is an answer.
             ground.kubectl("apply", "-f", "-", stdin=crd.rendered(BOOKING))
             await until(lambda: tenant.states() == STOPPED, 60)
+
+
+async def test_a_refused_permission_is_named_and_works_once_granted(
+    ground: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
+    tenant.kubectl("create", "serviceaccount", "operator")
+    kubeconfig = tmp_path / "kubeconfig"
+    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "operator").strip()
+    kubeconfig.write_text(yaml.safe_dump(whole))
+    with operator_process(ground, tenant.namespace, tmp_path, f"--kubeconfig={kubeconfig}") as process:
+        [*_, entry] = await until(lambda: logged(process.log, "list_failed"))
+        assert "grant get, list and watch" in str(entry["error"])
+        assert f"in namespace {tenant.namespace}" in str(entry["error"])
+        tenant.kubectl(
+            "create", "role", "operator", "--verb=*", "--resource=bookings,resources,resources/status"
+        )
+        tenant.kubectl(
+            "create",
+            "rolebinding",
+            "operator",
+            "--role=operator",
+            f"--serviceaccount={tenant.namespace}:operator",
+        )
+        await until(lambda: logged(process.log, "caches_synced"), 40)
+        # It may neither read the CRD nor write Events: it says so, and does its work.
+        tenant.resource()
+        await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
+
+
+async def test_absent_credentials_are_named_and_asked_for_again(
+    tenant: Tenant, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    async with operator():
+        tenant.resource()
+        await until(lambda: tenant.condition("resource", "res", "Synced") == ("False", "NoCredentials"))
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        await until(lambda: tenant.condition("resource", "res", "Synced") == ("True", "Synced"), 40)
 
 
 async def test_a_tampered_status_is_mended(tenant: Tenant, operator: Operator) -> None:

@@ -95,7 +95,7 @@ def played(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
     return virtual.run(main())
 
 
-def test_a_change_is_patched_once_with_the_uid_and_read_back_at_once() -> None:
+def test_a_change_is_patched_once_with_the_version_and_read_back_at_once() -> None:
     async def scenario(rig: Rig) -> None:
         for _ in range(3):
             rig.writer.set(rig.stored, rig.status(2))
@@ -108,7 +108,7 @@ def test_a_change_is_patched_once_with_the_uid_and_read_back_at_once() -> None:
         "PATCH",
         "/apis/manager.kotaico.de/v1/namespaces/ns/resources/res/status",
     )
-    assert body["metadata"] == {"uid": "u1"}
+    assert body["metadata"] == {"resourceVersion": "1"}
     assert body["status"]["instances"] == 2
     assert body["status"]["started"] is None
 
@@ -153,14 +153,26 @@ def test_an_api_server_that_is_away_is_tried_again_and_at_once_when_it_is_back()
     played(scenario)
 
 
-@pytest.mark.parametrize("status", [404, 409])
-def test_an_object_that_is_gone_is_let_go(status: int) -> None:
+def test_an_object_that_is_gone_is_let_go() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [ApiError(status, "gone")]
+        rig.server.errors = [ApiError(404, "gone")]
         rig.writer.set(rig.stored, rig.status(1))
         await asyncio.sleep(100)
 
     assert played(scenario).server.count("PATCH") == 1
+
+
+def test_a_conflict_is_tried_again_with_the_version_that_the_watch_tells() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(409, "the object has been modified")]
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(0.1)
+        rig.store.apply(resource(7))
+        await asyncio.sleep(10)
+        assert rig.stored.status.instances == 1
+
+    bodies = [body for _, _, body in played(scenario).server.requests]
+    assert [body["metadata"]["resourceVersion"] for body in bodies] == ["1", "7"]
 
 
 def test_a_refusal_is_told_once_and_not_repeated() -> None:
