@@ -21,7 +21,8 @@ instants = st.datetimes(
 def test_every_date_that_python_writes_is_read_back(instant: datetime) -> None:
     text = instant.isoformat()
     if re.search(r"[+-]\d\d:\d\d$", text):  # zones of the 19th century have offsets with seconds
-        assert parse_rfc3339(text) == instant
+        # In UTC: Python holds an hour that a zone has twice for unequal to the same instant elsewhere (PEP 495).
+        assert parse_rfc3339(text) == instant.astimezone(UTC)
 
 
 @given(st.integers(1970, 2999), st.integers(1, 12), st.integers(28, 31))
