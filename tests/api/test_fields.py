@@ -21,7 +21,7 @@ instants = st.datetimes(
 def test_every_date_that_python_writes_is_read_back(instant: datetime) -> None:
     text = instant.isoformat()
     if re.search(r"[+-]\d\d:\d\d$", text):  # zones of the 19th century have offsets with seconds
-        # In UTC: Python holds an hour that a zone has twice for unequal to the same instant elsewhere (PEP 495).
+        # In UTC: an hour that a zone has twice is unequal to the same instant elsewhere (PEP 495).
         assert parse_rfc3339(text) == instant.astimezone(UTC)
 
 
