@@ -10,6 +10,7 @@ arrived. Arrival is what is measured: it comes after signing and sending, so it 
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -160,11 +161,12 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def spread(options: argparse.Namespace, tags: Sequence[str]) -> list[Window]:
-    """One window for each group, with boundaries anywhere within a second."""
-    first = datetime.now(UTC) + timedelta(seconds=15)
-    step = timedelta(seconds=options.spread / options.resources)
+    """One window for each group, at random and so never in step with what else goes on; always the same ones."""
+    first, chance = datetime.now(UTC) + timedelta(seconds=15), random.Random(0)
+    offsets = sorted(chance.uniform(0, options.spread) for _ in tags)
+    starts = [first + timedelta(seconds=offset) for offset in offsets]
     length = timedelta(seconds=options.spread / 2 + 5)
-    return [Window(tag, first + n * step, first + n * step + length) for n, tag in enumerate(tags)]
+    return [Window(tag, start, start + length) for tag, start in zip(tags, starts, strict=True)]
 
 
 def measure(

@@ -88,8 +88,6 @@ class Sender:
 
     def submit(self, request: Request) -> None:
         """Have the request carried out. Returns at once; the call leaves with the loop's next turn."""
-        for future in request.futures.values():
-            future.add_done_callback(_retrieve)
         for chunk in request.chunks():
             self._spawn(chunk)
 
@@ -156,14 +154,9 @@ def _hibernation_refused(error: CloudError) -> bool:
 
 
 def _abandon(request: Request) -> None:
+    """Cancel what has no outcome. Of one that has, `cancel` only takes back that somebody must look at it."""
     for future in request.futures.values():
         future.cancel()
-
-
-def _retrieve(future: Future[State]) -> None:
-    """Nobody needs to look at an outcome; asyncio would complain of an exception that nobody has seen."""
-    if not future.cancelled():
-        future.exception()
 
 
 def futures(ids: Sequence[str]) -> dict[str, Future[State]]:

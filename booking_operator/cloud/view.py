@@ -89,7 +89,7 @@ class View:
         Notes from later than `now` date from before the clock was set back; they would never end.
         """
         notes = {id_: note for id_, note in self._notes.items() if note.answered_at <= now}
-        kept = {id_: note for id_, note in notes.items() if note.answered_at >= asked_at}
+        kept: dict[str, _Note] = {}
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
         hibernating = set()
         for record in records:

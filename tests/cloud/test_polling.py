@@ -112,6 +112,18 @@ def test_after_an_error_the_pause_grows_to_the_idle_one() -> None:
     play(scenario)
 
 
+def test_an_error_that_is_over_costs_no_further_calls() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.cloud.error = UNREACHABLE
+        stage.track(WEB)
+        await stage.sleep_to(1)
+        stage.cloud.error = None
+        await stage.sleep_to(3600)
+        assert len(stage.cloud.calls) <= 62
+
+    play(scenario)
+
+
 def test_a_clock_that_is_set_back_does_not_stop_the_polls() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
@@ -125,9 +137,10 @@ def test_a_clock_that_is_set_back_does_not_stop_the_polls() -> None:
 
 def test_changed_groups_are_told_and_no_others() -> None:
     async def scenario(stage: Stage) -> None:
-        stage.track(WEB, DB)
+        empty = Group("ec2", "", "eu-west-1", "empty")
+        stage.track(WEB, DB, empty)
         await stage.sleep_to(1)
-        assert set(stage.told) == {WEB, DB}  # seen for the first time
+        assert set(stage.told) == {WEB, DB, empty}  # seen for the first time
         stage.told.clear()
         stage.cloud.states[WEB, "a"] = RUNNING
         await stage.sleep_to(61)

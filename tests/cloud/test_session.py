@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from aiobotocore.session import AioSession
 from botocore.loaders import JSONFileLoader
 
 from booking_operator.cloud.driver import CloudError, Scope
@@ -22,7 +23,14 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
-async def test_all_who_ask_at_once_get_the_same_client() -> None:
+async def test_all_who_ask_at_once_get_the_same_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    get_credentials = AioSession.get_credentials
+
+    async def slow(self: AioSession) -> object:
+        await asyncio.sleep(0)
+        return await get_credentials(self)
+
+    monkeypatch.setattr(AioSession, "get_credentials", slow)
     async with Sessions() as sessions:
         clients = await asyncio.gather(*(sessions.ec2(HERE) for _ in range(3)))
         assert len(set(map(id, clients))) == 1

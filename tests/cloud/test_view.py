@@ -84,6 +84,8 @@ def test_a_describe_sent_before_the_answer_does_not_overwrite_it(shown: State) -
     started(view, 2)
     take(view, 1, received=3, a=shown)
     assert seen(view) == {"a": PENDING}
+    take(view, 2, received=3, a=shown)
+    assert seen(view) == {"a": PENDING}
 
 
 def test_a_describe_sent_after_the_answer_is_believed_when_it_shows_news() -> None:
@@ -128,6 +130,22 @@ def test_a_second_start_after_a_lost_reply_still_knows_the_state_of_before() -> 
     started(view, 2, before=PENDING, now=PENDING)
     take(view, 3, a=STOPPED)
     assert seen(view) == {"a": PENDING}
+
+
+def test_the_state_before_is_also_what_the_answer_says_it_was() -> None:
+    view = View()
+    started(view, 1, before=STOPPED)
+    take(view, 2, a=STOPPED)
+    assert seen(view) == {"a": PENDING}
+
+
+def test_a_describe_that_shows_what_was_answered_has_caught_up() -> None:
+    view = View()
+    take(view, 0, a=STOPPED)
+    started(view, 1, before=PENDING, now=PENDING)
+    take(view, 2, a=PENDING)
+    take(view, 3, a=STOPPED)
+    assert seen(view) == {"a": STOPPED}
 
 
 def test_a_note_from_before_the_clock_was_set_back_does_not_last() -> None:

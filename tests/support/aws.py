@@ -221,7 +221,8 @@ class AwsProxy:
             return _refusal(400, _error("IncorrectInstanceState", refusal))
         reply = await self._forward(request, body)
         if reply.status == 200 and isinstance(reply.body, bytes):
-            reply.body = self._transitions.distort(call.action, reply.body)
+            # In a thread: a long Describe must not make what arrives meanwhile seem late.
+            reply.body = await asyncio.to_thread(self._transitions.distort, call.action, reply.body)
         await asyncio.sleep(self._delays.get(call.action, 0))
         if call.action in self._gates:
             await self._gates[call.action].wait()
