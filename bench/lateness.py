@@ -161,7 +161,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def spread(options: argparse.Namespace, tags: Sequence[str]) -> list[Window]:
-    """One window for each group, at random and so never in step with what else goes on; always the same ones."""
+    """One window for each group, at random, so as not to be in step with anything; the same in each run."""
     first, chance = datetime.now(UTC) + timedelta(seconds=15), random.Random(0)
     offsets = sorted(chance.uniform(0, options.spread) for _ in tags)
     starts = [first + timedelta(seconds=offset) for offset in offsets]
