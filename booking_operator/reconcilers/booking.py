@@ -14,7 +14,7 @@ from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
-from booking_operator.engine.store import Key
+from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Events, Status
 
@@ -66,7 +66,8 @@ class BookingReconciler:
         previous = {known.type: (known.reason, known.message) for known in current.conditions}
         # What is over is no news: the first run over an old cluster must not tell it all.
         for item in report.news(previous, verdicts) if phase != Phase.FINISHED else ():
-            self._log.warning("booking_refused", reason=item.reason, booking=booking.metadata.name)
+            key = str(key_of(booking))
+            self._log.warning("booking_condition", booking=key, reason=item.reason, message=item.message)
             self._events.warning(BOOKING, booking, item.reason, "Reconcile", item.message)
         generation = booking.metadata.generation
         status = replace(

@@ -1,5 +1,6 @@
 """What the reconcilers need of the world; the composition root provides it."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
@@ -22,6 +23,10 @@ class Status(Protocol[T_contra]):
     async def write(self, object_: T_contra, status: Any) -> bool:
         """Write `status` now; False when that failed, and it is tried on."""
         ...
+
+
+Tell = Callable[[Kind[Any], Object, str, str, str], None]
+"""Records one Event: of which kind, on which object, reason, action and note."""
 
 
 class Events(Protocol):

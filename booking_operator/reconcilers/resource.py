@@ -21,13 +21,13 @@ from booking_operator.domain import power, report, timeline
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.instance import Observation, State
 from booking_operator.domain.power import Plan, Policy
-from booking_operator.domain.report import Failure, Outcome, utc
+from booking_operator.domain.report import Failure, News, Outcome, utc
 from booking_operator.domain.timeline import Cause, Moment
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.ports import Events, Status, Trust
+from booking_operator.reconcilers.ports import Events, Status, Tell, Trust
 
 LEAD = timedelta(seconds=1.5)
 """How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
@@ -224,7 +224,7 @@ class ResourceReconciler:
             whom = f" for {claim.user_id}" if claim and verb == "Started" else ""
             note = f"{verb} {report.listed(done)}{whom}."
             self._events.normal(RESOURCE, scene.resource, verb, verb, note)
-            self._tell_booking(scene, claim, verb, note)
+            self._tell_booking(scene, claim, self._events.normal, verb, note)
         failed = {id_: error for id_, error in errors.items() if error is not None}
         if not failed:
             return None
@@ -233,19 +233,19 @@ class ResourceReconciler:
             raise first
         return Failure(first.reason, f"{report.listed(list(failed))}: {first}")
 
-    def _tell_booking(self, scene: _Scene, claim: Claim | None, reason: str, note: str) -> None:
+    def _tell_booking(self, scene: _Scene, claim: Claim | None, tell: Tell, reason: str, note: str) -> None:
         if claim is None or not claim.name:
             return
         booking = self._caches.bookings.get(Key(scene.resource.metadata.namespace, claim.name))
         if booking is not None:
-            self._events.normal(BOOKING, booking, reason, reason, note)
+            tell(BOOKING, booking, reason, reason, note)
 
     def _report(self, scene: _Scene, plan: Plan, failure: Failure | None) -> None:
         observation, holder = scene.observation, scene.seen.holder
         outcome = Outcome(scene.seen, observation, plan, failure)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
         current: ResourceStatus = self._status.current(scene.resource)
-        self._write(
+        news = self._write(
             scene.resource,
             verdicts,
             scene.now,
@@ -260,6 +260,9 @@ class ResourceReconciler:
                 started=tuple(sorted(plan.started)),
             ),
         )
+        for item in news:
+            if failure is not None and item.reason == failure.reason:
+                self._tell_booking(scene, holder, self._events.warning, item.reason, item.message)
 
     def _write(
         self,
@@ -267,13 +270,16 @@ class ResourceReconciler:
         verdicts: tuple[report.Condition, ...],
         now: datetime,
         status: ResourceStatus,
-    ) -> None:
-        """Have the status written, and tell what in its conditions is news."""
+    ) -> list[News]:
+        """Have the status written, and tell what in its conditions is news; which is returned."""
         previous = {known.type: (known.reason, known.message) for known in status.conditions}
-        for item in report.news(previous, verdicts):
+        news = report.news(previous, verdicts)
+        for item in news:
             tell = self._events.warning if item.warning else self._events.normal
             tell(RESOURCE, resource, item.reason, "Reconcile", item.message)
-            self._log.warning("resource_condition", resource=str(key_of(resource)), reason=item.reason)
+            key = str(key_of(resource))
+            self._log.warning("resource_condition", resource=key, reason=item.reason, message=item.message)
         generation = resource.metadata.generation
         conditions = merge_conditions(status.conditions, verdicts, generation, now)
         self._status.set(resource, replace(status, conditions=conditions, observed_generation=generation))
+        return news

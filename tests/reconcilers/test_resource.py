@@ -89,8 +89,8 @@ def test_a_failed_start_is_told_and_retried_with_back_off_and_keeps_the_end() ->
     assert all(later - earlier >= 0.25 for earlier, later in pairwise(starts))
     assert len(starts) < 12
     assert world.driver.acts[-1] == Act("stop", BOTH, 40)
-    told = [reason for kind, reason in world.events.told if kind == "Resource"]
-    assert told.count("RequestLimitExceeded") == 1
+    for kind in ("Resource", "Booking"):
+        assert world.events.told.count((kind, "RequestLimitExceeded")) == 1
 
 
 def test_a_deleted_booking_stops_at_once_on_a_fresh_view_and_a_confirmation() -> None:

@@ -1,0 +1,159 @@
+"""The driver before a service that refuses, garbles, loses replies, or is not to be reached at all."""
+
+import asyncio
+
+import pytest
+
+from booking_operator.cloud import ec2
+from booking_operator.cloud.driver import Group
+from booking_operator.cloud.ec2 import open_driver
+from booking_operator.domain.instance import State
+from tests.support.aws import AwsProxy
+from tests.support.driving import CLOCK, SECONDS, WEB, failure_of, observe, start, stop
+from tests.support.moto_server import REGION
+
+
+async def test_one_id_that_does_not_exist_fails_alone(aws: AwsProxy) -> None:
+    ids, bad = await aws.create_instances("web", 2), "i-0123456789abcdef0"
+    async with open_driver(CLOCK) as driver:
+        assert await start(driver, [ids[0], bad, ids[1]]) == {
+            ids[0]: State.PENDING,
+            bad: "InvalidInstanceIDNotFound",
+            ids[1]: State.PENDING,
+        }
+    assert [call.instance_ids for call in aws.calls] == [(ids[0], bad, ids[1]), tuple(ids)]
+
+
+async def test_one_instance_in_the_wrong_state_fails_alone(aws: AwsProxy) -> None:
+    aws.transition_seconds = 3600
+    stopping, stopped = await aws.create_instances("web", 2, state="running")
+    await aws.moto.change("StopInstances", [stopped])
+    async with open_driver(CLOCK) as driver:
+        await stop(driver, [stopping])
+        assert await start(driver, [stopping, stopped]) == {
+            stopping: "IncorrectInstanceState",
+            stopped: State.PENDING,
+        }
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        ("RequestLimitExceeded", 503, "RequestLimitExceeded"),
+        ("InternalError", 500, "InternalError"),
+        ("InsufficientInstanceCapacity", 500, "InsufficientInstanceCapacity"),
+        ("UnauthorizedOperation", 403, "UnauthorizedOperation"),
+        ("AuthFailure", 401, "AuthFailure"),
+        ("RequestExpired", 400, "ExpiredCredentials"),
+    ],
+)
+async def test_refusals_fail_all_instances_and_are_not_repeated(
+    aws: AwsProxy, code: str, status: int, reason: str
+) -> None:
+    ids = await aws.create_instances("web", 2)
+    async with open_driver(CLOCK) as driver:
+        aws.fail("StartInstances", code=code, status=status)
+        assert await start(driver, ids) == dict.fromkeys(ids, reason)
+        assert len(aws.calls_of("StartInstances")) == 1
+        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+
+
+async def test_a_lost_reply_is_told_though_the_start_was_carried_out(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 1)
+    async with open_driver(CLOCK) as driver:
+        await observe(driver)
+        aws.lose_reply("StartInstances")
+        assert await start(driver, ids) == {ids[0]: "CloudUnreachable"}
+        assert (await observe(driver)).ids(State.RUNNING) == tuple(ids)
+
+
+async def test_a_dropped_connection_is_told(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 1)
+    async with open_driver(CLOCK) as driver:
+        aws.drop("StartInstances")
+        assert await start(driver, ids) == {ids[0]: "CloudUnreachable"}
+    assert set((await aws.moto.states()).values()) == {"stopped"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (502, "<html><body>Bad Gateway</body></html>", "HTTP502"),
+        (503, "", "HTTP503"),
+        (200, "<html><body>Log in", "InvalidResponse"),
+    ],
+)
+async def test_a_reply_that_is_not_from_ec2_is_told(
+    aws: AwsProxy, status: int, body: str, reason: str
+) -> None:
+    async with open_driver(CLOCK) as driver:
+        aws.fail_raw("DescribeInstances", status=status, body=body)
+        assert (await failure_of(driver)).reason == reason
+        assert driver.failure(WEB) is not None
+        await observe(driver)
+        assert driver.failure(WEB) is None
+
+
+async def test_a_call_that_never_ends_is_given_up(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ec2, "CALL_SECONDS", 0.2)
+    aws.hold("DescribeInstances")
+    async with open_driver(CLOCK) as driver:
+        error = await failure_of(driver)
+    assert (error.reason, str(error)) == (
+        "CloudUnreachable",
+        "DescribeInstances: there was no reply in time.",
+    )
+
+
+async def test_pending_futures_are_cancelled_when_the_driver_closes(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 1)
+    aws.hold("StartInstances")
+    async with open_driver(CLOCK) as driver:
+        accepted = driver.start(WEB, ids, deadline=CLOCK.now())
+        async with asyncio.timeout(SECONDS):
+            await aws.arrived("StartInstances")
+    assert accepted[ids[0]].cancelled()
+
+
+async def test_no_credentials_says_so_until_there_are_some(
+    aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await aws.create_instances("web", 1)
+    async with open_driver(CLOCK) as driver:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        assert (await failure_of(driver)).reason == "NoCredentials"
+        assert await start(driver, ids) == {ids[0]: "NoCredentials"}
+        assert aws.calls == []
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        assert await start(driver, ids) == {ids[0]: State.PENDING}
+
+
+async def test_half_the_credentials_are_none(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with open_driver(CLOCK) as driver:
+        error = await failure_of(driver)
+    assert error.reason == "NoCredentials"
+    assert "AWS_SECRET_ACCESS_KEY" in str(error)
+    assert aws.calls == []
+
+
+@pytest.mark.parametrize(
+    ("group", "reason"),
+    [
+        (Group("ec2", "", "", "web"), "NoRegion"),
+        (Group("ec2", "", "not a region", "web"), "InvalidRegion"),
+        (Group("ec2", "other", REGION, "web"), "UnknownAccount"),
+    ],
+)
+async def test_a_place_that_cannot_be_reached_is_told(aws: AwsProxy, group: Group, reason: str) -> None:
+    async with open_driver(CLOCK) as driver:
+        error = await failure_of(driver, group)
+    assert (error.reason, error.retryable) == (reason, False)
+    assert aws.calls == []
+
+
+async def test_nobody_listens(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    async with open_driver(CLOCK) as driver:
+        assert (await failure_of(driver)).reason == "CloudUnreachable"
+    assert aws.calls == []
