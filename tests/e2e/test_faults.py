@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from datetime import datetime, timedelta
+import random
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -15,6 +17,10 @@ from booking_operator.devcluster.playground import Playground, playground
 from tests.e2e.conftest import Operator, Tenant, at, operator_process, soon, until
 
 STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
+
+
+def are_in(tenant: Tenant, states: list[str]) -> bool:
+    return tenant.states() == states
 
 
 def logged(log: Path, event: str) -> list[dict[str, object]]:
@@ -44,6 +50,31 @@ async def test_kill_and_restart_across_both_boundaries(
         process.start()
         await until(lambda: tenant.states() == STOPPED)
         await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
+    finally:
+        process.stop()
+
+
+async def test_kills_at_any_moment_around_both_boundaries(
+    ground: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
+    """Killed in its imports, its first list, the view before the boundary, at it, or in what follows."""
+    chance = random.Random()
+    tenant.resource()
+    start, end = soon(6), soon(14)
+    tenant.booking("bk", start, end)
+    process = operator_process(ground, tenant.namespace, tmp_path)
+    try:
+        for boundary, states in ((start, RUNNING), (end, STOPPED)):
+            while datetime.now(UTC) < boundary + timedelta(seconds=1):
+                process.start()
+                await asyncio.sleep(chance.uniform(0.3, 2.5))
+                process.stop(kill=True)
+            process.start()
+            await until(partial(are_in, tenant, states))
+            process.stop(kill=True)
+        process.start()
+        await until(lambda: tenant.status("booking", "bk")["status"] == "FINISHED")
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
     finally:
         process.stop()
 
