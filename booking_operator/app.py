@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -12,8 +13,8 @@ import structlog
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import Driver, Group
-from booking_operator.cloud.ec2 import open_driver
+from booking_operator.cloud.driver import Driver, Group, Scope
+from booking_operator.cloud.service import open_drivers
 from booking_operator.cloud.session import default_region
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.controller import Controller
@@ -89,8 +90,8 @@ class Operator:
             self._log.info(
                 "caches_synced", bookings=len(self._caches.bookings), resources=len(self._caches.resources)
             )
-            for driver in self._drivers.values():
-                driver.track(self._caches.groups, self._wake_group)
+            for service, driver in self._drivers.items():
+                driver.track(_Audience(service, self._caches, self._wake_group))
             tasks.create_task(self._resources.run())
             tasks.create_task(self._bookings.run())
             await self._resources.queue.drained()
@@ -155,6 +156,24 @@ class Operator:
             self._resources.queue.add(key_of(resource))
 
 
+class _Audience:
+    """What the Resources of one type want watched, and whom to wake."""
+
+    def __init__(self, service: str, caches: Caches, changed: Callable[[Group], None]) -> None:
+        self._service = service
+        self._caches = caches
+        self.changed = changed
+
+    def groups(self) -> list[Group]:
+        return [group for group in self._caches.groups() if group.service == self._service]
+
+    def periods(self) -> dict[Scope, timedelta]:
+        return {}
+
+    def listed(self, scope: Scope) -> None:
+        pass
+
+
 def _priority(change: Change[Any]) -> Priority:
     return Priority.INITIAL if change.origin is Origin.INITIAL else Priority.CHANGE
 
@@ -184,5 +203,5 @@ async def run(settings: Settings) -> None:
         client = await stack.enter_async_context(
             KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock)
         )
-        driver = await stack.enter_async_context(open_driver(clock))
-        await Operator(settings, client, {"ec2": driver}, clock).run()
+        drivers = await stack.enter_async_context(open_drivers(clock))
+        await Operator(settings, client, drivers, clock).run()

@@ -5,9 +5,9 @@ adapter gather the requests of many groups into few calls, and lets one bad inst
 """
 
 from asyncio import Future
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from booking_operator.domain.instance import Observation, State
@@ -65,6 +65,26 @@ Accepted = Mapping[str, Future[State]]
 """One future per instance: the state that the service answered, or `CloudError`."""
 
 
+class Audience(Protocol):
+    """Who watches a service: asked at each poll what for, and told what looks different."""
+
+    def groups(self) -> Collection[Group]:
+        """The groups of the service to be kept observed."""
+        ...
+
+    def periods(self) -> Mapping[Scope, timedelta]:
+        """Scopes to be listed for their groups, and at least how often."""
+        ...
+
+    def changed(self, group: Group) -> None:
+        """The instances of a group look different, or it can be seen no more, or again."""
+        ...
+
+    def listed(self, scope: Scope) -> None:
+        """Other groups of `scope` ask for a Resource, or it can be seen no more, or again."""
+        ...
+
+
 class Driver(Protocol):
     """One cloud service."""
 
@@ -72,12 +92,16 @@ class Driver(Protocol):
         """The newest view of the group at hand, without asking the cloud; None when it was never seen."""
         ...
 
-    def failure(self, group: Group) -> CloudError | None:
-        """Why the newest view of the group is older than it should be; None when it is not."""
+    def managed(self, scope: Scope) -> frozenset[str] | None:
+        """Tags of the groups in `scope` that ask for a Resource by `MANAGED_TAG`; None when never seen."""
         ...
 
-    async def observe(self, group: Group, since: datetime) -> Observation:
-        """A view of the group that was asked for at `since` or later (aware UTC); shared with all who ask.
+    def failure(self, scope: Scope) -> CloudError | None:
+        """Why the newest view of `scope` is older than it should be; None when it is not."""
+        ...
+
+    async def refresh(self, scope: Scope, since: datetime) -> None:
+        """Have a view of `scope` that was asked for at `since` or later (aware UTC); shared with all who ask.
 
         Raises:
             CloudError: the cloud did not answer.
@@ -94,6 +118,6 @@ class Driver(Protocol):
         """Stop instances, the ones with the earliest `deadline` first."""
         ...
 
-    def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
-        """Keep all `groups` observed from now on, and call `changed` for each that looks different."""
+    def track(self, audience: Audience) -> None:
+        """Keep what `audience` names observed from now on, and tell it of what changes."""
         ...

@@ -84,7 +84,7 @@ def translated(action: str, ids: Collection[str] = ()) -> Iterator[None]:
     """Have what botocore raises inside come out as `CloudError`.
 
     Args:
-        action: the API action that is called, like `StartInstances`.
+        action: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
         ids: the instances it is called for.
 
     Raises:
@@ -96,11 +96,16 @@ def translated(action: str, ids: Collection[str] = ()) -> Iterator[None]:
     except boto.ClientError as error:
         raise _from_answer(error, action, ids) from error
     except _EXPECTED as error:
-        raise _without_answer(error, action) from error
+        raise _without_answer(error, _name(action)) from error
 
 
-def _from_answer(error: boto.ClientError, action: str, ids: Collection[str]) -> CloudError:
+def _name(permission: str) -> str:
+    return permission.partition(":")[2] or permission
+
+
+def _from_answer(error: boto.ClientError, permission: str, ids: Collection[str]) -> CloudError:
     """The service answered, with an error code."""
+    action = _name(permission)
     details = error.response.get("Error", {})
     code, message = str(details.get("Code", "")), tidy(str(details.get("Message", "")))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -114,7 +119,6 @@ def _from_answer(error: boto.ClientError, action: str, ids: Collection[str]) -> 
         text = f"AWS refused {error.operation_name}; check the role's trust policy. {message}"
         return CloudError("NoCredentials", tidy(text), retryable=False)
     if code in _UNAUTHORIZED:
-        permission = f"ec2:{action}"
         text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
         return CloudError("UnauthorizedOperation", tidy(text), retryable=False)
     if code in _REFUSED_KEYS:

@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from booking_operator.cloud.driver import CloudError, Group, Scope
+from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
 from booking_operator.cloud.view import Answer, Record, View
 from booking_operator.domain.instance import Observation
 from booking_operator.engine.clock import Clock, wait_until
@@ -82,16 +82,24 @@ class _Watch:
         """Whether the view is from `since` or later. One from the future precedes a clock set back."""
         return self.view.at is not None and since <= self.view.at <= now
 
-    def due_at(self, tags: Iterable[str], now: datetime) -> datetime:
+    def due_at(self, interest: "_Interest", now: datetime) -> datetime:
         """When to call again by itself, counted from the last call, whoever asked for that."""
         if self.sent_at is None or self.sent_at > now:
             return now
         if self.failures:
             return self.sent_at + _BACKOFF.after(self.failures)
-        if not self.view.moving(tags):
-            return self.sent_at + IDLE
+        if not self.view.moving(interest.tags):
+            return self.sent_at + interest.period
         stuck = self.moved_at is not None and now - self.moved_at > PATIENCE
         return self.sent_at + (STUCK if stuck else MOVING)
+
+
+@dataclass(slots=True)
+class _Interest:
+    """What one scope is polled for: groups by their tags, and a list of all at least every `period`."""
+
+    period: timedelta
+    tags: set[str] = field(default_factory=set)
 
 
 class Inventory:
@@ -102,8 +110,7 @@ class Inventory:
         self._clock = clock
         self._tasks = tasks
         self._watches: dict[Scope, _Watch] = {}
-        self._groups: Callable[[], Collection[Group]] = tuple
-        self._changed: Callable[[Group], None] = lambda _: None
+        self._audience: Audience | None = None
         self._wake = Event()
         self._log = structlog.get_logger()
 
@@ -111,28 +118,29 @@ class Inventory:
         """The newest view of the group at hand; None when its scope was never seen."""
         return self._watch(group.scope).view.observation(group.tag)
 
-    def failure(self, group: Group) -> CloudError | None:
-        """Why the newest call for the group's scope failed; None when it did not."""
-        return self._watch(group.scope).failure
+    def managed(self, scope: Scope) -> frozenset[str] | None:
+        """Tags of the groups that ask for a Resource; None when the scope was never seen."""
+        view = self._watch(scope).view
+        return None if view.at is None else view.managed
+
+    def failure(self, scope: Scope) -> CloudError | None:
+        """Why the newest call for the scope failed; None when it did not."""
+        return self._watch(scope).failure
 
     def hibernating(self, scope: Scope, ids: Iterable[str]) -> tuple[str, ...]:
         """Those of `ids` that were launched with hibernation enabled, as far as is known."""
         return self._watch(scope).view.hibernating(ids)
 
-    async def observe(self, group: Group, since: datetime) -> Observation:
-        """A view of the group that was asked for at `since` or later (aware UTC); a future `since` means now.
+    async def refresh(self, scope: Scope, since: datetime) -> None:
+        """Have a view that was asked for at `since` or later (aware UTC); a future `since` means now.
 
         Raises:
             CloudError: the call failed.
         """
-        watch = self._watch(group.scope)
+        watch = self._watch(scope)
         since = min(since, self._clock.now())
         while not watch.fresh(since, self._clock.now()):
             await self._call(watch, since).outcome()
-        observation = watch.view.observation(group.tag)
-        if observation is None:
-            raise AssertionError("a fresh view has been taken")
-        return observation
 
     def note(self, group: Group, answers: Mapping[str, Answer]) -> None:
         """Show what an accepted action has answered, and look soon at what comes of it."""
@@ -141,13 +149,13 @@ class Inventory:
         watch.view.note(group.tag, answers, watch.moved_at)
         self._wake.set()
 
-    def track(self, groups: Callable[[], Collection[Group]], changed: Callable[[Group], None]) -> None:
-        """Poll the scopes of all `groups` from now on.
+    def track(self, audience: Audience) -> None:
+        """Poll the scopes that `audience` names from now on.
 
-        `changed` is called for a group whose instances differ from the view before, and for all groups of a
-        scope that is seen for the first time, that cannot be seen any more, or that can be seen again.
+        It is told of a group whose instances differ from the view before, and of all groups of a scope that
+        is seen for the first time, that cannot be seen any more, or that can be seen again.
         """
-        self._groups, self._changed = groups, changed
+        self._audience = audience
         self._wake.set()
 
     async def poll(self) -> None:
@@ -157,11 +165,11 @@ class Inventory:
             now = self._clock.now()
             # Also the latest instant at which a scope that is tracked anew will be noticed.
             next_at = now + IDLE
-            for scope, tags in self._tracked().items():
+            for scope, interest in self._tracked().items():
                 watch = self._watch(scope)
                 if watch.busy:
                     continue
-                due_at = watch.due_at(tags, now)
+                due_at = watch.due_at(interest, now)
                 if due_at <= now:
                     self._call(watch, now)
                 else:
@@ -174,11 +182,15 @@ class Inventory:
             watch = self._watches[scope] = _Watch(scope)
         return watch
 
-    def _tracked(self) -> dict[Scope, set[str]]:
-        tags: dict[Scope, set[str]] = {}
-        for group in self._groups():
-            tags.setdefault(group.scope, set()).add(group.tag)
-        return tags
+    def _tracked(self) -> dict[Scope, _Interest]:
+        if self._audience is None:
+            return {}
+        tracked = {scope: _Interest(period) for scope, period in self._audience.periods().items()}
+        for group in self._audience.groups():
+            interest = tracked.setdefault(group.scope, _Interest(IDLE))
+            interest.period = min(interest.period, IDLE)
+            interest.tags.add(group.tag)
+        return tracked
 
     def _call(self, watch: _Watch, since: datetime) -> _Call:
         """The call that answers who asks since `since`: one under way, or the one after it."""
@@ -212,13 +224,17 @@ class Inventory:
 
     def _seen(self, watch: _Watch, records: Iterable[Record], sent_at: datetime) -> None:
         now, first = self._clock.now(), watch.view.at is None
+        managed = watch.view.managed
         tags = watch.view.take(records, sent_at, now)
         if tags:
             watch.moved_at = now
         recovered, watch.failure, watch.failures = watch.failure is not None, None, 0
         if recovered:
             self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
-        self._tell(watch.scope, None if first or recovered else tags)
+        if first or recovered:
+            self._tell_all(watch.scope)
+        else:
+            self._tell(watch.scope, tags, listed=managed != watch.view.managed)
 
     def _failed(self, watch: _Watch, error: CloudError) -> None:
         watch.failures += 1
@@ -233,13 +249,20 @@ class Inventory:
                 message=str(error),
             )
         if before is None:
-            self._tell(watch.scope, None)
+            self._tell_all(watch.scope)
 
-    def _tell(self, scope: Scope, tags: Collection[str] | None) -> None:
-        """Call `changed` for the tracked groups of `scope` with one of `tags`; None stands for all."""
-        for group in self._groups():
-            if group.scope == scope and (tags is None or group.tag in tags):
-                self._changed(group)
+    def _tell_all(self, scope: Scope) -> None:
+        groups = self._audience.groups() if self._audience else ()
+        self._tell(scope, {group.tag for group in groups if group.scope == scope}, listed=True)
+
+    def _tell(self, scope: Scope, tags: Collection[str], *, listed: bool) -> None:
+        if self._audience is None:
+            return
+        for group in self._audience.groups():
+            if group.scope == scope and group.tag in tags:
+                self._audience.changed(group)
+        if listed:
+            self._audience.listed(scope)
 
 
 def _cut_off(watch: _Watch, task: asyncio.Task[None]) -> None:

@@ -18,9 +18,6 @@ from booking_operator.cloud.errors import InstancesRefusedError
 from booking_operator.cloud.view import Answer
 from booking_operator.domain.instance import State
 
-MAX_IDS = 1000
-"""Instances in one call; the service's own limits are per instance too, so larger calls gain nothing."""
-
 _LOGGED = 20  # ids named in one log line
 
 
@@ -59,11 +56,11 @@ class Request:
         """Ids without an outcome that somebody still waits for."""
         return [id_ for id_, future in self.futures.items() if not future.done()]
 
-    def chunks(self) -> Iterator["Request"]:
-        """The same in requests of at most `MAX_IDS` instances."""
+    def chunks(self, size: int) -> Iterator["Request"]:
+        """The same in requests of at most `size` instances."""
         ids = list(self.futures)
-        for start in range(0, len(ids), MAX_IDS):
-            yield self.only(ids[start : start + MAX_IDS])
+        for start in range(0, len(ids), size):
+            yield self.only(ids[start : start + size])
 
     def only(self, ids: Sequence[str], action: Action | None = None) -> "Request":
         """The same for some of its instances."""
@@ -78,9 +75,10 @@ class Request:
 
 
 class Sender:
-    """Makes the calls for requests, each in a task of `tasks`."""
+    """Makes the calls for requests, each in a task of `tasks` and for at most `batch` instances."""
 
-    def __init__(self, perform: Perform, accept: Accept, tasks: TaskGroup) -> None:
+    def __init__(self, perform: Perform, accept: Accept, tasks: TaskGroup, *, batch: int) -> None:
+        self._batch = batch
         self._perform = perform
         self._accept = accept
         self._tasks = tasks
@@ -88,7 +86,7 @@ class Sender:
 
     def submit(self, request: Request) -> None:
         """Have the request carried out. Returns at once; the call leaves with the loop's next turn."""
-        for chunk in request.chunks():
+        for chunk in request.chunks(self._batch):
             self._spawn(chunk)
 
     def _spawn(self, request: Request) -> None:

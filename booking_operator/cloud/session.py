@@ -5,7 +5,7 @@ import os
 from collections import defaultdict
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -19,7 +19,11 @@ from booking_operator.cloud.pages import read_page
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
+    from types_aiobotocore_rds import RDSClient
 
+CALL_SECONDS = 60.0
+"""For one call in all. The client's own time-outs are per read, so a reply that trickles would never end, and
+all who wait for that view with it."""
 CONFIG = AioConfig(
     connect_timeout=5,
     read_timeout=20,
@@ -42,8 +46,8 @@ class Sessions:
     def __init__(self) -> None:
         self._loader: Loader | None = None
         self._sessions: dict[str, aioboto3.Session] = {}
-        self._clients: dict[Scope, EC2Client] = {}
-        self._opening: defaultdict[Scope, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._clients: dict[tuple[str, Scope], Any] = {}
+        self._opening: defaultdict[tuple[str, Scope], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -57,30 +61,37 @@ class Sessions:
         await self._stack.__aexit__(kind, error, trace)
 
     async def ec2(self, scope: Scope) -> "EC2Client":
-        """The client for `scope`; without waiting when it is open already.
+        """The client of EC2 for `scope`; without waiting when it is open already.
 
         Raises:
             CloudError: there is no such account, no region, or there are no credentials.
         """
-        client = self._clients.get(scope)
+        return cast("EC2Client", await self._client("ec2", scope))
+
+    async def rds(self, scope: Scope) -> "RDSClient":
+        """The client of RDS for `scope`, as `ec2` is that of EC2."""
+        return cast("RDSClient", await self._client("rds", scope))
+
+    async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
+        client = self._clients.get((service, scope))
         if client is None:
-            async with self._opening[scope]:
-                client = self._clients.get(scope) or await self._open(scope)
+            async with self._opening[service, scope]:
+                client = self._clients.get((service, scope)) or await self._open(service, scope)
         return client
 
-    async def _open(self, scope: Scope) -> "EC2Client":
+    async def _open(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         session = self._session(scope.account)
         with translated("GetCredentials"):
             # A client that is opened without credentials stays so for good. Ask first, to find out each time.
             # aioboto3 awaits them; its stubs repeat boto3's, which does not.
             if await session.get_credentials() is None:  # type: ignore[misc]
                 raise NoCredentialsError
-            client = await self._stack.enter_async_context(
-                session.client("ec2", region_name=scope.region or None, config=CONFIG)
-            )
-        # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
-        client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)  # type: ignore[arg-type]
-        self._clients[scope] = client
+            opening: Any = session.client(service, region_name=scope.region or None, config=CONFIG)
+            client = await self._stack.enter_async_context(opening)
+        if service == "ec2":
+            # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
+            client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)
+        self._clients[service, scope] = client
         return client
 
     def _session(self, account: str) -> aioboto3.Session:

@@ -30,11 +30,13 @@ class Record:
         tag: the group it belongs to.
         instance: its id and state.
         hibernates: whether it was launched with hibernation enabled.
+        managed: whether it asks a ResourceMonitor to make a Resource for its group.
     """
 
     tag: str
     instance: Instance
     hibernates: bool = False
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,16 @@ class _Note:
 
 
 class View:
-    """The instances of one scope by group. `at` is when the last Describe was sent; None before the first."""
+    """The instances of one scope by group.
+
+    Attributes:
+        at: when the last Describe was sent; None before the first.
+        managed: tags of the groups with an instance that asks for a Resource.
+    """
 
     def __init__(self) -> None:
         self.at: datetime | None = None
+        self.managed: frozenset[str] = frozenset()
         self._groups: dict[str, tuple[Instance, ...]] = {}
         self._hibernating: frozenset[str] = frozenset()
         self._notes: dict[str, _Note] = {}
@@ -91,7 +99,7 @@ class View:
         notes = {id_: note for id_, note in self._notes.items() if note.answered_at <= now}
         kept: dict[str, _Note] = {}
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
-        hibernating = set()
+        hibernating, managed = set(), set()
         for record in records:
             instance = record.instance
             note = notes.get(instance.id)
@@ -101,9 +109,12 @@ class View:
             members[record.tag][instance.id] = instance
             if record.hibernates:
                 hibernating.add(instance.id)
+            if record.managed:
+                managed.add(record.tag)
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
         before, self._groups = self._groups, groups
         self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
+        self.managed = frozenset(managed)
         return {tag for tag in before.keys() | groups.keys() if before.get(tag) != groups.get(tag)}
 
     def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Tagged instances in the fake AWS."""
+"""Tagged instances and databases in the fake AWS."""
 
 from typing import Any
 
@@ -12,24 +12,17 @@ class Instances:
     """Creates groups of instances, and tells how they are."""
 
     def __init__(self, url: str) -> None:
-        self._ec2: Any = boto3.client(
-            "ec2",
-            endpoint_url=url,
-            region_name=CREDENTIALS["AWS_REGION"],
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        )
+        self._ec2 = _client("ec2", url)
         self._image = ""
 
     def create(self, tag: str, count: int) -> list[str]:
         """Launch `count` instances of one group, and stop them."""
         self._image = self._image or self._ec2.describe_images()["Images"][0]["ImageId"]
-        tags = [{"Key": APPLICATION_TAG, "Value": tag}, {"Key": MANAGED_TAG, "Value": "true"}]
         launched = self._ec2.run_instances(
             ImageId=self._image,
             MinCount=count,
             MaxCount=count,
-            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+            TagSpecifications=[{"ResourceType": "instance", "Tags": _tags(tag)}],
         )
         ids = [instance["InstanceId"] for instance in launched["Instances"]]
         self._ec2.stop_instances(InstanceIds=ids)
@@ -48,3 +41,46 @@ class Instances:
     def _group(self, tag: str) -> list[dict[str, Any]]:
         found = self._ec2.describe_instances(Filters=[{"Name": f"tag:{APPLICATION_TAG}", "Values": [tag]}])
         return [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
+
+
+class Databases:
+    """Creates databases of a group, and tells how they are."""
+
+    def __init__(self, url: str) -> None:
+        self._rds = _client("rds", url)
+
+    def create(self, tag: str, name: str) -> None:
+        """Launch one DB instance of a group, and stop it."""
+        self._rds.create_db_instance(
+            DBInstanceIdentifier=name,
+            DBInstanceClass="db.t4g.micro",
+            Engine="postgres",
+            AllocatedStorage=20,
+            MasterUsername="root",
+            MasterUserPassword="not-a-secret",
+            Tags=_tags(tag),
+        )
+        self._rds.stop_db_instance(DBInstanceIdentifier=name)
+
+    def start(self, name: str) -> None:
+        """Start one by hand, as AWS does after seven days."""
+        self._rds.start_db_instance(DBInstanceIdentifier=name)
+
+    def state(self, name: str) -> str:
+        """Its status as RDS has it."""
+        (found,) = self._rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
+        return str(found["DBInstanceStatus"])
+
+
+def _client(service: str, url: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name=CREDENTIALS["AWS_REGION"],
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def _tags(tag: str) -> list[dict[str, str]]:
+    return [{"Key": APPLICATION_TAG, "Value": tag}, {"Key": MANAGED_TAG, "Value": "true"}]

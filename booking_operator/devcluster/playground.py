@@ -15,7 +15,7 @@ import click
 from booking_operator.api import crd
 from booking_operator.devcluster.binaries import Binaries, find_kubectl, find_or_build
 from booking_operator.devcluster.controlplane import ControlPlane
-from booking_operator.devcluster.instances import Instances
+from booking_operator.devcluster.instances import Databases, Instances
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
 
@@ -31,6 +31,7 @@ class Playground:
     kubectl: Kubectl
     moto: MotoServer
     instances: Instances
+    databases: Databases
     directory: Path
 
     @property
@@ -80,7 +81,7 @@ def playground() -> Iterator[Playground]:
             "--for=condition=Established",
             *(argument for path in paths for argument in ("-f", str(path))),
         )
-        yield Playground(control_plane, call, moto, Instances(moto.url), directory)
+        yield Playground(control_plane, call, moto, Instances(moto.url), Databases(moto.url), directory)
 
 
 def run() -> None:

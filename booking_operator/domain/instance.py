@@ -7,20 +7,32 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Power state of an instance that exists; terminated ones are left out where instances are read."""
+    """Power state of an instance that exists; terminated ones are left out where instances are read.
+
+    `UNAVAILABLE` is neither on nor off, and nothing that the operator does will change that.
+    """
 
     STOPPED = "stopped"
     PENDING = "pending"
     RUNNING = "running"
     STOPPING = "stopping"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance and its power state."""
+    """One instance and its power state.
+
+    Attributes:
+        id: what the service knows it by, and the user.
+        state: its power state.
+        obstacle: why it can be neither started nor stopped at present, as the end of the sentence "it …";
+            empty when nothing stands in the way.
+    """
 
     id: str
     state: State
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,10 @@ class Observation:
     def ids(self, *states: State) -> tuple[str, ...]:
         """Ids of the instances in one of `states`, in order."""
         return tuple(instance.id for instance in self.instances if instance.state in states)
+
+    def free(self, state: State) -> tuple[str, ...]:
+        """Ids of the instances in `state` that nothing keeps there, in order."""
+        return tuple(item.id for item in self.instances if item.state is state and not item.obstacle)
 
     def count(self, state: State) -> int:
         """How many instances are in `state`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.timeline import Moment
 
 
@@ -44,6 +44,7 @@ class Plan:
         stop: ids to stop now.
         withheld: ids that would be stopped, were there no doubt.
         doubt: why they are not stopped; empty where there is none.
+        blocked: instances that are not as booked and cannot be made so, each with its obstacle.
         started: ids that a booking has started, to be remembered for `unbooked: Leave`.
         moving: instances are on their way; their arrival will be seen by the inventory.
     """
@@ -52,6 +53,7 @@ class Plan:
     stop: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     doubt: str = ""
+    blocked: tuple[Instance, ...] = ()
     started: frozenset[str] = frozenset()
     moving: bool = False
 
@@ -87,17 +89,23 @@ def decide(
         return Plan(started=frozenset(started), doubt=doubt)
     moving = bool(observation.ids(State.PENDING, State.STOPPING))
     if seen.wanted:
-        start = observation.ids(State.STOPPED)
-        return Plan(start=start, started=_remember(policy, observation, started, start), moving=moving)
-    stop = observation.ids(State.RUNNING)
+        start, blocked = observation.free(State.STOPPED), _blocked(observation, State.RUNNING)
+        remembered = _remember(policy, observation, started, start)
+        return Plan(start=start, blocked=blocked, started=remembered, moving=moving)
+    stop, blocked = observation.free(State.RUNNING), _blocked(observation, State.STOPPED)
     remembered = _remember(policy, observation, set(started) - set(observation.ids(State.STOPPED)), ())
     if policy.unbooked is Unbooked.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
+        blocked = tuple(instance for instance in blocked if instance.id in remembered)
     if stop and not doubt and observation.at < since:
         doubt = "the last view of the instances is older than the change of the bookings"
     if stop and doubt:
-        return Plan(withheld=stop, doubt=doubt, started=remembered, moving=moving)
-    return Plan(stop=stop, started=remembered, moving=moving)
+        return Plan(withheld=stop, doubt=doubt, blocked=blocked, started=remembered, moving=moving)
+    return Plan(stop=stop, blocked=blocked, started=remembered, moving=moving)
+
+
+def _blocked(observation: Observation, goal: State) -> tuple[Instance, ...]:
+    return tuple(item for item in observation.instances if item.obstacle and item.state is not goal)
 
 
 def _remember(

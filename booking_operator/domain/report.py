@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from booking_operator.domain.booking import Booking, Phase
-from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked
 from booking_operator.domain.timeline import Moment
 
@@ -113,6 +113,8 @@ def _resource_ready(policy: Policy, outcome: Outcome) -> Condition:
     if plan.withheld:
         what = f"{listed(plan.withheld)} would be stopped, but {plan.doubt}"
         return Condition("Ready", False, "StopWithheld", f"{what}.")
+    if plan.blocked:
+        return Condition("Ready", False, "Blocked", f"{blocked(plan.blocked)}.")
     if outcome.seen.wanted:
         ready = observation.all_in(State.RUNNING)
         return Condition("Ready", ready, "Running" if ready else "Starting", f"{running}, all are booked.")
@@ -123,6 +125,11 @@ def _resource_ready(policy: Policy, outcome: Outcome) -> Condition:
     return Condition("Ready", False, "Stopping", f"{running}, none is booked.")
 
 
+def blocked(instances: Sequence[Instance]) -> str:
+    """Name the first few instances that cannot be started or stopped, and why."""
+    return listed([f"{instance.id} {instance.obstacle}" for instance in instances])
+
+
 def intent(plan: Plan) -> str:
     """What a plan would do, as the beginning of a sentence."""
     verb, ids = ("start", plan.start) if plan.start else ("stop", plan.stop)
@@ -130,7 +137,7 @@ def intent(plan: Plan) -> str:
 
 
 _TOLD = {"Valid", "Found", "Synced", "ResourceFound"}
-_TOLD_REASONS = {"DryRun", "StopWithheld"}
+_TOLD_REASONS = {"Blocked", "DryRun", "StopWithheld"}
 
 
 @dataclass(frozen=True, slots=True)

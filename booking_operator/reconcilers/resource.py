@@ -63,7 +63,7 @@ class _Scene:
     @property
     def blindness(self) -> Failure | None:
         """Why the instances cannot be seen at present, although nothing is to be done."""
-        error = self.driver.failure(self.group)
+        error = self.driver.failure(self.group.scope)
         return Failure(error.reason, str(error)) if error else None
 
     def wake_at(self) -> datetime | None:
@@ -138,9 +138,6 @@ class ResourceReconciler:
         """Why a Resource is not acted on at all, as reason and message."""
         if isinstance(resource.spec, Garbled):
             return "InvalidSpec", resource.spec.reason
-        if resource.spec.type not in self._drivers:
-            served = ", ".join(sorted(self._drivers))
-            return "TypeNotServed", f"spec.type: this operator serves {served}, not {resource.spec.type}"
         elder = self._caches.elder(resource)
         if elder is not None:
             twin = f"The Resource {key_of(elder)} stands for the same instances and is older"
@@ -195,7 +192,7 @@ class ResourceReconciler:
             patience = min(patience, (boundary - scene.now).total_seconds())
         try:
             async with asyncio.timeout(patience):
-                await scene.driver.observe(scene.group, scene.cause.since)
+                await scene.driver.refresh(scene.group.scope, scene.cause.since)
         except CloudError as error:
             return Failure(error.reason, str(error))
         except TimeoutError:

@@ -6,10 +6,10 @@ import pytest
 
 from booking_operator.cloud import ec2
 from booking_operator.cloud.driver import Group
-from booking_operator.cloud.ec2 import open_driver
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, SECONDS, WEB, observe, start, stop
+from tests.support.driving import CLOCK, SECONDS, WEB, observe, open_driver, start, stop
+from tests.support.inventory import Watchers
 from tests.support.moto_server import REGION
 
 
@@ -19,9 +19,7 @@ async def test_instances_are_found_by_their_tag(aws: AwsProxy) -> None:
     await aws.create_instances(None, 1)
     async with open_driver(CLOCK) as driver:
         assert (await observe(driver)).ids(State.STOPPED) == tuple(web)
-        assert (
-            len((await driver.observe(Group("ec2", "", REGION, "db"), CLOCK.now())).ids(State.RUNNING)) == 1
-        )
+        assert len((await observe(driver, Group("ec2", "", REGION, "db"))).ids(State.RUNNING)) == 1
 
 
 async def test_terminated_instances_do_not_count(aws: AwsProxy) -> None:
@@ -83,7 +81,7 @@ async def test_tracked_groups_are_told_of_a_change_by_others(aws: AwsProxy) -> N
     ids = await aws.create_instances("web", 1)
     told: asyncio.Queue[Group] = asyncio.Queue()
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
-        driver.track(lambda: [WEB, Group("rds", "", "us-west-2", "web")], told.put_nowait)
+        driver.track(Watchers(lambda: [WEB], told.put_nowait))
         assert await told.get() == WEB
         await aws.moto.change("StartInstances", ids)
         await observe(driver)

@@ -6,10 +6,9 @@ import pytest
 
 from booking_operator.cloud import ec2
 from booking_operator.cloud.driver import Group
-from booking_operator.cloud.ec2 import open_driver
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, SECONDS, WEB, failure_of, observe, start, stop
+from tests.support.driving import CLOCK, SECONDS, WEB, failure_of, observe, open_driver, start, stop
 from tests.support.moto_server import REGION
 
 
@@ -89,9 +88,9 @@ async def test_a_reply_that_is_not_from_ec2_is_told(
     async with open_driver(CLOCK) as driver:
         aws.fail_raw("DescribeInstances", status=status, body=body)
         assert (await failure_of(driver)).reason == reason
-        assert driver.failure(WEB) is not None
+        assert driver.failure(WEB.scope) is not None
         await observe(driver)
-        assert driver.failure(WEB) is None
+        assert driver.failure(WEB.scope) is None
 
 
 async def test_a_call_that_never_ends_is_given_up(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def refusal(
     )
 
 
-def outcome(error: Exception, *ids: str, action: str = "StartInstances") -> CloudError:
+def outcome(error: Exception, *ids: str, action: str = "ec2:StartInstances") -> CloudError:
     with pytest.raises(CloudError) as caught, translated(action, ids):
         raise error
     assert CONDITION_REASON.match(caught.value.reason)

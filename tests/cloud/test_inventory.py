@@ -34,7 +34,7 @@ def test_a_view_that_is_fresh_enough_costs_no_call() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.observe()
         await stage.sleep_to(30)
-        observation = await stage.inventory.observe(DB, EPOCH)
+        observation = await stage.view(DB, EPOCH)
         assert observation.at == EPOCH
         assert len(stage.cloud.calls) == 1
 
@@ -57,7 +57,7 @@ def test_who_is_content_with_the_call_under_way_joins_it() -> None:
     async def scenario(stage: Stage) -> None:
         first = asyncio.create_task(stage.observe())
         await stage.sleep_to(0.1)
-        assert (await stage.inventory.observe(WEB, EPOCH)).at == EPOCH
+        assert (await stage.view(WEB, EPOCH)).at == EPOCH
         await first
         assert len(stage.cloud.calls) == 1
 
@@ -97,7 +97,7 @@ def test_a_call_nobody_waits_for_any_more_still_refreshes_the_view() -> None:
 
 def test_a_since_in_the_future_means_now() -> None:
     async def scenario(stage: Stage) -> None:
-        observation = await stage.inventory.observe(WEB, EPOCH + timedelta(days=1))
+        observation = await stage.view(WEB, EPOCH + timedelta(days=1))
         assert observation.at == EPOCH
 
     play(scenario)
@@ -192,7 +192,7 @@ def test_sharing_and_freshness_hold_in_any_order(
         last, calls = stage.inventory.last(WEB), len(stage.cloud.calls)
         try:
             async with asyncio.timeout(patience):
-                observation = await stage.inventory.observe(WEB, since)
+                observation = await stage.view(WEB, since)
         except (CloudError, TimeoutError):
             assert last is None or last.at < since
         else:

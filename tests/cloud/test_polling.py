@@ -10,7 +10,7 @@ from booking_operator.cloud.driver import Group
 from booking_operator.cloud.inventory import IDLE, MOVING, PATIENCE, STUCK
 from booking_operator.cloud.view import Answer
 from booking_operator.domain.instance import State
-from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play
+from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, Watchers, play
 
 STOPPED, PENDING, RUNNING = State.STOPPED, State.PENDING, State.RUNNING
 
@@ -39,7 +39,7 @@ def test_no_scope_is_asked_that_no_group_names() -> None:
 def test_a_scope_that_a_new_group_names_is_polled_soon() -> None:
     async def scenario(stage: Stage) -> None:
         groups: list[Group] = []
-        stage.inventory.track(lambda: groups, stage.told.append)
+        stage.inventory.track(Watchers(lambda: groups, stage.told.append))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(100)
         groups.append(WEB)
@@ -207,12 +207,12 @@ def test_the_cause_of_blindness_is_known_until_it_ends_and_told_at_both_ends() -
         stage.told.clear()
         stage.cloud.error = UNREACHABLE
         await stage.sleep_to(100)
-        assert stage.inventory.failure(WEB) is UNREACHABLE
+        assert stage.inventory.failure(WEB.scope) is UNREACHABLE
         assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
         stage.told.clear()
         stage.cloud.error = None
         await stage.sleep_to(200)
-        assert stage.inventory.failure(WEB) is None
+        assert stage.inventory.failure(WEB.scope) is None
         assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
 
     play(scenario)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from booking_operator.cloud.driver import CloudError, Group, Scope
 from booking_operator.cloud.errors import InstancesRefusedError
-from booking_operator.cloud.sender import MAX_IDS, Action, Request, Sender, futures
+from booking_operator.cloud.sender import Action, Request, Sender, futures
 from booking_operator.cloud.view import Answer
 from booking_operator.domain.instance import State
 from tests.support.virtual import EPOCH
@@ -48,7 +48,9 @@ async def send(service: Service, *ids: str, action: Action = Action.START) -> di
     """Outcome of each instance: its state, or the reason of the error."""
     async with TaskGroup() as tasks:
         accepted = futures(ids)
-        Sender(service.perform, service.accept, tasks).submit(Request(WEB, action, accepted, EPOCH))
+        Sender(service.perform, service.accept, tasks, batch=1000).submit(
+            Request(WEB, action, accepted, EPOCH)
+        )
         assert service.calls == []  # nothing is sent before the caller gives way
     return {id_: outcome(future) for id_, future in accepted.items()}
 
@@ -84,8 +86,8 @@ async def test_no_instance_no_call() -> None:
 
 async def test_more_than_the_most_are_split() -> None:
     service = Service()
-    outcomes = await send(service, *(f"i-{number}" for number in range(2 * MAX_IDS + 1)))
-    assert [len(ids) for _, ids in service.calls] == [MAX_IDS, MAX_IDS, 1]
+    outcomes = await send(service, *(f"i-{number}" for number in range(2 * 1000 + 1)))
+    assert [len(ids) for _, ids in service.calls] == [1000, 1000, 1]
     assert set(outcomes.values()) == {State.PENDING}
 
 
@@ -129,7 +131,9 @@ async def test_what_was_accepted_is_noted_before_anybody_acts_on_it() -> None:
     async with TaskGroup() as tasks:
         accepted = futures(["a"])
         accepted["a"].add_done_callback(lambda _: noted.append(set(service.accepted)))
-        Sender(service.perform, service.accept, tasks).submit(Request(WEB, Action.START, accepted, EPOCH))
+        Sender(service.perform, service.accept, tasks, batch=1000).submit(
+            Request(WEB, Action.START, accepted, EPOCH)
+        )
     assert noted == [{"a"}]
 
 
@@ -138,7 +142,7 @@ async def test_nobody_needs_to_look_at_a_failure() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     service = Service(lambda *_: CloudError("X", "y"))
     async with TaskGroup() as tasks:
-        Sender(service.perform, service.accept, tasks).submit(
+        Sender(service.perform, service.accept, tasks, batch=1000).submit(
             Request(WEB, Action.START, futures("ab"), EPOCH)
         )
     gc.collect()
@@ -154,7 +158,9 @@ async def test_an_instance_nobody_waits_for_is_not_sent_again() -> None:
 
     service = Service(reply)
     async with TaskGroup() as tasks:
-        Sender(service.perform, service.accept, tasks).submit(Request(WEB, Action.START, accepted, EPOCH))
+        Sender(service.perform, service.accept, tasks, batch=1000).submit(
+            Request(WEB, Action.START, accepted, EPOCH)
+        )
     assert [ids for _, ids in service.calls] == [("a", "b", "bad"), ("a",)]
 
 
@@ -168,7 +174,9 @@ async def test_pending_futures_are_cancelled_with_the_task_group(turns: int) -> 
 
     async def shut_down() -> None:
         async with TaskGroup() as tasks:
-            Sender(stuck, lambda *_: None, tasks).submit(Request(WEB, Action.STOP, accepted, EPOCH))
+            Sender(stuck, lambda *_: None, tasks, batch=1000).submit(
+                Request(WEB, Action.STOP, accepted, EPOCH)
+            )
             for _ in range(turns):
                 await asyncio.sleep(0)
             raise KeyError

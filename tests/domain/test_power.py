@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Observation, State
-from booking_operator.domain.power import Policy, Unbooked, decide
+from booking_operator.domain.power import Plan, Policy, Unbooked, decide
 from booking_operator.domain.timeline import Moment
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
@@ -53,6 +53,25 @@ def test_a_view_older_than_the_cause_stops_nothing(
     plan = decide(policy, FREE, observation, started=started, since=NOW + timedelta(microseconds=1))
     assert not plan.stop
     assert bool(plan.doubt) == bool(plan.withheld)
+
+
+@pytest.mark.parametrize(("seen", "state"), [(BOOKED, State.STOPPED), (FREE, State.RUNNING)])
+def test_an_obstacle_keeps_one_instance_as_it_is_and_is_told(seen: Moment, state: State) -> None:
+    held, free = Instance("i-0", state, "is a read replica"), Instance("i-1", state)
+    plan = decide(Policy(), seen, Observation((held, free), NOW), since=NOW)
+    assert (plan.start or plan.stop) == ("i-1",)
+    assert plan.blocked == (held,)
+
+
+@pytest.mark.parametrize(("seen", "state"), [(BOOKED, State.RUNNING), (FREE, State.STOPPED)])
+def test_an_obstacle_does_not_matter_to_one_that_is_as_booked(seen: Moment, state: State) -> None:
+    plan = decide(Policy(), seen, Observation((Instance("i-0", state, "is busy"),), NOW), since=NOW)
+    assert plan == Plan()
+
+
+def test_what_a_booking_did_not_start_is_no_obstacle_under_leave() -> None:
+    held = Instance("i-0", State.RUNNING, "is a read replica")
+    assert decide(LEAVE, FREE, Observation((held,), NOW), since=NOW).blocked == ()
 
 
 def test_a_partly_running_group_is_completed() -> None:

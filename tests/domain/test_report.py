@@ -79,6 +79,14 @@ def test_a_withheld_stop_says_why() -> None:
     assert "i-0 would be stopped, but the list failed" in condition.message
 
 
+def test_an_instance_that_cannot_be_stopped_is_named() -> None:
+    held = Instance("db:copy", State.RUNNING, "cannot be stopped: it is a read replica")
+    condition = ready(FREE, Observation((held,), NOW), Plan(blocked=(held,)))
+    assert (condition.status, condition.reason) == (False, "Blocked")
+    assert condition.message == "db:copy cannot be stopped: it is a read replica."
+    assert [item.reason for item in report.news({}, [condition])] == ["Blocked"]
+
+
 def test_leave_is_ready_while_others_run() -> None:
     condition = ready(FREE, view(State.RUNNING), policy=Policy(unbooked=Unbooked.LEAVE))
     assert (condition.reason, condition.status) == ("Left", True)

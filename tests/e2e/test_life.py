@@ -252,10 +252,22 @@ async def test_the_younger_of_two_resources_of_one_group_stands_back(
         await until(lambda: tenant.condition("resource", "younger", "Valid") == ("True", "Accepted"))
 
 
-async def test_a_type_that_is_not_served_yet_says_so(tenant: Tenant, operator: Operator) -> None:
+async def test_a_database_runs_while_booked_and_is_stopped_again_when_aws_restarts_it(
+    tenant: Tenant, operator: Operator
+) -> None:
+    databases, name = tenant.ground.databases, f"{tenant.tag}-orders"
+    databases.create(tenant.tag, name)
     async with operator():
         tenant.resource(type="rds")
-        await until(lambda: tenant.condition("resource", "res", "Valid") == ("False", "TypeNotServed"))
+        tenant.booking("bk", soon(-60), soon(3))
+        await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
+        assert databases.state(name) == "available"
+        await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
+        assert databases.state(name) == "stopped"
+        assert tenant.states() == STOPPED
+    databases.start(name)
+    async with operator():  # its first view shows at once what the next poll would
+        await until(lambda: databases.state(name) == "stopped")
 
 
 GARBAGE = {

@@ -173,9 +173,10 @@ class AwsProxy:
         message: str = "Request limit exceeded.",
         status: int | None = None,
     ) -> None:
-        """Refuse the next `times` requests of the action with an error in EC2's form."""
+        """Refuse the next `times` requests of the action with an error in the form of its service."""
         server_side = code in {"RequestLimitExceeded", "InternalError", "Unavailable"}
-        fault = _Fault("refuse", status or (503 if server_side else 400), _error(code, message))
+        service = "rds" if "DB" in action else "ec2"
+        fault = _Fault("refuse", status or (503 if server_side else 400), _error(code, message, service))
         self._faults[action].extend([fault] * times)
 
     def fail_raw(self, action: str, *, status: int, body: str, times: int = 1) -> None:
@@ -243,7 +244,12 @@ def _region(request: web.Request) -> str:
     return match[1] if match else ""
 
 
-def _error(code: str, message: str) -> str:
+def _error(code: str, message: str, service: str = "ec2") -> str:
+    if service == "rds":
+        return (
+            f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(code)}</Code>"
+            f"<Message>{escape(message)}</Message></Error><RequestId>REQUEST-ID</RequestId></ErrorResponse>"
+        )
     return (
         f"<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
         "</Error></Errors><RequestID>REQUEST-ID</RequestID></Response>"

@@ -1,14 +1,15 @@
 """The driver as tests use it: outcomes as plain values."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 import pytest
 
 from booking_operator.cloud.driver import Accepted, CloudError, Group
-from booking_operator.cloud.ec2 import Ec2Driver
+from booking_operator.cloud.service import ServiceDriver, open_drivers
 from booking_operator.domain.instance import Observation, State
-from booking_operator.engine.clock import SystemClock
+from booking_operator.engine.clock import Clock, SystemClock
 from tests.support.moto_server import REGION
 
 WEB = Group("ec2", "", REGION, "web")
@@ -16,8 +17,18 @@ CLOCK = SystemClock()
 SECONDS = 20  # for anything that should come about
 
 
-async def observe(driver: Ec2Driver, group: Group = WEB) -> Observation:
-    return await driver.observe(group, CLOCK.now())
+@asynccontextmanager
+async def open_driver(clock: Clock, service: str = "ec2") -> AsyncIterator[ServiceDriver]:
+    """The driver of one service."""
+    async with open_drivers(clock) as drivers:
+        yield drivers[service]
+
+
+async def observe(driver: ServiceDriver, group: Group = WEB) -> Observation:
+    await driver.refresh(group.scope, CLOCK.now())
+    observation = driver.last(group)
+    assert observation is not None
+    return observation
 
 
 async def outcomes(accepted: Accepted) -> dict[str, State | str]:
@@ -31,15 +42,17 @@ def _outcome(future: asyncio.Future[State]) -> State | str:
     return error.reason if isinstance(error, CloudError) else future.result()
 
 
-async def start(driver: Ec2Driver, ids: Collection[str]) -> dict[str, State | str]:
+async def start(driver: ServiceDriver, ids: Collection[str]) -> dict[str, State | str]:
     return await outcomes(driver.start(WEB, ids, deadline=CLOCK.now()))
 
 
-async def stop(driver: Ec2Driver, ids: Collection[str], *, hibernate: bool = False) -> dict[str, State | str]:
+async def stop(
+    driver: ServiceDriver, ids: Collection[str], *, hibernate: bool = False
+) -> dict[str, State | str]:
     return await outcomes(driver.stop(WEB, ids, deadline=CLOCK.now(), hibernate=hibernate))
 
 
-async def failure_of(driver: Ec2Driver, group: Group = WEB) -> CloudError:
+async def failure_of(driver: ServiceDriver, group: Group = WEB) -> CloudError:
     with pytest.raises(CloudError) as caught:
         await observe(driver, group)
     return caught.value

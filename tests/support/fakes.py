@@ -1,7 +1,7 @@
 """The world of a reconciler, in memory and on virtual time."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import Accepted, CloudError, Group
+from booking_operator.cloud.driver import Accepted, Audience, CloudError, Group, Scope
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.report import utc
 from booking_operator.engine.controller import Controller
@@ -47,19 +47,21 @@ class FakeDriver:
     def last(self, _: Group) -> Observation | None:
         return self.view
 
-    def failure(self, _: Group) -> CloudError | None:
+    def failure(self, _: Scope) -> CloudError | None:
         return self.observe_error
 
-    async def observe(self, _: Group, since: datetime) -> Observation:
+    def managed(self, _: Scope) -> frozenset[str] | None:
+        raise AssertionError("only monitors ask for it")
+
+    async def refresh(self, _: Scope, since: datetime) -> None:
         if self.view is not None and self.view.at >= since:
-            return self.view
+            return
         self.observed += 1
         at = self.clock.now()
         await asyncio.sleep(3600 if self.hang else 0.05)
         if self.observe_error:
             raise self.observe_error
         self.view = self.look(at)
-        return self.view
 
     def look(self, at: datetime) -> Observation:
         return Observation(tuple(Instance(id_, state) for id_, state in self.instances.items()), at)
@@ -88,7 +90,7 @@ class FakeDriver:
             self.view = self.look(self.view.at)
         return futures
 
-    def track(self, _: Callable[[], Collection[Group]], __: Callable[[Group], None]) -> None:
+    def track(self, _: Audience) -> None:
         raise AssertionError("reconcilers do not track")
 
 

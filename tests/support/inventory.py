@@ -2,7 +2,8 @@
 
 import asyncio
 from asyncio import TaskGroup
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from booking_operator.cloud.driver import CloudError, Group, Scope
@@ -50,6 +51,16 @@ class Cloud:
         return sum(at >= EPOCH + timedelta(seconds=seconds) for _, at in self.calls)
 
 
+@dataclass
+class Watchers:
+    """An audience: what a test names is watched, and what is told is called back."""
+
+    groups: Callable[[], Collection[Group]] = tuple
+    changed: Callable[[Group], None] = lambda _: None
+    periods: Callable[[], Mapping[Scope, timedelta]] = dict
+    listed: Callable[[Scope], None] = lambda _: None
+
+
 class Stage:
     """An inventory on virtual time, its cloud, and what it has told."""
 
@@ -61,14 +72,20 @@ class Stage:
         self.inventory = Inventory(self.cloud.describe, self.clock, tasks)
 
     def track(self, *groups: Group) -> None:
-        self.inventory.track(lambda: groups, self.told.append)
+        self.inventory.track(Watchers(lambda: groups, self.told.append))
         self.tasks.create_task(self.inventory.poll())
 
     async def sleep_to(self, seconds: float) -> None:
         await self.clock.sleep(seconds - asyncio.get_running_loop().time())
 
     async def observe(self, group: Group = WEB) -> Observation:
-        return await self.inventory.observe(group, self.clock.now())
+        return await self.view(group, self.clock.now())
+
+    async def view(self, group: Group, since: datetime) -> Observation:
+        await self.inventory.refresh(group.scope, since)
+        observation = self.inventory.last(group)
+        assert observation is not None
+        return observation
 
 
 class DoneError(Exception):

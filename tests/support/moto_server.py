@@ -44,10 +44,12 @@ class Moto:
             reply.raise_for_status()
 
     async def call(self, action: str, region: str = REGION, **params: str) -> ET.Element:
-        """Call any action of EC2; the reply's XML, without namespaces. Dots in names are written as `__`."""
+        """Call any action of EC2 or RDS; the reply's XML, without namespaces. `__` in names is a dot."""
         form = {name.replace("__", "."): value for name, value in params.items()}
-        headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{region}/ec2/aws4_request"}
-        data = {"Action": action, "Version": "2016-11-15", **form}
+        service, version = ("rds", "2014-10-31") if "DB" in action else ("ec2", "2016-11-15")
+        scope = f"test/20260101/{region}/{service}/aws4_request"
+        headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}"}
+        data = {"Action": action, "Version": version, **form}
         async with self._http.post(self.url, data=data, headers=headers) as reply:
             text = re.sub(r'\sxmlns="[^"]*"', "", await reply.text())
             if reply.status >= 400:
@@ -78,6 +80,18 @@ class Moto:
         if state == "stopped":
             await self.change("StopInstances", ids, region)
         return ids
+
+    async def create_database(
+        self, name: str, tag: str, *, kind: str = "db", region: str = REGION, **params: str
+    ) -> str:
+        """Create a DB instance, or with `kind="cluster"` a cluster, of the group `tag`; it runs. Its id."""
+        noun, engine = ("DBCluster", "aurora-postgresql") if kind == "cluster" else ("DBInstance", "postgres")
+        own = {f"{noun}Identifier": name, "Engine": engine, "MasterUsername": "root"}
+        own |= {"DBInstanceClass": "db.m5.large", "AllocatedStorage": "20"} if kind == "db" else {}
+        tags = {"Tags__Tag__1__Key": APPLICATION_TAG, "Tags__Tag__1__Value": tag}
+        own |= {"MasterUserPassword": "not-a-secret"} | (tags if tag else {})
+        await self.call(f"Create{noun}", region, **own | params)
+        return f"{kind}:{name}"
 
     async def change(self, action: str, ids: Sequence[str], region: str = REGION) -> None:
         """Start, stop or terminate instances as somebody else would."""

@@ -1,0 +1,189 @@
+"""The calls of RDS: DB instances and clusters are found by their tag, each started and stopped by itself.
+
+An id here is the last part of the ARN, `db:orders` or `cluster:orders`: each kind has names of its
+own. The members of a cluster start and stop with it; RDS refuses to do so one by one.
+"""
+
+import asyncio
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, Scope
+from booking_operator.cloud.errors import translated
+from booking_operator.cloud.sender import Action
+from booking_operator.cloud.session import CALL_SECONDS, Sessions
+from booking_operator.cloud.view import Answer, Record
+from booking_operator.domain.instance import Instance, State
+
+if TYPE_CHECKING:
+    from types_aiobotocore_rds import RDSClient
+    from types_aiobotocore_rds.type_defs import DBClusterTypeDef, DBInstanceTypeDef, TagTypeDef
+
+PAGE = 100
+"""Rows in one page, the most that RDS gives."""
+
+_POWER: Mapping[str, State | None] = {
+    "available": State.RUNNING,
+    "creating": State.PENDING,
+    "deleted": None,
+    "deleting": None,
+    "migrating": State.PENDING,
+    "preparing-data-migration": State.PENDING,
+    "rebooting": State.PENDING,
+    "starting": State.PENDING,
+    "stopped": State.STOPPED,
+    "stopping": State.STOPPING,
+}
+"""Statuses that say it all: on, off, or between the two; None for what exists no longer."""
+_BUSY = re.compile(
+    "backing-up|backtracking|configuring-.+|converting-to-vpc|delete-precheck|failing-over|maintenance"
+    "|modifying|moving-to-vpc|promoting|renaming|resetting-master-credentials|scaling-.+|storage-config-upgrade"
+    "|storage-initialization|storage-optimization|update-iam-db-auth|upgrading"
+)
+"""Statuses of one that is on, and becomes `available` again by itself; only then it can be stopped.
+
+What is in neither table asks for somebody's help, such as `storage-full`. The lists:
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.DBInstance.Status.html and
+https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html.
+"""
+
+
+class RdsApi:
+    """`cloud.service.Api` for RDS."""
+
+    batch = 1  # there is no call for several
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def describe(self, scope: Scope) -> list[Record]:
+        """All DB instances and clusters of `scope` that carry the application tag, and exist.
+
+        RDS cannot filter by tag, so all are read.
+
+        Raises:
+            CloudError: RDS did not answer.
+        """
+        client = await self._sessions.rds(scope)
+        clusters, databases = await _clusters(client), await _databases(client)
+        return [*_cluster_records(clusters), *_database_records(databases, clusters)]
+
+    async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
+        """Start or stop the one instance or cluster in `ids`. There is no hibernation; it is a stop.
+
+        The status in the reply may be that of before, so it is not read: what RDS accepts is on its way.
+
+        Raises:
+            CloudError: RDS refused, or its answer was lost.
+        """
+        (id_,) = ids
+        client = await self._sessions.rds(scope)
+        kind, _, name = id_.partition(":")
+        noun = "DBCluster" if kind == "cluster" else "DBInstance"
+        verb = "Start" if action is Action.START else "Stop"
+        with translated(f"rds:{verb}{noun}"):
+            async with asyncio.timeout(CALL_SECONDS):
+                match verb, noun:
+                    case "Start", "DBCluster":
+                        await client.start_db_cluster(DBClusterIdentifier=name)
+                    case "Start", _:
+                        await client.start_db_instance(DBInstanceIdentifier=name)
+                    case _, "DBCluster":
+                        await client.stop_db_cluster(DBClusterIdentifier=name)
+                    case _:
+                        await client.stop_db_instance(DBInstanceIdentifier=name)
+        started = Answer(before=State.STOPPED, now=State.PENDING)
+        return {id_: started if action is Action.START else Answer(before=State.RUNNING, now=State.STOPPING)}
+
+
+async def _clusters(client: "RDSClient") -> "list[DBClusterTypeDef]":
+    pages = client.get_paginator("describe_db_clusters").paginate(PaginationConfig={"PageSize": PAGE})
+    with translated("rds:DescribeDBClusters"):
+        async with asyncio.timeout(CALL_SECONDS):
+            return [row async for page in pages for row in page["DBClusters"]]
+
+
+async def _databases(client: "RDSClient") -> "list[DBInstanceTypeDef]":
+    pages = client.get_paginator("describe_db_instances").paginate(PaginationConfig={"PageSize": PAGE})
+    with translated("rds:DescribeDBInstances"):
+        async with asyncio.timeout(CALL_SECONDS):
+            return [row async for page in pages for row in page["DBInstances"]]
+
+
+def _cluster_records(rows: "Iterable[DBClusterTypeDef]") -> Iterator[Record]:
+    for row in rows:
+        id_ = f"cluster:{row.get('DBClusterIdentifier', '')}"
+        yield from _record(id_, row.get("TagList", ()), row.get("Status", ""), cluster_bar(row))
+
+
+def _database_records(
+    rows: "Iterable[DBInstanceTypeDef]", clusters: "Iterable[DBClusterTypeDef]"
+) -> Iterator[Record]:
+    tagged = {
+        row.get("DBClusterIdentifier", "")
+        for row in clusters
+        if APPLICATION_TAG in _tags(row.get("TagList", ()))
+    }
+    for row in rows:
+        if row.get("DBClusterIdentifier") in tagged:
+            continue  # it starts and stops with its cluster
+        id_ = f"db:{row.get('DBInstanceIdentifier', '')}"
+        yield from _record(id_, row.get("TagList", ()), row.get("DBInstanceStatus", ""), database_bar(row))
+
+
+def _record(id_: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Iterator[Record]:
+    tags = _tags(tag_list)
+    state, obstacle = power(status)
+    if state is not None and APPLICATION_TAG in tags:
+        yield Record(
+            tag=tags[APPLICATION_TAG],
+            instance=Instance(id_, state, bar or obstacle),
+            managed=tags.get(MANAGED_TAG) == "true",
+        )
+
+
+def _tags(tag_list: "Iterable[TagTypeDef]") -> dict[str, str]:
+    return {tag.get("Key", ""): tag.get("Value", "") for tag in tag_list}
+
+
+def power(status: str) -> tuple[State | None, str]:
+    """What RDS's `status` means for the rules, and what it bars; no state for what exists no longer."""
+    if status in _POWER:
+        return _POWER[status], ""
+    if _BUSY.fullmatch(status):
+        return State.RUNNING, f"cannot be stopped while it is {status}"
+    return State.UNAVAILABLE, f"has the status {status or 'unknown'} and needs somebody's help"
+
+
+def cluster_bar(row: "DBClusterTypeDef") -> str:
+    """Why a cluster can never be stopped, empty where it can.
+
+    See https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-cluster-stop-start.html.
+    """
+    mode = row.get("EngineMode", "provisioned")
+    if mode in {"serverless", "multimaster", "global"}:
+        return f"cannot be stopped: its engine mode is {mode}"
+    if row.get("GlobalWriteForwardingStatus") or row.get("GlobalClusterIdentifier"):
+        return "cannot be stopped: it is part of a global database"
+    if row.get("ReplicationSourceIdentifier"):
+        return "cannot be stopped: it is a replica of another cluster"
+    if row.get("ReadReplicaIdentifiers"):
+        return "cannot be stopped: it has a read replica"
+    return ""
+
+
+def database_bar(row: "DBInstanceTypeDef") -> str:
+    """Why a DB instance can never be stopped by itself, empty where it can.
+
+    See https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html.
+    """
+    if cluster := row.get("DBClusterIdentifier"):
+        return f"is a member of cluster:{cluster}; tag the cluster instead"
+    if row.get("ReadReplicaSourceDBInstanceIdentifier") or row.get("ReadReplicaSourceDBClusterIdentifier"):
+        return "cannot be stopped: it is a read replica"
+    if row.get("ReadReplicaDBInstanceIdentifiers") or row.get("ReadReplicaDBClusterIdentifiers"):
+        return "cannot be stopped: it has a read replica"
+    if row.get("MultiAZ") and "sqlserver" in row.get("Engine", ""):
+        return "cannot be stopped: it is an SQL Server in several availability zones"
+    return ""

@@ -1,0 +1,148 @@
+"""RDS before moto: what is found, what is started and stopped, and what is told of what cannot be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from booking_operator.cloud import rds
+from booking_operator.cloud.driver import Group
+from booking_operator.cloud.rds import cluster_bar, database_bar, power
+from booking_operator.domain.instance import Instance, State
+from tests.support.aws import AwsProxy
+from tests.support.driving import CLOCK, failure_of, observe, open_driver, outcomes
+from tests.support.moto_server import REGION
+
+SHOP = Group("rds", "", REGION, "shop")
+
+
+async def test_instances_and_clusters_are_found_by_their_tag(aws: AwsProxy) -> None:
+    await aws.moto.create_database("orders", "shop")
+    await aws.moto.create_database("orders", "shop", kind="cluster")
+    await aws.moto.create_database("other", "else")
+    await aws.moto.create_database("untagged", "")
+    async with open_driver(CLOCK, "rds") as driver:
+        found = (await observe(driver, SHOP)).instances
+    assert found == (Instance("cluster:orders", State.RUNNING), Instance("db:orders", State.RUNNING))
+    assert all(call.params["MaxRecords"] == "100" for call in aws.calls)
+
+
+async def test_all_pages_are_read(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rds, "PAGE", 2)
+    for number in range(5):
+        await aws.moto.create_database(f"db{number}", "shop")
+    async with open_driver(CLOCK, "rds") as driver:
+        assert len((await observe(driver, SHOP)).instances) == 5
+    assert len(aws.calls_of("DescribeDBInstances")) == 3
+
+
+async def test_start_and_stop_reach_instances_and_clusters(aws: AwsProxy) -> None:
+    ids = [await aws.moto.create_database("orders", "shop", kind=kind) for kind in ("db", "cluster")]
+    async with open_driver(CLOCK, "rds") as driver:
+        await observe(driver, SHOP)
+        stopped = await outcomes(driver.stop(SHOP, ids, deadline=CLOCK.now(), hibernate=True))
+        assert stopped == dict.fromkeys(ids, State.STOPPING)
+        assert (await observe(driver, SHOP)).ids(State.STOPPED) == tuple(sorted(ids))
+        started = await outcomes(driver.start(SHOP, ids, deadline=CLOCK.now()))
+        assert started == dict.fromkeys(ids, State.PENDING)
+        assert (await observe(driver, SHOP)).ids(State.RUNNING) == tuple(sorted(ids))
+
+
+async def test_members_go_with_their_cluster(aws: AwsProxy) -> None:
+    await aws.moto.create_database("orders", "shop", kind="cluster")
+    member = {"DBClusterIdentifier": "orders", "Engine": "aurora-postgresql"}
+    await aws.moto.create_database("member", "shop", **member)
+    async with open_driver(CLOCK, "rds") as driver:
+        assert [found.id for found in (await observe(driver, SHOP)).instances] == ["cluster:orders"]
+
+
+async def test_a_tagged_member_of_an_untagged_cluster_is_told_by_name(aws: AwsProxy) -> None:
+    await aws.moto.create_database("orders", "", kind="cluster")
+    member = {"DBClusterIdentifier": "orders", "Engine": "aurora-postgresql"}
+    await aws.moto.create_database("member", "shop", **member)
+    async with open_driver(CLOCK, "rds") as driver:
+        (found,) = (await observe(driver, SHOP)).instances
+    assert found == Instance(
+        "db:member", State.RUNNING, "is a member of cluster:orders; tag the cluster instead"
+    )
+
+
+async def test_one_that_is_refused_does_not_hold_up_the_others(aws: AwsProxy) -> None:
+    good = await aws.moto.create_database("orders", "shop")
+    async with open_driver(CLOCK, "rds") as driver:
+        await observe(driver, SHOP)
+        result = await outcomes(driver.stop(SHOP, [good, "db:gone"], deadline=CLOCK.now()))
+    assert result == {good: State.STOPPING, "db:gone": "DBInstanceNotFound"}
+
+
+@pytest.mark.parametrize("action", ["DescribeDBInstances", "DescribeDBClusters"])
+async def test_a_missing_permission_is_named(aws: AwsProxy, action: str) -> None:
+    aws.fail(action, code="AccessDenied", message="User is not authorized", status=403)
+    async with open_driver(CLOCK, "rds") as driver:
+        error = await failure_of(driver, SHOP)
+    assert error.reason == "UnauthorizedOperation"
+    assert f"rds:{action}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("available", State.RUNNING),
+        ("backing-up", State.RUNNING),
+        ("configuring-enhanced-monitoring", State.RUNNING),
+        ("configuring-something-new", State.RUNNING),
+        ("creating", State.PENDING),
+        ("deleting", None),
+        ("failed", State.UNAVAILABLE),
+        ("incompatible-network", State.UNAVAILABLE),
+        ("maintenance", State.RUNNING),
+        ("not-yet-invented", State.UNAVAILABLE),
+        ("starting", State.PENDING),
+        ("stopped", State.STOPPED),
+        ("stopping", State.STOPPING),
+        ("storage-full", State.UNAVAILABLE),
+        ("storage-optimization", State.RUNNING),
+        ("", State.UNAVAILABLE),
+    ],
+)
+def test_each_status_means_one_state(status: str, state: State | None) -> None:
+    assert power(status)[0] is state
+
+
+def test_only_a_plain_status_allows_to_act() -> None:
+    assert power("available")[1] == ""
+    assert power("stopped")[1] == ""
+    assert power("backing-up")[1] == "cannot be stopped while it is backing-up"
+    assert power("storage-full")[1] == "has the status storage-full and needs somebody's help"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"ReadReplicaSourceDBInstanceIdentifier": "a"}, "read replica"),
+        ({"ReadReplicaDBInstanceIdentifiers": ["b"]}, "has a read replica"),
+        ({"MultiAZ": True, "Engine": "sqlserver-se"}, "SQL Server"),
+        ({"MultiAZ": True, "Engine": "custom-sqlserver-ee"}, "SQL Server"),
+        ({"MultiAZ": True, "Engine": "postgres", "ReadReplicaDBInstanceIdentifiers": []}, ""),
+    ],
+)
+def test_databases_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
+    bar: Any = database_bar
+    assert why in bar(row)
+    assert bool(bar(row)) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"EngineMode": "serverless"}, "engine mode is serverless"),
+        ({"EngineMode": "provisioned", "GlobalClusterIdentifier": "g"}, "global database"),
+        ({"ReplicationSourceIdentifier": "arn:aws:rds:…"}, "replica of another"),
+        ({"ReadReplicaIdentifiers": ["arn:aws:rds:…"]}, "has a read replica"),
+        ({"EngineMode": "provisioned", "Engine": "mysql"}, ""),
+    ],
+)
+def test_clusters_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
+    bar: Any = cluster_bar
+    assert why in bar(row)
+    assert bool(bar(row)) == bool(why)
