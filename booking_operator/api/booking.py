@@ -10,8 +10,6 @@ from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, Objec
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 
-_NAME = Field(min_length=1, max_length=253)
-
 
 @dataclass(frozen=True, slots=True, config=WIRE)
 class Notification:
@@ -23,6 +21,9 @@ class Notification:
     """Whom to tell: for `email`, an address."""
 
 
+Notifications = Annotated[tuple[Notification, ...], Field(max_length=16)]
+
+
 @dataclass(frozen=True, slots=True, config=WIRE)
 class BookingSpec:
     """Who needs which resource from when to when.
@@ -30,15 +31,15 @@ class BookingSpec:
     It stays editable: a later end_at extends the booking, an earlier one releases the resource.
     """
 
-    resource_name: Annotated[str, _NAME]
+    resource_name: fields.ResourceName
     """Name of the Resource in the same namespace."""
     start_at: fields.Date
     """When the instances are to be started: an RFC 3339 date with any offset, like 2026-01-31T20:00:00Z."""
     end_at: fields.Date
     """When they may be stopped again, unless somebody else has booked them: an RFC 3339 date."""
-    user_id: Annotated[str, Field(min_length=1, max_length=256)]
+    user_id: fields.UserId
     """Who books; shown as LOCKED BY on the Resource."""
-    notifications: Annotated[tuple[Notification, ...], Field(max_length=16)] = ()
+    notifications: Notifications = ()
     """Whom to tell shortly before the booking ends."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ finds the objects that were stored before the CRD had it.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -26,7 +26,6 @@ DURATION = r"^([0-9]{1,6}(\.[0-9]{1,3})?(h|m|s))+$"
 
 _EXAMPLE = "2026-01-31T20:00:00Z or 2026-01-31T21:00:00+01:00"
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
-LONGEST_WARM_UP = timedelta(hours=24)
 
 
 def cel(rule: str, message: str, **more: Any) -> dict[str, Any]:
@@ -74,12 +73,6 @@ def _is_rfc3339_or_empty(text: str) -> str:
     return _is_rfc3339(text) if text else text
 
 
-def _is_warm_up(text: str) -> str:
-    if parse_duration(text) > LONGEST_WARM_UP:
-        raise ValueError(f"{text!r} is longer than 24h; start the booking earlier instead")
-    return text
-
-
 _RAW = "r'" + RFC3339 + "'"
 _DATE_MESSAGE = f"it must be an RFC 3339 date with an offset, like {_EXAMPLE}"
 
@@ -96,19 +89,31 @@ OptionalDate = Annotated[
         json_schema_extra=rules(cel(f"self == '' || self.matches({_RAW})", f"{_DATE_MESSAGE}, or empty")),
     ),
 ]
-WarmUp = Annotated[
-    str,
-    AfterValidator(_is_warm_up),
-    Field(
-        max_length=32,
-        json_schema_extra=rules(
-            cel(
-                f"self.matches(r'{DURATION}') && duration(self) <= duration('24h')",
-                "it must be a duration of at most 24h, like 90s, 10m or 1h30m",
-            )
-        ),
-    ),
-]
+
+
+def between(shortest: str, longest: str) -> Any:
+    """The type of a duration from `shortest` to `longest`, both in Go's notation."""
+    low, high = parse_duration(shortest), parse_duration(longest)
+
+    def in_range(text: str) -> str:
+        if not low <= parse_duration(text) <= high:
+            raise ValueError(f"{text!r} is not between {shortest} and {longest}")
+        return text
+
+    rule = (
+        f"self.matches(r'{DURATION}') && duration(self) >= duration('{shortest}') "
+        f"&& duration(self) <= duration('{longest}')"
+    )
+    message = f"it must be a duration from {shortest} to {longest}, like 90s, 10m or 1h30m"
+    extra = Field(max_length=32, json_schema_extra=rules(cel(rule, message)))
+    return Annotated[str, AfterValidator(in_range), extra]
+
+
+ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
+UserId = Annotated[str, Field(min_length=1, max_length=256)]
+Service = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=rules(IMMUTABLE))]
+Place = Annotated[str, Field(max_length=63, json_schema_extra=rules(IMMUTABLE))]
+"""A region, or the name of an account."""
 
 
 def date_order(start: str, end: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from booking_operator.api import booking, resource
+from booking_operator.api import booking, monitor, resource, scheduler
 from booking_operator.api.meta import API_VERSION, GROUP, VERSION
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Column:
     wide: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind(Generic[T]):
     """One kind: its names, its model and what the CRD says beyond the schema."""
 
@@ -108,4 +108,44 @@ BOOKING = Kind(
     selectable=(".spec.resource_name", ".spec.user_id"),
 )
 
-KINDS: tuple[Kind[Any], ...] = (BOOKING, RESOURCE)
+BOOKING_SCHEDULER = Kind(
+    name="BookingScheduler",
+    plural="bookingschedulers",
+    short_name="bs",
+    model=scheduler.BookingScheduler,
+    spec=scheduler.BookingSchedulerSpec,
+    status=scheduler.BookingSchedulerStatus,
+    spec_rules=scheduler.SPEC_RULES,
+    columns=(
+        Column("SCHEDULE", ".spec.schedule"),
+        Column("DURATION", ".spec.duration", "integer"),
+        Column("NEXT", ".status.next"),
+        Column("TIME ZONE", ".spec.time_zone", wide=True),
+        Column("RESOURCE", ".spec.bookingTemplate.resource_name", wide=True),
+        Column("USER", ".spec.bookingTemplate.user_id", wide=True),
+        Column("SUSPEND", ".spec.suspend", "boolean", wide=True),
+        _READY,
+        _AGE,
+    ),
+)
+
+RESOURCE_MONITOR = Kind(
+    name="ResourceMonitor",
+    plural="resourcemonitors",
+    short_name="rm",
+    model=monitor.ResourceMonitor,
+    spec=monitor.ResourceMonitorSpec,
+    status=monitor.ResourceMonitorStatus,
+    spec_rules=monitor.SPEC_RULES,
+    columns=(
+        Column("TYPE", ".spec.type"),
+        Column("DISCOVERED", ".status.discovered", "integer"),
+        Column("LAST SYNC", ".status.last_sync_at"),
+        Column("REGION", ".spec.region", wide=True),
+        Column("ACCOUNT", ".spec.account", wide=True),
+        _READY,
+        _AGE,
+    ),
+)
+
+KINDS: tuple[Kind[Any], ...] = (BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR)

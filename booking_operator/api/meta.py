@@ -1,11 +1,12 @@
 """What every object of the group has: metadata, conditions, and a spec that may be garbled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -28,6 +29,21 @@ WIRE = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_docstring
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
+class OwnerReference:
+    """Whose an object is; it is deleted with its owner."""
+
+    uid: str
+    controller: bool = False
+
+
+def _ours(annotations: Any) -> Any:
+    """Only those annotations that the operator reads: others can be large, and there are many objects."""
+    if not isinstance(annotations, dict):
+        return annotations
+    return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")}
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
 class ObjectMeta:
     """The part of an object's metadata that the operator reads."""
 
@@ -40,6 +56,14 @@ class ObjectMeta:
         default=datetime.fromisoformat("1970-01-01T00:00:00Z"), alias="creationTimestamp"
     )
     deletion_timestamp: datetime | None = Field(default=None, alias="deletionTimestamp")
+    finalizers: tuple[str, ...] = ()
+    annotations: Annotated[Mapping[str, str], BeforeValidator(_ours)] = Field(default_factory=dict)
+    owner_references: tuple[OwnerReference, ...] = Field(default=(), alias="ownerReferences")
+
+    @property
+    def controller_uid(self) -> str:
+        """The uid of the object that made this one and looks after it; empty where nobody does."""
+        return next((owner.uid for owner in self.owner_references if owner.controller), "")
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)

@@ -12,29 +12,27 @@ from booking_operator.cloud.driver import Group
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.power import Policy, Unbooked
 
-_IMMUTABLE = fields.rules(fields.IMMUTABLE)
-
 
 @dataclass(frozen=True, slots=True, config=WIRE)
 class ResourceSpec:
     """Which instances the Resource stands for, and how they are treated."""
 
-    tag: Annotated[str, Field(min_length=1, max_length=256, json_schema_extra=_IMMUTABLE)]
+    tag: Annotated[str, Field(min_length=1, max_length=256, json_schema_extra=fields.rules(fields.IMMUTABLE))]
     """The group: all instances whose tag `resource-booking-application` has this value. Immutable."""
-    type: Annotated[Literal["ec2", "rds"], Field(json_schema_extra=_IMMUTABLE)] = "ec2"
+    type: fields.Service = "ec2"
     """The cloud service: `ec2` or `rds`. Immutable."""
     booked_by: Annotated[str, Field(max_length=256)] = ""
     """Who has it, without a Booking object. Counts together with booked_until only."""
     booked_until: fields.OptionalDate = ""
     """Until when booked_by has it: an RFC 3339 date, like 2026-01-31T20:00:00Z."""
-    region: Annotated[str, Field(max_length=63, json_schema_extra=_IMMUTABLE)] = ""
+    region: fields.Place = ""
     """Region of the instances; the operator's own when empty. Immutable."""
-    account: Annotated[str, Field(max_length=63, json_schema_extra=_IMMUTABLE)] = ""
+    account: fields.Place = ""
     """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
     unbooked: Literal["Stop", "Leave"] = "Stop"
     """What becomes of running instances that nobody has booked. `Stop`: they are stopped, whoever started
     them. `Leave`: only those that a booking started are stopped."""
-    warm_up: fields.WarmUp = "0s"
+    warm_up: Annotated[str, fields.between("0s", "24h")] = "0s"
     """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`."""
     hibernate: bool = False
     """Stop by hibernation where the instance supports it."""

@@ -80,7 +80,7 @@ class Audience(Protocol):
         """The instances of a group look different, or it can be seen no more, or again."""
         ...
 
-    def listed(self, scope: Scope) -> None:
+    def listed(self, scope: Scope, /) -> None:
         """Other groups of `scope` ask for a Resource, or it can be seen no more, or again."""
         ...
 
@@ -100,8 +100,11 @@ class Driver(Protocol):
         """Why the newest view of `scope` is older than it should be; None when it is not."""
         ...
 
-    async def refresh(self, scope: Scope, since: datetime) -> None:
+    async def refresh(self, scope: Scope, since: datetime) -> datetime:
         """Have a view of `scope` that was asked for at `since` or later (aware UTC); shared with all who ask.
+
+        Returns:
+            When it was asked for.
 
         Raises:
             CloudError: the cloud did not answer.

@@ -78,10 +78,6 @@ class _Watch:
     def busy(self) -> bool:
         return self.under_way is not None or self.wanted is not None
 
-    def fresh(self, since: datetime, now: datetime) -> bool:
-        """Whether the view is from `since` or later. One from the future precedes a clock set back."""
-        return self.view.at is not None and since <= self.view.at <= now
-
     def due_at(self, interest: "_Interest", now: datetime) -> datetime:
         """When to call again by itself, counted from the last call, whoever asked for that."""
         if self.sent_at is None or self.sent_at > now:
@@ -131,16 +127,21 @@ class Inventory:
         """Those of `ids` that were launched with hibernation enabled, as far as is known."""
         return self._watch(scope).view.hibernating(ids)
 
-    async def refresh(self, scope: Scope, since: datetime) -> None:
+    async def refresh(self, scope: Scope, since: datetime) -> datetime:
         """Have a view that was asked for at `since` or later (aware UTC); a future `since` means now.
+
+        Returns:
+            When it was asked for.
 
         Raises:
             CloudError: the call failed.
         """
         watch = self._watch(scope)
         since = min(since, self._clock.now())
-        while not watch.fresh(since, self._clock.now()):
+        while (at := watch.view.at) is None or not since <= at <= self._clock.now():
+            # One from the future precedes a clock set back.
             await self._call(watch, since).outcome()
+        return at
 
     def note(self, group: Group, answers: Mapping[str, Answer]) -> None:
         """Show what an accepted action has answered, and look soon at what comes of it."""

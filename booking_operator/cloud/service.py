@@ -54,13 +54,16 @@ class ServiceDriver:
         """Why the newest view of `scope` is older than it should be; None when it is not."""
         return self._inventory.failure(scope)
 
-    async def refresh(self, scope: Scope, since: datetime) -> None:
+    async def refresh(self, scope: Scope, since: datetime) -> datetime:
         """Have a view of `scope` that was asked for at `since` or later (aware UTC); shared with all who ask.
+
+        Returns:
+            When it was asked for.
 
         Raises:
             CloudError: the service did not answer.
         """
-        await self._inventory.refresh(scope, since)
+        return await self._inventory.refresh(scope, since)
 
     def start(self, group: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
         """Start instances; the call leaves with the loop's next turn."""

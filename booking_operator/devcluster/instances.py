@@ -34,6 +34,10 @@ class Instances:
         self._ec2.start_instances(InstanceIds=ids)
         return ids
 
+    def terminate(self, tag: str) -> None:
+        """Terminate all instances of a group."""
+        self._ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in self._group(tag)])
+
     def states(self, tag: str) -> list[str]:
         """Power states of one group."""
         return [instance["State"]["Name"] for instance in self._group(tag)]

@@ -74,6 +74,15 @@ def refused(reason: str, message: str) -> tuple[Condition, ...]:
     )
 
 
+def maker_conditions(failure: Failure | None, done: str) -> tuple[Condition, ...]:
+    """Conditions of a valid object that makes others: whether all of them are there, as `done` says."""
+    valid = Condition("Valid", True, "Accepted", "The spec is valid.")
+    if failure is None:
+        return (valid, Condition("Synced", True, "Synced", done), Condition("Ready", True, "Synced", done))
+    why = (failure.reason, failure.message)
+    return (valid, Condition("Synced", False, *why), Condition("Ready", False, *why))
+
+
 def resource_conditions(tag: str, place: str, policy: Policy, outcome: Outcome) -> tuple[Condition, ...]:
     """Conditions of a valid Resource that stands for the group `tag` in `place`."""
     return (

@@ -3,7 +3,7 @@
 import json
 
 _LONGEST = 300
-_NOT_FOUND, _CONFLICT = 404, 409
+_FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
 
 
 class ApiError(Exception):
@@ -29,6 +29,11 @@ class ApiError(Exception):
     def conflict(self) -> bool:
         """Whether the object has changed since it was read."""
         return self.status == _CONFLICT
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether a permission is missing."""
+        return self.status == _FORBIDDEN
 
     @property
     def invalid(self) -> bool:

@@ -1,22 +1,20 @@
 """Reconciles Bookings: says where each stands. It changes nothing but their status."""
 
-from dataclasses import replace
 from datetime import datetime
 
-import structlog
-
-from booking_operator.api.booking import Booking, BookingStatus
+from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.api.meta import Garbled, failure, merge_conditions
+from booking_operator.api.meta import Garbled, failure
 from booking_operator.api.resource import Resource
 from booking_operator.domain import report, timeline
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
-from booking_operator.engine.store import Key, key_of
+from booking_operator.engine.store import Key
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Events, Status
+from booking_operator.reconcilers.reporter import Reporter
 
 
 class BookingReconciler:
@@ -24,10 +22,8 @@ class BookingReconciler:
 
     def __init__(self, caches: Caches, status: Status[Booking], events: Events, clock: Clock) -> None:
         self._caches = caches
-        self._status = status
-        self._events = events
+        self._reporter = Reporter(BOOKING, status, events)
         self._clock = clock
-        self._log = structlog.get_logger()
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one booking; a deleted one needs nothing."""
@@ -36,7 +32,7 @@ class BookingReconciler:
             return Result()
         now = self._clock.now()
         if isinstance(booking.spec, Garbled):
-            self._report(booking, "", report.refused("InvalidSpec", booking.spec.reason), now)
+            self._reporter.refuse(booking, "InvalidSpec", booking.spec.reason, now)
             return Result()
         claim = booking.claim()
         if claim is None:
@@ -44,7 +40,9 @@ class BookingReconciler:
         resource = self._caches.resources.get(Key(key.namespace, booking.spec.resource_name))
         booked = self._booked(resource, claim, now) if resource else None
         conditions = report.booking_conditions(claim, booking.spec.resource_name, booked, now)
-        self._report(booking, claim.phase(now), conditions, now)
+        phase = claim.phase(now)
+        # What is over is no news: the first run over an old cluster must not tell it all.
+        self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
         return Result(_next_at(claim, booked, now))
 
     def _booked(self, resource: Resource, claim: Claim, now: datetime) -> report.BookedResource:
@@ -58,25 +56,6 @@ class BookingReconciler:
             trouble=failure(resource.status.conditions, "Valid", "Synced", "Found"),
             warm_up=warm_up,
         )
-
-    def _report(
-        self, booking: Booking, phase: str, verdicts: tuple[report.Condition, ...], now: datetime
-    ) -> None:
-        current: BookingStatus = self._status.current(booking)
-        previous = {known.type: (known.reason, known.message) for known in current.conditions}
-        # What is over is no news: the first run over an old cluster must not tell it all.
-        for item in report.news(previous, verdicts) if phase != Phase.FINISHED else ():
-            key = str(key_of(booking))
-            self._log.warning("booking_condition", booking=key, reason=item.reason, message=item.message)
-            self._events.warning(BOOKING, booking, item.reason, "Reconcile", item.message)
-        generation = booking.metadata.generation
-        status = replace(
-            current,
-            status=phase or current.status,
-            conditions=merge_conditions(current.conditions, verdicts, generation, now),
-            observed_generation=generation,
-        )
-        self._status.set(booking, status)
 
 
 def _next_at(claim: Claim, booked: report.BookedResource | None, now: datetime) -> datetime | None:

@@ -1,8 +1,13 @@
 """The cached objects as the reconcilers ask for them."""
 
+from datetime import datetime
+
 from booking_operator.api.booking import Booking
+from booking_operator.api.meta import Garbled
+from booking_operator.api.monitor import ResourceMonitor, scope
 from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
-from booking_operator.cloud.driver import Group
+from booking_operator.api.scheduler import BookingScheduler
+from booking_operator.cloud.driver import Group, Scope
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.engine.store import Key, Store, key_of
 
@@ -13,11 +18,17 @@ class Caches:
     def __init__(self, default_region: str) -> None:
         self.default_region = default_region
         self.resources: Store[Resource] = Store({"group": self._groups})
-        self.bookings: Store[Booking] = Store({"resource": _named_resource})
+        self.bookings: Store[Booking] = Store({"resource": _named_resource, "controller": _controller})
+        self.schedulers: Store[BookingScheduler] = Store({"uid": lambda item: (item.metadata.uid,)})
+        self.monitors: Store[ResourceMonitor] = Store({"scope": self._scopes})
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
         group = resource.group(self.default_region)
         return (group,) if group else ()
+
+    def _scopes(self, monitor: ResourceMonitor) -> tuple[tuple[str, Scope], ...]:
+        spec = monitor.spec
+        return () if isinstance(spec, Garbled) else ((spec.type, scope(spec, self.default_region)),)
 
     def groups(self) -> set[Group]:
         """All groups that a Resource stands for."""
@@ -25,7 +36,11 @@ class Caches:
 
     def peers(self, resource: Resource) -> list[Resource]:
         """All Resources that stand for the same instances, itself among them."""
-        return [peer for group in self._groups(resource) for peer in self.resources.by("group", group)]
+        return [peer for group in self._groups(resource) for peer in self.standing_for(group)]
+
+    def standing_for(self, group: Group) -> list[Resource]:
+        """All Resources that stand for these instances."""
+        return self.resources.by("group", group)
 
     def elder(self, resource: Resource) -> Resource | None:
         """An older Resource of the same group, which acts in its stead."""
@@ -36,12 +51,25 @@ class Caches:
         """All bookings that name the Resource `key`, whatever their state."""
         return self.bookings.by("resource", key)
 
+    def bookings_by(self, scheduler: BookingScheduler) -> list[Booking]:
+        """All bookings that the scheduler made."""
+        return self.bookings.by("controller", scheduler.metadata.uid)
+
+    def booked(self, resource: Resource, now: datetime) -> bool:
+        """Whether any booking of the Resource is unfinished."""
+        return any(now < claim.end_at for claim in self.claims(resource))
+
     def claims(self, resource: Resource) -> list[Claim]:
         """All valid bookings of a Resource, the ad-hoc one in its spec included."""
         claims = [booking.claim() for booking in self.bookings_of(key_of(resource))]
         if isinstance(resource.spec, ResourceSpec):
             claims.append(ad_hoc_claim(resource, resource.spec))
         return [claim for claim in claims if claim is not None]
+
+
+def _controller(booking: Booking) -> tuple[str, ...]:
+    uid = booking.metadata.controller_uid
+    return (uid,) if uid else ()
 
 
 def _named_resource(booking: Booking) -> tuple[Key, ...]:

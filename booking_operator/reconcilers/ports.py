@@ -1,9 +1,10 @@
 """What the reconcilers need of the world; the composition root provides it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
+from booking_operator.cloud.driver import Driver
 from booking_operator.engine.store import Object
 
 T_contra = TypeVar("T_contra", bound=Object, contravariant=True)
@@ -22,6 +23,41 @@ class Status(Protocol[T_contra]):
 
     async def write(self, object_: T_contra, status: Any) -> bool:
         """Write `status` now; False when that failed, and it is tried on."""
+        ...
+
+
+Drivers = Mapping[str, Driver]
+"""The driver of each cloud service, by `spec.type`."""
+
+
+class Objects(Protocol):
+    """Writes objects; each method raises `kube.errors.ApiError` where the API server refuses."""
+
+    async def create(
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        spec: Mapping[str, Any],
+        *,
+        annotations: Mapping[str, str],
+        owner: tuple[Kind[Any], Object] | None = None,
+    ) -> None:
+        """Create an object; with `owner` it is deleted together with that."""
+        ...
+
+    async def update(
+        self, kind: Kind[Any], object_: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]
+    ) -> None:
+        """Set fields of the spec and annotations of an object that is still as it was seen."""
+        ...
+
+    async def set_finalizers(self, kind: Kind[Any], object_: Object, finalizers: Sequence[str]) -> None:
+        """Set what must be done before the object may go."""
+        ...
+
+    async def delete(self, kind: Kind[Any], object_: Object) -> None:
+        """Delete an object that is still as it was seen."""
         ...
 
 

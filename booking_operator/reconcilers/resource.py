@@ -6,28 +6,26 @@ for a stop. What users read, status and Events, comes last and is written by oth
 """
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import structlog
-
 from booking_operator.api.kinds import BOOKING, RESOURCE
-from booking_operator.api.meta import Garbled, merge_conditions
+from booking_operator.api.meta import Garbled
 from booking_operator.api.resource import Resource, ResourceStatus, policy
 from booking_operator.cloud.driver import Accepted, CloudError, Driver, Group
 from booking_operator.domain import power, report, timeline
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.instance import Observation, State
 from booking_operator.domain.power import Plan, Policy
-from booking_operator.domain.report import Failure, News, Outcome, utc
+from booking_operator.domain.report import Failure, Outcome, utc
 from booking_operator.domain.timeline import Cause, Moment
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.ports import Events, Status, Tell, Trust
+from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
+from booking_operator.reconcilers.reporter import Reporter
 
 LEAD = timedelta(seconds=1.5)
 """How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
@@ -77,7 +75,7 @@ class ResourceReconciler:
     def __init__(
         self,
         caches: Caches,
-        drivers: Mapping[str, Driver],
+        drivers: Drivers,
         status: Status[Resource],
         events: Events,
         trust: Trust,
@@ -87,13 +85,12 @@ class ResourceReconciler:
     ) -> None:
         self._caches = caches
         self._drivers = drivers
-        self._status = status
+        self._reporter = Reporter(RESOURCE, status, events)
         self._events = events
         self._trust = trust
         self._clock = clock
         self._dry_run = dry_run
         self._causes: dict[Key, Cause] = {}
-        self._log = structlog.get_logger()
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one Resource. A deleted one is released: its instances stay as they are."""
@@ -123,7 +120,7 @@ class ResourceReconciler:
         now, spec = self._clock.now(), resource.spec
         obstacle = self._obstacle(resource)
         if obstacle is not None:
-            self._write(resource, report.refused(*obstacle), now, self._status.current(resource))
+            self._reporter.refuse(resource, *obstacle, now)
             return None
         group = resource.group(self._caches.default_region)
         if group is None or isinstance(spec, Garbled):
@@ -145,7 +142,7 @@ class ResourceReconciler:
         return None
 
     def _decide(self, scene: _Scene, doubt: str = "") -> Plan:
-        current: ResourceStatus = self._status.current(scene.resource)
+        current: ResourceStatus = self._reporter.current(scene.resource)
         return power.decide(
             scene.policy,
             scene.seen,
@@ -202,13 +199,13 @@ class ResourceReconciler:
 
     async def _remember(self, scene: _Scene, plan: Plan) -> None:
         """Under `unbooked: Leave`, write what is about to be started before it is."""
-        current: ResourceStatus = self._status.current(scene.resource)
+        current: ResourceStatus = self._reporter.current(scene.resource)
         started = tuple(sorted(plan.started))
         if started == current.started:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(MEMORY_PATIENCE_SECONDS):
-                await self._status.write(scene.resource, replace(current, started=started))
+                await self._reporter.status.write(scene.resource, replace(current, started=started))
 
     async def _settle(
         self, scene: _Scene, accepted: Accepted, verb: str, claim: Claim | None
@@ -241,42 +238,19 @@ class ResourceReconciler:
         observation, holder = scene.observation, scene.seen.holder
         outcome = Outcome(scene.seen, observation, plan, failure)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
-        current: ResourceStatus = self._status.current(scene.resource)
-        news = self._write(
+        current: ResourceStatus = self._reporter.current(scene.resource)
+        news = self._reporter.report(
             scene.resource,
             verdicts,
             scene.now,
-            replace(
-                current,
-                instances=len(observation.instances) if observation else current.instances,
-                running=observation.count(State.RUNNING) if observation else current.running,
-                status=report.power_status(observation) or current.status,
-                locked_by=holder.user_id if holder else "",
-                locked_until=utc(holder.end_at) if holder else "",
-                next_change_at=utc(scene.seen.next_change_at),
-                started=tuple(sorted(plan.started)),
-            ),
+            instances=len(observation.instances) if observation else current.instances,
+            running=observation.count(State.RUNNING) if observation else current.running,
+            status=report.power_status(observation) or current.status,
+            locked_by=holder.user_id if holder else "",
+            locked_until=utc(holder.end_at) if holder else "",
+            next_change_at=utc(scene.seen.next_change_at),
+            started=tuple(sorted(plan.started)),
         )
         for item in news:
             if failure is not None and item.reason == failure.reason:
                 self._tell_booking(scene, holder, self._events.warning, item.reason, item.message)
-
-    def _write(
-        self,
-        resource: Resource,
-        verdicts: tuple[report.Condition, ...],
-        now: datetime,
-        status: ResourceStatus,
-    ) -> list[News]:
-        """Have the status written, and tell what in its conditions is news; which is returned."""
-        previous = {known.type: (known.reason, known.message) for known in status.conditions}
-        news = report.news(previous, verdicts)
-        for item in news:
-            tell = self._events.warning if item.warning else self._events.normal
-            tell(RESOURCE, resource, item.reason, "Reconcile", item.message)
-            key = str(key_of(resource))
-            self._log.warning("resource_condition", resource=key, reason=item.reason, message=item.message)
-        generation = resource.metadata.generation
-        conditions = merge_conditions(status.conditions, verdicts, generation, now)
-        self._status.set(resource, replace(status, conditions=conditions, observed_generation=generation))
-        return news

@@ -53,15 +53,16 @@ class FakeDriver:
     def managed(self, _: Scope) -> frozenset[str] | None:
         raise AssertionError("only monitors ask for it")
 
-    async def refresh(self, _: Scope, since: datetime) -> None:
+    async def refresh(self, _: Scope, since: datetime) -> datetime:
         if self.view is not None and self.view.at >= since:
-            return
+            return self.view.at
         self.observed += 1
         at = self.clock.now()
         await asyncio.sleep(3600 if self.hang else 0.05)
         if self.observe_error:
             raise self.observe_error
         self.view = self.look(at)
+        return at
 
     def look(self, at: datetime) -> Observation:
         return Observation(tuple(Instance(id_, state) for id_, state in self.instances.items()), at)

@@ -1,0 +1,119 @@
+"""Which bookings of a scheduler are to be made, brought up to date and deleted, decided from scratch."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import takewhile
+
+from booking_operator.domain.naming import sanitised
+from booking_operator.domain.recurrence import Recurrence
+
+MOST_AHEAD = 100
+"""Bookings of one scheduler that have not begun: `* * * * *` and a long horizon must not fill the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a scheduler wants.
+
+    Attributes:
+        name: the scheduler's; names of bookings begin with it.
+        recurrence: when bookings start.
+        length: how long each lasts.
+        digest: tells bookings that are as the rule wants them from those made before an edit.
+        horizon: bookings are made this long ahead, and always the next one.
+        keep_finished: how many finished bookings stay.
+        suspend: no bookings but those that have begun.
+    """
+
+    name: str
+    recurrence: Recurrence
+    length: timedelta
+    digest: str
+    horizon: timedelta = timedelta(0)
+    keep_finished: int = 3
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A booking that the scheduler made: as it stands now, users may have edited it since."""
+
+    name: str
+    start_at: datetime
+    end_at: datetime
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What is to be done, and when to look again.
+
+    Attributes:
+        create: names of bookings to make, with their start.
+        update: bookings that have not begun and date from before an edit, with their start.
+        delete: names of bookings to delete.
+        next: when the next booking starts; None while suspended.
+        next_at: the next instant at which anything here changes; later than now, or None.
+        until: start of the last booking that is there once all of this is done.
+    """
+
+    create: dict[str, datetime]
+    update: dict[str, datetime]
+    delete: tuple[str, ...]
+    next: datetime | None
+    next_at: datetime | None
+    until: datetime
+
+
+def agenda(rule: Rule, made: Collection[Made], now: datetime, since: datetime) -> Agenda:
+    """What `rule` asks for at `now` (aware UTC), given the bookings it has `made`.
+
+    An occurrence that has begun counts only where it is later than `since`: a booking of an earlier one was
+    made, and if it is missing somebody has deleted it. One that has ended is not made up for.
+    """
+    begun, ahead, beyond = _occurrences(rule, now, since)
+    wanted = {name_of(rule.name, start): start for start in (*begun, *ahead)}
+    known = {booking.name: booking for booking in made}
+    pending = [booking for booking in made if booking.start_at > now]
+    outdated = {booking.name for booking in pending if booking.digest != rule.digest}
+    stale = [booking.name for booking in pending if booking.name not in wanted]
+    following = beyond - rule.horizon if beyond else None
+    instants = [*ahead, *(instant for item in made for instant in (item.start_at, item.end_at)), following]
+    return Agenda(
+        create={name: start for name, start in wanted.items() if name not in known},
+        update={name: start for name, start in wanted.items() if name in outdated},
+        delete=(*stale, *_surplus(made, now, rule.keep_finished)),
+        next=min(ahead, default=None),
+        next_at=min((instant for instant in instants if instant and instant > now), default=None),
+        until=max((since, *wanted.values())),
+    )
+
+
+def name_of(scheduler: str, start: datetime) -> str:
+    """The name of the booking of `scheduler` that starts at `start`, always the same."""
+    return sanitised(f"{scheduler}-{start:%Y%m%d%H%M}")
+
+
+def _occurrences(
+    rule: Rule, now: datetime, since: datetime
+) -> tuple[list[datetime], list[datetime], datetime | None]:
+    """Those in progress, those to be made ahead, and the first one that is not."""
+    if rule.suspend:
+        return [], [], None
+    earliest = max(since, now - rule.length)
+    begun = list(takewhile(lambda start: start <= now, rule.recurrence.after(earliest)))
+    ahead: list[datetime] = []
+    for start in rule.recurrence.after(now):
+        if ahead and (start > now + rule.horizon or len(ahead) == MOST_AHEAD):
+            return begun, ahead, start
+        ahead.append(start)
+    return begun, ahead, None
+
+
+def _surplus(made: Iterable[Made], now: datetime, keep: int) -> list[str]:
+    finished = sorted(
+        (booking for booking in made if booking.end_at <= now),
+        key=lambda booking: (booking.end_at, booking.name),
+    )
+    return [booking.name for booking in finished[: max(0, len(finished) - keep)]]

@@ -1,0 +1,84 @@
+"""Creates, updates and deletes objects, each by one request that says which version it was decided for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from booking_operator.api.kinds import Kind
+from booking_operator.engine.store import Object, key_of
+from booking_operator.kube.client import MERGE_PATCH, KubeClient
+from booking_operator.kube.errors import ApiError
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "booking-operator"}
+
+
+class Objects:
+    """Writes objects of any kind. What was written is learnt from the watch, like anybody else's writes."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def create(
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        spec: Mapping[str, Any],
+        *,
+        annotations: Mapping[str, str],
+        owner: tuple[Kind[Any], Object] | None = None,
+    ) -> None:
+        """Create an object; with `owner` it is deleted together with that.
+
+        Raises:
+            ApiError: it was refused; `conflict` where there is one of that name.
+        """
+        metadata: dict[str, Any] = {"name": name, "labels": MANAGED_BY, "annotations": dict(annotations)}
+        if owner is not None:
+            metadata["ownerReferences"] = [_reference(*owner)]
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": dict(spec)}
+        await self._client.request("POST", kind.path(namespace), body=body)
+
+    async def update(
+        self, kind: Kind[Any], object_: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]
+    ) -> None:
+        """Set fields of the spec and annotations of an object.
+
+        Raises:
+            ApiError: it was refused; `conflict` where it has changed meanwhile.
+        """
+        await self._patch(kind, object_, {"annotations": dict(annotations)}, {"spec": dict(spec)})
+
+    async def set_finalizers(self, kind: Kind[Any], object_: Object, finalizers: Sequence[str]) -> None:
+        """Set what must be done before the object may go.
+
+        Raises:
+            ApiError: it was refused; `conflict` where it has changed meanwhile.
+        """
+        await self._patch(kind, object_, {"finalizers": list(finalizers)}, {})
+
+    async def delete(self, kind: Kind[Any], object_: Object) -> None:
+        """Delete an object, if it is still as it was seen; one that is gone already is no failure.
+
+        Raises:
+            ApiError: it was refused; `conflict` where it has changed meanwhile.
+        """
+        key, meta = key_of(object_), object_.metadata
+        seen = {"uid": meta.uid, "resourceVersion": meta.resource_version}
+        try:
+            await self._client.request("DELETE", kind.path(*key), body={"preconditions": seen})
+        except ApiError as error:
+            if not error.gone:
+                raise
+
+    async def _patch(
+        self, kind: Kind[Any], object_: Object, metadata: dict[str, Any], more: dict[str, Any]
+    ) -> None:
+        version = {"resourceVersion": object_.metadata.resource_version}
+        body = {"metadata": version | metadata} | more
+        await self._client.request("PATCH", kind.path(*key_of(object_)), body=body, content_type=MERGE_PATCH)
+
+
+def _reference(kind: Kind[Any], object_: Object) -> dict[str, Any]:
+    meta = object_.metadata
+    known = {"apiVersion": kind.api_version, "kind": kind.name, "name": meta.name, "uid": meta.uid}
+    return known | {"controller": True}

@@ -1,0 +1,114 @@
+"""Reconciles ResourceMonitors: makes a Resource for each group of instances that asks for one."""
+
+from booking_operator.api import monitor as api
+from booking_operator.api.kinds import RESOURCE, RESOURCE_MONITOR
+from booking_operator.api.meta import GROUP, Garbled
+from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import CloudError, Group, Scope
+from booking_operator.domain import discovery, report
+from booking_operator.domain.discovery import Found
+from booking_operator.domain.report import Failure, utc
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Result
+from booking_operator.engine.store import Key
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
+from booking_operator.reconcilers.reporter import Reporter
+from booking_operator.reconcilers.writes import attempted, created
+
+MADE_BY = f"{GROUP}/monitor"
+"""Annotation of a Resource: name of the monitor that made it."""
+
+
+class MonitorReconciler:
+    """Keeps a Resource for each group that one monitor sees, and wakes after its interval."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        drivers: Drivers,
+        status: Status[ResourceMonitor],
+        events: Events,
+        objects: Objects,
+        trust: Trust,
+        clock: Clock,
+    ) -> None:
+        self._caches = caches
+        self._drivers = drivers
+        self._reporter = Reporter(RESOURCE_MONITOR, status, events)
+        self._objects = objects
+        self._trust = trust
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> Result:
+        """Reconcile one monitor. The Resources of a deleted one stay: somebody may have booked them."""
+        monitor, now = self._caches.monitors.get(key), self._clock.now()
+        if monitor is None or monitor.metadata.deletion_timestamp is not None:
+            return Result()
+        spec = monitor.spec
+        if isinstance(spec, Garbled):
+            self._reporter.refuse(monitor, "InvalidSpec", spec.reason, now)
+            return Result()
+        scope = api.scope(spec, self._caches.default_region)
+        driver, interval = self._drivers[spec.type], api.interval(spec)
+        # The first view must not be older than the monitor itself; later ones come from the shared polls.
+        since = max(monitor.metadata.creation_timestamp, now - interval)
+        try:
+            listed_at = await driver.refresh(scope, since)
+        except CloudError as error:
+            why = Failure(error.reason, str(error))
+            self._reporter.report(monitor, report.maker_conditions(why, ""), now)
+            # The polls go on, and tell when the cloud answers again.
+            return Result(now + interval)
+        asking = driver.managed(scope) or frozenset()
+        failure = await self._sync(monitor, spec, scope, asking)
+        verdicts = report.maker_conditions(failure, "Every group that asks for a Resource has one.")
+        shown = utc(listed_at.replace(microsecond=0))
+        self._reporter.report(monitor, verdicts, now, discovered=len(asking), last_sync_at=shown)
+        return Result(listed_at + interval, failed=failure is not None)
+
+    async def _sync(
+        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, asking: frozenset[str]
+    ) -> Failure | None:
+        resources = {
+            resource.metadata.name: resource
+            for resource in self._caches.resources.all()
+            if resource.metadata.namespace == monitor.metadata.namespace
+        }
+        changes = discovery.changes(
+            asking,
+            [self._found(monitor, spec, scope, resource) for resource in resources.values()],
+            template=spec.name_template,
+            place={"type": spec.type, "region": scope.region, "account": scope.account},
+            prune=spec.prune and not self._trust.doubt(),
+            taken={tag for tag in asking if self._caches.standing_for(_group(spec, scope, tag))},
+        )
+        failures = [await self._create(monitor, spec, name, tag) for name, tag in changes.create.items()]
+        failures += [
+            await attempted(self._objects.delete(RESOURCE, resources[name]), name) for name in changes.delete
+        ]
+        return next(filter(None, failures), None)
+
+    def _found(
+        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, resource: Resource
+    ) -> Found:
+        group, meta = resource.group(self._caches.default_region), resource.metadata
+        ours = group is not None and group == _group(spec, scope, group.tag)
+        made = meta.annotations.get(MADE_BY) == monitor.metadata.name
+        prunable = ours and made and not self._caches.booked(resource, self._clock.now())
+        return Found(meta.name, group.tag if group and ours else None, prunable)
+
+    async def _create(
+        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, name: str, tag: str
+    ) -> Failure | None:
+        where = {"region": spec.region, "account": spec.account}
+        made = {"type": spec.type, "tag": tag} | {field: at for field, at in where.items() if at}
+        annotations = {MADE_BY: monitor.metadata.name}
+        namespace = monitor.metadata.namespace
+        write = self._objects.create(RESOURCE, namespace, name, made, annotations=annotations)
+        return await created(write, name)
+
+
+def _group(spec: ResourceMonitorSpec, scope: Scope, tag: str) -> Group:
+    return Group(spec.type, scope.account, scope.region, tag)

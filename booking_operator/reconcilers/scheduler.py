@@ -1,0 +1,130 @@
+"""Reconciles BookingSchedulers: makes their bookings ahead of time, and tidies up behind."""
+
+from datetime import datetime
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.fields import parse_duration, parse_rfc3339
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
+from booking_operator.api.meta import GROUP, Garbled
+from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
+from booking_operator.domain import report, schedule
+from booking_operator.domain.report import Failure, utc
+from booking_operator.domain.schedule import Agenda, Made, Rule
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Result
+from booking_operator.engine.store import Key
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Events, Objects, Status
+from booking_operator.reconcilers.reporter import Reporter
+from booking_operator.reconcilers.writes import attempted, created
+
+DIGEST = f"{GROUP}/template"
+"""Annotation of a booking: which template and duration it was made from."""
+
+
+class SchedulerReconciler:
+    """Keeps the bookings of one scheduler as its schedule says, and wakes when the next is to be made."""
+
+    def __init__(
+        self, caches: Caches, status: Status[BookingScheduler], events: Events, objects: Objects, clock: Clock
+    ) -> None:
+        self._caches = caches
+        self._reporter = Reporter(BOOKING_SCHEDULER, status, events)
+        self._objects = objects
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> Result:
+        """Reconcile one scheduler. The bookings of a deleted one go with it, by their ownerReferences."""
+        scheduler, now = self._caches.schedulers.get(key), self._clock.now()
+        if scheduler is None or scheduler.metadata.deletion_timestamp is not None:
+            return Result()
+        spec = scheduler.spec
+        if isinstance(spec, Garbled):
+            self._reporter.refuse(scheduler, "InvalidSpec", spec.reason, now)
+            return Result()
+        bookings = {booking.metadata.name: booking for booking in self._caches.bookings_by(scheduler)}
+        made = [item for item in map(_made, bookings.values()) if item is not None]
+        since = self._since(scheduler, now)
+        agenda = schedule.agenda(_rule(scheduler, spec), made, now, since)
+        failure = await self._carry_out(scheduler, spec, agenda, bookings)
+        verdicts = report.maker_conditions(failure, _done(spec, agenda))
+        until = utc(since if failure else agenda.until)
+        self._reporter.report(scheduler, verdicts, now, next=utc(agenda.next), scheduled_until=until)
+        return Result(agenda.next_at, failed=failure is not None)
+
+    def _since(self, scheduler: BookingScheduler, now: datetime) -> datetime:
+        """From when on an occurrence that has begun, and has no booking, is made up for.
+
+        Not one from before the scheduler was there, or was edited: what ran then is left as it is.
+        """
+        current, meta = self._reporter.current(scheduler), scheduler.metadata
+        if not current.observed_generation:
+            return meta.creation_timestamp
+        if current.observed_generation != meta.generation or not current.scheduled_until:
+            return now
+        return parse_rfc3339(current.scheduled_until)
+
+    async def _carry_out(
+        self,
+        scheduler: BookingScheduler,
+        spec: BookingSchedulerSpec,
+        agenda: Agenda,
+        bookings: dict[str, Booking],
+    ) -> Failure | None:
+        """Do all of it, and return the first failure: one booking that is refused keeps no other."""
+        annotations, failures = {DIGEST: spec.digest()}, []
+        for name, start in agenda.create.items():
+            failures.append(await self._create(scheduler, name, _times(spec, start), annotations))
+        for name, start in agenda.update.items():
+            write = self._objects.update(BOOKING, bookings[name], _times(spec, start), annotations)
+            failures.append(await attempted(write, name))
+        failures += [
+            await attempted(self._objects.delete(BOOKING, bookings[name]), name) for name in agenda.delete
+        ]
+        return next(filter(None, failures), None)
+
+    async def _create(
+        self, scheduler: BookingScheduler, name: str, spec: dict[str, Any], annotations: dict[str, str]
+    ) -> Failure | None:
+        namespace = scheduler.metadata.namespace
+        if self._caches.bookings.get(Key(namespace, name)) is not None:
+            text = f"There is a booking {name} that this scheduler did not make; rename or delete it."
+            return Failure("NameTaken", text)
+        owner = (BOOKING_SCHEDULER, scheduler)
+        write = self._objects.create(BOOKING, namespace, name, spec, annotations=annotations, owner=owner)
+        return await created(write, name)
+
+
+def _rule(scheduler: BookingScheduler, spec: BookingSchedulerSpec) -> Rule:
+    return Rule(
+        name=scheduler.metadata.name,
+        recurrence=spec.recurrence(),
+        length=spec.length,
+        digest=spec.digest(),
+        horizon=parse_duration(spec.horizon),
+        keep_finished=spec.keep_finished,
+        suspend=spec.suspend,
+    )
+
+
+def _made(booking: Booking) -> Made | None:
+    claim = booking.claim()
+    if claim is None or booking.metadata.deletion_timestamp is not None:
+        return None
+    digest = booking.metadata.annotations.get(DIGEST, "")
+    return Made(claim.name, claim.start_at, claim.end_at, digest)
+
+
+def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
+    """The spec of the booking that starts at `start`, its times in the scheduler's own zone."""
+    zone = spec.recurrence().zone
+    times = {"start_at": start, "end_at": start + spec.length}
+    shown = {name: at.astimezone(zone).isoformat().replace("+00:00", "Z") for name, at in times.items()}
+    return spec.booking_spec() | shown
+
+
+def _done(spec: BookingSchedulerSpec, agenda: Agenda) -> str:
+    if spec.suspend:
+        return "No booking is made while spec.suspend is true."
+    return "Every booking within the horizon is there." if agenda.next else "The schedule has no more dates."

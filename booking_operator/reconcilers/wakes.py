@@ -1,0 +1,135 @@
+"""What wakes what: which keys are to be reconciled when an object, or a group of instances, has changed."""
+
+from datetime import timedelta
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, interval, scope
+from booking_operator.api.resource import Resource
+from booking_operator.api.scheduler import BookingScheduler
+from booking_operator.cloud.driver import Group, Scope
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Priority, WorkQueue
+from booking_operator.engine.store import Change, Key, Origin, key_of
+from booking_operator.reconcilers.caches import Caches
+
+
+class Wakes:
+    """The queues of all kinds, and what fills them. `subscribe` it once."""
+
+    def __init__(self, caches: Caches, clock: Clock) -> None:
+        self._caches = caches
+        self.bookings: WorkQueue[Key] = WorkQueue(clock)
+        self.resources: WorkQueue[Key] = WorkQueue(clock)
+        self.schedulers: WorkQueue[Key] = WorkQueue(clock)
+        self.monitors: WorkQueue[Key] = WorkQueue(clock)
+
+    def subscribe(self) -> None:
+        """Be told of all changes of the caches from now on."""
+        self._caches.bookings.subscribe(self._on_booking)
+        self._caches.resources.subscribe(self._on_resource)
+        self._caches.schedulers.subscribe(self._on_scheduler)
+        self._caches.monitors.subscribe(self._on_monitor)
+
+    def listed(self) -> None:
+        """A kind was listed anew, which may have ended a doubt about what is to be stopped or pruned."""
+        for resource in self._caches.resources.all():
+            self.resources.add(key_of(resource))
+        for monitor in self._caches.monitors.all():
+            self.monitors.add(key_of(monitor))
+
+    def _on_booking(self, change: Change[Booking]) -> None:
+        if change.origin is Origin.OWN:
+            return
+        priority = _priority(change)
+        self.bookings.add(change.key, priority)
+        for booking in (change.old, change.new):
+            if booking is not None and booking.resource_name:
+                self.resources.add(Key(change.key.namespace, booking.resource_name), priority)
+        for scheduler in self._caches.schedulers.by("uid", change.either.metadata.controller_uid):
+            self.schedulers.add(key_of(scheduler), priority)
+        # Who holds the lock is told on every booking of the resource, not only on the one that changed.
+        for booking in self._peers(change):
+            self.bookings.add(key_of(booking), priority)
+
+    def _peers(self, change: Change[Booking]) -> list[Booking]:
+        if change.origin is Origin.INITIAL:
+            return []
+        names = {booking.resource_name for booking in (change.old, change.new) if booking is not None}
+        peers = [
+            booking for name in names for booking in self._caches.bookings_of(Key(change.key.namespace, name))
+        ]
+        return [booking for booking in peers if not booking.finished]
+
+    def _on_resource(self, change: Change[Resource]) -> None:
+        priority = _priority(change)
+        if change.origin is not Origin.OWN:
+            self.resources.add(change.key, priority)
+        if change.origin is Origin.INITIAL:
+            return
+        if change.old is None or change.new is None:
+            for peer in self._caches.peers(change.either):
+                self.resources.add(key_of(peer), priority)
+            group = change.either.group(self._caches.default_region)
+            if group is not None:
+                self.scope_listed(group.service, group.scope)
+        for booking in self._caches.bookings_of(change.key):
+            if not booking.finished:
+                self.bookings.add(key_of(booking), priority)
+
+    def _on_scheduler(self, change: Change[BookingScheduler]) -> None:
+        if change.origin is not Origin.OWN:
+            self.schedulers.add(change.key, _priority(change))
+
+    def _on_monitor(self, change: Change[ResourceMonitor]) -> None:
+        if change.origin is not Origin.OWN:
+            self.monitors.add(change.key, _priority(change))
+
+    def group_changed(self, group: Group) -> None:
+        """The instances of a group look different."""
+        for resource in self._caches.standing_for(group):
+            self.resources.add(key_of(resource))
+
+    def scope_listed(self, service: str, place: Scope) -> None:
+        """Other groups of a scope ask for a Resource, or one of them has lost its own."""
+        for monitor in self._caches.monitors.by("scope", (service, place)):
+            self.monitors.add(key_of(monitor))
+
+    def audience(self, service: str) -> "ServiceAudience":
+        """`cloud.driver.Audience` for all Resources and monitors of one type."""
+        return ServiceAudience(service, self._caches, self)
+
+
+class ServiceAudience:
+    """What the Resources and monitors of one type want watched, and whom that wakes."""
+
+    def __init__(self, service: str, caches: Caches, wakes: Wakes) -> None:
+        self._service = service
+        self._caches = caches
+        self._wakes = wakes
+
+    def groups(self) -> list[Group]:
+        """The groups that a Resource stands for."""
+        return [group for group in self._caches.groups() if group.service == self._service]
+
+    def periods(self) -> dict[Scope, timedelta]:
+        """The scopes that a monitor looks at, and how often at least."""
+        found: dict[Scope, timedelta] = {}
+        for monitor in self._caches.monitors.all():
+            spec = monitor.spec
+            if isinstance(spec, ResourceMonitorSpec) and spec.type == self._service:
+                place = scope(spec, self._caches.default_region)
+                found[place] = min(interval(spec), found.get(place, timedelta.max))
+        return found
+
+    def changed(self, group: Group) -> None:
+        """The instances of a group look different."""
+        self._wakes.group_changed(group)
+
+    def listed(self, place: Scope) -> None:
+        """Other groups of `place` ask for a Resource."""
+        self._wakes.scope_listed(self._service, place)
+
+
+def _priority(change: Change[Any]) -> Priority:
+    return Priority.INITIAL if change.origin is Origin.INITIAL else Priority.CHANGE

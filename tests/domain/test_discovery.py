@@ -1,0 +1,79 @@
+"""Which Resources a monitor makes, and what they are called."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_operator.domain import naming
+from booking_operator.domain.discovery import Changes, Found, changes
+
+PLACE = {"type": "ec2", "region": "eu-west-1", "account": ""}
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def plan(asking: set[str], *found: Found, **more: Any) -> Changes:
+    facts: dict[str, Any] = {"template": "{tag}", "place": PLACE, "prune": True} | more
+    return changes(asking, found, **facts)
+
+
+def test_each_group_that_asks_gets_one() -> None:
+    assert plan({"web", "db"}).create == {"db": "db", "web": "web"}
+
+
+def test_a_group_that_has_one_gets_no_second_whatever_it_is_called() -> None:
+    assert plan({"web"}, Found("mine", "web", prunable=False)) == Changes({}, ())
+
+
+def test_a_group_that_another_namespace_serves_gets_none() -> None:
+    assert not plan({"web"}, taken={"web"}).create
+
+
+def test_a_name_that_is_taken_falls_back_to_type_and_tag_and_then_to_a_hash() -> None:
+    other = Found("web", None, prunable=False)
+    assert plan({"web"}, other).create == {"ec2.web": "web"}
+    (name,) = plan({"web"}, other, Found("ec2.web", None, prunable=False)).create
+    assert re.fullmatch(r"ec2\.web-[0-9a-f]{8}", name)
+
+
+def test_what_asks_no_longer_is_pruned_if_it_may_be() -> None:
+    kept, gone = Found("kept", "kept", prunable=False), Found("gone", "gone", prunable=True)
+    assert plan(set(), kept, gone).delete == ("gone",)
+    assert plan({"gone"}, gone).delete == ()
+    assert plan(set(), gone, prune=False).delete == ()
+
+
+def test_the_names_of_the_go_operator_are_a_template_away() -> None:
+    assert plan({"web"}, template="{type}.{tag}").create == {"ec2.web": "web"}
+    assert plan({"web"}, template="{region}-{tag}").create == {"eu-west-1-web": "web"}
+
+
+@given(st.sets(st.text(min_size=1, max_size=256), max_size=8))
+def test_any_tags_get_valid_names_of_their_own(tags: set[str]) -> None:
+    created = plan(tags).create
+    assert sorted(created.values()) == sorted(tags)
+    for name in created:
+        assert len(name) <= 253
+        assert SUBDOMAIN.fullmatch(name), name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Web", "web"), ("a_b", "a-b"), ("ä", "ö"), ("x" * 254, "x" * 255)]
+)
+def test_tags_that_look_alike_do_not_share_a_name(one: str, other: str) -> None:
+    assert naming.sanitised(one) != naming.sanitised(other)
+
+
+def test_a_tag_that_is_a_name_stays_as_it_is() -> None:
+    assert naming.sanitised("my.app-1") == "my.app-1"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [("web", "must contain {tag}"), ("{tag}_{x}", "no template"), ("{Tag}", "no template")],
+)
+def test_a_template_that_names_nothing_is_refused(template: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        naming.check(template)

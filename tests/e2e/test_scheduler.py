@@ -1,0 +1,135 @@
+"""Schedulers on a real API server: their bookings come, go and start machines."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from tests.e2e.conftest import Operator, Tenant, until
+
+DAILY = "0 9 * * *"
+
+
+def scheduler(tenant: Tenant, name: str = "night", **spec: Any) -> None:
+    template = {"resource_name": "res", "user_id": "ada"}
+    whole = {"schedule": DAILY, "duration": 20, "bookingTemplate": template, **spec}
+    tenant.apply("BookingScheduler", name, **whole)
+
+
+def bookings(tenant: Tenant) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(tenant.kubectl("get", "bookings", "-o", "json"))["items"]
+    return sorted(found, key=lambda booking: str(booking["metadata"]["name"]))
+
+
+def is_invalid(tenant: Tenant, name: str) -> bool:
+    return tenant.condition("bookingscheduler", name, "Valid") == ("False", "InvalidSpec")
+
+
+def is_ready(tenant: Tenant, generation: int = 1) -> bool:
+    status = tenant.status("bookingscheduler", "night")
+    ready = tenant.condition("bookingscheduler", "night", "Ready") == ("True", "Synced")
+    return ready and status.get("observedGeneration") == generation
+
+
+async def test_bookings_are_made_ahead_and_belong_to_the_scheduler(
+    tenant: Tenant, operator: Operator
+) -> None:
+    notifications = [{"type": "email", "recipient": "ada@example.com"}]
+    template = {"resource_name": "res", "user_id": "ada", "notifications": notifications}
+    async with operator():
+        scheduler(tenant, time_zone="Europe/Berlin", horizon="72h", bookingTemplate=template)
+        await until(lambda: is_ready(tenant) and len(bookings(tenant)) == 3)
+        first = bookings(tenant)[0]
+        owner = tenant.get("bookingscheduler", "night")["metadata"]["uid"]
+        (reference,) = first["metadata"]["ownerReferences"]
+        assert (reference["kind"], reference["uid"], reference["controller"]) == (
+            "BookingScheduler",
+            owner,
+            True,
+        )
+        start = datetime.fromisoformat(first["spec"]["start_at"])
+        assert first["spec"]["start_at"].endswith(("+01:00", "+02:00"))
+        assert (start.hour, start.minute) == (9, 0)
+        assert datetime.fromisoformat(first["spec"]["end_at"]) - start == timedelta(minutes=20)
+        assert first["spec"]["notifications"] == notifications
+        assert first["metadata"]["name"] == f"night-{start.astimezone(UTC):%Y%m%d%H%M}"
+        shown = tenant.status("bookingscheduler", "night")["next"]
+        assert datetime.fromisoformat(shown) == start
+        table = tenant.kubectl("get", "bs")
+        assert table.split("\n")[0].split() == ["NAME", "SCHEDULE", "DURATION", "NEXT"]
+
+
+async def test_an_edit_replaces_and_suspend_takes_back(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        scheduler(tenant, horizon="48h")
+        await until(lambda: len(bookings(tenant)) == 2)
+        before = {booking["metadata"]["uid"] for booking in bookings(tenant)}
+        scheduler(tenant, horizon="48h", duration=40)
+        await until(lambda: is_ready(tenant, 2))
+        spans = {
+            datetime.fromisoformat(booking["spec"]["end_at"])
+            - datetime.fromisoformat(booking["spec"]["start_at"])
+            for booking in bookings(tenant)
+        }
+        assert spans == {timedelta(minutes=40)}
+        assert {booking["metadata"]["uid"] for booking in bookings(tenant)} == before
+        scheduler(tenant, horizon="48h", schedule="30 10 * * *")
+        await until(
+            lambda: (
+                {datetime.fromisoformat(item["spec"]["start_at"]).hour for item in bookings(tenant)} == {10}
+            )
+        )
+        scheduler(tenant, suspend=True)
+        await until(lambda: not bookings(tenant))
+        assert tenant.status("bookingscheduler", "night")["next"] == ""
+
+
+async def test_a_booking_that_somebody_extended_is_left_so(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        scheduler(tenant)
+        await until(lambda: is_ready(tenant) and bookings(tenant))
+        (booking,) = bookings(tenant)
+        end = (datetime.fromisoformat(booking["spec"]["end_at"]) + timedelta(hours=1)).isoformat()
+        name = booking["metadata"]["name"]
+        tenant.kubectl("patch", "booking", name, "--type=merge", "-p", json.dumps({"spec": {"end_at": end}}))
+        scheduler(tenant, keep_finished=1)
+        await until(lambda: is_ready(tenant, 2))
+        assert tenant.get("booking", name)["spec"]["end_at"] == end
+
+
+async def test_a_foreign_booking_of_the_name_is_told_and_left(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        scheduler(tenant)
+        await until(lambda: is_ready(tenant) and bookings(tenant))
+        (booking,) = bookings(tenant)
+        tenant.kubectl("delete", "bookingscheduler", "night")
+        scheduler(
+            tenant
+        )  # another uid; no garbage collector runs here, so the booking is still the old one's
+        await until(lambda: tenant.condition("bookingscheduler", "night", "Synced") == ("False", "NameTaken"))
+        assert [item["metadata"]["uid"] for item in bookings(tenant)] == [booking["metadata"]["uid"]]
+
+
+async def test_zones_and_schedules_that_do_not_exist_say_so(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        for name, change, words in (
+            ("zone", {"time_zone": "Europe/Atlantis"}, "is no time zone"),
+            ("never", {"schedule": "0 0 31 2 *"}, "no time that ever comes"),
+        ):
+            scheduler(tenant, name, **change)
+            await until(partial(is_invalid, tenant, name))
+            told = tenant.status("bookingscheduler", name)["conditions"]
+            assert words in told[0]["message"]
+        assert not bookings(tenant)
+
+
+async def test_every_minute_starts_machines(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        scheduler(tenant, schedule="* * * * *", duration=1, horizon="0s")
+        await until(lambda: len(bookings(tenant)) >= 1)
+        await until(lambda: tenant.states() == ["running", "running"], 70)
+        # Back to back: the next minute has been booked while this one runs.
+        await until(lambda: len(bookings(tenant)) >= 2)
+        tenant.kubectl("patch", "bs", "night", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+        await until(lambda: tenant.states() == ["stopped", "stopped"], 70)
