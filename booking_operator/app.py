@@ -24,6 +24,7 @@ from booking_operator.kube.status import StatusWriter
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from booking_operator.reconcilers.ports import Drivers
 from booking_operator.reconcilers.resource import ResourceReconciler
@@ -57,14 +58,33 @@ class Operator:
         status = {kind: StatusWriter(client, kind, store, events, clock) for kind, store in stores.items()}
         self._writers = tuple(status.values())
         trust, objects = CacheTrust(client, self._vital), Objects(client)
+        keeper = LockKeeper(
+            caches,
+            drivers,
+            status[RESOURCE],
+            events,
+            objects,
+            clock,
+            wakes.locks,
+            dry_run=settings.dry_run,
+            failed=wakes.resources.add,
+        )
         resources = ResourceReconciler(
-            caches, drivers, status[RESOURCE], events, trust, clock, dry_run=settings.dry_run
+            caches,
+            drivers,
+            status[RESOURCE],
+            events,
+            trust,
+            keeper,
+            clock,
+            dry_run=settings.dry_run,
         )
         bookings = BookingReconciler(caches, status[BOOKING], events, clock)
         schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
         monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
         self._controllers = (
             Controller(RESOURCE.name, wakes.resources, resources.reconcile),
+            Controller("lock tags", wakes.locks, keeper.reconcile),
             Controller(BOOKING.name, wakes.bookings, bookings.reconcile),
             Controller(BOOKING_SCHEDULER.name, wakes.schedulers, schedulers.reconcile),
             Controller(RESOURCE_MONITOR.name, wakes.monitors, monitors.reconcile),

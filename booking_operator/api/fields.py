@@ -91,8 +91,8 @@ OptionalDate = Annotated[
 ]
 
 
-def between(shortest: str, longest: str) -> Any:
-    """The type of a duration from `shortest` to `longest`, both in Go's notation."""
+def _between(shortest: str, longest: str) -> tuple[AfterValidator, Any]:
+    """What makes a string a duration from `shortest` to `longest`, both in Go's notation."""
     low, high = parse_duration(shortest), parse_duration(longest)
 
     def in_range(text: str) -> str:
@@ -104,11 +104,15 @@ def between(shortest: str, longest: str) -> Any:
         f"self.matches(r'{DURATION}') && duration(self) >= duration('{shortest}') "
         f"&& duration(self) <= duration('{longest}')"
     )
-    message = f"it must be a duration from {shortest} to {longest}, like 90s, 10m or 1h30m"
-    extra = Field(max_length=32, json_schema_extra=rules(cel(rule, message)))
-    return Annotated[str, AfterValidator(in_range), extra]
+    message = f"it must be a duration of at least {shortest} and at most {longest}, like 90s, 10m or 1h30m"
+    return AfterValidator(in_range), Field(max_length=32, json_schema_extra=rules(cel(rule, message)))
 
 
+_WARM_UP, _INTERVAL, _HORIZON = _between("0s", "24h"), _between("10s", "24h"), _between("0s", "8784h")
+
+WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
+Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
+Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
 ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
 Service = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=rules(IMMUTABLE))]

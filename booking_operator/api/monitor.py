@@ -32,7 +32,7 @@ class ResourceMonitorSpec:
     """Region to look in; the operator's own when empty. Immutable."""
     account: fields.Place = ""
     """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
-    interval: Annotated[str, fields.between("10s", "24h")] = "2m"
+    interval: fields.Interval = "2m"
     """A group has its Resource at most this long after its instances were tagged: `30s`, `2m`."""
     name_template: Annotated[
         str,

@@ -32,12 +32,22 @@ class ResourceSpec:
     unbooked: Literal["Stop", "Leave"] = "Stop"
     """What becomes of running instances that nobody has booked. `Stop`: they are stopped, whoever started
     them. `Leave`: only those that a booking started are stopped."""
-    warm_up: Annotated[str, fields.between("0s", "24h")] = "0s"
+    warm_up: fields.WarmUp = "0s"
     """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`."""
     hibernate: bool = False
     """Stop by hibernation where the instance supports it."""
     suspend: bool = False
     """While true, instances are neither started nor stopped; everything is still observed and reported."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class LockTags:
+    """What the operator has written into the lock tags of instances."""
+
+    locked_by: str = ""
+    """Value of the tag `resource-booking-locked-by`."""
+    locked_until: str = ""
+    """Value of the tag `resource-booking-locked-until`."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -58,6 +68,8 @@ class ResourceStatus:
     """When its instances will next be started or stopped, in UTC."""
     started: tuple[str, ...] = ()
     """Ids of the instances that a booking has started; kept for `unbooked: Leave` only."""
+    locks: tuple[LockTags, ...] = ()
+    """Lock tags that the operator wrote last, and that may still be on instances: any others are foreign."""
     conditions: tuple[Condition, ...] = ()
     """Valid, Found, Synced, Ready; Stalled when it cannot be acted on."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0

@@ -70,7 +70,7 @@ class BookingSchedulerSpec:
     """While true, no booking is made, and those that have not begun are deleted."""
     except_dates: Annotated[tuple[_ExceptDate, ...], Field(max_length=400)] = ()
     """Days, in time_zone, on which no booking starts: 2026-12-24."""
-    horizon: Annotated[str, fields.between("0s", "8784h")] = "24h"
+    horizon: fields.Horizon = "24h"
     """Bookings are made this long ahead. The next one is there in any case, and never more than 100 are."""
     keep_finished: Annotated[int, Field(ge=0, le=1000)] = 3
     """How many finished bookings to keep; older ones are deleted."""

@@ -10,12 +10,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.instance import Lock, Observation, State
 
 APPLICATION_TAG = "resource-booking-application"
 """Its value is the group of the instance. No tag, no action."""
 MANAGED_TAG = "resource-booking-managed"
 """`true` asks a ResourceMonitor to make a Resource for the group."""
+LOCKED_BY_TAG = "resource-booking-locked-by"
+"""Who has the instance now."""
+LOCKED_UNTIL_TAG = "resource-booking-locked-until"
+"""Until when: RFC 3339, in UTC."""
+
+
+def lock_in(tags: Mapping[str, str]) -> Lock | None:
+    """What the lock tags among `tags` say; None when there are none."""
+    if LOCKED_BY_TAG not in tags and LOCKED_UNTIL_TAG not in tags:
+        return None
+    return Lock(tags.get(LOCKED_BY_TAG, ""), tags.get(LOCKED_UNTIL_TAG, ""))
+
+
+def lock_tags(lock: Lock | None) -> dict[str, str]:
+    """The tags that say what `lock` does; without one, the same tags with empty values."""
+    by, until = (lock.by, lock.until) if lock else ("", "")
+    return {LOCKED_BY_TAG: by, LOCKED_UNTIL_TAG: until}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +136,14 @@ class Driver(Protocol):
         self, group: Group, ids: Collection[str], *, deadline: datetime, hibernate: bool = False
     ) -> Accepted:
         """Stop instances, the ones with the earliest `deadline` first."""
+        ...
+
+    async def lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
+        """Write `lock` into the lock tags of instances, or with None remove the tags.
+
+        Raises:
+            CloudError: the cloud refused, or did not answer; some may have been written.
+        """
         ...
 
     def track(self, audience: Audience) -> None:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, Scope
+from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, Scope, lock_in, lock_tags
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.sender import Action
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.view import Answer, Record
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, Lock, State
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import (
@@ -80,16 +80,34 @@ class Ec2Api:
                 stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
                 return _answers(stopped["StoppingInstances"])
 
+    async def lock(self, scope: Scope, ids: Sequence[str], lock: Lock | None) -> None:
+        """Write the lock tags of instances, or with None remove them.
+
+        Raises:
+            InstancesRefusedError: some of the instances are the reason why none was tagged.
+            CloudError: EC2 refused, or did not answer.
+        """
+        client = await self._sessions.ec2(scope)
+        with translated("ec2:CreateTags" if lock else "ec2:DeleteTags", ids):
+            async with asyncio.timeout(CALL_SECONDS):
+                if lock:
+                    tags = lock_tags(lock).items()
+                    await client.create_tags(
+                        Resources=ids, Tags=[{"Key": key, "Value": value} for key, value in tags]
+                    )
+                else:
+                    await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in lock_tags(None)])
+
 
 def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
     for reservation in page.get("Reservations", ()):
         for instance in reservation.get("Instances", ()):
-            tags = {tag.get("Key"): tag.get("Value", "") for tag in instance.get("Tags", ())}
+            tags = {tag.get("Key", ""): tag.get("Value", "") for tag in instance.get("Tags", ())}
             state = _state(instance.get("State"))
             if state is not None and APPLICATION_TAG in tags:
                 yield Record(
                     tag=tags[APPLICATION_TAG],
-                    instance=Instance(instance["InstanceId"], state),
+                    instance=Instance(instance["InstanceId"], state, lock=lock_in(tags)),
                     hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
                     managed=tags.get(MANAGED_TAG) == "true",
                 )

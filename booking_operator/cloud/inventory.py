@@ -19,7 +19,7 @@ import structlog
 
 from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
 from booking_operator.cloud.view import Answer, Record, View
-from booking_operator.domain.instance import Observation
+from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.queue import Backoff
 
@@ -149,6 +149,10 @@ class Inventory:
         watch.moved_at = self._clock.now()
         watch.view.note(group.tag, answers, watch.moved_at)
         self._wake.set()
+
+    def note_lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
+        """Show lock tags that were written, or with None removed."""
+        self._watch(group.scope).view.note_lock(group.tag, ids, lock, self._clock.now())
 
     def track(self, audience: Audience) -> None:
         """Poll the scopes that `audience` names from now on.

@@ -9,12 +9,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, Scope
+from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, CloudError, Scope, lock_in, lock_tags
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.sender import Action
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.view import Answer, Record
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, Lock, State
 
 if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
@@ -56,6 +56,7 @@ class RdsApi:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._arns: dict[tuple[Scope, str], str] = {}
 
     async def describe(self, scope: Scope) -> list[Record]:
         """All DB instances and clusters of `scope` that carry the application tag, and exist.
@@ -67,6 +68,7 @@ class RdsApi:
         """
         client = await self._sessions.rds(scope)
         clusters, databases = await _clusters(client), await _databases(client)
+        self._note_arns(scope, clusters, databases)
         return [*_cluster_records(clusters), *_database_records(databases, clusters)]
 
     async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
@@ -96,6 +98,44 @@ class RdsApi:
         started = Answer(before=State.STOPPED, now=State.PENDING)
         return {id_: started if action is Action.START else Answer(before=State.RUNNING, now=State.STOPPING)}
 
+    async def lock(self, scope: Scope, ids: Sequence[str], lock: Lock | None) -> None:
+        """Write the lock tags of the one instance or cluster in `ids`, or with None remove them.
+
+        Raises:
+            CloudError: RDS refused, or did not answer.
+        """
+        (id_,) = ids
+        client = await self._sessions.rds(scope)
+        arn = self._arns.get((scope, id_))
+        if arn is None:
+            raise CloudError("NotObserved", f"{id_} has not been seen yet.")
+        with translated("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
+            async with asyncio.timeout(CALL_SECONDS):
+                if lock:
+                    tags = lock_tags(lock).items()
+                    await client.add_tags_to_resource(
+                        ResourceName=arn, Tags=[{"Key": key, "Value": value} for key, value in tags]
+                    )
+                else:
+                    await client.remove_tags_from_resource(ResourceName=arn, TagKeys=list(lock_tags(None)))
+
+    def _note_arns(
+        self, scope: Scope, clusters: "list[DBClusterTypeDef]", databases: "list[DBInstanceTypeDef]"
+    ) -> None:
+        """Remember what tags are addressed by, which no other call gives."""
+        for cluster in clusters:
+            self._arns[scope, _cluster_id(cluster)] = cluster.get("DBClusterArn", "")
+        for database in databases:
+            self._arns[scope, _database_id(database)] = database.get("DBInstanceArn", "")
+
+
+def _cluster_id(row: "DBClusterTypeDef") -> str:
+    return f"cluster:{row.get('DBClusterIdentifier', '')}"
+
+
+def _database_id(row: "DBInstanceTypeDef") -> str:
+    return f"db:{row.get('DBInstanceIdentifier', '')}"
+
 
 async def _clusters(client: "RDSClient") -> "list[DBClusterTypeDef]":
     pages = client.get_paginator("describe_db_clusters").paginate(PaginationConfig={"PageSize": PAGE})
@@ -113,8 +153,7 @@ async def _databases(client: "RDSClient") -> "list[DBInstanceTypeDef]":
 
 def _cluster_records(rows: "Iterable[DBClusterTypeDef]") -> Iterator[Record]:
     for row in rows:
-        id_ = f"cluster:{row.get('DBClusterIdentifier', '')}"
-        yield from _record(id_, row.get("TagList", ()), row.get("Status", ""), cluster_bar(row))
+        yield from _record(_cluster_id(row), row.get("TagList", ()), row.get("Status", ""), cluster_bar(row))
 
 
 def _database_records(
@@ -128,8 +167,9 @@ def _database_records(
     for row in rows:
         if row.get("DBClusterIdentifier") in tagged:
             continue  # it starts and stops with its cluster
-        id_ = f"db:{row.get('DBInstanceIdentifier', '')}"
-        yield from _record(id_, row.get("TagList", ()), row.get("DBInstanceStatus", ""), database_bar(row))
+        yield from _record(
+            _database_id(row), row.get("TagList", ()), row.get("DBInstanceStatus", ""), database_bar(row)
+        )
 
 
 def _record(id_: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Iterator[Record]:
@@ -138,7 +178,7 @@ def _record(id_: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str)
     if state is not None and APPLICATION_TAG in tags:
         yield Record(
             tag=tags[APPLICATION_TAG],
-            instance=Instance(id_, state, bar or obstacle),
+            instance=Instance(id_, state, bar or obstacle, lock_in(tags)),
             managed=tags.get(MANAGED_TAG) == "true",
         )
 

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from booking_operator.cloud.driver import Accepted, Audience, CloudError, Group, Scope
 from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.errors import InstancesRefusedError
 from booking_operator.cloud.inventory import Inventory
 from booking_operator.cloud.rds import RdsApi
 from booking_operator.cloud.sender import Action, Request, Sender, futures
 from booking_operator.cloud.session import Sessions
 from booking_operator.cloud.view import Answer, Record
-from booking_operator.domain.instance import Observation
+from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
 
 
@@ -34,11 +35,16 @@ class Api(Protocol):
         """Make one call; the answer has those for which it was accepted; raises `CloudError`."""
         ...
 
+    async def lock(self, scope: Scope, ids: Sequence[str], lock: Lock | None) -> None:
+        """Write lock tags by one call, or with None remove them; raises `CloudError`."""
+        ...
+
 
 class ServiceDriver:
     """`cloud.driver.Driver` for any service. Opened by `open_drivers`."""
 
-    def __init__(self, inventory: Inventory, sender: Sender) -> None:
+    def __init__(self, api: Api, inventory: Inventory, sender: Sender) -> None:
+        self._api = api
         self._inventory = inventory
         self._sender = sender
 
@@ -82,6 +88,23 @@ class ServiceDriver:
         self._sender.submit(stop.only([id_ for id_ in accepted if id_ in able], Action.HIBERNATE))
         return accepted
 
+    async def lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
+        """Write `lock` into the lock tags of instances, or with None remove the tags; of gone ones nothing.
+
+        Raises:
+            CloudError: the service refused, or did not answer; some may have been written.
+        """
+        waiting = list(ids)
+        while waiting:
+            batch = waiting[: self._api.batch]
+            try:
+                await self._api.lock(group.scope, batch, lock)
+            except InstancesRefusedError as error:
+                waiting = [id_ for id_ in waiting if id_ not in error.ids]
+                continue
+            self._inventory.note_lock(group, batch, lock)
+            waiting = waiting[len(batch) :]
+
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         self._inventory.track(audience)
@@ -107,7 +130,7 @@ async def open_drivers(clock: Clock) -> AsyncIterator[dict[str, ServiceDriver]]:
 def _driver(api: Api, clock: Clock, tasks: TaskGroup) -> ServiceDriver:
     inventory = Inventory(api.describe, clock, tasks)
     tasks.create_task(inventory.poll())
-    return ServiceDriver(inventory, Sender(api.perform, inventory.note, tasks, batch=api.batch))
+    return ServiceDriver(api, inventory, Sender(api.perform, inventory.note, tasks, batch=api.batch))
 
 
 class _Closed(Exception):  # noqa: N818 - no error: the way out of a task group is to raise in it

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.instance import Instance, Lock, Observation, State
 
 LAG = timedelta(seconds=10)
 """How long after an action's answer a Describe may still show the state of before.
@@ -78,6 +78,7 @@ class View:
         self._groups: dict[str, tuple[Instance, ...]] = {}
         self._hibernating: frozenset[str] = frozenset()
         self._notes: dict[str, _Note] = {}
+        self._locks: dict[str, tuple[Lock | None, datetime]] = {}
 
     def observation(self, tag: str) -> Observation | None:
         """The group `tag`, empty when no instance carries it; None before the first Describe."""
@@ -98,6 +99,7 @@ class View:
         """
         notes = {id_: note for id_, note in self._notes.items() if note.answered_at <= now}
         kept: dict[str, _Note] = {}
+        locks = {id_: note for id_, note in self._locks.items() if asked_at - LAG <= note[1] <= now}
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
         hibernating, managed = set(), set()
         for record in records:
@@ -106,6 +108,8 @@ class View:
             if note is not None and note.overrides(instance.state, asked_at):
                 kept[instance.id] = note
                 instance = replace(instance, state=note.state)
+            if instance.id in locks:
+                instance = replace(instance, lock=locks[instance.id][0])
             members[record.tag][instance.id] = instance
             if record.hibernates:
                 hibernating.add(instance.id)
@@ -114,7 +118,7 @@ class View:
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
         before, self._groups = self._groups, groups
         self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
-        self.managed = frozenset(managed)
+        self.managed, self._locks = frozenset(managed), locks
         return {tag for tag in before.keys() | groups.keys() if before.get(tag) != groups.get(tag)}
 
     def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:
@@ -127,3 +131,12 @@ class View:
         if group:
             states = {id_: answer.now for id_, answer in answers.items()}
             self._groups[tag] = Observation(group, answered_at).with_states(states).instances
+
+    def note_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:
+        """Show at once what was written into the lock tags of instances of the group `tag`."""
+        self._locks |= dict.fromkeys(ids, (lock, written_at))
+        group = self._groups.get(tag, ())
+        if group:
+            self._groups[tag] = tuple(
+                replace(instance, lock=lock) if instance.id in ids else instance for instance in group
+            )

@@ -38,6 +38,10 @@ class Instances:
         """Terminate all instances of a group."""
         self._ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in self._group(tag)])
 
+    def tags(self, tag: str) -> list[dict[str, str]]:
+        """All tags of each instance of one group."""
+        return [{item["Key"]: item["Value"] for item in found["Tags"]} for found in self._group(tag)]
+
     def states(self, tag: str) -> list[str]:
         """Power states of one group."""
         return [instance["State"]["Name"] for instance in self._group(tag)]

@@ -20,6 +20,14 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """What the lock tags of an instance say, word for word: who has it, and until when."""
+
+    by: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One instance and its power state.
 
@@ -28,11 +36,13 @@ class Instance:
         state: its power state.
         obstacle: why it can be neither started nor stopped at present, as the end of the sentence "it …";
             empty when nothing stands in the way.
+        lock: its lock tags; None where it has none.
     """
 
     id: str
     state: State
     obstacle: str = ""
+    lock: Lock | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 Times that the clocks skip or repeat are treated as Debian's cron(8) does: a fixed time of day that does not
 exist counts as soon as the clocks have moved on, one that exists twice counts the first time only. A schedule
 whose minute or hour begins with `*` counts real time instead: a skipped hour has no occurrence, a repeated
-one has its own (not so in Lord Howe, where half an hour is repeated, and the schedule fires once in it).
+one has its own.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -16,6 +16,8 @@ from cronsim import CronSim, CronSimError
 _FIELDS = 5
 _REACH = timedelta(hours=26)
 """Further back than any zone has ever moved its clocks, so that what a skipped time became is not missed."""
+_SECOND = timedelta(seconds=1)
+_DAYS = 366
 _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -43,12 +45,48 @@ class Recurrence:
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         """All occurrences later than `instant` (aware), without end."""
-        last = instant
-        for local in CronSim(self.schedule, (instant - _REACH).astimezone(self.zone)):
-            found = local.astimezone(UTC)
-            if found > last and local.date() not in self.except_dates:
+        last = instant.astimezone(UTC)
+        minute, hour, *_ = self.schedule.split()
+        walk = self._real_time if "*" in (minute[0], hour[0]) else self._wall_clock
+        for found in walk(last):
+            if found > last and found.astimezone(self.zone).date() not in self.except_dates:
                 last = found
                 yield found
+
+    def _wall_clock(self, instant: datetime) -> Iterator[datetime]:
+        """By the clock on the wall, which is what cronsim does with fixed times of day."""
+        for local in CronSim(self.schedule, (instant - _REACH).astimezone(self.zone)):
+            yield local.astimezone(UTC)
+
+    def _real_time(self, instant: datetime) -> Iterator[datetime]:
+        """From one change of the clocks to the next: between them a zone is a mere offset."""
+        while True:
+            change = self._next_change(instant)
+            offset = timezone(instant.astimezone(self.zone).utcoffset() or timedelta(0))
+            # cronsim tells what is later than the instant it is given, and the instant itself counts here.
+            for local in CronSim(self.schedule, (instant - _SECOND).astimezone(offset)):
+                if local >= change:
+                    break
+                yield local.astimezone(UTC)
+            else:
+                return
+            instant = change
+
+    def _next_change(self, instant: datetime) -> datetime:
+        """The first whole second after `instant` with another offset, or one that is a year away."""
+        offset = instant.astimezone(self.zone).utcoffset()
+        early = late = instant.replace(microsecond=0)
+        for _ in range(_DAYS):
+            early, late = late, late + timedelta(days=1)
+            if late.astimezone(self.zone).utcoffset() != offset:
+                break
+        else:
+            return late
+        while late - early > _SECOND:
+            middle = early + timedelta(seconds=(late - early) // _SECOND // 2)
+            same = middle.astimezone(self.zone).utcoffset() == offset
+            early, late = (middle, late) if same else (early, middle)
+        return late
 
 
 def parse_zone(name: str) -> ZoneInfo:

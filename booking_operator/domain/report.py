@@ -37,12 +37,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one reconcile of a resource: the last view, the plan, and what went wrong."""
+    """What became of one reconcile of a resource: the last view, the plan, what went wrong, or is odd."""
 
     seen: Moment
     observation: Observation | None
     plan: Plan
     failure: Failure | None = None
+    remark: Failure | None = None
 
 
 def utc(instant: datetime | None) -> str:
@@ -107,6 +108,8 @@ def _synced(outcome: Outcome) -> Condition:
         return Condition("Synced", False, outcome.failure.reason, outcome.failure.message)
     if outcome.observation is None:
         return Condition("Synced", None, "NotObserved", "The instances have not been seen yet.")
+    if outcome.remark is not None:
+        return Condition("Synced", True, outcome.remark.reason, outcome.remark.message)
     return Condition("Synced", True, "Synced", "The cloud answers and took the last action.")
 
 
@@ -146,7 +149,7 @@ def intent(plan: Plan) -> str:
 
 
 _TOLD = {"Valid", "Found", "Synced", "ResourceFound"}
-_TOLD_REASONS = {"Blocked", "DryRun", "StopWithheld"}
+_TOLD_REASONS = {"Blocked", "DryRun", "LockGarbled", "StopWithheld"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 
 from booking_operator.domain.booking import Booking
 
+LEAD = timedelta(seconds=1.5)
+"""How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -84,32 +87,30 @@ class Cause:
     foreseen: datetime | None
 
 
-def cause(
-    previous: Cause | None, seen: Moment, now: datetime, lead: timedelta, basis: Hashable = None
-) -> Cause:
+def cause(previous: Cause | None, seen: Moment, now: datetime, basis: Hashable = None) -> Cause:
     """Follow the cause of the wanted power from one reconcile to the next.
 
-    A change at a foreseen boundary counts from `lead` before it, because the view taken then is what makes
+    A change at a foreseen boundary counts from `LEAD` before it, because the view taken then is what makes
     the action leave at the boundary itself. Any other change counts from `now`, when it was seen. A boundary
-    less than `lead` away asks for that view.
+    less than `LEAD` away asks for that view.
     """
     if previous is None or previous.basis != basis:
         since, planned = now, False
     elif previous.wanted == seen.wanted:
         since, planned = previous.since, previous.planned
     elif previous.foreseen is not None and previous.foreseen <= now:
-        since, planned = previous.foreseen - lead, True
+        since, planned = previous.foreseen - LEAD, True
     else:
         since, planned = now, False
     coming = seen.next_change_at
-    if coming is not None and coming - lead <= now:
-        since = max(since, coming - lead)
+    if coming is not None and coming - LEAD <= now:
+        since = max(since, coming - LEAD)
     return Cause(wanted=seen.wanted, basis=basis, since=since, planned=planned, foreseen=coming)
 
 
-def wake_at(seen: Moment, now: datetime, lead: timedelta) -> datetime | None:
-    """When to look at the resource again: at its next boundary, and `lead` before the next one of power."""
+def wake_at(seen: Moment, now: datetime) -> datetime | None:
+    """When to look at the resource again: at its next boundary, and `LEAD` before the next one of power."""
     instants = [seen.next_at]
     if seen.next_change_at is not None:
-        instants += [seen.next_change_at - lead, seen.next_change_at]
+        instants += [seen.next_change_at - LEAD, seen.next_change_at]
     return min((instant for instant in instants if instant is not None and instant > now), default=None)

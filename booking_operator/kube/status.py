@@ -5,6 +5,7 @@ its own, with its own back-off. So an API server that is slow or away never dela
 and of several changes meanwhile only the last is written.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -40,6 +41,7 @@ class StatusWriter(Generic[O]):
         self._store = store
         self._recorder = recorder
         self._wanted: dict[Key, _Wanted] = {}
+        self._outcomes: dict[Key, asyncio.Future[bool]] = {}
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(f"{kind.name} status", WorkQueue[Key](clock), self._reconcile)
 
@@ -56,12 +58,14 @@ class StatusWriter(Generic[O]):
             self.controller.queue.add(key_of(object_))
 
     async def write(self, object_: O, status: Any) -> bool:
-        """Write `status` now; False when that failed, and it is tried on."""
+        """Write `status` and wait for it; False when the first try failed, and it is tried on."""
+        self.set(object_, status)
         key = key_of(object_)
-        if self._want(object_, status) and (await self._reconcile(key)).failed:
-            self.controller.queue.add(key)
-            return False
-        return True
+        if key not in self._wanted:
+            return True
+        outcome = self._outcomes.setdefault(key, asyncio.get_running_loop().create_future())
+        # Several may wait for one write, and one that gives up must not take it from the others.
+        return await asyncio.shield(outcome)
 
     def retry(self) -> None:
         """Try at once what waits for its back-off."""
@@ -79,6 +83,14 @@ class StatusWriter(Generic[O]):
         return True
 
     async def _reconcile(self, key: Key) -> Result:
+        try:
+            return await self._bring_up_to_date(key)
+        finally:
+            outcome = self._outcomes.pop(key, None)
+            if outcome is not None:
+                outcome.set_result(key not in self._wanted)
+
+    async def _bring_up_to_date(self, key: Key) -> Result:
         wanted, object_ = self._wanted.get(key), self._store.get(key)
         if wanted is None or wanted.refused:
             return Result()

@@ -7,66 +7,32 @@ for a stop. What users read, status and Events, comes last and is written by oth
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Garbled
-from booking_operator.api.resource import Resource, ResourceStatus, policy
-from booking_operator.cloud.driver import Accepted, CloudError, Driver, Group
+from booking_operator.api.resource import Resource, ResourceStatus
+from booking_operator.cloud.driver import Accepted, CloudError
 from booking_operator.domain import power, report, timeline
 from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.instance import Observation, State
-from booking_operator.domain.power import Plan, Policy
+from booking_operator.domain.instance import State
+from booking_operator.domain.power import Plan
 from booking_operator.domain.report import Failure, Outcome, utc
-from booking_operator.domain.timeline import Cause, Moment
+from booking_operator.domain.timeline import Cause
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
 from booking_operator.reconcilers.reporter import Reporter
+from booking_operator.reconcilers.scene import Scene, look, shown
 
-LEAD = timedelta(seconds=1.5)
-"""How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
 OBSERVE_PATIENCE_SECONDS = 10.0
 """How long a fresh view is awaited. A Resource's other business, a new booking, must not wait longer."""
 MEMORY_PATIENCE_SECONDS = 2.0
 """How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking
 alone: without the memory the instances merely stay up later."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """One valid Resource and all that bears on it, at one instant."""
-
-    resource: Resource
-    group: Group
-    driver: Driver
-    policy: Policy
-    now: datetime
-    seen: Moment
-    cause: Cause
-
-    @property
-    def observation(self) -> Observation | None:
-        return self.driver.last(self.group)
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the view at hand is young enough to back any decision."""
-        observation = self.observation
-        return observation is not None and observation.at >= self.cause.since
-
-    @property
-    def blindness(self) -> Failure | None:
-        """Why the instances cannot be seen at present, although nothing is to be done."""
-        error = self.driver.failure(self.group.scope)
-        return Failure(error.reason, str(error)) if error else None
-
-    def wake_at(self) -> datetime | None:
-        """When to look at it again."""
-        return timeline.wake_at(self.seen, self.now, LEAD)
 
 
 class ResourceReconciler:
@@ -79,6 +45,7 @@ class ResourceReconciler:
         status: Status[Resource],
         events: Events,
         trust: Trust,
+        keeper: LockKeeper,
         clock: Clock,
         *,
         dry_run: bool = False,
@@ -86,6 +53,7 @@ class ResourceReconciler:
         self._caches = caches
         self._drivers = drivers
         self._reporter = Reporter(RESOURCE, status, events)
+        self._keeper = keeper
         self._events = events
         self._trust = trust
         self._clock = clock
@@ -97,9 +65,10 @@ class ResourceReconciler:
         scene = self._look(key)
         if scene is None:
             self._causes.pop(key, None)
+            self._keeper.check(key)
             return Result()
         failure = await self._start(scene)
-        if failure is None and not scene.fresh:
+        if failure is None and not self._fresh(scene):
             failure = await self._observe(scene)
             scene = self._look(key)
             if scene is None:
@@ -109,27 +78,33 @@ class ResourceReconciler:
         if failure is None:
             doubt, failure = await self._stop(scene)
         plan = self._decide(scene, doubt)
-        self._report(scene, plan, failure or scene.blindness)
+        self._report(scene, plan, failure or scene.trouble or self._keeper.failure(key))
+        self._keeper.check(key)
         return Result(scene.wake_at(), failed=failure is not None or bool(plan.withheld))
 
-    def _look(self, key: Key) -> _Scene | None:
+    def _look(self, key: Key) -> Scene | None:
         """The Resource as it stands now; None when there is nothing to act on, which is reported."""
         resource = self._caches.resources.get(key)
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return None
-        now, spec = self._clock.now(), resource.spec
+        now = self._clock.now()
         obstacle = self._obstacle(resource)
         if obstacle is not None:
             self._reporter.refuse(resource, *obstacle, now)
             return None
-        group = resource.group(self._caches.default_region)
-        if group is None or isinstance(spec, Garbled):
-            return None
-        driver, how = self._drivers[spec.type], policy(spec, dry_run=self._dry_run)
-        seen = timeline.moment(self._caches.claims(resource), now, how.warm_up)
-        cause = timeline.cause(self._causes.get(key), seen, now, LEAD, basis=how)
-        self._causes[key] = cause
-        return _Scene(resource, group, driver, how, now, seen, cause)
+        status = self._reporter.current(resource)
+        scene = look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
+        if scene is not None:
+            self._causes[key] = timeline.cause(self._causes.get(key), scene.seen, now, basis=scene.policy)
+        return scene
+
+    def _cause(self, scene: Scene) -> Cause:
+        return self._causes[key_of(scene.resource)]
+
+    def _fresh(self, scene: Scene) -> bool:
+        """Whether the view at hand is young enough to back any decision."""
+        observation = scene.driver.last(scene.group)
+        return observation is not None and observation.at >= self._cause(scene).since
 
     def _obstacle(self, resource: Resource) -> tuple[str, str] | None:
         """Why a Resource is not acted on at all, as reason and message."""
@@ -141,18 +116,18 @@ class ResourceReconciler:
             return "Duplicate", f"{twin}; delete one of the two."
         return None
 
-    def _decide(self, scene: _Scene, doubt: str = "") -> Plan:
+    def _decide(self, scene: Scene, doubt: str = "") -> Plan:
         current: ResourceStatus = self._reporter.current(scene.resource)
         return power.decide(
             scene.policy,
             scene.seen,
             scene.observation,
             started=frozenset(current.started),
-            since=scene.cause.since,
+            since=self._cause(scene).since,
             doubt=doubt or self._trust.doubt(),
         )
 
-    async def _start(self, scene: _Scene) -> Failure | None:
+    async def _start(self, scene: Scene) -> Failure | None:
         plan = self._decide(scene)
         if not plan.start or not scene.policy.acts:
             return None
@@ -162,12 +137,12 @@ class ResourceReconciler:
         accepted = scene.driver.start(scene.group, plan.start, deadline=deadline)
         return await self._settle(scene, accepted, "Started", scene.seen.holder)
 
-    async def _stop(self, scene: _Scene) -> tuple[str, Failure | None]:
+    async def _stop(self, scene: Scene) -> tuple[str, Failure | None]:
         """Stop what the plan says; also why it did not, where there is a doubt."""
         plan = self._decide(scene)
         if not plan.stop or not scene.policy.acts:
             return plan.doubt, None
-        if not scene.cause.planned and (doubt := await self._trust.confirm()):
+        if not self._cause(scene).planned and (doubt := await self._trust.confirm()):
             return doubt, None
         scene = self._look(key_of(scene.resource)) or scene
         plan = self._decide(scene)
@@ -182,14 +157,14 @@ class ResourceReconciler:
         )
         return "", await self._settle(scene, accepted, "Stopped", released)
 
-    async def _observe(self, scene: _Scene) -> Failure | None:
+    async def _observe(self, scene: Scene) -> Failure | None:
         """Wait for a fresh view, but never into a boundary: what is due then leaves on the view at hand."""
         boundary, patience = scene.seen.next_change_at, OBSERVE_PATIENCE_SECONDS
         if boundary is not None:
             patience = min(patience, (boundary - scene.now).total_seconds())
         try:
             async with asyncio.timeout(patience):
-                await scene.driver.refresh(scene.group.scope, scene.cause.since)
+                await scene.driver.refresh(scene.group.scope, self._cause(scene).since)
         except CloudError as error:
             return Failure(error.reason, str(error))
         except TimeoutError:
@@ -197,7 +172,7 @@ class ResourceReconciler:
                 return Failure("CloudSlow", f"The cloud does not answer within {patience:.0f} s.")
         return None
 
-    async def _remember(self, scene: _Scene, plan: Plan) -> None:
+    async def _remember(self, scene: Scene, plan: Plan) -> None:
         """Under `unbooked: Leave`, write what is about to be started before it is."""
         current: ResourceStatus = self._reporter.current(scene.resource)
         started = tuple(sorted(plan.started))
@@ -208,7 +183,7 @@ class ResourceReconciler:
                 await self._reporter.status.write(scene.resource, replace(current, started=started))
 
     async def _settle(
-        self, scene: _Scene, accepted: Accepted, verb: str, claim: Claim | None
+        self, scene: Scene, accepted: Accepted, verb: str, claim: Claim | None
     ) -> Failure | None:
         """Wait for the answer for each instance; tell what was done, and return the first failure."""
         await asyncio.wait(accepted.values())
@@ -227,16 +202,16 @@ class ResourceReconciler:
             raise first
         return Failure(first.reason, f"{report.listed(list(failed))}: {first}")
 
-    def _tell_booking(self, scene: _Scene, claim: Claim | None, tell: Tell, reason: str, note: str) -> None:
+    def _tell_booking(self, scene: Scene, claim: Claim | None, tell: Tell, reason: str, note: str) -> None:
         if claim is None or not claim.name:
             return
         booking = self._caches.bookings.get(Key(scene.resource.metadata.namespace, claim.name))
         if booking is not None:
             tell(BOOKING, booking, reason, reason, note)
 
-    def _report(self, scene: _Scene, plan: Plan, failure: Failure | None) -> None:
+    def _report(self, scene: Scene, plan: Plan, failure: Failure | None) -> None:
         observation, holder = scene.observation, scene.seen.holder
-        outcome = Outcome(scene.seen, observation, plan, failure)
+        outcome = Outcome(scene.seen, observation, plan, failure, scene.remark)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
         current: ResourceStatus = self._reporter.current(scene.resource)
         news = self._reporter.report(
@@ -250,6 +225,7 @@ class ResourceReconciler:
             locked_until=utc(holder.end_at) if holder else "",
             next_change_at=utc(scene.seen.next_change_at),
             started=tuple(sorted(plan.started)),
+            locks=shown(scene.marks.memory) if scene.marks.write else current.locks,
         )
         for item in news:
             if failure is not None and item.reason == failure.reason:

@@ -21,6 +21,7 @@ class Wakes:
         self._caches = caches
         self.bookings: WorkQueue[Key] = WorkQueue(clock)
         self.resources: WorkQueue[Key] = WorkQueue(clock)
+        self.locks: WorkQueue[Key] = WorkQueue(clock)
         self.schedulers: WorkQueue[Key] = WorkQueue(clock)
         self.monitors: WorkQueue[Key] = WorkQueue(clock)
 

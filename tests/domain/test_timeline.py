@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import Booking, Phase
-from booking_operator.domain.timeline import Moment, cause, moment, wake_at
+from booking_operator.domain.timeline import LEAD, Moment, cause, moment, wake_at
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-LEAD = timedelta(seconds=1.5)
 HORIZON = 30
 
 
@@ -94,7 +93,7 @@ def test_following_the_wake_ups_sees_every_change_of_power_at_its_instant(
     now, flips = at(minute), []
     wanted = moment(claims, now, warm_up).wanted
     for _ in range(100):
-        wake = wake_at(moment(claims, now, warm_up), now, LEAD)
+        wake = wake_at(moment(claims, now, warm_up), now)
         if wake is None:
             break
         assert wake > now
@@ -143,29 +142,29 @@ def test_without_bookings_there_is_nothing_to_wait_for() -> None:
 
 def test_a_boundary_that_was_foreseen_counts_from_the_view_before_it() -> None:
     claims = [booking("a", 10, 20)]
-    before = cause(None, moment(claims, at(5)), at(5), LEAD)
-    arrived = cause(before, moment(claims, at(10)), at(10), LEAD)
+    before = cause(None, moment(claims, at(5)), at(5))
+    arrived = cause(before, moment(claims, at(10)), at(10))
     assert arrived.planned
     assert arrived.since == at(10) - LEAD
 
 
 def test_a_booking_that_vanishes_counts_from_when_that_was_seen() -> None:
     claims = [booking("a", 10, 20)]
-    before = cause(None, moment(claims, at(12)), at(12), LEAD)
-    after = cause(before, moment([], at(13)), at(13), LEAD)
+    before = cause(None, moment(claims, at(12)), at(12))
+    after = cause(before, moment([], at(13)), at(13))
     assert not after.planned
     assert after.since == at(13)
 
 
 def test_a_changed_policy_is_a_cause_of_its_own() -> None:
     seen = moment([], at(0))
-    before = cause(None, seen, at(0), LEAD, basis="Leave")
-    assert cause(before, seen, at(9), LEAD, basis="Stop").since == at(9)
-    assert cause(before, seen, at(9), LEAD, basis="Leave") == before
+    before = cause(None, seen, at(0), basis="Leave")
+    assert cause(before, seen, at(9), basis="Stop").since == at(9)
+    assert cause(before, seen, at(9), basis="Leave") == before
 
 
 def test_just_before_a_boundary_a_new_view_is_asked_for() -> None:
     claims = [booking("a", 10, 20)]
-    before = cause(None, moment(claims, at(5)), at(5), LEAD)
+    before = cause(None, moment(claims, at(5)), at(5))
     soon = at(10) - LEAD
-    assert cause(before, moment(claims, soon), soon, LEAD).since == soon
+    assert cause(before, moment(claims, soon), soon).since == soon

@@ -39,6 +39,10 @@ class Tenant:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.ground.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
+    async def delete(self, kind: str, name: str) -> None:
+        """Delete an object and wait until it is gone, which the operator, on this loop, may have a say in."""
+        await asyncio.to_thread(self.kubectl, "delete", kind, name, "--timeout=20s")
+
     def apply(self, kind: str, name: str, **spec: Any) -> None:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest(kind, name, spec)))
 

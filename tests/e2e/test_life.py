@@ -148,12 +148,12 @@ async def test_a_resource_deleted_and_made_again(tenant: Tenant, operator: Opera
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
         await until(lambda: tenant.states() == RUNNING)
-        tenant.kubectl("delete", "resource", "res")
+        await tenant.delete("resource", "res")
         await until(lambda: tenant.condition("booking", "bk", "ResourceFound")[0] == "False")
         assert tenant.states() == RUNNING  # released: the instances stay as they are
         tenant.resource()
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
-        tenant.kubectl("delete", "resource", "res")
+        await tenant.delete("resource", "res")
         tenant.kubectl("delete", "booking", "bk")
         tenant.resource()
         await until(lambda: tenant.states() == STOPPED)
@@ -248,7 +248,7 @@ async def test_the_younger_of_two_resources_of_one_group_stands_back(
         tenant.resource("younger")
         await until(lambda: tenant.condition("resource", "younger", "Valid") == ("False", "Duplicate"))
         assert tenant.condition("resource", "younger", "Stalled")[0] == "True"
-        tenant.kubectl("delete", "resource", "elder")
+        await tenant.delete("resource", "elder")
         await until(lambda: tenant.condition("resource", "younger", "Valid") == ("True", "Accepted"))
 
 
@@ -268,6 +268,41 @@ async def test_a_database_runs_while_booked_and_is_stopped_again_when_aws_restar
     databases.start(name)
     async with operator():  # its first view shows at once what the next poll would
         await until(lambda: databases.state(name) == "stopped")
+
+
+def locked_by(tenant: Tenant) -> set[str]:
+    return {tags.get("resource-booking-locked-by", "") for tags in tenant.ground.instances.tags(tenant.tag)}
+
+
+async def test_instances_carry_the_lock_of_their_holder_while_it_holds(
+    tenant: Tenant, operator: Operator
+) -> None:
+    end = soon(600)
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), end)
+        await until(lambda: locked_by(tenant) == {"ada"})
+        until_tags = {
+            datetime.fromisoformat(tags["resource-booking-locked-until"])
+            for tags in tenant.ground.instances.tags(tenant.tag)
+        }
+        assert until_tags == {end}
+        assert tenant.get("resource", "res")["metadata"]["finalizers"] == ["manager.kotaico.de/lock-tags"]
+        tenant.kubectl("delete", "booking", "bk")
+        await until(lambda: locked_by(tenant) == {""})
+        await until(lambda: "finalizers" not in tenant.get("resource", "res")["metadata"])
+
+
+async def test_a_resource_deleted_while_booked_takes_its_tags_with_it(
+    tenant: Tenant, operator: Operator
+) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: locked_by(tenant) == {"ada"})
+        await tenant.delete("resource", "res")
+        assert locked_by(tenant) == {""}
+        assert tenant.states() == RUNNING
 
 
 GARBAGE = {

@@ -36,7 +36,7 @@ async def test_groups_become_resources_at_once_and_stay_as_users_edit_them(
         await until(lambda: tenant.condition("resourcemonitor", "ec2", "Ready") == ("True", "Synced"))
         patch = '{"spec": {"unbooked": "Leave"}}'
         tenant.kubectl("patch", "resource", tenant.tag, "--type=merge", "-p", patch)
-        tenant.kubectl("delete", "resource", tenant.tag)
+        await tenant.delete("resource", tenant.tag)
         await until(lambda: tenant.tag in names(tenant))  # comes back, made anew
         assert tenant.get("resource", tenant.tag)["spec"]["unbooked"] == "Stop"
         tenant.kubectl("patch", "resource", tenant.tag, "--type=merge", "-p", patch)

@@ -1,7 +1,7 @@
 """The world of a reconciler, in memory and on virtual time."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,14 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Accepted, Audience, CloudError, Group, Scope
-from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.instance import Instance, Lock, Observation, State
 from booking_operator.domain.report import utc
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key, Object, key_of
+from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.resource import ResourceReconciler
 from tests.support.virtual import EPOCH, VirtualClock
 
@@ -43,6 +45,9 @@ class FakeDriver:
     act_error: CloudError | None = None
     hang: bool = False
     view: Observation | None = None
+    locks: dict[str, Lock | None] = field(default_factory=dict)
+    locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
+    lock_error: CloudError | None = None
 
     def last(self, _: Group) -> Observation | None:
         return self.view
@@ -65,7 +70,12 @@ class FakeDriver:
         return at
 
     def look(self, at: datetime) -> Observation:
-        return Observation(tuple(Instance(id_, state) for id_, state in self.instances.items()), at)
+        return Observation(
+            tuple(Instance(id_, state, lock=self.locks.get(id_)) for id_, state in self.instances.items()), at
+        )
+
+    def _second(self) -> float:
+        return round((self.clock.now() - EPOCH).total_seconds(), 3)
 
     def start(self, _: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
         assert deadline <= self.clock.now(), "never early"
@@ -79,7 +89,7 @@ class FakeDriver:
 
     def _act(self, verb: str, ids: Collection[str], state: State) -> Accepted:
         loop = asyncio.get_running_loop()
-        self.acts.append(Act(verb, tuple(ids), round((self.clock.now() - EPOCH).total_seconds(), 3)))
+        self.acts.append(Act(verb, tuple(ids), self._second()))
         futures = {id_: loop.create_future() for id_ in ids}
         for id_, future in futures.items():
             if self.act_error:
@@ -91,8 +101,40 @@ class FakeDriver:
             self.view = self.look(self.view.at)
         return futures
 
+    async def lock(self, _: Group, ids: Collection[str], lock: Lock | None) -> None:
+        self.locked.append((tuple(ids), lock, self._second()))
+        if self.lock_error:
+            raise self.lock_error
+        self.locks |= dict.fromkeys(ids, lock)
+        if self.view is not None:
+            self.view = self.look(self.view.at)
+
     def track(self, _: Audience) -> None:
         raise AssertionError("reconcilers do not track")
+
+
+class FakeObjects:
+    """Writes finalizers at once into the store; creates nothing."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.error: ApiError | None = None
+
+    async def create(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is created here")
+
+    update = delete = create
+
+    async def set_finalizers(self, _: Kind[Any], object_: Any, finalizers: Sequence[str]) -> None:
+        if self.error:
+            raise self.error
+        known = self._store.get(key_of(object_))
+        if known.metadata.deletion_timestamp and not finalizers:
+            self._store.delete(key_of(object_))
+            return
+        version = str(int(known.metadata.resource_version) + 1)
+        metadata = replace(known.metadata, finalizers=tuple(finalizers), resource_version=version)
+        self._store.wrote(replace(known, metadata=metadata))
 
 
 class FakeStatus:
@@ -118,7 +160,8 @@ class FakeStatus:
         self._store.wrote(replace(found, status=status, metadata=metadata))
 
     async def write(self, object_: Any, status: Any) -> bool:
-        self.log.append("write")
+        if status != self.current(object_):
+            self.log.append("write")
         if self.away:
             await asyncio.sleep(3600)
         self.set(object_, status)
@@ -165,12 +208,27 @@ class World:
         self.events = FakeEvents()
         self.trust = FakeTrust()
         self.queue: WorkQueue[Key] = WorkQueue(self.clock)
+        self.objects = FakeObjects(self.caches.resources)
+        drivers = {"ec2": self.driver}
+        self.locks: WorkQueue[Key] = WorkQueue(self.clock)
+        self.keeper = LockKeeper(
+            self.caches,
+            drivers,
+            self.status,
+            self.events,
+            self.objects,
+            self.clock,
+            self.locks,
+            dry_run=dry_run,
+            failed=self.queue.add,
+        )
         self.reconciler = ResourceReconciler(
             self.caches,
-            {"ec2": self.driver},
+            drivers,
             self.status,
             self.events,
             self.trust,
+            self.keeper,
             self.clock,
             dry_run=dry_run,
         )
@@ -197,6 +255,13 @@ class World:
         self.caches.bookings.delete(Key("ns", name))
         self.queue.add(Key("ns", "res"))
 
+    def delete_resource(self) -> None:
+        """What the API server does with a finalizer present: the object is marked, and stays."""
+        found: Any = self.caches.resources.get(Key("ns", "res"))
+        metadata = replace(found.metadata, deletion_timestamp=self.clock.now(), resource_version="999999")
+        self.caches.resources.apply(replace(found, metadata=metadata))
+        self.wake()
+
     def wake(self) -> None:
         self.queue.add(Key("ns", "res"))
 
@@ -220,10 +285,12 @@ class World:
     async def run(self, seconds: float) -> None:
         """Let the controller work for so long."""
         controller = Controller("test", self.queue, self.reconciler.reconcile)
-        task = asyncio.ensure_future(controller.run())
+        keeper = Controller("locks", self.locks, self.keeper.reconcile)
+        tasks = [asyncio.ensure_future(item.run()) for item in (controller, keeper)]
         await asyncio.sleep(seconds)
-        task.cancel()
-        await asyncio.wait([task])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def at_text(seconds: float) -> str:

@@ -1,0 +1,174 @@
+"""Keeps the lock tags of instances in step with who holds them.
+
+It has a queue of its own, which the reconciler of Resources fills once power is as it should be: so that
+neither a slow cloud nor an API server that is away makes a start or a stop wait for tags.
+
+What is to be written is remembered in the Resource's status before, and a finalizer stays on the Resource for
+as long as there are tags, so that neither a crash nor a deletion leaves a lock behind that nobody knows.
+"""
+
+from asyncio import timeout
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import structlog
+
+from booking_operator.api.kinds import RESOURCE
+from booking_operator.api.meta import GROUP
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.instance import Lock
+from booking_operator.domain.report import Failure
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Result, WorkQueue
+from booking_operator.engine.store import Key, key_of
+from booking_operator.kube.errors import ApiError
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status
+from booking_operator.reconcilers.scene import Scene, look, shown
+
+FINALIZER = f"{GROUP}/lock-tags"
+PATIENCE_SECONDS = 30.0
+
+
+class LockKeeper:
+    """Writes and removes the lock tags of Resources."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        drivers: Drivers,
+        status: Status[Resource],
+        events: Events,
+        objects: Objects,
+        clock: Clock,
+        queue: WorkQueue[Key],
+        *,
+        dry_run: bool = False,
+        failed: Callable[[Key], None],
+    ) -> None:
+        self._caches = caches
+        self._drivers = drivers
+        self._status = status
+        self._events = events
+        self._objects = objects
+        self._clock = clock
+        self._queue = queue
+        self._dry_run = dry_run
+        self._failed = failed
+        self._failures: dict[Key, Failure] = {}
+        self._log = structlog.get_logger()
+
+    def failure(self, key: Key) -> Failure | None:
+        """Why the tags of a Resource are not as they should be; None when they are."""
+        return self._failures.get(key)
+
+    def check(self, key: Key) -> None:
+        """Have the tags of a Resource brought up to date, if there is anything to be done."""
+        resource = self._caches.resources.get(key)
+        if resource is None:
+            self._failures.pop(key, None)
+            return
+        scene, held = self._look(resource), FINALIZER in resource.metadata.finalizers
+        if scene is None or resource.metadata.deletion_timestamp is not None:
+            needed = held
+        else:
+            needed = bool(scene.marks.write or scene.marks.remove) or held != bool(scene.marks.memory)
+        if needed:
+            self._queue.add(key)
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring the tags of one Resource up to date, or let it go if it is being deleted."""
+        resource = self._caches.resources.get(key)
+        scene = self._look(resource) if resource else None
+        if resource is None or self._dry_run:
+            return Result()
+        if resource.metadata.deletion_timestamp is not None:
+            return Result(failed=not await self._release(resource, scene))
+        if scene is None:
+            return Result(failed=not await self._set_finalizer(resource, wanted=False))
+        return Result(failed=not await self._keep(key, scene))
+
+    def _look(self, resource: Resource) -> Scene | None:
+        status, now = self._status.current(resource), self._clock.now()
+        return look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
+
+    async def _keep(self, key: Key, scene: Scene) -> bool:
+        """Whether tags, memory and finalizer are as they should be now."""
+        marks = scene.marks
+        if marks.write and not (
+            await self._remember(scene) and await self._set_finalizer(scene.resource, wanted=True)
+        ):
+            return False
+        failure = await self._write(scene, marks.write, marks.lock) if marks.write else None
+        if marks.remove:
+            failure = await self._write(scene, marks.remove, None)
+        self._tell(key, failure)
+        if failure is not None:
+            return False
+        return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
+
+    def _tell(self, key: Key, failure: Failure | None) -> None:
+        before = self._failures.pop(key, None)
+        if failure is not None:
+            self._failures[key] = failure
+        if before != failure:
+            self._failed(key)
+
+    async def _remember(self, scene: Scene) -> bool:
+        """Have a status written that names the locks."""
+        status = self._status.current(scene.resource)
+        locks = shown(scene.marks.memory)
+        return await self._status.write(scene.resource, replace(status, locks=locks))
+
+    async def _release(self, resource: Resource, scene: Scene | None) -> bool:
+        """Let a Resource go once its lock tags are gone; False when that failed."""
+        if FINALIZER not in resource.metadata.finalizers:
+            return True
+        if scene is not None and not await self._remove_all(scene):
+            return False
+        self._failures.pop(key_of(resource), None)
+        return await self._set_finalizer(resource, wanted=False)
+
+    async def _remove_all(self, scene: Scene) -> bool:
+        try:
+            async with timeout(PATIENCE_SECONDS):
+                since = scene.resource.metadata.deletion_timestamp or scene.now
+                await scene.driver.refresh(scene.group.scope, since)
+        except CloudError as error:
+            if error.retryable:
+                return False
+            # A cloud that will never answer must not keep a Resource for ever.
+            note = f"The lock tags stay until they expire: {error}"
+            self._events.warning(RESOURCE, scene.resource, "LockTagsLeft", "Release", note)
+            return True
+        except TimeoutError:
+            return False
+        observation = scene.driver.last(scene.group)
+        ids = [item.id for item in observation.instances if item.lock in scene.ours] if observation else []
+        return not ids or await self._write(scene, ids, None) is None
+
+    async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None) -> Failure | None:
+        try:
+            async with timeout(PATIENCE_SECONDS):
+                await scene.driver.lock(scene.group, ids, wanted)
+        except CloudError as error:
+            return Failure(error.reason, f"Lock tags: {error}")
+        except TimeoutError:
+            return Failure("CloudSlow", f"Lock tags: no answer within {PATIENCE_SECONDS:.0f} s.")
+        return None
+
+    async def _set_finalizer(self, resource: Resource, *, wanted: bool) -> bool:
+        """Have the finalizer on the Resource, or not; False when that failed."""
+        known = self._caches.resources.get(key_of(resource))
+        if known is None or (FINALIZER in known.metadata.finalizers) == wanted:
+            return True
+        others = [name for name in known.metadata.finalizers if name != FINALIZER]
+        try:
+            finalizers = [*others, FINALIZER] if wanted else others
+            await self._objects.set_finalizers(RESOURCE, known, finalizers)
+        except ApiError as error:
+            if not (error.gone or error.conflict):
+                self._log.warning("finalizer_failed", resource=str(key_of(resource)), error=str(error))
+            return error.gone
+        return True

@@ -1,0 +1,125 @@
+"""One valid Resource and all that bears on it, at one instant."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from booking_operator.api.meta import Garbled
+from booking_operator.api.resource import LockTags, Resource, ResourceStatus, policy
+from booking_operator.cloud.driver import Driver, Group
+from booking_operator.domain import lock, report, timeline
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.instance import Lock, Observation
+from booking_operator.domain.lock import Locks, Marks
+from booking_operator.domain.power import Policy
+from booking_operator.domain.report import Failure
+from booking_operator.domain.timeline import Moment
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Drivers
+
+_NO_LOCKS = Locks((), (), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a Resource is to be reconciled by.
+
+    Attributes:
+        resource: the Resource.
+        group: the instances it stands for.
+        driver: what reaches them.
+        policy: how they are to be treated.
+        now: the instant, aware UTC.
+        claims: all valid bookings of it.
+        seen: what these say now.
+        memory: lock tags that the operator has written, and that may still be there.
+    """
+
+    resource: Resource
+    group: Group
+    driver: Driver
+    policy: Policy
+    now: datetime
+    claims: Collection[Claim]
+    seen: Moment
+    memory: Collection[Lock]
+
+    @property
+    def observation(self) -> Observation | None:
+        """The newest view at hand, with the locks of others as obstacles; None when there is none."""
+        observation = self.driver.last(self.group)
+        return lock.respected(observation, self.locks) if observation else None
+
+    @property
+    def ours(self) -> frozenset[Lock]:
+        """The lock tags that are our own."""
+        return lock.ours(self.memory, self.claims)
+
+    @property
+    def locks(self) -> Locks:
+        """The lock tags on the instances, sorted out."""
+        observation = self.driver.last(self.group)
+        return lock.sort_out(observation, self.ours, self.now) if observation else _NO_LOCKS
+
+    @property
+    def marks(self) -> Marks:
+        """What the lock tags are to say."""
+        observation = self.driver.last(self.group) or Observation((), self.now)
+        return lock.marks(observation, self.seen.holder, self.ours, self.locks)
+
+    @property
+    def trouble(self) -> Failure | None:
+        """What stands in the way although nothing that was tried has failed: blindness, or foreign locks."""
+        error = self.driver.failure(self.group.scope)
+        if error is not None:
+            return Failure(error.reason, str(error))
+        if not self.locks.foreign:
+            return None
+        held = report.listed([f"{instance.id} {lock.told(instance)}" for instance in self.locks.foreign])
+        return Failure("LockedElsewhere", f"{held}; it is left as it is.")
+
+    @property
+    def remark(self) -> Failure | None:
+        """What is odd, and does no harm: lock tags that say nothing."""
+        if not self.locks.garbled:
+            return None
+        odd = report.listed([f"{instance.id} {lock.told(instance)}" for instance in self.locks.garbled])
+        return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
+
+    def wake_at(self) -> datetime | None:
+        """When to look at it again."""
+        instants = (timeline.wake_at(self.seen, self.now), self.locks.expires_at)
+        return min((instant for instant in instants if instant), default=None)
+
+
+def look(
+    caches: Caches,
+    drivers: Drivers,
+    resource: Resource,
+    status: ResourceStatus,
+    now: datetime,
+    *,
+    dry_run: bool,
+) -> Scene | None:
+    """The scene of a Resource at `now`; None where nothing is done for it.
+
+    Args:
+        caches: the objects.
+        drivers: the cloud.
+        resource: the Resource.
+        status: its newest status, written or about to be.
+        now: the instant, aware UTC.
+        dry_run: whether the operator writes nothing to the cloud.
+    """
+    spec, group = resource.spec, resource.group(caches.default_region)
+    if isinstance(spec, Garbled) or group is None or caches.elder(resource) is not None:
+        return None
+    how, claims = policy(spec, dry_run=dry_run), caches.claims(resource)
+    seen = timeline.moment(claims, now, how.warm_up)
+    memory = tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks)
+    return Scene(resource, group, drivers[spec.type], how, now, claims, seen, memory)
+
+
+def shown(locks: Collection[Lock]) -> tuple[LockTags, ...]:
+    """Locks as a status shows them."""
+    return tuple(LockTags(item.by, item.until) for item in locks)

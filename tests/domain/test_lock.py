@@ -1,0 +1,86 @@
+"""Lock tags: whose they are, what they bar, and what is written when."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_operator.domain import lock
+from booking_operator.domain.booking import Booking
+from booking_operator.domain.instance import Instance, Lock, Observation, State
+
+NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
+ADA = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
+OURS = Lock("ada", "2026-01-05T10:00:00Z")
+BOB = Lock("bob", "2026-01-05T12:00:00Z")
+EXPIRED = Lock("bob", "2026-01-05T09:00:00Z")
+RUNNING = State.RUNNING
+
+
+def view(*locks: Lock | None, state: State = RUNNING) -> Observation:
+    return Observation(tuple(Instance(f"i-{n}", state, lock=item) for n, item in enumerate(locks)), NOW)
+
+
+def marks(observation: Observation, holder: Booking | None, *memory: Lock) -> lock.Marks:
+    ours = lock.ours(memory, [holder] if holder else [])
+    return lock.marks(observation, holder, ours, lock.sort_out(observation, ours, NOW))
+
+
+def test_the_holder_is_written_on_what_runs_or_soon_will() -> None:
+    observation = view(None, OURS, EXPIRED, None)
+    stopped = replace(observation.instances[3], state=State.STOPPED)
+    plan = marks(replace(observation, instances=(*observation.instances[:3], stopped)), ADA)
+    assert (plan.lock, plan.write, plan.remove, plan.memory) == (OURS, ("i-0", "i-2"), (), (OURS,))
+
+
+def test_another_holder_replaces_the_tags() -> None:
+    old = Lock("eve", "2026-01-05T11:00:00Z")
+    plan = marks(view(old), ADA, old)
+    assert (plan.write, plan.remove) == (("i-0",), ())
+    assert set(plan.memory) == {old, OURS}
+
+
+def test_what_nobody_holds_loses_our_tags_and_no_others() -> None:
+    plan = marks(view(OURS, BOB, EXPIRED, None), None, OURS)
+    assert (plan.lock, plan.write, plan.remove, plan.memory) == (None, (), ("i-0",), ())
+
+
+def test_without_a_holder_and_tags_nothing_is_remembered() -> None:
+    assert marks(view(None, state=State.STOPPED), None, OURS).memory == ()
+    assert marks(view(None, state=State.STOPPED), ADA).memory == ()
+
+
+def test_a_foreign_lock_bars_until_it_expires() -> None:
+    locks = lock.sort_out(view(BOB, OURS, EXPIRED), frozenset({OURS}), NOW)
+    assert [instance.id for instance in locks.foreign] == ["i-0"]
+    assert locks.expires_at == NOW + timedelta(hours=3)
+    barred = lock.respected(view(BOB, None), locks)
+    assert barred.instances[0].obstacle == "is locked by bob until 2026-01-05T12:00:00Z"
+    assert barred.free(RUNNING) == ("i-1",)
+    assert marks(view(BOB), ADA).write == ()
+
+
+@pytest.mark.parametrize(
+    "garbled",
+    [
+        Lock("", "2026-01-05T12:00:00Z"),
+        Lock("bob", ""),
+        Lock("bob", "soon"),
+        Lock("bob", "2026-01-05T12:00:00"),
+    ],
+)
+def test_a_garbled_lock_bars_nothing(garbled: Lock) -> None:
+    locks = lock.sort_out(view(garbled), frozenset(), NOW)
+    assert [instance.id for instance in locks.garbled] == ["i-0"]
+    assert (locks.foreign, locks.expires_at) == ((), None)
+    assert marks(view(garbled), ADA).write == ("i-0",)
+    assert marks(view(garbled), None).remove == ()
+
+
+@given(st.text(max_size=300))
+def test_any_user_fits_into_a_tag(user: str) -> None:
+    written = lock.lock_of(replace(ADA, user_id=user)).by
+    assert 1 <= len(written) <= 256
+    assert not set(written) & set("<>\"'{}[];!?%&$#*~|\\")

@@ -1,0 +1,159 @@
+"""Lock tags through the life of a Resource, on virtual time."""
+
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.instance import Lock, State
+from booking_operator.engine.store import Key
+from booking_operator.kube.errors import ApiError
+from booking_operator.reconcilers.keeper import FINALIZER
+from tests.reconcilers.test_resource import BOTH, played
+from tests.support.fakes import Act, World, at_text
+
+DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False)
+
+
+def lock_until(second: float, user: str = "ada") -> Lock:
+    return Lock(user, at_text(second))
+
+
+def resource(world: World) -> Resource:
+    found = world.caches.resources.get(Key("ns", "res"))
+    assert found is not None
+    return found
+
+
+def test_tags_are_written_after_the_start_and_removed_after_the_stop() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+    assert world.driver.locked == [(BOTH, lock_until(20), 10), (BOTH, None, 20)]
+    assert resource(world).metadata.finalizers == ()
+
+
+def test_while_they_exist_they_are_remembered_and_held_by_a_finalizer() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 500))
+    assert resource(world).metadata.finalizers == (FINALIZER,)
+    (remembered,) = resource(world).status.locks
+    assert (remembered.locked_by, remembered.locked_until) == ("ada", at_text(500))
+
+
+def test_the_next_holder_takes_the_tags_over_without_a_stop() -> None:
+    def before(world: World) -> None:
+        world.booking("one", 10, 20)
+        world.booking("two", 20, 30, user="grace")
+
+    world = played(before=before)
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(20), lock_until(30, "grace"), None]
+    assert [act.verb for act in world.driver.acts] == ["start", "stop"]
+
+
+def test_an_extension_updates_them() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.booking("b", 10, 40)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.locked == [(BOTH, lock_until(20), 10), (BOTH, lock_until(40), 15), (BOTH, None, 40)]
+
+
+def test_tags_that_are_refused_keep_nothing_else_and_are_told() -> None:
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+        world.driver.lock_error = DENIED
+
+    world = played(before=before, seconds=15)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+    assert world.conditions()["Synced"] == ("False", "UnauthorizedOperation")
+    assert ("Resource", "UnauthorizedOperation") in world.events.told
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+
+
+def test_nothing_is_written_that_is_not_remembered() -> None:
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+        world.status.away = True
+
+    world = played(before=before, seconds=19)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+    assert world.driver.locked == []
+
+
+def test_nothing_is_written_that_no_finalizer_guards() -> None:
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+        world.objects.error = ApiError(500, "no")
+
+    world = played(before=before, seconds=19)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+    assert world.driver.locked == []
+
+
+def test_a_foreign_lock_is_respected_until_it_expires_and_named() -> None:
+    def before(world: World) -> None:
+        world.driver.locks["i-1"] = lock_until(50, "bob")
+        world.booking("b", 10, 500)
+
+    world = played(before=before, seconds=30)
+    assert world.driver.acts == [Act("start", ("i-2",), 10)]
+    assert world.conditions()["Synced"] == ("False", "LockedElsewhere")
+    assert world.conditions()["Ready"] == ("False", "Blocked")
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", ("i-2",), 10), Act("start", ("i-1",), 50)]
+    assert world.conditions()["Synced"] == ("True", "Synced")
+    assert world.driver.locks["i-1"] == lock_until(500)
+
+
+def test_a_foreign_lock_bars_a_stop_too() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.locks["i-1"] = lock_until(50, "bob")
+
+    world = played(before=before)
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-2",)), ("stop", ("i-1",))]
+    assert world.driver.acts[1].at >= 50
+    assert world.driver.locks["i-1"] == lock_until(50, "bob"), "not ours to remove"
+
+
+def test_a_garbled_lock_is_told_and_ignored() -> None:
+    def before(world: World) -> None:
+        world.driver.locks["i-1"] = Lock("bob", "soon")
+        world.booking("b", 10, 20)
+
+    world = played(before=before, seconds=9)
+    assert world.conditions()["Synced"] == ("True", "LockGarbled")
+    assert ("Resource", "LockGarbled") in world.events.told
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+
+
+def test_a_deleted_resource_goes_once_its_tags_are_gone() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.delete_resource()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert world.driver.locked[-1][:2] == (BOTH, None)
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert set(world.driver.instances.values()) == {State.RUNNING}, "instances stay as they are"
+
+
+def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.observe_error = CloudError("UnknownAccount", "gone", retryable=False)
+        world.delete_resource()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert ("Resource", "LockTagsLeft") in world.events.told
+
+
+def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
+        world.booking("b", -10, 500)
+
+    world = played(before=before)
+    assert world.conditions()["Synced"] == ("True", "Synced")
+    assert world.driver.locked == []
