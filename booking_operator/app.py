@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import structlog
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
 from booking_operator.cloud.service import open_drivers
 from booking_operator.cloud.session import default_region
+from booking_operator.config import load
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.reflector import Reflector
@@ -22,11 +24,14 @@ from booking_operator.kube.objects import Objects
 from booking_operator.kube.source import ListWatch
 from booking_operator.kube.status import StatusWriter
 from booking_operator.kube.trust import CacheTrust
+from booking_operator.notify.channels import open_channels
+from booking_operator.notify.email import smtp_config
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.monitor import MonitorReconciler
-from booking_operator.reconcilers.ports import Drivers
+from booking_operator.reconcilers.notifier import Notifier
+from booking_operator.reconcilers.ports import Channels, Drivers
 from booking_operator.reconcilers.resource import ResourceReconciler
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from booking_operator.reconcilers.wakes import Wakes
@@ -36,7 +41,9 @@ from booking_operator.settings import Settings
 class Operator:
     """Reflectors, reconcilers and writers of all kinds, wired to one another."""
 
-    def __init__(self, settings: Settings, client: KubeClient, drivers: Drivers, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, client: KubeClient, drivers: Drivers, channels: Channels, clock: Clock
+    ) -> None:
         self._log = structlog.get_logger()
         self._drivers = drivers
         self._caches = caches = Caches(settings.region)
@@ -79,10 +86,21 @@ class Operator:
             clock,
             dry_run=settings.dry_run,
         )
-        bookings = BookingReconciler(caches, status[BOOKING], events, clock)
+        notifier = Notifier(
+            caches,
+            channels,
+            status[BOOKING],
+            events,
+            clock,
+            before=settings.notify_before,
+            changed=wakes.bookings.add,
+        )
+        bookings = BookingReconciler(caches, status[BOOKING], events, clock, untold=notifier.failure)
         schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
         monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
+        notify = Controller("notifications", wakes.notices, notifier.reconcile)
         self._controllers = (
+            *(() if settings.dry_run else (notify,)),
             Controller(RESOURCE.name, wakes.resources, resources.reconcile),
             Controller("lock tags", wakes.locks, keeper.reconcile),
             Controller(BOOKING.name, wakes.bookings, bookings.reconcile),
@@ -144,14 +162,18 @@ async def run(settings: Settings) -> None:
     Raises:
         ConfigError: there is no usable cluster configuration.
         NoRegionError: there is no region for Resources that name none.
+        SmtpConfigError: the variables SMTP_* make no sense.
+        ConfigFileError: nor does the configuration file.
     """
     settings = replace(settings, region=settings.region or default_region())
     if not settings.region:
         raise NoRegionError("there is no AWS region; give --region or set AWS_REGION")
+    smtp, targets = smtp_config(os.environ), load(settings.config).targets
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock)
         )
         drivers = await stack.enter_async_context(open_drivers(clock))
-        await Operator(settings, client, drivers, clock).run()
+        channels = await stack.enter_async_context(open_channels(smtp, targets, clock))
+        await Operator(settings, client, drivers, channels, clock).run()

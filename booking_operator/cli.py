@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,26 @@ import structlog
 
 from booking_operator import log
 from booking_operator.api import crd
+from booking_operator.api.fields import parse_duration
 from booking_operator.api.kinds import KINDS
 from booking_operator.settings import Settings
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration in Go's notation, like those in manifests."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse it, or fail with a message that shows an example."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
 
 
 @click.group(context_settings=_CONTEXT)
@@ -41,6 +58,20 @@ def main() -> None:
     help="Say what would be done in log, condition and Event; write nothing to the cloud.",
 )
 @click.option(
+    "--notify-before",
+    type=Duration(),
+    envvar="NOTIFY_BEFORE",
+    default="20m",
+    show_default=True,
+    help="Tell the recipients of a booking's notifications this long before its end.",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="BOOKING_OPERATOR_CONFIG",
+    help="The operator's configuration, a YAML file: targets of webhook and slack notifications.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["json", "console"]),
     default=None,
@@ -50,7 +81,11 @@ def main() -> None:
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 def run(log_format: Any, **options: Any) -> None:
-    """Run the operator until SIGTERM or Ctrl-C."""
+    """Run the operator until SIGTERM or Ctrl-C.
+
+    Mails are sent through SMTP_HOST, from SMTP_SENDER; see also SMTP_PORT, SMTP_USER, SMTP_PASSWORD and
+    SMTP_SECURITY (auto, starttls, tls, none).
+    """
     settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
     log.configure(settings.log_format, settings.log_level)
     # The Kubernetes client and botocore take most of a second to import: only this command pays for them.

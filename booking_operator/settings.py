@@ -1,6 +1,8 @@
 """Configuration of `run`: flags over environment over defaults."""
 
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 
@@ -13,5 +15,7 @@ class Settings:
     namespace: str = ""
     region: str = ""
     dry_run: bool = False
+    notify_before: timedelta = timedelta(minutes=20)
+    config: Path | None = None
     log_format: Literal["json", "console"] = "console"
     log_level: str = "info"

@@ -16,9 +16,9 @@ class Notification:
     """Whom to tell before the booking ends."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)]
-    """How to tell: `email`."""
+    """How to tell: `email`, `webhook` or `slack`."""
     recipient: Annotated[str, Field(min_length=1, max_length=320)]
-    """Whom to tell: for `email`, an address."""
+    """Whom to tell: for `email` an address, else the name of a target in the operator's configuration."""
 
 
 Notifications = Annotated[tuple[Notification, ...], Field(max_length=16)]
@@ -57,8 +57,11 @@ class BookingStatus:
     """SCHEDULED, IN PROGRESS or FINISHED."""
     notification_sent: bool = False
     """Whether all recipients were told of the coming end."""
+    notified: tuple[str, ...] = ()
+    """Ids of the messages that were delivered; another end_at makes others."""
     conditions: tuple[Condition, ...] = ()
-    """Valid, ResourceFound, HoldsLock; Ready while the booking is active; Stalled when it can never be."""
+    """Valid, ResourceFound, HoldsLock; Ready while the booking is active; Notified where somebody is to be
+    told of its end; Stalled when it can never be."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 

@@ -148,7 +148,8 @@ def intent(plan: Plan) -> str:
     return f"Would {verb} {listed(ids)}"
 
 
-_TOLD = {"Valid", "Found", "Synced", "ResourceFound"}
+_TOLD = {"Valid", "Found", "Synced", "ResourceFound", "Notified"}
+_NO_NEWS = {"Pending"}
 _TOLD_REASONS = {"Blocked", "DryRun", "LockGarbled", "StopWithheld"}
 
 
@@ -166,7 +167,8 @@ def news(previous: Mapping[str, tuple[str, str]], conditions: Iterable[Condition
     told = []
     for condition in conditions:
         reason, message = previous.get(condition.type, ("", ""))
-        if condition.type in _TOLD and condition.status is False and condition.reason != reason:
+        told_of = condition.type in _TOLD and condition.reason not in _NO_NEWS
+        if told_of and condition.status is False and condition.reason != reason:
             told.append(News(warning=True, reason=condition.reason, message=condition.message))
         elif condition.reason in _TOLD_REASONS and (condition.reason, condition.message) != (reason, message):
             warning = condition.reason != "DryRun"
@@ -212,6 +214,17 @@ def booking_conditions(
     if booking.active(now, warm_up):
         return (*conditions, _booking_ready(found, resource))
     return conditions
+
+
+def notified(booking: Booking, now: datetime, *, sent: bool, failure: Failure | None) -> Condition:
+    """Whether those who are to be told of the end of a valid Booking have been."""
+    if failure is not None:
+        return Condition("Notified", False, failure.reason, failure.message)
+    if sent:
+        return Condition("Notified", True, "Sent", f"All were told that it ends at {utc(booking.end_at)}.")
+    if now >= booking.end_at:
+        return Condition("Notified", False, "Missed", "It ended before all could be told.")
+    return Condition("Notified", False, "Pending", "The recipients are told shortly before it ends.")
 
 
 def _holds_lock(

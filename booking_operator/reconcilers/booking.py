@@ -1,5 +1,6 @@
 """Reconciles Bookings: says where each stands. It changes nothing but their status."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from booking_operator.api.booking import Booking
@@ -9,6 +10,7 @@ from booking_operator.api.resource import Resource
 from booking_operator.domain import report, timeline
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
+from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key
@@ -20,8 +22,17 @@ from booking_operator.reconcilers.reporter import Reporter
 class BookingReconciler:
     """Brings the status of one booking up to date, and wakes at its next boundary."""
 
-    def __init__(self, caches: Caches, status: Status[Booking], events: Events, clock: Clock) -> None:
+    def __init__(
+        self,
+        caches: Caches,
+        status: Status[Booking],
+        events: Events,
+        clock: Clock,
+        *,
+        untold: Callable[[Key], Failure | None] = lambda _: None,
+    ) -> None:
         self._caches = caches
+        self._untold = untold
         self._reporter = Reporter(BOOKING, status, events)
         self._clock = clock
 
@@ -40,6 +51,9 @@ class BookingReconciler:
         resource = self._caches.resources.get(Key(key.namespace, booking.spec.resource_name))
         booked = self._booked(resource, claim, now) if resource else None
         conditions = report.booking_conditions(claim, booking.spec.resource_name, booked, now)
+        if booking.spec.notifications:
+            sent = self._reporter.current(booking).notification_sent
+            conditions += (report.notified(claim, now, sent=sent, failure=self._untold(key)),)
         phase = claim.phase(now)
         # What is over is no news: the first run over an old cluster must not tell it all.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)

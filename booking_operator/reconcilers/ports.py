@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
 from booking_operator.cloud.driver import Driver
+from booking_operator.domain.notice import Notice
 from booking_operator.engine.store import Object
 
 T_contra = TypeVar("T_contra", bound=Object, contravariant=True)
@@ -60,6 +61,32 @@ class Objects(Protocol):
         """Delete an object that is still as it was seen."""
         ...
 
+
+class DeliveryError(Exception):
+    """A recipient could not be told.
+
+    Attributes:
+        reason: CamelCase, for a condition.
+        retryable: whether trying again can help without anybody's doing.
+    """
+
+    def __init__(self, reason: str, message: str, *, retryable: bool = True) -> None:
+        """Build it from what went wrong."""
+        super().__init__(message)
+        self.reason = reason
+        self.retryable = retryable
+
+
+class Channel(Protocol):
+    """One way to tell users."""
+
+    async def deliver(self, notice: Notice, recipient: str) -> None:
+        """Deliver one message; raises `DeliveryError`."""
+        ...
+
+
+Channels = Mapping[str, Channel]
+"""How users can be told, by the `type` of a notification."""
 
 Tell = Callable[[Kind[Any], Object, str, str, str], None]
 """Records one Event: of which kind, on which object, reason, action and note."""

@@ -22,6 +22,7 @@ class Wakes:
         self.bookings: WorkQueue[Key] = WorkQueue(clock)
         self.resources: WorkQueue[Key] = WorkQueue(clock)
         self.locks: WorkQueue[Key] = WorkQueue(clock)
+        self.notices: WorkQueue[Key] = WorkQueue(clock)
         self.schedulers: WorkQueue[Key] = WorkQueue(clock)
         self.monitors: WorkQueue[Key] = WorkQueue(clock)
 
@@ -44,6 +45,7 @@ class Wakes:
             return
         priority = _priority(change)
         self.bookings.add(change.key, priority)
+        self.notices.add(change.key, priority)
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 self.resources.add(Key(change.key.namespace, booking.resource_name), priority)

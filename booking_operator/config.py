@@ -1,0 +1,64 @@
+"""The operator's configuration file: what is too long for flags, and whom tenants can name but not choose."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, TypeAdapter, ValidationError
+
+_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
+
+
+def _is_url(secret: SecretStr) -> SecretStr:
+    try:
+        _URL.validate_python(secret.get_secret_value())
+    except ValidationError:
+        raise ValueError("it must be a URL like https://hooks.example.com/…") from None
+    return secret
+
+
+class Target(BaseModel):
+    """Where a notification of type `webhook` or `slack` goes; its name is the recipient."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["webhook", "slack"]
+    url: Annotated[SecretStr, AfterValidator(_is_url)]
+
+
+class Config(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    targets: dict[str, Target] = {}
+
+
+class ConfigFileError(Exception):
+    """The configuration file cannot be used.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
+
+
+def load(path: Path | None) -> Config:
+    """Read the file, which is YAML; without a `path` everything is at its default.
+
+    Raises:
+        ConfigFileError: it cannot be read, or something in it is wrong; the message names the field.
+    """
+    if path is None:
+        return Config()
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigFileError(f"{path}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise ConfigFileError(f"{path}: {problems}") from None

@@ -1,0 +1,71 @@
+"""What users are told before a booking ends, and when."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from booking_operator.domain.booking import Booking
+
+_LONGER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message to one recipient.
+
+    Attributes:
+        id: the same for each try to deliver it; another one for another end, recipient or booking.
+        namespace: of the booking.
+        booking: its name.
+        resource: what it is for.
+        user: who made it.
+        end_at: when it ends, aware, in the offset that the user wrote.
+    """
+
+    id: str
+    namespace: str
+    booking: str
+    resource: str
+    user: str
+    end_at: datetime
+
+    @property
+    def subject(self) -> str:
+        """One line, whatever is in the fields."""
+        return one_line(f"Booking {self.booking} of {self.resource} ends at {self._end}")
+
+    @property
+    def text(self) -> str:
+        """The whole message, with the line that extends the booking."""
+        patch = json.dumps({"spec": {"end_at": (self.end_at + _LONGER).isoformat()}})
+        booking, namespace = one_line(self.booking), one_line(self.namespace)
+        return (
+            f"The booking {booking} of {one_line(self.resource)} for {one_line(self.user)}, in the namespace "
+            f"{namespace}, ends at {self._end}.\n"
+            "Then the instances are stopped, unless somebody else has booked them too.\n\n"
+            "To keep them an hour longer:\n\n"
+            f"kubectl patch booking {booking} --namespace {namespace} --type merge --patch '{patch}'\n"
+        )
+
+    @property
+    def _end(self) -> str:
+        offset = self.end_at.strftime("%z")
+        return f"{self.end_at:%Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
+
+
+def notify_at(booking: Booking, before: timedelta) -> datetime:
+    """When to tell of the end of a booking: `before` it, or when a shorter one begins."""
+    return max(booking.start_at, booking.end_at - before)
+
+
+def notice_id(uid: str, end_at: datetime, channel: str, recipient: str) -> str:
+    """Tells one message from all others, for ever; see `Notice.id`."""
+    parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+def one_line(text: str, longest: int = 300) -> str:
+    """`text` without line breaks and other control characters, of bounded length."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"

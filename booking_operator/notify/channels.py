@@ -1,0 +1,27 @@
+"""All channels that the operator's configuration makes possible."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from booking_operator.config import Target
+from booking_operator.engine.clock import Clock
+from booking_operator.notify.email import EmailChannel, SmtpConfig
+from booking_operator.notify.webhook import HttpChannel
+from booking_operator.reconcilers.ports import Channel
+
+
+@asynccontextmanager
+async def open_channels(
+    smtp: SmtpConfig | None, targets: Mapping[str, Target], clock: Clock
+) -> AsyncIterator[dict[str, Channel]]:
+    """The channels by `type` of a notification, for the length of the context."""
+    async with aiohttp.ClientSession() as http:
+        channels: dict[str, Channel] = {
+            "webhook": HttpChannel("webhook", targets, http),
+            "slack": HttpChannel("slack", targets, http),
+        }
+        if smtp is not None:
+            channels["email"] = EmailChannel(smtp, clock)
+        yield channels

@@ -1,0 +1,130 @@
+"""Tells of the coming end of bookings: at least once each recipient, for each end."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, Notification
+from booking_operator.api.kinds import BOOKING
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.notice import Notice, notice_id, notify_at
+from booking_operator.domain.report import Failure
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.queue import Result
+from booking_operator.engine.store import Key, key_of
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Channel, DeliveryError, Events, Status
+
+
+class Notifier:
+    """Delivers what is due, remembers it in the booking's status, and tries on what failed."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        channels: Mapping[str, Channel],
+        status: Status[Booking],
+        events: Events,
+        clock: Clock,
+        *,
+        before: timedelta,
+        changed: Callable[[Key], None],
+    ) -> None:
+        self._caches = caches
+        self._channels = channels
+        self._status = status
+        self._events = events
+        self._clock = clock
+        self._before = before
+        self._changed = changed
+        self._failures: dict[Key, Failure] = {}
+        self._log = structlog.get_logger()
+
+    def failure(self, key: Key) -> Failure | None:
+        """Why a recipient of a booking could not be told; None when all could, or none is to be yet."""
+        return self._failures.get(key)
+
+    async def reconcile(self, key: Key) -> Result:
+        """Tell the recipients of one booking who are to be told now, or wake when they are."""
+        booking = self._caches.bookings.get(key)
+        claim = booking.claim() if booking else None
+        if booking is None or claim is None or not isinstance(booking.spec, BookingSpec):
+            self._failures.pop(key, None)
+            return Result()
+        now, due_at = self._clock.now(), notify_at(claim, self._before)
+        errors: list[DeliveryError] = []
+        due = due_at <= now < claim.end_at
+        told = await self._deliver_all(booking, booking.spec, claim, errors, due=due)
+        await self._remember(key, booking, told, errors)
+        if now < due_at:
+            return Result(due_at if booking.spec.notifications else None)
+        return Result(claim.end_at if due else None, failed=any(error.retryable for error in errors))
+
+    async def _deliver_all(
+        self, booking: Booking, spec: BookingSpec, claim: Claim, errors: list[DeliveryError], *, due: bool
+    ) -> dict[str, bool]:
+        """Whether each message of this end has been delivered, by its id; where `due`, after a try.
+
+        Nobody is told twice because somebody else could not be: each is remembered by himself.
+        """
+        items = {
+            notice_id(booking.metadata.uid, claim.end_at, item.type, item.recipient): item
+            for item in spec.notifications
+        }
+        before: BookingStatus = self._status.current(booking)
+        told = {id_: id_ in before.notified for id_ in items}
+        if due:
+            missing = [id_ for id_, done in told.items() if not done]
+            tries = [self._deliver(booking, spec, id_, items[id_]) for id_ in missing]
+            for id_, error in zip(missing, await asyncio.gather(*tries), strict=True):
+                told[id_] = error is None
+                errors.extend([error] if error else [])
+        return told
+
+    async def _remember(
+        self, key: Key, booking: Booking, told: Mapping[str, bool], errors: Sequence[DeliveryError]
+    ) -> None:
+        """Write who was told, at once: a crash before would tell them again."""
+        current: BookingStatus = self._status.current(booking)
+        done = tuple(id_ for id_, was_told in told.items() if was_told)
+        wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
+        before = self._failures.pop(key, None)
+        if errors:
+            self._failures[key] = Failure(errors[0].reason, str(errors[0]))
+        if wanted != current:
+            await self._status.write(booking, wanted)
+        if wanted != current or before != self._failures.get(key):
+            self._changed(key)
+
+    async def _deliver(
+        self, booking: Booking, spec: BookingSpec, id_: str, item: Notification
+    ) -> DeliveryError | None:
+        meta = booking.metadata
+        notice = Notice(
+            id=id_,
+            namespace=meta.namespace,
+            booking=meta.name,
+            resource=spec.resource_name,
+            user=spec.user_id,
+            end_at=datetime.fromisoformat(spec.end_at),
+        )
+        facts = {"booking": str(key_of(booking)), "type": item.type, "recipient": item.recipient}
+        try:
+            await self._channel(item.type).deliver(notice, item.recipient)
+        except DeliveryError as error:
+            self._log.warning("notification_failed", **facts, reason=error.reason, message=str(error))
+            return error
+        self._log.info("notification_sent", **facts, id=id_)
+        note = f"Told {item.recipient} by {item.type} that it ends at {spec.end_at}."
+        self._events.normal(BOOKING, booking, "Notified", "Notify", note)
+        return None
+
+    def _channel(self, type_: str) -> Channel:
+        channel = self._channels.get(type_)
+        if channel is None:
+            text = f"this operator cannot notify by {type_!r}; it can by {', '.join(sorted(self._channels))}"
+            raise DeliveryError("ChannelNotConfigured", text, retryable=False)
+        return channel

@@ -1,0 +1,130 @@
+"""Webhooks against a server that fails, hangs and redirects."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from booking_operator.config import Target
+from booking_operator.domain.notice import Notice
+from booking_operator.notify import webhook
+from booking_operator.notify.channels import open_channels
+from booking_operator.notify.email import SmtpConfig
+from booking_operator.notify.webhook import slack_body
+from booking_operator.reconcilers.ports import DeliveryError
+from tests.support.virtual import VirtualClock
+
+END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
+NOTICE = Notice("0123abcd", "team", "night", "analytics", "<!channel> & co", END)
+
+
+class Receiver:
+    """An HTTP server that answers as a test says."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = 200
+        self.hang = False
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.visits: list[str] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.visits.append(request.path)
+        if self.hang:
+            await asyncio.sleep(60)
+        self.bodies.append(await request.json())
+        self.keys.append(request.headers["Idempotency-Key"])
+        return web.Response(status=self.status, headers={"Location": f"{self.url}/elsewhere"})
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    made = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    made.url = f"http://{host}:{port}"
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
+
+
+def targets(url: str) -> dict[str, Target]:
+    hook = {"url": f"{url}/hook?token=secret"}
+    return {"ci": Target(type="webhook", **hook), "ops": Target(type="slack", **hook)}
+
+
+async def deliver(url: str, kind: str = "webhook", recipient: str = "ci") -> None:
+    async with open_channels(None, targets(url), VirtualClock()) as channels:
+        await channels[kind].deliver(NOTICE, recipient)
+
+
+async def refused(url: str, kind: str = "webhook", recipient: str = "ci") -> DeliveryError:
+    with pytest.raises(DeliveryError) as caught:
+        await deliver(url, kind, recipient)
+    assert "secret" not in str(caught.value)
+    return caught.value
+
+
+async def test_a_webhook_gets_all_there_is_to_know() -> None:
+    async with receiver() as made:
+        await deliver(made.url)
+    (body,) = made.bodies
+    assert body["event"] == "booking_ending"
+    assert body["end_at"] == "2026-01-31T21:00:00+01:00"
+    assert (body["namespace"], body["booking"], body["resource"]) == ("team", "night", "analytics")
+    assert made.keys == [body["id"]] == ["0123abcd"]
+
+
+async def test_slack_gets_a_text_that_mentions_nobody() -> None:
+    async with receiver() as made:
+        await deliver(made.url, "slack", "ops")
+    assert made.bodies == [slack_body(NOTICE)]
+    assert "&lt;!channel&gt; &amp; co" in made.bodies[0]["text"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
+async def test_anything_but_2xx_is_a_failure_and_no_redirect_is_followed(status: int) -> None:
+    async with receiver() as made:
+        made.status = status
+        error = await refused(made.url)
+    assert (error.reason, error.retryable) == ("TargetRefused", True)
+    assert str(status) in str(error)
+    assert made.visits == ["/hook"]
+
+
+async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+    async with receiver() as made:
+        made.hang = True
+        error = await refused(made.url)
+    assert error.reason == "TargetUnreachable"
+
+
+async def test_a_target_that_is_not_there_is_told_without_its_url() -> None:
+    assert (await refused("http://127.0.0.1:1")).reason == "TargetUnreachable"
+
+
+@pytest.mark.parametrize("recipient", ["http://169.254.169.254/", "other", "ops", ""])
+async def test_only_configured_targets_of_the_kind_are_called(recipient: str) -> None:
+    async with receiver() as made:
+        error = await refused(made.url, "webhook", recipient)
+    assert (error.reason, error.retryable) == ("UnknownTarget", False)
+    assert not made.visits
+
+
+async def test_mail_is_a_channel_where_there_is_a_server() -> None:
+    async with open_channels(None, {}, VirtualClock()) as channels:
+        assert set(channels) == {"webhook", "slack"}
+    async with open_channels(SmtpConfig("h", "a@example.com"), {}, VirtualClock()) as channels:
+        assert set(channels) == {"webhook", "slack", "email"}
