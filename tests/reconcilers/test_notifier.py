@@ -1,0 +1,244 @@
+"""Who is told of the end of a booking, when, and how often, on virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING
+from booking_operator.domain.notice import Notice
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.queue import WorkQueue
+from booking_operator.engine.store import Key
+from booking_operator.reconcilers.booking import BookingReconciler
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.notifier import Notifier
+from booking_operator.reconcilers.ports import DeliveryError
+from tests.support import virtual
+from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
+from tests.support.virtual import EPOCH, VirtualClock
+
+BEFORE = timedelta(seconds=20)
+KEY = Key("ns", "bk")
+ADA = {"type": "email", "recipient": "ada@example.com"}
+OPS = {"type": "slack", "recipient": "ops"}
+
+
+class FakeChannel:
+    """Takes what it is given, or fails as a test sets."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.error: DeliveryError | None = None
+        self.told: list[tuple[str, str, float]] = []
+        self.tries = 0
+        self.hang = False
+
+    async def deliver(self, notice: Notice, recipient: str) -> None:
+        self.tries += 1
+        if self.hang:
+            await asyncio.sleep(3600)
+        if self.error:
+            raise self.error
+        self.told.append((recipient, notice.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
+
+
+class World:
+    """One booking `ns/bk`, two channels, and all that looks after its notifications."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.caches = Caches(REGION)
+        self.status = FakeStatus(self.caches.bookings)
+        self.events = FakeEvents()
+        self.mail, self.slack = FakeChannel(self.clock), FakeChannel(self.clock)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """A new process: nothing is known but what is in the cluster."""
+        self.notices: WorkQueue[Key] = WorkQueue(self.clock)
+        self.bookings: WorkQueue[Key] = WorkQueue(self.clock)
+        self.notifier = Notifier(
+            self.caches,
+            {"email": self.mail, "slack": self.slack},
+            self.status,
+            self.events,
+            self.clock,
+            before=BEFORE,
+            changed=self.bookings.add,
+        )
+        self.reconciler = BookingReconciler(
+            self.caches, self.status, self.events, self.clock, untold=self.notifier.failure
+        )
+
+    def booking(self, start: float, end: float, *notifications: dict[str, str]) -> None:
+        """Create the booking, or edit it."""
+        known = self.caches.bookings.get(KEY)
+        spec = {
+            "resource_name": "res",
+            "user_id": "ada",
+            "start_at": at_text(start),
+            "end_at": at_text(end),
+            "notifications": list(notifications),
+        }
+        version = int(known.metadata.resource_version) + 1000 if known else 1
+        metadata = {"name": "bk", "namespace": "ns", "uid": "u", "resourceVersion": str(version)}
+        metadata["creationTimestamp"] = at_text(0)
+        made: Booking = BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec})
+        self.caches.bookings.apply(replace(made, status=known.status) if known else made)
+        self.notices.add(KEY)
+        self.bookings.add(KEY)
+
+    async def run(self, seconds: float) -> None:
+        tasks = [
+            asyncio.ensure_future(Controller("notices", self.notices, self.notifier.reconcile).run()),
+            asyncio.ensure_future(Controller("bookings", self.bookings, self.reconciler.reconcile).run()),
+        ]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    def notified(self) -> tuple[str, str]:
+        booking = self.caches.bookings.get(KEY)
+        assert booking is not None
+        found = [item for item in booking.status.conditions if item.type == "Notified"]
+        return (found[0].status, found[0].reason) if found else ("", "")
+
+    def sent(self) -> bool:
+        booking = self.caches.bookings.get(KEY)
+        assert booking is not None
+        return booking.status.notification_sent
+
+
+def play(scenario: Callable[[World], Awaitable[None]]) -> World:
+    async def main() -> World:
+        world = World()
+        await scenario(world)
+        return world
+
+    return virtual.run(main())
+
+
+def test_all_are_told_once_and_on_time() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA, OPS)
+        await world.run(79)
+        assert world.notified() == ("False", "Pending")
+        await world.run(40)
+
+    world = play(scenario)
+    assert [(to, at) for to, _, at in world.mail.told + world.slack.told] == [
+        ("ada@example.com", 80),
+        ("ops", 80),
+    ]
+    assert world.sent()
+    assert world.notified() == ("True", "Sent")
+    assert ("Booking", "Notified") in world.events.told
+
+
+def test_an_extended_booking_is_told_of_again_for_its_new_end() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        await world.run(85)
+        world.booking(10, 200, ADA)
+        await world.run(5)
+        assert not world.sent()
+        assert world.notified() == ("False", "Pending")
+        await world.run(150)
+
+    world = play(scenario)
+    (_, first, _), (_, second, at) = world.mail.told
+    assert first != second
+    assert at == 180
+
+
+def test_a_restart_tells_nobody_twice() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        await world.run(85)
+        world.start_again()
+        world.notices.add(KEY)
+        await world.run(10)
+
+    assert len(play(scenario).mail.told) == 1
+
+
+def test_a_crash_before_it_is_remembered_tells_again_with_the_same_id() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        world.status.away = True
+        await world.run(85)
+        world.status.away = False
+        world.start_again()
+        world.notices.add(KEY)
+        await world.run(10)
+
+    told = play(scenario).mail.told
+    assert len(told) == 2
+    assert len({id_ for _, id_, _ in told}) == 1
+
+
+def test_what_fails_is_tried_on_and_told_and_keeps_nobody_else() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("SmtpFailed", "no")
+        world.booking(10, 100, ADA, OPS)
+        await world.run(90)
+        assert world.notified() == ("False", "SmtpFailed")
+        assert len(world.slack.told) == 1
+        assert 3 < world.mail.tries < 20
+        world.mail.error = None
+        await world.run(9)
+        assert world.notified() == ("True", "Sent")
+
+    world = play(scenario)
+    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert ("Booking", "SmtpFailed") in world.events.told
+
+
+def test_what_can_never_work_is_told_and_not_tried_again() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
+        world.booking(10, 100, ADA, {"type": "pigeon", "recipient": "coop"})
+        await world.run(95)
+        assert world.notified()[0] == "False"
+
+    assert play(scenario).mail.tries == 1
+
+
+def test_after_the_end_nobody_is_told() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("SmtpFailed", "no")
+        world.booking(10, 100, ADA)
+        await world.run(110)
+        world.mail.error = None
+        tries = world.mail.tries
+        await world.run(100)
+        assert world.mail.tries == tries
+
+    world = play(scenario)
+    assert not world.sent()
+    assert world.notified() == ("False", "Missed")
+
+
+def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.hang = True
+        world.booking(10, 100, ADA)
+        await world.run(110)
+
+    world = play(scenario)
+    booking: Any = world.caches.bookings.get(KEY)
+    assert booking.status.status == "FINISHED"
+
+
+def test_without_notifications_there_is_nothing_to_say() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100)
+        await world.run(110)
+
+    world = play(scenario)
+    assert world.notified() == ("", "")
+    assert not world.sent()
