@@ -1,31 +1,37 @@
-"""`booking-operator demo`: bookings start and stop instances through a real kube-apiserver, live.
+"""`booking-operator demo`: all four kinds start and stop instances through a real kube-apiserver, live.
 
-Exit code 0 means that it was seen: every booking went SCHEDULED -> IN PROGRESS -> FINISHED, every group of
-instances STOPPED -> RUNNING -> STOPPED, and each start and stop is known to the millisecond.
+Two ResourceMonitors find a group of instances and a database; a Booking takes the database, and its user is
+told of the end by mail; a BookingScheduler books the instances at the next full minute, and its booking is
+released early, so that nobody has to wait for a minute more.
+
+Exit code 0 means that it was seen: every booking went SCHEDULED -> IN PROGRESS -> FINISHED, every group
+STOPPED -> RUNNING -> STOPPED, the mail came, and each start and stop is known to the millisecond.
 """
 
 import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any, TypeVar
 
 import click
 import yaml
 
 from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster.mailbox import Mailbox
 from booking_operator.devcluster.playground import Playground, playground, tell
 from booking_operator.devcluster.process import ChildProcess
 
 _READY_SECONDS = 20.0
-_AHEAD_SECONDS = 4
-_LONG_SECONDS = 6
-_PATIENCE_SECONDS = 40.0
+_AHEAD = timedelta(seconds=4)
+_LONG = timedelta(seconds=6)
+_PATIENCE_SECONDS = 90.0
 _FRAME_SECONDS = 0.4
 _HISTORIES = {
     "bookings": ["SCHEDULED", "IN PROGRESS", "FINISHED"],
@@ -33,26 +39,18 @@ _HISTORIES = {
 }
 _MOST_LATE_MS = 1000.0
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class _Show:
-    """One group with one booking."""
+    """One group with one booking; a `release` shortens the booking once it has begun."""
 
     tag: str
-    instances: int
-    user: str
+    booking: str
     start_at: datetime
     end_at: datetime
-
-    def manifests(self) -> str:
-        resource = _manifest(
-            "Resource", self.tag, {"type": "ec2", "tag": self.tag, "booked_by": "", "booked_until": ""}
-        )
-        times = {"start_at": _rfc3339(self.start_at), "end_at": _rfc3339(self.end_at)}
-        booking = _manifest(
-            "Booking", f"{self.tag}-demo", {"resource_name": self.tag, **times, "user_id": self.user}
-        )
-        return yaml.safe_dump_all([resource, booking], sort_keys=False)
+    release: bool = False
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class _Seen:
 
     def look(self, ground: Playground) -> None:
         for kind in _HISTORIES:
-            for item in json.loads(ground.kubectl("get", kind, "-o", "json"))["items"]:
+            for item in _items(ground, kind):
                 status = item.get("status", {}).get("status", "")
                 self.histories.setdefault((kind, item["metadata"]["name"]), []).append(status)
 
@@ -91,43 +89,64 @@ def run(*, keep_logs: bool = False) -> int:
 
 
 def _perform(ground: Playground) -> int:
-    command = [sys.executable, "-m", "booking_operator", "run", "--log-format", "json"]
-    for tag, count in (("analytics", 2), ("reporting", 1)):
-        ground.instances.create(tag, count)
+    command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "--notify-before=3s"]
+    ground.instances.create("analytics", 2)
+    ground.databases.create("reporting", "reporting-db")
     log = ground.directory / "operator.log"
-    operator = ChildProcess("the operator", command, log, ground.environ)
-    with operator:
-        operator.wait_until(lambda: "caches_synced" in log.read_text(), _READY_SECONDS)
-        first = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=_AHEAD_SECONDS)
-        shows = [
-            _Show("analytics", 2, "ada", first, first + timedelta(seconds=_LONG_SECONDS)),
-            _Show(
-                "reporting",
-                1,
-                "grace",
-                first + timedelta(seconds=2),
-                first + timedelta(seconds=_LONG_SECONDS + 3),
-            ),
-        ]
-        for show in shows:
-            ground.kubectl("apply", "-f", "-", stdin=show.manifests())
-        seen = _watch(ground, shows)
-    return _verdict(shows, seen, log)
+    with Mailbox() as mailbox:
+        operator = ChildProcess("the operator", command, log, ground.environ | mailbox.environ)
+        with operator:
+            operator.wait_until(lambda: "caches_synced" in log.read_text(), _READY_SECONDS)
+            shows = _book(ground)
+            shows, seen = _watch(ground, shows)
+        return _verdict(shows, seen, log, mailbox)
 
 
-def _watch(ground: Playground, shows: Sequence[_Show]) -> _Seen:
+def _book(ground: Playground) -> list[_Show]:
+    """Have both groups found, and booked: one by hand, one by a scheduler."""
+    tell("Two ResourceMonitors look for groups of instances and databases that ask for a Resource.")
+    for service in ("ec2", "rds"):
+        _apply(ground, "ResourceMonitor", service, {"type": service})
+    found = _until(lambda: {_name(item) for item in _items(ground, "resources")}, {"analytics", "reporting"})
+    tell(f"They found {' and '.join(sorted(found))}. Now a Booking, and a BookingScheduler for each minute.")
+    start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
+    booked = _Show("reporting", "reporting-demo", start, start + _LONG)
+    times = {"start_at": _rfc3339(booked.start_at), "end_at": _rfc3339(booked.end_at)}
+    told = [{"type": "email", "recipient": "grace@example.com"}]
+    spec = {"resource_name": "reporting", **times, "user_id": "grace", "notifications": told}
+    _apply(ground, "Booking", booked.booking, spec)
+    template = {"resource_name": "analytics", "user_id": "ada"}
+    every = {"schedule": "* * * * *", "duration": 1, "horizon": "0s", "bookingTemplate": template}
+    _apply(ground, "BookingScheduler", "analytics", every)
+    made = _until(lambda: [item for item in _items(ground, "bookings") if _name(item) != booked.booking])[0]
+    start, end = (datetime.fromisoformat(made["spec"][name]) for name in ("start_at", "end_at"))
+    return [booked, _Show("analytics", _name(made), start, end, release=True)]
+
+
+def _watch(ground: Playground, shows: Sequence[_Show]) -> tuple[list[_Show], _Seen]:
     """Show the live table until everything has happened, or should have."""
-    seen, lines = _Seen(), 0
+    seen, lines, shows = _Seen(), 0, list(shows)
     deadline = monotonic() + _PATIENCE_SECONDS
     while monotonic() < deadline:
         seen.look(ground)
-        table = ground.kubectl("get", "resources,bookings").rstrip()
-        lines = _draw(f"{datetime.now(UTC):%H:%M:%S}  kubectl get resources,bookings\n\n{table}", lines)
+        table = ground.kubectl("get", "rm,bs,resources,bookings").rstrip()
+        lines = _draw(f"{datetime.now(UTC):%H:%M:%S}  kubectl get rm,bs,resources,bookings\n\n{table}", lines)
+        shows = [_release(ground, show) for show in shows]
         if not _missing(shows, seen):
             break
         sleep(_FRAME_SECONDS)
     click.echo()
-    return seen
+    return shows, seen
+
+
+def _release(ground: Playground, show: _Show) -> _Show:
+    """Give back early what a scheduler booked for a whole minute, as a user would."""
+    if not show.release or datetime.now(UTC) < show.start_at + timedelta(seconds=1):
+        return show
+    end = show.start_at + _LONG
+    patch = json.dumps({"spec": {"end_at": _rfc3339(end)}})
+    ground.kubectl("patch", "booking", show.booking, "--type=merge", "--patch", patch)
+    return replace(show, end_at=end, release=False)
 
 
 def _draw(text: str, previous: int) -> int:
@@ -144,16 +163,20 @@ def _missing(shows: Sequence[_Show], seen: _Seen) -> list[str]:
     """What has not been seen yet, a line each."""
     missing = []
     for show in shows:
-        for kind, name in (("bookings", f"{show.tag}-demo"), ("resources", show.tag)):
+        for kind, name in (("bookings", show.booking), ("resources", show.tag)):
             steps, wanted = seen.steps(kind, name), _HISTORIES[kind]
             if steps != wanted:
                 missing.append(f"{kind}/{name}: expected {' -> '.join(wanted)}, saw {' -> '.join(steps)}")
     return missing
 
 
-def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path) -> int:
-    """Print how late each action left and was accepted; 1 when anything did not happen."""
+def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -> int:
+    """Print the mail, and how late each action left and was accepted; 1 when anything did not happen."""
     failures = _missing(shows, seen)
+    if len(mailbox.mails) != 1:
+        failures.append(f"mail: expected one, came {len(mailbox.mails)}")
+    for mail in mailbox.mails:
+        click.echo(f"The mail as it was received:\n\n{_indented(mail.as_string())}\n")
     accepted = [json.loads(line) for line in log.read_text().splitlines() if '_accepted"' in line]
     click.echo(f"{'GROUP':<12}{'ACTION':<8}{'BOUNDARY':<22}{'ACCEPTED AFTER':>14}")
     for show in shows:
@@ -184,8 +207,38 @@ def _keep(ground: Playground) -> None:
     tell(f"The logs are in {kept}.")
 
 
-def _manifest(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:
-    return {"apiVersion": "manager.kotaico.de/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+def _until(look: Callable[[], T], wanted: T | None = None) -> T:
+    """Wait for `look` to return `wanted`, or anything that is true.
+
+    Raises:
+        DevclusterError: it does not.
+    """
+    deadline = monotonic() + _READY_SECONDS
+    while True:
+        found = look()
+        if found == wanted if wanted is not None else found:
+            return found
+        if monotonic() > deadline:
+            raise DevclusterError(f"the operator did not do what it should; there is only: {found!r}")
+        sleep(_FRAME_SECONDS / 4)
+
+
+def _items(ground: Playground, kind: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(ground.kubectl("get", kind, "-o", "json"))["items"]
+    return items
+
+
+def _name(item: dict[str, Any]) -> str:
+    return str(item["metadata"]["name"])
+
+
+def _apply(ground: Playground, kind: str, name: str, spec: dict[str, Any]) -> None:
+    manifest = {"apiVersion": "manager.kotaico.de/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    ground.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest, sort_keys=False))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.strip().splitlines())
 
 
 def _rfc3339(instant: datetime) -> str:

@@ -101,7 +101,9 @@ class EmailChannel:
         try:
             async with self._free, asyncio.timeout(TIMEOUT_SECONDS):
                 await aiosmtplib.send(
-                    message,
+                    message.as_bytes(),
+                    sender=config.sender,
+                    recipients=[recipient],
                     hostname=config.host,
                     port=config.port,
                     username=config.user or None,
@@ -145,5 +147,5 @@ def address(text: str) -> Address | None:
         found = Address(addr_spec=text)
     except (HeaderParseError, ValueError, IndexError):
         return None
-    plain = text.isprintable() and " " not in text
+    plain = text.isascii() and text.isprintable() and " " not in text  # RFC 6531 is for few servers
     return found if plain and found.username and "." in found.domain.strip(".") else None

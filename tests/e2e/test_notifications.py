@@ -1,0 +1,69 @@
+"""Mails about real bookings: through the operator on a real API server, to an SMTP server."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from booking_operator.devcluster.mailbox import Mailbox
+from tests.e2e.conftest import Operator, Tenant, soon, until
+
+
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    with Mailbox() as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def notified(tenant: Tenant) -> tuple[str, str]:
+    return tenant.condition("booking", "bk", "Notified")
+
+
+def told(recipient: str, type_: str = "email") -> str:
+    return json.dumps({"spec": {"notifications": [{"type": type_, "recipient": recipient}]}})
+
+
+async def test_a_mail_comes_before_the_end_and_another_for_another_end(
+    tenant: Tenant, operator: Operator, mailbox: Mailbox
+) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", told("ada@example.com"))
+        await until(lambda: notified(tenant) == ("True", "Sent"))
+        (first,) = mailbox.mails
+        assert first["To"] == "ada@example.com"
+        assert f"kubectl patch booking bk --namespace {tenant.namespace}" in first.get_content()
+        assert tenant.status("booking", "bk")["notification_sent"] is True
+        await until(lambda: "Notified" in tenant.events("Booking", "bk"))
+        later = json.dumps({"spec": {"end_at": soon(900).isoformat()}})
+        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", later)
+        await until(lambda: len(mailbox.mails) == 2)
+        assert mailbox.mails[1]["Message-ID"] != first["Message-ID"]
+        await until(lambda: notified(tenant) == ("True", "Sent"))
+    async with operator():  # a restart tells nobody again
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Running"))
+        assert len(mailbox.mails) == 2
+
+
+@pytest.mark.parametrize(
+    ("recipient", "type_", "reason"),
+    [
+        ("http://169.254.169.254/latest", "webhook", "UnknownTarget"),
+        ("nobody", "email", "InvalidRecipient"),
+        ("coop", "pigeon", "ChannelNotConfigured"),
+    ],
+)
+async def test_what_cannot_be_delivered_is_told_on_the_booking(
+    tenant: Tenant, operator: Operator, mailbox: Mailbox, recipient: str, type_: str, reason: str
+) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", told(recipient, type_))
+        await until(lambda: notified(tenant) == ("False", reason))
+        await until(lambda: reason in tenant.events("Booking", "bk"))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+    assert not mailbox.mails
