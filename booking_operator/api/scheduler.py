@@ -77,7 +77,10 @@ class BookingSchedulerSpec:
 
     @model_validator(mode="after")
     def _fires(self) -> Self:
-        self.recurrence()
+        try:
+            self.recurrence()
+        except ValueError as error:
+            raise ValueError(f"schedule {error}") from None
         return self
 
     def recurrence(self) -> Recurrence:
