@@ -57,16 +57,18 @@ class MonitorReconciler:
         try:
             listed_at = await driver.refresh(scope, since)
         except CloudError as error:
-            why = Failure(error.reason, str(error))
-            self._reporter.report(monitor, report.maker_conditions(why, ""), now)
+            unseen = Failure(error.reason, str(error))
+            self._reporter.report(monitor, report.maker_conditions(unseen, ""), now)
             # The polls go on, and tell when the cloud answers again.
             return Result(now + interval)
         asking = driver.managed(scope) or frozenset()
         failure = await self._sync(monitor, spec, scope, asking)
-        verdicts = report.maker_conditions(failure, "Every group that asks for a Resource has one.")
+        blind = driver.failure(scope)
+        why = Failure(blind.reason, str(blind)) if blind else failure
+        verdicts = report.maker_conditions(why, "Every group that asks for a Resource has one.")
         shown = utc(listed_at.replace(microsecond=0))
         self._reporter.report(monitor, verdicts, now, discovered=len(asking), last_sync_at=shown)
-        return Result(listed_at + interval, failed=failure is not None)
+        return Result(now + interval, failed=failure is not None)
 
     async def _sync(
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, asking: frozenset[str]

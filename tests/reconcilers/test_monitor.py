@@ -1,0 +1,278 @@
+"""A monitor on virtual time: how often it looks, what it makes, and what it leaves alone."""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
+from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.sender import Sender
+from booking_operator.cloud.service import ServiceDriver
+from booking_operator.cloud.view import Record
+from booking_operator.domain.instance import Instance, State
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.store import Key
+from booking_operator.kube.errors import ApiError
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.monitor import MonitorReconciler
+from booking_operator.reconcilers.wakes import Wakes
+from tests.support import virtual
+from tests.support.fakes import REGION, FakeEvents, FakeStatus, FakeTrust, at_text
+from tests.support.inventory import DoneError
+from tests.support.virtual import EPOCH, VirtualClock
+
+DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=False)
+
+
+class FakeObjects:
+    """An API server for Resources: what is created there is in the cache at once."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.error: ApiError | None = None
+        self.deleted: list[str] = []
+
+    async def create(
+        self, kind: Any, namespace: str, name: str, spec: Any, *, annotations: Any, owner: Any = None
+    ) -> None:
+        if self.error:
+            raise self.error
+        assert (kind.name, namespace, owner) == ("Resource", "ns", None)
+        self._world.resource(name, annotations=dict(annotations), **spec)
+
+    async def delete(self, _: Any, object_: Any) -> None:
+        self.deleted.append(object_.metadata.name)
+        self._world.caches.resources.delete(Key("ns", object_.metadata.name))
+
+    async def update(self, *_: Any) -> None:
+        raise AssertionError("a monitor edits nothing")
+
+    set_finalizers = update
+
+
+class World:
+    """One monitor `ns/rm` before a real inventory, whose cloud counts its calls."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.clock = VirtualClock()
+        self.caches = Caches(REGION)
+        self.wakes = Wakes(self.caches, self.clock)
+        self.wakes.subscribe()
+        self.asking: set[str] = {"web"}
+        self.calls: list[float] = []
+        self.error: CloudError | None = None
+        self.inventory = Inventory(self.describe, self.clock, tasks)
+        sender = Sender(None, self.inventory.note, tasks, batch=1)  # type: ignore[arg-type]
+        driver = ServiceDriver(None, self.inventory, sender)  # type: ignore[arg-type]
+        self.status = FakeStatus(self.caches.monitors)
+        self.events, self.trust, self.objects = FakeEvents(), FakeTrust(), FakeObjects(self)
+        reconciler = MonitorReconciler(
+            self.caches,
+            {"ec2": driver},
+            self.status,
+            self.events,
+            self.objects,
+            self.trust,
+            self.clock,
+        )
+        driver.track(self.wakes.audience("ec2"))
+        tasks.create_task(self.inventory.poll())
+        tasks.create_task(Controller("monitors", self.wakes.monitors, reconciler.reconcile).run())
+        self._version = 1
+
+    async def describe(self, _: Scope) -> list[Record]:
+        self.calls.append(self.second())
+        if self.error:
+            raise self.error
+        return [Record(tag, Instance(f"i-{tag}", State.STOPPED), managed=True) for tag in self.asking]
+
+    def second(self) -> float:
+        return round((self.clock.now() - EPOCH).total_seconds(), 1)
+
+    def monitor(self, **spec: Any) -> None:
+        found = self.caches.monitors.get(Key("ns", "rm"))
+        generation = found.metadata.generation + 1 if found else 1
+        whole = {"metadata": self._meta("rm", generation), "spec": {"type": "ec2", **spec}}
+        self.caches.monitors.apply(RESOURCE_MONITOR.adapter.validate_python(whole))
+
+    def resource(self, name: str, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        metadata = {**self._meta(name, 1), "annotations": annotations or {}}
+        self.caches.resources.apply(RESOURCE.adapter.validate_python({"metadata": metadata, "spec": spec}))
+
+    def booking(self, resource: str, end: float) -> None:
+        times = {"start_at": at_text(0), "end_at": at_text(end)}
+        spec = {"resource_name": resource, "user_id": "ada", **times}
+        whole = {"metadata": self._meta("bk", 1), "spec": spec}
+        self.caches.bookings.apply(BOOKING.adapter.validate_python(whole))
+
+    def _meta(self, name: str, generation: int) -> dict[str, Any]:
+        self._version += 1000
+        return {
+            "name": name,
+            "namespace": "ns",
+            "uid": f"u-{name}-{self._version if name != 'rm' else 0}",
+            "resourceVersion": str(self._version),
+            "generation": generation,
+            "creationTimestamp": at_text(self.second()),
+        }
+
+    def resources(self) -> set[str]:
+        return {resource.metadata.name for resource in self.caches.resources.all()}
+
+    def synced(self) -> tuple[str, str]:
+        monitor = self.caches.monitors.get(Key("ns", "rm"))
+        assert monitor is not None
+        found = [item for item in monitor.status.conditions if item.type == "Synced"]
+        return (found[0].status, found[0].reason) if found else ("", "")
+
+
+def play(scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def main() -> None:
+        try:
+            async with TaskGroup() as tasks:
+                await scenario(World(tasks))
+                raise DoneError  # noqa: TRY301 - raised here to be caught here
+        except* DoneError:
+            pass
+
+    virtual.run(main())
+
+
+def test_a_group_has_its_resource_at_once_and_a_new_one_within_the_interval() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor()
+        await asyncio.sleep(0.1)
+        assert world.resources() == {"web"}
+        await asyncio.sleep(100)
+        world.asking.add("db")
+        await asyncio.sleep(120)
+        assert world.resources() == {"web", "db"}
+        assert world.synced() == ("True", "Synced")
+
+    play(scenario)
+
+
+def test_alone_it_calls_once_an_interval_and_beside_resources_not_at_all() -> None:
+    async def scenario(world: World) -> None:
+        world.asking = set()
+        world.monitor()
+        await asyncio.sleep(3600)
+        assert 29 <= len(world.calls) <= 31
+        world.resource("other", type="ec2", tag="other")
+        before = len(world.calls)
+        await asyncio.sleep(3600)
+        with_resource = len(world.calls) - before
+        assert with_resource <= 61  # what the Resource costs without a monitor
+
+    play(scenario)
+
+
+def test_a_short_interval_is_kept_beside_resources() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor(interval="10s")
+        await asyncio.sleep(95)
+        world.asking.add("db")
+        await asyncio.sleep(10)
+        assert "db" in world.resources()
+
+    play(scenario)
+
+
+def test_the_status_is_written_once_an_interval() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor()
+        await asyncio.sleep(1200)
+        assert world.status.writes <= 11
+
+    play(scenario)
+
+
+def test_one_that_a_user_deleted_comes_back_and_one_that_was_edited_stays() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor()
+        await asyncio.sleep(1)
+        world.resource("web", type="ec2", tag="web", unbooked="Leave")
+        world.caches.resources.delete(Key("ns", "web"))
+        await asyncio.sleep(0.1)
+        assert world.resources() == {"web"}
+        world.resource("web", type="ec2", tag="web", unbooked="Leave")
+        await asyncio.sleep(300)
+        (resource,) = world.caches.resources.all()
+        assert getattr(resource.spec, "unbooked", "") == "Leave"
+
+    play(scenario)
+
+
+def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() -> None:
+    async def scenario(world: World) -> None:
+        world.resource("mine", type="ec2", tag="mine")
+        world.monitor(prune=True)
+        await asyncio.sleep(1)
+        assert world.resources() == {"mine", "web"}
+        world.booking("web", end=300)
+        world.asking = set()
+        await asyncio.sleep(280)
+        assert world.resources() == {"mine", "web"}
+        world.trust.doubts = "a list failed"
+        await asyncio.sleep(200)
+        assert world.resources() == {"mine", "web"}
+        world.trust.doubts = ""
+        await asyncio.sleep(130)
+        assert world.resources() == {"mine"}
+        assert world.objects.deleted == ["web"]
+
+    play(scenario)
+
+
+def test_without_prune_nothing_is_deleted() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor()
+        await asyncio.sleep(1)
+        world.asking = set()
+        await asyncio.sleep(600)
+        assert world.resources() == {"web"}
+
+    play(scenario)
+
+
+def test_a_cloud_that_does_not_answer_is_told_and_nothing_is_lost() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor(prune=True)
+        await asyncio.sleep(1)
+        world.error = DENIED
+        await asyncio.sleep(400)
+        assert world.synced() == ("False", "UnauthorizedOperation")
+        assert world.resources() == {"web"}
+        world.error = None
+        await asyncio.sleep(130)
+        assert world.synced() == ("True", "Synced")
+
+    play(scenario)
+
+
+def test_a_refused_creation_is_told_and_tried_again() -> None:
+    async def scenario(world: World) -> None:
+        world.objects.error = ApiError(403, "HTTP 403: forbidden")
+        world.monitor()
+        await asyncio.sleep(1)
+        assert world.synced() == ("False", "Forbidden")
+        assert ("ResourceMonitor", "Forbidden") in world.events.told
+        world.objects.error = None
+        await asyncio.sleep(60)
+        assert world.resources() == {"web"}
+
+    play(scenario)
+
+
+def test_an_interval_is_a_timedelta_that_the_polls_share() -> None:
+    async def scenario(world: World) -> None:
+        world.monitor(interval="30s")
+        periods = world.wakes.audience("ec2").periods()
+        assert periods == {Scope("", REGION): timedelta(seconds=30)}
+        assert world.wakes.audience("rds").periods() == {}
+        await asyncio.sleep(0)
+
+    play(scenario)

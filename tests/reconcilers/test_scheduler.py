@@ -1,0 +1,253 @@
+"""A scheduler on virtual time: hours of bookings, restarts, deletions and refusals."""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.store import Key
+from booking_operator.kube.errors import ApiError
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.scheduler import SchedulerReconciler
+from booking_operator.reconcilers.wakes import Wakes
+from tests.support import virtual
+from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
+from tests.support.inventory import DoneError
+from tests.support.virtual import EPOCH, VirtualClock
+
+HOUR = 3600
+KEY = Key("ns", "bs")
+
+
+class FakeObjects:
+    """An API server for Bookings: what is written there is in the cache at once."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.error: ApiError | None = None
+        self.created: list[str] = []
+
+    async def create(
+        self, kind: Any, namespace: str, name: str, spec: Any, *, annotations: Any, owner: Any = None
+    ) -> None:
+        if self.error:
+            raise self.error
+        assert (kind.name, namespace) == ("Booking", "ns")
+        if self._world.caches.bookings.get(Key(namespace, name)):
+            raise ApiError(409, "HTTP 409: exists")
+        self.created.append(name)
+        self._world.booking(name, spec, annotations, owner[1].metadata.uid)
+
+    async def update(self, _: Any, object_: Any, spec: Any, annotations: Any) -> None:
+        meta = object_.metadata
+        self._world.booking(meta.name, spec, annotations, meta.controller_uid)
+
+    async def delete(self, _: Any, object_: Any) -> None:
+        self._world.caches.bookings.delete(Key("ns", object_.metadata.name))
+
+    async def set_finalizers(self, *_: Any) -> None:
+        raise AssertionError("bookings carry no finalizer, ever")
+
+
+class World:
+    """One scheduler `ns/bs` and its bookings."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.clock = VirtualClock()
+        self.caches = Caches(REGION)
+        self.status = FakeStatus(self.caches.schedulers)
+        self.events, self.objects = FakeEvents(), FakeObjects(self)
+        self._tasks = tasks
+        self._version = 1
+        self._subscribed = False
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        wakes = Wakes(self.caches, self.clock)
+        wakes.subscribe()
+        reconciler = SchedulerReconciler(self.caches, self.status, self.events, self.objects, self.clock)
+        wakes.schedulers.add(KEY)
+        controller = Controller("schedulers", wakes.schedulers, reconciler.reconcile)
+        self._running = self._tasks.create_task(controller.run())
+
+    def stop(self) -> None:
+        assert self._running is not None
+        self._running.cancel()
+
+    def scheduler(self, schedule: str = "0 * * * *", **spec: Any) -> None:
+        found = self.caches.schedulers.get(KEY)
+        template = {"resource_name": "res", "user_id": "ada"}
+        whole = {"schedule": schedule, "duration": 20, "bookingTemplate": template, "horizon": "0s", **spec}
+        metadata = self._meta("bs", found.metadata.generation + 1 if found else 1)
+        made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
+        self.caches.schedulers.apply(replace(made, status=found.status) if found else made)
+
+    def booking(self, name: str, spec: Any, annotations: Any, owner: str) -> None:
+        metadata = {
+            **self._meta(name, 1),
+            "annotations": dict(annotations),
+            "ownerReferences": [{"uid": owner, "controller": True}],
+        }
+        self.caches.bookings.apply(BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec}))
+
+    def _meta(self, name: str, generation: int) -> dict[str, Any]:
+        self._version += 1000
+        return {
+            "name": name,
+            "namespace": "ns",
+            "uid": f"u-{name}",
+            "resourceVersion": str(self._version),
+            "generation": generation,
+            "creationTimestamp": at_text((self.clock.now() - EPOCH).total_seconds()),
+        }
+
+    def starts(self) -> list[float]:
+        """Starts of all bookings, in hours after the epoch."""
+        claims = [booking.claim() for booking in self.caches.bookings.all()]
+        found = [(claim.start_at - EPOCH).total_seconds() / HOUR for claim in claims if claim]
+        return sorted(found)
+
+    def condition(self, type_: str) -> tuple[str, str]:
+        found: Any = self.caches.schedulers.get(KEY)
+        matching = [item for item in found.status.conditions if item.type == type_]
+        return (matching[0].status, matching[0].reason) if matching else ("", "")
+
+
+def play(scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def main() -> None:
+        try:
+            async with TaskGroup() as tasks:
+                await scenario(World(tasks))
+                raise DoneError  # noqa: TRY301 - raised here to be caught here
+        except* DoneError:
+            pass
+
+    virtual.run(main())
+
+
+def test_the_next_one_is_always_there_and_three_finished_ones_stay() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(10 * HOUR + 30 * 60)
+        assert world.starts() == [8, 9, 10, 11]
+        assert len(world.objects.created) == 11
+        assert world.condition("Ready") == ("True", "Synced")
+        found: Any = world.caches.schedulers.get(KEY)
+        assert found.status.next == at_text(11 * HOUR)
+
+    play(scenario)
+
+
+def test_one_in_progress_that_was_deleted_stays_deleted_also_after_a_restart() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(2 * HOUR + 60)
+        (running,) = [item for item in world.objects.created if item.endswith("1100")]
+        world.caches.bookings.delete(Key("ns", running))
+        await asyncio.sleep(60)
+        assert world.starts() == [1, 3]
+        world.stop()
+        world.start()
+        await asyncio.sleep(60)
+        assert world.starts() == [1, 3]
+
+    play(scenario)
+
+
+def test_one_that_has_not_begun_comes_back() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(60)
+        world.caches.bookings.delete(Key("ns", world.objects.created[0]))
+        await asyncio.sleep(60)
+        assert world.starts() == [1]
+
+    play(scenario)
+
+
+def test_what_was_missed_while_down_is_made_if_it_is_not_over() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(60)
+        world.stop()
+        await asyncio.sleep(3 * HOUR + 10 * 60)  # down from 0:01 to 3:11
+        world.start()
+        await asyncio.sleep(60)
+        assert world.starts() == [1, 3, 4]
+
+    play(scenario)
+
+
+def test_a_new_scheduler_and_an_edited_one_make_up_for_nothing() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(10 * 60)
+        world.scheduler(duration=50)
+        world.start()
+        await asyncio.sleep(60)
+        assert world.starts() == [1]
+        await asyncio.sleep(2 * HOUR)
+        world.scheduler("30 * * * *", duration=59)
+        await asyncio.sleep(60)
+        assert world.starts() == [1, 2, 2.5]
+
+    play(scenario)
+
+
+def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(HOUR + 60)
+        world.scheduler(duration=45)
+        await asyncio.sleep(60)
+        claims: list[Any] = [booking.claim() for booking in world.caches.bookings.all()]
+        lengths = [round((claim.end_at - claim.start_at).total_seconds() / 60) for claim in claims]
+        assert sorted(lengths) == [20, 45]
+
+    play(scenario)
+
+
+def test_a_refused_creation_is_told_and_tried_on() -> None:
+    async def scenario(world: World) -> None:
+        world.objects.error = ApiError(403, "HTTP 403: quota")
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(60)
+        assert world.condition("Synced") == ("False", "Forbidden")
+        assert ("BookingScheduler", "Forbidden") in world.events.told
+        world.objects.error = None
+        await asyncio.sleep(90)
+        assert world.starts() == [1]
+        assert world.condition("Synced") == ("True", "Synced")
+
+    play(scenario)
+
+
+def test_garbage_says_so_and_makes_nothing() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler("61 * * * *")
+        world.start()
+        await asyncio.sleep(60)
+        assert world.condition("Valid") == ("False", "InvalidSpec")
+        assert not world.objects.created
+
+    play(scenario)
+
+
+def test_while_nothing_happens_nothing_is_written() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler("0 9 1 * *")
+        world.start()
+        await asyncio.sleep(60)
+        writes = world.status.writes
+        await asyncio.sleep(24 * HOUR)
+        assert world.status.writes == writes
+
+    play(scenario)
