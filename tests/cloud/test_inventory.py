@@ -13,8 +13,8 @@ from booking_operator.cloud.inventory import Inventory
 from booking_operator.cloud.view import Record
 from booking_operator.domain.instance import Observation, State
 from tests.support import virtual
-from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, DoneError, Stage, play
-from tests.support.virtual import EPOCH
+from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play
+from tests.support.virtual import EPOCH, DoneError
 
 STOPPED = State.STOPPED
 

@@ -21,7 +21,6 @@ from booking_operator.reconcilers.monitor import MonitorReconciler
 from booking_operator.reconcilers.wakes import Wakes
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, FakeTrust, at_text
-from tests.support.inventory import DoneError
 from tests.support.virtual import EPOCH, VirtualClock
 
 DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=False)
@@ -130,15 +129,7 @@ class World:
 
 
 def play(scenario: Callable[[World], Awaitable[None]]) -> None:
-    async def main() -> None:
-        try:
-            async with TaskGroup() as tasks:
-                await scenario(World(tasks))
-                raise DoneError  # noqa: TRY301 - raised here to be caught here
-        except* DoneError:
-            pass
-
-    virtual.run(main())
+    virtual.play(World, scenario)
 
 
 def test_a_group_has_its_resource_at_once_and_a_new_one_within_the_interval() -> None:

@@ -15,7 +15,6 @@ from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from booking_operator.reconcilers.wakes import Wakes
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
-from tests.support.inventory import DoneError
 from tests.support.virtual import EPOCH, VirtualClock
 
 HOUR = 3600
@@ -117,15 +116,7 @@ class World:
 
 
 def play(scenario: Callable[[World], Awaitable[None]]) -> None:
-    async def main() -> None:
-        try:
-            async with TaskGroup() as tasks:
-                await scenario(World(tasks))
-                raise DoneError  # noqa: TRY301 - raised here to be caught here
-        except* DoneError:
-            pass
-
-    virtual.run(main())
+    virtual.play(World, scenario)
 
 
 def test_the_next_one_is_always_there_and_three_finished_ones_stay() -> None:

@@ -88,19 +88,6 @@ class Stage:
         return observation
 
 
-class DoneError(Exception):
-    """Ends a scenario's tasks."""
-
-
 def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
     """Run a scenario on virtual time, then cancel what still runs."""
-
-    async def main() -> None:
-        try:
-            async with TaskGroup() as tasks:
-                await scenario(Stage(tasks))
-                raise DoneError  # noqa: TRY301 - raised here to be caught here
-        except* DoneError:
-            pass
-
-    virtual.run(main())
+    virtual.play(Stage, scenario)

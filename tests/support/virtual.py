@@ -2,11 +2,13 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from asyncio import TaskGroup
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+W = TypeVar("W")
 EPOCH = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 
@@ -59,3 +61,21 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` on virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+class DoneError(Exception):
+    """Ends a scenario's tasks."""
+
+
+def play(make: Callable[[TaskGroup], W], scenario: Callable[[W], Awaitable[None]]) -> None:
+    """Run a scenario in a world whose tasks belong to a group, then cancel what still runs."""
+
+    async def main() -> None:
+        try:
+            async with TaskGroup() as tasks:
+                await scenario(make(tasks))
+                raise DoneError  # noqa: TRY301 - raised here to be caught here
+        except* DoneError:
+            pass
+
+    run(main())
