@@ -206,7 +206,7 @@ async def test_an_ad_hoc_booking(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource(booked_by="grace", booked_until=soon(6).isoformat())
         await until(lambda: tenant.states() == RUNNING)
-        assert tenant.status("resource", "res")["locked_by"] == "grace"
+        await until(lambda: tenant.status("resource", "res").get("locked_by") == "grace")
         await until(lambda: tenant.states() == STOPPED)
 
 
