@@ -61,7 +61,7 @@ def sort_out(observation: Observation, ours: AbstractSet[Lock], now: datetime) -
     """Tell foreign locks from `ours`, from expired ones, and from those that say nothing."""
     foreign, garbled, ends = [], [], []
     for instance in observation.instances:
-        if instance.lock is None or instance.lock in ours:
+        if instance.lock is None or _is_one(instance.lock, ours):
             continue
         until = _end_of(instance.lock)
         if until is None:
@@ -95,8 +95,9 @@ def marks(observation: Observation, holder: Booking | None, ours: AbstractSet[Lo
     free = [instance for instance in observation.instances if instance.id not in barred]
     on = {State.PENDING, State.RUNNING}
     write = _ids(item for item in free if lock and item.lock != lock and item.state in on)
-    remove = _ids(item for item in free if not lock and item.lock in ours)
-    seen = {instance.lock for instance in free if instance.lock in ours and instance.id not in remove}
+    own = [instance for instance in free if instance.lock and _is_one(instance.lock, ours)]
+    remove = _ids(own) if not lock else ()
+    seen = {instance.lock for instance in own if instance.id not in remove}
     wanted = {lock} if lock and (write or lock in seen) else set()
     memory = {item for item in seen | wanted if item is not None}
     return Marks(lock, write, remove, tuple(sorted(memory, key=lambda item: (item.until, item.by))))
@@ -109,6 +110,14 @@ def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:
 def ours(memory: Collection[Lock], claims: Iterable[Booking]) -> frozenset[Lock]:
     """The locks that are our own: those we remember, and those that our bookings would write."""
     return frozenset(memory) | {lock_of(claim) for claim in claims}
+
+
+def _is_one(lock: Lock, ours: AbstractSet[Lock]) -> bool:
+    """Whether a lock says the same as one of `ours`, in whatever notation of its date."""
+    if lock in ours:
+        return True
+    until = _end_of(lock)
+    return until is not None and any(lock.by == own.by and until == _end_of(own) for own in ours)
 
 
 def _end_of(lock: Lock) -> datetime | None:

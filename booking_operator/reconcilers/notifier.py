@@ -55,13 +55,17 @@ class Notifier:
             self._failures.pop(key, None)
             return Result()
         now, due_at = self._clock.now(), notify_at(claim, self._before)
+        if now >= claim.end_at:
+            if self._failures.pop(key, None):
+                self._changed(key)
+            return Result()
         errors: list[DeliveryError] = []
-        due = due_at <= now < claim.end_at
+        due = due_at <= now
         told = await self._deliver_all(booking, booking.spec, claim, errors, due=due)
         await self._remember(key, booking, told, errors)
-        if now < due_at:
-            return Result(due_at if booking.spec.notifications else None)
-        return Result(claim.end_at if due else None, failed=any(error.retryable for error in errors))
+        if not booking.spec.notifications:
+            return Result()
+        return Result(claim.end_at if due else due_at, failed=any(error.retryable for error in errors))
 
     async def _deliver_all(
         self, booking: Booking, spec: BookingSpec, claim: Claim, errors: list[DeliveryError], *, due: bool
@@ -75,7 +79,9 @@ class Notifier:
             for item in spec.notifications
         }
         before: BookingStatus = self._status.current(booking)
-        told = {id_: id_ in before.notified for id_ in items}
+        # The Go operator remembers no more than that all were told.
+        all_told = before.notification_sent and not before.notified
+        told = {id_: all_told or id_ in before.notified for id_ in items}
         if due:
             missing = [id_ for id_, done in told.items() if not done]
             tries = [self._deliver(booking, spec, id_, items[id_]) for id_ in missing]

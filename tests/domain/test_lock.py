@@ -52,6 +52,13 @@ def test_without_a_holder_and_tags_nothing_is_remembered() -> None:
     assert marks(view(None, state=State.STOPPED), ADA).memory == ()
 
 
+def test_our_lock_in_another_notation_is_ours() -> None:
+    go = Lock("ada", "2026-01-05T11:00:00+01:00")
+    assert lock.sort_out(view(go), frozenset({OURS}), NOW).foreign == ()
+    assert marks(view(go), ADA).write == ("i-0",)
+    assert marks(view(go), None, OURS).remove == ("i-0",)
+
+
 def test_a_foreign_lock_bars_until_it_expires() -> None:
     locks = lock.sort_out(view(BOB, OURS, EXPIRED), frozenset({OURS}), NOW)
     assert [instance.id for instance in locks.foreign] == ["i-0"]

@@ -223,6 +223,19 @@ def test_after_the_end_nobody_is_told() -> None:
     assert world.notified() == ("False", "Missed")
 
 
+def test_what_the_go_operator_told_is_not_told_again_but_a_new_end_is() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        found: Any = world.caches.bookings.get(KEY)
+        world.caches.bookings.replace([replace(found, status=replace(found.status, notification_sent=True))])
+        await world.run(95)
+        assert world.mail.told == []
+        world.booking(10, 200, ADA)
+        await world.run(100)
+
+    assert len(play(scenario).mail.told) == 1
+
+
 def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
     async def scenario(world: World) -> None:
         world.mail.hang = True
