@@ -59,17 +59,16 @@ class Notifier:
             if self._failures.pop(key, None):
                 self._changed(key)
             return Result()
-        errors: list[DeliveryError] = []
         due = due_at <= now
-        told = await self._deliver_all(booking, booking.spec, claim, errors, due=due)
+        told, errors = await self._deliver_all(booking, booking.spec, claim, due=due)
         await self._remember(key, booking, told, errors)
         if not booking.spec.notifications:
             return Result()
         return Result(claim.end_at if due else due_at, failed=any(error.retryable for error in errors))
 
     async def _deliver_all(
-        self, booking: Booking, spec: BookingSpec, claim: Claim, errors: list[DeliveryError], *, due: bool
-    ) -> dict[str, bool]:
+        self, booking: Booking, spec: BookingSpec, claim: Claim, *, due: bool
+    ) -> tuple[Mapping[str, bool], Sequence[DeliveryError]]:
         """Whether each message of this end has been delivered, by its id; where `due`, after a try.
 
         Nobody is told twice because somebody else could not be: each is remembered by himself.
@@ -82,13 +81,17 @@ class Notifier:
         # The Go operator remembers no more than that all were told.
         all_told = before.notification_sent and not before.notified
         told = {id_: all_told or id_ in before.notified for id_ in items}
-        if due:
-            missing = [id_ for id_, done in told.items() if not done]
-            tries = [self._deliver(booking, spec, id_, items[id_]) for id_ in missing]
-            for id_, error in zip(missing, await asyncio.gather(*tries), strict=True):
-                told[id_] = error is None
-                errors.extend([error] if error else [])
-        return told
+        if not due:
+            return told, ()
+        async with asyncio.TaskGroup() as tasks:
+            tries = {
+                id_: tasks.create_task(self._deliver(booking, spec, id_, items[id_]))
+                for id_, done in told.items()
+                if not done
+            }
+        outcomes = {id_: task.result() for id_, task in tries.items()}
+        told |= {id_: error is None for id_, error in outcomes.items()}
+        return told, [error for error in outcomes.values() if error is not None]
 
     async def _remember(
         self, key: Key, booking: Booking, told: Mapping[str, bool], errors: Sequence[DeliveryError]
