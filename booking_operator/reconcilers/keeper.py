@@ -72,6 +72,8 @@ class LockKeeper:
         scene, held = self._look(resource), FINALIZER in resource.metadata.finalizers
         if scene is None or resource.metadata.deletion_timestamp is not None:
             needed = held
+        elif scene.observation is None:
+            needed = False  # what is not seen may well be tagged
         else:
             needed = bool(scene.marks.write or scene.marks.remove) or held != bool(scene.marks.memory)
         if needed:
@@ -96,9 +98,9 @@ class LockKeeper:
     async def _keep(self, key: Key, scene: Scene) -> bool:
         """Whether tags, memory and finalizer are as they should be now."""
         marks = scene.marks
-        if marks.write and not (
-            await self._remember(scene) and await self._set_finalizer(scene.resource, wanted=True)
-        ):
+        if marks.write and not await self._remember(scene):
+            return False
+        if marks.memory and not await self._set_finalizer(scene.resource, wanted=True):
             return False
         failure = await self._write(scene, marks.write, marks.lock) if marks.write else None
         if marks.remove:

@@ -157,3 +157,26 @@ def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
     world = played(before=before)
     assert world.conditions()["Synced"] == ("True", "Synced")
     assert world.driver.locked == []
+
+
+def test_a_restart_that_cannot_see_the_instances_keeps_the_finalizer() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.view = None  # a new process has seen nothing
+        world.driver.observe_error = CloudError("CloudUnreachable", "no")
+        world.wake()
+        await world.clock.sleep(30)
+        assert resource(world).metadata.finalizers == (FINALIZER,)
+        world.driver.observe_error = None
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert resource(world).metadata.finalizers == (FINALIZER,)
+
+
+def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
+        world.booking("b", -10, 500)
+
+    assert resource(played(before=before)).metadata.finalizers == (FINALIZER,)
