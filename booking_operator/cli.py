@@ -55,7 +55,7 @@ def main() -> None:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what would be done in log, condition and Event; write nothing to the cloud.",
+    help="Say what would be done in log, condition and Event; write nothing to the cloud, notify nobody.",
 )
 @click.option(
     "--notify-before",

@@ -54,7 +54,9 @@ def load(path: Path | None) -> Config:
         return Config()
     try:
         return Config.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigFileError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigFileError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         problems = "; ".join(

@@ -44,6 +44,11 @@ def test_crds_are_written_and_printed(tmp_path: Path) -> None:
         ({"AWS_REGION": "eu-west-1"}, "no cluster to talk to: give --kubeconfig, set KUBECONFIG"),
         ({"AWS_REGION": "eu-west-1", "KUBECONFIG": "/nowhere"}, "kubeconfig /nowhere does not exist"),
         ({"KUBECONFIG": "/nowhere"}, "there is no AWS region; give --region or set AWS_REGION"),
+        ({"AWS_REGION": "eu-west-1", "SMTP_HOST": "mail"}, "SMTP_SENDER='' is no address"),
+        (
+            {"AWS_REGION": "eu-west-1", "BOOKING_OPERATOR_CONFIG": "/nowhere.yaml"},
+            "/nowhere.yaml: No such file or directory",
+        ),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: str, tmp_path: Path) -> None:
@@ -65,6 +70,12 @@ def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
     assert answer.returncode == 1
     entry = json.loads(answer.stderr.splitlines()[-1])
     assert f"cannot use kubeconfig {kubeconfig}" in entry["error"]
+
+
+def test_a_duration_that_is_none_is_refused_with_an_example() -> None:
+    answer = booking_operator("run", "--notify-before", "soon")
+    assert answer.returncode == 2
+    assert "'soon' is no duration; write it like 90s, 10m or 1h30m" in answer.stderr
 
 
 def test_an_unknown_flag_is_refused() -> None:
