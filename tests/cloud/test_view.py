@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from booking_operator.cloud.view import LAG, Answer, Record, View
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, Lock, State
 from tests.support.virtual import EPOCH
 
 STOPPED, PENDING, RUNNING, STOPPING = State.STOPPED, State.PENDING, State.RUNNING, State.STOPPING
@@ -170,3 +170,37 @@ def test_only_instances_launched_for_it_hibernate() -> None:
     able = Record("web", Instance("a", RUNNING), hibernates=True)
     view.take([able, *records(b=RUNNING)], EPOCH, EPOCH)
     assert view.hibernating(["a", "b", "unknown"]) == ("a",)
+
+
+def test_written_lock_tags_are_believed_over_a_describe_that_is_behind() -> None:
+    view, lock = View(), Lock("ada", "2026-01-01T10:00:00Z")
+    view.take(records(a=RUNNING), EPOCH, EPOCH)
+    view.note_lock("web", ["a"], lock, EPOCH)
+    later = EPOCH + timedelta(seconds=5)
+    assert view.take(records(a=RUNNING), later, later) == set()
+    assert locks(view) == {"a": lock}
+    much_later = EPOCH + LAG + timedelta(seconds=1)
+    assert view.take(records(a=RUNNING), much_later, much_later) == {"web"}
+    assert locks(view) == {"a": None}
+
+
+def test_removed_lock_tags_do_not_come_back_with_a_describe_that_is_behind() -> None:
+    view, lock = View(), Lock("ada", "2026-01-01T10:00:00Z")
+    tagged = [Record("web", Instance("a", RUNNING, lock=lock))]
+    view.take(tagged, EPOCH, EPOCH)
+    view.note_lock("web", ["a"], None, EPOCH)
+    assert view.take(tagged, EPOCH, EPOCH) == set()
+    assert locks(view) == {"a": None}
+
+
+def locks(view: View) -> dict[str, Lock | None]:
+    observation = view.observation("web")
+    assert observation is not None
+    return {instance.id: instance.lock for instance in observation.instances}
+
+
+def test_groups_that_ask_for_a_resource_are_told_apart() -> None:
+    view = View()
+    asking = Record("web", Instance("a", RUNNING), managed=True)
+    view.take([asking, Record("db", Instance("b", RUNNING))], EPOCH, EPOCH)
+    assert view.managed == {"web"}
