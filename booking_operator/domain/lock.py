@@ -74,6 +74,8 @@ def sort_out(observation: Observation, ours: AbstractSet[Lock], now: datetime) -
 
 def respected(observation: Observation, locks: Locks) -> Observation:
     """The same view, with every foreign lock as an obstacle."""
+    if not locks.foreign:
+        return observation
     barred = {instance.id: told(instance) for instance in locks.foreign}
     instances = tuple(
         replace(instance, obstacle=barred.get(instance.id, instance.obstacle))

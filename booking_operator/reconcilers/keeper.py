@@ -63,19 +63,25 @@ class LockKeeper:
         """Why the tags of a Resource are not as they should be; None when they are."""
         return self._failures.get(key)
 
-    def check(self, key: Key) -> None:
-        """Have the tags of a Resource brought up to date, if there is anything to be done."""
+    def check(self, key: Key, scene: Scene | None) -> None:
+        """Have the tags of a Resource brought up to date, if there is anything to be done.
+
+        Args:
+            key: of the Resource.
+            scene: what it was reconciled by; None where nothing is done for it, or it is being deleted.
+        """
         resource = self._caches.resources.get(key)
         if resource is None:
             self._failures.pop(key, None)
             return
-        scene, held = self._look(resource), FINALIZER in resource.metadata.finalizers
+        held = FINALIZER in resource.metadata.finalizers
         if scene is None or resource.metadata.deletion_timestamp is not None:
             needed = held
         elif scene.observation is None:
             needed = False  # what is not seen may well be tagged
         else:
-            needed = bool(scene.marks.write or scene.marks.remove) or held != bool(scene.marks.memory)
+            marks = scene.marks
+            needed = bool(marks.write or marks.remove) or held != bool(marks.memory)
         if needed:
             self._queue.add(key)
 
@@ -98,7 +104,7 @@ class LockKeeper:
     async def _keep(self, key: Key, scene: Scene) -> bool:
         """Whether tags, memory and finalizer are as they should be now."""
         marks = scene.marks
-        if marks.write and not await self._remember(scene):
+        if marks.write and not await self._remember(scene.resource, marks.memory):
             return False
         if marks.memory and not await self._set_finalizer(scene.resource, wanted=True):
             return False
@@ -117,11 +123,10 @@ class LockKeeper:
         if before != failure:
             self._failed(key)
 
-    async def _remember(self, scene: Scene) -> bool:
+    async def _remember(self, resource: Resource, memory: Collection[Lock]) -> bool:
         """Have a status written that names the locks."""
-        status = self._status.current(scene.resource)
-        locks = shown(scene.marks.memory)
-        return await self._status.write(scene.resource, replace(status, locks=locks))
+        status = self._status.current(resource)
+        return await self._status.write(resource, replace(status, locks=shown(memory)))
 
     async def _release(self, resource: Resource, scene: Scene | None) -> bool:
         """Let a Resource go once its lock tags are gone; False when that failed."""

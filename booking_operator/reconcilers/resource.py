@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
-from booking_operator.api.meta import Garbled
 from booking_operator.api.resource import Resource, ResourceStatus
 from booking_operator.cloud.driver import Accepted, CloudError
 from booking_operator.domain import power, report, timeline
@@ -26,7 +25,7 @@ from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
 from booking_operator.reconcilers.reporter import Reporter
-from booking_operator.reconcilers.scene import Scene, look, shown
+from booking_operator.reconcilers.scene import Scene, look, obstacle, shown
 
 OBSERVE_PATIENCE_SECONDS = 10.0
 """How long a fresh view is awaited. A Resource's other business, a new booking, must not wait longer."""
@@ -65,7 +64,7 @@ class ResourceReconciler:
         scene = self._look(key)
         if scene is None:
             self._causes.pop(key, None)
-            self._keeper.check(key)
+            self._keeper.check(key, None)
             return Result()
         failure = await self._start(scene)
         if failure is None and not self._fresh(scene):
@@ -79,7 +78,7 @@ class ResourceReconciler:
             doubt, failure = await self._stop(scene)
         plan = self._decide(scene, doubt)
         self._report(scene, plan, failure or scene.trouble or self._keeper.failure(key))
-        self._keeper.check(key)
+        self._keeper.check(key, scene)
         return Result(scene.wake_at(), failed=failure is not None or bool(plan.withheld))
 
     def _look(self, key: Key) -> Scene | None:
@@ -88,14 +87,12 @@ class ResourceReconciler:
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return None
         now = self._clock.now()
-        obstacle = self._obstacle(resource)
-        if obstacle is not None:
-            self._reporter.refuse(resource, *obstacle, now)
-            return None
         status = self._reporter.current(resource)
         scene = look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
         if scene is not None:
             self._causes[key] = timeline.cause(self._causes.get(key), scene.seen, now, basis=scene.policy)
+        elif why := obstacle(self._caches, resource):
+            self._reporter.refuse(resource, *why, now)
         return scene
 
     def _cause(self, scene: Scene) -> Cause:
@@ -105,16 +102,6 @@ class ResourceReconciler:
         """Whether the view at hand is young enough to back any decision."""
         observation = scene.driver.last(scene.group)
         return observation is not None and observation.at >= self._cause(scene).since
-
-    def _obstacle(self, resource: Resource) -> tuple[str, str] | None:
-        """Why a Resource is not acted on at all, as reason and message."""
-        if isinstance(resource.spec, Garbled):
-            return "InvalidSpec", resource.spec.reason
-        elder = self._caches.elder(resource)
-        if elder is not None:
-            twin = f"The Resource {key_of(elder)} stands for the same instances and is older"
-            return "Duplicate", f"{twin}; delete one of the two."
-        return None
 
     def _decide(self, scene: Scene, doubt: str = "") -> Plan:
         current: ResourceStatus = self._reporter.current(scene.resource)
@@ -210,7 +197,7 @@ class ResourceReconciler:
             tell(BOOKING, booking, reason, reason, note)
 
     def _report(self, scene: Scene, plan: Plan, failure: Failure | None) -> None:
-        observation, holder = scene.observation, scene.seen.holder
+        observation, holder, marks = scene.observation, scene.seen.holder, scene.marks
         outcome = Outcome(scene.seen, observation, plan, failure, scene.remark)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
         current: ResourceStatus = self._reporter.current(scene.resource)
@@ -225,7 +212,7 @@ class ResourceReconciler:
             locked_until=utc(holder.end_at) if holder else "",
             next_change_at=utc(scene.seen.next_change_at),
             started=tuple(sorted(plan.started)),
-            locks=shown(scene.marks.memory) if scene.marks.write else current.locks,
+            locks=shown(marks.memory) if marks.write else current.locks,
         )
         for item in news:
             if failure is not None and item.reason == failure.reason:

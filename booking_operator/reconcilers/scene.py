@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from booking_operator.api.meta import Garbled
 from booking_operator.api.resource import LockTags, Resource, ResourceStatus, policy
@@ -14,13 +15,14 @@ from booking_operator.domain.lock import Locks, Marks
 from booking_operator.domain.power import Policy
 from booking_operator.domain.report import Failure
 from booking_operator.domain.timeline import Moment
+from booking_operator.engine.store import key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Drivers
 
 _NO_LOCKS = Locks((), (), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scene:
     """What a Resource is to be reconciled by.
 
@@ -50,7 +52,7 @@ class Scene:
         observation = self.driver.last(self.group)
         return lock.respected(observation, self.locks) if observation else None
 
-    @property
+    @cached_property
     def ours(self) -> frozenset[Lock]:
         """The lock tags that are our own."""
         return lock.ours(self.memory, self.claims)
@@ -59,7 +61,9 @@ class Scene:
     def locks(self) -> Locks:
         """The lock tags on the instances, sorted out."""
         observation = self.driver.last(self.group)
-        return lock.sort_out(observation, self.ours, self.now) if observation else _NO_LOCKS
+        if observation is None or all(instance.lock is None for instance in observation.instances):
+            return _NO_LOCKS  # before a start, which must not wait for what all the bookings would write
+        return lock.sort_out(observation, self.ours, self.now)
 
     @property
     def marks(self) -> Marks:
@@ -112,12 +116,23 @@ def look(
         dry_run: whether the operator writes nothing to the cloud.
     """
     spec, group = resource.spec, resource.group(caches.default_region)
-    if isinstance(spec, Garbled) or group is None or caches.elder(resource) is not None:
+    if isinstance(spec, Garbled) or group is None or obstacle(caches, resource) is not None:
         return None
     how, claims = policy(spec, dry_run=dry_run), caches.claims(resource)
     seen = timeline.moment(claims, now, how.warm_up)
     memory = tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks)
     return Scene(resource, group, drivers[spec.type], how, now, claims, seen, memory)
+
+
+def obstacle(caches: Caches, resource: Resource) -> tuple[str, str] | None:
+    """Why nothing is done for a Resource, as reason and message; None where it has a scene."""
+    if isinstance(resource.spec, Garbled):
+        return "InvalidSpec", resource.spec.reason
+    elder = caches.elder(resource)
+    if elder is not None:
+        twin = f"The Resource {key_of(elder)} stands for the same instances and is older"
+        return "Duplicate", f"{twin}; delete one of the two."
+    return None
 
 
 def shown(locks: Collection[Lock]) -> tuple[LockTags, ...]:
