@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, TypeAdapter, ValidationError
 
+from booking_operator.api.meta import explained
+
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
 
@@ -59,8 +61,4 @@ def load(path: Path | None) -> Config:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigFileError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigFileError(f"{path}: {problems}") from None
+        raise ConfigFileError(f"{path}: {explained(error)}") from None

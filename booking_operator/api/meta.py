@@ -91,10 +91,11 @@ class Garbled:
     reason: str
 
 
-def _explain(error: ValidationError) -> str:
+def explained(error: ValidationError, *root: str) -> str:
+    """What is wrong, each with the path of its field below `root`; without the input, which may be secret."""
     problems = []
-    for problem in error.errors(include_url=False, include_context=False):
-        field = ".".join(str(part) for part in ("spec", *problem["loc"]))
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        field = ".".join(str(part) for part in (*root, *problem["loc"]))
         problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(problems)
 
@@ -107,7 +108,7 @@ def tolerant(spec: type) -> PlainValidator:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            return Garbled(_explain(error))
+            return Garbled(explained(error, "spec"))
 
     return PlainValidator(parse)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from datetime import date, timedelta
 from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
@@ -86,7 +87,12 @@ class BookingSchedulerSpec:
     def recurrence(self) -> Recurrence:
         """When its bookings start."""
         skipped = frozenset(map(date.fromisoformat, self.except_dates))
-        return Recurrence(self.schedule, parse_zone(self.time_zone), skipped)
+        return Recurrence(self.schedule, self.zone, skipped)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of its schedule."""
+        return parse_zone(self.time_zone)
 
     @property
     def length(self) -> timedelta:

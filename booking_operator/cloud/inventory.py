@@ -237,7 +237,7 @@ class Inventory:
         if recovered:
             self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
         if first or recovered:
-            self._tell_all(watch.scope)
+            self._tell(watch.scope, None)
         else:
             self._tell(watch.scope, tags, listed=managed != watch.view.managed)
 
@@ -254,17 +254,14 @@ class Inventory:
                 message=str(error),
             )
         if before is None:
-            self._tell_all(watch.scope)
+            self._tell(watch.scope, None)
 
-    def _tell_all(self, scope: Scope) -> None:
-        groups = self._audience.groups() if self._audience else ()
-        self._tell(scope, {group.tag for group in groups if group.scope == scope}, listed=True)
-
-    def _tell(self, scope: Scope, tags: Collection[str], *, listed: bool) -> None:
+    def _tell(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
+        """Tell of the tracked groups of `scope` with one of `tags`; None stands for all."""
         if self._audience is None:
             return
         for group in self._audience.groups():
-            if group.scope == scope and group.tag in tags:
+            if group.scope == scope and (tags is None or group.tag in tags):
                 self._audience.changed(group)
         if listed:
             self._audience.listed(scope)

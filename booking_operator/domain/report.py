@@ -48,7 +48,12 @@ class Outcome:
 
 def utc(instant: datetime | None) -> str:
     """RFC 3339 in UTC with `Z`, as Kubernetes prints times; empty for None."""
-    return "" if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return "" if instant is None else rfc3339(instant.astimezone(UTC))
+
+
+def rfc3339(instant: datetime) -> str:
+    """RFC 3339 in the instant's own offset, with `Z` for UTC."""
+    return instant.isoformat().replace("+00:00", "Z")
 
 
 def listed(ids: Sequence[str]) -> str:

@@ -98,7 +98,7 @@ class MonitorReconciler:
         group, meta = resource.group(self._caches.default_region), resource.metadata
         ours = group is not None and group == _group(spec, scope, group.tag)
         made = meta.annotations.get(MADE_BY) == monitor.metadata.name
-        prunable = ours and made and not self._caches.booked(resource, self._clock.now())
+        prunable = spec.prune and ours and made and not self._caches.booked(resource, self._clock.now())
         return Found(meta.name, group.tag if group and ours else None, prunable)
 
     async def _create(

@@ -9,7 +9,7 @@ from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.api.meta import GROUP, Garbled
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
 from booking_operator.domain import report, schedule
-from booking_operator.domain.report import Failure, utc
+from booking_operator.domain.report import Failure, rfc3339, utc
 from booking_operator.domain.schedule import Agenda, Made, Rule
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
@@ -118,10 +118,8 @@ def _made(booking: Booking) -> Made | None:
 
 def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
     """The spec of the booking that starts at `start`, its times in the scheduler's own zone."""
-    zone = spec.recurrence().zone
     times = {"start_at": start, "end_at": start + spec.length}
-    shown = {name: at.astimezone(zone).isoformat().replace("+00:00", "Z") for name, at in times.items()}
-    return spec.booking_spec() | shown
+    return spec.booking_spec() | {name: rfc3339(at.astimezone(spec.zone)) for name, at in times.items()}
 
 
 def _done(spec: BookingSchedulerSpec, agenda: Agenda) -> str:
