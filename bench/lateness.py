@@ -27,7 +27,7 @@ from typing import Any
 import boto3
 
 from booking_operator.api import crd
-from booking_operator.cloud.driver import APPLICATION_TAG
+from booking_operator.cloud.tags import APPLICATION_TAG
 from booking_operator.devcluster.binaries import find_kubectl, find_or_build
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.kubectl import Kubectl

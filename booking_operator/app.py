@@ -95,7 +95,7 @@ class Operator:
             before=settings.notify_before,
             changed=wakes.bookings.add,
         )
-        bookings = BookingReconciler(caches, status[BOOKING], events, clock, untold=notifier.failure)
+        bookings = BookingReconciler(caches, status[BOOKING], events, clock, untold=notifier.failures.get)
         schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
         monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
         notify = Controller("notifications", wakes.notices, notifier.reconcile)

@@ -12,28 +12,6 @@ from typing import Protocol
 
 from booking_operator.domain.instance import Lock, Observation, State
 
-APPLICATION_TAG = "resource-booking-application"
-"""Its value is the group of the instance. No tag, no action."""
-MANAGED_TAG = "resource-booking-managed"
-"""`true` asks a ResourceMonitor to make a Resource for the group."""
-LOCKED_BY_TAG = "resource-booking-locked-by"
-"""Who has the instance now."""
-LOCKED_UNTIL_TAG = "resource-booking-locked-until"
-"""Until when: RFC 3339, in UTC."""
-
-
-def lock_in(tags: Mapping[str, str]) -> Lock | None:
-    """What the lock tags among `tags` say; None when there are none."""
-    if LOCKED_BY_TAG not in tags and LOCKED_UNTIL_TAG not in tags:
-        return None
-    return Lock(tags.get(LOCKED_BY_TAG, ""), tags.get(LOCKED_UNTIL_TAG, ""))
-
-
-def lock_tags(lock: Lock | None) -> dict[str, str]:
-    """The tags that say what `lock` does; without one, the same tags with empty values."""
-    by, until = (lock.by, lock.until) if lock else ("", "")
-    return {LOCKED_BY_TAG: by, LOCKED_UNTIL_TAG: until}
-
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -109,8 +87,8 @@ class Driver(Protocol):
         """The newest view of the group at hand, without asking the cloud; None when it was never seen."""
         ...
 
-    def managed(self, scope: Scope) -> frozenset[str] | None:
-        """Tags of the groups in `scope` that ask for a Resource by `MANAGED_TAG`; None when never seen."""
+    def managed(self, scope: Scope) -> frozenset[str]:
+        """Tags of the groups in `scope` that ask for a Resource; empty when never seen."""
         ...
 
     def failure(self, scope: Scope) -> CloudError | None:

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, Scope, lock_in, lock_tags
+from booking_operator.cloud import tags as tagging
+from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.sender import Action
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
+from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Instance, Lock, State
 
@@ -91,25 +93,22 @@ class Ec2Api:
         with translated("ec2:CreateTags" if lock else "ec2:DeleteTags", ids):
             async with asyncio.timeout(CALL_SECONDS):
                 if lock:
-                    tags = lock_tags(lock).items()
-                    await client.create_tags(
-                        Resources=ids, Tags=[{"Key": key, "Value": value} for key, value in tags]
-                    )
+                    await client.create_tags(Resources=ids, Tags=lock_tags(lock))
                 else:
-                    await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in lock_tags(None)])
+                    await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
 
 
 def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
     for reservation in page.get("Reservations", ()):
         for instance in reservation.get("Instances", ()):
-            tags = {tag.get("Key", ""): tag.get("Value", "") for tag in instance.get("Tags", ())}
+            tags = tagging.read(instance.get("Tags", ()))
             state = _state(instance.get("State"))
             if state is not None and APPLICATION_TAG in tags:
                 yield Record(
                     tag=tags[APPLICATION_TAG],
                     instance=Instance(instance["InstanceId"], state, lock=lock_in(tags)),
                     hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
-                    managed=tags.get(MANAGED_TAG) == "true",
+                    managed=tagging.managed(tags),
                 )
 
 

@@ -114,10 +114,9 @@ class Inventory:
         """The newest view of the group at hand; None when its scope was never seen."""
         return self._watch(group.scope).view.observation(group.tag)
 
-    def managed(self, scope: Scope) -> frozenset[str] | None:
-        """Tags of the groups that ask for a Resource; None when the scope was never seen."""
-        view = self._watch(scope).view
-        return None if view.at is None else view.managed
+    def managed(self, scope: Scope) -> frozenset[str]:
+        """Tags of the groups that ask for a Resource; empty when the scope was never seen."""
+        return self._watch(scope).view.managed
 
     def failure(self, scope: Scope) -> CloudError | None:
         """Why the newest call for the scope failed; None when it did not."""

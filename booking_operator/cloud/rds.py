@@ -9,10 +9,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG, CloudError, Scope, lock_in, lock_tags
+from booking_operator.cloud import tags as tagging
+from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.sender import Action
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
+from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Instance, Lock, State
 
@@ -112,12 +114,9 @@ class RdsApi:
         with translated("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
             async with asyncio.timeout(CALL_SECONDS):
                 if lock:
-                    tags = lock_tags(lock).items()
-                    await client.add_tags_to_resource(
-                        ResourceName=arn, Tags=[{"Key": key, "Value": value} for key, value in tags]
-                    )
+                    await client.add_tags_to_resource(ResourceName=arn, Tags=lock_tags(lock))
                 else:
-                    await client.remove_tags_from_resource(ResourceName=arn, TagKeys=list(lock_tags(None)))
+                    await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
 
     def _note_arns(
         self, scope: Scope, clusters: "list[DBClusterTypeDef]", databases: "list[DBInstanceTypeDef]"
@@ -162,7 +161,7 @@ def _database_records(
     tagged = {
         row.get("DBClusterIdentifier", "")
         for row in clusters
-        if APPLICATION_TAG in _tags(row.get("TagList", ()))
+        if APPLICATION_TAG in tagging.read(row.get("TagList", ()))
     }
     for row in rows:
         if row.get("DBClusterIdentifier") in tagged:
@@ -173,18 +172,14 @@ def _database_records(
 
 
 def _record(id_: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Iterator[Record]:
-    tags = _tags(tag_list)
+    tags = tagging.read(tag_list)
     state, obstacle = power(status)
     if state is not None and APPLICATION_TAG in tags:
         yield Record(
             tag=tags[APPLICATION_TAG],
             instance=Instance(id_, state, bar or obstacle, lock_in(tags)),
-            managed=tags.get(MANAGED_TAG) == "true",
+            managed=tagging.managed(tags),
         )
-
-
-def _tags(tag_list: "Iterable[TagTypeDef]") -> dict[str, str]:
-    return {tag.get("Key", ""): tag.get("Value", "") for tag in tag_list}
 
 
 def power(status: str) -> tuple[State | None, str]:

@@ -52,8 +52,8 @@ class ServiceDriver:
         """The newest view of the group at hand, without asking the service; None when it was never seen."""
         return self._inventory.last(group)
 
-    def managed(self, scope: Scope) -> frozenset[str] | None:
-        """Tags of the groups that ask for a Resource; None when the scope was never seen."""
+    def managed(self, scope: Scope) -> frozenset[str]:
+        """Tags of the groups that ask for a Resource; empty when the scope was never seen."""
         return self._inventory.managed(scope)
 
     def failure(self, scope: Scope) -> CloudError | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import boto3
 
-from booking_operator.cloud.driver import APPLICATION_TAG, MANAGED_TAG
+from booking_operator.cloud.tags import APPLICATION_TAG, MANAGED_TAG
 from booking_operator.devcluster.moto import CREDENTIALS
 
 

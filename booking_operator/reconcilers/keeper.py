@@ -24,6 +24,7 @@ from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, key_of
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status
 from booking_operator.reconcilers.scene import Scene, look, shown
 
@@ -55,13 +56,8 @@ class LockKeeper:
         self._clock = clock
         self._queue = queue
         self._dry_run = dry_run
-        self._failed = failed
-        self._failures: dict[Key, Failure] = {}
+        self.failures = Failures(failed)
         self._log = structlog.get_logger()
-
-    def failure(self, key: Key) -> Failure | None:
-        """Why the tags of a Resource are not as they should be; None when they are."""
-        return self._failures.get(key)
 
     def check(self, key: Key, scene: Scene | None) -> None:
         """Have the tags of a Resource brought up to date, if there is anything to be done.
@@ -72,7 +68,7 @@ class LockKeeper:
         """
         resource = self._caches.resources.get(key)
         if resource is None:
-            self._failures.pop(key, None)
+            self.failures.set(key, None)
             return
         held = FINALIZER in resource.metadata.finalizers
         if scene is None or resource.metadata.deletion_timestamp is not None:
@@ -111,17 +107,10 @@ class LockKeeper:
         failure = await self._write(scene, marks.write, marks.lock) if marks.write else None
         if marks.remove:
             failure = await self._write(scene, marks.remove, None)
-        self._tell(key, failure)
+        self.failures.set(key, failure)
         if failure is not None:
             return False
         return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
-
-    def _tell(self, key: Key, failure: Failure | None) -> None:
-        before = self._failures.pop(key, None)
-        if failure is not None:
-            self._failures[key] = failure
-        if before != failure:
-            self._failed(key)
 
     async def _remember(self, resource: Resource, memory: Collection[Lock]) -> bool:
         """Have a status written that names the locks."""
@@ -134,7 +123,7 @@ class LockKeeper:
             return True
         if scene is not None and not await self._remove_all(scene):
             return False
-        self._failures.pop(key_of(resource), None)
+        self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)
 
     async def _remove_all(self, scene: Scene) -> bool:

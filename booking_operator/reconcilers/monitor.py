@@ -61,7 +61,7 @@ class MonitorReconciler:
             self._reporter.report(monitor, report.maker_conditions(unseen, ""), now)
             # The polls go on, and tell when the cloud answers again.
             return Result(now + interval)
-        asking = driver.managed(scope) or frozenset()
+        asking = driver.managed(scope)
         failure = await self._sync(monitor, spec, scope, asking)
         blind = driver.failure(scope)
         why = Failure(blind.reason, str(blind)) if blind else failure

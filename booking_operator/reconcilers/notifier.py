@@ -16,6 +16,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Channel, DeliveryError, Events, Status
 
 
@@ -39,25 +40,19 @@ class Notifier:
         self._events = events
         self._clock = clock
         self._before = before
-        self._changed = changed
-        self._failures: dict[Key, Failure] = {}
+        self.failures = Failures(changed)
         self._log = structlog.get_logger()
-
-    def failure(self, key: Key) -> Failure | None:
-        """Why a recipient of a booking could not be told; None when all could, or none is to be yet."""
-        return self._failures.get(key)
 
     async def reconcile(self, key: Key) -> Result:
         """Tell the recipients of one booking who are to be told now, or wake when they are."""
         booking = self._caches.bookings.get(key)
         claim = booking.claim() if booking else None
         if booking is None or claim is None or not isinstance(booking.spec, BookingSpec):
-            self._failures.pop(key, None)
+            self.failures.set(key, None)
             return Result()
         now, due_at = self._clock.now(), notify_at(claim, self._before)
         if now >= claim.end_at:
-            if self._failures.pop(key, None):
-                self._changed(key)
+            self.failures.set(key, None)
             return Result()
         due = due_at <= now
         told, errors = await self._deliver_all(booking, booking.spec, claim, due=due)
@@ -100,13 +95,10 @@ class Notifier:
         current: BookingStatus = self._status.current(booking)
         done = tuple(id_ for id_, was_told in told.items() if was_told)
         wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
-        before = self._failures.pop(key, None)
-        if errors:
-            self._failures[key] = Failure(errors[0].reason, str(errors[0]))
         if wanted != current:
             await self._status.write(booking, wanted)
-        if wanted != current or before != self._failures.get(key):
-            self._changed(key)
+            self.failures.changed(key)
+        self.failures.set(key, Failure(errors[0].reason, str(errors[0])) if errors else None)
 
     async def _deliver(
         self, booking: Booking, spec: BookingSpec, id_: str, item: Notification

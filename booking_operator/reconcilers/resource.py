@@ -77,7 +77,7 @@ class ResourceReconciler:
         if failure is None:
             doubt, failure = await self._stop(scene)
         plan = self._decide(scene, doubt)
-        self._report(scene, plan, failure or scene.trouble or self._keeper.failure(key))
+        self._report(scene, plan, failure or scene.trouble or self._keeper.failures.get(key))
         self._keeper.check(key, scene)
         return Result(scene.wake_at(), failed=failure is not None or bool(plan.withheld))
 

@@ -70,7 +70,7 @@ class World:
             changed=self.bookings.add,
         )
         self.reconciler = BookingReconciler(
-            self.caches, self.status, self.events, self.clock, untold=self.notifier.failure
+            self.caches, self.status, self.events, self.clock, untold=self.notifier.failures.get
         )
 
     def booking(self, start: float, end: float, *notifications: dict[str, str]) -> None:

@@ -55,7 +55,7 @@ class FakeDriver:
     def failure(self, _: Scope) -> CloudError | None:
         return self.observe_error
 
-    def managed(self, _: Scope) -> frozenset[str] | None:
+    def managed(self, _: Scope) -> frozenset[str]:
         raise AssertionError("only monitors ask for it")
 
     async def refresh(self, _: Scope, since: datetime) -> datetime:

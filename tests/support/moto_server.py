@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from aiohttp import ClientSession
 from moto.server import ThreadedMotoServer
 
-from booking_operator.cloud.driver import APPLICATION_TAG
+from booking_operator.cloud.tags import APPLICATION_TAG
 
 REGION = "eu-west-1"
 _IMAGE = "ami-12c6146b"  # one that moto knows
