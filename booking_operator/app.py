@@ -28,9 +28,11 @@ from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import smtp_config
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from booking_operator.reconcilers.notifier import Notifier
+from booking_operator.reconcilers.orders import Orders
 from booking_operator.reconcilers.ports import Channels, Drivers
 from booking_operator.reconcilers.resource import ResourceReconciler
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
@@ -76,6 +78,8 @@ class Operator:
             dry_run=settings.dry_run,
             failed=wakes.resources.add,
         )
+        orders = Orders(wakes.resources.add)
+        dispatcher = Dispatcher(caches, drivers, events, trust, orders, clock, dry_run=settings.dry_run)
         resources = ResourceReconciler(
             caches,
             drivers,
@@ -83,6 +87,7 @@ class Operator:
             events,
             trust,
             keeper,
+            dispatcher,
             clock,
             dry_run=settings.dry_run,
         )

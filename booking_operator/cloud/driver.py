@@ -1,14 +1,17 @@
 """The port between the reconcilers and the cloud: groups are observed, instances started and stopped.
 
-A request is a set of ids with a deadline, and it answers with one future per instance: that is what lets an
-adapter gather the requests of many groups into few calls, and lets one bad instance fail alone.
+What is wanted of a group is an order: instances, a deadline, and a future for each instance. That is what
+lets an adapter gather the orders of many groups into few calls, send them in a fair order, and have one bad
+instance fail alone.
 """
 
+import asyncio
 from asyncio import Future
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from enum import Enum, StrEnum
+from typing import Protocol, Self
 
 from booking_operator.domain.instance import Lock, Observation, State
 
@@ -41,23 +44,152 @@ class Group:
         return f"{self.region} of account {self.account}" if self.account else self.region
 
 
+class Fault(Enum):
+    """The classes of failure, each of which is treated in its own way."""
+
+    THROTTLED = "throttled"
+    """The rate of calls is limited; nothing was done. Sent again when the limits allow."""
+    TRANSIENT = "transient"
+    """The service or the way to it failed, and nothing was done. Sent again after a pause."""
+    LOST = "lost"
+    """There was no reply, so it may have been done or not. First of all the instances are looked at."""
+    REFUSED = "refused"
+    """Some of the instances are the reason, and asking again at once would not help. They are named, or
+    found."""
+    CAPACITY = "capacity"
+    """The cloud has no room for instances of one type in one zone."""
+    DENIED = "denied"
+    """A permission is missing, for some instances or for the action as such."""
+    ACCOUNT = "account"
+    """Nothing goes in this account for now: credentials that have expired, a clock that is wrong."""
+    UNSENT = "unsent"
+    """Nothing was sent, because that could not succeed: no credentials, no such account."""
+
+
 class CloudError(Exception):
     """The cloud did not do or tell what was asked.
 
     Attributes:
         reason: CamelCase, for a condition; the service's own error code where it gave one.
         retryable: whether trying again can help without anybody's doing.
+        fault: how it is treated.
+        ids: the instances that are named as the reason; empty where none is.
+        pool: the type and zone that lack capacity; empty where none is named.
+        retry_at: when the operator tries again (aware UTC); None where it does not know.
     """
 
-    def __init__(self, reason: str, message: str, *, retryable: bool = True) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        retryable: bool = True,
+        fault: Fault = Fault.UNSENT,
+        ids: Iterable[str] = (),
+        pool: str = "",
+        retry_at: datetime | None = None,
+    ) -> None:
         """Build it from the service's answer."""
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+        self.fault = fault
+        self.ids = frozenset(ids)
+        self.pool = pool
+        self.retry_at = retry_at
+
+    def again_at(self, instant: datetime | None) -> "CloudError":
+        """The same, to be tried again at `instant`."""
+        return CloudError(
+            self.reason,
+            str(self),
+            retryable=self.retryable,
+            fault=self.fault,
+            ids=self.ids,
+            pool=self.pool,
+            retry_at=instant,
+        )
 
 
-Accepted = Mapping[str, Future[State]]
-"""One future per instance: the state that the service answered, or `CloudError`."""
+class Action(StrEnum):
+    """What can be done to instances."""
+
+    START = "start"
+    STOP = "stop"
+    HIBERNATE = "hibernate"
+    TAG = "tag"
+    UNTAG = "untag"
+
+
+def always() -> bool:
+    """Stands at any time."""
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """What is wanted of instances of one group.
+
+    Attributes:
+        group: whose instances they are.
+        futures: by id what became of it: the state that the service answered (None for tags), or
+            `CloudError`.
+        deadline: when it is to be done, not before (aware UTC); of two that cannot both go, the earlier goes.
+        tenant: who wants it, of those among whom calls are shared out fairly: a namespace.
+        stands: asked right before a call leaves; an order that does not stand any more is withdrawn.
+        trouble: why those without an outcome have none yet; None where nothing has failed.
+    """
+
+    group: Group
+    futures: Mapping[str, "Future[State | None]"]
+    deadline: datetime
+    tenant: str = ""
+    stands: Callable[[], bool] = always
+    trouble: CloudError | None = None
+
+    @classmethod
+    def of(
+        cls,
+        group: Group,
+        ids: Iterable[str],
+        deadline: datetime,
+        *,
+        tenant: str = "",
+        stands: Callable[[], bool] = always,
+    ) -> Self:
+        """An order with a future of the running loop for each of `ids`."""
+        loop = asyncio.get_running_loop()
+        return cls(group, {id_: loop.create_future() for id_ in ids}, deadline, tenant, stands)
+
+    @property
+    def pending(self) -> list[str]:
+        """Ids without an outcome that somebody still waits for."""
+        return [id_ for id_, future in self.futures.items() if not future.done()]
+
+    def withdraw(self) -> None:
+        """Have nothing more sent for it. What is under way already stays so."""
+        for future in self.futures.values():
+            # Of one that is done, `cancel` only takes back that somebody must look at it.
+            future.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What will be wanted of a group, for a forecast.
+
+    Attributes:
+        group: whose instances they are.
+        action: what is to be done.
+        count: to how many of them.
+        at: when (aware UTC).
+        tenant: who wants it.
+    """
+
+    group: Group
+    action: Action
+    count: int
+    at: datetime
+    tenant: str
 
 
 class Audience(Protocol):
@@ -106,22 +238,24 @@ class Driver(Protocol):
         """
         ...
 
-    def start(self, group: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
-        """Start instances, the ones with the earliest `deadline` first."""
+    def start(self, order: Order) -> None:
+        """Have instances started. Returns at once; the futures of `order` tell what becomes of each."""
         ...
 
-    def stop(
-        self, group: Group, ids: Collection[str], *, deadline: datetime, hibernate: bool = False
-    ) -> Accepted:
-        """Stop instances, the ones with the earliest `deadline` first."""
+    def stop(self, order: Order, *, hibernate: bool = False) -> None:
+        """Have instances stopped, by hibernation where that is wanted and possible."""
         ...
 
-    async def lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
-        """Write `lock` into the lock tags of instances, or with None remove the tags.
+    def lock(self, order: Order, lock: Lock | None) -> None:
+        """Have `lock` written into the lock tags of instances, or with None the tags removed."""
+        ...
 
-        Raises:
-            CloudError: the cloud refused, or did not answer; some may have been written.
-        """
+    def expected(self, order: Order) -> datetime | None:
+        """When the last of what waits will leave, as far as the cloud's limits are known; None: it has."""
+        ...
+
+    async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
+        """When the last instance of each demand would leave, after all that waits already."""
         ...
 
     def track(self, audience: Audience) -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud import tags as tagging
-from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import Action, Scope
 from booking_operator.cloud.errors import translated
-from booking_operator.cloud.sender import Action
+from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
-from booking_operator.cloud.view import Answer, Record
-from booking_operator.domain.instance import Instance, Lock, State
+from booking_operator.cloud.view import TAGGED, Answer, Record
+from booking_operator.domain.instance import Instance, State
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import (
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         FilterTypeDef,
         InstanceStateChangeTypeDef,
         InstanceStateTypeDef,
+        InstanceTypeDef,
     )
 
 PAGE = 1000
@@ -36,10 +39,18 @@ _KNOWN = frozenset(State)
 class Ec2Api:
     """`cloud.service.Api` for EC2."""
 
-    batch = 1000  # its limits are per instance too, so larger calls gain nothing
+    most = 1000  # its limits are per instance too, so larger calls gain nothing
+    lanes: Mapping[Action, str] = {
+        Action.START: "StartInstances",
+        Action.STOP: "StopInstances",
+        Action.HIBERNATE: "StopInstances",
+        Action.TAG: "CreateTags",
+        Action.UNTAG: "DeleteTags",
+    }
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, gate: Gate) -> None:
         self._sessions = sessions
+        self._gate = gate
 
     async def describe(self, scope: Scope) -> list[Record]:
         """All instances of `scope` that carry the application tag, and exist.
@@ -61,41 +72,35 @@ class Ec2Api:
         query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}
         if token:
             query["NextToken"] = token
-        with translated("ec2:DescribeInstances"):
-            async with asyncio.timeout(CALL_SECONDS):
-                return await client.describe_instances(**query)
+        async with self._gate.passed(scope, "DescribeInstances"):
+            with self._translated("ec2:DescribeInstances"):
+                async with asyncio.timeout(CALL_SECONDS):
+                    return await client.describe_instances(**query)
 
-    async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
-        """Start or stop instances; the answer has those for which EC2 accepted it.
-
-        Raises:
-            InstancesRefusedError: some of the instances are the reason why none was started or stopped.
-            CloudError: EC2 refused, or its answer was lost.
-        """
-        client = await self._sessions.ec2(scope)
-        name = "ec2:StartInstances" if action is Action.START else "ec2:StopInstances"
-        with translated(name, ids):
-            async with asyncio.timeout(CALL_SECONDS):
-                if action is Action.START:
-                    return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
-                hibernate = action is Action.HIBERNATE
-                stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
-                return _answers(stopped["StoppingInstances"])
-
-    async def lock(self, scope: Scope, ids: Sequence[str], lock: Lock | None) -> None:
-        """Write the lock tags of instances, or with None remove them.
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+        """Start, stop or tag instances; the answer has those for which EC2 accepted it.
 
         Raises:
-            InstancesRefusedError: some of the instances are the reason why none was tagged.
-            CloudError: EC2 refused, or did not answer.
+            CloudError: EC2 refused, or its answer was lost; it has the ids that EC2 named as the reason.
         """
         client = await self._sessions.ec2(scope)
-        with translated("ec2:CreateTags" if lock else "ec2:DeleteTags", ids):
+        with self._translated(f"ec2:{self.lanes[change.action]}", ids):
             async with asyncio.timeout(CALL_SECONDS):
-                if lock:
-                    await client.create_tags(Resources=ids, Tags=lock_tags(lock))
-                else:
-                    await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
+                match change.action:
+                    case Action.START:
+                        return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
+                    case Action.TAG if change.lock:
+                        await client.create_tags(Resources=ids, Tags=lock_tags(change.lock))
+                    case Action.TAG | Action.UNTAG:
+                        await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
+                    case Action.STOP | Action.HIBERNATE:
+                        hibernate = change.action is Action.HIBERNATE
+                        stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
+                        return _answers(stopped["StoppingInstances"])
+        return dict.fromkeys(ids, TAGGED)
+
+    def _translated(self, permission: str, ids: Sequence[str] = ()) -> AbstractContextManager[None]:
+        return translated(permission, ids, skew=self._sessions.skew.current)
 
 
 def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
@@ -106,10 +111,26 @@ def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
             if state is not None and APPLICATION_TAG in tags:
                 yield Record(
                     tag=tags[APPLICATION_TAG],
-                    instance=Instance(instance["InstanceId"], state, lock=lock_in(tags)),
+                    instance=Instance(instance["InstanceId"], state, _obstacle(instance), lock_in(tags)),
+                    pool=_pool(instance),
                     hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
                     managed=tagging.managed(tags),
                 )
+
+
+def _obstacle(instance: "InstanceTypeDef") -> str:
+    """Why EC2 will never stop an instance, empty where it may.
+
+    See https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Stop_Start.html.
+    """
+    if instance.get("RootDeviceType") == "instance-store":
+        return "cannot be stopped: its root device is an instance store"
+    return ""
+
+
+def _pool(instance: "InstanceTypeDef") -> str:
+    zone = instance.get("Placement", {}).get("AvailabilityZone", "")
+    return f"{instance['InstanceType']} in {zone}" if zone and instance.get("InstanceType") else ""
 
 
 def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Answer]:

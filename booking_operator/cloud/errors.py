@@ -7,12 +7,13 @@ encoded part of an authorisation failure and the session's name, all of which di
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.driver import CloudError, Fault
 
 LONGEST_MESSAGE = 600
 """Characters; a condition's message may have 32,768, yet people read it in one column of a terminal."""
@@ -33,7 +34,9 @@ _THROTTLED = frozenset(
 )
 _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-_REFUSED_KEYS = frozenset(
+_SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes, and some services a good deal longer
+_TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
+_REFUSED_KEYS = _TIME_CODES | frozenset(
     {
         "AuthFailure",
         "IncompleteSignature",
@@ -56,45 +59,33 @@ _EXPECTED = (
     ValueError,  # botocore's answer to a malformed AWS_ENDPOINT_URL, for one
 )
 # In this order: some derive from others. An error's own text may hold addresses that differ each time.
-_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
-    ((boto.ConnectTimeoutError,), "the connection was not made in time"),
-    ((boto.ReadTimeoutError, TimeoutError), "there was no reply in time"),
-    ((boto.SSLError,), "the TLS handshake failed"),
-    ((boto.ProxyConnectionError,), "the HTTP proxy cannot be reached"),
-    ((boto.EndpointConnectionError,), "the connection to the endpoint failed"),
-    ((boto.HTTPClientError, aiohttp.ClientError), "the connection broke before the reply came"),
+_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], Fault, str], ...] = (
+    ((boto.ConnectTimeoutError,), Fault.TRANSIENT, "the connection was not made in time"),
+    ((boto.ReadTimeoutError, TimeoutError), Fault.LOST, "there was no reply in time"),
+    ((boto.SSLError,), Fault.TRANSIENT, "the TLS handshake failed"),
+    ((boto.ProxyConnectionError,), Fault.TRANSIENT, "the HTTP proxy cannot be reached"),
+    ((boto.EndpointConnectionError,), Fault.TRANSIENT, "the connection to the endpoint failed"),
+    ((boto.HTTPClientError, aiohttp.ClientError), Fault.LOST, "the connection broke before the reply came"),
 )
-
-
-class InstancesRefusedError(CloudError):
-    """The cloud refused the whole call because of some of the instances, which it named.
-
-    Attributes:
-        ids: those instances; never empty, and all of them were in the call.
-    """
-
-    def __init__(self, reason: str, message: str, ids: Collection[str]) -> None:
-        """Build it from the service's answer."""
-        super().__init__(reason, message)
-        self.ids = frozenset(ids)
+_POOL = re.compile(r"sufficient (\S+) capacity in the Availability Zone you requested \(([\w-]+)\)")
 
 
 @contextmanager
-def translated(action: str, ids: Collection[str] = ()) -> Iterator[None]:
+def translated(action: str, ids: Collection[str] = (), *, skew: timedelta = timedelta(0)) -> Iterator[None]:
     """Have what botocore raises inside come out as `CloudError`.
 
     Args:
         action: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
         ids: the instances it is called for.
+        skew: how far our clock is ahead of the service's, as far as is known.
 
     Raises:
-        InstancesRefusedError: the service refused the call for the sake of some of `ids`.
-        CloudError: any other failure.
+        CloudError: any failure; its `ids` are those of `ids` that the service named as the reason.
     """
     try:
         yield
     except boto.ClientError as error:
-        raise _from_answer(error, action, ids) from error
+        raise _from_answer(error, action, ids, skew) from error
     except _EXPECTED as error:
         raise _without_answer(error, _name(action)) from error
 
@@ -103,7 +94,9 @@ def _name(permission: str) -> str:
     return permission.partition(":")[2] or permission
 
 
-def _from_answer(error: boto.ClientError, permission: str, ids: Collection[str]) -> CloudError:
+def _from_answer(
+    error: boto.ClientError, permission: str, ids: Collection[str], skew: timedelta
+) -> CloudError:
     """The service answered, with an error code."""
     action = _name(permission)
     details = error.response.get("Error", {})
@@ -111,31 +104,48 @@ def _from_answer(error: boto.ClientError, permission: str, ids: Collection[str])
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _THROTTLED:
         text = f"AWS limits the rate of {action} calls of this account; it is tried again."
-        return CloudError("RequestLimitExceeded", text)
-    if code in _EXPIRED:
-        text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
-        return CloudError("ExpiredCredentials", tidy(text))
+        return CloudError("RequestLimitExceeded", text, fault=Fault.THROTTLED)
     if error.operation_name.startswith("AssumeRole"):
         text = f"AWS refused {error.operation_name}; check the role's trust policy. {message}"
         return CloudError("NoCredentials", tidy(text), retryable=False)
+    if code in _EXPIRED | _REFUSED_KEYS | _HOPELESS:
+        return _account(code, action, message, skew)
+    named = set(re.findall(r"[\w-]+", message)) & set(ids)
     if code in _UNAUTHORIZED:
         text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
-        return CloudError("UnauthorizedOperation", tidy(text), retryable=False)
-    if code in _REFUSED_KEYS:
-        text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
-        return CloudError(reason(code), tidy(text), retryable=False)
+        return CloudError("UnauthorizedOperation", tidy(text), retryable=False, fault=Fault.DENIED, ids=named)
     text = tidy(f"{action}: {message or code}")
-    named = set(re.findall(r"[\w-]+", message)) & set(ids)
-    if named and status < 500:  # noqa: PLR2004 - the boundary between their fault and ours is HTTP's
-        return InstancesRefusedError(reason(code), text, named)
-    return CloudError(reason(code), text, retryable=code not in _HOPELESS)
+    if code.startswith("Insufficient") and code.endswith("Capacity"):
+        pool = _POOL.search(message)
+        where = f"{pool[1]} in {pool[2]}" if pool else ""
+        return CloudError(reason(code), text, fault=Fault.CAPACITY, pool=where)
+    if status >= 500:  # noqa: PLR2004 - the boundary between their fault and ours is HTTP's
+        return CloudError(reason(code), text, fault=Fault.TRANSIENT)
+    return CloudError(reason(code), text, fault=Fault.REFUSED, ids=named)
+
+
+def _account(code: str, action: str, message: str, skew: timedelta) -> CloudError:
+    """The service takes nothing from this account, or not with these credentials, or not at this time."""
+    if abs(skew) > _SKEWED or code in _TIME_CODES:
+        way = "behind" if skew < timedelta(0) else "ahead of"
+        clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} that of AWS"
+        text = f"{action}: AWS does not accept the request, and {clocks}; set it by NTP. {message}"
+        return CloudError("ClockSkewed", tidy(text), fault=Fault.ACCOUNT)
+    if code in _EXPIRED:
+        text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
+        return CloudError("ExpiredCredentials", tidy(text), fault=Fault.ACCOUNT)
+    if code in _HOPELESS:
+        text = tidy(f"{action}: {message or code}")
+        return CloudError(reason(code), text, retryable=False, fault=Fault.ACCOUNT)
+    text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
+    return CloudError(reason(code), tidy(text), retryable=False, fault=Fault.ACCOUNT)
 
 
 def _without_answer(error: Exception, action: str) -> CloudError:
     """The service was not asked, or its answer was lost."""
-    for kinds, how in _UNREACHABLE:
+    for kinds, fault, how in _UNREACHABLE:
         if isinstance(error, kinds):
-            return CloudError("CloudUnreachable", f"{action}: {how}.")
+            return CloudError("CloudUnreachable", f"{action}: {how}.", fault=fault)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
         text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
         return CloudError("NoCredentials", tidy(text), retryable=False)
@@ -147,7 +157,7 @@ def _without_answer(error: Exception, action: str) -> CloudError:
     if isinstance(error, boto.InvalidRegionError):
         return CloudError("InvalidRegion", tidy(f"{error}"), retryable=False)
     if isinstance(error, ResponseParserError):
-        return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.")
+        return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.", fault=Fault.LOST)
     return CloudError(type(error).__name__, tidy(f"{action}: {error}"))
 
 

@@ -19,7 +19,7 @@ import structlog
 
 from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
 from booking_operator.cloud.view import Answer, Record, View
-from booking_operator.domain.instance import Lock, Observation
+from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.queue import Backoff
 
@@ -58,7 +58,7 @@ class _Call:
         if self.error is not None:
             # One exception raised in many tasks would gather all of their tracebacks.
             error = self.error
-            raise CloudError(error.reason, str(error), retryable=error.retryable) from error
+            raise error.again_at(error.retry_at) from error
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +125,16 @@ class Inventory:
     def hibernating(self, scope: Scope, ids: Iterable[str]) -> tuple[str, ...]:
         """Those of `ids` that were launched with hibernation enabled, as far as is known."""
         return self._watch(scope).view.hibernating(ids)
+
+    def pool(self, scope: Scope, id_: str) -> str:
+        """Type and zone of an instance, which share capacity; empty where that is not known."""
+        return self._watch(scope).view.pool(id_)
+
+    def shown(self, group: Group, id_: str) -> State | None:
+        """The state in which the newest view has an instance of the group; None where it has none."""
+        observation = self.last(group)
+        instances = observation.instances if observation else ()
+        return next((instance.state for instance in instances if instance.id == id_), None)
 
     async def refresh(self, scope: Scope, since: datetime) -> datetime:
         """Have a view that was asked for at `since` or later (aware UTC); a future `since` means now.

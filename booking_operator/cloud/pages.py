@@ -59,6 +59,9 @@ def _instance(item: Element) -> dict[str, Any]:
         "InstanceId": item.findtext("{*}instanceId"),
         "State": {"Name": item.findtext("{*}instanceState/{*}name")},
         "HibernationOptions": {"Configured": hibernates},
+        "InstanceType": item.findtext("{*}instanceType", ""),
+        "Placement": {"AvailabilityZone": item.findtext("{*}placement/{*}availabilityZone", "")},
+        "RootDeviceType": item.findtext("{*}rootDeviceType", ""),
         "Tags": [
             {"Key": tag.findtext("{*}key", ""), "Value": tag.findtext("{*}value", "")}
             for tag in item.iterfind("{*}tagSet/{*}item")

@@ -7,15 +7,17 @@ own. The members of a cluster start and stop with it; RDS refuses to do so one b
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Literal
 
 from booking_operator.cloud import tags as tagging
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import Action, CloudError, Scope
 from booking_operator.cloud.errors import translated
-from booking_operator.cloud.sender import Action
+from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
-from booking_operator.cloud.view import Answer, Record
+from booking_operator.cloud.view import TAGGED, Answer, Record
 from booking_operator.domain.instance import Instance, Lock, State
 
 if TYPE_CHECKING:
@@ -54,10 +56,18 @@ https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html.
 class RdsApi:
     """`cloud.service.Api` for RDS."""
 
-    batch = 1  # there is no call for several
+    most = 1  # there is no call for several
+    lanes: Mapping[Action, str] = {
+        Action.START: "StartDBInstance",
+        Action.STOP: "StopDBInstance",
+        Action.HIBERNATE: "StopDBInstance",
+        Action.TAG: "AddTagsToResource",
+        Action.UNTAG: "RemoveTagsFromResource",
+    }
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, gate: Gate) -> None:
         self._sessions = sessions
+        self._gate = gate
         self._arns: dict[tuple[Scope, str], str] = {}
 
     async def describe(self, scope: Scope) -> list[Record]:
@@ -69,12 +79,17 @@ class RdsApi:
             CloudError: RDS did not answer.
         """
         client = await self._sessions.rds(scope)
-        clusters, databases = await _clusters(client), await _databases(client)
+        async with self._gate.passed(scope, "DescribeDBClusters"):
+            with self._translated("rds:DescribeDBClusters"):
+                clusters = await _clusters(client)
+        async with self._gate.passed(scope, "DescribeDBInstances"):
+            with self._translated("rds:DescribeDBInstances"):
+                databases = await _databases(client)
         self._note_arns(scope, clusters, databases)
         return [*_cluster_records(clusters), *_database_records(databases, clusters)]
 
-    async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
-        """Start or stop the one instance or cluster in `ids`. There is no hibernation; it is a stop.
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+        """Start, stop or tag the one instance or cluster in `ids`. There is no hibernation; it is a stop.
 
         The status in the reply may be that of before, so it is not read: what RDS accepts is on its way.
 
@@ -83,10 +98,21 @@ class RdsApi:
         """
         (id_,) = ids
         client = await self._sessions.rds(scope)
+        match change.action:
+            case Action.TAG | Action.UNTAG:
+                await self._tag(client, scope, id_, change.lock)
+                return {id_: TAGGED}
+            case Action.START:
+                await self._switch(client, "Start", id_)
+                return {id_: Answer(before=State.STOPPED, now=State.PENDING)}
+            case Action.STOP | Action.HIBERNATE:
+                await self._switch(client, "Stop", id_)
+                return {id_: Answer(before=State.RUNNING, now=State.STOPPING)}
+
+    async def _switch(self, client: "RDSClient", verb: Literal["Start", "Stop"], id_: str) -> None:
         kind, _, name = id_.partition(":")
         noun = "DBCluster" if kind == "cluster" else "DBInstance"
-        verb = "Start" if action is Action.START else "Stop"
-        with translated(f"rds:{verb}{noun}"):
+        with self._translated(f"rds:{verb}{noun}"):
             async with asyncio.timeout(CALL_SECONDS):
                 match verb, noun:
                     case "Start", "DBCluster":
@@ -97,26 +123,20 @@ class RdsApi:
                         await client.stop_db_cluster(DBClusterIdentifier=name)
                     case _:
                         await client.stop_db_instance(DBInstanceIdentifier=name)
-        started = Answer(before=State.STOPPED, now=State.PENDING)
-        return {id_: started if action is Action.START else Answer(before=State.RUNNING, now=State.STOPPING)}
 
-    async def lock(self, scope: Scope, ids: Sequence[str], lock: Lock | None) -> None:
-        """Write the lock tags of the one instance or cluster in `ids`, or with None remove them.
-
-        Raises:
-            CloudError: RDS refused, or did not answer.
-        """
-        (id_,) = ids
-        client = await self._sessions.rds(scope)
+    async def _tag(self, client: "RDSClient", scope: Scope, id_: str, lock: Lock | None) -> None:
         arn = self._arns.get((scope, id_))
         if arn is None:
             raise CloudError("NotObserved", f"{id_} has not been seen yet.")
-        with translated("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
+        with self._translated("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
             async with asyncio.timeout(CALL_SECONDS):
                 if lock:
                     await client.add_tags_to_resource(ResourceName=arn, Tags=lock_tags(lock))
                 else:
                     await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
+
+    def _translated(self, permission: str, ids: Sequence[str] = ()) -> AbstractContextManager[None]:
+        return translated(permission, ids, skew=self._sessions.skew.current)
 
     def _note_arns(
         self, scope: Scope, clusters: "list[DBClusterTypeDef]", databases: "list[DBInstanceTypeDef]"
@@ -138,16 +158,14 @@ def _database_id(row: "DBInstanceTypeDef") -> str:
 
 async def _clusters(client: "RDSClient") -> "list[DBClusterTypeDef]":
     pages = client.get_paginator("describe_db_clusters").paginate(PaginationConfig={"PageSize": PAGE})
-    with translated("rds:DescribeDBClusters"):
-        async with asyncio.timeout(CALL_SECONDS):
-            return [row async for page in pages for row in page["DBClusters"]]
+    async with asyncio.timeout(CALL_SECONDS):
+        return [row async for page in pages for row in page["DBClusters"]]
 
 
 async def _databases(client: "RDSClient") -> "list[DBInstanceTypeDef]":
     pages = client.get_paginator("describe_db_instances").paginate(PaginationConfig={"PageSize": PAGE})
-    with translated("rds:DescribeDBInstances"):
-        async with asyncio.timeout(CALL_SECONDS):
-            return [row async for page in pages for row in page["DBInstances"]]
+    async with asyncio.timeout(CALL_SECONDS):
+        return [row async for page in pages for row in page["DBInstances"]]
 
 
 def _cluster_records(rows: "Iterable[DBClusterTypeDef]") -> Iterator[Record]:

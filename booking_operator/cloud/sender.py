@@ -1,163 +1,163 @@
-"""Sends starts and stops, and settles what becomes of each instance.
+"""Sends what is ordered: gathers it into calls, keeps to the limits, and settles what was accepted.
 
-A request leaves as soon as it is made, by itself. This is the place where requests of several groups will be
-gathered into one call: `submit` is all that the rest of the operator sees of it.
+What becomes of a call that failed is `recovery`'s.
 """
 
-import asyncio
-from asyncio import Future, TaskGroup
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
+from asyncio import TaskGroup
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 
 import structlog
 
-from booking_operator.cloud.driver import CloudError, Group, Scope
-from booking_operator.cloud.errors import InstancesRefusedError
+from booking_operator.cloud.backlog import GATHER, Parcel
+from booking_operator.cloud.batch import Batch, Change, Task
+from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
+from booking_operator.cloud.holds import Holds
+from booking_operator.cloud.lane import Lane
+from booking_operator.cloud.recovery import Recovery, Sight
+from booking_operator.cloud.throttle import LimitsOf
 from booking_operator.cloud.view import Answer
-from booking_operator.domain.instance import State
+from booking_operator.engine.clock import Clock
 
-_LOGGED = 20  # ids named in one log line
+_LOGGED = 20  # ids and tags named in one log line
 
-
-class Action(StrEnum):
-    """What can be done to instances."""
-
-    START = "start"
-    STOP = "stop"
-    HIBERNATE = "hibernate"
-
-
-Perform = Callable[[Scope, Action, Sequence[str]], Awaitable[Mapping[str, Answer]]]
-"""Makes one call; the answer has the instances it was accepted for. Raises `CloudError`, or
-`InstancesRefusedError` when it was refused for the sake of some instances, which it names."""
-Accept = Callable[[Group, Mapping[str, Answer]], None]
-"""Is told what was accepted, before anybody who waits for it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """One action wanted for instances of one group, with a future for each.
-
-    Attributes:
-        group: whose instances they are.
-        action: what is to be done.
-        futures: by id, what became of it.
-        deadline: when it was to have been done (aware UTC); of two that cannot both leave, the earlier goes.
-    """
-
-    group: Group
-    action: Action
-    futures: Mapping[str, Future[State]]
-    deadline: datetime
-
-    def pending(self) -> list[str]:
-        """Ids without an outcome that somebody still waits for."""
-        return [id_ for id_, future in self.futures.items() if not future.done()]
-
-    def chunks(self, size: int) -> Iterator["Request"]:
-        """The same in requests of at most `size` instances."""
-        ids = list(self.futures)
-        for start in range(0, len(ids), size):
-            yield self.only(ids[start : start + size])
-
-    def only(self, ids: Sequence[str], action: Action | None = None) -> "Request":
-        """The same for some of its instances."""
-        futures = {id_: self.futures[id_] for id_ in ids}
-        return replace(self, action=action or self.action, futures=futures)
-
-    def fail(self, ids: Sequence[str], error: CloudError) -> None:
-        """Settle instances that were refused."""
-        for id_ in ids:
-            if not self.futures[id_].done():
-                self.futures[id_].set_exception(error)
+Perform = Callable[[Scope, Change, Sequence[str]], Awaitable[Mapping[str, Answer]]]
+"""Makes one call; the answer has the instances it was accepted for. Raises `CloudError`."""
+Accept = Callable[[Group, Change, Mapping[str, Answer]], None]
+"""Is told what was accepted of a group, before anybody who waits for it."""
 
 
 class Sender:
-    """Makes the calls for requests, each in a task of `tasks` and for at most `batch` instances."""
+    """Gathers orders into calls, each of which is a task of `tasks` and for at most `most` instances."""
 
-    def __init__(self, perform: Perform, accept: Accept, tasks: TaskGroup, *, batch: int) -> None:
-        self._batch = batch
+    def __init__(
+        self,
+        perform: Perform,
+        accept: Accept,
+        sight: Sight,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        most: int,
+        lanes: Mapping[Action, str],
+        limits: LimitsOf,
+    ) -> None:
         self._perform = perform
         self._accept = accept
+        self._sight = sight
+        self._clock = clock
         self._tasks = tasks
+        self._most = most
+        self._names = lanes
+        self._limits = limits
+        self._lanes: dict[tuple[Scope, str], Lane] = {}
+        self._holds = Holds()
+        self._recovery = Recovery(sight, self._holds, clock)
         self._log = structlog.get_logger()
 
-    def submit(self, request: Request) -> None:
-        """Have the request carried out. Returns at once; the call leaves with the loop's next turn."""
-        for chunk in request.chunks(self._batch):
-            self._spawn(chunk)
-
-    def _spawn(self, request: Request) -> None:
-        task = self._tasks.create_task(self._carry_out(request))
-        # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-        task.add_done_callback(lambda _: _abandon(request))
-
-    async def _carry_out(self, request: Request) -> None:
-        """Call until each instance is settled. Every further call is for fewer instances than the last."""
-        while ids := request.pending():
-            try:
-                answers = await self._perform(request.group.scope, request.action, ids)
-            except InstancesRefusedError as error:
-                await self._refused(request, sorted(error.ids), error)
-            except CloudError as error:
-                await self._refused(request, ids, error)
-            else:
-                self._settle(request, ids, answers)
-
-    async def _refused(self, request: Request, ids: Sequence[str], error: CloudError) -> None:
-        if request.action is Action.HIBERNATE and _hibernation_refused(error):
-            self._log_refusal(request, ids, error)
-            await self._carry_out(request.only(ids, Action.STOP))
+    def submit(self, order: Order, change: Change, ids: Sequence[str]) -> None:
+        """Have `change` made to some of the instances of an order. Returns at once."""
+        if not ids:
             return
-        request.fail(ids, error)
-        self._log_refusal(request, ids, error)
+        now = self._clock.now()
+        due = max(order.deadline, now)
+        # What is known ahead leaves at its deadline; for the rest a moment's wait makes fewer calls.
+        ready = due if due > now else now + GATHER
+        items = [
+            Parcel(Task(order, change), some, order.tenant, order.deadline, due, ready, (change, *suspicion))
+            for suspicion, some in self._sorted_out(order, change, ids)
+        ]
+        self.lane(order.group.scope, change.action).add(items)
 
-    def _settle(self, request: Request, ids: Sequence[str], answers: Mapping[str, Answer]) -> None:
-        self._accept(request.group, answers)
-        for id_, answer in answers.items():
-            future = request.futures.get(id_)
-            if future is not None and not future.done():
-                future.set_result(answer.now)
+    def lane(self, scope: Scope, action: Action) -> Lane:
+        """The lane of an action in a scope."""
+        name = self._names[action]
+        lane = self._lanes.get((scope, name))
+        if lane is None:
+            limits = self._limits(scope, name)
+            lane = Lane(scope, name, limits, self._clock, self._send, most=self._most)
+            self._lanes[scope, name] = lane
+            lane.start(self._tasks)
+        return lane
+
+    def _sorted_out(
+        self, order: Order, change: Change, ids: Sequence[str]
+    ) -> Iterable[tuple[tuple[str, ...], list[str]]]:
+        """The instances, and apart those refused the last time: they must not spoil the call of others."""
+
+        def suspicion(id_: str) -> tuple[str, ...]:
+            scope = order.group.scope
+            pool = self._sight.pool(scope, id_)
+            if change.action is Action.START and pool and self._holds.suspect((scope, pool)):
+                return ("pool", pool)
+            return ("instance",) if self._holds.suspect((scope, change.action, id_)) else ()
+
+        return [(key, list(some)) for key, some in groupby(sorted(ids, key=suspicion), key=suspicion)]
+
+    def _send(self, lane: Lane, batch: Batch) -> None:
+        allowed = self._unbarred(lane, batch)
+        if not allowed.items:
+            return
+        lane.throttle = lane.throttle.sent(len(allowed.ids), self._clock.now())
+        task = self._tasks.create_task(self._carry_out(lane, allowed))
+        task.add_done_callback(lambda task: allowed.withdraw() if task.cancelled() else None)
+
+    def _unbarred(self, lane: Lane, batch: Batch) -> Batch:
+        """The instances that may be asked for now; the others fail as they did the last time."""
+        now, scope, action = self._clock.now(), lane.scope, batch.change.action
+        for key in (("account", scope.account), (scope, lane.name)):
+            if error := self._holds.barred(key, now):
+                batch.fail(error)
+                return Batch([])
+        barred: dict[str, CloudError] = {}
+        for id_ in batch.ids:
+            error = self._holds.barred((scope, action, id_), now)
+            if error is None and action is Action.START:
+                error = self._holds.barred((scope, self._sight.pool(scope, id_)), now)
+            if error is not None:
+                barred[id_] = error
+        batch.refuse(barred)
+        return batch.without(barred) if barred else batch
+
+    async def _carry_out(self, lane: Lane, batch: Batch) -> None:
+        try:
+            answers = await self._perform(lane.scope, batch.change, batch.ids)
+        except CloudError as error:
+            self._log_failure(lane, batch, error)
+            await self._recovery.failed(lane, batch, error)
+        else:
+            lane.throttle = lane.throttle.accepted(len(batch.ids), self._clock.now())
+            self._settle(lane, batch, answers)
+
+    def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:
+        scope, action = lane.scope, batch.change.action
+        if batch.inquest is not None:
+            batch.inquest.cleared = True
+        self._holds.lift([("account", scope.account), (scope, lane.name)])
+        for item in batch.items:
+            order, accepted = item.payload.order, {id_: answers[id_] for id_ in item.ids if id_ in answers}
+            self._accept(order.group, batch.change, accepted)
+            self._holds.lift((scope, action, id_) for id_ in accepted)
+            if action is Action.START:
+                self._holds.lift((scope, self._sight.pool(scope, id_)) for id_ in accepted)
+        batch.only(answers).settle({id_: answer.now for id_, answer in answers.items()})
         if answers:
-            self._log.info(f"instances_{request.action}_accepted", **_facts(request, list(answers)))
-        left_out = [id_ for id_ in ids if id_ not in answers]
-        if left_out:
-            text = f"AWS took the {request.action}, but not for this instance; it may be gone."
-            error = CloudError("NotAccepted", text)
-            request.fail(left_out, error)
-            self._log_refusal(request, left_out, error)
+            self._log.info(f"instances_{action}_accepted", **_facts(lane, batch.only(answers)))
+        left_out = batch.without(answers)
+        if left_out.items:
+            text = f"AWS took the {action}, but not for this instance; it may be gone."
+            error = CloudError("NotAccepted", text, fault=Fault.REFUSED)
+            self._log_failure(lane, left_out, error)
+            self._recovery.refuse(lane, left_out, error)
 
-    def _log_refusal(self, request: Request, ids: Sequence[str], error: CloudError) -> None:
-        facts = _facts(request, ids)
-        event = f"instances_{request.action}_refused"
+    def _log_failure(self, lane: Lane, batch: Batch, error: CloudError) -> None:
+        facts = _facts(lane, batch.only(error.ids) if error.ids else batch)
+        event = f"instances_{batch.change.action}_refused"
         self._log.warning(event, **facts, reason=error.reason, message=str(error))
 
 
-def _facts(request: Request, ids: Sequence[str]) -> dict[str, object]:
-    group = request.group
-    where = {"tag": group.tag, "account": group.account, "region": group.region}
-    return {**where, "count": len(ids), "ids": list(ids[:_LOGGED])}
-
-
-def _hibernation_refused(error: CloudError) -> bool:
-    """Whether an instance cannot be hibernated, or not yet, but may be stopped.
-
-    `UnsupportedHibernationConfiguration` is said of those that are not set up for it, `UnsupportedOperation`
-    of those not ready for it, as in the minutes after the launch; see
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-instance-hibernate.html.
-    """
-    return "Hibernat" in error.reason or error.reason == "UnsupportedOperation"
-
-
-def _abandon(request: Request) -> None:
-    """Cancel what has no outcome. Of one that has, `cancel` only takes back that somebody must look at it."""
-    for future in request.futures.values():
-        future.cancel()
-
-
-def futures(ids: Sequence[str]) -> dict[str, Future[State]]:
-    """A future for each instance, of the running loop."""
-    loop = asyncio.get_running_loop()
-    return {id_: loop.create_future() for id_ in ids}
+def _facts(lane: Lane, batch: Batch) -> dict[str, object]:
+    ids = batch.ids
+    tags = sorted({item.payload.order.group.tag for item in batch.items})
+    where = {"account": lane.scope.account, "region": lane.scope.region}
+    return {"tags": tags[:_LOGGED], **where, "count": len(ids), "ids": ids[:_LOGGED]}

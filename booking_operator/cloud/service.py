@@ -1,18 +1,22 @@
 """A cloud service behind the port: its own few calls, joined with the shared inventory and the sender."""
 
 from asyncio import TaskGroup
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
-from booking_operator.cloud.driver import Accepted, Audience, CloudError, Group, Scope
+from booking_operator.cloud.backlog import Parcel
+from booking_operator.cloud.batch import Change, Item, Task
+from booking_operator.cloud.driver import Action, Audience, CloudError, Demand, Group, Order, Scope
 from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.errors import InstancesRefusedError
+from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.inventory import Inventory
 from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.sender import Action, Request, Sender, futures
+from booking_operator.cloud.recovery import Sight
+from booking_operator.cloud.sender import Sender
 from booking_operator.cloud.session import Sessions
+from booking_operator.cloud.throttle import OTHERS, PUBLISHED, Limits, LimitsOf
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
@@ -22,29 +26,28 @@ class Api(Protocol):
     """The calls of one service, in the operator's own terms.
 
     Attributes:
-        batch: for how many instances one call can be made.
+        most: for how many instances one call can be made.
+        lanes: by which call of the service each action is done, as its limits are counted.
     """
 
-    batch: int
+    @property
+    def most(self) -> int: ...  # noqa: D102
+    @property
+    def lanes(self) -> Mapping[Action, str]: ...  # noqa: D102
 
     async def describe(self, scope: Scope) -> list[Record]:
         """All instances of `scope` that carry the application tag, and exist; raises `CloudError`."""
         ...
 
-    async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         """Make one call; the answer has those for which it was accepted; raises `CloudError`."""
-        ...
-
-    async def lock(self, scope: Scope, ids: Sequence[str], lock: Lock | None) -> None:
-        """Write lock tags by one call, or with None remove them; raises `CloudError`."""
         ...
 
 
 class ServiceDriver:
     """`cloud.driver.Driver` for any service. Opened by `open_drivers`."""
 
-    def __init__(self, api: Api, inventory: Inventory, sender: Sender) -> None:
-        self._api = api
+    def __init__(self, inventory: Inventory, sender: Sender) -> None:
         self._inventory = inventory
         self._sender = sender
 
@@ -71,66 +74,98 @@ class ServiceDriver:
         """
         return await self._inventory.refresh(scope, since)
 
-    def start(self, group: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
-        """Start instances; the call leaves with the loop's next turn."""
-        accepted = futures(list(ids))
-        self._sender.submit(Request(group, Action.START, accepted, deadline))
-        return accepted
+    def start(self, order: Order) -> None:
+        """Have instances started, with those of other orders that are due by then."""
+        self._sender.submit(order, Change(Action.START), list(order.futures))
 
-    def stop(
-        self, group: Group, ids: Collection[str], *, deadline: datetime, hibernate: bool = False
-    ) -> Accepted:
-        """Stop instances; with `hibernate` those that can are hibernated, and stopped if that is refused."""
-        accepted = futures(list(ids))
-        stop = Request(group, Action.STOP, accepted, deadline)
-        able = set(self._inventory.hibernating(group.scope, accepted)) if hibernate else set()
-        self._sender.submit(stop.only([id_ for id_ in accepted if id_ not in able]))
-        self._sender.submit(stop.only([id_ for id_ in accepted if id_ in able], Action.HIBERNATE))
-        return accepted
+    def stop(self, order: Order, *, hibernate: bool = False) -> None:
+        """Have instances stopped; with `hibernate` those that can are hibernated, if EC2 does not refuse."""
+        scope = order.group.scope
+        able = set(self._inventory.hibernating(scope, order.futures)) if hibernate else set()
+        self._sender.submit(order, Change(Action.STOP), [id_ for id_ in order.futures if id_ not in able])
+        self._sender.submit(order, Change(Action.HIBERNATE), [id_ for id_ in order.futures if id_ in able])
 
-    async def lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
-        """Write `lock` into the lock tags of instances, or with None remove the tags; of gone ones nothing.
+    def lock(self, order: Order, lock: Lock | None) -> None:
+        """Have `lock` written into the lock tags of instances, or with None the tags removed."""
+        change = Change(Action.TAG, lock) if lock else Change(Action.UNTAG)
+        self._sender.submit(order, change, list(order.futures))
 
-        Raises:
-            CloudError: the service refused, or did not answer; some may have been written.
-        """
-        waiting = list(ids)
-        while waiting:
-            batch = waiting[: self._api.batch]
-            try:
-                await self._api.lock(group.scope, batch, lock)
-            except InstancesRefusedError as error:
-                waiting = [id_ for id_ in waiting if id_ not in error.ids]
-                continue
-            self._inventory.note_lock(group, batch, lock)
-            waiting = waiting[len(batch) :]
+    def expected(self, order: Order) -> datetime | None:
+        """When the last of what waits of a start or stop will leave, by the model; None: nothing waits."""
+        lanes = (self._sender.lane(order.group.scope, action) for action in (Action.START, Action.STOP))
+        instants = [instant for lane in lanes if (instant := lane.expected(order))]
+        return max(instants, default=None)
+
+    async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
+        """When the last instance of each demand would leave, after all that waits already."""
+        items = [_item(demand) for demand in demands]
+        leaves: dict[Order, datetime] = {}
+        for scope, action in {(demand.group.scope, demand.action) for demand in demands}:
+            mine = [
+                item
+                for item, demand in zip(items, demands, strict=True)
+                if (demand.group.scope, demand.action) == (scope, action)
+            ]
+            leaves |= await self._sender.lane(scope, action).forecast(mine)
+        return [
+            leaves.get(item.payload.order, demand.at) for item, demand in zip(items, demands, strict=True)
+        ]
 
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         self._inventory.track(audience)
 
 
+def _item(demand: Demand) -> Item:
+    """A parcel for a forecast: its instances are numbers, and nobody waits for them."""
+    order = Order(demand.group, {}, demand.at, demand.tenant)
+    change = Change(demand.action)
+    ids = [str(number) for number in range(demand.count)]
+    return Parcel(Task(order, change), ids, demand.tenant, demand.at, demand.at, demand.at, (change,))
+
+
 @asynccontextmanager
-async def open_drivers(clock: Clock) -> AsyncIterator[dict[str, ServiceDriver]]:
+async def open_drivers(
+    clock: Clock, limits: Mapping[str, Limits] | None = None
+) -> AsyncIterator[dict[str, ServiceDriver]]:
     """Run a driver per service, by its `spec.type`, for the length of the context.
 
     Then their calls are cancelled, and pending futures too. Credentials, region and endpoint come from the
     environment, as botocore finds them. A service that nobody has a group in is never called.
+
+    Args:
+        clock: what tells the time.
+        limits: request limits of actions for which they differ from those that AWS publishes.
     """
-    async with Sessions() as sessions:
-        apis: dict[str, Api] = {"ec2": Ec2Api(sessions), "rds": RdsApi(sessions)}
+    known = {**PUBLISHED, **(limits or {})}
+
+    def limits_of(_: Scope, action: str) -> Limits:
+        return known.get(action, OTHERS)
+
+    async with Sessions(clock) as sessions:
+        gate = Gate(limits_of, clock)
+        apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
         try:
             async with TaskGroup() as tasks:
-                yield {name: _driver(api, clock, tasks) for name, api in apis.items()}
+                yield {name: _driver(api, clock, tasks, limits_of) for name, api in apis.items()}
                 raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass
 
 
-def _driver(api: Api, clock: Clock, tasks: TaskGroup) -> ServiceDriver:
+def _driver(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf) -> ServiceDriver:
     inventory = Inventory(api.describe, clock, tasks)
     tasks.create_task(inventory.poll())
-    return ServiceDriver(api, inventory, Sender(api.perform, inventory.note, tasks, batch=api.batch))
+
+    def accept(group: Group, change: Change, answers: Mapping[str, Answer]) -> None:
+        if change.action in {Action.TAG, Action.UNTAG}:
+            inventory.note_lock(group, list(answers), change.lock)
+        else:
+            inventory.note(group, answers)
+
+    sight = Sight(inventory.refresh, inventory.shown, inventory.pool)
+    sender = Sender(api.perform, accept, sight, clock, tasks, most=api.most, lanes=api.lanes, limits=limits)
+    return ServiceDriver(inventory, sender)
 
 
 class _Closed(Exception):  # noqa: N818 - no error: the way out of a task group is to raise in it

@@ -16,6 +16,8 @@ from botocore.loaders import Loader
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.pages import read_page
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.skew import SkewMonitor
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
@@ -43,7 +45,9 @@ class Sessions:
     for all, because the description of EC2 alone takes 18 MiB and a fifth of a second to read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.skew = SkewMonitor("AWS")
+        self._clock = clock
         self._loader: Loader | None = None
         self._sessions: dict[str, aioboto3.Session] = {}
         self._clients: dict[tuple[str, Scope], Any] = {}
@@ -88,11 +92,22 @@ class Sessions:
                 raise NoCredentialsError
             opening: Any = session.client(service, region_name=scope.region or None, config=CONFIG)
             client = await self._stack.enter_async_context(opening)
+        client.meta.events.register("before-call", self._stamp)
+        client.meta.events.register("after-call", self._note_date)
         if service == "ec2":
             # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
             client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)
         self._clients[service, scope] = client
         return client
+
+    def _stamp(self, context: dict[str, Any], **_: object) -> None:
+        """Remember when a request was made; a handler of botocore's event `before-call`."""
+        context["made_at"] = self._clock.now()
+
+    def _note_date(self, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        """Compare clocks by a reply, also one that is an error; a handler of `after-call`."""
+        headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        self.skew.note(headers.get("date"), context["made_at"], self._clock.now())
 
     def _session(self, account: str) -> aioboto3.Session:
         if account:

@@ -3,6 +3,7 @@
 Nothing here waits or reads a clock; `inventory` does.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -31,23 +32,29 @@ class Record:
         instance: its id and state.
         hibernates: whether it was launched with hibernation enabled.
         managed: whether it asks a ResourceMonitor to make a Resource for its group.
+        pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
     """
 
     tag: str
     instance: Instance
     hibernates: bool = False
     managed: bool = False
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the service answered to an action for one instance: its state before, and now.
 
-    `before` is None where the service named a state that `State` does not know.
+    `before` is None where the service named a state that `State` does not know. Both are None for tags.
     """
 
     before: State | None
-    now: State
+    now: State | None
+
+
+TAGGED = Answer(before=None, now=None)
+"""The answer to a change of tags, which says nothing of states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,17 @@ class View:
         self.managed: frozenset[str] = frozenset()
         self._groups: dict[str, tuple[Instance, ...]] = {}
         self._hibernating: frozenset[str] = frozenset()
+        self._pools: dict[str, str] = {}
         self._notes: dict[str, _Note] = {}
         self._locks: dict[str, tuple[Lock | None, datetime]] = {}
 
     def observation(self, tag: str) -> Observation | None:
         """The group `tag`, empty when no instance carries it; None before the first Describe."""
         return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
+
+    def pool(self, id_: str) -> str:
+        """Type and zone of an instance; empty where that is not known."""
+        return self._pools.get(id_, "")
 
     def hibernating(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Those of `ids` that can hibernate."""
@@ -101,7 +113,7 @@ class View:
         kept: dict[str, _Note] = {}
         locks = {id_: note for id_, note in self._locks.items() if asked_at - LAG <= note[1] <= now}
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
-        hibernating, managed = set(), set()
+        hibernating, managed, pools = set(), set(), {}
         for record in records:
             instance = record.instance
             note = notes.get(instance.id)
@@ -111,6 +123,8 @@ class View:
             if instance.id in locks:
                 instance = replace(instance, lock=locks[instance.id][0])
             members[record.tag][instance.id] = instance
+            if record.pool:
+                pools[instance.id] = sys.intern(record.pool)
             if record.hibernates:
                 hibernating.add(instance.id)
             if record.managed:
@@ -118,18 +132,18 @@ class View:
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
         before, self._groups = self._groups, groups
         self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
-        self.managed, self._locks = frozenset(managed), locks
+        self.managed, self._locks, self._pools = frozenset(managed), locks, pools
         return {tag for tag in before.keys() | groups.keys() if before.get(tag) != groups.get(tag)}
 
     def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:
         """Show at once what an accepted action has answered for instances of the group `tag`."""
         group = self._groups.get(tag, ())
         shown = {instance.id: instance.state for instance in group}
-        for id_, answer in answers.items():
-            outdated = frozenset({answer.before, shown.get(id_)}) - {answer.now}
-            self._notes[id_] = _Note(outdated, answer.now, answered_at)
+        states = {id_: answer.now for id_, answer in answers.items() if answer.now is not None}
+        for id_, state in states.items():
+            outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state}
+            self._notes[id_] = _Note(outdated, state, answered_at)
         if group:
-            states = {id_: answer.now for id_, answer in answers.items()}
             self._groups[tag] = Observation(group, answered_at).with_states(states).instances
 
     def note_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:

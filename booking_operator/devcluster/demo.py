@@ -176,7 +176,7 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
             times = [
                 datetime.fromisoformat(entry["timestamp"])
                 for entry in accepted
-                if (entry["event"], entry["tag"]) == (f"instances_{action}_accepted", show.tag)
+                if entry["event"] == f"instances_{action}_accepted" and show.tag in entry["tags"]
             ]
             late = [(at - boundary).total_seconds() * 1000 for at in times]
             if len(late) != 1 or not 0 <= late[0] <= _MOST_LATE_MS:

@@ -29,10 +29,26 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the cloud did not do or tell what was asked; `reason` is CamelCase."""
+    """Why the cloud did not do or tell what was asked.
+
+    Attributes:
+        reason: CamelCase, for a condition.
+        message: a sentence or more.
+        retry_at: when the operator tries again (aware UTC); None where that follows from back-off.
+    """
 
     reason: str
     message: str
+    retry_at: datetime | None = None
+
+
+def retried(reason: str, message: str, retry_at: datetime | None) -> Failure:
+    """A failure whose message says when the operator tries again, where that is known."""
+    if retry_at is None:
+        return Failure(reason, message)
+    # To the second, and no sooner than it is.
+    shown = utc((retry_at + timedelta(microseconds=999_999)).replace(microsecond=0))
+    return Failure(reason, f"{message.rstrip(' .')}. The next try is at {shown}.", retry_at)
 
 
 @dataclass(frozen=True, slots=True)

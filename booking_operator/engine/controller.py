@@ -32,6 +32,9 @@ class Controller(Generic[K]):
             while True:
                 key = await self.queue.get()
                 tasks.create_task(self._process(key))
+                # One key a turn: a thousand that are due together must not keep the loop from what else is
+                # due.
+                await asyncio.sleep(0)
 
     async def _process(self, key: K) -> None:
         result = Result(failed=True)

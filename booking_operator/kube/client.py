@@ -10,9 +10,9 @@ import structlog
 from kubernetes_asyncio.client import ApiClient
 
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.skew import SkewMonitor
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import refused, unreachable
-from booking_operator.kube.skew import SkewMonitor
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -42,7 +42,7 @@ class KubeClient:
     def __init__(self, config: ClusterConfig, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self.skew = SkewMonitor()
+        self.skew = SkewMonitor("the API server")
         self._api: ApiClient | None = None
         self._log = structlog.get_logger()
 

@@ -7,6 +7,7 @@ What is to be written is remembered in the Resource's status before, and a final
 as long as there are tags, so that neither a crash nor a deletion leaves a lock behind that nobody knows.
 """
 
+import asyncio
 from asyncio import timeout
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -16,7 +17,7 @@ import structlog
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import GROUP
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.driver import CloudError, Fault, Order
 from booking_operator.domain.instance import Lock
 from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
@@ -30,6 +31,8 @@ from booking_operator.reconcilers.scene import Scene, look, shown
 
 FINALIZER = f"{GROUP}/lock-tags"
 PATIENCE_SECONDS = 30.0
+WRITE_PATIENCE_SECONDS = 90.0
+"""Tags wait for their turn, after a burst of bookings a while; a reconcile must end within two minutes."""
 
 
 class LockKeeper:
@@ -145,13 +148,27 @@ class LockKeeper:
         return not ids or await self._write(scene, ids, None) is None
 
     async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None) -> Failure | None:
+        """Write or remove the tags; of instances that are gone nothing, which is no failure."""
+        key = key_of(scene.resource)
+
+        def stands() -> bool:
+            found = self._caches.resources.get(key)
+            now = self._look(found) if found and found.metadata.deletion_timestamp is None else None
+            return now is None or now.marks.lock == wanted
+
+        order = Order.of(scene.group, ids, scene.now, tenant=key.namespace, stands=stands)
+        scene.driver.lock(order, wanted)
         try:
-            async with timeout(PATIENCE_SECONDS):
-                await scene.driver.lock(scene.group, ids, wanted)
-        except CloudError as error:
-            return Failure(error.reason, f"Lock tags: {error}")
-        except TimeoutError:
-            return Failure("CloudSlow", f"Lock tags: no answer within {PATIENCE_SECONDS:.0f} s.")
+            _, late = await asyncio.wait(order.futures.values(), timeout=WRITE_PATIENCE_SECONDS)
+        finally:
+            order.withdraw()
+        errors = [future.exception() for future in order.futures.values() if not future.cancelled()]
+        for error in errors:
+            if isinstance(error, CloudError) and error.fault is not Fault.REFUSED:
+                return Failure(error.reason, f"Lock tags: {error}", error.retry_at)
+        if late:
+            text = f"Lock tags: {order.trouble or 'they wait for their turn'}"
+            return Failure(order.trouble.reason if order.trouble else "CloudSlow", text)
         return None
 
     async def _set_finalizer(self, resource: Resource, *, wanted: bool) -> bool:

@@ -2,28 +2,31 @@
 
 The order within one reconcile is what the product is about. A start that the bookings ask for leaves first,
 on the view of the instances that is at hand. Only then is a fresh view awaited where one is needed, above all
-for a stop. What users read, status and Events, comes last and is written by others.
+for a stop. Shortly before a boundary what it will ask for is ordered ahead, so that it leaves at the boundary
+itself, by one call with all others that are due then. What users read, status and Events, comes last and is
+written by others.
 """
 
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
-from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.resource import Resource, ResourceStatus
-from booking_operator.cloud.driver import Accepted, CloudError
+from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import power, report, timeline
-from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.instance import State
 from booking_operator.domain.power import Plan
 from booking_operator.domain.report import Failure, Outcome, utc
-from booking_operator.domain.timeline import Cause
+from booking_operator.domain.timeline import LEAD, Cause
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.dispatch import Dispatcher, Wish
 from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
+from booking_operator.reconcilers.ports import Drivers, Events, Status, Trust
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.scene import Scene, look, obstacle, shown
 
@@ -32,6 +35,8 @@ OBSERVE_PATIENCE_SECONDS = 10.0
 MEMORY_PATIENCE_SECONDS = 2.0
 """How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking
 alone: without the memory the instances merely stay up later."""
+WAITING = timedelta(seconds=15)
+"""How often a Resource is looked at while its order waits for its turn."""
 
 
 class ResourceReconciler:
@@ -45,6 +50,7 @@ class ResourceReconciler:
         events: Events,
         trust: Trust,
         keeper: LockKeeper,
+        dispatcher: Dispatcher,
         clock: Clock,
         *,
         dry_run: bool = False,
@@ -53,6 +59,7 @@ class ResourceReconciler:
         self._drivers = drivers
         self._reporter = Reporter(RESOURCE, status, events)
         self._keeper = keeper
+        self._dispatcher = dispatcher
         self._events = events
         self._trust = trust
         self._clock = clock
@@ -63,23 +70,38 @@ class ResourceReconciler:
         """Reconcile one Resource. A deleted one is released: its instances stay as they are."""
         scene = self._look(key)
         if scene is None:
-            self._causes.pop(key, None)
-            self._keeper.check(key, None)
-            return Result()
+            return self._release(key)
         failure = await self._start(scene)
         if failure is None and not self._fresh(scene):
             failure = await self._observe(scene)
             scene = self._look(key)
             if scene is None:
-                return Result()
+                return self._release(key)
             failure = failure or await self._start(scene)
         doubt = ""
         if failure is None:
             doubt, failure = await self._stop(scene)
+        ahead = await self._announce(scene)
         plan = self._decide(scene, doubt)
+        plan = replace(plan, started=plan.started | ahead.started)
         self._report(scene, plan, failure or scene.trouble or self._keeper.failures.get(key))
         self._keeper.check(key, scene)
-        return Result(scene.wake_at(), failed=failure is not None or bool(plan.withheld))
+        return self._result(scene, plan, failure)
+
+    def _release(self, key: Key) -> Result:
+        self._causes.pop(key, None)
+        self._dispatcher.withdraw(key)
+        self._keeper.check(key, None)
+        return Result()
+
+    def _result(self, scene: Scene, plan: Plan, failure: Failure | None) -> Result:
+        """When to look again; what waits for its turn is looked after, since its prospects may change."""
+        instants = [scene.wake_at(), failure.retry_at if failure else None]
+        if self._dispatcher.waiting(key_of(scene.resource)):
+            instants.append(self._clock.now() + WAITING)
+        next_at = min((instant for instant in instants if instant is not None), default=None)
+        unknown = failure is not None and failure.retry_at is None
+        return Result(next_at, failed=unknown or bool(plan.withheld))
 
     def _look(self, key: Key) -> Scene | None:
         """The Resource as it stands now; None when there is nothing to act on, which is reported."""
@@ -115,34 +137,44 @@ class ResourceReconciler:
         )
 
     async def _start(self, scene: Scene) -> Failure | None:
+        """Have what is to be started in order, and what is not out of it."""
         plan = self._decide(scene)
-        if not plan.start or not scene.policy.acts:
-            return None
-        await self._remember(scene, plan)
+        start = plan.start if scene.policy.acts else ()
+        if start:
+            await self._remember(scene, plan)
         holder = scene.seen.holder
-        deadline = holder.wanted_from(scene.policy.warm_up) if holder else scene.now
-        accepted = scene.driver.start(scene.group, plan.start, deadline=deadline)
-        return await self._settle(scene, accepted, "Started", scene.seen.holder)
+        at = holder.wanted_from(scene.policy.warm_up) if holder else scene.now
+        self._dispatcher.due(scene, Wish(Action.START, start, at, holder))
+        if scene.seen.wanted:
+            self._dispatcher.due(scene, Wish(Action.STOP, (), scene.now, None))
+        return await self._dispatcher.settled(scene)
 
     async def _stop(self, scene: Scene) -> tuple[str, Failure | None]:
         """Stop what the plan says; also why it did not, where there is a doubt."""
         plan = self._decide(scene)
-        if not plan.stop or not scene.policy.acts:
-            return plan.doubt, None
-        if not self._cause(scene).planned and (doubt := await self._trust.confirm()):
-            return doubt, None
-        scene = self._look(key_of(scene.resource)) or scene
-        plan = self._decide(scene)
-        if not plan.stop:
-            return plan.doubt, None
-        released = scene.seen.released
-        accepted = scene.driver.stop(
-            scene.group,
-            plan.stop,
-            deadline=released.end_at if released else scene.now,
-            hibernate=scene.policy.hibernate,
-        )
-        return "", await self._settle(scene, accepted, "Stopped", released)
+        if plan.stop and scene.policy.acts:
+            if not self._cause(scene).planned and (doubt := await self._trust.confirm()):
+                return doubt, None
+            scene = self._look(key_of(scene.resource)) or scene
+            plan = self._decide(scene)
+        released, stop = scene.seen.released, plan.stop if scene.policy.acts else ()
+        at = released.end_at if released else scene.now
+        self._dispatcher.due(scene, Wish(Action.STOP, stop, at, released))
+        return plan.doubt, await self._dispatcher.settled(scene)
+
+    async def _announce(self, scene: Scene) -> Plan:
+        """Order ahead what the next boundary will ask for, if it is near and the view is young enough."""
+        boundary, plan, then = scene.seen.next_change_at, Plan(), scene
+        near = boundary is not None and boundary - LEAD <= self._clock.now() < boundary
+        if boundary is not None and near and scene.policy.acts and self._fresh(scene):
+            then = scene.at(boundary)
+            plan = self._decide(then)
+            if plan.start:
+                await self._remember(then, plan)
+        at = boundary or scene.now
+        self._dispatcher.announce(then, Wish(Action.START, plan.start, at, then.seen.holder))
+        self._dispatcher.announce(then, Wish(Action.STOP, plan.stop, at, then.seen.released))
+        return plan
 
     async def _observe(self, scene: Scene) -> Failure | None:
         """Wait for a fresh view, but never into a boundary: what is due then leaves on the view at hand."""
@@ -165,36 +197,12 @@ class ResourceReconciler:
         started = tuple(sorted(plan.started))
         if started == current.started:
             return
+        patience = MEMORY_PATIENCE_SECONDS
+        if scene.now > self._clock.now():
+            patience = min(patience, (scene.now - self._clock.now()).total_seconds())
         with suppress(TimeoutError):
-            async with asyncio.timeout(MEMORY_PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 await self._reporter.status.write(scene.resource, replace(current, started=started))
-
-    async def _settle(
-        self, scene: Scene, accepted: Accepted, verb: str, claim: Claim | None
-    ) -> Failure | None:
-        """Wait for the answer for each instance; tell what was done, and return the first failure."""
-        await asyncio.wait(accepted.values())
-        errors = {id_: future.exception() for id_, future in accepted.items()}
-        done = [id_ for id_, error in errors.items() if error is None]
-        if done:
-            whom = f" for {claim.user_id}" if claim and verb == "Started" else ""
-            note = f"{verb} {report.listed(done)}{whom}."
-            self._events.normal(RESOURCE, scene.resource, verb, verb, note)
-            self._tell_booking(scene, claim, self._events.normal, verb, note)
-        failed = {id_: error for id_, error in errors.items() if error is not None}
-        if not failed:
-            return None
-        first = next(iter(failed.values()))
-        if not isinstance(first, CloudError):
-            raise first
-        return Failure(first.reason, f"{report.listed(list(failed))}: {first}")
-
-    def _tell_booking(self, scene: Scene, claim: Claim | None, tell: Tell, reason: str, note: str) -> None:
-        if claim is None or not claim.name:
-            return
-        booking = self._caches.bookings.get(Key(scene.resource.metadata.namespace, claim.name))
-        if booking is not None:
-            tell(BOOKING, booking, reason, reason, note)
 
     def _report(self, scene: Scene, plan: Plan, failure: Failure | None) -> None:
         observation, holder, marks = scene.observation, scene.seen.holder, scene.marks
@@ -216,4 +224,4 @@ class ResourceReconciler:
         )
         for item in news:
             if failure is not None and item.reason == failure.reason:
-                self._tell_booking(scene, holder, self._events.warning, item.reason, item.message)
+                self._dispatcher.tell_booking(scene, holder, self._events.warning, item.reason, item.message)

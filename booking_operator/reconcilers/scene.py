@@ -1,7 +1,7 @@
 """One valid Resource and all that bears on it, at one instant."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -45,6 +45,10 @@ class Scene:
     claims: Collection[Claim]
     seen: Moment
     memory: Collection[Lock]
+
+    def at(self, instant: datetime) -> "Scene":
+        """The same at another instant, as far as is known now."""
+        return replace(self, now=instant, seen=timeline.moment(self.claims, instant, self.policy.warm_up))
 
     @property
     def observation(self) -> Observation | None:

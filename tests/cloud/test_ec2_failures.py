@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from booking_operator.cloud import ec2
-from booking_operator.cloud.driver import Group
+from booking_operator.cloud.driver import Group, Order
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, SECONDS, WEB, failure_of, observe, open_driver, start, stop
@@ -36,42 +36,57 @@ async def test_one_instance_in_the_wrong_state_fails_alone(aws: AwsProxy) -> Non
 
 
 @pytest.mark.parametrize(
+    ("code", "status"),
+    [("RequestLimitExceeded", 503), ("InternalError", 500), ("Unavailable", 503)],
+)
+async def test_what_passes_by_itself_is_tried_again_whole(aws: AwsProxy, code: str, status: int) -> None:
+    ids = await aws.create_instances("web", 2)
+    async with open_driver(CLOCK) as driver:
+        aws.fail("StartInstances", code=code, status=status)
+        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+    first, second = aws.calls_of("StartInstances")
+    assert first.instance_ids == second.instance_ids == tuple(ids)
+    assert second.monotonic - first.monotonic >= 0.49
+
+
+@pytest.mark.parametrize(
     ("code", "status", "reason"),
     [
-        ("RequestLimitExceeded", 503, "RequestLimitExceeded"),
-        ("InternalError", 500, "InternalError"),
         ("InsufficientInstanceCapacity", 500, "InsufficientInstanceCapacity"),
         ("UnauthorizedOperation", 403, "UnauthorizedOperation"),
         ("AuthFailure", 401, "AuthFailure"),
         ("RequestExpired", 400, "ExpiredCredentials"),
+        ("ExpiredToken", 400, "ExpiredCredentials"),
     ],
 )
-async def test_refusals_fail_all_instances_and_are_not_repeated(
+async def test_what_does_not_is_told_and_not_asked_for_again_before_its_pause_is_over(
     aws: AwsProxy, code: str, status: int, reason: str
 ) -> None:
-    ids = await aws.create_instances("web", 2)
+    ids = await aws.create_instances("web", 1)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", code=code, status=status)
-        assert await start(driver, ids) == dict.fromkeys(ids, reason)
-        assert len(aws.calls_of("StartInstances")) == 1
-        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+        for _ in range(3):
+            assert await start(driver, ids) == dict.fromkeys(ids, reason)
+    assert len(aws.calls_of("StartInstances")) == 1
 
 
-async def test_a_lost_reply_is_told_though_the_start_was_carried_out(aws: AwsProxy) -> None:
-    ids = await aws.create_instances("web", 1)
+async def test_a_start_whose_reply_is_lost_is_seen_and_not_made_again(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         aws.lose_reply("StartInstances")
-        assert await start(driver, ids) == {ids[0]: "CloudUnreachable"}
-        assert (await observe(driver)).ids(State.RUNNING) == tuple(ids)
+        assert await start(driver, ids) == dict.fromkeys(ids, State.RUNNING)
+    assert len(aws.calls_of("StartInstances")) == 1
 
 
-async def test_a_dropped_connection_is_told(aws: AwsProxy) -> None:
-    ids = await aws.create_instances("web", 1)
+async def test_a_start_that_never_arrived_is_made_again(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
+        await observe(driver)
         aws.drop("StartInstances")
-        assert await start(driver, ids) == {ids[0]: "CloudUnreachable"}
-    assert set((await aws.moto.states()).values()) == {"stopped"}
+        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+    assert [call.action for call in aws.calls].count("DescribeInstances") == 2
+    assert set((await aws.moto.states()).values()) == {"running"}
 
 
 @pytest.mark.parametrize(
@@ -108,10 +123,11 @@ async def test_pending_futures_are_cancelled_when_the_driver_closes(aws: AwsProx
     ids = await aws.create_instances("web", 1)
     aws.hold("StartInstances")
     async with open_driver(CLOCK) as driver:
-        accepted = driver.start(WEB, ids, deadline=CLOCK.now())
+        order = Order.of(WEB, ids, CLOCK.now())
+        driver.start(order)
         async with asyncio.timeout(SECONDS):
             await aws.arrived("StartInstances")
-    assert accepted[ids[0]].cancelled()
+    assert order.futures[ids[0]].cancelled()
 
 
 async def test_no_credentials_says_so_until_there_are_some(

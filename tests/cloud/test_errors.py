@@ -1,13 +1,14 @@
 """What becomes of botocore's errors: reasons that a condition takes, texts that stay the same."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from booking_operator.cloud.driver import CloudError
-from booking_operator.cloud.errors import LONGEST_MESSAGE, InstancesRefusedError, reason, translated
+from booking_operator.cloud.driver import CloudError, Fault
+from booking_operator.cloud.errors import LONGEST_MESSAGE, reason, translated
 
 # metav1.Condition: https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/types.go
 CONDITION_REASON = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
@@ -129,22 +130,71 @@ def test_a_refusal_that_names_instances_tells_which() -> None:
     error = outcome(
         refusal("InvalidInstanceID.NotFound", f"The instance ID '{ID}' does not exist"), ID, OTHER
     )
-    assert isinstance(error, InstancesRefusedError)
     assert error.ids == {ID}
 
 
 def test_only_instances_of_the_call_are_named() -> None:
     error = outcome(refusal("IncorrectInstanceState", f"The instance '{ID}x' is gone"), ID, OTHER)
-    assert not isinstance(error, InstancesRefusedError)
+    assert not error.ids
 
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("UnauthorizedOperation", 403), ("RequestLimitExceeded", 503), ("InternalError", 500)],
+    [("AuthFailure", 401), ("RequestLimitExceeded", 503), ("InternalError", 500)],
 )
 def test_failures_of_another_class_are_nobodys_fault(code: str, status: int) -> None:
     message = f"on resource: arn:aws:ec2:eu-west-1:123456789012:instance/{ID}"
-    assert not isinstance(outcome(refusal(code, message, status=status), ID), InstancesRefusedError)
+    assert not outcome(refusal(code, message, status=status), ID).ids
+
+
+def test_a_permission_that_is_missing_for_one_instance_names_it() -> None:
+    message = f"on resource: arn:aws:ec2:eu-west-1:123456789012:instance/{ID}"
+    error = outcome(refusal("UnauthorizedOperation", message, status=403), ID, OTHER)
+    assert error.fault is Fault.DENIED
+    assert error.ids == {ID}
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (refusal("RequestLimitExceeded", status=503), Fault.THROTTLED),
+        (refusal("InternalError", status=500), Fault.TRANSIENT),
+        (refusal("502", "Bad Gateway", status=502), Fault.TRANSIENT),
+        (boto.EndpointConnectionError(endpoint_url=URL), Fault.TRANSIENT),
+        (boto.ConnectTimeoutError(endpoint_url=URL), Fault.TRANSIENT),
+        (boto.ReadTimeoutError(endpoint_url=URL), Fault.LOST),
+        (boto.ConnectionClosedError(endpoint_url=URL), Fault.LOST),
+        (TimeoutError(), Fault.LOST),
+        (ResponseParserError("no element found"), Fault.LOST),
+        (refusal("InsufficientInstanceCapacity", status=500), Fault.CAPACITY),
+        (refusal("InvalidInstanceID.NotFound"), Fault.REFUSED),
+        (refusal("IncorrectSpotInstanceRequestState"), Fault.REFUSED),
+        (refusal("ExpiredToken"), Fault.ACCOUNT),
+        (refusal("AuthFailure", status=401), Fault.ACCOUNT),
+        (refusal("OptInRequired"), Fault.ACCOUNT),
+        (boto.NoCredentialsError(), Fault.UNSENT),
+    ],
+)
+def test_each_failure_has_a_class(error: Exception, fault: Fault) -> None:
+    assert outcome(error).fault is fault
+
+
+def test_lack_of_capacity_names_type_and_zone() -> None:
+    message = (
+        "We currently do not have sufficient m5.large capacity in the Availability Zone you requested "
+        "(eu-west-1a). Our system will be working on provisioning additional capacity."
+    )
+    error = outcome(refusal("InsufficientInstanceCapacity", message, status=500))
+    assert error.pool == "m5.large in eu-west-1a"
+
+
+@pytest.mark.parametrize("code", ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch"])
+def test_a_clock_that_is_wrong_is_told_as_such(code: str) -> None:
+    skew = timedelta(minutes=-7)
+    with pytest.raises(CloudError) as caught, translated("ec2:StartInstances", skew=skew):
+        raise refusal(code, status=401)
+    assert caught.value.reason == "ClockSkewed"
+    assert "420 s behind that of AWS; set it by NTP" in str(caught.value)
 
 
 def test_a_bug_is_not_disguised() -> None:

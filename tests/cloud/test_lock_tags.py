@@ -8,7 +8,7 @@ from booking_operator.cloud.driver import CloudError, Group
 from booking_operator.cloud.service import ServiceDriver
 from booking_operator.domain.instance import Lock
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, WEB, observe, open_driver
+from tests.support.driving import CLOCK, WEB, lock, observe, open_driver
 from tests.support.moto_server import REGION
 
 ADA = Lock("ada", "2026-01-05T10:00:00Z")
@@ -23,10 +23,10 @@ async def test_one_call_tags_all_instances_of_a_group(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 3)
     async with open_driver(CLOCK) as driver:
         assert await locks(driver, WEB) == dict.fromkeys(ids)
-        await driver.lock(WEB, ids, ADA)
+        await lock(driver, ids, ADA)
     async with open_driver(CLOCK) as driver:  # what a restart sees
         assert await locks(driver, WEB) == dict.fromkeys(ids, ADA)
-        await driver.lock(WEB, ids, None)
+        await lock(driver, ids, None)
     async with open_driver(CLOCK) as driver:
         assert await locks(driver, WEB) == dict.fromkeys(ids)
     assert len(aws.calls_of("CreateTags")) == len(aws.calls_of("DeleteTags")) == 1
@@ -36,10 +36,10 @@ async def test_databases_and_clusters_are_tagged_by_their_arn(aws: AwsProxy) -> 
     ids = [await aws.moto.create_database("orders", "shop", kind=kind) for kind in ("db", "cluster")]
     async with open_driver(CLOCK, "rds") as driver:
         await observe(driver, SHOP)
-        await driver.lock(SHOP, ids, ADA)
+        await lock(driver, ids, ADA, SHOP)
     async with open_driver(CLOCK, "rds") as driver:
         assert await locks(driver, SHOP) == dict.fromkeys(ids, ADA)
-        await driver.lock(SHOP, ids, None)
+        await lock(driver, ids, None, SHOP)
     async with open_driver(CLOCK, "rds") as driver:
         assert await locks(driver, SHOP) == dict.fromkeys(ids)
 
@@ -48,7 +48,7 @@ async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
-        await driver.lock(WEB, ids, ADA)
+        await lock(driver, ids, ADA)
         observation = driver.last(WEB)
     assert observation is not None
     assert [instance.lock for instance in observation.instances] == [ADA]
@@ -59,7 +59,7 @@ async def test_an_instance_that_is_gone_does_not_keep_the_others(aws: AwsProxy) 
     gone = "i-0123456789abcdef0"
     async with open_driver(CLOCK) as driver:
         await observe(driver)
-        await driver.lock(WEB, [gone, *ids], ADA)
+        await lock(driver, [gone, *ids], ADA)
         assert await locks(driver, WEB) == dict.fromkeys(ids, ADA)
 
 
@@ -69,11 +69,11 @@ async def test_a_missing_permission_is_named(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         with pytest.raises(CloudError, match="ec2:CreateTags"):
-            await driver.lock(WEB, ids, ADA)
+            await lock(driver, ids, ADA)
 
 
 async def test_a_database_never_seen_cannot_be_tagged(aws: AwsProxy) -> None:
     async with open_driver(CLOCK, "rds") as driver:
         with pytest.raises(CloudError, match="has not been seen yet"):
-            await driver.lock(SHOP, ["db:orders"], ADA)
+            await lock(driver, ["db:orders"], ADA, SHOP)
     assert not aws.calls

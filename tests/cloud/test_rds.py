@@ -10,7 +10,7 @@ from booking_operator.cloud.driver import Group
 from booking_operator.cloud.rds import cluster_bar, database_bar, power
 from booking_operator.domain.instance import Instance, State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, failure_of, observe, open_driver, outcomes
+from tests.support.driving import CLOCK, failure_of, observe, open_driver, start, stop
 from tests.support.moto_server import REGION
 
 SHOP = Group("rds", "", REGION, "shop")
@@ -40,10 +40,10 @@ async def test_start_and_stop_reach_instances_and_clusters(aws: AwsProxy) -> Non
     ids = [await aws.moto.create_database("orders", "shop", kind=kind) for kind in ("db", "cluster")]
     async with open_driver(CLOCK, "rds") as driver:
         await observe(driver, SHOP)
-        stopped = await outcomes(driver.stop(SHOP, ids, deadline=CLOCK.now(), hibernate=True))
+        stopped = await stop(driver, ids, SHOP, hibernate=True)
         assert stopped == dict.fromkeys(ids, State.STOPPING)
         assert (await observe(driver, SHOP)).ids(State.STOPPED) == tuple(sorted(ids))
-        started = await outcomes(driver.start(SHOP, ids, deadline=CLOCK.now()))
+        started = await start(driver, ids, SHOP)
         assert started == dict.fromkeys(ids, State.PENDING)
         assert (await observe(driver, SHOP)).ids(State.RUNNING) == tuple(sorted(ids))
 
@@ -71,7 +71,7 @@ async def test_one_that_is_refused_does_not_hold_up_the_others(aws: AwsProxy) ->
     good = await aws.moto.create_database("orders", "shop")
     async with open_driver(CLOCK, "rds") as driver:
         await observe(driver, SHOP)
-        result = await outcomes(driver.stop(SHOP, [good, "db:gone"], deadline=CLOCK.now()))
+        result = await stop(driver, [good, "db:gone"], SHOP)
     assert result == {good: State.STOPPING, "db:gone": "DBInstanceNotFound"}
 
 

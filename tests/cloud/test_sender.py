@@ -1,238 +1,315 @@
-"""What becomes of each instance of a request, whatever the service answers."""
+"""When what is ordered leaves, with what else, and what becomes of each instance."""
 
 import asyncio
 import gc
-from asyncio import Future, TaskGroup
-from collections.abc import Callable, Mapping, Sequence
+from asyncio import TaskGroup
 
 import pytest
 from structlog.testing import capture_logs
 
-from booking_operator.cloud.driver import CloudError, Group, Scope
-from booking_operator.cloud.errors import InstancesRefusedError
-from booking_operator.cloud.sender import Action, Request, Sender, futures
-from booking_operator.cloud.view import Answer
-from booking_operator.domain.instance import State
-from tests.support.virtual import EPOCH
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order
+from booking_operator.domain.instance import Lock
+from tests.support import virtual
+from tests.support.sending import (
+    STOP,
+    WEB,
+    Sent,
+    Stage,
+    outcome,
+    play,
+    refuse,
+    seconds,
+)
 
-WEB = Group("ec2", "", "eu-west-1", "web")
-AFTER = {Action.START: State.PENDING, Action.STOP: State.STOPPING, Action.HIBERNATE: State.STOPPING}
-
-Reply = Callable[[Action, Sequence[str]], CloudError | None]
-
-
-class Service:
-    """Accepts everything but what `reply` has an error for."""
-
-    def __init__(self, reply: Reply = lambda *_: None) -> None:
-        self.calls: list[tuple[Action, tuple[str, ...]]] = []
-        self.accepted: dict[str, Answer] = {}
-        self.reply = reply
-        self.silent_on: frozenset[str] = frozenset()
-
-    async def perform(self, scope: Scope, action: Action, ids: Sequence[str]) -> Mapping[str, Answer]:
-        assert scope == WEB.scope
-        self.calls.append((action, tuple(ids)))
-        await asyncio.sleep(0)
-        error = self.reply(action, ids)
-        if error is not None:
-            raise error
-        return {id_: Answer(None, AFTER[action]) for id_ in ids if id_ not in self.silent_on}
-
-    def accept(self, group: Group, answers: Mapping[str, Answer]) -> None:
-        assert group == WEB
-        self.accepted.update(answers)
+DB = Group("ec2", "", "eu-west-1", "db")
+FAR = Group("ec2", "", "us-east-1", "web")
 
 
-async def send(service: Service, *ids: str, action: Action = Action.START) -> dict[str, State | str]:
-    """Outcome of each instance: its state, or the reason of the error."""
-    async with TaskGroup() as tasks:
-        accepted = futures(ids)
-        Sender(service.perform, service.accept, tasks, batch=1000).submit(
-            Request(WEB, action, accepted, EPOCH)
-        )
-        assert service.calls == []  # nothing is sent before the caller gives way
-    return {id_: outcome(future) for id_, future in accepted.items()}
+def test_what_is_ordered_ahead_leaves_at_its_deadline_by_one_call_whatever_group_it_is_of() -> None:
+    async def scenario(stage: Stage) -> None:
+        orders = [stage.order("a", at=10), stage.order("b", "c", at=10, group=DB, tenant="other")]
+        await asyncio.sleep(9.999)
+        assert stage.calls == []
+        for order in orders:
+            await stage.outcome(order)
+        assert stage.calls == [Sent(10, Action.START, ("a", "b", "c"))]
+        assert [(group, set(answers)) for group, _, answers in stage.accepted] == [
+            (WEB, {"a"}),
+            (DB, {"b", "c"}),
+        ]
+
+    play(scenario)
 
 
-def outcome(future: Future[State]) -> State | str:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    assert isinstance(error, CloudError)
-    return error.reason
+def test_what_is_late_already_waits_a_moment_for_company() -> None:
+    async def scenario(stage: Stage) -> None:
+        first = stage.order("a")
+        await asyncio.sleep(0.03)
+        second = stage.order("b", group=DB)
+        await stage.outcome(first)
+        await stage.outcome(second)
+        assert stage.calls == [Sent(0.05, Action.START, ("a", "b"))]
+
+    play(scenario)
 
 
-def refuse(reason: str, *bad: str) -> Reply:
-    def reply(_: Action, ids: Sequence[str]) -> CloudError | None:
-        named = [id_ for id_ in ids if id_ in bad]
-        return InstancesRefusedError(reason, ", ".join(named), named) if named else None
+def test_regions_and_accounts_share_no_call_and_no_limit() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.order(*(f"a{n}" for n in range(1000)), at=1)
+        far = stage.order("f", at=1, group=FAR)
+        stage.order("b", at=1)
+        await stage.outcome(far)
+        assert {(call.scope.region, call.at) for call in stage.calls} == {("eu-west-1", 1), ("us-east-1", 1)}
 
-    return reply
-
-
-async def test_all_instances_go_out_in_one_call() -> None:
-    service = Service()
-    assert await send(service, "a", "b") == {"a": State.PENDING, "b": State.PENDING}
-    assert service.calls == [(Action.START, ("a", "b"))]
-    assert set(service.accepted) == {"a", "b"}
+    play(scenario)
 
 
-async def test_no_instance_no_call() -> None:
-    service = Service()
-    assert await send(service) == {}
-    assert service.calls == []
+def test_more_than_a_call_takes_leaves_by_several_as_the_limits_allow() -> None:
+    async def scenario(stage: Stage) -> None:
+        orders = [stage.order(f"a{n}", f"b{n}", at=1) for n in range(1000)]
+        await asyncio.wait([future for order in orders for future in order.futures.values()])
+        assert stage.sizes()[0] == (1, 1000)
+        assert sum(size for _, size in stage.sizes()) == 2000
+        assert max(at for at, _ in stage.sizes()) <= 1 + 500 * 1.02
+
+    play(scenario)
 
 
-async def test_more_than_the_most_are_split() -> None:
-    service = Service()
-    outcomes = await send(service, *(f"i-{number}" for number in range(2 * 1000 + 1)))
-    assert [len(ids) for _, ids in service.calls] == [1000, 1000, 1]
-    assert set(outcomes.values()) == {State.PENDING}
+def test_stops_are_not_kept_by_starts() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.order(*(f"a{n}" for n in range(1500)), at=1)
+        stop = stage.order("z", at=2, change=STOP)
+        await stage.outcome(stop)
+        assert stage.calls[-1] == Sent(2, Action.STOP, ("z",))
+
+    play(scenario)
 
 
-async def test_bad_instances_fail_alone_and_the_others_go_out_again() -> None:
-    service = Service(refuse("InvalidInstanceIDNotFound", "bad", "worse"))
-    outcomes = await send(service, "a", "bad", "b", "worse")
-    assert outcomes == {
-        "a": State.PENDING,
-        "bad": "InvalidInstanceIDNotFound",
-        "b": State.PENDING,
-        "worse": "InvalidInstanceIDNotFound",
-    }
-    assert service.calls[1:] == [(Action.START, ("a", "b"))]
+def test_tags_of_the_same_words_are_written_by_one_call() -> None:
+    ada, bob = Lock("ada", "2026-01-01T10:00:00Z"), Lock("bob", "2026-01-01T10:00:00Z")
+
+    async def scenario(stage: Stage) -> None:
+        orders = [
+            stage.order("a", change=Change(Action.TAG, ada)),
+            stage.order("b", change=Change(Action.TAG, bob), group=DB),
+            stage.order("c", change=Change(Action.TAG, ada), group=DB),
+            stage.order("d", change=Change(Action.UNTAG)),
+            stage.order("e", change=Change(Action.UNTAG), group=DB),
+        ]
+        for order in orders:
+            await stage.outcome(order)
+        assert sorted(call.ids for call in stage.calls) == [("a", "c"), ("b",), ("d", "e")]
+
+    play(scenario)
 
 
-async def test_bad_instances_named_one_by_one_still_end() -> None:
-    def reply(_: Action, ids: Sequence[str]) -> CloudError:
-        return InstancesRefusedError("IncorrectInstanceState", ids[0], ids[:1])
+def test_no_instance_no_call() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.order()
+        await asyncio.sleep(1)
+        assert stage.calls == []
 
-    service = Service(reply)
-    assert set((await send(service, *"abcd")).values()) == {"IncorrectInstanceState"}
-    assert len(service.calls) == 4
-
-
-async def test_any_other_error_fails_the_whole_call_once() -> None:
-    service = Service(lambda *_: CloudError("RequestLimitExceeded", "too many"))
-    assert set((await send(service, *"abc")).values()) == {"RequestLimitExceeded"}
-    assert len(service.calls) == 1
-    assert service.accepted == {}
+    play(scenario)
 
 
-async def test_an_instance_the_answer_leaves_out_was_not_accepted() -> None:
-    service = Service()
-    service.silent_on = frozenset("b")
-    assert await send(service, "a", "b") == {"a": State.PENDING, "b": "NotAccepted"}
+# --- orders that do not stand any more
 
 
-async def test_what_was_accepted_is_noted_before_anybody_acts_on_it() -> None:
-    service = Service()
-    noted: list[set[str]] = []
-    async with TaskGroup() as tasks:
-        accepted = futures(["a"])
-        accepted["a"].add_done_callback(lambda _: noted.append(set(service.accepted)))
-        Sender(service.perform, service.accept, tasks, batch=1000).submit(
-            Request(WEB, Action.START, accepted, EPOCH)
-        )
-    assert noted == [{"a"}]
+def test_an_order_that_does_not_stand_any_more_is_withdrawn_as_it_would_leave() -> None:
+    async def scenario(stage: Stage) -> None:
+        asked: list[float] = []
+
+        def stands() -> bool:
+            asked.append(seconds(stage.clock.now()))
+            return False
+
+        gone, kept = stage.order("a", at=5, stands=stands), stage.order("b", at=5)
+        await stage.outcome(kept)
+        assert outcome(gone) == {"a": "withdrawn"}
+        assert asked == [5]
+        assert stage.calls == [Sent(5, Action.START, ("b",))]
+
+    play(scenario)
 
 
-async def test_nobody_needs_to_look_at_a_failure() -> None:
+def test_what_was_withdrawn_is_not_sent_and_makes_no_call_by_itself() -> None:
+    async def scenario(stage: Stage) -> None:
+        order = stage.order("a", at=5)
+        order.withdraw()
+        await asyncio.sleep(9)
+        assert stage.calls == []
+
+    play(scenario)
+
+
+def test_what_is_withdrawn_under_way_stays_so_and_is_noted() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency = 1
+        order = stage.order("a", at=5)
+        await asyncio.sleep(5.5)
+        order.withdraw()
+        await asyncio.sleep(1)
+        assert [set(answers) for _, _, answers in stage.accepted] == [{"a"}]
+
+    play(scenario)
+
+
+# --- prospects
+
+
+def test_it_tells_when_the_last_of_an_order_will_leave() -> None:
+    async def scenario(stage: Stage) -> None:
+        first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
+        second = stage.order(*(f"b{n}" for n in range(200)), at=1)
+        lane = stage.sender.lane(WEB.scope, Action.START)
+        expected = lane.expected(second)
+        assert expected is not None
+        assert 100 <= seconds(expected) - 1 <= 102
+        first_at = lane.expected(first)
+        assert first_at is not None
+        assert seconds(first_at) == 1
+        await stage.outcome(second)
+        assert stage.calls[-1].at == pytest.approx(seconds(expected), abs=1)
+        await asyncio.sleep(2)
+        assert lane.expected(second) is None
+
+    play(scenario)
+
+
+def test_what_was_withdrawn_keeps_nobody_waiting() -> None:
+    async def scenario(stage: Stage) -> None:
+        first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
+        second = stage.order(*(f"b{n}" for n in range(200)), at=1)
+        first.withdraw()
+        expected = stage.sender.lane(WEB.scope, Action.START).expected(second)
+        assert expected is not None
+        assert seconds(expected) == 1
+
+    play(scenario)
+
+
+# --- outcomes
+
+
+def test_an_instance_the_answer_leaves_out_was_not_accepted() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.silent_on = frozenset("b")
+        assert await stage.outcome(stage.order("a", "b")) == {"a": "pending", "b": "NotAccepted"}
+
+    play(scenario)
+
+
+def test_what_was_accepted_is_noted_before_anybody_acts_on_it() -> None:
+    async def scenario(stage: Stage) -> None:
+        noted: list[int] = []
+        order = stage.order("a")
+        order.futures["a"].add_done_callback(lambda _: noted.append(len(stage.accepted)))
+        await stage.outcome(order)
+        assert noted == [1]
+
+    play(scenario)
+
+
+def test_nobody_needs_to_look_at_a_failure() -> None:
     complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    service = Service(lambda *_: CloudError("X", "y"))
-    async with TaskGroup() as tasks:
-        Sender(service.perform, service.accept, tasks, batch=1000).submit(
-            Request(WEB, Action.START, futures("ab"), EPOCH)
-        )
-    gc.collect()
+
+    async def scenario(stage: Stage) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        stage.reply = lambda *_: CloudError("X", "y")
+        order = stage.order("a", "b")
+        await stage.outcome(order)
+        del order
+        gc.collect()
+
+    play(scenario)
     assert complaints == []
 
 
-async def test_an_instance_nobody_waits_for_is_not_sent_again() -> None:
-    accepted = futures(["a", "b", "bad"])
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+@pytest.mark.parametrize("at", [0, 60])
+def test_pending_futures_are_cancelled_with_the_task_group(turns: int, at: float) -> None:
+    async def main() -> None:
+        async def shut_down() -> None:
+            async with TaskGroup() as tasks:
+                stage = Stage(tasks)
+                stage.latency = 99
+                orders.append(stage.order("a", at=at))
+                for _ in range(turns):
+                    await asyncio.sleep(0.02)
+                raise KeyError
 
-    def reply(_: Action, ids: Sequence[str]) -> CloudError | None:
-        accepted["b"].cancel()
-        return InstancesRefusedError("X", "bad", ["bad"]) if "bad" in ids else None
+        orders: list[Order] = []
+        with pytest.raises(ExceptionGroup):
+            await shut_down()
+        await asyncio.sleep(0)
+        assert outcome(orders[0]) == {"a": "withdrawn"}
 
-    service = Service(reply)
-    async with TaskGroup() as tasks:
-        Sender(service.perform, service.accept, tasks, batch=1000).submit(
-            Request(WEB, Action.START, accepted, EPOCH)
-        )
-    assert [ids for _, ids in service.calls] == [("a", "b", "bad"), ("a",)]
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2])
-async def test_pending_futures_are_cancelled_with_the_task_group(turns: int) -> None:
-    accepted = futures(["a"])
-
-    async def stuck(*_: object) -> Mapping[str, Answer]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def shut_down() -> None:
-        async with TaskGroup() as tasks:
-            Sender(stuck, lambda *_: None, tasks, batch=1000).submit(
-                Request(WEB, Action.STOP, accepted, EPOCH)
-            )
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            raise KeyError
-
-    with pytest.raises(ExceptionGroup):
-        await shut_down()
-    await asyncio.sleep(0)
-    assert accepted["a"].cancelled()
+    virtual.run(main())
 
 
 # --- hibernation
 
 
 @pytest.mark.parametrize("reason", ["UnsupportedHibernationConfiguration", "UnsupportedOperation"])
-async def test_hibernation_refused_is_a_plain_stop(reason: str) -> None:
-    def reply(action: Action, _: Sequence[str]) -> CloudError | None:
-        return CloudError(reason, "no") if action is Action.HIBERNATE else None
+def test_hibernation_refused_is_a_plain_stop(reason: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        error = CloudError(reason, "no", fault=Fault.REFUSED)
+        stage.reply = lambda change, _: error if change.action is Action.HIBERNATE else None
+        order = stage.order("a", "b", change=Change(Action.HIBERNATE))
+        assert await stage.outcome(order) == {"a": "stopping", "b": "stopping"}
+        assert [(call.action, call.ids) for call in stage.calls] == [
+            (Action.HIBERNATE, ("a", "b")),
+            (Action.STOP, ("a", "b")),
+        ]
 
-    service = Service(reply)
-    assert await send(service, "a", "b", action=Action.HIBERNATE) == {
-        "a": State.STOPPING,
-        "b": State.STOPPING,
-    }
-    assert service.calls == [(Action.HIBERNATE, ("a", "b")), (Action.STOP, ("a", "b"))]
-
-
-async def test_hibernation_refused_for_some_leaves_it_to_the_others() -> None:
-    named = refuse("UnsupportedHibernationConfiguration", "old")
-    service = Service(lambda action, ids: named(action, ids) if action is Action.HIBERNATE else None)
-    outcomes = await send(service, "a", "old", action=Action.HIBERNATE)
-    assert outcomes == {"a": State.STOPPING, "old": State.STOPPING}
-    assert service.calls[1:] == [(Action.STOP, ("old",)), (Action.HIBERNATE, ("a",))]
+    play(scenario)
 
 
-async def test_hibernation_that_fails_for_another_cause_is_no_plain_stop() -> None:
-    service = Service(lambda *_: CloudError("RequestLimitExceeded", "too many"))
-    assert await send(service, "a", action=Action.HIBERNATE) == {"a": "RequestLimitExceeded"}
-    assert len(service.calls) == 1
+def test_hibernation_refused_for_some_leaves_it_to_the_others() -> None:
+    async def scenario(stage: Stage) -> None:
+        named = refuse("UnsupportedHibernationConfiguration", "old")
+        stage.reply = lambda change, ids: named(change, ids) if change.action is Action.HIBERNATE else None
+        order = stage.order("a", "old", change=Change(Action.HIBERNATE))
+        assert await stage.outcome(order) == {"a": "stopping", "old": "stopping"}
+        assert {(call.action, call.ids) for call in stage.calls[1:]} == {
+            (Action.STOP, ("old",)),
+            (Action.HIBERNATE, ("a",)),
+        }
+
+    play(scenario)
 
 
 # --- logs
 
 
-async def test_what_was_accepted_and_refused_is_logged_with_its_group() -> None:
-    service = Service(refuse("InvalidInstanceIDNotFound", "bad"))
-    with capture_logs() as logs:
-        await send(service, "a", "bad")
-    where = {"tag": "web", "account": "", "region": "eu-west-1", "count": 1}
-    assert logs == [
-        {
-            "event": "instances_start_refused",
-            "log_level": "warning",
-            **where,
-            "ids": ["bad"],
-            "reason": "InvalidInstanceIDNotFound",
-            "message": "bad",
-        },
-        {"event": "instances_start_accepted", "log_level": "info", **where, "ids": ["a"]},
-    ]
+def test_what_was_accepted_and_refused_is_logged_once_a_call() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse("InvalidInstanceIDNotFound", "bad")
+        with capture_logs() as logs:
+            orders = [stage.order("a", "bad"), stage.order("b", group=DB)]
+            for order in orders:
+                await stage.outcome(order)
+        where = {"account": "", "region": "eu-west-1"}
+        assert logs == [
+            {
+                "event": "instances_start_refused",
+                "log_level": "warning",
+                "tags": ["web"],
+                **where,
+                "count": 1,
+                "ids": ["bad"],
+                "reason": "InvalidInstanceIDNotFound",
+                "message": "bad",
+            },
+            {
+                "event": "instances_start_accepted",
+                "log_level": "info",
+                "tags": ["db", "web"],
+                **where,
+                "count": 2,
+                "ids": ["a", "b"],
+            },
+        ]
+
+    play(scenario)

@@ -9,7 +9,6 @@ from typing import Any
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.inventory import Inventory
-from booking_operator.cloud.sender import Sender
 from booking_operator.cloud.service import ServiceDriver
 from booking_operator.cloud.view import Record
 from booking_operator.domain.instance import Instance, State
@@ -64,8 +63,7 @@ class World:
         self.calls: list[float] = []
         self.error: CloudError | None = None
         self.inventory = Inventory(self.describe, self.clock, tasks)
-        sender = Sender(None, self.inventory.note, tasks, batch=1)  # type: ignore[arg-type]
-        driver = ServiceDriver(None, self.inventory, sender)  # type: ignore[arg-type]
+        driver = ServiceDriver(self.inventory, None)  # type: ignore[arg-type]
         self.status = FakeStatus(self.caches.monitors)
         self.events, self.trust, self.objects = FakeEvents(), FakeTrust(), FakeObjects(self)
         reconciler = MonitorReconciler(

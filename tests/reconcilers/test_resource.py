@@ -188,7 +188,7 @@ def test_leave_starts_even_when_its_memory_cannot_be_written() -> None:
         world.booking("b", 10, 90)
 
     world = played(before=before, seconds=20, unbooked="Leave")
-    assert world.driver.acts == [Act("start", BOTH, 12)]
+    assert world.driver.acts == [Act("start", BOTH, 10)]
 
 
 @pytest.mark.parametrize(("how", "reason"), [({"suspend": True}, "Suspended"), ({"dry_run": True}, "DryRun")])

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from booking_operator.cloud.driver import Accepted, CloudError, Group
+from booking_operator.cloud.driver import CloudError, Group, Order
 from booking_operator.cloud.service import ServiceDriver, open_drivers
-from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, SystemClock
 from tests.support.moto_server import REGION
 
@@ -31,25 +31,40 @@ async def observe(driver: ServiceDriver, group: Group = WEB) -> Observation:
     return observation
 
 
-async def outcomes(accepted: Accepted) -> dict[str, State | str]:
+async def outcomes(order: Order) -> dict[str, State | str | None]:
     """Each instance's state, or the reason of the error."""
-    await asyncio.wait(accepted.values(), timeout=SECONDS)
-    return {id_: _outcome(future) for id_, future in accepted.items()}
+    await asyncio.wait(order.futures.values(), timeout=SECONDS)
+    return {id_: _outcome(future) for id_, future in order.futures.items()}
 
 
-def _outcome(future: asyncio.Future[State]) -> State | str:
+def _outcome(future: asyncio.Future[State | None]) -> State | str | None:
     error = future.exception()
     return error.reason if isinstance(error, CloudError) else future.result()
 
 
-async def start(driver: ServiceDriver, ids: Collection[str]) -> dict[str, State | str]:
-    return await outcomes(driver.start(WEB, ids, deadline=CLOCK.now()))
+async def start(
+    driver: ServiceDriver, ids: Collection[str], group: Group = WEB
+) -> dict[str, State | str | None]:
+    order = Order.of(group, ids, CLOCK.now())
+    driver.start(order)
+    return await outcomes(order)
 
 
 async def stop(
-    driver: ServiceDriver, ids: Collection[str], *, hibernate: bool = False
-) -> dict[str, State | str]:
-    return await outcomes(driver.stop(WEB, ids, deadline=CLOCK.now(), hibernate=hibernate))
+    driver: ServiceDriver, ids: Collection[str], group: Group = WEB, *, hibernate: bool = False
+) -> dict[str, State | str | None]:
+    order = Order.of(group, ids, CLOCK.now())
+    driver.stop(order, hibernate=hibernate)
+    return await outcomes(order)
+
+
+async def lock(driver: ServiceDriver, ids: Collection[str], wanted: Lock | None, group: Group = WEB) -> None:
+    """Write lock tags; raises the first error."""
+    order = Order.of(group, ids, CLOCK.now())
+    driver.lock(order, wanted)
+    await asyncio.wait(order.futures.values(), timeout=SECONDS)
+    for future in order.futures.values():
+        future.result()
 
 
 async def failure_of(driver: ServiceDriver, group: Group = WEB) -> CloudError:

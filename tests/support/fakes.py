@@ -1,15 +1,15 @@
 """The world of a reconciler, in memory and on virtual time."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import Accepted, Audience, CloudError, Group, Scope
+from booking_operator.cloud.driver import Audience, CloudError, Demand, Group, Order, Scope
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 from booking_operator.domain.report import utc
 from booking_operator.engine.controller import Controller
@@ -17,7 +17,9 @@ from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
+from booking_operator.reconcilers.orders import Orders
 from booking_operator.reconcilers.resource import ResourceReconciler
 from tests.support.virtual import EPOCH, VirtualClock
 
@@ -44,6 +46,7 @@ class FakeDriver:
     observe_error: CloudError | None = None
     act_error: CloudError | None = None
     hang: bool = False
+    queue_seconds: float = 0.0
     view: Observation | None = None
     locks: dict[str, Lock | None] = field(default_factory=dict)
     locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
@@ -77,37 +80,53 @@ class FakeDriver:
     def _second(self) -> float:
         return round((self.clock.now() - EPOCH).total_seconds(), 3)
 
-    def start(self, _: Group, ids: Collection[str], *, deadline: datetime) -> Accepted:
-        assert deadline <= self.clock.now(), "never early"
-        return self._act("start", ids, State.RUNNING)
+    def start(self, order: Order) -> None:
+        self._at_deadline(order, lambda: self._act("start", order, State.RUNNING))
 
-    def stop(
-        self, _: Group, ids: Collection[str], *, deadline: datetime, hibernate: bool = False
-    ) -> Accepted:
-        assert deadline <= self.clock.now(), "never early"
-        return self._act("hibernate" if hibernate else "stop", ids, State.STOPPED)
+    def stop(self, order: Order, *, hibernate: bool = False) -> None:
+        verb = "hibernate" if hibernate else "stop"
+        self._at_deadline(order, lambda: self._act(verb, order, State.STOPPED))
 
-    def _act(self, verb: str, ids: Collection[str], state: State) -> Accepted:
-        loop = asyncio.get_running_loop()
+    def _at_deadline(self, order: Order, act: Callable[[], None]) -> None:
+        wait = (order.deadline - self.clock.now()).total_seconds() + self.queue_seconds
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, act)
+        else:
+            act()
+
+    def _act(self, verb: str, order: Order, state: State) -> None:
+        if not order.stands():
+            order.withdraw()
+        ids = order.pending
+        if not ids:
+            return
         self.acts.append(Act(verb, tuple(ids), self._second()))
-        futures = {id_: loop.create_future() for id_ in ids}
-        for id_, future in futures.items():
+        for id_ in ids:
             if self.act_error:
-                future.set_exception(self.act_error)
+                order.futures[id_].set_exception(self.act_error)
                 continue
             self.instances[id_] = state
-            future.set_result(state)
+            order.futures[id_].set_result(state)
         if self.view is not None and not self.act_error:
             self.view = self.look(self.view.at)
-        return futures
 
-    async def lock(self, _: Group, ids: Collection[str], lock: Lock | None) -> None:
-        self.locked.append((tuple(ids), lock, self._second()))
-        if self.lock_error:
-            raise self.lock_error
-        self.locks |= dict.fromkeys(ids, lock)
+    def lock(self, order: Order, lock: Lock | None) -> None:
+        self.locked.append((tuple(order.pending), lock, self._second()))
+        for id_, future in order.futures.items():
+            if self.lock_error:
+                future.set_exception(self.lock_error)
+                continue
+            self.locks[id_] = lock
+            future.set_result(None)
         if self.view is not None:
             self.view = self.look(self.view.at)
+
+    def expected(self, order: Order) -> datetime | None:
+        left = order.deadline + timedelta(seconds=self.queue_seconds)
+        return left if order.pending else None
+
+    async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
+        return [demand.at + timedelta(seconds=self.queue_seconds) for demand in demands]
 
     def track(self, _: Audience) -> None:
         raise AssertionError("reconcilers do not track")
@@ -222,6 +241,10 @@ class World:
             dry_run=dry_run,
             failed=self.queue.add,
         )
+        orders = Orders(self.queue.add)
+        self.dispatcher = Dispatcher(
+            self.caches, drivers, self.events, self.trust, orders, self.clock, dry_run=dry_run
+        )
         self.reconciler = ResourceReconciler(
             self.caches,
             drivers,
@@ -229,6 +252,7 @@ class World:
             self.events,
             self.trust,
             self.keeper,
+            self.dispatcher,
             self.clock,
             dry_run=dry_run,
         )

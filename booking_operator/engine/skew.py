@@ -1,4 +1,4 @@
-"""Tells when the API server's clock and ours differ, by the Date headers of its answers.
+"""Tells when a server's clock and ours differ, by the Date headers of its answers.
 
 The operator's own clock decides when a booking begins; users whose `date` says otherwise should find out.
 """
@@ -25,10 +25,16 @@ def skew(date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
 
 
 class SkewMonitor:
-    """Warns when the skew exceeds a second, and says when it no longer does."""
+    """Warns when the skew exceeds a second, and says when it no longer does.
 
-    def __init__(self) -> None:
+    Attributes:
+        current: how far our clock is ahead at least; negative when it is behind.
+    """
+
+    def __init__(self, server: str) -> None:
+        """Watch the clock of `server`, which is what the log calls it."""
         self.current = timedelta(0)
+        self._server = server
         self._log = structlog.get_logger()
 
     def note(self, header: str | None, sent_at: datetime, received_at: datetime) -> None:
@@ -41,6 +47,6 @@ class SkewMonitor:
         seconds = round(self.current.total_seconds(), 1)
         if abs(self.current) > TOLERANCE >= abs(before):
             mend = "set both by NTP; until then bookings begin and end by the operator's clock"
-            self._log.warning("clock_skewed", ahead_of_api_server_s=seconds, mend=mend)
+            self._log.warning("clock_skewed", server=self._server, ahead_s=seconds, mend=mend)
         elif abs(self.current) <= TOLERANCE < abs(before):
-            self._log.info("clock_agrees", ahead_of_api_server_s=seconds)
+            self._log.info("clock_agrees", server=self._server, ahead_s=seconds)

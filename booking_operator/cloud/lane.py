@@ -1,0 +1,121 @@
+"""One action in one region of one account: what waits for it, its buckets, and the loop that sends.
+
+AWS counts its limits for each lane apart, so lanes have nothing in common: what is slow, throttled or broken
+in one delays nothing in another.
+"""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.backlog import Backlog, departures
+from booking_operator.cloud.batch import Batch, Inquest, Item, Task
+from booking_operator.cloud.driver import Order, Scope
+from booking_operator.cloud.throttle import Limits, full
+from booking_operator.engine.clock import Clock, wait_until
+
+_FORECAST_AGE = timedelta(seconds=1)
+_SLICE = 50  # calls forecast between two looks at what else there is to do; about a millisecond
+
+
+class Lane:
+    """See the module. `send` is given each batch that is to leave now."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        name: str,
+        limits: Limits,
+        clock: Clock,
+        send: Callable[["Lane", Batch], None],
+        *,
+        most: int,
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.throttle = full(limits, clock.now())
+        self._backlog: Backlog[Task] = Backlog(most)
+        self._clock = clock
+        self._send = send
+        self._wake = asyncio.Event()
+        self._forecast: tuple[datetime, Mapping[Order, datetime]] | None = None
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Send from now on, in a task of `tasks`; what waits when that ends is withdrawn."""
+        # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
+        tasks.create_task(self._run()).add_done_callback(lambda _: self._abandon())
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Have parcels wait."""
+        for item in items:
+            self._backlog.add(item)
+        self._forecast = None
+        self._wake.set()
+
+    def take_back(self, inquest: Inquest) -> list[Item]:
+        """The parts of a search that have not been sent yet, and now will not be."""
+        found = [item for item in self._backlog if item.payload.inquest is inquest]
+        self._backlog.keep(lambda item: item.payload.inquest is not inquest)
+        return found
+
+    def expected(self, order: Order) -> datetime | None:
+        """When the last of what waits of an order will leave, by the model; None: nothing of it waits."""
+        now = self._clock.now()
+        if self._forecast is None or not now - _FORECAST_AGE <= self._forecast[0] <= now:
+            last = {
+                item.payload.order: at
+                for at, items in departures(self._pending(), self.throttle, now)
+                for item in items
+            }
+            self._forecast = now, last
+        return self._forecast[1].get(order)
+
+    async def forecast(self, coming: Iterable[Item]) -> Mapping[Order, datetime]:
+        """When the last of each order in `coming` would leave, after what waits already."""
+        leaves: dict[Order, datetime] = {}
+        plan = departures(self._pending(), self.throttle, self._clock.now(), coming)
+        for number, (at, items) in enumerate(plan):
+            leaves |= {item.payload.order: at for item in items}
+            if number % _SLICE == 0:
+                await self._clock.sleep(0)
+        return leaves
+
+    def _pending(self) -> Backlog[Task]:
+        self._backlog.keep(lambda item: bool(_open(item)))
+        return self._backlog
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            taken = self._backlog.take(now, self.throttle)
+            if not taken:
+                await wait_until(self._clock, self._backlog.next_at(now, self.throttle), self._wake)
+                continue
+            if wanted := self._standing(taken):
+                self._send(self, Batch(wanted))
+
+    def _standing(self, items: Iterable[Item]) -> list[Item]:
+        """What is still wanted at this instant, which is the last one at which that can be asked."""
+        standing: dict[Order, bool] = {}
+        wanted = []
+        for item in items:
+            order = item.payload.order
+            if order not in standing:
+                standing[order] = order.stands()
+                if not standing[order]:
+                    order.withdraw()
+            if ids := _open(item):
+                wanted.append(replace(item, ids=ids))
+        return wanted
+
+    def _abandon(self) -> None:
+        for item in self._backlog:
+            item.payload.order.withdraw()
+
+
+def _open(item: Item) -> list[str]:
+    """Ids without an outcome that somebody still waits for."""
+    return [id_ for id_ in item.ids if not item.payload.order.futures[id_].done()]

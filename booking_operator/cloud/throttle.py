@@ -1,0 +1,188 @@
+"""AWS's request limits as a model: when the next call may leave, and for how many instances.
+
+EC2 keeps two token buckets per account, region and action: each call takes one token from the first, and
+one per instance from the second, where the action has one. A call that finds either too empty is refused
+whole with `RequestLimitExceeded`, and takes nothing. See
+https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html.
+
+Everybody in the account draws from the same buckets, so the model is a guess that refusals correct. It is
+pure: each step returns the model after it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import floor
+
+from booking_operator.cloud.driver import Scope
+
+_EPSILON = 1e-6  # tokens; sums of fractions of a second do not come out even
+
+PAUSE = timedelta(seconds=0.5)
+"""After a refusal; twice as long after each further one in a row that no smaller call can explain."""
+LONGEST_PAUSE = timedelta(seconds=15)
+SATURATED = timedelta(seconds=1)
+"""While there is more to do than there are tokens, a call waits for what this span refills: one call for two
+instances each second, and not one for each every half."""
+_WORTH_A_SEARCH = 10  # seconds of refilling
+UNLIMITED = 1_000_000
+"""Instances in a call of an action that has no bucket for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One token bucket as AWS publishes it: how many tokens it holds, and how many come back each second."""
+
+    size: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The buckets of one action; `instances` is None where only calls are counted."""
+
+    requests: Limit
+    instances: Limit | None = None
+
+
+PUBLISHED: Mapping[str, Limits] = {
+    "StartInstances": Limits(Limit(5, 2), Limit(1000, 2)),
+    "StopInstances": Limits(Limit(50, 5), Limit(1000, 20)),
+    "CreateTags": Limits(Limit(100, 10)),
+    "DeleteTags": Limits(Limit(100, 10)),
+    "DescribeInstances": Limits(Limit(100, 20)),
+}
+"""What EC2 grants by default; DescribeInstances with filters or pages. An account may have more."""
+OTHERS = Limits(Limit(50, 5))
+"""For actions without a published limit, as all of RDS: what EC2 grants to changes in general."""
+
+
+LimitsOf = Callable[[Scope, str], Limits]
+"""The limits of an action in a region of an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket that held `level` tokens at the instant `at` (aware UTC)."""
+
+    limit: Limit
+    level: float
+    at: datetime
+
+    def refilled(self, now: datetime) -> "Bucket":
+        """The same at `now`. A clock that was set back refills nothing, and goes on from there."""
+        elapsed = max(0.0, (now - self.at).total_seconds())
+        return replace(self, level=min(self.limit.size, self.level + self.limit.rate * elapsed), at=now)
+
+    def available_at(self, tokens: float, now: datetime) -> datetime:
+        """When it will hold `tokens`, of which it can hold at most its size."""
+        missing = min(tokens, self.limit.size) - self.refilled(now).level
+        if missing <= _EPSILON:
+            return now
+        return now + timedelta(seconds=missing / self.limit.rate)
+
+    def changed(self, tokens: float, now: datetime) -> "Bucket":
+        """The same with so many tokens more, or less."""
+        refilled = self.refilled(now)
+        return replace(refilled, level=min(self.limit.size, refilled.level + tokens))
+
+    def at_most(self, tokens: float, now: datetime) -> "Bucket":
+        """The same, corrected to hold no more than `tokens`."""
+        refilled = self.refilled(now)
+        return replace(refilled, level=min(refilled.level, tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """The buckets of one action in one region of one account, as far as is known.
+
+    Attributes:
+        requests: tokens for calls.
+        instances: tokens for instances; None where the action does not count them.
+        refusals: how many calls in a row were refused without a smaller one being tried.
+        not_before: when the pause after the last refusal is over.
+        ceiling: more instances than that were refused, while how many are left is being searched for.
+    """
+
+    requests: Bucket
+    instances: Bucket | None
+    refusals: int = 0
+    not_before: datetime | None = None
+    ceiling: int | None = None
+
+    @property
+    def worthwhile(self) -> int:
+        """For how many instances a call is made at least while more than that wait."""
+        if self.instances is None:
+            return UNLIMITED
+        return max(1, floor(self.instances.limit.rate * SATURATED.total_seconds()))
+
+    def room(self, now: datetime) -> int:
+        """For how many instances one call may be made now; 0 where none may be made at all."""
+        if self._paused(now) or self.requests.refilled(now).level < 1 - _EPSILON:
+            return 0
+        if self.instances is None:
+            return UNLIMITED
+        return max(0, floor(self.instances.refilled(now).level + _EPSILON))
+
+    def ready_at(self, instances: int, now: datetime) -> datetime:
+        """When one call for so many instances may be made; for more than ever fit, when as many as do."""
+        ready = max(self.requests.available_at(1, now), self.not_before or now)
+        if self.instances is not None:
+            ready = max(ready, self.instances.available_at(instances, now))
+        # Rounded up to what a datetime can tell, so that there is room at that very instant.
+        return ready if ready == now else ready + timedelta(microseconds=1)
+
+    def sent(self, instances: int, now: datetime) -> "Throttle":
+        """After a call has left."""
+        left = self.instances.changed(-instances, now) if self.instances else None
+        return replace(self, requests=self.requests.changed(-1, now), instances=left)
+
+    def returned(self, instances: int, now: datetime) -> "Throttle":
+        """After a call failed without anything being done: its instances have taken no token.
+
+        That is a guess, which AWS does not confirm. To be wrong costs a refusal; the other way round a lost
+        connection at nine o'clock would keep a thousand instances waiting for eight minutes.
+        """
+        return replace(self, instances=self.instances.changed(instances, now) if self.instances else None)
+
+    def accepted(self, instances: int, now: datetime) -> "Throttle":
+        """After a call was let through, whatever else became of it."""
+        known = self.instances
+        if known is not None and self.ceiling is not None:
+            # What was let through once may be so again; a refusal will tell.
+            likely = min(instances, self.ceiling)
+            known = known.changed(max(0.0, likely - known.refilled(now).level), now)
+        return replace(self, instances=known, refusals=0, not_before=None)
+
+    def refused(self, instances: int, now: datetime) -> "Throttle":
+        """After a call was refused for the rate.
+
+        AWS does not tell which bucket was too empty. The first refusal is laid to that of the calls. A second
+        in a row is laid to that of the instances, and begins a search for what is left of them: of each call
+        that is refused half as many are tried next, until what might be left is not worth the search.
+        """
+        refusals, known, ceiling = self.refusals + 1, self.instances, self.ceiling
+        pause = min(PAUSE * (1 << min(refusals - 1, 16)), LONGEST_PAUSE)
+        if known is not None:
+            known = known.changed(instances, now)  # a refused call takes nothing
+            if refusals > 1 or ceiling is not None:
+                half = min(instances, ceiling or instances) // 2
+                worth_it = half > _WORTH_A_SEARCH * self.worthwhile
+                ceiling, left = (half, half) if worth_it else (None, 0)
+                known, refusals = known.at_most(left, now), 0 if worth_it else refusals
+        requests = self.requests.at_most(0, now)
+        return Throttle(requests, known, refusals, now + pause, ceiling)
+
+    def _paused(self, now: datetime) -> bool:
+        # A pause that ends later than it can dates from before the clock was set back.
+        return self.not_before is not None and now < self.not_before <= now + LONGEST_PAUSE
+
+
+def full(limits: Limits, now: datetime) -> Throttle:
+    """Buckets that nobody has drawn from lately."""
+    of_instances = limits.instances
+    return Throttle(
+        requests=Bucket(limits.requests, limits.requests.size, now),
+        instances=Bucket(of_instances, of_instances.size, now) if of_instances else None,
+    )

@@ -1,0 +1,371 @@
+"""Each class of failure: the others go on, nothing is asked again too soon, and an order can say why it
+waits."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import Action, CloudError, Fault
+from booking_operator.domain.instance import State
+from tests.support.sending import (
+    BROKEN,
+    LOST,
+    STOP,
+    THROTTLED,
+    Reply,
+    Sent,
+    Stage,
+    in_account,
+    once,
+    outcome,
+    play,
+    refuse,
+    seconds,
+)
+
+MANY = tuple(f"i-{number:04}" for number in range(1000))
+
+
+def good(*bad: str) -> dict[str, str]:
+    return dict.fromkeys(set(MANY) - set(bad), "pending")
+
+
+# --- throttled
+
+
+def test_what_is_throttled_is_sent_again_whole_when_the_model_allows() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(THROTTLED)
+        order = stage.order("a", "b", at=1)
+        await asyncio.sleep(1.2)
+        assert order.trouble is not None
+        assert order.trouble.reason == "RequestLimitExceeded"
+        assert order.trouble.retry_at is not None
+        assert seconds(order.trouble.retry_at) == 1.5
+        assert await stage.outcome(order) == {"a": "pending", "b": "pending"}
+        assert [(call.at, call.ids) for call in stage.calls] == [(1, ("a", "b")), (1.5, ("a", "b"))]
+        assert order.trouble is None
+
+    play(scenario)
+
+
+def test_the_pauses_between_refusals_grow() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(*[THROTTLED] * 5)
+        await stage.outcome(stage.order("a", at=0))
+        pauses = [round(b.at - a.at, 2) for a, b in pairwise(stage.calls)]
+        assert pauses == [0.5, 1, 2, 4, 8]
+
+    play(scenario)
+
+
+# --- 5xx, and no connection
+
+
+def test_what_broke_is_sent_again_whole_after_a_pause_that_grows() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(BROKEN, BROKEN)
+        order = stage.order("a", "b", at=1)
+        assert set((await stage.outcome(order)).values()) == {"pending"}
+        assert [(call.at, len(call.ids)) for call in stage.calls] == [(1, 2), (1.5, 2), (2.5, 2)]
+
+    play(scenario)
+
+
+def test_what_broke_does_not_keep_what_comes_after_it() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = lambda _, ids: BROKEN if "a" in ids else None
+        broken = stage.order("a", at=1)
+        fresh = [stage.order(f"b{n}", at=n) for n in range(2, 9)]
+        for order in fresh:
+            await stage.outcome(order)
+        assert outcome(broken) == {"a": "waits"}
+        assert [call.at for call in stage.calls if "a" not in call.ids] == [2, 3, 4, 5, 6, 7, 8]
+
+    play(scenario)
+
+
+def test_one_instance_the_service_trips_over_is_found_and_the_others_start() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = lambda _, ids: BROKEN if "i-0007" in ids else None
+        order = stage.order(*MANY, at=0)
+        await asyncio.sleep(300)
+        assert {id_: state for id_, state in outcome(order).items() if state != "waits"} == good("i-0007")
+        pauses = [call.at for call in stage.calls if call.ids == ("i-0007",)]
+        assert all(later - earlier >= 14.9 for earlier, later in pairwise(pauses))
+
+    play(scenario)
+
+
+def test_an_outage_of_hours_costs_few_calls_and_ends_with_one() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = lambda *_: BROKEN
+        order = stage.order(*MANY, at=0)
+        await asyncio.sleep(3600)
+        assert len(stage.calls) < 1500
+        stage.reply = lambda *_: None
+        assert set((await stage.outcome(order)).values()) == {"pending"}
+        assert stage.calls[-1].at - 3600 <= 600
+
+    play(scenario)
+
+
+# --- lost replies
+
+
+def test_after_a_lost_reply_the_instances_are_looked_at_and_only_the_rest_is_sent_again() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(LOST)
+        stage.states = {"a": State.PENDING, "b": State.STOPPED}
+        order = stage.order("a", "b", at=1)
+        assert await stage.outcome(order) == {"a": "pending", "b": "pending"}
+        assert stage.looks == [1]
+        assert [call.ids for call in stage.calls] == [("a", "b"), ("b",)]
+
+    play(scenario)
+
+
+def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(LOST)
+        stage.states, stage.look_error = {"a": State.PENDING}, LOST
+        assert await stage.outcome(stage.order("a", at=1)) == {"a": "pending"}
+        assert len(stage.calls) == 2
+
+    play(scenario)
+
+
+def test_lost_tags_are_simply_written_again() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(LOST)
+        await stage.outcome(stage.order("a", change=Change(Action.UNTAG)))
+        assert stage.looks == []
+        assert len(stage.calls) == 2
+
+    play(scenario)
+
+
+# --- some instances are to blame
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("bad", [("i-0500",), ("i-0000", "i-0999"), MANY[100:105]])
+def test_bad_instances_among_a_thousand_fail_alone(bad: Sequence[str], named: bool) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.reply = refuse("InvalidInstanceIDNotFound", *bad, named=named)
+        order = stage.order(*MANY, at=0)
+        found = await stage.outcome(order)
+        assert found == {**good(*bad), **dict.fromkeys(bad, "InvalidInstanceIDNotFound")}
+        assert len(stage.calls) <= (2 if named else 2 + 20 * len(bad))
+
+    play(scenario)
+
+
+def test_the_good_ones_go_on_at_once() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse("IncorrectInstanceState", "bad")
+        await stage.outcome(stage.order("a", "bad", "b", at=1))
+        assert stage.calls == [
+            Sent(1, Action.START, ("a", "bad", "b")),
+            Sent(1, Action.START, ("a", "b")),
+        ]
+
+    play(scenario)
+
+
+def test_bad_instances_named_one_by_one_still_end() -> None:
+    def reply(_: Change, ids: Sequence[str]) -> CloudError:
+        return CloudError("IncorrectInstanceState", ids[0], fault=Fault.REFUSED, ids=ids[:1])
+
+    async def scenario(stage: Stage) -> None:
+        stage.reply = reply
+        found = await stage.outcome(stage.order(*"abcd", at=0))
+        assert set(found.values()) == {"IncorrectInstanceState"}
+        assert len(stage.calls) == 4
+
+    play(scenario)
+
+
+def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", fault=Fault.REFUSED)
+        found = await stage.outcome(stage.order(*MANY, at=0))
+        assert set(found.values()) == {"VcpuLimitExceeded"}
+        assert len(stage.calls) <= 16
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("reason", "pause"),
+    [
+        ("InvalidInstanceIDNotFound", 60),
+        ("IncorrectInstanceState", 3),
+        ("IncorrectSpotInstanceRequestState", 300),
+        ("OperationNotPermitted", 300),
+        ("UnsupportedOperation", 300),
+    ],
+)
+def test_what_was_refused_is_not_asked_for_again_before_its_pause_is_over(reason: str, pause: float) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse(reason, "bad")
+        order = stage.order("bad", change=STOP, at=0)
+        await stage.outcome(order)
+        error = order.futures["bad"].exception()
+        assert isinstance(error, CloudError)
+        assert error.retry_at is not None
+        assert seconds(error.retry_at) == pytest.approx(pause, abs=0.06)
+        for instant in (1, pause - 0.2):
+            await asyncio.sleep(instant - seconds(stage.clock.now()))
+            again = stage.order("bad", "ok", change=STOP)
+            assert await stage.outcome(again) == {"bad": reason, "ok": "stopping"}
+        assert sum("bad" in call.ids for call in stage.calls) == 1
+        await asyncio.sleep(1)
+        stage.reply = lambda *_: None
+        assert await stage.outcome(stage.order("bad", change=STOP)) == {"bad": "stopping"}
+
+    play(scenario)
+
+
+def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse("InvalidInstanceIDNotFound", "bad", named=False)
+        await stage.outcome(stage.order("bad", at=0))
+        await asyncio.sleep(61)
+        await stage.outcome(stage.order("bad", "good"))
+        assert {call.ids for call in stage.calls[1:]} == {("bad",), ("good",)}
+
+    play(scenario)
+
+
+# --- no capacity
+
+POOL, OTHER = "m5.large in eu-west-1a", "m5.large in eu-west-1b"
+
+
+def no_room(named: bool) -> Reply:
+    def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
+        pool = POOL if named else ""
+        full = any(id_.startswith("full") for id_ in ids)
+        error = CloudError("InsufficientInstanceCapacity", "no room", fault=Fault.CAPACITY, pool=pool)
+        return error if full else None
+
+    return reply
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_type_that_a_zone_has_no_room_for_keeps_no_other(named: bool) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.pools = {"full1": POOL, "full2": POOL, "a": OTHER, "b": OTHER}
+        stage.reply = no_room(named)
+        order = stage.order("full1", "a", "full2", "b", at=1)
+        assert await stage.outcome(order) == {
+            "full1": "InsufficientInstanceCapacity",
+            "full2": "InsufficientInstanceCapacity",
+            "a": "pending",
+            "b": "pending",
+        }
+        assert {call.at for call in stage.calls} == {1}
+
+    play(scenario)
+
+
+def test_no_other_instance_of_the_pool_is_tried_before_the_pause_is_over_and_then_apart() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.pools = {"full1": POOL, "full2": POOL, "a": OTHER}
+        stage.reply = no_room(named=True)
+        await stage.outcome(stage.order("full1", at=0))
+        again = stage.order("full2", "a")
+        assert await stage.outcome(again) == {"full2": "InsufficientInstanceCapacity", "a": "pending"}
+        assert sum("full2" in call.ids for call in stage.calls) == 0
+        await asyncio.sleep(61)
+        await stage.outcome(stage.order("full1", "full2", "a"))
+        assert {call.ids for call in stage.calls[-2:]} == {("full1", "full2"), ("a",)}
+        stage.reply = lambda *_: None
+        await asyncio.sleep(121)
+        await stage.outcome(stage.order("full1"))
+        await stage.outcome(stage.order("full2", "a"))
+        assert stage.calls[-1].ids == ("full2", "a")
+
+    play(scenario)
+
+
+# --- permissions
+
+
+def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse("UnauthorizedOperation", "bad", fault=Fault.DENIED)
+        found = await stage.outcome(stage.order("a", "bad", at=0))
+        assert found == {"a": "pending", "bad": "UnauthorizedOperation"}
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_held(named: bool) -> None:
+    def reply(_: Change, ids: Sequence[str]) -> CloudError:
+        # AWS names the first instance that it evaluated the policy for.
+        return CloudError("UnauthorizedOperation", "no", fault=Fault.DENIED, ids=ids[:1] if named else ())
+
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.reply = reply
+        found = await stage.outcome(stage.order(*MANY, at=0))
+        assert set(found.values()) == {"UnauthorizedOperation"}
+        calls = len(stage.calls)
+        assert calls <= 16
+        await stage.outcome(stage.order("other"))
+        assert len(stage.calls) == calls
+        await asyncio.sleep(31)
+        stage.reply = lambda *_: None
+        assert await stage.outcome(stage.order("other")) == {"other": "pending"}
+
+    play(scenario)
+
+
+# --- accounts
+
+
+def test_credentials_that_expired_hold_the_account_in_all_regions_and_no_other_account() -> None:
+    expired = CloudError("ExpiredCredentials", "renew them", fault=Fault.ACCOUNT)
+
+    async def scenario(stage: Stage) -> None:
+        stage.reply = lambda *_: expired
+        assert await stage.outcome(stage.order("a", at=0)) == {"a": "ExpiredCredentials"}
+        stage.reply = lambda *_: None
+        assert await stage.outcome(stage.order("b", change=STOP)) == {"b": "ExpiredCredentials"}
+        assert len(stage.calls) == 1
+        other = stage.order("c", group=in_account("other"))
+        assert await stage.outcome(other) == {"c": "pending"}
+        await asyncio.sleep(5)
+        assert await stage.outcome(stage.order("a")) == {"a": "pending"}
+
+    play(scenario)
+
+
+def test_an_account_that_hangs_delays_nothing_in_another() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency = 60
+        slow = stage.order("a", at=1)
+        await asyncio.sleep(1.5)
+        stage.latency = 0
+        await stage.outcome(stage.order("b", at=2, group=in_account("other")))
+        assert stage.calls[-1].at == 2
+        assert outcome(slow) == {"a": "waits"}
+
+    play(scenario)
+
+
+def test_what_could_not_be_sent_is_told_at_once_and_not_held() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(CloudError("NoCredentials", "none"))
+        assert await stage.outcome(stage.order("a", at=0)) == {"a": "NoCredentials"}
+        assert await stage.outcome(stage.order("a")) == {"a": "pending"}
+
+    play(scenario)

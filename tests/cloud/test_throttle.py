@@ -1,0 +1,165 @@
+"""The model of AWS's request limits: what it allows, and what it learns from refusals."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_operator.cloud.throttle import (
+    LONGEST_PAUSE,
+    OTHERS,
+    PUBLISHED,
+    UNLIMITED,
+    Bucket,
+    Limit,
+    Limits,
+    Throttle,
+    full,
+)
+from tests.support.virtual import EPOCH
+
+START = PUBLISHED["StartInstances"]
+
+
+def after(seconds: float) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def drained(limits: Limits = START) -> Throttle:
+    """Both buckets empty."""
+    return Throttle(Bucket(limits.requests, 0, EPOCH), Bucket(limits.instances or limits.requests, 0, EPOCH))
+
+
+def test_a_full_bucket_lets_a_thousand_starts_leave_at_once() -> None:
+    throttle = full(START, EPOCH)
+    assert throttle.room(EPOCH) == 1000
+    throttle = throttle.sent(1000, EPOCH)
+    assert throttle.room(EPOCH) == 0
+    assert throttle.ready_at(2, EPOCH) == after(1.000001)
+    assert throttle.room(after(1.000001)) == 2
+
+
+def test_calls_are_counted_beside_instances() -> None:
+    throttle = full(START, EPOCH)
+    for _ in range(5):
+        assert throttle.room(EPOCH) > 0
+        throttle = throttle.sent(1, EPOCH)
+    assert throttle.room(EPOCH) == 0
+    assert throttle.room(throttle.ready_at(1, EPOCH)) > 0
+    assert throttle.ready_at(1, EPOCH) - EPOCH == timedelta(seconds=0.5, microseconds=1)
+
+
+def test_an_action_without_a_bucket_for_instances_takes_any_number() -> None:
+    assert full(OTHERS, EPOCH).room(EPOCH) == UNLIMITED
+    assert full(OTHERS, EPOCH).worthwhile == UNLIMITED
+
+
+def test_a_call_waits_for_what_a_second_refills() -> None:
+    assert full(START, EPOCH).worthwhile == 2
+    assert full(PUBLISHED["StopInstances"], EPOCH).worthwhile == 20
+
+
+def test_more_than_the_bucket_holds_is_ready_when_it_is_full() -> None:
+    limits = Limits(Limit(5, 2), Limit(10, 1))
+    assert drained(limits).ready_at(1000, EPOCH) - EPOCH == timedelta(seconds=10, microseconds=1)
+
+
+def test_a_clock_that_is_set_back_refills_nothing_and_goes_on() -> None:
+    throttle = drained()
+    earlier = after(-3600)
+    assert throttle.room(earlier) == 0
+    assert throttle.ready_at(1, earlier) == earlier + timedelta(seconds=0.5, microseconds=1)
+    assert throttle.sent(0, earlier).room(earlier + timedelta(seconds=2)) > 0
+
+
+# --- refusals
+
+
+def test_a_first_refusal_is_laid_to_the_calls_and_gives_the_instances_back() -> None:
+    throttle = full(START, EPOCH).sent(1000, EPOCH).refused(1000, EPOCH)
+    assert throttle.room(EPOCH) == 0
+    ready = throttle.ready_at(1000, EPOCH)
+    assert ready == after(0.500001)
+    assert throttle.room(ready) == 1000
+
+
+def test_a_second_refusal_in_a_row_halves_the_next_call() -> None:
+    throttle = full(START, EPOCH)
+    for seconds in (0, 1):
+        throttle = throttle.sent(1000, after(seconds)).refused(1000, after(seconds))
+    assert throttle.room(after(3)) == 500 + 4
+
+
+def test_what_was_let_through_once_is_tried_again() -> None:
+    throttle = full(START, EPOCH)
+    for seconds in (0, 1):
+        throttle = throttle.sent(1000, after(seconds)).refused(1000, after(seconds))
+    throttle = throttle.sent(500, after(3)).accepted(500, after(3))
+    assert throttle.room(after(4)) >= 500
+
+
+def test_one_instance_that_is_refused_again_and_again_waits_longer_each_time_up_to_a_bound() -> None:
+    throttle, now, pauses = full(START, EPOCH), EPOCH, []
+    for _ in range(9):
+        throttle = throttle.sent(1, now).refused(1, now)
+        ready = throttle.ready_at(1, now)
+        pauses.append((ready - now).total_seconds())
+        now = ready
+    assert pauses[:4] == pytest.approx([0.5, 1, 2, 4], abs=0.01)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pytest.approx(LONGEST_PAUSE.total_seconds(), abs=0.01)
+    assert throttle.sent(1, now).accepted(1, now).refusals == 0
+
+
+class Account:
+    """The buckets as AWS keeps them, from which somebody else has drawn."""
+
+    def __init__(self, instances: float) -> None:
+        self.requests, self.instances, self.at = 5.0, instances, 0.0
+
+    def call(self, instances: int, at: float) -> bool:
+        elapsed, self.at = at - self.at, at
+        self.requests = min(5.0, self.requests + 2 * elapsed)
+        self.instances = min(1000.0, self.instances + 2 * elapsed)
+        if self.requests < 1 or self.instances < instances:
+            return False
+        self.requests -= 1
+        self.instances -= instances
+        return True
+
+
+@given(st.integers(0, 1000), st.integers(1, 1200))
+def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) -> None:
+    """Whatever others have drawn: what is lost is the search for what is left, and no more."""
+    account, throttle, now, open_, refused = Account(left), full(START, EPOCH), EPOCH, wanted, 0
+    while open_:
+        least = min(open_, throttle.worthwhile)
+        if throttle.room(now) < least:
+            now = throttle.ready_at(least, now)
+            continue
+        size = min(throttle.room(now), open_)
+        throttle = throttle.sent(size, now)
+        if account.call(size, (now - EPOCH).total_seconds()):
+            open_ -= size
+            throttle = throttle.accepted(size, now)
+        else:
+            refused += 1
+            throttle = throttle.refused(size, now)
+    bound = max(0, wanted - left) / 2
+    assert (now - EPOCH).total_seconds() <= bound + 30
+    assert refused <= 12
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 400)), max_size=30))
+def test_whoever_keeps_to_it_alone_is_never_refused(steps: list[tuple[float, int]]) -> None:
+    account, throttle, now = Account(1000), full(START, EPOCH), EPOCH
+    for pause, size in steps:
+        now += timedelta(seconds=pause)
+        ready = throttle.ready_at(size, now)
+        # AWS's clock is its own, so the microsecond by which we round is given back to it here.
+        now = ready + timedelta(microseconds=10)
+        assert throttle.room(now) >= size
+        throttle = throttle.sent(size, now)
+        assert account.call(size, (now - EPOCH).total_seconds())
+        throttle = throttle.accepted(size, now)
