@@ -66,6 +66,13 @@ def test_accounts_regions_and_actions_do_not_share() -> None:
     assert limits.admits(*PLACE, "StopInstances", 1, now=0.0)
 
 
+def test_others_may_use_all_up() -> None:
+    limits = Limits()
+    limits.drain(*PLACE, "StartInstances", now=0.0)
+    assert not limits.admits(*PLACE, "StartInstances", 1, now=0.4)
+    assert limits.admits(*PLACE, "StartInstances", 1, now=0.5)
+
+
 def test_other_actions_are_not_limited() -> None:
     assert taken(Limits(), "TerminateInstances", 1, now=0.0) == 10_000
 

@@ -51,6 +51,23 @@ async def test_what_it_can_do_and_what_it_has_recorded(steered: Steered) -> None
     assert await steered.calls(since=1) == [taken]
 
 
+async def test_many_groups_of_one_launch(steered: Steered) -> None:
+    groups = await steered.do("create_groups", tags=["web", "db"], n=2, region="us-east-1")
+    assert [len(ids) for ids in groups.values()] == [2, 2]
+    filters = {"Filter__1__Name": "tag:resource-booking-application", "Filter__1__Value__1": "db"}
+    reply = await steered.client.call("DescribeInstances", "us-east-1", **filters)
+    assert sorted(id_.text or "" for id_ in reply.iterfind(".//instanceId")) == groups["db"]
+    assert len(await steered.calls()) == 1
+
+
+async def test_others_in_the_account_use_up_the_limits(steered: Steered) -> None:
+    ids = await steered.do("create_instances", tag="web")
+    await steered.do("enforce_limits")
+    await steered.do("drain", action="StartInstances")
+    with pytest.raises(AssertionError, match="RequestLimitExceeded"):
+        await steered.client.change("StartInstances", ids)
+
+
 async def test_what_it_cannot_do_is_told(steered: Steered) -> None:
     assert "there is no 'rain'; there are calm," in await steered.do("rain")
     assert "there is no setting 'colour'; there are cached," in await steered.do("set", colour="red")

@@ -18,7 +18,7 @@ process of its own: `aws_process`.
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -161,6 +161,10 @@ class AwsProxy(Faults):
         self.places |= dict.fromkeys(ids, Place(options["instance_type"], options["zone"]))
         return ids
 
+    async def create_groups(self, tags: Sequence[str], n: int = 1, **options: Any) -> dict[str, list[str]]:
+        """Create many groups as `Moto.create_groups` does."""
+        return await self.moto.create_groups(tags, n, **options)
+
     async def states(self, region: str = REGION, account: str = "") -> dict[str, str]:
         """What has really become of all instances, by id."""
         return await self.moto.states(region, account)
@@ -168,6 +172,11 @@ class AwsProxy(Faults):
     def enforce_limits(self) -> None:
         """Enforce EC2's published request limits from now on, with all buckets full."""
         self.limits = Limits()
+
+    def drain(self, action: str, region: str = REGION, account: str = ACCOUNT) -> None:
+        """Have others in the account use up what the limits allow of an action at present."""
+        if self.limits is not None:
+            self.limits.drain(account, region, action, time.monotonic())
 
     def calls_of(self, action: str) -> list[Call]:
         """The recorded requests of one action."""

@@ -73,6 +73,11 @@ class Limits:
             bucket.take(cost, now)
         return True
 
+    def drain(self, account: str, region: str, action: str, now: float) -> None:
+        """Take all that there is, as others in the account may."""
+        for bucket in self._of(account, region, action):
+            bucket.take(bucket.level(now), now)
+
     def _of(self, account: str, region: str, action: str) -> list[Bucket]:
         key = (account, region, action)
         if key not in self._buckets:

@@ -2,8 +2,9 @@
 
     python -m tests.support.aws_process --moto-url http://127.0.0.1:5000 --limits --cached
 
-prints its URL and moto's as one line of JSON. It serves what it has recorded under `/-/calls?since=0`, and
-does what `AwsProxy` can do at `POST /-/storm` and the like, with the keyword arguments as a JSON object::
+prints its URL and moto's as one line of JSON. It serves what it has recorded under `/-/calls`, of one region
+under `/-/calls?region=eu-west-1`, from a number on under `/-/calls?since=100`. And it does what `AwsProxy` can do,
+at `POST /-/storm` and the like, with the keyword arguments as a JSON object::
 
     curl -d '{"throttled": 0.3, "reset": 0.05, "seed": 1}' $URL/-/storm
     curl -d '{"tag": "web", "n": 2, "region": "eu-west-1"}' $URL/-/create_instances
@@ -32,10 +33,12 @@ class Control:
         self._aws = aws
         does = (
             aws.calm,
+            aws.create_groups,
             aws.create_instances,
             aws.curse,
             aws.delay,
             aws.down,
+            aws.drain,
             aws.drop,
             aws.enforce_limits,
             aws.exhaust,
@@ -54,8 +57,9 @@ class Control:
         aws.app.router.add_post("/-/{name}", self._do)
 
     async def _calls(self, request: web.Request) -> web.Response:
-        since = int(request.query.get("since", "0"))
-        return web.json_response([_shown(call) for call in self._aws.calls[since:]])
+        since, region = int(request.query.get("since", "0")), request.query.get("region")
+        calls = (call for call in self._aws.calls[since:] if region is None or call.region == region)
+        return web.json_response([_shown(call) for call in calls])
 
     async def _set(self, request: web.Request) -> web.Response:
         given: dict[str, Any] = await request.json()
