@@ -60,7 +60,7 @@ def recording_aws() -> Iterator[tuple[str, str]]:
         command = [
             sys.executable,
             "-m",
-            "tests.support.aws",
+            "tests.support.aws_process",
             "--moto-url",
             moto.url,
             "--transition-seconds",
@@ -116,8 +116,7 @@ def lateness(
     for action, boundary in (("StartInstances", "start_at"), ("StopInstances", "end_at")):
         arrivals: dict[str, datetime] = {}
         for call in (call for call in recorded if call["action"] == action):
-            ids = [value for name, value in call["params"].items() if name.startswith("InstanceId.")]
-            for tag in {groups[id_] for id_ in ids}:
+            for tag in {groups[id_] for id_ in call["instance_ids"]}:
                 arrivals.setdefault(tag, datetime.fromisoformat(call["at"]))
         late[action] = [
             (arrivals[window.tag] - getattr(window, boundary)).total_seconds() * 1000

@@ -1,80 +1,77 @@
 """AWS on loopback: moto, behind a proxy that adds what moto lacks and records what was asked.
 
-moto has no transitions, no throttling and no read lag, and never loses a reply; a test needs each of them at
+moto has no transitions, no request limits and no read lag, and never fails; a test needs each of them at
 will. Use it on the loop of the test::
 
     async with AwsProxy() as aws:
         aws.transition_seconds = 0.5
+        aws.enforce_limits()
         ids = await aws.create_instances("web", 2)
         aws.fail("StartInstances", code="RequestLimitExceeded")
         ...  # a driver opened with aws.environment() in os.environ
         assert aws.calls_of("StartInstances")[0].instance_ids == tuple(ids)
 
-or, where its work must not slow what is measured, as a process of its own::
-
-    python -m tests.support.aws --transition-seconds 2
-
-which prints its URL and moto's as JSON, and serves what it recorded under `/-/calls`. Instances are then
-created by `Moto(moto_url, http)`.
+What else can go wrong is in `aws_faults.Faults`. Where its work must not slow what is measured, run it as a
+process of its own: `aws_process`.
 """
 
-import argparse
 import asyncio
-import json
 import re
-import signal
-import sys
 import time
-from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
+from xml.etree import ElementTree as ET
 
 from aiohttp import ClientSession, web
 
-from tests.support.moto_server import Moto, run_moto
+from tests.support.aws_cache import Cache
+from tests.support.aws_faults import Fault, Faults, Place, refusal, throttled
+from tests.support.aws_fleet import values
+from tests.support.aws_limits import Limits, counted_as
+from tests.support.moto_server import ACCOUNT, REGION, Moto, run_moto
 from tests.support.transitions import Transitions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One request as it arrived: at `at` on the wall clock (UTC), at `monotonic` on the monotonic one (s)."""
+    """One request as it arrived: at `at` on the wall clock (UTC), at `monotonic` on the monotonic one (s).
+
+    Attributes:
+        account: the account of its credentials.
+        status: the HTTP status of the reply; 0 before there is one, and for a connection that was reset.
+    """
 
     action: str
+    service: str
     region: str
+    access_key: str
+    account: str
     params: Mapping[str, str]
     headers: Mapping[str, str] = field(repr=False)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     monotonic: float = field(default_factory=time.monotonic)
+    status: int = 0
 
     @property
     def instance_ids(self) -> tuple[str, ...]:
-        return tuple(value for name, value in self.params.items() if name.startswith("InstanceId."))
+        return values(self.params, "InstanceId.") or values(self.params, "ResourceId.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """What becomes of one request instead of a good reply."""
-
-    kind: Literal["refuse", "drop", "lose"]
-    status: int = 0
-    body: str = ""
-
-
-class AwsProxy:
+class AwsProxy(Faults):
     """A proxy before moto; an async context manager. All settings may be changed at any time.
 
     Attributes:
         url: where it listens, for AWS_ENDPOINT_URL.
         moto: what lies behind it.
+        app: its HTTP routes; more may be added before it is entered.
         calls: all requests to AWS services, in order of arrival.
-        transition_seconds: how long a started instance is `pending`, a stopped one `stopping`.
-        stale_seconds: how long after a start or stop a Describe still shows the state before.
+        limits: the request limits that are enforced; None for none.
+        cached: whether it answers Describes in moto's place, for thousands of instances; see `aws_fleet`.
     """
 
     def __init__(
@@ -84,30 +81,35 @@ class AwsProxy:
         port: int = 0,
         transition_seconds: float = 0.0,
         stale_seconds: float = 0.0,
+        cached: bool = False,
     ) -> None:
         """Prepare it before a moto that listens at `moto_url`, or before one of its own."""
+        super().__init__()
         self.url = ""
         self.moto: Moto
+        self.app = web.Application(client_max_size=64 * 2**20)
         self.calls: list[Call] = []
+        self.limits: Limits | None = None
+        self.cached = cached
         self._transitions = Transitions(transition_seconds, stale_seconds)
         self._moto_url = moto_url
         self._port = port
         self._stack = AsyncExitStack()
-        self._faults: defaultdict[str, deque[_Fault]] = defaultdict(deque)
         self._delays: dict[str, float] = {}
         self._gates: dict[str, asyncio.Event] = {}
+        self._closing = asyncio.Event()
         self._arrival = asyncio.Condition()
+        self._accounts: dict[str, str] = {}
+        self._cache = Cache(self._load)
 
     async def __aenter__(self) -> Self:
         if self._moto_url is None:
             self._moto_url = self._stack.enter_context(run_moto())
         self._http = await self._stack.enter_async_context(ClientSession())
-        self.moto = Moto(self._moto_url, self._http)
+        self.moto = Moto(self._moto_url, self._http, self._cache.forget)
         await self.moto.reset()
-        app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_get("/-/calls", self._serve_calls)
-        app.router.add_route("*", "/{path:.*}", self._serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self.app.router.add_route("*", "/{path:.*}", self._serve)
+        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", self._port)
@@ -119,6 +121,7 @@ class AwsProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing.set()
         for gate in self._gates.values():
             gate.set()
         await self._stack.__aexit__(kind, error, trace)
@@ -151,8 +154,29 @@ class AwsProxy:
         }
 
     async def create_instances(self, tag: str | None, n: int = 1, **options: Any) -> list[str]:
-        """Create instances as `Moto.create_instances` does."""
-        return await self.moto.create_instances(tag, n, **options)
+        """Create instances as `Moto.create_instances` does, and remember where they are."""
+        options = {"region": REGION, "instance_type": "m5.large"} | options
+        options["zone"] = options.get("zone") or f"{options['region']}a"
+        ids = await self.moto.create_instances(tag, n, **options)
+        self.places |= dict.fromkeys(ids, Place(options["instance_type"], options["zone"]))
+        return ids
+
+    async def create_groups(self, tags: Sequence[str], n: int = 1, **options: Any) -> dict[str, list[str]]:
+        """Create many groups as `Moto.create_groups` does."""
+        return await self.moto.create_groups(tags, n, **options)
+
+    async def states(self, region: str = REGION, account: str = "") -> dict[str, str]:
+        """What has really become of all instances, by id."""
+        return await self.moto.states(region, account)
+
+    def enforce_limits(self) -> None:
+        """Enforce EC2's published request limits from now on, with all buckets full."""
+        self.limits = Limits()
+
+    def drain(self, action: str, region: str = REGION, account: str = ACCOUNT) -> None:
+        """Have others in the account use up what the limits allow of an action at present."""
+        if self.limits is not None:
+            self.limits.drain(account, region, action, time.monotonic())
 
     def calls_of(self, action: str) -> list[Call]:
         """The recorded requests of one action."""
@@ -164,33 +188,6 @@ class AwsProxy:
             await self._arrival.wait_for(lambda: len(self.calls_of(action)) >= n)
         return self.calls_of(action)
 
-    def fail(
-        self,
-        action: str,
-        *,
-        times: int = 1,
-        code: str = "RequestLimitExceeded",
-        message: str = "Request limit exceeded.",
-        status: int | None = None,
-    ) -> None:
-        """Refuse the next `times` requests of the action with an error in the form of its service."""
-        server_side = code in {"RequestLimitExceeded", "InternalError", "Unavailable"}
-        service = "rds" if "DB" in action else "ec2"
-        fault = _Fault("refuse", status or (503 if server_side else 400), _error(code, message, service))
-        self._faults[action].extend([fault] * times)
-
-    def fail_raw(self, action: str, *, status: int, body: str, times: int = 1) -> None:
-        """Answer the next `times` requests of the action with whatever `body`."""
-        self._faults[action].extend([_Fault("refuse", status, body)] * times)
-
-    def drop(self, action: str, *, times: int = 1) -> None:
-        """Reset the connection of the next `times` requests of the action; AWS does not get to see them."""
-        self._faults[action].extend([_Fault("drop")] * times)
-
-    def lose_reply(self, action: str, *, times: int = 1) -> None:
-        """Carry out the next `times` requests of the action, then reset the connection."""
-        self._faults[action].extend([_Fault("lose")] * times)
-
     def delay(self, action: str, seconds: float) -> None:
         """Have each reply to the action take that long from now on, after it was carried out."""
         self._delays[action] = seconds
@@ -200,34 +197,77 @@ class AwsProxy:
         gate = self._gates[action] = asyncio.Event()
         return gate
 
-    async def _serve_calls(self, _: web.Request) -> web.Response:
-        calls = [asdict(call) | {"at": call.at.isoformat(), "headers": None} for call in self.calls]
-        return web.json_response(calls)
-
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         params = dict(parse_qsl(body.decode(), keep_blank_values=True))
         if "Action" not in params:
             return await self._forward(request, body)
-        call = Call(params.pop("Action"), _region(request), params, dict(request.headers))
-        self.calls.append(call)
+        call = self._recorded(request, params)
         async with self._arrival:
             self._arrival.notify_all()
-        faults = self._faults[call.action]
-        fault = faults.popleft() if faults else None
+        fault = self._fault(call)
+        if fault is not None and fault.kind == "hang":
+            await self._closing.wait()
         if fault is not None and fault.kind != "lose":
-            return _cut(request) if fault.kind == "drop" else _refusal(fault.status, fault.body)
-        refusal = self._transitions.refusal(call.action, call.instance_ids)
-        if refusal is not None:
-            return _refusal(400, _error("IncorrectInstanceState", refusal))
-        reply = await self._forward(request, body)
-        if reply.status == 200 and isinstance(reply.body, bytes):
-            # In a thread: a long Describe must not make what arrives meanwhile seem late.
-            reply.body = await asyncio.to_thread(self._transitions.distort, call.action, reply.body)
+            return _faulty(call, request, fault)
+        reply = await self._carried_out(call, request, body)
         await asyncio.sleep(self._delays.get(call.action, 0))
         if call.action in self._gates:
             await self._gates[call.action].wait()
-        return _cut(request) if fault is not None else reply
+        if fault is not None:
+            return _cut(request)
+        call.status = reply.status
+        return reply
+
+    def _recorded(self, request: web.Request, params: dict[str, str]) -> Call:
+        key, region, service = _credentials(request)
+        call = Call(
+            action=params.pop("Action"),
+            service=service,
+            region=region,
+            access_key=key,
+            account=self._accounts.get(key, ACCOUNT),
+            params=params,
+            headers=dict(request.headers),
+        )
+        self.calls.append(call)
+        return call
+
+    def _fault(self, call: Call) -> Fault | None:
+        """What becomes of the call: first the faults of the way count, then limits, then what it asks for."""
+        fault = self.at_the_door(call)
+        if fault is not None and fault.kind != "lose":
+            return fault
+        if self.limits is not None:
+            counted = counted_as(call.action, call.params)
+            n = len(call.instance_ids)
+            if not self.limits.admits(call.account, call.region, counted, n, call.monotonic):
+                return throttled(call.action)
+        wrong_state = self._transitions.refusal(call.action, call.instance_ids)
+        if wrong_state is not None:
+            return refusal("IncorrectInstanceState", wrong_state, call.action)
+        return self.on_merit(call) or fault
+
+    async def _carried_out(self, call: Call, request: web.Request, body: bytes) -> web.Response:
+        where = (call.account, call.region)
+        if self.cached and call.action == "DescribeInstances":
+            known = await self._cache.describe(*where, call.params, self._transitions.shown)
+            if known is not None:
+                return web.Response(body=known, content_type="text/xml")
+        reply = await self._forward(request, body)
+        if reply.status != 200 or not isinstance(reply.body, bytes):
+            return reply
+        # In a thread: a long Describe must not make what arrives meanwhile seem late.
+        reply.body = await asyncio.to_thread(self._transitions.distort, call.action, reply.body)
+        if call.service == "ec2":
+            self._cache.follow(*where, call.action, call.params)
+        if call.action.startswith("AssumeRole"):
+            key = ET.fromstring(reply.body).findtext(".//{*}AccessKeyId", "")  # noqa: S314 - moto's own reply
+            self._accounts[key] = call.params["RoleArn"].split(":")[4]
+        return reply
+
+    async def _load(self, account: str, region: str) -> list[ET.Element]:
+        return await self.moto.pages(region, account)
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
@@ -239,57 +279,21 @@ class AwsProxy:
             )
 
 
-def _region(request: web.Request) -> str:
-    match = re.search(r"Credential=[^/]+/\d+/([^/]+)/", request.headers.get("Authorization", ""))
-    return match[1] if match else ""
+def _credentials(request: web.Request) -> tuple[str, str, str]:
+    """Access key, region and service of a request; AssumeRoleWithWebIdentity is not signed."""
+    match = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", request.headers.get("Authorization", ""))
+    return (match[1], match[2], match[3]) if match else ("", "", "")
 
 
-def _error(code: str, message: str, service: str = "ec2") -> str:
-    if service == "rds":
-        return (
-            f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(code)}</Code>"
-            f"<Message>{escape(message)}</Message></Error><RequestId>REQUEST-ID</RequestId></ErrorResponse>"
-        )
-    return (
-        f"<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-        "</Error></Errors><RequestID>REQUEST-ID</RequestID></Response>"
-    )
-
-
-def _refusal(status: int, body: str) -> web.Response:
-    body = body.replace("REQUEST-ID", f"{time.monotonic_ns():x}")
-    return web.Response(status=status, text=body, content_type="text/xml")
+def _faulty(call: Call, request: web.Request, fault: Fault) -> web.Response:
+    if fault.kind != "refuse":
+        return _cut(request)
+    call.status = fault.status
+    body = fault.body.replace("REQUEST-ID", f"{time.monotonic_ns():x}")
+    return web.Response(status=fault.status, text=body, content_type="text/xml")
 
 
 def _cut(request: web.Request) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
-
-
-async def _run(options: argparse.Namespace) -> None:
-    async with AwsProxy(
-        options.moto_url,
-        port=options.port,
-        transition_seconds=options.transition_seconds,
-        stale_seconds=options.stale_seconds,
-    ) as aws:
-        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
-        sys.stdout.write(json.dumps({"url": aws.url, "moto_url": aws.moto.url}) + "\n")
-        sys.stdout.flush()
-        await stopped.wait()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.support.aws")
-    parser.add_argument("--moto-url", help="where moto listens; default: one in this process")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--transition-seconds", type=float, default=0.0)
-    parser.add_argument("--stale-seconds", type=float, default=0.0)
-    asyncio.run(_run(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 from xml.etree import ElementTree as ET
@@ -13,6 +13,8 @@ from moto.server import ThreadedMotoServer
 from booking_operator.cloud.tags import APPLICATION_TAG
 
 REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+"""moto's default, which all access keys belong to that it has not given out itself."""
 _IMAGE = "ami-12c6146b"  # one that moto knows
 
 
@@ -32,29 +34,43 @@ def run_moto() -> Iterator[str]:
 
 
 class Moto:
-    """Speaks to moto past the proxy, unrecorded: what others do to instances, and what is true of them."""
+    """Speaks to moto past the proxy, unrecorded: what others do to instances, and what is true of them.
 
-    def __init__(self, url: str, http: ClientSession) -> None:
+    `changed` is told of each account and region where something was done.
+    """
+
+    def __init__(
+        self, url: str, http: ClientSession, changed: Callable[[str, str], None] = lambda *_: None
+    ) -> None:
         self.url = url
         self._http = http
+        self._changed = changed
 
     async def reset(self) -> None:
         """Forget all instances."""
         async with self._http.post(f"{self.url}/moto-api/reset") as reply:
             reply.raise_for_status()
 
-    async def call(self, action: str, region: str = REGION, **params: str) -> ET.Element:
-        """Call any action of EC2 or RDS; the reply's XML, without namespaces. `__` in names is a dot."""
+    async def call(
+        self, action: str, region: str = REGION, account: str = "", *, key: str = "test", **params: str
+    ) -> ET.Element:
+        """Call any action; the reply's XML, without namespaces. `__` in names is a dot.
+
+        The account is that of the access key `key`, unless one is named.
+        """
         form = {name.replace("__", "."): value for name, value in params.items()}
-        service, version = ("rds", "2014-10-31") if "DB" in action else ("ec2", "2016-11-15")
-        scope = f"test/20260101/{region}/{service}/aws4_request"
+        service, version = _service(action)
+        scope = f"{key}/20260101/{region}/{service}/aws4_request"
         headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}"}
+        headers |= {"x-moto-account-id": account} if account else {}
         data = {"Action": action, "Version": version, **form}
         async with self._http.post(self.url, data=data, headers=headers) as reply:
             text = re.sub(r'\sxmlns="[^"]*"', "", await reply.text())
             if reply.status >= 400:
                 raise AssertionError(f"{action}: {text}")
-            return ET.fromstring(text)  # noqa: S314 - moto's own reply
+        if not action.startswith("Describe"):
+            self._changed(account or ACCOUNT, region)
+        return ET.fromstring(text)  # noqa: S314 - moto's own reply
 
     async def create_instances(
         self,
@@ -63,11 +79,15 @@ class Moto:
         *,
         state: Literal["running", "stopped"] = "stopped",
         region: str = REGION,
+        account: str = "",
         hibernate: bool = False,
+        instance_type: str = "m5.large",
+        zone: str = "",
         **tags: str,
     ) -> list[str]:
         """Create `n` instances of the group `tag`, or of none, in `state`; their ids, sorted."""
-        params = {"ImageId": _IMAGE, "MinCount": str(n), "MaxCount": str(n), "InstanceType": "m5.large"}
+        params = {"ImageId": _IMAGE, "MinCount": str(n), "MaxCount": str(n), "InstanceType": instance_type}
+        params["Placement__AvailabilityZone"] = zone or f"{region}a"
         if hibernate:
             params["HibernationOptions__Configured"] = "true"
         all_tags = [*([(APPLICATION_TAG, tag)] if tag is not None else []), *tags.items()]
@@ -75,11 +95,22 @@ class Moto:
             params["TagSpecification__1__ResourceType"] = "instance"
             params[f"TagSpecification__1__Tag__{number}__Key"] = key
             params[f"TagSpecification__1__Tag__{number}__Value"] = value
-        reply = await self.call("RunInstances", region, **params)
+        reply = await self.call("RunInstances", region, account, **params)
         ids = sorted(id_.text or "" for id_ in reply.iterfind("instancesSet/item/instanceId"))
         if state == "stopped":
-            await self.change("StopInstances", ids, region)
+            await self.change("StopInstances", ids, region, account)
         return ids
+
+    async def create_groups(
+        self, tags: Sequence[str], n: int = 1, *, region: str = REGION
+    ) -> dict[str, list[str]]:
+        """Create `n` stopped instances for each group: all in one launch, because moto is slow at many."""
+        ids = await self.create_instances(None, n * len(tags), region=region)
+        groups = {tag: ids[n * number : n * (number + 1)] for number, tag in enumerate(tags)}
+        for tag, members in groups.items():
+            named = {f"ResourceId__{number}": id_ for number, id_ in enumerate(members, 1)}
+            await self.call("CreateTags", region, Tag__1__Key=APPLICATION_TAG, Tag__1__Value=tag, **named)
+        return groups
 
     async def create_database(
         self, name: str, tag: str, *, kind: str = "db", region: str = REGION, **params: str
@@ -93,12 +124,32 @@ class Moto:
         await self.call(f"Create{noun}", region, **own | params)
         return f"{kind}:{name}"
 
-    async def change(self, action: str, ids: Sequence[str], region: str = REGION) -> None:
+    async def change(self, action: str, ids: Sequence[str], region: str = REGION, account: str = "") -> None:
         """Start, stop or terminate instances as somebody else would."""
-        await self.call(action, region, **{f"InstanceId__{i}": id_ for i, id_ in enumerate(ids, 1)})
+        named = {f"InstanceId__{i}": id_ for i, id_ in enumerate(ids, 1)}
+        await self.call(action, region, account, **named)
 
-    async def states(self, region: str = REGION) -> dict[str, str]:
+    async def pages(self, region: str = REGION, account: str = "") -> list[ET.Element]:
+        """All instances, as DescribeInstances tells of them; moto's pages hold so many reservations."""
+        found: list[ET.Element] = []
+        token = ""
+        while token or not found:
+            more = {"NextToken": token} if token else {}
+            found.append(await self.call("DescribeInstances", region, account, MaxResults="1000", **more))
+            token = found[-1].findtext("nextToken", "")
+        return found
+
+    async def states(self, region: str = REGION, account: str = "") -> dict[str, str]:
         """What has really become of all instances, by id; transitions are no matter of moto's."""
-        reply = await self.call("DescribeInstances", region, MaxResults="1000")
-        items = reply.iterfind("reservationSet/item/instancesSet/item")
-        return {item.findtext("instanceId", ""): item.findtext("instanceState/name", "") for item in items}
+        return {
+            item.findtext("instanceId", ""): item.findtext("instanceState/name", "")
+            for page in await self.pages(region, account)
+            for item in page.iterfind("reservationSet/item/instancesSet/item")
+        }
+
+
+def _service(action: str) -> tuple[str, str]:
+    """The service that has an action, and the version of its API."""
+    if action.startswith("AssumeRole"):
+        return "sts", "2011-06-15"
+    return ("rds", "2014-10-31") if "DB" in action else ("ec2", "2016-11-15")

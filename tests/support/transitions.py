@@ -5,8 +5,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from tests.support.aws_fleet import CODES
+
 _XMLNS = "http://ec2.amazonaws.com/doc/2016-11-15/"
-_CODES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
+_SLICE = 16 * 1024
 _COURSE = {"StartInstances": ("pending", "running"), "StopInstances": ("stopping", "stopped")}
 _NOT_NOW = {
     "StartInstances": ("stopping", "The instance '{}' is not in a state from which it can be started."),
@@ -52,13 +54,20 @@ class Transitions:
         """A reply of moto's as EC2 would have given it."""
         if action not in _COURSE and not (action == "DescribeInstances" and self._changes):
             return body
-        root = ET.fromstring(body)  # noqa: S314 - moto's own reply
+        root = _parsed(body)
         if action in _COURSE:
             self._remember(action, root)
         else:
             self._show(root)
         ET.register_namespace("", _XMLNS)
         return ET.tostring(root)
+
+    def shown(self, id_: str, state: str) -> str:
+        """What a Describe shows now of an instance that has `state` in moto."""
+        change, now = self._changes.get(id_), time.monotonic()
+        if change is not None and now < change.at + self.stale_seconds:
+            return change.before
+        return change.during if change is not None and now < change.at + self.seconds else state
 
     def _under_way(self, id_: str) -> _Change | None:
         change = self._changes.get(id_)
@@ -78,15 +87,21 @@ class Transitions:
                 self._changes[id_] = _Change(before, _COURSE[action][0], time.monotonic())
 
     def _show(self, root: ET.Element) -> None:
-        now = time.monotonic()
         for item in root.iterfind("{*}reservationSet/{*}item/{*}instancesSet/{*}item"):
-            change = self._changes.get(item.findtext("{*}instanceId", ""))
-            if change is not None and now < change.at + self.stale_seconds:
-                _set_state(item, "instanceState", change.before)
-            elif change is not None and now < change.at + self.seconds:
-                _set_state(item, "instanceState", change.during)
+            state = item.findtext("{*}instanceState/{*}name", "")
+            shown = self.shown(item.findtext("{*}instanceId", ""), state)
+            if shown != state:
+                _set_state(item, "instanceState", shown)
+
+
+def _parsed(body: bytes) -> ET.Element:
+    """Parse in slices: expat holds the interpreter's lock for as long as one lasts."""
+    parser = ET.XMLParser()  # noqa: S314 - moto's own reply
+    for start in range(0, len(body), _SLICE):
+        parser.feed(body[start : start + _SLICE])
+    return parser.close()
 
 
 def _set_state(item: ET.Element, name: str, state: str) -> None:
     for child in item.iterfind(f"{{*}}{name}/*"):
-        child.text = str(_CODES[state]) if child.tag.endswith("code") else state
+        child.text = str(CODES[state]) if child.tag.endswith("code") else state

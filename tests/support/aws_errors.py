@@ -1,0 +1,53 @@
+"""Refusals in AWS's own words and form, for the proxy."""
+
+from collections.abc import Sequence
+from xml.sax.saxutils import escape
+
+_SERVER_SIDE = {
+    "RequestLimitExceeded": 503,
+    "Unavailable": 503,
+    "InternalError": 500,
+    "InsufficientInstanceCapacity": 500,
+}
+CANNOT_STOP = {
+    "OperationNotPermitted": (
+        "The instance '{}' may not be stopped. Modify its 'disableApiStop' instance attribute and try again."
+    ),
+    "UnsupportedOperation": (
+        "The instance '{}' does not have an 'ebs' root device type and cannot be stopped."
+    ),
+    "IncorrectSpotInstanceRequestState": (
+        "You can't stop the Spot Instance '{}' because it is associated with a one-time Spot Instance "
+        "request. You can only stop Spot Instances associated with persistent Spot Instance requests."
+    ),
+}
+"""EC2's text for instances that cannot be stopped, by code."""
+
+
+def status_of(code: str) -> int:
+    """The HTTP status that AWS sends with an error code."""
+    return _SERVER_SIDE.get(code, 400)
+
+
+def body_of(code: str, message: str, action: str) -> str:
+    """An error in the form of the action's service; REQUEST-ID stands for what differs each time."""
+    code, message = escape(code), escape(message)
+    if "DB" in action or action.startswith("AssumeRole"):
+        return (
+            f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
+            f"<Message>{message}</Message></Error><RequestId>REQUEST-ID</RequestId></ErrorResponse>"
+        )
+    return (
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message>"
+        "</Error></Errors><RequestID>REQUEST-ID</RequestID></Response>"
+    )
+
+
+def insufficient_capacity(instance_type: str, zone: str, others: Sequence[str]) -> str:
+    """What EC2 says when a zone has no room for an instance type."""
+    return (
+        f"We currently do not have sufficient {instance_type} capacity in the Availability Zone you "
+        f"requested ({zone}). Our system will be working on provisioning additional capacity. You can "
+        f"currently get {instance_type} capacity by not specifying an Availability Zone in your request or "
+        f"choosing {', '.join(others)}."
+    )

@@ -1,0 +1,203 @@
+"""What AWS does instead of giving a good reply: scripted, at random, by account, and by instance.
+
+No I/O here: `Faults` is told what to do wrong, and says for each call what becomes of it.
+"""
+
+import random
+from collections import defaultdict, deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tests.support import aws_errors
+
+ZONES = ("a", "b", "c")
+"""The zones that each region has."""
+
+Outage = Literal["error", "reset", "hang"]
+
+
+class Asked(Protocol):
+    """What is looked at of a call."""
+
+    @property
+    def action(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def access_key(self) -> str: ...
+    @property
+    def instance_ids(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What becomes of one request instead of a good reply.
+
+    `refuse` answers with an error; `drop` resets the connection before AWS sees the request, `lose` after it
+    was carried out; `hang` never answers.
+    """
+
+    kind: Literal["refuse", "drop", "lose", "hang"]
+    status: int = 0
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance is, as far as capacity goes."""
+
+    instance_type: str
+    zone: str
+
+
+@dataclass(slots=True)
+class _Storm:
+    throttled: float
+    reset: float
+    chance: random.Random
+
+    def strikes(self, action: str) -> Fault | None:
+        drawn = self.chance.random()
+        if drawn < self.throttled:
+            return throttled(action)
+        if drawn < self.throttled + self.reset:
+            return Fault(self.chance.choice(("drop", "lose")))
+        return None
+
+
+class Faults:
+    """What AWS shall do wrong. All of it may be changed at any time.
+
+    Attributes:
+        places: type and zone of each instance, for `exhaust`.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self._scripted: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self._storm: _Storm | None = None
+        self._down: dict[str, Outage] = {}
+        self._unstoppable: dict[str, str] = {}
+        self._cursed: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
+        self._exhausted: set[Place] = set()
+
+    def fail(
+        self,
+        action: str,
+        *,
+        times: int = 1,
+        code: str = "RequestLimitExceeded",
+        message: str = "Request limit exceeded.",
+        status: int | None = None,
+    ) -> None:
+        """Refuse the next `times` requests of the action with an error in the form of its service."""
+        self._scripted[action].extend([refusal(code, message, action, status)] * times)
+
+    def fail_raw(self, action: str, *, status: int, body: str, times: int = 1) -> None:
+        """Answer the next `times` requests of the action with whatever `body`."""
+        self._scripted[action].extend([Fault("refuse", status, body)] * times)
+
+    def drop(self, action: str, *, times: int = 1) -> None:
+        """Reset the connection of the next `times` requests of the action; AWS does not get to see them."""
+        self._scripted[action].extend([Fault("drop")] * times)
+
+    def lose_reply(self, action: str, *, times: int = 1) -> None:
+        """Carry out the next `times` requests of the action, then reset the connection."""
+        self._scripted[action].extend([Fault("lose")] * times)
+
+    def storm(self, *, throttled: float = 0.0, reset: float = 0.0, seed: int = 0) -> None:
+        """From now on refuse this share of all calls as throttled, and reset the connection of that one.
+
+        Half of the resets come before AWS sees the request, half after it was carried out.
+        """
+        self._storm = _Storm(throttled, reset, random.Random(seed))
+
+    def calm(self) -> None:
+        """End the storm."""
+        self._storm = None
+
+    def down(self, account: str, how: Outage = "error") -> None:
+        """Let no call of one account, or of one access key, through: 503, a reset connection, or silence."""
+        self._down[account] = how
+
+    def up(self, account: str) -> None:
+        """End `down` for calls to come. What hangs goes on hanging until the client gives up."""
+        self._down.pop(account, None)
+
+    def exhaust(self, instance_type: str, zone: str) -> None:
+        """Have no capacity for a type in a zone: a start with one such instance is refused whole."""
+        self._exhausted.add(Place(instance_type, zone))
+
+    def replenish(self, instance_type: str, zone: str) -> None:
+        """End `exhaust`."""
+        self._exhausted.discard(Place(instance_type, zone))
+
+    def protect(self, ids: Collection[str], code: str = "OperationNotPermitted") -> None:
+        """Refuse to stop these instances, by name, with one of the codes of `aws_errors.CANNOT_STOP`."""
+        if code not in aws_errors.CANNOT_STOP:
+            raise ValueError(f"code is {code!r}; take one of {', '.join(aws_errors.CANNOT_STOP)}")
+        self._unstoppable |= dict.fromkeys(ids, code)
+
+    def curse(
+        self,
+        ids: Collection[str],
+        action: str,
+        *,
+        code: str = "UnsupportedOperation",
+        message: str = "The operation is not supported for one of the instances in the request.",
+    ) -> None:
+        """Refuse the action for calls with one of these instances, with a text that names none."""
+        self._cursed[action] |= dict.fromkeys(ids, (code, message))
+
+    def pardon(self, ids: Collection[str]) -> None:
+        """End `protect` and `curse` for these instances."""
+        for id_ in ids:
+            self._unstoppable.pop(id_, None)
+            for cursed in self._cursed.values():
+                cursed.pop(id_, None)
+
+    def at_the_door(self, call: Asked) -> Fault | None:
+        """What becomes of a call before anybody looks at what it asks for."""
+        how = self._down.get(call.account) or self._down.get(call.access_key)
+        if how is not None:
+            outage = refusal("Unavailable", "The service is unavailable. Please try again.", call.action)
+            return {"error": outage, "reset": Fault("drop"), "hang": Fault("hang")}[how]
+        if scripted := self._scripted[call.action]:
+            return scripted.popleft()
+        return self._storm.strikes(call.action) if self._storm else None
+
+    def on_merit(self, call: Asked) -> Fault | None:
+        """Why EC2 would refuse a call for the instances that it names."""
+        cursed = self._cursed[call.action]
+        for id_ in call.instance_ids:
+            if id_ in cursed:
+                return refusal(*cursed[id_], call.action)
+            if call.action == "StopInstances" and id_ in self._unstoppable:
+                code = self._unstoppable[id_]
+                return refusal(code, aws_errors.CANNOT_STOP[code].format(id_), call.action)
+        if call.action == "StartInstances":
+            return self._without_capacity(call)
+        return None
+
+    def _without_capacity(self, call: Asked) -> Fault | None:
+        for id_ in call.instance_ids:
+            place = self.places.get(id_)
+            if place is not None and place in self._exhausted:
+                others = [place.zone[:-1] + letter for letter in ZONES if letter != place.zone[-1]]
+                text = aws_errors.insufficient_capacity(place.instance_type, place.zone, others)
+                return refusal("InsufficientInstanceCapacity", text, call.action)
+        return None
+
+
+def refusal(code: str, message: str, action: str, status: int | None = None) -> Fault:
+    """A fault that answers with an error, in the form of the action's service."""
+    body = aws_errors.body_of(code, message, action)
+    return Fault("refuse", status or aws_errors.status_of(code), body)
+
+
+def throttled(action: str) -> Fault:
+    """What the action's service answers when it is called too often."""
+    if "DB" in action or action.startswith("AssumeRole"):
+        return refusal("Throttling", "Rate exceeded", action)
+    return refusal("RequestLimitExceeded", "Request limit exceeded.", action)
