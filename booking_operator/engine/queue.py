@@ -102,8 +102,13 @@ class WorkQueue(Generic[K]):
         """How many keys are ready to be handed out."""
         return sum(entry.ready is not None for entry in self._entries.values())
 
+    @property
+    def busy(self) -> bool:
+        """Whether any key is ready or being processed; timers do not count."""
+        return not self._drained.is_set()
+
     async def drained(self) -> None:
-        """Wait until no key is ready or being processed; timers may be set."""
+        """Wait until the queue is not busy."""
         await self._drained.wait()
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
