@@ -1,9 +1,9 @@
 """Memory and cold start with many objects, in a real API server.
 
-Fills kube-apiserver with bookings and resources, and starts the operator as a process on them, three times: over
-a few; over all of them, without a status, which it has to write for each; and over what that run has left, as a
-restart does. A start is over when the operator says that all is reconciled; then each object is read back, and
-has to have a status of its present generation.
+Fills kube-apiserver with bookings and resources, and starts the operator as a process on them, three times:
+over a few; over all of them, without a status, which it has to write for each; and over what that run has
+left, as a restart does. A start is over when the operator says that all is reconciled; then each object is read
+back, and has to have a status of its present generation.
 
     python -m bench.scale                                        10,000 bookings, 400 resources
     python -m bench.scale --bookings 50000 --resources 2000
@@ -68,7 +68,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured: the operator over a few objects, over all without a status, and over all with one."""
+    """What was measured: the operator over a few objects, over all without a status, over all with one."""
 
     bookings: int
     resources: int
@@ -96,9 +96,12 @@ class Api:
             async with self._http.get(self._url + kind.path(NAMESPACE), params=query) as answer:
                 answer.raise_for_status()
                 page: dict[str, Any] = await answer.json()
-            found += sum(
-                item.get("status", {}).get("observedGeneration") != item["metadata"]["generation"]
-                for item in page["items"]
+            found += len(
+                [
+                    item
+                    for item in page["items"]
+                    if item.get("status", {}).get("observedGeneration") != item["metadata"]["generation"]
+                ]
             )
             token = page["metadata"].get("continue", "")
             if not token:

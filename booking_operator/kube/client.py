@@ -1,5 +1,6 @@
 """The transport: every request to the API server goes through here, each with timeouts."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5, sock_connect=5)
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=80)
 """Bookmarks come about once a minute, so a watch that is silent for longer is dead."""
 
+REQUESTS = 64
+"""How many requests are under way at a time, of the 100 connections that the pool has. The time that aiohttp
+gives a connection includes the wait for a free one, so without this a flood of requests fails as if the API
+server could not be reached."""
+
 Query = Sequence[tuple[str, str]]
 
 
@@ -44,6 +50,7 @@ class KubeClient:
         self._clock = clock
         self.skew = SkewMonitor()
         self._api: ApiClient | None = None
+        self._turns = asyncio.Semaphore(REQUESTS)
         self._log = structlog.get_logger()
 
     async def __aenter__(self) -> Self:
@@ -73,9 +80,9 @@ class KubeClient:
         """Send one request and return the body of a 2xx answer.
 
         Raises:
-            ApiError: there was no answer within 30 s, or another one.
+            ApiError: there was no answer within 30 s of its turn, or another one.
         """
-        async with self._open(_Request(method, path, query, body, content_type)) as response:
+        async with self._turns, self._open(_Request(method, path, query, body, content_type)) as response:
             try:
                 return await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
