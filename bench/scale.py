@@ -2,8 +2,8 @@
 
 Fills kube-apiserver with bookings and resources, and starts the operator as a process on them, three times:
 over a few; over all of them, without a status, which it has to write for each; and over what that run has
-left, as a restart does. A start is over when the operator says that all is reconciled; then each object is read
-back, and has to have a status of its present generation.
+left, as a restart does. A start is over when the operator says that all is reconciled; then each object is
+read back, and has to have a status of its present generation.
 
     python -m bench.scale                                        10,000 bookings, 400 resources
     python -m bench.scale --bookings 50000 --resources 2000

@@ -44,8 +44,8 @@ def rules(*entries: dict[str, Any]) -> dict[str, Any]:
 IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it anew to change it")
 
 
-# Each date is read three times while its object is. And bookings begin and end at round hours: so the instants
-# are shared.
+# Each date is read three times while its object is. And bookings begin and end at round hours, so that many
+# share the instant.
 @lru_cache(maxsize=4096)
 def parse_rfc3339(text: str) -> datetime:
     """Parse an RFC 3339 date with any offset into aware UTC.

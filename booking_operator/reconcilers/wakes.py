@@ -58,7 +58,7 @@ class Wakes:
             self._wake_peers(change, priority)
 
     def _wake_peers(self, change: Change[Booking], priority: Priority) -> None:
-        """Who holds the lock is told on all active bookings of the resource, not only on the one that changed.
+        """Who holds the lock is told on all active bookings of the resource, not only on the changed one.
 
         One that is not active now, and was not before, changes nothing for the others: of many bookings that
         are made for one resource, each would wake all.
