@@ -142,6 +142,15 @@ class Operator:
             gc.collect()
             gc.freeze()
             self._log.info("first_plans_made")
+            await self._settled()
+            self._log.info("all_reconciled")
+
+    async def _settled(self) -> None:
+        """Wait until nothing is left to be reconciled or written."""
+        queues = [controller.queue for controller in self._controllers]
+        queues += [writer.controller.queue for writer in self._writers]
+        while busy := [queue for queue in queues if queue.busy]:
+            await busy[0].drained()
 
     def _on_list(self) -> None:
         """A complete list: once both kinds have one, work begins; later ones may have ended a doubt."""

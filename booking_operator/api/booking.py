@@ -1,5 +1,6 @@
 """The kind Booking: who needs which resource from when to when."""
 
+from dataclasses import field
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -53,7 +54,7 @@ class BookingSpec:
 class BookingStatus:
     """Where the booking stands."""
 
-    status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]})] = ""
+    status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]}), fields.SHARED] = ""
     """SCHEDULED, IN PROGRESS or FINISHED."""
     notification_sent: bool = False
     """Whether all recipients were told of the coming end."""
@@ -73,6 +74,11 @@ class Booking:
     metadata: ObjectMeta
     spec: Annotated[BookingSpec | Garbled, tolerant(BookingSpec)] = Garbled("spec: it is missing")
     status: Annotated[BookingStatus, FORGIVING] = BookingStatus()
+    _claim: Claim | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Read the claim once: a Resource asks for those of all its bookings each time it is reconciled."""
+        object.__setattr__(self, "_claim", _claim(self.metadata, self.spec))
 
     @property
     def resource_name(self) -> str:
@@ -86,15 +92,19 @@ class Booking:
 
     def claim(self) -> Claim | None:
         """The booking as the rules see it, or None while its spec is garbled."""
-        if not isinstance(self.spec, BookingSpec):
-            return None
-        return Claim(
-            name=self.metadata.name,
-            user_id=self.spec.user_id,
-            start_at=fields.parse_rfc3339(self.spec.start_at),
-            end_at=fields.parse_rfc3339(self.spec.end_at),
-            created_at=self.metadata.creation_timestamp,
-        )
+        return self._claim
+
+
+def _claim(meta: ObjectMeta, spec: BookingSpec | Garbled) -> Claim | None:
+    if not isinstance(spec, BookingSpec):
+        return None
+    return Claim(
+        name=meta.name,
+        user_id=spec.user_id,
+        start_at=fields.parse_rfc3339(spec.start_at),
+        end_at=fields.parse_rfc3339(spec.end_at),
+        created_at=meta.creation_timestamp,
+    )
 
 
 SPEC_RULES = (fields.date_order("start_at", "end_at"),)

@@ -5,7 +5,9 @@ finds the objects that were stored before the CRD had it.
 """
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -24,6 +26,7 @@ _OFFSET = r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 RFC3339 = rf"^{_DATE}T{_TIME}{_OFFSET}$"
 DURATION = r"^([0-9]{1,6}(\.[0-9]{1,3})?(h|m|s))+$"
 
+_RFC3339, _DURATION = re.compile(RFC3339), re.compile(DURATION)
 _EXAMPLE = "2026-01-31T20:00:00Z or 2026-01-31T21:00:00+01:00"
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -41,27 +44,35 @@ def rules(*entries: dict[str, Any]) -> dict[str, Any]:
 IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it anew to change it")
 
 
+# Each date is read three times while its object is. And bookings begin and end at round hours, so that many
+# share the instant.
+@lru_cache(maxsize=4096)
 def parse_rfc3339(text: str) -> datetime:
     """Parse an RFC 3339 date with any offset into aware UTC.
 
     Raises:
         ValueError: `text` is none; the message shows an example.
     """
-    if not re.fullmatch(RFC3339, text):
+    if not _RFC3339.fullmatch(text):
         raise ValueError(f"{text!r} is no RFC 3339 date; write it like {_EXAMPLE}")
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
+@lru_cache(maxsize=256)
 def parse_duration(text: str) -> timedelta:
     """Parse a duration in Go's notation, hours, minutes and seconds: `90s`, `1h30m`.
 
     Raises:
         ValueError: `text` is none; the message shows an example.
     """
-    if not re.fullmatch(DURATION, text):
+    if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is no duration; write it like 90s, 10m or 1h30m")
     parts = re.findall(r"([0-9.]+)([hms])", text)
     return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta(0))
+
+
+SHARED = AfterValidator(sys.intern)
+"""Keeps a text that many objects have in common once for all: such texts would be most of the memory."""
 
 
 def _is_rfc3339(text: str) -> str:
@@ -80,6 +91,7 @@ Date = Annotated[
     str,
     AfterValidator(_is_rfc3339),
     Field(max_length=40, json_schema_extra=rules(cel(f"self.matches({_RAW})", _DATE_MESSAGE))),
+    SHARED,
 ]
 OptionalDate = Annotated[
     str,
@@ -113,8 +125,8 @@ _WARM_UP, _INTERVAL, _HORIZON = _between("0s", "24h"), _between("10s", "24h"), _
 WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
 Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
 Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
-ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
-UserId = Annotated[str, Field(min_length=1, max_length=256)]
+ResourceName = Annotated[str, Field(min_length=1, max_length=253), SHARED]
+UserId = Annotated[str, Field(min_length=1, max_length=256), SHARED]
 Service = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=rules(IMMUTABLE))]
 Place = Annotated[str, Field(max_length=63, json_schema_extra=rules(IMMUTABLE))]
 """A region, or the name of an account."""

@@ -1,7 +1,6 @@
 """What every object of the group has: metadata, conditions, and a spec that may be garbled."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from booking_operator.api.fields import SHARED
 from booking_operator.domain import report
 from booking_operator.domain.report import Condition as Verdict
 from booking_operator.domain.report import utc
@@ -36,11 +36,14 @@ class OwnerReference:
     controller: bool = False
 
 
+_NONE: Mapping[str, str] = {}
+
+
 def _ours(annotations: Any) -> Any:
     """Only those annotations that the operator reads: others can be large, and there are many objects."""
     if not isinstance(annotations, dict):
         return annotations
-    return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")}
+    return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")} or _NONE
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -49,7 +52,7 @@ class ObjectMeta:
 
     name: str
     uid: str = ""
-    namespace: str = ""
+    namespace: Annotated[str, SHARED] = ""
     resource_version: str = Field(default="", alias="resourceVersion")
     generation: int = 0
     creation_timestamp: datetime = Field(
@@ -57,7 +60,7 @@ class ObjectMeta:
     )
     deletion_timestamp: datetime | None = Field(default=None, alias="deletionTimestamp")
     finalizers: tuple[str, ...] = ()
-    annotations: Annotated[Mapping[str, str], BeforeValidator(_ours)] = Field(default_factory=dict)
+    annotations: Annotated[Mapping[str, str], BeforeValidator(_ours)] = Field(default_factory=lambda: _NONE)
     owner_references: tuple[OwnerReference, ...] = Field(default=(), alias="ownerReferences")
 
     @property
@@ -70,15 +73,15 @@ class ObjectMeta:
 class Condition:
     """One observation of the object's state, as the Kubernetes API conventions describe conditions."""
 
-    type: Annotated[str, Field(max_length=316)]
+    type: Annotated[str, Field(max_length=316), SHARED]
     """What is observed: Valid, Ready and so on."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
-    reason: Annotated[str, Field(max_length=1024)] = ""
+    reason: Annotated[str, Field(max_length=1024), SHARED] = ""
     """Why, in one CamelCase word that programs can compare."""
-    message: Annotated[str, Field(max_length=32768)] = ""
+    message: Annotated[str, Field(max_length=32768), SHARED] = ""
     """Why, in a sentence."""
-    last_transition_time: Annotated[str, Field(alias="lastTransitionTime")] = ""
+    last_transition_time: Annotated[str, Field(alias="lastTransitionTime"), SHARED] = ""
     """When `status` last changed."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this was observed for."""
@@ -128,25 +131,27 @@ def merge_conditions(
     previous: Sequence[Condition], verdicts: Sequence[Verdict], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """The new conditions, with the transition time kept wherever `status` did not change."""
-    known = {condition.type: condition for condition in previous}
-    return tuple(_transition(known.get(verdict.type), verdict, generation, now) for verdict in verdicts)
+    known, at = {condition.type: condition for condition in previous}, utc(now.replace(microsecond=0))
+    return tuple(_transition(known.get(verdict.type), verdict, generation, at) for verdict in verdicts)
 
 
-def _transition(previous: Condition | None, verdict: Verdict, generation: int, now: datetime) -> Condition:
+def _transition(previous: Condition | None, verdict: Verdict, generation: int, at: str) -> Condition:
     status: Literal["True", "False", "Unknown"] = (
         "Unknown" if verdict.status is None else "True" if verdict.status else "False"
     )
-    condition = Condition(
+    if previous is not None and previous.status == status and previous.last_transition_time:
+        told = (previous.reason, previous.message, previous.observed_generation)
+        if told == (verdict.reason, verdict.message, generation):
+            return previous
+        at = previous.last_transition_time
+    return Condition(
         type=verdict.type,
         status=status,
         reason=verdict.reason,
         message=verdict.message,
-        last_transition_time=utc(now.replace(microsecond=0)),
+        last_transition_time=at,
         observed_generation=generation,
     )
-    if previous is not None and previous.status == status and previous.last_transition_time:
-        return replace(condition, last_transition_time=previous.last_transition_time)
-    return condition
 
 
 def find(conditions: Sequence[Condition], type_: str) -> Condition | None:

@@ -30,6 +30,7 @@ class ControlPlane:
         self._stack = ExitStack()
         self._token = secrets.token_urlsafe(24)
         self._port = 0
+        self._etcd_port = 0
 
     def __enter__(self) -> Self:
         """Start both servers and wait until the API server is ready.
@@ -61,6 +62,11 @@ class ControlPlane:
         return f"https://127.0.0.1:{self._port}"
 
     @property
+    def etcd_url(self) -> str:
+        """Where etcd is, for who writes objects past the API server."""
+        return f"http://127.0.0.1:{self._etcd_port}"
+
+    @property
     def token(self) -> str:
         """Bearer token of a member of system:masters."""
         return self._token
@@ -87,13 +93,14 @@ class ControlPlane:
     def _start_all(self) -> None:
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-")
         self.directory = Path(self._stack.enter_context(temporary))
-        etcd_port, peer_port, self._port = free_port(), free_port(), free_port()
+        self._etcd_port, peer_port, self._port = free_port(), free_port(), free_port()
         self._write_secrets()
-        etcd = ChildProcess("etcd", self._etcd_command(etcd_port, peer_port), self.directory / "etcd.log")
+        command = self._etcd_command(self._etcd_port, peer_port)
+        etcd = ChildProcess("etcd", command, self.directory / "etcd.log")
         self._stack.enter_context(etcd)
-        etcd.wait_until(lambda: listens(etcd_port))
+        etcd.wait_until(lambda: listens(self._etcd_port))
         self._apiserver = ChildProcess(
-            "kube-apiserver", self._apiserver_command(etcd_port), self.directory / "kube-apiserver.log"
+            "kube-apiserver", self._apiserver_command(self._etcd_port), self.directory / "kube-apiserver.log"
         )
         self._stack.enter_context(self._apiserver)
         self._apiserver.wait_until(self._ready)

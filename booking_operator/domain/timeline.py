@@ -3,6 +3,7 @@
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from booking_operator.domain.booking import Booking
 
@@ -32,30 +33,26 @@ class Moment:
         return self.holder is not None
 
 
+_END, _PRECEDENCE = attrgetter("end_at"), attrgetter("precedence")
+
+
 def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
     """What `bookings` say at `now` (aware UTC). Pure and total; the order of `bookings` is irrelevant."""
-    active = [booking for booking in bookings if booking.active(now, warm_up)]
-    finished = [booking for booking in bookings if booking.end_at <= now]
-    boundaries = [
-        instant
-        for booking in bookings
-        for instant in (booking.wanted_from(warm_up), booking.end_at)
-        if instant > now
-    ]
-    holder = min(active, key=lambda booking: booking.precedence, default=None)
+    # Of thousands of bookings most are over: of those, no more than the end is looked at.
+    over = [booking for booking in bookings if booking.end_at <= now]
+    rest = [booking for booking in bookings if booking.end_at > now]
+    latest = max(map(_END, over), default=None)
+    active = [booking for booking in rest if booking.active(now, warm_up)]
+    starts = [booking.wanted_from(warm_up) for booking in rest if not booking.active(now, warm_up)]
+    holder = min(active, key=_PRECEDENCE, default=None)
     return Moment(
         holder=holder,
-        released=max(finished, key=lambda booking: (booking.end_at, booking.precedence), default=None),
-        next_at=min(boundaries, default=None),
-        next_change_at=_end_of_run(bookings, active, warm_up)
-        if holder
-        else _next_start(bookings, now, warm_up),
+        released=max(
+            (booking for booking in over if booking.end_at == latest), key=_PRECEDENCE, default=None
+        ),
+        next_at=min((*starts, *map(_END, active)), default=None),
+        next_change_at=_end_of_run(rest, active, warm_up) if holder else min(starts, default=None),
     )
-
-
-def _next_start(bookings: Iterable[Booking], now: datetime, warm_up: timedelta) -> datetime | None:
-    starts = (booking.wanted_from(warm_up) for booking in bookings)
-    return min((start for start in starts if start > now), default=None)
 
 
 def _end_of_run(bookings: Iterable[Booking], active: Iterable[Booking], warm_up: timedelta) -> datetime:

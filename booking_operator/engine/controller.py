@@ -1,6 +1,7 @@
 """Takes keys from a work queue and reconciles each in a task of its own."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -19,21 +20,33 @@ class TerminalError(Exception):
 
 
 class Controller(Generic[K]):
-    """Reconciles the keys of one queue. Keys run side by side; one key never runs twice at once."""
+    """Reconciles the keys of one queue. Keys run side by side; one key never runs twice at once.
 
-    def __init__(self, name: str, queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[Result]]) -> None:
+    At most `workers` of them run at a time, for what uses something scarce; otherwise all that are ready.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        queue: WorkQueue[K],
+        reconcile: Callable[[K], Awaitable[Result]],
+        *,
+        workers: int = sys.maxsize,
+    ) -> None:
         self.queue = queue
         self._reconcile = reconcile
+        self._workers = workers
         self._log = structlog.get_logger(controller=name)
 
     async def run(self) -> None:
         """Reconcile until cancelled; what is under way then is cancelled too."""
+        free = asyncio.Semaphore(self._workers)
         async with asyncio.TaskGroup() as tasks:
             while True:
+                await free.acquire()
                 key = await self.queue.get()
-                tasks.create_task(self._process(key))
-                # One key a turn: a thousand that are due together must not keep the loop from what else is
-                # due.
+                tasks.create_task(self._process(key)).add_done_callback(lambda _: free.release())
+                # One key a turn: a thousand that are due together must not keep the loop from other things.
                 await asyncio.sleep(0)
 
     async def _process(self, key: K) -> None:

@@ -9,7 +9,9 @@ What holds, as in k8s.io/client-go/util/workqueue:
 
 What differs, on purpose: the result of a reconcile replaces the key's timer; a failure keeps the key's next
 boundary, so that no back-off makes it late; and work that is due by the clock goes before work that a change
-asks for, and that before the work of the first list.
+asks for, and that before the work of the first list. What is due by the clock is handed out in one go,
+however much it is; of the rest, other tasks get a turn every few keys, so that no flood makes a boundary
+late.
 """
 
 import asyncio
@@ -24,6 +26,9 @@ from typing import Generic, TypeVar
 from booking_operator.engine.clock import Clock, wait_until
 
 K = TypeVar("K", bound=Hashable)
+
+BURST = 16
+"""How many keys in a row are handed out before the loop's other tasks get a turn; boundaries do not count."""
 
 
 class Priority(IntEnum):
@@ -84,10 +89,17 @@ class _Entry:
 
 
 class WorkQueue(Generic[K]):
-    """A queue of keys for one consumer. Everything but `get` is synchronous and never blocks."""
+    """A queue of keys for one consumer. Everything but `get` is synchronous and never blocks.
 
-    def __init__(self, clock: Clock, backoff: Backoff | None = None) -> None:
+    `due` is the priority of what is due by the clock: less than a boundary's where it only tells users.
+    """
+
+    def __init__(
+        self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
+    ) -> None:
         self._clock = clock
+        self._due = due
+        self._in_a_row = 0
         self._backoff = backoff or Backoff()
         self._entries: dict[K, _Entry] = {}
         self._ready: list[tuple[Priority, int, K]] = []
@@ -102,8 +114,13 @@ class WorkQueue(Generic[K]):
         """How many keys are ready to be handed out."""
         return sum(entry.ready is not None for entry in self._entries.values())
 
+    @property
+    def busy(self) -> bool:
+        """Whether any key is ready or being processed; timers do not count."""
+        return not self._drained.is_set()
+
     async def drained(self) -> None:
-        """Wait until no key is ready or being processed; timers may be set."""
+        """Wait until the queue is not busy."""
         await self._drained.wait()
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
@@ -118,15 +135,19 @@ class WorkQueue(Generic[K]):
     def add_at(self, key: K, when: datetime) -> None:
         """Have `key` handed out at `when` (aware UTC), unless an earlier time is set already."""
         entry = self._entries.setdefault(key, _Entry())
-        self._set_timer(key, entry, _Timer(when, Priority.BOUNDARY), entry.timer)
+        self._set_timer(key, entry, _Timer(when, self._due), entry.timer)
         self._changed.set()
 
     async def get(self) -> K:
         """Wait for the next key. It must be given back by `done`."""
+        if self._in_a_row >= BURST:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
         while True:
             self._changed.clear()
             for key in self.take():
                 return key
+            self._in_a_row = 0
             await wait_until(self._clock, self._timers[0][0] if self._timers else None, self._changed)
 
     def take(self) -> tuple[K, ...]:
@@ -134,7 +155,9 @@ class WorkQueue(Generic[K]):
         self._fire_timers()
         if not self._ready:
             return ()
-        _, _, key = heapq.heappop(self._ready)
+        priority, _, key = heapq.heappop(self._ready)
+        if priority is not Priority.BOUNDARY:
+            self._in_a_row += 1
         entry = self._entries[key]
         entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
         entry.held, entry.timer = entry.timer, None
@@ -145,7 +168,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K, result: Result) -> None:
         """Take a key back. Its timer is what `result` says, or an earlier one added meanwhile."""
         entry = self._entries[key]
-        wanted = [_Timer(result.next_at, Priority.BOUNDARY)] if result.next_at else []
+        wanted = [_Timer(result.next_at, self._due)] if result.next_at else []
         if result.failed:
             entry.failures += 1
             pause = self._backoff.after(entry.failures)

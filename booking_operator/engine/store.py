@@ -1,7 +1,7 @@
 """A local copy of one kind's objects, with indexes, kept by a reflector and by our own writes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -82,13 +82,19 @@ class Change(Generic[T]):
         """Whether anything that a reconciler reads has changed: not so for a mere resourceVersion."""
         if self.old is None or self.new is None:
             return True
+        return not self.status_only or bool(self.old.status != self.new.status)
+
+    @property
+    def status_only(self) -> bool:
+        """Whether it is the same object with the same spec."""
+        if self.old is None or self.new is None:
+            return False
         old, new = self.old.metadata, self.new.metadata
-        same = (
+        return (
             old.uid == new.uid
             and old.generation == new.generation
             and old.deletion_timestamp == new.deletion_timestamp
         )
-        return not same or bool(self.old.status != self.new.status)
 
 
 def key_of(object_: Object) -> Key:
@@ -131,13 +137,19 @@ class Store(Generic[T]):
         found = self._indexed[index].get(value)
         return list(found.values()) if found else []
 
+    def values(self, index: str) -> Collection[Any]:
+        """All values that `index` yields for any object, each once."""
+        return self._indexed[index].keys()
+
     def replace(self, objects: Iterable[T], origin: Origin = Origin.WATCH) -> None:
         """Become a consistent list: what is not in it has been deleted."""
         listed = {key_of(object_): object_ for object_ in objects}
         for key in self._objects.keys() - listed.keys():
             self.delete(key)
-        for object_ in listed.values():
-            self._set(object_, origin)
+        for key, object_ in listed.items():
+            # What has not changed stays as it is: a list of everything must not stop the loop for long.
+            if not _same(object_, self._objects.get(key)):
+                self._set(object_, origin)
 
     def apply(self, object_: T) -> None:
         """Take an added or modified object from a watch, unless the store has a newer one."""
@@ -187,6 +199,14 @@ class Store(Generic[T]):
         if change.significant:
             for handler in self._handlers:
                 handler(change)
+
+
+def _same(object_: Object, known: Object | None) -> bool:
+    """Whether both are the same version of the same object."""
+    if known is None:
+        return False
+    new, old = object_.metadata, known.metadata
+    return bool(new.resource_version) and (new.resource_version, new.uid) == (old.resource_version, old.uid)
 
 
 def _same_or_older(object_: Object, known: Object) -> bool:

@@ -1,5 +1,7 @@
 """The transport: every request to the API server goes through here, each with timeouts."""
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -7,12 +9,13 @@ from typing import Any, Self
 
 import aiohttp
 import structlog
-from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.client.configuration import Configuration
 
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.skew import SkewMonitor
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import refused, unreachable
+from booking_operator.kube.session import open_session
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -22,6 +25,11 @@ _UNAUTHORIZED = 401
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5, sock_connect=5)
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=80)
 """Bookmarks come about once a minute, so a watch that is silent for longer is dead."""
+
+REQUESTS = 64
+"""How many requests are under way at a time; watches have connections besides these. The time that aiohttp
+gives a connection includes the wait for a free one, so without this a flood of requests fails as if the API
+server could not be reached."""
 
 Query = Sequence[tuple[str, str]]
 
@@ -43,23 +51,25 @@ class KubeClient:
         self._config = config
         self._clock = clock
         self.skew = SkewMonitor("the API server")
-        self._api: ApiClient | None = None
+        self._configuration = Configuration()
+        self._http: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(REQUESTS)
         self._log = structlog.get_logger()
 
     async def __aenter__(self) -> Self:
         """Load the configuration and open the pool.
 
         Raises:
-            ConfigError: there is no usable configuration.
+            ConfigError: there is no usable configuration, or it names certificates that are not.
         """
-        self._api = ApiClient(await self._config.load())
-        self._api.user_agent = "booking-operator"
+        self._configuration = await self._config.load()
+        self._http = open_session(self._configuration)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the pool."""
-        if self._api is not None:
-            await self._api.close()
+        if self._http is not None:
+            await self._http.close()
 
     async def request(
         self,
@@ -73,9 +83,9 @@ class KubeClient:
         """Send one request and return the body of a 2xx answer.
 
         Raises:
-            ApiError: there was no answer within 30 s, or another one.
+            ApiError: there was no answer within 30 s of its turn, or another one.
         """
-        async with self._open(_Request(method, path, query, body, content_type)) as response:
+        async with self._turns, self._open(_Request(method, path, query, body, content_type)) as response:
             try:
                 return await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -109,30 +119,34 @@ class KubeClient:
             yield response
 
     async def _send(self, request: _Request) -> aiohttp.ClientResponse:
-        if self._api is None:
+        if self._http is None:
             raise RuntimeError("KubeClient is used outside its context")
-        sent_at = self._clock.now()
+        configuration, sent_at = self._configuration, self._clock.now()
         try:
-            response: aiohttp.ClientResponse = await self._api.call_api(
-                request.path,
+            response = await self._http.request(
                 request.method,
-                query_params=list(request.query),
-                header_params={"Accept": JSON, "Content-Type": request.content_type},
-                body=request.body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=request.limit,
+                f"{configuration.host}{request.path}",
+                params=request.query,
+                headers=await self._headers(request),
+                data=None if request.body is None else json.dumps(request.body).encode(),
+                timeout=request.limit,
+                server_hostname=configuration.tls_server_name,
+                proxy_headers=configuration.proxy_headers,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unreachable(error) from error
         self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
         return response
 
+    async def _headers(self, request: _Request) -> dict[str, str]:
+        headers = {"Accept": JSON, "Content-Type": request.content_type, "User-Agent": "booking-operator"}
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        return headers | {"Authorization": token} if token else headers
+
     async def _reload(self) -> None:
         """Read the credentials again: tokens of ServiceAccounts and of exec plugins expire."""
-        if self._api is not None:
-            self._log.info("credentials_reloaded")
-            self._api.configuration.api_key = (await self._config.load()).api_key
+        self._log.info("credentials_reloaded")
+        self._configuration.api_key = (await self._config.load()).api_key
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 from kubernetes_asyncio import config
-from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.client.configuration import Configuration
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 

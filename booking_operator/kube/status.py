@@ -22,6 +22,10 @@ from booking_operator.kube.events import Recorder
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
+WRITERS = 16
+"""How many patches of one kind are under way at a time. A first run writes every object there is, and must
+leave connections, and time of the loop, to others."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -43,7 +47,9 @@ class StatusWriter(Generic[O]):
         self._wanted: dict[Key, _Wanted] = {}
         self._outcomes: dict[Key, asyncio.Future[bool]] = {}
         self._log = structlog.get_logger(kind=kind.name)
-        self.controller = Controller(f"{kind.name} status", WorkQueue[Key](clock), self._reconcile)
+        self.controller = Controller(
+            f"{kind.name} status", WorkQueue[Key](clock), self._reconcile, workers=WRITERS
+        )
 
     def current(self, object_: O) -> Any:
         """The newest status of an object, written or about to be."""

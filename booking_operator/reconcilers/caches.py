@@ -1,5 +1,6 @@
 """The cached objects as the reconcilers ask for them."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from booking_operator.api.booking import Booking
@@ -30,9 +31,9 @@ class Caches:
         spec = monitor.spec
         return () if isinstance(spec, Garbled) else ((spec.type, scope(spec, self.default_region)),)
 
-    def groups(self) -> set[Group]:
+    def groups(self) -> Collection[Group]:
         """All groups that a Resource stands for."""
-        return {group for resource in self.resources.all() for group in self._groups(resource)}
+        return self.resources.values("group")
 
     def peers(self, resource: Resource) -> list[Resource]:
         """All Resources that stand for the same instances, itself among them."""

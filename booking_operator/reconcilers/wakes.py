@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from booking_operator.api.booking import Booking
+from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, interval, scope
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
@@ -19,7 +19,9 @@ class Wakes:
 
     def __init__(self, caches: Caches, clock: Clock) -> None:
         self._caches = caches
-        self.bookings: WorkQueue[Key] = WorkQueue(clock)
+        self._clock = clock
+        # Bookings only tell users: a thousand that begin at one instant must not delay the starts.
+        self.bookings: WorkQueue[Key] = WorkQueue(clock, due=Priority.CHANGE)
         self.resources: WorkQueue[Key] = WorkQueue(clock)
         self.locks: WorkQueue[Key] = WorkQueue(clock)
         self.notices: WorkQueue[Key] = WorkQueue(clock)
@@ -45,24 +47,37 @@ class Wakes:
             return
         priority = _priority(change)
         self.bookings.add(change.key, priority)
-        self.notices.add(change.key, priority)
+        if any(booking is not None and _notifies(booking) for booking in (change.old, change.new)):
+            self.notices.add(change.key, priority)
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 self.resources.add(Key(change.key.namespace, booking.resource_name), priority)
         for scheduler in self._caches.schedulers.by("uid", change.either.metadata.controller_uid):
             self.schedulers.add(key_of(scheduler), priority)
-        # Who holds the lock is told on every booking of the resource, not only on the one that changed.
-        for booking in self._peers(change):
-            self.bookings.add(key_of(booking), priority)
+        if change.origin is not Origin.INITIAL:
+            self._wake_peers(change, priority)
 
-    def _peers(self, change: Change[Booking]) -> list[Booking]:
-        if change.origin is Origin.INITIAL:
-            return []
-        names = {booking.resource_name for booking in (change.old, change.new) if booking is not None}
-        peers = [
-            booking for name in names for booking in self._caches.bookings_of(Key(change.key.namespace, name))
-        ]
-        return [booking for booking in peers if not booking.finished]
+    def _wake_peers(self, change: Change[Booking], priority: Priority) -> None:
+        """Who holds the lock is told on all active bookings of the resource, not only on the changed one.
+
+        One that is not active now, and was not before, changes nothing for the others: of many bookings that
+        are made for one resource, each would wake all.
+        """
+        for booking in (change.old, change.new):
+            if booking is not None and booking.resource_name:
+                resource = Key(change.key.namespace, booking.resource_name)
+                if self._active(booking, resource):
+                    self._wake_active(resource, priority)
+
+    def _wake_active(self, resource: Key, priority: Priority) -> None:
+        for booking in self._caches.bookings_of(resource):
+            if self._active(booking, resource):
+                self.bookings.add(key_of(booking), priority)
+
+    def _active(self, booking: Booking, resource: Key) -> bool:
+        claim, found = booking.claim(), self._caches.resources.get(resource)
+        warm_up = found.warm_up if found is not None else timedelta(0)
+        return claim is not None and claim.active(self._clock.now(), warm_up)
 
     def _on_resource(self, change: Change[Resource]) -> None:
         priority = _priority(change)
@@ -76,6 +91,10 @@ class Wakes:
             group = change.either.group(self._caches.default_region)
             if group is not None:
                 self.scope_listed(group.service, group.scope)
+        if change.status_only:
+            # How far the instances are, and what stands in their way, is told on those who want them now.
+            self._wake_active(change.key, priority)
+            return
         for booking in self._caches.bookings_of(change.key):
             if not booking.finished:
                 self.bookings.add(key_of(booking), priority)
@@ -132,6 +151,12 @@ class ServiceAudience:
     def listed(self, place: Scope) -> None:
         """Other groups of `place` ask for a Resource."""
         self._wakes.scope_listed(self._service, place)
+
+
+def _notifies(booking: Booking) -> bool:
+    """Whether somebody is to be told of its end, or a status of it remembers that somebody was."""
+    asked = isinstance(booking.spec, BookingSpec) and booking.spec.notifications
+    return bool(asked or booking.status.notified or booking.status.notification_sent)
 
 
 def _priority(change: Change[Any]) -> Priority:

@@ -227,7 +227,10 @@ def test_what_the_go_operator_told_is_not_told_again_but_a_new_end_is() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         found: Any = world.caches.bookings.get(KEY)
-        world.caches.bookings.replace([replace(found, status=replace(found.status, notification_sent=True))])
+        told = replace(found.status, notification_sent=True)
+        world.caches.bookings.replace(
+            [replace(found, status=told, metadata=replace(found.metadata, resource_version="2"))]
+        )
         await world.run(95)
         assert world.mail.told == []
         world.booking(10, 200, ADA)

@@ -1,0 +1,316 @@
+"""Memory and cold start with many objects, in a real API server.
+
+Fills etcd with bookings and resources, and starts the operator as a process on them, three times:
+over a few; over all of them, without a status, which it has to write for each; and over what that run has
+left, as a restart does. A start is over when the operator says that all is reconciled; then each object is
+read back, and has to have a status of its present generation.
+
+    python -m bench.scale                                        10,000 bookings, 400 resources
+    python -m bench.scale --bookings 50000 --resources 2000
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import ssl
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from booking_operator.api import crd
+from booking_operator.api.booking import Booking, BookingStatus
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.meta import GROUP, merge_conditions
+from booking_operator.devcluster.binaries import find_kubectl, find_or_build
+from booking_operator.devcluster.controlplane import ControlPlane
+from booking_operator.devcluster.instances import Instances
+from booking_operator.devcluster.kubectl import Kubectl
+from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
+from booking_operator.devcluster.process import ChildProcess
+from booking_operator.domain.report import BookedResource, booking_conditions, utc
+
+NAMESPACE = "default"
+BATCH = 100
+FEW = 3
+GROUPS = 400
+"""So many Resources have an instance: moto takes a millisecond for each in each view, on the same cores."""
+PATIENCE_SECONDS = 1800
+SETTLE_SECONDS = 5
+TICKS = os.sysconf("SC_CLK_TCK")
+# Of each resource's bookings these shares are over, and under way at present; the rest is ahead.
+OVER, UNDER_WAY = 0.6, 0.04
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the operator.
+
+    Attributes:
+        plans_seconds: from the start of the process until every Resource was reconciled once.
+        reconciled_seconds: from there too, until all objects were, and all that was news was written.
+        cpu_seconds: what the operator itself computed until then, user and system.
+        rss_mib: resident memory some seconds later.
+        peak_mib: the most there was.
+    """
+
+    plans_seconds: float
+    reconciled_seconds: float
+    cpu_seconds: float
+    rss_mib: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured: the operator over a few objects, over all without a status, over all with one."""
+
+    bookings: int
+    resources: int
+    idle: Start
+    first: Start
+    restart: Start
+
+
+class Api:
+    """Reads the API server."""
+
+    def __init__(self, plane: ControlPlane, http: aiohttp.ClientSession) -> None:
+        self._url = plane.url
+        self._http = http
+
+    async def unreconciled(self, kind: Kind[Any]) -> int:
+        """How many objects have no status, or one of an older generation."""
+        found, token = 0, ""
+        while True:
+            query = {"limit": "500", "continue": token} if token else {"limit": "500"}
+            async with self._http.get(self._url + kind.path(NAMESPACE), params=query) as answer:
+                answer.raise_for_status()
+                page: dict[str, Any] = await answer.json()
+            found += len(
+                [
+                    item
+                    for item in page["items"]
+                    if item.get("status", {}).get("observedGeneration") != item["metadata"]["generation"]
+                ]
+            )
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return found
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[tuple[ControlPlane, MotoServer]]:
+    """An API server with our CRDs, and a fake AWS."""
+    with MotoServer(directory) as moto, ControlPlane(find_or_build(print)) as plane:
+        call = Kubectl(find_kubectl(print), plane.kubeconfig)
+        crd.write(directory / "crds")
+        call("apply", "-f", str(directory / "crds"))
+        call("wait", "--for=condition=Established", "-f", str(directory / "crds"))
+        yield plane, moto
+
+
+def objects(bookings: int, resources: int, now: datetime) -> Iterator[tuple[Kind[Any], str, dict[str, Any]]]:
+    """Kind, name and spec of all Resources, then of all bookings: each resource has its own, hours apart."""
+    for number in range(resources):
+        name = f"group-{number:05}"
+        yield RESOURCE, name, {"type": "ec2", "tag": name, "unbooked": "Stop", "warm_up": "0s"}
+    each = max(1, bookings // resources)
+    for number in range(bookings):
+        group, turn = number % resources, number // resources
+        start_at = now + timedelta(hours=3 * (turn - int(each * OVER)), minutes=30 + group % 60)
+        if turn == int(each * OVER) and group < bookings * UNDER_WAY:
+            start_at = now - timedelta(minutes=10)
+        times = {"start_at": utc(start_at), "end_at": utc(start_at + timedelta(hours=1 + turn % 2))}
+        who = {"resource_name": f"group-{group:05}", "user_id": f"user-{number % 500:03}"}
+        yield BOOKING, f"group-{group:05}-{turn:04}", who | times
+
+
+def stored(
+    kind: Kind[Any], name: str, spec: dict[str, Any], now: datetime, *, settled: bool
+) -> dict[str, Any]:
+    """An object as the API server keeps it; a `settled` booking has the status that the operator gives it."""
+    managed = {
+        "manager": "bench",
+        "operation": "Update",
+        "apiVersion": kind.api_version,
+        "time": utc(now),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {".": {}} | {f"f:{field}": {} for field in spec}},
+    }
+    metadata = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": str(uuid.uuid4()),
+        "generation": 1,
+        "creationTimestamp": utc(now),
+        "managedFields": [managed],
+    }
+    body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
+    if settled and kind is BOOKING:
+        fields: dict[str, Any] = {
+            "f:status": {".": {}, "f:conditions": {}, "f:observedGeneration": {}, "f:status": {}}
+        }
+        metadata["managedFields"] = [managed, managed | {"subresource": "status", "fieldsV1": fields}]
+        body["status"] = status(BOOKING.adapter.validate_python(body), now)
+    return body
+
+
+def status(booking: Booking, now: datetime) -> dict[str, Any]:
+    """What a booking of a Resource that stands still says; the operator corrects those that are under way."""
+    claim = booking.claim()
+    if claim is None:
+        raise RuntimeError(f"a booking that makes no sense: {booking}")
+    resource = BookedResource(None, 1, 0, None, timedelta(0))
+    verdicts = booking_conditions(claim, booking.resource_name, resource, now)
+    told = BookingStatus(
+        status=claim.phase(now), conditions=merge_conditions((), verdicts, 1, now), observed_generation=1
+    )
+    dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(told, mode="json", by_alias=True)
+    return {field: value for field, value in dumped.items() if value != []}
+
+
+async def fill(plane: ControlPlane, waiting: Iterator[tuple[Kind[Any], dict[str, Any]]]) -> None:
+    """Put objects into etcd itself: through the API server it would take minutes."""
+    async with aiohttp.ClientSession() as http:
+        while batch := list(islice(waiting, BATCH)):
+            puts = [
+                {
+                    "key": base64.b64encode(
+                        f"/registry/{GROUP}/{kind.plural}/{NAMESPACE}/{body['metadata']['name']}".encode()
+                    ).decode(),
+                    "value": base64.b64encode(json.dumps(body).encode()).decode(),
+                }
+                for kind, body in batch
+            ]
+            body = {"success": [{"requestPut": put} for put in puts]}
+            async with http.post(f"{plane.etcd_url}/v3/kv/txn", json=body) as answer:
+                answer.raise_for_status()
+
+
+async def check(plane: ControlPlane) -> None:
+    """Find every object reconciled.
+
+    Raises:
+        RuntimeError: some are not, although the operator says so.
+    """
+    async with connected(plane) as http:
+        left = {kind.plural: await Api(plane, http).unreconciled(kind) for kind in (RESOURCE, BOOKING)}
+    if any(left.values()):
+        raise RuntimeError(f"the operator says that all is reconciled, but these are not: {left}")
+
+
+def connected(plane: ControlPlane) -> aiohttp.ClientSession:
+    trust = ssl.create_default_context(cafile=str(plane.ca_file))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trust),
+        headers={"Authorization": f"Bearer {plane.token}"},
+    )
+
+
+def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> Start:
+    """Start the operator, wait until all is reconciled, let it settle, and stop it."""
+    environ = {"KUBECONFIG": str(plane.kubeconfig), "AWS_ENDPOINT_URL": moto.url, **CREDENTIALS}
+    command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json"]
+    began, log = datetime.now(UTC), directory / f"{name}.log"
+    with ChildProcess("operator", command, log, environ) as operator:
+        operator.wait_until(lambda: logged(log, "all_reconciled") is not None, PATIENCE_SECONDS)
+        pid = operator.pid or 0
+        cpu = cpu_seconds(pid)
+        time.sleep(SETTLE_SECONDS)
+        memory = memory_mib(pid)
+    asyncio.run(check(plane))
+    return Start(
+        plans_seconds=(seen(log, "first_plans_made") - began).total_seconds(),
+        reconciled_seconds=(seen(log, "all_reconciled") - began).total_seconds(),
+        cpu_seconds=cpu,
+        rss_mib=memory["VmRSS"],
+        peak_mib=memory["VmHWM"],
+    )
+
+
+def logged(log: Path, event: str) -> datetime | None:
+    """When the operator first said `event`."""
+    for line in log.read_text().splitlines():
+        if line.endswith("}") and f'"{event}"' in line:
+            return datetime.fromisoformat(json.loads(line)["timestamp"])
+    return None
+
+
+def seen(log: Path, event: str) -> datetime:
+    at = logged(log, event)
+    if at is None:
+        raise RuntimeError(f"the operator's log has no {event}")
+    return at
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_mib(pid: int) -> Mapping[str, float]:
+    """VmRSS, VmHWM and so on, in MiB."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines if words[-1] == "kB"}
+
+
+def measure(bookings: int, resources: int, *, first_run: bool = True) -> Figures:
+    """Measure all starts, on a cluster of its own.
+
+    Without `first_run` bookings are put into etcd with their status: to have 50,000 patched takes minutes.
+    """
+    with tempfile.TemporaryDirectory() as name, cluster(Path(name)) as (plane, moto):
+        directory, now = Path(name), datetime.now(UTC).replace(microsecond=0)
+        instances = Instances(moto.url)
+        for number in range(min(resources, GROUPS)):
+            instances.create(f"group-{number:05}", 1)
+        waiting = (
+            (kind, stored(kind, name, spec, now, settled=not first_run))
+            for kind, name, spec in objects(bookings, resources, now)
+        )
+        asyncio.run(fill(plane, islice(waiting, FEW)))
+        idle = start(plane, moto, directory, "idle")
+        asyncio.run(fill(plane, waiting))
+        first = start(plane, moto, directory, "first")
+        restart = start(plane, moto, directory, "restart")
+        return Figures(bookings, resources, idle, first, restart)
+
+
+def show(figures: Figures) -> None:
+    print(f"\n{figures.bookings} bookings, {figures.resources} resources\n")
+    columns = ("plans made, s", "reconciled, s", "CPU till then, s", "RSS, MiB", "peak, MiB")
+    print(f"{'':<24}" + "".join(f"{column:>18}" for column in columns))
+    for name, row in (
+        (f"{FEW} resources", figures.idle),
+        ("first run over all", figures.first),
+        ("restart", figures.restart),
+    ):
+        print(f"{name:<24}" + "".join(f"{value:>18.1f}" for value in islice(asdict(row).values(), 5)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bookings", type=int, default=10_000)
+    parser.add_argument("--resources", type=int, default=400)
+    parser.add_argument("--settled", action="store_true", help="create bookings with a status: no first run")
+    options = parser.parse_args()
+    show(measure(options.bookings, options.resources, first_run=not options.settled))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The HTTP session with one API server, as its configuration says: whom to trust, who we are, which way."""
+
+import ssl
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from kubernetes_asyncio.client.configuration import Configuration
+
+from booking_operator.kube.config import ConfigError
+
+CONNECTIONS = 100
+_LONGEST_LINE = 2**21
+"""An object has 1.5 MiB at most, which is etcd's limit, and a watch event is one line."""
+
+
+def open_session(configuration: Configuration) -> aiohttp.ClientSession:
+    """Open a session; it must be closed.
+
+    Raises:
+        ConfigError: a certificate that the configuration names cannot be used.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=_trust(configuration)),
+        proxy=configuration.proxy or _proxy(configuration.host or ""),
+        read_bufsize=_LONGEST_LINE,
+    )
+
+
+def _trust(configuration: Configuration) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+    except OSError as error:
+        files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+        named = ", ".join(filter(None, files))
+        raise ConfigError(f"cannot use the certificates of the cluster ({named}): {error}") from error
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.disable_strict_ssl_verification:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _proxy(host: str) -> str | None:
+    """The proxy that the environment names for `host`, by HTTPS_PROXY and NO_PROXY; None where it names none.
+
+    Asked once: aiohttp's own `trust_env` asks for each request, in a thread, and reads ~/.netrc each time.
+    """
+    parts = urlsplit(host)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
