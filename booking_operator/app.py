@@ -28,6 +28,7 @@ from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import smtp_config
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.monitor import MonitorReconciler
@@ -80,6 +81,7 @@ class Operator:
         )
         orders = Orders(wakes.resources.add)
         dispatcher = Dispatcher(caches, drivers, events, trust, orders, clock, dry_run=settings.dry_run)
+        self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
         resources = ResourceReconciler(
             caches,
             drivers,
@@ -90,6 +92,7 @@ class Operator:
             dispatcher,
             clock,
             dry_run=settings.dry_run,
+            delays=delays,
         )
         notifier = Notifier(
             caches,
@@ -100,7 +103,9 @@ class Operator:
             before=settings.notify_before,
             changed=wakes.bookings.add,
         )
-        bookings = BookingReconciler(caches, status[BOOKING], events, clock, untold=notifier.failures.get)
+        bookings = BookingReconciler(
+            caches, status[BOOKING], events, clock, untold=notifier.failures.get, delay=delays.get
+        )
         schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
         monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
         notify = Controller("notifications", wakes.notices, notifier.reconcile)
@@ -136,6 +141,7 @@ class Operator:
                 driver.track(self._wakes.audience(service))
             for controller in self._controllers:
                 tasks.create_task(controller.run())
+            tasks.create_task(self._delays.run())
             await self._wakes.resources.drained()
             # What is there now, modules and caches, mostly stays. Otherwise a full collection walks over all
             # of it for some 80 ms, and a boundary that falls into one would be that late.

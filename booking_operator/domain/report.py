@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from booking_operator.domain.booking import Booking, Phase
+from booking_operator.domain.delay import Delay, shown
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked
 from booking_operator.domain.timeline import Moment
@@ -53,13 +54,14 @@ def retried(reason: str, message: str, retry_at: datetime | None) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one reconcile of a resource: the last view, the plan, what went wrong, or is odd."""
+    """What became of one reconcile of a resource: the last view, the plan, what is wrong, odd or late."""
 
     seen: Moment
     observation: Observation | None
     plan: Plan
     failure: Failure | None = None
     remark: Failure | None = None
+    delay: Delay | None = None
 
 
 def utc(instant: datetime | None) -> str:
@@ -112,7 +114,21 @@ def resource_conditions(tag: str, place: str, policy: Policy, outcome: Outcome) 
         _found(tag, place, outcome),
         _synced(outcome),
         _resource_ready(policy, outcome),
+        *delayed(outcome.delay),
     )
+
+
+def delayed(delay: Delay | None) -> tuple[Condition, ...]:
+    """The condition that is there only while a start or stop is late, or is going to be."""
+    if delay is None:
+        return ()
+    verb = "started" if delay.starting else "stopped"
+    late = f"{shown(delay.late_by)} after {utc(delay.at)}"
+    limits = "The request limits of the cloud"
+    message = f"{limits} let the last instance be {verb} at {utc(delay.until)}, {late}."
+    if delay.starting:
+        message += f" With spec.warm_up: {shown(delay.remedy)} on the Resource all would be in time."
+    return (Condition("Delayed", True, "RequestLimits", message),)
 
 
 def _found(tag: str, place: str, outcome: Outcome) -> Condition:
@@ -169,7 +185,7 @@ def intent(plan: Plan) -> str:
     return f"Would {verb} {listed(ids)}"
 
 
-_TOLD = {"Valid", "Found", "Synced", "ResourceFound", "Notified"}
+_TOLD = {"Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
 _NO_NEWS = {"Pending"}
 _TOLD_REASONS = {"Blocked", "DryRun", "LockGarbled", "StopWithheld"}
 
@@ -189,7 +205,8 @@ def news(previous: Mapping[str, tuple[str, str]], conditions: Iterable[Condition
     for condition in conditions:
         reason, message = previous.get(condition.type, ("", ""))
         told_of = condition.type in _TOLD and condition.reason not in _NO_NEWS
-        if told_of and condition.status is False and condition.reason != reason:
+        bad = condition.status is False or condition.type == "Delayed"
+        if told_of and bad and condition.reason != reason:
             told.append(News(warning=True, reason=condition.reason, message=condition.message))
         elif condition.reason in _TOLD_REASONS and (condition.reason, condition.message) != (reason, message):
             warning = condition.reason != "DryRun"
@@ -207,6 +224,7 @@ class BookedResource:
         running: how many of them run, as last reported.
         trouble: why it cannot be as booked, None where nothing stands in the way.
         warm_up: how long before `start_at` its instances start.
+        delay: how late its present or next start or stop is; None where it is on time.
     """
 
     holder: Booking | None
@@ -214,6 +232,7 @@ class BookedResource:
     running: int
     trouble: Failure | None
     warm_up: timedelta
+    delay: Delay | None = None
 
 
 def booking_conditions(
@@ -231,10 +250,12 @@ def booking_conditions(
     else:
         found = Condition("ResourceFound", True, "ResourceFound", f"The Resource {resource_name} exists.")
     warm_up = resource.warm_up if resource else timedelta(0)
-    conditions = (valid, found, _holds_lock(booking, resource, now, warm_up))
+    conditions: tuple[Condition, ...] = (valid, found, _holds_lock(booking, resource, now, warm_up))
     if booking.active(now, warm_up):
-        return (*conditions, _booking_ready(found, resource))
-    return conditions
+        conditions = (*conditions, _booking_ready(found, resource))
+    late = resource.delay if resource else None
+    mine = late is not None and late.starting and late.at == booking.wanted_from(warm_up)
+    return (*conditions, *delayed(late if mine else None))
 
 
 def notified(booking: Booking, now: datetime, *, sent: bool, failure: Failure | None) -> Condition:

@@ -10,10 +10,11 @@ from booking_operator.api.resource import Resource
 from booking_operator.domain import report, timeline
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
+from booking_operator.domain.delay import Delay
 from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
-from booking_operator.engine.store import Key
+from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Events, Status
 from booking_operator.reconcilers.reporter import Reporter
@@ -30,9 +31,11 @@ class BookingReconciler:
         clock: Clock,
         *,
         untold: Callable[[Key], Failure | None] = lambda _: None,
+        delay: Callable[[Key], Delay | None] = lambda _: None,
     ) -> None:
         self._caches = caches
         self._untold = untold
+        self._delay = delay
         self._reporter = Reporter(BOOKING, status, events)
         self._clock = clock
 
@@ -69,6 +72,7 @@ class BookingReconciler:
             running=resource.status.running,
             trouble=failure(resource.status.conditions, "Valid", "Synced", "Found"),
             warm_up=warm_up,
+            delay=self._delay(key_of(resource)),
         )
 
 

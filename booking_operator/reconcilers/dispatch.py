@@ -73,6 +73,10 @@ class Dispatcher:
         """The orders of a Resource that are due and have not been answered."""
         return [placed.order for placed in self._orders.due(key, self._clock.now()) if placed.order.pending]
 
+    def open_orders(self, key: Key) -> list[Order]:
+        """The orders of a Resource that have not been answered, those ahead included."""
+        return [placed.order for placed in self._orders.open(key)]
+
     def due(self, scene: Scene, wish: Wish) -> None:
         """Have in order what is due, and nothing else of that action."""
         self._order(scene, wish, ahead=False)

@@ -74,6 +74,10 @@ class Orders:
         """The open orders whose deadline has come."""
         return [placed for placed in self._placed.get(key, ()) if placed.order.deadline <= now]
 
+    def open(self, key: Key) -> list[Placed]:
+        """All orders of a Resource that wait for answers, those ahead included."""
+        return [placed for placed in self._placed.get(key, ()) if placed.order.pending]
+
     def missing(
         self, key: Key, action: Action, wanted: Collection[str], now: datetime, *, ahead: bool = False
     ) -> list[str]:

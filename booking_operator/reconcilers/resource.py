@@ -24,6 +24,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher, Wish
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Trust
@@ -54,6 +55,7 @@ class ResourceReconciler:
         clock: Clock,
         *,
         dry_run: bool = False,
+        delays: Delays,
     ) -> None:
         self._caches = caches
         self._drivers = drivers
@@ -64,6 +66,7 @@ class ResourceReconciler:
         self._trust = trust
         self._clock = clock
         self._dry_run = dry_run
+        self._delays = delays
         self._causes: dict[Key, Cause] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -97,8 +100,12 @@ class ResourceReconciler:
     def _result(self, scene: Scene, plan: Plan, failure: Failure | None) -> Result:
         """When to look again; what waits for its turn is looked after, since its prospects may change."""
         instants = [scene.wake_at(), failure.retry_at if failure else None]
-        if self._dispatcher.waiting(key_of(scene.resource)):
-            instants.append(self._clock.now() + WAITING)
+        key, now = key_of(scene.resource), self._clock.now()
+        delay = self._delays.get(key)
+        if waiting := self._dispatcher.waiting(key):
+            instants.append(now + WAITING)
+        if waiting or (delay is not None and delay.at <= now):
+            self._delays.look_soon()
         next_at = min((instant for instant in instants if instant is not None), default=None)
         unknown = failure is not None and failure.retry_at is None
         return Result(next_at, failed=unknown or bool(plan.withheld))
@@ -206,7 +213,8 @@ class ResourceReconciler:
 
     def _report(self, scene: Scene, plan: Plan, failure: Failure | None) -> None:
         observation, holder, marks = scene.observation, scene.seen.holder, scene.marks
-        outcome = Outcome(scene.seen, observation, plan, failure, scene.remark)
+        delay = self._delays.get(key_of(scene.resource))
+        outcome = Outcome(scene.seen, observation, plan, failure, scene.remark, delay)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
         current: ResourceStatus = self._reporter.current(scene.resource)
         news = self._reporter.report(

@@ -12,6 +12,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Priority, WorkQueue
 from booking_operator.engine.store import Change, Key, Origin, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.delays import HORIZON
 
 
 class Wakes:
@@ -98,6 +99,15 @@ class Wakes:
         for booking in self._caches.bookings_of(change.key):
             if not booking.finished:
                 self.bookings.add(key_of(booking), priority)
+
+    def delay_changed(self, resource: Key) -> None:
+        """The start or stop of a Resource that is next, or under way, will be late, or on time again."""
+        self.resources.add(resource)
+        soon = self._clock.now() + 2 * HORIZON
+        for booking in self._caches.bookings_of(resource):
+            claim = booking.claim()
+            if claim is not None and not booking.finished and claim.start_at <= soon:
+                self.bookings.add(key_of(booking))
 
     def _on_scheduler(self, change: Change[BookingScheduler]) -> None:
         if change.origin is not Origin.OWN:

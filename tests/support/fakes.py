@@ -17,6 +17,7 @@ from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.orders import Orders
@@ -245,6 +246,7 @@ class World:
         self.dispatcher = Dispatcher(
             self.caches, drivers, self.events, self.trust, orders, self.clock, dry_run=dry_run
         )
+        self.delays = Delays(self.caches, drivers, self.dispatcher.open_orders, self.clock, self.queue.add)
         self.reconciler = ResourceReconciler(
             self.caches,
             drivers,
@@ -255,6 +257,7 @@ class World:
             self.dispatcher,
             self.clock,
             dry_run=dry_run,
+            delays=self.delays,
         )
         self._versions = 1
         self.resource(**spec)
@@ -310,7 +313,7 @@ class World:
         """Let the controller work for so long."""
         controller = Controller("test", self.queue, self.reconciler.reconcile)
         keeper = Controller("locks", self.locks, self.keeper.reconcile)
-        tasks = [asyncio.ensure_future(item.run()) for item in (controller, keeper)]
+        tasks = [asyncio.ensure_future(item.run()) for item in (controller, keeper, self.delays)]
         await asyncio.sleep(seconds)
         for task in tasks:
             task.cancel()

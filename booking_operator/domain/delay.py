@@ -1,0 +1,59 @@
+"""Starts and stops that come late because the cloud limits how many may be made: how late, and what helps."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+TOLERANCE = timedelta(seconds=2)
+"""What is late by less is not worth a word."""
+STEP = timedelta(seconds=10)
+"""To which the end of a delay is rounded up: a forecast that shifts by less is the same to a user."""
+_MINUTE = timedelta(minutes=1)
+_ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """One start or stop of a group that is late, or will be.
+
+    Attributes:
+        starting: whether it is a start.
+        at: when it was to be (aware UTC); for a start that is `start_at` less the warm-up.
+        until: when the last instance will have been started or stopped, rounded up to `STEP`.
+        warm_up: how long before `start_at` the start is made as things are.
+    """
+
+    starting: bool
+    at: datetime
+    until: datetime
+    warm_up: timedelta = timedelta(0)
+
+    @property
+    def late_by(self) -> timedelta:
+        """How late the last instance is."""
+        return self.until - self.at
+
+    @property
+    def remedy(self) -> timedelta:
+        """The warm-up that would have all instances started as early as they should be: in whole minutes."""
+        return self.warm_up + up_to(self.late_by, _MINUTE)
+
+
+def delay(
+    at: datetime, leaves_at: datetime, *, starting: bool, warm_up: timedelta = timedelta(0)
+) -> Delay | None:
+    """The delay of what was to be at `at` and leaves at `leaves_at`; None where it is on time."""
+    if leaves_at - at <= TOLERANCE:
+        return None
+    return Delay(starting, at, _ORIGIN + up_to(leaves_at - _ORIGIN, STEP), warm_up)
+
+
+def up_to(span: timedelta, step: timedelta) -> timedelta:
+    """`span` rounded up to a multiple of `step`."""
+    return -(-span // step) * step
+
+
+def shown(span: timedelta) -> str:
+    """A duration in Go's notation, as fields of the API take it: `8m20s`; whole seconds."""
+    seconds = round(span.total_seconds())
+    parts = (("h", seconds // 3600), ("m", seconds // 60 % 60), ("s", seconds % 60))
+    return "".join(f"{number}{unit}" for unit, number in parts if number) or "0s"

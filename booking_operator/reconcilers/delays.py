@@ -1,0 +1,128 @@
+"""Knows which starts and stops will come late, before they do: from the model of the cloud's limits.
+
+It looks ahead from time to time, and at once when an order waits for its turn, at what waits and at what the
+bookings of the next hour will ask for.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import Action, Demand, Order
+from booking_operator.domain.delay import Delay, delay
+from booking_operator.domain.instance import State
+from booking_operator.engine.clock import Clock, sleep_until, wait_until
+from booking_operator.engine.store import Key, key_of
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.ports import Drivers
+from booking_operator.reconcilers.scene import Scene, look
+
+HORIZON = timedelta(hours=1)
+"""How far ahead it looks."""
+PERIOD = timedelta(seconds=30)
+"""How often, when nothing calls for it."""
+SPACING = timedelta(seconds=1)
+"""At most how often."""
+_SLICE = 25  # Resources between two looks at what else there is to do; about a millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    key: Key
+    service: str
+    demand: Demand
+    warm_up: timedelta
+
+
+class Delays:
+    """The delays of all Resources. `changed` is called with the key of one whose delay is another now."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        drivers: Drivers,
+        open_orders: Callable[[Key], list[Order]],
+        clock: Clock,
+        changed: Callable[[Key], None],
+    ) -> None:
+        self._caches = caches
+        self._drivers = drivers
+        self._open_orders = open_orders
+        self._clock = clock
+        self._changed = changed
+        self._delays: dict[Key, Delay] = {}
+        self._wake = asyncio.Event()
+
+    def get(self, key: Key) -> Delay | None:
+        """How late the present or next start or stop of a Resource is; None where it is on time."""
+        return self._delays.get(key)
+
+    def look_soon(self) -> None:
+        """Something waits for its turn."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look ahead again and again, until cancelled."""
+        while True:
+            self._wake.clear()
+            began = self._clock.now()
+            await self.look_ahead()
+            await sleep_until(self._clock, began + SPACING)
+            while not self._wake.is_set() and self._clock.now() < began + PERIOD:
+                await wait_until(self._clock, began + PERIOD, self._wake)
+
+    async def look_ahead(self) -> None:
+        """Work out all delays anew, and tell which have changed."""
+        found: dict[Key, Delay] = {}
+        coming: list[_Coming] = []
+        for number, resource in enumerate(list(self._caches.resources.all())):
+            if number % _SLICE == 0:
+                await self._clock.sleep(0)
+            self._consider(resource, found, coming)
+        for service in {item.service for item in coming}:
+            mine = [item for item in coming if item.service == service]
+            leaves = await self._drivers[service].forecast([item.demand for item in mine])
+            for item, leaves_at in zip(mine, leaves, strict=True):
+                starting = item.demand.action is Action.START
+                if late := delay(item.demand.at, leaves_at, starting=starting, warm_up=item.warm_up):
+                    found[item.key] = late
+        before, self._delays = self._delays, found
+        for key in before.keys() | found.keys():
+            if before.get(key) != found.get(key):
+                self._changed(key)
+
+    def _consider(self, resource: Resource, found: dict[Key, Delay], coming: list[_Coming]) -> None:
+        """One Resource: what waits, or else what the next boundary will ask for."""
+        now, key = self._clock.now(), key_of(resource)
+        scene = look(self._caches, self._drivers, resource, resource.status, now, dry_run=False)
+        if scene is None or not scene.policy.acts:
+            return
+        warm_up, orders = scene.policy.warm_up, self._open_orders(key)
+        if orders:
+            leaves_at = _latest(scene.driver.expected(order) for order in orders)
+            at = min(order.deadline for order in orders)
+            starting = scene.at(max(at, now)).seen.wanted
+            if leaves_at and (late := delay(at, leaves_at, starting=starting, warm_up=warm_up)):
+                found[key] = late
+            return
+        boundary = scene.seen.next_change_at
+        if boundary is not None and boundary - now <= HORIZON and (count := _count(scene)):
+            action = Action.STOP if scene.seen.wanted else Action.START
+            demand = Demand(scene.group, action, count, boundary, key.namespace)
+            coming.append(_Coming(key, scene.group.service, demand, warm_up))
+
+
+def _count(scene: Scene) -> int:
+    """How many instances the next boundary will concern, as they are now."""
+    observation = scene.observation
+    if observation is None:
+        return 0
+    if scene.seen.wanted:
+        return observation.count(State.RUNNING) + observation.count(State.PENDING)
+    return observation.count(State.STOPPED) + observation.count(State.STOPPING)
+
+
+def _latest(instants: Iterable[datetime | None]) -> datetime | None:
+    return max((instant for instant in instants if instant is not None), default=None)

@@ -1,0 +1,72 @@
+"""What will be late is told before it is, and for as long as it is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from booking_operator.engine.store import Key
+from tests.reconcilers.test_resource import BOTH, played
+from tests.support.fakes import Act, World
+from tests.support.virtual import EPOCH
+
+LATE = ("True", "RequestLimits")
+
+
+def queued(seconds: float, world: World, end: float = 400) -> None:
+    world.driver.queue_seconds = seconds
+    world.booking("b", 100, end)
+
+
+def scenario(*steps: tuple[float, bool]) -> Callable[[World], Awaitable[None]]:
+    """At each instant, whether the Resource is said to be delayed."""
+
+    async def run(world: World) -> None:
+        for seconds, delayed in steps:
+            await asyncio.sleep(seconds - asyncio.get_running_loop().time())
+            assert (world.conditions().get("Delayed") == LATE) is delayed, seconds
+
+    return run
+
+
+def test_a_start_that_will_be_late_is_told_ahead_and_until_it_was_made() -> None:
+    steps = scenario((50, True), (99, True), (139, True), (145, False))
+    world = played(steps, seconds=150, before=lambda world: queued(40, world, end=9000))
+    assert world.driver.acts == [Act("start", BOTH, 140)]
+    assert world.events.told.count(("Resource", "RequestLimits")) == 1
+
+
+def test_what_will_be_on_time_is_not_told() -> None:
+    played(scenario((50, False), (99, False), (105, False)), seconds=110, before=lambda w: queued(1, w))
+
+
+def test_a_stop_that_will_be_late_is_told_too() -> None:
+    steps = scenario((350, True), (399, True), (445, False))
+    world = played(steps, seconds=450, before=lambda world: queued(40, world))
+    assert world.driver.acts[-1] == Act("stop", BOTH, 440)
+
+
+def test_a_start_that_waits_is_withdrawn_when_its_booking_goes() -> None:
+    async def run(world: World) -> None:
+        await asyncio.sleep(110)
+        world.delete_booking("b")
+        await asyncio.sleep(1)
+        assert not any(order.pending for order in world.dispatcher.open_orders(Key("ns", "res")))
+
+    world = played(run, seconds=160, before=lambda world: queued(40, world))
+    assert world.driver.acts == []
+
+
+def test_a_stop_that_waits_is_withdrawn_when_the_next_booking_begins() -> None:
+    def before(world: World) -> None:
+        queued(40, world)
+        world.booking("next", 420, 900)
+
+    world = played(seconds=500, before=before)
+    assert world.driver.acts == [Act("start", BOTH, 140)]
+
+
+def test_the_bookings_message_is_of_the_start_that_is_late() -> None:
+    world = played(seconds=50, before=lambda world: queued(500, world))
+    delay = world.delays.get(Key("ns", "res"))
+    assert delay is not None
+    assert (delay.at - EPOCH).total_seconds() == 100
+    assert (delay.until - EPOCH).total_seconds() == 600
