@@ -29,6 +29,7 @@ K = TypeVar("K", bound=Hashable)
 
 BURST = 16
 """How many keys in a row are handed out before the loop's other tasks get a turn; boundaries do not count."""
+_FEW = 64
 
 
 class Priority(IntEnum):
@@ -215,6 +216,14 @@ class WorkQueue(Generic[K]):
         entry.timer = timer
         heapq.heappush(self._timers, (timer.at, next(self._sequence), key))
         self._discard_stale()
+        if len(self._timers) > 2 * len(self._entries) + _FEW:
+            self._rebuild_timers()
+
+    def _rebuild_timers(self) -> None:
+        """Drop superseded timers: of a key whose boundary is months ahead each reconcile leaves one."""
+        held = ((entry.timer, key) for key, entry in self._entries.items())
+        self._timers = [(timer.at, next(self._sequence), key) for timer, key in held if timer is not None]
+        heapq.heapify(self._timers)
 
     def _discard_stale(self) -> None:
         """Keep the heads of both heaps true: superseded entries are dropped when they come up."""

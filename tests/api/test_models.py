@@ -1,12 +1,16 @@
 """Objects as the API server serves them, whole and garbled."""
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from json import dumps
+from operator import attrgetter
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from booking_operator.api.booking import BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition, Garbled, merge_conditions
 from booking_operator.api.resource import ResourceSpec, ad_hoc_claim, policy
@@ -103,3 +107,60 @@ def test_a_status_goes_out_as_it_comes_in() -> None:
     dumped = RESOURCE.status_adapter.dump_python(status, mode="json", by_alias=True)
     assert dumped["conditions"][0]["lastTransitionTime"] == "2026-01-01T09:00:00Z"
     assert RESOURCE.status_adapter.validate_python(dumped) == status
+
+
+def booking_text(name: str) -> bytes:
+    spec = {"resource_name": "res-1", "user_id": "ada.lovelace"}
+    times = {"start_at": "2026-01-01T09:00:00+01:00", "end_at": "2026-01-01T17:00:00+01:00"}
+    condition = {"type": "HoldsLock", "status": "False", "reason": "Finished", "message": "It has ended."}
+    condition["lastTransitionTime"] = "2026-01-01T16:00:00Z"
+    status = {"status": "FINISHED", "conditions": [condition], "observedGeneration": 1}
+    return dumps({"metadata": META | {"name": name}, "spec": spec | times, "status": status}).encode()
+
+
+def test_a_booking_has_one_claim_until_it_changes() -> None:
+    read = BOOKING.adapter.validate_json(booking_text("a"))
+    claim = read.claim()
+    assert claim is not None
+    assert read.claim() is claim
+    assert isinstance(read.spec, BookingSpec)
+    later = replace(read, spec=replace(read.spec, end_at="2026-01-01T18:00:00+01:00")).claim()
+    assert later is not None
+    assert later.end_at == claim.end_at + timedelta(hours=1)
+
+
+def test_texts_and_instants_that_bookings_have_in_common_are_there_once() -> None:
+    one, other = (BOOKING.adapter.validate_json(booking_text(name)) for name in "ab")
+    for path in (
+        "metadata.namespace",
+        "spec.resource_name",
+        "spec.user_id",
+        "spec.end_at",
+        "status.status",
+        "metadata.annotations",
+    ):
+        get = attrgetter(path)
+        assert get(one) is get(other), path
+    for field in ("type", "status", "reason", "message", "last_transition_time"):
+        get = attrgetter(field)
+        assert get(one.status.conditions[0]) is get(other.status.conditions[0]), field
+    claims = one.claim(), other.claim()
+    assert claims[0] is not None
+    assert claims[1] is not None
+    assert claims[0].end_at is claims[1].end_at
+
+
+def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
+    text = booking_text("a")
+    references = sys.getrefcount(text)
+    read = BOOKING.adapter.validate_json(text)
+    assert read.metadata.name == "a"
+    assert sys.getrefcount(text) == references
+
+
+def test_a_condition_that_stays_is_not_made_anew() -> None:
+    verdict = report.Condition("Ready", False, "Starting", "1 of 2 instances run.")
+    first = merge_conditions((), [verdict], 1, NOW)
+    later = NOW + timedelta(minutes=1)
+    assert merge_conditions(first, [verdict], 1, later)[0] is first[0]
+    assert merge_conditions(first, [verdict], 2, later)[0] == replace(first[0], observed_generation=2)

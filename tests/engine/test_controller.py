@@ -97,3 +97,25 @@ def test_a_reconcile_that_hangs_is_given_up() -> None:
     first, second = virtual.run(main())
     assert first < 1
     assert second >= PATIENCE_SECONDS
+
+
+def test_no_more_keys_run_at_once_than_there_are_workers() -> None:
+    async def main() -> tuple[int, int]:
+        running, most, done = 0, 0, 0
+
+        async def reconcile(_: str) -> Result:
+            nonlocal running, most, done
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(1)
+            running -= 1
+            done += 1
+            return Result()
+
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        for key in "abcdefg":
+            queue.add(key)
+        await during(Controller("test", queue, reconcile, workers=3), 3.5)
+        return most, done
+
+    assert virtual.run(main()) == (3, 7)

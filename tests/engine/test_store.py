@@ -84,3 +84,22 @@ def test_an_answer_with_somebody_elses_edit_counts_as_theirs() -> None:
     changes = recorded(store)
     store.wrote(thing("a", 3, "ours", generation=2))
     assert [change.origin for change in changes] == [Origin.WATCH]
+
+
+def test_an_object_that_has_not_changed_is_not_replaced_by_a_list() -> None:
+    store: Store[Thing] = Store()
+    store.replace([thing("a"), thing("b")])
+    before = store.get(Key("ns", "a"))
+    store.replace([thing("a"), thing("b", 2)])
+    assert store.get(Key("ns", "a")) is before
+    found = store.get(Key("ns", "b"))
+    assert found is not None
+    assert found.metadata.resource_version == "2"
+
+
+def test_the_values_of_an_index_are_those_of_the_objects_there_are() -> None:
+    store: Store[Thing] = Store({"status": lambda object_: (object_.status,)})
+    for name, status in (("a", "x"), ("b", "x"), ("c", "y")):
+        store.apply(thing(name, 1, status))
+    store.delete(Key("ns", "c"))
+    assert set(store.values("status")) == {"x"}

@@ -255,3 +255,22 @@ async def test_a_watch_that_is_given_up_closes_its_connection(tmp_path: Path) ->
                 break
         async with asyncio.timeout(10):
             await gone.wait()
+
+
+async def test_requests_beyond_the_limit_wait_for_their_turn_and_none_is_lost(tmp_path: Path) -> None:
+    waiting, most, open_ = 0, 0, asyncio.Event()
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        if waiting == transport.REQUESTS:
+            open_.set()
+        await open_.wait()
+        waiting -= 1
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    async with serving(handler, tmp_path) as source:
+        pages = await asyncio.gather(*(source.list() for _ in range(3 * transport.REQUESTS)))
+    assert len(pages) == 3 * transport.REQUESTS
+    assert most == transport.REQUESTS

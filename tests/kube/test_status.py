@@ -16,7 +16,7 @@ from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError, refused
 from booking_operator.kube.events import Recorder
-from booking_operator.kube.status import StatusWriter
+from booking_operator.kube.status import WRITERS, StatusWriter
 from booking_operator.kube.trust import CacheTrust
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi
@@ -198,6 +198,21 @@ def test_what_was_made_anew_is_not_written_to() -> None:
         await asyncio.sleep(10)
 
     assert played(scenario).server.requests == []
+
+
+def test_a_flood_of_statuses_is_written_a_few_at_a_time() -> None:
+    async def scenario(rig: Rig) -> None:
+        for number in range(100):
+            made = resource()
+            made = replace(made, metadata=replace(made.metadata, name=f"res-{number}"))
+            rig.store.apply(made)
+            rig.writer.set(made, rig.status(1))
+        rig.server.seconds = 1
+        await asyncio.sleep(0.5)
+        assert rig.server.count("PATCH") == WRITERS
+        await asyncio.sleep(20)
+
+    assert played(scenario).server.count("PATCH") == 100
 
 
 def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
