@@ -37,6 +37,7 @@ from booking_operator.reconcilers.orders import Orders
 from booking_operator.reconcilers.ports import Channels, Drivers
 from booking_operator.reconcilers.resource import ResourceReconciler
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
+from booking_operator.reconcilers.starts import StartTimes
 from booking_operator.reconcilers.wakes import Wakes
 from booking_operator.settings import Settings
 
@@ -84,7 +85,10 @@ class Operator:
             failed=wakes.resources.add,
         )
         orders = Orders(wakes.resources.add)
-        dispatcher = Dispatcher(caches, drivers, events, trust, orders, clock, dry_run=settings.dry_run)
+        starts = StartTimes()
+        dispatcher = Dispatcher(
+            caches, drivers, events, trust, orders, starts, clock, dry_run=settings.dry_run
+        )
         self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
         resources = ResourceReconciler(
             caches,
@@ -97,6 +101,7 @@ class Operator:
             clock,
             dry_run=settings.dry_run,
             delays=delays,
+            starts=starts,
         )
         notifier = Notifier(
             caches,

@@ -103,11 +103,13 @@ OptionalDate = Annotated[
 ]
 
 
-def _between(shortest: str, longest: str) -> tuple[AfterValidator, Any]:
-    """What makes a string a duration from `shortest` to `longest`, both in Go's notation."""
+def _between(shortest: str, longest: str, *, word: str = "") -> tuple[AfterValidator, Any]:
+    """What makes a string a duration from `shortest` to `longest`, both in Go's notation, or a `word`."""
     low, high = parse_duration(shortest), parse_duration(longest)
 
     def in_range(text: str) -> str:
+        if word and text == word:
+            return text
         if not low <= parse_duration(text) <= high:
             raise ValueError(f"{text!r} is not between {shortest} and {longest}")
         return text
@@ -117,10 +119,15 @@ def _between(shortest: str, longest: str) -> tuple[AfterValidator, Any]:
         f"&& duration(self) <= duration('{longest}')"
     )
     message = f"it must be a duration of at least {shortest} and at most {longest}, like 90s, 10m or 1h30m"
+    if word:
+        rule, message = f"self == '{word}' || ({rule})", f"{message}, or {word}"
     return AfterValidator(in_range), Field(max_length=32, json_schema_extra=rules(cel(rule, message)))
 
 
-_WARM_UP, _INTERVAL, _HORIZON = _between("0s", "24h"), _between("10s", "24h"), _between("0s", "8784h")
+AUTO = "auto"
+"""A `warm_up` that learns."""
+_WARM_UP = _between("0s", "24h", word=AUTO)
+_INTERVAL, _HORIZON = _between("10s", "24h"), _between("0s", "8784h")
 
 WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
 Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]

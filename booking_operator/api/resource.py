@@ -1,5 +1,6 @@
 """The kind Resource: a group of cloud instances that carry the same tag."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -11,6 +12,9 @@ from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, Objec
 from booking_operator.cloud.driver import Group
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.power import Policy, Unbooked
+
+FALLBACKS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
+"""The warm-up of `auto` before any start was seen; databases take several minutes."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -33,7 +37,8 @@ class ResourceSpec:
     """What becomes of running instances that nobody has booked. `Stop`: they are stopped, whoever started
     them. `Leave`: only those that a booking started are stopped."""
     warm_up: fields.WarmUp = "0s"
-    """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`."""
+    """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`. With
+    `auto` as long as the starts seen so far took."""
     hibernate: bool = False
     """Stop by hibernation where the instance supports it."""
     suspend: bool = False
@@ -70,8 +75,13 @@ class ResourceStatus:
     """Ids of the instances that a booking has started; kept for `unbooked: Leave` only."""
     locks: tuple[LockTags, ...] = ()
     """Lock tags that the operator wrote last, and that may still be on instances: any others are foreign."""
+    warm_up: str = ""
+    """How long before start_at the instances are started; for `warm_up: auto` only."""
+    start_seconds: tuple[int, ...] = ()
+    """How long the last starts took until all instances ran; kept for `warm_up: auto` only."""
     conditions: tuple[Condition, ...] = ()
-    """Valid, Found, Synced, Ready; Stalled when it cannot be acted on."""
+    """Valid, Found, Synced, Ready; Delayed while a start or stop is late, or going to be; Stalled when it
+    cannot be acted on."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 
@@ -100,7 +110,7 @@ class Resource:
         """How long before a booking its instances start."""
         if not isinstance(self.spec, ResourceSpec):
             return timedelta(0)
-        return fields.parse_duration(self.spec.warm_up)
+        return warm_up(self.spec, self.status)
 
     @property
     def seniority(self) -> tuple[object, ...]:
@@ -109,11 +119,21 @@ class Resource:
         return (meta.creation_timestamp, meta.namespace, meta.name)
 
 
-def policy(spec: ResourceSpec, *, dry_run: bool) -> Policy:
-    """How the spec wants its instances treated."""
+def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
+    """How long before a booking the instances start."""
+    if spec.warm_up != fields.AUTO:
+        return fields.parse_duration(spec.warm_up)
+    try:
+        return fields.parse_duration(status.warm_up)
+    except ValueError:  # there is none yet, or somebody else wrote it
+        return FALLBACKS[spec.type]
+
+
+def policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> Policy:
+    """How the Resource wants its instances treated."""
     return Policy(
         unbooked=Unbooked(spec.unbooked),
-        warm_up=fields.parse_duration(spec.warm_up),
+        warm_up=warm_up(spec, status),
         hibernate=spec.hibernate,
         suspend=spec.suspend,
         dry_run=dry_run,

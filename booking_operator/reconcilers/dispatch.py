@@ -19,6 +19,7 @@ from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.orders import Orders, Outcome, Placed, first_retry
 from booking_operator.reconcilers.ports import Drivers, Events, Tell, Trust
 from booking_operator.reconcilers.scene import Scene, look
+from booking_operator.reconcilers.starts import StartTimes
 
 PATIENCE = timedelta(seconds=2)
 """How long a new order is waited for: most are answered by then, so that one report tells it all."""
@@ -53,6 +54,7 @@ class Dispatcher:
         events: Events,
         trust: Trust,
         orders: Orders,
+        starts: StartTimes,
         clock: Clock,
         *,
         dry_run: bool,
@@ -62,6 +64,7 @@ class Dispatcher:
         self._events = events
         self._trust = trust
         self._orders = orders
+        self._starts = starts
         self._clock = clock
         self._dry_run = dry_run
 
@@ -132,8 +135,10 @@ class Dispatcher:
     def _tell(self, scene: Scene, outcome: Outcome) -> None:
         if not outcome.done:
             return
-        verb, claim = _VERBS[outcome.placed.action], outcome.placed.claim
-        whom = f" for {claim.user_id}" if claim and outcome.placed.action is Action.START else ""
+        verb, claim, whom = _VERBS[outcome.placed.action], outcome.placed.claim, ""
+        if outcome.placed.action is Action.START:
+            self._starts.began(key_of(scene.resource), outcome.done, self._clock.now())
+            whom = f" for {claim.user_id}" if claim else ""
         note = f"{verb} {report.listed(outcome.done)}{whom}."
         self._events.normal(RESOURCE, scene.resource, verb, verb, note)
         self.tell_booking(scene, claim, self._events.normal, verb, note)

@@ -11,11 +11,15 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
-from booking_operator.api.resource import Resource, ResourceStatus
+from booking_operator.api.meta import Garbled
+from booking_operator.api.resource import FALLBACKS, Resource, ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
-from booking_operator.domain import power, report, timeline
+from booking_operator.domain import power, report, timeline, warmup
+from booking_operator.domain.delay import shown as shown_duration
 from booking_operator.domain.instance import State
 from booking_operator.domain.power import Plan
 from booking_operator.domain.report import Failure, Outcome, utc
@@ -30,6 +34,7 @@ from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Trust
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.scene import Scene, look, obstacle, shown
+from booking_operator.reconcilers.starts import StartTimes
 
 OBSERVE_PATIENCE_SECONDS = 10.0
 """How long a fresh view is awaited. A Resource's other business, a new booking, must not wait longer."""
@@ -56,6 +61,7 @@ class ResourceReconciler:
         *,
         dry_run: bool = False,
         delays: Delays,
+        starts: StartTimes,
     ) -> None:
         self._caches = caches
         self._drivers = drivers
@@ -67,6 +73,7 @@ class ResourceReconciler:
         self._clock = clock
         self._dry_run = dry_run
         self._delays = delays
+        self._starts = starts
         self._causes: dict[Key, Cause] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -92,6 +99,7 @@ class ResourceReconciler:
         return self._result(scene, plan, failure)
 
     def _release(self, key: Key) -> Result:
+        self._starts.forget(key)
         self._causes.pop(key, None)
         self._dispatcher.withdraw(key)
         self._keeper.check(key, None)
@@ -211,6 +219,20 @@ class ResourceReconciler:
             async with asyncio.timeout(patience):
                 await self._reporter.status.write(scene.resource, replace(current, started=started))
 
+    def _learn(self, scene: Scene) -> dict[str, Any]:
+        """The fields of the status that `warm_up: auto` goes by."""
+        key, current = key_of(scene.resource), self._reporter.current(scene.resource)
+        if not scene.seen.wanted:
+            self._starts.forget(key)
+        taken = self._starts.arrived(key, scene.observation)
+        spec = scene.resource.spec
+        if isinstance(spec, Garbled) or spec.warm_up != AUTO:
+            return {"warm_up": "", "start_seconds": ()}
+        starts = warmup.remembered(current.start_seconds, taken) if taken else current.start_seconds
+        suggested = warmup.learned(starts, FALLBACKS[spec.type])
+        applied = warmup.applied(scene.policy.warm_up, suggested, scene.claims, scene.now)
+        return {"warm_up": shown_duration(applied), "start_seconds": starts}
+
     def _report(self, scene: Scene, plan: Plan, failure: Failure | None) -> None:
         observation, holder, marks = scene.observation, scene.seen.holder, scene.marks
         delay = self._delays.get(key_of(scene.resource))
@@ -228,6 +250,7 @@ class ResourceReconciler:
             locked_until=utc(holder.end_at) if holder else "",
             next_change_at=utc(scene.seen.next_change_at),
             started=tuple(sorted(plan.started)),
+            **self._learn(scene),
             locks=shown(marks.memory) if marks.write else current.locks,
         )
         for item in news:

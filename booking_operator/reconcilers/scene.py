@@ -122,7 +122,7 @@ def look(
     spec, group = resource.spec, resource.group(caches.default_region)
     if isinstance(spec, Garbled) or group is None or obstacle(caches, resource) is not None:
         return None
-    how, claims = policy(spec, dry_run=dry_run), caches.claims(resource)
+    how, claims = policy(spec, status, dry_run=dry_run), caches.claims(resource)
     seen = timeline.moment(claims, now, how.warm_up)
     memory = tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks)
     return Scene(resource, group, drivers[spec.type], how, now, claims, seen, memory)

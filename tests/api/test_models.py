@@ -7,13 +7,14 @@ from json import dumps
 from operator import attrgetter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.api.booking import BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition, Garbled, merge_conditions
-from booking_operator.api.resource import ResourceSpec, ad_hoc_claim, policy
+from booking_operator.api.resource import ResourceSpec, ResourceStatus, ad_hoc_claim, policy
 from booking_operator.domain import report
 from booking_operator.domain.power import Unbooked
 
@@ -82,7 +83,7 @@ def test_an_ad_hoc_booking_needs_both_fields() -> None:
 def test_policy() -> None:
     read = resource(unbooked="Leave", warm_up="5m", hibernate=True)
     assert isinstance(read.spec, ResourceSpec)
-    how = policy(read.spec, dry_run=True)
+    how = policy(read.spec, read.status, dry_run=True)
     assert (how.unbooked, how.warm_up, how.hibernate, how.acts) == (
         Unbooked.LEAVE,
         timedelta(minutes=5),
@@ -164,3 +165,11 @@ def test_a_condition_that_stays_is_not_made_anew() -> None:
     later = NOW + timedelta(minutes=1)
     assert merge_conditions(first, [verdict], 1, later)[0] is first[0]
     assert merge_conditions(first, [verdict], 2, later)[0] == replace(first[0], observed_generation=2)
+
+
+@pytest.mark.parametrize(
+    ("type_", "learnt", "minutes"), [("ec2", "", 2), ("rds", "", 10), ("ec2", "garbage", 2), ("ec2", "7m", 7)]
+)
+def test_a_warm_up_that_learns_is_what_the_status_says(type_: str, learnt: str, minutes: float) -> None:
+    read = replace(resource(type=type_, warm_up="auto"), status=ResourceStatus(warm_up=learnt))
+    assert read.warm_up == timedelta(minutes=minutes)

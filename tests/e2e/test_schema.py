@@ -80,6 +80,7 @@ def test_a_resource_of_the_go_operator_is_accepted(ground: Playground, name: str
         {"booked_by": "ada", "booked_until": "2026-01-31T20:00:00Z"},
         {"warm_up": "1h30m"},
         {"warm_up": "24h"},
+        {"warm_up": "auto"},
         {"unbooked": "Leave", "hibernate": True, "suspend": True, "region": "eu-west-1", "account": "prod"},
     ],
 )
@@ -96,6 +97,7 @@ def test_resources_that_are_accepted(ground: Playground, change: dict[str, Any])
         ({"booked_until": "later"}, "spec.booked_until", RFC3339),
         ({"warm_up": "soon"}, "spec.warm_up", "like 90s, 10m or 1h30m"),
         ({"warm_up": "25h"}, "spec.warm_up", "at most 24h"),
+        ({"warm_up": "automatic"}, "spec.warm_up", "or auto"),
         ({"unbooked": "stop"}, "spec.unbooked", 'supported values: "Stop", "Leave"'),
         ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
     ],

@@ -22,6 +22,7 @@ from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.orders import Orders
 from booking_operator.reconcilers.resource import ResourceReconciler
+from booking_operator.reconcilers.starts import StartTimes
 from tests.support.virtual import EPOCH, VirtualClock
 
 REGION = "eu-west-1"
@@ -48,6 +49,8 @@ class FakeDriver:
     act_error: CloudError | None = None
     hang: bool = False
     queue_seconds: float = 0.0
+    boot_seconds: float = 0.0
+    told: Callable[[], None] = lambda: None
     view: Observation | None = None
     locks: dict[str, Lock | None] = field(default_factory=dict)
     locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
@@ -106,10 +109,18 @@ class FakeDriver:
             if self.act_error:
                 order.futures[id_].set_exception(self.act_error)
                 continue
-            self.instances[id_] = state
+            boots = state is State.RUNNING and self.boot_seconds
+            self.instances[id_] = State.PENDING if boots else state
             order.futures[id_].set_result(state)
+            if boots:
+                asyncio.get_running_loop().call_later(self.boot_seconds, self._show, id_, state)
         if self.view is not None and not self.act_error:
             self.view = self.look(self.view.at)
+
+    def _show(self, id_: str, state: State) -> None:
+        self.instances[id_] = state
+        self.view = self.look(self.clock.now())
+        self.told()
 
     def lock(self, order: Order, lock: Lock | None) -> None:
         self.locked.append((tuple(order.pending), lock, self._second()))
@@ -231,6 +242,7 @@ class World:
         self.objects = FakeObjects(self.caches.resources)
         drivers = {"ec2": self.driver}
         self.locks: WorkQueue[Key] = WorkQueue(self.clock)
+        self.driver.told = self.wake
         self.keeper = LockKeeper(
             self.caches,
             drivers,
@@ -243,8 +255,9 @@ class World:
             failed=self.queue.add,
         )
         orders = Orders(self.queue.add)
+        self.starts = StartTimes()
         self.dispatcher = Dispatcher(
-            self.caches, drivers, self.events, self.trust, orders, self.clock, dry_run=dry_run
+            self.caches, drivers, self.events, self.trust, orders, self.starts, self.clock, dry_run=dry_run
         )
         self.delays = Delays(self.caches, drivers, self.dispatcher.open_orders, self.clock, self.queue.add)
         self.reconciler = ResourceReconciler(
@@ -258,6 +271,7 @@ class World:
             self.clock,
             dry_run=dry_run,
             delays=self.delays,
+            starts=self.starts,
         )
         self._versions = 1
         self.resource(**spec)
