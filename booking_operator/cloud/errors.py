@@ -38,7 +38,6 @@ _REFUSED_KEYS = frozenset(
         "AuthFailure",
         "IncompleteSignature",
         "InvalidClientTokenId",
-        "InvalidIdentityToken",
         "MissingAuthenticationToken",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
@@ -47,6 +46,12 @@ _REFUSED_KEYS = frozenset(
 _HOPELESS = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 
 _GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
+_TRUST = "check the role's trust policy"
+_ASSUMING = {
+    "AssumeRole": f"{_TRUST}, the external_id, and sts:AssumeRole in the IAM policy of the operator's role",
+    "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
+}
+_OF_SERVER = 500  # from this HTTP status on it is the service's fault
 _EXPECTED = (
     boto.BotoCoreError,
     boto.ClientError,
@@ -115,8 +120,9 @@ def _from_answer(error: boto.ClientError, permission: str, ids: Collection[str])
     if code in _EXPIRED:
         text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
         return CloudError("ExpiredCredentials", tidy(text))
-    if error.operation_name.startswith("AssumeRole"):
-        text = f"AWS refused {error.operation_name}; check the role's trust policy. {message}"
+    if error.operation_name.startswith("AssumeRole") and code not in _REFUSED_KEYS and status < _OF_SERVER:
+        mend = _ASSUMING.get(error.operation_name, _TRUST)
+        text = f"AWS refused {error.operation_name}; {mend}. {message or code}"
         return CloudError("NoCredentials", tidy(text), retryable=False)
     if code in _UNAUTHORIZED:
         text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
@@ -126,7 +132,7 @@ def _from_answer(error: boto.ClientError, permission: str, ids: Collection[str])
         return CloudError(reason(code), tidy(text), retryable=False)
     text = tidy(f"{action}: {message or code}")
     named = set(re.findall(r"[\w-]+", message)) & set(ids)
-    if named and status < 500:  # noqa: PLR2004 - the boundary between their fault and ours is HTTP's
+    if named and status < _OF_SERVER:
         return InstancesRefusedError(reason(code), text, named)
     return CloudError(reason(code), text, retryable=code not in _HOPELESS)
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
+from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import Accepted, Audience, CloudError, Group, Scope
 from booking_operator.cloud.ec2 import Ec2Api
 from booking_operator.cloud.errors import InstancesRefusedError
@@ -111,13 +112,13 @@ class ServiceDriver:
 
 
 @asynccontextmanager
-async def open_drivers(clock: Clock) -> AsyncIterator[dict[str, ServiceDriver]]:
+async def open_drivers(clock: Clock, accounts: Accounts) -> AsyncIterator[dict[str, ServiceDriver]]:
     """Run a driver per service, by its `spec.type`, for the length of the context.
 
-    Then their calls are cancelled, and pending futures too. Credentials, region and endpoint come from the
-    environment, as botocore finds them. A service that nobody has a group in is never called.
+    Then their calls are cancelled, and pending futures too. The operator's own credentials and endpoints come
+    from the environment, as botocore finds them. A service that nobody has a group in is never called.
     """
-    async with Sessions() as sessions:
+    async with Sessions(clock, accounts) as sessions:
         apis: dict[str, Api] = {"ec2": Ec2Api(sessions), "rds": RdsApi(sessions)}
         try:
             async with TaskGroup() as tasks:

@@ -175,7 +175,7 @@ class AwsProxy:
     ) -> None:
         """Refuse the next `times` requests of the action with an error in the form of its service."""
         server_side = code in {"RequestLimitExceeded", "InternalError", "Unavailable"}
-        service = "rds" if "DB" in action else "ec2"
+        service = "rds" if "DB" in action or "Role" in action else "ec2"
         fault = _Fault("refuse", status or (503 if server_side else 400), _error(code, message, service))
         self._faults[action].extend([fault] * times)
 

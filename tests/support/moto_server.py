@@ -34,9 +34,14 @@ def run_moto() -> Iterator[str]:
 class Moto:
     """Speaks to moto past the proxy, unrecorded: what others do to instances, and what is true of them."""
 
-    def __init__(self, url: str, http: ClientSession) -> None:
+    def __init__(self, url: str, http: ClientSession, account: str = "") -> None:
         self.url = url
         self._http = http
+        self._account = {"x-moto-account-id": account} if account else {}
+
+    def of(self, account: str) -> "Moto":
+        """The same server, as the account of that number sees it."""
+        return Moto(self.url, self._http, account)
 
     async def reset(self) -> None:
         """Forget all instances."""
@@ -48,7 +53,7 @@ class Moto:
         form = {name.replace("__", "."): value for name, value in params.items()}
         service, version = ("rds", "2014-10-31") if "DB" in action else ("ec2", "2016-11-15")
         scope = f"test/20260101/{region}/{service}/aws4_request"
-        headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}"}
+        headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}"} | self._account
         data = {"Action": action, "Version": version, **form}
         async with self._http.post(self.url, data=data, headers=headers) as reply:
             text = re.sub(r'\sxmlns="[^"]*"', "", await reply.text())
