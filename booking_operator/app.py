@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
+from booking_operator.cloud.accounts import Accounts, own_role
+from booking_operator.cloud.regions import known
 from booking_operator.cloud.service import open_drivers
 from booking_operator.cloud.session import default_region
 from booking_operator.config import load
@@ -183,8 +185,8 @@ def _freeze() -> None:
     gc.freeze()
 
 
-class NoRegionError(Exception):
-    """Neither flags nor environment name a region.
+class RegionError(Exception):
+    """Neither flags nor environment name a region, or there is none of that name.
 
     Attributes:
         fatal: for the command line: the message says it all, a traceback says no more.
@@ -193,25 +195,36 @@ class NoRegionError(Exception):
     fatal = True
 
 
+def _region(flag: str) -> str:
+    """The operator's own region."""
+    region = flag or default_region()
+    if not region:
+        raise RegionError("there is no AWS region; give --region or set AWS_REGION")
+    try:
+        return known(region)
+    except ValueError as error:
+        raise RegionError(f"--region or AWS_REGION: {error}") from None
+
+
 async def run(settings: Settings) -> None:
     """Run the operator until cancelled.
 
     Raises:
         ConfigError: there is no usable cluster configuration.
-        NoRegionError: there is no region for Resources that name none.
+        RegionError: there is no region for Resources that name none, or it is not known.
         SmtpConfigError: the variables SMTP_* make no sense.
+        OwnRoleError: nor does AWS_ASSUME_ROLE_ARN.
         ConfigFileError: nor does the configuration file.
     """
     gc.set_threshold(YOUNG)
-    settings = replace(settings, region=settings.region or default_region())
-    if not settings.region:
-        raise NoRegionError("there is no AWS region; give --region or set AWS_REGION")
-    smtp, targets = smtp_config(os.environ), load(settings.config).targets
+    settings = replace(settings, region=_region(settings.region))
+    smtp, config = smtp_config(os.environ), load(settings.config)
+    accounts = Accounts(settings.region, own_role(os.environ), config.accounts)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock)
         )
-        drivers = await stack.enter_async_context(open_drivers(clock))
-        channels = await stack.enter_async_context(open_channels(smtp, targets, clock))
+        drivers = await stack.enter_async_context(open_drivers(clock, accounts))
+        channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock))
         await Operator(settings, client, drivers, channels, clock).run()

@@ -69,7 +69,8 @@ def main() -> None:
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="BOOKING_OPERATOR_CONFIG",
-    help="The operator's configuration, a YAML file: targets of webhook and slack notifications.",
+    help="The operator's configuration, a YAML file: AWS accounts, and targets of webhook and slack "
+    "notifications.",
 )
 @click.option(
     "--log-format",
@@ -85,6 +86,8 @@ def run(log_format: Any, **options: Any) -> None:
 
     Mails are sent through SMTP_HOST, from SMTP_SENDER; see also SMTP_PORT, SMTP_USER, SMTP_PASSWORD and
     SMTP_SECURITY (auto, starttls, tls, none).
+
+    AWS credentials are found as the AWS CLI finds them; AWS_ASSUME_ROLE_ARN names a role to assume with them.
     """
     settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
     log.configure(settings.log_format, settings.log_level)

@@ -7,6 +7,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from booking_operator.api.meta import explained
+from booking_operator.cloud.accounts import NamedAccounts
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
@@ -34,6 +35,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     targets: dict[str, Target] = {}
+    accounts: NamedAccounts = {}
 
 
 class ConfigFileError(Exception):

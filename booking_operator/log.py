@@ -44,3 +44,5 @@ def configure(format_: Format, level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("aiobotocore", "botocore", "aiohttp", "kubernetes_asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It prints a traceback for each renewal that fails, which `cloud.renewal` tells in a line.
+    logging.getLogger("aiobotocore.credentials").setLevel(logging.ERROR)

@@ -44,6 +44,14 @@ def test_crds_are_written_and_printed(tmp_path: Path) -> None:
         ({"AWS_REGION": "eu-west-1"}, "no cluster to talk to: give --kubeconfig, set KUBECONFIG"),
         ({"AWS_REGION": "eu-west-1", "KUBECONFIG": "/nowhere"}, "kubeconfig /nowhere does not exist"),
         ({"KUBECONFIG": "/nowhere"}, "there is no AWS region; give --region or set AWS_REGION"),
+        (
+            {"AWS_REGION": "eu-wst-1"},
+            "--region or AWS_REGION: 'eu-wst-1' is no region that is known; did you",
+        ),
+        (
+            {"AWS_REGION": "eu-west-1", "AWS_ASSUME_ROLE_ARN": "operator"},
+            "AWS_ASSUME_ROLE_ARN: 'operator' is no ARN of a role; write it like arn:aws:iam::123456789012:",
+        ),
         ({"AWS_REGION": "eu-west-1", "SMTP_HOST": "mail"}, "SMTP_SENDER='' is no address"),
         (
             {"AWS_REGION": "eu-west-1", "BOOKING_OPERATOR_CONFIG": "/nowhere.yaml"},
@@ -66,7 +74,9 @@ def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: st
 def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(content)
-    answer = booking_operator("run", "--log-format=json", "--region=x", "--kubeconfig", str(kubeconfig))
+    answer = booking_operator(
+        "run", "--log-format=json", "--region=eu-west-1", "--kubeconfig", str(kubeconfig)
+    )
     assert answer.returncode == 1
     entry = json.loads(answer.stderr.splitlines()[-1])
     assert f"cannot use kubeconfig {kubeconfig}" in entry["error"]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from booking_operator.cloud.accounts import Account
 from booking_operator.config import ConfigFileError, load
 
+ARN = "arn:aws:iam::123456789012:role/operator"
 URL = "https://hooks.example.com/T/secret"
 
 
@@ -15,6 +17,17 @@ def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
     config = load(file)
     assert config.targets["ops"].url.get_secret_value() == URL
     assert "secret" not in repr(config)
+
+
+def test_accounts_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"accounts:\n  acme: {{role_arn: '{ARN}', external_id: '0123', regions: [eu-west-1]}}\n"
+        "  china-2: {role_arn: 'arn:aws-cn:iam::123456789012:role/teams/x/operator', regions: []}\n"
+    )
+    acme, china = load(file).accounts["acme"], load(file).accounts["china-2"]
+    assert acme == Account(role_arn=ARN, external_id="0123", regions=("eu-west-1",))
+    assert (china.external_id, china.regions) == ("", ())
 
 
 def test_no_file_and_an_empty_one_are_the_defaults(tmp_path: Path) -> None:
@@ -39,6 +52,55 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
         load(file)
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "words"),
+    [
+        ("[acme]", "accounts: Input should be a valid dictionary"),
+        ("{'': {role_arn: ROLE}}", "accounts: '' cannot be configured; it is the operator's own account"),
+        ("{Acme: {role_arn: ROLE}}", "accounts: 'Acme' is no name of an account; use at most 63 lower-case"),
+        (f"{{{'a' * 64}: {{role_arn: ROLE}}}}", f"accounts: '{'a' * 64}' is no name of an account"),
+        ("{123456789012: {role_arn: ROLE}}", "accounts: 123456789012 is no text; put it in quotes"),
+        ("{no: {role_arn: ROLE}}", "accounts: False is no text; put it in quotes"),
+        ("{acme: {}}", "accounts.acme.role_arn: Field required"),
+        ("{acme: {role_arn: ROLE, role: x}}", "accounts.acme.role: Extra inputs"),
+        (
+            "{acme: {role_arn: operator}}",
+            "accounts.acme.role_arn: 'operator' is no ARN of a role; write it like arn:aws:iam::",
+        ),
+        ("{acme: {role_arn: 'arn:aws:iam::12345:role/x'}}", "accounts.acme.role_arn: 'arn:"),
+        ("{acme: {role_arn: 'arn:aws:iam::123456789012:user/x'}}", "accounts.acme.role_arn: 'arn:"),
+        ("{acme: {role_arn: 'arn:aws:sts::123456789012:assumed-role/x/y'}}", "accounts.acme.role_arn: 'arn:"),
+        ("{acme: {role_arn: 'arn:aws:iam::123456789012:role/x '}}", "accounts.acme.role_arn: 'arn:"),
+        (
+            "{acme: {role_arn: ROLE, external_id: 0123}}",
+            "accounts.acme.external_id: 83 is no text; put it in quotes",
+        ),
+        (
+            "{acme: {role_arn: ROLE, external_id: 'a b'}}",
+            "accounts.acme.external_id: 'a b' is no external id; it has 2 to 1224 letters",
+        ),
+        (
+            "{acme: {role_arn: ROLE, regions: [eu-west-1, eu-wst-2]}}",
+            "accounts.acme.regions.1: 'eu-wst-2' is no region that is known; did you mean eu-west-2?",
+        ),
+        (
+            "{acme: {role_arn: ROLE, regions: [Narnia]}}",
+            "accounts.acme.regions.0: 'Narnia' is no region that is known; write it like eu-central-1, or",
+        ),
+        (
+            "{acme: {role_arn: ROLE, regions: [cn-north-1]}}",
+            "accounts.acme: the region 'cn-north-1' is of the partition aws-cn, and role_arn of aws; remove",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_account_is_named(tmp_path: Path, accounts: str, words: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"accounts: {accounts.replace('ROLE', ARN)}")
+    with pytest.raises(ConfigFileError) as caught:
+        load(file)
+    assert f"config.yaml: {words}" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

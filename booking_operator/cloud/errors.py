@@ -41,7 +41,6 @@ _REFUSED_KEYS = _TIME_CODES | frozenset(
         "AuthFailure",
         "IncompleteSignature",
         "InvalidClientTokenId",
-        "InvalidIdentityToken",
         "MissingAuthenticationToken",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
@@ -50,6 +49,12 @@ _REFUSED_KEYS = _TIME_CODES | frozenset(
 _HOPELESS = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 
 _GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
+_TRUST = "check the role's trust policy"
+_ASSUMING = {
+    "AssumeRole": f"{_TRUST}, the external_id, and sts:AssumeRole in the IAM policy of the operator's role",
+    "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
+}
+_OF_SERVER = 500  # from this HTTP status on it is the service's fault
 _EXPECTED = (
     boto.BotoCoreError,
     boto.ClientError,
@@ -105,8 +110,10 @@ def _from_answer(
     if code in _THROTTLED:
         text = f"AWS limits the rate of {action} calls of this account; it is tried again."
         return CloudError("RequestLimitExceeded", text, fault=Fault.THROTTLED)
-    if error.operation_name.startswith("AssumeRole"):
-        text = f"AWS refused {error.operation_name}; check the role's trust policy. {message}"
+    assuming = error.operation_name.startswith("AssumeRole")
+    if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _OF_SERVER:
+        mend = _ASSUMING.get(error.operation_name, _TRUST)
+        text = f"AWS refused {error.operation_name}; {mend}. {message or code}"
         return CloudError("NoCredentials", tidy(text), retryable=False)
     if code in _EXPIRED | _REFUSED_KEYS | _HOPELESS:
         return _account(code, action, message, skew)
@@ -119,7 +126,7 @@ def _from_answer(
         pool = _POOL.search(message)
         where = f"{pool[1]} in {pool[2]}" if pool else ""
         return CloudError(reason(code), text, fault=Fault.CAPACITY, pool=where)
-    if status >= 500:  # noqa: PLR2004 - the boundary between their fault and ours is HTTP's
+    if status >= _OF_SERVER:
         return CloudError(reason(code), text, fault=Fault.TRANSIENT)
     return CloudError(reason(code), text, fault=Fault.REFUSED, ids=named)
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
+from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.backlog import Parcel
 from booking_operator.cloud.batch import Change, Item, Task
 from booking_operator.cloud.driver import Action, Audience, CloudError, Demand, Group, Order, Scope
@@ -16,7 +17,7 @@ from booking_operator.cloud.rds import RdsApi
 from booking_operator.cloud.recovery import Sight
 from booking_operator.cloud.sender import Sender
 from booking_operator.cloud.session import Sessions
-from booking_operator.cloud.throttle import OTHERS, PUBLISHED, Limits, LimitsOf
+from booking_operator.cloud.throttle import LimitsOf, published
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
@@ -126,28 +127,24 @@ def _item(demand: Demand) -> Item:
 
 @asynccontextmanager
 async def open_drivers(
-    clock: Clock, limits: Mapping[str, Limits] | None = None
+    clock: Clock, accounts: Accounts, limits: LimitsOf = published
 ) -> AsyncIterator[dict[str, ServiceDriver]]:
     """Run a driver per service, by its `spec.type`, for the length of the context.
 
-    Then their calls are cancelled, and pending futures too. Credentials, region and endpoint come from the
-    environment, as botocore finds them. A service that nobody has a group in is never called.
+    Then their calls are cancelled, and pending futures too. The operator's own credentials and endpoints come
+    from the environment, as botocore finds them. A service that nobody has a group in is never called.
 
     Args:
         clock: what tells the time.
-        limits: request limits of actions for which they differ from those that AWS publishes.
+        accounts: the operator's own account, and those that its configuration names.
+        limits: the request limits of an action in a region of an account.
     """
-    known = {**PUBLISHED, **(limits or {})}
-
-    def limits_of(_: Scope, action: str) -> Limits:
-        return known.get(action, OTHERS)
-
-    async with Sessions(clock) as sessions:
-        gate = Gate(limits_of, clock)
+    async with Sessions(clock, accounts) as sessions:
+        gate = Gate(limits, clock)
         apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
         try:
             async with TaskGroup() as tasks:
-                yield {name: _driver(api, clock, tasks, limits_of) for name, api in apis.items()}
+                yield {name: _driver(api, clock, tasks, limits) for name, api in apis.items()}
                 raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass

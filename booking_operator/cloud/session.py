@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.exceptions import NoCredentialsError
 from botocore.loaders import Loader
 
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.errors import translated
 from booking_operator.cloud.pages import read_page
+from booking_operator.cloud.renewal import RenewedCredentials, open_credentials
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.skew import SkewMonitor
 
@@ -45,10 +47,12 @@ class Sessions:
     for all, because the description of EC2 alone takes 18 MiB and a fifth of a second to read.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, accounts: Accounts) -> None:
         self.skew = SkewMonitor("AWS")
         self._clock = clock
+        self._accounts = accounts
         self._loader: Loader | None = None
+        self._credentials: Mapping[str, RenewedCredentials] = {}
         self._sessions: dict[str, aioboto3.Session] = {}
         self._clients: dict[tuple[str, Scope], Any] = {}
         self._opening: defaultdict[tuple[str, Scope], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -56,6 +60,8 @@ class Sessions:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
+        opening = open_credentials(self._accounts, self._core, self._clock)
+        self._credentials = await self._stack.enter_async_context(opening)
         return self
 
     async def __aexit__(
@@ -67,8 +73,10 @@ class Sessions:
     async def ec2(self, scope: Scope) -> "EC2Client":
         """The client of EC2 for `scope`; without waiting when it is open already.
 
+        What it is asked raises `CloudError` itself where the account has no credentials.
+
         Raises:
-            CloudError: there is no such account, no region, or there are no credentials.
+            CloudError: there is no such account, it is not for that region, or there is no region.
         """
         return cast("EC2Client", await self._client("ec2", scope))
 
@@ -79,18 +87,15 @@ class Sessions:
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         client = self._clients.get((service, scope))
         if client is None:
+            self._accounts.admit(scope)
             async with self._opening[service, scope]:
                 client = self._clients.get((service, scope)) or await self._open(service, scope)
         return client
 
     async def _open(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         session = self._session(scope.account)
-        with translated("GetCredentials"):
-            # A client that is opened without credentials stays so for good. Ask first, to find out each time.
-            # aioboto3 awaits them; its stubs repeat boto3's, which does not.
-            if await session.get_credentials() is None:  # type: ignore[misc]
-                raise NoCredentialsError
-            opening: Any = session.client(service, region_name=scope.region or None, config=CONFIG)
+        with translated("OpenClient"):
+            opening: Any = session.client(service, region_name=scope.region or None)
             client = await self._stack.enter_async_context(opening)
         client.meta.events.register("before-call", self._stamp)
         client.meta.events.register("after-call", self._note_date)
@@ -110,17 +115,21 @@ class Sessions:
         self.skew.note(headers.get("date"), context["made_at"], self._clock.now())
 
     def _session(self, account: str) -> aioboto3.Session:
-        if account:
-            text = f"The account {account!r} is not in the operator's configuration."
-            raise CloudError("UnknownAccount", text, retryable=False)
         session = self._sessions.get(account)
         if session is None:
-            core = AioSession()
-            if self._loader is None:
-                self._loader = core.get_component("data_loader")
-            core.register_component("data_loader", self._loader)
+            core = self._core()
+            self._credentials[account].sign_for(core)
             session = self._sessions[account] = aioboto3.Session(botocore_session=core)
         return session
+
+    def _core(self) -> AioSession:
+        """A session with botocore's own chain of credentials; its clients of STS keep the same time-outs."""
+        core = AioSession()
+        if self._loader is None:
+            self._loader = core.get_component("data_loader")
+        core.register_component("data_loader", self._loader)
+        core.set_default_client_config(CONFIG)
+        return core
 
 
 def default_region() -> str:

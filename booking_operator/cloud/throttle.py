@@ -61,6 +61,11 @@ LimitsOf = Callable[[Scope, str], Limits]
 """The limits of an action in a region of an account."""
 
 
+def published(_: Scope, action: str) -> Limits:
+    """The limits that AWS grants everybody."""
+    return PUBLISHED.get(action, OTHERS)
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """One bucket that held `level` tokens at the instant `at` (aware UTC)."""

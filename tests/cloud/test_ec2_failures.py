@@ -1,6 +1,7 @@
 """The driver before a service that refuses, garbles, loses replies, or is not to be reached at all."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -8,7 +9,17 @@ from booking_operator.cloud import ec2
 from booking_operator.cloud.driver import Group, Order
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, SECONDS, WEB, failure_of, observe, open_driver, start, stop
+from tests.support.driving import (
+    CLOCK,
+    SECONDS,
+    WEB,
+    SkewedClock,
+    failure_of,
+    observe,
+    open_driver,
+    start,
+    stop,
+)
 from tests.support.moto_server import REGION
 
 
@@ -134,12 +145,14 @@ async def test_no_credentials_says_so_until_there_are_some(
     aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await aws.create_instances("web", 1)
-    async with open_driver(CLOCK) as driver:
+    clock = SkewedClock()
+    async with open_driver(clock) as driver:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         assert (await failure_of(driver)).reason == "NoCredentials"
         assert await start(driver, ids) == {ids[0]: "NoCredentials"}
         assert aws.calls == []
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        clock.skew = timedelta(minutes=1)
         assert await start(driver, ids) == {ids[0]: State.PENDING}
 
 

@@ -3,12 +3,15 @@
 import asyncio
 
 import pytest
+from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore import UNSIGNED
 from botocore.loaders import JSONFileLoader
 
+from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.session import Sessions
-from tests.support.driving import CLOCK
+from booking_operator.engine.clock import SystemClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")
 
@@ -32,7 +35,7 @@ async def test_all_who_ask_at_once_get_the_same_client(monkeypatch: pytest.Monke
         return await get_credentials(self)
 
     monkeypatch.setattr(AioSession, "get_credentials", slow)
-    async with Sessions(CLOCK) as sessions:
+    async with Sessions(SystemClock(), Accounts()) as sessions:
         clients = await asyncio.gather(*(sessions.ec2(HERE) for _ in range(3)))
         assert len(set(map(id, clients))) == 1
         assert await sessions.ec2(HERE) is clients[0]
@@ -49,22 +52,31 @@ async def test_regions_have_clients_of_their_own_and_share_the_description(
         return load_file(self, path)
 
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
-    async with Sessions(CLOCK) as sessions:
+    async with Sessions(SystemClock(), Accounts()) as sessions:
         here, there = await sessions.ec2(HERE), await sessions.ec2(THERE)
         assert (here.meta.region_name, there.meta.region_name) == (HERE.region, THERE.region)
     assert sum(path.endswith("/service-2") for path in loaded) == 1
 
 
 async def test_one_attempt_is_made_and_no_more() -> None:
-    async with Sessions(CLOCK) as sessions:
+    async with Sessions(SystemClock(), Accounts()) as sessions:
         client = await sessions.ec2(HERE)
         assert vars(client.meta.config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
 
 
-async def test_a_client_opened_in_vain_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    async with Sessions(CLOCK) as sessions:
-        with pytest.raises(CloudError, match="AWS_ACCESS_KEY_ID"):
-            await sessions.ec2(HERE)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-        await sessions.ec2(HERE)
+async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:
+    sessions = Sessions(SystemClock(), Accounts())
+    unsigned = AioConfig(signature_version=UNSIGNED)  # as botocore opens it for a web identity
+    async with sessions._core().create_client("sts", HERE.region, config=unsigned) as client:
+        config = client.meta.config
+        assert (config.connect_timeout, config.read_timeout) == (5, 20)
+        assert config.signature_version is UNSIGNED
+        assert vars(config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
+
+
+async def test_no_region_and_no_such_account_are_told_before_anything_is_opened() -> None:
+    async with Sessions(SystemClock(), Accounts()) as sessions:
+        for scope, reason in ((Scope("", ""), "NoRegion"), (Scope("acme", "eu-west-1"), "UnknownAccount")):
+            with pytest.raises(CloudError) as caught:
+                await sessions.rds(scope)
+            assert caught.value.reason == reason

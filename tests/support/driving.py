@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
 import pytest
 
+from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Group, Order
 from booking_operator.cloud.service import ServiceDriver, open_drivers
 from booking_operator.domain.instance import Lock, Observation, State
@@ -13,14 +15,27 @@ from booking_operator.engine.clock import Clock, SystemClock
 from tests.support.moto_server import REGION
 
 WEB = Group("ec2", "", REGION, "web")
+ONE_ACCOUNT = Accounts(REGION)
 CLOCK = SystemClock()
 SECONDS = 20  # for anything that should come about
 
 
+class SkewedClock(SystemClock):
+    """The machine's clock, which a test sets forward by `skew`."""
+
+    def __init__(self) -> None:
+        self.skew = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.skew
+
+
 @asynccontextmanager
-async def open_driver(clock: Clock, service: str = "ec2") -> AsyncIterator[ServiceDriver]:
+async def open_driver(
+    clock: Clock, service: str = "ec2", accounts: Accounts = ONE_ACCOUNT
+) -> AsyncIterator[ServiceDriver]:
     """The driver of one service."""
-    async with open_drivers(clock) as drivers:
+    async with open_drivers(clock, accounts) as drivers:
         yield drivers[service]
 
 

@@ -40,11 +40,20 @@ class Moto:
     """
 
     def __init__(
-        self, url: str, http: ClientSession, changed: Callable[[str, str], None] = lambda *_: None
+        self,
+        url: str,
+        http: ClientSession,
+        changed: Callable[[str, str], None] = lambda *_: None,
+        account: str = "",
     ) -> None:
         self.url = url
         self._http = http
         self._changed = changed
+        self._account = account
+
+    def of(self, account: str) -> "Moto":
+        """The same server, as the account of that number sees it."""
+        return Moto(self.url, self._http, self._changed, account)
 
     async def reset(self) -> None:
         """Forget all instances."""
@@ -59,6 +68,7 @@ class Moto:
         The account is that of the access key `key`, unless one is named.
         """
         form = {name.replace("__", "."): value for name, value in params.items()}
+        account = account or self._account
         service, version = _service(action)
         scope = f"{key}/20260101/{region}/{service}/aws4_request"
         headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}"}

@@ -1,0 +1,241 @@
+"""When credentials are loaded, who waits for it, and who is told of a failure. All on virtual time."""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+import pytest
+from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials
+from botocore import exceptions as boto
+
+from booking_operator.cloud.credentials import Source
+from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.renewal import AHEAD, LAST_USE, LONGEST, PACE, RenewedCredentials
+from tests.support.virtual import VirtualClock, play
+
+HOUR = timedelta(hours=1)
+REFUSED = boto.CredentialRetrievalError(provider="sts", error_msg="no")
+
+
+class World:
+    """Credentials whose keys are numbered as they are loaded; what is loaded next is set by the test."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.tasks = tasks
+        self.clock = VirtualClock()
+        self.loads: list[datetime] = []
+        self.takes = 0.0
+        self.lives: timedelta | None = HOUR
+        self.error: Exception | None = None
+        self.credentials = RenewedCredentials(
+            "Account 'acme'", "sts:AssumeRole", self.load, self.clock, tasks
+        )
+
+    async def load(self) -> Source:
+        self.loads.append(self.clock.now())
+        await asyncio.sleep(self.takes)
+        if self.error is not None:
+            raise self.error
+        key = f"key-{len(self.loads)}"
+        if self.lives is None:
+            return AioCredentials(key, "secret")
+        expires_at = (self.clock.now() + self.lives).isoformat()
+
+        async def fetched() -> dict[str, str]:
+            return {"access_key": key, "secret_key": "s", "token": "t", "expiry_time": expires_at}
+
+        return AioDeferredRefreshableCredentials(fetched, "test", self.clock.now)
+
+    async def key(self) -> str | None:
+        return (await self.credentials.get_frozen_credentials()).access_key
+
+    async def failure(self) -> CloudError:
+        with pytest.raises(CloudError) as caught:
+            await self.key()
+        return caught.value
+
+    async def after(self, time: timedelta) -> str | None:
+        """The key that is used after `time`, once what that begins has ended."""
+        await asyncio.sleep(time.total_seconds())
+        await self.key()
+        await asyncio.sleep(self.takes + 0.1)
+        return await self.key()
+
+
+Scenario = Callable[[World], Awaitable[None]]
+
+
+def scenario(test: Scenario) -> Callable[[], None]:
+    def run() -> None:
+        play(World, test)
+
+    run.__name__ = test.__name__
+    return run
+
+
+@scenario
+async def test_all_who_ask_at_once_share_a_load(world: World) -> None:
+    world.takes = 1
+    keys = await asyncio.gather(*(world.key() for _ in range(5)))
+    assert keys == ["key-1"] * 5
+    assert len(world.loads) == 1
+
+
+@scenario
+async def test_keys_that_do_not_expire_are_loaded_once(world: World) -> None:
+    world.lives = None
+    assert await world.key() == "key-1"
+    assert await world.after(timedelta(days=30)) == "key-1"
+    assert len(world.loads) == 1
+
+
+@scenario
+async def test_nobody_waits_for_a_renewal_while_there_are_good_ones(world: World) -> None:
+    await world.key()
+    await asyncio.sleep((HOUR - AHEAD).total_seconds() + 1)
+    world.takes, began = 5, world.clock.now()
+    assert await world.key() == "key-1"
+    assert world.clock.now() == began
+    await asyncio.sleep(6)
+    assert await world.key() == "key-2"
+    assert len(world.loads) == 2
+
+
+@scenario
+async def test_expired_ones_are_waited_for(world: World) -> None:
+    await world.key()
+    await asyncio.sleep((HOUR - LAST_USE).total_seconds() + 1)
+    world.takes = 5
+    assert await world.key() == "key-2"
+
+
+@scenario
+async def test_good_ones_are_used_while_a_renewal_fails(world: World) -> None:
+    await world.key()
+    world.error = REFUSED
+    assert await world.after(HOUR - AHEAD + timedelta(seconds=1)) == "key-1"
+    assert len(world.loads) == 2
+    assert await world.after(timedelta(seconds=1)) == "key-1"
+    assert len(world.loads) == 2
+    world.error = None
+    assert await world.after(timedelta(minutes=1)) == "key-3"
+
+
+@scenario
+async def test_an_asker_that_is_cancelled_takes_nobody_along(world: World) -> None:
+    world.takes = 2
+    first = world.tasks.create_task(world.key())
+    second = world.tasks.create_task(world.key())
+    await asyncio.sleep(1)
+    first.cancel()
+    assert await second == "key-1"
+    assert len(world.loads) == 1
+
+
+@scenario
+async def test_a_failure_is_shared_within_a_back_off_that_grows_to_most_of_a_minute(world: World) -> None:
+    world.error = REFUSED
+    for _ in range(6 * 60 * 10):
+        assert (await world.failure()).reason == "NoCredentials"
+        await asyncio.sleep(0.1)
+    pauses = [
+        (after - before).total_seconds() for before, after in zip(world.loads, world.loads[1:], strict=False)
+    ]
+    assert pauses[:6] == pytest.approx([2, 4, 8, 16, 32, 55], abs=0.3)
+    assert min(pauses[5:]) >= 55
+    world.error = None
+    await asyncio.sleep(60)
+    await world.key()
+
+
+@scenario
+async def test_who_waits_is_told_why_and_whose(world: World) -> None:
+    world.error = REFUSED
+    assert str(await world.failure()).startswith("Account 'acme': The AWS credentials cannot be fetched.")
+
+
+@scenario
+async def test_one_that_hangs_is_given_up(world: World) -> None:
+    world.takes, began = 3600, world.clock.now()
+    failures = await asyncio.gather(*(world.failure() for _ in range(3)))
+    assert world.clock.now() - began == LONGEST
+    assert {failure.reason for failure in failures} == {"CloudUnreachable"}
+    assert "Account 'acme': AssumeRole: there was no reply in time." in str(failures[0])
+    assert len(world.loads) == 1
+
+
+@scenario
+async def test_what_comes_expired_is_told(world: World) -> None:
+    world.lives = -HOUR
+    failure = await world.failure()
+    assert failure.reason == "ExpiredCredentials"
+    assert "check the clock" in str(failure)
+    await world.failure()
+    assert len(world.loads) == 1
+
+
+@scenario
+async def test_what_is_near_its_end_is_renewed_once_a_minute(world: World) -> None:
+    world.lives = timedelta(minutes=10)
+    for _ in range(50):
+        await world.key()
+        await asyncio.sleep(0.1)
+    assert len(world.loads) == 1
+    assert await world.after(PACE) == "key-2"
+
+
+@scenario
+async def test_what_lives_for_seconds_is_loaded_each_time(world: World) -> None:
+    world.lives = timedelta(seconds=30)
+    assert [await world.key(), await world.key()] == ["key-1", "key-2"]
+
+
+@pytest.mark.parametrize("error", [KeyError("AccessKeyId"), TypeError("list indices must be integers")])
+def test_a_reply_that_lacks_something_is_told(error: Exception) -> None:
+    async def test(world: World) -> None:
+        world.error = error
+        failure = await world.failure()
+        assert failure.reason == "NoCredentials"
+        assert "is not complete" in str(failure)
+
+    play(World, test)
+
+
+@scenario
+async def test_what_aws_rejects_is_loaded_anew_once_a_minute(world: World) -> None:
+    await world.key()
+    world.credentials.reject()
+    assert await world.key() == "key-1"
+    await asyncio.sleep(PACE.total_seconds())
+    world.credentials.reject()
+    assert await world.key() == "key-2"
+    world.credentials.reject()
+    assert await world.key() == "key-2"
+
+
+@scenario
+async def test_a_clock_set_back_ends_the_rest(world: World) -> None:
+    world.error = REFUSED
+    await world.failure()
+    world.error, world.clock.skew = None, -HOUR
+    assert await world.key() == "key-2"
+
+
+@scenario
+async def test_the_shutdown_is_told_to_who_waits(world: World) -> None:
+    world.takes = 10
+    waiting = world.tasks.create_task(world.failure())
+    await asyncio.sleep(1)
+    world.credentials.cancel()
+    assert (await waiting).reason == "Closed"
+
+
+def test_a_bug_is_not_disguised() -> None:
+    async def test(world: World) -> None:
+        world.error = RuntimeError("a bug")
+        await world.key()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        play(World, test)
+    assert caught.group_contains(RuntimeError, match="a bug")
