@@ -225,6 +225,6 @@ async def run(settings: Settings) -> None:
         client = await stack.enter_async_context(
             KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock)
         )
-        drivers = await stack.enter_async_context(open_drivers(clock, accounts))
+        drivers = await stack.enter_async_context(open_drivers(clock, accounts, config.limits_of()))
         channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock))
         await Operator(settings, client, drivers, channels, clock).run()

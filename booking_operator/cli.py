@@ -1,9 +1,10 @@
-"""The command line: `run`, `crds`, `devcluster`, `demo`."""
+"""The command line: `run`, `plan`, `crds`, `devcluster`, `demo`."""
 
 import asyncio
 import signal
 import sys
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import structlog
 
 from booking_operator import log
 from booking_operator.api import crd
-from booking_operator.api.fields import parse_duration
+from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.api.kinds import KINDS
+from booking_operator.domain.report import utc
+from booking_operator.engine.clock import SystemClock
 from booking_operator.settings import Settings
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -34,24 +37,71 @@ class Duration(click.ParamType[timedelta]):
             return self.fail(str(error), param, ctx)
 
 
+class Instant(click.ParamType[datetime]):
+    """An instant in UTC: a date as manifests have it, or a duration from now."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Parse it, or fail with a message that shows examples."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        try:
+            return parse_rfc3339(text)
+        except ValueError:
+            pass
+        try:
+            return SystemClock().now() + parse_duration(text.removeprefix("+"))
+        except ValueError:
+            example = "write a date like 2026-01-31T20:00:00Z, or a duration from now like 8h"
+            return self.fail(f"{text!r} is no instant; {example}", param, ctx)
+
+
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="booking-operator")
 def main() -> None:
     """Start and stop groups of tagged cloud instances by bookings."""
 
 
+Command = Callable[..., Any]
+
+
+def _cluster_options(command: Command) -> Command:
+    """The options of all commands that use a cluster."""
+    options = (
+        click.option(
+            "--kubeconfig",
+            metavar="FILE",
+            help="Cluster to use; default: KUBECONFIG, ~/.kube/config, in-cluster.",
+        ),
+        click.option(
+            "--context", metavar="NAME", help="Context of the kubeconfig; default: its current one."
+        ),
+        click.option(
+            "--namespace", "-n", envvar="NAMESPACE", default="", help="One namespace; default: all."
+        ),
+        click.option(
+            "--region",
+            envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
+            default="",
+            help="Region of Resources that name none.",
+        ),
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            envvar="BOOKING_OPERATOR_CONFIG",
+            help="The operator's configuration, a YAML file: accounts, request limits, and targets of "
+            "notifications.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command()
-@click.option(
-    "--kubeconfig", metavar="FILE", help="Cluster to use; default: KUBECONFIG, ~/.kube/config, in-cluster."
-)
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig; default: its current one.")
-@click.option("--namespace", "-n", envvar="NAMESPACE", default="", help="Serve one namespace; default: all.")
-@click.option(
-    "--region",
-    envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
-    default="",
-    help="Region of Resources that name none.",
-)
+@_cluster_options
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -64,13 +114,6 @@ def main() -> None:
     default="20m",
     show_default=True,
     help="Tell the recipients of a booking's notifications this long before its end.",
-)
-@click.option(
-    "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="BOOKING_OPERATOR_CONFIG",
-    help="The operator's configuration, a YAML file: AWS accounts, and targets of webhook and slack "
-    "notifications.",
 )
 @click.option(
     "--log-format",
@@ -95,6 +138,42 @@ def run(log_format: Any, **options: Any) -> None:
     from booking_operator import app  # noqa: PLC0415
 
     sys.exit(asyncio.run(_until_signalled(app.run(settings))))
+
+
+@main.command()
+@_cluster_options
+@click.option("--from", "begin", type=Instant(), default="0s", help="Begin: a date, or a duration from now.")
+@click.option(
+    "--to",
+    "end",
+    type=Instant(),
+    default="24h",
+    show_default=True,
+    help="End: a date, or a duration from now.",
+)
+@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
+    """Print what the bookings in the cluster will ask of AWS, and which of them its request limits make late.
+
+    It asks AWS nothing: groups are as large as the operator last reported, and buckets are taken for full.
+    """
+    if begin >= end:
+        raise click.UsageError(f"--to {_second(end)} must be later than --from {_second(begin)}")
+    log.configure("console", "warning")
+    from booking_operator import plan as planning  # noqa: PLC0415
+
+    try:
+        found = asyncio.run(planning.plan(Settings(**options), begin, end, SystemClock()))
+    except Exception as error:
+        if not getattr(error, "fatal", False):
+            raise
+        raise click.ClickException(str(error)) from error
+    show = planning.as_json if output == "json" else planning.as_text
+    click.echo(show(found, begin, end))
+
+
+def _second(instant: datetime) -> str:
+    return utc(instant.replace(microsecond=0))
 
 
 async def _until_signalled(work: Any) -> int:

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, 
 
 from booking_operator.api.meta import explained
 from booking_operator.cloud.accounts import NamedAccounts
+from booking_operator.cloud.limits import LimitsByAction, limits_of
+from booking_operator.cloud.throttle import LimitsOf
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
@@ -36,6 +38,12 @@ class Config(BaseModel):
 
     targets: dict[str, Target] = {}
     accounts: NamedAccounts = {}
+    limits: LimitsByAction = {}
+
+    def limits_of(self) -> LimitsOf:
+        """The request limits of each account, as far as is known."""
+        named = {name: account.limits for name, account in self.accounts.items()}
+        return limits_of(self.limits, named)
 
 
 class ConfigFileError(Exception):

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from booking_operator.cloud.accounts import Account
+from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.throttle import OTHERS, PUBLISHED, Limit, Limits
 from booking_operator.config import ConfigFileError, load
 
 ARN = "arn:aws:iam::123456789012:role/operator"
@@ -106,3 +108,40 @@ def test_what_is_wrong_with_an_account_is_named(tmp_path: Path, accounts: str, w
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigFileError, match=r"nowhere\.yaml"):
         load(tmp_path / "nowhere.yaml")
+
+
+def test_limits_are_those_of_aws_but_for_what_is_configured(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        """
+limits:
+  StartInstances: {instances: {size: 4000, rate: 8}}
+accounts:
+  prod:
+    role_arn: arn:aws:iam::123456789012:role/booking
+    limits: {StartInstances: {requests: {size: 50, rate: 20}}}
+"""
+    )
+    look_up = load(file).limits_of()
+    own, prod = Scope("", "eu-west-1"), Scope("prod", "eu-west-1")
+    assert look_up(own, "StartInstances") == Limits(Limit(5, 2), Limit(4000, 8))
+    assert look_up(prod, "StartInstances") == Limits(Limit(50, 20), Limit(4000, 8))
+    assert look_up(prod, "StopInstances") == PUBLISHED["StopInstances"]
+    assert look_up(own, "StartDBInstance") == OTHERS
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("limits: {StartInstance: {requests: {size: 5, rate: 2}}}", "did you mean StartInstances?"),
+        ("limits: {RunTask: {requests: {size: 5, rate: 2}}}", "it is one of AddTagsToResource"),
+        ("limits: {StopInstances: {requests: {size: 0, rate: 2}}}", "limits.StopInstances.requests.size"),
+        ("limits: {StopInstances: {requests: {size: 5}}}", "limits.StopInstances.requests.rate"),
+    ],
+)
+def test_limits_that_make_no_sense_are_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigFileError) as caught:
+        load(file)
+    assert words in str(caught.value)

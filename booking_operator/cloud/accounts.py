@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.limits import LimitsByAction
 from booking_operator.cloud.regions import known, regions
 
 OWN_ROLE_VARIABLE = "AWS_ASSUME_ROLE_ARN"
@@ -50,6 +51,7 @@ class Account(BaseModel):
         role_arn: the role.
         external_id: what the role's trust policy asks for as `sts:ExternalId`; empty where it asks for none.
         regions: where in the account groups may be; empty for everywhere.
+        limits: request limits of the account that differ from those of all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +59,7 @@ class Account(BaseModel):
     role_arn: Annotated[str, AfterValidator(_role_arn)]
     external_id: Annotated[str, BeforeValidator(_quoted), AfterValidator(_external_id)] = ""
     regions: tuple[Annotated[str, AfterValidator(known)], ...] = ()
+    limits: LimitsByAction = {}
 
     @model_validator(mode="after")
     def _one_partition(self) -> Self:

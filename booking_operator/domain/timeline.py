@@ -1,7 +1,7 @@
 """All bookings of one resource, seen at one instant: who holds it, is it wanted, what comes next."""
 
-from collections.abc import Collection, Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 
@@ -111,3 +111,33 @@ def wake_at(seen: Moment, now: datetime) -> datetime | None:
     if seen.next_change_at is not None:
         instants += [seen.next_change_at - LEAD, seen.next_change_at]
     return min((instant for instant in instants if instant is not None and instant > now), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An unbroken run of bookings: what begins before the last one ends joins it.
+
+    Attributes:
+        first: the booking that begins it.
+        begins_at: when the instances are started, warm-up included (aware UTC).
+        ends_at: when they are stopped.
+    """
+
+    first: Booking
+    begins_at: datetime
+    ends_at: datetime
+
+
+def runs(bookings: Iterable[Booking], warm_up: timedelta = timedelta(0)) -> Iterator[Run]:
+    """All runs that `bookings` make, in the order of time."""
+    run: Run | None = None
+    for booking in sorted(bookings, key=lambda booking: booking.precedence):
+        begins_at = booking.wanted_from(warm_up)
+        if run is not None and begins_at <= run.ends_at:
+            run = replace(run, ends_at=max(run.ends_at, booking.end_at))
+            continue
+        if run is not None:
+            yield run
+        run = Run(booking, begins_at, booking.end_at)
+    if run is not None:
+        yield run

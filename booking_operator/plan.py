@@ -1,0 +1,145 @@
+"""The command `plan`: reads the bookings of a cluster and tells what the request limits make of them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.resource import Resource
+from booking_operator.config import load
+from booking_operator.domain.delay import shown
+from booking_operator.domain.report import utc
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.reflector import ResourceExpiredError, SourceError
+from booking_operator.engine.store import Store, key_of
+from booking_operator.forecast import Forecast, Late, Load, Member, forecast
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.source import ListWatch
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.settings import Settings
+
+
+class PlanError(Exception):
+    """There is nothing to plan by.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
+
+
+async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock) -> Forecast:
+    """What the bookings in the cluster ask for from `begin` until before `end` (aware UTC).
+
+    Nothing is asked of AWS: groups are as large as the operator last reported.
+
+    Raises:
+        ConfigError: there is no usable cluster configuration.
+        ConfigFileError: the operator's configuration file cannot be used.
+        PlanError: the API server does not tell.
+    """
+    limits, caches = load(settings.config).limits_of(), Caches(settings.region)
+    async with KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock) as client:
+        try:
+            await _fill(client, RESOURCE, settings.namespace, caches.resources)
+            await _fill(client, BOOKING, settings.namespace, caches.bookings)
+        except (SourceError, ResourceExpiredError) as error:
+            raise PlanError(str(error)) from error
+    return forecast(list(_members(caches)), begin, end, limits)
+
+
+async def _fill(client: KubeClient, kind: Kind[Any], namespace: str, store: Store[Any]) -> None:
+    source: ListWatch[Any] = ListWatch(client, kind, namespace)
+    page = await source.list()
+    items = list(page.items)
+    while page.token:
+        page = await source.list(page.token)
+        items += page.items
+    store.replace(items)
+
+
+def _members(caches: Caches) -> Iterator[Member]:
+    """The Resources that act, each with its bookings."""
+    for resource in caches.resources.all():
+        group = resource.group(caches.default_region)
+        if group is not None and caches.elder(resource) is None and not _suspended(resource):
+            size, claims = resource.status.instances, caches.claims(resource)
+            yield Member(key_of(resource), group, size, resource.warm_up, claims)
+
+
+def _suspended(resource: Resource) -> bool:
+    return bool(getattr(resource.spec, "suspend", False))
+
+
+def as_json(found: Forecast, begin: datetime, end: datetime) -> str:
+    """The forecast for programs: instants in RFC 3339, durations in seconds."""
+    whole = {"from": _second(begin), "to": _second(end), "calls": found.loads, "late": found.late}
+    return json.dumps(whole, default=_plain, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return utc(value)
+    if isinstance(value, Load | Late):
+        return asdict(value) | ({"resource": str(value.resource)} if isinstance(value, Late) else {})
+    return value.total_seconds()
+
+
+def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
+    """The forecast for people, in columns as kubectl prints them."""
+    lines = [f"From {_second(begin)} to {_second(end)}:", ""]
+    if not found.loads:
+        return "\n".join([*lines, "Nothing is to be started or stopped."])
+    lines += _table(
+        ("CALL", "ACCOUNT", "REGION", "CALLS", "INSTANCES", "PEAK AT", "PEAK", "LAST OF PEAK AT"),
+        [
+            (
+                item.call,
+                item.account or "-",
+                item.region or "-",
+                str(item.calls),
+                str(item.instances),
+                utc(item.peak_at),
+                str(item.peak),
+                _second(item.peak_done_at),
+            )
+            for item in found.loads
+        ],
+    )
+    if not found.late:
+        return "\n".join([*lines, "", "All bookings start in time."])
+    number = len(found.late)
+    lines += ["", f"{number} booking{' starts' if number == 1 else 's start'} late:", ""]
+    lines += _table(
+        ("NAMESPACE", "BOOKING", "RESOURCE", "START", "ALL STARTED", "LATE BY", "WARM_UP", "REMEDY"),
+        [
+            (
+                item.resource.namespace,
+                item.booking or "(ad hoc)",
+                item.resource.name,
+                utc(item.start_at),
+                _second(item.started_at),
+                shown(item.late_by),
+                shown(item.warm_up),
+                f"warm_up: {shown(item.remedy)}" if item.remedy is not None else "none found",
+            )
+            for item in found.late
+        ],
+    )
+    return "\n".join(lines)
+
+
+def _second(instant: datetime) -> str:
+    return utc(instant.replace(microsecond=0))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]

@@ -1,0 +1,109 @@
+"""What the bookings of a span ask of the cloud, which come late, and what would mend it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.driver import Group
+from booking_operator.cloud.throttle import published
+from booking_operator.domain.booking import Booking
+from booking_operator.engine.store import Key
+from booking_operator.forecast import Forecast, Member, forecast
+from tests.support.virtual import EPOCH
+
+DAY = timedelta(hours=24)
+
+
+def after(seconds: float) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def booking(name: str, start: float, end: float) -> Booking:
+    return Booking(name, "ada", after(start), after(end), EPOCH)
+
+
+def member(
+    name: str,
+    *bookings: Booking,
+    size: int = 2,
+    warm_up: float = 0,
+    service: str = "ec2",
+    account: str = "",
+    namespace: str = "ns",
+) -> Member:
+    group = Group(service, account, "eu-west-1", name)
+    return Member(Key(namespace, name), group, size, timedelta(seconds=warm_up), list(bookings))
+
+
+def foreseen(members: Sequence[Member], span: timedelta = DAY) -> Forecast:
+    return forecast(members, EPOCH, EPOCH + span, published)
+
+
+def test_calls_and_peaks_are_counted_by_action_account_and_region() -> None:
+    found = foreseen(
+        [
+            member("a", booking("a1", 60, 120), booking("a2", 300, 400)),
+            member("b", booking("b1", 60, 200), size=3),
+            member("c", booking("c1", 60, 200), account="prod"),
+        ]
+    )
+    rows = [(item.call, item.account, item.calls, item.instances, item.peak) for item in found.loads]
+    assert rows == [
+        ("StartInstances", "", 2, 7, 5),
+        ("StopInstances", "", 3, 7, 3),
+        ("StartInstances", "prod", 1, 2, 2),
+        ("StopInstances", "prod", 1, 2, 2),
+    ]
+    start = found.loads[0]
+    assert (start.peak_at, start.peak_done_at) == (after(60), after(60))
+    assert found.late == []
+
+
+def test_back_to_back_bookings_are_one_run() -> None:
+    found = foreseen([member("a", booking("1", 60, 120), booking("2", 120, 200), booking("3", 90, 150))])
+    assert [(item.call, item.calls) for item in found.loads] == [("StartInstances", 1), ("StopInstances", 1)]
+
+
+def test_only_the_span_counts() -> None:
+    found = foreseen([member("a", booking("1", -60, 30), booking("2", 99999, 100000))])
+    assert [(item.call, item.calls) for item in found.loads] == [("StopInstances", 1)]
+
+
+def test_databases_take_a_call_each() -> None:
+    found = foreseen([member("a", booking("1", 60, 120), size=3, service="rds")])
+    assert [(item.call, item.calls) for item in found.loads] == [
+        ("StartDBInstance", 3),
+        ("StopDBInstance", 3),
+    ]
+
+
+def test_too_many_at_one_instant_come_late_and_more_warm_up_mends_it() -> None:
+    members = [member(f"r{n}", booking(f"b{n}", 3600, 7200)) for n in range(700)]
+    found = foreseen(members)
+    assert len(found.late) == 199  # two more leave within the tolerance
+    worst = max(item.late_by for item in found.late)
+    assert 195 <= worst.total_seconds() <= 205
+    assert all(item.remedy is not None for item in found.late)
+    remedies = {item.resource: item.remedy for item in found.late}
+    mended = [
+        member(item.key.name, *item.claims, warm_up=(remedies.get(item.key) or timedelta(0)).total_seconds())
+        for item in members
+    ]
+    assert foreseen(mended).late == []
+
+
+def test_what_is_late_counts_from_the_warm_up() -> None:
+    members = [member(f"r{n}", booking(f"b{n}", 3600, 7200), warm_up=120) for n in range(510)]
+    late = foreseen(members).late
+    assert len(late) == 9
+    assert max(item.started_at for item in late) <= after(3600 - 120 + 12)
+
+
+def test_more_than_a_day_of_warm_up_is_no_remedy() -> None:
+    found = foreseen([member("huge", booking("b", 3600, 7200), size=200_000)])
+    assert [item.remedy for item in found.late] == [None]
+
+
+def test_one_namespace_does_not_make_another_late() -> None:
+    burst = [member(f"r{n}", booking(f"b{n}", 3600, 7200), size=4, namespace="burst") for n in range(500)]
+    found = foreseen([*burst, member("one", booking("one", 3600, 7200), namespace="other")])
+    assert "other" not in {item.resource.namespace for item in found.late}
