@@ -3,8 +3,8 @@
     python -m tests.support.aws_process --moto-url http://127.0.0.1:5000 --limits --cached
 
 prints its URL and moto's as one line of JSON. It serves what it has recorded under `/-/calls`, of one region
-under `/-/calls?region=eu-west-1`, and from a number on under `/-/calls?since=100`. It does what `AwsProxy`
-can, at `POST /-/storm` and the like, with the keyword arguments as a JSON object::
+under `/-/calls?region=eu-west-1`, from a number on under `/-/calls?since=100`. It does what `AwsProxy` can
+do, at `POST /-/storm` and the like, with the keyword arguments as a JSON object::
 
     curl -d '{"throttled": 0.3, "reset": 0.05, "seed": 1}' $URL/-/storm
     curl -d '{"tag": "web", "n": 2, "region": "eu-west-1"}' $URL/-/create_instances
