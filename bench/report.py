@@ -24,12 +24,26 @@ BURST, PER_SECOND = 1000, 2
 LIMIT_TOLERANCE = 1.02
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The operator over many bookings.
+
+    Attributes:
+        rss_mib: what it holds over 50,000 of them, in MiB.
+        reconciled_seconds: from its start until 10,000 of them are reconciled.
+    """
+
+    rss_mib: float
+    reconciled_seconds: float
+
+
 @dataclass(slots=True)
 class Results:
     """What has been measured so far: trials by their plan's name and subject, and idling by subject."""
 
     trials: dict[tuple[str, Name], Trial] = field(default_factory=dict)
     idling: dict[Name, Idling] = field(default_factory=dict)
+    scale: Scale | None = None
 
     def of(self, plan: str) -> dict[Name, Trial]:
         """The trials of one plan, by subject."""
@@ -42,6 +56,7 @@ def rows(results: Results) -> list[Row]:
         *_random(results.of("random")),
         *_instant(results),
         *_idle(results.idling),
+        *_scale(results.scale),
         *_kept(results),
         *_bulk(results.of("bulk")),
     ]
@@ -119,6 +134,13 @@ def _idle(idling: Mapping[Name, Idling]) -> Iterator[Row]:
     yield Row("Describe calls, idle, 50 resources", "calls/h", ours.describes, 65, 17_680, describes)
     yield Row("all AWS calls, idle, 50 resources", "calls/h", ours.calls)
     yield Row("memory, idle", "MiB", ours.rss_mib, 130, 45)
+
+
+def _scale(scale: Scale | None) -> Iterator[Row]:
+    if scale is None:
+        return
+    yield Row("memory, 50,000 bookings", "MiB", scale.rss_mib, 300)
+    yield Row("cold start, 10,000 bookings, to all reconciled", "s", scale.reconciled_seconds, 10)
 
 
 def _kept(results: Results) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, datetime, timedelta
 
-from bench.report import Results, faults, rows
+from bench.report import Results, Scale, faults, rows
 from bench.table import Row, as_json, shown
 from bench.trials import Idling, Trial
 from bench.windows import Arrival, at_once
@@ -73,6 +73,13 @@ def test_idling_and_starts_that_the_limits_hold_up() -> None:
     assert (row.ours, row.target, row.met) == (505, 510, True)
     assert found["memory, idle"].met is False
     assert found["Describe calls, idle, 50 resources"].met is True
+
+
+def test_many_bookings() -> None:
+    scale = Scale(rss_mib=270, reconciled_seconds=12)
+    found = named(Results(scale=scale))
+    assert found["memory, 50,000 bookings"].met is True
+    assert found["cold start, 10,000 bookings, to all reconciled"].met is False
 
 
 def test_a_start_that_is_missing_is_not_forgotten_among_many() -> None:
