@@ -25,6 +25,7 @@ SATURATED = timedelta(seconds=1)
 """While there is more to do than there are tokens, a call waits for what this span refills: one call for two
 instances each second, and not one for each every half."""
 _WORTH_A_SEARCH = 10  # seconds of refilling
+_TRIES = 3  # for a call that is smaller than that
 UNLIMITED = 1_000_000
 """Instances in a call of an action that has no bucket for them."""
 
@@ -68,11 +69,16 @@ def published(_: Scope, action: str) -> Limits:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One bucket that held `level` tokens at the instant `at` (aware UTC)."""
+    """One bucket that held `level` tokens at the instant `at` (aware UTC).
+
+    Attributes:
+        brimmed_at: when a call left that found it full, until the answer to it.
+    """
 
     limit: Limit
     level: float
     at: datetime
+    brimmed_at: datetime | None = None
 
     def refilled(self, now: datetime) -> "Bucket":
         """The same at `now`. A clock that was set back refills nothing, and goes on from there."""
@@ -91,10 +97,30 @@ class Bucket:
         refilled = self.refilled(now)
         return replace(refilled, level=min(self.limit.size, refilled.level + tokens))
 
+    def drawn(self, tokens: float, now: datetime) -> "Bucket":
+        """The same after a call has left that takes so many tokens."""
+        full = self.refilled(now).level >= self.limit.size - _EPSILON
+        return replace(self.changed(-tokens, now), brimmed_at=now if full else self.brimmed_at)
+
+    def answered(self, now: datetime) -> "Bucket":
+        """The same after the answer to a call.
+
+        AWS drew from its own bucket some time between call and answer, and a full one is refilled only from
+        then on: so nothing is counted for the time that took.
+        """
+        if self.brimmed_at is None:
+            return self
+        taken = max(0.0, (now - self.brimmed_at).total_seconds())
+        return replace(self.changed(-self.limit.rate * taken, now), brimmed_at=None)
+
     def at_most(self, tokens: float, now: datetime) -> "Bucket":
         """The same, corrected to hold no more than `tokens`."""
         refilled = self.refilled(now)
         return replace(refilled, level=min(refilled.level, tokens))
+
+    def untouched(self) -> "Bucket":
+        """The same after a call has drawn nothing, whether it found the bucket full or not."""
+        return replace(self, brimmed_at=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +166,8 @@ class Throttle:
 
     def sent(self, instances: int, now: datetime) -> "Throttle":
         """After a call has left."""
-        left = self.instances.changed(-instances, now) if self.instances else None
-        return replace(self, requests=self.requests.changed(-1, now), instances=left)
+        left = self.instances.drawn(instances, now) if self.instances else None
+        return replace(self, requests=self.requests.drawn(1, now), instances=left)
 
     def returned(self, instances: int, now: datetime) -> "Throttle":
         """After a call failed without anything being done: its instances have taken no token.
@@ -149,34 +175,38 @@ class Throttle:
         That is a guess, which AWS does not confirm. To be wrong costs a refusal; the other way round a lost
         connection at nine o'clock would keep a thousand instances waiting for eight minutes.
         """
-        return replace(self, instances=self.instances.changed(instances, now) if self.instances else None)
+        known = self.instances.changed(instances, now).untouched() if self.instances else None
+        return replace(self, requests=self.requests.untouched(), instances=known)
 
     def accepted(self, instances: int, now: datetime) -> "Throttle":
         """After a call was let through, whatever else became of it."""
-        known = self.instances
+        known = self.instances.answered(now) if self.instances else None
         if known is not None and self.ceiling is not None:
             # What was let through once may be so again; a refusal will tell.
             likely = min(instances, self.ceiling)
             known = known.changed(max(0.0, likely - known.refilled(now).level), now)
-        return replace(self, instances=known, refusals=0, not_before=None)
+        requests = self.requests.answered(now)
+        return replace(self, requests=requests, instances=known, refusals=0, not_before=None)
 
     def refused(self, instances: int, now: datetime) -> "Throttle":
         """After a call was refused for the rate.
 
         AWS does not tell which bucket was too empty. The first refusal is laid to that of the calls. A second
         in a row is laid to that of the instances, and begins a search for what is left of them: of each call
-        that is refused half as many are tried next, until what might be left is not worth the search.
+        that is refused half as many are tried next, until what might be left is not worth the search. A call
+        for few instances is tried some more before, as it is.
         """
         refusals, known, ceiling = self.refusals + 1, self.instances, self.ceiling
         pause = min(PAUSE * (1 << min(refusals - 1, 16)), LONGEST_PAUSE)
         if known is not None:
-            known = known.changed(instances, now)  # a refused call takes nothing
-            if refusals > 1 or ceiling is not None:
-                half = min(instances, ceiling or instances) // 2
-                worth_it = half > _WORTH_A_SEARCH * self.worthwhile
-                ceiling, left = (half, half) if worth_it else (None, 0)
-                known, refusals = known.at_most(left, now), 0 if worth_it else refusals
-        requests = self.requests.at_most(0, now)
+            known = known.changed(instances, now).untouched()  # a refused call takes nothing
+            half = min(instances, ceiling or instances) // 2
+            if (refusals > 1 or ceiling) and half > _WORTH_A_SEARCH * self.worthwhile:
+                known, ceiling, refusals = known.at_most(half, now), half, 0
+            elif refusals > _TRIES or ceiling:
+                # As good as empty: from here on what is refilled is all there is.
+                known, ceiling = known.at_most(0, now), None
+        requests = self.requests.at_most(0, now).untouched()
         return Throttle(requests, known, refusals, now + pause, ceiling)
 
     def _paused(self, now: datetime) -> bool:

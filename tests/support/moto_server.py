@@ -112,10 +112,15 @@ class Moto:
         return ids
 
     async def create_groups(
-        self, tags: Sequence[str], n: int = 1, *, region: str = REGION
+        self,
+        tags: Sequence[str],
+        n: int = 1,
+        *,
+        state: Literal["running", "stopped"] = "stopped",
+        region: str = REGION,
     ) -> dict[str, list[str]]:
-        """Create `n` stopped instances for each group: all in one launch, because moto is slow at many."""
-        ids = await self.create_instances(None, n * len(tags), region=region)
+        """Create `n` instances for each group: all in one launch, because moto is slow at many."""
+        ids = await self.create_instances(None, n * len(tags), state=state, region=region)
         groups = {tag: ids[n * number : n * (number + 1)] for number, tag in enumerate(tags)}
         for tag, members in groups.items():
             named = {f"ResourceId__{number}": id_ for number, id_ in enumerate(members, 1)}

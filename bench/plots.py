@@ -1,0 +1,105 @@
+"""The trials as SVG: how late starts were, what was called when, and starts that the limits hold up."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.report import Name
+from bench.trials import Trial
+from bench.windows import taken_at
+
+_BINS_PER_DECADE = 12
+_COLOURS = {"operator": "#1f77b4", "poller": "#d62728"}
+_ACTIONS = ("DescribeInstances", "StartInstances", "StopInstances", "CreateTags", "DeleteTags")
+
+
+def lateness(path: Path, late: Mapping[Name, Sequence[float]], target: float) -> None:
+    """A histogram of starts by how late they were.
+
+    Args:
+        path: the file to write.
+        late: seconds, by subject; what never came is left out.
+        target: seconds, drawn as a line.
+    """
+    figure, axes = _figure("How late StartInstances arrived, one resource at a time", rows=1)
+    bins = [10 ** (power / _BINS_PER_DECADE) for power in range(5 * _BINS_PER_DECADE + 1)]
+    for name, seconds in late.items():
+        values = [min(max(value * 1000, bins[0]), bins[-1]) for value in seconds if value < float("inf")]
+        label = f"{name}, {len(values)} starts"
+        axes[0].hist(values, bins, label=label, color=_COLOURS[name], alpha=0.7)
+    axes[0].axvline(target * 1000, color="black", linestyle="--", label=f"target, {target * 1000:.0f} ms")
+    axes[0].set_xscale("log")
+    axes[0].set_xlabel("milliseconds after the boundary")
+    axes[0].set_ylabel("starts")
+    axes[0].legend()
+    _write(figure, path)
+
+
+def calls(path: Path, trials: Mapping[Name, Trial]) -> None:
+    """Calls in each second around the boundaries of trials, by action, one panel for each subject."""
+    figure, axes = _figure("Calls to EC2, all resources at one instant", rows=len(trials))
+    for panel, (name, trial) in zip(axes, trials.items(), strict=True):
+        _calls_of(panel, trial)
+        panel.set_title(name)
+        panel.set_ylabel("calls a second")
+    axes[-1].set_xlabel("seconds after the boundary")
+    _write(figure, path)
+
+
+def _calls_of(axes: Axes, trial: Trial) -> None:
+    begins_at = trial.begins_at
+    seconds = [(arrival, int((arrival.at - begins_at).total_seconds() // 1)) for arrival in trial.arrivals]
+    kinds = [(action, True) for action in _ACTIONS] + [("refused", False)]
+    counts = {
+        kind: Counter(
+            second
+            for arrival, second in seconds
+            if (arrival.action if arrival.taken else "refused", arrival.taken) == kind
+        )
+        for kind in kinds
+    }
+    span = range(min(second for _, second in seconds), max(second for _, second in seconds) + 1)
+    base = [0] * len(span)
+    for (label, _), count in counts.items():
+        if not count:
+            continue
+        heights = [count[second] for second in span]
+        colour = "black" if label == "refused" else None
+        axes.bar(list(span), heights, bottom=base, width=1.0, align="edge", label=label, color=colour)
+        base = [low + height for low, height in zip(base, heights, strict=True)]
+    axes.legend()
+
+
+def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
+    """Instances whose start was accepted over time, and the most that the limits allow."""
+    begins_at = trial.begins_at
+    at = sorted(
+        (arrived - begins_at).total_seconds()
+        for arrived in taken_at(trial.arrivals, "StartInstances").values()
+    )
+    figure, axes = _figure("Starts accepted by EC2, all due at one instant", rows=1)
+    axes[0].step(at, list(range(1, len(at) + 1)), where="post", label="operator", color=_COLOURS["operator"])
+    ends = max(at[-1], (len(at) - burst) / per_second)
+    axes[0].plot([0, ends], [burst, burst + ends * per_second], "k--", label="the most that the limits allow")
+    axes[0].set_xlabel("seconds after the boundary")
+    axes[0].set_ylabel("instances")
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend()
+    _write(figure, path)
+
+
+def _figure(title: str, rows: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(9, 1.5 + 3 * rows), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(rows, 1, squeeze=False, sharex=True)
+    return figure, [panel for (panel,) in panels]
+
+
+def _write(figure: Figure, path: Path) -> None:
+    # Without a date and with fixed ids, equal figures make equal files.
+    with mpl.rc_context({"svg.hashsalt": "bench"}):
+        figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,97 @@
+"""The rows of the table, and how they are shown. Pure."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Unit = Literal["s", "calls", "calls/h", "MiB"]
+_HEADINGS = ("", "target", "Go operator", "baseline", "ours", "ratio", "met")
+_LONG_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure, smaller being better.
+
+    Attributes:
+        ours: what was measured; infinite if it did not come about in the time that was waited.
+        target: the most that it may be; None for a figure that only informs.
+        go: what was measured of the Go operator, on another occasion.
+        baseline: what was measured of the poller, in this run.
+    """
+
+    name: str
+    unit: Unit
+    ours: float
+    target: float | None = None
+    go: float | None = None
+    baseline: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        return None if self.target is None else self.ours <= self.target
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times less it is than the baseline; None where that has no finite answer."""
+        known = self.baseline is not None and math.isfinite(self.baseline) and math.isfinite(self.ours)
+        return self.baseline / self.ours if known and self.baseline is not None and self.ours > 0 else None
+
+
+def shown(rows: Sequence[Row]) -> str:
+    """The table, for a terminal."""
+    cells = [_HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The rows as JSON types; null stands for what did not come about."""
+    return [
+        {name: _finite(value) for name, value in asdict(row).items()} | {"met": row.met, "ratio": row.ratio}
+        for row in rows
+    ]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.name,
+        "" if row.target is None else f"<= {amount(row.target, row.unit)}",
+        "" if row.go is None else amount(row.go, row.unit),
+        "" if row.baseline is None else amount(row.baseline, row.unit),
+        amount(row.ours, row.unit),
+        "" if row.ratio is None else f"{row.ratio:,.3g}" if row.ratio < 100 else f"{row.ratio:,.0f}",
+        _verdict(row),
+    )
+
+
+def _verdict(row: Row) -> str:
+    if row.target is None:
+        return ""
+    if row.met:
+        return "yes"
+    if math.isinf(row.ours):
+        return "no"
+    return f"no, by {row.ours / row.target - 1:.0%}"
+
+
+def amount(value: float, unit: Unit) -> str:
+    """A figure with its unit, as precise as it deserves."""
+    if math.isinf(value):
+        return "not in time"
+    if unit == "s":
+        return f"{value:.1f} s" if abs(value) >= _LONG_SECONDS else f"{value * 1000:,.1f} ms"
+    return f"{value:,.0f} {unit}"
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and math.isinf(value) else value

@@ -1,0 +1,189 @@
+"""What is measured against: a real kube-apiserver, and a fake AWS with EC2's limits. Each is a process."""
+
+import asyncio
+import json
+import os
+import ssl
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from bench.windows import Arrival, Window
+from booking_operator.api import crd
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.devcluster.binaries import find_kubectl, find_or_build
+from booking_operator.devcluster.controlplane import ControlPlane
+from booking_operator.devcluster.kubectl import Kubectl
+from booking_operator.devcluster.moto import MotoServer
+from booking_operator.devcluster.process import ChildProcess
+
+TRANSITION_SECONDS = 1.0
+"""How long an instance is `pending` or `stopping`."""
+_WRITERS = 16
+# Limits are counted for each region, so each trial has one of its own.
+_REGIONS = (
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "eu-central-1",
+    "eu-north-1",
+    "us-east-1",
+    "us-east-2",
+    "us-west-1",
+    "us-west-2",
+    "ca-central-1",
+    "sa-east-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-northeast-1",
+)
+_ROOT = Path(__file__).parent.parent
+
+
+class Aws:
+    """The proxy's process: what it recorded, and what it shall do."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def arrivals(self, region: str) -> list[Arrival]:
+        """All calls to a region, in order of arrival."""
+        with urllib.request.urlopen(f"{self.url}/-/calls?region={region}", timeout=60) as answer:  # noqa: S310
+            return [Arrival.of(recorded) for recorded in json.load(answer)]
+
+    def do(self, name: str, **arguments: Any) -> Any:
+        """Have it do something; see `tests.support.aws_process`."""
+        data = json.dumps(arguments).encode()
+        with urllib.request.urlopen(f"{self.url}/-/{name}", data, timeout=600) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: a program that starts and stops instances by bookings.
+
+    Attributes:
+        command: with which it is started; `{namespace}` and `{region}` are filled in.
+        ready: what its log says once it is at work.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    ready: str
+
+
+OPERATOR = Subject(
+    "operator",
+    (sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", "{namespace}"),
+    ready="first_plans_made",
+)
+POLLER = Subject(
+    "poller",
+    (sys.executable, "-m", "bench.poller", "--namespace", "{namespace}", "--region", "{region}"),
+    ready="bookings_read",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that stands while there is something to measure."""
+
+    plane: ControlPlane
+    kubectl: Kubectl
+    aws: Aws
+    directory: Path
+    regions: Iterator[str] = field(default_factory=lambda: iter(_REGIONS))
+
+    def create_resources(self, namespace: str, tags: Iterable[str]) -> None:
+        """Create a namespace, and in it a Resource for each group."""
+        self.kubectl("create", "namespace", namespace)
+        asyncio.run(self._post(namespace, [(RESOURCE, tag, {"tag": tag}) for tag in tags]))
+
+    def book(self, namespace: str, windows: Iterable[Window]) -> None:
+        """Create a Booking for each window."""
+        asyncio.run(self._post(namespace, [(BOOKING, window.tag, _booking(window)) for window in windows]))
+
+    def process(self, subject: Subject, namespace: str, region: str) -> ChildProcess:
+        """The subject as a process that serves one namespace and region; not started yet."""
+        filled = [part.format(namespace=namespace, region=region) for part in subject.command]
+        environ = {
+            "KUBECONFIG": str(self.plane.kubeconfig),
+            "AWS_ENDPOINT_URL": self.aws.url,
+            "AWS_REGION": region,
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "PYTHONPATH": str(_ROOT),
+        }
+        log = self.directory / f"{namespace}.log"
+        return ChildProcess(f"{subject.name} in {namespace}", filled, log, environ)
+
+    async def _post(self, namespace: str, objects: Iterable[tuple[Kind[Any], str, dict[str, Any]]]) -> None:
+        waiting = iter(objects)
+        trust = ssl.create_default_context(cafile=str(self.plane.ca_file))
+        headers = {"Authorization": f"Bearer {self.plane.token}"}
+        connector = aiohttp.TCPConnector(ssl=trust, limit=_WRITERS)
+        async with (
+            aiohttp.ClientSession(self.plane.url, connector=connector, headers=headers) as http,
+            asyncio.TaskGroup() as writers,
+        ):
+
+            async def write() -> None:
+                for kind, name, spec in waiting:
+                    async with http.post(kind.path(namespace), json=_manifest(kind, name, spec)) as answer:
+                        answer.raise_for_status()
+
+            for _ in range(_WRITERS):
+                writers.create_task(write())
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """Stand all of it up, and take all of it down.
+
+    Raises:
+        DevclusterError: something is missing, or does not start.
+    """
+    binaries, kubectl = find_or_build(print), find_kubectl(print)
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-bench-")
+        directory = Path(stack.enter_context(temporary))
+        moto = stack.enter_context(MotoServer(directory))
+        aws = stack.enter_context(_proxy(moto.url, directory))
+        plane = stack.enter_context(ControlPlane(binaries))
+        call = Kubectl(kubectl, plane.kubeconfig)
+        crd.write(directory / "crds")
+        call("apply", "-f", str(directory / "crds"))
+        call("wait", "--for=condition=Established", "-f", str(directory / "crds"))
+        yield World(plane, call, aws, directory)
+
+
+@contextmanager
+def _proxy(moto_url: str, directory: Path) -> Iterator[Aws]:
+    command = [sys.executable, "-m", "tests.support.aws_process", "--moto-url", moto_url]
+    command += ["--limits", "--cached", "--transition-seconds", str(TRANSITION_SECONDS)]
+    log = directory / "proxy.log"
+    with ChildProcess("proxy", command, log, {"PYTHONPATH": str(_ROOT)}) as proxy:
+        proxy.wait_until(lambda: "moto_url" in log.read_text())
+        yield Aws(json.loads(log.read_text().splitlines()[-1])["url"])
+
+
+def _booking(window: Window) -> dict[str, Any]:
+    times = {"start_at": window.start_at.isoformat(), "end_at": window.end_at.isoformat()}
+    return {"resource_name": window.tag, "user_id": "bench", **times}
+
+
+def _manifest(kind: Kind[Any], name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": name}, "spec": spec}
+
+
+def rss_mib(pid: int) -> float:
+    """Memory that a process holds, in MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

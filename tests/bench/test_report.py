@@ -1,0 +1,90 @@
+"""What the table says, and what makes a run void."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+from bench.report import Results, Scale, faults, rows
+from bench.table import Row, as_json, shown
+from bench.trials import Idling, Trial
+from bench.windows import Arrival, at_once
+
+NINE = datetime(2026, 1, 1, 9, tzinfo=UTC)
+GROUPS = {f"g{number}": [f"i-{number}"] for number in range(4)}
+
+
+def trial(start: float, stop: float = 0.0, groups: int = 4) -> Trial:
+    """Starts and stops of so many groups, each so many seconds late."""
+    ids = tuple(f"i-{number}" for number in range(groups))
+    arrivals = [
+        Arrival("StartInstances", NINE + timedelta(seconds=start), 200, ids),
+        Arrival("StopInstances", NINE + timedelta(seconds=40 + stop), 200, ids),
+    ]
+    return Trial("eu-west-1", GROUPS, at_once(list(GROUPS), NINE, 40), arrivals)
+
+
+def named(results: Results) -> dict[str, Row]:
+    return {row.name: row for row in rows(results)}
+
+
+def test_a_ratio_is_of_the_poller_to_ours() -> None:
+    results = Results({("random", "operator"): trial(0.01), ("random", "poller"): trial(30)})
+    row = named(results)["start, 4 boundaries at random: p99"]
+    assert (row.ours, row.baseline, row.target, row.met) == (0.01, 30, 0.025, True)
+    assert row.ratio == 3000
+    assert faults(results) == []
+
+
+def test_a_target_that_is_missed_says_by_how_much() -> None:
+    results = Results({("instant", "operator"): trial(0.12), ("instant-stop", "poller"): trial(0, 50)})
+    table = shown(rows(results))
+    assert "no, by 50%" in table
+    assert named(results)["stop, 4 at one instant: p99"].baseline == 50
+    assert named(results)["start, 4 at one instant: calls"].ours == 1
+    assert faults(results) == []
+
+
+def test_what_never_came_makes_the_run_void() -> None:
+    results = Results({("instant", "operator"): trial(0.01, groups=3), ("instant", "poller"): trial(5, 5, 1)})
+    row = named(results)["start, 4 at one instant: max"]
+    assert (row.ours, row.baseline, row.ratio) == (math.inf, math.inf, None)
+    assert "not in time" in shown([row])
+    assert as_json([row])[0]["ours"] is None
+    assert faults(results) == [
+        "instant: StartInstances never came for 1 of 4 groups in the time that was waited",
+        "instant: StopInstances never came for 1 of 4 groups in the time that was waited",
+    ]
+
+
+def test_what_leaves_early_makes_the_run_void() -> None:
+    results = Results({("killed", "operator"): trial(-0.002)})
+    assert faults(results) == ["killed: StartInstances came 2.0 ms before the boundary"]
+
+
+def test_idling_and_starts_that_the_limits_hold_up() -> None:
+    groups = {"web": [f"i-{number}" for number in range(2000)]}
+    arrivals = [
+        Arrival("StartInstances", NINE + timedelta(seconds=at), 200, tuple(ids))
+        for at, ids in ((0.02, groups["web"][:1000]), (505, groups["web"][1000:]))
+    ]
+    bulk = Trial("eu-west-1", groups, at_once(["web"], NINE), arrivals)
+    idling = Idling(calls=60, describes=60, rss_mib=140)
+    found = named(Results({("bulk", "operator"): bulk}, {"operator": idling}))
+    row = found["2,000 starts at one instant, all accepted (limits allow 500 s)"]
+    assert (row.ours, row.target, row.met) == (505, 510, True)
+    assert found["memory, idle"].met is False
+    assert found["Describe calls, idle, 50 resources"].met is True
+
+
+def test_many_bookings() -> None:
+    scale = Scale(rss_mib=270, reconciled_seconds=12)
+    found = named(Results(scale=scale))
+    assert found["memory, 50,000 bookings"].met is True
+    assert found["cold start, 10,000 bookings, to all reconciled"].met is False
+
+
+def test_a_start_that_is_missing_is_not_forgotten_among_many() -> None:
+    groups = {"web": ["i-1", "i-2"]}
+    only = [Arrival("StartInstances", NINE, 200, ("i-1",))]
+    results = Results({("bulk", "operator"): Trial("eu-west-1", groups, at_once(["web"], NINE), only)})
+    assert rows(results)[0].ours == math.inf
+    assert faults(results) == ["bulk: some instances were never started in the time that was waited"]

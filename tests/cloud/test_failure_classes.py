@@ -1,0 +1,156 @@
+"""Each class of failure before the fake EC2: the others start on time, and AWS is not asked too often.
+
+What users are told of each is tested in `tests/reconcilers/test_failures.py`.
+"""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from booking_operator.cloud.driver import CloudError, Group, Order
+from booking_operator.domain.instance import State
+from tests.support.aws import AwsProxy
+from tests.support.driving import CLOCK, SECONDS, WEB, observe, open_driver, outcomes, start, stop
+from tests.support.moto_server import REGION
+
+DB = Group("ec2", "", REGION, "db")
+GONE = "i-0123456789abcdef0"
+
+
+async def starts(aws: AwsProxy) -> list[int]:
+    """How many instances each StartInstances named."""
+    return [len(call.instance_ids) for call in aws.calls_of("StartInstances")]
+
+
+async def test_groups_that_are_due_together_start_by_one_call(aws: AwsProxy) -> None:
+    web, db = await aws.create_instances("web", 2), await aws.create_instances("db", 2)
+    async with open_driver(CLOCK) as driver:
+        orders = [Order.of(WEB, web, CLOCK.now()), Order.of(DB, db, CLOCK.now())]
+        for order in orders:
+            driver.start(order)
+        for order in orders:
+            await outcomes(order)
+    assert await starts(aws) == [4]
+
+
+@pytest.mark.parametrize("how", ["gone", "terminated", "wrong state", "cursed"])
+async def test_one_bad_instance_among_999_good_ones(aws: AwsProxy, how: str) -> None:
+    aws.transition_seconds = 3600 if how == "wrong state" else 0
+    good = await aws.create_instances("web", 63 if how == "cursed" else 999)
+    (bad,) = await aws.create_instances("web", 1, state="running" if how == "wrong state" else "stopped")
+    if how == "gone":
+        bad = GONE
+    elif how == "terminated":
+        await aws.moto.change("TerminateInstances", [bad])
+    elif how == "cursed":
+        aws.curse([bad], "StartInstances")
+    async with open_driver(CLOCK) as driver:
+        if how == "wrong state":
+            await stop(driver, [bad])
+        result = await start(driver, [*good[:50], bad, *good[50:]])
+        calls = len(aws.calls_of("StartInstances"))
+        assert isinstance(result.pop(bad), str)
+        assert result == dict.fromkeys(good, State.PENDING)
+        assert calls <= (13 if how == "cursed" else 2)
+        assert isinstance((await start(driver, [bad]))[bad], str)
+        assert len(aws.calls_of("StartInstances")) == calls, "asked again before its pause is over"
+
+
+@pytest.mark.usefixtures("aws")
+async def test_a_bad_instance_alone() -> None:
+    async with open_driver(CLOCK) as driver:
+        order = Order.of(WEB, [GONE], CLOCK.now())
+        driver.start(order)
+        assert await outcomes(order) == {GONE: "InvalidInstanceIDNotFound"}
+        error = order.futures[GONE].exception()
+        assert isinstance(error, CloudError)
+        assert error.retry_at is not None
+        assert 55 < (error.retry_at - CLOCK.now()).total_seconds() <= 60
+
+
+async def test_no_capacity_for_one_type_in_one_zone(aws: AwsProxy) -> None:
+    full = await aws.create_instances("web", 2, instance_type="m5.large", zone=f"{REGION}a")
+    other_zone = await aws.create_instances("web", 1, instance_type="m5.large", zone=f"{REGION}b")
+    other_type = await aws.create_instances("web", 1, instance_type="t3.micro", zone=f"{REGION}a")
+    aws.exhaust("m5.large", f"{REGION}a")
+    async with open_driver(CLOCK) as driver:
+        await observe(driver)
+        ids = [full[0], *other_zone, full[1], *other_type]
+        assert await start(driver, ids) == {
+            **dict.fromkeys(full, "InsufficientInstanceCapacity"),
+            **dict.fromkeys([*other_zone, *other_type], State.PENDING),
+        }
+        assert await starts(aws) == [4, 2]
+        assert set((await start(driver, full)).values()) == {"InsufficientInstanceCapacity"}
+        assert await starts(aws) == [4, 2]
+
+
+@pytest.mark.parametrize(
+    "code", ["OperationNotPermitted", "UnsupportedOperation", "IncorrectSpotInstanceRequestState"]
+)
+async def test_an_instance_that_cannot_be_stopped_keeps_no_other_running(aws: AwsProxy, code: str) -> None:
+    kept, *others = await aws.create_instances("web", 3, state="running")
+    aws.protect([kept], code)
+    async with open_driver(CLOCK) as driver:
+        for _ in range(3):
+            assert (await stop(driver, [kept, *others]))[kept] == code
+    assert [set(call.instance_ids) for call in aws.calls_of("StopInstances")[:2]] == [
+        {kept, *others},
+        set(others),
+    ]
+    assert sum(kept in call.instance_ids for call in aws.calls_of("StopInstances")) == 1
+
+
+async def test_a_permission_that_is_missing_altogether(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 3)
+    text = f"You are not authorized to perform this operation. arn:aws:ec2:{REGION}:1:instance/{ids[0]}"
+    aws.fail("StartInstances", times=99, code="UnauthorizedOperation", message=text, status=403)
+    async with open_driver(CLOCK) as driver:
+        assert await start(driver, ids) == dict.fromkeys(ids, "UnauthorizedOperation")
+        calls = len(aws.calls_of("StartInstances"))
+        await start(driver, ids)
+    assert len(aws.calls_of("StartInstances")) == calls <= 5
+
+
+async def test_throttled_calls_go_again_within_the_limits(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 20)
+    async with open_driver(CLOCK) as driver:
+        aws.fail("StartInstances", times=2)
+        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+    times = [call.monotonic for call in aws.calls_of("StartInstances")]
+    assert [later - earlier >= 0.49 for earlier, later in pairwise(times)] == [True, True]
+
+
+async def test_limits_that_ec2_enforces_are_kept_without_a_refusal(aws: AwsProxy) -> None:
+    aws.enforce_limits()
+    ids = await aws.create_instances("web", 30)
+    async with open_driver(CLOCK) as driver:
+        for id_ in ids[:8]:  # five calls at once, then two a second
+            await start(driver, [id_])
+        await start(driver, ids[8:])
+    assert {call.status for call in aws.calls_of("StartInstances")} == {200}
+
+
+async def test_an_account_that_is_down_delays_nothing_in_another(aws: AwsProxy) -> None:
+    """Accounts are in `test_accounts`; here regions stand for them, each of which has calls of its own."""
+    ids = await aws.create_instances("web", 1, region="us-east-1")
+    far = Group("ec2", "", "us-east-1", "web")
+    gate = aws.hold("StopInstances")
+    running = await aws.create_instances("web", 1, state="running")
+    async with open_driver(CLOCK) as driver:
+        driver.stop(Order.of(WEB, running, CLOCK.now()))
+        async with asyncio.timeout(SECONDS):
+            await aws.arrived("StopInstances")
+        assert await start(driver, ids, far) == dict.fromkeys(ids, State.PENDING)
+        gate.set()
+
+
+async def test_a_stale_view_neither_repeats_a_start_nor_hides_it(aws: AwsProxy) -> None:
+    aws.stale_seconds = aws.transition_seconds = 5
+    ids = await aws.create_instances("web", 2)
+    async with open_driver(CLOCK) as driver:
+        await observe(driver)
+        await start(driver, ids)
+        seen = await observe(driver)
+    assert {instance.state for instance in seen.instances} == {State.PENDING}
