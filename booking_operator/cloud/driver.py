@@ -126,6 +126,10 @@ def always() -> bool:
     return True
 
 
+def unheard() -> None:
+    """Tells nobody."""
+
+
 @dataclass(slots=True, eq=False)
 class Order:
     """What is wanted of instances of one group.
@@ -137,6 +141,7 @@ class Order:
         deadline: when it is to be done, not before (aware UTC); of two that cannot both go, the earlier goes.
         tenant: who wants it, of those among whom calls are shared out fairly: a namespace.
         stands: asked right before a call leaves; an order that does not stand any more is withdrawn.
+        news: called when `trouble` is another.
         trouble: why those without an outcome have none yet; None where nothing has failed.
     """
 
@@ -145,6 +150,7 @@ class Order:
     deadline: datetime
     tenant: str = ""
     stands: Callable[[], bool] = always
+    news: Callable[[], None] = unheard
     trouble: CloudError | None = None
 
     @classmethod
@@ -156,15 +162,21 @@ class Order:
         *,
         tenant: str = "",
         stands: Callable[[], bool] = always,
+        news: Callable[[], None] = unheard,
     ) -> Self:
         """An order with a future of the running loop for each of `ids`."""
         loop = asyncio.get_running_loop()
-        return cls(group, {id_: loop.create_future() for id_ in ids}, deadline, tenant, stands)
+        return cls(group, {id_: loop.create_future() for id_ in ids}, deadline, tenant, stands, news)
 
     @property
     def pending(self) -> list[str]:
         """Ids without an outcome that somebody still waits for."""
         return [id_ for id_, future in self.futures.items() if not future.done()]
+
+    def trouble_with(self, error: CloudError) -> None:
+        """Say why what has no outcome has none yet."""
+        self.trouble = error
+        self.news()
 
     def withdraw(self) -> None:
         """Have nothing more sent for it. What is under way already stays so."""

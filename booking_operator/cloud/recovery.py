@@ -101,7 +101,7 @@ class Recovery:
         """Have a batch sent as it says; `trouble` is what users are told meanwhile."""
         if trouble is not None:
             for item in batch.items:
-                item.payload.order.trouble = trouble
+                item.payload.order.trouble_with(trouble)
         lane.add(batch.items)
 
     def _retry(self, lane: Lane, batch: Batch, error: CloudError) -> None:

@@ -7,6 +7,7 @@ what was decided a moment ago, or waits for its turn, is never done against book
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.driver import Action, Order
@@ -98,7 +99,8 @@ class Dispatcher:
         def stands() -> bool:
             return self._stands(key, wanted=wanted)
 
-        order = Order.of(scene.group, missing, wish.at, tenant=key.namespace, stands=stands)
+        news = partial(self._orders.wake, key)
+        order = Order.of(scene.group, missing, wish.at, tenant=key.namespace, stands=stands, news=news)
         if wanted:
             scene.driver.start(order)
         else:
@@ -123,7 +125,7 @@ class Dispatcher:
             Why something was not done, or is not yet; None where all is well, or merely waits for its turn.
         """
         key, now = key_of(scene.resource), self._clock.now()
-        fresh = [placed.at + PATIENCE for placed in self._orders.due(key, now)]
+        fresh = [max(placed.at, placed.order.deadline) + PATIENCE for placed in self._orders.due(key, now)]
         until = min(max(fresh, default=now), scene.seen.next_change_at or now + PATIENCE)
         outcomes = await self._orders.settled(key, (until - now).total_seconds(), now)
         for outcome in outcomes:

@@ -101,6 +101,10 @@ class Orders:
                     placed.order.futures[id_].cancel()
         return [id_ for id_ in wanted if id_ not in ordered]
 
+    def wake(self, key: Key, _: Any = None) -> None:
+        """There is news of an order of the Resource."""
+        self._changed(key)
+
     def place(self, key: Key, placed: Placed) -> None:
         """Remember an order that was given to the driver."""
         self._placed[key].append(placed)
@@ -120,13 +124,10 @@ class Orders:
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=max(0.0, seconds))
             for future in late:
-                future.add_done_callback(partial(self._wake, key))
+                future.add_done_callback(partial(self.wake, key))
         outcomes = [item.outcome() for item in placed]
         self._forget(key)
         return outcomes
-
-    def _wake(self, key: Key, _: Future[Any]) -> None:
-        self._changed(key)
 
     def _forget(self, key: Key) -> None:
         """Keep no order to which nothing can come any more."""

@@ -43,6 +43,9 @@ async def test_one_bad_instance_among_999_good_ones(aws: AwsProxy, how: str) -> 
         bad = GONE
     elif how == "terminated":
         await aws.moto.change("TerminateInstances", [bad])
+        # moto would start it.
+        text = f"The instance '{bad}' is not in a state from which it can be started."
+        aws.curse([bad], "StartInstances", code="IncorrectInstanceState", message=text)
     elif how == "cursed":
         aws.curse([bad], "StartInstances")
     async with open_driver(CLOCK) as driver:

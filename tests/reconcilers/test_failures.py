@@ -1,0 +1,94 @@
+"""What users are told of each class of failure: which instance, why, and when it is tried next."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from booking_operator.cloud.driver import CloudError, Fault, Order
+from booking_operator.domain.instance import State
+from booking_operator.engine.store import Key
+from tests.reconcilers.test_resource import BOTH, played
+from tests.support.fakes import World
+from tests.support.virtual import EPOCH
+
+
+def message(world: World, type_: str = "Synced") -> str:
+    found = world.caches.resources.get(Key("ns", "res"))
+    assert found is not None
+    return next(item.message for item in found.status.conditions if item.type == type_)
+
+
+def refusing(world: World, fault: Fault, pause: float, bad: str = "i-1") -> list[float]:
+    """Have `bad` refused at each start, to be tried again after `pause` seconds; when it was asked for."""
+    asked: list[float] = []
+
+    def start(order: Order) -> None:
+        async def act() -> None:
+            await asyncio.sleep(max(0.0, (order.deadline - world.clock.now()).total_seconds()))
+            now = world.clock.now()
+            for id_ in order.pending:
+                if id_ == bad:
+                    asked.append(round((now - EPOCH).total_seconds(), 2))
+                    until = now + timedelta(seconds=pause) if pause else None
+                    error = CloudError("TheReason", "because of it.", fault=fault, retry_at=until)
+                    order.futures[id_].set_exception(error)
+                else:
+                    world.driver.instances[id_] = State.RUNNING
+                    order.futures[id_].set_result(State.RUNNING)
+            world.driver.view = world.driver.look(now)
+
+        asyncio.get_running_loop().create_task(act())
+
+    world.driver.start = start  # type: ignore[method-assign]
+    world.booking("b", 10, 900)
+    return asked
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.CAPACITY, Fault.DENIED, Fault.ACCOUNT])
+def test_which_instance_why_and_when_it_is_tried_next(fault: Fault) -> None:
+    async def scenario(world: World) -> None:
+        asked.extend([refusing(world, fault, pause=60)])
+        await asyncio.sleep(20)
+        assert world.conditions()["Synced"] == ("False", "TheReason")
+        assert message(world) == "i-1: because of it. The next try is at 2026-01-01T09:01:10Z."
+        assert world.conditions()["Ready"] == ("False", "Starting")
+        assert world.driver.instances["i-2"] is State.RUNNING
+
+    asked: list[list[float]] = []
+    world = played(scenario, seconds=200)
+    assert asked[0] == [10, 70, 130, 190]
+    for kind in ("Resource", "Booking"):
+        assert world.events.told.count((kind, "TheReason")) == 1
+
+
+def test_what_has_no_time_of_its_own_is_tried_again_with_back_off() -> None:
+    async def scenario(world: World) -> None:
+        asked.extend([refusing(world, Fault.UNSENT, pause=0)])
+        await asyncio.sleep(20)
+        assert message(world) == "i-1: because of it."
+
+    asked: list[list[float]] = []
+    played(scenario, seconds=200)
+    assert 5 < len(asked[0]) < 15
+
+
+def test_what_is_sent_again_by_the_driver_is_told_while_it_waits() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(11)
+        (order,) = world.dispatcher.open_orders(Key("ns", "res"))
+        until = EPOCH + timedelta(seconds=25)
+        broken = CloudError("InternalError", "It broke.", fault=Fault.TRANSIENT, retry_at=until)
+        order.trouble_with(broken)
+        await asyncio.sleep(4)
+        assert world.conditions()["Synced"] == ("False", "InternalError")
+        assert message(world) == "i-1, i-2: It broke. The next try is at 2026-01-01T09:00:25Z."
+        await asyncio.sleep(20)
+        assert world.conditions()["Synced"] == ("True", "Synced")
+
+    def before(world: World) -> None:
+        world.driver.queue_seconds = 15
+        world.booking("b", 10, 900)
+
+    world = played(scenario, seconds=60, before=before)
+    assert [act.ids for act in world.driver.acts] == [BOTH]
