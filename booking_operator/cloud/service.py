@@ -144,13 +144,14 @@ async def open_drivers(
         apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
         try:
             async with TaskGroup() as tasks:
-                yield {name: _driver(api, clock, tasks, limits) for name, api in apis.items()}
+                yield {name: drive(api, clock, tasks, limits) for name, api in apis.items()}
                 raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass
 
 
-def _driver(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf) -> ServiceDriver:
+def drive(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published) -> ServiceDriver:
+    """The driver of one service, whose calls are tasks of `tasks`."""
     inventory = Inventory(api.describe, clock, tasks)
     tasks.create_task(inventory.poll())
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Lock, Observation, State
@@ -51,6 +52,7 @@ class Marks:
     memory: tuple[Lock, ...]
 
 
+@lru_cache(maxsize=10_000)
 def lock_of(booking: Booking) -> Lock:
     """What the tags say while `booking` holds the group."""
     by = _NOT_ALLOWED.sub("_", booking.user_id)[:_LONGEST].strip()

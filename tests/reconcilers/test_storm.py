@@ -1,0 +1,157 @@
+"""Ten minutes of failures on virtual time, with the real driver: in the end all is as booked.
+
+`tests/storm` does the same for ten real minutes, against a real API server.
+"""
+
+import asyncio
+import random
+from asyncio import TaskGroup
+from datetime import timedelta
+
+import pytest
+
+from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.cloud.driver import Group
+from booking_operator.cloud.service import drive
+from booking_operator.domain.instance import State
+from booking_operator.engine.controller import Controller
+from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.delays import Delays
+from booking_operator.reconcilers.dispatch import Dispatcher
+from booking_operator.reconcilers.keeper import LockKeeper
+from booking_operator.reconcilers.orders import Orders
+from booking_operator.reconcilers.resource import ResourceReconciler
+from booking_operator.reconcilers.starts import StartTimes
+from booking_operator.reconcilers.wakes import Wakes
+from tests.support import virtual
+from tests.support.fakes import REGION, FakeEvents, FakeObjects, FakeStatus, FakeTrust, at_text
+from tests.support.fleet import Fleet
+from tests.support.virtual import VirtualClock
+
+SECONDS, GROUPS, SIZE = 600, 20, 3
+DOWN = "fragile"
+ON_ITS_WAY = timedelta(seconds=0.05)
+"""A stop that is sent before a booking begins may arrive after."""
+
+
+class Ground:
+    """All Resources of two accounts, one of which is down, and the reconciler and driver that are tested."""
+
+    def __init__(self, tasks: TaskGroup, seed: int) -> None:
+        self.clock = clock = VirtualClock()
+        self.chance = random.Random(seed)
+        self.fleet = Fleet(clock, self.chance)
+        self.caches = Caches(REGION)
+        self.wakes = Wakes(self.caches, clock)
+        drivers = {"ec2": drive(self.fleet, clock, tasks)}
+        status, events, trust = FakeStatus(self.caches.resources), FakeEvents(), FakeTrust()
+        orders = Orders(self.wakes.resources.add)
+        starts = StartTimes()
+        dispatcher = Dispatcher(self.caches, drivers, events, trust, orders, starts, clock, dry_run=False)
+        delays = Delays(self.caches, drivers, dispatcher.open_orders, clock, self.wakes.delay_changed)
+        keeper = LockKeeper(
+            self.caches,
+            drivers,
+            status,
+            events,
+            FakeObjects(self.caches.resources),
+            clock,
+            self.wakes.locks,
+            failed=self.wakes.resources.add,
+        )
+        reconciler = ResourceReconciler(
+            self.caches,
+            drivers,
+            status,
+            events,
+            trust,
+            keeper,
+            dispatcher,
+            clock,
+            delays=delays,
+            starts=starts,
+        )
+        self.wakes.subscribe()
+        self.spans: dict[str, list[tuple[float, float]]] = {}
+        self.wrong: dict[str, State] = {}
+        for number in range(GROUPS):
+            self._group(f"g{number}", DOWN if number % 5 == 0 else "")
+        drivers["ec2"].track(self.wakes.audience("ec2"))
+        tasks.create_task(Controller("Resource", self.wakes.resources, reconciler.reconcile).run())
+        tasks.create_task(Controller("locks", self.wakes.locks, keeper.reconcile).run())
+        tasks.create_task(delays.run())
+
+    def _group(self, name: str, account: str) -> None:
+        self.fleet.add(Group("ec2", account, REGION, name), SIZE)
+        self.spans[name] = spans = []
+        at = self.chance.uniform(5, 30)
+        while at < SECONDS - 60:
+            end = at + self.chance.uniform(15, 60)
+            spans.append((at, end))
+            at = end + self.chance.choice((0, self.chance.uniform(10, 40), -self.chance.uniform(1, 10)))
+        if self.chance.random() < 0.5:
+            spans.append((SECONDS - 20, 9999))
+        meta = {"namespace": f"ns{len(self.spans) % 4}", "resourceVersion": "1", "generation": 1}
+        made = {"metadata": {"name": name, "uid": name, **meta}, "spec": {"tag": name, "account": account}}
+        self.caches.resources.apply(RESOURCE.adapter.validate_python(made))
+        for number, (start, end) in enumerate(spans):
+            booking = f"{name}-{number}"
+            times = {"start_at": at_text(round(start, 3)), "end_at": at_text(round(end, 3))}
+            spec = {"resource_name": name, "user_id": "ada", **times}
+            whole = {"metadata": {"name": booking, "uid": booking, **meta}, "spec": spec}
+            self.caches.bookings.apply(BOOKING.adapter.validate_python(whole))
+
+    def booked(self, tag: str, seconds: float) -> bool:
+        return any(round(start, 3) <= seconds < round(end, 3) for start, end in self.spans[tag])
+
+    def look(self) -> dict[str, State]:
+        """The instances that are not as booked."""
+        now, wanted = self.fleet.now(), {True: State.RUNNING, False: State.STOPPED}
+        states = {id_: (machine.group.tag, machine.at(now)) for id_, machine in self.fleet.machines.items()}
+        return {id_: at for id_, (tag, at) in states.items() if at is not wanted[self.booked(tag, now)]}
+
+    def stopped_while_booked(self) -> list[str]:
+        found = []
+        for stop in self.fleet.stops:
+            at = (stop.at - self.clock.epoch).total_seconds()
+            tag = stop.group.tag
+            if self.booked(tag, at) and self.booked(tag, at - ON_ITS_WAY.total_seconds()):
+                found.append(f"{stop.id} at {at}")
+        return found
+
+
+def weathered(seed: int, throttled: float, reset: float, lag: float, *down: str, calm: float) -> Ground:
+    async def scenario(ground: Ground) -> None:
+        fleet = ground.fleet
+        fleet.throttled, fleet.reset, fleet.lag = throttled, reset, lag
+        fleet.down |= set(down)
+        await asyncio.sleep(SECONDS)
+        fleet.throttled = fleet.reset = fleet.lag = 0
+        fleet.down.clear()
+        await asyncio.sleep(calm)
+        ground.wrong = ground.look()
+
+    made: list[Ground] = []
+
+    def make(tasks: TaskGroup) -> Ground:
+        made.append(Ground(tasks, seed))
+        return made[0]
+
+    virtual.play(make, scenario)
+    return made[0]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_the_storm_all_is_as_booked_and_nothing_was_stopped_while_booked(seed: int) -> None:
+    ground = weathered(seed, 0.3, 0.05, 5, DOWN, calm=90)
+    assert ground.stopped_while_booked() == []
+    assert ground.wrong == {}
+
+
+def test_in_fair_weather_each_boundary_is_met_by_few_calls() -> None:
+    ground = weathered(7, 0, 0, 0, calm=30)
+    assert ground.stopped_while_booked() == []
+    assert ground.wrong == {}
+    boundaries = sum(len(spans) for spans in ground.spans.values())
+    assert ground.fleet.calls["StartInstances"] <= boundaries
+    assert ground.fleet.calls["DescribeInstances"] <= 600 / 1.5 * 2 + boundaries * 2

@@ -1,0 +1,126 @@
+"""EC2 in memory, on virtual time: limits, transitions, views that are behind, lost replies."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Scope
+from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.view import Answer, Record
+from booking_operator.domain.instance import Instance, State
+from tests.support.aws_limits import Limits
+from tests.support.virtual import EPOCH, VirtualClock
+
+_GOAL = {Action.START: State.RUNNING, Action.STOP: State.STOPPED}
+_ON_THE_WAY = {Action.START: State.PENDING, Action.STOP: State.STOPPING}
+_FROM = {Action.START: State.STOPPED, Action.STOP: State.RUNNING}
+
+
+@dataclass
+class Machine:
+    """One instance: the states it was in, each since an instant in seconds."""
+
+    group: Group
+    history: list[tuple[float, State]]
+
+    def at(self, seconds: float) -> State:
+        return next(state for since, state in reversed(self.history) if since <= seconds)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A stop that arrived, taken or not."""
+
+    at: datetime
+    id: str
+    group: Group
+
+
+@dataclass
+class Fleet:
+    """`cloud.service.Api` with all that can go wrong.
+
+    Attributes:
+        throttled, reset: shares of calls that are refused for the rate, and that lose their connection.
+        lag: how many seconds old what Describe shows is.
+        transition: how many seconds an instance is on its way.
+        down: accounts that answer nothing but errors.
+    """
+
+    clock: VirtualClock
+    chance: random.Random
+    throttled: float = 0.0
+    reset: float = 0.0
+    lag: float = 0.0
+    transition: float = 8.0
+    down: set[str] = field(default_factory=set)
+    machines: dict[str, Machine] = field(default_factory=dict)
+    stops: list[Stopped] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    most = Ec2Api.most
+    lanes = Ec2Api.lanes
+
+    def add(self, group: Group, n: int) -> None:
+        for number in range(n):
+            self.machines[f"i-{group.account}{group.tag}-{number}"] = Machine(group, [(-1e9, State.STOPPED)])
+
+    def now(self) -> float:
+        return (self.clock.now() - EPOCH).total_seconds()
+
+    async def describe(self, scope: Scope) -> list[Record]:
+        await self._arrive(scope, "DescribeInstances", 0)
+        shown = [
+            Record(machine.group.tag, Instance(id_, machine.at(self.now() - self.lag)))
+            for id_, machine in self.machines.items()
+            if machine.group.scope == scope
+        ]
+        await asyncio.sleep(self.chance.uniform(0.02, 0.3))
+        return shown
+
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+        action = change.action
+        if action is Action.STOP:
+            self.stops += [Stopped(self.clock.now(), id_, self.machines[id_].group) for id_ in ids]
+        loses = await self._arrive(scope, self.lanes[action], len(ids))
+        if action not in _GOAL:
+            return {id_: Answer(None, None) for id_ in ids}
+        for id_ in ids:
+            if self.machines[id_].at(self.now()) is _ON_THE_WAY[_other(action)]:
+                text = f"The instance '{id_}' is not in a state for that."
+                raise CloudError("IncorrectInstanceState", text, fault=Fault.REFUSED, ids=[id_])
+        answers = {id_: self._set(id_, action) for id_ in ids}
+        await asyncio.sleep(self.chance.uniform(0.02, 0.3))
+        if loses:
+            raise CloudError("CloudUnreachable", "no reply", fault=Fault.LOST)
+        return answers
+
+    def _set(self, id_: str, action: Action) -> Answer:
+        machine, now = self.machines[id_], self.now()
+        before = machine.at(now)
+        if before is _FROM[action]:
+            machine.history += [(now, _ON_THE_WAY[action]), (now + self.transition, _GOAL[action])]
+        return Answer(before, machine.at(now))
+
+    async def _arrive(self, scope: Scope, call: str, n: int) -> bool:
+        """The way there, and what is refused at the door; whether the reply will be lost."""
+        self.calls[call] = self.calls.get(call, 0) + 1
+        await asyncio.sleep(self.chance.uniform(0.001, 0.01))
+        if scope.account in self.down:
+            await asyncio.sleep(self.chance.choice((0.01, 20)))
+            raise CloudError("Unavailable", "It is down.", fault=Fault.TRANSIENT)
+        drawn = self.chance.random()
+        refused = not self.limits.admits(scope.account, scope.region, call, n, self.now())
+        if drawn < self.throttled or refused:
+            raise CloudError("RequestLimitExceeded", "Too many.", fault=Fault.THROTTLED)
+        if drawn < self.throttled + self.reset / 2:
+            raise CloudError("CloudUnreachable", "no reply", fault=Fault.LOST)
+        return drawn < self.throttled + self.reset
+
+
+def _other(action: Action) -> Action:
+    return Action.STOP if action is Action.START else Action.START
