@@ -44,15 +44,24 @@ def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = ti
     latest = max(map(_END, over), default=None)
     active = [booking for booking in rest if booking.active(now, warm_up)]
     starts = [booking.wanted_from(warm_up) for booking in rest if not booking.active(now, warm_up)]
-    holder = min(active, key=_PRECEDENCE, default=None)
+    first = _first(active)
     return Moment(
-        holder=holder,
+        holder=first,
         released=max(
             (booking for booking in over if booking.end_at == latest), key=_PRECEDENCE, default=None
         ),
         next_at=min((*starts, *map(_END, active)), default=None),
-        next_change_at=_end_of_run(rest, active, warm_up) if holder else min(starts, default=None),
+        next_change_at=_end_of_run(rest, active, warm_up) if first else min(starts, default=None),
     )
+
+
+def holder(bookings: Iterable[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Booking | None:
+    """The active booking that holds the lock at `now` (aware UTC); None when nobody does."""
+    return _first(booking for booking in bookings if booking.end_at > now and booking.active(now, warm_up))
+
+
+def _first(active: Iterable[Booking]) -> Booking | None:
+    return min(active, key=_PRECEDENCE, default=None)
 
 
 def _end_of_run(bookings: Iterable[Booking], active: Iterable[Booking], warm_up: timedelta) -> datetime:

@@ -5,6 +5,7 @@ the API server's cache may be behind, and a booking that is missing from it woul
 watch that ends at once again and again is an error. And a reflector knows whether its store may be doubted.
 """
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.queue import Backoff
+from booking_operator.engine.queue import BURST, Backoff
 from booking_operator.engine.store import Object, Origin, Store, key_of
 
 T = TypeVar("T", bound=Object)
@@ -164,6 +165,8 @@ class Reflector(Generic[T]):
                 self._apply(event)
                 events += 1
                 self._failures = 0
+                if events % BURST == 0:
+                    await asyncio.sleep(0)  # those that have arrived already are read without a pause
         if not events and self._clock.now() - began < SHORT_WATCH:
             raise SourceError("the API server ends the watch at once")
         self._failures = 0

@@ -65,7 +65,7 @@ class BookingReconciler:
     def _booked(self, resource: Resource, claim: Claim, now: datetime) -> report.BookedResource:
         warm_up, holder = resource.warm_up, None
         if claim.active(now, warm_up):
-            holder = timeline.moment(self._caches.claims(resource), now, warm_up).holder
+            holder = timeline.holder(self._caches.claims(resource), now, warm_up)
         return report.BookedResource(
             holder=holder,
             instances=resource.status.instances,

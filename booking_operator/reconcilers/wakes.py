@@ -50,6 +50,8 @@ class Wakes:
         self.bookings.add(change.key, priority)
         if any(booking is not None and _notifies(booking) for booking in (change.old, change.new)):
             self.notices.add(change.key, priority)
+        if change.status_only:
+            return  # nobody else reads it; and it may be our own, which the watch told first
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 self.resources.add(Key(change.key.namespace, booking.resource_name), priority)

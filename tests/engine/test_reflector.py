@@ -1,18 +1,20 @@
 """The reflector on virtual time: whatever happens, the store ends equal to what the server has."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from booking_operator.engine.queue import Backoff
-from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.queue import BURST, Backoff
+from booking_operator.engine.reflector import Event, Reflector, Verb
 from booking_operator.engine.store import Change, Origin, Store
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
-from tests.support.things import Thing
+from tests.support.things import Thing, thing
 from tests.support.virtual import VirtualClock
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
@@ -206,3 +208,35 @@ def test_each_list_is_told() -> None:
 
     reflecting(scenario)
     assert told == [1, 2]
+
+
+def test_a_flood_of_events_gives_others_a_turn() -> None:
+    """Events that have arrived together are read without a pause, and other tasks wait meanwhile."""
+
+    class Flood(FakeApi):
+        @asynccontextmanager
+        async def watch(self, *_: Any) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+            async def events() -> AsyncGenerator[Event[Thing], None]:
+                for number in range(1000):
+                    yield Event(Verb.ADDED, str(number + 10), thing(f"t{number}", number + 10))
+                await asyncio.sleep(3600)
+
+            async with aclosing(events()) as stream:
+                yield stream
+
+    async def main() -> int:
+        store: Store[Thing] = Store()
+        begun = asyncio.Event()
+        store.subscribe(lambda _: begun.set())
+        reflector = Reflector("things", Flood(), store, VirtualClock())
+        task = asyncio.ensure_future(reflector.run())
+        await begun.wait()
+        before, longest = len(store), 0
+        while len(store) < 1000:
+            await asyncio.sleep(0)
+            before, longest = len(store), max(longest, len(store) - before)
+        task.cancel()
+        await asyncio.wait([task])
+        return longest
+
+    assert virtual.run(main()) <= BURST

@@ -23,8 +23,10 @@ from tests.support.virtual import EPOCH, VirtualClock
 ADA = {"type": "email", "recipient": "ada@example.com"}
 
 
-def booking(name: str, start: float, end: float, version: int = 1, **spec: Any) -> Booking:
-    metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "generation": version}
+def booking(
+    name: str, start: float, end: float, version: int = 1, generation: int = 0, **spec: Any
+) -> Booking:
+    metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "generation": generation or version}
     whole = {"resource_name": "res", "user_id": "ada", "start_at": at_text(start), "end_at": at_text(end)}
     metadata["resourceVersion"] = str(version)
     return BOOKING.adapter.validate_python({"metadata": metadata, "spec": whole | spec})
@@ -154,3 +156,14 @@ def test_a_booking_that_is_over_leaves_nothing_in_the_queue() -> None:
         return {key.name for key in queue._entries}, [at - EPOCH for at, _, _ in queue._timers]
 
     assert virtual.run(main()) == ({"ahead"}, [timedelta(seconds=100)])
+
+
+def test_the_status_of_a_booking_wakes_nobody_else() -> None:
+    async def main() -> tuple[set[str], list[str]]:
+        world = World()
+        changed = booking("active", -5, 10, 2, generation=1)
+        status = replace(changed.status, status="IN PROGRESS")
+        world.caches.bookings.apply(replace(changed, status=status))
+        return world.woken(), names(world.wakes.resources)
+
+    assert virtual.run(main()) == ({"active"}, [])
