@@ -173,7 +173,7 @@ def kill(bout: Bout) -> None:
 
 
 def drain(bout: Bout) -> None:
-    """Have others in the account use up the limit of StartInstances right before the boundary."""
+    """Have others in the account use up the requests of StartInstances right before the boundary."""
     sleep_until(bout.begins_at - DRAIN_BEFORE)
     bout.world.aws.do("drain", action="StartInstances", region=bout.region)
 
