@@ -14,7 +14,15 @@ from bench.windows import taken_at
 
 _BINS_PER_DECADE = 12
 _COLOURS = {"operator": "#1f77b4", "poller": "#d62728"}
-_ACTIONS = ("DescribeInstances", "StartInstances", "StopInstances", "CreateTags", "DeleteTags")
+_REFUSED = "refused"
+_CALL_COLOURS = {
+    "DescribeInstances": "C0",
+    "StartInstances": "C1",
+    "StopInstances": "C2",
+    "CreateTags": "C4",
+    "DeleteTags": "C5",
+    _REFUSED: "black",
+}
 
 
 def lateness(path: Path, late: Mapping[Name, Sequence[float]], target: float) -> None:
@@ -43,48 +51,40 @@ def calls(path: Path, trials: Mapping[Name, Trial]) -> None:
     """Calls in each second around the boundaries of trials, by action, one panel for each subject."""
     figure, axes = _figure("Calls to EC2, all resources at one instant", rows=len(trials))
     for panel, (name, trial) in zip(axes, trials.items(), strict=True):
-        _calls_of(panel, trial)
         panel.set_title(name)
         panel.set_ylabel("calls a second")
-    axes[-1].set_xlabel("seconds after the boundary")
+        panel.set_xlabel("seconds after the boundary")
+        _stack(panel, trial)
     _write(figure, path)
 
 
-def _calls_of(axes: Axes, trial: Trial) -> None:
+def _stack(axes: Axes, trial: Trial) -> None:
     begins_at = trial.begins_at
-    seconds = [(arrival, int((arrival.at - begins_at).total_seconds() // 1)) for arrival in trial.arrivals]
-    kinds = [(action, True) for action in _ACTIONS] + [("refused", False)]
-    counts = {
-        kind: Counter(
-            second
-            for arrival, second in seconds
-            if (arrival.action if arrival.taken else "refused", arrival.taken) == kind
-        )
-        for kind in kinds
-    }
-    span = range(min(second for _, second in seconds), max(second for _, second in seconds) + 1)
+    counted = Counter(
+        (arrival.action if arrival.taken else _REFUSED, int((arrival.at - begins_at).total_seconds() // 1))
+        for arrival in trial.arrivals
+    )
+    seconds = [second for _, second in counted]
+    span = range(min(seconds), max(seconds) + 1)
     base = [0] * len(span)
-    for (label, _), count in counts.items():
-        if not count:
-            continue
-        heights = [count[second] for second in span]
-        colour = "black" if label == "refused" else None
-        axes.bar(list(span), heights, bottom=base, width=1.0, align="edge", label=label, color=colour)
+    for label, colour in _CALL_COLOURS.items():
+        heights = [counted[label, second] for second in span]
+        if any(heights):
+            axes.bar(span, heights, bottom=base, width=1.0, align="edge", label=label, color=colour)
         base = [low + height for low, height in zip(base, heights, strict=True)]
     axes.legend()
 
 
 def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
     """Instances whose start was accepted over time, and the most that the limits allow."""
-    begins_at = trial.begins_at
-    at = sorted(
-        (arrived - begins_at).total_seconds()
-        for arrived in taken_at(trial.arrivals, "StartInstances").values()
-    )
+    taken = taken_at(trial.arrivals, "StartInstances").values()
+    at = sorted((arrived - trial.begins_at).total_seconds() for arrived in taken)
     figure, axes = _figure("Starts accepted by EC2, all due at one instant", rows=1)
-    axes[0].step(at, list(range(1, len(at) + 1)), where="post", label="operator", color=_COLOURS["operator"])
-    ends = max(at[-1], (len(at) - burst) / per_second)
-    axes[0].plot([0, ends], [burst, burst + ends * per_second], "k--", label="the most that the limits allow")
+    counts = list(range(1, len(at) + 1))
+    axes[0].step(at, counts, where="post", label="operator", color=_COLOURS["operator"])
+    ends = max(0.0, sum(map(len, trial.groups.values())) - burst) / per_second
+    most = [burst, burst + ends * per_second]
+    axes[0].plot([0, ends], most, "k--", label="the most that the limits allow")
     axes[0].set_xlabel("seconds after the boundary")
     axes[0].set_ylabel("instances")
     axes[0].set_ylim(bottom=0)
@@ -95,7 +95,7 @@ def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
 def _figure(title: str, rows: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(9, 1.5 + 3 * rows), layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(rows, 1, squeeze=False, sharex=True)
+    panels = figure.subplots(rows, 1, squeeze=False)
     return figure, [panel for (panel,) in panels]
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BOOKINGS_EVERY = timedelta(seconds=60)
 RESOURCES_EVERY = timedelta(seconds=15)
+AGAIN_SECONDS = 1.0
+"""After a failed read; client-go waits as long when the API server is not ready yet."""
 CONFIG = AioConfig(retries={"mode": "standard", "max_attempts": 3}, read_timeout=20, connect_timeout=5)
 
 
@@ -76,11 +78,12 @@ class Poller:
                 bookings = await self._list(BOOKING.path(self._namespace))
             except (aiohttp.ClientError, TimeoutError) as error:
                 _say("list_failed", str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
             else:
                 self._tags = [resource["spec"]["tag"] for resource in resources]
                 self._booked = booked(bookings, datetime.now(UTC))
                 _say("bookings_read")
-            await asyncio.sleep(BOOKINGS_EVERY.total_seconds())
+                await asyncio.sleep(BOOKINGS_EVERY.total_seconds())
 
     async def _list(self, path: str) -> list[dict[str, Any]]:
         async with self._http.get(path) as reply:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 Unit = Literal["s", "calls", "calls/h", "MiB"]
 _HEADINGS = ("", "target", "Go operator", "baseline", "ours", "ratio", "met")
 _LONG_SECONDS = 10
+_MANY = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def _verdict(row: Row) -> str:
         return "yes"
     if math.isinf(row.ours):
         return "no"
-    return f"no, by {row.ours / row.target - 1:.0%}"
+    over = row.ours / row.target
+    return f"no, by {over - 1:.0%}" if over < _MANY else f"no, {over:,.1f} times that"
 
 
 def amount(value: float, unit: Unit) -> str:

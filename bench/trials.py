@@ -1,6 +1,7 @@
 """One trial: a subject, groups of instances, bookings for them, and what arrived at AWS."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,10 @@ class Plan:
         """From the first booking's creation to the first boundary: enough to create and to see them all."""
         return timedelta(seconds=10 + self.groups * 0.03)
 
+    def begins_at(self, windows: Sequence[Window]) -> datetime:
+        """The first boundary."""
+        return min(window.due_at(self.actions[0]) for window in windows)
+
 
 def run(world: World, subject: Subject, plan: Plan) -> Trial:
     """Carry out a trial.
@@ -103,14 +108,12 @@ def run(world: World, subject: Subject, plan: Plan) -> Trial:
     state = "running" if plan.running else "stopped"
     groups = world.aws.do("create_groups", tags=tags, n=plan.instances, region=region, state=state)
     world.create_resources(namespace, tags)
+    # What runs must be booked before the subject sees it, or it is stopped at once.
+    windows = _book(world, subject, plan, tags) if plan.running else []
     with world.process(subject, namespace, region) as process:
         await_log(process, subject.ready)
-        windows = plan.windows(tags, datetime.now(UTC) + plan.lead)
-        world.book(namespace, windows)
-        begins_at = min(window.due_at(plan.actions[0]) for window in windows)
-        if datetime.now(UTC) > begins_at - AWAY_BEFORE:
-            raise RuntimeError(f"{plan.name}: creating {len(windows)} bookings took {plan.lead} and more")
-        plan.disturb(Bout(world, process, region, begins_at))
+        windows = windows or _book(world, subject, plan, tags)
+        plan.disturb(Bout(world, process, region, plan.begins_at(windows)))
         last = max(window.due_at(action) for window in windows for action in plan.actions)
         sleep_until(last + timedelta(seconds=_SETTLE_SECONDS))
         deadline = last + timedelta(seconds=plan.patience)
@@ -119,6 +122,16 @@ def run(world: World, subject: Subject, plan: Plan) -> Trial:
             if _complete(trial, plan.actions) or datetime.now(UTC) > deadline:
                 return trial
             time.sleep(_POLL_SECONDS)
+
+
+def _book(world: World, subject: Subject, plan: Plan, tags: Sequence[str]) -> list[Window]:
+    """Create the bookings, a while before the first boundary."""
+    out_of_step = random.Random(plan.name).uniform(0, subject.period)
+    windows = plan.windows(tags, datetime.now(UTC) + plan.lead + timedelta(seconds=out_of_step))
+    world.book(f"{plan.name}-{subject.name}", windows)
+    if datetime.now(UTC) > plan.begins_at(windows) - AWAY_BEFORE:
+        raise RuntimeError(f"{plan.name}: creating {len(windows)} bookings took {plan.lead} and more")
+    return windows
 
 
 def _complete(trial: Trial, actions: Sequence[Power]) -> bool:
@@ -160,7 +173,7 @@ def kill(bout: Bout) -> None:
 
 
 def drain(bout: Bout) -> None:
-    """Have others in the account use up the limit of StartInstances right before the boundary."""
+    """Have others in the account use up the requests of StartInstances right before the boundary."""
     sleep_until(bout.begins_at - DRAIN_BEFORE)
     bout.world.aws.do("drain", action="StartInstances", region=bout.region)
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 Power = Literal["StartInstances", "StopInstances"]
+RANDOM_SECONDS = 90
+"""How long windows at random are: longer than a poller may need to notice one, or it would never start."""
 _OK = 200
 
 
@@ -54,7 +56,7 @@ class Arrival:
 
 def at_random(tags: Sequence[str], first: datetime, spread: float) -> list[Window]:
     """Windows that begin at random in `spread` seconds from `first`; the same each time."""
-    chance, length = random.Random(0), timedelta(seconds=spread / 2 + 5)
+    chance, length = random.Random(0), timedelta(seconds=RANDOM_SECONDS)
     starts = [first + timedelta(seconds=chance.uniform(0, spread)) for _ in tags]
     return [Window(tag, start, start + length) for tag, start in zip(tags, starts, strict=True)]
 

@@ -27,6 +27,7 @@ from booking_operator.devcluster.process import ChildProcess
 TRANSITION_SECONDS = 1.0
 """How long an instance is `pending` or `stopping`."""
 _WRITERS = 16
+_AGAIN = 429  # of an API server that has not got ready for a kind yet
 # Limits are counted for each region, so each trial has one of its own.
 _REGIONS = (
     "eu-west-1",
@@ -72,11 +73,13 @@ class Subject:
     Attributes:
         command: with which it is started; `{namespace}` and `{region}` are filled in.
         ready: what its log says once it is at work.
+        period: seconds of a cycle that boundaries must not be in step with.
     """
 
     name: str
     command: tuple[str, ...]
     ready: str
+    period: float = 0.0
 
 
 OPERATOR = Subject(
@@ -88,6 +91,7 @@ POLLER = Subject(
     "poller",
     (sys.executable, "-m", "bench.poller", "--namespace", "{namespace}", "--region", "{region}"),
     ready="bookings_read",
+    period=60.0,
 )
 
 
@@ -136,8 +140,7 @@ class World:
 
             async def write() -> None:
                 for kind, name, spec in waiting:
-                    async with http.post(kind.path(namespace), json=_manifest(kind, name, spec)) as answer:
-                        answer.raise_for_status()
+                    await _create(http, kind.path(namespace), _manifest(kind, name, spec))
 
             for _ in range(_WRITERS):
                 writers.create_task(write())
@@ -172,6 +175,15 @@ def _proxy(moto_url: str, directory: Path) -> Iterator[Aws]:
     with ChildProcess("proxy", command, log, {"PYTHONPATH": str(_ROOT)}) as proxy:
         proxy.wait_until(lambda: "moto_url" in log.read_text())
         yield Aws(json.loads(log.read_text().splitlines()[-1])["url"])
+
+
+async def _create(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> None:
+    while True:
+        async with http.post(path, json=body) as answer:
+            if answer.status != _AGAIN:
+                answer.raise_for_status()
+                return
+        await asyncio.sleep(1)
 
 
 def _booking(window: Window) -> dict[str, Any]:

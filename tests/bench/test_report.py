@@ -38,6 +38,7 @@ def test_a_target_that_is_missed_says_by_how_much() -> None:
     results = Results({("instant", "operator"): trial(0.12), ("instant-stop", "poller"): trial(0, 50)})
     table = shown(rows(results))
     assert "no, by 50%" in table
+    assert "no, 10.0 times that" in shown([Row("late", "s", ours=0.8, target=0.08)])
     assert named(results)["stop, 4 at one instant: p99"].baseline == 50
     assert named(results)["start, 4 at one instant: calls"].ours == 1
     assert faults(results) == []

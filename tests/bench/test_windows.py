@@ -50,7 +50,7 @@ def test_windows_at_random_are_the_same_each_time() -> None:
     windows = at_random(tags, NINE, 60)
     assert windows == at_random(tags, NINE, 60)
     assert all(NINE <= window.start_at <= NINE + timedelta(seconds=60) for window in windows)
-    assert {window.end_at - window.start_at for window in windows} == {timedelta(seconds=35)}
+    assert {window.end_at - window.start_at for window in windows} == {timedelta(seconds=90)}
 
 
 def test_windows_that_end_at_one_instant_have_begun() -> None:

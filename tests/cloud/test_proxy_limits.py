@@ -66,11 +66,12 @@ def test_accounts_regions_and_actions_do_not_share() -> None:
     assert limits.admits(*PLACE, "StopInstances", 1, now=0.0)
 
 
-def test_others_may_use_all_up() -> None:
+def test_others_may_use_up_all_requests() -> None:
     limits = Limits()
     limits.drain(*PLACE, "StartInstances", now=0.0)
-    assert not limits.admits(*PLACE, "StartInstances", 1, now=0.4)
-    assert limits.admits(*PLACE, "StartInstances", 1, now=0.5)
+    limits.drain(*PLACE, "TerminateInstances", now=0.0)
+    assert not limits.admits(*PLACE, "StartInstances", 1000, now=0.4)
+    assert limits.admits(*PLACE, "StartInstances", 1000, now=0.5)
 
 
 def test_other_actions_are_not_limited() -> None:

@@ -174,7 +174,7 @@ class AwsProxy(Faults):
         self.limits = Limits()
 
     def drain(self, action: str, region: str = REGION, account: str = ACCOUNT) -> None:
-        """Have others in the account use up what the limits allow of an action at present."""
+        """Have others in the account use up the requests that the limits allow of an action at present."""
         if self.limits is not None:
             self.limits.drain(account, region, action, time.monotonic())
 

@@ -74,9 +74,9 @@ class Limits:
         return True
 
     def drain(self, account: str, region: str, action: str, now: float) -> None:
-        """Take all that there is, as others in the account may."""
-        for bucket in self._of(account, region, action):
-            bucket.take(bucket.level(now), now)
+        """Take all requests that there are, as others in the account may."""
+        for requests in self._of(account, region, action)[:1]:
+            requests.take(requests.level(now), now)
 
     def _of(self, account: str, region: str, action: str) -> list[Bucket]:
         key = (account, region, action)
