@@ -1,0 +1,100 @@
+"""Any number of bookings and resources, as users and the operator would have left them in etcd."""
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import aiohttp
+
+from booking_operator.api.booking import Booking, BookingStatus
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.meta import GROUP, merge_conditions
+from booking_operator.devcluster.controlplane import ControlPlane
+from booking_operator.domain.report import BookedResource, booking_conditions, utc
+
+NAMESPACE = "default"
+BATCH = 100
+# Of each resource's bookings these shares are over, and under way at present; the rest is ahead.
+OVER, UNDER_WAY = 0.6, 0.04
+
+
+def objects(bookings: int, resources: int, now: datetime) -> Iterator[tuple[Kind[Any], str, dict[str, Any]]]:
+    """Kind, name and spec of all Resources, then of all bookings: each resource has its own, hours apart."""
+    for number in range(resources):
+        name = f"group-{number:05}"
+        yield RESOURCE, name, {"type": "ec2", "tag": name, "unbooked": "Stop", "warm_up": "0s"}
+    each = max(1, bookings // resources)
+    for number in range(bookings):
+        group, turn = number % resources, number // resources
+        start_at = now + timedelta(hours=3 * (turn - int(each * OVER)), minutes=30 + group % 60)
+        if turn == int(each * OVER) and group < bookings * UNDER_WAY:
+            start_at = now - timedelta(minutes=10)
+        times = {"start_at": utc(start_at), "end_at": utc(start_at + timedelta(hours=1 + turn % 2))}
+        who = {"resource_name": f"group-{group:05}", "user_id": f"user-{number % 500:03}"}
+        yield BOOKING, f"group-{group:05}-{turn:04}", who | times
+
+
+def stored(
+    kind: Kind[Any], name: str, spec: dict[str, Any], now: datetime, *, settled: bool
+) -> dict[str, Any]:
+    """An object as the API server keeps it; a `settled` booking has the status that the operator gives it."""
+    managed = {
+        "manager": "bench",
+        "operation": "Update",
+        "apiVersion": kind.api_version,
+        "time": utc(now),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {".": {}} | {f"f:{field}": {} for field in spec}},
+    }
+    metadata = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": str(uuid.uuid4()),
+        "generation": 1,
+        "creationTimestamp": utc(now),
+        "managedFields": [managed],
+    }
+    body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
+    if settled and kind is BOOKING:
+        fields: dict[str, Any] = {
+            "f:status": {".": {}, "f:conditions": {}, "f:observedGeneration": {}, "f:status": {}}
+        }
+        metadata["managedFields"] = [managed, managed | {"subresource": "status", "fieldsV1": fields}]
+        body["status"] = status(BOOKING.adapter.validate_python(body), now)
+    return body
+
+
+def status(booking: Booking, now: datetime) -> dict[str, Any]:
+    """What a booking of a Resource that stands still says; the operator corrects those that are under way."""
+    claim = booking.claim()
+    if claim is None:
+        raise RuntimeError(f"a booking that makes no sense: {booking}")
+    resource = BookedResource(None, 1, 0, None, timedelta(0))
+    verdicts = booking_conditions(claim, booking.resource_name, resource, now)
+    told = BookingStatus(
+        status=claim.phase(now), conditions=merge_conditions((), verdicts, 1, now), observed_generation=1
+    )
+    dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(told, mode="json", by_alias=True)
+    return {field: value for field, value in dumped.items() if value != []}
+
+
+async def fill(plane: ControlPlane, waiting: Iterator[tuple[Kind[Any], dict[str, Any]]]) -> None:
+    """Put objects into etcd itself: through the API server it would take minutes."""
+    async with aiohttp.ClientSession() as http:
+        while batch := list(islice(waiting, BATCH)):
+            puts = [
+                {
+                    "key": base64.b64encode(
+                        f"/registry/{GROUP}/{kind.plural}/{NAMESPACE}/{body['metadata']['name']}".encode()
+                    ).decode(),
+                    "value": base64.b64encode(json.dumps(body).encode()).decode(),
+                }
+                for kind, body in batch
+            ]
+            body = {"success": [{"requestPut": put} for put in puts]}
+            async with http.post(f"{plane.etcd_url}/v3/kv/txn", json=body) as answer:
+                answer.raise_for_status()
