@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
+from booking_operator.cloud.driver import Audience, CloudError, Fault, Group, Scope
 from booking_operator.cloud.view import Answer, Record, View
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, wait_until
@@ -34,6 +34,8 @@ STUCK = timedelta(seconds=15)
 """Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
 PATIENCE = timedelta(minutes=10)
 """A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
+PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
+"""Failures that mostly pass by themselves: told from the second in a row on."""
 _BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
 
 _CLOSED = CloudError("Closed", "The operator is shutting down.")
@@ -252,6 +254,8 @@ class Inventory:
 
     def _failed(self, watch: _Watch, error: CloudError) -> None:
         watch.failures += 1
+        if watch.failures == 1 and error.fault in PASSING:
+            return  # what the next call mends is not worth the attention of all who have a group there
         before, watch.failure = watch.failure, error
         if before is None or before.reason != error.reason:
             scope = watch.scope

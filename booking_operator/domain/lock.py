@@ -5,10 +5,8 @@ Tags live where the instances do, so that other tools, and other operators, see 
 
 import re
 from collections.abc import Collection, Iterable
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Lock, Observation, State
@@ -52,18 +50,44 @@ class Marks:
     memory: tuple[Lock, ...]
 
 
-@lru_cache(maxsize=10_000)
 def lock_of(booking: Booking) -> Lock:
     """What the tags say while `booking` holds the group."""
     by = _NOT_ALLOWED.sub("_", booking.user_id)[:_LONGEST].strip()
     return Lock(by or "_", utc(booking.end_at))
 
 
-def sort_out(observation: Observation, ours: AbstractSet[Lock], now: datetime) -> Locks:
+class Ours:
+    """The locks that are our own: those we remember, and those that our bookings would write.
+
+    A lock is `in` it if it says the same, in whatever notation of its date.
+    """
+
+    def __init__(self, memory: Iterable[Lock], claims: Collection[Booking]) -> None:
+        self._memory = frozenset(memory)
+        self._claims = claims
+        self._known: dict[Lock, bool] = {}
+
+    def __contains__(self, lock: object) -> bool:
+        if not isinstance(lock, Lock):
+            return False
+        if lock not in self._known:
+            self._known[lock] = lock in self._memory or self._says_the_same(lock)
+        return self._known[lock]
+
+    def _says_the_same(self, lock: Lock) -> bool:
+        until = _end_of(lock)
+        if until is None:
+            return False
+        if any(lock.by == own.by and until == _end_of(own) for own in self._memory):
+            return True
+        return any(claim.end_at == until and lock_of(claim).by == lock.by for claim in self._claims)
+
+
+def sort_out(observation: Observation, ours: Ours, now: datetime) -> Locks:
     """Tell foreign locks from `ours`, from expired ones, and from those that say nothing."""
     foreign, garbled, ends = [], [], []
     for instance in observation.instances:
-        if instance.lock is None or _is_one(instance.lock, ours):
+        if instance.lock is None or instance.lock in ours:
             continue
         until = _end_of(instance.lock)
         if until is None:
@@ -92,14 +116,14 @@ def told(instance: Instance) -> str:
     return f"is locked by {lock.by or 'nobody'} until {lock.until or 'no time'}"
 
 
-def marks(observation: Observation, holder: Booking | None, ours: AbstractSet[Lock], locks: Locks) -> Marks:
+def marks(observation: Observation, holder: Booking | None, ours: Ours, locks: Locks) -> Marks:
     """What the tags of a group are to say now. Nothing is written on an instance that does not run."""
     lock = lock_of(holder) if holder else None
     barred = {instance.id for instance in locks.foreign}
     free = [instance for instance in observation.instances if instance.id not in barred]
     on = {State.PENDING, State.RUNNING}
     write = _ids(item for item in free if lock and item.lock != lock and item.state in on)
-    own = [instance for instance in free if instance.lock and _is_one(instance.lock, ours)]
+    own = [instance for instance in free if instance.lock and instance.lock in ours]
     remove = _ids(own) if not lock else ()
     seen = {instance.lock for instance in own if instance.id not in remove}
     wanted = {lock} if lock and (write or lock in seen) else set()
@@ -109,19 +133,6 @@ def marks(observation: Observation, holder: Booking | None, ours: AbstractSet[Lo
 
 def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:
     return tuple(instance.id for instance in instances)
-
-
-def ours(memory: Collection[Lock], claims: Iterable[Booking]) -> frozenset[Lock]:
-    """The locks that are our own: those we remember, and those that our bookings would write."""
-    return frozenset(memory) | {lock_of(claim) for claim in claims}
-
-
-def _is_one(lock: Lock, ours: AbstractSet[Lock]) -> bool:
-    """Whether a lock says the same as one of `ours`, in whatever notation of its date."""
-    if lock in ours:
-        return True
-    until = _end_of(lock)
-    return until is not None and any(lock.by == own.by and until == _end_of(own) for own in ours)
 
 
 def _end_of(lock: Lock) -> datetime | None:

@@ -27,8 +27,6 @@ from booking_operator.engine.clock import Clock, wait_until
 
 K = TypeVar("K", bound=Hashable)
 
-BURST = 16
-"""How many keys in a row are handed out before the loop's other tasks get a turn; boundaries do not count."""
 _FEW = 64
 
 
@@ -100,7 +98,6 @@ class WorkQueue(Generic[K]):
     ) -> None:
         self._clock = clock
         self._due = due
-        self._in_a_row = 0
         self._backoff = backoff or Backoff()
         self._entries: dict[K, _Entry] = {}
         self._ready: list[tuple[Priority, int, K]] = []
@@ -141,14 +138,10 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """Wait for the next key. It must be given back by `done`."""
-        if self._in_a_row >= BURST:
-            self._in_a_row = 0
-            await asyncio.sleep(0)
         while True:
             self._changed.clear()
             for key in self.take():
                 return key
-            self._in_a_row = 0
             await wait_until(self._clock, self._timers[0][0] if self._timers else None, self._changed)
 
     def take(self) -> tuple[K, ...]:
@@ -156,9 +149,7 @@ class WorkQueue(Generic[K]):
         self._fire_timers()
         if not self._ready:
             return ()
-        priority, _, key = heapq.heappop(self._ready)
-        if priority is not Priority.BOUNDARY:
-            self._in_a_row += 1
+        _, _, key = heapq.heappop(self._ready)
         entry = self._entries[key]
         entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
         entry.held, entry.timer = entry.timer, None

@@ -17,11 +17,13 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.queue import BURST, Backoff
+from booking_operator.engine.queue import Backoff
 from booking_operator.engine.store import Object, Origin, Store, key_of
 
 T = TypeVar("T", bound=Object)
 
+BURST = 16
+"""Watch events in a row that are taken before the loop's other tasks get a turn."""
 SHORT_WATCH = timedelta(seconds=1)
 """A watch that brought nothing and ended sooner than this did not do its work."""
 WATCH_SECONDS = (300, 600)

@@ -1,6 +1,6 @@
 """Records Events, which `kubectl describe` shows beneath the object (API events.k8s.io/v1).
 
-Best effort, in a task of its own: an Event never delays what it tells of, and one that cannot be written is
+Best effort, in tasks of its own: an Event never delays what it tells of, and one that cannot be written is
 dropped after a few tries, with a log line.
 """
 
@@ -21,7 +21,8 @@ from booking_operator.kube.errors import ApiError
 
 CONTROLLER = "manager.kotaico.de/booking-operator"
 _LONGEST_NOTE = 1024
-_WAITING = 1000
+_WAITING = 10_000  # a thousand Resources that start at one instant have two Events each
+_WRITERS = 8
 _TRIES = 4
 
 
@@ -79,6 +80,11 @@ class Recorder:
 
     async def run(self) -> None:
         """Write Events until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_WRITERS):
+                tasks.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
         while True:
             event = await self._queue.get()
             await self._write(event)

@@ -11,7 +11,7 @@ from booking_operator.cloud.driver import Driver, Group
 from booking_operator.domain import lock, report, timeline
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.instance import Lock, Observation
-from booking_operator.domain.lock import Locks, Marks
+from booking_operator.domain.lock import Locks, Marks, Ours
 from booking_operator.domain.power import Policy
 from booking_operator.domain.report import Failure
 from booking_operator.domain.timeline import Moment
@@ -57,9 +57,9 @@ class Scene:
         return lock.respected(observation, self.locks) if observation else None
 
     @cached_property
-    def ours(self) -> frozenset[Lock]:
+    def ours(self) -> Ours:
         """The lock tags that are our own."""
-        return lock.ours(self.memory, self.claims)
+        return Ours(self.memory, self.claims)
 
     @property
     def locks(self) -> Locks:

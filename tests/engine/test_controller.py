@@ -6,7 +6,7 @@ from datetime import timedelta
 from booking_operator.engine.controller import PATIENCE_SECONDS, Controller, TerminalError
 from booking_operator.engine.queue import Result, WorkQueue
 from tests.support import virtual
-from tests.support.virtual import VirtualClock
+from tests.support.virtual import EPOCH, VirtualClock
 
 
 async def during(controller: Controller[str], seconds: float) -> None:
@@ -119,3 +119,26 @@ def test_no_more_keys_run_at_once_than_there_are_workers() -> None:
         return most, done
 
     assert virtual.run(main()) == (3, 7)
+
+
+def test_a_flood_of_keys_gives_others_a_turn_for_each() -> None:
+    async def main() -> int:
+        queue: WorkQueue[int] = WorkQueue(VirtualClock())
+        begun: list[int] = []
+
+        async def reconcile(key: int) -> Result:
+            begun.append(key)
+            return Result()
+
+        for key in range(200):
+            queue.add_at(key, EPOCH)
+        task = asyncio.ensure_future(Controller("test", queue, reconcile).run())
+        turns = 0
+        while len(begun) < 200:
+            await asyncio.sleep(0)
+            turns += 1
+        task.cancel()
+        await asyncio.wait([task])
+        return turns
+
+    assert virtual.run(main()) >= 200

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from booking_operator.engine.queue import BURST, Backoff, Priority, Result, WorkQueue
+from booking_operator.engine.queue import Backoff, Priority, Result, WorkQueue
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 
@@ -235,35 +235,6 @@ def test_drained_is_when_nothing_is_ready_or_processed() -> None:
 def test_backoff_doubles_up_to_its_bound() -> None:
     backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=60))
     assert [backoff.after(n).total_seconds() for n in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, 60, 60]
-
-
-def test_a_flood_of_changes_gives_others_a_turn_and_boundaries_are_handed_out_in_one_go() -> None:
-    async def main() -> tuple[int, int]:
-        queue: WorkQueue[int] = WorkQueue(VirtualClock())
-        taken: list[int] = []
-
-        async def take(count: int) -> None:
-            for _ in range(count):
-                key = await queue.get()
-                taken.append(key)
-                queue.done(key, Result())
-
-        async def taken_before_a_turn() -> int:
-            taken.clear()
-            task = asyncio.ensure_future(take(200))
-            await asyncio.sleep(0)  # the task's first step
-            first = len(taken)
-            await task
-            return first
-
-        for key in range(200):
-            queue.add_at(key, EPOCH)
-        boundaries = await taken_before_a_turn()
-        for key in range(200):
-            queue.add(key)
-        return boundaries, await taken_before_a_turn()
-
-    assert virtual.run(main()) == (200, BURST)
 
 
 def test_what_is_due_can_be_no_more_urgent_than_a_change() -> None:

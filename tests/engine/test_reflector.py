@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from booking_operator.engine.queue import BURST, Backoff
-from booking_operator.engine.reflector import Event, Reflector, Verb
+from booking_operator.engine.queue import Backoff
+from booking_operator.engine.reflector import BURST, Event, Reflector, Verb
 from booking_operator.engine.store import Change, Origin, Store
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault

@@ -219,6 +219,7 @@ def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(0, "away")] * 4
         rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x" * 5000)
+        await asyncio.sleep(100)
         rig.recorder.normal(RESOURCE, rig.stored, "Stopped", "Stop", "fine")
         await asyncio.sleep(100)
 
@@ -230,11 +231,11 @@ def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
 
 def test_too_many_events_are_dropped_and_never_wait() -> None:
     async def scenario(rig: Rig) -> None:
-        for _ in range(3000):
+        for _ in range(12_000):
             rig.recorder.warning(RESOURCE, rig.stored, "Noise", "Make", "noise")
         await asyncio.sleep(10)
 
-    assert played(scenario).server.count("POST") == 1000
+    assert played(scenario).server.count("POST") == 10_000
 
 
 @pytest.mark.parametrize(
