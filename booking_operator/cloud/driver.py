@@ -262,8 +262,8 @@ class Driver(Protocol):
         """Have `lock` written into the lock tags of instances, or with None the tags removed."""
         ...
 
-    def expected(self, order: Order) -> datetime | None:
-        """When the last of what waits will leave, as far as the cloud's limits are known; None: it has."""
+    async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
+        """When the last of each order that waits will leave, as far as the cloud's limits are known."""
         ...
 
     async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:

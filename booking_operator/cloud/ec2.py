@@ -100,7 +100,7 @@ class Ec2Api:
         return dict.fromkeys(ids, TAGGED)
 
     def _translated(self, permission: str, ids: Sequence[str] = ()) -> AbstractContextManager[None]:
-        return translated(permission, ids, skew=self._sessions.skew.current)
+        return translated(permission, ids, clocks=self._sessions.skew)
 
 
 def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:

@@ -14,6 +14,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from booking_operator.cloud.driver import CloudError, Fault
+from booking_operator.engine.skew import SkewMonitor
 
 LONGEST_MESSAGE = 600
 """Characters; a condition's message may have 32,768, yet people read it in one column of a terminal."""
@@ -76,13 +77,15 @@ _POOL = re.compile(r"sufficient (\S+) capacity in the Availability Zone you requ
 
 
 @contextmanager
-def translated(action: str, ids: Collection[str] = (), *, skew: timedelta = timedelta(0)) -> Iterator[None]:
+def translated(
+    action: str, ids: Collection[str] = (), *, clocks: SkewMonitor | None = None
+) -> Iterator[None]:
     """Have what botocore raises inside come out as `CloudError`.
 
     Args:
         action: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
         ids: the instances it is called for.
-        skew: how far our clock is ahead of the service's, as far as is known.
+        clocks: knows how far our clock is ahead of the service's.
 
     Raises:
         CloudError: any failure; its `ids` are those of `ids` that the service named as the reason.
@@ -90,6 +93,7 @@ def translated(action: str, ids: Collection[str] = (), *, skew: timedelta = time
     try:
         yield
     except boto.ClientError as error:
+        skew = clocks.current if clocks else timedelta(0)
         raise _from_answer(error, action, ids, skew) from error
     except _EXPECTED as error:
         raise _without_answer(error, _name(action)) from error

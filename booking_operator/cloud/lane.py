@@ -8,7 +8,7 @@ import asyncio
 from asyncio import TaskGroup
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from booking_operator.cloud.backlog import Backlog, departures
 from booking_operator.cloud.batch import Batch, Inquest, Item, Task
@@ -16,7 +16,6 @@ from booking_operator.cloud.driver import Order, Scope
 from booking_operator.cloud.throttle import Limits, full
 from booking_operator.engine.clock import Clock, wait_until
 
-_FORECAST_AGE = timedelta(seconds=1)
 _SLICE = 50  # calls forecast between two looks at what else there is to do; about a millisecond
 
 
@@ -40,7 +39,6 @@ class Lane:
         self._clock = clock
         self._send = send
         self._wake = asyncio.Event()
-        self._forecast: tuple[datetime, Mapping[Order, datetime]] | None = None
 
     def start(self, tasks: TaskGroup) -> None:
         """Send from now on, in a task of `tasks`; what waits when that ends is withdrawn."""
@@ -51,7 +49,6 @@ class Lane:
         """Have parcels wait."""
         for item in items:
             self._backlog.add(item)
-        self._forecast = None
         self._wake.set()
 
     def take_back(self, inquest: Inquest) -> list[Item]:
@@ -60,31 +57,16 @@ class Lane:
         self._backlog.keep(lambda item: item.payload.inquest is not inquest)
         return found
 
-    def expected(self, order: Order) -> datetime | None:
-        """When the last of what waits of an order will leave, by the model; None: nothing of it waits."""
-        now = self._clock.now()
-        if self._forecast is None or not now - _FORECAST_AGE <= self._forecast[0] <= now:
-            last = {
-                item.payload.order: at
-                for at, items in departures(self._pending(), self.throttle, now)
-                for item in items
-            }
-            self._forecast = now, last
-        return self._forecast[1].get(order)
-
-    async def forecast(self, coming: Iterable[Item]) -> Mapping[Order, datetime]:
-        """When the last of each order in `coming` would leave, after what waits already."""
+    async def forecast(self, coming: Iterable[Item] = ()) -> Mapping[Order, datetime]:
+        """When the last of each order will leave, by the model: of what waits, and of what is `coming`."""
         leaves: dict[Order, datetime] = {}
-        plan = departures(self._pending(), self.throttle, self._clock.now(), coming)
+        self._backlog.keep(lambda item: bool(_open(item)))
+        plan = departures(self._backlog, self.throttle, self._clock.now(), coming)
         for number, (at, items) in enumerate(plan):
             leaves |= {item.payload.order: at for item in items}
             if number % _SLICE == 0:
                 await self._clock.sleep(0)
         return leaves
-
-    def _pending(self) -> Backlog[Task]:
-        self._backlog.keep(lambda item: bool(_open(item)))
-        return self._backlog
 
     async def _run(self) -> None:
         while True:

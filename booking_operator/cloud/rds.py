@@ -136,7 +136,7 @@ class RdsApi:
                     await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
 
     def _translated(self, permission: str, ids: Sequence[str] = ()) -> AbstractContextManager[None]:
-        return translated(permission, ids, skew=self._sessions.skew.current)
+        return translated(permission, ids, clocks=self._sessions.skew)
 
     def _note_arns(
         self, scope: Scope, clusters: "list[DBClusterTypeDef]", databases: "list[DBInstanceTypeDef]"

@@ -1,7 +1,7 @@
 """A cloud service behind the port: its own few calls, joined with the shared inventory and the sender."""
 
 from asyncio import TaskGroup
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
@@ -91,11 +91,13 @@ class ServiceDriver:
         change = Change(Action.TAG, lock) if lock else Change(Action.UNTAG)
         self._sender.submit(order, change, list(order.futures))
 
-    def expected(self, order: Order) -> datetime | None:
-        """When the last of what waits of a start or stop will leave, by the model; None: nothing waits."""
-        lanes = (self._sender.lane(order.group.scope, action) for action in (Action.START, Action.STOP))
-        instants = [instant for lane in lanes if (instant := lane.expected(order))]
-        return max(instants, default=None)
+    async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
+        """When the last of what waits of starts and stops will leave, by the model; of those that wait."""
+        leaves: dict[Order, datetime] = {}
+        for scope in {order.group.scope for order in orders}:
+            for action in (Action.START, Action.STOP):
+                leaves |= await self._sender.lane(scope, action).forecast()
+        return {order: leaves[order] for order in orders if order in leaves}
 
     async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
         """When the last instance of each demand would leave, after all that waits already."""

@@ -5,7 +5,7 @@ bookings of the next hour will ask for.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,11 +29,21 @@ _SLICE = 25  # Resources between two looks at what else there is to do; about a 
 
 
 @dataclass(frozen=True, slots=True)
-class _Coming:
+class _Waiting:
+    """A Resource with orders that have not been answered."""
+
     key: Key
-    service: str
+    scene: Scene
+    orders: Sequence[Order]
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A Resource, and what its next boundary will ask for."""
+
+    key: Key
+    scene: Scene
     demand: Demand
-    warm_up: timedelta
 
 
 class Delays:
@@ -75,43 +85,60 @@ class Delays:
 
     async def look_ahead(self) -> None:
         """Work out all delays anew, and tell which have changed."""
-        found: dict[Key, Delay] = {}
+        waiting: list[_Waiting] = []
         coming: list[_Coming] = []
         for number, resource in enumerate(list(self._caches.resources.all())):
             if number % _SLICE == 0:
                 await self._clock.sleep(0)
-            self._consider(resource, found, coming)
-        for service in {item.service for item in coming}:
-            mine = [item for item in coming if item.service == service]
-            leaves = await self._drivers[service].forecast([item.demand for item in mine])
-            for item, leaves_at in zip(mine, leaves, strict=True):
-                starting = item.demand.action is Action.START
-                if late := delay(item.demand.at, leaves_at, starting=starting, warm_up=item.warm_up):
-                    found[item.key] = late
+            self._consider(resource, waiting, coming)
+        found = await self._of_waiting(waiting) | await self._of_coming(coming)
         before, self._delays = self._delays, found
         for key in before.keys() | found.keys():
             if before.get(key) != found.get(key):
                 self._changed(key)
 
-    def _consider(self, resource: Resource, found: dict[Key, Delay], coming: list[_Coming]) -> None:
+    def _consider(self, resource: Resource, waiting: list[_Waiting], coming: list[_Coming]) -> None:
         """One Resource: what waits, or else what the next boundary will ask for."""
         now, key = self._clock.now(), key_of(resource)
         scene = look(self._caches, self._drivers, resource, resource.status, now, dry_run=False)
         if scene is None or not scene.policy.acts:
             return
-        warm_up, orders = scene.policy.warm_up, self._open_orders(key)
-        if orders:
-            leaves_at = _latest(scene.driver.expected(order) for order in orders)
-            at = min(order.deadline for order in orders)
-            starting = scene.at(max(at, now)).seen.wanted
-            if leaves_at and (late := delay(at, leaves_at, starting=starting, warm_up=warm_up)):
-                found[key] = late
+        if orders := self._open_orders(key):
+            waiting.append(_Waiting(key, scene, orders))
             return
         boundary = scene.seen.next_change_at
         if boundary is not None and boundary - now <= HORIZON and (count := _count(scene)):
             action = Action.STOP if scene.seen.wanted else Action.START
-            demand = Demand(scene.group, action, count, boundary, key.namespace)
-            coming.append(_Coming(key, scene.group.service, demand, warm_up))
+            coming.append(_Coming(key, scene, Demand(scene.group, action, count, boundary, key.namespace)))
+
+    async def _of_waiting(self, waiting: Sequence[_Waiting]) -> dict[Key, Delay]:
+        found: dict[Key, Delay] = {}
+        for service in {item.scene.group.service for item in waiting}:
+            mine = [item for item in waiting if item.scene.group.service == service]
+            orders = [order for item in mine for order in item.orders]
+            leaves = await self._drivers[service].expected(orders)
+            for item in mine:
+                leaves_at = max((leaves[order] for order in item.orders if order in leaves), default=None)
+                at, scene = min(order.deadline for order in item.orders), item.scene
+                starting = scene.at(max(at, scene.now)).seen.wanted
+                if leaves_at and (late := _delay(scene, at, leaves_at, starting=starting)):
+                    found[item.key] = late
+        return found
+
+    async def _of_coming(self, coming: Sequence[_Coming]) -> dict[Key, Delay]:
+        found: dict[Key, Delay] = {}
+        for service in {item.scene.group.service for item in coming}:
+            mine = [item for item in coming if item.scene.group.service == service]
+            leaves = await self._drivers[service].forecast([item.demand for item in mine])
+            for item, leaves_at in zip(mine, leaves, strict=True):
+                starting = item.demand.action is Action.START
+                if late := _delay(item.scene, item.demand.at, leaves_at, starting=starting):
+                    found[item.key] = late
+        return found
+
+
+def _delay(scene: Scene, at: datetime, leaves_at: datetime, *, starting: bool) -> Delay | None:
+    return delay(at, leaves_at, starting=starting, warm_up=scene.policy.warm_up)
 
 
 def _count(scene: Scene) -> int:
@@ -122,7 +149,3 @@ def _count(scene: Scene) -> int:
     if scene.seen.wanted:
         return observation.count(State.RUNNING) + observation.count(State.PENDING)
     return observation.count(State.STOPPED) + observation.count(State.STOPPING)
-
-
-def _latest(instants: Iterable[datetime | None]) -> datetime | None:
-    return max((instant for instant in instants if instant is not None), default=None)

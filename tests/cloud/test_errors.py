@@ -9,6 +9,7 @@ from botocore.parsers import ResponseParserError
 
 from booking_operator.cloud.driver import CloudError, Fault
 from booking_operator.cloud.errors import LONGEST_MESSAGE, reason, translated
+from booking_operator.engine.skew import SkewMonitor
 
 # metav1.Condition: https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/types.go
 CONDITION_REASON = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
@@ -190,8 +191,9 @@ def test_lack_of_capacity_names_type_and_zone() -> None:
 
 @pytest.mark.parametrize("code", ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch"])
 def test_a_clock_that_is_wrong_is_told_as_such(code: str) -> None:
-    skew = timedelta(minutes=-7)
-    with pytest.raises(CloudError) as caught, translated("ec2:StartInstances", skew=skew):
+    clocks = SkewMonitor("AWS")
+    clocks.current = timedelta(minutes=-7)
+    with pytest.raises(CloudError) as caught, translated("ec2:StartInstances", clocks=clocks):
         raise refusal(code, status=401)
     assert caught.value.reason == "ClockSkewed"
     assert "420 s behind that of AWS; set it by NTP" in str(caught.value)

@@ -4,6 +4,7 @@ What users are told of each is tested in `tests/reconcilers/test_failures.py`.
 """
 
 import asyncio
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,17 @@ import pytest
 from booking_operator.cloud.driver import CloudError, Group, Order
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, SECONDS, WEB, observe, open_driver, outcomes, start, stop
+from tests.support.driving import (
+    CLOCK,
+    SECONDS,
+    WEB,
+    SkewedClock,
+    observe,
+    open_driver,
+    outcomes,
+    start,
+    stop,
+)
 from tests.support.moto_server import REGION
 
 DB = Group("ec2", "", REGION, "db")
@@ -157,3 +168,26 @@ async def test_a_stale_view_neither_repeats_a_start_nor_hides_it(aws: AwsProxy) 
         await start(driver, ids)
         seen = await observe(driver)
     assert {instance.state for instance in seen.instances} == {State.PENDING}
+
+
+async def test_a_clock_that_is_wrong_is_told_with_what_it_is_off(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 1)
+    clock = SkewedClock()
+    clock.skew = timedelta(minutes=7)
+    text = "AWS was not able to validate the provided access credentials"
+    async with open_driver(clock) as driver:
+        aws.fail("StartInstances", code="AuthFailure", message=text, status=401)
+        order = Order.of(WEB, ids, clock.now())
+        driver.start(order)
+        assert await outcomes(order) == {ids[0]: "ClockSkewed"}
+        error = order.futures[ids[0]].exception()
+        assert "s ahead of that of AWS; set it by NTP" in str(error)
+
+
+async def test_credentials_that_expired_are_told_and_hold_the_account(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 1)
+    async with open_driver(CLOCK) as driver:
+        aws.fail("StartInstances", code="RequestExpired")
+        assert await start(driver, ids) == {ids[0]: "ExpiredCredentials"}
+        assert await start(driver, ids) == {ids[0]: "ExpiredCredentials"}
+        assert len(aws.calls_of("StartInstances")) == 1

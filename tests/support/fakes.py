@@ -1,7 +1,7 @@
 """The world of a reconciler, in memory and on virtual time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -133,9 +133,9 @@ class FakeDriver:
         if self.view is not None:
             self.view = self.look(self.view.at)
 
-    def expected(self, order: Order) -> datetime | None:
-        left = order.deadline + timedelta(seconds=self.queue_seconds)
-        return left if order.pending else None
+    async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
+        wait = timedelta(seconds=self.queue_seconds)
+        return {order: order.deadline + wait for order in orders if order.pending}
 
     async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
         return [demand.at + timedelta(seconds=self.queue_seconds) for demand in demands]
