@@ -10,7 +10,7 @@ from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Scope
 from booking_operator.cloud.ec2 import Ec2Api
 from booking_operator.cloud.view import Answer, Record
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, Lock, State
 from tests.support.aws_limits import Limits
 from tests.support.virtual import EPOCH, VirtualClock
 
@@ -25,6 +25,7 @@ class Machine:
 
     group: Group
     history: list[tuple[float, State]]
+    lock: Lock | None = None
 
     def at(self, seconds: float) -> State:
         return next(state for since, state in reversed(self.history) if since <= seconds)
@@ -75,7 +76,7 @@ class Fleet:
     async def describe(self, scope: Scope) -> list[Record]:
         await self._arrive(scope, "DescribeInstances", 0)
         shown = [
-            Record(machine.group.tag, Instance(id_, machine.at(self.now() - self.lag)))
+            Record(machine.group.tag, Instance(id_, machine.at(self.now() - self.lag), lock=machine.lock))
             for id_, machine in self.machines.items()
             if machine.group.scope == scope
         ]
@@ -88,6 +89,8 @@ class Fleet:
             self.stops += [Stopped(self.clock.now(), id_, self.machines[id_].group) for id_ in ids]
         loses = await self._arrive(scope, self.lanes[action], len(ids))
         if action not in _GOAL:
+            for id_ in ids:
+                self.machines[id_].lock = change.lock
             return {id_: Answer(None, None) for id_ in ids}
         for id_ in ids:
             if self.machines[id_].at(self.now()) is _ON_THE_WAY[_other(action)]:
