@@ -18,9 +18,8 @@ process of its own: `aws_process`.
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -30,36 +29,13 @@ from xml.etree import ElementTree as ET
 from aiohttp import ClientSession, web
 
 from tests.support.aws_cache import Cache
+from tests.support.aws_call import Call
 from tests.support.aws_faults import Fault, Faults, Place, refusal, throttled
-from tests.support.aws_fleet import values
 from tests.support.aws_limits import Limits, counted_as
 from tests.support.moto_server import ACCOUNT, REGION, Moto, run_moto
 from tests.support.transitions import Transitions
 
-
-@dataclass(slots=True)
-class Call:
-    """One request as it arrived: at `at` on the wall clock (UTC), at `monotonic` on the monotonic one (s).
-
-    Attributes:
-        account: the account of its credentials.
-        status: the HTTP status of the reply; 0 before there is one, and for a connection that was reset.
-    """
-
-    action: str
-    service: str
-    region: str
-    access_key: str
-    account: str
-    params: Mapping[str, str]
-    headers: Mapping[str, str] = field(repr=False)
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    monotonic: float = field(default_factory=time.monotonic)
-    status: int = 0
-
-    @property
-    def instance_ids(self) -> tuple[str, ...]:
-        return values(self.params, "InstanceId.") or values(self.params, "ResourceId.")
+__all__ = ["AwsProxy", "Call"]
 
 
 class AwsProxy(Faults):
@@ -163,7 +139,11 @@ class AwsProxy(Faults):
 
     async def create_groups(self, tags: Sequence[str], n: int = 1, **options: Any) -> dict[str, list[str]]:
         """Create many groups as `Moto.create_groups` does."""
-        return await self.moto.create_groups(tags, n, **options)
+        groups = await self.moto.create_groups(tags, n, **options)
+        if self.cached:
+            # Now: later moto may be busy with others, and the first who looks would wait for that.
+            await self._cache.fleet(ACCOUNT, options.get("region", REGION))
+        return groups
 
     async def states(self, region: str = REGION, account: str = "") -> dict[str, str]:
         """What has really become of all instances, by id."""
@@ -199,10 +179,11 @@ class AwsProxy(Faults):
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        at, monotonic = datetime.now(UTC), time.monotonic()
         params = dict(parse_qsl(body.decode(), keep_blank_values=True))
         if "Action" not in params:
             return await self._forward(request, body)
-        call = self._recorded(request, params)
+        call = self._recorded(request, params, at, monotonic)
         async with self._arrival:
             self._arrival.notify_all()
         fault = self._fault(call)
@@ -219,7 +200,7 @@ class AwsProxy(Faults):
         call.status = reply.status
         return reply
 
-    def _recorded(self, request: web.Request, params: dict[str, str]) -> Call:
+    def _recorded(self, request: web.Request, params: dict[str, str], at: datetime, monotonic: float) -> Call:
         key, region, service = _credentials(request)
         call = Call(
             action=params.pop("Action"),
@@ -229,6 +210,8 @@ class AwsProxy(Faults):
             account=self._accounts.get(key, ACCOUNT),
             params=params,
             headers=dict(request.headers),
+            at=at,
+            monotonic=monotonic,
         )
         self.calls.append(call)
         return call

@@ -30,7 +30,7 @@ class Cache:
         self, account: str, region: str, params: Mapping[str, str], shown: Callable[[str, str], str]
     ) -> bytes | None:
         """EC2's reply, as `Fleet.describe` makes it."""
-        fleet = await self._fleet(account, region)
+        fleet = await self.fleet(account, region)
         # In a thread: it takes milliseconds, and what arrives meanwhile must not seem late.
         return await asyncio.to_thread(fleet.describe, params, shown)
 
@@ -40,7 +40,7 @@ class Cache:
         if not action.startswith("Describe") and (fleet is None or not fleet.took(action, params)):
             self.forget(account, region)
 
-    async def _fleet(self, account: str, region: str) -> Fleet:
+    async def fleet(self, account: str, region: str) -> Fleet:
         """One asks moto, and all who come meanwhile wait for that; again if it changed while it was asked."""
         key = (account, region)
         async with self._locks[key]:

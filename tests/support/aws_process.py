@@ -21,7 +21,8 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.support.aws import AwsProxy, Call
+from tests.support.aws import AwsProxy
+from tests.support.aws_call import Call
 
 _SETTINGS = frozenset({"transition_seconds", "stale_seconds", "cached"})
 

@@ -1,0 +1,32 @@
+"""What the proxy records of each request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tests.support.aws_fleet import values
+
+
+@dataclass(slots=True)
+class Call:
+    """One request as it arrived: at `at` on the wall clock (UTC), at `monotonic` on the monotonic one (s).
+
+    Attributes:
+        account: the account of its credentials.
+        status: the HTTP status of the reply; 0 before there is one, and for a connection that was reset.
+    """
+
+    action: str
+    service: str
+    region: str
+    access_key: str
+    account: str
+    params: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    at: datetime
+    monotonic: float
+    status: int = 0
+
+    @property
+    def instance_ids(self) -> tuple[str, ...]:
+        return values(self.params, "InstanceId.") or values(self.params, "ResourceId.")
