@@ -113,7 +113,8 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
     if not found.late:
         return "\n".join([*lines, "", "All bookings start in time."])
     number = len(found.late)
-    lines += ["", f"{number} booking{' starts' if number == 1 else 's start'} late:", ""]
+    verb = " starts" if number == 1 else "s start"
+    lines += ["", f"{number} booking{verb} late, which is later than START less WARM_UP:", ""]
     lines += _table(
         ("NAMESPACE", "BOOKING", "RESOURCE", "START", "ALL STARTED", "LATE BY", "WARM_UP", "REMEDY"),
         [

@@ -1,7 +1,7 @@
 """Knows which starts and stops will come late, before they do: from the model of the cloud's limits.
 
-It looks ahead from time to time, and at once when an order waits for its turn, at what waits and at what the
-bookings of the next hour will ask for.
+It looks ahead from time to time, and soon when an order waits for its turn or a booking is made, at what
+waits and at what the bookings of the next hour will ask for.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ HORIZON = timedelta(hours=1)
 """How far ahead it looks."""
 PERIOD = timedelta(seconds=30)
 """How often, when nothing calls for it."""
-SPACING = timedelta(seconds=1)
+SPACING = timedelta(seconds=2)
 """At most how often."""
 _SLICE = 25  # Resources between two looks at what else there is to do; about a millisecond
 
@@ -70,7 +70,7 @@ class Delays:
         return self._delays.get(key)
 
     def look_soon(self) -> None:
-        """Something waits for its turn."""
+        """Something waits for its turn, or the next boundary of a Resource is another."""
         self._wake.set()
 
     async def run(self) -> None:

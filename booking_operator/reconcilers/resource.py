@@ -239,6 +239,8 @@ class ResourceReconciler:
         outcome = Outcome(scene.seen, observation, plan, failure, scene.remark, delay)
         verdicts = report.resource_conditions(scene.group.tag, scene.group.place, scene.policy, outcome)
         current: ResourceStatus = self._reporter.current(scene.resource)
+        if current.next_change_at != utc(scene.seen.next_change_at):
+            self._delays.look_soon()
         news = self._reporter.report(
             scene.resource,
             verdicts,

@@ -33,7 +33,7 @@ async def test_it_tells_calls_and_what_comes_late(
     assert "StartInstances" in plain.stdout
     assert "All bookings start in time." in plain.stdout
     tight = await asyncio.to_thread(run_plan, ground, "-n", tenant.namespace, f"--config={config}")
-    assert "1 booking starts late:" in tight.stdout
+    assert "1 booking starts late," in tight.stdout
     assert "warm_up: 2m" in tight.stdout
     asked = ("-n", tenant.namespace, f"--config={config}", "-o", "json", "--to", "2h")
     found = json.loads((await asyncio.to_thread(run_plan, ground, *asked)).stdout)
