@@ -39,7 +39,7 @@ def pause_of(error: CloudError) -> Backoff:
         return DENIED
     if error.reason in _BARRING:
         return BARRED
-    return STATE if error.reason == "IncorrectInstanceState" else GONE
+    return STATE if "State" in error.reason else GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class Holds:
 
     def __init__(self) -> None:
         self._holds: dict[Hashable, _Hold] = {}
-        self._sweep_at = datetime.min.replace(tzinfo=UTC)
+        self._swept_at = datetime.min.replace(tzinfo=UTC)
 
     def bar(self, key: Hashable, error: CloudError, pause: Backoff, now: datetime) -> CloudError:
         """Hold what was refused at `now`. Returns the error with the instant at which it is tried again."""
-        if now >= self._sweep_at:
+        if abs(now - self._swept_at) >= _MINUTE:
             self._forget(now)
         known = self._holds.get(key)
         times = known.times + 1 if known else 1
@@ -82,6 +82,6 @@ class Holds:
 
     def _forget(self, now: datetime) -> None:
         holds: Mapping[Hashable, _Hold] = self._holds
-        self._sweep_at = now + _MINUTE
+        self._swept_at = now
         # One that ends later than any can dates from before the clock was set back.
         self._holds = {key: hold for key, hold in holds.items() if abs(now - hold.until) < _REMEMBERED}
