@@ -1,6 +1,7 @@
 """The driver before moto: what it asks, what it does, what it shows."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -109,3 +110,22 @@ async def test_hibernation_that_ec2_refuses_becomes_a_plain_stop(aws: AwsProxy) 
         await observe(driver)
         assert await stop(driver, ids, hibernate=True) == {ids[0]: State.STOPPING}
     assert [call.params["Hibernate"] for call in aws.calls_of("StopInstances")] == ["true", "false"]
+
+
+def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -> None:
+    tags = [{"Key": "resource-booking-application", "Value": "web"}]
+    rows = [
+        {"InstanceId": device, "State": {"Name": "running"}, "Tags": tags, "RootDeviceType": device}
+        for device in ("ebs", "instance-store")
+    ]
+    page: Any = {"Reservations": [{"Instances": rows}]}
+    obstacles = {record.instance.id: record.instance.obstacle for record in ec2._records(page)}
+    assert obstacles["ebs"] == ""
+    assert obstacles["instance-store"] == "cannot be stopped: its root device is an instance store"
+
+
+async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:
+    await aws.create_instances("web", 1, instance_type="t3.micro", zone=f"{REGION}b")
+    async with open_driver(CLOCK) as driver:
+        (instance,) = (await observe(driver)).instances
+        assert driver._inventory.pool(WEB.scope, instance.id) == f"t3.micro in {REGION}b"
