@@ -1,6 +1,6 @@
 """Measures what the operator promises, and a poller beside it, and prints one table; see docs/bench.md.
 
-All of it takes about 20 minutes; `--quick` leaves out 2,000 starts, which take as long as EC2 makes them:
+All of it takes about half an hour; `--quick` leaves out 2,000 starts, which take as long as EC2 makes them:
 
     python -m tox -e bench -- --quick --json bench.json --svg bench/results
 """
