@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench import plots, report
-from bench.report import Name, Results
+from bench import plots, report, scale
+from bench.report import Name, Results, Scale
 from bench.table import as_json, shown
 from bench.trials import Plan, drain, idle, kill, run, take_apiserver_away
 from bench.windows import Power, at_once, at_random, until
@@ -83,6 +83,15 @@ class Run:
         _tell(f"idle: {name}: done")
 
 
+def _scale() -> Scale:
+    """Over many bookings, on clusters of their own; as after a restart, with each status written already."""
+    _tell("50,000 bookings")
+    many = scale.measure(50_000, 2_000, first_run=False)
+    _tell("10,000 bookings")
+    few = scale.measure(10_000, 400, first_run=False)
+    return Scale(many.restart.rss_mib, few.restart.reconciled_seconds)
+
+
 def _tell(text: str) -> None:
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
 
@@ -118,6 +127,7 @@ def main() -> int:
     with world() as stands:
         everything = Run(stands, options)
         everything.all()
+    everything.results.scale = _scale()
     rows, faults = report.rows(everything.results), report.faults(everything.results)
     machine = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d %H:%M}Z"
