@@ -5,6 +5,7 @@ What becomes of a call that failed is `recovery`'s.
 
 from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from itertools import groupby
 
 import structlog
@@ -19,6 +20,9 @@ from booking_operator.cloud.throttle import LimitsOf
 from booking_operator.cloud.view import Answer
 from booking_operator.engine.clock import Clock
 
+UNHURRIED = timedelta(seconds=1)
+"""How long tags wait for company: nobody waits for them, and thousands may be written after a boundary."""
+_TAGS = frozenset({Action.TAG, Action.UNTAG})
 _LOGGED = 20  # ids and tags named in one log line
 
 Perform = Callable[[Scope, Change, Sequence[str]], Awaitable[Mapping[str, Answer]]]
@@ -62,7 +66,7 @@ class Sender:
         now = self._clock.now()
         due = max(order.deadline, now)
         # What is known ahead leaves at its deadline; for the rest a moment's wait makes fewer calls.
-        ready = due if due > now else now + GATHER
+        ready = due if due > now else now + (UNHURRIED if change.action in _TAGS else GATHER)
         items = [
             Parcel(Task(order, change), some, order.tenant, order.deadline, due, ready, (change, *suspicion))
             for suspicion, some in self._sorted_out(order, change, ids)
