@@ -8,7 +8,7 @@ from booking_operator.cloud.backlog import Parcel
 from booking_operator.cloud.driver import Action, CloudError, Order
 from booking_operator.domain.instance import Lock, State
 
-_GENERAL = 15  # refusals: of the whole, two halves, four quarters, eight eighths
+_GENERAL = 15  # failures: of the whole, two halves, four quarters, eight eighths
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +21,22 @@ class Change:
 
 @dataclass(slots=True, eq=False)
 class Inquest:
-    """The search for those of a batch that had it refused, by sending its halves, and halves of these.
+    """The search for those of a batch that had it fail, by sending its halves, and halves of these.
 
     Attributes:
-        refusals: of the batch and its parts so far.
+        size: of the batch.
+        failures: of the batch and its parts so far.
         cleared: whether any part was accepted.
     """
 
-    refusals: int = 0
+    size: int
+    failures: int = 0
     cleared: bool = False
 
     @property
     def general(self) -> bool:
-        """Whether all parts were refused down to eighths: then it is not for the sake of some."""
-        return self.refusals >= _GENERAL and not self.cleared
+        """Whether all parts have failed, down to eighths or single ones: it is not for the sake of some."""
+        return self.failures >= min(_GENERAL, 2 * self.size - 1) and not self.cleared
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ import asyncio
 from asyncio import TaskGroup
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from booking_operator.cloud.backlog import Backlog, departures
 from booking_operator.cloud.batch import Batch, Inquest, Item, Task
@@ -16,6 +16,7 @@ from booking_operator.cloud.driver import Order, Scope
 from booking_operator.cloud.throttle import Limits, full
 from booking_operator.engine.clock import Clock, wait_until
 
+_SEARCH_AGAIN = timedelta(minutes=10)
 _SLICE = 50  # calls forecast between two looks at what else there is to do; about a millisecond
 
 
@@ -35,6 +36,9 @@ class Lane:
         self.scope = scope
         self.name = name
         self.throttle = full(limits, clock.now())
+        self.troubles = 0  # calls in a row that failed without any answer about the instances
+        self._retry_at: datetime | None = None
+        self._searched_at: datetime | None = None
         self._backlog: Backlog[Task] = Backlog(most)
         self._clock = clock
         self._send = send
@@ -50,6 +54,24 @@ class Lane:
         for item in items:
             self._backlog.add(item)
         self._wake.set()
+
+    def retry_at(self, now: datetime, pause: timedelta) -> datetime:
+        """When what failed at `now` goes again: after `pause`, or half of it and more to go with others."""
+        if self._retry_at is None or not now + pause / 2 <= self._retry_at <= now + pause:
+            self._retry_at = now + pause
+        return self._retry_at
+
+    def works(self) -> None:
+        """A call was answered: what failed before was no outage, or it is over."""
+        self.troubles, self._searched_at = 0, None
+
+    def searched(self, now: datetime) -> None:
+        """A search for the instances to blame found that none is."""
+        self._searched_at = now
+
+    def worth_a_search(self, now: datetime) -> bool:
+        """Whether to look for the instances to blame: in an outage that is of no use, and costs calls."""
+        return self._searched_at is None or not self._searched_at <= now < self._searched_at + _SEARCH_AGAIN
 
     def take_back(self, inquest: Inquest) -> list[Item]:
         """The parts of a search that have not been sent yet, and now will not be."""

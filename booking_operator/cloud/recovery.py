@@ -106,21 +106,25 @@ class Recovery:
 
     def _retry(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Have the whole sent again after a pause; in parts once it has failed too often."""
-        attempts, inquest = batch.attempts + 1, batch.inquest
-        at = self._clock.now() + RETRY.after(attempts)
-        told = error.again_at(at)
-        if attempts < PATIENCE or len(batch.ids) == 1:
-            # By itself, lest it spoil the call of others.
-            self._send(lane, batch.again(at, attempts=attempts, inquest=inquest, apart=object()), told)
+        now, attempts, inquest, size = self._clock.now(), batch.attempts + 1, batch.inquest, len(batch.ids)
+        lane.troubles += 1
+        pause = RETRY.after(max(attempts, lane.troubles))
+        if inquest is None and attempts >= PATIENCE and size > 1 and lane.worth_a_search(now):
+            inquest = Inquest(size)
+        if inquest is not None:
+            inquest.failures += 1
+            if inquest.general:
+                lane.searched(now)
+        if inquest is None or inquest.general:
+            # With all that failed, lest an outage leave a call for each; and apart from what is fresh.
+            at = lane.retry_at(now, pause)
+            rest = lane.take_back(inquest) if inquest else []
+            whole = Batch([*batch.items, *rest]).again(at, attempts=1 if inquest else attempts, apart="retry")
+            self._send(lane, whole, error.again_at(at))
             return
-        inquest = inquest or Inquest()
-        inquest.refusals += 1
-        if inquest.general:
-            whole = Batch([*batch.items, *lane.take_back(inquest)])
-            self._send(lane, whole.again(at, attempts=1), told)
-            return
-        for half in batch.halves():
-            self._send(lane, half.again(at, attempts=attempts, inquest=inquest, apart=object()), told)
+        for part in batch.halves() if size > 1 else (batch,):
+            again = part.again(now + pause, attempts=attempts, inquest=inquest, apart=object())
+            self._send(lane, again, error.again_at(now + pause))
 
     async def _look_into(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Settle what a fresh view shows to be done although the reply was lost; send the rest again."""
@@ -161,8 +165,8 @@ class Recovery:
 
     def _isolate(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Refuse the instances that are to blame, named or found by halving; send the others."""
-        now, inquest = self._clock.now(), batch.inquest or Inquest()
-        inquest.refusals += 1
+        now, inquest = self._clock.now(), batch.inquest or Inquest(len(batch.ids))
+        inquest.failures += 1
         alone = len(batch.ids) == 1
         blamed = batch if alone else batch.only(error.ids)
         self.refuse(lane, blamed, error)
@@ -189,6 +193,7 @@ def _take_note(lane: Lane, instances: int, error: CloudError, now: datetime) -> 
         lane.throttle = lane.throttle.refused(instances, now)
         return
     if error.fault in _LET_THROUGH:
+        lane.works()
         lane.throttle = lane.throttle.accepted(0, now)
     if error.fault is not Fault.LOST:
         lane.throttle = lane.throttle.returned(instances, now)

@@ -131,6 +131,7 @@ class Sender:
             await self._recovery.failed(lane, batch, error)
         else:
             lane.throttle = lane.throttle.accepted(len(batch.ids), self._clock.now())
+            lane.works()
             self._settle(lane, batch, answers)
 
     def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:

@@ -100,15 +100,20 @@ def test_one_instance_the_service_trips_over_is_found_and_the_others_start() -> 
     play(scenario)
 
 
-def test_an_outage_of_hours_costs_few_calls_and_ends_with_one() -> None:
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_outage_of_an_hour_costs_few_calls_and_all_go_soon_after_it(size: int) -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda *_: BROKEN
-        order = stage.order(*MANY, at=0)
+        orders = [stage.order(*MANY[start : start + size], at=start) for start in range(0, 1000, size)]
         await asyncio.sleep(3600)
-        assert len(stage.calls) < 1500
+        # Each is tried once when it is due; then all of them together.
+        assert len(stage.calls) < len(orders) + 450
+        before = len(stage.calls)
         stage.reply = lambda *_: None
-        assert set((await stage.outcome(order)).values()) == {"pending"}
-        assert stage.calls[-1].at - 3600 <= 600
+        for order in orders:
+            assert set((await stage.outcome(order)).values()) == {"pending"}
+        assert stage.calls[-1].at - 3600 <= 20
+        assert len(stage.calls) - before <= 16
 
     play(scenario)
 
