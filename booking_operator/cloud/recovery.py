@@ -111,20 +111,31 @@ class Recovery:
         pause = RETRY.after(max(attempts, lane.troubles))
         if inquest is None and attempts >= PATIENCE and size > 1 and lane.worth_a_search(now):
             inquest = Inquest(size)
-        if inquest is not None:
-            inquest.failures += 1
-            if inquest.general:
-                lane.searched(now)
-        if inquest is None or inquest.general:
-            # With all that failed, lest an outage leave a call for each; and apart from what is fresh.
-            at = lane.retry_at(now, pause)
-            rest = lane.take_back(inquest) if inquest else []
-            whole = Batch([*batch.items, *rest]).again(at, attempts=1 if inquest else attempts, apart="retry")
-            self._send(lane, whole, error.again_at(at))
+        if inquest is None:
+            self._send_with_others(lane, batch, error, attempts, pause)
+            return
+        inquest.failures += 1
+        if inquest.general:
+            lane.searched(now)
+            whole = Batch([*batch.items, *lane.take_back(inquest)])
+            self._send_with_others(lane, whole, error, 1, pause)
             return
         for part in batch.halves() if size > 1 else (batch,):
             again = part.again(now + pause, attempts=attempts, inquest=inquest, apart=object())
             self._send(lane, again, error.again_at(now + pause))
+
+    def _send_with_others(
+        self, lane: Lane, batch: Batch, error: CloudError, attempts: int, pause: timedelta
+    ) -> None:
+        """Have it sent with all that failed, lest an outage leave a call for each; apart from what is fresh.
+
+        One that fails while others do not goes alone.
+        """
+        now = self._clock.now()
+        alone = len(batch.ids) == 1 and attempts >= PATIENCE > lane.troubles
+        at = now + pause if alone else lane.retry_at(now, pause)
+        again = batch.again(at, attempts=attempts, apart=object() if alone else "retry")
+        self._send(lane, again, error.again_at(at))
 
     async def _look_into(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Settle what a fresh view shows to be done although the reply was lost; send the rest again."""

@@ -82,12 +82,12 @@ class ResourceReconciler:
         if scene is None:
             return self._release(key)
         failure = await self._start(scene)
-        if failure is None and not self._fresh(scene):
-            failure = await self._observe(scene)
+        if not self._fresh(scene):
+            blind = await self._observe(scene)
             scene = self._look(key)
             if scene is None:
                 return self._release(key)
-            failure = failure or await self._start(scene)
+            failure = failure or blind or await self._start(scene)
         doubt = ""
         if failure is None:
             doubt, failure = await self._stop(scene)
@@ -115,7 +115,7 @@ class ResourceReconciler:
         if waiting or (delay is not None and delay.at <= now):
             self._delays.look_soon()
         next_at = min((instant for instant in instants if instant is not None), default=None)
-        unknown = failure is not None and failure.retry_at is None
+        unknown = failure is not None and (failure.retry_at is None or failure.retry_at <= now)
         return Result(next_at, failed=unknown or bool(plan.withheld))
 
     def _look(self, key: Key) -> Scene | None:

@@ -88,6 +88,20 @@ def test_what_broke_does_not_keep_what_comes_after_it() -> None:
     play(scenario)
 
 
+def test_one_instance_that_fails_while_others_do_not_keeps_nobody_who_fails_once() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = lambda _, ids: BROKEN if "poison" in ids else None
+        stage.order("poison", at=0)
+        for number in range(60):
+            await stage.outcome(stage.order(f"a{number}", at=number + 0.3))
+        once_broken = stage.order("once", at=70)
+        stage.reply = lambda _, ids: BROKEN if "poison" in ids or seconds(stage.clock.now()) == 70 else None
+        await stage.outcome(once_broken)
+        assert stage.calls[-1].at <= 71
+
+    play(scenario)
+
+
 def test_one_instance_the_service_trips_over_is_found_and_the_others_start() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda _, ids: BROKEN if "i-0007" in ids else None

@@ -9,7 +9,7 @@ from booking_operator.cloud.driver import CloudError, Fault, Order
 from booking_operator.domain.instance import State
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, played
-from tests.support.fakes import World
+from tests.support.fakes import Act, World
 from tests.support.virtual import EPOCH
 
 
@@ -19,7 +19,7 @@ def message(world: World, type_: str = "Synced") -> str:
     return next(item.message for item in found.status.conditions if item.type == type_)
 
 
-def refusing(world: World, fault: Fault, pause: float, bad: str = "i-1") -> list[float]:
+def refusing(world: World, fault: Fault, pause: float, bad: str = "i-1", end: float = 900) -> list[float]:
     """Have `bad` refused at each start, to be tried again after `pause` seconds; when it was asked for."""
     asked: list[float] = []
 
@@ -41,8 +41,25 @@ def refusing(world: World, fault: Fault, pause: float, bad: str = "i-1") -> list
         asyncio.get_running_loop().create_task(act())
 
     world.driver.start = start  # type: ignore[method-assign]
-    world.booking("b", 10, 900)
+    world.booking("b", 10, end)
     return asked
+
+
+def test_an_instance_that_cannot_be_started_delays_no_stop_of_the_others() -> None:
+    async def scenario(world: World) -> None:
+        refusing(world, Fault.CAPACITY, pause=60, end=40)
+
+    world = played(scenario, seconds=60)
+    assert world.driver.acts == [Act("stop", ("i-2",), 40)]
+
+
+def test_a_next_try_that_is_over_already_is_tried_soon() -> None:
+    async def scenario(world: World) -> None:
+        asked.append(refusing(world, Fault.REFUSED, pause=-5))
+
+    asked: list[list[float]] = []
+    played(scenario, seconds=60)
+    assert 5 < len(asked[0]) < 15
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.CAPACITY, Fault.DENIED, Fault.ACCOUNT])
