@@ -89,7 +89,15 @@ class Operator:
         orders = Orders(wakes.resources.add)
         starts = StartTimes()
         dispatcher = Dispatcher(
-            caches, drivers, events, trust, orders, starts, clock, dry_run=settings.dry_run
+            caches,
+            drivers,
+            status[RESOURCE],
+            events,
+            trust,
+            orders,
+            starts,
+            clock,
+            dry_run=settings.dry_run,
         )
         self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
         resources = ResourceReconciler(

@@ -152,8 +152,10 @@ def _departures(
 ) -> _Left:
     """What leaves when, by lane, a call each."""
     lanes: defaultdict[_Lane, list[Parcel[_Event]]] = defaultdict(list)
-    for member in members:
+    earliest = begin
+    for member in (member for member in members if member.size):
         for event in _events(member, warm_ups[member.key], begin, end):
+            earliest = min(earliest, event.at)
             group = member.group
             ids = [str(number) for number in range(member.size)]
             parcel = Parcel(event, ids, member.key.namespace, event.at, event.at, event.at)
@@ -161,17 +163,19 @@ def _departures(
     left: dict[_Lane, Sequence[tuple[datetime, list[Parcel[_Event]]]]] = {}
     for lane, parcels in lanes.items():
         service, _, _, action = lane
-        throttle = full(limits(parcels[0].payload.member.group.scope, CALLS[service, action]), begin)
+        throttle = full(limits(parcels[0].payload.member.group.scope, CALLS[service, action]), earliest)
         backlog: Backlog[_Event] = Backlog(MOST[service])
-        left[lane] = list(departures(backlog, throttle, begin, parcels))
+        left[lane] = list(departures(backlog, throttle, earliest, parcels))
     return left
 
 
 def _events(member: Member, warm_up: timedelta, begin: datetime, end: datetime) -> Iterator[_Event]:
+    """The starts and stops of the span; with another warm-up than the member's own some may be before it."""
     for run in runs(member.claims, warm_up):
-        for action, at in ((Action.START, run.begins_at), (Action.STOP, run.ends_at)):
-            if begin <= at < end:
-                yield _Event(member, action, at, run)
+        if begin <= run.first.wanted_from(member.warm_up) < end:
+            yield _Event(member, Action.START, run.begins_at, run)
+        if begin <= run.ends_at < end:
+            yield _Event(member, Action.STOP, run.ends_at, run)
 
 
 def _late(left: _Left) -> Iterator[tuple[_Event, datetime, timedelta]]:
@@ -206,6 +210,11 @@ def _remedies(
         tried |= {key: tried[key] + up_to(late_by, _MINUTE) for key, late_by in worst.items()}
         late = list(_late(_departures(members, tried, begin, end, limits)))
     open_ = {event.member.key for event, _, _ in late}
+    open_ |= {
+        member.key
+        for member in members
+        if any(event.at < begin for event in _events(member, tried[member.key], begin, end))
+    }
     return {key: tried[key] for key in concerned - open_ if tried[key] <= _LONGEST}
 
 

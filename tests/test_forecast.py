@@ -107,3 +107,13 @@ def test_one_namespace_does_not_make_another_late() -> None:
     burst = [member(f"r{n}", booking(f"b{n}", 3600, 7200), size=4, namespace="burst") for n in range(500)]
     found = foreseen([*burst, member("one", booking("one", 3600, 7200), namespace="other")])
     assert "other" not in {item.resource.namespace for item in found.late}
+
+
+def test_groups_that_are_empty_or_were_never_seen_ask_for_nothing() -> None:
+    found = foreseen([member("a", booking("1", 60, 120), size=0)])
+    assert (found.loads, found.late) == ([], [])
+
+
+def test_a_warm_up_that_would_begin_in_the_past_is_no_remedy() -> None:
+    found = foreseen([member("huge", booking("b", 60, 7200), size=1400)])
+    assert [item.remedy for item in found.late] == [None]

@@ -116,7 +116,18 @@ class Backlog(Generic[P]):
         heapq.heapify(self._coming)
         for load in self._loads.values():
             load.keep(wanted)
-        self._forget()
+        self._forget(set(self._served))
+
+    def set_back(self, now: datetime, longest: timedelta) -> None:
+        """The clock was set back to `now`: have nothing wait longer than `longest`, but for its deadline."""
+        latest = now + longest
+        parcels = list(self)
+        self._coming, self._loads, self._served = [], {}, {}
+        for parcel in parcels:
+            due_at, ready_at = (
+                max(parcel.deadline, min(instant, latest)) for instant in (parcel.due_at, parcel.ready_at)
+            )
+            self.add(replace(parcel, due_at=due_at, ready_at=ready_at))
 
     def take(self, now: datetime, throttle: Throttle) -> list[Parcel[P]]:
         """What leaves now by one call, taken out of the backlog; empty where nothing does."""
@@ -124,8 +135,9 @@ class Backlog(Generic[P]):
         room = min(throttle.room(now), self._most)
         if load is None or room < self._least(load, throttle):
             return []
+        tenants = set(load.queues)
         taken = list(self._share(load, room))
-        self._forget()
+        self._forget(tenants - load.queues.keys())
         return taken
 
     def next_at(self, now: datetime, throttle: Throttle) -> datetime | None:
@@ -180,11 +192,13 @@ class Backlog(Generic[P]):
                 heapq.heappop(turns)
         return granted
 
-    def _forget(self) -> None:
-        """Keep no trace of what does not wait any more."""
-        self._loads = {key: load for key, load in self._loads.items() if load.queues}
-        waiting = {tenant for load in self._loads.values() for tenant in load.queues}
-        self._served = {tenant: served for tenant, served in self._served.items() if tenant in waiting}
+    def _forget(self, tenants: set[str]) -> None:
+        """Keep no trace of loads that are empty, and of those `tenants` that wait for nothing any more."""
+        for key in [key for key, load in self._loads.items() if not load.queues]:
+            del self._loads[key]
+        for tenant in tenants:
+            if not any(tenant in load.queues for load in self._loads.values()):
+                self._served.pop(tenant, None)
 
 
 def departures(

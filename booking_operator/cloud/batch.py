@@ -8,7 +8,7 @@ from booking_operator.cloud.backlog import Parcel
 from booking_operator.cloud.driver import Action, CloudError, Order
 from booking_operator.domain.instance import Lock, State
 
-_GENERAL = 15  # failures: of the whole, two halves, four quarters, eight eighths
+_GENERAL = 31  # failures: of the whole, two halves, and so on to sixteen sixteenths
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,21 @@ class Inquest:
 
     Attributes:
         size: of the batch.
-        failures: of the batch and its parts so far.
+        answered: whether the service refuses them, or fails without an answer.
+        named: how many calls in a row were refused for the sake of instances that were named.
+        failures: of the batch and its parts so far, without those.
         cleared: whether any part was accepted.
     """
 
     size: int
+    answered: bool
+    named: int = 0
     failures: int = 0
     cleared: bool = False
 
     @property
     def general(self) -> bool:
-        """Whether all parts have failed, down to eighths or single ones: it is not for the sake of some."""
+        """Whether all parts have failed, to sixteenths or single ones: so it is not for the sake of some."""
         return self.failures >= min(_GENERAL, 2 * self.size - 1) and not self.cleared
 
 

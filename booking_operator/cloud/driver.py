@@ -141,7 +141,7 @@ class Order:
         deadline: when it is to be done, not before (aware UTC); of two that cannot both go, the earlier goes.
         tenant: who wants it, of those among whom calls are shared out fairly: a namespace.
         stands: asked right before a call leaves; an order that does not stand any more is withdrawn.
-        news: called when `trouble` is another.
+        news: called each time that there is a `trouble` to tell.
         trouble: why those without an outcome have none yet; None where nothing has failed.
     """
 

@@ -77,6 +77,15 @@ class Ec2Api:
                 async with asyncio.timeout(CALL_SECONDS):
                     return await client.describe_instances(**query)
 
+    async def ready(self, scope: Scope) -> None:
+        """Have client and credentials at hand.
+
+        Raises:
+            CloudError: there is no such account or region, or there are no credentials.
+        """
+        await self._sessions.ec2(scope)
+        await self._sessions.credentials(scope.account)
+
     async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         """Start, stop or tag instances; the answer has those for which EC2 accepted it.
 

@@ -13,12 +13,13 @@ from booking_operator.engine.queue import Backoff
 
 _MINUTE = timedelta(minutes=1)
 _REMEMBERED = timedelta(hours=1)
+_LONGEST = 10 * _MINUTE
 
-GONE = Backoff(first=_MINUTE, longest=10 * _MINUTE)
+GONE = Backoff(first=_MINUTE, longest=_LONGEST)
 """An id that does not exist: the next view will not show it, unless it is new and EC2 is behind."""
 STATE = Backoff(first=timedelta(seconds=3), longest=_MINUTE)
 """A state from which it cannot be done: it is on its way, and a view was behind."""
-BARRED = Backoff(first=5 * _MINUTE, longest=10 * _MINUTE)
+BARRED = Backoff(first=5 * _MINUTE, longest=_LONGEST)
 """What only somebody's doing ends: stop protection, a Spot request, a root device that would be lost."""
 CAPACITY = Backoff(first=_MINUTE, longest=5 * _MINUTE)
 """A type that a zone has no room for. AWS asks to wait "a few minutes":
@@ -69,7 +70,8 @@ class Holds:
     def barred(self, key: Hashable, now: datetime) -> CloudError | None:
         """Why it must not be asked for at `now`; None where it may."""
         hold = self._holds.get(key)
-        return hold.error if hold and now < hold.until else None
+        # One that ends later than any pause lasts dates from before the clock was set back.
+        return hold.error if hold and now < hold.until <= now + _LONGEST else None
 
     def suspect(self, key: Hashable) -> bool:
         """Whether it was refused the last time, though its pause may be over."""

@@ -36,6 +36,8 @@ PATIENCE = timedelta(minutes=10)
 """A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
 PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
 """Failures that mostly pass by themselves: told from the second in a row on."""
+_FEW = 2
+"""Such failures in a row after which those who ask are told of the last one for a while, without a call."""
 _BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
 
 _CLOSED = CloudError("Closed", "The operator is shutting down.")
@@ -75,10 +77,20 @@ class _Watch:
     moved_at: datetime | None = None
     failures: int = 0
     failure: CloudError | None = None
+    last_error: CloudError | None = None
 
     @property
     def busy(self) -> bool:
         return self.under_way is not None or self.wanted is not None
+
+    def too_soon(self, now: datetime) -> CloudError | None:
+        """The last error, where its class does not allow to ask again yet; None where it does."""
+        error = self.last_error
+        if error is None or self.busy or self.sent_at is None or error.fault is Fault.UNSENT:
+            return None
+        many = self.failures - (_FEW if error.fault in PASSING else 0)
+        again_at = self.sent_at + _BACKOFF.after(many) if many > 0 else now
+        return error.again_at(again_at) if self.sent_at <= now < again_at else None
 
     def due_at(self, interest: "_Interest", now: datetime) -> datetime:
         """When to call again by itself, counted from the last call, whoever asked for that."""
@@ -148,11 +160,14 @@ class Inventory:
             CloudError: the call failed.
         """
         watch = self._watch(scope)
-        since = min(since, self._clock.now())
-        while (at := watch.view.at) is None or not since <= at <= self._clock.now():
-            # One from the future precedes a clock set back.
+        while True:
+            now, at = self._clock.now(), watch.view.at
+            since = min(since, now)
+            if at is not None and since <= at <= now:  # one from the future precedes a clock set back
+                return at
+            if (error := watch.too_soon(now)) is not None:
+                raise error
             await self._call(watch, since).outcome()
-        return at
 
     def note(self, group: Group, answers: Mapping[str, Answer]) -> None:
         """Show what an accepted action has answered, and look soon at what comes of it."""
@@ -245,6 +260,7 @@ class Inventory:
         if tags:
             watch.moved_at = now
         recovered, watch.failure, watch.failures = watch.failure is not None, None, 0
+        watch.last_error = None
         if recovered:
             self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
         if first or recovered:
@@ -254,6 +270,7 @@ class Inventory:
 
     def _failed(self, watch: _Watch, error: CloudError) -> None:
         watch.failures += 1
+        watch.last_error = error
         if watch.failures == 1 and error.fault in PASSING:
             return  # what the next call mends is not worth the attention of all who have a group there
         before, watch.failure = watch.failure, error

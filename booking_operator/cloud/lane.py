@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.backlog import Backlog, departures
 from booking_operator.cloud.batch import Batch, Inquest, Item, Task
 from booking_operator.cloud.driver import Order, Scope
-from booking_operator.cloud.throttle import Limits, full
+from booking_operator.cloud.throttle import LONGEST_PAUSE, Limits, full
 from booking_operator.engine.clock import Clock, wait_until
 
 _SEARCH_AGAIN = timedelta(minutes=10)
-_SLICE = 50  # calls forecast between two looks at what else there is to do; about a millisecond
+_SLICE = 10  # calls forecast between two looks at what else there is to do; about a millisecond
 
 
 class Lane:
@@ -91,17 +91,22 @@ class Lane:
         return leaves
 
     async def _run(self) -> None:
+        before = self._clock.now()
         while True:
             self._wake.clear()
             now = self._clock.now()
+            if now < before:
+                self._backlog.set_back(now, LONGEST_PAUSE)
+            before = now
             taken = self._backlog.take(now, self.throttle)
             if not taken:
                 await wait_until(self._clock, self._backlog.next_at(now, self.throttle), self._wake)
                 continue
-            if wanted := self._standing(taken):
+            if wanted := self.standing(taken):
                 self._send(self, Batch(wanted))
+            await self._clock.sleep(0)  # hundreds of small calls must not keep the loop from other things
 
-    def _standing(self, items: Iterable[Item]) -> list[Item]:
+    def standing(self, items: Iterable[Item]) -> list[Item]:
         """What is still wanted at this instant, which is the last one at which that can be asked."""
         standing: dict[Order, bool] = {}
         wanted = []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
 from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.throttle import PUBLISHED, Limit, Limits, LimitsOf, published
@@ -25,7 +25,7 @@ class TokenBucket(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: PositiveFloat
+    size: Annotated[float, Field(ge=1)]
     rate: PositiveFloat
 
 

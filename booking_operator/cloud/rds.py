@@ -88,6 +88,15 @@ class RdsApi:
         self._note_arns(scope, clusters, databases)
         return [*_cluster_records(clusters), *_database_records(databases, clusters)]
 
+    async def ready(self, scope: Scope) -> None:
+        """Have client and credentials at hand.
+
+        Raises:
+            CloudError: there is no such account or region, or there are no credentials.
+        """
+        await self._sessions.rds(scope)
+        await self._sessions.credentials(scope.account)
+
     async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         """Start, stop or tag the one instance or cluster in `ids`. There is no hibernation; it is a stop.
 

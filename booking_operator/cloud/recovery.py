@@ -23,6 +23,8 @@ RETRY = Backoff(first=timedelta(seconds=0.5), longest=timedelta(seconds=15))
 PATIENCE = 4
 """Such failures in a row after which a batch is sent in parts: one instance may be what the service trips
 over."""
+NAMED = 5
+"""Calls in a row that may each name an instance that is to blame; then halves are sent as well."""
 LOOK_SECONDS = 30.0
 """How long a lost reply is looked into before the call is simply made again."""
 
@@ -106,11 +108,12 @@ class Recovery:
 
     def _retry(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Have the whole sent again after a pause; in parts once it has failed too often."""
-        now, attempts, inquest, size = self._clock.now(), batch.attempts + 1, batch.inquest, len(batch.ids)
+        now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
+        inquest = _search(batch, answered=False)
         lane.troubles += 1
         pause = RETRY.after(max(attempts, lane.troubles))
         if inquest is None and attempts >= PATIENCE and size > 1 and lane.worth_a_search(now):
-            inquest = Inquest(size)
+            inquest = Inquest(size, answered=False)
         if inquest is None:
             self._send_with_others(lane, batch, error, attempts, pause)
             return
@@ -176,26 +179,43 @@ class Recovery:
 
     def _isolate(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Refuse the instances that are to blame, named or found by halving; send the others."""
-        now, inquest = self._clock.now(), batch.inquest or Inquest(len(batch.ids))
-        inquest.failures += 1
+        now, inquest = (
+            self._clock.now(),
+            _search(batch, answered=True) or Inquest(len(batch.ids), answered=True),
+        )
         alone = len(batch.ids) == 1
         blamed = batch if alone else batch.only(error.ids)
         self.refuse(lane, blamed, error)
         rest = batch.without(blamed.ids)
         if not rest.items:
             return
-        if inquest.general:
+        if blamed.items and inquest.named < NAMED:
+            inquest.named += 1
+            self._send(lane, rest.again(now, inquest=inquest, apart=object()))
+            return
+        # Named one at a time again and again: halves find those that are good sooner. A missing permission is
+        # laid to the first instance that AWS comes upon, so there a name proves nothing.
+        inquest.failures += 1
+        if inquest.general and (not blamed.items or error.fault is Fault.DENIED):
             self._refuse_all(lane, Batch([*rest.items, *lane.take_back(inquest)]), error)
             return
-        for part in (rest,) if blamed.items else rest.halves():
+        for part in rest.halves() if len(rest.ids) > 1 else (rest,):
             self._send(lane, part.again(now, inquest=inquest, apart=object()))
 
     def _refuse_all(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """It is not for the sake of some instances: a permission for the action is missing, say."""
+        key, now = (lane.scope, lane.name), self._clock.now()
         if error.fault is Fault.DENIED:
-            batch.fail(self._holds.bar((lane.scope, lane.name), error, holds.DENIED, self._clock.now()))
+            # Other parts may be under way yet, and find the same.
+            batch.fail(self._holds.barred(key, now) or self._holds.bar(key, error, holds.DENIED, now))
         else:
             self.refuse(lane, batch, error)
+
+
+def _search(batch: Batch, *, answered: bool) -> Inquest | None:
+    """The search that a batch is part of, if it is of that kind."""
+    inquest = batch.inquest
+    return inquest if inquest is not None and inquest.answered is answered else None
 
 
 def _take_note(lane: Lane, instances: int, error: CloudError, now: datetime) -> None:

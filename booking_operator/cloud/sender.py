@@ -20,11 +20,15 @@ from booking_operator.cloud.throttle import LimitsOf
 from booking_operator.cloud.view import Answer
 from booking_operator.engine.clock import Clock
 
+LONG_AGO = timedelta(seconds=0.1)
+"""After a wait of this length, orders are asked again whether they stand."""
 UNHURRIED = timedelta(seconds=1)
 """How long tags wait for company: nobody waits for them, and thousands may be written after a boundary."""
 _TAGS = frozenset({Action.TAG, Action.UNTAG})
 _LOGGED = 20  # ids and tags named in one log line
 
+Ready = Callable[[Scope], Awaitable[None]]
+"""Has all that a call needs at hand, client and credentials; raises `CloudError`."""
 Perform = Callable[[Scope, Change, Sequence[str]], Awaitable[Mapping[str, Answer]]]
 """Makes one call; the answer has the instances it was accepted for. Raises `CloudError`."""
 Accept = Callable[[Group, Change, Mapping[str, Answer]], None]
@@ -36,6 +40,7 @@ class Sender:
 
     def __init__(
         self,
+        ready: Ready,
         perform: Perform,
         accept: Accept,
         sight: Sight,
@@ -46,6 +51,7 @@ class Sender:
         lanes: Mapping[Action, str],
         limits: LimitsOf,
     ) -> None:
+        self._ready = ready
         self._perform = perform
         self._accept = accept
         self._sight = sight
@@ -124,15 +130,27 @@ class Sender:
         return batch.without(barred) if barred else batch
 
     async def _carry_out(self, lane: Lane, batch: Batch) -> None:
+        asked_at = self._clock.now()
         try:
-            answers = await self._perform(lane.scope, batch.change, batch.ids)
+            await self._ready(lane.scope)
+            if self._clock.now() - asked_at > LONG_AGO:
+                batch = self._asked_again(lane, batch)
+            answers = await self._perform(lane.scope, batch.change, batch.ids) if batch.items else {}
         except CloudError as error:
             self._log_failure(lane, batch, error)
             await self._recovery.failed(lane, batch, error)
         else:
             lane.throttle = lane.throttle.accepted(len(batch.ids), self._clock.now())
-            lane.works()
-            self._settle(lane, batch, answers)
+            if batch.items:
+                lane.works()
+                self._settle(lane, batch, answers)
+
+    def _asked_again(self, lane: Lane, batch: Batch) -> Batch:
+        """The orders that still stand after there was something to wait for: credentials, say."""
+        still = Batch(lane.standing(batch.items))
+        gone = len(batch.ids) - len(still.ids)
+        lane.throttle = lane.throttle.returned(gone, self._clock.now())
+        return still
 
     def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:
         scope, action = lane.scope, batch.change.action

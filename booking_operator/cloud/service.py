@@ -40,6 +40,10 @@ class Api(Protocol):
         """All instances of `scope` that carry the application tag, and exist; raises `CloudError`."""
         ...
 
+    async def ready(self, scope: Scope) -> None:
+        """Have client and credentials at hand, so that a call need not wait for them; raises `CloudError`."""
+        ...
+
     async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         """Make one call; the answer has those for which it was accepted; raises `CloudError`."""
         ...
@@ -164,7 +168,9 @@ def drive(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published
             inventory.note(group, answers)
 
     sight = Sight(inventory.refresh, inventory.shown, inventory.pool)
-    sender = Sender(api.perform, accept, sight, clock, tasks, most=api.most, lanes=api.lanes, limits=limits)
+    sender = Sender(
+        api.ready, api.perform, accept, sight, clock, tasks, most=api.most, lanes=api.lanes, limits=limits
+    )
     return ServiceDriver(inventory, sender)
 
 

@@ -84,6 +84,14 @@ class Sessions:
         """The client of RDS for `scope`, as `ec2` is that of EC2."""
         return cast("RDSClient", await self._client("rds", scope))
 
+    async def credentials(self, account: str) -> None:
+        """Have good credentials of an account at hand; without waiting when there are.
+
+        Raises:
+            CloudError: there are none, or AWS gives none.
+        """
+        await self._credentials[account].get_frozen_credentials()
+
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         client = self._clients.get((service, scope))
         if client is None:

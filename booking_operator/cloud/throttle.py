@@ -146,7 +146,8 @@ class Throttle:
         """For how many instances a call is made at least while more than that wait."""
         if self.instances is None:
             return UNLIMITED
-        return max(1, floor(self.instances.limit.rate * SATURATED.total_seconds()))
+        limit = self.instances.limit
+        return max(1, floor(min(limit.rate * SATURATED.total_seconds(), limit.size)))
 
     def room(self, now: datetime) -> int:
         """For how many instances one call may be made now; 0 where none may be made at all."""
@@ -180,13 +181,13 @@ class Throttle:
 
     def accepted(self, instances: int, now: datetime) -> "Throttle":
         """After a call was let through, whatever else became of it."""
-        known = self.instances.answered(now) if self.instances else None
-        if known is not None and self.ceiling is not None:
+        known, ceiling = self.instances.answered(now) if self.instances else None, self._ceiling_at(now)
+        if known is not None and ceiling is not None:
             # What was let through once may be so again; a refusal will tell.
-            likely = min(instances, self.ceiling)
+            likely = min(instances, ceiling)
             known = known.changed(max(0.0, likely - known.refilled(now).level), now)
         requests = self.requests.answered(now)
-        return replace(self, requests=requests, instances=known, refusals=0, not_before=None)
+        return Throttle(requests, known, ceiling=ceiling)
 
     def refused(self, instances: int, now: datetime) -> "Throttle":
         """After a call was refused for the rate.
@@ -196,7 +197,7 @@ class Throttle:
         that is refused half as many are tried next, until what might be left is not worth the search. A call
         for few instances is tried some more before, as it is.
         """
-        refusals, known, ceiling = self.refusals + 1, self.instances, self.ceiling
+        refusals, known, ceiling = self.refusals + 1, self.instances, self._ceiling_at(now)
         pause = min(PAUSE * (1 << min(refusals - 1, 16)), LONGEST_PAUSE)
         if known is not None:
             known = known.changed(instances, now).untouched()  # a refused call takes nothing
@@ -208,6 +209,12 @@ class Throttle:
                 known, ceiling = known.at_most(0, now), None
         requests = self.requests.at_most(0, now).untouched()
         return Throttle(requests, known, refusals, now + pause, ceiling)
+
+    def _ceiling_at(self, now: datetime) -> int | None:
+        """The ceiling, as long as it says more than the time that has passed since it was found."""
+        if self.ceiling is None or self.instances is None:
+            return None
+        return self.ceiling if self.instances.refilled(now).level < self.ceiling else None
 
     def _paused(self, now: datetime) -> bool:
         # A pause that ends later than it can dates from before the clock was set back.

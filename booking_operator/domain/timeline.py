@@ -111,6 +111,8 @@ def cause(previous: Cause | None, seen: Moment, now: datetime, basis: Hashable =
     coming = seen.next_change_at
     if coming is not None and coming - LEAD <= now:
         since = max(since, coming - LEAD)
+    # One from the future dates from before the clock was set back; no view would ever be young enough.
+    since = min(since, now)
     return Cause(wanted=seen.wanted, basis=basis, since=since, planned=planned, foreseen=coming)
 
 

@@ -6,6 +6,7 @@ waits and at what the bookings of the next hour will ask for.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,7 +14,7 @@ from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Demand, Order
 from booking_operator.domain.delay import Delay, delay
 from booking_operator.domain.instance import State
-from booking_operator.engine.clock import Clock, sleep_until, wait_until
+from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Drivers
@@ -77,11 +78,11 @@ class Delays:
         """Look ahead again and again, until cancelled."""
         while True:
             self._wake.clear()
-            began = self._clock.now()
             await self.look_ahead()
-            await sleep_until(self._clock, began + SPACING)
-            while not self._wake.is_set() and self._clock.now() < began + PERIOD:
-                await wait_until(self._clock, began + PERIOD, self._wake)
+            await self._clock.sleep(SPACING.total_seconds())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD.total_seconds()):
+                    await self._wake.wait()
 
     async def look_ahead(self) -> None:
         """Work out all delays anew, and tell which have changed."""

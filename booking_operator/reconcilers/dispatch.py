@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Order
 from booking_operator.domain import report
 from booking_operator.domain.booking import Booking as Claim
@@ -18,7 +19,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.orders import Orders, Outcome, Placed, first_retry
-from booking_operator.reconcilers.ports import Drivers, Events, Tell, Trust
+from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
 from booking_operator.reconcilers.scene import Scene, look
 from booking_operator.reconcilers.starts import StartTimes
 
@@ -52,6 +53,7 @@ class Dispatcher:
         self,
         caches: Caches,
         drivers: Drivers,
+        status: Status[Resource],
         events: Events,
         trust: Trust,
         orders: Orders,
@@ -62,6 +64,7 @@ class Dispatcher:
     ) -> None:
         self._caches = caches
         self._drivers = drivers
+        self._status = status
         self._events = events
         self._trust = trust
         self._orders = orders
@@ -112,7 +115,7 @@ class Dispatcher:
         resource = self._caches.resources.get(key)
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return False
-        now, status = self._clock.now(), resource.status
+        now, status = self._clock.now(), self._status.current(resource)
         scene = look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
         if scene is None or not scene.policy.acts or scene.seen.wanted is not wanted:
             return False
@@ -126,7 +129,7 @@ class Dispatcher:
         """
         key, now = key_of(scene.resource), self._clock.now()
         fresh = [max(placed.at, placed.order.deadline) + PATIENCE for placed in self._orders.due(key, now)]
-        until = min(max(fresh, default=now), scene.seen.next_change_at or now + PATIENCE)
+        until = min(max(fresh, default=now), now + PATIENCE, scene.seen.next_change_at or now + PATIENCE)
         outcomes = await self._orders.settled(key, (until - now).total_seconds(), now)
         for outcome in outcomes:
             self._tell(scene, outcome)

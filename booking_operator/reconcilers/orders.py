@@ -28,6 +28,7 @@ class Placed:
         claim: the booking that it is for, or that has ended.
         at: when it was placed (aware UTC).
         told: the instances whose outcome somebody was told.
+        watched: the instances whose outcome will wake the Resource.
     """
 
     order: Order
@@ -35,6 +36,17 @@ class Placed:
     claim: Claim | None
     at: datetime
     told: set[str] = field(default_factory=set)
+    watched: set[str] = field(default_factory=set)
+
+    def withdrawn(self, id_: str) -> bool:
+        """Whether nothing is done for the instance any more."""
+        return self.order.futures[id_].cancelled()
+
+    def watch(self, wake: Callable[[Future[Any]], None]) -> None:
+        """Have `wake` called, once, for each instance that has no outcome yet."""
+        for id_ in set(self.order.pending) - self.watched:
+            self.watched.add(id_)
+            self.order.futures[id_].add_done_callback(wake)
 
     def outcome(self) -> "Outcome":
         """What has become of the instances that nobody was told of yet."""
@@ -95,7 +107,7 @@ class Orders:
             if placed.action is not action or (placed.order.deadline > now) is not ahead:
                 continue
             # What was answered, and nobody was told of, comes before asking again.
-            ordered |= placed.order.futures.keys() - placed.told
+            ordered |= {id_ for id_ in placed.order.futures.keys() - placed.told if not placed.withdrawn(id_)}
             for id_ in placed.order.pending:
                 if id_ not in wanted:
                     placed.order.futures[id_].cancel()
@@ -122,9 +134,9 @@ class Orders:
         placed = self.due(key, now)
         waiting = [future for item in placed for future in item.order.futures.values() if not future.done()]
         if waiting:
-            _, late = await asyncio.wait(waiting, timeout=max(0.0, seconds))
-            for future in late:
-                future.add_done_callback(partial(self.wake, key))
+            await asyncio.wait(waiting, timeout=max(0.0, seconds))
+            for item in placed:
+                item.watch(partial(self.wake, key))
         outcomes = [item.outcome() for item in placed]
         self._forget(key)
         return outcomes

@@ -88,9 +88,8 @@ class ResourceReconciler:
             if scene is None:
                 return self._release(key)
             failure = failure or blind or await self._start(scene)
-        doubt = ""
-        if failure is None:
-            doubt, failure = await self._stop(scene)
+        doubt, other = await self._stop(scene)
+        failure = failure or other
         ahead = await self._announce(scene)
         plan = self._decide(scene, doubt)
         plan = replace(plan, started=plan.started | ahead.started)
@@ -195,7 +194,7 @@ class ResourceReconciler:
         """Wait for a fresh view, but never into a boundary: what is due then leaves on the view at hand."""
         boundary, patience = scene.seen.next_change_at, OBSERVE_PATIENCE_SECONDS
         if boundary is not None:
-            patience = min(patience, (boundary - scene.now).total_seconds())
+            patience = min(patience, (boundary - self._clock.now()).total_seconds())
         try:
             async with asyncio.timeout(patience):
                 await scene.driver.refresh(scene.group.scope, self._cause(scene).since)
@@ -224,7 +223,8 @@ class ResourceReconciler:
         key, current = key_of(scene.resource), self._reporter.current(scene.resource)
         if not scene.seen.wanted:
             self._starts.forget(key)
-        taken = self._starts.arrived(key, scene.observation)
+        whole = not self._dispatcher.open_orders(key)
+        taken = self._starts.arrived(key, scene.observation) if whole else None
         spec = scene.resource.spec
         if isinstance(spec, Garbled) or spec.warm_up != AUTO:
             return {"warm_up": "", "start_seconds": ()}

@@ -3,6 +3,7 @@ waits."""
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -121,7 +122,7 @@ def test_an_outage_of_an_hour_costs_few_calls_and_all_go_soon_after_it(size: int
         orders = [stage.order(*MANY[start : start + size], at=start) for start in range(0, 1000, size)]
         await asyncio.sleep(3600)
         # Each is tried once when it is due; then all of them together.
-        assert len(stage.calls) < len(orders) + 450
+        assert len(stage.calls) < len(orders) + 600
         before = len(stage.calls)
         stage.reply = lambda *_: None
         for order in orders:
@@ -209,13 +210,30 @@ def test_bad_instances_named_one_by_one_still_end() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.DENIED])
+def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: Fault) -> None:
+    bad = MANY[::66]
+
+    def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
+        hit = [id_ for id_ in ids if id_ in bad]
+        return CloudError("OperationNotPermitted", hit[0], fault=fault, ids=hit[:1]) if hit else None
+
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.reply = reply
+        found = await stage.outcome(stage.order(*MANY, at=0))
+        assert found == {**good(*bad), **dict.fromkeys(bad, "OperationNotPermitted")}
+
+    play(scenario)
+
+
 def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
         stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", fault=Fault.REFUSED)
         found = await stage.outcome(stage.order(*MANY, at=0))
         assert set(found.values()) == {"VcpuLimitExceeded"}
-        assert len(stage.calls) <= 16
+        assert len(stage.calls) <= 32
 
     play(scenario)
 
@@ -338,7 +356,7 @@ def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_hel
         found = await stage.outcome(stage.order(*MANY, at=0))
         assert set(found.values()) == {"UnauthorizedOperation"}
         calls = len(stage.calls)
-        assert calls <= 16
+        assert calls <= 5 + 32
         await stage.outcome(stage.order("other"))
         assert len(stage.calls) == calls
         await asyncio.sleep(31)
@@ -386,5 +404,38 @@ def test_what_could_not_be_sent_is_told_at_once_and_not_held() -> None:
         stage.reply = once(CloudError("NoCredentials", "none"))
         assert await stage.outcome(stage.order("a", at=0)) == {"a": "NoCredentials"}
         assert await stage.outcome(stage.order("a")) == {"a": "pending"}
+
+    play(scenario)
+
+
+# --- waits before a call, and clocks that are set back
+
+
+def test_what_does_not_stand_any_more_after_a_wait_for_credentials_is_not_sent() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.preparing = 20
+        gone = stage.order("a", change=STOP, at=1, stands=lambda: seconds(stage.clock.now()) < 10)
+        kept = stage.order("b", change=STOP, at=1)
+        assert await stage.outcome(kept) == {"b": "stopping"}
+        assert outcome(gone) == {"a": "withdrawn"}
+        assert [call.ids for call in stage.calls] == [("b",)]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("error", [None, BROKEN, CloudError("Expired", "it", fault=Fault.ACCOUNT)])
+def test_a_clock_that_is_set_back_by_hours_delays_nothing_for_hours(error: CloudError | None) -> None:
+    async def scenario(stage: Stage) -> None:
+        if error is not None:
+            stage.reply = once(error)
+        long_ago = -6 * 3600.0
+        order = stage.order("a", at=long_ago)
+        await asyncio.sleep(0.01 if error is None else 0.1)
+        stage.clock.skew = -timedelta(hours=5)
+        stage.order("b", at=long_ago)  # whatever wakes the lane
+        if error is not None and error.fault is Fault.ACCOUNT:
+            order = stage.order("a", at=long_ago)
+        async with asyncio.timeout(60):
+            assert await stage.outcome(order) == {"a": "pending"}
 
     play(scenario)

@@ -112,6 +112,21 @@ def test_one_instance_that_is_refused_again_and_again_waits_longer_each_time_up_
     assert throttle.sent(1, now).accepted(1, now).refusals == 0
 
 
+def test_a_search_that_is_long_over_says_nothing_of_a_bucket_that_is_full_again() -> None:
+    throttle = full(START, EPOCH)
+    for seconds in (0, 1, 2):
+        throttle = throttle.sent(1000, after(seconds)).refused(1000, after(seconds))
+    throttle = throttle.sent(250, after(5)).accepted(250, after(5))
+    later = 15 * 3600
+    throttle = throttle.sent(1, after(later)).refused(1, after(later))
+    assert throttle.room(after(later + 1)) == 1000
+
+
+def test_a_bucket_that_is_smaller_than_a_seconds_refill_is_no_trap() -> None:
+    limits = Limits(Limit(5, 2), Limit(10, 20))
+    assert full(limits, EPOCH).worthwhile == 10
+
+
 class Account:
     """The buckets as AWS keeps them, from which somebody else has drawn."""
 

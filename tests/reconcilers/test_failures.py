@@ -109,3 +109,36 @@ def test_what_is_sent_again_by_the_driver_is_told_while_it_waits() -> None:
 
     world = played(scenario, seconds=60, before=before)
     assert [act.ids for act in world.driver.acts] == [BOTH]
+
+
+def test_a_stop_that_has_trouble_keeps_no_other_instance_running() -> None:
+    async def scenario(world: World) -> None:
+        stop = world.driver.stop
+
+        def troubled(order: Order, *, hibernate: bool = False) -> None:
+            if "i-1" in order.futures:
+                until = world.clock.now() + timedelta(seconds=5)
+                error = CloudError("InternalError", "It broke.", fault=Fault.TRANSIENT, retry_at=until)
+                asyncio.get_running_loop().call_later(11, order.trouble_with, error)
+            else:
+                stop(order, hibernate=hibernate)
+
+        world.driver.stop = troubled  # type: ignore[method-assign]
+        world.driver.instances["i-1"] = State.RUNNING
+        await asyncio.sleep(30)
+        world.driver.instances["i-2"] = State.RUNNING
+        world.driver.view = world.driver.look(world.clock.now())
+        world.wake()
+
+    world = played(scenario, seconds=60)
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-2",))]
+
+
+def test_an_order_that_was_withdrawn_is_made_again_when_it_is_wanted_again() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(9)
+        (order,) = world.dispatcher.open_orders(Key("ns", "res"))
+        order.withdraw()
+
+    world = played(scenario, seconds=20, before=lambda world: world.booking("b", 10, 900))
+    assert world.driver.acts == [Act("start", BOTH, 10)]

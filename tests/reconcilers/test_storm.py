@@ -47,7 +47,9 @@ class Ground:
         status, events, trust = FakeStatus(self.caches.resources), FakeEvents(), FakeTrust()
         orders = Orders(self.wakes.resources.add)
         starts = StartTimes()
-        dispatcher = Dispatcher(self.caches, drivers, events, trust, orders, starts, clock, dry_run=False)
+        dispatcher = Dispatcher(
+            self.caches, drivers, status, events, trust, orders, starts, clock, dry_run=False
+        )
         delays = Delays(self.caches, drivers, dispatcher.open_orders, clock, self.wakes.delay_changed)
         keeper = LockKeeper(
             self.caches,

@@ -257,7 +257,15 @@ class World:
         orders = Orders(self.queue.add)
         self.starts = StartTimes()
         self.dispatcher = Dispatcher(
-            self.caches, drivers, self.events, self.trust, orders, self.starts, self.clock, dry_run=dry_run
+            self.caches,
+            drivers,
+            self.status,
+            self.events,
+            self.trust,
+            orders,
+            self.starts,
+            self.clock,
+            dry_run=dry_run,
         )
         self.delays = Delays(self.caches, drivers, self.dispatcher.open_orders, self.clock, self.queue.add)
         self.reconciler = ResourceReconciler(

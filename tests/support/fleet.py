@@ -83,6 +83,9 @@ class Fleet:
         await asyncio.sleep(self.chance.uniform(0.02, 0.3))
         return shown
 
+    async def ready(self, _: Scope) -> None:
+        await asyncio.sleep(0)
+
     async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         action = change.action
         if action is Action.STOP:

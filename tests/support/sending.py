@@ -61,12 +61,14 @@ class Stage:
         self.reply: Reply = lambda *_: None
         self.silent_on: frozenset[str] = frozenset()
         self.latency = 0.0
+        self.preparing = 0.0
         self.states: dict[str, State] = {}
         self.pools: dict[str, str] = {}
         self.looks: list[float] = []
         self.look_error: CloudError | None = None
         self.limits: dict[str, Limits] = dict(PUBLISHED)
         self.sender = Sender(
+            self.ready,
             self.perform,
             self.accept,
             Sight(self.look, lambda _, id_: self.states.get(id_), lambda _, id_: self.pools.get(id_, "")),
@@ -76,6 +78,10 @@ class Stage:
             lanes=Ec2Api.lanes,
             limits=lambda _, action: self.limits.get(action, OTHERS),
         )
+
+    async def ready(self, _: Scope) -> None:
+        if self.preparing:
+            await asyncio.sleep(self.preparing)
 
     async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         self.calls.append(Sent(seconds(self.clock.now()), change.action, tuple(ids), scope))
