@@ -135,21 +135,22 @@ class Sender:
             await self._ready(lane.scope)
             if self._clock.now() - asked_at > LONG_AGO:
                 batch = self._asked_again(lane, batch)
-            answers = await self._perform(lane.scope, batch.change, batch.ids) if batch.items else {}
+            if not batch.items:
+                return
+            answers = await self._perform(lane.scope, batch.change, batch.ids)
         except CloudError as error:
             self._log_failure(lane, batch, error)
             await self._recovery.failed(lane, batch, error)
         else:
             lane.throttle = lane.throttle.accepted(len(batch.ids), self._clock.now())
-            if batch.items:
-                lane.works()
-                self._settle(lane, batch, answers)
+            lane.works()
+            self._settle(lane, batch, answers)
 
     def _asked_again(self, lane: Lane, batch: Batch) -> Batch:
         """The orders that still stand after there was something to wait for: credentials, say."""
         still = Batch(lane.standing(batch.items))
-        gone = len(batch.ids) - len(still.ids)
-        lane.throttle = lane.throttle.returned(gone, self._clock.now())
+        if not still.items:
+            lane.throttle = lane.throttle.returned(len(batch.ids), self._clock.now())
         return still
 
     def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:
