@@ -11,105 +11,19 @@ Invariants, for each scope:
 import asyncio
 from asyncio import Event, TaskGroup
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
 
-from booking_operator.cloud.driver import Audience, CloudError, Fault, Group, Scope
-from booking_operator.cloud.view import Answer, Record, View
+from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
+from booking_operator.cloud.polling import IDLE, PASSING, Call, Interest, Watched
+from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, wait_until
-from booking_operator.engine.queue import Backoff
 
 Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
 """Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
-
-IDLE = timedelta(seconds=60)
-"""Between two polls of a scope where nothing moves: 60 calls an hour, however many groups."""
-MOVING = timedelta(seconds=1.5)
-"""Between two polls while instances are on their way."""
-STUCK = timedelta(seconds=15)
-"""Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
-PATIENCE = timedelta(minutes=10)
-"""A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
-PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
-"""Failures that mostly pass by themselves: told from the second in a row on."""
-_FEW = 2
-"""Such failures in a row after which those who ask are told of the last one for a while, without a call."""
-_BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
-
-_CLOSED = CloudError("Closed", "The operator is shutting down.")
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One Describe that any number of askers wait for.
-
-    Attributes:
-        sent_at: when it was sent; None while it waits for its turn.
-        done: set when there is an outcome.
-        error: the outcome, None for success; a call that never got one was cut off by the shutdown.
-    """
-
-    sent_at: datetime | None = None
-    done: Event = field(default_factory=Event)
-    error: CloudError | None = _CLOSED
-
-    async def outcome(self) -> None:
-        await self.done.wait()
-        if self.error is not None:
-            # One exception raised in many tasks would gather all of their tracebacks.
-            error = self.error
-            raise error.again_at(error.retry_at) from error
-
-
-@dataclass(slots=True, eq=False)
-class _Watch:
-    """One scope: its view, its calls, and how its last call went."""
-
-    scope: Scope
-    view: View = field(default_factory=View)
-    under_way: _Call | None = None
-    wanted: _Call | None = None
-    sent_at: datetime | None = None
-    moved_at: datetime | None = None
-    failures: int = 0
-    failure: CloudError | None = None
-    last_error: CloudError | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self.under_way is not None or self.wanted is not None
-
-    def too_soon(self, now: datetime) -> CloudError | None:
-        """The last error, where its class does not allow to ask again yet; None where it does."""
-        error = self.last_error
-        if error is None or self.busy or self.sent_at is None or error.fault is Fault.UNSENT:
-            return None
-        many = self.failures - (_FEW if error.fault in PASSING else 0)
-        again_at = self.sent_at + _BACKOFF.after(many) if many > 0 else now
-        return error.again_at(again_at) if self.sent_at <= now < again_at else None
-
-    def due_at(self, interest: "_Interest", now: datetime) -> datetime:
-        """When to call again by itself, counted from the last call, whoever asked for that."""
-        if self.sent_at is None or self.sent_at > now:
-            return now
-        if self.failures:
-            return self.sent_at + _BACKOFF.after(self.failures)
-        if not self.view.moving(interest.tags):
-            return self.sent_at + interest.period
-        stuck = self.moved_at is not None and now - self.moved_at > PATIENCE
-        return self.sent_at + (STUCK if stuck else MOVING)
-
-
-@dataclass(slots=True)
-class _Interest:
-    """What one scope is polled for: groups by their tags, and a list of all at least every `period`."""
-
-    period: timedelta
-    tags: set[str] = field(default_factory=set)
 
 
 class Inventory:
@@ -119,7 +33,7 @@ class Inventory:
         self._describe = describe
         self._clock = clock
         self._tasks = tasks
-        self._watches: dict[Scope, _Watch] = {}
+        self._watches: dict[Scope, Watched] = {}
         self._audience: Audience | None = None
         self._wake = Event()
         self._log = structlog.get_logger()
@@ -207,36 +121,36 @@ class Inventory:
                     next_at = min(next_at, due_at)
             await wait_until(self._clock, next_at, self._wake)
 
-    def _watch(self, scope: Scope) -> _Watch:
+    def _watch(self, scope: Scope) -> Watched:
         watch = self._watches.get(scope)
         if watch is None:
-            watch = self._watches[scope] = _Watch(scope)
+            watch = self._watches[scope] = Watched(scope)
         return watch
 
-    def _tracked(self) -> dict[Scope, _Interest]:
+    def _tracked(self) -> dict[Scope, Interest]:
         if self._audience is None:
             return {}
-        tracked = {scope: _Interest(period) for scope, period in self._audience.periods().items()}
+        tracked = {scope: Interest(period) for scope, period in self._audience.periods().items()}
         for group in self._audience.groups():
-            interest = tracked.setdefault(group.scope, _Interest(IDLE))
+            interest = tracked.setdefault(group.scope, Interest(IDLE))
             interest.period = min(interest.period, IDLE)
             interest.tags.add(group.tag)
         return tracked
 
-    def _call(self, watch: _Watch, since: datetime) -> _Call:
+    def _call(self, watch: Watched, since: datetime) -> Call:
         """The call that answers who asks since `since`: one under way, or the one after it."""
         under_way = watch.under_way
         if under_way is not None and under_way.sent_at is not None and under_way.sent_at >= since:
             return under_way
         if watch.wanted is None:
-            watch.wanted = _Call()
+            watch.wanted = Call()
             if under_way is None:
                 # All who ask before the task's first step share the call: its instant is taken there.
                 task = self._tasks.create_task(self._serve(watch))
                 task.add_done_callback(partial(_cut_off, watch))
         return watch.wanted
 
-    async def _serve(self, watch: _Watch) -> None:
+    async def _serve(self, watch: Watched) -> None:
         """Make calls for as long as one is wanted."""
         while (call := watch.wanted) is not None:
             watch.under_way, watch.wanted = call, None
@@ -253,7 +167,7 @@ class Inventory:
             call.done.set()
             self._wake.set()
 
-    def _seen(self, watch: _Watch, records: Iterable[Record], sent_at: datetime) -> None:
+    def _seen(self, watch: Watched, records: Iterable[Record], sent_at: datetime) -> None:
         now, first = self._clock.now(), watch.view.at is None
         managed = watch.view.managed
         tags = watch.view.take(records, sent_at, now)
@@ -268,7 +182,7 @@ class Inventory:
         else:
             self._tell(watch.scope, tags, listed=managed != watch.view.managed)
 
-    def _failed(self, watch: _Watch, error: CloudError) -> None:
+    def _failed(self, watch: Watched, error: CloudError) -> None:
         watch.failures += 1
         watch.last_error = error
         if watch.failures == 1 and error.fault in PASSING:
@@ -297,7 +211,7 @@ class Inventory:
             self._audience.listed(scope)
 
 
-def _cut_off(watch: _Watch, task: asyncio.Task[None]) -> None:
+def _cut_off(watch: Watched, task: asyncio.Task[None]) -> None:
     """Let nobody wait for a call whose task was ended by the shutdown, even before its first step."""
     if task.cancelled() or task.exception() is not None:
         for call in (watch.under_way, watch.wanted):

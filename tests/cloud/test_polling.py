@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from booking_operator.cloud.driver import Group
-from booking_operator.cloud.inventory import IDLE, MOVING, PATIENCE, STUCK
+from booking_operator.cloud.polling import IDLE, MOVING, PATIENCE, STUCK
 from booking_operator.cloud.view import Answer
 from booking_operator.domain.instance import State
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, Watchers, play
