@@ -116,7 +116,10 @@ class KubeClient:
             if response.status not in _OK:
                 pause = response.headers.get("Retry-After")
                 raise refused(response.status, await _read_error(response), pause)
-            yield response
+            try:
+                yield response
+            finally:
+                _abort_unread(response)
 
     async def _send(self, request: _Request) -> aiohttp.ClientResponse:
         if self._http is None:
@@ -147,6 +150,16 @@ class KubeClient:
         """Read the credentials again: tokens of ServiceAccounts and of exec plugins expire."""
         self._log.info("credentials_reloaded")
         self._configuration.api_key = (await self._config.load()).api_key
+
+
+def _abort_unread(response: aiohttp.ClientResponse) -> None:
+    """Cut the connection of an answer that was not read to its end, as a watch never is.
+
+    To close TLS in good order takes the server's reply, which a loop that is about to end does not wait for.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:

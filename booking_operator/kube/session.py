@@ -1,6 +1,7 @@
 """The HTTP session with one API server, as its configuration says: whom to trust, who we are, which way."""
 
 import ssl
+import sys
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -10,6 +11,9 @@ from kubernetes_asyncio.client.configuration import Configuration
 from booking_operator.kube.config import ConfigError
 
 CONNECTIONS = 100
+# Requests that are cancelled leave connections that close in their own time, unless they are cut with the
+# rest; aiohttp refuses that where Python does it: https://github.com/python/cpython/pull/118960.
+_TLS_CLOSES_LATE = sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
 _LONGEST_LINE = 2**21
 """An object has 1.5 MiB at most, which is etcd's limit, and a watch event is one line."""
 
@@ -21,7 +25,9 @@ def open_session(configuration: Configuration) -> aiohttp.ClientSession:
         ConfigError: a certificate that the configuration names cannot be used.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=_trust(configuration)),
+        connector=aiohttp.TCPConnector(
+            limit=CONNECTIONS, ssl=_trust(configuration), enable_cleanup_closed=_TLS_CLOSES_LATE
+        ),
         proxy=configuration.proxy or _proxy(configuration.host or ""),
         read_bufsize=_LONGEST_LINE,
     )
