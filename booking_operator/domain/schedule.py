@@ -77,7 +77,7 @@ def agenda(rule: Rule, made: Collection[Made], now: datetime, since: datetime) -
     known = {booking.name: booking for booking in made}
     pending = [booking for booking in made if booking.start_at > now]
     outdated = {booking.name for booking in pending if booking.digest != rule.digest}
-    stale = [booking.name for booking in pending if booking.name not in wanted]
+    stale = [booking.name for booking in pending if booking.name not in wanted and not _moved(rule, booking)]
     following = beyond - rule.horizon if beyond else None
     instants = [*ahead, *(instant for item in made for instant in (item.start_at, item.end_at)), following]
     return Agenda(
@@ -88,6 +88,11 @@ def agenda(rule: Rule, made: Collection[Made], now: datetime, since: datetime) -
         next_at=min((instant for instant in instants if instant and instant > now), default=None),
         until=max((since, *wanted.values())),
     )
+
+
+def _moved(rule: Rule, booking: Made) -> bool:
+    """Whether a user has put it off, maybe beyond its occurrence: it is theirs, unless all is suspended."""
+    return not rule.suspend and booking.name != name_of(rule.name, booking.start_at)
 
 
 def name_of(scheduler: str, start: datetime) -> str:

@@ -128,3 +128,9 @@ def test_however_often_it_is_looked_at_each_occurrence_has_exactly_one_booking(
     expected = spec.recurrence.after(start)
     starts = sorted(booking.start_at for booking in bookings.values())
     assert starts == [next(expected) for _ in starts]
+
+
+def test_one_that_a_user_put_off_beyond_its_occurrence_stays() -> None:
+    put_off = Made(name_of("night", NOW), NOW + 10 * MINUTE, NOW + 30 * MINUTE, "d")
+    assert agenda(rule("30 * * * *"), [put_off], NOW, NOW).delete == ()
+    assert agenda(rule("30 * * * *", suspend=True), [put_off], NOW, NOW).delete == (put_off.name,)
