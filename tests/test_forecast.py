@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import Group
+from booking_operator.cloud.driver import Action, Group
+from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.rds import RdsApi
 from booking_operator.cloud.throttle import published
 from booking_operator.domain.booking import Booking
 from booking_operator.engine.store import Key
-from booking_operator.forecast import Forecast, Member, forecast
+from booking_operator.forecast import CALLS, MOST, Forecast, Member, forecast
 from tests.support.virtual import EPOCH
 
 DAY = timedelta(hours=24)
@@ -117,3 +119,10 @@ def test_groups_that_are_empty_or_were_never_seen_ask_for_nothing() -> None:
 def test_a_warm_up_that_would_begin_in_the_past_is_no_remedy() -> None:
     found = foreseen([member("huge", booking("b", 60, 7200), size=1400)])
     assert [item.remedy for item in found.late] == [None]
+
+
+def test_calls_and_their_size_are_those_of_the_driver() -> None:
+    for service, api in (("ec2", Ec2Api), ("rds", RdsApi)):
+        assert MOST[service] == api.most
+        for action in (Action.START, Action.STOP):
+            assert CALLS[service, action] == api.lanes[action]

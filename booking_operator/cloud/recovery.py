@@ -94,7 +94,9 @@ class Recovery:
 
     def refuse(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Settle instances as refused, none of them to be asked for again before its pause is over."""
-        now, pause, action = self._clock.now(), pause_of(error), batch.change.action if batch.items else None
+        if not batch.items:
+            return
+        now, pause, action = self._clock.now(), pause_of(error), batch.change.action
         batch.refuse(
             {id_: self._holds.bar((lane.scope, action, id_), error, pause, now) for id_ in batch.ids}
         )
