@@ -13,12 +13,14 @@ from booking_operator.cloud.driver import Action, Audience, CloudError, Demand, 
 from booking_operator.cloud.ec2 import Ec2Api
 from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.lane import Lane
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.cloud.rds import RdsApi
 from booking_operator.cloud.recovery import Sight
 from booking_operator.cloud.sender import Sender
 from booking_operator.cloud.session import Sessions
 from booking_operator.cloud.throttle import LimitsOf, published
-from booking_operator.cloud.view import Answer, Record
+from booking_operator.cloud.view import Answer, Record, View
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
 
@@ -118,6 +120,16 @@ class ServiceDriver:
             leaves.get(item.payload.order, demand.at) for item, demand in zip(items, demands, strict=True)
         ]
 
+    @property
+    def lanes(self) -> Collection[Lane]:
+        """Where calls wait for their turn, those that there has been something to do in."""
+        return self._sender.lanes
+
+    @property
+    def views(self) -> Mapping[Scope, View]:
+        """What is known of each scope that somebody has asked about."""
+        return self._inventory.views
+
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         self._inventory.track(audience)
@@ -133,7 +145,11 @@ def _item(demand: Demand) -> Item:
 
 @asynccontextmanager
 async def open_drivers(
-    clock: Clock, accounts: Accounts, limits: LimitsOf = published
+    clock: Clock,
+    accounts: Accounts,
+    limits: LimitsOf = published,
+    *,
+    metrics: CloudMetrics = UNMEASURED,
 ) -> AsyncIterator[dict[str, ServiceDriver]]:
     """Run a driver per service, by its `spec.type`, for the length of the context.
 
@@ -144,19 +160,27 @@ async def open_drivers(
         clock: what tells the time.
         accounts: the operator's own account, and those that its configuration names.
         limits: the request limits of an action in a region of an account.
+        metrics: what measures the calls.
     """
-    async with Sessions(clock, accounts) as sessions:
+    async with Sessions(clock, accounts, metrics=metrics) as sessions:
         gate = Gate(limits, clock)
         apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
         try:
             async with TaskGroup() as tasks:
-                yield {name: drive(api, clock, tasks, limits) for name, api in apis.items()}
+                yield {name: drive(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()}
                 raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass
 
 
-def drive(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published) -> ServiceDriver:
+def drive(
+    api: Api,
+    clock: Clock,
+    tasks: TaskGroup,
+    limits: LimitsOf = published,
+    *,
+    metrics: CloudMetrics = UNMEASURED,
+) -> ServiceDriver:
     """The driver of one service, whose calls are tasks of `tasks`."""
     inventory = Inventory(api.describe, clock, tasks)
     tasks.create_task(inventory.poll())
@@ -169,7 +193,16 @@ def drive(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published
 
     sight = Sight(inventory.refresh, inventory.shown, inventory.pool)
     sender = Sender(
-        api.ready, api.perform, accept, sight, clock, tasks, most=api.most, lanes=api.lanes, limits=limits
+        api.ready,
+        api.perform,
+        accept,
+        sight,
+        clock,
+        tasks,
+        most=api.most,
+        lanes=api.lanes,
+        limits=limits,
+        metrics=metrics,
     )
     return ServiceDriver(inventory, sender)
 

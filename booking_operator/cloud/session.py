@@ -3,8 +3,8 @@
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -14,8 +14,9 @@ from aiobotocore.session import AioSession
 from botocore.loaders import Loader
 
 from booking_operator.cloud.accounts import Accounts
-from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.cloud.pages import read_page
 from booking_operator.cloud.renewal import RenewedCredentials, open_credentials
 from booking_operator.engine.clock import Clock
@@ -47,8 +48,9 @@ class Sessions:
     for all, because the description of EC2 alone takes 18 MiB and a fifth of a second to read.
     """
 
-    def __init__(self, clock: Clock, accounts: Accounts) -> None:
+    def __init__(self, clock: Clock, accounts: Accounts, *, metrics: CloudMetrics = UNMEASURED) -> None:
         self.skew = SkewMonitor("AWS")
+        self._metrics = metrics
         self._clock = clock
         self._accounts = accounts
         self._loader: Loader | None = None
@@ -92,6 +94,31 @@ class Sessions:
         """
         await self._credentials[account].get_frozen_credentials()
 
+    @contextmanager
+    def call(self, permission: str, ids: Collection[str] = ()) -> Iterator[None]:
+        """Have the one call that is made inside measured, and its failure come out as `CloudError`.
+
+        Args:
+            permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
+            ids: the instances it is called for.
+
+        Raises:
+            CloudError: the call failed.
+        """
+        service, _, action = permission.partition(":")
+        began = self._clock.monotonic()
+
+        def ended(result: str) -> None:
+            self._metrics.called(service, action, result, self._clock.monotonic() - began)
+
+        try:
+            with translated(permission, ids, clocks=self.skew):
+                yield
+        except CloudError as error:
+            ended(error.fault.value)
+            raise
+        ended("ok")
+
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         client = self._clients.get((service, scope))
         if client is None:
@@ -121,6 +148,7 @@ class Sessions:
         """Compare clocks by a reply, also one that is an error; a handler of `after-call`."""
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         self.skew.note(headers.get("date"), context["made_at"], self._clock.now())
+        self._metrics.aws_skewed(self.skew.current)
 
     def _session(self, account: str) -> aioboto3.Session:
         session = self._sessions.get(account)

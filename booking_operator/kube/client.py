@@ -5,7 +5,8 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from datetime import timedelta
+from typing import Any, Protocol, Self
 
 import aiohttp
 import structlog
@@ -34,6 +35,26 @@ server could not be reached."""
 Query = Sequence[tuple[str, str]]
 
 
+class KubeMetrics(Protocol):
+    """What is measured of the requests."""
+
+    def requested(self, verb: str, code: str, seconds: float) -> None:
+        """One request got the head of an answer of status `code`, or none ("error"), after so long."""
+        ...
+
+    def api_skewed(self, ahead: timedelta) -> None:
+        """So far our clock is ahead of the API server's at least; behind: negative."""
+        ...
+
+
+class _Unmeasured:
+    def requested(self, *_: object) -> None:
+        """Take note of nothing."""
+
+    def api_skewed(self, _: timedelta) -> None:
+        """Take note of nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: str
@@ -47,12 +68,13 @@ class _Request:
 class KubeClient:
     """One connection pool to one API server. An async context manager."""
 
-    def __init__(self, config: ClusterConfig, clock: Clock) -> None:
+    def __init__(self, config: ClusterConfig, clock: Clock, *, metrics: KubeMetrics | None = None) -> None:
         self._config = config
         self._clock = clock
         self.skew = SkewMonitor("the API server")
         self._configuration = Configuration()
         self._http: aiohttp.ClientSession | None = None
+        self._metrics = metrics or _Unmeasured()
         self._turns = asyncio.Semaphore(REQUESTS)
         self._log = structlog.get_logger()
 
@@ -124,7 +146,8 @@ class KubeClient:
     async def _send(self, request: _Request) -> aiohttp.ClientResponse:
         if self._http is None:
             raise RuntimeError("KubeClient is used outside its context")
-        configuration, sent_at = self._configuration, self._clock.now()
+        configuration, sent_at, began = self._configuration, self._clock.now(), self._clock.monotonic()
+        verb = "WATCH" if request.limit is WATCH_TIMEOUT else request.method
         try:
             response = await self._http.request(
                 request.method,
@@ -137,8 +160,11 @@ class KubeClient:
                 proxy_headers=configuration.proxy_headers,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._metrics.requested(verb, "error", self._clock.monotonic() - began)
             raise unreachable(error) from error
+        self._metrics.requested(verb, str(response.status), self._clock.monotonic() - began)
         self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
+        self._metrics.api_skewed(self.skew.current)
         return response
 
     async def _headers(self, request: _Request) -> dict[str, str]:
