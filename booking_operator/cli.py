@@ -18,6 +18,7 @@ from booking_operator.api.kinds import KINDS
 from booking_operator.domain.report import utc
 from booking_operator.engine.clock import SystemClock
 from booking_operator.settings import Settings
+from booking_operator.web.address import BindAddress
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -70,6 +71,20 @@ def _long_enough(_: click.Context, __: click.Parameter, value: timedelta) -> tim
             "a restart of the API server"
         )
     return value
+
+
+class Address(click.ParamType[str]):
+    """Where to listen, as Go programs take it."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it, or fail with a message that shows examples."""
+        try:
+            BindAddress.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 @click.group(context_settings=_CONTEXT)
@@ -150,6 +165,22 @@ def _cluster_options(command: Command) -> Command:
     envvar="LEADER_ELECTION_NAMESPACE",
     default="",
     help="Namespace of the Lease; default: that of the pod, or of the kubeconfig's context.",
+)
+@click.option(
+    "--metrics-bind-address",
+    type=Address(),
+    envvar="METRICS_BIND_ADDRESS",
+    default=":8080",
+    show_default=True,
+    help="Serve /metrics here; 0 for nowhere.",
+)
+@click.option(
+    "--health-probe-bind-address",
+    type=Address(),
+    envvar="HEALTH_PROBE_BIND_ADDRESS",
+    default=":8081",
+    show_default=True,
+    help="Serve /healthz and /readyz here; 0 for nowhere.",
 )
 @click.option(
     "--notify-before",
