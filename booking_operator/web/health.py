@@ -66,7 +66,7 @@ class Health:
             if running > WORK_SECONDS:
                 problem = f"a reconcile has run for {running:.0f} s, and may for {PATIENCE_SECONDS:.0f}"
             elif still > WORK_SECONDS:
-                problem = f"{waiting} keys are ready, and none was taken for {still:.0f} s"
+                problem = f"none of {waiting} ready keys was taken for {still:.0f} s"
             yield Check(name, problem)
 
     def _watches(self) -> Iterator[Check]:
