@@ -18,7 +18,7 @@ import structlog
 
 from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
 from booking_operator.cloud.polling import IDLE, PASSING, Call, Interest, Watched
-from booking_operator.cloud.view import Answer, Record, View
+from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, wait_until
 
@@ -39,9 +39,9 @@ class Inventory:
         self._log = structlog.get_logger()
 
     @property
-    def views(self) -> Mapping[Scope, View]:
-        """What is known of each scope that somebody has asked about."""
-        return {scope: watch.view for scope, watch in self._watches.items()}
+    def watched(self) -> Mapping[Scope, Watched]:
+        """The scopes that are polled."""
+        return {scope: self._watch(scope) for scope in self._tracked()}
 
     def last(self, group: Group) -> Observation | None:
         """The newest view of the group at hand; None when its scope was never seen."""

@@ -15,12 +15,13 @@ from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.inventory import Inventory
 from booking_operator.cloud.lane import Lane
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.cloud.polling import Watched
 from booking_operator.cloud.rds import RdsApi
 from booking_operator.cloud.recovery import Sight
 from booking_operator.cloud.sender import Sender
 from booking_operator.cloud.session import Sessions
 from booking_operator.cloud.throttle import LimitsOf, published
-from booking_operator.cloud.view import Answer, Record, View
+from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import Live
@@ -163,9 +164,9 @@ class Service:
         tasks.create_task(self._inventory.poll())
 
     @property
-    def views(self) -> Mapping[Scope, View]:
-        """What is known of each scope that somebody has asked about."""
-        return self._inventory.views
+    def watched(self) -> Mapping[Scope, Watched]:
+        """The scopes that are polled."""
+        return self._inventory.watched
 
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""

@@ -167,6 +167,13 @@ VIEW_SEEN = _gauge(
     "account",
     "region",
 )
+VIEW_FAILURES = _gauge(
+    "aws_view_failures",
+    "How many times in a row the instances could not be looked at.",
+    "service",
+    "account",
+    "region",
+)
 STATES = _gauge(
     "instances", "Instances with the application tag, by state.", "service", "account", "region", "state"
 )

@@ -15,7 +15,7 @@ from booking_operator.web.metrics import slug
 from booking_operator.web.observed import Observed
 
 Found = CounterMetricFamily | GaugeMetricFamily
-Rows = Iterable[tuple[Sequence[str], float]]
+Row = tuple[Sequence[str], float]
 
 
 class StateCollector(Collector):
@@ -71,23 +71,28 @@ class StateCollector(Collector):
         yield _family(catalogue.THROTTLE_TOKENS, [row for lane in lanes for row in self._tokens(lane)])
         yield _family(catalogue.THROTTLE_WAITING, [(_where(lane), float(lane.waiting)) for lane in lanes])
 
-    def _tokens(self, lane: Lane) -> Iterator[tuple[Sequence[str], float]]:
+    def _tokens(self, lane: Lane) -> Iterator[Row]:
         now, throttle = self._clock.now(), lane.throttle
         yield (*_where(lane), "requests"), throttle.requests.refilled(now).level
         if throttle.instances is not None:
             yield (*_where(lane), "instances"), throttle.instances.refilled(now).level
 
     def _views(self) -> Iterator[Found]:
-        seen: list[tuple[Sequence[str], float]] = []
-        states: list[tuple[Sequence[str], float]] = []
+        seen: list[Row] = []
+        failures: list[Row] = []
+        states: list[Row] = []
         for service, item in self._observed.services.items():
-            for scope, view in item.views.items():
-                if view.at is not None and self._observed.known(scope):
-                    where = (service, scope.account, scope.region)
+            for scope, watched in item.watched.items():
+                if not self._observed.known(scope):
+                    continue
+                where, view = (service, scope.account, scope.region), watched.view
+                failures.append((where, float(watched.failures)))
+                if view.at is not None:
                     counts = view.states()
                     seen.append((where, view.at.timestamp()))
                     states += [((*where, state.value), float(counts.get(state, 0))) for state in State]
         yield _family(catalogue.VIEW_SEEN, seen)
+        yield _family(catalogue.VIEW_FAILURES, failures)
         yield _family(catalogue.STATES, states)
 
 
@@ -95,7 +100,7 @@ def _where(lane: Lane) -> tuple[str, str, str]:
     return lane.scope.account, lane.scope.region, lane.name
 
 
-def _family(family: Family, rows: Rows) -> Found:
+def _family(family: Family, rows: Iterable[Row]) -> Found:
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     made = kind(family.name, family.text, labels=family.labels)
     for labels, value in rows:
@@ -117,6 +122,7 @@ READ = (
     catalogue.THROTTLE_TOKENS,
     catalogue.THROTTLE_WAITING,
     catalogue.VIEW_SEEN,
+    catalogue.VIEW_FAILURES,
     catalogue.STATES,
 )
 """The metrics that are read here; the others are kept by `metrics`."""
