@@ -5,12 +5,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -24,6 +24,8 @@ from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.lease import KubeLeases
 from tests.support.aws import AwsProxy, Call
 from tests.support.wire import Wire
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -107,18 +109,22 @@ class Field:
 
     async def led(self, *, by: Replica | None = None, seconds: float = 30) -> Replica:
         """Wait until a replica leads, or a certain one."""
-        async with asyncio.timeout(seconds):
-            while (found := self.leader()) is None or (by is not None and found is not by):
-                await asyncio.sleep(0.01)
-        return found
+
+        async def leads() -> Replica | None:
+            found = self.leader()
+            return found if by is None or found is by else None
+
+        return await comes_true(leads, seconds)
 
     async def ready(self, replica: Replica, seconds: float = 30) -> None:
         """Start a replica, and wait until it has warm caches."""
         before = len(replica.logged("caches_synced"))
         replica.process.start()
-        async with asyncio.timeout(seconds):
-            while len(replica.logged("caches_synced")) <= before:
-                await asyncio.sleep(0.05)
+
+        async def synced() -> bool:
+            return len(replica.logged("caches_synced")) > before
+
+        await comes_true(synced, seconds)
 
     def strays(self) -> list[str]:
         return self.history.strays(self.aws.calls, self.replicas)
@@ -147,6 +153,16 @@ async def field_of(
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+
+async def comes_true(check: Callable[[], Awaitable[T | None]], seconds: float) -> T:
+    """Wait for `check` to return something true, and return it."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await check()
+            if found:
+                return found
+            await asyncio.sleep(0.01)
 
 
 def _port(url: str) -> int:
