@@ -89,7 +89,15 @@ class Operator:
             reflector.when_recovered(self._on_recovery)
         trust = CacheTrust(client, self._vital)
         self._new_term = partial(
-            Term, settings, caches, trust, client, channels=channels, clock=clock, metrics=metrics
+            Term,
+            settings,
+            caches,
+            trust,
+            client,
+            channels=channels,
+            clock=clock,
+            live=election.live,
+            metrics=metrics,
         )
         self._term: Term | None = None
         observed.services, observed.leads = services, lambda: election.leads
