@@ -80,10 +80,11 @@ class Ground:
             await asyncio.wait([task])
             assert task.cancelled()
 
-    async def acted(self, n: int = 1) -> None:
+    async def acted(self) -> None:
+        """Wait for the next start or stop."""
+        self.driver.acted.clear()
         async with asyncio.timeout(30):
-            while len(self.driver.acts) < n:
-                await asyncio.sleep(0.001)
+            await self.driver.acted.wait()
 
 
 def test_what_was_done_is_told_before_an_end_in_good_order() -> None:
