@@ -141,6 +141,38 @@ async def test_no_label_takes_its_value_from_users(tenant: Tenant, process: Chil
         assert "i-" not in text.replace("aws-", "").replace("api-", "")
 
 
+async def test_one_replica_leads_and_the_other_is_ready_too(
+    ground: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
+    election = ("--leader-elect", f"--leader-election-namespace={tenant.namespace}", "--lease-duration=3s")
+    directories = [tmp_path / name for name in ("one", "other")]
+    for directory in directories:
+        directory.mkdir()
+    one, other = (
+        operator_process(ground, tenant.namespace, directory, *SERVED, *election) for directory in directories
+    )
+    with one:
+        leader = await started(one)
+        await until(lambda: value(samples(leader.metrics), "leader") == 1)
+        with other:
+            standby = await started(other)
+            await until(lambda: get(standby.health, "/readyz")[0] == 200)
+            tenant.resource()
+            tenant.booking("bk", soon(-60), soon(600))
+            await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+            await until(lambda: value(samples(standby.metrics), "bookings", status="IN PROGRESS") == 1)
+            found = await asyncio.to_thread(samples, standby.metrics)
+            assert value(found, "leader") == 0
+            assert value(found, "leader_transitions_total") == 0
+            assert value(found, "aws_calls_total", action="StartInstances") == 0
+            assert found.get("booking_operator_workqueue_depth") is None
+            await asyncio.to_thread(one.stop)
+            await until(lambda: value(samples(standby.metrics), "leader") == 1)
+            found = await asyncio.to_thread(samples, standby.metrics)
+            assert value(found, "leader_transitions_total") == 1
+            assert (await asyncio.to_thread(get, standby.health, "/healthz"))[0] == 200
+
+
 async def test_what_is_served_is_in_the_catalogue(tenant: Tenant, process: ChildProcess) -> None:
     served = await started(process)
     tenant.resource()
