@@ -1,7 +1,12 @@
 """What the cloud adapters tell those who measure them; without such a one nothing is measured."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
+
+from booking_operator.cloud.driver import CloudError
+from booking_operator.engine.clock import Clock
 
 
 class CloudMetrics(Protocol):
@@ -33,3 +38,22 @@ class _Unmeasured:
 
 UNMEASURED: CloudMetrics = _Unmeasured()
 """For those who measure nothing."""
+
+
+@contextmanager
+def measured(metrics: CloudMetrics, clock: Clock, permission: str) -> Iterator[None]:
+    """Have the one call that is made inside measured.
+
+    Args:
+        metrics: who is told.
+        clock: what tells the time.
+        permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
+    """
+    service, _, action = permission.partition(":")
+    began = clock.monotonic()
+    try:
+        yield
+    except CloudError as error:
+        metrics.called(service, action, error.fault.value, clock.monotonic() - began)
+        raise
+    metrics.called(service, action, "ok", clock.monotonic() - began)

@@ -14,9 +14,9 @@ from aiobotocore.session import AioSession
 from botocore.loaders import Loader
 
 from booking_operator.cloud.accounts import Accounts
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.errors import translated
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.cloud.pages import read_page
 from booking_operator.cloud.renewal import RenewedCredentials, open_credentials
 from booking_operator.engine.clock import Clock
@@ -72,7 +72,7 @@ class Sessions:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        opening = open_credentials(self._accounts, self._core, self._clock)
+        opening = open_credentials(self._accounts, self._core, self._clock, metrics=self._metrics)
         self._credentials = await self._stack.enter_async_context(opening)
         return self
 
@@ -115,19 +115,11 @@ class Sessions:
         Raises:
             CloudError: the call failed.
         """
-        service, _, action = permission.partition(":")
-        began = self._clock.monotonic()
-
-        def ended(result: str) -> None:
-            self._metrics.called(service, action, result, self._clock.monotonic() - began)
-
-        try:
-            with translated(permission, ids, clocks=self.skew):
-                yield
-        except CloudError as error:
-            ended(error.fault.value)
-            raise
-        ended("ok")
+        with (
+            measured(self._metrics, self._clock, permission),
+            translated(permission, ids, clocks=self.skew),
+        ):
+            yield
 
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         client = self._clients.get((service, scope))

@@ -1,9 +1,10 @@
 """What is measured of calls: each one, each page, by the class of its failure; and for how many instances."""
 
+import asyncio
 from asyncio import TaskGroup
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
@@ -14,6 +15,7 @@ from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Orde
 from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.rds import PAGE, RdsApi
 from booking_operator.cloud.recovery import Sight
+from booking_operator.cloud.renewal import RenewedCredentials
 from booking_operator.cloud.sender import Sender
 from booking_operator.cloud.session import Sessions
 from booking_operator.cloud.throttle import published
@@ -145,5 +147,23 @@ def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> 
         assert seen.batches == [("StartInstances", 3)]
         assert accepted == [2]
         assert isinstance(order.futures["i-2"].exception(), CloudError)
+
+    play(make, scenario)
+
+
+def test_roles_that_are_assumed_are_calls_too() -> None:
+    seen = Seen()
+
+    async def load() -> NoReturn:
+        await asyncio.sleep(0.5)
+        raise refusal("ExpiredToken")
+
+    def make(tasks: TaskGroup) -> RenewedCredentials:
+        return RenewedCredentials("acme", "sts:AssumeRole", load, VirtualClock(), tasks, metrics=seen)
+
+    async def scenario(credentials: RenewedCredentials) -> None:
+        with pytest.raises(CloudError):
+            await credentials.get_frozen_credentials()
+        assert seen.calls == [("sts", "AssumeRole", "account", 0.5)]
 
     play(make, scenario)
