@@ -74,7 +74,7 @@ class Operator:
         self._vital = (reflectors[BOOKING], reflectors[RESOURCE])
         status = {kind: StatusWriter(client, kind, store, events, clock) for kind, store in stores.items()}
         self._writers = tuple(status.values())
-        trust, objects = CacheTrust(client, self._vital), Objects(client)
+        trust, objects = CacheTrust(client, self._vital, clock), Objects(client)
         keeper = LockKeeper(
             caches,
             drivers,
