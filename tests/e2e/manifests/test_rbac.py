@@ -1,6 +1,7 @@
 """The operator as its ServiceAccount, with a bound token and the Roles that ship: enough, and no more."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,25 @@ from tests.support.audit import AuditLog, Permission, expanded
 
 CRD = Permission("get", "apiextensions.k8s.io", "customresourcedefinitions", BOOKING.crd_name)
 LEASE = "booking-operator"
+ELECTION = "booking-operator-leader-election"
 
 
 def rules(ground: Playground, kind: str, name: str, namespace: str = SYSTEM) -> set[Permission]:
     return expanded(read(ground, kind, name, "-n", namespace)["rules"])
 
 
+def electing(namespace: str) -> dict[str, Any]:
+    """What the flag --leader-elect sets in a pod of that namespace."""
+    return {"leader_elect": True, "leader_election_namespace": namespace}
+
+
 def gone(tenant: Tenant, kind: str, name: str) -> bool:
     return not tenant.kubectl("get", kind, name, "--ignore-not-found", "-o", "name")
+
+
+def finalizers(tenant: Tenant, booking: str, *names: str) -> None:
+    patch = json.dumps({"metadata": {"finalizers": names}})
+    tenant.kubectl("patch", "booking", booking, "--type=merge", "-p", patch)
 
 
 async def everything(tenant: Tenant) -> None:
@@ -67,9 +79,9 @@ async def test_what_it_does_is_what_it_may(
     ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, tmp_path: Path
 ) -> None:
     kubeconfig = await asyncio.to_thread(token_kubeconfig, ground, tmp_path)
-    async with operator(kubeconfig=kubeconfig, namespace=""):
+    async with operator(kubeconfig=kubeconfig, namespace="", **electing(SYSTEM)):
         await everything(tenant)
-    granted = rules(ground, "clusterrole", "booking-operator")
+    granted = rules(ground, "clusterrole", "booking-operator") | rules(ground, "role", ELECTION)
     assert audit.refused(service_account()) == []
     assert audit.used(service_account(), granted) == granted
 
@@ -85,12 +97,10 @@ async def confined(ground: Playground, tenant: Tenant, overlay: Overlay, tmp_pat
 async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
     ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, confined: str
 ) -> None:
-    async with operator(kubeconfig=confined):
+    async with operator(kubeconfig=confined, **electing(tenant.namespace)):
         await everything(tenant)
-    user, granted = (
-        service_account(tenant.namespace),
-        rules(ground, "role", "booking-operator", tenant.namespace),
-    )
+    user, where = service_account(tenant.namespace), tenant.namespace
+    granted = rules(ground, "role", "booking-operator", where) | rules(ground, "role", ELECTION, where)
     # It asks for the CRD, is told no, and makes do with discovery.
     assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
     assert audit.used(user, granted) == granted | {CRD}
@@ -101,13 +111,19 @@ async def test_a_crd_that_it_may_not_read_stops_nothing_when_it_is_deleted(
 ) -> None:
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
+    # A booking that stays until somebody has let it go: so long the kind is served, and its list no failure.
+    tenant.booking("stuck", soon(-600), soon(-60))
+    finalizers(tenant, "stuck", "example.com/held")
     async with operator(kubeconfig=confined):
         await until(lambda: set(tenant.states()) == {"running"})
         try:
-            await asyncio.to_thread(ground.kubectl, "delete", "crd", BOOKING.crd_name)
+            ground.kubectl("delete", "crd", BOOKING.crd_name, "--wait=false")
+            await until(lambda: gone(tenant, "booking", "bk"))
             await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
             assert set(tenant.states()) == {"running"}
         finally:
+            finalizers(tenant, "stuck")
+            ground.kubectl("wait", "--for=delete", "crd", BOOKING.crd_name)
             ground.kubectl("apply", "-k", str(MANIFESTS))
 
 
@@ -129,7 +145,7 @@ def listed(ground: Playground, user: str, namespace: str) -> set[Permission]:
 
 def test_can_i_shows_nothing_beyond(ground: Playground) -> None:
     cluster = rules(ground, "clusterrole", "booking-operator")
-    lease = rules(ground, "role", "booking-operator-leader-election")
+    lease = rules(ground, "role", ELECTION)
     everybody = listed(ground, f"system:serviceaccount:{SYSTEM}:other", SYSTEM)
     assert listed(ground, service_account(), "default") - everybody == cluster
     assert listed(ground, service_account(), SYSTEM) - everybody == cluster | lease
