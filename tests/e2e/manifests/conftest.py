@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from booking_operator.devcluster.playground import Playground, playground
+from tests.e2e.conftest import Tenant
 from tests.support.audit import AuditLog
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
@@ -22,10 +23,24 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
 
 @pytest.fixture(scope="session")
 def ground(audit: AuditLog) -> Iterator[Playground]:
-    """Stands in for the `ground` of the folder above, and so for all that rests on it."""
-    with playground(audit.flags) as stands:
+    """Stands in for the `ground` of the folder above, and so for all that rests on it.
+
+    As on OpenShift, who sets an ownerReference that blocks the owner's deletion needs a right on the owner.
+    """
+    admission = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+    with playground([*audit.flags, admission]) as stands:
         stands.kubectl("apply", "--validate=strict", "-k", str(MANIFESTS))
         yield stands
+
+
+@pytest.fixture
+def tenant(tenant: Tenant) -> Iterator[Tenant]:
+    """Leaves nothing to the operator of a later test, which serves all namespaces."""
+    yield tenant
+    tenant.kubectl("delete", "bookingschedulers,resourcemonitors,bookings", "--all")
+    tenant.kubectl("delete", "resources", "--all", "--wait=false")
+    for name in tenant.kubectl("get", "resources", "-o", "name").split():
+        tenant.kubectl("patch", name, "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
 
 
 def service_account(namespace: str = SYSTEM) -> str:

@@ -108,6 +108,10 @@ def test_applied_again_it_changes_nothing(ground: Playground) -> None:
     assert changed <= {"poddisruptionbudget.policy"}
 
 
+def test_the_api_server_has_nothing_to_warn_of(ground: Playground) -> None:
+    assert ground.kubectl.attempt("apply", "-k", str(MANIFESTS)).stderr == ""
+
+
 def test_its_pods_are_admitted_where_restricted_is_enforced(ground: Playground) -> None:
     namespace = read(ground, "namespace", SYSTEM)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -185,8 +189,7 @@ def test_each_component_is_accepted_by_the_api_server(
     ground.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(SERVICE_MONITORS))
     ground.kubectl("wait", "--for=condition=Established", "crd", SERVICE_MONITORS["metadata"]["name"])  # type: ignore[index]
     directory = overlay(component)
-    apply = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
-    ground.kubectl(*apply, "-k", str(directory))
+    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
     for key, item in rendered(ground, directory).items():
         assert item["metadata"]["labels"].items() >= LABELS.items(), key
 
@@ -207,6 +210,21 @@ def test_in_single_namespace_mode_nothing_is_outside_of_it(ground: Playground, o
     [container] = made["Deployment", "booking-operator"]["spec"]["template"]["spec"]["containers"]
     [namespace] = [variable for variable in container["env"] if variable["name"] == "NAMESPACE"]
     assert namespace["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
+
+
+def test_wherever_it_is_installed_it_may_make_the_bookings_of_schedulers(
+    ground: Playground, overlay: Overlay
+) -> None:
+    made = rendered(ground, overlay("pin-user", namespace="elsewhere"))
+    operator, group = made["ClusterRoleBinding", "booking-operator-impersonator"]["subjects"]
+    assert (operator["name"], operator["namespace"]) == ("booking-operator", "elsewhere")
+    assert group["name"] == "booking-operator:impersonators"
+
+
+def test_a_single_replica_never_runs_beside_its_successor(ground: Playground, overlay: Overlay) -> None:
+    spec = rendered(ground, overlay("single-replica"))["Deployment", "booking-operator"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["template"]["spec"]["containers"][0]["args"] == ["run"]
 
 
 def test_tenant_roles_add_up_from_viewing_to_administering(ground: Playground, overlay: Overlay) -> None:

@@ -104,6 +104,11 @@ async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
     # It asks for the CRD, is told no, and makes do with discovery.
     assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
     assert audit.used(user, granted) == granted | {CRD}
+    everybody = listed(ground, f"system:serviceaccount:{where}:other", where)
+    assert listed(ground, user, where) - everybody == granted
+    assert listed(ground, user, "default") == listed(
+        ground, f"system:serviceaccount:{where}:other", "default"
+    )
 
 
 async def test_a_crd_that_it_may_not_read_stops_nothing_when_it_is_deleted(
