@@ -6,6 +6,7 @@ import ssl
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -25,8 +26,10 @@ _OK = 200
 class ControlPlane:
     """A synchronous context manager: it stands when entered, and nothing of it is left when exited."""
 
-    def __init__(self, binaries: Binaries) -> None:
+    def __init__(self, binaries: Binaries, flags: Sequence[str] = ()) -> None:
+        """Choose programs, and flags of the API server beyond those it needs."""
         self._binaries = binaries
+        self._flags = flags
         self._stack = ExitStack()
         self._token = secrets.token_urlsafe(24)
         self._port = 0
@@ -136,6 +139,7 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
+            *self._flags,
         ]
 
     def _write_secrets(self) -> None:
