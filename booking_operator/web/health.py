@@ -38,7 +38,7 @@ class Health:
         self._observed = observed
         self._beat_age = beat_age
         self._clock = clock
-        self._marks: dict[Hashable, tuple[Hashable, float]] = {}
+        self._marks: dict[str, tuple[Hashable, float]] = {}
 
     def live(self) -> list[Check]:
         """Whether the process does its work, or at least tries to."""
@@ -59,9 +59,9 @@ class Health:
         for controller in self._observed.controllers:
             name, problem = f"controller/{slug(controller.name)}", ""
             waiting = len(controller.queue)
-            still = self._still((name, id(controller)), controller.taken) if waiting else 0.0
-            if not waiting:
-                self._marks.pop((name, id(controller)), None)
+            # Each term has controllers of its own, and one that is idle is in no hurry.
+            mark = (controller, controller.taken) if waiting else object()
+            still = self._still(name, mark)
             running = controller.running_seconds
             if running > WORK_SECONDS:
                 problem = f"a reconcile has run for {running:.0f} s, and may for {PATIENCE_SECONDS:.0f}"
@@ -71,17 +71,17 @@ class Health:
 
     def _watches(self) -> Iterator[Check]:
         for reflector in self._observed.reflectors:
-            moves = (reflector.heard_at, reflector.restarts.total())
-            still = self._still(("watch", reflector.kind), moves)
+            moves, name = (reflector.heard_at, reflector.restarts.total()), f"watch/{reflector.kind}"
+            still = self._still(name, moves)
             problem = f"it neither hears nor fails for {still:.0f} s" if still > WATCH_SECONDS else ""
-            yield Check(f"watch/{reflector.kind}", problem)
+            yield Check(name, problem)
 
-    def _still(self, key: Hashable, mark: Hashable) -> float:
+    def _still(self, name: str, mark: Hashable) -> float:
         """For how many seconds the mark of something has been the same, as far as it was looked at."""
         now = self._clock.monotonic()
-        before = self._marks.get(key)
+        before = self._marks.get(name)
         if before is None or before[0] != mark:
-            self._marks[key] = before = (mark, now)
+            self._marks[name] = before = (mark, now)
         return now - before[1]
 
 

@@ -8,7 +8,10 @@ PERIOD_SECONDS = 0.25
 
 
 class Heartbeat:
-    """A timer of the running loop that starts itself anew. `lagged` is told in seconds how late it was."""
+    """A timer of the running loop that starts itself anew. `lagged` is told in seconds how late it was.
+
+    It goes by the loop's own clock, because the loop's own timers are what it measures.
+    """
 
     def __init__(self, lagged: Callable[[float], None]) -> None:
         self._lagged = lagged

@@ -182,3 +182,21 @@ def test_the_lag_of_the_loop_is_measured() -> None:
         assert len(lags) == count
 
     run(main())
+
+
+def test_the_controllers_of_another_term_begin_anew() -> None:
+    async def main() -> None:
+        patient = Patient(succeed, workers=0)
+        patient.queue.add("a")
+        assert await patient.watched(140) == {}
+        other: WorkQueue[str] = WorkQueue(patient.clock)
+        other.add("a")
+        patient.observed.controllers = (Controller("Lock tags", other, succeed),)
+        assert {check.problem for check in patient.health.live()} == {""}
+        await asyncio.sleep(100)
+        patient.beat.start()
+        await asyncio.sleep(1)
+        assert {check.problem for check in patient.health.live()} == {""}
+        patient.beat.stop()
+
+    run(main())
