@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import plots, report, scale
 from bench.report import Name, Results, Scale
 from bench.table import as_json, shown
-from bench.trials import Plan, drain, idle, kill, run, take_apiserver_away
+from bench.trials import Plan, drain, end_leader, idle, kill, kill_leader, run, take_apiserver_away
 from bench.windows import Power, at_once, at_random, until
 from bench.world import OPERATOR, POLLER, Subject, World, world
 
@@ -47,7 +47,9 @@ class Run:
         killed = Plan("killed", FEW, at_once, patience=90, disturb=kill)
         drained = Plan("drained", FEW, at_once, patience=90, disturb=drain)
         away = Plan("apiserver", FEW, at_once, patience=90, disturb=take_apiserver_away)
-        for plan in (random, instant, killed, drained, away):
+        ended = Plan("ended", FEW, at_once, patience=90, disturb=end_leader, standby=True)
+        orphaned = Plan("orphaned", FEW, at_once, patience=90, disturb=kill_leader, standby=True)
+        for plan in (random, instant, killed, drained, away, ended, orphaned):
             self._trial(plan, "operator")
         for plan in (random, away):
             self._trial(plan, "poller")

@@ -19,6 +19,10 @@ RESTART_TARGET = 3.0
 """Seconds; a process that is killed right before the boundary needs that long to be at work again."""
 DRAINED_TARGET = 2.0
 """Seconds; the limits allow a call 0.45 s after the boundary."""
+HAND_OVER_TARGET = 1.0
+"""Seconds; from SIGTERM for the leader until another replica acts."""
+LEASE_TARGET = 30.0
+"""Seconds; LeaseDuration."""
 BURST, PER_SECOND = 1000, 2
 """StartInstances: instances that may start at once, and that come back each second."""
 LIMIT_TOLERANCE = 1.02
@@ -148,6 +152,8 @@ def _kept(results: Results) -> Iterator[Row]:
         ("apiserver", "start while the API server restarts: max", MANY_TARGET, 64.0),
         ("killed", "start after kill -9 right before it: max", RESTART_TARGET, None),
         ("drained", "start while EC2 answers 429: max", DRAINED_TARGET, None),
+        ("ended", "start while the leader hands over: max", HAND_OVER_TARGET, None),
+        ("orphaned", "start after kill -9 of the leader, one stands by: max", LEASE_TARGET, None),
     ):
         if trials := results.of(plan):
             yield _late(title, trials, "StartInstances", 1.0, target=target, go=go)

@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,9 @@ _POLL_SECONDS = 5
 _SETTLE_SECONDS = 2
 KILL_BEFORE = timedelta(seconds=0.2)
 """How long before the boundary the subject is killed: too short to be back in time."""
+END_BEFORE = timedelta(seconds=0.05)
+"""How long before the boundary the leader is told to end, while another replica stands by."""
+LEADER_ELECTION = ("--leader-elect", "--leader-election-namespace={namespace}")
 DRAIN_BEFORE = timedelta(seconds=0.05)
 """How long before the boundary others use up the limits: the next call is allowed 0.45 s after it."""
 AWAY_BEFORE, AWAY_AFTER = timedelta(seconds=2), timedelta(seconds=4)
@@ -75,6 +79,7 @@ class Plan:
         running: whether the instances run at first.
         patience: seconds to wait after the last boundary.
         disturb: what happens meanwhile.
+        standby: whether a second replica stands by, and a leader is elected.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Plan:
     actions: tuple[Power, ...] = ("StartInstances",)
     running: bool = False
     disturb: Callable[[Bout], None] = lambda _: None
+    standby: bool = False
 
     @property
     def lead(self) -> timedelta:
@@ -110,8 +116,13 @@ def run(world: World, subject: Subject, plan: Plan) -> Trial:
     world.create_resources(namespace, tags)
     # What runs must be booked before the subject sees it, or it is stopped at once.
     windows = _book(world, subject, plan, tags) if plan.running else []
-    with world.process(subject, namespace, region) as process:
+    flags = LEADER_ELECTION if plan.standby else ()
+    with ExitStack() as stack:
+        process = stack.enter_context(world.process(subject, namespace, region, *flags))
         await_log(process, subject.ready)
+        if plan.standby:
+            standby = world.process(subject, namespace, region, *flags, log="standby")
+            await_log(stack.enter_context(standby), "caches_synced")
         windows = windows or _book(world, subject, plan, tags)
         plan.disturb(Bout(world, process, region, plan.begins_at(windows)))
         last = max(window.due_at(action) for window in windows for action in plan.actions)
@@ -170,6 +181,18 @@ def kill(bout: Bout) -> None:
     sleep_until(bout.begins_at - KILL_BEFORE)
     bout.process.stop(kill=True)
     bout.process.start()
+
+
+def kill_leader(bout: Bout) -> None:
+    """Kill the leader right before the boundary, for good."""
+    sleep_until(bout.begins_at - KILL_BEFORE)
+    bout.process.stop(kill=True)
+
+
+def end_leader(bout: Bout) -> None:
+    """Have the leader end in good order right before the boundary."""
+    sleep_until(bout.begins_at - END_BEFORE)
+    bout.process.stop()
 
 
 def drain(bout: Bout) -> None:

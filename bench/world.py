@@ -44,6 +44,8 @@ _REGIONS = (
     "ap-southeast-1",
     "ap-southeast-2",
     "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-south-1",
 )
 _ROOT = Path(__file__).parent.parent
 
@@ -124,9 +126,12 @@ class World:
         """Create a Booking for each window."""
         asyncio.run(self._post(namespace, [(BOOKING, window.tag, _booking(window)) for window in windows]))
 
-    def process(self, subject: Subject, namespace: str, region: str) -> ChildProcess:
+    def process(
+        self, subject: Subject, namespace: str, region: str, *flags: str, log: str = "log"
+    ) -> ChildProcess:
         """The subject as a process that serves one namespace and region; not started yet."""
-        filled = [part.format(namespace=namespace, region=region) for part in subject.command]
+        command = (*subject.command, *flags)
+        filled = [part.format(namespace=namespace, region=region) for part in command]
         environ = {
             "KUBECONFIG": str(self.plane.kubeconfig),
             "AWS_ENDPOINT_URL": self.aws.url,
@@ -135,8 +140,8 @@ class World:
             "AWS_SECRET_ACCESS_KEY": "secret",
             "PYTHONPATH": str(_ROOT),
         }
-        log = self.directory / f"{namespace}.log"
-        return ChildProcess(f"{subject.name} in {namespace}", filled, log, environ)
+        file = self.directory / f"{namespace}.{log}"
+        return ChildProcess(f"{subject.name} in {namespace}", filled, file, environ)
 
     async def _post(self, namespace: str, objects: Iterable[tuple[Kind[Any], str, dict[str, Any]]]) -> None:
         waiting = iter(objects)
