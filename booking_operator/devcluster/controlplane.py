@@ -6,6 +6,7 @@ import ssl
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -20,13 +21,35 @@ from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
 _TRIES = 3  # another process may take a port between our choosing it and the server's binding it
 _OK = 200
+_NO_PODS = (
+    "--service-cluster-ip-range=10.0.0.0/24",
+    "--disable-admission-plugins=ServiceAccount",
+    "--endpoint-reconciler-type=none",
+)
 
 
 class ControlPlane:
     """A synchronous context manager: it stands when entered, and nothing of it is left when exited."""
 
-    def __init__(self, binaries: Binaries) -> None:
+    def __init__(
+        self,
+        binaries: Binaries,
+        *,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        within: Path | None = None,
+        flags: Sequence[str] = _NO_PODS,
+    ) -> None:
+        """Prepare it to listen at `address` and `port`, by default a free one.
+
+        Its directory will be `within` that one, by default the system's for temporary files. `flags` go to
+        the API server; the default suits a cluster in which no pods run.
+        """
         self._binaries = binaries
+        self._address = address
+        self._chosen_port = port
+        self._within = within
+        self._flags = flags
         self._stack = ExitStack()
         self._token = secrets.token_urlsafe(24)
         self._port = 0
@@ -59,7 +82,7 @@ class ControlPlane:
     @property
     def url(self) -> str:
         """Where the API server is."""
-        return f"https://127.0.0.1:{self._port}"
+        return f"https://{self._address}:{self._port}"
 
     @property
     def etcd_url(self) -> str:
@@ -91,9 +114,10 @@ class ControlPlane:
         self._apiserver.wait_until(self._ready)
 
     def _start_all(self) -> None:
-        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-")
+        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-", dir=self._within)
         self.directory = Path(self._stack.enter_context(temporary))
-        self._etcd_port, peer_port, self._port = free_port(), free_port(), free_port()
+        self._etcd_port, peer_port = free_port(), free_port()
+        self._port = self._chosen_port or free_port()
         self._write_secrets()
         command = self._etcd_command(self._etcd_port, peer_port)
         etcd = ChildProcess("etcd", command, self.directory / "etcd.log")
@@ -124,18 +148,16 @@ class ControlPlane:
         return [
             str(self._binaries.kube_apiserver),
             f"--etcd-servers=http://127.0.0.1:{etcd_port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
             f"--secure-port={self._port}",
             f"--cert-dir={self.directory / 'certs'}",
-            "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.directory / 'sa.pub'}",
             f"--service-account-signing-key-file={self.directory / 'sa.key'}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
-            "--disable-admission-plugins=ServiceAccount",
-            "--endpoint-reconciler-type=none",
+            *self._flags,
         ]
 
     def _write_secrets(self) -> None:
