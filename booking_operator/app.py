@@ -3,8 +3,12 @@
 import asyncio
 import gc
 import os
-from contextlib import AsyncExitStack
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,36 +16,26 @@ import structlog
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
 from booking_operator.cloud.accounts import Accounts, own_role
 from booking_operator.cloud.regions import known
-from booking_operator.cloud.service import open_drivers
+from booking_operator.cloud.service import Service, open_services
 from booking_operator.cloud.session import default_region
 from booking_operator.config import load
 from booking_operator.engine.clock import Clock, SystemClock
-from booking_operator.engine.controller import Controller
+from booking_operator.engine.leader import Election, Elector, SoleReplica
+from booking_operator.engine.lease import Timing
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
-from booking_operator.kube.events import Recorder
-from booking_operator.kube.objects import Objects
+from booking_operator.kube.lease import KubeLeases
 from booking_operator.kube.source import ListWatch
-from booking_operator.kube.status import StatusWriter
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import smtp_config
-from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.delays import Delays
-from booking_operator.reconcilers.dispatch import Dispatcher
-from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.monitor import MonitorReconciler
-from booking_operator.reconcilers.notifier import Notifier
-from booking_operator.reconcilers.orders import Orders
-from booking_operator.reconcilers.ports import Channels, Drivers
-from booking_operator.reconcilers.resource import ResourceReconciler
-from booking_operator.reconcilers.scheduler import SchedulerReconciler
-from booking_operator.reconcilers.starts import StartTimes
-from booking_operator.reconcilers.wakes import Wakes
+from booking_operator.reconcilers.ports import Channels
+from booking_operator.reconcilers.standby import StandbyAudience
 from booking_operator.settings import Settings
+from booking_operator.term import Term, freeze
 
 YOUNG = 20_000
 """So many new objects are looked through for garbage at a time, which takes about a millisecond. With 700, as
@@ -49,16 +43,24 @@ Python has it, a first list of 50,000 bookings is walked over eight times, each 
 
 
 class Operator:
-    """Reflectors, reconcilers and writers of all kinds, wired to one another."""
+    """What lasts as long as the process: caches that are kept up to date, and views of the instances.
+
+    A replica that does not lead has all of this, so that it can act at once when it does.
+    """
 
     def __init__(
-        self, settings: Settings, client: KubeClient, drivers: Drivers, channels: Channels, clock: Clock
+        self,
+        settings: Settings,
+        client: KubeClient,
+        services: Mapping[str, Service],
+        channels: Channels,
+        election: Election,
+        clock: Clock,
     ) -> None:
         self._log = structlog.get_logger()
-        self._drivers = drivers
+        self._services = services
+        self._election = election
         self._caches = caches = Caches(settings.region)
-        self._wakes = wakes = Wakes(caches, clock)
-        self._recorder = events = Recorder(client, clock)
         stores: dict[Kind[Any], Store[Any]] = {
             BOOKING: caches.bookings,
             RESOURCE: caches.resources,
@@ -72,125 +74,55 @@ class Operator:
         self._reflectors = tuple(reflectors.values())
         # All that power depends on. The other two kinds may be missing, or not permitted.
         self._vital = (reflectors[BOOKING], reflectors[RESOURCE])
-        status = {kind: StatusWriter(client, kind, store, events, clock) for kind, store in stores.items()}
-        self._writers = tuple(status.values())
-        trust, objects = CacheTrust(client, self._vital), Objects(client)
-        keeper = LockKeeper(
-            caches,
-            drivers,
-            status[RESOURCE],
-            events,
-            objects,
-            clock,
-            wakes.locks,
-            dry_run=settings.dry_run,
-            failed=wakes.resources.add,
-        )
-        orders = Orders(wakes.resources.add)
-        starts = StartTimes()
-        dispatcher = Dispatcher(
-            caches,
-            drivers,
-            status[RESOURCE],
-            events,
-            trust,
-            orders,
-            starts,
-            clock,
-            dry_run=settings.dry_run,
-        )
-        self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
-        resources = ResourceReconciler(
-            caches,
-            drivers,
-            status[RESOURCE],
-            events,
-            trust,
-            keeper,
-            dispatcher,
-            clock,
-            dry_run=settings.dry_run,
-            delays=delays,
-            starts=starts,
-        )
-        notifier = Notifier(
-            caches,
-            channels,
-            status[BOOKING],
-            events,
-            clock,
-            before=settings.notify_before,
-            changed=wakes.bookings.add,
-        )
-        bookings = BookingReconciler(
-            caches, status[BOOKING], events, clock, untold=notifier.failures.get, delay=delays.get
-        )
-        schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
-        monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
-        notify = Controller("notifications", wakes.notices, notifier.reconcile)
-        self._controllers = (
-            *(() if settings.dry_run else (notify,)),
-            Controller(RESOURCE.name, wakes.resources, resources.reconcile),
-            Controller("lock tags", wakes.locks, keeper.reconcile),
-            Controller(BOOKING.name, wakes.bookings, bookings.reconcile),
-            Controller(BOOKING_SCHEDULER.name, wakes.schedulers, schedulers.reconcile),
-            Controller(RESOURCE_MONITOR.name, wakes.monitors, monitors.reconcile),
-        )
         self._synced = asyncio.Event()
-        wakes.subscribe()
         for reflector in self._vital:
             reflector.when_synced(self._on_list)
         for reflector in self._reflectors:
-            for writer in self._writers:
-                reflector.when_recovered(writer.retry)
+            reflector.when_recovered(self._on_recovery)
+        trust = CacheTrust(client, self._vital)
+        self._new_term = partial(Term, settings, caches, trust, client, channels=channels, clock=clock)
+        self._term: Term | None = None
 
     async def run(self) -> None:
         """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._recorder.run())
-            for writer in self._writers:
-                tasks.create_task(writer.controller.run())
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             await self._synced.wait()
-            _freeze()
+            freeze()
             self._log.info(
                 "caches_synced", bookings=len(self._caches.bookings), resources=len(self._caches.resources)
             )
-            for service, driver in self._drivers.items():
-                driver.track(self._wakes.audience(service))
-            for controller in self._controllers:
-                tasks.create_task(controller.run())
-            tasks.create_task(self._delays.run())
-            await self._wakes.resources.drained()
-            _freeze()
-            self._log.info("first_plans_made")
-            await self._settled()
-            self._log.info("all_reconciled")
+            self._stand_by()
+            await self._election.run(self._lead)
 
-    async def _settled(self) -> None:
-        """Wait until nothing is left to be reconciled or written."""
-        queues = [controller.queue for controller in self._controllers]
-        queues += [writer.controller.queue for writer in self._writers]
-        while busy := [queue for queue in queues if queue.busy]:
-            await busy[0].drained()
+    def _stand_by(self) -> None:
+        for name, service in self._services.items():
+            service.track(StandbyAudience(name, self._caches))
+
+    async def _lead(self) -> None:
+        """Work for one term, until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                drivers = {name: service.driver(tasks) for name, service in self._services.items()}
+                self._term = self._new_term(drivers=drivers)
+                await self._term.run()
+        finally:
+            self._term = None
+            self._stand_by()
+            gc.unfreeze()  # the end of a term leaves much that can go
 
     def _on_list(self) -> None:
         """A complete list: once both kinds have one, work begins; later ones may have ended a doubt."""
-        if all(reflector.synced for reflector in self._vital):
-            if self._synced.is_set():
-                self._wakes.listed()
-            self._synced.set()
+        if not all(reflector.synced for reflector in self._vital):
+            return
+        if self._term is not None:
+            self._term.listed()
+        self._synced.set()
 
-
-def _freeze() -> None:
-    """Exempt what is there now, modules and caches, from garbage collection: most of it stays.
-
-    Otherwise a full collection walks over all of it, for 80 ms with few objects and 300 with 50,000 bookings,
-    and a boundary that falls into one would be that late.
-    """
-    gc.collect()
-    gc.freeze()
+    def _on_recovery(self) -> None:
+        if self._term is not None:
+            self._term.recovered()
 
 
 class RegionError(Exception):
@@ -228,11 +160,23 @@ async def run(settings: Settings) -> None:
     settings = replace(settings, region=_region(settings.region))
     smtp, config = smtp_config(os.environ), load(settings.config)
     accounts = Accounts(settings.region, own_role(os.environ), config.accounts)
-    clock = SystemClock()
+    clock, cluster = SystemClock(), ClusterConfig(settings.kubeconfig, settings.context)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(
-            KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock)
-        )
-        drivers = await stack.enter_async_context(open_drivers(clock, accounts, config.limits_of()))
+        election: Election = SoleReplica()
+        if settings.leader_elect:
+            election = await stack.enter_async_context(open_election(settings, cluster, clock))
+        live = election.live
+        client = await stack.enter_async_context(KubeClient(cluster, clock, live))
+        services = await stack.enter_async_context(open_services(clock, accounts, config.limits_of(), live))
         channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock))
-        await Operator(settings, client, drivers, channels, clock).run()
+        await Operator(settings, client, services, channels, election, clock).run()
+
+
+@asynccontextmanager
+async def open_election(settings: Settings, cluster: ClusterConfig, clock: Clock) -> AsyncIterator[Elector]:
+    """A candidate for the leadership. Its client is its own: a renewal waits behind nothing."""
+    namespace = settings.leader_election_namespace or cluster.namespace()
+    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
+    async with KubeClient(cluster, clock) as client:
+        leases = KubeLeases(client, namespace, settings.leader_election_id, clock)
+        yield Elector(identity, leases, clock, Timing(settings.lease_duration))

@@ -58,6 +58,20 @@ class Instant(click.ParamType[datetime]):
             return self.fail(f"{text!r} is no instant; {example}", param, ctx)
 
 
+SHORTEST_LEASE = timedelta(seconds=2)
+"""The Lease counts whole seconds, and a third of it has to be enough for what is under way."""
+
+
+def _long_enough(_: click.Context, __: click.Parameter, value: timedelta) -> timedelta:
+    if value < SHORTEST_LEASE:
+        seconds = SHORTEST_LEASE.total_seconds()
+        raise click.BadParameter(
+            f"{value.total_seconds():g}s is too short; give {seconds:.0f}s or more, 30s to outlast "
+            "a restart of the API server"
+        )
+    return value
+
+
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="booking-operator")
 def main() -> None:
@@ -106,6 +120,36 @@ def _cluster_options(command: Command) -> Command:
     "--dry-run",
     is_flag=True,
     help="Say what would be done in log, condition and Event; write nothing to the cloud, notify nobody.",
+)
+@click.option(
+    "--leader-elect",
+    is_flag=True,
+    envvar="LEADER_ELECT",
+    help="Work only while holding a Lease: of several replicas one works, and the others stand by.",
+)
+@click.option(
+    "--lease-duration",
+    type=Duration(),
+    envvar="LEASE_DURATION",
+    default="30s",
+    show_default=True,
+    callback=_long_enough,
+    help="How long the others wait for a leader that is silent. It stops writing itself after two thirds.",
+)
+@click.option(
+    "--leader-election-id",
+    metavar="NAME",
+    envvar="LEADER_ELECTION_ID",
+    default="booking-operator",
+    show_default=True,
+    help="Name of the Lease.",
+)
+@click.option(
+    "--leader-election-namespace",
+    metavar="NAME",
+    envvar="LEADER_ELECTION_NAMESPACE",
+    default="",
+    help="Namespace of the Lease; default: that of the pod, or of the kubeconfig's context.",
 )
 @click.option(
     "--notify-before",

@@ -15,6 +15,10 @@ class Settings:
     namespace: str = ""
     region: str = ""
     dry_run: bool = False
+    leader_elect: bool = False
+    lease_duration: timedelta = timedelta(seconds=30)
+    leader_election_id: str = "booking-operator"
+    leader_election_namespace: str = ""
     notify_before: timedelta = timedelta(minutes=20)
     config: Path | None = None
     log_format: Literal["json", "console"] = "console"

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from booking_operator.api import booking, monitor, resource, scheduler
-from booking_operator.api.meta import API_VERSION, GROUP, VERSION
+from booking_operator.api.meta import API_VERSION, GROUP
 
 T = TypeVar("T")
 
@@ -35,22 +35,18 @@ class Kind(Generic[T]):
     spec_rules: tuple[dict[str, Any], ...]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
+    api_version: str = API_VERSION
 
     @property
     def crd_name(self) -> str:
         """Name of its CustomResourceDefinition."""
         return f"{self.plural}.{GROUP}"
 
-    @property
-    def api_version(self) -> str:
-        """`apiVersion` of its objects."""
-        return API_VERSION
-
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """URL path of the collection, of one object, or of its subresource."""
         scope = f"/namespaces/{namespace}" if namespace else ""
         tail = "".join(f"/{part}" for part in (name, subresource) if part)
-        return f"/apis/{GROUP}/{VERSION}{scope}/{self.plural}{tail}"
+        return f"/apis/{self.api_version}{scope}/{self.plural}{tail}"
 
     @cached_property
     def adapter(self) -> TypeAdapter[T]:

@@ -21,6 +21,7 @@ from booking_operator.cloud.throttle import LimitsOf, published
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.fence import Live
 
 
 class Api(Protocol):
@@ -50,7 +51,7 @@ class Api(Protocol):
 
 
 class ServiceDriver:
-    """`cloud.driver.Driver` for any service. Opened by `open_drivers`."""
+    """`cloud.driver.Driver` for any service. Opened by `Service.driver`."""
 
     def __init__(self, inventory: Inventory, sender: Sender) -> None:
         self._inventory = inventory
@@ -131,48 +132,73 @@ def _item(demand: Demand) -> Item:
     return Parcel(Task(order, change), ids, demand.tenant, demand.at, demand.at, demand.at, (change,))
 
 
-@asynccontextmanager
-async def open_drivers(
-    clock: Clock, accounts: Accounts, limits: LimitsOf = published
-) -> AsyncIterator[dict[str, ServiceDriver]]:
-    """Run a driver per service, by its `spec.type`, for the length of the context.
+class Service:
+    """One service: its instances as they were last seen, and drivers that change them.
 
-    Then their calls are cancelled, and pending futures too. The operator's own credentials and endpoints come
-    from the environment, as botocore finds them. A service that nobody has a group in is never called.
+    The view lasts, the drivers come and go: a replica that does not lead keeps the one and has none of the
+    other.
+    """
+
+    def __init__(self, api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published) -> None:
+        self._api = api
+        self._clock = clock
+        self._limits = limits
+        self._inventory = Inventory(api.describe, clock, tasks)
+        tasks.create_task(self._inventory.poll())
+
+    def track(self, audience: Audience) -> None:
+        """Keep what `audience` names observed from now on, and tell it of what changes."""
+        self._inventory.track(audience)
+
+    def driver(self, tasks: TaskGroup) -> ServiceDriver:
+        """A driver whose calls are tasks of `tasks`; when those end, what waits is withdrawn."""
+        api, inventory = self._api, self._inventory
+        sight = Sight(inventory.refresh, inventory.shown, inventory.pool)
+        sender = Sender(
+            api.ready,
+            api.perform,
+            self._accept,
+            sight,
+            self._clock,
+            tasks,
+            most=api.most,
+            lanes=api.lanes,
+            limits=self._limits,
+        )
+        return ServiceDriver(inventory, sender)
+
+    def _accept(self, group: Group, change: Change, answers: Mapping[str, Answer]) -> None:
+        if change.action in {Action.TAG, Action.UNTAG}:
+            self._inventory.note_lock(group, list(answers), change.lock)
+        else:
+            self._inventory.note(group, answers)
+
+
+@asynccontextmanager
+async def open_services(
+    clock: Clock, accounts: Accounts, limits: LimitsOf = published, live: Live = lambda: True
+) -> AsyncIterator[dict[str, Service]]:
+    """All services, by their `spec.type`, for the length of the context.
+
+    The operator's own credentials and endpoints come from the environment, as botocore finds them. A service
+    that nobody has a group in is never called.
 
     Args:
         clock: what tells the time.
         accounts: the operator's own account, and those that its configuration names.
         limits: the request limits of an action in a region of an account.
+        live: whether anything may be changed at this instant; asked right before a call leaves.
     """
-    async with Sessions(clock, accounts) as sessions:
+    async with Sessions(clock, accounts, live) as sessions:
         gate = Gate(limits, clock)
         apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
         try:
             async with TaskGroup() as tasks:
-                yield {name: drive(api, clock, tasks, limits) for name, api in apis.items()}
+                yield {name: Service(api, clock, tasks, limits) for name, api in apis.items()}
                 raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass
 
 
-def drive(api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published) -> ServiceDriver:
-    """The driver of one service, whose calls are tasks of `tasks`."""
-    inventory = Inventory(api.describe, clock, tasks)
-    tasks.create_task(inventory.poll())
-
-    def accept(group: Group, change: Change, answers: Mapping[str, Answer]) -> None:
-        if change.action in {Action.TAG, Action.UNTAG}:
-            inventory.note_lock(group, list(answers), change.lock)
-        else:
-            inventory.note(group, answers)
-
-    sight = Sight(inventory.refresh, inventory.shown, inventory.pool)
-    sender = Sender(
-        api.ready, api.perform, accept, sight, clock, tasks, most=api.most, lanes=api.lanes, limits=limits
-    )
-    return ServiceDriver(inventory, sender)
-
-
 class _Closed(Exception):  # noqa: N818 - no error: the way out of a task group is to raise in it
-    """Ends the tasks of drivers that are no longer needed."""
+    """Ends the tasks of services that are no longer needed."""

@@ -19,6 +19,7 @@ from booking_operator.cloud.errors import translated
 from booking_operator.cloud.pages import read_page
 from booking_operator.cloud.renewal import RenewedCredentials, open_credentials
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.fence import FencedBody, Live
 from booking_operator.engine.skew import SkewMonitor
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class Sessions:
     """The clients of all accounts. An async context manager; open clients end with it.
 
     One session per account, so that the regions of an account share credentials and their renewal; one loader
-    for all, because the description of EC2 alone takes 18 MiB and a fifth of a second to read.
+    for all, because the description of EC2 alone takes 18 MiB and a fifth of a second to read. What changes
+    anything is sent only while `live()`.
     """
 
-    def __init__(self, clock: Clock, accounts: Accounts) -> None:
+    def __init__(self, clock: Clock, accounts: Accounts, live: Live = lambda: True) -> None:
         self.skew = SkewMonitor("AWS")
         self._clock = clock
+        self._live = live
         self._accounts = accounts
         self._loader: Loader | None = None
         self._credentials: Mapping[str, RenewedCredentials] = {}
@@ -106,6 +109,7 @@ class Sessions:
             opening: Any = session.client(service, region_name=scope.region or None)
             client = await self._stack.enter_async_context(opening)
         client.meta.events.register("before-call", self._stamp)
+        client.meta.events.register("before-send", self._fence)
         client.meta.events.register("after-call", self._note_date)
         if service == "ec2":
             # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
@@ -116,6 +120,13 @@ class Sessions:
     def _stamp(self, context: dict[str, Any], **_: object) -> None:
         """Remember when a request was made; a handler of botocore's event `before-call`."""
         context["made_at"] = self._clock.now()
+
+    def _fence(self, request: Any, event_name: str, **_: object) -> None:
+        """Send what is no mere look only while we may write; a handler of `before-send`."""
+        operation = event_name.rpartition(".")[2]
+        if not operation.startswith("Describe"):
+            body = request.body
+            request.body = FencedBody(body.encode() if isinstance(body, str) else body, self._live)
 
     def _note_date(self, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
         """Compare clocks by a reply, also one that is an error; a handler of `after-call`."""

@@ -1,12 +1,14 @@
 """The only place that reads time or sleeps. All instants are aware UTC."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 LONGEST_SLEEP = timedelta(seconds=10)
 """Deadlines are on the wall clock, sleeps on the monotonic one: in steps of this length, a suspended machine
 or a clock that is set is noticed this late at most."""
+_MONOTONIC: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -14,6 +16,10 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """The current instant, aware UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some instant, on a clock that nobody sets."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -27,6 +33,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The current instant, aware UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds since some instant; on Linux the time during which the machine is suspended counts."""
+        return time.clock_gettime(_MONOTONIC)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep `seconds` on the event loop's monotonic clock."""

@@ -124,6 +124,10 @@ class Store(Generic[T]):
         """Have `handler` called for each change from now on."""
         self._handlers.append(handler)
 
+    def unsubscribe(self, handler: Callable[[Change[T]], None]) -> None:
+        """Have `handler` called no more."""
+        self._handlers.remove(handler)
+
     def get(self, key: Key) -> T | None:
         """The object with that key."""
         return self._objects.get(key)

@@ -12,6 +12,7 @@ import structlog
 from kubernetes_asyncio.client.configuration import Configuration
 
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.fence import FencedBody, Live
 from booking_operator.engine.skew import SkewMonitor
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import refused, unreachable
@@ -45,11 +46,15 @@ class _Request:
 
 
 class KubeClient:
-    """One connection pool to one API server. An async context manager."""
+    """One connection pool to one API server. An async context manager.
 
-    def __init__(self, config: ClusterConfig, clock: Clock) -> None:
+    Requests with a body, which are those that write, are only sent while `live()`.
+    """
+
+    def __init__(self, config: ClusterConfig, clock: Clock, live: Live = lambda: True) -> None:
         self._config = config
         self._clock = clock
+        self._live = live
         self.skew = SkewMonitor("the API server")
         self._configuration = Configuration()
         self._http: aiohttp.ClientSession | None = None
@@ -131,7 +136,7 @@ class KubeClient:
                 f"{configuration.host}{request.path}",
                 params=request.query,
                 headers=await self._headers(request),
-                data=None if request.body is None else json.dumps(request.body).encode(),
+                data=self._fenced(request.body),
                 timeout=request.limit,
                 server_hostname=configuration.tls_server_name,
                 proxy_headers=configuration.proxy_headers,
@@ -140,6 +145,9 @@ class KubeClient:
             raise unreachable(error) from error
         self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
         return response
+
+    def _fenced(self, body: dict[str, Any] | None) -> FencedBody | None:
+        return None if body is None else FencedBody(json.dumps(body).encode(), self._live)
 
     async def _headers(self, request: _Request) -> dict[str, str]:
         headers = {"Accept": JSON, "Content-Type": request.content_type, "User-Agent": "booking-operator"}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -9,6 +10,7 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client.configuration import Configuration
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 # kubernetes_asyncio meets a malformed kubeconfig with whatever Python raises first.
 _UNUSABLE = (
@@ -74,6 +76,20 @@ class ClusterConfig:
         configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
         configuration.refresh_api_key_hook = None
         return configuration
+
+    def namespace(self) -> str:
+        """The namespace that we are in: the pod's, or that of the kubeconfig's context; else `default`."""
+        if pod := self._environ.get("POD_NAMESPACE"):
+            return pod
+        default = Path.home() / ".kube" / "config"
+        if self._explicit or default.is_file():
+            with suppress(*_UNUSABLE):
+                contexts, current = config.list_kube_config_contexts(self._explicit or str(default))
+                chosen = [item for item in contexts if item["name"] == self._context] or [current]
+                return chosen[0]["context"].get("namespace") or "default"
+        elif _NAMESPACE_FILE.is_file():
+            return _NAMESPACE_FILE.read_text().strip()
+        return "default"
 
     def _source(self, default: Path) -> str:
         if self._explicit:

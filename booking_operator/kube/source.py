@@ -1,6 +1,6 @@
 """Lists and watches one kind through the API server, for a reflector."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -63,10 +63,17 @@ class _Error:
 
 
 class ListWatch(Generic[O]):
-    """The objects of one kind, in one namespace or (with an empty one) in all."""
+    """The objects of one kind, in one namespace or (with an empty one) in all; `selector` may narrow it."""
 
-    def __init__(self, client: KubeClient, kind: Kind[O], namespace: str = "") -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        kind: Kind[O],
+        namespace: str = "",
+        selector: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self._client = client
+        self._selector = selector
         self._kind = kind
         self._namespace = namespace
         self._path = kind.path(namespace)
@@ -78,7 +85,9 @@ class ListWatch(Generic[O]):
 
     async def list(self, token: str = "") -> Page[O]:
         """One page of a consistent list (no resourceVersion: as new as etcd)."""
-        query = [("limit", str(PAGE_SIZE))] + ([("continue", token)] if token else [])
+        query = [*self._selector, ("limit", str(PAGE_SIZE))]
+        if token:
+            query.append(("continue", token))
         with self._translated():
             found = self._list.validate_json(await self._client.request("GET", self._path, query=query))
         return Page(found.items, found.metadata.resource_version, found.metadata.token)
@@ -87,6 +96,7 @@ class ListWatch(Generic[O]):
     async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[O]]]:
         """Events after `resource_version`, with bookmarks."""
         query = [
+            *self._selector,
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
             ("resourceVersion", resource_version),

@@ -1,5 +1,6 @@
 """What wakes what: which keys are to be reconciled when an object, or a group of instances, has changed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +11,13 @@ from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cloud.driver import Group, Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Priority, WorkQueue
-from booking_operator.engine.store import Change, Key, Origin, key_of
+from booking_operator.engine.store import Change, Key, Origin, Store, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.delays import HORIZON
 
 
 class Wakes:
-    """The queues of all kinds, and what fills them. `subscribe` it once."""
+    """The queues of all kinds, and what fills them between `subscribe` and `unsubscribe`."""
 
     def __init__(self, caches: Caches, clock: Clock) -> None:
         self._caches = caches
@@ -28,13 +29,24 @@ class Wakes:
         self.notices: WorkQueue[Key] = WorkQueue(clock)
         self.schedulers: WorkQueue[Key] = WorkQueue(clock)
         self.monitors: WorkQueue[Key] = WorkQueue(clock)
+        self._handlers: tuple[tuple[Store[Any], Callable[[Change[Any]], None]], ...] = (
+            (caches.bookings, self._on_booking),
+            (caches.resources, self._on_resource),
+            (caches.schedulers, self._on_scheduler),
+            (caches.monitors, self._on_monitor),
+        )
 
     def subscribe(self) -> None:
-        """Be told of all changes of the caches from now on."""
-        self._caches.bookings.subscribe(self._on_booking)
-        self._caches.resources.subscribe(self._on_resource)
-        self._caches.schedulers.subscribe(self._on_scheduler)
-        self._caches.monitors.subscribe(self._on_monitor)
+        """Be told of all that the caches hold, and of all their changes from now on."""
+        for store, handler in self._handlers:
+            for object_ in store.all():
+                handler(Change(None, object_, Origin.INITIAL))
+            store.subscribe(handler)
+
+    def unsubscribe(self) -> None:
+        """Be told no more."""
+        for store, handler in self._handlers:
+            store.unsubscribe(handler)
 
     def listed(self) -> None:
         """A kind was listed anew, which may have ended a doubt about what is to be stopped or pruned."""

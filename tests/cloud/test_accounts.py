@@ -7,10 +7,9 @@ import pytest
 
 from booking_operator.cloud.accounts import Account, Accounts, OwnRoleError, own_role
 from booking_operator.cloud.driver import CloudError, Group, Scope
-from booking_operator.cloud.service import open_drivers
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy, Call
-from tests.support.driving import CLOCK, SECONDS, failure_of, observe, open_driver, start
+from tests.support.driving import CLOCK, SECONDS, failure_of, observe, open_driver, open_drivers, start
 from tests.support.moto_server import REGION
 
 ACME, OTHER, OWN = (f"arn:aws:iam::{digit * 12}:role/booking-operator" for digit in "234")

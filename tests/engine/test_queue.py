@@ -26,6 +26,9 @@ class ManualClock:
     def now(self) -> datetime:
         return self.instant
 
+    def monotonic(self) -> float:
+        raise AssertionError("nothing measures here")
+
     async def sleep(self, seconds: float) -> None:
         raise AssertionError(f"nothing sleeps here ({seconds} s)")
 

@@ -12,7 +12,7 @@ import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.driver import Group
-from booking_operator.cloud.service import drive
+from booking_operator.cloud.service import Service
 from booking_operator.domain.instance import State
 from booking_operator.engine.controller import Controller
 from booking_operator.reconcilers.caches import Caches
@@ -43,7 +43,7 @@ class Ground:
         self.fleet = Fleet(clock, self.chance)
         self.caches = Caches(REGION)
         self.wakes = Wakes(self.caches, clock)
-        drivers = {"ec2": drive(self.fleet, clock, tasks)}
+        drivers = {"ec2": Service(self.fleet, clock, tasks).driver(tasks)}
         status, events, trust = FakeStatus(self.caches.resources), FakeEvents(), FakeTrust()
         orders = Orders(self.wakes.resources.add)
         starts = StartTimes()

@@ -49,6 +49,8 @@ class World:
         items = [booking(name, *span) for name, span in spans.items()]
         self.caches.bookings.replace(items, Origin.INITIAL)
         self.wakes.subscribe()
+        for queue in (self.wakes.bookings, self.wakes.resources, self.wakes.notices):
+            names(queue)
 
     def woken(self) -> set[str]:
         return set(names(self.wakes.bookings))

@@ -9,10 +9,12 @@ import pytest
 
 from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Group, Order
-from booking_operator.cloud.service import ServiceDriver, open_drivers
+from booking_operator.cloud.service import ServiceDriver, open_services
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, SystemClock
+from booking_operator.engine.fence import Live
 from tests.support.moto_server import REGION
+from tests.support.virtual import DoneError
 
 WEB = Group("ec2", "", REGION, "web")
 ONE_ACCOUNT = Accounts(REGION)
@@ -28,6 +30,20 @@ class SkewedClock(SystemClock):
 
     def now(self) -> datetime:
         return super().now() + self.skew
+
+
+@asynccontextmanager
+async def open_drivers(
+    clock: Clock, accounts: Accounts = ONE_ACCOUNT, live: Live = lambda: True
+) -> AsyncIterator[dict[str, ServiceDriver]]:
+    """The drivers of all services; their calls are cancelled at the end."""
+    async with open_services(clock, accounts, live=live) as services:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                yield {name: service.driver(tasks) for name, service in services.items()}
+                raise DoneError  # noqa: TRY301 - raised here to be caught here
+        except* DoneError:
+            pass
 
 
 @asynccontextmanager

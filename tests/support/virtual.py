@@ -53,6 +53,9 @@ class VirtualClock:
         elapsed = asyncio.get_running_loop().time()
         return self.epoch + timedelta(seconds=elapsed) + self.skew
 
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 

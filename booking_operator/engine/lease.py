@@ -1,0 +1,109 @@
+"""The Lease of a leader election: what it says, what was seen of it, and when it may be taken.
+
+Nothing here waits or reads a clock; `leader` does.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the Lease says.
+
+    Attributes:
+        holder: identity of the leader; empty once it was given back.
+        seconds: for how long others wait after a renewal.
+        acquired_at: when the holder took it (aware UTC).
+        renewed_at: when it last renewed it (aware UTC).
+        transitions: how often the holder has changed.
+        version: resourceVersion; an update must name it, and fails where it is not the newest.
+    """
+
+    holder: str = ""
+    seconds: int = 1
+    acquired_at: datetime | None = None
+    renewed_at: datetime | None = None
+    transitions: int = 0
+    version: str = ""
+
+
+class LeaseError(Exception):
+    """The API server did not do what was asked of it with the Lease."""
+
+
+class LeaseConflictError(LeaseError):
+    """The Lease is not as it was seen: somebody else has written it."""
+
+
+class Leases(Protocol):
+    """The Lease in the API server. All raise `LeaseError`; nothing is retried."""
+
+    async def get(self) -> Lease | None:
+        """As it is now; None where there is none."""
+        ...
+
+    async def write(self, lease: Lease) -> Lease:
+        """Create it, where `lease.version` is empty, or update that version.
+
+        Raises:
+            LeaseConflictError: it is not as it was seen.
+        """
+        ...
+
+    async def watch(self, see: Callable[[Lease | None], None]) -> None:
+        """Have `see` called with each change that is newer than what was read or written, until cancelled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things take, all from LeaseDuration, in client-go's proportions.
+
+    Attributes:
+        lease: LeaseDuration: how long others wait after the last renewal that they saw.
+    """
+
+    lease: timedelta = timedelta(seconds=30)
+
+    @property
+    def deadline(self) -> timedelta:
+        """RenewDeadline: how long the leader goes on after its last renewal."""
+        return self.lease * 2 / 3
+
+    @property
+    def retry(self) -> timedelta:
+        """RetryPeriod: between two renewals."""
+        return self.lease * 2 / 15
+
+
+@dataclass(slots=True)
+class Sight:
+    """What a candidate has seen of the Lease, and when, on the monotonic clock in seconds.
+
+    Attributes:
+        known: whether it was looked at yet.
+        lease: as it is, or as it was before it vanished.
+        there: whether it exists.
+        changed_at: when it was first seen so.
+    """
+
+    known: bool = False
+    lease: Lease = field(default_factory=Lease)
+    there: bool = False
+    changed_at: float = -math.inf
+
+    def see(self, lease: Lease | None, now: float) -> None:
+        """Take what was just seen. A Lease that has vanished holds on for as long as it said."""
+        self.known, self.there = True, lease is not None
+        if lease is not None and lease != self.lease:
+            self.lease, self.changed_at = lease, now
+
+    def free_at(self, identity: str) -> float:
+        """When `identity` may take the Lease, on the monotonic clock in seconds."""
+        if self.lease.holder in {"", identity}:
+            return -math.inf
+        return self.changed_at + self.lease.seconds

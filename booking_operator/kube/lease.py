@@ -1,0 +1,158 @@
+"""The Lease of the leader election in the API server (coordination.k8s.io/v1)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from booking_operator.api.kinds import Kind
+from booking_operator.api.meta import WIRE, ObjectMeta
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError
+from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Change, Key, Store
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.errors import ApiError
+from booking_operator.kube.source import ListWatch
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class LeaseSpec:
+    """See https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/lease-v1/."""
+
+    holder: str | None = Field(default=None, alias="holderIdentity")
+    seconds: int | None = Field(default=None, alias="leaseDurationSeconds")
+    acquired_at: datetime | None = Field(default=None, alias="acquireTime")
+    renewed_at: datetime | None = Field(default=None, alias="renewTime")
+    transitions: int | None = Field(default=None, alias="leaseTransitions")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class LeaseObject:
+    """A Lease as the API server serves it."""
+
+    metadata: ObjectMeta
+    spec: LeaseSpec = LeaseSpec()
+
+    @property
+    def status(self) -> LeaseSpec:
+        """What changes without a new generation, as the status of other kinds does."""
+        return self.spec
+
+    def lease(self) -> Lease:
+        """What it says."""
+        spec = self.spec
+        return Lease(
+            spec.holder or "",
+            spec.seconds or 1,
+            spec.acquired_at,
+            spec.renewed_at,
+            spec.transitions or 0,
+            self.metadata.resource_version,
+        )
+
+
+LEASE = Kind(
+    name="Lease",
+    plural="leases",
+    short_name="lease",
+    model=LeaseObject,
+    spec=LeaseSpec,
+    status=LeaseSpec,
+    spec_rules=(),
+    columns=(),
+    api_version="coordination.k8s.io/v1",
+)
+
+
+class KubeLeases:
+    """`engine.lease.Leases` for one Lease. The client should be its own: renewals wait behind nothing."""
+
+    def __init__(self, client: KubeClient, namespace: str, name: str, clock: Clock) -> None:
+        self._client = client
+        self._key = Key(namespace, name)
+        self._store: Store[LeaseObject] = Store()
+        source = ListWatch(client, LEASE, namespace, [("fieldSelector", f"metadata.name={name}")])
+        self._reflector = Reflector(LEASE.plural, source, self._store, clock)
+
+    async def get(self) -> Lease | None:
+        """As it is now; None where there is none.
+
+        Raises:
+            LeaseError: the API server does not tell.
+        """
+        with self._translated():
+            try:
+                answer = await self._client.request("GET", LEASE.path(*self._key))
+            except ApiError as error:
+                if not error.gone:
+                    raise
+                self._store.delete(self._key)
+                return None
+            return self._taken(answer)
+
+    async def write(self, lease: Lease) -> Lease:
+        """Create it, where `lease.version` is empty, or update that version.
+
+        Raises:
+            LeaseConflictError: it is not as it was seen.
+            LeaseError: the API server refused, or did not answer.
+        """
+        namespace, name = self._key
+        meta = {"name": name, "namespace": namespace}
+        body = {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": meta, "spec": _spec(lease)}
+        with self._translated():
+            if not lease.version:
+                return self._taken(await self._client.request("POST", LEASE.path(namespace), body=body))
+            meta["resourceVersion"] = lease.version
+            return self._taken(await self._client.request("PUT", LEASE.path(*self._key), body=body))
+
+    async def watch(self, see: Callable[[Lease | None], None]) -> None:
+        """Have `see` called with each change that is newer than what was read or written, until cancelled."""
+
+        def changed(change: Change[LeaseObject]) -> None:
+            if change.key == self._key:
+                see(change.new.lease() if change.new else None)
+
+        self._store.subscribe(changed)
+        await self._reflector.run()
+
+    def _taken(self, answer: bytes) -> Lease:
+        found: LeaseObject = LEASE.adapter.validate_json(answer)
+        self._store.apply(found)
+        return found.lease()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except ValidationError as error:
+            raise LeaseError(f"garbled answer: {error.errors(include_url=False)[0]['msg']}") from error
+        except ApiError as error:
+            # 404 of a write: it has been deleted since.
+            if error.conflict or error.gone:
+                raise LeaseConflictError(str(error)) from error
+            raise LeaseError(self._mend(error)) from error
+
+    def _mend(self, error: ApiError) -> str:
+        if not error.forbidden:
+            return str(error)
+        return f"{error}; grant get, list, watch, create and update on leases in {self._key.namespace}"
+
+
+def _spec(lease: Lease) -> dict[str, Any]:
+    return {
+        "holderIdentity": lease.holder,
+        "leaseDurationSeconds": lease.seconds,
+        "acquireTime": _micro(lease.acquired_at),
+        "renewTime": _micro(lease.renewed_at),
+        "leaseTransitions": lease.transitions,
+    }
+
+
+def _micro(instant: datetime | None) -> str | None:
+    """An instant as Kubernetes' MicroTime."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if instant else None
