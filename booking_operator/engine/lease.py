@@ -97,13 +97,16 @@ class Sight:
     changed_at: float = -math.inf
 
     def see(self, lease: Lease | None, now: float) -> None:
-        """Take what was just seen. A Lease that has vanished holds on for as long as it said."""
-        self.known, self.there = True, lease is not None
-        if lease is not None and lease != self.lease:
+        """Take what was just seen. One that has vanished, maybe right after a renewal, holds on from now."""
+        if lease is None and self.there:
+            self.changed_at = now
+        elif lease is not None and lease != self.lease:
             self.lease, self.changed_at = lease, now
+        self.known, self.there = True, lease is not None
 
     def free_at(self, identity: str) -> float:
         """When `identity` may take the Lease, on the monotonic clock in seconds."""
-        if self.lease.holder in {"", identity}:
+        holder = self.lease.holder
+        if not holder or (holder == identity and self.there):
             return -math.inf
         return self.changed_at + self.lease.seconds

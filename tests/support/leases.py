@@ -1,0 +1,134 @@
+"""A Lease in an API server in memory, and candidates for it, each behind a connection of its own."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from booking_operator.engine.leader import Elector
+from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError, Timing
+from tests.support.virtual import VirtualClock
+
+LEASE = Timing(timedelta(seconds=30))
+
+
+class LeaseServer:
+    """Keeps one Lease as the API server does: each write makes a version, and must name the one before."""
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.version = 0
+        self.watchers: list[Callable[[Lease | None], None]] = []
+
+    def write(self, lease: Lease) -> Lease:
+        if lease.version != (self.lease.version if self.lease else ""):
+            raise LeaseConflictError("not as it was seen")
+        self.version += 1
+        self.lease = replace(lease, version=str(self.version))
+        self.tell()
+        return self.lease
+
+    def delete(self) -> None:
+        self.lease = None
+        self.tell()
+
+    def tell(self) -> None:
+        for see in self.watchers:
+            see(self.lease)
+
+
+@dataclass
+class Connection:
+    """`engine.lease.Leases` of one candidate. Each fault lasts until it is unset.
+
+    Attributes:
+        server: what it leads to.
+        cut: nothing goes through, and no answer comes.
+        refused: requests fail at once.
+        deaf: the watch tells nothing.
+        reply_lost: writes are done, and their answers are lost.
+    """
+
+    server: LeaseServer
+    cut: bool = False
+    refused: bool = False
+    deaf: bool = False
+    reply_lost: bool = False
+    seconds: float = 0.005
+
+    async def get(self) -> Lease | None:
+        await self._pass()
+        return self.server.lease
+
+    async def write(self, lease: Lease) -> Lease:
+        await self._pass()
+        written = self.server.write(lease)
+        if self.reply_lost:
+            await Future()
+        return written
+
+    async def watch(self, see: Callable[[Lease | None], None]) -> None:
+        def told(lease: Lease | None) -> None:
+            if not (self.cut or self.deaf):
+                see(lease)
+
+        self.server.watchers.append(told)
+        try:
+            await Future()
+        finally:
+            self.server.watchers.remove(told)
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(self.seconds)
+        if self.refused:
+            raise LeaseError("refused")
+        if self.cut:
+            await Future()
+
+
+@dataclass
+class Candidate:
+    """An elector, and a writer that writes ten times a second for as long as it may."""
+
+    name: str
+    server: LeaseServer
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    timing: Timing = LEASE
+
+    def __post_init__(self) -> None:
+        self.connection = Connection(self.server)
+        self.elector = Elector(self.name, self.connection, self.clock, self.timing)
+        self.writes: list[float] = []
+        self.terms: list[tuple[float, float]] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self.task = asyncio.ensure_future(self.elector.run(self.lead))
+
+    async def end(self) -> None:
+        """SIGTERM."""
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    def kill(self) -> None:
+        """kill -9: nothing goes out any more, not even what its last breath would send."""
+        self.connection.cut = True
+        assert self.task is not None
+        self.task.cancel()
+
+    async def lead(self) -> None:
+        began = now()
+        try:
+            while True:
+                if self.elector.live():
+                    self.writes.append(now())
+                await asyncio.sleep(0.1)
+        finally:
+            self.terms.append((began, now()))
+
+
+def now() -> float:
+    """Seconds on the virtual clock."""
+    return round(asyncio.get_running_loop().time(), 3)
