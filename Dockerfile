@@ -3,9 +3,9 @@ ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml LICENSE ./
 # The dependencies first, with an empty package: a change of the code does not install them again.
-RUN mkdir booking_operator && touch booking_operator/__init__.py \
+RUN touch README.md && mkdir booking_operator && touch booking_operator/__init__.py \
  && python3 -m venv --without-pip /opt/booking-operator \
  && python3 -m pip --python /opt/booking-operator/bin/python3 install \
       --no-cache-dir --no-compile --only-binary=:all: --constraint=constraints.txt . \

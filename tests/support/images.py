@@ -25,8 +25,9 @@ _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _SUITE = "bookworm"
 _DAYS = 7
 """A base that is older is made anew, for Debian's updates."""
+_HOURS = 3
 _SECONDS = 900
-_SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
+_SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "LICENSE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,6 @@ class Store:
         found: dict[str, Any] = json.loads(self.buildah("inspect", "--type=image", image))["OCIv1"]
         return found
 
-    def size(self, image: str) -> int:
-        """Bytes of its layers, uncompressed."""
-        return int(self.buildah("inspect", "--type=image", "--format={{.Size}}", image))
-
     def run(self, container: tuple[str, Path], *command: str) -> str:
         """Run one command in a container, as the image's user; return what it printed."""
         return self.buildah("run", container[0], "--", *command, seconds=60)
@@ -84,8 +81,12 @@ class Store:
             inputs = _digest(*_sources(), extra=self._base())
             name = f"{IMAGE}:{inputs}"
             if not self._has(name):
+                options = ["--layers", "--pull-never"]
                 with _pip_settings(self.directory) as volumes:
-                    self.buildah("build", "--layers", "--pull-never", *volumes, f"--tag={name}", str(ROOT))
+                    # Under a name of its own the stage with the dependencies outlives the pruning.
+                    stage = ["--target=build", f"--tag={IMAGE}-build"]
+                    self.buildah("build", *options, *volumes, *stage, str(ROOT))
+                    self.buildah("build", *options, *volumes, f"--tag={name}", str(ROOT))
                 self._forget_others(name)
             return name
 
@@ -141,11 +142,13 @@ class Store:
         )
 
     def _forget_others(self, kept: str) -> None:
-        """Only the last few builds are worth their place."""
-        for found in json.loads(self.buildah("images", "--json"))[:]:
+        """Remove builds of hours ago, with their layers; another run may still use later ones."""
+        for found in json.loads(self.buildah("images", "--json")):
             for name in found.get("names") or []:
-                if name.startswith(f"{IMAGE}:") and name != kept:
-                    self.buildah("rmi", name)
+                old = time() - found["created"] > _HOURS * 3600
+                if name.startswith(f"{IMAGE}:") and name != kept and old:
+                    self.buildah("rmi", "--force", name)
+        self.buildah("rmi", "--prune", "--force")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

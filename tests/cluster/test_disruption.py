@@ -1,0 +1,88 @@
+"""Bookings whose boundaries fall into all that an administrator does to the operator's pods."""
+
+from datetime import timedelta
+
+import pytest
+
+from booking_operator.devcluster.errors import DevclusterError
+from tests.cluster.conftest import TAGS, Team
+from tests.cluster.installation import NAME, REPOSITORY, Installation, is_ready, soon, until
+from tests.support.node.kubelet import NODE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
+
+
+def test_a_leader_that_is_killed_is_followed(operator: Installation, team: Team) -> None:
+    ids, leader = team.group(), operator.leader()
+    begin = soon(6)
+    team.book("afternoon", begin, begin + timedelta(hours=1))
+    operator("delete", "pod", leader, "--grace-period=0", "--force")
+    team.kept("StartInstances", ids, begin)
+    assert operator.leader() != leader
+    operator.settled()
+
+
+def test_a_drain_leaves_one_at_work(operator: Installation, team: Team) -> None:
+    """On the only node there is no place for another: the PodDisruptionBudget keeps the last one."""
+    ids = team.group()
+    begin = soon(10)
+    team.book("afternoon", begin, begin + timedelta(hours=1))
+    try:
+        with pytest.raises(DevclusterError, match="disruption budget"):
+            operator("drain", NODE, "--timeout=15s", "--ignore-daemonsets", "--delete-emptydir-data")
+        team.kept("StartInstances", ids, begin)
+        assert len([pod for pod in operator.pods() if is_ready(pod)]) == 1
+    finally:
+        operator("uncordon", NODE)
+    operator.settled()
+
+
+def test_an_upgrade_keeps_a_boundary_and_a_pod_at_work(operator: Installation, team: Team) -> None:
+    ids = team.group()
+    (before,) = {pod["spec"]["containers"][0]["image"] for pod in operator.pods()}
+    after = next(tag for tag in TAGS if not before.endswith(f":{tag}"))
+    begin = soon(5)
+    team.book("afternoon", begin, begin + timedelta(hours=1))
+    operator.apply(after)
+    fewest = 2
+
+    def upgraded() -> bool:
+        nonlocal fewest
+        pods = operator.pods()
+        fewest = min(fewest, len([pod for pod in pods if is_ready(pod)]))
+        images = {pod["spec"]["containers"][0]["image"] for pod in pods}
+        return images == {f"{REPOSITORY}:{after}"}
+
+    until(upgraded, 120, operator.situation)
+    operator.rolled_out()
+    team.kept("StartInstances", ids, begin)
+    assert fewest == 2
+
+
+def test_a_change_of_its_settings_rolls_out(operator: Installation) -> None:
+    revision = {pod["metadata"]["labels"]["pod-template-hash"] for pod in operator.pods()}
+    operator.apply(TAGS[0], NOTIFY_BEFORE="11m")
+    operator.rolled_out()
+    operator.settled()
+    assert revision.isdisjoint(pod["metadata"]["labels"]["pod-template-hash"] for pod in operator.pods())
+    pod = operator.leader()
+    assert operator("exec", pod, "--", "printenv", "NOTIFY_BEFORE").strip() == "11m"
+
+
+def test_what_fell_due_while_there_was_none_is_made_up_for(operator: Installation, team: Team) -> None:
+    begun, ended = team.group("begun"), team.group("ended")
+    over = soon(8)
+    team.book("ends-meanwhile", soon(0), over, "ended")
+    until(lambda: team.cloud.states(ended) == ["running", "running"], 20, operator.situation)
+    operator("scale", f"deployment/{NAME}", "--replicas=0")
+    until(lambda: not operator.pods(), 40, operator.situation)
+    begin = soon(1)
+    team.book("begins-meanwhile", begin, begin + timedelta(hours=1), "begun")
+    until(lambda: soon(0) > max(over, begin), 20)
+    assert not team.cloud.accepted("StopInstances", ended)
+    operator("scale", f"deployment/{NAME}", "--replicas=2")
+    back = soon(0)
+    team.kept("StartInstances", begun, begin, within=60)
+    team.kept("StopInstances", ended, over, within=60)
+    assert min(team.cloud.accepted("StartInstances", begun)) >= back
+    operator.settled()
