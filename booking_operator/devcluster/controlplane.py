@@ -21,11 +21,7 @@ from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
 _TRIES = 3  # another process may take a port between our choosing it and the server's binding it
 _OK = 200
-_NO_PODS = (
-    "--service-cluster-ip-range=10.0.0.0/24",
-    "--disable-admission-plugins=ServiceAccount",
-    "--endpoint-reconciler-type=none",
-)
+_NO_PODS = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
 
 
 class ControlPlane:
@@ -34,22 +30,28 @@ class ControlPlane:
     def __init__(
         self,
         binaries: Binaries,
+        flags: Sequence[str] = (),
         *,
+        pods: bool = False,
         address: str = "127.0.0.1",
         port: int | None = None,
         within: Path | None = None,
-        flags: Sequence[str] = _NO_PODS,
     ) -> None:
-        """Prepare it to listen at `address` and `port`, by default a free one.
+        """Choose programs, flags of the API server beyond those it needs, and where it listens.
 
-        Its directory will be `within` that one, by default the system's for temporary files. `flags` go to
-        the API server; the default suits a cluster in which no pods run.
+        Args:
+            binaries: the programs.
+            flags: the last word on what the API server is told.
+            pods: whether pods will run in it.
+            address: where it listens, and what pods are told.
+            port: by default a free one.
+            within: where its directory will be; by default where the system has temporary files.
         """
         self._binaries = binaries
         self._address = address
         self._chosen_port = port
         self._within = within
-        self._flags = flags
+        self._flags = [*(() if pods else _NO_PODS), *flags]
         self._stack = ExitStack()
         self._token = secrets.token_urlsafe(24)
         self._port = 0
@@ -152,6 +154,7 @@ class ControlPlane:
             f"--advertise-address={self._address}",
             f"--secure-port={self._port}",
             f"--cert-dir={self.directory / 'certs'}",
+            "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.directory / 'sa.pub'}",
             f"--service-account-signing-key-file={self.directory / 'sa.key'}",

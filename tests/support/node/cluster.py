@@ -56,7 +56,7 @@ def cluster(images: Store) -> Iterator[Cluster]:
         runtime = stack.enter_context(containerd(DIRECTORY / "containerd", networks))
         runtime.load(images.program(node.pause, PAUSE))
         plane = stack.enter_context(
-            ControlPlane(binaries, address=network.API, port=443, within=DIRECTORY, flags=_FLAGS)
+            ControlPlane(binaries, _FLAGS, pods=True, address=network.API, port=443, within=DIRECTORY)
         )
         kubectl = Kubectl(find_kubectl(print), plane.kubeconfig)
         stack.enter_context(controllers(node, plane, logs))
