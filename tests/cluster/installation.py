@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,7 +49,6 @@ class Installation:
             ],
         }
         (self.overlay / "kustomization.yaml").write_text(yaml.safe_dump(content))
-        # A CRD and objects of its kind in one go: what came too early is taken the second time, as by users.
         self.kubectl("apply", "-k", str(self.overlay))
 
     def rolled_out(self) -> None:
@@ -78,6 +78,17 @@ class Installation:
             return ""
         holder: str = json.loads(found.stdout)["spec"].get("holderIdentity") or ""
         return holder.rpartition("_")[0]
+
+    @contextmanager
+    def following(self, pod: str) -> Iterator[Path]:
+        """Follow a pod's log to its end, into a file; the block ends after the pod does."""
+        log = self.overlay / f"{pod}.log"
+        with log.open("wb") as file, self.kubectl.start("-n", NAMESPACE, "logs", "-f", pod, to=file) as child:
+            try:
+                yield log
+                child.wait(20)
+            finally:
+                child.kill()
 
     def situation(self) -> str:
         """What an administrator would look at when it does not work."""

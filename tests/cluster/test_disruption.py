@@ -1,5 +1,8 @@
 """Bookings whose boundaries fall into all that an administrator does to the operator's pods."""
 
+import json
+import os
+import signal
 from datetime import timedelta
 
 import pytest
@@ -7,12 +10,39 @@ import pytest
 from booking_operator.devcluster.errors import DevclusterError
 from tests.cluster.conftest import TAGS, Team
 from tests.cluster.installation import NAME, REPOSITORY, Installation, is_ready, soon, until
+from tests.cluster.kernel import processes
 from tests.support.node.kubelet import NODE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
 
 
-def test_a_leader_that_is_killed_is_followed(operator: Installation, team: Team) -> None:
+def test_a_leader_that_is_deleted_hands_over_and_ends_well(operator: Installation) -> None:
+    leader = operator.leader()
+    with operator.following(leader) as log:
+        operator("delete", "pod", leader, "--wait=false")
+        until(lambda: operator.leader() not in {leader, ""}, 5, operator.situation)
+        until(lambda: leader not in {pod["metadata"]["name"] for pod in operator.pods()}, 20)
+    lines = log.read_text().splitlines()
+    assert json.loads(lines[-1])["event"] == "stopped"
+    assert not [line for line in lines if "Traceback" in line]
+
+
+def test_a_leader_that_crashes_is_followed_and_restarted(operator: Installation, team: Team) -> None:
+    ids, leader = team.group(), operator.leader()
+    begin = soon(5)
+    team.book("afternoon", begin, begin + timedelta(hours=1))
+    (crashed,) = (pod for pod in operator.pods() if pod["metadata"]["name"] == leader)
+    for pid in processes(crashed):
+        os.kill(pid, signal.SIGKILL)
+    team.kept("StartInstances", ids, begin)
+    operator.settled()
+    (again,) = (pod for pod in operator.pods() if pod["metadata"]["name"] == leader)
+    (status,) = again["status"]["containerStatuses"]
+    assert status["restartCount"] == crashed["status"]["containerStatuses"][0]["restartCount"] + 1
+    assert status["lastState"]["terminated"]["exitCode"] == 128 + signal.SIGKILL
+
+
+def test_a_leader_that_is_deleted_by_force_is_followed(operator: Installation, team: Team) -> None:
     ids, leader = team.group(), operator.leader()
     begin = soon(6)
     team.book("afternoon", begin, begin + timedelta(hours=1))
