@@ -73,10 +73,11 @@ def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[s
         _write_module(gocall)
         for name in programs:
             partial = target / f"{name}.partial"
-            version, advice = ETCD if name == "etcd" else KUBERNETES, _ADVICE.get(name, _SMALL)
+            advice = _ADVICE.get(name, _SMALL)
+            title = f"{name} {ETCD if name == 'etcd' else KUBERNETES}"
             flags = ["-trimpath", "-ldflags", f"-s -w {_VERSION_FLAG}", "-o", str(partial)]
             try:
-                gocall(["build", *flags, _PACKAGES[name]], f"Building {name} {version} (once; {advice})")
+                gocall(["build", *flags, _PACKAGES[name]], f"Building {title} (once; {advice})")
                 partial.replace(target / name)
             finally:
                 partial.unlink(missing_ok=True)

@@ -58,6 +58,8 @@ def cluster(images: Store) -> Iterator[Cluster]:
         plane = stack.enter_context(
             ControlPlane(binaries, _FLAGS, pods=True, address=network.API, port=443, within=DIRECTORY)
         )
+        # Of its own accord it would wait for those who watch.
+        stack.callback(plane.stop_apiserver, kill=True)
         kubectl = Kubectl(find_kubectl(print), plane.kubeconfig)
         stack.enter_context(controllers(node, plane, logs))
         agent = stack.enter_context(kubelet(node, plane, runtime, DIRECTORY / "kubelet", logs))
