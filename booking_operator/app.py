@@ -80,7 +80,9 @@ class Operator:
         for reflector in self._reflectors:
             reflector.when_recovered(self._on_recovery)
         trust = CacheTrust(client, self._vital)
-        self._new_term = partial(Term, settings, caches, trust, client, channels=channels, clock=clock)
+        self._new_term = partial(
+            Term, settings, caches, trust, client, channels=channels, clock=clock, live=election.live
+        )
         self._term: Term | None = None
 
     async def run(self) -> None:

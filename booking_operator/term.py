@@ -6,7 +6,8 @@ scratch anyway, so another replica, or this one once more, goes on where the las
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -14,7 +15,9 @@ import structlog
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
-from booking_operator.engine.store import Store
+from booking_operator.engine.fence import Live
+from booking_operator.engine.queue import WorkQueue
+from booking_operator.engine.store import Key, Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.events import Recorder
 from booking_operator.kube.objects import Objects
@@ -34,6 +37,8 @@ from booking_operator.reconcilers.starts import StartTimes
 from booking_operator.reconcilers.wakes import Wakes
 from booking_operator.settings import Settings
 
+LAST_WORDS_SECONDS = 0.3
+
 
 class Term:
     """Reconcilers and writers of all kinds, wired to one another."""
@@ -47,8 +52,10 @@ class Term:
         drivers: Drivers,
         channels: Channels,
         clock: Clock,
+        live: Live,
     ) -> None:
         self._log = structlog.get_logger()
+        self._live = live
         self._drivers = drivers
         self._wakes = wakes = Wakes(caches, clock)
         self._recorder = events = Recorder(client, clock)
@@ -60,6 +67,7 @@ class Term:
         }
         status = {kind: StatusWriter(client, kind, store, events, clock) for kind, store in stores.items()}
         self._writers = tuple(status.values())
+        self._status_controllers = tuple(writer.controller for writer in self._writers)
         objects, dry_run = Objects(client), settings.dry_run
         keeper = LockKeeper(
             caches,
@@ -118,29 +126,38 @@ class Term:
         """Work until cancelled. The caches must be synced."""
         self._wakes.subscribe()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._recorder.run())
-                for writer in self._writers:
-                    tasks.create_task(writer.controller.run())
-                for service, driver in self._drivers.items():
-                    driver.track(self._wakes.audience(service))
-                for controller in self._controllers:
-                    tasks.create_task(controller.run())
-                tasks.create_task(self._delays.run())
-                await self._wakes.resources.drained()
-                freeze()
-                self._log.info("first_plans_made")
-                await self._settled()
-                self._log.info("all_reconciled")
+            async with asyncio.TaskGroup() as writers:
+                writers.create_task(self._recorder.run())
+                for controller in self._status_controllers:
+                    writers.create_task(controller.run())
+                try:
+                    await self._work()
+                finally:
+                    await self._last_words()
         finally:
             self._wakes.unsubscribe()
 
-    async def _settled(self) -> None:
-        """Wait until nothing is left to be reconciled or written."""
-        queues = [controller.queue for controller in self._controllers]
-        queues += [writer.controller.queue for writer in self._writers]
-        while busy := [queue for queue in queues if queue.busy]:
-            await busy[0].drained()
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for service, driver in self._drivers.items():
+                driver.track(self._wakes.audience(service))
+            for controller in self._controllers:
+                tasks.create_task(controller.run())
+            tasks.create_task(self._delays.run())
+            await self._wakes.resources.drained()
+            freeze()
+            self._log.info("first_plans_made")
+            await _settled(controller.queue for controller in (*self._controllers, *self._status_controllers))
+            self._log.info("all_reconciled")
+
+    async def _last_words(self) -> None:
+        """Wait a moment for what is to be told of what was done: nobody else will tell it."""
+        if not self._live():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await _settled(controller.queue for controller in self._status_controllers)
+                await self._recorder.drained()
 
     def listed(self) -> None:
         """A kind was listed anew, which may have ended a doubt."""
@@ -150,6 +167,13 @@ class Term:
         """The API server is back: what waits to be written is tried at once."""
         for writer in self._writers:
             writer.retry()
+
+
+async def _settled(queues: Iterable[WorkQueue[Key]]) -> None:
+    """Wait until nothing is left to be reconciled or written."""
+    every = tuple(queues)
+    while busy := [queue for queue in every if queue.busy]:
+        await busy[0].drained()
 
 
 def freeze() -> None:

@@ -78,6 +78,10 @@ class Recorder:
         except asyncio.QueueFull:
             self._log.warning("event_dropped", name=meta.name, reason=reason, because="too many wait")
 
+    async def drained(self) -> None:
+        """Wait until no Event waits."""
+        await self._queue.join()
+
     async def run(self) -> None:
         """Write Events until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -88,6 +92,7 @@ class Recorder:
         while True:
             event = await self._queue.get()
             await self._write(event)
+            self._queue.task_done()
 
     async def _write(self, event: _Event) -> None:
         path = f"/apis/events.k8s.io/v1/namespaces/{event.namespace}/events"

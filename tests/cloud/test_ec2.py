@@ -6,10 +6,20 @@ from typing import Any
 import pytest
 
 from booking_operator.cloud import ec2
-from booking_operator.cloud.driver import Group
+from booking_operator.cloud.driver import Group, Order
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, SECONDS, WEB, observe, open_driver, start, stop
+from tests.support.driving import (
+    CLOCK,
+    SECONDS,
+    WEB,
+    observe,
+    open_driver,
+    open_drivers,
+    outcomes,
+    start,
+    stop,
+)
 from tests.support.inventory import Watchers
 from tests.support.moto_server import REGION
 
@@ -129,3 +139,21 @@ async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         (instance,) = (await observe(driver)).instances
         assert driver._inventory.pool(WEB.scope, instance.id) == f"t3.micro in {REGION}b"
+
+
+async def test_who_does_not_lead_looks_and_changes_nothing(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 2)
+    live = [True]
+    async with open_drivers(CLOCK, live=lambda: live[0]) as drivers:
+        driver = drivers["ec2"]
+        live[0] = False
+        assert (await observe(driver)).ids(State.STOPPED) == tuple(ids)
+        troubled = asyncio.Event()
+        order = Order.of(WEB, ids, CLOCK.now(), news=troubled.set)
+        driver.start(order)
+        async with asyncio.timeout(SECONDS):
+            await troubled.wait()
+        assert aws.calls_of("StartInstances") == []
+        live[0] = True
+        assert await outcomes(order) == dict.fromkeys(ids, State.PENDING)
+    assert len(aws.calls_of("StartInstances")) == 1

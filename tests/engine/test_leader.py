@@ -285,9 +285,8 @@ def test_of_many_candidates_one_leads_whatever_fails() -> None:
         candidates = [Candidate(name, server) for name in "abcd"]
         for candidate in candidates:
             candidate.begin()
-        deleted = chance.randrange(
-            60
-        )  # once: who deletes it twice while some cannot see it takes the lock away
+        # Once: to delete it twice while some cannot see that is to take the lock away.
+        deleted = chance.randrange(60)
         for number in range(60):
             connection = chance.choice(candidates).connection
             fault = chance.choice(("cut", "refused", "deaf", "reply_lost"))

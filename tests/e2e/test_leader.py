@@ -1,0 +1,131 @@
+"""Two replicas against a real API server: one works, the other follows it, and never do both write."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Tenant, at, soon, until
+from tests.support.aws import AwsProxy
+from tests.support.moto_server import REGION
+from tests.support.replicas import Field, Replica, comes_true, field_of
+
+LEASE = 3.0
+STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
+
+
+@pytest.fixture
+async def aws() -> AsyncIterator[AwsProxy]:
+    async with AwsProxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def field(ground: Playground, tenant: Tenant, tmp_path: Path, aws: AwsProxy) -> AsyncIterator[Field]:
+    """Two replicas, the first of which leads, and a booking that has begun."""
+    await aws.create_instances(tenant.tag, 2)
+    await asyncio.to_thread(tenant.resource, region=REGION)
+    async with field_of(ground, aws, tenant.namespace, tmp_path, f"{LEASE:.0f}s") as field:
+        first, second = field.replicas
+        await field.ready(first)
+        await field.led(by=first)
+        await field.ready(second)
+        yield field
+
+
+async def states(field: Field) -> list[str]:
+    return sorted((await field.aws.states()).values())
+
+
+async def come(field: Field, wanted: list[str], seconds: float = 20) -> None:
+    async def arrived() -> bool:
+        return await states(field) == wanted
+
+    await comes_true(arrived, seconds)
+
+
+async def booked(tenant: Tenant, start: float, end: float) -> None:
+    await asyncio.to_thread(tenant.booking, "bk", soon(start), soon(end))
+    await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+
+
+async def test_sigterm_hands_over_and_the_next_boundary_is_kept(field: Field, tenant: Tenant) -> None:
+    first, second = field.replicas
+    start = soon(6)
+    await asyncio.to_thread(tenant.booking, "bk", start, soon(600))
+    await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+    await at(start - timedelta(seconds=0.5))
+    await asyncio.to_thread(first.process.stop)
+    await field.led(by=second)
+    await come(field, RUNNING)
+    await until(lambda: tenant.condition("booking", "bk", "Ready")[0] == "True")
+    assert first.logged("lease_released")
+    assert [call.access_key for call in field.aws.calls_of("StartInstances")] == ["REPLICA-B"]
+    assert field.strays() == []
+
+
+async def test_a_killed_leader_is_followed_by_the_other_and_comes_back_as_standby(
+    field: Field, tenant: Tenant
+) -> None:
+    first, second = field.replicas
+    await booked(tenant, 3, 9)
+    first.process.stop(kill=True)
+    await field.led(by=second)
+    await come(field, RUNNING)
+    await field.ready(first)
+    await come(field, STOPPED)
+    assert {call.access_key for call in field.aws.calls_of("StopInstances")} == {"REPLICA-B"}
+    assert len(first.logged("leading")) == 1
+    assert field.strays() == []
+
+
+async def test_a_leader_that_was_paused_writes_nothing_when_it_goes_on(field: Field, tenant: Tenant) -> None:
+    """Paused with an order ahead, which is due when it goes on, and was carried out by the other."""
+    first, second = field.replicas
+    start = soon(5)
+    await asyncio.to_thread(tenant.booking, "bk", start, start + timedelta(seconds=8))
+    await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+    await at(start - timedelta(seconds=0.3))
+    first.pause()
+    await field.led(by=second)
+    await come(field, RUNNING)
+    first.go_on()
+    await until(lambda: first.logged("leadership_lost"))
+    await come(field, STOPPED)
+    assert [call.access_key for call in field.aws.calls_of("StartInstances")] == ["REPLICA-B"]
+    assert field.strays() == []
+    await _writes_as_standby(field, first)
+
+
+async def test_a_leader_that_is_cut_off_stops_writing_before_the_other_begins(
+    field: Field, tenant: Tenant
+) -> None:
+    """From the API server alone: it could still reach AWS, and the boundary is due while nobody may act."""
+    first, second = field.replicas
+    first.kube.cut()
+    await asyncio.sleep(LEASE * 2 / 3 + 0.2)
+    await booked_by_admin(tenant)
+    await field.led(by=second)
+    await come(field, RUNNING)
+    await until(lambda: first.logged("leadership_lost"))
+    await first.kube.mend()
+    await until(lambda: tenant.condition("booking", "bk", "Ready")[0] == "True")
+    assert {call.access_key for call in field.aws.calls_of("StartInstances")} == {"REPLICA-B"}
+    assert field.strays() == []
+    await _writes_as_standby(field, first)
+
+
+async def booked_by_admin(tenant: Tenant) -> None:
+    await asyncio.to_thread(tenant.booking, "bk", soon(-1), soon(600))
+
+
+async def _writes_as_standby(field: Field, replica: Replica) -> None:
+    """It is a standby with warm caches: when the other goes, it leads again, as the same process."""
+    await asyncio.to_thread(field.other(replica).process.stop)
+    await field.led(by=replica)
+    await until(lambda: len(replica.logged("first_plans_made")) == 2)
+    assert len(replica.logged("caches_synced")) == 1
+    assert field.strays() == []

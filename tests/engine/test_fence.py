@@ -1,0 +1,64 @@
+"""What leaves a connection when the lease has ended on the way to it: nothing."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from booking_operator.engine.fence import FencedBody
+
+
+class Server:
+    """Takes connections, and keeps all bytes that arrive on any of them."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.closed = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1000):
+            self.received += data
+            if b"payload" in self.received:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+        await writer.wait_closed()
+        self.closed.set()
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_request_is_sent_whole_or_not_at_all(*, live: bool) -> None:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+    body = FencedBody(b"payload", lambda: live)
+    async with listening, asyncio.timeout(20):
+        async with aiohttp.ClientSession() as session:
+            if live:
+                async with session.post(url, data=body) as answer:
+                    assert await answer.text() == "ok"
+            else:
+                with pytest.raises(aiohttp.ClientConnectionError, match="this replica does not lead"):
+                    await session.post(url, data=body)
+        await server.closed.wait()
+    assert server.received.startswith(b"POST / ") is live
+    assert server.received.endswith(b"payload") is live
+    assert bool(server.received) is live
+
+
+async def test_it_is_asked_when_the_connection_stands_and_not_before() -> None:
+    """The lease ends while the connection is being opened, which takes as long as it likes."""
+    server, answers = Server(), [True]
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+    trace = aiohttp.TraceConfig()
+
+    async def opened(*_: object) -> None:
+        answers[0] = False
+
+    trace.on_connection_create_end.append(opened)
+    async with listening, asyncio.timeout(20):
+        async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await session.post(url, data=FencedBody(b"payload", lambda: answers[0]))
+        await server.closed.wait()
+    assert server.received == b""

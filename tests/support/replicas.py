@@ -1,0 +1,190 @@
+"""Replicas of the operator as processes of their own, each with its own wires and its own access key."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+
+from booking_operator.devcluster.playground import Playground
+from booking_operator.devcluster.process import ChildProcess
+from booking_operator.engine.clock import SystemClock
+from booking_operator.engine.lease import Lease
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.lease import KubeLeases
+from tests.support.aws import AwsProxy, Call
+from tests.support.wire import Wire
+
+T = TypeVar("T")
+
+
+@dataclass
+class Replica:
+    """One process; `kube` and `cloud` are its wires to the API server and to AWS."""
+
+    name: str
+    process: ChildProcess
+    kube: Wire
+    cloud: Wire
+
+    def holds(self, identity: str) -> bool:
+        return identity.startswith(f"{self.name}_")
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = self.process.log.read_text().splitlines() if self.process.log.exists() else []
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in entries if entry["event"] == event]
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+
+@dataclass
+class Tenure:
+    """A replica's time as the leader, from when it said that it took the Lease (aware UTC)."""
+
+    holder: str
+    since: datetime
+
+
+@dataclass
+class History:
+    """Who has held the Lease."""
+
+    tenures: list[Tenure] = field(default_factory=list)
+    holder: str = ""
+
+    def see(self, lease: Lease | None) -> None:
+        self.holder = lease.holder if lease else ""
+        if lease and lease.holder and lease.acquired_at:
+            tenure = Tenure(lease.holder, lease.acquired_at)
+            if not self.tenures or self.tenures[-1] != tenure:
+                self.tenures.append(tenure)
+
+    def strays(self, calls: Sequence[Call], replicas: Sequence[Replica]) -> list[str]:
+        """Calls that change something in the cloud, and were sent by anybody but the leader of that time."""
+        names = {replica.name.upper(): replica for replica in replicas}
+        return [
+            f"{call.action} by {call.access_key} at {call.at}, when {self.at(call.at)} led"
+            for call in calls
+            if not call.action.startswith("Describe") and not names[call.access_key].holds(self.at(call.at))
+        ]
+
+    def at(self, instant: datetime) -> str:
+        """Who held the Lease at an instant, or was the last who did."""
+        before = [tenure.holder for tenure in self.tenures if tenure.since <= instant]
+        return before[-1] if before else "nobody"
+
+
+@dataclass
+class Field:
+    """Two replicas of one operator, AWS that records what they do, and the history of their Lease."""
+
+    replicas: tuple[Replica, Replica]
+    aws: AwsProxy
+    history: History
+
+    def leader(self) -> Replica | None:
+        return next((item for item in self.replicas if item.holds(self.history.holder)), None)
+
+    def other(self, replica: Replica) -> Replica:
+        return next(item for item in self.replicas if item is not replica)
+
+    async def led(self, *, by: Replica | None = None, seconds: float = 30) -> Replica:
+        """Wait until a replica leads, or a certain one."""
+
+        async def leads() -> Replica | None:
+            found = self.leader()
+            return found if by is None or found is by else None
+
+        return await comes_true(leads, seconds)
+
+    async def ready(self, replica: Replica, seconds: float = 30) -> None:
+        """Start a replica, and wait until it has warm caches."""
+        before = len(replica.logged("caches_synced"))
+        replica.process.start()
+
+        async def synced() -> bool:
+            return len(replica.logged("caches_synced")) > before
+
+        await comes_true(synced, seconds)
+
+    def strays(self) -> list[str]:
+        return self.history.strays(self.aws.calls, self.replicas)
+
+
+@asynccontextmanager
+async def field_of(
+    ground: Playground, aws: AwsProxy, namespace: str, directory: Path, lease: str
+) -> AsyncIterator[Field]:
+    """Two replicas, ready to be started, which serve one namespace and hold a Lease of `lease` there."""
+    async with AsyncExitStack() as stack:
+        replicas = []
+        for name in ("replica-a", "replica-b"):
+            kube = await stack.enter_async_context(Wire(_port(ground.control_plane.url)))
+            cloud = await stack.enter_async_context(Wire(_port(aws.url)))
+            process = _process(ground, namespace, directory, name, kube, cloud, lease)
+            stack.callback(process.stop, kill=True)
+            replicas.append(Replica(name, process, kube, cloud))
+        history, clock = History(), SystemClock()
+        cluster = ClusterConfig(str(ground.control_plane.kubeconfig))
+        client = await stack.enter_async_context(KubeClient(cluster, clock))
+        leases = KubeLeases(client, namespace, "booking-operator", clock)
+        watching = asyncio.ensure_future(leases.watch(history.see))
+        try:
+            yield Field((replicas[0], replicas[1]), aws, history)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+async def comes_true(check: Callable[[], Awaitable[T | None]], seconds: float) -> T:
+    """Wait for `check` to return something true, and return it."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await check()
+            if found:
+                return found
+            await asyncio.sleep(0.01)
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def _process(
+    ground: Playground, namespace: str, directory: Path, name: str, kube: Wire, cloud: Wire, lease: str
+) -> ChildProcess:
+    config = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{kube.port}"
+    kubeconfig = directory / f"{name}.kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    environ = ground.environ | {
+        "KUBECONFIG": str(kubeconfig),
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.port}",
+        "AWS_ACCESS_KEY_ID": name.upper(),
+        "POD_NAME": name,
+    }
+    flags = ["--leader-elect", f"--lease-duration={lease}", f"--leader-election-namespace={namespace}"]
+    flags += ["--log-format=json", f"--namespace={namespace}"]
+    command = [sys.executable, "-m", "booking_operator", "run", *flags]
+    return ChildProcess(name, command, directory / f"{name}.log", environ)
