@@ -13,9 +13,8 @@ from booking_operator.kube.config import ConfigError
 CONNECTIONS = 100
 # Requests that are cancelled leave connections that close in their own time, unless they are cut with the
 # rest; aiohttp refuses that where Python does it: https://github.com/python/cpython/pull/118960.
-_TLS_CLOSES_LATE = sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
-# Debian 12 has 3.11.2, where a connection that is cut after it was closed raises AttributeError.
-_TLS_CUTS_ONCE = sys.version_info < (3, 11, 7)
+# Debian 12 has 3.11.2, where to cut what is closed already raises AttributeError.
+_TLS_CLOSES_LATE = (3, 11, 7) <= sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
 _LONGEST_LINE = 2**21
 """An object has 1.5 MiB at most, which is etcd's limit, and a watch event is one line."""
 
@@ -28,9 +27,7 @@ def open_session(configuration: Configuration) -> aiohttp.ClientSession:
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=CONNECTIONS,
-            ssl=_trust(configuration),
-            enable_cleanup_closed=_TLS_CLOSES_LATE and not _TLS_CUTS_ONCE,
+            limit=CONNECTIONS, ssl=_trust(configuration), enable_cleanup_closed=_TLS_CLOSES_LATE
         ),
         proxy=configuration.proxy or _proxy(configuration.host or ""),
         read_bufsize=_LONGEST_LINE,
