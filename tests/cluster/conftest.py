@@ -25,7 +25,7 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def images() -> Store:
     if lack := missing(IMAGES | NODES):
-        pytest.fail(f"a cluster cannot run on this machine: {lack}")
+        pytest.fail(f"for a cluster to run on this machine, {lack}")
     return store()
 
 

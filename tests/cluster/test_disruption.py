@@ -20,7 +20,7 @@ def test_a_leader_that_is_deleted_hands_over_and_ends_well(operator: Installatio
     leader = operator.leader()
     with operator.following(leader) as log:
         operator("delete", "pod", leader, "--wait=false")
-        until(lambda: operator.leader() not in {leader, ""}, 5, operator.situation)
+        until(lambda: operator.leader() not in {leader, ""}, 10, operator.situation)
         until(lambda: leader not in {pod["metadata"]["name"] for pod in operator.pods()}, 20)
     lines = log.read_text().splitlines()
     assert json.loads(lines[-1])["event"] == "stopped"
@@ -101,14 +101,14 @@ def test_a_change_of_its_settings_rolls_out(operator: Installation) -> None:
 
 def test_what_fell_due_while_there_was_none_is_made_up_for(operator: Installation, team: Team) -> None:
     begun, ended = team.group("begun"), team.group("ended")
-    over = soon(8)
+    over = soon(20)
     team.book("ends-meanwhile", soon(0), over, "ended")
     until(lambda: team.cloud.states(ended) == ["running", "running"], 20, operator.situation)
     operator("scale", f"deployment/{NAME}", "--replicas=0")
     until(lambda: not operator.pods(), 40, operator.situation)
     begin = soon(1)
     team.book("begins-meanwhile", begin, begin + timedelta(hours=1), "begun")
-    until(lambda: soon(0) > max(over, begin), 20)
+    until(lambda: soon(0) > max(over, begin), 40)
     assert not team.cloud.accepted("StopInstances", ended)
     operator("scale", f"deployment/{NAME}", "--replicas=2")
     back = soon(0)

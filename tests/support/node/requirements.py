@@ -13,14 +13,13 @@ NODES = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "ip": 
 """Programs that run pods."""
 
 
-def missing(programs: Mapping[str, str]) -> str:
+def missing(programs: Mapping[str, str], *, root: bool | None = None) -> str:
     """What is missing, with the mend; an empty text if nothing is."""
     if sys.platform != "linux":
         return "it takes a Linux machine"
-    if os.geteuid() != 0:
-        return "it takes root"
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    packages = {package for name, package in programs.items() if shutil.which(name, path=path) is None}
-    if "runc" in programs.values() and not (CNI / "bridge").exists():
+    packages = {package for name, package in programs.items() if shutil.which(name) is None}
+    if "runc" in programs and not (CNI / "bridge").exists():
         packages.add("containernetworking-plugins")
-    return f"install what is missing: apt-get install {' '.join(sorted(packages))}" if packages else ""
+    lacks = [] if (os.geteuid() == 0 if root is None else root) else ["run it as root"]
+    lacks += [f"apt-get install {' '.join(sorted(packages))}"] if packages else []
+    return ", and ".join(lacks)
