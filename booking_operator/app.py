@@ -79,7 +79,7 @@ class Operator:
             reflector.when_synced(self._on_list)
         for reflector in self._reflectors:
             reflector.when_recovered(self._on_recovery)
-        trust = CacheTrust(client, self._vital)
+        trust = CacheTrust(client, self._vital, clock)
         self._new_term = partial(
             Term, settings, caches, trust, client, channels=channels, clock=clock, live=election.live
         )

@@ -106,7 +106,7 @@ def _cluster_options(command: Command) -> Command:
             type=click.Path(dir_okay=False, path_type=Path),
             envvar="BOOKING_OPERATOR_CONFIG",
             help="The operator's configuration, a YAML file: accounts, request limits, and targets of "
-            "notifications.",
+            "notifications. Default: /etc/booking-operator/config.yaml, if there is one.",
         ),
     )
     for option in reversed(options):

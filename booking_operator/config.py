@@ -11,6 +11,9 @@ from booking_operator.cloud.accounts import NamedAccounts
 from booking_operator.cloud.limits import LimitsByAction, limits_of
 from booking_operator.cloud.throttle import LimitsOf
 
+DEFAULT = Path("/etc/booking-operator/config.yaml")
+"""Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
+
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 
 
@@ -56,12 +59,13 @@ class ConfigFileError(Exception):
     fatal = True
 
 
-def load(path: Path | None) -> Config:
-    """Read the file, which is YAML; without a `path` everything is at its default.
+def load(path: Path | None, default: Path = DEFAULT) -> Config:
+    """Read the file, which is YAML; without a `path` that at `default`, if there is one.
 
     Raises:
         ConfigFileError: it cannot be read, or something in it is wrong; the message names the field.
     """
+    path = path or _found(default)
     if path is None:
         return Config()
     try:
@@ -72,3 +76,17 @@ def load(path: Path | None) -> Config:
         raise ConfigFileError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise ConfigFileError(f"{path}: {explained(error)}") from None
+
+
+def _found(default: Path) -> Path | None:
+    """The file at `default`, if there is one.
+
+    Raises:
+        ConfigFileError: there are others in its place, as of a ConfigMap whose key is misspelt.
+    """
+    if default.exists() or not default.parent.is_dir():
+        return default if default.exists() else None
+    others = sorted(file.name for file in default.parent.iterdir() if not file.name.startswith("."))
+    if others:
+        raise ConfigFileError(f"{default.parent} has {', '.join(others)}; call it {default.name}")
+    return None

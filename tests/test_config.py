@@ -34,7 +34,18 @@ def test_accounts_are_read(tmp_path: Path) -> None:
 
 def test_no_file_and_an_empty_one_are_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
-    assert load(None) == load(tmp_path / "empty.yaml")
+    assert load(None, tmp_path / "none" / "config.yaml") == load(tmp_path / "empty.yaml")
+
+
+def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> None:
+    default = tmp_path / "config.yaml"
+    (tmp_path / "..data").mkdir()
+    assert load(None, default).accounts == {}
+    (tmp_path / "config.yml").write_text("")
+    with pytest.raises(ConfigFileError, match=r"has config\.yml; call it config\.yaml"):
+        load(None, default)
+    default.write_text(f"accounts: {{acme: {{role_arn: '{ARN}'}}}}")
+    assert list(load(None, default).accounts) == ["acme"]
 
 
 @pytest.mark.parametrize(

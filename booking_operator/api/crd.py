@@ -42,7 +42,7 @@ def custom_resource_definition(kind: Kind[Any]) -> Schema:
                     "storage": True,
                     "schema": {"openAPIV3Schema": _object_schema(kind)},
                     "subresources": {"status": {}},
-                    "selectableFields": [{"jsonPath": path} for path in kind.selectable],
+                    **_selectable(kind),
                     "additionalPrinterColumns": [_printer_column(column) for column in kind.columns],
                 }
             ],
@@ -70,6 +70,11 @@ def _write_one(directory: Path, kind: Kind[Any]) -> Path:
     path = directory / file_name(kind)
     path.write_text(rendered(kind))
     return path
+
+
+def _selectable(kind: Kind[Any]) -> Schema:
+    """Nothing for none: the API server drops an empty list, and tools would see a difference for ever."""
+    return {"selectableFields": [{"jsonPath": path} for path in kind.selectable]} if kind.selectable else {}
 
 
 def _printer_column(column: Column) -> Schema:

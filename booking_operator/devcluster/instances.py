@@ -1,5 +1,6 @@
 """Tagged instances and databases in the fake AWS."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import boto3
@@ -37,6 +38,11 @@ class Instances:
     def terminate(self, tag: str) -> None:
         """Terminate all instances of a group."""
         self._ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in self._group(tag)])
+
+    def mark(self, ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Write tags on instances, as somebody else might."""
+        written = [{"Key": key, "Value": value} for key, value in tags.items()]
+        self._ec2.create_tags(Resources=list(ids), Tags=written)
 
     def tags(self, tag: str) -> list[dict[str, str]]:
         """All tags of each instance of one group."""

@@ -3,7 +3,7 @@
 import shlex
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +61,11 @@ def prepare(*, node: bool = False) -> tuple[Binaries, Path]:
 
 
 @contextmanager
-def playground() -> Iterator[Playground]:
+def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
     """Stand all of it up, and take all of it down.
+
+    Args:
+        apiserver_flags: what the API server is to be told beyond the usual.
 
     Raises:
         DevclusterError: something is missing or does not start.
@@ -74,7 +77,7 @@ def playground() -> Iterator[Playground]:
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-")
         directory = Path(stack.enter_context(temporary))
         moto = stack.enter_context(MotoServer(directory))
-        control_plane = stack.enter_context(ControlPlane(binaries))
+        control_plane = stack.enter_context(ControlPlane(binaries, apiserver_flags))
         call = Kubectl(kubectl, control_plane.kubeconfig)
         paths = crd.write(directory / "crds")
         call("apply", "-f", str(directory / "crds"))

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import aiohttp
-import structlog
-from kubernetes_asyncio.client.configuration import Configuration
 
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, Live
 from booking_operator.engine.skew import SkewMonitor
 from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.credentials import Credentials, Keyring
 from booking_operator.kube.errors import refused, unreachable
 from booking_operator.kube.session import open_session
 
@@ -52,14 +51,12 @@ class KubeClient:
     """
 
     def __init__(self, config: ClusterConfig, clock: Clock, live: Live = lambda: True) -> None:
-        self._config = config
+        self._keyring = Keyring(config, clock)
         self._clock = clock
         self._live = live
         self.skew = SkewMonitor("the API server")
-        self._configuration = Configuration()
         self._http: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(REQUESTS)
-        self._log = structlog.get_logger()
 
     async def __aenter__(self) -> Self:
         """Load the configuration and open the pool.
@@ -67,8 +64,8 @@ class KubeClient:
         Raises:
             ConfigError: there is no usable configuration, or it names certificates that are not.
         """
-        self._configuration = await self._config.load()
-        self._http = open_session(self._configuration)
+        credentials = await self._keyring.open()
+        self._http = open_session(credentials.configuration)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -111,12 +108,11 @@ class KubeClient:
 
     @asynccontextmanager
     async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with status 2xx. A 401 is tried once more with credentials read anew."""
-        response = await self._send(request)
-        if response.status == _UNAUTHORIZED:
-            response.release()
-            await self._reload()
-            response = await self._send(request)
+        """An answer with status 2xx."""
+        try:
+            response = await self._answer(request)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(error) from error
         async with response:
             if response.status not in _OK:
                 pause = response.headers.get("Retry-After")
@@ -126,38 +122,49 @@ class KubeClient:
             finally:
                 _abort_unread(response)
 
-    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
+    async def _answer(self, request: _Request) -> aiohttp.ClientResponse:
+        """An answer of any status. Who is refused tries once more, if there are other credentials."""
+        used = self._keyring.current()
+        try:
+            response = await self._send(request, used)
+        except aiohttp.ClientConnectorCertificateError:
+            renewed = await self._keyring.renew(used, "the API server's certificate is not trusted")
+            if renewed is used:
+                raise
+            return await self._send(request, renewed)
+        if response.status == _UNAUTHORIZED:
+            renewed = await self._keyring.renew(used, "the API server answered 401")
+            if renewed is not used:
+                response.release()
+                return await self._send(request, renewed)
+        return response
+
+    async def _send(self, request: _Request, credentials: Credentials) -> aiohttp.ClientResponse:
         if self._http is None:
             raise RuntimeError("KubeClient is used outside its context")
-        configuration, sent_at = self._configuration, self._clock.now()
-        try:
-            response = await self._http.request(
-                request.method,
-                f"{configuration.host}{request.path}",
-                params=request.query,
-                headers=await self._headers(request),
-                data=self._fenced(request.body),
-                timeout=request.limit,
-                server_hostname=configuration.tls_server_name,
-                proxy_headers=configuration.proxy_headers,
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise unreachable(error) from error
+        configuration, sent_at = credentials.configuration, self._clock.now()
+        response = await self._http.request(
+            request.method,
+            f"{configuration.host}{request.path}",
+            params=request.query,
+            headers=_headers(request, credentials),
+            data=self._fenced(request.body),
+            timeout=request.limit,
+            ssl=credentials.trust,
+            server_hostname=configuration.tls_server_name,
+            proxy_headers=configuration.proxy_headers,
+        )
         self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
         return response
 
     def _fenced(self, body: dict[str, Any] | None) -> FencedBody | None:
         return None if body is None else FencedBody(json.dumps(body).encode(), self._live)
 
-    async def _headers(self, request: _Request) -> dict[str, str]:
-        headers = {"Accept": JSON, "Content-Type": request.content_type, "User-Agent": "booking-operator"}
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
-        return headers | {"Authorization": token} if token else headers
 
-    async def _reload(self) -> None:
-        """Read the credentials again: tokens of ServiceAccounts and of exec plugins expire."""
-        self._log.info("credentials_reloaded")
-        self._configuration.api_key = (await self._config.load()).api_key
+def _headers(request: _Request, credentials: Credentials) -> dict[str, str]:
+    headers = {"Accept": JSON, "Content-Type": request.content_type, "User-Agent": "booking-operator"}
+    authorization = credentials.authorization
+    return headers | {"Authorization": authorization} if authorization else headers
 
 
 def _abort_unread(response: aiohttp.ClientResponse) -> None:

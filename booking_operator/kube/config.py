@@ -3,14 +3,16 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client.configuration import Configuration
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 # kubernetes_asyncio meets a malformed kubeconfig with whatever Python raises first.
 _UNUSABLE = (
@@ -35,6 +37,19 @@ class ConfigError(Exception):
     fatal = True
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to get at the API server.
+
+    Attributes:
+        configuration: where it is, whom to trust, who we are.
+        token_file: which file the token came from, if from one: it may be replaced at any time.
+    """
+
+    configuration: Configuration
+    token_file: Path | None = None
+
+
 class ClusterConfig:
     """Loads credentials anew whenever it is asked to, so that rotated ones are found."""
 
@@ -43,28 +58,30 @@ class ClusterConfig:
         kubeconfig: str | None = None,
         context: str | None = None,
         environ: Mapping[str, str] | None = None,
+        service_account: Path = _SERVICE_ACCOUNT,
     ) -> None:
         """Choose the source: `kubeconfig`, `KUBECONFIG`, `~/.kube/config`, or the pod's ServiceAccount."""
         self._environ = os.environ if environ is None else environ
+        self._service_account = service_account
         self._explicit = kubeconfig or self._environ.get("KUBECONFIG") or ""
         self._context = context
 
-    async def load(self) -> Configuration:
+    async def load(self) -> Access:
         """Read the configuration.
 
         Raises:
             ConfigError: there is none, or it cannot be used.
         """
         configuration = Configuration()
-        default = Path.home() / ".kube" / "config"
+        default = self._default()
         try:
             if self._explicit:
                 self._require_file()
-                await self._from_file(self._explicit, configuration)
+                token_file = await self._from_file(self._explicit, configuration)
             elif default.is_file():
-                await self._from_file(str(default), configuration)
+                token_file = await self._from_file(str(default), configuration)
             elif _IN_CLUSTER in self._environ:
-                config.load_incluster_config(client_configuration=configuration)
+                token_file = self._from_pod(configuration)
             else:
                 raise ConfigError(
                     "no cluster to talk to: give --kubeconfig, set KUBECONFIG, create ~/.kube/config, "
@@ -74,22 +91,25 @@ class ClusterConfig:
             raise ConfigError(f"cannot use {self._source(default)}: {error}") from error
         # kubernetes_asyncio reads token files as they are, and many end in a newline.
         configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
-        configuration.refresh_api_key_hook = None
-        return configuration
+        return Access(configuration, token_file)
 
     def namespace(self) -> str:
         """The namespace that we are in: the pod's, or that of the kubeconfig's context; else `default`."""
         if pod := self._environ.get("POD_NAMESPACE"):
             return pod
-        default = Path.home() / ".kube" / "config"
+        default = self._default()
         if self._explicit or default.is_file():
             with suppress(*_UNUSABLE):
                 contexts, current = config.list_kube_config_contexts(self._explicit or str(default))
                 chosen = [item for item in contexts if item["name"] == self._context] or [current]
                 return chosen[0]["context"].get("namespace") or "default"
-        elif _NAMESPACE_FILE.is_file():
-            return _NAMESPACE_FILE.read_text().strip()
+        elif (file := self._service_account / "namespace").is_file():
+            return file.read_text().strip()
         return "default"
+
+    def _default(self) -> Path:
+        """Where kubectl looks. Only HOME tells the home directory: in a pod our user is nowhere recorded."""
+        return Path(self._environ.get("HOME") or "/") / ".kube" / "config"
 
     def _source(self, default: Path) -> str:
         if self._explicit:
@@ -103,10 +123,30 @@ class ClusterConfig:
                 f"kubeconfig {self._explicit} does not exist; check --kubeconfig and KUBECONFIG"
             )
 
-    async def _from_file(self, path: str, configuration: Configuration) -> None:
-        await config.load_kube_config(
-            config_file=path,
-            context=self._context,
+    async def _from_file(self, path: str, configuration: Configuration) -> Path | None:
+        loader = _Loader(KubeConfigMerger(path).config, active_context=self._context, config_base_path=None)
+        await loader.load_and_set(configuration)
+        return loader.token_file
+
+    def _from_pod(self, configuration: Configuration) -> Path:
+        token_file = self._service_account / "token"
+        config.load_incluster_config(
             client_configuration=configuration,
-            persist_config=False,
+            try_refresh_token=False,
+            token_filename=str(token_file),
+            cert_filename=str(self._service_account / "ca.crt"),
+            environ=self._environ,
         )
+        return token_file
+
+
+class _Loader(KubeConfigLoader):
+    @property
+    def token_file(self) -> Path | None:
+        """The file that the token was read from, if it was."""
+        user = self._user
+        if user is None or "tokenFile" not in user:
+            return None
+        if self.provider or "exec" in user or "token" in user:
+            return None  # each of these comes first
+        return Path(self._get_base_path(user.path), str(user["tokenFile"]))

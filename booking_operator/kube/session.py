@@ -1,4 +1,4 @@
-"""The HTTP session with one API server, as its configuration says: whom to trust, who we are, which way."""
+"""The HTTP session with one API server, as its configuration says: which way, and whom to trust."""
 
 import ssl
 import sys
@@ -20,21 +20,20 @@ _LONGEST_LINE = 2**21
 
 
 def open_session(configuration: Configuration) -> aiohttp.ClientSession:
-    """Open a session; it must be closed.
-
-    Raises:
-        ConfigError: a certificate that the configuration names cannot be used.
-    """
+    """Open a session; it must be closed. Each request brings its own trust, because that may change."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=CONNECTIONS, ssl=_trust(configuration), enable_cleanup_closed=_TLS_CLOSES_LATE
-        ),
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS, enable_cleanup_closed=_TLS_CLOSES_LATE),
         proxy=configuration.proxy or _proxy(configuration.host or ""),
         read_bufsize=_LONGEST_LINE,
     )
 
 
-def _trust(configuration: Configuration) -> ssl.SSLContext:
+def trust(configuration: Configuration) -> ssl.SSLContext:
+    """Whom to trust, and which certificate to show.
+
+    Raises:
+        ConfigError: a certificate that the configuration names cannot be used.
+    """
     try:
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         if configuration.cert_file:

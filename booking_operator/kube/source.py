@@ -142,6 +142,6 @@ class ListWatch(Generic[O]):
             return f"the API server does not serve {self._kind.crd_name}; {mend}"
         if error.status == _FORBIDDEN:
             where = f"in namespace {self._namespace}" if self._namespace else "in all namespaces"
-            mend = f"grant get, list and watch on {self._kind.crd_name} {where}"
+            mend = f"grant list and watch on {self._kind.crd_name} {where}"
             return f"{error}; {mend}"
         return str(error)

@@ -7,12 +7,16 @@ from typing import Any
 import structlog
 
 from booking_operator.api.kinds import BOOKING
+from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import Reflector
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
 
-_FORBIDDEN = 403
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
+_DISCOVERY = f"/apis/{BOOKING.api_version}"
+
+DISCOVERY_LAG_SECONDS = 1.0
+"""Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
 
 
 class CacheTrust:
@@ -21,11 +25,15 @@ class CacheTrust:
     When a CRD is deleted, the API server deletes all its objects, and the watch tells of each as if a user
     had deleted it. A booking that vanishes so must not stop machines; the CRD itself knows better, because it
     carries its deletionTimestamp before the first object goes.
+
+    Who may not read the CRD asks discovery, which every ServiceAccount may read: it takes `create` from the
+    verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second later.
     """
 
-    def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]]) -> None:
+    def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
         self._client = client
         self._reflectors = reflectors
+        self._clock = clock
         self._warned = False
         self._log = structlog.get_logger()
 
@@ -38,15 +46,32 @@ class CacheTrust:
         if doubt := self.doubt():
             return doubt
         try:
-            crd = json.loads(await self._client.request("GET", _CRD))
+            vanishing = await self._vanishing()
         except ApiError as error:
             return self._unconfirmed(error)
-        if crd["metadata"].get("deletionTimestamp"):
+        if vanishing:
             return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted"
         return self.doubt()
 
+    async def _vanishing(self) -> bool:
+        """Whether the CRD is being deleted.
+
+        Raises:
+            ApiError: neither the CRD nor discovery can be read.
+        """
+        try:
+            crd = json.loads(await self._client.request("GET", _CRD))
+        except ApiError as error:
+            if not error.forbidden:
+                raise
+        else:
+            return bool(crd["metadata"].get("deletionTimestamp"))
+        await self._clock.sleep(DISCOVERY_LAG_SECONDS)
+        served = json.loads(await self._client.request("GET", _DISCOVERY))["resources"]
+        return not any(item["name"] == BOOKING.plural and "create" in item["verbs"] for item in served)
+
     def _unconfirmed(self, error: ApiError) -> str:
-        if error.status != _FORBIDDEN:
+        if not error.forbidden:
             return f"the CustomResourceDefinition of the bookings cannot be read: {error}"
         if not self._warned:
             self._warned = True

@@ -109,14 +109,14 @@ def tenant(ground: Playground) -> Tenant:
 
 @pytest.fixture
 def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
-    """Runs the operator on the test's own loop, for the tenant's namespace."""
+    """Runs the operator on the test's own loop, for the tenant's namespace unless told otherwise."""
     for name, value in ground.environ.items():
         monkeypatch.setenv(name, value)
 
     @asynccontextmanager
     async def running(**settings: Any) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:  # an operator that dies ends the test at once
-            task = tasks.create_task(run(Settings(namespace=tenant.namespace, **settings)))
+            task = tasks.create_task(run(Settings(**{"namespace": tenant.namespace, **settings})))
             try:
                 yield
             finally:

@@ -10,7 +10,7 @@ import trustme
 from kubernetes_asyncio.client.configuration import Configuration
 
 from booking_operator.kube.config import ConfigError
-from booking_operator.kube.session import open_session
+from booking_operator.kube.session import open_session, trust
 
 HOST = "https://kube.example.com:6443"
 
@@ -22,30 +22,23 @@ def configured(**settings: object) -> Configuration:
     return configuration
 
 
-def context(session: object) -> ssl.SSLContext:
-    found: ssl.SSLContext = vars(session)["_connector"]._ssl
-    return found
-
-
-async def test_a_client_certificate_is_loaded(tmp_path: Path) -> None:
+def test_a_client_certificate_is_loaded(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.crt")
     authority.issue_cert("me").private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
     files = {"ssl_ca_cert": str(tmp_path / "ca.crt"), "cert_file": str(tmp_path / "me.pem")}
-    async with open_session(configured(**files, key_file=str(tmp_path / "me.pem"))) as session:
-        trust = context(session)
-    assert trust.verify_mode is ssl.CERT_REQUIRED
-    assert len(trust.get_ca_certs()) == 1
+    context = trust(configured(**files, key_file=str(tmp_path / "me.pem")))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) == 1
 
 
-async def test_verification_can_be_turned_off() -> None:
-    async with open_session(configured(verify_ssl=False)) as session:
-        assert context(session).verify_mode is ssl.CERT_NONE
+def test_verification_can_be_turned_off() -> None:
+    assert trust(configured(verify_ssl=False)).verify_mode is ssl.CERT_NONE
 
 
-async def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.crt"):
-        open_session(configured(ssl_ca_cert=str(tmp_path / "missing.crt")))
+        trust(configured(ssl_ca_cert=str(tmp_path / "missing.crt")))
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ async def test_a_silent_watch_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"), [(404, "kubectl apply -k manifests/crds"), (403, "grant get, list and watch")]
+    ("status", "mend"), [(404, "kubectl apply -k manifests/crds"), (403, "grant list and watch")]
 )
 async def test_a_missing_crd_and_a_refused_permission_name_the_mend(
     status: int, mend: str, tmp_path: Path
@@ -217,7 +217,7 @@ async def test_a_missing_crd_and_a_refused_permission_name_the_mend(
 async def test_nobody_listens(tmp_path: Path) -> None:
     async with serving(answering(200, ""), tmp_path) as source:
         client = source._client
-        client._configuration.host = "http://127.0.0.1:9"
+        client._keyring.current().configuration.host = "http://127.0.0.1:9"
         with pytest.raises(SourceError, match="cannot be reached"):
             await source.list()
 

@@ -238,24 +238,31 @@ def test_too_many_events_are_dropped_and_never_wait() -> None:
     assert played(scenario).server.count("POST") == 10_000
 
 
+def discovery(*verbs: str) -> dict[str, Any]:
+    return {"resources": [{"name": "resources", "verbs": ["create"]}, {"name": "bookings", "verbs": verbs}]}
+
+
 @pytest.mark.parametrize(
-    ("answer", "error", "doubt"),
+    ("answer", "errors", "doubt"),
     [
-        ({"metadata": {}}, None, ""),
-        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, None, "is being deleted"),
-        ({}, ApiError(404, "not found"), "cannot be read"),
-        ({}, ApiError(0, "away"), "cannot be read"),
-        ({}, ApiError(403, "forbidden"), ""),
+        ({"metadata": {}}, [], ""),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, [], "is being deleted"),
+        ({}, [404], "cannot be read"),
+        ({}, [0], "cannot be read"),
+        # Who may not read the CRD asks discovery.
+        (discovery("create", "list"), [403], ""),
+        (discovery("delete", "list"), [403], "is being deleted"),
+        ({"resources": []}, [403], "is being deleted"),
+        ({}, [403, 403], ""),
+        ({}, [403, 0], "cannot be read"),
     ],
 )
-def test_a_stop_nobody_foresaw_is_confirmed(
-    answer: dict[str, Any], error: ApiError | None, doubt: str
-) -> None:
+def test_a_stop_nobody_foresaw_is_confirmed(answer: dict[str, Any], errors: list[int], doubt: str) -> None:
     async def main() -> tuple[str, str]:
         server = Server()
-        server.answer, server.errors = answer, [error] if error else []
+        server.answer, server.errors = answer, [ApiError(status, "no") for status in errors]
         reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
-        trust = CacheTrust(server, [reflector])
+        trust = CacheTrust(server, [reflector], VirtualClock())
         before = await trust.confirm()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)

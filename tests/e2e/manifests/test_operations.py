@@ -1,0 +1,186 @@
+"""docs/operations.md, followed as it is written."""
+
+import asyncio
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from booking_operator.app import run
+from booking_operator.cloud.tags import LOCK_TAGS
+from booking_operator.config import load
+from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.settings import Settings
+from tests.e2e.conftest import Operator, Tenant, soon, until
+from tests.e2e.manifests.conftest import read, rendered
+from tests.support.guide import ROOT, blocks, commands
+
+PAGE = "docs/operations.md"
+
+
+def shown(kind: str) -> list[str]:
+    """Blocks of the page that begin so."""
+    return [block for block in blocks(PAGE) if block.startswith(kind)]
+
+
+OVERLAYS = {yaml.safe_load(block)["namespace"]: block for block in shown("apiVersion: kustomize")}
+PATCHES = shown("patches:")
+LIMITS = shown("limits:")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A directory with a checkout, and the two overlays of the page."""
+    (tmp_path / "booking-operator").symlink_to(ROOT)
+    for name, namespace in (("my-cluster", "booking-operator-system"), ("team-a", "team-a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kustomization.yaml").write_text(OVERLAYS[namespace])
+    (tmp_path / "team-a" / "config.yaml").write_text(LIMITS[0])
+    return tmp_path
+
+
+def test_the_page_has_what_is_tested_here() -> None:
+    assert len(OVERLAYS) == 2
+    assert len(PATCHES) == 4
+    assert len(LIMITS) == 1
+
+
+def test_the_overlay_of_the_installation_is_accepted(ground: Playground, desk: Path) -> None:
+    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: str(shlex.quote(patch.split("\n")[1])))
+def test_each_patch_takes_effect_and_is_accepted(ground: Playground, desk: Path, patch: str) -> None:
+    before = rendered(ground, desk / "my-cluster")
+    with (desk / "my-cluster" / "kustomization.yaml").open("a") as file:
+        file.write(patch)
+    assert rendered(ground, desk / "my-cluster") != before
+    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
+
+
+def test_each_manifest_is_accepted(ground: Playground) -> None:
+    manifests = shown("apiVersion: networking")
+    assert manifests
+    for manifest in manifests:
+        ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=manifest)
+
+
+def test_one_operator_per_namespace(ground: Playground, desk: Path) -> None:
+    [crds, namespace, apply] = commands(PAGE, "One operator per namespace")
+    for command in (crds, namespace, apply):
+        follow(ground, desk, command)
+    assert ground.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
+        "deployment.apps/booking-operator\n"
+    )
+    ground.kubectl("delete", "namespace", "team-a", "--wait=false")
+
+
+def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> None:
+    assert set(load(desk / "team-a" / "config.yaml").limits) == {
+        "StartInstances",
+        "StopInstances",
+        "CreateTags",
+        "DeleteTags",
+        "DescribeInstances",
+    }
+
+
+def test_who_books_for_others_is_bound_to_a_role_that_there_is(ground: Playground, desk: Path) -> None:
+    [command] = commands(PAGE, "Tenants")
+    follow(ground, desk, f"{command} --dry-run=server")
+    assert "booking-operator-impersonator" in command
+
+
+def follow(ground: Playground, desk: Path, command: str) -> str:
+    """Run one of its commands; what is named in it lies on the desk."""
+    program, *arguments = shlex.split(command)
+    assert program == "kubectl"
+    for place in ("my-cluster", "team-a", "booking-operator/manifests/crds"):
+        arguments = [
+            str(desk / place) if word == place and before == "-k" else word
+            for before, word in zip(["", *arguments], arguments, strict=False)
+        ]
+    return ground.kubectl(*arguments)
+
+
+def locks(tenant: Tenant) -> set[str]:
+    return {key for tags in tenant.ground.instances.tags(tenant.tag) for key in tags} & set(LOCK_TAGS)
+
+
+async def locked(tenant: Tenant) -> None:
+    """Have a group booked, locked and running."""
+    tenant.resource()
+    tenant.booking("bk", soon(-60), soon(600))
+    await until(lambda: locks(tenant) and set(tenant.states()) == {"running"})
+
+
+async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a control plane of its own, which is of no use to anybody after."""
+    with playground() as ground:
+        for name, value in ground.environ.items():
+            monkeypatch.setenv(name, value)
+        ground.kubectl("create", "namespace", "team-a")
+        ground.instances.create("team-a", 2)
+        tenant = Tenant(ground, "team-a")
+        follow(ground, desk, "kubectl apply -k my-cluster")
+        [*deletes, uninstall, _] = commands(PAGE, "Uninstall")
+        async with asyncio.TaskGroup() as tasks:
+            operator = tasks.create_task(run(Settings()))
+            await locked(tenant)
+            template = {"resource_name": "res", "user_id": "ada"}
+            tenant.apply("BookingScheduler", "bs", schedule="0 9 * * *", duration=5, bookingTemplate=template)
+            tenant.apply("ResourceMonitor", "rm", type="ec2")
+            await until(lambda: "bs-" in tenant.kubectl("get", "bookings", "-o", "name"))
+            for command in deletes:
+                await asyncio.to_thread(follow, ground, desk, f"{command} --timeout=30s")
+            assert locks(tenant) == set()
+            assert set(tenant.states()) == {"running"}
+            operator.cancel()
+        # Namespaces go with the help of the controller-manager, which is not here.
+        follow(ground, desk, f"{uninstall} --wait=false")
+        await until(lambda: not ground.kubectl("get", "crds", "-o", "name"))
+
+
+async def test_resources_of_an_operator_that_is_gone_are_let_go_by_hand(
+    ground: Playground, tenant: Tenant, operator: Operator, desk: Path
+) -> None:
+    async with operator():
+        await locked(tenant)
+    tenant.kubectl("delete", "resource", "res", "--wait=false")
+    [*_, last_resort] = commands(PAGE, "Uninstall")
+    follow(ground, desk, last_resort.replace(" analytics ", " res ").replace("team-a", tenant.namespace))
+    assert tenant.kubectl("get", "resource", "res", "--ignore-not-found", "-o", "name") == ""
+
+
+async def test_the_go_operator_is_scaled_to_zero_and_its_objects_are_looked_at(
+    ground: Playground, tenant: Tenant, operator: Operator, desk: Path
+) -> None:
+    scale, look, delete, *_ = commands(PAGE, "Come from the Go operator")
+    old = "resource-booking-operator-system"
+    ground.kubectl("create", "namespace", old)
+    ground.kubectl(
+        "-n", old, "create", "deployment", "resource-booking-operator-controller-manager", "--image=x"
+    )
+    follow(ground, desk, scale)
+    assert [item["spec"]["replicas"] for item in read(ground, "deployments", "-n", old)["items"]] == [0]
+    async with operator():
+        tenant.resource()
+        await until(lambda: tenant.condition("resource", "res", "Valid")[0] == "True")
+    assert any(
+        tenant.namespace in line and "The spec is valid" in line
+        for line in follow(ground, desk, look).splitlines()
+    )
+    follow(ground, desk, f"{delete} --wait=false")
+
+
+async def test_a_lock_of_the_go_operator_is_waited_for(tenant: Tenant, operator: Operator) -> None:
+    ids, ends = tenant.ground.instances.start(tenant.tag), soon(8)
+    values = ("0b1e9c1e-4a3f-4b43-9d3c-0a4c1d0f8c55", ends.isoformat(timespec="seconds"))
+    tenant.ground.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))
+    tenant.resource()
+    async with operator():
+        await until(lambda: tenant.condition("resource", "res", "Synced") == ("False", "LockedElsewhere"))
+        assert set(tenant.states()) == {"running"}
+        await until(lambda: set(tenant.states()) == {"stopped"}, 40)
+    assert soon(0) >= ends.replace(microsecond=0)

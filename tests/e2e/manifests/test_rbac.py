@@ -1,0 +1,165 @@
+"""The operator as its ServiceAccount, with a bound token and the Roles that ship: enough, and no more."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_operator.api.kinds import BOOKING
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Operator, Tenant, soon, until
+from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM, Overlay, read, service_account, token_kubeconfig
+from tests.support.audit import AuditLog, Permission, expanded
+
+CRD = Permission("get", "apiextensions.k8s.io", "customresourcedefinitions", BOOKING.crd_name)
+LEASE = "booking-operator"
+ELECTION = "booking-operator-leader-election"
+
+
+def rules(ground: Playground, kind: str, name: str, namespace: str = SYSTEM) -> set[Permission]:
+    return expanded(read(ground, kind, name, "-n", namespace)["rules"])
+
+
+def electing(namespace: str) -> dict[str, Any]:
+    """What the flag --leader-elect sets in a pod of that namespace."""
+    return {"leader_elect": True, "leader_election_namespace": namespace}
+
+
+def gone(tenant: Tenant, kind: str, name: str) -> bool:
+    return not tenant.kubectl("get", kind, name, "--ignore-not-found", "-o", "name")
+
+
+def finalizers(tenant: Tenant, booking: str, *names: str) -> None:
+    patch = json.dumps({"metadata": {"finalizers": names}})
+    tenant.kubectl("patch", "booking", booking, "--type=merge", "-p", patch)
+
+
+async def everything(tenant: Tenant) -> None:
+    """Have the operator do all that it can do through the API server."""
+    tenant.resource()
+    tenant.booking("bk", soon(-60), soon(600))
+    await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+    await until(lambda: tenant.get("resource", "res")["metadata"].get("finalizers"))
+    await until(lambda: "Started" in " ".join(tenant.events("Resource", "res")))
+    tenant.kubectl("delete", "booking", "bk")  # a stop that no boundary foresaw
+    await until(lambda: set(tenant.states()) == {"stopped"})
+    await tenant.delete("resource", "res")
+    await schedulers(tenant)
+    await monitors(tenant)
+
+
+async def schedulers(tenant: Tenant) -> None:
+    spec: dict[str, Any] = {
+        "schedule": "0 9 * * *",
+        "bookingTemplate": {"resource_name": "res", "user_id": "ada"},
+    }
+    tenant.apply("BookingScheduler", "daily", duration=20, **spec)
+    [made] = await until(lambda: tenant.kubectl("get", "bookings", "-o", "name").split())
+    tenant.apply("BookingScheduler", "daily", duration=40, **spec)
+    name = made.partition("/")[2]
+    before = tenant.get("booking", name)["spec"]["end_at"]
+    await until(lambda: tenant.get("booking", name)["spec"]["end_at"] != before)
+    tenant.apply("BookingScheduler", "daily", duration=40, suspend=True, **spec)
+    await until(lambda: gone(tenant, "booking", name))
+    await until(lambda: tenant.condition("bookingscheduler", "daily", "Ready")[0] == "True")
+
+
+async def monitors(tenant: Tenant) -> None:
+    tenant.apply("ResourceMonitor", "ec2", type="ec2", prune=True, interval="10s")
+    await until(lambda: not gone(tenant, "resource", tenant.tag))
+    await until(lambda: tenant.condition("resourcemonitor", "ec2", "Ready")[0] == "True")
+    tenant.ground.instances.terminate(tenant.tag)
+    await until(lambda: gone(tenant, "resource", tenant.tag), 40)
+
+
+async def test_what_it_does_is_what_it_may(
+    ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, tmp_path: Path
+) -> None:
+    kubeconfig = await asyncio.to_thread(token_kubeconfig, ground, tmp_path)
+    async with operator(kubeconfig=kubeconfig, namespace="", **electing(SYSTEM)):
+        await everything(tenant)
+    granted = rules(ground, "clusterrole", "booking-operator") | rules(ground, "role", ELECTION)
+    assert audit.refused(service_account()) == []
+    assert audit.used(service_account(), granted) == granted
+
+
+@pytest.fixture
+async def confined(ground: Playground, tenant: Tenant, overlay: Overlay, tmp_path: Path) -> str:
+    """Installed in the tenant's namespace alone; a kubeconfig of the operator there."""
+    directory = overlay("single-namespace", namespace=tenant.namespace)
+    ground.kubectl("apply", "--validate=strict", "-k", str(directory))
+    return await asyncio.to_thread(token_kubeconfig, ground, tmp_path, tenant.namespace)
+
+
+async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
+    ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, confined: str
+) -> None:
+    async with operator(kubeconfig=confined, **electing(tenant.namespace)):
+        await everything(tenant)
+    user, where = service_account(tenant.namespace), tenant.namespace
+    granted = rules(ground, "role", "booking-operator", where) | rules(ground, "role", ELECTION, where)
+    # It asks for the CRD, is told no, and makes do with discovery.
+    assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
+    assert audit.used(user, granted) == granted | {CRD}
+    everybody = listed(ground, f"system:serviceaccount:{where}:other", where)
+    assert listed(ground, user, where) - everybody == granted
+    assert listed(ground, user, "default") == listed(
+        ground, f"system:serviceaccount:{where}:other", "default"
+    )
+
+
+async def test_a_crd_that_it_may_not_read_stops_nothing_when_it_is_deleted(
+    ground: Playground, tenant: Tenant, operator: Operator, confined: str
+) -> None:
+    tenant.resource()
+    tenant.booking("bk", soon(-60), soon(600))
+    # A booking that stays until somebody has let it go: so long the kind is served, and its list no failure.
+    tenant.booking("stuck", soon(-600), soon(-60))
+    finalizers(tenant, "stuck", "example.com/held")
+    async with operator(kubeconfig=confined):
+        await until(lambda: set(tenant.states()) == {"running"})
+        try:
+            ground.kubectl("delete", "crd", BOOKING.crd_name, "--wait=false")
+            await until(lambda: gone(tenant, "booking", "bk"))
+            await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
+            assert set(tenant.states()) == {"running"}
+        finally:
+            finalizers(tenant, "stuck")
+            ground.kubectl("wait", "--for=delete", "crd", BOOKING.crd_name)
+            ground.kubectl("apply", "-k", str(MANIFESTS))
+
+
+def listed(ground: Playground, user: str, namespace: str) -> set[Permission]:
+    """What `kubectl auth can-i --list` says of resources."""
+    table = ground.kubectl("auth", "can-i", "--list", "--no-headers", "--as", user, "-n", namespace)
+    found = set()
+    for line in table.splitlines():
+        match = re.fullmatch(r"(\S*)\s+\[(.*?)\]\s+\[(.*?)\]\s+\[(.*?)\]", line.strip())
+        if match is None or match[2]:
+            continue
+        whole, names, verbs = match[1], match[3].split(), match[4].split()
+        resource, _, sub = whole.partition("/")
+        plural, _, group = resource.partition(".")
+        kind = "/".join(filter(None, (plural, sub)))
+        found |= {Permission(verb, group, kind, name) for verb in verbs for name in names or [""]}
+    return found
+
+
+def test_can_i_shows_nothing_beyond(ground: Playground) -> None:
+    cluster = rules(ground, "clusterrole", "booking-operator")
+    lease = rules(ground, "role", ELECTION)
+    everybody = listed(ground, f"system:serviceaccount:{SYSTEM}:other", SYSTEM)
+    assert listed(ground, service_account(), "default") - everybody == cluster
+    assert listed(ground, service_account(), SYSTEM) - everybody == cluster | lease
+    assert {permission.name for permission in lease if permission.verb != "create"} == {LEASE}
+
+
+@pytest.mark.parametrize("verb", ["get", "delete", "deletecollection", "patch"])
+def test_a_lease_of_somebody_else_is_out_of_its_reach(ground: Playground, verb: str) -> None:
+    answer = ground.kubectl.attempt(
+        "auth", "can-i", verb, "leases/somebody", "--as", service_account(), "-n", SYSTEM
+    )
+    assert answer.stdout.strip() == "no"

@@ -1,0 +1,74 @@
+"""The token and the CA are replaced while the operator runs, and it goes on without a restart."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import yaml
+
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Operator, Tenant, soon, until
+from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM
+
+
+class Files:
+    """A kubeconfig that names a token file and a CA file, as a pod has them."""
+
+    def __init__(self, ground: Playground, directory: Path) -> None:
+        self._ground = ground
+        self.kubeconfig, self.token, self._ca = (directory / name for name in ("config", "token", "ca.crt"))
+        whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+        whole["users"][0]["user"] = {"tokenFile": str(self.token)}
+        whole["clusters"][0]["cluster"]["certificate-authority"] = str(self._ca)
+        self.kubeconfig.write_text(yaml.safe_dump(whole))
+        self.renew_token()
+        self.renew_ca()
+
+    def renew_token(self) -> None:
+        self.token.write_text(self._ground.kubectl("create", "token", "booking-operator", "-n", SYSTEM))
+
+    def renew_ca(self) -> None:
+        shutil.copy(self._ground.control_plane.ca_file, self._ca)
+
+    def admitted(self) -> bool:
+        """Whether the API server still takes the token that is in the file."""
+        user = ("--kubeconfig", str(self.kubeconfig), "auth", "whoami")
+        return self._ground.kubectl.attempt(*user).returncode == 0
+
+
+def replace_serving_certificate(ground: Playground) -> None:
+    """Restart the API server with a certificate of its own making that nobody knows yet.
+
+    In the main thread, because a child ends with the thread that started it.
+    """
+    plane = ground.control_plane
+    plane.stop_apiserver()
+    for file in (plane.ca_file, plane.ca_file.with_suffix(".key")):
+        file.unlink()
+    plane.start_apiserver()
+
+
+async def test_it_goes_on_with_another_token_and_another_ca(
+    ground: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
+) -> None:
+    files = await asyncio.to_thread(Files, ground, tmp_path)
+    tenant.resource()
+    async with operator(kubeconfig=str(files.kubeconfig)):
+        await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
+
+        # A token that is good no longer: of a ServiceAccount that was deleted and made anew.
+        ground.kubectl("delete", "serviceaccount", "booking-operator", "-n", SYSTEM)
+        ground.kubectl("apply", "-k", str(MANIFESTS))
+        await until(lambda: not files.admitted(), 40)
+        tenant.booking("first", soon(-60), soon(600))
+        # The cloud is driven from what is known, as always while the API server does not answer.
+        await until(lambda: set(tenant.states()) == {"running"})
+        assert tenant.status("booking", "first") == {}
+        await asyncio.to_thread(files.renew_token)
+        await until(lambda: tenant.status("booking", "first").get("status") == "IN PROGRESS", 60)
+
+        replace_serving_certificate(ground)
+        tenant.booking("second", soon(3600), soon(7200))
+        await asyncio.to_thread(files.renew_ca)
+        await until(lambda: tenant.status("booking", "second").get("status") == "SCHEDULED", 60)
+        assert set(tenant.states()) == {"running"}

@@ -1,0 +1,80 @@
+"""The audit log of a kube-apiserver: what was asked of it, in whose name, and what it said."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Permission:
+    """What RBAC decides upon; `name` is empty where a rule is not narrowed to names."""
+
+    verb: str
+    group: str
+    resource: str
+    name: str = ""
+
+
+def expanded(rules: Sequence[Mapping[str, Any]]) -> set[Permission]:
+    """Every permission that the rules of a Role or ClusterRole grant, one by one."""
+    return {
+        Permission(*permission)
+        for rule in rules
+        for permission in product(
+            rule["verbs"], rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+        )
+    }
+
+
+class AuditLog:
+    """Requests of ServiceAccounts. The API server writes each before it answers."""
+
+    def __init__(self, directory: Path) -> None:
+        self._log = directory / "audit.log"
+        policy = directory / "policy.yaml"
+        policy.write_text(yaml.safe_dump(POLICY))
+        self.flags = (f"--audit-policy-file={policy}", f"--audit-log-path={self._log}")
+
+    def used(self, user: str, granted: Collection[Permission]) -> set[Permission]:
+        """What the requests of a user for resources needed, in terms of `granted` where that covers them."""
+        needed = set()
+        for entry in self._of(user):
+            of = entry["objectRef"]
+            resource = "/".join(filter(None, (of["resource"], of.get("subresource"))))
+            whole = Permission(entry["verb"], of.get("apiGroup", ""), resource)
+            named = Permission(whole.verb, whole.group, whole.resource, of.get("name", ""))
+            needed.add(whole if whole in granted else named)
+        return needed
+
+    def refused(self, user: str) -> list[str]:
+        """The requests of a user that RBAC refused."""
+        return [
+            f"{entry['verb']} {entry['requestURI']}"
+            for entry in self._of(user)
+            if entry["annotations"]["authorization.k8s.io/decision"] == "forbid"
+        ]
+
+    def _of(self, user: str) -> Iterator[dict[str, Any]]:
+        """Entries about resources; what is no resource, like discovery, is open to everybody."""
+        if not self._log.exists():
+            return
+        for line in self._log.read_text().splitlines():
+            entry = json.loads(line)
+            if (
+                entry["user"]["username"] == user
+                and "objectRef" in entry
+                and "resource" in entry["objectRef"]
+            ):
+                yield entry

@@ -1,0 +1,126 @@
+"""The IAM policies beside the documentation allow the calls that the code makes, and no others."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore import xform_name
+from botocore.session import get_session
+
+from booking_operator.cloud.accounts import Account
+from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS
+
+ROOT = Path(__file__).parent.parent
+IAM = ROOT / "docs" / "iam"
+TAGGED = {f"aws:ResourceTag/{APPLICATION_TAG}": "false"}
+TAGGING = {"ec2:CreateTags", "ec2:DeleteTags", "rds:AddTagsToResource", "rds:RemoveTagsFromResource"}
+SERVICES = ("ec2", "rds", "sts")
+
+
+def statements(name: str) -> list[dict[str, Any]]:
+    policy = json.loads((IAM / f"{name}.json").read_text())
+    assert policy["Version"] == "2012-10-17"
+    found: list[dict[str, Any]] = policy["Statement"]
+    return found
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def allowed(*names: str) -> set[str]:
+    return {
+        action for name in names for statement in statements(name) for action in as_list(statement["Action"])
+    }
+
+
+def actions_by_method() -> dict[str, str]:
+    """Every method of a client, as `describe_instances`, and the action that it is."""
+    session = get_session()
+    return {
+        xform_name(operation): f"{service}:{operation}"
+        for service in SERVICES
+        for operation in session.get_service_model(service).operation_names
+    }
+
+
+def words(module: ast.Module) -> Iterator[str]:
+    """Attributes, and strings, as paginators are named by one."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def called() -> set[str]:
+    """The actions of all calls in the package, but for the fake AWS of the demo."""
+    package, known = ROOT / "booking_operator", actions_by_method()
+    modules = [path for path in package.rglob("*.py") if "devcluster" not in path.parts]
+    assert len(modules) > 50
+    return {known[word] for path in modules for word in words(ast.parse(path.read_text())) if word in known}
+
+
+def test_what_is_allowed_is_what_is_called() -> None:
+    assert allowed("ec2", "rds", "assume-role") == called()
+
+
+def test_a_service_has_a_document_of_its_own() -> None:
+    for service in ("ec2", "rds"):
+        assert {action.partition(":")[0] for action in allowed(service)} == {service}
+
+
+@pytest.mark.parametrize("name", ["ec2", "rds"])
+def test_what_changes_anything_needs_the_booking_tag(name: str) -> None:
+    for statement in statements(name):
+        actions = set(as_list(statement["Action"]))
+        if all(action.partition(":")[2].startswith("Describe") for action in actions):
+            assert "Condition" not in statement
+            continue
+        assert "*" not in as_list(statement["Resource"])
+        assert statement["Condition"]["Null"].items() >= TAGGED.items()
+        assert actions <= TAGGING or not actions & TAGGING
+        if actions <= TAGGING:
+            assert statement["Condition"]["ForAllValues:StringEquals"] == {"aws:TagKeys": list(LOCK_TAGS)}
+            # Of no keys at all, "for all" is true; and to delete no tags by name is to delete all.
+            assert statement["Condition"]["Null"]["aws:TagKeys"] == "false"
+
+
+def test_no_policy_has_a_wildcard_for_an_action_or_a_role() -> None:
+    for path in IAM.glob("*.json"):
+        for statement in statements(path.stem):
+            assert statement["Effect"] == "Allow"
+            assert not any("*" in action for action in as_list(statement["Action"]))
+            assert statement.get("Principal") != "*"
+    [assume] = statements("assume-role")
+    assert not any("*" in role for role in assume["Resource"])
+
+
+def test_the_roles_in_the_examples_are_such_that_the_configuration_takes_them() -> None:
+    [assume], [trust] = statements("assume-role"), statements("trust-account")
+    for arn in (*assume["Resource"], trust["Principal"]["AWS"]):
+        assert Account(role_arn=arn, external_id="from-acme").role_arn == arn
+
+
+def test_the_service_account_that_is_trusted_is_the_one_that_is_installed() -> None:
+    manifest = (ROOT / "manifests" / "rbac" / "service_account.yaml").read_text()
+    namespace, name = "booking-operator-system", "booking-operator"
+    assert f"name: {name}\n  namespace: {namespace}\n" in manifest
+    [irsa], [pod] = statements("trust-irsa"), statements("trust-pod-identity")
+    subjects = [
+        value for key, value in irsa["Condition"]["StringEquals"].items() if key.endswith("EXAMPLE:sub")
+    ]
+    assert subjects == [f"system:serviceaccount:{namespace}:{name}"]
+    assert pod["Condition"]["StringEquals"] == {
+        "aws:RequestTag/kubernetes-namespace": namespace,
+        "aws:RequestTag/kubernetes-service-account": name,
+    }
+
+
+def test_each_document_is_explained() -> None:
+    explained = (IAM / "README.md").read_text()
+    for path in IAM.glob("*.json"):
+        assert f"[{path.name}]({path.name})" in explained
