@@ -28,9 +28,9 @@ class Aws:
         """What is no secret of what the operator needs in its environment."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
-    def create(self, tag: str, n: int) -> list[str]:
+    def create(self, tag: str, n: int, account: str = "") -> list[str]:
         """Make a group of stopped instances; their ids."""
-        ids: list[str] = self._post("create_instances", tag=tag, n=n)
+        ids: list[str] = self._post("create_instances", tag=tag, n=n, account=account)
         return ids
 
     def states(self, ids: Sequence[str]) -> list[str]:

@@ -31,16 +31,20 @@ class Installation:
     overlay: Path
     environ: Mapping[str, str]
 
-    def apply(self, tag: str, **environ: str) -> None:
-        """Write the overlay with the image of that tag, and apply it."""
+    def apply(self, tag: str, config: Mapping[str, Any] | None = None, **environ: str) -> None:
+        """Write the overlay with the image of that tag and the operator's configuration, and apply it."""
         literals = [f"{name}={value}" for name, value in {**self.environ, **environ}.items()]
+        maps = [{"name": "booking-operator-env", "literals": literals}]
+        if config:
+            (self.overlay / "config.yaml").write_text(yaml.safe_dump(config))
+            maps.append({"name": "booking-operator-config", "files": ["config.yaml"]})
         content = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": NAMESPACE,
             "resources": [os.path.relpath(ROOT / "manifests", self.overlay)],
             "images": [{"name": NAME, "newName": REPOSITORY, "newTag": tag}],
-            "configMapGenerator": [{"name": "booking-operator-env", "literals": literals}],
+            "configMapGenerator": maps,
             "secretGenerator": [
                 {
                     "name": "booking-operator-aws",

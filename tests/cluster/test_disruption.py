@@ -13,6 +13,9 @@ from tests.cluster.installation import NAME, REPOSITORY, Installation, is_ready,
 from tests.cluster.kernel import processes
 from tests.support.node.kubelet import NODE
 
+ACME = "210987654321"
+"""An account that is not the operator's own."""
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
 
 
@@ -89,14 +92,19 @@ def test_an_upgrade_keeps_a_boundary_and_a_pod_at_work(operator: Installation, t
     assert fewest == 2
 
 
-def test_a_change_of_its_settings_rolls_out(operator: Installation) -> None:
+def test_a_change_of_its_settings_rolls_out(operator: Installation, team: Team) -> None:
+    """The ConfigMap of its environment, and that of its configuration file, which was not there before."""
     revision = {pod["metadata"]["labels"]["pod-template-hash"] for pod in operator.pods()}
-    operator.apply(TAGS[0], NOTIFY_BEFORE="11m")
+    role = f"arn:aws:iam::{ACME}:role/booking-operator"
+    operator.apply(TAGS[0], {"accounts": {"acme": {"role_arn": role}}}, NOTIFY_BEFORE="11m")
     operator.rolled_out()
     operator.settled()
     assert revision.isdisjoint(pod["metadata"]["labels"]["pod-template-hash"] for pod in operator.pods())
-    pod = operator.leader()
-    assert operator("exec", pod, "--", "printenv", "NOTIFY_BEFORE").strip() == "11m"
+    assert operator("exec", operator.leader(), "--", "printenv", "NOTIFY_BEFORE").strip() == "11m"
+    ids = team.cloud.create(team.name, 2, ACME)
+    team.apply("Resource", "theirs", type="ec2", tag=team.name, account="acme")
+    team.book("afternoon", soon(0), soon(3600), "theirs")
+    until(lambda: team.cloud.accepted("StartInstances", ids), 30, operator.situation)
 
 
 def test_what_fell_due_while_there_was_none_is_made_up_for(operator: Installation, team: Team) -> None:
