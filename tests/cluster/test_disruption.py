@@ -105,6 +105,7 @@ def test_a_change_of_its_settings_rolls_out(operator: Installation, team: Team) 
     team.apply("Resource", "theirs", type="ec2", tag=team.name, account="acme")
     team.book("afternoon", soon(0), soon(3600), "theirs")
     until(lambda: team.cloud.accepted("StartInstances", ids), 30, operator.situation)
+    team("delete", "bookings,resources", "--all", "--timeout=30s")  # other tests install without that account
 
 
 def test_what_fell_due_while_there_was_none_is_made_up_for(operator: Installation, team: Team) -> None:
