@@ -137,6 +137,7 @@ def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> 
     """Start the operator, wait until all is reconciled, let it settle, and stop it."""
     environ = {"KUBECONFIG": str(plane.kubeconfig), "AWS_ENDPOINT_URL": moto.url, **CREDENTIALS}
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json"]
+    command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
     began, log = datetime.now(UTC), directory / f"{name}.log"
     with ChildProcess("operator", command, log, environ) as operator:
         operator.wait_until(lambda: logged(log, "all_reconciled") is not None, PATIENCE_SECONDS)

@@ -84,7 +84,17 @@ class Subject:
 
 OPERATOR = Subject(
     "operator",
-    (sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", "{namespace}"),
+    (
+        sys.executable,
+        "-m",
+        "booking_operator",
+        "run",
+        "--log-format=json",
+        "-n",
+        "{namespace}",
+        "--metrics-bind-address=0",
+        "--health-probe-bind-address=0",
+    ),
     ready="first_plans_made",
 )
 POLLER = Subject(

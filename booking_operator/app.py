@@ -36,6 +36,10 @@ from booking_operator.reconcilers.ports import Channels
 from booking_operator.reconcilers.standby import StandbyAudience
 from booking_operator.settings import Settings
 from booking_operator.term import Term, freeze
+from booking_operator.web.census import Census
+from booking_operator.web.metrics import Metrics
+from booking_operator.web.observed import Observed
+from booking_operator.web.server import open_servers
 
 YOUNG = 20_000
 """So many new objects are looked through for garbage at a time, which takes about a millisecond. With 700, as
@@ -56,8 +60,12 @@ class Operator:
         channels: Channels,
         election: Election,
         clock: Clock,
+        metrics: Metrics,
+        observed: Observed,
     ) -> None:
         self._log = structlog.get_logger()
+        self._metrics = metrics
+        self._observed = observed
         self._services = services
         self._election = election
         self._caches = caches = Caches(settings.region)
@@ -81,9 +89,21 @@ class Operator:
             reflector.when_recovered(self._on_recovery)
         trust = CacheTrust(client, self._vital, clock)
         self._new_term = partial(
-            Term, settings, caches, trust, client, channels=channels, clock=clock, live=election.live
+            Term,
+            settings,
+            caches,
+            trust,
+            client,
+            channels=channels,
+            clock=clock,
+            live=election.live,
+            metrics=metrics,
         )
         self._term: Term | None = None
+        observed.services, observed.leads = services, lambda: election.leads
+        observed.reflectors, observed.vital = self._reflectors, self._vital
+        observed.objects = lambda: {kind.plural: len(store) for kind, store in stores.items()}
+        observed.census = Census(caches)
 
     async def run(self) -> None:
         """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
@@ -107,8 +127,10 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 drivers = {name: service.driver(tasks) for name, service in self._services.items()}
-                self._term = self._new_term(drivers=drivers)
-                await self._term.run()
+                self._term = term = self._new_term(drivers=drivers)
+                self._metrics.began_to_lead()
+                with self._observed.term(term.controllers, tuple(drivers.values())):
+                    await term.run()
         finally:
             self._term = None
             self._stand_by()
@@ -157,28 +179,36 @@ async def run(settings: Settings) -> None:
         SmtpConfigError: the variables SMTP_* make no sense.
         OwnRoleError: nor does AWS_ASSUME_ROLE_ARN.
         ConfigFileError: nor does the configuration file.
+        BindError: metrics or probes cannot be served where they are to be.
     """
     gc.set_threshold(YOUNG)
     settings = replace(settings, region=_region(settings.region))
     smtp, config = smtp_config(os.environ), load(settings.config)
     accounts = Accounts(settings.region, own_role(os.environ), config.accounts)
     clock, cluster = SystemClock(), ClusterConfig(settings.kubeconfig, settings.context)
+    metrics, observed = Metrics(), Observed(accounts)
     async with AsyncExitStack() as stack:
+        addresses = settings.metrics_bind_address, settings.health_probe_bind_address
+        await stack.enter_async_context(open_servers(*addresses, metrics, observed, clock))
         election: Election = SoleReplica()
         if settings.leader_elect:
-            election = await stack.enter_async_context(open_election(settings, cluster, clock))
+            election = await stack.enter_async_context(open_election(settings, cluster, clock, metrics))
         live = election.live
-        client = await stack.enter_async_context(KubeClient(cluster, clock, live))
-        services = await stack.enter_async_context(open_services(clock, accounts, config.limits_of(), live))
+        client = await stack.enter_async_context(KubeClient(cluster, clock, live, metrics=metrics))
+        services = await stack.enter_async_context(
+            open_services(clock, accounts, config.limits_of(), live, metrics=metrics)
+        )
         channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock))
-        await Operator(settings, client, services, channels, election, clock).run()
+        await Operator(settings, client, services, channels, election, clock, metrics, observed).run()
 
 
 @asynccontextmanager
-async def open_election(settings: Settings, cluster: ClusterConfig, clock: Clock) -> AsyncIterator[Elector]:
+async def open_election(
+    settings: Settings, cluster: ClusterConfig, clock: Clock, metrics: Metrics
+) -> AsyncIterator[Elector]:
     """A candidate for the leadership. Its client is its own: a renewal waits behind nothing."""
     namespace = settings.leader_election_namespace or cluster.namespace()
     identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
-    async with KubeClient(cluster, clock) as client:
+    async with KubeClient(cluster, clock, metrics=metrics) as client:
         leases = KubeLeases(client, namespace, settings.leader_election_id, clock)
         yield Elector(identity, leases, clock, Timing(settings.lease_duration))

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +13,13 @@ import structlog
 
 from booking_operator import log
 from booking_operator.api import crd
-from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.api.kinds import KINDS
 from booking_operator.domain.report import utc
 from booking_operator.engine.clock import SystemClock
+from booking_operator.params import Address, Duration, Instant, long_enough
 from booking_operator.settings import Settings
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A duration in Go's notation, like those in manifests."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Parse it, or fail with a message that shows an example."""
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            return self.fail(str(error), param, ctx)
-
-
-class Instant(click.ParamType[datetime]):
-    """An instant in UTC: a date as manifests have it, or a duration from now."""
-
-    name = "instant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Parse it, or fail with a message that shows examples."""
-        if isinstance(value, datetime):
-            return value
-        text = str(value)
-        try:
-            return parse_rfc3339(text)
-        except ValueError:
-            pass
-        try:
-            return SystemClock().now() + parse_duration(text.removeprefix("+"))
-        except ValueError:
-            example = "write a date like 2026-01-31T20:00:00Z, or a duration from now like 8h"
-            return self.fail(f"{text!r} is no instant; {example}", param, ctx)
-
-
-SHORTEST_LEASE = timedelta(seconds=2)
-"""The Lease counts whole seconds, and a third of it has to be enough for what is under way."""
-
-
-def _long_enough(_: click.Context, __: click.Parameter, value: timedelta) -> timedelta:
-    if value < SHORTEST_LEASE:
-        seconds = SHORTEST_LEASE.total_seconds()
-        raise click.BadParameter(
-            f"{value.total_seconds():g}s is too short; give {seconds:.0f}s or more, 30s to outlast "
-            "a restart of the API server"
-        )
-    return value
 
 
 @click.group(context_settings=_CONTEXT)
@@ -133,7 +83,7 @@ def _cluster_options(command: Command) -> Command:
     envvar="LEASE_DURATION",
     default="30s",
     show_default=True,
-    callback=_long_enough,
+    callback=long_enough,
     help="How long the others wait for a leader that is silent. It stops writing itself after two thirds.",
 )
 @click.option(
@@ -150,6 +100,22 @@ def _cluster_options(command: Command) -> Command:
     envvar="LEADER_ELECTION_NAMESPACE",
     default="",
     help="Namespace of the Lease; default: that of the pod, or of the kubeconfig's context.",
+)
+@click.option(
+    "--metrics-bind-address",
+    type=Address(),
+    envvar="METRICS_BIND_ADDRESS",
+    default=":8080",
+    show_default=True,
+    help="Serve /metrics here; 0 for nowhere.",
+)
+@click.option(
+    "--health-probe-bind-address",
+    type=Address(),
+    envvar="HEALTH_PROBE_BIND_ADDRESS",
+    default=":8081",
+    show_default=True,
+    help="Serve /healthz and /readyz here; 0 for nowhere.",
 )
 @click.option(
     "--notify-before",

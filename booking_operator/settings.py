@@ -19,6 +19,8 @@ class Settings:
     lease_duration: timedelta = timedelta(seconds=30)
     leader_election_id: str = "booking-operator"
     leader_election_namespace: str = ""
+    metrics_bind_address: str = "0"
+    health_probe_bind_address: str = "0"
     notify_before: timedelta = timedelta(minutes=20)
     config: Path | None = None
     log_format: Literal["json", "console"] = "console"

@@ -6,8 +6,9 @@ scratch anyway, so another replica, or this one once more, goes on where the las
 
 import asyncio
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -36,6 +37,7 @@ from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from booking_operator.reconcilers.starts import StartTimes
 from booking_operator.reconcilers.wakes import Wakes
 from booking_operator.settings import Settings
+from booking_operator.web.metrics import Metrics
 
 LAST_WORDS_SECONDS = 0.3
 
@@ -53,19 +55,24 @@ class Term:
         channels: Channels,
         clock: Clock,
         live: Live,
+        metrics: Metrics,
     ) -> None:
         self._log = structlog.get_logger()
         self._live = live
         self._drivers = drivers
         self._wakes = wakes = Wakes(caches, clock)
-        self._recorder = events = Recorder(client, clock)
+        self._recorder = events = Recorder(client, clock, dropped=metrics.event_dropped)
         stores: Mapping[Kind[Any], Store[Any]] = {
             BOOKING: caches.bookings,
             RESOURCE: caches.resources,
             BOOKING_SCHEDULER: caches.schedulers,
             RESOURCE_MONITOR: caches.monitors,
         }
-        status = {kind: StatusWriter(client, kind, store, events, clock) for kind, store in stores.items()}
+        measured = partial(Controller, metrics=metrics.controller)
+        status = {
+            kind: StatusWriter(client, kind, store, events, clock, metrics=metrics.controller)
+            for kind, store in stores.items()
+        }
         self._writers = tuple(status.values())
         self._status_controllers = tuple(writer.controller for writer in self._writers)
         objects, dry_run = Objects(client), settings.dry_run
@@ -82,7 +89,16 @@ class Term:
         )
         orders, starts = Orders(wakes.resources.add), StartTimes()
         dispatcher = Dispatcher(
-            caches, drivers, status[RESOURCE], events, trust, orders, starts, clock, dry_run=dry_run
+            caches,
+            drivers,
+            status[RESOURCE],
+            events,
+            trust,
+            orders,
+            starts,
+            clock,
+            dry_run=dry_run,
+            late=metrics.late,
         )
         self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
         resources = ResourceReconciler(
@@ -106,21 +122,27 @@ class Term:
             clock,
             before=settings.notify_before,
             changed=wakes.bookings.add,
+            delivered=metrics.notified,
         )
         bookings = BookingReconciler(
             caches, status[BOOKING], events, clock, untold=notifier.failures.get, delay=delays.get
         )
         schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
         monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
-        notify = Controller("notifications", wakes.notices, notifier.reconcile)
+        notify = measured("notifications", wakes.notices, notifier.reconcile)
         self._controllers = (
             *(() if dry_run else (notify,)),
-            Controller(RESOURCE.name, wakes.resources, resources.reconcile),
-            Controller("lock tags", wakes.locks, keeper.reconcile),
-            Controller(BOOKING.name, wakes.bookings, bookings.reconcile),
-            Controller(BOOKING_SCHEDULER.name, wakes.schedulers, schedulers.reconcile),
-            Controller(RESOURCE_MONITOR.name, wakes.monitors, monitors.reconcile),
+            measured(RESOURCE.name, wakes.resources, resources.reconcile),
+            measured("lock tags", wakes.locks, keeper.reconcile),
+            measured(BOOKING.name, wakes.bookings, bookings.reconcile),
+            measured(BOOKING_SCHEDULER.name, wakes.schedulers, schedulers.reconcile),
+            measured(RESOURCE_MONITOR.name, wakes.monitors, monitors.reconcile),
         )
+
+    @property
+    def controllers(self) -> Sequence[Controller[Any]]:
+        """All that work, those that write statuses included."""
+        return (*self._controllers, *self._status_controllers)
 
     async def run(self) -> None:
         """Work until cancelled. The caches must be synced."""
@@ -147,7 +169,7 @@ class Term:
             await self._wakes.resources.drained()
             freeze()
             self._log.info("first_plans_made")
-            await _settled(controller.queue for controller in (*self._controllers, *self._status_controllers))
+            await _settled(controller.queue for controller in self.controllers)
             self._log.info("all_reconciled")
 
     async def _last_words(self) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from booking_operator.api.kinds import KINDS
 
+UNSERVED = ("--metrics-bind-address=0", "--health-probe-bind-address=0")
+
 
 def booking_operator(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
@@ -60,7 +62,7 @@ def test_crds_are_written_and_printed(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: str, tmp_path: Path) -> None:
-    answer = booking_operator("run", "--log-format=json", HOME=str(tmp_path), **environ)
+    answer = booking_operator("run", "--log-format=json", *UNSERVED, HOME=str(tmp_path), **environ)
     assert answer.returncode == 1
     [line] = answer.stderr.splitlines()
     entry = json.loads(line)
@@ -75,7 +77,7 @@ def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(content)
     answer = booking_operator(
-        "run", "--log-format=json", "--region=eu-west-1", "--kubeconfig", str(kubeconfig)
+        "run", "--log-format=json", *UNSERVED, "--region=eu-west-1", "--kubeconfig", str(kubeconfig)
     )
     assert answer.returncode == 1
     entry = json.loads(answer.stderr.splitlines()[-1])

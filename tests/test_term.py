@@ -14,6 +14,7 @@ from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
 from booking_operator.settings import Settings
 from booking_operator.term import Term
+from booking_operator.web.metrics import Metrics
 from tests.support import virtual
 from tests.support.fakes import FakeDriver, World
 
@@ -71,6 +72,7 @@ class Ground:
             {},
             self.world.clock,
             lambda: self.live,
+            Metrics(),
         )
         task = asyncio.ensure_future(term.run())
         try:

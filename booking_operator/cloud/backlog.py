@@ -99,6 +99,11 @@ class Backlog(Generic[P]):
         queues = chain(self._coming, *(chain(*load.queues.values()) for load in self._loads.values()))
         return (parcel for _, _, parcel in queues)
 
+    @property
+    def waiting(self) -> int:
+        """How many instances are due, when last looked at, and have not left."""
+        return sum(load.size for load in self._loads.values())
+
     def copy(self) -> "Backlog[P]":
         """One that can be worked off without the original being changed; it shares the parcels."""
         shared = {id(parcel): parcel for parcel in self}

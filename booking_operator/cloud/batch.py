@@ -141,11 +141,7 @@ class Batch:
     def settle(self, states: Mapping[str, State | None]) -> None:
         """Settle its instances as accepted, with what the service answered."""
         for item in self.items:
-            item.payload.order.trouble = None
-            for id_ in item.ids:
-                future = item.payload.order.futures[id_]
-                if not future.done():
-                    future.set_result(states[id_])
+            item.payload.order.accept({id_: states[id_] for id_ in item.ids})
 
     def fail(self, error: CloudError) -> None:
         """Settle all of its instances as refused."""

@@ -130,6 +130,10 @@ def unheard() -> None:
     """Tells nobody."""
 
 
+def uncounted(_: int) -> None:
+    """Tells nobody either."""
+
+
 @dataclass(slots=True, eq=False)
 class Order:
     """What is wanted of instances of one group.
@@ -142,6 +146,7 @@ class Order:
         tenant: who wants it, of those among whom calls are shared out fairly: a namespace.
         stands: asked right before a call leaves; an order that does not stand any more is withdrawn.
         news: called each time that there is a `trouble` to tell.
+        accepted: called with the number of instances, as soon as the service has accepted it for them.
         trouble: why those without an outcome have none yet; None where nothing has failed.
     """
 
@@ -151,6 +156,7 @@ class Order:
     tenant: str = ""
     stands: Callable[[], bool] = always
     news: Callable[[], None] = unheard
+    accepted: Callable[[int], None] = uncounted
     trouble: CloudError | None = None
 
     @classmethod
@@ -163,15 +169,26 @@ class Order:
         tenant: str = "",
         stands: Callable[[], bool] = always,
         news: Callable[[], None] = unheard,
+        accepted: Callable[[int], None] = uncounted,
     ) -> Self:
         """An order with a future of the running loop for each of `ids`."""
         loop = asyncio.get_running_loop()
-        return cls(group, {id_: loop.create_future() for id_ in ids}, deadline, tenant, stands, news)
+        futures = {id_: loop.create_future() for id_ in ids}
+        return cls(group, futures, deadline, tenant, stands, news, accepted)
 
     @property
     def pending(self) -> list[str]:
         """Ids without an outcome that somebody still waits for."""
         return [id_ for id_, future in self.futures.items() if not future.done()]
+
+    def accept(self, states: Mapping[str, State | None]) -> None:
+        """Settle instances as accepted, with what the service answered (None for tags)."""
+        self.trouble = None
+        pending = [id_ for id_ in states if not self.futures[id_].done()]
+        for id_ in pending:
+            self.futures[id_].set_result(states[id_])
+        if pending:
+            self.accepted(len(pending))
 
     def trouble_with(self, error: CloudError) -> None:
         """Say why what has no outcome has none yet."""

@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud import tags as tagging
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, Scope
-from booking_operator.cloud.errors import translated
 from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
@@ -73,7 +71,7 @@ class Ec2Api:
         if token:
             query["NextToken"] = token
         async with self._gate.passed(scope, "DescribeInstances"):
-            with self._translated("ec2:DescribeInstances"):
+            with self._sessions.call("ec2:DescribeInstances"):
                 async with asyncio.timeout(CALL_SECONDS):
                     return await client.describe_instances(**query)
 
@@ -93,7 +91,7 @@ class Ec2Api:
             CloudError: EC2 refused, or its answer was lost; it has the ids that EC2 named as the reason.
         """
         client = await self._sessions.ec2(scope)
-        with self._translated(f"ec2:{self.lanes[change.action]}", ids):
+        with self._sessions.call(f"ec2:{self.lanes[change.action]}", ids):
             async with asyncio.timeout(CALL_SECONDS):
                 match change.action:
                     case Action.START:
@@ -107,9 +105,6 @@ class Ec2Api:
                         stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
                         return _answers(stopped["StoppingInstances"])
         return dict.fromkeys(ids, TAGGED)
-
-    def _translated(self, permission: str, ids: Sequence[str] = ()) -> AbstractContextManager[None]:
-        return translated(permission, ids, clocks=self._sessions.skew)
 
 
 def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:

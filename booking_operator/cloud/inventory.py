@@ -38,6 +38,11 @@ class Inventory:
         self._wake = Event()
         self._log = structlog.get_logger()
 
+    @property
+    def watched(self) -> Mapping[Scope, Watched]:
+        """The scopes that are polled."""
+        return {scope: self._watch(scope) for scope in self._tracked()}
+
     def last(self, group: Group) -> Observation | None:
         """The newest view of the group at hand; None when its scope was never seen."""
         return self._watch(group.scope).view.observation(group.tag)

@@ -44,6 +44,11 @@ class Lane:
         self._send = send
         self._wake = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many instances are due and wait for their turn."""
+        return self._backlog.waiting
+
     def start(self, tasks: TaskGroup) -> None:
         """Send from now on, in a task of `tasks`; what waits when that ends is withdrawn."""
         # Not in a `finally` of the task: one that is cancelled before its first step never gets there.

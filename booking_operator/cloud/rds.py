@@ -6,14 +6,21 @@ own. The members of a cluster start and stop with it; RDS refuses to do so one b
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import TYPE_CHECKING, Any, Literal
 
 from booking_operator.cloud import tags as tagging
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Scope
-from booking_operator.cloud.errors import translated
 from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
@@ -79,14 +86,29 @@ class RdsApi:
             CloudError: RDS did not answer.
         """
         client = await self._sessions.rds(scope)
-        async with self._gate.passed(scope, "DescribeDBClusters"):
-            with self._translated("rds:DescribeDBClusters"):
-                clusters = await _clusters(client)
-        async with self._gate.passed(scope, "DescribeDBInstances"):
-            with self._translated("rds:DescribeDBInstances"):
-                databases = await _databases(client)
+        clusters: list[DBClusterTypeDef] = []
+        async for page in self._pages(scope, "DescribeDBClusters", client.describe_db_clusters):
+            clusters += page["DBClusters"]
+        databases: list[DBInstanceTypeDef] = []
+        async for page in self._pages(scope, "DescribeDBInstances", client.describe_db_instances):
+            databases += page["DBInstances"]
         self._note_arns(scope, clusters, databases)
         return [*_cluster_records(clusters), *_database_records(databases, clusters)]
+
+    async def _pages(
+        self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
+    ) -> AsyncIterator[Any]:
+        """The pages of one list, each of which is a call."""
+        marker = ""
+        while True:
+            async with self._gate.passed(scope, action):
+                with self._sessions.call(f"rds:{action}"):
+                    async with asyncio.timeout(CALL_SECONDS):
+                        page = await call(MaxRecords=PAGE, **({"Marker": marker} if marker else {}))
+            yield page
+            marker = page.get("Marker", "")
+            if not marker:
+                return
 
     async def ready(self, scope: Scope) -> None:
         """Have client and credentials at hand.
@@ -121,7 +143,7 @@ class RdsApi:
     async def _switch(self, client: "RDSClient", verb: Literal["Start", "Stop"], id_: str) -> None:
         kind, _, name = id_.partition(":")
         noun = "DBCluster" if kind == "cluster" else "DBInstance"
-        with self._translated(f"rds:{verb}{noun}"):
+        with self._sessions.call(f"rds:{verb}{noun}"):
             async with asyncio.timeout(CALL_SECONDS):
                 match verb, noun:
                     case "Start", "DBCluster":
@@ -137,15 +159,12 @@ class RdsApi:
         arn = self._arns.get((scope, id_))
         if arn is None:
             raise CloudError("NotObserved", f"{id_} has not been seen yet.")
-        with self._translated("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
+        with self._sessions.call("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
             async with asyncio.timeout(CALL_SECONDS):
                 if lock:
                     await client.add_tags_to_resource(ResourceName=arn, Tags=lock_tags(lock))
                 else:
                     await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
-
-    def _translated(self, permission: str, ids: Sequence[str] = ()) -> AbstractContextManager[None]:
-        return translated(permission, ids, clocks=self._sessions.skew)
 
     def _note_arns(
         self, scope: Scope, clusters: "list[DBClusterTypeDef]", databases: "list[DBInstanceTypeDef]"
@@ -163,18 +182,6 @@ def _cluster_id(row: "DBClusterTypeDef") -> str:
 
 def _database_id(row: "DBInstanceTypeDef") -> str:
     return f"db:{row.get('DBInstanceIdentifier', '')}"
-
-
-async def _clusters(client: "RDSClient") -> "list[DBClusterTypeDef]":
-    pages = client.get_paginator("describe_db_clusters").paginate(PaginationConfig={"PageSize": PAGE})
-    async with asyncio.timeout(CALL_SECONDS):
-        return [row async for page in pages for row in page["DBClusters"]]
-
-
-async def _databases(client: "RDSClient") -> "list[DBInstanceTypeDef]":
-    pages = client.get_paginator("describe_db_instances").paginate(PaginationConfig={"PageSize": PAGE})
-    async with asyncio.timeout(CALL_SECONDS):
-        return [row async for page in pages for row in page["DBInstances"]]
 
 
 def _cluster_records(rows: "Iterable[DBClusterTypeDef]") -> Iterator[Record]:

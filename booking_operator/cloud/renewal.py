@@ -10,7 +10,7 @@ good for minutes yet, and all who come after a failure call again, one after the
 import asyncio
 from asyncio import Task, TaskGroup
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +25,7 @@ from booking_operator.cloud.accounts import Account, Accounts
 from booking_operator.cloud.credentials import Load, Source, Sts, load_own, load_role
 from booking_operator.cloud.driver import CloudError
 from booking_operator.cloud.errors import translated
+from booking_operator.cloud.metrics import CloudMetrics, measured
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Backoff
 
@@ -68,15 +69,28 @@ class RenewedCredentials(AioCredentials):
         owner: whose they are, as a sentence begins with it.
         action: what loading them calls, as `translated` takes it.
         load: loads them anew.
+        clock: what tells the time.
+        tasks: where renewals run.
+        metrics: what measures `action`; for one that is no call of AWS, None.
     """
 
-    def __init__(self, owner: str, action: str, load: Load, clock: Clock, tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        owner: str,
+        action: str,
+        load: Load,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        metrics: CloudMetrics | None = None,
+    ) -> None:
         super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
         self._owner = owner
         self._action = action
         self._load = load
         self._clock = clock
         self._tasks = tasks
+        self._metrics = metrics
         self._held: _Held | None = None
         self._renewal: Task[None] | None = None
         self._ended_at: datetime | None = None
@@ -155,7 +169,8 @@ class RenewedCredentials(AioCredentials):
         self._ended_at = self._clock.now()
 
     async def _loaded(self) -> _Held:
-        with translated(self._action):
+        observed = measured(self._metrics, self._clock, self._action) if self._metrics else nullcontext()
+        with observed, translated(self._action):
             try:
                 async with asyncio.timeout(LONGEST.total_seconds()):
                     source = await self._load()
@@ -184,7 +199,11 @@ class RenewedCredentials(AioCredentials):
 
 @asynccontextmanager
 async def open_credentials(
-    accounts: Accounts, make_session: Callable[[], AioSession], clock: Clock
+    accounts: Accounts,
+    make_session: Callable[[], AioSession],
+    clock: Clock,
+    *,
+    metrics: CloudMetrics | None = None,
 ) -> AsyncIterator[Mapping[str, RenewedCredentials]]:
     """The credentials of all accounts by name, the operator's own as `""`; they end with the context.
 
@@ -199,7 +218,7 @@ async def open_credentials(
 
         def assumed(owner: str, account: Account, by: Sts) -> RenewedCredentials:
             load = partial(load_role, account, by, clock)
-            return RenewedCredentials(owner, "sts:AssumeRole", load, clock, tasks)
+            return RenewedCredentials(owner, "sts:AssumeRole", load, clock, tasks, metrics=metrics)
 
         load = partial(load_own, make_session, accounts.region)
         base = RenewedCredentials("The operator's own credentials", "GetCredentials", load, clock, tasks)

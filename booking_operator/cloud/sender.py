@@ -4,7 +4,7 @@ What becomes of a call that failed is `recovery`'s.
 """
 
 from asyncio import TaskGroup
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
 
@@ -15,6 +15,7 @@ from booking_operator.cloud.batch import Batch, Change, Task
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
 from booking_operator.cloud.holds import Holds
 from booking_operator.cloud.lane import Lane
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.cloud.recovery import Recovery, Sight
 from booking_operator.cloud.throttle import LimitsOf
 from booking_operator.cloud.view import Answer
@@ -50,6 +51,7 @@ class Sender:
         most: int,
         lanes: Mapping[Action, str],
         limits: LimitsOf,
+        metrics: CloudMetrics = UNMEASURED,
     ) -> None:
         self._ready = ready
         self._perform = perform
@@ -60,10 +62,16 @@ class Sender:
         self._most = most
         self._names = lanes
         self._limits = limits
+        self._metrics = metrics
         self._lanes: dict[tuple[Scope, str], Lane] = {}
         self._holds = Holds()
         self._recovery = Recovery(sight, self._holds, clock)
         self._log = structlog.get_logger()
+
+    @property
+    def lanes(self) -> Collection[Lane]:
+        """The lanes that there has been something to do in."""
+        return self._lanes.values()
 
     def submit(self, order: Order, change: Change, ids: Sequence[str]) -> None:
         """Have `change` made to some of the instances of an order. Returns at once."""
@@ -137,6 +145,7 @@ class Sender:
                 batch = self._asked_again(lane, batch)
             if not batch.items:
                 return
+            self._metrics.batched(lane.name, len(batch.ids))
             answers = await self._perform(lane.scope, batch.change, batch.ids)
         except CloudError as error:
             self._log_failure(lane, batch, error)

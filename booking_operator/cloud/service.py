@@ -13,6 +13,9 @@ from booking_operator.cloud.driver import Action, Audience, CloudError, Demand, 
 from booking_operator.cloud.ec2 import Ec2Api
 from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.lane import Lane
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.cloud.polling import Watched
 from booking_operator.cloud.rds import RdsApi
 from booking_operator.cloud.recovery import Sight
 from booking_operator.cloud.sender import Sender
@@ -119,6 +122,11 @@ class ServiceDriver:
             leaves.get(item.payload.order, demand.at) for item, demand in zip(items, demands, strict=True)
         ]
 
+    @property
+    def lanes(self) -> Collection[Lane]:
+        """Where calls wait for their turn, those that there has been something to do in."""
+        return self._sender.lanes
+
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         self._inventory.track(audience)
@@ -139,12 +147,26 @@ class Service:
     other.
     """
 
-    def __init__(self, api: Api, clock: Clock, tasks: TaskGroup, limits: LimitsOf = published) -> None:
+    def __init__(
+        self,
+        api: Api,
+        clock: Clock,
+        tasks: TaskGroup,
+        limits: LimitsOf = published,
+        *,
+        metrics: CloudMetrics = UNMEASURED,
+    ) -> None:
         self._api = api
+        self._metrics = metrics
         self._clock = clock
         self._limits = limits
         self._inventory = Inventory(api.describe, clock, tasks)
         tasks.create_task(self._inventory.poll())
+
+    @property
+    def watched(self) -> Mapping[Scope, Watched]:
+        """The scopes that are polled."""
+        return self._inventory.watched
 
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
@@ -164,6 +186,7 @@ class Service:
             most=api.most,
             lanes=api.lanes,
             limits=self._limits,
+            metrics=self._metrics,
         )
         return ServiceDriver(inventory, sender)
 
@@ -176,7 +199,12 @@ class Service:
 
 @asynccontextmanager
 async def open_services(
-    clock: Clock, accounts: Accounts, limits: LimitsOf = published, live: Live = lambda: True
+    clock: Clock,
+    accounts: Accounts,
+    limits: LimitsOf = published,
+    live: Live = lambda: True,
+    *,
+    metrics: CloudMetrics = UNMEASURED,
 ) -> AsyncIterator[dict[str, Service]]:
     """All services, by their `spec.type`, for the length of the context.
 
@@ -188,13 +216,16 @@ async def open_services(
         accounts: the operator's own account, and those that its configuration names.
         limits: the request limits of an action in a region of an account.
         live: whether anything may be changed at this instant; asked right before a call leaves.
+        metrics: what measures the calls.
     """
-    async with Sessions(clock, accounts, live) as sessions:
+    async with Sessions(clock, accounts, live, metrics=metrics) as sessions:
         gate = Gate(limits, clock)
         apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
         try:
             async with TaskGroup() as tasks:
-                yield {name: Service(api, clock, tasks, limits) for name, api in apis.items()}
+                yield {
+                    name: Service(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()
+                }
                 raise _Closed  # noqa: TRY301 - raised here to be caught here
         except* _Closed:
             pass

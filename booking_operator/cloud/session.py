@@ -3,8 +3,8 @@
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -16,6 +16,7 @@ from botocore.loaders import Loader
 from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.errors import translated
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.cloud.pages import read_page
 from booking_operator.cloud.renewal import RenewedCredentials, open_credentials
 from booking_operator.engine.clock import Clock
@@ -49,8 +50,16 @@ class Sessions:
     anything is sent only while `live()`.
     """
 
-    def __init__(self, clock: Clock, accounts: Accounts, live: Live = lambda: True) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        accounts: Accounts,
+        live: Live = lambda: True,
+        *,
+        metrics: CloudMetrics = UNMEASURED,
+    ) -> None:
         self.skew = SkewMonitor("AWS")
+        self._metrics = metrics
         self._clock = clock
         self._live = live
         self._accounts = accounts
@@ -63,7 +72,7 @@ class Sessions:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        opening = open_credentials(self._accounts, self._core, self._clock)
+        opening = open_credentials(self._accounts, self._core, self._clock, metrics=self._metrics)
         self._credentials = await self._stack.enter_async_context(opening)
         return self
 
@@ -94,6 +103,23 @@ class Sessions:
             CloudError: there are none, or AWS gives none.
         """
         await self._credentials[account].get_frozen_credentials()
+
+    @contextmanager
+    def call(self, permission: str, ids: Collection[str] = ()) -> Iterator[None]:
+        """Have the one call that is made inside measured, and its failure come out as `CloudError`.
+
+        Args:
+            permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
+            ids: the instances it is called for.
+
+        Raises:
+            CloudError: the call failed.
+        """
+        with (
+            measured(self._metrics, self._clock, permission),
+            translated(permission, ids, clocks=self.skew),
+        ):
+            yield
 
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         client = self._clients.get((service, scope))
@@ -132,6 +158,7 @@ class Sessions:
         """Compare clocks by a reply, also one that is an error; a handler of `after-call`."""
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         self.skew.note(headers.get("date"), context["made_at"], self._clock.now())
+        self._metrics.aws_skewed(self.skew.current)
 
     def _session(self, account: str) -> aioboto3.Session:
         session = self._sessions.get(account)

@@ -4,7 +4,7 @@ Nothing here waits or reads a clock; `inventory` does.
 """
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -87,10 +87,17 @@ class View:
         self._pools: dict[str, str] = {}
         self._notes: dict[str, _Note] = {}
         self._locks: dict[str, tuple[Lock | None, datetime]] = {}
+        self._states: Counter[State] | None = None
 
     def observation(self, tag: str) -> Observation | None:
         """The group `tag`, empty when no instance carries it; None before the first Describe."""
         return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
+
+    def states(self) -> Mapping[State, int]:
+        """How many instances are in each state."""
+        if self._states is None:
+            self._states = Counter(item.state for group in self._groups.values() for item in group)
+        return self._states
 
     def pool(self, id_: str) -> str:
         """Type and zone of an instance; empty where that is not known."""
@@ -131,6 +138,7 @@ class View:
                 managed.add(record.tag)
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
         before, self._groups = self._groups, groups
+        self._states = None
         self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
         self.managed, self._locks, self._pools = frozenset(managed), locks, pools
         return {tag for tag in before.keys() | groups.keys() if before.get(tag) != groups.get(tag)}
@@ -144,6 +152,7 @@ class View:
             outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state}
             self._notes[id_] = _Note(outdated, state, answered_at)
         if group:
+            self._states = None
             self._groups[tag] = Observation(group, answered_at).with_states(states).instances
 
     def note_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:

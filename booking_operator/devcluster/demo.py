@@ -89,6 +89,7 @@ def run(*, keep_logs: bool = False) -> int:
 
 def _perform(ground: Playground) -> int:
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "--notify-before=3s"]
+    command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
     ground.instances.create("analytics", 2)
     ground.databases.create("reporting", "reporting-db")
     log = ground.directory / "operator.log"

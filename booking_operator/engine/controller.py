@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from booking_operator.engine.metrics import MetricsProvider, Outcome, unmeasured
 from booking_operator.engine.queue import Result, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -23,6 +24,11 @@ class Controller(Generic[K]):
     """Reconciles the keys of one queue. Keys run side by side; one key never runs twice at once.
 
     At most `workers` of them run at a time, for what uses something scarce; otherwise all that are ready.
+
+    Attributes:
+        name: what it is called in logs and metrics.
+        queue: where its keys come from.
+        taken: how many keys it has taken so far.
     """
 
     def __init__(
@@ -32,11 +38,22 @@ class Controller(Generic[K]):
         reconcile: Callable[[K], Awaitable[Result]],
         *,
         workers: int = sys.maxsize,
+        metrics: MetricsProvider = unmeasured,
     ) -> None:
+        self.name = name
         self.queue = queue
+        self._metrics = queue.metrics = metrics(name)
+        self._running: dict[K, float] = {}
+        self.taken = 0
         self._reconcile = reconcile
         self._workers = workers
         self._log = structlog.get_logger(controller=name)
+
+    @property
+    def running_seconds(self) -> float:
+        """For how long the oldest of the reconciles that are under way has run; 0 where none is."""
+        began = next(iter(self._running.values()), None)
+        return 0.0 if began is None else self.queue.clock.monotonic() - began
 
     async def run(self) -> None:
         """Reconcile until cancelled; what is under way then is cancelled too."""
@@ -45,21 +62,32 @@ class Controller(Generic[K]):
             while True:
                 await free.acquire()
                 key = await self.queue.get()
+                self.taken += 1
                 tasks.create_task(self._process(key)).add_done_callback(lambda _: free.release())
                 # One key a turn: a thousand that are due together must not keep the loop from other things.
                 await asyncio.sleep(0)
 
     async def _process(self, key: K) -> None:
-        result = Result(failed=True)
+        began = self._running[key] = self.queue.clock.monotonic()
+        try:
+            result, outcome = await self._attempt(key)
+        finally:
+            del self._running[key]
+        self._metrics.reconciled(outcome, self.queue.clock.monotonic() - began)
+        self.queue.done(key, result)
+
+    async def _attempt(self, key: K) -> tuple[Result, Outcome]:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 result = await self._reconcile(key)
         except TerminalError as error:
             self._log.warning("reconcile_refused", key=str(key), error=str(error))
-            result = Result()
+            return Result(), Outcome.REFUSED
         except TimeoutError:
             self._log.exception("reconcile_timed_out", key=str(key), seconds=PATIENCE_SECONDS)
+            return Result(failed=True), Outcome.TIMEOUT
         except Exception:  # noqa: BLE001
             # The last line of defence: a bug that one object triggers must not stop all others.
             self._log.exception("reconcile_failed", key=str(key))
-        self.queue.done(key, result)
+            return Result(failed=True), Outcome.ERROR
+        return result, Outcome.REQUEUE if result.failed else Outcome.SUCCESS

@@ -24,6 +24,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.metrics import UNMEASURED
 
 K = TypeVar("K", bound=Hashable)
 
@@ -81,6 +82,7 @@ class _Entry:
     held: _Timer | None = None  # the timer at hand-out, for a failure that knows no better
     taken_at: datetime | None = None
     failures: int = 0
+    since: datetime | None = None  # when it was added, or due, of what is ready or comes again
 
     @property
     def idle(self) -> bool:
@@ -91,12 +93,17 @@ class WorkQueue(Generic[K]):
     """A queue of keys for one consumer. Everything but `get` is synchronous and never blocks.
 
     `due` is the priority of what is due by the clock: less than a boundary's where it only tells users.
+
+    Attributes:
+        clock: what tells the time.
+        metrics: who is told of what happens; the controller sets it.
     """
 
     def __init__(
         self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
     ) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.metrics = UNMEASURED
         self._due = due
         self._backoff = backoff or Backoff()
         self._entries: dict[K, _Entry] = {}
@@ -105,12 +112,13 @@ class WorkQueue(Generic[K]):
         self._sequence = count()
         self._changed = asyncio.Event()
         self._processing = 0
+        self._waiting = 0
         self._drained = asyncio.Event()
         self._drained.set()
 
     def __len__(self) -> int:
         """How many keys are ready to be handed out."""
-        return sum(entry.ready is not None for entry in self._entries.values())
+        return self._waiting
 
     @property
     def busy(self) -> bool:
@@ -123,11 +131,7 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
         """Have `key` handed out as soon as it can be."""
-        entry = self._entries.setdefault(key, _Entry())
-        if entry.processing:
-            entry.again = priority if entry.again is None else min(entry.again, priority)
-        elif entry.ready is None or priority < entry.ready:
-            self._make_ready(key, entry, priority)
+        self._add(key, self._entries.setdefault(key, _Entry()), priority, self.clock.now())
         self._changed.set()
 
     def add_at(self, key: K, when: datetime) -> None:
@@ -142,7 +146,7 @@ class WorkQueue(Generic[K]):
             self._changed.clear()
             for key in self.take():
                 return key
-            await wait_until(self._clock, self._timers[0][0] if self._timers else None, self._changed)
+            await wait_until(self.clock, self._timers[0][0] if self._timers else None, self._changed)
 
     def take(self) -> tuple[K, ...]:
         """The next key, if one is ready or due now. It must be given back by `done`."""
@@ -150,8 +154,11 @@ class WorkQueue(Generic[K]):
         if not self._ready:
             return ()
         _, _, key = heapq.heappop(self._ready)
-        entry = self._entries[key]
-        entry.ready, entry.processing, entry.taken_at = None, True, self._clock.now()
+        entry, now = self._entries[key], self.clock.now()
+        if entry.since is not None:
+            self.metrics.waited(max(0.0, (now - entry.since).total_seconds()))
+        entry.ready, entry.processing, entry.taken_at, entry.since = None, True, now, None
+        self._waiting -= 1
         entry.held, entry.timer = entry.timer, None
         self._processing += 1
         self._discard_stale()
@@ -163,8 +170,9 @@ class WorkQueue(Generic[K]):
         wanted = [_Timer(result.next_at, self._due)] if result.next_at else []
         if result.failed:
             entry.failures += 1
+            self.metrics.retried()
             pause = self._backoff.after(entry.failures)
-            wanted.append(_Timer(self._clock.now() + pause, Priority.CHANGE))
+            wanted.append(_Timer(self.clock.now() + pause, Priority.CHANGE))
             if entry.held and not result.next_at:
                 wanted.append(entry.held)
         else:
@@ -186,16 +194,27 @@ class WorkQueue(Generic[K]):
         self._changed.set()
 
     def _fire_timers(self) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         while self._timers and self._timers[0][0] <= now:
             _, _, key = heapq.heappop(self._timers)
             entry = self._entries[key]
             timer, entry.timer = entry.timer, None
             self._discard_stale()
             if timer is not None:
-                self.add(key, timer.priority)
+                self._add(key, entry, timer.priority, timer.at)
+                self._changed.set()
+
+    def _add(self, key: K, entry: _Entry, priority: Priority, since: datetime) -> None:
+        if entry.since is None:
+            entry.since = since
+            self.metrics.added()
+        if entry.processing:
+            entry.again = priority if entry.again is None else min(entry.again, priority)
+        elif entry.ready is None or priority < entry.ready:
+            self._make_ready(key, entry, priority)
 
     def _make_ready(self, key: K, entry: _Entry, priority: Priority) -> None:
+        self._waiting += entry.ready is None
         entry.ready = priority
         self._drained.clear()
         heapq.heappush(self._ready, (priority, next(self._sequence), key))

@@ -7,10 +7,11 @@ watch that ends at once again and again is an error. And a reflector knows wheth
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
@@ -47,6 +48,19 @@ class SourceError(Exception):
         super().__init__(message)
         self.doubt = doubt
         self.retry_after = retry_after
+
+
+class Restart(StrEnum):
+    """Why a watch had to be opened anew."""
+
+    ENDED = "ended"
+    """By the server, after its time: as it should be."""
+    EXPIRED = "expired"
+    """410: what was missed is no longer known, and all is listed again."""
+    REFUSED = "refused"
+    """The kind is not served (404), or not readable (403)."""
+    FAILED = "failed"
+    """All else: no connection, an error of the server, silence, garbage."""
 
 
 class Verb(StrEnum):
@@ -91,13 +105,24 @@ class Source(Protocol[T]):
 
 
 class Reflector(Generic[T]):
-    """Runs list and watch of one kind into a store."""
+    """Runs list and watch of one kind into a store.
+
+    Attributes:
+        kind: plural name of the kind.
+        synced: whether it was listed since the start.
+        heard_at: when the API server last told anything of the kind, be it a bookmark (aware UTC).
+        listed_in: how long the last list took, in seconds.
+        restarts: how often a list or watch had to be begun anew, by the reason.
+    """
 
     def __init__(
         self, kind: str, source: Source[T], store: Store[T], clock: Clock, backoff: Backoff | None = None
     ) -> None:
         self.kind = kind
         self.synced = False
+        self.heard_at: datetime | None = None
+        self.listed_in = 0.0
+        self.restarts: Counter[Restart] = Counter()
         self._source = source
         self._store = store
         self._clock = clock
@@ -134,10 +159,13 @@ class Reflector(Generic[T]):
                 if not self._version:
                     await self._list()
                 await self._watch()
+                self.restarts[Restart.ENDED] += 1
             except ResourceExpiredError as error:
                 self._version = ""
+                self.restarts[Restart.EXPIRED] += 1
                 await self._pause("watch_expired", error)
             except SourceError as error:
+                self.restarts[Restart.REFUSED if error.doubt else Restart.FAILED] += 1
                 if not self._version:
                     self._doubt = error.doubt or f"the last list of {self.kind} failed: {error}"
                 elif error.doubt:
@@ -145,6 +173,7 @@ class Reflector(Generic[T]):
                 await self._pause("watch_failed" if self._version else "list_failed", error)
 
     async def _list(self) -> None:
+        began = self._clock.monotonic()
         page = await self._source.list()
         items = page.items
         while page.token:
@@ -153,6 +182,7 @@ class Reflector(Generic[T]):
         self._version = page.resource_version
         self._store.replace(items, Origin.WATCH if self.synced else Origin.INITIAL)
         self.synced, self._doubt = True, ""
+        self.heard_at, self.listed_in = self._clock.now(), self._clock.monotonic() - began
         self._log.info("list_synced", objects=len(items), resource_version=self._version)
         for call in self._on_sync:
             call()
@@ -175,6 +205,7 @@ class Reflector(Generic[T]):
 
     def _apply(self, event: Event[T]) -> None:
         self._version = event.resource_version or self._version
+        self.heard_at = self._clock.now()
         if event.object is None:
             return
         if event.verb is Verb.DELETED:

@@ -5,7 +5,8 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from datetime import timedelta
+from typing import Any, Protocol, Self
 
 import aiohttp
 
@@ -34,6 +35,26 @@ server could not be reached."""
 Query = Sequence[tuple[str, str]]
 
 
+class KubeMetrics(Protocol):
+    """What is measured of the requests."""
+
+    def requested(self, verb: str, code: str, seconds: float) -> None:
+        """One request got the head of an answer of status `code`, or none ("error"), after so long."""
+        ...
+
+    def api_skewed(self, ahead: timedelta) -> None:
+        """So far our clock is ahead of the API server's at least; behind: negative."""
+        ...
+
+
+class _Unmeasured:
+    def requested(self, *_: object) -> None:
+        """Take note of nothing."""
+
+    def api_skewed(self, _: timedelta) -> None:
+        """Take note of nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: str
@@ -50,12 +71,20 @@ class KubeClient:
     Requests with a body, which are those that write, are only sent while `live()`.
     """
 
-    def __init__(self, config: ClusterConfig, clock: Clock, live: Live = lambda: True) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig,
+        clock: Clock,
+        live: Live = lambda: True,
+        *,
+        metrics: KubeMetrics | None = None,
+    ) -> None:
         self._keyring = Keyring(config, clock)
         self._clock = clock
         self._live = live
         self.skew = SkewMonitor("the API server")
         self._http: aiohttp.ClientSession | None = None
+        self._metrics = metrics or _Unmeasured()
         self._turns = asyncio.Semaphore(REQUESTS)
 
     async def __aenter__(self) -> Self:
@@ -142,19 +171,26 @@ class KubeClient:
     async def _send(self, request: _Request, credentials: Credentials) -> aiohttp.ClientResponse:
         if self._http is None:
             raise RuntimeError("KubeClient is used outside its context")
-        configuration, sent_at = credentials.configuration, self._clock.now()
-        response = await self._http.request(
-            request.method,
-            f"{configuration.host}{request.path}",
-            params=request.query,
-            headers=_headers(request, credentials),
-            data=self._fenced(request.body),
-            timeout=request.limit,
-            ssl=credentials.trust,
-            server_hostname=configuration.tls_server_name,
-            proxy_headers=configuration.proxy_headers,
-        )
+        configuration, sent_at, began = credentials.configuration, self._clock.now(), self._clock.monotonic()
+        verb = "WATCH" if request.limit is WATCH_TIMEOUT else request.method
+        try:
+            response = await self._http.request(
+                request.method,
+                f"{configuration.host}{request.path}",
+                params=request.query,
+                headers=_headers(request, credentials),
+                data=self._fenced(request.body),
+                timeout=request.limit,
+                ssl=credentials.trust,
+                server_hostname=configuration.tls_server_name,
+                proxy_headers=configuration.proxy_headers,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._metrics.requested(verb, "error", self._clock.monotonic() - began)
+            raise
+        self._metrics.requested(verb, str(response.status), self._clock.monotonic() - began)
         self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
+        self._metrics.api_skewed(self.skew.current)
         return response
 
     def _fenced(self, body: dict[str, Any] | None) -> FencedBody | None:

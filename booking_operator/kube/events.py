@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,17 @@ class _Event:
 
 
 class Recorder:
-    """Takes Events from anywhere, at once, and writes them in order."""
+    """Takes Events from anywhere, at once, and writes them in order.
 
-    def __init__(self, client: KubeClient, clock: Clock) -> None:
+    `dropped` is called for each that it gives up.
+    """
+
+    def __init__(
+        self, client: KubeClient, clock: Clock, *, dropped: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
         self._clock = clock
+        self._dropped = dropped
         self._queue: asyncio.Queue[_Event] = asyncio.Queue(_WAITING)
         self._instance = f"{socket.gethostname()}-{os.getpid()}"[:128]
         self._log = structlog.get_logger()
@@ -76,6 +83,7 @@ class Recorder:
         try:
             self._queue.put_nowait(_Event(meta.namespace, body))
         except asyncio.QueueFull:
+            self._dropped()
             self._log.warning("event_dropped", name=meta.name, reason=reason, because="too many wait")
 
     async def drained(self) -> None:
@@ -102,6 +110,7 @@ class Recorder:
             except ApiError as error:
                 if error.invalid or error.status in {403, 404} or attempt == _TRIES:
                     reason = event.body["reason"]
+                    self._dropped()
                     self._log.warning("event_dropped", reason=reason, because=str(error))
                     return
                 await self._clock.sleep(2.0**attempt)

@@ -14,6 +14,7 @@ import structlog
 from booking_operator.api.kinds import Kind
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
+from booking_operator.engine.metrics import MetricsProvider, unmeasured
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
@@ -38,7 +39,14 @@ class StatusWriter(Generic[O]):
     """Brings the status of one kind's objects to what the reconcilers say."""
 
     def __init__(
-        self, client: KubeClient, kind: Kind[O], store: Store[O], recorder: Recorder, clock: Clock
+        self,
+        client: KubeClient,
+        kind: Kind[O],
+        store: Store[O],
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        metrics: MetricsProvider = unmeasured,
     ) -> None:
         self._client = client
         self._kind = kind
@@ -48,7 +56,11 @@ class StatusWriter(Generic[O]):
         self._outcomes: dict[Key, asyncio.Future[bool]] = {}
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
-            f"{kind.name} status", WorkQueue[Key](clock), self._reconcile, workers=WRITERS
+            f"{kind.name} status",
+            WorkQueue[Key](clock),
+            self._reconcile,
+            workers=WRITERS,
+            metrics=metrics,
         )
 
     def current(self, object_: O) -> Any:

@@ -20,6 +20,7 @@ from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.orders import Orders, Outcome, Placed, first_retry
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
+from booking_operator.reconcilers.punctuality import Late, Punctuality, untold
 from booking_operator.reconcilers.scene import Scene, look
 from booking_operator.reconcilers.starts import StartTimes
 
@@ -47,7 +48,11 @@ class Wish:
 
 
 class Dispatcher:
-    """Places, withdraws and settles the orders of all Resources."""
+    """Places, withdraws and settles the orders of all Resources.
+
+    Attributes:
+        punctuality: measures how late they are.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Dispatcher:
         clock: Clock,
         *,
         dry_run: bool,
+        late: Late = untold,
     ) -> None:
         self._caches = caches
         self._drivers = drivers
@@ -71,6 +77,7 @@ class Dispatcher:
         self._starts = starts
         self._clock = clock
         self._dry_run = dry_run
+        self.punctuality = Punctuality(clock, late)
 
     def withdraw(self, key: Key) -> None:
         """Withdraw all that was ordered for a Resource."""
@@ -103,7 +110,15 @@ class Dispatcher:
             return self._stands(key, wanted=wanted)
 
         news = partial(self._orders.wake, key)
-        order = Order.of(scene.group, missing, wish.at, tenant=key.namespace, stands=stands, news=news)
+        order = Order.of(
+            scene.group,
+            missing,
+            wish.at,
+            tenant=key.namespace,
+            stands=stands,
+            news=news,
+            accepted=self.punctuality.measure(key, wish.action, scene.group.service, wish.at),
+        )
         if wanted:
             scene.driver.start(order)
         else:

@@ -33,6 +33,7 @@ class Notifier:
         *,
         before: timedelta,
         changed: Callable[[Key], None],
+        delivered: Callable[[str, bool], None] = lambda _, __: None,
     ) -> None:
         self._caches = caches
         self._channels = channels
@@ -41,6 +42,7 @@ class Notifier:
         self._clock = clock
         self._before = before
         self.failures = Failures(changed)
+        self._delivered = delivered
         self._log = structlog.get_logger()
 
     async def reconcile(self, key: Key) -> Result:
@@ -116,12 +118,18 @@ class Notifier:
         try:
             await self._channel(item.type).deliver(notice, item.recipient)
         except DeliveryError as error:
+            self._delivered(self._known(item.type), False)
             self._log.warning("notification_failed", **facts, reason=error.reason, message=str(error))
             return error
+        self._delivered(self._known(item.type), True)
         self._log.info("notification_sent", **facts, id=id_)
         note = f"Told {item.recipient} by {item.type} that it ends at {spec.end_at}."
         self._events.normal(BOOKING, booking, "Notified", "Notify", note)
         return None
+
+    def _known(self, type_: str) -> str:
+        """A type that users made up must not become the name of anything."""
+        return type_ if type_ in self._channels else "unknown"
 
     def _channel(self, type_: str) -> Channel:
         channel = self._channels.get(type_)

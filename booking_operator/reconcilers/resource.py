@@ -92,6 +92,7 @@ class ResourceReconciler:
         failure = failure or other
         ahead = await self._announce(scene)
         plan = self._decide(scene, doubt)
+        self._note_whether_met(scene, plan)
         plan = replace(plan, started=plan.started | ahead.started)
         self._report(scene, plan, failure or scene.trouble or self._keeper.failures.get(key))
         self._keeper.check(key, scene)
@@ -101,6 +102,7 @@ class ResourceReconciler:
         self._starts.forget(key)
         self._causes.pop(key, None)
         self._dispatcher.withdraw(key)
+        self._dispatcher.punctuality.forget(key)
         self._keeper.check(key, None)
         return Result()
 
@@ -127,6 +129,8 @@ class ResourceReconciler:
         scene = look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
         if scene is not None:
             self._causes[key] = timeline.cause(self._causes.get(key), scene.seen, now, basis=scene.policy)
+            coming = scene.seen.next_change_at
+            self._dispatcher.punctuality.foresee(key, coming, now, remembered=status.next_change_at)
         elif why := obstacle(self._caches, resource):
             self._reporter.refuse(resource, *why, now)
         return scene
@@ -138,6 +142,12 @@ class ResourceReconciler:
         """Whether the view at hand is young enough to back any decision."""
         observation = scene.driver.last(scene.group)
         return observation is not None and observation.at >= self._cause(scene).since
+
+    def _note_whether_met(self, scene: Scene, plan: Plan) -> None:
+        """Whether what the last boundary asked for is done, as far as it can be, or not wanted."""
+        done = self._fresh(scene) and not (plan.acts or plan.withheld or plan.moving)
+        if done or not scene.policy.acts:
+            self._dispatcher.punctuality.met(key_of(scene.resource))
 
     def _decide(self, scene: Scene, doubt: str = "") -> Plan:
         current: ResourceStatus = self._reporter.current(scene.resource)

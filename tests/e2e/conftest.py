@@ -127,7 +127,8 @@ def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant
 
 def operator_process(ground: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
     """The operator as a process of its own, which can be killed."""
-    command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", namespace, *flags]
+    command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", namespace]
+    command += ["--metrics-bind-address=0", "--health-probe-bind-address=0", *flags]
     return ChildProcess("operator", command, directory / "operator.log", ground.environ)
 
 

@@ -21,6 +21,7 @@ from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.orders import Orders
+from booking_operator.reconcilers.punctuality import Late, untold
 from booking_operator.reconcilers.resource import ResourceReconciler
 from booking_operator.reconcilers.starts import StartTimes
 from tests.support.virtual import EPOCH, VirtualClock
@@ -111,7 +112,7 @@ class FakeDriver:
                 continue
             boots = state is State.RUNNING and self.boot_seconds
             self.instances[id_] = State.PENDING if boots else state
-            order.futures[id_].set_result(state)
+            order.accept({id_: state})
             if boots:
                 asyncio.get_running_loop().call_later(self.boot_seconds, self._show, id_, state)
         if self.view is not None and not self.act_error:
@@ -231,7 +232,7 @@ class FakeTrust:
 class World:
     """One Resource `ns/res` for the group `web`, its bookings, and the reconciler that is tested."""
 
-    def __init__(self, *, dry_run: bool = False, **spec: Any) -> None:
+    def __init__(self, *, dry_run: bool = False, late: Late = untold, **spec: Any) -> None:
         self.clock = VirtualClock()
         self.caches = Caches(REGION)
         self.driver = FakeDriver(self.clock)
@@ -266,6 +267,7 @@ class World:
             self.starts,
             self.clock,
             dry_run=dry_run,
+            late=late,
         )
         self.delays = Delays(self.caches, drivers, self.dispatcher.open_orders, self.clock, self.queue.add)
         self.reconciler = ResourceReconciler(

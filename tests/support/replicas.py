@@ -186,5 +186,6 @@ def _process(
     }
     flags = ["--leader-elect", f"--lease-duration={lease}", f"--leader-election-namespace={namespace}"]
     flags += ["--log-format=json", f"--namespace={namespace}"]
+    flags += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
     command = [sys.executable, "-m", "booking_operator", "run", *flags]
     return ChildProcess(name, command, directory / f"{name}.log", environ)

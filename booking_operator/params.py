@@ -1,0 +1,75 @@
+"""Types of the command line's parameters: each reads one notation, and refuses the rest with an example."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from booking_operator.api.fields import parse_duration, parse_rfc3339
+from booking_operator.engine.clock import SystemClock
+from booking_operator.web.address import BindAddress
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration in Go's notation, like those in manifests."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse it, or fail with a message that shows an example."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
+
+
+class Instant(click.ParamType[datetime]):
+    """An instant in UTC: a date as manifests have it, or a duration from now."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Parse it, or fail with a message that shows examples."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        try:
+            return parse_rfc3339(text)
+        except ValueError:
+            pass
+        try:
+            return SystemClock().now() + parse_duration(text.removeprefix("+"))
+        except ValueError:
+            example = "write a date like 2026-01-31T20:00:00Z, or a duration from now like 8h"
+            return self.fail(f"{text!r} is no instant; {example}", param, ctx)
+
+
+SHORTEST_LEASE = timedelta(seconds=2)
+"""The Lease counts whole seconds, and a third of it has to be enough for what is under way."""
+
+
+def long_enough(_: click.Context, __: click.Parameter, value: timedelta) -> timedelta:
+    """The duration of a Lease itself; one that is too short is refused."""
+    if value < SHORTEST_LEASE:
+        seconds = SHORTEST_LEASE.total_seconds()
+        raise click.BadParameter(
+            f"{value.total_seconds():g}s is too short; give {seconds:.0f}s or more, 30s to outlast "
+            "a restart of the API server"
+        )
+    return value
+
+
+class Address(click.ParamType[str]):
+    """Where to listen, as Go programs take it."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it, or fail with a message that shows examples."""
+        try:
+            BindAddress.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)

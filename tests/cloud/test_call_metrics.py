@@ -1,0 +1,169 @@
+"""What is measured of calls: each one, each page, by the class of its failure; and for how many instances."""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
+from booking_operator.cloud.gate import Gate
+from booking_operator.cloud.rds import PAGE, RdsApi
+from booking_operator.cloud.recovery import Sight
+from booking_operator.cloud.renewal import RenewedCredentials
+from booking_operator.cloud.sender import Sender
+from booking_operator.cloud.session import Sessions
+from booking_operator.cloud.throttle import published
+from booking_operator.cloud.view import Answer
+from booking_operator.domain.instance import State
+from tests.support.virtual import EPOCH, VirtualClock, play, run
+
+REGION = "eu-west-1"
+HERE = Scope("", REGION)
+
+
+class Seen:
+    """Remembers it all."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str, float]] = []
+        self.batches: list[tuple[str, int]] = []
+
+    def called(self, service: str, action: str, result: str, seconds: float) -> None:
+        self.calls.append((service, action, result, round(seconds, 3)))
+
+    def batched(self, action: str, instances: int) -> None:
+        self.batches.append((action, instances))
+
+    def aws_skewed(self, _: timedelta) -> None:
+        raise AssertionError("no clock is read here")
+
+
+def refusal(code: str, status: int = 400) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "StartInstances")
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (refusal("RequestLimitExceeded"), Fault.THROTTLED),
+        (refusal("InternalError", 500), Fault.TRANSIENT),
+        (EndpointConnectionError(endpoint_url="x"), Fault.TRANSIENT),
+        (ReadTimeoutError(endpoint_url="x"), Fault.LOST),
+        (refusal("InvalidInstanceID.NotFound"), Fault.REFUSED),
+        (refusal("InsufficientInstanceCapacity"), Fault.CAPACITY),
+        (refusal("UnauthorizedOperation"), Fault.DENIED),
+        (refusal("AuthFailure"), Fault.ACCOUNT),
+        (CloudError("NoCredentials", "none"), Fault.UNSENT),
+    ],
+)
+def test_a_call_is_told_by_the_class_of_its_failure(error: Exception, result: Fault) -> None:
+    async def main() -> None:
+        seen, clock = Seen(), VirtualClock()
+        sessions = Sessions(clock, Accounts(REGION), metrics=seen)
+
+        async def call() -> None:
+            with sessions.call("ec2:StartInstances"):
+                await clock.sleep(0.25)
+                raise error
+
+        with pytest.raises(CloudError):
+            await call()
+        assert seen.calls == [("ec2", "StartInstances", result.value, 0.25)]
+
+    run(main())
+
+
+def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
+    async def main() -> None:
+        seen = Seen()
+        sessions = Sessions(VirtualClock(), Accounts(REGION), metrics=seen)
+        with sessions.call("ec2:StopInstances"):
+            pass
+        with pytest.raises(KeyboardInterrupt), sessions.call("ec2:StopInstances"):
+            raise KeyboardInterrupt
+        assert seen.calls == [("ec2", "StopInstances", "ok", 0.0)]
+
+    run(main())
+
+
+def test_each_page_of_rds_is_a_call() -> None:
+    async def main() -> None:
+        seen, clock = Seen(), VirtualClock()
+        rds = RdsApi(Sessions(clock, Accounts(REGION), metrics=seen), Gate(published, clock))
+        asked: list[dict[str, Any]] = []
+
+        async def describe(**query: Any) -> dict[str, Any]:
+            asked.append(query)
+            more = {"Marker": f"m{len(asked)}"} if len(asked) < 3 else {}
+            return {"Rows": [len(asked)], **more}
+
+        pages = rds._pages(HERE, "DescribeDBInstances", describe)
+        assert [page["Rows"] async for page in pages] == [[1], [2], [3]]
+        assert [query.get("Marker") for query in asked] == [None, "m1", "m2"]
+        assert {query["MaxRecords"] for query in asked} == {PAGE}
+        assert seen.calls == [("rds", "DescribeDBInstances", "ok", 0.0)] * 3
+
+    run(main())
+
+
+def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> None:
+    seen, accepted = Seen(), list[int]()
+
+    async def ready(_: Scope) -> None:
+        """All is at hand."""
+
+    async def look(_: Scope, __: object) -> None:
+        """Nothing is to be seen."""
+
+    async def perform(_: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+        return {id_: Answer(State.STOPPED, State.PENDING) for id_ in ids if id_ != "i-2"}
+
+    def make(tasks: TaskGroup) -> Sender:
+        return Sender(
+            ready,
+            perform,
+            lambda _, __, ___: None,
+            Sight(look, lambda _, __: None, lambda _, __: ""),
+            VirtualClock(),
+            tasks,
+            most=1000,
+            lanes={Action.START: "StartInstances"},
+            limits=published,
+            metrics=seen,
+        )
+
+    async def scenario(sender: Sender) -> None:
+        group, deadline = Group("ec2", "", REGION, "web"), EPOCH + timedelta(seconds=5)
+        order = Order.of(group, ["i-0", "i-1", "i-2"], deadline, accepted=accepted.append)
+        sender.submit(order, Change(Action.START), list(order.futures))
+        await VirtualClock().sleep(6)
+        assert seen.batches == [("StartInstances", 3)]
+        assert accepted == [2]
+        assert isinstance(order.futures["i-2"].exception(), CloudError)
+
+    play(make, scenario)
+
+
+def test_roles_that_are_assumed_are_calls_too() -> None:
+    seen = Seen()
+
+    async def load() -> NoReturn:
+        await asyncio.sleep(0.5)
+        raise refusal("ExpiredToken")
+
+    def make(tasks: TaskGroup) -> RenewedCredentials:
+        return RenewedCredentials("acme", "sts:AssumeRole", load, VirtualClock(), tasks, metrics=seen)
+
+    async def scenario(credentials: RenewedCredentials) -> None:
+        with pytest.raises(CloudError):
+            await credentials.get_frozen_credentials()
+        assert seen.calls == [("sts", "AssumeRole", "account", 0.5)]
+
+    play(make, scenario)

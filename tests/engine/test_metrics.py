@@ -1,0 +1,130 @@
+"""What a controller tells those who measure it, on virtual time."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from booking_operator.engine.controller import Controller, TerminalError
+from booking_operator.engine.metrics import Outcome
+from booking_operator.engine.queue import Priority, Result, WorkQueue
+from tests.support.virtual import EPOCH, VirtualClock, run
+
+
+@dataclass
+class Seen:
+    """Remembers it all."""
+
+    adds: int = 0
+    waits: list[float] = field(default_factory=list)
+    retries: int = 0
+    ends: list[tuple[Outcome, float]] = field(default_factory=list)
+
+    def added(self) -> None:
+        self.adds += 1
+
+    def waited(self, seconds: float) -> None:
+        self.waits.append(round(seconds, 3))
+
+    def retried(self) -> None:
+        self.retries += 1
+
+    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+        self.ends.append((outcome, round(seconds, 3)))
+
+
+async def worked(controller: Controller[str], seconds: float) -> None:
+    task = asyncio.ensure_future(controller.run())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def test_waits_count_from_the_add_or_from_what_was_due() -> None:
+    async def slow(_: str) -> Result:
+        await asyncio.sleep(2)
+        return Result()
+
+    async def main() -> None:
+        seen = Seen()
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        controller = Controller("test", queue, slow, workers=1, metrics=lambda _: seen)
+        queue.add("a")
+        queue.add("a", Priority.INITIAL)  # collapses, and is no add of its own
+        queue.add("b")
+        queue.add_at("c", EPOCH + timedelta(seconds=3))
+        assert len(queue) == 2
+        await worked(controller, 10)
+        assert (seen.adds, seen.waits) == (3, [0.0, 2.0, 1.0])
+        assert seen.ends == [(Outcome.SUCCESS, 2.0)] * 3
+        assert (len(queue), controller.taken, controller.running_seconds) == (0, 3, 0.0)
+
+    run(main())
+
+
+def test_a_key_added_while_it_is_processed_waits_from_then_on() -> None:
+    async def main() -> None:
+        seen = Seen()
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+
+        async def slow(_: str) -> Result:
+            await asyncio.sleep(5)
+            return Result()
+
+        controller = Controller("test", queue, slow, metrics=lambda _: seen)
+        queue.add("a")
+        asyncio.get_running_loop().call_later(1, queue.add, "a")
+        await worked(controller, 7)
+        assert seen.adds == 2
+        assert seen.waits == [0.0, 4.0]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "retries"),
+    [
+        (TerminalError("no"), Outcome.REFUSED, 0),
+        (TimeoutError(), Outcome.TIMEOUT, 1),
+        (RuntimeError("bug"), Outcome.ERROR, 1),
+        (None, Outcome.REQUEUE, 1),
+    ],
+)
+def test_every_end_is_told_by_its_class(error: Exception | None, outcome: Outcome, retries: int) -> None:
+    async def fail(_: str) -> Result:
+        await asyncio.sleep(0.01)
+        if error is not None:
+            raise error
+        return Result(failed=True)
+
+    async def main() -> None:
+        seen = Seen()
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        queue.add("a")
+        await worked(Controller("test", queue, fail, metrics=lambda _: seen), 0.1)
+        assert seen.ends == [(outcome, 0.01)]
+        assert seen.retries == retries
+
+    run(main())
+
+
+def test_the_oldest_reconcile_is_told_while_it_runs() -> None:
+    async def slow(_: str) -> Result:
+        await asyncio.sleep(60)
+        return Result()
+
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        controller = Controller("test", queue, slow)
+        queue.add("a")
+        task = asyncio.ensure_future(controller.run())
+        await asyncio.sleep(10)
+        queue.add("b")
+        await asyncio.sleep(20)
+        assert round(controller.running_seconds, 3) == 30.0
+        task.cancel()
+        await asyncio.wait({task})
+        assert controller.running_seconds == 0.0
+
+    run(main())

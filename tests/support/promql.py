@@ -1,0 +1,93 @@
+"""The shipped rules, and what their queries speak of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import yaml
+
+from booking_operator.web.catalogue import CATALOGUE, Family
+
+MONITORING = Path("manifests/monitoring")
+TARGET = frozenset({"namespace", "job", "instance", "pod", "container", "service", "endpoint"})
+"""Labels that Prometheus gives each series of a target; those of the Prometheus operator."""
+PROCESS = frozenset({"process_cpu_seconds_total", "process_resident_memory_bytes"})
+"""Of the metrics of all clients, those that are used."""
+
+
+def spec() -> dict[str, Any]:
+    """What is a rule file without the Prometheus operator."""
+    found: dict[str, Any] = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]
+    return found
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in spec()["groups"] for rule in group["rules"]]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def series() -> dict[str, frozenset[str]]:
+    """The labels of all series there are, by name; those that the rules record among them."""
+    found = dict.fromkeys(PROCESS, frozenset[str]())
+    for family in CATALOGUE:
+        found |= dict.fromkeys(family.samples, _labels(family))
+    return found | {rule["record"]: frozenset(rule["labels"]) for rule in rules() if "record" in rule}
+
+
+def _labels(family: Family) -> frozenset[str]:
+    return frozenset(family.labels) | ({"le"} if family.kind == "histogram" else frozenset())
+
+
+def parts(query: Any) -> Iterator[Any]:
+    """All expressions that a parsed query is made of, itself among them."""
+    yield query
+    match query:
+        case promql_parser.MatrixSelector():
+            yield query.vector_selector
+        case promql_parser.BinaryExpr():
+            yield from (*parts(query.lhs), *parts(query.rhs))
+        case promql_parser.Call():
+            for argument in query.args:
+                yield from parts(argument)
+        case promql_parser.AggregateExpr():
+            yield from parts(query.expr)
+            if query.param is not None:
+                yield from parts(query.param)
+        case promql_parser.ParenExpr() | promql_parser.UnaryExpr() | promql_parser.SubqueryExpr():
+            yield from parts(query.expr)
+
+
+def problems(query: str) -> list[str]:
+    """What a query speaks of that does not exist.
+
+    Raises:
+        ValueError: it cannot be parsed.
+    """
+    known, found = series(), []
+    for part in parts(promql_parser.parse(query)):
+        match part:
+            case promql_parser.VectorSelector():
+                if part.name not in known:
+                    found.append(f"there is no {part.name}")
+                    continue
+                matched = {matcher.name for matcher in part.matchers.matchers}
+                if unknown := matched - known[part.name] - TARGET:
+                    found.append(f"{part.name} has no {', '.join(sorted(unknown))}")
+            case promql_parser.AggregateExpr() if part.modifier is not None:
+                found += _unknown(part.expr, part.modifier.labels, known)
+            case promql_parser.BinaryExpr() if part.modifier is not None:
+                matching = part.modifier.matching
+                found += _unknown(part, matching.labels if matching is not None else [], known)
+                found += _unknown(part, part.modifier.group_labels or [], known)
+    return found
+
+
+def _unknown(query: Any, labels: list[str], known: dict[str, frozenset[str]]) -> list[str]:
+    """Those of `labels` that no series in a part of a query has."""
+    names = [part.name for part in parts(query) if isinstance(part, promql_parser.VectorSelector)]
+    have = TARGET.union(*(known.get(name or "", frozenset()) for name in names))
+    return [f"nothing in {names} has {label}" for label in labels if label not in have]
