@@ -223,13 +223,16 @@ def crds(output: Path | None) -> None:
 
 @main.command()
 @click.option("--prepare", is_flag=True, help="Only find or build the programs it needs, and end.")
-def devcluster(*, prepare: bool) -> None:
+@click.option("--node", is_flag=True, help="With --prepare: also the programs that run pods.")
+def devcluster(*, prepare: bool, node: bool) -> None:
     """Run etcd, kube-apiserver and a fake AWS on loopback until Ctrl-C, to play with."""
     from booking_operator.devcluster import playground  # noqa: PLC0415
     from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
 
+    if node and not prepare:
+        raise click.UsageError("--node goes with --prepare: the playground itself runs no pods")
     try:
-        playground.prepare() if prepare else playground.run()
+        playground.prepare(node=node) if prepare else playground.run()
     except DevclusterError as error:
         raise click.ClickException(str(error)) from error
 

@@ -90,6 +90,12 @@ def test_a_duration_that_is_none_is_refused_with_an_example() -> None:
     assert "'soon' is no duration; write it like 90s, 10m or 1h30m" in answer.stderr
 
 
+def test_a_playground_with_a_node_is_refused() -> None:
+    answer = booking_operator("devcluster", "--node")
+    assert answer.returncode == 2
+    assert "--node goes with --prepare" in answer.stderr
+
+
 def test_an_unknown_flag_is_refused() -> None:
     answer = booking_operator("run", "--speed=11")
     assert answer.returncode == 2

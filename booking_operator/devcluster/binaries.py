@@ -1,4 +1,4 @@
-"""Finds etcd, kube-apiserver and kubectl, or gets them: built from Go modules, or from the PyPI.
+"""Finds etcd, the programs of Kubernetes and kubectl, or gets them: built from Go modules, or from the PyPI.
 
 Order: KUBEBUILDER_ASSETS, PATH, the user's cache directory, and only then a build into that cache.
 """
@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,16 @@ class Binaries:
     kube_apiserver: Path
 
 
+@dataclass(frozen=True, slots=True)
+class NodeBinaries:
+    """The programs that make a cluster of a control plane: with them, pods run."""
+
+    kube_controller_manager: Path
+    kube_scheduler: Path
+    kubelet: Path
+    pause: Path
+
+
 def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
     """Where built programs are kept, one directory for each set of versions and each platform."""
     environ = os.environ if environ is None else environ
@@ -51,13 +61,17 @@ def find_or_build(progress: Progress, environ: Mapping[str, str] | None = None) 
     Raises:
         DevclusterError: something is missing and cannot be built.
     """
-    environ = os.environ if environ is None else environ
-    cache = cache_directory(environ)
-    found = _find_all(cache, environ)
-    if found is None:
-        with _lock(cache, progress):
-            found = _find_all(cache, environ) or _build(cache, progress, environ)
-    return found
+    return Binaries(*_find_or_build(["etcd", "kube-apiserver"], progress, environ))
+
+
+def find_or_build_node(progress: Progress, environ: Mapping[str, str] | None = None) -> NodeBinaries:
+    """Find the programs that run pods, as `find_or_build` does those of a control plane.
+
+    Raises:
+        DevclusterError: something is missing and cannot be built.
+    """
+    programs = ["kube-controller-manager", "kube-scheduler", "kubelet", "pause"]
+    return NodeBinaries(*_find_or_build(programs, progress, environ))
 
 
 def find_kubectl(progress: Progress, environ: Mapping[str, str] | None = None) -> Path:
@@ -79,9 +93,20 @@ def find_kubectl(progress: Progress, environ: Mapping[str, str] | None = None) -
     return _program_in(target, "kubectl", _KUBECTL_PACKAGE)
 
 
-def _find_all(cache: Path, environ: Mapping[str, str]) -> Binaries | None:
-    etcd, apiserver = _find("etcd", cache, environ), _find("kube-apiserver", cache, environ)
-    return Binaries(etcd, apiserver) if etcd and apiserver else None
+def _find_or_build(
+    programs: Sequence[str], progress: Progress, environ: Mapping[str, str] | None
+) -> list[Path]:
+    environ = os.environ if environ is None else environ
+    cache = cache_directory(environ)
+    if _missing(programs, cache, environ):
+        with _lock(cache, progress):
+            if missing := _missing(programs, cache, environ):
+                _build(missing, cache, progress, environ)
+    return [_find(name, cache, environ) or cache / name for name in programs]
+
+
+def _missing(programs: Sequence[str], cache: Path, environ: Mapping[str, str]) -> list[str]:
+    return [name for name in programs if _find(name, cache, environ) is None]
 
 
 def _find(name: str, cache: Path, environ: Mapping[str, str]) -> Path | None:
@@ -92,7 +117,7 @@ def _find(name: str, cache: Path, environ: Mapping[str, str]) -> Path | None:
     return Path(found) if found else None
 
 
-def _build(cache: Path, progress: Progress, environ: Mapping[str, str]) -> Binaries:
+def _build(programs: Sequence[str], cache: Path, progress: Progress, environ: Mapping[str, str]) -> None:
     go = shutil.which("go", path=environ.get("PATH", ""))
     if go is None:
         target = cache / "go-package"
@@ -100,8 +125,7 @@ def _build(cache: Path, progress: Progress, environ: Mapping[str, str]) -> Binar
             progress(f"There is no Go on PATH: installing {_GO_PACKAGE} (once)")
             _pip_install(_GO_PACKAGE, target)
         go = str(_program_in(target, "go", _GO_PACKAGE))
-    gobuild.build(Path(go), cache, progress)
-    return Binaries(cache / "etcd", cache / "kube-apiserver")
+    gobuild.build(Path(go), cache, programs, progress)
 
 
 def _pip_install(package: str, target: Path) -> None:

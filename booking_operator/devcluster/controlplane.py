@@ -21,15 +21,37 @@ from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
 _TRIES = 3  # another process may take a port between our choosing it and the server's binding it
 _OK = 200
+_NO_PODS = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
 
 
 class ControlPlane:
     """A synchronous context manager: it stands when entered, and nothing of it is left when exited."""
 
-    def __init__(self, binaries: Binaries, flags: Sequence[str] = ()) -> None:
-        """Choose programs, and flags of the API server beyond those it needs."""
+    def __init__(
+        self,
+        binaries: Binaries,
+        flags: Sequence[str] = (),
+        *,
+        pods: bool = False,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        within: Path | None = None,
+    ) -> None:
+        """Choose programs, flags of the API server beyond those it needs, and where it listens.
+
+        Args:
+            binaries: the programs.
+            flags: the last word on what the API server is told.
+            pods: whether pods will run in it.
+            address: where it listens, and what pods are told.
+            port: by default a free one.
+            within: where its directory will be; by default where the system has temporary files.
+        """
         self._binaries = binaries
-        self._flags = flags
+        self._address = address
+        self._chosen_port = port
+        self._within = within
+        self._flags = [*(() if pods else _NO_PODS), *flags]
         self._stack = ExitStack()
         self._token = secrets.token_urlsafe(24)
         self._port = 0
@@ -62,7 +84,7 @@ class ControlPlane:
     @property
     def url(self) -> str:
         """Where the API server is."""
-        return f"https://127.0.0.1:{self._port}"
+        return f"https://{self._address}:{self._port}"
 
     @property
     def etcd_url(self) -> str:
@@ -94,9 +116,10 @@ class ControlPlane:
         self._apiserver.wait_until(self._ready)
 
     def _start_all(self) -> None:
-        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-")
+        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-", dir=self._within)
         self.directory = Path(self._stack.enter_context(temporary))
-        self._etcd_port, peer_port, self._port = free_port(), free_port(), free_port()
+        self._etcd_port, peer_port = free_port(), free_port()
+        self._port = self._chosen_port or free_port()
         self._write_secrets()
         command = self._etcd_command(self._etcd_port, peer_port)
         etcd = ChildProcess("etcd", command, self.directory / "etcd.log")
@@ -127,8 +150,8 @@ class ControlPlane:
         return [
             str(self._binaries.kube_apiserver),
             f"--etcd-servers=http://127.0.0.1:{etcd_port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
             f"--secure-port={self._port}",
             f"--cert-dir={self.directory / 'certs'}",
             "--service-cluster-ip-range=10.0.0.0/24",
@@ -137,8 +160,6 @@ class ControlPlane:
             f"--service-account-signing-key-file={self.directory / 'sa.key'}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
-            "--disable-admission-plugins=ServiceAccount",
-            "--endpoint-reconciler-type=none",
             *self._flags,
         ]
 

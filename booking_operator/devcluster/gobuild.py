@@ -1,4 +1,4 @@
-"""Builds etcd and kube-apiserver from published Go modules, in a throw-away module."""
+"""Builds etcd and the programs of Kubernetes from published Go modules, in a throw-away module."""
 
 import json
 import os
@@ -14,25 +14,55 @@ KUBERNETES = "v1.36.3"
 ETCD = "v3.6.8"
 _STAGING = KUBERNETES.replace("v1.", "v0.", 1)
 
-_TOOLS = """//go:build tools
-
-package tools
+_VERSION_FLAG = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"
+_PACKAGES = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "pause": "./pause",
+}
+_IMPORTS = [
+    "go.etcd.io/etcd/server/v3/etcdmain",
+    *(path for path in _PACKAGES.values() if path.startswith("k8s.io")),
+]
+_TOOLS = "\n".join(
+    [
+        "//go:build tools",
+        "",
+        "package tools",
+        "",
+        "import (",
+        *(f'\t_ "{path}"' for path in _IMPORTS),
+        ")",
+        "",
+    ]
+)
+_PAUSE = """package main
 
 import (
-	_ "go.etcd.io/etcd/server/v3/etcdmain"
-	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	"os"
+	"os/signal"
+	"syscall"
 )
+
+func main() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	<-stop
+}
 """
-_VERSION_FLAG = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"
-_PROGRAMS = {"etcd": "go.etcd.io/etcd/server/v3", "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}
+"""What a pod's own container runs: it keeps the namespaces of the pod, and waits to be told to end."""
 _ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
+_SMALL = "1 to 3 minutes on 2 cores"
 _LONGEST_SECONDS = 3600
 _TELL_EVERY_SECONDS = 15.0
 _TAIL = 1500
 
 
-def build(go: Path, target: Path, progress: Callable[[str], None]) -> None:
-    """Build both programs into the directory `target`, each atomically.
+def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[str], None]) -> None:
+    """Build programs into the directory `target`, each atomically.
 
     Raises:
         DevclusterError: Go failed; with the end of its output, and where all of it is.
@@ -41,20 +71,20 @@ def build(go: Path, target: Path, progress: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="booking-operator-build-") as module:
         gocall = _Go(go, Path(module), log, progress)
         _write_module(gocall)
-        for name, package in _PROGRAMS.items():
+        for name in programs:
             partial = target / f"{name}.partial"
+            advice = _ADVICE.get(name, _SMALL)
+            title = f"{name} {ETCD if name == 'etcd' else KUBERNETES}"
+            flags = ["-trimpath", "-ldflags", f"-s -w {_VERSION_FLAG}", "-o", str(partial)]
             try:
-                gocall(
-                    ["build", "-trimpath", "-ldflags", f"-s -w {_VERSION_FLAG}", "-o", str(partial), package],
-                    f"Building {name} {ETCD if name == 'etcd' else KUBERNETES} (once; {_ADVICE[name]})",
-                )
+                gocall(["build", *flags, _PACKAGES[name]], f"Building {title} (once; {advice})")
                 partial.replace(target / name)
             finally:
                 partial.unlink(missing_ok=True)
 
 
 def _write_module(gocall: "_Go") -> None:
-    """A module that requires both, with a replacement for each staging module of k8s.io/kubernetes."""
+    """A module that requires all, with a replacement for each staging module of k8s.io/kubernetes."""
     gocall(["mod", "init", "booking-operator.invalid/devcluster"])
     told = gocall(["mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"], "Downloading Kubernetes")
     upstream = json.loads(gocall(["mod", "edit", "-json", json.loads(told)["GoMod"]]))
@@ -67,6 +97,8 @@ def _write_module(gocall: "_Go") -> None:
     edits += [f"-replace={path}={path}@{_STAGING}" for path in staging]
     gocall(["mod", "edit", *edits])
     (gocall.directory / "tools.go").write_text(_TOOLS)
+    (gocall.directory / "pause").mkdir()
+    (gocall.directory / "pause" / "main.go").write_text(_PAUSE)
     gocall(["mod", "tidy"], "Downloading Go modules")
 
 

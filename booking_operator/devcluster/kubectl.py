@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 from booking_operator.devcluster.errors import DevclusterError
 
@@ -12,8 +13,7 @@ class Kubectl:
     """Runs kubectl against one kubeconfig."""
 
     def __init__(self, program: Path, kubeconfig: Path) -> None:
-        self._program = program
-        self._kubeconfig = kubeconfig
+        self._command = [str(program), "--kubeconfig", str(kubeconfig)]
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         """Run one command and return what it printed.
@@ -29,10 +29,14 @@ class Kubectl:
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run one command, whatever becomes of it."""
         return subprocess.run(
-            [str(self._program), "--kubeconfig", str(self._kubeconfig), *arguments],
+            [*self._command, *arguments],
             input=stdin,
             capture_output=True,
             text=True,
             timeout=_SECONDS,
             check=False,
         )
+
+    def start(self, *arguments: str, to: BinaryIO) -> "subprocess.Popen[bytes]":
+        """Start one command that goes on, with its output in `to`; the caller ends it."""
+        return subprocess.Popen([*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=to)

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from booking_operator.api import crd
-from booking_operator.devcluster.binaries import Binaries, find_kubectl, find_or_build
+from booking_operator.devcluster.binaries import Binaries, find_kubectl, find_or_build, find_or_build_node
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.instances import Databases, Instances
 from booking_operator.devcluster.kubectl import Kubectl
@@ -49,12 +49,14 @@ def tell(line: str) -> None:
     click.echo(line, err=True)
 
 
-def prepare() -> tuple[Binaries, Path]:
-    """Find or build all programs that are needed, kubectl among them.
+def prepare(*, node: bool = False) -> tuple[Binaries, Path]:
+    """Find or build all programs that are needed, kubectl among them, and those of a `node` if asked to.
 
     Raises:
         DevclusterError: one is missing and cannot be had.
     """
+    if node:
+        find_or_build_node(tell)
     return find_or_build(tell), find_kubectl(tell)
 
 

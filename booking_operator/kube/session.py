@@ -13,7 +13,8 @@ from booking_operator.kube.config import ConfigError
 CONNECTIONS = 100
 # Requests that are cancelled leave connections that close in their own time, unless they are cut with the
 # rest; aiohttp refuses that where Python does it: https://github.com/python/cpython/pull/118960.
-_TLS_CLOSES_LATE = sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
+# Debian 12 has 3.11.2, where to cut what is closed already raises AttributeError.
+_TLS_CLOSES_LATE = (3, 11, 7) <= sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
 _LONGEST_LINE = 2**21
 """An object has 1.5 MiB at most, which is etcd's limit, and a watch event is one line."""
 

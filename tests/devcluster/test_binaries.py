@@ -69,6 +69,32 @@ def test_a_build_that_breaks_off_leaves_no_half_program(tmp_path: Path) -> None:
     assert any("once" in line for line in told)
 
 
+def test_of_a_node_no_more_is_built_than_is_missing(tmp_path: Path) -> None:
+    script = """
+        case "$*" in
+          "mod download"*) echo '{"GoMod": "x"}' ;;
+          "mod edit -json"*) echo '{}' ;;
+          build*) shift 5; echo "$2" >> "$BUILT"; touch "$1"; chmod +x "$1" ;;
+        esac
+    """
+    built = tmp_path / "built"
+    program(tmp_path / "bin" / "go", f"BUILT={built}\n{script}")
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    cache = binaries.cache_directory(environ)
+    program(cache / "kubelet")
+    told: list[str] = []
+    found = binaries.find_or_build_node(told.append, environ)
+    assert found == binaries.find_or_build_node(told.append, environ)
+    assert found == binaries.NodeBinaries(
+        cache / "kube-controller-manager", cache / "kube-scheduler", cache / "kubelet", cache / "pause"
+    )
+    assert built.read_text().split() == [
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-scheduler",
+        "./pause",
+    ]
+
+
 def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
     cache = binaries.cache_directory(environ)

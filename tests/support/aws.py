@@ -54,6 +54,7 @@ class AwsProxy(Faults):
         self,
         moto_url: str | None = None,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         transition_seconds: float = 0.0,
         stale_seconds: float = 0.0,
@@ -69,6 +70,7 @@ class AwsProxy(Faults):
         self.cached = cached
         self._transitions = Transitions(transition_seconds, stale_seconds)
         self._moto_url = moto_url
+        self._host = host
         self._port = port
         self._stack = AsyncExitStack()
         self._delays: dict[str, float] = {}
@@ -88,7 +90,7 @@ class AwsProxy(Faults):
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", self._port)
+        site = web.TCPSite(runner, self._host, self._port)
         await site.start()
         host, port = runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"

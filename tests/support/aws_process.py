@@ -105,6 +105,7 @@ def _shown(call: Call) -> dict[str, Any]:
 async def _run(options: argparse.Namespace) -> None:
     aws = AwsProxy(
         options.moto_url,
+        host=options.host,
         port=options.port,
         transition_seconds=options.transition_seconds,
         stale_seconds=options.stale_seconds,
@@ -125,6 +126,7 @@ async def _run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.support.aws_process")
     parser.add_argument("--moto-url", help="where moto listens; default: one in this process")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the proxy; moto stays on loopback")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--transition-seconds", type=float, default=0.0)
     parser.add_argument("--stale-seconds", type=float, default=0.0)

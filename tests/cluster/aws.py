@@ -1,0 +1,71 @@
+"""AWS as pods reach it: moto behind the recording proxy, on the bridge of the node."""
+
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from booking_operator.devcluster.process import ChildProcess
+from tests.support.moto_server import REGION
+from tests.support.node.network import GATEWAY
+
+TRANSITION_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """One that runs."""
+
+    url: str
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What is no secret of what the operator needs in its environment."""
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def create(self, tag: str, n: int, account: str = "") -> list[str]:
+        """Make a group of stopped instances; their ids."""
+        ids: list[str] = self._post("create_instances", tag=tag, n=n, account=account)
+        return ids
+
+    def states(self, ids: Sequence[str]) -> list[str]:
+        """What has become of them."""
+        states: dict[str, str] = self._post("states")
+        return [states[id_] for id_ in ids]
+
+    def accepted(self, action: str, ids: Sequence[str]) -> list[datetime]:
+        """When calls arrived that asked `action` of one of them, and were taken."""
+        return [
+            datetime.fromisoformat(call["at"])
+            for call in self._get("calls")
+            if call["action"] == action and call["status"] == 200 and set(call["instance_ids"]) & set(ids)
+        ]
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}/-/{path}", timeout=20) as reply:  # noqa: S310
+            return json.load(reply)
+
+    def _post(self, path: str, **given: Any) -> Any:
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.url}/-/{path}",
+            json.dumps(given).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
+            return json.load(reply)
+
+
+@contextmanager
+def aws(logs: Path) -> Iterator[Aws]:
+    """A process of its own, which lasts as long as the block."""
+    module = [sys.executable, "-m", "tests.support.aws_process", f"--host={GATEWAY}"]
+    command = [*module, f"--transition-seconds={TRANSITION_SECONDS}"]
+    with ChildProcess("AWS", command, logs / "aws.log") as process:
+        process.wait_until(lambda: "moto_url" in process.log.read_text())
+        told = next(line for line in process.log.read_text().splitlines() if "moto_url" in line)
+        yield Aws(json.loads(told)["url"])

@@ -1,0 +1,90 @@
+"""What two pods of the operator do, and what they are kept to, while nothing disturbs them."""
+
+import json
+import urllib.request
+
+import pytest
+
+from booking_operator.devcluster.errors import DevclusterError
+from tests.cluster.conftest import Team
+from tests.cluster.installation import NAME, Installation, soon, until
+from tests.cluster.kernel import memory
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
+
+
+def test_a_booking_lives_as_its_user_sees_it(operator: Installation, team: Team) -> None:
+    ids = team.group()
+    begin, end = soon(6), soon(14)
+    team.book("afternoon", begin, end)
+    until(lambda: "SCHEDULED" in team("get", "bookings"), 5, operator.situation)
+    team("wait", "--for=condition=Ready", "booking/afternoon", "--timeout=20s")
+    assert "RUNNING" in team("get", "resources")
+    assert "IN PROGRESS" in team("get", "bookings")
+    team.kept("StartInstances", ids, begin, within=2)
+    team.kept("StopInstances", ids, end, within=2)
+    until(lambda: "FINISHED" in team("get", "bookings") and "STOPPED" in team("get", "resources"), 10)
+    told = team("describe", "booking", "afternoon")
+    assert "Started" in told
+    assert len(team.cloud.accepted("StartInstances", ids)) == 1  # of two pods one acts
+    assert len(team.cloud.accepted("StopInstances", ids)) == 1
+
+
+def test_logs_tell_who_leads_and_of_no_error(operator: Installation) -> None:
+    leader = operator.leader()
+    lines = operator("logs", leader).splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert any(leader in entry.get("identity", "") for entry in entries)
+    assert not [entry for entry in entries if entry["level"] in {"error", "critical"}]
+
+
+def test_metrics_are_served_by_both(operator: Installation) -> None:
+    for pod in operator.pods():
+        url = f"http://{pod['status']['podIP']}:8080/metrics"
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            assert "booking_operator_" in reply.read().decode()
+
+
+def test_pods_are_restricted(operator: Installation) -> None:
+    with pytest.raises(DevclusterError, match='violates PodSecurity "restricted:latest"'):
+        operator("run", "intruder", "--image=booking-operator.invalid/pause:1", "--privileged")
+    pod = operator.leader()
+    script = "import os; print(os.getuid(), os.access('/', os.W_OK), os.access('/tmp', os.W_OK))"
+    assert operator("exec", pod, "--", "python3", "-c", script).split() == ["65532", "False", "False"]
+    status = operator("exec", pod, "--", "cat", "/proc/1/status")
+    held = {line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
+    assert held == {"0" * 16}
+
+
+def test_policies_are_in_force(operator: Installation) -> None:
+    policy = json.loads(operator("get", "networkpolicy", NAME, "--output=json"))
+    assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+
+    def allows_one() -> bool:
+        status = json.loads(operator("get", "poddisruptionbudget", NAME, "--output=json"))["status"]
+        return (status["expectedPods"], status["currentHealthy"], status["disruptionsAllowed"]) == (2, 2, 1)
+
+    until(allows_one, 30, operator.situation)
+    service = json.loads(operator("get", "endpointslices", "--output=json"))["items"]
+    ready = [address for one in service for endpoint in one["endpoints"] for address in endpoint["addresses"]]
+    assert sorted(ready) == sorted(pod["status"]["podIP"] for pod in operator.pods())
+
+
+def test_its_memory_stays_within_the_limit(operator: Installation, team: Team) -> None:
+    """With three hundred bookings, by the kernel's own account."""
+    ids = team.group()
+    begin = soon(15)
+    bookings = []
+    for number in range(300):
+        start, end = begin if number == 0 else soon(3600 + 60 * number), soon(3630 + 60 * number)
+        spec = {"resource_name": "machines", "user_id": "ada"}
+        spec |= {"start_at": start.isoformat(), "end_at": end.isoformat()}
+        kind = {"apiVersion": "manager.kotaico.de/v1", "kind": "Booking"}
+        bookings.append({**kind, "metadata": {"name": f"b{number}"}, "spec": spec})
+    team("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": bookings}))
+    team.kept("StartInstances", ids, begin)
+    for pod in operator.pods():
+        used, limit = memory(pod)
+        assert 20 * 2**20 < used < limit * 0.75
+        for status in pod["status"]["containerStatuses"]:
+            assert status.get("lastState", {}).get("terminated", {}).get("reason") != "OOMKilled"

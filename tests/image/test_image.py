@@ -1,0 +1,122 @@
+"""The image as the Dockerfile makes it, from a base of our own; cached until what it is made of changes."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.images import BASE, ROOT, Store, store
+from tests.support.node.requirements import IMAGES, missing
+
+LARGEST = 60 * 2**20
+"""What it may add to its base, uncompressed."""
+_VENV = "opt/booking-operator"
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing(IMAGES)), reason=f"to build images, {missing(IMAGES)}"),
+    pytest.mark.timeout(600),  # the base is made once a week
+]
+
+
+@pytest.fixture(scope="module")
+def images() -> Store:
+    return store()
+
+
+@pytest.fixture(scope="module")
+def image(images: Store) -> str:
+    return images.operator()
+
+
+@pytest.fixture(scope="module")
+def config(images: Store, image: str) -> dict[str, Any]:
+    found: dict[str, Any] = images.inspect(image)["config"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def container(images: Store, image: str) -> Iterator[tuple[str, Path]]:
+    with images.container(image) as made:
+        yield made
+
+
+def test_it_runs_the_operator_as_nobody_in_particular(config: dict[str, Any]) -> None:
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["booking-operator"]
+    assert config["Cmd"] == ["run"]
+    assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}
+
+
+def test_its_labels_tell_what_it_is(config: dict[str, Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "org.opencontainers.image."
+    told = {key.removeprefix(prefix): value for key, value in config["Labels"].items() if prefix in key}
+    assert told["title"] == project["name"]
+    assert told["version"] == project["version"]
+    assert told["licenses"] == project["license"]
+    assert told["description"]
+
+
+def test_there_is_nothing_in_it_to_build_with(container: tuple[str, Path]) -> None:
+    _, root = container
+    programs = {
+        path.name for folder in ("bin", "usr/bin", "usr/local/bin") for path in root.glob(f"{folder}/*")
+    }
+    programs |= {path.name for path in (root / _VENV / "bin").iterdir()}
+    assert "sh" in programs  # it looks where programs are
+    assert not [name for name in programs if re.fullmatch(r"(pip|gcc|g\+\+|cc|ld|make)[\d.-]*", name)]
+    packages = {path.name for path in root.glob("usr/**/python3*/**/*") if path.is_dir()}
+    assert not packages & {"pip", "setuptools", "ensurepip"}
+
+
+def test_it_adds_little_to_its_base(images: Store, container: tuple[str, Path]) -> None:
+    _, root = container
+    with images.container(BASE) as (_, base):
+        added = [
+            path.lstat().st_size
+            for path in root.rglob("*")
+            if not path.is_dir() and not os.path.lexists(base / path.relative_to(root))
+        ]
+    assert 20 * 2**20 < sum(added) < LARGEST
+
+
+def test_all_of_it_is_compiled(container: tuple[str, Path]) -> None:
+    _, root = container
+    bare = [
+        path
+        for path in (root / _VENV).glob("lib/*/site-packages/**/*.py")
+        if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))
+    ]
+    assert bare == []
+
+
+def test_it_answers(images: Store, container: tuple[str, Path]) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert images.run(container, "booking-operator", "--version").endswith(f"version {version}")
+    assert "--leader-elect" in images.run(container, "booking-operator", "run", "--help")
+
+
+def test_it_has_what_its_clients_need(images: Store, container: tuple[str, Path]) -> None:
+    """Most of botocore's data and of kubernetes_asyncio is left out; this is what must not be."""
+    assert images.run(container, "python3", "-c", _CLIENTS) == "ec2 rds sts sso sso-oidc"
+    cluster = "import booking_operator.app, booking_operator.kube.config, booking_operator.kube.client"
+    assert images.run(container, "python3", "-c", cluster) == ""
+
+
+_CLIENTS = """
+import asyncio
+from aiobotocore.session import AioSession
+
+async def main():
+    opened = []
+    for service in ("ec2", "rds", "sts", "sso", "sso-oidc"):
+        async with AioSession().create_client(service, region_name="eu-west-1") as client:
+            opened.append(client.meta.service_model.service_name)
+    print(*opened)
+
+asyncio.run(main())
+"""

@@ -1,0 +1,94 @@
+"""Removes what is left of a cluster, whoever left it; everything of it names its directory."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+from tests.support.node import network
+
+_LOGS = Path("/var/log/containers")
+"""Links to the logs of containers, which the kubelet makes there wherever the logs are."""
+_NETWORKS = Path("/var/lib/cni/results")
+"""What libcni remembers of each container; not all of it goes with the container."""
+_CGROUPS = Path("/sys/fs/cgroup")
+_PATIENCE = 10.0
+
+
+def sweep(directory: Path) -> None:
+    """Kill what runs from `directory`, unmount what is mounted there, and remove it and the bridge."""
+    deadline = monotonic() + _PATIENCE
+    groups: set[Path] = set()
+    while found := list(_processes(directory)):
+        assert monotonic() < deadline, f"processes {found} of {directory} do not end"
+        for pid in found:
+            groups |= set(_cgroups(pid))
+            _kill(pid)
+        sleep(0.05)
+    for group in groups:  # runc removes them, unless it was killed
+        if group.is_dir():
+            group.rmdir()
+    for point in sorted(_mounts(Path("/proc/self/mountinfo"), directory), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=True, capture_output=True, timeout=30)
+    for link in _LOGS.glob("*.log"):
+        if link.is_symlink() and link.readlink().is_relative_to(directory):
+            link.unlink()
+    for result in _NETWORKS.glob("*"):
+        if f"{directory}/" in result.read_text():
+            result.unlink()
+    network.remove()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _processes(directory: Path) -> Iterator[int]:
+    """Programs that name the directory, and what runs in containers, whose root file system is there."""
+    own = _namespace(Path("/proc/self"))
+    for process in Path("/proc").glob("[0-9]*"):
+        pid = int(process.name)
+        if pid == os.getpid():
+            continue
+        try:
+            arguments = process.joinpath("cmdline").read_text(errors="replace").split("\0")
+            contained = _namespace(process) != own and _mounts(process / "mountinfo", directory, deep=True)
+        except OSError:
+            continue
+        if contained or any(_within(argument, directory) for argument in arguments):
+            yield pid
+
+
+def _within(argument: str, directory: Path) -> bool:
+    return argument.rpartition("=")[2].removeprefix("unix://").startswith(f"{directory}/")
+
+
+def _namespace(process: Path) -> str:
+    return str((process / "ns" / "mnt").readlink())
+
+
+def _mounts(table: Path, directory: Path, *, deep: bool = False) -> list[str]:
+    """Mount points under `directory`; if `deep`, those whose source lies there too."""
+    lines = table.read_text(errors="replace").splitlines()
+    if deep:
+        return [line for line in lines if f"{directory}/" in line]
+    return [point for line in lines if (point := line.split()[4]).startswith(f"{directory}/")]
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _cgroups(pid: int) -> Iterator[Path]:
+    """The control groups of a container; of a process that is in none of its own, none."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        path = line.split(":", 2)[2].lstrip("/")
+        if path.startswith("k8s.io/"):  # containerd's namespace
+            yield from (hierarchy / path for hierarchy in (_CGROUPS, *_CGROUPS.iterdir()))
