@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.driver import Action, Group
 from booking_operator.cloud.ec2 import Ec2Api
 from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.throttle import published
+from booking_operator.cloud.throttle import Limit, Limits, LimitsOf, published
 from booking_operator.domain.booking import Booking
 from booking_operator.engine.store import Key
 from booking_operator.forecast import CALLS, MOST, Forecast, Member, forecast
@@ -36,8 +36,8 @@ def member(
     return Member(Key(namespace, name), group, size, timedelta(seconds=warm_up), list(bookings))
 
 
-def foreseen(members: Sequence[Member], span: timedelta = DAY) -> Forecast:
-    return forecast(members, EPOCH, EPOCH + span, published)
+def foreseen(members: Sequence[Member], span: timedelta = DAY, limits: LimitsOf = published) -> Forecast:
+    return forecast(members, EPOCH, EPOCH + span, limits)
 
 
 def test_calls_and_peaks_are_counted_by_action_account_and_region() -> None:
@@ -101,8 +101,11 @@ def test_what_is_late_counts_from_the_warm_up() -> None:
 
 
 def test_more_than_a_day_of_warm_up_is_no_remedy() -> None:
-    found = foreseen([member("huge", booking("b", 3600, 7200), size=200_000)])
-    assert [item.remedy for item in found.late] == [None]
+    slow, three_days = Limits(Limit(5, 2), Limit(100, 0.01)), 3 * DAY.total_seconds()
+    ahead = booking("b", three_days, three_days + 3600)
+    for size, mends in ((900, True), (1100, False)):
+        found = foreseen([member("huge", ahead, size=size)], 4 * DAY, lambda *_: slow)
+        assert [item.remedy is not None for item in found.late] == [mends]
 
 
 def test_one_namespace_does_not_make_another_late() -> None:
