@@ -129,12 +129,22 @@ class Operator:
                 drivers = {name: service.driver(tasks) for name, service in self._services.items()}
                 self._term = term = self._new_term(drivers=drivers)
                 self._metrics.began_to_lead()
+                if self._election.rivals:
+                    self._doubt_caches()
                 with self._observed.term(term.controllers, tuple(drivers.values())):
                     await term.run()
         finally:
             self._term = None
             self._stand_by()
             gc.unfreeze()  # the end of a term leaves much that can go
+
+    def _doubt_caches(self) -> None:
+        """Whoever led before us may have known more: a watch that is dead is noticed late.
+
+        So nothing is stopped before all has been listed anew. What is to be started is.
+        """
+        for reflector in self._vital:
+            reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
 
     def _on_list(self) -> None:
         """A complete list: once both kinds have one, work begins; later ones may have ended a doubt."""

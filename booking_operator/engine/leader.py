@@ -46,6 +46,7 @@ class SoleReplica:
 
     leads = True
     leader = ""
+    rivals = False
 
     def live(self) -> bool:
         """Whether writes may leave at this instant."""
@@ -62,7 +63,10 @@ class Elector:
     Attributes:
         identity: its own, which no other candidate has.
         leads: whether `lead` is being run.
+        rivals: whether another may have written before us.
     """
+
+    rivals = True
 
     def __init__(self, identity: str, leases: Leases, clock: Clock, timing: Timing | None = None) -> None:
         self.identity = identity

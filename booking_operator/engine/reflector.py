@@ -130,6 +130,8 @@ class Reflector(Generic[T]):
         self._version = ""
         self._doubt = ""
         self._failures = 0
+        self._turn: asyncio.Timeout | None = None
+        self._stale = False
         self._log = structlog.get_logger(kind=kind)
         self._on_sync: list[Callable[[], None]] = []
         self._on_recovery: list[Callable[[], None]] = []
@@ -152,25 +154,42 @@ class Reflector(Generic[T]):
         """Have `call` called when a watch stands again after a failure: the API server is back."""
         self._on_recovery.append(call)
 
+    def relist(self, why: str) -> None:
+        """Have all listed anew, whatever is under way; until then there is the doubt `why`."""
+        self._doubt, asked = why, self._stale
+        self._stale = True
+        if self._turn is not None and not asked:
+            self._turn.reschedule(0)
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:
             try:
-                if not self._version:
-                    await self._list()
-                await self._watch()
-                self.restarts[Restart.ENDED] += 1
-            except ResourceExpiredError as error:
-                self._version = ""
-                self.restarts[Restart.EXPIRED] += 1
-                await self._pause("watch_expired", error)
-            except SourceError as error:
-                self.restarts[Restart.REFUSED if error.doubt else Restart.FAILED] += 1
-                if not self._version:
-                    self._doubt = error.doubt or f"the last list of {self.kind} failed: {error}"
-                elif error.doubt:
-                    self._version, self._doubt = "", error.doubt
-                await self._pause("watch_failed" if self._version else "list_failed", error)
+                async with asyncio.timeout(None) as self._turn:
+                    await self._list_and_watch()
+            except TimeoutError:
+                pass  # asked to list
+
+    async def _list_and_watch(self) -> None:
+        if self._stale:
+            self._version = ""
+        try:
+            if not self._version:
+                self._stale = False
+                await self._list()
+            await self._watch()
+            self.restarts[Restart.ENDED] += 1
+        except ResourceExpiredError as error:
+            self._version = ""
+            self.restarts[Restart.EXPIRED] += 1
+            await self._pause("watch_expired", error)
+        except SourceError as error:
+            self.restarts[Restart.REFUSED if error.doubt else Restart.FAILED] += 1
+            if not self._version:
+                self._doubt = error.doubt or f"the last list of {self.kind} failed: {error}"
+            elif error.doubt:
+                self._version, self._doubt = "", error.doubt
+            await self._pause("watch_failed" if self._version else "list_failed", error)
 
     async def _list(self) -> None:
         began = self._clock.monotonic()

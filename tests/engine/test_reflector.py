@@ -26,6 +26,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("bookmark")),
     st.tuples(st.just("compact")),
     st.tuples(st.just("cut")),
+    st.tuples(st.just("relist")),
     st.tuples(st.just("fault"), st.sampled_from(FAULTS)),
     st.tuples(st.just("wait"), st.sampled_from([0.0, 0.01, 1.0, 700.0])),
 )
@@ -34,8 +35,8 @@ ACTIONS = st.one_of(
 class Rig:
     """A reflector on a fake API."""
 
-    def __init__(self) -> None:
-        self.api = FakeApi()
+    def __init__(self, api: FakeApi | None = None) -> None:
+        self.api = api or FakeApi()
         self.store: Store[Thing] = Store()
         self.changes: list[Change[Thing]] = []
         self.store.subscribe(self.changes.append)
@@ -73,6 +74,8 @@ def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> N
             elif name == "fault":
                 rig.api.fault = arguments[0]  # type: ignore[assignment]
                 rig.api.cut()
+            elif name == "relist":
+                rig.reflector.relist("asked")
             else:
                 getattr(rig.api, name)(*arguments)
         rig.api.fault = ""
@@ -92,6 +95,8 @@ def test_changes_tell_the_whole_story(actions: list[tuple[str, ...]]) -> None:
         for name, *arguments in actions:
             if name == "wait":
                 await asyncio.sleep(float(arguments[0]))
+            elif name == "relist":
+                rig.reflector.relist("asked")
             elif name != "fault":
                 getattr(rig.api, name)(*arguments)
         await asyncio.sleep(60)
@@ -240,3 +245,84 @@ def test_a_flood_of_events_gives_others_a_turn() -> None:
         return longest
 
     assert virtual.run(main()) <= BURST
+
+
+class Deaf(FakeApi):
+    """Its watches are open, and tell nothing: as over a connection whose other end is gone."""
+
+    def watch(self, *_: Any) -> Any:
+        return self._silence()
+
+    @asynccontextmanager
+    async def _silence(self) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+        async def nothing() -> AsyncGenerator[Event[Thing], None]:
+            await asyncio.Future()
+            yield Event(Verb.BOOKMARK, "")
+
+        async with aclosing(nothing()) as stream:
+            yield stream
+
+
+def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
+    async def main() -> list[Any]:
+        rig = Rig(Deaf())
+        rig.api.put("a", "x")
+        task = asyncio.ensure_future(rig.reflector.run())
+        await asyncio.sleep(10)
+        rig.api.put("b", "y")
+        await asyncio.sleep(10)
+        found: list[Any] = [rig.stored(), rig.reflector.doubt]
+        rig.reflector.relist("asked")
+        found.append(rig.reflector.doubt)
+        await asyncio.sleep(1)
+        found += [rig.stored(), rig.reflector.doubt, rig.api.lists]
+        task.cancel()
+        await asyncio.wait([task])
+        return [*found, task.cancelled()]
+
+    assert virtual.run(main()) == [{"a": "x"}, "", "asked", {"a": "x", "b": "y"}, "", 2, True]
+
+
+def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(300)
+        rig.api.fault = ""
+        rig.api.put("a", "x")
+        rig.reflector.relist("asked")
+        await asyncio.sleep(0.01)
+        assert rig.stored() == {"a": "x"}
+        assert rig.reflector.doubt == ""
+
+    reflecting(scenario)
+
+
+def test_a_list_that_is_asked_for_and_fails_leaves_the_doubt() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.reflector.relist("asked")
+        await asyncio.sleep(1)
+        assert "the last list of things failed" in rig.reflector.doubt
+
+    reflecting(scenario)
+
+
+def test_a_list_under_way_does_not_answer_who_asks_later() -> None:
+    async def main() -> int:
+        rig = Rig()
+        for name in "abcde":
+            rig.api.put(name, "x")
+        task = asyncio.ensure_future(rig.reflector.run())
+        await asyncio.sleep(0.0015)
+        assert rig.api.lists == 1
+        rig.reflector.relist("asked")
+        await asyncio.sleep(10)
+        task.cancel()
+        await asyncio.wait([task])
+        assert rig.stored() == rig.served()
+        return rig.api.lists
+
+    assert virtual.run(main()) == 1 + 3  # a page, and then three

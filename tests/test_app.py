@@ -1,0 +1,114 @@
+"""The operator as a whole, in memory: what a replica does that takes over."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from booking_operator.app import Operator
+from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.driver import Audience
+from booking_operator.domain.instance import State
+from booking_operator.engine.leader import Lead
+from booking_operator.kube.errors import ApiError
+from booking_operator.settings import Settings
+from booking_operator.web.metrics import Metrics
+from booking_operator.web.observed import Observed
+from tests.support import virtual
+from tests.support.fakes import REGION, FakeDriver, at_text
+from tests.support.virtual import VirtualClock
+
+
+class Cluster:
+    """A `KubeClient` to an API server whose lists are true and whose watches are dead."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, list[dict[str, Any]]] = {"resources": [], "bookings": []}
+        self.version = 1
+
+    def add(self, plural: str, name: str, spec: dict[str, Any]) -> None:
+        self.version += 1
+        meta = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": str(self.version)}
+        self.objects[plural].append({"metadata": meta | {"generation": 1}, "spec": spec})
+
+    def book(self, name: str, start: float, end: float) -> None:
+        spec = {"resource_name": "res", "user_id": "ada", "start_at": at_text(start), "end_at": at_text(end)}
+        self.add("bookings", name, spec)
+
+    async def request(self, method: str, path: str, **_: Any) -> bytes:
+        await asyncio.sleep(0.01)
+        if method != "GET":
+            raise ApiError(404, "not here")
+        if "customresourcedefinitions" in path:
+            return b'{"metadata": {}}'
+        items = self.objects.get(path.rpartition("/")[2], [])
+        return json.dumps({"metadata": {"resourceVersion": str(self.version)}, "items": items}).encode()
+
+    @asynccontextmanager
+    async def stream(self, *_: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def silence() -> AsyncIterator[bytes]:
+            await asyncio.Future()
+            yield b""
+
+        yield silence()
+
+
+class Cloud(FakeDriver):
+    """A service and its driver in one."""
+
+    def track(self, audience: Audience) -> None:
+        pass
+
+    def driver(self, _: asyncio.TaskGroup) -> "Cloud":
+        return self
+
+
+class Election:
+    """Is won when a test says so."""
+
+    leads, leader, rivals = False, "", True
+
+    def __init__(self) -> None:
+        self.won = asyncio.Event()
+
+    def live(self) -> bool:
+        return self.won.is_set()
+
+    async def run(self, lead: Lead) -> None:
+        await self.won.wait()
+        await lead()
+
+
+async def taken_over(bookings: Sequence[tuple[float, float]], state: State) -> list[str]:
+    """What is done by a standby that was told of nothing since its start, and takes over after 10 s."""
+    clock, cluster, election = VirtualClock(), Cluster(), Election()
+    cloud = Cloud(clock, instances={"i-1": state})
+    cluster.add("resources", "res", {"tag": "web", "region": REGION})
+    client: Any = cluster
+    services: Any = {"ec2": cloud}
+    votes: Any = election
+    observed = Observed(Accounts(REGION))
+    operator = Operator(Settings(region=REGION), client, services, {}, votes, clock, Metrics(), observed)
+    task = asyncio.ensure_future(operator.run())
+    await asyncio.sleep(5)
+    for number, (start, end) in enumerate(bookings):
+        cluster.book(f"bk{number}", start, end)
+    await asyncio.sleep(5)
+    election.won.set()
+    await asyncio.sleep(20)
+    task.cancel()
+    await asyncio.wait([task])
+    return [act.verb for act in cloud.acts]
+
+
+def test_who_takes_over_stops_nothing_for_a_booking_that_it_was_not_told_of() -> None:
+    assert virtual.run(taken_over([(0, 600)], State.RUNNING)) == []
+
+
+def test_who_takes_over_stops_what_nobody_has_booked() -> None:
+    assert virtual.run(taken_over([(300, 600)], State.RUNNING)) == ["stop"]
+
+
+def test_who_takes_over_starts_what_it_was_not_told_of() -> None:
+    assert virtual.run(taken_over([(0, 600)], State.STOPPED)) == ["start"]
