@@ -194,7 +194,7 @@ async def test_nothing_is_written_while_nothing_changes(tenant: Tenant, operator
     """Seen by resourceVersion: the API server gives a new one for each write, and only for a write."""
     async with operator():
         tenant.resource()
-        tenant.booking("bk", soon(5), soon(600))
+        tenant.booking("bk", soon(120), soon(600))
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
         await until(lambda: tenant.condition("booking", "bk", "HoldsLock") == ("False", "Scheduled"))
         await asyncio.sleep(1)

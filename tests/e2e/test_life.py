@@ -104,7 +104,7 @@ async def test_back_to_back_and_nested_bookings_never_cause_a_stop(
 async def test_extending_keeps_it_running_and_shortening_stops_at_once(
     tenant: Tenant, operator: Operator
 ) -> None:
-    start, end = soon(-60), soon(4)
+    start, end = soon(-60), soon(8)
     async with operator():
         tenant.resource()
         tenant.booking("bk", start, end)
@@ -259,9 +259,11 @@ async def test_a_database_runs_while_booked_and_is_stopped_again_when_aws_restar
     databases.create(tenant.tag, name)
     async with operator():
         tenant.resource(type="rds")
-        tenant.booking("bk", soon(-60), soon(3))
+        start = soon(-60)
+        tenant.booking("bk", start, soon(600))
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
         assert databases.state(name) == "available"
+        tenant.booking("bk", start, soon(0))
         await until(lambda: is_ready(tenant, "resource", "res", "True", "Stopped"))
         assert databases.state(name) == "stopped"
         assert tenant.states() == STOPPED
