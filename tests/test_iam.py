@@ -18,6 +18,9 @@ IAM = ROOT / "docs" / "iam"
 TAGGED = {f"aws:ResourceTag/{APPLICATION_TAG}": "false"}
 TAGGING = {"ec2:CreateTags", "ec2:DeleteTags", "rds:AddTagsToResource", "rds:RemoveTagsFromResource"}
 SERVICES = ("ec2", "rds", "sts")
+# AWS asks for it where AssumeRole is called in a session whose tags are handed on, as those of EKS pod identity are:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_role-chaining
+WITHOUT_A_CALL = {"sts:TagSession"}
 
 
 def statements(name: str) -> list[dict[str, Any]]:
@@ -65,7 +68,13 @@ def called() -> set[str]:
 
 
 def test_what_is_allowed_is_what_is_called() -> None:
-    assert allowed("ec2", "rds", "assume-role") == called()
+    assert allowed("ec2", "rds", "assume-role") - WITHOUT_A_CALL == called()
+
+
+def test_sessions_of_pod_identity_may_go_on_to_other_roles() -> None:
+    """Its session tags are transitive: who assumes a role from there tags that session, on both sides."""
+    for name in ("assume-role", "trust-account"):
+        assert allowed(name) == {"sts:AssumeRole"} | WITHOUT_A_CALL
 
 
 def test_a_service_has_a_document_of_its_own() -> None:

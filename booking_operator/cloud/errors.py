@@ -52,7 +52,9 @@ _HOPELESS = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 _GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
 _TRUST = "check the role's trust policy"
 _ASSUMING = {
-    "AssumeRole": f"{_TRUST}, the external_id, and sts:AssumeRole in the IAM policy of the operator's role",
+    # Sessions of EKS pod identity have tags that are handed on, which is a permission of its own.
+    "AssumeRole": f"{_TRUST}, the external_id, and sts:AssumeRole in the IAM policy of the operator's role; "
+    "with EKS pod identity sts:TagSession too, in both policies",
     "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
 }
 _OF_SERVER = 500  # from this HTTP status on it is the service's fault
