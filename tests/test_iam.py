@@ -18,7 +18,7 @@ IAM = ROOT / "docs" / "iam"
 TAGGED = {f"aws:ResourceTag/{APPLICATION_TAG}": "false"}
 TAGGING = {"ec2:CreateTags", "ec2:DeleteTags", "rds:AddTagsToResource", "rds:RemoveTagsFromResource"}
 SERVICES = ("ec2", "rds", "sts")
-# AWS asks for it where AssumeRole is called in a session whose tags are handed on, as those of EKS pod identity are:
+# AWS asks for it where AssumeRole is called in a session whose tags are handed on, as pod identity's are:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_role-chaining
 WITHOUT_A_CALL = {"sts:TagSession"}
 

@@ -71,7 +71,7 @@ class Ec2Api:
         if token:
             query["NextToken"] = token
         async with self._gate.passed(scope, "DescribeInstances"):
-            with self._sessions.call("ec2:DescribeInstances"):
+            with self._sessions.call("ec2:DescribeInstances", scope):
                 async with asyncio.timeout(CALL_SECONDS):
                     return await client.describe_instances(**query)
 
@@ -91,7 +91,7 @@ class Ec2Api:
             CloudError: EC2 refused, or its answer was lost; it has the ids that EC2 named as the reason.
         """
         client = await self._sessions.ec2(scope)
-        with self._sessions.call(f"ec2:{self.lanes[change.action]}", ids):
+        with self._sessions.call(f"ec2:{self.lanes[change.action]}", scope, ids):
             async with asyncio.timeout(CALL_SECONDS):
                 match change.action:
                     case Action.START:

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
 
-from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.engine.clock import Clock
 
 
 class CloudMetrics(Protocol):
     """What is measured of the calls."""
 
-    def called(self, service: str, action: str, result: str, seconds: float) -> None:
+    def called(self, service: str, action: str, scope: Scope, result: str, seconds: float) -> None:
         """A call has ended after so long; `result` is the class of its failure, or "ok"."""
         ...
 
@@ -41,19 +41,20 @@ UNMEASURED: CloudMetrics = _Unmeasured()
 
 
 @contextmanager
-def measured(metrics: CloudMetrics, clock: Clock, permission: str) -> Iterator[None]:
+def measured(metrics: CloudMetrics, clock: Clock, permission: str, scope: Scope) -> Iterator[None]:
     """Have the one call that is made inside measured.
 
     Args:
         metrics: who is told.
         clock: what tells the time.
         permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
+        scope: where it is called; of STS, for which account, and whose STS.
     """
     service, _, action = permission.partition(":")
     began = clock.monotonic()
     try:
         yield
     except CloudError as error:
-        metrics.called(service, action, error.fault.value, clock.monotonic() - began)
+        metrics.called(service, action, scope, error.fault.value, clock.monotonic() - began)
         raise
-    metrics.called(service, action, "ok", clock.monotonic() - began)
+    metrics.called(service, action, scope, "ok", clock.monotonic() - began)

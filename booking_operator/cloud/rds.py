@@ -102,7 +102,7 @@ class RdsApi:
         marker = ""
         while True:
             async with self._gate.passed(scope, action):
-                with self._sessions.call(f"rds:{action}"):
+                with self._sessions.call(f"rds:{action}", scope):
                     async with asyncio.timeout(CALL_SECONDS):
                         page = await call(MaxRecords=PAGE, **({"Marker": marker} if marker else {}))
             yield page
@@ -134,16 +134,18 @@ class RdsApi:
                 await self._tag(client, scope, id_, change.lock)
                 return {id_: TAGGED}
             case Action.START:
-                await self._switch(client, "Start", id_)
+                await self._switch(client, scope, "Start", id_)
                 return {id_: Answer(before=State.STOPPED, now=State.PENDING)}
             case Action.STOP | Action.HIBERNATE:
-                await self._switch(client, "Stop", id_)
+                await self._switch(client, scope, "Stop", id_)
                 return {id_: Answer(before=State.RUNNING, now=State.STOPPING)}
 
-    async def _switch(self, client: "RDSClient", verb: Literal["Start", "Stop"], id_: str) -> None:
+    async def _switch(
+        self, client: "RDSClient", scope: Scope, verb: Literal["Start", "Stop"], id_: str
+    ) -> None:
         kind, _, name = id_.partition(":")
         noun = "DBCluster" if kind == "cluster" else "DBInstance"
-        with self._sessions.call(f"rds:{verb}{noun}"):
+        with self._sessions.call(f"rds:{verb}{noun}", scope):
             async with asyncio.timeout(CALL_SECONDS):
                 match verb, noun:
                     case "Start", "DBCluster":
@@ -159,7 +161,8 @@ class RdsApi:
         arn = self._arns.get((scope, id_))
         if arn is None:
             raise CloudError("NotObserved", f"{id_} has not been seen yet.")
-        with self._sessions.call("rds:AddTagsToResource" if lock else "rds:RemoveTagsFromResource"):
+        action = "AddTagsToResource" if lock else "RemoveTagsFromResource"
+        with self._sessions.call(f"rds:{action}", scope):
             async with asyncio.timeout(CALL_SECONDS):
                 if lock:
                     await client.add_tags_to_resource(ResourceName=arn, Tags=lock_tags(lock))

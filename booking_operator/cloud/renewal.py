@@ -10,7 +10,7 @@ good for minutes yet, and all who come after a failure call again, one after the
 import asyncio
 from asyncio import Task, TaskGroup
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,9 +23,9 @@ from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 
 from booking_operator.cloud.accounts import Account, Accounts
 from booking_operator.cloud.credentials import Load, Source, Sts, load_own, load_role
-from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
-from booking_operator.cloud.metrics import CloudMetrics, measured
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Backoff
 
@@ -71,7 +71,7 @@ class RenewedCredentials(AioCredentials):
         load: loads them anew.
         clock: what tells the time.
         tasks: where renewals run.
-        metrics: what measures `action`; for one that is no call of AWS, None.
+        observed: measures one load of them; what is no call of AWS is not measured.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class RenewedCredentials(AioCredentials):
         clock: Clock,
         tasks: TaskGroup,
         *,
-        metrics: CloudMetrics | None = None,
+        observed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
         self._owner = owner
@@ -90,7 +90,7 @@ class RenewedCredentials(AioCredentials):
         self._load = load
         self._clock = clock
         self._tasks = tasks
-        self._metrics = metrics
+        self._observed = observed
         self._held: _Held | None = None
         self._renewal: Task[None] | None = None
         self._ended_at: datetime | None = None
@@ -135,9 +135,13 @@ class RenewedCredentials(AioCredentials):
         session.register("after-call", after_call)
 
     def reject(self) -> None:
-        """AWS does not accept them, whatever their date says: load them anew, unless they are new."""
+        """AWS does not accept them, whatever their date says: begin to load them anew, unless they are new.
+
+        They are used until then, for it may be one region alone that refuses them: one that the account has
+        not enabled does, and any tenant may name it.
+        """
         if not self._resting():
-            self._held = None
+            self._begin()
 
     def cancel(self) -> None:
         """End what is under way; who waits for it is told that there is nothing more to come."""
@@ -169,8 +173,7 @@ class RenewedCredentials(AioCredentials):
         self._ended_at = self._clock.now()
 
     async def _loaded(self) -> _Held:
-        observed = measured(self._metrics, self._clock, self._action) if self._metrics else nullcontext()
-        with observed, translated(self._action):
+        with self._observed(), translated(self._action):
             try:
                 async with asyncio.timeout(LONGEST.total_seconds()):
                     source = await self._load()
@@ -203,7 +206,7 @@ async def open_credentials(
     make_session: Callable[[], AioSession],
     clock: Clock,
     *,
-    metrics: CloudMetrics | None = None,
+    metrics: CloudMetrics = UNMEASURED,
 ) -> AsyncIterator[Mapping[str, RenewedCredentials]]:
     """The credentials of all accounts by name, the operator's own as `""`; they end with the context.
 
@@ -216,19 +219,21 @@ async def open_credentials(
             by.sign_for(session)
             return await stack.enter_async_context(Sts(session, accounts.region))
 
-        def assumed(owner: str, account: Account, by: Sts) -> RenewedCredentials:
-            load = partial(load_role, account, by, clock)
-            return RenewedCredentials(owner, "sts:AssumeRole", load, clock, tasks, metrics=metrics)
+        def assumed(owner: str, name: str, account: Account, by: Sts) -> RenewedCredentials:
+            action, load = "sts:AssumeRole", partial(load_role, account, by, clock)
+            observed = partial(measured, metrics, clock, action, Scope(name, accounts.region))
+            return RenewedCredentials(owner, action, load, clock, tasks, observed=observed)
 
         load = partial(load_own, make_session, accounts.region)
         base = RenewedCredentials("The operator's own credentials", "GetCredentials", load, clock, tasks)
         own = base
         if accounts.own_role:
             role = Account(role_arn=accounts.own_role)
-            own = assumed("The operator's own account", role, await sts(base))
+            own = assumed("The operator's own account", "", role, await sts(base))
         by_own = await sts(own)
         named = {
-            name: assumed(f"Account {name!r}", account, by_own) for name, account in accounts.named.items()
+            name: assumed(f"Account {name!r}", name, account, by_own)
+            for name, account in accounts.named.items()
         }
         try:
             yield {"": own, **named}

@@ -105,18 +105,19 @@ class Sessions:
         await self._credentials[account].get_frozen_credentials()
 
     @contextmanager
-    def call(self, permission: str, ids: Collection[str] = ()) -> Iterator[None]:
+    def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
         """Have the one call that is made inside measured, and its failure come out as `CloudError`.
 
         Args:
             permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
+            scope: where it is called.
             ids: the instances it is called for.
 
         Raises:
             CloudError: the call failed.
         """
         with (
-            measured(self._metrics, self._clock, permission),
+            measured(self._metrics, self._clock, permission, scope),
             translated(permission, ids, clocks=self.skew),
         ):
             yield

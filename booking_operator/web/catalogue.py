@@ -141,6 +141,8 @@ AWS_CALLS = _counter(
     "Calls by result: ok, throttled, transient, lost, refused, capacity, denied, account, unsent.",
     "service",
     "action",
+    "account",
+    "region",
     "result",
 )
 AWS_DURATION = _histogram("aws_call_duration_seconds", "How long a call took.", DURATION, "service", "action")

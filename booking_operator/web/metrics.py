@@ -14,7 +14,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from booking_operator.cloud.driver import Action
+from booking_operator.cloud.driver import Action, Scope
+from booking_operator.cloud.regions import regions
 from booking_operator.engine.metrics import Outcome
 from booking_operator.web import catalogue
 from booking_operator.web.catalogue import Family
@@ -109,9 +110,11 @@ class Metrics:
         """How far our clock is ahead of the API server's; the same."""
         self._skew.labels("kubernetes").set(ahead.total_seconds())
 
-    def called(self, service: str, action: str, result: str, seconds: float) -> None:
+    def called(self, service: str, action: str, scope: Scope, result: str, seconds: float) -> None:
         """One call of AWS; `cloud.metrics.CloudMetrics`."""
-        self._calls.labels(service, action, result).inc()
+        # Accounts are bounded by the configuration; of regions tenants may write what they like.
+        region = scope.region if not scope.region or scope.region in regions() else "other"
+        self._calls.labels(service, action, scope.account, region, result).inc()
         self._call_times.labels(service, action).observe(seconds)
 
     def batched(self, action: str, instances: int) -> None:

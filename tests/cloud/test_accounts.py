@@ -125,8 +125,8 @@ async def test_an_account_whose_role_is_refused_holds_up_no_other_and_asks_once(
         assert (error.reason, error.retryable) == ("NoCredentials", False)
         assert str(error).startswith(
             "Account 'acme': AWS refused AssumeRole; check the role's trust policy, the external_id, and "
-            "sts:AssumeRole in the IAM policy of the operator's role; with EKS pod identity sts:TagSession too, in "
-            "both policies. User: "
+            "sts:AssumeRole in the IAM policy of the operator's role; with EKS pod identity sts:TagSession "
+            "too, in both policies. User: "
         )
         assert ACME in str(error)
 

@@ -4,6 +4,7 @@ import asyncio
 from asyncio import TaskGroup
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest
@@ -13,6 +14,7 @@ from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
 from booking_operator.cloud.gate import Gate
+from booking_operator.cloud.metrics import measured
 from booking_operator.cloud.rds import PAGE, RdsApi
 from booking_operator.cloud.recovery import Sight
 from booking_operator.cloud.renewal import RenewedCredentials
@@ -32,9 +34,11 @@ class Seen:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str, float]] = []
+        self.scopes: set[Scope] = set()
         self.batches: list[tuple[str, int]] = []
 
-    def called(self, service: str, action: str, result: str, seconds: float) -> None:
+    def called(self, service: str, action: str, scope: Scope, result: str, seconds: float) -> None:
+        self.scopes.add(scope)
         self.calls.append((service, action, result, round(seconds, 3)))
 
     def batched(self, action: str, instances: int) -> None:
@@ -69,13 +73,14 @@ def test_a_call_is_told_by_the_class_of_its_failure(error: Exception, result: Fa
         sessions = Sessions(clock, Accounts(REGION), metrics=seen)
 
         async def call() -> None:
-            with sessions.call("ec2:StartInstances"):
+            with sessions.call("ec2:StartInstances", HERE):
                 await clock.sleep(0.25)
                 raise error
 
         with pytest.raises(CloudError):
             await call()
         assert seen.calls == [("ec2", "StartInstances", result.value, 0.25)]
+        assert seen.scopes == {HERE}
 
     run(main())
 
@@ -84,9 +89,9 @@ def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
     async def main() -> None:
         seen = Seen()
         sessions = Sessions(VirtualClock(), Accounts(REGION), metrics=seen)
-        with sessions.call("ec2:StopInstances"):
+        with sessions.call("ec2:StopInstances", HERE):
             pass
-        with pytest.raises(KeyboardInterrupt), sessions.call("ec2:StopInstances"):
+        with pytest.raises(KeyboardInterrupt), sessions.call("ec2:StopInstances", HERE):
             raise KeyboardInterrupt
         assert seen.calls == [("ec2", "StopInstances", "ok", 0.0)]
 
@@ -159,11 +164,14 @@ def test_roles_that_are_assumed_are_calls_too() -> None:
         raise refusal("ExpiredToken")
 
     def make(tasks: TaskGroup) -> RenewedCredentials:
-        return RenewedCredentials("acme", "sts:AssumeRole", load, VirtualClock(), tasks, metrics=seen)
+        clock = VirtualClock()
+        observed = partial(measured, seen, clock, "sts:AssumeRole", Scope("acme", REGION))
+        return RenewedCredentials("acme", "sts:AssumeRole", load, clock, tasks, observed=observed)
 
     async def scenario(credentials: RenewedCredentials) -> None:
         with pytest.raises(CloudError):
             await credentials.get_frozen_credentials()
         assert seen.calls == [("sts", "AssumeRole", "account", 0.5)]
+        assert seen.scopes == {Scope("acme", REGION)}
 
     play(make, scenario)

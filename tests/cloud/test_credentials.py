@@ -51,6 +51,14 @@ async def describe(sessions: Sessions, scope: Scope = HERE) -> None:
         await (await sessions.ec2(scope)).describe_instances()
 
 
+async def renewed(sessions: Sessions) -> None:
+    """Wait until the renewal that is under way has ended, for which no call waits."""
+    renewal = sessions._credentials[""]._renewal
+    assert renewal is not None
+    async with asyncio.timeout(SECONDS):
+        await renewal
+
+
 async def failure(sessions: Sessions, scope: Scope = HERE) -> CloudError:
     with pytest.raises(CloudError) as caught:
         await describe(sessions, scope)
@@ -227,6 +235,7 @@ async def test_keys_that_are_rotated_in_their_file_are_read_anew(
         aws.fail("DescribeInstances", code="AuthFailure", status=401)
         with pytest.raises(ClientError):
             await describe(sessions)
+        await renewed(sessions)
         await describe(sessions)
     assert [key(call) for call in aws.calls] == ["AKIAFIRST", "AKIAFIRST", "AKIASECOND"]
 
@@ -245,6 +254,7 @@ async def test_keys_that_sts_refuses_are_read_anew(
         clock.skew = PACE
         aws.fail("AssumeRole", code="InvalidClientTokenId", status=403)
         assert (await failure(sessions, Scope("acme", REGION))).reason == "InvalidClientTokenId"
+        await renewed(sessions)
         clock.skew += timedelta(seconds=2)
         await describe(sessions, Scope("acme", REGION))
     assert [key(call) for call in aws.calls_of("AssumeRole")] == ["AKIAFIRST", "AKIASECOND"]

@@ -206,12 +206,41 @@ def test_a_reply_that_lacks_something_is_told(error: Exception) -> None:
 async def test_what_aws_rejects_is_loaded_anew_once_a_minute(world: World) -> None:
     await world.key()
     world.credentials.reject()
+    assert await world.after(timedelta(seconds=1)) == "key-1"
+    await asyncio.sleep(PACE.total_seconds())
+    for _ in range(3):
+        world.credentials.reject()
+    assert await world.after(timedelta(seconds=1)) == "key-2"
+    world.credentials.reject()
+    assert await world.after(timedelta(seconds=1)) == "key-2"
+    assert len(world.loads) == 2
+
+
+@scenario
+async def test_what_one_region_rejects_is_used_in_the_others_meanwhile(world: World) -> None:
+    await world.key()
+    await asyncio.sleep(PACE.total_seconds())
+    world.takes, world.error, began = 5, REFUSED, world.clock.now()
+    world.credentials.reject()
     assert await world.key() == "key-1"
+    assert world.clock.now() == began
+    assert await world.after(timedelta(seconds=10)) == "key-1"
+    assert len(world.loads) == 2
+    world.credentials.reject()
+    assert await world.after(timedelta(seconds=10)) == "key-1"
+    assert len(world.loads) == 3
+    world.error = None
     await asyncio.sleep(PACE.total_seconds())
     world.credentials.reject()
-    assert await world.key() == "key-2"
+    assert await world.after(timedelta(seconds=10)) == "key-4"
+
+
+@scenario
+async def test_what_is_rejected_before_anything_was_loaded_is_loaded_once(world: World) -> None:
+    world.takes = 2
     world.credentials.reject()
-    assert await world.key() == "key-2"
+    assert await world.key() == "key-1"
+    assert len(world.loads) == 1
 
 
 @scenario

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from booking_operator.cloud.driver import Scope
 from booking_operator.engine.clock import SystemClock
 from booking_operator.web.collector import StateCollector
 from booking_operator.web.metrics import Metrics
@@ -149,7 +150,7 @@ def test_the_rules_are_valid(rule_file: Path) -> None:
 def test_the_metrics_follow_the_conventions() -> None:
     metrics = Metrics()
     metrics.controller("Resource").added()
-    metrics.called("ec2", "StartInstances", "ok", 0.1)
+    metrics.called("ec2", "StartInstances", Scope("", "eu-west-1"), "ok", 0.1)
     metrics.requested("GET", "200", 0.1)
     metrics.registry.register(StateCollector(Observed(), SystemClock()))
     text = generate_latest(metrics.registry)

@@ -98,6 +98,16 @@ def test_resources_are_counted_by_condition() -> None:
     }
 
 
+def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
+    metrics = Metrics()
+    for region in (REGION, "", "tattle-1", "tattle-2"):
+        metrics.called("ec2", "DescribeInstances", Scope("acme", region), "ok", 0.1)
+    for region, calls in ((REGION, 1), ("", 1), ("other", 2), ("tattle-1", None)):
+        labels = {"service": "ec2", "action": "DescribeInstances", "account": "acme", "region": region}
+        value = metrics.registry.get_sample_value(catalogue.AWS_CALLS.name, {**labels, "result": "ok"})
+        assert value == calls
+
+
 def test_tokens_are_those_of_the_moment() -> None:
     async def main() -> None:
         clock = VirtualClock()
