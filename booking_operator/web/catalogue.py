@@ -122,6 +122,11 @@ RESOURCES = _gauge(
     "condition",
     "status",
 )
+UNREADY = _gauge(
+    "resource_unready_since_timestamp_seconds",
+    "Since when the Resource has not been Ready that has been so for the longest, by the reason it has.",
+    "reason",
+)
 KUBE_REQUESTS = _counter(
     "kubernetes_requests_total",
     "Requests to the API server, by HTTP status, or error where there was no answer.",

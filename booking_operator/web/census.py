@@ -1,17 +1,20 @@
-"""Counts bookings by status and Resources by condition, as they change: a look at it costs nothing."""
+"""Counts bookings by status and Resources by condition, as they change: a look at it costs little."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.resource import Resource
 from booking_operator.domain.booking import Phase
-from booking_operator.engine.store import Change
+from booking_operator.engine.store import Change, Key
 from booking_operator.reconcilers.caches import Caches
 
 NO_STATUS = "none"
 CONDITIONS = ("Valid", "Found", "Synced", "Ready", "Delayed")
 STATUSES = ("True", "False", "Unknown")
+REASONS = ("Starting", "Stopping", "StopWithheld", "Blocked", "NoInstances", "Suspended", "DryRun")
+OTHER = "other"
 _PHASES = frozenset(phase.value for phase in Phase)
 
 
@@ -28,6 +31,7 @@ class Census:
         self.bookings: Counter[str] = Counter(dict.fromkeys((*_PHASES, NO_STATUS), 0))
         pairs = ((condition, status) for condition in CONDITIONS for status in STATUSES)
         self.conditions: Counter[tuple[str, str]] = Counter(dict.fromkeys(pairs, 0))
+        self._unready: dict[Key, tuple[str, datetime]] = {}
         caches.bookings.subscribe(self._on_booking)
         caches.resources.subscribe(self._on_resource)
 
@@ -42,6 +46,18 @@ class Census:
             self.conditions.subtract(_conditions(change.old))
         if change.new is not None:
             self.conditions.update(_conditions(change.new))
+        unready = _unready(change.new) if change.new is not None else None
+        if unready is None:
+            self._unready.pop(change.key, None)
+        else:
+            self._unready[change.key] = unready
+
+    def unready_since(self) -> Mapping[str, datetime]:
+        """Since when the Resource has not been Ready that has been so for the longest, by reason (UTC)."""
+        found: dict[str, datetime] = {}
+        for reason, since in self._unready.values():
+            found[reason] = min(since, found.get(reason, since))
+        return found
 
 
 def _status(booking: Booking) -> str:
@@ -53,3 +69,12 @@ def _conditions(resource: Resource) -> Iterable[tuple[str, str]]:
     for condition in resource.status.conditions:
         if condition.type in CONDITIONS:
             yield condition.type, condition.status
+
+
+def _unready(resource: Resource) -> tuple[str, datetime] | None:
+    """Why a Resource is not Ready, and since when; None where it is, or nothing is told yet."""
+    for condition in resource.status.conditions:
+        if condition.type == "Ready" and condition.status == "False" and condition.last_transition_time:
+            reason = condition.reason if condition.reason in REASONS else OTHER
+            return reason, datetime.fromisoformat(condition.last_transition_time)
+    return None

@@ -64,6 +64,10 @@ class StateCollector(Collector):
         bookings = census.bookings if census else {}
         yield _family(catalogue.BOOKINGS, [((status,), count) for status, count in bookings.items()])
         yield _family(catalogue.RESOURCES, list(census.conditions.items()) if census else [])
+        unready = census.unready_since() if census else {}
+        yield _family(
+            catalogue.UNREADY, [((reason,), since.timestamp()) for reason, since in unready.items()]
+        )
 
     def _lanes(self) -> Iterator[Found]:
         known = self._observed.known
@@ -119,6 +123,7 @@ READ = (
     catalogue.LIST_DURATION,
     catalogue.BOOKINGS,
     catalogue.RESOURCES,
+    catalogue.UNREADY,
     catalogue.THROTTLE_TOKENS,
     catalogue.THROTTLE_WAITING,
     catalogue.VIEW_SEEN,

@@ -50,7 +50,7 @@ def lags(fast: str, total: str) -> Series:
 
 
 def calls(ok: str, result: str, failed: str) -> Series:
-    call = 'service="ec2", action="StartInstances"'
+    call = f'{PLACE}, action="StartInstances"'
     good = metric("aws_calls_total", f"0+{ok}", f'{call}, result="ok"')
     return good | metric("aws_calls_total", f"0+{failed}", f'{call}, result="{result}"')
 
@@ -72,7 +72,12 @@ def queue(depth: str, done: str, running: str = "0+0") -> Series:
     }
 
 
-WELL = replicas("1+0", "0+0")
+def unready(reason: str, since: int) -> Series:
+    return metric("resource_unready_since_timestamp_seconds", f"{since}+0", f'reason="{reason}"')
+
+
+LEASE = requests("PUT", "200", "0+6")
+WELL = replicas("1+0", "0+0") | LEASE
 KIND = 'kind="bookings"'
 PLACE = 'service="ec2", account="", region="eu-west-1"'
 LANE = 'account="", region="eu-west-1", action="StartInstances"'
@@ -83,10 +88,14 @@ CASES: dict[str, tuple[Series, Series]] = {
         WELL | lateness("stop", "9", "10"),
         WELL | lateness("stop", "95", "100"),
     ),
+    "BookingOperatorNotAsBooked": (
+        WELL | unready("Starting", since=300),
+        WELL | unready("Suspended", since=300) | unready("Stopping", since=4500),
+    ),
     "BookingOperatorAbsent": ({}, WELL),
     "BookingOperatorNoLeader": (replicas("0+0", "0+0"), WELL),
     "BookingOperatorManyLeaders": (replicas("1+0", "1+0"), WELL),
-    "BookingOperatorNoStandby": (metric("leader", "1+0"), WELL),
+    "BookingOperatorNoStandby": (metric("leader", "1+0") | LEASE, metric("leader", "1+0")),
     "BookingOperatorNotSynced": (
         WELL | metric("cache_synced", "0+0", KIND),
         WELL | metric("cache_synced", "0+0", 'kind="resourcemonitors"'),

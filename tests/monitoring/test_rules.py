@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from booking_operator.web.catalogue import CATALOGUE, Family
-from tests.support.promql import alerts, problems, rules
+from tests.support.promql import TARGET, alerts, problems, rules
 
 RUNBOOK = Path("docs/runbook.md").read_text()
 # https://prometheus.io/docs/prometheus/latest/configuration/template_reference/
@@ -78,6 +79,26 @@ def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
     for section in re.split(r"^## ", RUNBOOK, flags=re.MULTILINE)[1:]:
         bold = re.findall(r"^\*\*([\w ]+)\.\*\*", section, re.MULTILINE)
         assert bold == ["Means", "Users feel", "Look", "Do"], section.partition("\n")[0]
+
+
+def test_the_lease_alone_is_written_by_put() -> None:
+    """So that a rule may take PUT for leader election."""
+    roles = [yaml.safe_load(path.read_text()) for path in Path("manifests/rbac").glob("*role.yaml")]
+    updated = {
+        resource
+        for role in roles
+        for rule in role["rules"]
+        if "update" in rule["verbs"]
+        for resource in rule["resources"]
+    }
+    assert updated == {"leases"}
+
+
+def test_labels_of_ours_are_not_taken_for_those_of_the_target() -> None:
+    clash = {label for family in CATALOGUE for label in family.labels} & TARGET
+    assert clash == {"service"}
+    monitor = yaml.safe_load(Path("manifests/components/servicemonitor/service_monitor.yaml").read_text())
+    assert all(endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"])
 
 
 def test_links_within_the_runbook_lead_somewhere() -> None:

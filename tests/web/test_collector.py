@@ -36,9 +36,12 @@ def booking(name: str, status: str, version: int) -> Any:
     )
 
 
-def resource(name: str, version: int, **conditions: str) -> Any:
+def resource(name: str, version: int, since: str = "", reason: str = "x", **conditions: str) -> Any:
     meta = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": str(version), "generation": 1}
-    listed = [{"type": type_, "status": status, "reason": "x"} for type_, status in conditions.items()]
+    listed = [
+        {"type": type_, "status": status, "reason": reason, "lastTransitionTime": since}
+        for type_, status in conditions.items()
+    ]
     return RESOURCE.adapter.validate_python(
         {
             "metadata": meta | {"creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -96,6 +99,26 @@ def test_resources_are_counted_by_condition() -> None:
         ("Ready", "False"): 1,
         ("Synced", "True"): 2,
     }
+
+
+def test_the_resource_that_is_unready_for_the_longest_is_told_by_reason() -> None:
+    caches = Caches(REGION)
+    observed = Observed()
+    observed.census = Census(caches)
+
+    def found() -> dict[tuple[str, ...], float]:
+        return read(observed, catalogue.UNREADY.name)
+
+    assert found() == {}
+    early, late = "1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"
+    caches.resources.apply(resource("a", 1, late, "Starting", Ready="False", Synced="False"))
+    caches.resources.apply(resource("b", 2, early, "Starting", Ready="False"))
+    caches.resources.apply(resource("c", 3, early, "Tattle", Ready="False"))
+    caches.resources.apply(resource("d", 4, early, "Running", Ready="True", Synced="False"))
+    assert found() == {("Starting",): 60.0, ("other",): 60.0}
+    caches.resources.apply(resource("b", 5, late, "Running", Ready="True"))
+    caches.resources.delete(Key("ns", "c"))
+    assert found() == {("Starting",): 120.0}
 
 
 def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
