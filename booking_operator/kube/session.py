@@ -2,12 +2,11 @@
 
 import ssl
 import sys
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes_asyncio.client.configuration import Configuration
 
+from booking_operator.engine.proxies import proxy_of
 from booking_operator.kube.config import ConfigError
 
 CONNECTIONS = 100
@@ -23,7 +22,7 @@ def open_session(configuration: Configuration) -> aiohttp.ClientSession:
     """Open a session; it must be closed. Each request brings its own trust, because that may change."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, enable_cleanup_closed=_TLS_CLOSES_LATE),
-        proxy=configuration.proxy or _proxy(configuration.host or ""),
+        proxy=configuration.proxy or proxy_of(configuration.host or ""),
         read_bufsize=_LONGEST_LINE,
     )
 
@@ -48,12 +47,3 @@ def trust(configuration: Configuration) -> ssl.SSLContext:
     if configuration.disable_strict_ssl_verification:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
-
-
-def _proxy(host: str) -> str | None:
-    """The proxy that the environment names for `host`, by HTTPS_PROXY and NO_PROXY; None where it names none.
-
-    Asked once: aiohttp's own `trust_env` asks for each request, in a thread, and reads ~/.netrc each time.
-    """
-    parts = urlsplit(host)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

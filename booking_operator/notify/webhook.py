@@ -8,6 +8,7 @@ import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.domain.notice import Notice, one_line
+from booking_operator.engine.proxies import proxy_of
 from booking_operator.reconcilers.ports import DeliveryError
 
 TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -25,7 +26,11 @@ class HttpChannel:
         self, kind: Literal["webhook", "slack"], targets: Mapping[str, Target], http: aiohttp.ClientSession
     ) -> None:
         self._kind = kind
-        self._targets = {name: target for name, target in targets.items() if target.type == kind}
+        self._targets = {
+            name: (target, proxy_of(target.url.get_secret_value()))
+            for name, target in targets.items()
+            if target.type == kind
+        }
         self._http = http
 
     async def deliver(self, notice: Notice, recipient: str) -> None:
@@ -34,13 +39,15 @@ class HttpChannel:
         Raises:
             DeliveryError: there is no such target, or it did not answer 2xx.
         """
-        target = self._targets.get(recipient)
+        target, proxy = self._targets.get(recipient, (None, None))
         if target is None:
             text = f"{one_line(recipient)!r} is no {self._kind} target of the operator's configuration"
             raise DeliveryError("UnknownTarget", text, retryable=False)
         body = slack_body(notice) if self._kind == "slack" else webhook_body(notice)
         url, headers = target.url.get_secret_value(), {"Idempotency-Key": notice.id}
-        send = self._http.post(url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
+        send = self._http.post(
+            url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, proxy=proxy
+        )
         try:
             async with send as reply:
                 status = reply.status

@@ -33,9 +33,11 @@ class Receiver:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.visits: list[str] = []
+        self.hosts: list[str] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         self.visits.append(request.path)
+        self.hosts.append(request.host)
         if self.hang:
             await asyncio.sleep(60)
         self.bodies.append(await request.json())
@@ -113,6 +115,43 @@ async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_target_that_is_not_there_is_told_without_its_url() -> None:
     assert (await refused("http://127.0.0.1:1")).reason == "TargetUnreachable"
+
+
+@pytest.fixture
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.mark.usefixtures("_no_proxies")
+@pytest.mark.parametrize(("kind", "recipient"), [("webhook", "ci"), ("slack", "ops")])
+async def test_a_target_is_reached_by_the_proxy_of_the_environment(
+    kind: str, recipient: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiver() as proxy, receiver() as direct:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        await deliver("http://hooks.invalid", kind, recipient)
+        assert (proxy.hosts, len(proxy.bodies)) == (["hooks.invalid"], 1)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        await deliver(direct.url, kind, recipient)
+        assert (len(proxy.bodies), len(direct.bodies)) == (1, 1)
+
+
+@pytest.mark.usefixtures("_no_proxies")
+async def test_a_proxy_is_asked_for_a_tunnel_and_its_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        host, port = proxy.sockets[0].getsockname()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{host}:{port}")
+        assert (await refused("https://hooks.invalid")).reason == "TargetUnreachable"
+    assert asked == [b"CONNECT hooks.invalid:443 HTTP/1.1\r\n"]
 
 
 @pytest.mark.parametrize("recipient", ["http://169.254.169.254/", "other", "ops", ""])

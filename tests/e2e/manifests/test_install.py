@@ -47,6 +47,7 @@ SERVICE_MONITORS = {
                                                 "port": {"type": "string"},
                                                 "path": {"type": "string"},
                                                 "interval": {"type": "string"},
+                                                "honorLabels": {"type": "boolean"},
                                             },
                                         },
                                     },

@@ -13,7 +13,7 @@ from booking_operator.config import load
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.settings import Settings
 from tests.e2e.conftest import Operator, Tenant, soon, until
-from tests.e2e.manifests.conftest import read, rendered
+from tests.e2e.manifests.conftest import SYSTEM, read, rendered
 from tests.support.guide import ROOT, blocks, commands
 
 PAGE = "docs/operations.md"
@@ -104,6 +104,21 @@ def follow(ground: Playground, desk: Path, command: str) -> str:
     return ground.kubectl(*arguments)
 
 
+def test_from_two_replicas_to_one_by_way_of_none(ground: Playground, desk: Path) -> None:
+    scale, wait, apply = commands(PAGE, "One replica or two")
+
+    def replicas() -> int:
+        found: int = read(ground, "deployment", "booking-operator", "-n", SYSTEM)["spec"]["replicas"]
+        return found
+
+    assert replicas() == 2
+    follow(ground, desk, scale)
+    assert replicas() == 0
+    follow(ground, desk, wait)
+    follow(ground, desk, apply)
+    assert replicas() == 2
+
+
 def locks(tenant: Tenant) -> set[str]:
     return {key for tags in tenant.ground.instances.tags(tenant.tag) for key in tags} & set(LOCK_TAGS)
 
@@ -112,7 +127,24 @@ async def locked(tenant: Tenant) -> None:
     """Have a group booked, locked and running."""
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
+    await in_use(tenant)
+
+
+async def in_use(tenant: Tenant) -> None:
     await until(lambda: locks(tenant) and set(tenant.states()) == {"running"})
+
+
+def collect_garbage(ground: Playground) -> None:
+    """Delete bookings whose scheduler is gone, as the controller-manager would, which is not here."""
+    [schedulers, bookings] = (
+        read(ground, kind, "--all-namespaces")["items"] for kind in ("bookingschedulers", "bookings")
+    )
+    there = {scheduler["metadata"]["uid"] for scheduler in schedulers}
+    for booking in bookings:
+        owners = {owner["uid"] for owner in booking["metadata"].get("ownerReferences", ())}
+        if owners and not owners & there:
+            name, namespace = booking["metadata"]["name"], booking["metadata"]["namespace"]
+            ground.kubectl("delete", "booking", name, "-n", namespace)
 
 
 async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,13 +159,19 @@ async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytes
         [*deletes, uninstall, _] = commands(PAGE, "Uninstall")
         async with asyncio.TaskGroup() as tasks:
             operator = tasks.create_task(run(Settings()))
-            await locked(tenant)
-            template = {"resource_name": "res", "user_id": "ada"}
-            tenant.apply("BookingScheduler", "bs", schedule="0 9 * * *", duration=5, bookingTemplate=template)
             tenant.apply("ResourceMonitor", "rm", type="ec2")
-            await until(lambda: "bs-" in tenant.kubectl("get", "bookings", "-o", "name"))
+            # Warmed up for a booking of the scheduler, which alone holds it: nobody waits for a full minute.
+            tenant.resource(warm_up="10m")
+            at = soon(120)
+            template = {"resource_name": "res", "user_id": "ada"}
+            daily = {"schedule": f"{at.minute} {at.hour} * * *", "duration": 60, "bookingTemplate": template}
+            tenant.apply("BookingScheduler", "bs", **daily)
+            await in_use(tenant)
             for command in deletes:
                 await asyncio.to_thread(follow, ground, desk, f"{command} --timeout=30s")
+                await asyncio.to_thread(collect_garbage, ground)
+            for kind in ("bookings", "bookingschedulers", "resources", "resourcemonitors"):
+                assert read(ground, kind, "--all-namespaces")["items"] == []
             assert locks(tenant) == set()
             assert set(tenant.states()) == {"running"}
             operator.cancel()
