@@ -3,12 +3,16 @@ ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
+# By the environment, so that it holds for what builds the package too: pip makes that an environment of its own,
+# and from 25.3 on takes its versions from the second of these.
+ENV PIP_CONSTRAINT=/src/constraints.txt \
+    PIP_BUILD_CONSTRAINT=/src/constraints.txt
 COPY constraints.txt pyproject.toml LICENSE ./
 # The dependencies first, with an empty package: a change of the code does not install them again.
 RUN touch README.md && mkdir booking_operator && touch booking_operator/__init__.py \
  && python3 -m venv --without-pip /opt/booking-operator \
  && python3 -m pip --python /opt/booking-operator/bin/python3 install \
-      --no-cache-dir --no-compile --only-binary=:all: --constraint=constraints.txt . \
+      --no-cache-dir --no-compile --only-binary=:all: . \
 # Of 400 services that botocore describes, those that the operator and its credentials need; and of
 # kubernetes_asyncio the configuration alone, as booking_operator/kube/__init__.py says.
  && cd /opt/booking-operator/lib/python3*/site-packages \

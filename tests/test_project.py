@@ -9,8 +9,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_lock_has_every_dependency() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, build = whole["project"], whole["build-system"]["requires"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values()), *build]
     names = {re.split(r"[\[>=<~! ]", requirement)[0].lower() for requirement in wanted}
     locked = set(
         re.findall(
@@ -18,6 +19,7 @@ def test_the_lock_has_every_dependency() -> None:
         )
     )
     assert names - {project["name"]} <= locked, "run: tox -e lock"
+    assert whole["dependency-groups"]["build"] == build  # by which they get there
 
 
 def test_modules_stay_small() -> None:

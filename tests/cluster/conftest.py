@@ -71,11 +71,11 @@ class Team:
         """Run kubectl in the team's namespace."""
         return self.kubectl("-n", self.name, *arguments, stdin=stdin)
 
-    def group(self, name: str = "machines") -> list[str]:
+    def group(self, name: str = "machines", **spec: Any) -> list[str]:
         """Make two stopped instances and their Resource; the ids."""
         tag = f"{self.name}-{name}"
         ids = self.cloud.create(tag, 2)
-        self.apply("Resource", name, tag=tag, type="ec2")
+        self.apply("Resource", name, tag=tag, type="ec2", **spec)
         return ids
 
     def book(self, name: str, start: datetime, end: datetime, resource: str = "machines") -> None:

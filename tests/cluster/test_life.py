@@ -1,6 +1,7 @@
 """What two pods of the operator do, and what they are kept to, while nothing disturbs them."""
 
 import json
+import shlex
 import urllib.request
 
 import pytest
@@ -9,6 +10,7 @@ from booking_operator.devcluster.errors import DevclusterError
 from tests.cluster.conftest import Team
 from tests.cluster.installation import NAME, Installation, soon, until
 from tests.cluster.kernel import memory
+from tests.support.guide import commands
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
 
@@ -68,6 +70,22 @@ def test_policies_are_in_force(operator: Installation) -> None:
     service = json.loads(operator("get", "endpointslices", "--output=json"))["items"]
     ready = [address for one in service for endpoint in one["endpoints"] for address in endpoint["addresses"]]
     assert sorted(ready) == sorted(pod["status"]["podIP"] for pod in operator.pods())
+
+
+def test_uninstalling_by_the_page_leaves_machines_in_use_running(operator: Installation, team: Team) -> None:
+    """With all who take part in it: the garbage collector deletes the bookings of a scheduler that is gone."""
+    ids, at = team.group(warm_up="10m"), soon(120)
+    template = {"resource_name": "machines", "user_id": "ada"}
+    daily = {"schedule": f"{at.minute} {at.hour} * * *", "duration": 60, "bookingTemplate": template}
+    team.apply("BookingScheduler", "daily", **daily)
+    until(lambda: team.cloud.states(ids) == ["running"] * len(ids), 20, operator.situation)
+    [*deletes, _, _] = commands("docs/operations.md", "Uninstall")
+    assert len(deletes) == 3
+    for command in deletes:
+        team.kubectl(*shlex.split(command)[1:], "--timeout=30s")
+    until(lambda: not team("get", "bookings,bookingschedulers,resources", "--output=name"), 20)
+    assert team.cloud.states(ids) == ["running"] * len(ids)
+    assert team.cloud.accepted("StopInstances", ids) == []
 
 
 def test_its_memory_stays_within_the_limit(operator: Installation, team: Team) -> None:

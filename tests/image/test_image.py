@@ -73,6 +73,12 @@ def test_there_is_nothing_in_it_to_build_with(container: tuple[str, Path]) -> No
     assert not packages & {"pip", "setuptools", "ensurepip"}
 
 
+def test_what_built_it_is_locked_too(container: tuple[str, Path]) -> None:
+    [wheel] = (container[1] / _VENV).glob("lib/*/site-packages/booking_operator-*.dist-info/WHEEL")
+    [generator] = re.findall(r"^Generator: (\S+) (\S+)$", wheel.read_text(), re.MULTILINE)
+    assert "==".join(generator) in (ROOT / "constraints.txt").read_text().splitlines()
+
+
 def test_it_adds_little_to_its_base(images: Store, container: tuple[str, Path]) -> None:
     _, root = container
     with images.container(BASE) as (_, base):

@@ -15,6 +15,19 @@ _LOGS = Path("/var/log/containers")
 _NETWORKS = Path("/var/lib/cni/results")
 """What libcni remembers of each container; not all of it goes with the container."""
 _CGROUPS = Path("/sys/fs/cgroup")
+_PROGRAMS = frozenset(
+    {
+        "containerd",
+        "containerd-shim-runc-v2",
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "runc",
+    }
+)
+"""What a cluster is made of; who only looks into its directory, say at a log, is not."""
 _PATIENCE = 10.0
 
 
@@ -44,7 +57,7 @@ def sweep(directory: Path) -> None:
 
 
 def _processes(directory: Path) -> Iterator[int]:
-    """Programs that name the directory, and what runs in containers, whose root file system is there."""
+    """Its programs, which name the directory, and what runs in containers, whose root file system is there."""
     own = _namespace(Path("/proc/self"))
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)
@@ -55,7 +68,8 @@ def _processes(directory: Path) -> Iterator[int]:
             contained = _namespace(process) != own and _mounts(process / "mountinfo", directory, deep=True)
         except OSError:
             continue
-        if contained or any(_within(argument, directory) for argument in arguments):
+        ours = Path(arguments[0]).name in _PROGRAMS
+        if contained or (ours and any(_within(argument, directory) for argument in arguments)):
             yield pid
 
 
