@@ -73,7 +73,7 @@ def test_policies_are_in_force(operator: Installation) -> None:
 
 
 def test_uninstalling_by_the_page_leaves_machines_in_use_running(operator: Installation, team: Team) -> None:
-    """With all who take part in it: the garbage collector deletes the bookings of a scheduler that is gone."""
+    """With all who take part: the garbage collector deletes the bookings of a scheduler that is gone."""
     ids, at = team.group(warm_up="10m"), soon(120)
     template = {"resource_name": "machines", "user_id": "ada"}
     daily = {"schedule": f"{at.minute} {at.hour} * * *", "duration": 60, "bookingTemplate": template}

@@ -57,7 +57,7 @@ def sweep(directory: Path) -> None:
 
 
 def _processes(directory: Path) -> Iterator[int]:
-    """Its programs, which name the directory, and what runs in containers, whose root file system is there."""
+    """Its programs, which name the directory, and what runs in containers, whose file system is there."""
     own = _namespace(Path("/proc/self"))
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)
