@@ -80,15 +80,25 @@ class Notifier:
         told = {id_: all_told or id_ in before.notified for id_ in items}
         if not due:
             return told, ()
-        async with asyncio.TaskGroup() as tasks:
-            tries = {
-                id_: tasks.create_task(self._deliver(booking, spec, id_, items[id_]))
-                for id_, done in told.items()
-                if not done
-            }
+        tries: dict[str, asyncio.Task[DeliveryError | None]] = {}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for id_ in (id_ for id_, done in told.items() if not done):
+                    tries[id_] = tasks.create_task(self._deliver(booking, spec, id_, items[id_]))
+        except asyncio.CancelledError:
+            self._cut_short(booking, tries)
+            raise
         outcomes = {id_: task.result() for id_, task in tries.items()}
         told |= {id_: error is None for id_, error in outcomes.items()}
         return told, [error for error in outcomes.values() if error is not None]
+
+    def _cut_short(self, booking: Booking, tries: Mapping[str, asyncio.Task[DeliveryError | None]]) -> None:
+        """Remember who was told by then: whoever leads next must not tell them again."""
+        done = [id_ for id_, task in tries.items() if not task.cancelled() and task.result() is None]
+        found = self._caches.bookings.get(key_of(booking))
+        if done and found is not None:
+            current: BookingStatus = self._status.current(found)
+            self._status.set(found, replace(current, notified=(*current.notified, *done)))
 
     async def _remember(
         self, key: Key, booking: Booking, told: Mapping[str, bool], errors: Sequence[DeliveryError]
