@@ -29,6 +29,9 @@ WRITERS = 16
 leave connections, and time of the loop, to others."""
 
 
+_FEW = 64
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What a status shall be, and the stored one that this was decided on."""
@@ -59,6 +62,7 @@ class StatusWriter(Generic[O]):
         self._store = store
         self._recorder = recorder
         self._wanted: dict[Key, _Wanted] = {}
+        self._own: dict[Key, Any] = {}  # what we wrote last, which nobody is overtaken by
         self._outcomes: dict[Key, asyncio.Future[bool]] = {}
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
@@ -125,7 +129,7 @@ class StatusWriter(Generic[O]):
         wanted, object_ = self._wanted.get(key), self._store.get(key)
         if wanted is None or object_ is None or object_.metadata.uid != wanted.uid:
             return False
-        if object_.status in (wanted.base, wanted.status):
+        if object_.status in (wanted.base, wanted.status, self._own.get(key)):
             return False
         self._forget(key, wanted)
         self._decide_again(key)
@@ -143,9 +147,10 @@ class StatusWriter(Generic[O]):
         except ApiError as error:
             return self._failed(object_, wanted, error)
         self._store.wrote(written)
+        self._own[key] = written.status
+        if len(self._own) > 2 * len(self._store) + _FEW:
+            self._own = {key: status for key, status in self._own.items() if self._store.get(key)}
         self._forget(key, wanted)
-        if (newer := self._wanted.get(key)) is not None:
-            self._wanted[key] = replace(newer, base=written.status)
         return Result()
 
     async def _patch(self, object_: O, wanted: Any) -> O:

@@ -19,6 +19,8 @@ from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Channel, DeliveryError, Events, Status
 
+_TRIES = 3
+
 
 class Notifier:
     """Delivers what is due, remembers it in the booking's status, and tries on what failed."""
@@ -104,12 +106,16 @@ class Notifier:
         self, key: Key, booking: Booking, told: Mapping[str, bool], errors: Sequence[DeliveryError]
     ) -> None:
         """Write who was told, at once: a crash before would tell them again."""
-        current: BookingStatus = self._status.current(booking)
         done = tuple(id_ for id_, was_told in told.items() if was_told)
-        wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
-        if wanted != current:
-            await self._status.write(booking, wanted)
+        for _ in range(_TRIES):  # others write the same status, and may be faster
+            found = self._caches.bookings.get(key) or booking
+            current: BookingStatus = self._status.current(found)
+            wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
+            if wanted == current and wanted == found.status:
+                break
             self.failures.changed(key)
+            if await self._status.write(found, wanted):
+                break
         self.failures.set(key, Failure(errors[0].reason, str(errors[0])) if errors else None)
 
     async def _deliver(

@@ -330,3 +330,32 @@ def test_a_stop_nobody_foresaw_is_confirmed(answer: dict[str, Any], errors: list
     assert "not been listed" in before
     assert doubt in after
     assert bool(after) == bool(doubt)
+
+
+def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
+    """One reconcile writes twice: its memory before it acts, and its report after."""
+
+    async def scenario(rig: Rig) -> None:
+        before = rig.stored
+        assert await rig.writer.write(before, replace(before.status, started=("i-1",)))
+        rig.writer.set(before, replace(before.status, started=("i-1",), instances=2))
+        await asyncio.sleep(1)
+        assert (rig.stored.status.started, rig.stored.status.instances) == (("i-1",), 2)
+
+    rig = played(scenario)
+    assert (rig.server.count("PATCH"), rig.again) == (2, [])
+
+
+def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
+    async def scenario(rig: Rig) -> None:
+        for number in range(300):
+            made = replace(rig.stored.metadata, name=f"r{number}")
+            rig.store.apply(replace(rig.stored, metadata=made))
+            found = rig.store.get(Key("ns", f"r{number}"))
+            assert found is not None
+            rig.writer.set(found, rig.status(1))
+            await asyncio.sleep(0.01)
+            rig.store.delete(Key("ns", f"r{number}"))
+        assert len(rig.writer._own) < 100
+
+    played(scenario)
