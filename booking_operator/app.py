@@ -224,7 +224,7 @@ async def run(settings: Settings) -> None:
         services = await stack.enter_async_context(
             open_services(clock, accounts, config.limits_of(), live, metrics=metrics)
         )
-        channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock))
+        channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock, live))
         await Operator(settings, client, services, channels, election, clock, metrics, observed).run()
 
 

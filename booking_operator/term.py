@@ -69,8 +69,22 @@ class Term:
             RESOURCE_MONITOR: caches.monitors,
         }
         measured = partial(Controller, metrics=metrics.controller)
+        deciders = {
+            BOOKING: wakes.bookings,
+            RESOURCE: wakes.resources,
+            BOOKING_SCHEDULER: wakes.schedulers,
+            RESOURCE_MONITOR: wakes.monitors,
+        }
         status = {
-            kind: StatusWriter(client, kind, store, events, clock, metrics=metrics.controller)
+            kind: StatusWriter(
+                client,
+                kind,
+                store,
+                events,
+                clock,
+                metrics=metrics.controller,
+                decide_again=deciders[kind].add,
+            )
             for kind, store in stores.items()
         }
         self._writers = tuple(status.values())
@@ -167,7 +181,8 @@ class Term:
                 tasks.create_task(controller.run())
             tasks.create_task(self._delays.run())
             await self._wakes.resources.drained()
-            freeze()
+            gc.collect(1)  # what is older was looked through when the caches were synced
+            gc.freeze()
             self._log.info("first_plans_made")
             await _settled(controller.queue for controller in self.controllers)
             self._log.info("all_reconciled")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,18 @@ def test_an_unknown_flag_is_refused() -> None:
     answer = booking_operator("run", "--speed=11")
     assert answer.returncode == 2
     assert "--speed" in answer.stderr
+
+
+def test_sigterm_is_a_clean_end_while_modules_are_still_imported(tmp_path: Path) -> None:
+    """Process 1 of a container would otherwise not hear of it."""
+    command = [sys.executable, "-X", "importtime", "-m", "booking_operator", "run"]
+    environ = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rstrip().endswith("click.core"):
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 0
+    assert "cannot_run" not in rest

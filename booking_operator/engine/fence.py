@@ -5,9 +5,11 @@ anywhere in between, for longer than its lease, and then go on where it was. So 
 the body is written into the connection, and nothing of the request has been sent before.
 
 What is left is the system call itself, and the way through the network. The time between RenewDeadline and
-LeaseDuration is there for that.
+LeaseDuration is there for that; and the kernel sends again what nobody has acknowledged for a few seconds
+only, not for the quarter of an hour that it would.
 """
 
+import socket
 from collections.abc import Callable
 
 from aiohttp.abc import AbstractStreamWriter
@@ -15,6 +17,11 @@ from aiohttp.payload import BytesPayload
 
 Live = Callable[[], bool]
 """Whether this replica may write at this instant."""
+
+
+UNACKNOWLEDGED_SECONDS = 5
+"""How long what was sent may go unacknowledged; then the connection is dead, and what is on its way in it."""
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux, RFC 5482
 
 
 class FencedError(Exception):
@@ -36,4 +43,13 @@ class FencedBody(BytesPayload):
         """
         if not self._live():
             raise FencedError("this replica does not lead")
+        _hurry(writer)
         await super().write_with_length(writer, content_length)
+
+
+def _hurry(writer: AbstractStreamWriter) -> None:
+    """Have the kernel give up soon what does not arrive."""
+    transport = getattr(writer, "transport", None)
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is not None and _USER_TIMEOUT is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)

@@ -13,7 +13,6 @@ What differs, on purpose:
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +25,8 @@ from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError,
 
 T = TypeVar("T")
 
+END_SECONDS = 1.0
+"""How long what the leader does may take to end; then the Lease is given back, and the fence holds."""
 RELEASE_SECONDS = 0.8
 """How long giving the Lease back may take: the process is about to end, and is not waited for long."""
 
@@ -76,6 +77,7 @@ class Elector:
         self._timing = timing or Timing()
         self._sight = Sight()
         self._renewal: _Renewal | None = None
+        self._unsure = False  # whether a write was sent whose answer is not known
         self._changed = asyncio.Event()
         self._log = structlog.get_logger(identity=identity)
 
@@ -103,30 +105,37 @@ class Elector:
                 while True:
                     await self._acquire()
                     await self._lead(lead)
+                    _honour_cancellation()
             finally:
                 await self._release()
 
     def _see(self, lease: Lease | None) -> None:
+        """The watch tells of a change."""
+        self._note(lease)
+        self._changed.set()
+
+    def _note(self, lease: Lease | None) -> None:
         before = self.leader
         self._sight.see(lease, self._clock.monotonic())
         if self.leader not in {before, self.identity}:
             self._log.info("leader_is", leader=self.leader or "nobody")
-        self._changed.set()
 
     async def _acquire(self) -> None:
         """Return once the Lease is ours."""
+        conflicts = 0
         while True:
             self._changed.clear()
             wait = self._timing.retry.total_seconds()
             try:
                 if not self._sight.known:
-                    self._see(await self._in_time(self._leases.get()))
-                wait = self._sight.free_at(self.identity) - self._clock.monotonic()
+                    self._note(await self._in_time(self._leases.get()))
+                wait = self._sight.free_at(self.identity, self._timing) - self._clock.monotonic()
                 if wait <= 0:
                     return await self._take()
             except LeaseConflictError:
-                self._sight.known = False
-                continue
+                # Look at once, and take it if it is free; but whoever loses again and again asks less often.
+                self._sight.known, wait = False, conflicts * self._timing.retry.total_seconds() / 4
+                conflicts = min(conflicts + 1, 4)
             except LeaseError as error:
                 wait = self._timing.retry.total_seconds()
                 self._log.warning("lease_failed", error=str(error), retry_in_s=wait)
@@ -136,7 +145,7 @@ class Elector:
         before, now = self._sight.lease, self._clock.now()
         mine = Lease(
             holder=self.identity,
-            seconds=math.ceil(self._timing.lease.total_seconds()),
+            seconds=self._timing.seconds,
             acquired_at=now,
             renewed_at=now,
             transitions=before.transitions + 1 if self._sight.there else 0,
@@ -150,14 +159,26 @@ class Elector:
         self.leads = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_run_on(lead))
-                reason = await self._keep()
+                term = tasks.create_task(_run_on(lead))
+                try:
+                    reason = await self._keep()
+                except asyncio.CancelledError:
+                    await self._end(term)
+                    raise
                 self._renewal = None  # what is under way is cancelled only now, and must not write
                 raise _LostError(reason)  # noqa: TRY301 - raised here to be caught here
         except* _LostError as lost:
             self._log.warning("leadership_lost", reason=str(lost.exceptions[0]))
         finally:
             self.leads = False
+
+    async def _end(self, term: asyncio.Task[None]) -> None:
+        """End in good order: first what the leader does, then the leadership."""
+        term.cancel()
+        _, late = await asyncio.wait([term], timeout=END_SECONDS)
+        if late:
+            self._log.error("term_does_not_end", after_s=END_SECONDS)
+        await self._release()
 
     async def _keep(self) -> str:
         """Renew until that fails for too long, or somebody else holds the Lease; tells why."""
@@ -170,7 +191,8 @@ class Elector:
             if not self.live():
                 return "it could not be renewed in time"
             try:
-                await self._write(replace(self._sight.lease, renewed_at=self._clock.now()))
+                now, seconds = self._clock.now(), self._timing.seconds
+                await self._write(replace(self._sight.lease, renewed_at=now, seconds=seconds))
                 wait = self._timing.retry.total_seconds()
             except LeaseConflictError:
                 wait = await self._look_again()
@@ -181,7 +203,7 @@ class Elector:
     async def _look_again(self) -> float:
         """After a conflict, which may be with an own write whose answer was lost; how long to wait then."""
         try:
-            self._see(await self._in_time(self._leases.get()))
+            self._note(await self._in_time(self._leases.get()))
         except LeaseError as error:
             self._log.warning("lease_failed", error=str(error))
             return self._timing.retry.total_seconds() / 4
@@ -195,8 +217,13 @@ class Elector:
 
     async def _write(self, lease: Lease) -> None:
         renewal = _Renewal(self._clock.monotonic(), self._clock.now())
-        self._see(await self._in_time(self._leases.write(lease)))
-        self._renewal = renewal
+        self._unsure = True
+        try:
+            self._note(await self._in_time(self._leases.write(lease)))
+        except LeaseConflictError:
+            self._unsure = False
+            raise
+        self._unsure, self._renewal = False, renewal
 
     async def _in_time(self, call: Awaitable[T]) -> T:
         """Wait for an answer, but not beyond the end of the leadership, nor half as long as it lasts."""
@@ -228,18 +255,27 @@ class Elector:
 
     async def _release(self) -> None:
         """Give the Lease back, so that others need not wait; a try, no more."""
-        if not self.live():
+        if not (self.live() or self._unsure):
             return
-        held, self._renewal = self._sight.lease, None
-        now = self._clock.now()
-        free = replace(held, holder="", seconds=1, acquired_at=now, renewed_at=now)
+        self._renewal = None
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._leases.write(free)
+                await self._give_back()
         except (LeaseError, TimeoutError) as error:
             self._log.warning("lease_not_released", error=str(error) or "no answer")
-        else:
-            self._log.info("lease_released")
+
+    async def _give_back(self) -> None:
+        held = await self._leases.get() if self._unsure else self._sight.lease
+        self._unsure = False
+        while held is not None and held.holder == self.identity:
+            now = self._clock.now()
+            try:
+                await self._leases.write(replace(held, holder="", seconds=1, acquired_at=now, renewed_at=now))
+            except LeaseConflictError:
+                held = await self._leases.get()  # a renewal was on its way
+            else:
+                self._log.info("lease_released")
+                return
 
 
 Election = Elector | SoleReplica
@@ -248,6 +284,13 @@ Election = Elector | SoleReplica
 async def _run_on(lead: Lead) -> None:
     await lead()
     raise RuntimeError("what the leader does has ended by itself")
+
+
+def _honour_cancellation() -> None:
+    """A task group that is being left for another reason swallows that its task is to end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _LostError(Exception):

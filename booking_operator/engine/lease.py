@@ -70,6 +70,11 @@ class Timing:
     lease: timedelta = timedelta(seconds=30)
 
     @property
+    def seconds(self) -> int:
+        """LeaseDuration as the Lease has it, in whole seconds."""
+        return math.ceil(self.lease.total_seconds())
+
+    @property
     def deadline(self) -> timedelta:
         """RenewDeadline: how long the leader goes on after its last renewal."""
         return self.lease * 2 / 3
@@ -104,9 +109,12 @@ class Sight:
             self.lease, self.changed_at = lease, now
         self.known, self.there = True, lease is not None
 
-    def free_at(self, identity: str) -> float:
-        """When `identity` may take the Lease, on the monotonic clock in seconds."""
+    def free_at(self, identity: str, timing: Timing) -> float:
+        """When `identity` may take the Lease, on the monotonic clock in seconds.
+
+        Of what the Lease says and what is usual here the longer time counts: who edits it shortens nothing.
+        """
         holder = self.lease.holder
         if not holder or (holder == identity and self.there):
             return -math.inf
-        return self.changed_at + self.lease.seconds
+        return self.changed_at + max(self.lease.seconds, timing.seconds)

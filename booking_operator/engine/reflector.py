@@ -146,6 +146,11 @@ class Reflector(Generic[T]):
             return f"the {self.kind} have not been listed yet"
         return self._doubt
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last list or watch failed, and the next waits for its back-off."""
+        return self._failures > 0
+
     def when_synced(self, call: Callable[[], None]) -> None:
         """Have `call` called after each complete list."""
         self._on_sync.append(call)
@@ -196,6 +201,7 @@ class Reflector(Generic[T]):
         page = await self._source.list()
         items = page.items
         while page.token:
+            self.heard_at = self._clock.now()
             page = await self._source.list(page.token)
             items += page.items
         self._version = page.resource_version

@@ -57,6 +57,7 @@ class Keyring:
         self._access = Access(Configuration())
         self._current: Credentials | None = None
         self._read_at = -math.inf
+        self._attempts = 0
         self._renewing = asyncio.Lock()
         self._log = structlog.get_logger()
 
@@ -97,9 +98,13 @@ class Keyring:
 
         However many are refused at a time, one of them reads.
         """
+        before = self._attempts
         async with self._renewing:
             if self._current is not None and self._current is not refused:
                 return self._current
+            if self._attempts != before:
+                return refused  # another one has just found nothing better
+            self._attempts += 1
             try:
                 renewed = await self.open()
             except ConfigError as error:

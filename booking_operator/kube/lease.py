@@ -108,7 +108,12 @@ class KubeLeases:
             if not lease.version:
                 return self._taken(await self._client.request("POST", LEASE.path(namespace), body=body))
             meta["resourceVersion"] = lease.version
-            return self._taken(await self._client.request("PUT", LEASE.path(*self._key), body=body))
+            try:
+                return self._taken(await self._client.request("PUT", LEASE.path(*self._key), body=body))
+            except ApiError as error:
+                if error.gone:
+                    raise LeaseConflictError(f"it has been deleted: {error}") from error
+                raise
 
     async def watch(self, see: Callable[[Lease | None], None]) -> None:
         """Have `see` called with each change that is newer than what was read or written, until cancelled."""
@@ -123,6 +128,9 @@ class KubeLeases:
     def _taken(self, answer: bytes) -> Lease:
         found: LeaseObject = LEASE.adapter.validate_json(answer)
         self._store.apply(found)
+        if self._reflector.failing:
+            # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.
+            self._reflector.relist("the API server was away")
         return found.lease()
 
     @contextmanager
@@ -132,12 +140,13 @@ class KubeLeases:
         except ValidationError as error:
             raise LeaseError(f"garbled answer: {error.errors(include_url=False)[0]['msg']}") from error
         except ApiError as error:
-            # 404 of a write: it has been deleted since.
-            if error.conflict or error.gone:
+            if error.conflict:
                 raise LeaseConflictError(str(error)) from error
             raise LeaseError(self._mend(error)) from error
 
     def _mend(self, error: ApiError) -> str:
+        if error.gone:
+            return f"{error}; is there no namespace {self._key.namespace}? See --leader-election-namespace"
         if not error.forbidden:
             return str(error)
         return f"{error}; grant get, list, watch, create and update on leases in {self._key.namespace}"

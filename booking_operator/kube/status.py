@@ -6,7 +6,8 @@ and of several changes meanwhile only the last is written.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -28,10 +29,16 @@ WRITERS = 16
 leave connections, and time of the loop, to others."""
 
 
+_FEW = 64
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
+    """What a status shall be, and the stored one that this was decided on."""
+
     uid: str
     status: Any
+    base: Any
     refused: bool = False
 
 
@@ -47,12 +54,15 @@ class StatusWriter(Generic[O]):
         clock: Clock,
         *,
         metrics: MetricsProvider = unmeasured,
+        decide_again: Callable[[Key], None] = lambda _: None,
     ) -> None:
         self._client = client
+        self._decide_again = decide_again
         self._kind = kind
         self._store = store
         self._recorder = recorder
         self._wanted: dict[Key, _Wanted] = {}
+        self._own: dict[Key, Any] = {}  # what we wrote last, which nobody is overtaken by
         self._outcomes: dict[Key, asyncio.Future[bool]] = {}
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
@@ -91,22 +101,39 @@ class StatusWriter(Generic[O]):
             self.controller.queue.add(key)
 
     def _want(self, object_: O, status: Any) -> bool:
-        key = key_of(object_)
-        wanted, known = _Wanted(object_.metadata.uid, status), self._wanted.get(key)
+        key, uid = key_of(object_), object_.metadata.uid
+        known = self._wanted.get(key)
         if known is None and status == object_.status:
             return False
-        if known is not None and (known.uid, known.status) == (wanted.uid, wanted.status):
+        if known is not None and (known.uid, known.status) == (uid, status):
             return False
-        self._wanted[key] = wanted
+        follows = known is not None and known.uid == uid and not known.refused
+        self._wanted[key] = _Wanted(uid, status, known.base if known and follows else object_.status)
         return True
 
     async def _reconcile(self, key: Key) -> Result:
+        overtaken = self._overtaken(key)
         try:
             return await self._bring_up_to_date(key)
         finally:
             outcome = self._outcomes.pop(key, None)
             if outcome is not None:
-                outcome.set_result(key not in self._wanted)
+                outcome.set_result(key not in self._wanted and not overtaken)
+
+    def _overtaken(self, key: Key) -> bool:
+        """Whether somebody else has written the status since; then it is decided anew.
+
+        To send it with the newer version would undo what the other wrote: a leader before us, as a rule,
+        whose memory of what was started, locked or told is in there.
+        """
+        wanted, object_ = self._wanted.get(key), self._store.get(key)
+        if wanted is None or object_ is None or object_.metadata.uid != wanted.uid:
+            return False
+        if object_.status in (wanted.base, wanted.status, self._own.get(key)):
+            return False
+        self._forget(key, wanted)
+        self._decide_again(key)
+        return True
 
     async def _bring_up_to_date(self, key: Key) -> Result:
         wanted, object_ = self._wanted.get(key), self._store.get(key)
@@ -120,6 +147,9 @@ class StatusWriter(Generic[O]):
         except ApiError as error:
             return self._failed(object_, wanted, error)
         self._store.wrote(written)
+        self._own[key] = written.status
+        if len(self._own) > 2 * len(self._store) + _FEW:
+            self._own = {key: status for key, status in self._own.items() if self._store.get(key)}
         self._forget(key, wanted)
         return Result()
 
@@ -147,7 +177,7 @@ class StatusWriter(Generic[O]):
             return Result(failed=True)  # until the watch has told what changed
         if error.invalid:
             # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
-            self._wanted[key] = _Wanted(wanted.uid, wanted.status, refused=True)
+            self._wanted[key] = replace(wanted, refused=True)
             self._log.warning("status_refused", key=str(key), error=str(error))
             self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))
             return Result()

@@ -7,6 +7,7 @@ import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.fence import Live
 from booking_operator.notify.email import EmailChannel, SmtpConfig
 from booking_operator.notify.webhook import HttpChannel
 from booking_operator.reconcilers.ports import Channel
@@ -14,14 +15,17 @@ from booking_operator.reconcilers.ports import Channel
 
 @asynccontextmanager
 async def open_channels(
-    smtp: SmtpConfig | None, targets: Mapping[str, Target], clock: Clock
+    smtp: SmtpConfig | None, targets: Mapping[str, Target], clock: Clock, live: Live = lambda: True
 ) -> AsyncIterator[dict[str, Channel]]:
-    """The channels by `type` of a notification, for the length of the context."""
+    """The channels by `type` of a notification, for the length of the context.
+
+    Nothing is sent unless `live()`.
+    """
     async with aiohttp.ClientSession() as http:
         channels: dict[str, Channel] = {
-            "webhook": HttpChannel("webhook", targets, http),
-            "slack": HttpChannel("slack", targets, http),
+            "webhook": HttpChannel("webhook", targets, http, live),
+            "slack": HttpChannel("slack", targets, http, live),
         }
         if smtp is not None:
-            channels["email"] = EmailChannel(smtp, clock)
+            channels["email"] = EmailChannel(smtp, clock, live)
         yield channels

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -15,9 +16,11 @@ import aiosmtplib
 
 from booking_operator.domain.notice import Notice, one_line
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.fence import FencedError, Live
 from booking_operator.reconcilers.ports import DeliveryError
 
 TIMEOUT_SECONDS = 20.0
+QUIT_SECONDS = 1.0
 CONNECTIONS = 4
 """At a time. Mails are not urgent to the second, and servers limit how many connections one client has."""
 _TLS_PORT = 465
@@ -83,8 +86,9 @@ def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
 class EmailChannel:
     """`reconcilers.ports.Channel` for `type: email`; the recipient is an address."""
 
-    def __init__(self, config: SmtpConfig, clock: Clock) -> None:
+    def __init__(self, config: SmtpConfig, clock: Clock, live: Live = lambda: True) -> None:
         self._config = config
+        self._live = live
         self._clock = clock
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._tls = ssl.create_default_context()
@@ -95,30 +99,42 @@ class EmailChannel:
         Raises:
             DeliveryError: the address is none, or the server did not take the mail.
         """
-        message = self.compose(notice, recipient)
-        config, tls = self._config, self._config.security == "tls"
-        start_tls = {"auto": None, "starttls": True, "tls": False, "none": False}[config.security]
+        message, config = self.compose(notice, recipient), self._config
         try:
             async with self._free, asyncio.timeout(TIMEOUT_SECONDS):
-                await aiosmtplib.send(
-                    message.as_bytes(),
-                    sender=config.sender,
-                    recipients=[recipient],
-                    hostname=config.host,
-                    port=config.port,
-                    username=config.user or None,
-                    password=config.password or None,
-                    use_tls=tls,
-                    start_tls=start_tls,
-                    tls_context=self._tls,
-                    timeout=TIMEOUT_SECONDS,
-                )
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+                await self._send(message.as_bytes(), recipient)
+        except (aiosmtplib.SMTPException, FencedError, OSError, ValueError) as error:
             # A time-out is an OSError; a ValueError is what an impossible option becomes.
             text = one_line(str(error)) or type(error).__name__
             raise DeliveryError(
                 "SmtpFailed", f"{config.host}:{config.port} did not take the mail: {text}"
             ) from error
+
+    async def _send(self, message: bytes, recipient: str) -> None:
+        smtp = self._client()
+        try:
+            await smtp.connect()
+            if not self._live():
+                raise FencedError("this replica does not lead")
+            await smtp.sendmail(self._config.sender, [recipient], message)
+            with suppress(aiosmtplib.SMTPException, OSError):  # it has been taken already
+                await smtp.quit(timeout=QUIT_SECONDS)
+        finally:
+            # Not in good order: whoever is cancelled must not wait for a server that is silent.
+            smtp.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        config = self._config
+        return aiosmtplib.SMTP(
+            hostname=config.host,
+            port=config.port,
+            username=config.user or None,
+            password=config.password or None,
+            use_tls=config.security == "tls",
+            start_tls={"auto": None, "starttls": True, "tls": False, "none": False}[config.security],
+            tls_context=self._tls,
+            timeout=TIMEOUT_SECONDS,
+        )
 
     def compose(self, notice: Notice, recipient: str) -> EmailMessage:
         """The mail as it is sent.

@@ -1,6 +1,7 @@
 """Tells by HTTP: a webhook of one's own, or Slack's. Where to, the operator's configuration says."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.domain.notice import Notice, one_line
+from booking_operator.engine.fence import FencedBody, Live
 from booking_operator.engine.proxies import proxy_of
 from booking_operator.reconcilers.ports import DeliveryError
 
@@ -23,9 +25,14 @@ class HttpChannel:
     """
 
     def __init__(
-        self, kind: Literal["webhook", "slack"], targets: Mapping[str, Target], http: aiohttp.ClientSession
+        self,
+        kind: Literal["webhook", "slack"],
+        targets: Mapping[str, Target],
+        http: aiohttp.ClientSession,
+        live: Live = lambda: True,
     ) -> None:
         self._kind = kind
+        self._live = live
         self._targets = {
             name: (target, proxy_of(target.url.get_secret_value()))
             for name, target in targets.items()
@@ -44,9 +51,10 @@ class HttpChannel:
             text = f"{one_line(recipient)!r} is no {self._kind} target of the operator's configuration"
             raise DeliveryError("UnknownTarget", text, retryable=False)
         body = slack_body(notice) if self._kind == "slack" else webhook_body(notice)
-        url, headers = target.url.get_secret_value(), {"Idempotency-Key": notice.id}
+        url, data = target.url.get_secret_value(), FencedBody(json.dumps(body).encode(), self._live)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
         send = self._http.post(
-            url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, proxy=proxy
+            url, data=data, headers=headers, timeout=TIMEOUT, allow_redirects=False, proxy=proxy
         )
         try:
             async with send as reply:

@@ -19,6 +19,8 @@ from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Channel, DeliveryError, Events, Status
 
+_TRIES = 3
+
 
 class Notifier:
     """Delivers what is due, remembers it in the booking's status, and tries on what failed."""
@@ -80,26 +82,40 @@ class Notifier:
         told = {id_: all_told or id_ in before.notified for id_ in items}
         if not due:
             return told, ()
-        async with asyncio.TaskGroup() as tasks:
-            tries = {
-                id_: tasks.create_task(self._deliver(booking, spec, id_, items[id_]))
-                for id_, done in told.items()
-                if not done
-            }
+        tries: dict[str, asyncio.Task[DeliveryError | None]] = {}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for id_ in (id_ for id_, done in told.items() if not done):
+                    tries[id_] = tasks.create_task(self._deliver(booking, spec, id_, items[id_]))
+        except asyncio.CancelledError:
+            self._cut_short(booking, tries)
+            raise
         outcomes = {id_: task.result() for id_, task in tries.items()}
         told |= {id_: error is None for id_, error in outcomes.items()}
         return told, [error for error in outcomes.values() if error is not None]
+
+    def _cut_short(self, booking: Booking, tries: Mapping[str, asyncio.Task[DeliveryError | None]]) -> None:
+        """Remember who was told by then: whoever leads next must not tell them again."""
+        done = [id_ for id_, task in tries.items() if not task.cancelled() and task.result() is None]
+        found = self._caches.bookings.get(key_of(booking))
+        if done and found is not None:
+            current: BookingStatus = self._status.current(found)
+            self._status.set(found, replace(current, notified=(*current.notified, *done)))
 
     async def _remember(
         self, key: Key, booking: Booking, told: Mapping[str, bool], errors: Sequence[DeliveryError]
     ) -> None:
         """Write who was told, at once: a crash before would tell them again."""
-        current: BookingStatus = self._status.current(booking)
         done = tuple(id_ for id_, was_told in told.items() if was_told)
-        wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
-        if wanted != current:
-            await self._status.write(booking, wanted)
+        for _ in range(_TRIES):  # others write the same status, and may be faster
+            found = self._caches.bookings.get(key) or booking
+            current: BookingStatus = self._status.current(found)
+            wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
+            if wanted == current and wanted == found.status:
+                break
             self.failures.changed(key)
+            if await self._status.write(found, wanted):
+                break
         self.failures.set(key, Failure(errors[0].reason, str(errors[0])) if errors else None)
 
     async def _deliver(

@@ -226,7 +226,14 @@ class ResourceReconciler:
             patience = min(patience, (scene.now - self._clock.now()).total_seconds())
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self._reporter.status.write(scene.resource, replace(current, started=started))
+                written = await self._reporter.status.write(scene.resource, replace(current, started=started))
+                found = self._caches.resources.get(key_of(scene.resource)) or scene.resource
+                if written or found.status == scene.resource.status:
+                    return
+                # Overtaken, by whoever led before: what both have started is remembered.
+                known: ResourceStatus = self._reporter.current(found)
+                both = tuple(sorted({*known.started, *started}))
+                await self._reporter.status.write(found, replace(known, started=both))
 
     def _learn(self, scene: Scene) -> dict[str, Any]:
         """The fields of the status that `warm_up: auto` goes by."""

@@ -1,6 +1,8 @@
 """What leaves a connection when the lease has ended on the way to it: nothing."""
 
 import asyncio
+import socket
+from typing import Any
 
 import aiohttp
 import pytest
@@ -43,6 +45,27 @@ async def test_a_request_is_sent_whole_or_not_at_all(*, live: bool) -> None:
     assert server.received.startswith(b"POST / ") is live
     assert server.received.endswith(b"payload") is live
     assert bool(server.received) is live
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_what_nobody_acknowledges_is_not_sent_for_long() -> None:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    async with listening, asyncio.timeout(20):
+        _, stream = await asyncio.open_connection("127.0.0.1", listening.sockets[0].getsockname()[1])
+
+        class Writer:
+            transport = stream.transport
+
+            async def write(self, data: bytes) -> None:
+                stream.write(data)
+
+        writer: Any = Writer()
+        await FencedBody(b"payload", lambda: True).write_with_length(writer, None)
+        connection = stream.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
+        stream.close()
+        await server.closed.wait()
 
 
 async def test_it_is_asked_when_the_connection_stands_and_not_before() -> None:

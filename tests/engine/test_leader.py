@@ -307,15 +307,15 @@ def test_of_many_candidates_one_leads_whatever_fails() -> None:
 
 def test_a_candidate_that_has_seen_nothing_may_take_what_is_not_there() -> None:
     sight = Sight()
-    assert sight.free_at("a") < 0
+    assert sight.free_at("a", LEASE) < 0
     sight.see(Lease("b", 30), 100)
-    assert sight.free_at("a") == 130
-    assert sight.free_at("b") < 100
+    assert sight.free_at("a", LEASE) == 130
+    assert sight.free_at("b", LEASE) < 100
     sight.see(None, 120)
     sight.see(None, 125)
-    assert sight.free_at("a") == 150
+    assert sight.free_at("a", LEASE) == 150
     sight.see(Lease("", 1), 125)
-    assert sight.free_at("a") < 125
+    assert sight.free_at("a", LEASE) < 125
 
 
 def test_without_an_election_there_is_always_a_leader() -> None:

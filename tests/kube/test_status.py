@@ -66,7 +66,15 @@ class Rig:
         self.clock = VirtualClock()
         self.store: Store[Resource] = Store()
         self.recorder = Recorder(self.server, self.clock)
-        self.writer = StatusWriter(self.server, RESOURCE, self.store, self.recorder, self.clock)
+        self.again: list[Key] = []
+        self.writer = StatusWriter(
+            self.server,
+            RESOURCE,
+            self.store,
+            self.recorder,
+            self.clock,
+            decide_again=self.again.append,
+        )
         self.store.apply(resource())
 
     def status(self, instances: int) -> Any:
@@ -124,6 +132,53 @@ def test_of_several_changes_only_the_last_is_written() -> None:
         assert rig.stored.status.instances == 8
 
     assert played(scenario).server.count("PATCH") == 2
+
+
+def written_by_another(version: int) -> Resource:
+    """The object with a memory that whoever led before has written."""
+    found = resource(version)
+    return replace(found, status=replace(found.status, started=("i-1",)))
+
+
+def test_what_another_has_written_meanwhile_is_not_undone_and_it_is_decided_again() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(409, b"", None)]
+        rig.writer.set(rig.stored, rig.status(2))
+        await asyncio.sleep(0.05)
+        rig.store.apply(written_by_another(5))
+        await asyncio.sleep(20)
+        assert rig.stored.status.started == ("i-1",)
+        assert rig.writer.current(rig.stored).started == ("i-1",)
+
+    rig = played(scenario)
+    assert rig.server.count("PATCH") == 1
+    assert rig.again == [KEY]
+
+
+def test_who_waits_for_a_write_that_is_overtaken_is_told_that_it_was_not_done() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(500, b"", None)]
+        known = rig.stored
+        rig.writer.set(known, rig.status(2))
+        await asyncio.sleep(0.05)
+        rig.store.apply(written_by_another(5))
+        assert not await rig.writer.write(known, rig.status(3))
+
+    assert played(scenario).again == [KEY]
+
+
+def test_another_version_with_the_same_status_is_written_to() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(409, b"", None)]
+        rig.writer.set(rig.stored, rig.status(2))
+        await asyncio.sleep(0.05)
+        rig.store.apply(resource(5))
+        await asyncio.sleep(20)
+        assert rig.stored.status.instances == 2
+
+    rig = played(scenario)
+    assert [body["metadata"]["resourceVersion"] for _, _, body in rig.server.requests] == ["1", "5"]
+    assert rig.again == []
 
 
 def test_a_change_that_is_taken_back_while_it_is_written_is_undone() -> None:
@@ -275,3 +330,32 @@ def test_a_stop_nobody_foresaw_is_confirmed(answer: dict[str, Any], errors: list
     assert "not been listed" in before
     assert doubt in after
     assert bool(after) == bool(doubt)
+
+
+def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
+    """One reconcile writes twice: its memory before it acts, and its report after."""
+
+    async def scenario(rig: Rig) -> None:
+        before = rig.stored
+        assert await rig.writer.write(before, replace(before.status, started=("i-1",)))
+        rig.writer.set(before, replace(before.status, started=("i-1",), instances=2))
+        await asyncio.sleep(1)
+        assert (rig.stored.status.started, rig.stored.status.instances) == (("i-1",), 2)
+
+    rig = played(scenario)
+    assert (rig.server.count("PATCH"), rig.again) == (2, [])
+
+
+def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
+    async def scenario(rig: Rig) -> None:
+        for number in range(300):
+            made = replace(rig.stored.metadata, name=f"r{number}")
+            rig.store.apply(replace(rig.stored, metadata=made))
+            found = rig.store.get(Key("ns", f"r{number}"))
+            assert found is not None
+            rig.writer.set(found, rig.status(1))
+            await asyncio.sleep(0.01)
+            rig.store.delete(Key("ns", f"r{number}"))
+        assert len(rig.writer._own) < 100
+
+    played(scenario)

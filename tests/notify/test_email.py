@@ -170,6 +170,39 @@ async def test_a_server_that_refuses_or_is_not_there_is_told() -> None:
     assert "did not take the mail" in str(await refused(mailer(port)))
 
 
+async def test_who_is_cancelled_does_not_wait_for_a_server_that_says_nothing() -> None:
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        writer.write(b"220 mail.example.com\r\n")
+        while await reader.read(1000):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, asyncio.timeout(channel.TIMEOUT_SECONDS / 2):
+        task = asyncio.ensure_future(mailer(port).deliver(NOTICE, "ada@example.com"))
+        await arrived.wait()
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        await gone.wait()
+    assert task.cancelled()
+
+
+async def test_who_does_not_lead_mails_nobody() -> None:
+    mailbox = Mailbox()
+    async with server(mailbox) as port:
+        config = SmtpConfig("127.0.0.1", SENDER, port, security="none")
+        error = await refused(EmailChannel(config, CLOCK, lambda: False))
+    assert "does not lead" in str(error)
+    assert mailbox.mails == []
+
+
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "TIMEOUT_SECONDS", 0.2)
     left = asyncio.Event()

@@ -250,6 +250,21 @@ def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
     assert booking.status.status == "FINISHED"
 
 
+def test_who_was_told_before_a_term_was_cut_short_is_not_told_by_the_next() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.hang = True
+        world.booking(10, 100, ADA, OPS)
+        await world.run(85)
+        world.slack.hang = False
+        world.start_again()
+        world.notices.add(KEY)
+        await world.run(10)
+
+    world = play(scenario)
+    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert world.sent()
+
+
 def test_without_notifications_there_is_nothing_to_say() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100)

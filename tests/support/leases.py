@@ -56,6 +56,7 @@ class Connection:
     deaf: bool = False
     reply_lost: bool = False
     seconds: float = 0.005
+    reply_seconds: float = 0.0
 
     async def get(self) -> Lease | None:
         await self._pass()
@@ -66,6 +67,7 @@ class Connection:
         written = self.server.write(lease)
         if self.reply_lost:
             await Future()
+        await asyncio.sleep(self.reply_seconds)
         return written
 
     async def watch(self, see: Callable[[Lease | None], None]) -> None:
