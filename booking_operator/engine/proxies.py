@@ -10,4 +10,6 @@ def proxy_of(url: str) -> str | None:
     To be asked once: aiohttp's own `trust_env` asks for each request, in a thread, and reads ~/.netrc then.
     """
     parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    # Without a scheme it is an HTTP proxy to curl, Go and botocore.
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

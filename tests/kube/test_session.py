@@ -46,6 +46,7 @@ def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
     [
         ({}, {}, None),
         ({"HTTPS_PROXY": "http://proxy:3128"}, {}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "proxy:3128"}, {}, "http://proxy:3128"),
         ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".example.com"}, {}, None),
         ({"HTTPS_PROXY": "http://proxy:3128"}, {"proxy": "http://mine:1"}, "http://mine:1"),
     ],
