@@ -36,7 +36,7 @@ async def test_kill_and_restart_across_both_boundaries(
     process = operator_process(ground, tenant.namespace, tmp_path)
     try:
         process.start()
-        start, end = soon(5), soon(13)
+        start, end = soon(8), soon(16)
         tenant.booking("bk", start, end)
         await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
         process.stop(kill=True)

@@ -54,7 +54,7 @@ async def booked(tenant: Tenant, start: float, end: float) -> None:
 
 async def test_sigterm_hands_over_and_the_next_boundary_is_kept(field: Field, tenant: Tenant) -> None:
     first, second = field.replicas
-    start = soon(6)
+    start = soon(8)
     await asyncio.to_thread(tenant.booking, "bk", start, soon(600))
     await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
     await at(start - timedelta(seconds=0.5))
@@ -85,7 +85,7 @@ async def test_a_killed_leader_is_followed_by_the_other_and_comes_back_as_standb
 async def test_a_leader_that_was_paused_writes_nothing_when_it_goes_on(field: Field, tenant: Tenant) -> None:
     """Paused with an order ahead, which is due when it goes on, and was carried out by the other."""
     first, second = field.replicas
-    start = soon(5)
+    start = soon(8)
     await asyncio.to_thread(tenant.booking, "bk", start, start + timedelta(seconds=8))
     await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
     await at(start - timedelta(seconds=0.3))
