@@ -217,11 +217,13 @@ class Elector:
 
     async def _write(self, lease: Lease) -> None:
         renewal = _Renewal(self._clock.monotonic(), self._clock.now())
-        self._unsure = True
+        before, self._unsure = self._unsure, True
         try:
             self._note(await self._in_time(self._leases.write(lease)))
         except LeaseConflictError:
-            self._unsure = False
+            self._unsure = (
+                before  # this one was not taken; one before it, whose answer was lost, may have been
+            )
             raise
         self._unsure, self._renewal = False, renewal
 
@@ -255,18 +257,18 @@ class Elector:
 
     async def _release(self) -> None:
         """Give the Lease back, so that others need not wait; a try, no more."""
-        if not (self.live() or self._unsure):
+        sure, self._renewal = self.live(), None
+        if not (sure or self._unsure):
             return
-        self._renewal = None
+        self._unsure = True  # who is interrupted once more tries once more
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._give_back()
+                await self._give_back(self._sight.lease if sure else await self._leases.get())
         except (LeaseError, TimeoutError) as error:
             self._log.warning("lease_not_released", error=str(error) or "no answer")
-
-    async def _give_back(self) -> None:
-        held = await self._leases.get() if self._unsure else self._sight.lease
         self._unsure = False
+
+    async def _give_back(self, held: Lease | None) -> None:
         while held is not None and held.holder == self.identity:
             now = self._clock.now()
             try:

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -110,6 +110,7 @@ class Reflector(Generic[T]):
     Attributes:
         kind: plural name of the kind.
         synced: whether it was listed since the start.
+        pausing: whether the last list or watch failed, and the next waits for its back-off.
         heard_at: when the API server last told anything of the kind, be it a bookmark (aware UTC).
         listed_in: how long the last list took, in seconds.
         restarts: how often a list or watch had to be begun anew, by the reason.
@@ -120,6 +121,7 @@ class Reflector(Generic[T]):
     ) -> None:
         self.kind = kind
         self.synced = False
+        self.pausing = False
         self.heard_at: datetime | None = None
         self.listed_in = 0.0
         self.restarts: Counter[Restart] = Counter()
@@ -146,11 +148,6 @@ class Reflector(Generic[T]):
             return f"the {self.kind} have not been listed yet"
         return self._doubt
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last list or watch failed, and the next waits for its back-off."""
-        return self._failures > 0
-
     def when_synced(self, call: Callable[[], None]) -> None:
         """Have `call` called after each complete list."""
         self._on_sync.append(call)
@@ -168,12 +165,13 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """List and watch until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(None) as self._turn:
-                    await self._list_and_watch()
-            except TimeoutError:
-                pass  # asked to list
+        try:
+            while True:
+                with suppress(TimeoutError):  # when asked to list
+                    async with asyncio.timeout(None) as self._turn:
+                        await self._list_and_watch()
+        finally:
+            self._turn = None
 
     async def _list_and_watch(self) -> None:
         if self._stale:
@@ -243,4 +241,8 @@ class Reflector(Generic[T]):
         asked = error.retry_after if isinstance(error, SourceError) else 0
         pause = max(self._backoff.after(self._failures).total_seconds() * random.uniform(0.5, 1), asked)
         self._log.warning(event, error=str(error), failures=self._failures, retry_in_s=round(pause, 3))
-        await self._clock.sleep(pause)
+        self.pausing = True
+        try:
+            await self._clock.sleep(pause)
+        finally:
+            self.pausing = False

@@ -128,7 +128,7 @@ class KubeLeases:
     def _taken(self, answer: bytes) -> Lease:
         found: LeaseObject = LEASE.adapter.validate_json(answer)
         self._store.apply(found)
-        if self._reflector.failing:
+        if self._reflector.pausing:
             # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.
             self._reflector.relist("the API server was away")
         return found.lease()

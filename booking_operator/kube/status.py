@@ -89,8 +89,9 @@ class StatusWriter(Generic[O]):
         """Write `status` and wait for it; False when the first try failed, and it is tried on."""
         self.set(object_, status)
         key = key_of(object_)
-        if key not in self._wanted:
-            return True
+        wanted = self._wanted.get(key)
+        if wanted is None or wanted.refused:
+            return wanted is None
         outcome = self._outcomes.setdefault(key, asyncio.get_running_loop().create_future())
         # Several may wait for one write, and one that gives up must not take it from the others.
         return await asyncio.shield(outcome)
@@ -177,7 +178,8 @@ class StatusWriter(Generic[O]):
             return Result(failed=True)  # until the watch has told what changed
         if error.invalid:
             # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
-            self._wanted[key] = replace(wanted, refused=True)
+            if self._wanted.get(key) is wanted:
+                self._wanted[key] = replace(wanted, refused=True)
             self._log.warning("status_refused", key=str(key), error=str(error))
             self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))
             return Result()

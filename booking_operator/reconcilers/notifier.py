@@ -107,12 +107,13 @@ class Notifier:
     ) -> None:
         """Write who was told, at once: a crash before would tell them again."""
         done = tuple(id_ for id_, was_told in told.items() if was_told)
+        sent = bool(told) and all(told.values())
         for _ in range(_TRIES):  # others write the same status, and may be faster
             found = self._caches.bookings.get(key) or booking
             current: BookingStatus = self._status.current(found)
-            wanted = replace(current, notified=done, notification_sent=bool(told) and all(told.values()))
-            if wanted == current and wanted == found.status:
-                break
+            wanted = replace(current, notified=done, notification_sent=sent)
+            if wanted == current:
+                break  # it is there, or on its way, whatever the API server says
             self.failures.changed(key)
             if await self._status.write(found, wanted):
                 break

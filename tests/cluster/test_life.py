@@ -82,7 +82,7 @@ def test_uninstalling_by_the_page_leaves_machines_in_use_running(operator: Insta
     [*deletes, _, _] = commands("docs/operations.md", "Uninstall")
     assert len(deletes) == 3
     for command in deletes:
-        team.kubectl(*shlex.split(command)[1:], "--timeout=30s")
+        team.kubectl(*shlex.split(command)[1:], "--timeout=120s")
     until(lambda: not team("get", "bookings,bookingschedulers,resources", "--output=name"), 20)
     assert team.cloud.states(ids) == ["running"] * len(ids)
     assert team.cloud.accepted("StopInstances", ids) == []
@@ -106,3 +106,4 @@ def test_its_memory_stays_within_the_limit(operator: Installation, team: Team) -
         assert 20 * 2**20 < used < limit * 0.75
         for status in pod["status"]["containerStatuses"]:
             assert status.get("lastState", {}).get("terminated", {}).get("reason") != "OOMKilled"
+    team("delete", "bookings", "--all", "--wait=false")  # nobody after this should have to wait for them

@@ -165,3 +165,37 @@ def test_an_edited_duration_shortens_nothing_and_is_mended() -> None:
         return found
 
     assert virtual.run(main()) == [1, 30]
+
+
+def test_a_second_signal_while_the_lease_is_being_given_back_changes_nothing() -> None:
+    async def main() -> str:
+        server = LeaseServer()
+        candidate = Candidate("a", server)
+        candidate.begin()
+        await asyncio.sleep(1)
+        assert candidate.task is not None
+        candidate.task.cancel()
+        await asyncio.sleep(0.002)
+        assert await ended(candidate)
+        return holder(server)
+
+    assert virtual.run(main()) == ""
+
+
+def test_a_lease_whose_taking_was_not_answered_is_given_back_after_a_conflict_too() -> None:
+    async def main() -> str:
+        server = LeaseServer()
+        candidate = Candidate("a", server)
+        candidate.connection.deaf = candidate.connection.reply_lost = True
+        candidate.begin()
+        await asyncio.sleep(12)  # the first was taken, and given up; the next meets its own
+        candidate.connection.reply_lost = False
+        candidate.connection.seconds = 0.2
+        while holder(server) == "a" and not candidate.elector.leads:
+            await asyncio.sleep(0.05)
+            if now() > 14.7:
+                break
+        assert await ended(candidate)
+        return holder(server)
+
+    assert virtual.run(main()) == ""

@@ -326,3 +326,17 @@ def test_a_list_under_way_does_not_answer_who_asks_later() -> None:
         return rig.api.lists
 
     assert virtual.run(main()) == 1 + 3  # a page, and then three
+
+
+def test_it_says_that_it_pauses_only_while_it_does() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(0.01)
+        assert rig.reflector.pausing
+        rig.api.fault = ""
+        await asyncio.sleep(60)
+        assert not rig.reflector.pausing
+
+    reflecting(scenario)

@@ -359,3 +359,13 @@ def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
         assert len(rig.writer._own) < 100
 
     played(scenario)
+
+
+def test_what_was_refused_is_not_waited_for() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(422, b"", None)]
+        assert not await rig.writer.write(rig.stored, rig.status(2))
+        async with asyncio.timeout(1):
+            assert not await rig.writer.write(rig.stored, rig.status(2))
+
+    played(scenario)
