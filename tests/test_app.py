@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from booking_operator.app import Operator
@@ -80,16 +81,34 @@ class Election:
         await lead()
 
 
+class Fickle(Election):
+    """Is lost for a moment, 5 s after it was won."""
+
+    async def run(self, lead: Lead) -> None:
+        self.won.set()
+        await self._for_a_while(lead)
+        await lead()
+
+    async def _for_a_while(self, lead: Lead) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await lead()
+
+
+def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: VirtualClock) -> Operator:
+    client: Any = cluster
+    services: Any = {"ec2": cloud}
+    votes: Any = election
+    settings, observed = Settings(region=REGION), Observed(Accounts(REGION))
+    return Operator(settings, client, services, {}, votes, clock, Metrics(), observed)
+
+
 async def taken_over(bookings: Sequence[tuple[float, float]], state: State) -> list[str]:
     """What is done by a standby that was told of nothing since its start, and takes over after 10 s."""
     clock, cluster, election = VirtualClock(), Cluster(), Election()
     cloud = Cloud(clock, instances={"i-1": state})
     cluster.add("resources", "res", {"tag": "web", "region": REGION})
-    client: Any = cluster
-    services: Any = {"ec2": cloud}
-    votes: Any = election
-    observed = Observed(Accounts(REGION))
-    operator = Operator(Settings(region=REGION), client, services, {}, votes, clock, Metrics(), observed)
+    operator = operating(cluster, cloud, election, clock)
     task = asyncio.ensure_future(operator.run())
     await asyncio.sleep(5)
     for number, (start, end) in enumerate(bookings):
@@ -112,3 +131,22 @@ def test_who_takes_over_stops_what_nobody_has_booked() -> None:
 
 def test_who_takes_over_starts_what_it_was_not_told_of() -> None:
     assert virtual.run(taken_over([(0, 600)], State.STOPPED)) == ["start"]
+
+
+def test_nothing_is_left_of_a_term_that_was_lost_for_a_moment() -> None:
+    async def main() -> tuple[bool, bool]:
+        clock, cluster = VirtualClock(), Cluster()
+        operator = operating(cluster, Cloud(clock), Fickle(), clock)
+        task = asyncio.ensure_future(operator.run())
+        await asyncio.sleep(4)
+        assert operator._term is not None
+        vars(operator._term)["cycle"] = operator._term  # such as its parts form among each other
+        first = weakref.ref(operator._term)
+        await asyncio.sleep(4)
+        second = operator._term is not first()
+        await asyncio.sleep(60)
+        task.cancel()
+        await asyncio.wait([task])
+        return second, first() is None
+
+    assert virtual.run(main()) == (True, True)
