@@ -6,16 +6,14 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import structlog
 
-from booking_operator.api.fields import parse_rfc3339
-from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
+from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.accounts import Accounts, own_role
 from booking_operator.cloud.regions import known
 from booking_operator.cloud.service import Service, open_services
@@ -25,7 +23,6 @@ from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.leader import Election, Elector, SoleReplica
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.reflector import Reflector
-from booking_operator.engine.store import Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.lease import KubeLeases
@@ -49,6 +46,7 @@ Python has it, a first list of 50,000 bookings is walked over eight times, each 
 
 TIDY_UP_SECONDS = 10.0
 """Who has lost the Lease for a moment leads again before, and has made its plans: this takes up to 0.3 s."""
+NEAR = timedelta(seconds=2)
 
 
 class Operator:
@@ -75,15 +73,9 @@ class Operator:
         self._services = services
         self._election = election
         self._caches = caches = Caches(settings.region)
-        stores: dict[Kind[Any], Store[Any]] = {
-            BOOKING: caches.bookings,
-            RESOURCE: caches.resources,
-            BOOKING_SCHEDULER: caches.schedulers,
-            RESOURCE_MONITOR: caches.monitors,
-        }
         reflectors = {
             kind: Reflector(kind.plural, ListWatch(client, kind, settings.namespace), store, clock)
-            for kind, store in stores.items()
+            for kind, store in caches.stores.items()
         }
         self._reflectors = tuple(reflectors.values())
         # All that power depends on. The other two kinds may be missing, or not permitted.
@@ -109,7 +101,7 @@ class Operator:
         self._ended = asyncio.Event()
         observed.services, observed.leads = services, lambda: election.leads
         observed.reflectors, observed.vital = self._reflectors, self._vital
-        observed.objects = lambda: {kind.plural: len(store) for kind, store in stores.items()}
+        observed.objects = lambda: {kind.plural: len(store) for kind, store in caches.stores.items()}
         observed.census = Census(caches)
 
     async def run(self) -> None:
@@ -138,12 +130,9 @@ class Operator:
             freeze()
 
     def _boundary_is_near(self) -> bool:
-        now, near = self._clock.now(), timedelta(seconds=2)
-        for resource in self._caches.resources.all():
-            with suppress(ValueError):
-                if timedelta(0) < parse_rfc3339(resource.status.next_change_at) - now < near:
-                    return True
-        return False
+        now = self._clock.now()
+        changes = (resource.status.next_change for resource in self._caches.resources.all())
+        return any(at is not None and now < at < now + NEAR for at in changes)
 
     def _stand_by(self) -> None:
         for name, service in self._services.items():

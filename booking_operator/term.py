@@ -6,19 +6,19 @@ scratch anyway, so another replica, or this one once more, goes on where the las
 
 import asyncio
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import structlog
 
-from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.fence import Live
 from booking_operator.engine.queue import WorkQueue
-from booking_operator.engine.store import Key, Store
+from booking_operator.engine.store import Key
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.events import Recorder
 from booking_operator.kube.objects import Objects
@@ -62,12 +62,6 @@ class Term:
         self._drivers = drivers
         self._wakes = wakes = Wakes(caches, clock)
         self._recorder = events = Recorder(client, clock, dropped=metrics.event_dropped)
-        stores: Mapping[Kind[Any], Store[Any]] = {
-            BOOKING: caches.bookings,
-            RESOURCE: caches.resources,
-            BOOKING_SCHEDULER: caches.schedulers,
-            RESOURCE_MONITOR: caches.monitors,
-        }
         measured = partial(Controller, metrics=metrics.controller)
         deciders = {
             BOOKING: wakes.bookings,
@@ -85,7 +79,7 @@ class Term:
                 metrics=metrics.controller,
                 decide_again=deciders[kind].add,
             )
-            for kind, store in stores.items()
+            for kind, store in caches.stores.items()
         }
         self._writers = tuple(status.values())
         self._status_controllers = tuple(writer.controller for writer in self._writers)

@@ -1,7 +1,7 @@
 """The kind Resource: a group of cloud instances that carry the same tag."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -84,6 +84,14 @@ class ResourceStatus:
     cannot be acted on."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
+
+    @property
+    def next_change(self) -> datetime | None:
+        """When its power will next change, aware UTC; None where that is not told."""
+        try:
+            return fields.parse_rfc3339(self.next_change_at)
+        except ValueError:  # there is none, or somebody else wrote it
+            return None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)

@@ -46,7 +46,6 @@ class SoleReplica:
     """Stands in for an `Elector` where there is no election: it always leads."""
 
     leads = True
-    leader = ""
     rivals = False
 
     def live(self) -> bool:

@@ -19,6 +19,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Object
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.objects import micro_time
 
 CONTROLLER = "manager.kotaico.de/booking-operator"
 _LONGEST_NOTE = 1024
@@ -65,7 +66,7 @@ class Recorder:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{meta.name[:220]}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
-            "eventTime": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "eventTime": micro_time(self._clock.now()),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
             "type": type_,

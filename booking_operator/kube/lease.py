@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -16,6 +16,7 @@ from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.objects import micro_time
 from booking_operator.kube.source import ListWatch
 
 
@@ -156,12 +157,7 @@ def _spec(lease: Lease) -> dict[str, Any]:
     return {
         "holderIdentity": lease.holder,
         "leaseDurationSeconds": lease.seconds,
-        "acquireTime": _micro(lease.acquired_at),
-        "renewTime": _micro(lease.renewed_at),
+        "acquireTime": micro_time(lease.acquired_at) if lease.acquired_at else None,
+        "renewTime": micro_time(lease.renewed_at) if lease.renewed_at else None,
         "leaseTransitions": lease.transitions,
     }
-
-
-def _micro(instant: datetime | None) -> str | None:
-    """An instant as Kubernetes' MicroTime."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if instant else None

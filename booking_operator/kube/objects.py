@@ -1,6 +1,7 @@
 """Creates, updates and deletes objects, each by one request that says which version it was decided for."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from booking_operator.api.kinds import Kind
@@ -76,6 +77,11 @@ class Objects:
         version = {"resourceVersion": object_.metadata.resource_version}
         body = {"metadata": version | metadata} | more
         await self._client.request("PATCH", kind.path(*key_of(object_)), body=body, content_type=MERGE_PATCH)
+
+
+def micro_time(instant: datetime) -> str:
+    """An instant (aware) as Kubernetes' MicroTime."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _reference(kind: Kind[Any], object_: Object) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The cached objects as the reconcilers ask for them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
 from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
 from booking_operator.api.meta import Garbled
 from booking_operator.api.monitor import ResourceMonitor, scope
 from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
@@ -22,6 +24,12 @@ class Caches:
         self.bookings: Store[Booking] = Store({"resource": _named_resource, "controller": _controller})
         self.schedulers: Store[BookingScheduler] = Store({"uid": lambda item: (item.metadata.uid,)})
         self.monitors: Store[ResourceMonitor] = Store({"scope": self._scopes})
+        self.stores: Mapping[Kind[Any], Store[Any]] = {
+            BOOKING: self.bookings,
+            RESOURCE: self.resources,
+            BOOKING_SCHEDULER: self.schedulers,
+            RESOURCE_MONITOR: self.monitors,
+        }
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
         group = resource.group(self.default_region)

@@ -41,18 +41,20 @@ class Punctuality:
         self._late = late
         self._boundaries: dict[Key, _Boundary] = {}
 
-    def foresee(self, key: Key, coming: datetime | None, now: datetime, *, remembered: str = "") -> None:
+    def foresee(
+        self, key: Key, coming: datetime | None, now: datetime, *, remembered: datetime | None = None
+    ) -> None:
         """Take what the bookings of a Resource say.
 
         Args:
             key: the Resource.
             coming: when its power will next change (aware UTC); None for never.
             now: the instant, aware UTC.
-            remembered: the same as its status told it before this process knew of it; RFC 3339 or empty.
+            remembered: the same as its status told it before this process knew of it.
         """
         boundary = self._boundaries.get(key)
         if boundary is None:
-            boundary = self._boundaries[key] = _Boundary(_instant(remembered))
+            boundary = self._boundaries[key] = _Boundary(remembered)
         if boundary.coming is not None and boundary.coming <= now:
             boundary.passed = boundary.coming
         boundary.coming = coming
@@ -82,11 +84,3 @@ class Punctuality:
 
 def _nothing(_: int) -> None:
     """Of what does not count."""
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:  # there is none, or somebody else wrote it
-        return None
-    return found if found.tzinfo is not None else None

@@ -130,7 +130,7 @@ class ResourceReconciler:
         if scene is not None:
             self._causes[key] = timeline.cause(self._causes.get(key), scene.seen, now, basis=scene.policy)
             coming = scene.seen.next_change_at
-            self._dispatcher.punctuality.foresee(key, coming, now, remembered=status.next_change_at)
+            self._dispatcher.punctuality.foresee(key, coming, now, remembered=status.next_change)
         elif why := obstacle(self._caches, resource):
             self._reporter.refuse(resource, *why, now)
         return scene

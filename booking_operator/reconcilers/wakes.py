@@ -1,12 +1,10 @@
 """What wakes what: which keys are to be reconciled when an object, or a group of instances, has changed."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking, BookingSpec
-from booking_operator.api.fields import parse_rfc3339
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, interval, scope
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
@@ -46,8 +44,8 @@ class Wakes:
             store.subscribe(handler)
         for resource in self._caches.resources.all():
             # What is due first goes first: whoever takes over has all of them to look at.
-            with suppress(ValueError):
-                self.resources.add_at(key_of(resource), parse_rfc3339(resource.status.next_change_at))
+            if (at := resource.status.next_change) is not None:
+                self.resources.add_at(key_of(resource), at)
 
     def unsubscribe(self) -> None:
         """Be told no more."""

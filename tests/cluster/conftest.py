@@ -11,8 +11,8 @@ import pytest
 
 from booking_operator.devcluster.kubectl import Kubectl
 from tests.cluster.aws import Aws, aws
-from tests.cluster.installation import LEASE_SECONDS, REPOSITORY, Installation, soon, until
-from tests.e2e.conftest import manifest
+from tests.cluster.installation import LEASE_SECONDS, REPOSITORY, Installation, until
+from tests.e2e.conftest import manifest, soon
 from tests.support.images import Store, store
 from tests.support.node.cluster import Cluster, cluster
 from tests.support.node.requirements import IMAGES, NODES, missing

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -123,8 +122,3 @@ def until(check: Callable[[], Any], seconds: float, situation: Callable[[], str]
             pytest.fail(f"did not come true within {seconds:.0f} s\n{situation()}")
         sleep(0.1)
     return found
-
-
-def soon(seconds: float) -> datetime:
-    """An instant so many seconds ahead, in UTC."""
-    return datetime.now(UTC) + timedelta(seconds=seconds)

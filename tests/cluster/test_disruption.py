@@ -9,8 +9,9 @@ import pytest
 
 from booking_operator.devcluster.errors import DevclusterError
 from tests.cluster.conftest import TAGS, Team
-from tests.cluster.installation import NAME, REPOSITORY, Installation, is_ready, soon, until
+from tests.cluster.installation import NAME, REPOSITORY, Installation, is_ready, until
 from tests.cluster.kernel import processes
+from tests.e2e.conftest import soon
 from tests.support.node.kubelet import NODE
 
 ACME = "210987654321"

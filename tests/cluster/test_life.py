@@ -8,8 +8,9 @@ import pytest
 
 from booking_operator.devcluster.errors import DevclusterError
 from tests.cluster.conftest import Team
-from tests.cluster.installation import NAME, Installation, soon, until
+from tests.cluster.installation import NAME, Installation, until
 from tests.cluster.kernel import memory
+from tests.e2e.conftest import soon
 from tests.support.guide import commands
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
