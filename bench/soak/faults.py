@@ -56,11 +56,15 @@ class Fault:
 
 
 def calendar(begin: datetime, end: datetime) -> Iterator[Fault]:
-    """All faults of a run, in order; one that would not be over by then is left out."""
+    """All faults of a run, in order; one that would not be over by then is left out.
+
+    The Lease is lost in the first half only: what a term forgets when it ends must add up in the second.
+    """
+    middle = begin + (end - begin) / 2
     for turn in range(1 + int((end - begin) / EVERY)):
         for kind in KINDS:
             at = begin + turn * EVERY + kind.at
-            if at + kind.lasts + kind.after < end:
+            if at + kind.lasts + kind.after < (middle if kind is LOST else end):
                 yield Fault(kind, at, at + kind.lasts)
 
 

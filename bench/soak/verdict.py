@@ -4,6 +4,7 @@ What is to be flat is judged over the second half of the run, by a robust slope:
 wild, and it does not move. What a slope amounts to in that half is compared with what is allowed.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,9 +14,11 @@ from bench.soak.gauges import Sample
 from bench.soak.lateness import Kept
 from bench.windows import quantile
 
-MIB_PER_HOUR = 1.0
-"""That much may RSS grow. An arena of Python's has 1 MiB, so less than one of them."""
-FEW, SHARE = 5.0, 0.01
+GROWN_MIB = 0.5
+"""That much may RSS grow in the half that is judged: in the full run, 1 MiB an hour."""
+TERM_MIB = 1.0
+"""That much may RSS grow with each term of leadership in the first half, once the second has begun."""
+FEW, SHARE = 10.0, 0.01
 """So much may what is counted grow in the half that is judged, or by that share if it is more: of a thousand
 objects that come and go all the time, a dozen more or less are chance."""
 WORSE = 2.0
@@ -25,6 +28,7 @@ NOISE_SECONDS = 0.05
 LATEST_SECONDS = 60.0
 """Of boundaries that faults may hit: the longest fault, and the pauses after refusals."""
 _MOST_POINTS = 400
+_FIRST_TERM = 1
 
 Point = tuple[float, float]
 
@@ -83,9 +87,14 @@ def judged(
 
 def _memory(samples: Sequence[Sample]) -> Iterable[Finding]:
     points = [(sample.seconds, sample.rss_mib) for sample in samples]
-    later = second_half(points)
-    allowed = MIB_PER_HOUR * (later[-1][0] - later[0][0]) / 3600
-    yield Finding("memory (RSS), growth in the second half", "MiB", growth(points), allowed)
+    yield Finding("memory (RSS), growth in the second half", "MiB", growth(points), GROWN_MIB)
+    # Once a term is over, the next begins where it did, but for what it has left behind.
+    of_term: defaultdict[float, list[float]] = defaultdict(list)
+    for sample in samples:
+        of_term[sample.terms].append(sample.rss_mib)
+    warm = [(term, median(held)) for term, held in of_term.items() if term > _FIRST_TERM]
+    if len(warm) > 1:
+        yield Finding("memory (RSS), growth with each term", "MiB", slope(warm), TERM_MIB)
 
 
 _COUNTED: dict[str, Callable[[Sample], float]] = {

@@ -91,6 +91,16 @@ def test_a_leak_that_comes_in_steps_is_found_too() -> None:
     assert missed(judged(arenas, boundaries())) == {"memory (RSS), growth in the second half"}
 
 
+def test_what_each_term_leaves_behind_is_found() -> None:
+    def terms(mib: float) -> list[Sample]:
+        return samples(
+            lambda share: {"terms": min(6, int(share * 12)), "rss_mib": mib * min(6, int(share * 12))}
+        )
+
+    assert missed(judged(terms(0.3), boundaries())) == set()
+    assert missed(judged(terms(2.0), boundaries())) == {"memory (RSS), growth with each term"}
+
+
 def test_what_grows_while_it_warms_up_and_then_stays_is_flat() -> None:
     warming = samples(lambda share: {"rss_mib": 20 * min(1.0, 3 * share), "fds": 30 if share > 0.2 else 0})
     assert missed(judged(warming, boundaries())) == set()
