@@ -62,9 +62,9 @@ def main() -> int:
     print(f"\n{shown(record, findings)}\n")
     if options.svg:
         # Takes half a second to import.
-        from bench.soak import picture  # noqa: PLC0415
+        from bench.soak.picture import draw  # noqa: PLC0415
 
-        picture.draw(options.svg, record)
+        draw(options.svg, record)
     if options.fold:
         options.fold.write_text(folded(options.fold.read_text(), record, findings))
     return 0 if all(finding.met for finding in findings) else 1
