@@ -27,6 +27,8 @@ NOISE_SECONDS = {"median": 0.02, "p99": 0.25}
 """What a machine that does other things besides adds to each call, and to one now and then."""
 LATEST_SECONDS = 60.0
 """Of boundaries that faults may hit: the longest fault, and the pauses after refusals."""
+MORE = 1.5
+"""By that factor may the last quarter take more calls and CPU than the first: AWS refuses by chance."""
 _MOST_POINTS = 400
 _FIRST_TERM = 1
 
@@ -82,7 +84,8 @@ def judged(
 ) -> list[Finding]:
     """All findings of a run; `errors` are what the operator logged as such."""
     bugs = Finding("errors in the operator's log", "", sum((errors or {}).values()), 0)
-    return [*_memory(samples), *_counts(samples), *_lateness(boundaries), *_lost(boundaries, strays), bugs]
+    grown = (*_memory(samples), *_counts(samples), *_effort(samples))
+    return [*grown, *_lateness(boundaries), *_lost(boundaries, strays), bugs]
 
 
 def _memory(samples: Sequence[Sample]) -> Iterable[Finding]:
@@ -112,6 +115,18 @@ def _counts(samples: Sequence[Sample]) -> Iterable[Finding]:
         points = [(sample.seconds, of(sample)) for sample in samples]
         allowed = max(FEW, SHARE * median(value for _, value in points))
         yield Finding(f"{name}, growth in the second half", "", growth(points), allowed)
+
+
+def _effort(samples: Sequence[Sample]) -> Iterable[Finding]:
+    quarter = len(samples) // 4
+    totals: dict[str, Callable[[Sample], float]] = {
+        "AWS calls": lambda sample: sample.aws_calls,
+        "CPU time": lambda sample: sample.cpu_seconds,
+    }
+    for name, of in totals.items():
+        first = of(samples[quarter]) - of(samples[0])
+        last = of(samples[-1]) - of(samples[-1 - quarter])
+        yield Finding(f"{name}, last quarter by first", "", last / first, MORE)
 
 
 def _lateness(boundaries: Sequence[Kept]) -> Iterable[Finding]:

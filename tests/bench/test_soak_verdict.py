@@ -39,6 +39,8 @@ def samples(change: Callable[[float], dict[str, Any]] = lambda _: {}) -> list[Sa
         noisy = replace(
             FLAT,
             seconds=at,
+            aws_calls=at,
+            cpu_seconds=at / 20,
             rss_mib=FLAT.rss_mib + chance.gauss(0, 0.5),
             tasks=FLAT.tasks + chance.randint(-3, 10),
             fds=FLAT.fds + chance.randint(-5, 5),
@@ -84,6 +86,12 @@ def test_a_flat_run_is_flat() -> None:
 def test_what_leaks_so_much_in_an_hour_is_found(field: str, name: str, leak: float) -> None:
     leaking = samples(lambda share: {field: leak * share})
     assert missed(judged(leaking, boundaries())) == {f"{name}, growth in the second half"}
+
+
+@pytest.mark.parametrize(("field", "name"), [("aws_calls", "AWS calls"), ("cpu_seconds", "CPU time")])
+def test_what_takes_ever_more_to_do_is_found(field: str, name: str) -> None:
+    dearer = samples(lambda share: {field: 3 * HOUR * share * share})
+    assert missed(judged(dearer, boundaries())) == {f"{name}, last quarter by first"}
 
 
 def test_a_leak_that_comes_in_steps_is_found_too() -> None:
