@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.soak.gauges import read
+from bench.soak.faults import CUT, LOST, STORM
+from bench.soak.fleet import CRONS, DATABASES, FATES, LENGTH, PERIOD, RESOURCES, SIZE
+from bench.soak.gauges import EVERY_SECONDS, read
 from bench.soak.run import Record
 from bench.soak.table import folded, shown
-from bench.soak.verdict import judged
+from bench.soak.verdict import FEW, GROWN_MIB, LATEST_SECONDS, NOISE_SECONDS, SHARE, TERM_MIB, judged
 from tests.bench.test_soak_verdict import boundaries, samples
 
+ROOT = Path(__file__).parents[2]
 PAGE = "# Soak\n\n<!-- soak: begin -->\nold\n<!-- soak: end -->\n\nmore\n"
 METRICS = """
 process_cpu_seconds_total 3.5
@@ -62,3 +65,26 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     whole = record()
     whole.write(tmp_path / "soak.json")
     assert shown(Record.read(tmp_path / "soak.json"), []) == shown(whole, [])
+
+
+def test_the_page_says_what_happens_and_what_is_judged() -> None:
+    page = " ".join((ROOT / "docs" / "soak.md").read_text().split())
+    assert (SIZE, CRONS, DATABASES, GROWN_MIB) == (2, 5, 3, 0.5)  # which are words there
+    assert PERIOD == 2 * LENGTH
+    _, *fates = FATES.values()
+    for text in (
+        f"has {RESOURCES} Resources of two instances",
+        "five BookingSchedulers",
+        "databases, three of them",
+        "a booking of three minutes and then a pause of three",
+        "{}, {}, {} and {} in a hundred".format(*fates),
+        f"every {EVERY_SECONDS:.0f} seconds",
+        f"for {STORM.lasts.seconds} s, the API server is cut off for {CUT.lasts.seconds} s",
+        f"cut off for {LOST.lasts.seconds} s each time, so that the Lease is lost",
+        f"half a MiB at most in the second half, which is 1 MiB an hour; and by {TERM_MIB:.0f} MiB with each",
+        f"grow by {FEW:.0f} at most in the second half, or by {100 * SHARE:.0f} %",
+        f"or {NOISE_SECONDS['median'] * 1000:.0f} and {NOISE_SECONDS['p99'] * 1000:.0f} ms",
+        f"at most {LATEST_SECONDS:.0f} s late",
+    ):
+        assert text in page
+    assert folded((ROOT / "docs" / "soak.md").read_text(), record(), [])
