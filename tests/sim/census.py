@@ -6,26 +6,20 @@ from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, Module
 from typing import Any
 
 from booking_operator.engine.store import Key
-from tests.sim.aws import SimAws
-from tests.sim.kernel import Kernel, Process
-from tests.sim.kube import SimKube
 
 _OUTSIDE = (
     BuiltinFunctionType,
     CodeType,
     FrameType,
-    Kernel,
     ModuleType,
-    Process,
-    SimAws,
-    SimKube,
     bytes,
     float,
     int,
     str,
     type,
 )
-"""What belongs to the world, or to all processes."""
+_ELSEWHERE = ("structlog", "tests.sim")
+"""Modules of what belongs to the world, or to all processes."""
 
 
 def keyed(root: object) -> Iterator[tuple[str, Key]]:
@@ -39,13 +33,17 @@ def keyed(root: object) -> Iterator[tuple[str, Key]]:
                 if isinstance(key, Key):
                     yield _name(owner, item), key
         if isinstance(item, FunctionType):
-            parts: list[Any] = [cell for cell in item.__closure__ or ()]
+            parts: list[Any] = list(item.__closure__ or ())
         else:
             parts = gc.get_referents(item)
         for part in parts:
-            if id(part) not in seen and not isinstance(part, _OUTSIDE):
+            if id(part) not in seen and not isinstance(part, _OUTSIDE) and not _elsewhere(part):
                 seen.add(id(part))
                 waiting.append((item if not isinstance(item, dict) else owner, part))
+
+
+def _elsewhere(part: object) -> bool:
+    return type(part).__module__.startswith(_ELSEWHERE)
 
 
 def _name(owner: object, item: object) -> str:

@@ -15,7 +15,7 @@ from booking_operator.cloud.throttle import Throttle
 from booking_operator.cloud.view import Answer, View
 from booking_operator.domain import timeline
 from booking_operator.domain.instance import State
-from booking_operator.engine.leader import Elector
+from booking_operator.engine.lease import Timing
 from booking_operator.engine.queue import Backoff, WorkQueue
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
@@ -59,9 +59,9 @@ def _twice() -> AbstractContextManager[None]:
     return _instead(WorkQueue, "_add", add)
 
 
-def _leads_for_ever() -> AbstractContextManager[None]:
-    """Who has led once writes on, as client-go's clients do after a pause."""
-    return _instead(Elector, "live", lambda self: self._renewal is not None)
+def _leads_too_long() -> AbstractContextManager[None]:
+    """RenewDeadline is longer than LeaseDuration: who was cut off leads on while another does."""
+    return _instead(Timing, "deadline", property(lambda self: self.lease * 3))
 
 
 def _lists_stale() -> AbstractContextManager[None]:
@@ -224,7 +224,7 @@ def _believes_the_order() -> AbstractContextManager[None]:
 
 MUTATIONS = (
     Mutation("a key is handed out twice", "one at a time", _twice),
-    Mutation("a former leader writes on", "one writer", _leads_for_ever),
+    Mutation("a former leader writes on", "one writer", _leads_too_long),
     Mutation("the first list is stale", "no stop while booked", _lists_stale),
     Mutation("an event between list and watch is missed", "", _misses_an_event),
     Mutation("a list goes back in time", "", _goes_back),
