@@ -41,13 +41,15 @@ class SourceError(Exception):
     Attributes:
         doubt: why the store can no longer be trusted; empty where it is only no longer brought up to date.
         retry_after: how long the server asks to wait, in seconds.
+        lost: whether to watch on from where it failed could fail for ever; then all is listed again.
     """
 
-    def __init__(self, message: str, *, doubt: str = "", retry_after: float = 0) -> None:
+    def __init__(self, message: str, *, doubt: str = "", retry_after: float = 0, lost: bool = False) -> None:
         """Build it from the server's answer."""
         super().__init__(message)
         self.doubt = doubt
         self.retry_after = retry_after
+        self.lost = lost
 
 
 class Restart(StrEnum):
@@ -193,6 +195,8 @@ class Reflector(Generic[T]):
             elif error.doubt:
                 self._version, self._doubt = "", error.doubt
             await self._pause("watch_failed" if self._version else "list_failed", error)
+            if error.lost:
+                self._version = ""
 
     async def _list(self) -> None:
         began = self._clock.monotonic()

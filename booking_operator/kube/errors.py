@@ -2,7 +2,7 @@
 
 import json
 
-_LONGEST = 300
+_LONGEST, _LONGEST_PAUSE = 300, 60
 _FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
 
 
@@ -11,7 +11,7 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status; 0 when there was no answer.
-        retry_after: how long the server asks to wait, in seconds.
+        retry_after: how long the server asks to wait, in seconds, a minute at most.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: float = 0) -> None:
@@ -41,6 +41,14 @@ class ApiError(Exception):
         return self.status in {400, 413, 422}
 
 
+class TooLongError(ApiError):
+    """An answer is too long to be kept in memory; to be asked for less would help."""
+
+    def __init__(self, message: str) -> None:
+        """Build it from what was asked for."""
+        super().__init__(0, message)
+
+
 def unreachable(error: Exception) -> ApiError:
     """A request that got no answer."""
     text = str(error) or type(error).__name__
@@ -49,7 +57,7 @@ def unreachable(error: Exception) -> ApiError:
 
 def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
-    pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0
+    pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after and retry_after.isdecimal() else 0
     return ApiError(status, _message(status, body), retry_after=pause)
 
 
