@@ -58,8 +58,8 @@ DATES = st.sampled_from(
     ]
 )
 WORDS = st.sampled_from(
-    ["r", "ada", "ec2", "rds", "web", "Stop", "Leave", "auto", "30s", "24h", "999999h" * 4000, "UTC",
-     "RUNNING", "Europe/Berlin", "{tag}", "0 9 * * MON-FRI", "* * * * *", "0 0 29 2 */7", "IN PROGRESS", "FINISHED"]
+    ["r", "ada", "ec2", "rds", "web", "Stop", "Leave", "auto", "30s", "24h", "999999h" * 4000, "UTC", "{tag}",
+     "RUNNING", "Europe/Berlin", "0 9 * * MON-FRI", "* * * * *", "0 0 29 2 */7", "IN PROGRESS", "FINISHED"]
 )  # fmt: skip
 
 
