@@ -3,7 +3,8 @@
 import json
 
 _LONGEST, _LONGEST_PAUSE = 300, 60
-_FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
+_FORBIDDEN, _NOT_FOUND, _CONFLICT, _FAILED = 403, 404, 409, 500
+_TOO_LARGE = "etcdserver: request is too large"
 
 
 class ApiError(Exception):
@@ -37,8 +38,11 @@ class ApiError(Exception):
 
     @property
     def invalid(self) -> bool:
-        """Whether the same request would be refused again, whatever the time."""
-        return self.status in {400, 413, 422}
+        """Whether the same request would be refused again, whatever the time.
+
+        An object may be so large that etcd takes no status more; it says so with a 500.
+        """
+        return self.status in {400, 413, 422} or (self.status == _FAILED and _TOO_LARGE in str(self))
 
 
 class TooLongError(ApiError):
