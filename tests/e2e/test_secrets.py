@@ -21,7 +21,7 @@ from tests.e2e.conftest import Tenant, soon, until
 KEY, SESSION = "hunter2AWSsecretKEY", "hunter2AWSsessionTOKEN"
 SMTP, HOOK, BAD_TOKEN = "hunter2SMTPpassword", "hunter2HOOKtoken", "hunter2APIbadTOKEN"
 KINDS = "bookings,bookingschedulers,resources,resourcemonitors,events"
-BROKEN = f"targets:\n  hook: {{type: webhook, url: 'https://x.example.com/{HOOK}'\n"
+BROKEN = f"targets:\n  hook:\n    url: https://{HOOK}: x\n"
 
 
 class Refusing(BaseHTTPRequestHandler):
