@@ -55,11 +55,6 @@ def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = ti
     )
 
 
-def holder(bookings: Iterable[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Booking | None:
-    """The active booking that holds the lock at `now` (aware UTC); None when nobody does."""
-    return _first(booking for booking in bookings if booking.end_at > now and booking.active(now, warm_up))
-
-
 def _first(active: Iterable[Booking]) -> Booking | None:
     return min(active, key=_PRECEDENCE, default=None)
 
