@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking
@@ -24,9 +24,20 @@ class _Held:
     """Who holds a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
 
     basis: tuple[object, ...]
+    warm_up: timedelta
     begin: datetime
     end: datetime
     holder: Claim | None
+
+    def concerned(self, claim: Claim | None, *, gone: bool) -> bool:
+        """Whether somebody else may hold it, now that `claim` has come, or has gone."""
+        if claim is None:
+            return False
+        if gone:
+            return self.holder is not None and claim.name == self.holder.name
+        if claim.end_at <= self.begin or claim.wanted_from(self.warm_up) >= self.end:
+            return False
+        return self.holder is None or claim.precedence < self.holder.precedence
 
 
 class Caches:
@@ -103,18 +114,27 @@ class Caches:
         basis = (resource.metadata.uid, resource.spec, warm_up)
         if held is None or held.basis != basis or not held.begin <= now < held.end:
             seen = timeline.moment(self.claims(resource), now, warm_up)
-            held = self._held[key] = _Held(basis, now, seen.next_at or _NEVER, seen.holder)
+            held = self._held[key] = _Held(basis, warm_up, now, seen.next_at or _NEVER, seen.holder)
         return held.holder
 
     def _on_resource(self, change: Change[Resource]) -> None:
         if change.new is None:
             self._held.pop(change.key, None)
 
+    def holds_on(self, resource: Key, now: datetime) -> bool:
+        """Whether it is known that a change of a booking, just now, has not changed who holds a Resource."""
+        held = self._held.get(resource)
+        return held is not None and held.begin <= now < held.end
+
     def _on_booking(self, change: Change[Booking]) -> None:
-        if not change.status_only:
-            for booking in (change.old, change.new):
-                if booking is not None:
-                    self._held.pop(Key(booking.metadata.namespace, booking.resource_name), None)
+        if change.status_only:
+            return
+        for booking in (change.old, change.new):
+            if booking is not None:
+                key = Key(booking.metadata.namespace, booking.resource_name)
+                held = self._held.get(key)
+                if held is not None and held.concerned(booking.claim(), gone=booking is change.old):
+                    del self._held[key]
 
 
 def _controller(booking: Booking) -> tuple[str, ...]:

@@ -62,7 +62,10 @@ class SchedulerReconciler:
             return meta.creation_timestamp
         if current.observed_generation != meta.generation or not current.scheduled_until:
             return now
-        return parse_rfc3339(current.scheduled_until)
+        try:
+            return parse_rfc3339(current.scheduled_until)
+        except ValueError:  # somebody else wrote it
+            return now
 
     async def _carry_out(
         self,

@@ -1,6 +1,6 @@
 """Who holds a Resource, as all its active bookings ask: always the same as when it is worked out anew."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +11,10 @@ from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.resource import Resource
 from booking_operator.domain import timeline
 from booking_operator.domain.booking import Booking
+from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.wakes import Wakes
 from tests.support.fakes import at_text
 from tests.support.virtual import EPOCH
 
@@ -38,10 +40,30 @@ def meta(name: str, number: int, uid: str = "") -> dict[str, Any]:
 
 
 class Scene:
+    """Bookings of one Resource, and the clock."""
+
     def __init__(self) -> None:
         self.caches = Caches("eu-west-1")
-        self.now = EPOCH
+        self.at = EPOCH
         self._number = 0
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, _: float) -> None:
+        raise AssertionError("nobody waits here")
+
+    def asked(self) -> Booking | None:
+        """Who holds the Resource, as its active bookings are told."""
+        found = self.caches.resources.get(RES)
+        return self.caches.holder(found, self.at) if found and self.active() else None
+
+    def active(self) -> set[str]:
+        claims = [booking.claim() for booking in self.caches.bookings_of(RES)]
+        return {claim.name for claim in claims if claim is not None and claim.active(self.at)}
 
     def book(self, name: str, start: int, length: int) -> None:
         self._number += 1
@@ -68,7 +90,7 @@ class Scene:
         self.caches.resources.delete(RES)
 
     def move(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
+        self.at += timedelta(seconds=seconds)
 
 
 @given(STEPS)
@@ -80,8 +102,38 @@ def test_the_holder_is_always_the_one_that_the_bookings_say(steps: list[tuple[An
         if resource is None:
             assert not scene.caches._held
             continue
-        expected = timeline.moment(scene.caches.claims(resource), scene.now, resource.warm_up).holder
-        assert scene.caches.holder(resource, scene.now) == expected
+        expected = timeline.moment(scene.caches.claims(resource), scene.at, resource.warm_up).holder
+        assert scene.caches.holder(resource, scene.at) == expected
+
+
+@given(STEPS)
+def test_whenever_the_holder_changes_all_who_are_active_are_woken(steps: list[tuple[Any, ...]]) -> None:
+    """The steps that change bookings; what changes with time, each booking wakes for by itself."""
+    scene = Scene()
+    wakes = Wakes(scene.caches, scene)
+    scene.resource("0s", "u1", 0)
+    wakes.subscribe()
+    for name, *arguments in steps:
+        if name in {"resource", "release"}:
+            continue
+        before = scene.asked()
+        drained(wakes.bookings)
+        getattr(scene, name)(*arguments)
+        woken = drained(wakes.bookings)
+        if name == "move":
+            continue
+        after = scene.asked()
+        if before != after:
+            assert scene.active() <= woken
+
+
+def drained(queue: WorkQueue[Key]) -> set[str]:
+    found = set()
+    while keys := queue.take():
+        for key in keys:
+            found.add(key.name)
+            queue.done(key, Result())
+    return found
 
 
 def test_it_is_worked_out_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,5 +152,5 @@ def test_it_is_worked_out_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(scene.caches, "claims", claims)
     for second in range(5):
-        scene.caches.holder(found, scene.now + timedelta(seconds=second))
+        scene.caches.holder(found, scene.at + timedelta(seconds=second))
     assert asked == 1

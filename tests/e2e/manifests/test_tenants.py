@@ -16,6 +16,7 @@ from tests.e2e.conftest import Operator, Tenant, manifest, soon, until
 from tests.e2e.manifests.conftest import MANIFESTS, Overlay, token_kubeconfig
 
 MALLORY = ("--as=mallory", "--as-group=system:authenticated")
+LONG_NAME = "a" * 219 + "-" + "b" * 33
 QUOTA = "count/bookings.manager.kotaico.de"
 
 
@@ -139,6 +140,10 @@ def accepted(tenant: Tenant, name: str) -> bool:
     return tenant.condition("booking", name, "Valid")[0] == "True"
 
 
+def told(tenant: Tenant, name: str) -> bool:
+    return "ResourceNotFound" in tenant.events("Booking", name)
+
+
 def unfound(tenant: Tenant, name: str) -> bool:
     return tenant.condition("booking", name, "ResourceFound") == ("False", "ResourceNotFound")
 
@@ -155,11 +160,17 @@ async def test_a_booking_reaches_no_other_namespace(
     )
     for number, name in enumerate(names):
         assert attacker.post(attacker.booking(f"reach-{number}", resource=name)) == ""
+    assert attacker.post(attacker.booking(LONG_NAME, resource="\U0001f4a5" * 253)) == ""
     async with everywhere():
         mine = Tenant(attacker.ground, attacker.namespace)
         for number in range(len(names)):
             await until(partial(unfound, mine, f"reach-{number}"))
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
+        # Each is told by an Event, however long its name and its text are, and nothing in it moves a cursor.
+        for name in (*(f"reach-{number}" for number in range(len(names))), LONG_NAME):
+            await until(partial(told, mine, name))
+        for command in (("get", "bookings", "-o", "wide"), ("describe", "bookings"), ("get", "events")):
+            assert "\x1b" not in mine.kubectl(*command)
         assert set(tenant.states()) == {"stopped"}
         assert tenant.status("resource", "res")["locked_by"] == ""
 
