@@ -231,6 +231,11 @@ class Reflector(Generic[T]):
         self._failures = 0
 
     def _apply(self, event: Event[T]) -> None:
+        if _goes_back(event.resource_version, self._version):
+            raise ResourceExpiredError(
+                f"an event of version {event.resource_version} came after {self._version}: "
+                "the API server has another history than the one that was listed"
+            )
         self._version = event.resource_version or self._version
         self.heard_at = self._clock.now()
         if event.object is None:
@@ -250,3 +255,10 @@ class Reflector(Generic[T]):
             await self._clock.sleep(pause)
         finally:
             self.pausing = False
+
+
+def _goes_back(version: str, known: str) -> bool:
+    """Compare versions as numbers, which KEP-5504 allows: those of one watch only ever grow."""
+    if not version or not known.isdecimal():
+        return False
+    return not version.isdecimal() or int(version) < int(known)
