@@ -10,6 +10,7 @@ from booking_operator.api.meta import explained
 from booking_operator.cloud.accounts import NamedAccounts
 from booking_operator.cloud.limits import LimitsByAction, limits_of
 from booking_operator.cloud.throttle import LimitsOf
+from booking_operator.engine.unparsable import unparsable
 
 DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
@@ -72,8 +73,10 @@ def load(path: Path | None, default: Path = DEFAULT) -> Config:
         return Config.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except OSError as error:
         raise ConfigFileError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigFileError(f"{path}: {' '.join(str(error).split())}") from error
+    except yaml.YAMLError as error:
+        raise ConfigFileError(f"{path}: {unparsable(error)}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigFileError(f"{path}: {error}") from error
     except ValidationError as error:
         raise ConfigFileError(f"{path}: {explained(error)}") from None
 

@@ -2,12 +2,29 @@
 
 import logging
 import sys
-from typing import Literal
+import traceback
+from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 Format = Literal["json", "console"]
+
+
+def _escaped(text: str) -> str:
+    """`text` with all that would move a cursor, or begin a line, written as Python writes it."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _on_one_line(_: Any, __: str, event: EventDict) -> EventDict:
+    """Users write some of the values, and libraries quote them. Of others the console shows the `repr`."""
+    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _traceback(to: TextIO, exception: ExcInfo) -> None:
+    """Indented, so that no line of it can pass for a line of the log, and without the values of variables."""
+    lines = "".join(traceback.format_exception(*exception)).splitlines()
+    to.writelines(f"\n    {_escaped(line)}" for line in lines)
 
 
 def configure(format_: Format, level: str) -> None:
@@ -19,9 +36,12 @@ def configure(format_: Format, level: str) -> None:
     ]
     renderer: list[Processor]
     if format_ == "json":
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without the values of variables, of which some are secrets.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderer = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     else:
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback)
+        renderer = [_on_one_line, console]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -72,7 +72,15 @@ def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: st
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "a: [", "kind: Config", "current-context: x\ncontexts: []\nclusters: []\nusers: []"]
+    "content",
+    [
+        "",
+        "[]",
+        "a: [",
+        "token: hunter2: x",
+        "kind: Config",
+        "current-context: x\ncontexts: []\nclusters: []\nusers: []",
+    ],
 )
 def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
@@ -83,6 +91,7 @@ def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
     assert answer.returncode == 1
     entry = json.loads(answer.stderr.splitlines()[-1])
     assert f"cannot use kubeconfig {kubeconfig}" in entry["error"]
+    assert "hunter2" not in answer.stderr
 
 
 def test_a_duration_that_is_none_is_refused_with_an_example() -> None:

@@ -54,7 +54,12 @@ def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> 
         ("targets: {ops: {type: slack, url: secret-thing}}", "targets.ops.url: it must be a URL"),
         ("targets: {ops: {type: pager, url: 'https://secret.example.com'}}", "targets.ops.type"),
         ("target: {}", "target: Extra inputs"),
-        ("targets: [", "while parsing"),
+        ("targets: [", "line 1, column 11: expected the node content, but found '…'"),
+        ("targets:\n  ci:\n    url: https://secret.example.com: x", "line 3, column 36: mapping values are"),
+        ("targets: *secret", "line 1, column 10: found undefined alias '…'"),
+        ("targets: !!python/object:secret.x {}", "could not determine a constructor for the tag '…'"),
+        ('url: "https://secret', "found unexpected end of stream"),
+        ("url: secret\x00", "it is no YAML"),
         ("- a", "valid dictionary"),
     ],
 )

@@ -2,8 +2,12 @@
 
 import re
 import tomllib
+from importlib.metadata import Distribution, distribution
 from itertools import chain
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,3 +38,54 @@ def test_the_map_in_the_readme_is_of_this_package() -> None:
     for place in re.findall(r"^\| `([a-z_/.]+)`", readme, re.MULTILINE):
         if "/" in place:
             assert (ROOT / place).exists(), place
+
+
+LICENCES = re.compile(
+    r"Apache[ -](License )?2\.0|MIT|BSD.*|PSF-2\.0|MPL-2\.0|Apache Software License|Dual License",
+    re.IGNORECASE,
+)
+
+
+def installed() -> dict[str, Distribution]:
+    """All that comes with the package where it is installed without extras, by name."""
+    found: dict[str, Distribution] = {}
+    waiting = ["booking-operator"]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found[name] = distribution(name)
+        for text in found[name].requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return found
+
+
+def test_what_is_installed_is_what_is_locked() -> None:
+    """Each version is one that somebody looked at: nothing comes in by itself."""
+    locked = dict(
+        re.findall(r"^([a-z0-9._-]+)==([^ ;\n]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    )
+    here = {name: found.version for name, found in installed().items() if name != "booking-operator"}
+    assert len(here) < 40
+    assert here == {name: locked.get(name) for name in here}
+
+
+def test_every_licence_is_one_that_may_be_passed_on() -> None:
+    for name, found in installed().items():
+        told = found.metadata.json
+        classified = [text for text in told.get("classifier", ()) if text.startswith("License")]
+        said = str(told.get("license_expression") or told.get("license") or classified[0])
+        for part in re.split(r" AND | OR ", said.rpartition(" :: ")[2]):
+            assert LICENCES.fullmatch(part), f"{name}: {said}"
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = re.findall(
+        r"`(tests/[a-z0-9_/]+\.py)(?:::([a-z0-9_]+))?`", (ROOT / "docs" / "security.md").read_text()
+    )
+    assert len(named) > 40
+    for path, name in named:
+        text = (ROOT / path).read_text()
+        assert not name or re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{path}::{name}"

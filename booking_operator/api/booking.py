@@ -3,11 +3,11 @@
 from dataclasses import field
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, ObjectMeta, tolerant
+from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, LeanMeta, tolerant
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 
@@ -22,7 +22,7 @@ class Notification:
     """Whom to tell: for `email` an address, else the name of a target in the operator's configuration."""
 
 
-Notifications = Annotated[tuple[Notification, ...], Field(max_length=16)]
+Notifications = Annotated[tuple[Notification, ...], Field(max_length=16), FailFast()]
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -71,7 +71,7 @@ class BookingStatus:
 class Booking:
     """A claim on a Resource for a span of time: its instances run from start_at to end_at."""
 
-    metadata: ObjectMeta
+    metadata: LeanMeta
     spec: Annotated[BookingSpec | Garbled, tolerant(BookingSpec)] = Garbled("spec: it is missing")
     status: Annotated[BookingStatus, FORGIVING] = BookingStatus()
     _claim: Claim | None = field(default=None, init=False, repr=False, compare=False)
@@ -95,7 +95,7 @@ class Booking:
         return self._claim
 
 
-def _claim(meta: ObjectMeta, spec: BookingSpec | Garbled) -> Claim | None:
+def _claim(meta: LeanMeta, spec: BookingSpec | Garbled) -> Claim | None:
     if not isinstance(spec, BookingSpec):
         return None
     return Claim(

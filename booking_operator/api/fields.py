@@ -63,12 +63,15 @@ def parse_duration(text: str) -> timedelta:
     """Parse a duration in Go's notation, hours, minutes and seconds: `90s`, `1h30m`.
 
     Raises:
-        ValueError: `text` is none; the message shows an example.
+        ValueError: `text` is none, or longer than can be counted; the message shows an example.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is no duration; write it like 90s, 10m or 1h30m")
     parts = re.findall(r"([0-9.]+)([hms])", text)
-    return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta(0))
+    try:
+        return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta(0))
+    except OverflowError:
+        raise ValueError("it is longer than can be counted; write it like 90s, 10m or 1h30m") from None
 
 
 SHARED = AfterValidator(sys.intern)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AwareDatetime,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -24,6 +25,11 @@ from booking_operator.domain.report import utc
 GROUP = "manager.kotaico.de"
 VERSION = "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
+MADE_BY = f"{GROUP}/monitor"
+"""Annotation of a Resource: the monitor that made it."""
+DIGEST = f"{GROUP}/template"
+"""Annotation of a Booking: what its scheduler made it from."""
+_READ, _LONGEST_NAME = (MADE_BY, DIGEST), 253
 
 WIRE = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
 
@@ -37,13 +43,25 @@ class OwnerReference:
 
 
 _NONE: Mapping[str, str] = {}
+_PROBLEMS, _LONGEST_PROBLEM = 10, 300
 
 
 def _ours(annotations: Any) -> Any:
     """Only those annotations that the operator reads: others can be large, and there are many objects."""
     if not isinstance(annotations, dict):
         return annotations
-    return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")} or _NONE
+    return {key: annotations[key] for key in _READ if _short(annotations.get(key))} or _NONE
+
+
+def _short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+
+
+def _controllers(owners: Any) -> Any:
+    """Only the owner that is the controller, for the same reason; the API server allows no more than one."""
+    if not isinstance(owners, list):
+        return owners
+    return [owner for owner in owners if not isinstance(owner, dict) or owner.get("controller")]
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -55,18 +73,27 @@ class ObjectMeta:
     namespace: Annotated[str, SHARED] = ""
     resource_version: str = Field(default="", alias="resourceVersion")
     generation: int = 0
-    creation_timestamp: datetime = Field(
+    creation_timestamp: AwareDatetime = Field(
         default=datetime.fromisoformat("1970-01-01T00:00:00Z"), alias="creationTimestamp"
     )
-    deletion_timestamp: datetime | None = Field(default=None, alias="deletionTimestamp")
+    deletion_timestamp: AwareDatetime | None = Field(default=None, alias="deletionTimestamp")
     finalizers: tuple[str, ...] = ()
     annotations: Annotated[Mapping[str, str], BeforeValidator(_ours)] = Field(default_factory=lambda: _NONE)
-    owner_references: tuple[OwnerReference, ...] = Field(default=(), alias="ownerReferences")
+    owner_references: Annotated[tuple[OwnerReference, ...], BeforeValidator(_controllers)] = Field(
+        default=(), alias="ownerReferences"
+    )
 
     @property
     def controller_uid(self) -> str:
         """The uid of the object that made this one and looks after it; empty where nobody does."""
         return next((owner.uid for owner in self.owner_references if owner.controller), "")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class LeanMeta(ObjectMeta):
+    """Metadata of a kind that the operator needs no finalizers of: an object may have a megabyte of them."""
+
+    finalizers: Annotated[tuple[str, ...], PlainValidator(lambda _: ())] = ()
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -95,12 +122,20 @@ class Garbled:
 
 
 def explained(error: ValidationError, *root: str) -> str:
-    """What is wrong, each with the path of its field below `root`; without the input, which may be secret."""
+    """What is wrong, each with the path of its field below `root`; without the input, which may be secret.
+
+    It is kept with each object, so it is no longer than a few sentences, whatever is wrong.
+    """
     problems = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+    for problem in error.errors(include_url=False, include_context=False, include_input=False)[:_PROBLEMS]:
         field = ".".join(str(part) for part in (*root, *problem["loc"]))
-        problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(problems)
+        problems.append(_cut(f"{field}: {problem['msg'].removeprefix('Value error, ')}"))
+    more = error.error_count() - _PROBLEMS
+    return "; ".join([*problems, f"and {more} more"] if more > 0 else problems)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 1]}…"
 
 
 def tolerant(spec: type) -> PlainValidator:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, ObjectMeta, tolerant
+from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, LeanMeta, tolerant
 from booking_operator.cloud.driver import Scope
 from booking_operator.domain import naming
 
@@ -64,7 +64,7 @@ class ResourceMonitorStatus:
 class ResourceMonitor:
     """Makes a Resource for each group of instances with the tag `resource-booking-managed=true`."""
 
-    metadata: ObjectMeta
+    metadata: LeanMeta
     spec: Annotated[ResourceMonitorSpec | Garbled, tolerant(ResourceMonitorSpec)] = Garbled(
         "spec: it is missing"
     )

@@ -12,6 +12,7 @@ from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, Objec
 from booking_operator.cloud.driver import Group
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.power import Policy, Unbooked
+from booking_operator.domain.warmup import LONGEST
 
 FALLBACKS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
 """The warm-up of `auto` before any start was seen; databases take several minutes."""
@@ -132,7 +133,7 @@ def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
     if spec.warm_up != fields.AUTO:
         return fields.parse_duration(spec.warm_up)
     try:
-        return fields.parse_duration(status.warm_up)
+        return min(fields.parse_duration(status.warm_up), LONGEST)
     except ValueError:  # there is none yet, or somebody else wrote it
         return FALLBACKS[spec.type]
 

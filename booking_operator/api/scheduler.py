@@ -6,12 +6,12 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, FailFast, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
 from booking_operator.api.booking import Notifications
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, ObjectMeta, tolerant
+from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, LeanMeta, tolerant
 from booking_operator.domain.recurrence import Recurrence, parse_zone
 
 _CRON = r"^\s*[0-9A-Za-z*/,#-]+(\s+[0-9A-Za-z*/,#-]+){4}\s*$"
@@ -69,7 +69,7 @@ class BookingSchedulerSpec:
     """Name of the time zone of schedule and except_dates, like Europe/Berlin."""
     suspend: bool = False
     """While true, no booking is made, and those that have not begun are deleted."""
-    except_dates: Annotated[tuple[_ExceptDate, ...], Field(max_length=400)] = ()
+    except_dates: Annotated[tuple[_ExceptDate, ...], Field(max_length=400), FailFast()] = ()
     """Days, in time_zone, on which no booking starts: 2026-12-24."""
     horizon: fields.Horizon = "24h"
     """Bookings are made this long ahead. The next one is there in any case, and never more than 100 are."""
@@ -131,7 +131,7 @@ class BookingSchedulerStatus:
 class BookingScheduler:
     """Makes a Booking each time its schedule says so."""
 
-    metadata: ObjectMeta
+    metadata: LeanMeta
     spec: Annotated[BookingSchedulerSpec | Garbled, tolerant(BookingSchedulerSpec)] = Garbled(
         "spec: it is missing"
     )

@@ -112,7 +112,7 @@ def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
         for instance in reservation.get("Instances", ()):
             tags = tagging.read(instance.get("Tags", ()))
             state = _state(instance.get("State"))
-            if state is not None and APPLICATION_TAG in tags:
+            if state is not None and tags.get(APPLICATION_TAG):
                 yield Record(
                     tag=tags[APPLICATION_TAG],
                     instance=Instance(instance["InstanceId"], state, _obstacle(instance), lock_in(tags)),

@@ -198,7 +198,7 @@ def _database_records(
     tagged = {
         row.get("DBClusterIdentifier", "")
         for row in clusters
-        if APPLICATION_TAG in tagging.read(row.get("TagList", ()))
+        if tagging.read(row.get("TagList", ())).get(APPLICATION_TAG)
     }
     for row in rows:
         if row.get("DBClusterIdentifier") in tagged:
@@ -211,7 +211,7 @@ def _database_records(
 def _record(id_: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Iterator[Record]:
     tags = tagging.read(tag_list)
     state, obstacle = power(status)
-    if state is not None and APPLICATION_TAG in tags:
+    if state is not None and tags.get(APPLICATION_TAG):
         yield Record(
             tag=tags[APPLICATION_TAG],
             instance=Instance(id_, state, bar or obstacle, lock_in(tags)),

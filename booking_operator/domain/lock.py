@@ -3,7 +3,7 @@
 Tags live where the instances do, so that other tools, and other operators, see who has them.
 """
 
-import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,9 +13,11 @@ from booking_operator.domain.instance import Instance, Lock, Observation, State
 from booking_operator.domain.report import utc
 
 _LONGEST = 256
-# What tags of every service may hold: letters of any script, digits, spaces and these; see
-# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Tagging.html.
-_NOT_ALLOWED = re.compile(r"[^\w\s.:/=+@-]")
+# What tags of every service may hold: letters of any script, digits, spaces (in Unicode's sense, so no line
+# breaks) and these; and how they may not begin. See
+# https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_Tag.html.
+_ALLOWED, _OTHERS = frozenset("LNZ"), frozenset("_.:/=+-@")
+_RESERVED = ("aws:", "rds:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,14 @@ class Marks:
 
 def lock_of(booking: Booking) -> Lock:
     """What the tags say while `booking` holds the group."""
-    by = _NOT_ALLOWED.sub("_", booking.user_id)[:_LONGEST].strip()
-    return Lock(by or "_", utc(booking.end_at))
+    by = "".join(char if _allowed(char) else "_" for char in booking.user_id).strip()
+    if by.lower().startswith(_RESERVED):
+        by = f"_{by}"
+    return Lock(by[:_LONGEST].strip() or "_", utc(booking.end_at))
+
+
+def _allowed(char: str) -> bool:
+    return char in _OTHERS or unicodedata.category(char)[0] in _ALLOWED
 
 
 class Ours:
@@ -139,6 +147,9 @@ def _end_of(lock: Lock) -> datetime | None:
     """When a lock expires; None where it does not say who has it, or until when."""
     try:
         until = datetime.fromisoformat(lock.until)
-    except ValueError:
+        return until.astimezone(UTC) if lock.by and until.tzinfo else None
+    except (
+        ValueError,
+        OverflowError,
+    ):  # the latter where in UTC it is before the first year, or after the last
         return None
-    return until.astimezone(UTC) if lock.by and until.tzinfo else None

@@ -6,9 +6,9 @@ whose minute or hour begins with `*` counts real time instead: a skipped hour ha
 one has its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -45,17 +45,35 @@ class Recurrence:
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         """All occurrences later than `instant` (aware), without end."""
-        last = instant.astimezone(UTC)
+        last: datetime | None = instant.astimezone(UTC)
         minute, hour, *_ = self.schedule.split()
         walk = self._real_time if "*" in (minute[0], hour[0]) else self._wall_clock
-        for found in walk(last):
-            if found > last and found.astimezone(self.zone).date() not in self.except_dates:
-                last = found
-                yield found
+        while last is not None:
+            last = yield from self._until_left_out(last, walk(last))
+
+    def _until_left_out(
+        self, last: datetime, walk: Iterator[datetime]
+    ) -> Generator[datetime, None, datetime | None]:
+        """Those of `walk` later than `last`, until a day that is left out; returns what to go on after.
+
+        Such a day is passed over whole: it may have an occurrence each minute, and there may be hundreds.
+        """
+        for found in walk:
+            if found <= last:
+                continue
+            day = found.astimezone(self.zone).date()
+            if day in self.except_dates:
+                midnight = datetime.combine(day + timedelta(days=1), time.min, self.zone).astimezone(UTC)
+                return max(found, midnight - _SECOND)
+            last = found
+            yield found
+        return None
 
     def _wall_clock(self, instant: datetime) -> Iterator[datetime]:
         """By the clock on the wall, which is what cronsim does with fixed times of day."""
-        for local in CronSim(self.schedule, (instant - _REACH).astimezone(self.zone)):
+        begin, end = (instant - _REACH).astimezone(self.zone), instant.astimezone(self.zone)
+        unchanged = begin.utcoffset() == end.utcoffset()
+        for local in CronSim(self.schedule, end if unchanged else begin):
             yield local.astimezone(UTC)
 
     def _real_time(self, instant: datetime) -> Iterator[datetime]:

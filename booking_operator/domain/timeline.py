@@ -33,7 +33,7 @@ class Moment:
         return self.holder is not None
 
 
-_END, _PRECEDENCE = attrgetter("end_at"), attrgetter("precedence")
+_START, _END, _PRECEDENCE = attrgetter("start_at"), attrgetter("end_at"), attrgetter("precedence")
 
 
 def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
@@ -42,22 +42,19 @@ def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = ti
     over = [booking for booking in bookings if booking.end_at <= now]
     rest = [booking for booking in bookings if booking.end_at > now]
     latest = max(map(_END, over), default=None)
-    active = [booking for booking in rest if booking.active(now, warm_up)]
-    starts = [booking.wanted_from(warm_up) for booking in rest if not booking.active(now, warm_up)]
+    by = now + warm_up  # what starts until then is active
+    active = [booking for booking in rest if booking.start_at <= by]
+    coming = min((booking.start_at for booking in rest if booking.start_at > by), default=None)
+    start = coming - warm_up if coming is not None else None
     first = _first(active)
     return Moment(
         holder=first,
         released=max(
             (booking for booking in over if booking.end_at == latest), key=_PRECEDENCE, default=None
         ),
-        next_at=min((*starts, *map(_END, active)), default=None),
-        next_change_at=_end_of_run(rest, active, warm_up) if first else min(starts, default=None),
+        next_at=min((*map(_END, active), *([start] if start is not None else ())), default=None),
+        next_change_at=_end_of_run(rest, active, warm_up) if first else start,
     )
-
-
-def holder(bookings: Iterable[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Booking | None:
-    """The active booking that holds the lock at `now` (aware UTC); None when nobody does."""
-    return _first(booking for booking in bookings if booking.end_at > now and booking.active(now, warm_up))
 
 
 def _first(active: Iterable[Booking]) -> Booking | None:
@@ -67,7 +64,7 @@ def _first(active: Iterable[Booking]) -> Booking | None:
 def _end_of_run(bookings: Iterable[Booking], active: Iterable[Booking], warm_up: timedelta) -> datetime:
     """The end of the unbroken run of bookings that the active ones begin: back-to-back ones join it."""
     end = max(booking.end_at for booking in active)
-    for booking in sorted(bookings, key=lambda booking: booking.start_at):
+    for booking in sorted(bookings, key=_START):
         if booking.wanted_from(warm_up) > end:
             break
         end = max(end, booking.end_at)

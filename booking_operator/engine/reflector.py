@@ -41,13 +41,15 @@ class SourceError(Exception):
     Attributes:
         doubt: why the store can no longer be trusted; empty where it is only no longer brought up to date.
         retry_after: how long the server asks to wait, in seconds.
+        lost: whether to watch on from where it failed could fail for ever; then all is listed again.
     """
 
-    def __init__(self, message: str, *, doubt: str = "", retry_after: float = 0) -> None:
+    def __init__(self, message: str, *, doubt: str = "", retry_after: float = 0, lost: bool = False) -> None:
         """Build it from the server's answer."""
         super().__init__(message)
         self.doubt = doubt
         self.retry_after = retry_after
+        self.lost = lost
 
 
 class Restart(StrEnum):
@@ -193,6 +195,8 @@ class Reflector(Generic[T]):
             elif error.doubt:
                 self._version, self._doubt = "", error.doubt
             await self._pause("watch_failed" if self._version else "list_failed", error)
+            if error.lost:
+                self._version = ""
 
     async def _list(self) -> None:
         began = self._clock.monotonic()
@@ -227,6 +231,11 @@ class Reflector(Generic[T]):
         self._failures = 0
 
     def _apply(self, event: Event[T]) -> None:
+        if _goes_back(event.resource_version, self._version):
+            raise ResourceExpiredError(
+                f"an event of version {event.resource_version} came after {self._version}: "
+                "the API server has another history than the one that was listed"
+            )
         self._version = event.resource_version or self._version
         self.heard_at = self._clock.now()
         if event.object is None:
@@ -246,3 +255,10 @@ class Reflector(Generic[T]):
             await self._clock.sleep(pause)
         finally:
             self.pausing = False
+
+
+def _goes_back(version: str, known: str) -> bool:
+    """Compare versions as numbers, which KEP-5504 allows: those of one watch only ever grow."""
+    if not version or not known.isdecimal():
+        return False
+    return not version.isdecimal() or int(version) < int(known)

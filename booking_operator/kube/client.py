@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Any, Protocol, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, Live
 from booking_operator.engine.skew import SkewMonitor
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.credentials import Credentials, Keyring
-from booking_operator.kube.errors import refused, unreachable
+from booking_operator.kube.errors import TooLongError, refused, unreachable
 from booking_operator.kube.session import open_session
 
 JSON = "application/json"
@@ -31,6 +32,10 @@ REQUESTS = 64
 """How many requests are under way at a time; watches have connections besides these. The time that aiohttp
 gives a connection includes the wait for a free one, so without this a flood of requests fails as if the API
 server could not be reached."""
+
+LONGEST_ANSWER = 2**24
+"""In bytes, of an answer that is kept in memory whole. 500 objects of a usual size are 1 MiB; but whoever may
+write objects can make each of them 1.5 MiB large, and memory has a limit."""
 
 Query = Sequence[tuple[str, str]]
 
@@ -115,10 +120,11 @@ class KubeClient:
 
         Raises:
             ApiError: there was no answer within 30 s of its turn, or another one.
+            TooLongError: there is more of it than `LONGEST_ANSWER`.
         """
         async with self._turns, self._open(_Request(method, path, query, body, content_type)) as response:
             try:
-                return await response.read()
+                return await _whole(response)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise unreachable(error) from error
 
@@ -184,6 +190,7 @@ class KubeClient:
                 ssl=credentials.trust,
                 server_hostname=configuration.tls_server_name,
                 proxy_headers=configuration.proxy_headers,
+                allow_redirects=False,  # the token is for the API server alone
             )
         except (aiohttp.ClientError, TimeoutError, OSError):
             self._metrics.requested(verb, "error", self._clock.monotonic() - began)
@@ -218,8 +225,19 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None
         async for line in response.content:
             if line.strip():
                 yield line
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
+        # A line without an end is an HttpProcessingError or a ValueError, as aiohttp's version has it.
         raise unreachable(error) from error
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > LONGEST_ANSWER:
+            raise TooLongError(f"the API server answers more than {LONGEST_ANSWER >> 20} MiB")
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:

@@ -11,6 +11,8 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+from booking_operator.engine.unparsable import unparsable
+
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -88,7 +90,8 @@ class ClusterConfig:
                     "or run in a pod with a ServiceAccount"
                 )
         except _UNUSABLE as error:
-            raise ConfigError(f"cannot use {self._source(default)}: {error}") from error
+            why = unparsable(error) if isinstance(error, yaml.YAMLError) else error
+            raise ConfigError(f"cannot use {self._source(default)}: {why}") from error
         # kubernetes_asyncio reads token files as they are, and many end in a newline.
         configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
         return Access(configuration, token_file)

@@ -2,8 +2,9 @@
 
 import json
 
-_LONGEST = 300
-_FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
+_LONGEST, _LONGEST_PAUSE = 300, 60
+_FORBIDDEN, _NOT_FOUND, _CONFLICT, _FAILED = 403, 404, 409, 500
+_TOO_LARGE = "etcdserver: request is too large"
 
 
 class ApiError(Exception):
@@ -11,7 +12,7 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status; 0 when there was no answer.
-        retry_after: how long the server asks to wait, in seconds.
+        retry_after: how long the server asks to wait, in seconds, a minute at most.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: float = 0) -> None:
@@ -37,8 +38,19 @@ class ApiError(Exception):
 
     @property
     def invalid(self) -> bool:
-        """Whether the same request would be refused again, whatever the time."""
-        return self.status in {400, 413, 422}
+        """Whether the same request would be refused again, whatever the time.
+
+        An object may be so large that etcd takes no status more; it says so with a 500.
+        """
+        return self.status in {400, 413, 422} or (self.status == _FAILED and _TOO_LARGE in str(self))
+
+
+class TooLongError(ApiError):
+    """An answer is too long to be kept in memory; to be asked for less would help."""
+
+    def __init__(self, message: str) -> None:
+        """Build it from what was asked for."""
+        super().__init__(0, message)
 
 
 def unreachable(error: Exception) -> ApiError:
@@ -49,7 +61,7 @@ def unreachable(error: Exception) -> ApiError:
 
 def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
-    pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0
+    pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after and retry_after.isdecimal() else 0
     return ApiError(status, _message(status, body), retry_after=pause)
 
 

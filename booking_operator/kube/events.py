@@ -22,7 +22,7 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.kube.objects import micro_time
 
 CONTROLLER = "manager.kotaico.de/booking-operator"
-_LONGEST_NOTE = 1024
+_LONGEST_NOTE = 1024  # in bytes
 _WAITING = 10_000  # a thousand Resources that start at one instant have two Events each
 _WRITERS = 8
 _TRIES = 4
@@ -65,14 +65,17 @@ class Recorder:
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{meta.name[:220]}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
+            "metadata": {
+                "name": f"{meta.name[:220].rstrip('-.')}.{uuid.uuid4().hex[:16]}",
+                "namespace": meta.namespace,
+            },
             "eventTime": micro_time(self._clock.now()),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
             "type": type_,
             "reason": reason,
             "action": action,
-            "note": note[:_LONGEST_NOTE],
+            "note": note.encode("utf-8", "replace")[:_LONGEST_NOTE].decode("utf-8", "ignore"),
             "regarding": {
                 "apiVersion": kind.api_version,
                 "kind": kind.name,

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import Kind
@@ -17,6 +16,7 @@ from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.objects import micro_time
+from booking_operator.kube.reading import read
 from booking_operator.kube.source import ListWatch
 
 
@@ -26,8 +26,8 @@ class LeaseSpec:
 
     holder: str | None = Field(default=None, alias="holderIdentity")
     seconds: int | None = Field(default=None, alias="leaseDurationSeconds")
-    acquired_at: datetime | None = Field(default=None, alias="acquireTime")
-    renewed_at: datetime | None = Field(default=None, alias="renewTime")
+    acquired_at: AwareDatetime | None = Field(default=None, alias="acquireTime")
+    renewed_at: AwareDatetime | None = Field(default=None, alias="renewTime")
     transitions: int | None = Field(default=None, alias="leaseTransitions")
 
 
@@ -127,7 +127,7 @@ class KubeLeases:
         await self._reflector.run()
 
     def _taken(self, answer: bytes) -> Lease:
-        found: LeaseObject = LEASE.adapter.validate_json(answer)
+        found: LeaseObject = read(LEASE.adapter, answer)
         self._store.apply(found)
         if self._reflector.pausing:
             # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.

@@ -11,14 +11,16 @@ from booking_operator.api.kinds import Kind
 from booking_operator.api.meta import WIRE
 from booking_operator.engine.reflector import Event, Page, ResourceExpiredError, SourceError, Verb
 from booking_operator.engine.store import Object
-from booking_operator.kube.client import KubeClient
-from booking_operator.kube.errors import ApiError
+from booking_operator.kube.client import KubeClient, Query
+from booking_operator.kube.errors import ApiError, TooLongError
+from booking_operator.kube.reading import read
 
 T = TypeVar("T")
 O = TypeVar("O", bound=Object)  # noqa: E741
 
 PAGE_SIZE = 500
-_GONE, _NOT_FOUND, _FORBIDDEN = 410, 404, 403
+_FEWER = 8  # of objects of 1.5 MiB, seven fit into an answer
+_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _GONE = 400, 403, 404, 410
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -77,6 +79,7 @@ class ListWatch(Generic[O]):
         self._kind = kind
         self._namespace = namespace
         self._path = kind.path(namespace)
+        self._page_size = PAGE_SIZE
         model: Any = kind.model
         self._list: TypeAdapter[_List[O]] = TypeAdapter(_List[model])
         self._event: TypeAdapter[_Changed[O] | _Bookmark | _Error] = TypeAdapter(
@@ -85,12 +88,26 @@ class ListWatch(Generic[O]):
 
     async def list(self, token: str = "") -> Page[O]:
         """One page of a consistent list (no resourceVersion: as new as etcd)."""
-        query = [*self._selector, ("limit", str(PAGE_SIZE))]
+        query = list(self._selector)
         if token:
             query.append(("continue", token))
         with self._translated():
-            found = self._list.validate_json(await self._client.request("GET", self._path, query=query))
+            found = read(self._list, await self._page(query))
         return Page(found.items, found.metadata.resource_version, found.metadata.token)
+
+    async def _page(self, query: Query) -> bytes:
+        """One page of as many objects as fit into an answer, whatever their size."""
+        while True:
+            limit = ("limit", str(self._page_size))
+            try:
+                answer = await self._client.request("GET", self._path, query=[*query, limit])
+            except TooLongError:
+                if self._page_size == 1:
+                    raise
+                self._page_size = max(1, self._page_size // _FEWER)
+            else:
+                self._page_size = min(PAGE_SIZE, self._page_size * 2)
+                return answer
 
     @asynccontextmanager
     async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[O]]]:
@@ -111,7 +128,7 @@ class ListWatch(Generic[O]):
 
     async def _events(self, lines: AsyncIterator[bytes]) -> AsyncGenerator[Event[O], None]:
         async for line in lines:
-            event = self._event.validate_json(line)
+            event = read(self._event, line)
             if isinstance(event, _Error):
                 raise ApiError(event.object.code, event.object.message)
             if isinstance(event, _Bookmark):
@@ -125,12 +142,14 @@ class ListWatch(Generic[O]):
         try:
             yield
         except ValidationError as error:
-            raise SourceError(f"garbled answer: {error.errors(include_url=False)[0]['msg']}") from error
+            text = f"garbled answer: {error.errors(include_url=False)[0]['msg']}"
+            raise SourceError(text, lost=True) from error
         except ApiError as error:
             if error.status == _GONE:
                 raise ResourceExpiredError(str(error)) from error
+            lost = error.status == _BAD_REQUEST  # of a version that makes no sense
             raise SourceError(
-                self._mend(error), doubt=self._doubt(error), retry_after=error.retry_after
+                self._mend(error), doubt=self._doubt(error), retry_after=error.retry_after, lost=lost
             ) from error
 
     def _doubt(self, error: ApiError) -> str:

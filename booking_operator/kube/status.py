@@ -21,6 +21,7 @@ from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.events import Recorder
+from booking_operator.kube.reading import read
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
@@ -167,7 +168,7 @@ class StatusWriter(Generic[O]):
             body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
-        return self._kind.adapter.validate_json(answer)
+        return read(self._kind.adapter, answer)
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
         key = key_of(object_)

@@ -7,7 +7,7 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import Garbled, failure
 from booking_operator.api.resource import Resource
-from booking_operator.domain import report, timeline
+from booking_operator.domain import report
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 from booking_operator.domain.delay import Delay
@@ -65,7 +65,7 @@ class BookingReconciler:
     def _booked(self, resource: Resource, claim: Claim, now: datetime) -> report.BookedResource:
         warm_up, holder = resource.warm_up, None
         if claim.active(now, warm_up):
-            holder = timeline.holder(self._caches.claims(resource), now, warm_up)
+            holder = self._caches.holder(resource, now)
         return report.BookedResource(
             holder=holder,
             instances=resource.status.instances,

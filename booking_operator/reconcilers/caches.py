@@ -1,7 +1,8 @@
 """The cached objects as the reconcilers ask for them."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking
@@ -11,8 +12,32 @@ from booking_operator.api.monitor import ResourceMonitor, scope
 from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
 from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cloud.driver import Group, Scope
+from booking_operator.domain import timeline
 from booking_operator.domain.booking import Booking as Claim
-from booking_operator.engine.store import Key, Store, key_of
+from booking_operator.engine.store import Change, Key, Store, key_of
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Who holds a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
+
+    basis: tuple[object, ...]
+    warm_up: timedelta
+    begin: datetime
+    end: datetime
+    holder: Claim | None
+
+    def concerned(self, claim: Claim | None, *, gone: bool) -> bool:
+        """Whether somebody else may hold it, now that `claim` has come, or has gone."""
+        if claim is None:
+            return False
+        if gone:
+            return self.holder is not None and claim.name == self.holder.name
+        if claim.end_at <= self.begin or claim.wanted_from(self.warm_up) >= self.end:
+            return False
+        return self.holder is None or claim.precedence < self.holder.precedence
 
 
 class Caches:
@@ -30,6 +55,9 @@ class Caches:
             BOOKING_SCHEDULER: self.schedulers,
             RESOURCE_MONITOR: self.monitors,
         }
+        self._held: dict[Key, _Held] = {}
+        self.bookings.subscribe(self._on_booking)
+        self.resources.subscribe(self._on_resource)
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
         group = resource.group(self.default_region)
@@ -74,6 +102,39 @@ class Caches:
         if isinstance(resource.spec, ResourceSpec):
             claims.append(ad_hoc_claim(resource, resource.spec))
         return [claim for claim in claims if claim is not None]
+
+    def holder(self, resource: Resource, now: datetime) -> Claim | None:
+        """The booking that holds a Resource at `now` (aware UTC); None when nobody does.
+
+        All active bookings ask for it, each time they are reconciled, and of one Resource there may be very
+        many. So it is found once for all who ask until the bookings change, or one of them begins or ends.
+        """
+        key, warm_up = key_of(resource), resource.warm_up
+        held = self._held.get(key)
+        basis = (resource.metadata.uid, resource.spec, warm_up)
+        if held is None or held.basis != basis or not held.begin <= now < held.end:
+            seen = timeline.moment(self.claims(resource), now, warm_up)
+            held = self._held[key] = _Held(basis, warm_up, now, seen.next_at or _NEVER, seen.holder)
+        return held.holder
+
+    def _on_resource(self, change: Change[Resource]) -> None:
+        if change.new is None:
+            self._held.pop(change.key, None)
+
+    def holds_on(self, resource: Key, now: datetime) -> bool:
+        """Whether it is known that a change of a booking, just now, has not changed who holds a Resource."""
+        held = self._held.get(resource)
+        return held is not None and held.begin <= now < held.end
+
+    def _on_booking(self, change: Change[Booking]) -> None:
+        if change.status_only:
+            return
+        for booking in (change.old, change.new):
+            if booking is not None:
+                key = Key(booking.metadata.namespace, booking.resource_name)
+                held = self._held.get(key)
+                if held is not None and held.concerned(booking.claim(), gone=booking is change.old):
+                    del self._held[key]
 
 
 def _controller(booking: Booking) -> tuple[str, ...]:

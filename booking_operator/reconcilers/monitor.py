@@ -2,7 +2,7 @@
 
 from booking_operator.api import monitor as api
 from booking_operator.api.kinds import RESOURCE, RESOURCE_MONITOR
-from booking_operator.api.meta import GROUP, Garbled
+from booking_operator.api.meta import MADE_BY, Garbled
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, Group, Scope
@@ -17,7 +17,6 @@ from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status,
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.writes import attempted, created
 
-MADE_BY = f"{GROUP}/monitor"
 """Annotation of a Resource: name of the monitor that made it."""
 
 

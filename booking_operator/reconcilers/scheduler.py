@@ -6,7 +6,7 @@ from typing import Any
 from booking_operator.api.booking import Booking
 from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
-from booking_operator.api.meta import GROUP, Garbled
+from booking_operator.api.meta import DIGEST, Garbled
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
 from booking_operator.domain import report, schedule
 from booking_operator.domain.report import Failure, rfc3339, utc
@@ -19,7 +19,6 @@ from booking_operator.reconcilers.ports import Events, Objects, Status
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.writes import attempted, created
 
-DIGEST = f"{GROUP}/template"
 """Annotation of a booking: which template and duration it was made from."""
 
 
@@ -63,7 +62,10 @@ class SchedulerReconciler:
             return meta.creation_timestamp
         if current.observed_generation != meta.generation or not current.scheduled_until:
             return now
-        return parse_rfc3339(current.scheduled_until)
+        try:
+            return parse_rfc3339(current.scheduled_until)
+        except ValueError:  # somebody else wrote it
+            return now
 
     async def _carry_out(
         self,

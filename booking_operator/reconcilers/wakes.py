@@ -79,13 +79,14 @@ class Wakes:
     def _wake_peers(self, change: Change[Booking], priority: Priority) -> None:
         """Who holds the lock is told on all active bookings of the resource, not only on the changed one.
 
-        One that is not active now, and was not before, changes nothing for the others: of many bookings that
-        are made for one resource, each would wake all.
+        One that is not active now, and was not before, changes nothing for the others, and neither does one
+        that leaves the lock where it is: of many bookings made for one resource, each would wake all.
         """
+        now = self._clock.now()
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 resource = Key(change.key.namespace, booking.resource_name)
-                if self._active(booking, resource):
+                if self._active(booking, resource) and not self._caches.holds_on(resource, now):
                     self._wake_active(resource, priority)
 
     def _wake_active(self, resource: Key, priority: Priority) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import Booking, Phase
-from booking_operator.domain.timeline import LEAD, Moment, cause, holder, moment, wake_at
+from booking_operator.domain.timeline import LEAD, Moment, cause, moment, wake_at
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZON = 30
@@ -51,7 +51,6 @@ def test_holder_and_power_agree_with_the_oracle(
 ) -> None:
     seen = moment(claims, now, warm_up)
     assert (seen.holder.name if seen.holder else None, seen.wanted) == seen_by_oracle(claims, now, warm_up)
-    assert seen.holder == holder(claims, now, warm_up)
 
 
 @given(bookings(), instants, warm_ups)

@@ -1,6 +1,7 @@
 """Webhooks against a server that fails, hangs and redirects."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from booking_operator.config import Target
@@ -46,15 +48,15 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
+async def receiver(trust: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     made = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", made.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=trust).start()
     host, port = runner.addresses[0][:2]
-    made.url = f"http://{host}:{port}"
+    made.url = f"https://localhost:{port}" if trust else f"http://{host}:{port}"
     try:
         yield made
     finally:
@@ -167,3 +169,49 @@ async def test_mail_is_a_channel_where_there_is_a_server() -> None:
         assert set(channels) == {"webhook", "slack"}
     async with open_channels(SmtpConfig("h", "a@example.com"), {}, VirtualClock()) as channels:
         assert set(channels) == {"webhook", "slack", "email"}
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+    trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(trust)
+    async with receiver(trust) as made:
+        assert (await refused(made.url)).reason == "TargetUnreachable"
+    assert not made.visits
+
+
+async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
+    sent = 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                sent += 65536
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()  # whoever asked has gone
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server, asyncio.timeout(5):
+        await deliver(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert sent < 50 * 2**20
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "https://kubernetes.default.svc/api",
+        "http://127.0.0.1:8080/metrics",
+        "ci\n",
+        "ci/../ops",
+        "",
+    ],
+)
+async def test_a_tenant_can_name_a_target_and_no_address(recipient: str) -> None:
+    async with receiver() as made:
+        assert (await refused(made.url, recipient=recipient)).reason == "UnknownTarget"
+    assert not made.visits

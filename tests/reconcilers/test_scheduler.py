@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
@@ -146,6 +148,26 @@ def test_one_in_progress_that_was_deleted_stays_deleted_also_after_a_restart() -
         world.start()
         await asyncio.sleep(60)
         assert world.starts() == [1, 3]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("text", ["soon", "3000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"])
+def test_a_status_that_somebody_has_garbled_keeps_no_booking_from_being_made(text: str) -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(60)
+        world.stop()
+        found: Any = world.caches.schedulers.get(KEY)
+        metadata = replace(found.metadata, resource_version="999999")
+        garbled = replace(found.status, scheduled_until=text)
+        world.caches.schedulers.apply(replace(found, metadata=metadata, status=garbled))
+        world.caches.bookings.delete(Key("ns", world.objects.created[0]))
+        world.start()
+        await asyncio.sleep(60)
+        assert world.starts() == [1]
+        assert world.condition("Ready") == ("True", "Synced")
 
     play(scenario)
 

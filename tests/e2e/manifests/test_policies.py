@@ -1,0 +1,109 @@
+"""The policies of docs/security.md, as they are written there, on a real API server."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import pytest
+
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Operator, Tenant, at, manifest, until
+from tests.support.guide import blocks
+
+PAGE = "docs/security.md"
+[QUOTA] = [block for block in blocks(PAGE) if "kind: ResourceQuota" in block]
+[GROUPS, BOUNDS] = [block for block in blocks(PAGE) if "ValidatingAdmissionPolicyBinding" in block]
+SHORT = {"start_at": "2026-01-01T09:00:00Z", "end_at": "2026-01-15T09:00:00Z"}
+LONG = {"start_at": "2026-01-01T09:00:00Z", "end_at": "2026-01-15T09:00:01Z"}
+
+
+def said(tenant: Tenant, kind: str, name: str, **spec: object) -> str:
+    """What is wrong with an object, empty where it is taken; one that is called `probe` is not kept."""
+    body = json.dumps(manifest(kind, name, spec))
+    command = ["-n", tenant.namespace, "apply", "-f", "-"]
+    command += ["--dry-run=server"] if name == "probe" else []
+    return tenant.ground.kubectl.attempt(*command, stdin=body).stderr
+
+
+@contextmanager
+def applied(ground: Playground, policy: str) -> Iterator[None]:
+    ground.kubectl("apply", "--validate=strict", "-f", "-", stdin=policy)
+    try:
+        yield
+    finally:
+        ground.kubectl("delete", "-f", "-", stdin=policy)
+
+
+def booking(tenant: Tenant, name: str, *recipients: str, **times: str) -> str:
+    told = [{"type": "email", "recipient": recipient} for recipient in recipients]
+    whole = {"resource_name": "res", "user_id": "ada", "notifications": told} | (times or SHORT)
+    return said(tenant, "Booking", name, **whole)
+
+
+@pytest.fixture
+async def bounded(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
+    assert booking(tenant, "elder", **LONG) == ""
+    with applied(ground, BOUNDS):
+        await until(lambda: "two weeks" in booking(tenant, "probe", **LONG))
+        yield tenant
+
+
+async def test_no_booking_is_longer_than_the_policy_says(bounded: Tenant) -> None:
+    assert booking(bounded, "short", **SHORT) == ""
+    assert "a booking may last two weeks at most" in booking(bounded, "short", **LONG)
+    # One from before is left alone, and may be labelled.
+    bounded.kubectl("label", "booking", "elder", "team=x")
+    assert "two weeks" in booking(bounded, "elder", **(LONG | {"end_at": "2027-01-01T00:00:00Z"}))
+
+
+async def test_mails_go_to_the_own_domain_only(bounded: Tenant) -> None:
+    assert booking(bounded, "own", "ada@example.com") == ""
+    assert "example.com only" in booking(bounded, "other", "ada@example.com", "eve@example.org")
+
+
+@pytest.fixture
+async def owned(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
+    with applied(ground, GROUPS):
+        await until(lambda: "not among" in said(tenant, "Resource", "probe", tag="theirs"))
+        yield tenant
+
+
+async def test_a_namespace_gets_the_groups_that_its_annotation_names(
+    owned: Tenant, operator: Operator
+) -> None:
+    groups = f"manager.kotaico.de/groups=other,{owned.tag}"
+    owned.ground.kubectl("annotate", "namespace", owned.namespace, groups)
+    await until(lambda: said(owned, "Resource", "mine", tag=owned.tag) == "")
+    assert "the group 'theirs' is not among" in said(owned, "Resource", "theirs", tag="theirs")
+    owned.kubectl("label", "resource", "mine", "team=x")
+    # What a monitor finds is not its namespace's either.
+    found = f"{owned.tag}-found"
+    ids = owned.ground.instances.create(found, 1)
+    owned.ground.instances.mark(ids, {"resource-booking-managed": "true"})
+    async with operator():
+        assert said(owned, "ResourceMonitor", "all", interval="10s") == ""
+        await until(lambda: owned.condition("resourcemonitor", "all", "Synced")[0] == "False")
+    assert found not in owned.kubectl("get", "resources", "-o", "name")
+
+
+async def test_without_the_policy_whoever_is_first_has_the_group(tenant: Tenant, operator: Operator) -> None:
+    other = Tenant(tenant.ground, f"{tenant.namespace}-mallory")
+    tenant.ground.kubectl("create", "namespace", other.namespace)
+    other.tag = tenant.tag
+    other.resource("first", suspend=True)
+    await at(created(other, "first") + timedelta(seconds=1))  # ages are told to the second
+    tenant.resource()
+    async with operator(namespace=""):
+        await until(lambda: tenant.condition("resource", "res", "Valid") == ("False", "Duplicate"))
+        assert "first" in json.dumps(tenant.status("resource", "res"))
+    other.kubectl("delete", "resources", "--all", "--wait=false")
+    tenant.ground.kubectl("delete", "namespace", other.namespace, "--wait=false")
+
+
+def created(tenant: Tenant, name: str) -> datetime:
+    return datetime.fromisoformat(tenant.get("resource", name)["metadata"]["creationTimestamp"])
+
+
+def test_the_quota_is_accepted(tenant: Tenant) -> None:
+    tenant.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=QUOTA)

@@ -1,0 +1,216 @@
+"""What somebody with the role `edit` in one namespace can do to others: docs/security.md, claim by claim."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_operator.devcluster.playground import Playground
+from booking_operator.kube import client as transport
+from tests.e2e.conftest import Operator, Tenant, manifest, soon, until
+from tests.e2e.manifests.conftest import MANIFESTS, Overlay, token_kubeconfig
+
+MALLORY = ("--as=mallory", "--as-group=system:authenticated")
+LONG_NAME = "a" * 219 + "-" + "b" * 33
+QUOTA = "count/bookings.manager.kotaico.de"
+
+
+class Attacker:
+    """Mallory, who may do in a namespace of her own what the role `edit` allows."""
+
+    def __init__(self, ground: Playground, namespace: str) -> None:
+        self.ground = ground
+        self.namespace = namespace
+
+    def attempt(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return self.ground.kubectl.attempt(*MALLORY, *arguments, stdin=stdin)
+
+    def post(self, body: str, plural: str = "bookings", namespace: str = "") -> str:
+        """Send an object as it is, past all that kubectl would say to it; returns what was wrong."""
+        path = f"/apis/manager.kotaico.de/v1/namespaces/{namespace or self.namespace}/{plural}"
+        return self.attempt("create", "--raw", path, "-f", "-", stdin=body).stderr
+
+    def booking(self, name: str, *, start: float = -60, resource: str = "res", **meta: Any) -> str:
+        made = manifest(
+            "Booking",
+            name,
+            {
+                "resource_name": resource,
+                "user_id": "mallory\x1b[2J\u202e\U0001f4a5",
+                "start_at": soon(start).isoformat(),
+                "end_at": soon(3600).isoformat(),
+            },
+        )
+        made["metadata"] |= meta
+        return json.dumps(made)
+
+    def deep(self, name: str, levels: int = 9000) -> str:
+        """A booking whose managedFields, which no schema prunes, are as deep as the API server takes them."""
+        fields = {"manager": "m", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": "here"}
+        fields |= {"apiVersion": "manager.kotaico.de/v1", "time": "2026-01-01T00:00:00Z"}
+        nested = '{"f:spec":' + '{"f:a":' * levels + "{}" + "}" * (levels + 1)
+        return self.booking(name, managedFields=[fields]).replace('"here"', nested)
+
+    def fat(self, name: str, owners: int = 4600) -> str:
+        """A booking of 1.3 MB."""
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "x" * 200}
+        return self.booking(name, ownerReferences=[owner | {"uid": f"u{number}"} for number in range(owners)])
+
+    def fatten(self, name: str) -> None:
+        """Leave so little room in a booking that etcd takes no status of it."""
+        low, high = 1000, 250_000
+        while high - low > 200:
+            middle = (low + high) // 2
+            patch = json.dumps({"metadata": {"annotations": {"pad": "x" * middle}}})
+            command = (
+                "-n",
+                self.namespace,
+                "patch",
+                "booking",
+                name,
+                "--type=merge",
+                "--patch-file=/dev/stdin",
+            )
+            said = self.attempt(*command, stdin=patch)
+            low, high = (middle, high) if said.returncode == 0 else (low, middle)
+
+
+@pytest.fixture
+async def attacker(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Attacker]:
+    namespace = f"{tenant.namespace}-mallory"
+    ground.kubectl("apply", "--validate=strict", "-k", str(overlay("tenant-roles", base=False)))
+    ground.kubectl("create", "namespace", namespace)
+    # What aggregates them into `edit` is the controller manager, which does not run here.
+    for role in ("edit", "view"):
+        name = f"booking-operator-{role}"
+        ground.kubectl(
+            "-n", namespace, "create", "rolebinding", role, f"--clusterrole={name}", "--user=mallory"
+        )
+    made = Attacker(ground, namespace)
+    await until(lambda: not made.post(made.booking("first")))
+    yield made
+    ground.kubectl("-n", namespace, "delete", "bookings,bookingschedulers", "--all")
+    ground.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def everywhere(operator: Operator, ground: Playground, tmp_path: Path) -> Callable[[], Any]:
+    """Runs the operator for all namespaces, as its ServiceAccount."""
+    return lambda: operator(namespace="", kubeconfig=token_kubeconfig(ground, tmp_path))
+
+
+async def is_kept(tenant: Tenant, name: str) -> None:
+    """A booking of the tenant begins at once, and ends when it is deleted."""
+    await asyncio.to_thread(tenant.booking, name, soon(-1), soon(600))
+    await until(lambda: set(tenant.states()) == {"running"}, 10)
+    await asyncio.to_thread(tenant.kubectl, "delete", "booking", name)
+    await until(lambda: set(tenant.states()) == {"stopped"}, 10)
+
+
+async def test_mad_and_huge_bookings_delay_nobody(
+    tenant: Tenant,
+    attacker: Attacker,
+    everywhere: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fats = [f"fat-{number}" for number in range(4)]
+    monkeypatch.setattr(transport, "LONGEST_ANSWER", 2**22)  # less than all of them together
+    bodies = [attacker.deep("deep"), *map(attacker.fat, fats), attacker.fat("fattest", 5200)]
+    assert [attacker.post(body) for body in bodies] == [""] * len(bodies)
+    await asyncio.to_thread(attacker.fatten, "fattest")
+    mine = Tenant(attacker.ground, attacker.namespace)
+    tenant.resource()
+    async with everywhere():
+        await is_kept(tenant, "after-the-list")
+        for body in (attacker.deep("deeper"), attacker.fat("fatter")):
+            assert await asyncio.to_thread(attacker.post, body) == ""
+        await is_kept(tenant, "after-the-watch")
+        for name in ("deep", "deeper", *fats, "fatter"):
+            await until(partial(accepted, mine, name))
+        # For a status there is no room left in it.
+        await until(lambda: "StatusRefused" in mine.events("Booking", "fattest"))
+
+
+def accepted(tenant: Tenant, name: str) -> bool:
+    return tenant.condition("booking", name, "Valid")[0] == "True"
+
+
+def told(tenant: Tenant, name: str) -> bool:
+    return "ResourceNotFound" in tenant.events("Booking", name)
+
+
+def unfound(tenant: Tenant, name: str) -> bool:
+    return tenant.condition("booking", name, "ResourceFound") == ("False", "ResourceNotFound")
+
+
+async def test_a_booking_reaches_no_other_namespace(
+    tenant: Tenant, attacker: Attacker, everywhere: Callable[[], Any]
+) -> None:
+    tenant.resource()
+    names = (
+        "res",
+        f"{tenant.namespace}/res",
+        f"../{tenant.namespace}/res",
+        f"../../{tenant.namespace}/resources/res",
+    )
+    for number, name in enumerate(names):
+        assert attacker.post(attacker.booking(f"reach-{number}", resource=name)) == ""
+    assert attacker.post(attacker.booking(LONG_NAME, resource="\U0001f4a5" * 253)) == ""
+    async with everywhere():
+        mine = Tenant(attacker.ground, attacker.namespace)
+        for number in range(len(names)):
+            await until(partial(unfound, mine, f"reach-{number}"))
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
+        # Each is told by an Event, however long its name and its text are, and nothing in it moves a cursor.
+        for name in (*(f"reach-{number}" for number in range(len(names))), LONG_NAME):
+            await until(partial(told, mine, name))
+        for command in (("get", "bookings", "-o", "wide"), ("describe", "bookings"), ("get", "events")):
+            assert "\x1b" not in mine.kubectl(*command)
+        assert set(tenant.states()) == {"stopped"}
+        assert tenant.status("resource", "res")["locked_by"] == ""
+
+
+def test_edit_allows_bookings_of_the_own_namespace_and_nothing_else(
+    tenant: Tenant, attacker: Attacker
+) -> None:
+    own, other = attacker.namespace, tenant.namespace
+    resource = json.dumps(manifest("Resource", "theirs", {"tag": other}))
+    monitor = json.dumps(manifest("ResourceMonitor", "all", {}))
+    assert "forbidden" in attacker.post(attacker.booking("bk"), namespace=other)
+    assert "forbidden" in attacker.post(resource, "resources")
+    assert "forbidden" in attacker.post(monitor, "resourcemonitors")
+    for command in (
+        ("-n", own, "patch", "booking", "first", "--subresource=status", "--type=merge", "-p", "{}"),
+        ("-n", other, "get", "bookings"),
+        ("-n", "booking-operator-system", "get", "secrets,configmaps,leases"),
+        ("-n", own, "create", "token", "booking-operator"),
+        ("-n", "booking-operator-system", "create", "token", "booking-operator"),
+    ):
+        assert "orbidden" in attacker.attempt(*command).stderr, command
+
+
+async def test_a_quota_bounds_how_many_bookings_there_are(attacker: Attacker) -> None:
+    hard = {"hard": {QUOTA: "3"}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bookings"}, "spec": hard}
+    kubectl, own = attacker.ground.kubectl, ("-n", attacker.namespace)
+    kubectl(*own, "create", "-f", "-", stdin=json.dumps(quota))
+    # In a cluster, the controller manager counts what is there; until it has, nothing is refused.
+    status = json.dumps({"status": hard | {"used": {QUOTA: "1"}}})
+    kubectl(*own, "patch", "quota", "bookings", "--subresource=status", "--type=merge", "-p", status)
+    said = [await asyncio.to_thread(attacker.post, attacker.booking(f"bk-{number}")) for number in range(5)]
+    assert [bool(text) for text in said] == [False, False, True, True, True]
+    assert f"exceeded quota: bookings, requested: {QUOTA}=1, used: {QUOTA}=3, limited: {QUOTA}=3" in said[-1]
+
+
+def test_the_roles_that_ship_are_those_that_are_tested() -> None:
+    assert sorted(file.stem for file in (MANIFESTS / "components" / "tenant-roles").glob("*.yaml")) == [
+        "admin",
+        "edit",
+        "kustomization",
+        "view",
+    ]

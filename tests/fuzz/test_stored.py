@@ -1,0 +1,285 @@
+"""Whatever is stored, each object is read, and none disturbs another."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING, KINDS, RESOURCE, Kind
+from booking_operator.api.meta import Garbled, explained
+from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim, policy
+from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
+from booking_operator.engine.reflector import SourceError
+from booking_operator.engine.store import key_of
+from booking_operator.kube.client import KubeClient, Query
+from booking_operator.kube.errors import TooLongError
+from booking_operator.kube.reading import DEEPEST, flattened
+from booking_operator.kube.source import PAGE_SIZE, ListWatch
+from booking_operator.reconcilers.caches import Caches
+from tests.support import mad, virtual
+
+
+class Wire:
+    """A client that gets what a test says, in place of an API server's answer."""
+
+    def __init__(self, answer: bytes = b"", lines: Sequence[bytes] = ()) -> None:
+        self.answer = answer
+        self.lines = lines
+        self.asked: list[dict[str, str]] = []
+
+    async def request(self, *_: str, query: Query) -> bytes:
+        self.asked.append(dict(query))
+        return self.answer
+
+    @asynccontextmanager
+    async def stream(self, _: str, __: Query) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def lines() -> AsyncIterator[bytes]:
+            for line in self.lines:
+                yield line
+
+        yield lines()
+
+
+def source(kind: Kind[Any], wire: Wire) -> ListWatch[Any]:
+    return ListWatch(cast("KubeClient", wire), kind)
+
+
+def listed(kind: Kind[Any], answer: bytes) -> list[Any]:
+    return virtual.run(source(kind, Wire(answer)).list()).items
+
+
+def told(kind: Kind[Any], *lines: bytes) -> list[Any]:
+    async def main() -> list[Any]:
+        async with source(kind, Wire(lines=lines)).watch("1", 300) as events:
+            return [event async for event in events]
+
+    return virtual.run(main())
+
+
+def use(object_: Any) -> None:
+    """All that the reconcilers ask an object for."""
+    caches = Caches("eu-west-1")
+    if isinstance(object_, Booking):
+        caches.bookings.apply(object_)
+        assert object_.claim() is None or object_.resource_name
+    elif isinstance(object_, Resource):
+        caches.resources.apply(object_)
+        assert object_.warm_up.total_seconds() <= 24 * 3600
+        assert object_.status.next_change is None or object_.status.next_change.tzinfo
+        if isinstance(object_.spec, ResourceSpec):
+            ad_hoc_claim(object_, object_.spec)
+            policy(object_.spec, object_.status, dry_run=False)
+    elif isinstance(object_, BookingScheduler) and isinstance(object_.spec, BookingSchedulerSpec):
+        object_.spec.recurrence()
+        object_.spec.digest()
+
+
+@mad.budget(150)
+@given(st.data(), mad.kinds)
+def test_a_mad_object_is_read_and_disturbs_no_other(data: st.DataObject, kind: Kind[Any]) -> None:
+    before, bad, after = listed(
+        kind, mad.page(mad.good(kind, "a"), data.draw(mad.stored(kind, "mad")), mad.good(kind, "z"))
+    )
+    assert not isinstance(before.spec, Garbled)
+    assert not isinstance(after.spec, Garbled)
+    assert key_of(bad) == ("ns", "mad")
+    assert isinstance(bad.spec, Garbled | kind.spec)
+    assert isinstance(bad.status, kind.status)
+    if isinstance(bad.spec, Garbled):
+        assert 0 < len(bad.spec.reason) < 4000
+    use(bad)
+
+
+@mad.budget(75)
+@given(st.data(), mad.kinds)
+def test_a_mad_event_is_read_as_the_list_would_be(data: st.DataObject, kind: Kind[Any]) -> None:
+    bad = data.draw(mad.stored(kind, "mad"))
+    (event,) = told(kind, json.dumps({"type": "MODIFIED", "object": bad}).encode())
+    assert event.object == listed(kind, mad.page(bad))[0]
+
+
+def nested(levels: int) -> str:
+    return '{"f:a":' * levels + "{}" + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [10, 250, 9000])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_managed_fields_as_deep_as_the_api_server_takes_them(kind: Kind[Any], levels: int) -> None:
+    deep = mad.good(kind, "deep")
+    deep["metadata"]["managedFields"] = [{"fieldsV1": "here"}]
+    answer = mad.page(mad.good(kind, "a"), deep).replace(b'"here"', nested(levels).encode())
+    assert [item.metadata.name for item in listed(kind, answer)] == ["a", "deep"]
+    line = json.dumps({"type": "ADDED", "object": deep}).replace('"here"', nested(levels)).encode()
+    (event,) = told(kind, line)
+    assert event.object.spec == listed(kind, answer)[1].spec
+
+
+DEEP = st.recursive(
+    mad.SCALARS.filter(lambda value: value == value) | st.just('"]}\\"[{'),  # noqa: PLR0124 - NaN is not itself
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(mad.TEXTS, inner, max_size=3),
+    max_leaves=30,
+)
+
+
+@given(DEEP, st.integers(0, 80))
+@example({"a": '[[\\"', "b": [1]}, 40)
+def test_only_what_is_too_deep_is_left_out(value: Any, levels: int) -> None:
+    def cut(item: Any, depth: int) -> Any:
+        if not isinstance(item, list | dict):
+            return item
+        if depth > DEEPEST:
+            return None
+        if isinstance(item, list):
+            return [cut(inner, depth + 1) for inner in item]
+        return {key: cut(inner, depth + 1) for key, inner in item.items()}
+
+    for level in range(levels):
+        value = [value] if level % 2 else {"x": value}
+    body = json.dumps(value).encode()
+    flat = flattened(body)
+    assert json.loads(flat) == cut(value, 1)
+    assert (flat is body) == (cut(value, 1) == value)
+
+
+def test_an_endless_text_takes_no_longer_than_its_length() -> None:
+    assert flattened(b'["' + b'\\"' * 2_000_000) == b'["' + b'\\"' * 2_000_000
+
+
+@mad.budget(150)
+@given(st.data(), mad.kinds)
+def test_a_garbled_list_is_refused_or_read_and_nothing_else(data: st.DataObject, kind: Kind[Any]) -> None:
+    whole = mad.page(mad.good(kind, "a"), mad.good(kind, "b"))
+    try:
+        found = listed(kind, data.draw(mad.garbled(whole)))
+    except SourceError:
+        return
+    for item in found:
+        use(item)
+
+
+@mad.budget(150)
+@given(st.data(), mad.kinds)
+def test_a_garbled_event_is_refused_or_read_and_nothing_else(data: st.DataObject, kind: Kind[Any]) -> None:
+    whole = json.dumps({"type": "ADDED", "object": mad.good(kind, "a")}).encode()
+    try:
+        found = told(kind, data.draw(mad.garbled(whole)))
+    except SourceError:
+        return
+    for event in found:
+        use(event.object)
+
+
+DURATIONS = st.sampled_from(["", "0s", "90s", "31m", "24h", "999999h", "999999h" * 4000, "soon"]) | mad.TEXTS
+
+
+@mad.budget(50)
+@given(DURATIONS)
+def test_a_learnt_warm_up_that_makes_no_sense_is_within_bounds(text: str) -> None:
+    """Somebody else may write a status, and bookings may begin in the year 1970."""
+    learns = mad.good(RESOURCE, "a") | {"status": {"warm_up": text}}
+    learns["spec"] = learns["spec"] | {"warm_up": "auto"}
+    (item,) = listed(RESOURCE, mad.page(learns))
+    assert 0 <= item.warm_up.total_seconds() <= 30 * 60
+
+
+@pytest.mark.parametrize("field", ["creationTimestamp", "deletionTimestamp"])
+def test_an_instant_without_an_offset_is_refused(field: str) -> None:
+    """It could be compared with none of those that have one."""
+    naive = mad.good(RESOURCE, "a")
+    naive["metadata"][field] = "2026-01-01T00:00:00"
+    with pytest.raises(SourceError, match="timezone"):
+        listed(RESOURCE, mad.page(naive))
+
+
+class Heavy(Wire):
+    """Answers lists of objects that are so large that no more than `fits` of them fit into an answer."""
+
+    def __init__(self, fits: int, objects: int) -> None:
+        super().__init__()
+        self.fits = fits
+        self.objects = objects
+
+    async def request(self, *_: str, query: Query) -> bytes:
+        asked = dict(query)
+        self.asked.append(asked)
+        limit, begin = int(asked["limit"]), int(asked.get("continue", "0"))
+        end = min(begin + limit, self.objects)
+        if end - begin > self.fits:
+            raise TooLongError("more than fits")
+        found = [mad.good(BOOKING, f"b{number}") for number in range(begin, end)]
+        token = {"continue": str(end)} if end < self.objects else {}
+        return json.dumps({"metadata": {"resourceVersion": "9"} | token, "items": found}).encode()
+
+
+@pytest.mark.parametrize(("fits", "objects"), [(500, 1200), (7, 60), (1, 20)])
+def test_pages_are_as_small_as_large_objects_need(fits: int, objects: int) -> None:
+    wire = Heavy(fits, objects)
+
+    async def main() -> list[str]:
+        lists, token, names = source(BOOKING, wire), "", []
+        while True:
+            page = await lists.list(token)
+            names += [item.metadata.name for item in page.items]
+            token = page.token
+            if not token:
+                return names
+
+    assert virtual.run(main()) == [f"b{number}" for number in range(objects)]
+    assert len(wire.asked) <= 5 + 4 * objects / min(fits, PAGE_SIZE)
+
+
+def test_one_object_that_is_too_large_is_a_failure_and_no_loop() -> None:
+    wire = Heavy(0, 1)
+    with pytest.raises(SourceError, match="more than fits"):
+        virtual.run(source(BOOKING, wire).list())
+    assert len(wire.asked) < 6
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_what_is_kept_of_a_large_object_is_small(kind: Kind[Any]) -> None:
+    """A Resource's finalizers are the exception: to set our own is to write them all."""
+    large = mad.good(kind, "a")
+    large["metadata"] |= {
+        "annotations": {f"manager.kotaico.de/{number}": "x" * 1000 for number in range(200)}
+        | {"manager.kotaico.de/template": "x" * 200_000},
+        "labels": {f"label-{number}": "x" * 63 for number in range(10_000)},
+        "ownerReferences": [
+            {"uid": str(number), "name": "x" * 200, "controller": number == 7} for number in range(5000)
+        ],
+    }
+    if kind is not RESOURCE:
+        large["metadata"]["finalizers"] = [f"example.com/{number}" for number in range(40_000)]
+    (item,) = listed(kind, mad.page(large))
+    assert item.metadata.controller_uid == "7"
+    assert len(repr(item)) < 2500
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"notifications": [{"type": 1}] * 50_000},
+        {"start_at": "2" * 1_000_000, "end_at": "3" * 1_000_000},
+        {str(number): number for number in range(50_000)},
+        {"tag": "web", "warm_up": "999999h" * 100_000},
+    ],
+    ids=["many notifications", "long dates", "unknown fields", "a duration beyond all time"],
+)
+def test_a_reason_is_short_however_much_is_wrong(spec: dict[str, Any]) -> None:
+    kind = RESOURCE if "tag" in spec else BOOKING
+    (item,) = listed(kind, mad.page({"metadata": mad.meta("a"), "spec": spec}))
+    assert isinstance(item.spec, Garbled)
+    assert item.spec.reason.startswith("spec.")
+    assert len(item.spec.reason) < 4000
+
+
+def test_more_problems_than_are_named_are_counted() -> None:
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - of this test alone
+
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(list[int]).validate_python(["x"] * 25)
+    assert explained(caught.value, "spec").endswith("; and 15 more")
