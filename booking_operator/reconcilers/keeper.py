@@ -107,7 +107,7 @@ class LockKeeper:
         marks = scene.marks
         if await self._doubtful(scene, marks.remove):
             return False
-        if marks.write and not await self._remember(scene.resource, marks.memory):
+        if marks.write and not await self._remember(scene, marks.memory):
             return False
         if marks.memory and not await self._set_finalizer(scene.resource, wanted=True):
             return False
@@ -120,16 +120,16 @@ class LockKeeper:
         return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
 
     async def _doubtful(self, scene: Scene, ids: Collection[str]) -> bool:
-        """Whether it is in doubt that nobody has the instances: those that run then keep their lock."""
+        """Whether it is in doubt that nobody has the instances: those that are not stopped keep their lock."""
         if scene.seen.wanted or scene.observation is None:
             return False
-        running = scene.observation.ids(State.RUNNING)
-        return not set(ids).isdisjoint(running) and bool(await self._trust.confirm())
+        on = scene.observation.ids(State.PENDING, State.RUNNING)
+        return not set(ids).isdisjoint(on) and bool(await self._trust.confirm())
 
-    async def _remember(self, resource: Resource, memory: Collection[Lock]) -> bool:
+    async def _remember(self, scene: Scene, memory: Collection[Lock]) -> bool:
         """Have a status written that names the locks."""
-        status = self._status.current(resource)
-        return await self._status.write(resource, replace(status, locks=shown(memory)))
+        status = scene.counted(self._status.current(scene.resource))
+        return await self._status.write(scene.resource, replace(status, locks=shown(memory)))
 
     async def _release(self, resource: Resource, scene: Scene | None) -> bool:
         """Let a Resource go once its lock tags are gone; False when that failed."""

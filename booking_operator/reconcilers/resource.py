@@ -226,7 +226,7 @@ class ResourceReconciler:
             patience = min(patience, (scene.now - self._clock.now()).total_seconds())
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                status = replace(current, started=started, **_counted(scene, current))
+                status = replace(scene.counted(current), started=started)
                 written = await self._reporter.status.write(scene.resource, status)
                 found = self._caches.resources.get(key_of(scene.resource)) or scene.resource
                 if written or found.status == scene.resource.status:
@@ -259,11 +259,14 @@ class ResourceReconciler:
         current: ResourceStatus = self._reporter.current(scene.resource)
         if current.next_change_at != utc(scene.seen.next_change_at):
             self._delays.look_soon()
+        counted = scene.counted(current)
         news = self._reporter.report(
             scene.resource,
             verdicts,
             scene.now,
-            **_counted(scene, current),
+            instances=counted.instances,
+            running=counted.running,
+            status=counted.status,
             locked_by=holder.user_id if holder else "",
             locked_until=utc(holder.end_at) if holder else "",
             next_change_at=utc(scene.seen.next_change_at),
@@ -274,13 +277,3 @@ class ResourceReconciler:
         for item in news:
             if failure is not None and item.reason == failure.reason:
                 self._dispatcher.tell_booking(scene, holder, self._events.warning, item.reason, item.message)
-
-
-def _counted(scene: Scene, current: ResourceStatus) -> dict[str, Any]:
-    """The fields of the status that tell of the instances; as they were told while none were ever seen."""
-    seen = scene.observation
-    return {
-        "instances": len(seen.instances) if seen else current.instances,
-        "running": seen.count(State.RUNNING) if seen else current.running,
-        "status": report.power_status(seen) or current.status,
-    }

@@ -10,7 +10,7 @@ from booking_operator.api.resource import LockTags, Resource, ResourceStatus, po
 from booking_operator.cloud.driver import Driver, Group
 from booking_operator.domain import lock, report, timeline
 from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.instance import Lock, Observation
+from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.domain.lock import Locks, Marks, Ours
 from booking_operator.domain.power import Policy
 from booking_operator.domain.report import Failure
@@ -93,6 +93,21 @@ class Scene:
             return None
         odd = report.listed([f"{instance.id} {lock.told(instance)}" for instance in self.locks.garbled])
         return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
+
+    def counted(self, status: ResourceStatus) -> ResourceStatus:
+        """A status that tells how many instances there are; as it told while none were ever seen.
+
+        Whatever is written first of a Resource must not claim that it has none.
+        """
+        seen = self.observation
+        if seen is None:
+            return status
+        return replace(
+            status,
+            instances=len(seen.instances),
+            running=seen.count(State.RUNNING),
+            status=report.power_status(seen),
+        )
 
     def wake_at(self) -> datetime | None:
         """When to look at it again."""

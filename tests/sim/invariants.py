@@ -25,8 +25,8 @@ LATE_STATUS = 70.0
 LAG = 6.0
 ON_THEIR_WAY = 180.0
 """Instances may be on their way for so long after a boundary; databases take a while."""
-LEADING, STANDING_BY, LANES, FEW = 36, 14, 15, 5
-"""Tasks that a process has at rest, and some that may be under way: lanes are for five actions in three scopes."""
+LEADING, STANDING_BY, LANES, FEW = 36, 14, 20, 5
+"""Tasks that a process has at rest, and some that may be under way: lanes are for five actions in four scopes."""
 
 
 class ViolationError(AssertionError):
@@ -94,7 +94,7 @@ class Invariants:
             self.failed("aws", call.client, call.action, call.error)
         service = "rds" if "DB" in call.action else "ec2"
         if call.action.startswith("Describe"):
-            if not call.error:
+            if not call.error and call.action != "DescribeDBClusters":
                 self._views[call.client, service, call.scope.account].append(call.sent_at)
             return
         self._leads(call, seen)
@@ -157,7 +157,7 @@ class Invariants:
         if plural == "leases":
             self._elected(new)
         if client and plural == "resources" and new is not None and old is not None:
-            if new.get("status") != old.get("status"):
+            if new.get("status", {}).get("running") != old.get("status", {}).get("running"):
                 self._confirmed(client, new)
 
     def _elected(self, lease: Object | None) -> None:

@@ -166,8 +166,12 @@ class SimKube:
                 raise ApiError(404, "HTTP 404: no such CRD")
             stamp = self._crds[plural]
             return json.dumps({"metadata": {"deletionTimestamp": stamp} if stamp else {}}).encode()
+        if not parts:
+            verbs = {True: ["delete", "get", "list"], False: ["create", "delete", "get", "list"]}
+            served = [{"name": plural, "verbs": verbs[bool(stamp)]} for plural, stamp in self._crds.items()]
+            return json.dumps({"resources": served}).encode()
         namespace = ""
-        if parts and parts[0] == "namespaces":
+        if parts[0] == "namespaces":
             namespace, parts = parts[1], parts[2:]
         plural = parts[0]
         if plural not in self._crds and plural in {kind.plural for kind in KINDS}:
@@ -192,7 +196,7 @@ class SimKube:
         token = query.get("continue", "")
         if token:
             version, rest = self._snapshots.pop(token, (0, []))
-            if version <= self._compacted:
+            if version < self._compacted:
                 raise ApiError(410, "HTTP 410: the continue parameter is too old")
         else:
             version, rest = self._stale(plural) if query.get("resourceVersion") == "0" else self._now(plural)

@@ -22,6 +22,8 @@ from booking_operator.engine.store import Store
 from booking_operator.kube.source import ListWatch
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.reconcilers.dispatch import Dispatcher
+from booking_operator.reconcilers.keeper import LockKeeper
+from booking_operator.reconcilers.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -137,11 +139,11 @@ def _orders_stand() -> AbstractContextManager[None]:
 
 
 def _leaves_at_once() -> AbstractContextManager[None]:
-    """What is ordered ahead of a boundary leaves when it is ordered."""
+    """What is ordered ahead of a boundary leaves when it is ordered, and nobody asks whether it stands."""
     before = Order.of.__func__  # type: ignore[attr-defined]
 
     def of(cls: Any, group: Any, ids: Any, deadline: Any, **more: Any) -> Any:
-        return before(cls, group, ids, deadline - timeline.LEAD, **more)
+        return before(cls, group, ids, deadline - timeline.LEAD, **more | {"stands": lambda: True})
 
     return _instead(Order, "of", classmethod(of))
 
@@ -222,6 +224,20 @@ def _believes_the_order() -> AbstractContextManager[None]:
     return _instead(View, "note", note)
 
 
+def _releases_on_a_doubt() -> AbstractContextManager[None]:
+    """The tags of what runs on, because a stop is in doubt, go all the same. Found by the simulation."""
+
+    async def doubtful(*_: Any) -> bool:
+        return False
+
+    return _instead(LockKeeper, "_doubtful", doubtful)
+
+
+def _claims_nothing() -> AbstractContextManager[None]:
+    """What is remembered of a new Resource is written with counts of nothing. Found by the simulation."""
+    return _instead(Scene, "counted", lambda _, status: status)
+
+
 MUTATIONS = (
     Mutation("a key is handed out twice", "one at a time", _twice),
     Mutation("a former leader writes on", "one writer", _leads_too_long),
@@ -239,5 +255,7 @@ MUTATIONS = (
     Mutation("what vanished unseen is kept", "convergence", _keeps_the_dead),
     Mutation("tasks are left behind", "no leak", _leaks_tasks),
     Mutation("keys are left behind", "no leak", _leaks_keys),
+    Mutation("a lock goes on a doubt", "no release while booked", _releases_on_a_doubt),
+    Mutation("the first status claims nothing runs", "status is true", _claims_nothing),
     Mutation("an order counts as done", "status is true", _believes_the_order),
 )

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -131,6 +132,8 @@ class Run:
         def take(_: Any, level: str, event: dict[str, Any]) -> Any:
             loop = asyncio._get_running_loop()
             if isinstance(loop, Process) and loop.alive:
+                if level == "exception":
+                    event["traceback"] = traceback.format_exc()
                 name, facts = event.pop("event"), " ".join(f"{key}={value}" for key, value in sorted(event.items()))
                 self._tell(f"log {loop.name} {level} {name} {facts}")
                 self._guarded(self.invariants.logged, loop.name, level, name)
