@@ -4,13 +4,24 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
 
 import click
 
+from tests.sim import found
+from tests.sim.mutations import MUTATIONS, Mutation
 from tests.sim.run import Outcome, play, play_briefly
 from tests.sim.scenario import script
-from tests.sim.shrink import shortest
+from tests.sim.shrink import Shortest, shortest
+
+T = TypeVar("T")
+
+RENEWED = 100
+"""Seeds after which a process of the pool is replaced, so that none grows."""
+SEEDS_OF_MUTATIONS = 200
 
 
 @click.command()
@@ -18,49 +29,89 @@ from tests.sim.shrink import shortest
 @click.option("--first", default=0, show_default=True, help="The first of them.")
 @click.option("--seed", type=int, help="Play this one alone.")
 @click.option("--trace", is_flag=True, help="Print all that happens in it.")
+@click.option("--mutation", type=click.Choice([one.name for one in MUTATIONS]), help="With this bug.")
+@click.option("--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file.")
+@click.option("--mutations", is_flag=True, help="Find for each bug the first seed that shows it.")
 @click.option("--jobs", default=os.cpu_count() or 1, help="How many are played at a time; one for each core.")
-def main(seeds: int, first: int, seed: int | None, trace: bool, jobs: int) -> None:
+def main(
+    seeds: int,
+    first: int,
+    seed: int | None,
+    trace: bool,
+    mutation: str | None,
+    save: Path | None,
+    mutations: bool,
+    jobs: int,
+) -> None:
     """Simulate the operator with what fails, and print what does not hold, cut down to the shortest script."""
-    if seed is not None:
+    if mutations:
+        sys.exit(not find_all(jobs))
+    if seed is None:
+        sys.exit(not play_all(range(first, first + seeds), jobs))
+    with ExitStack() as stack:
+        for one in MUTATIONS:
+            if one.name == mutation:
+                stack.enter_context(one.breaks())
         outcome = play(seed)
         if trace:
             click.echo("\n".join(outcome.trace))
-        report(seed, outcome)
-        sys.exit(bool(outcome.invariant))
+        least = report(seed, outcome)
+    if save is not None and least is not None:
+        save.write_text(found.dump(least.script, outcome.invariant, mutation or ""))
+    sys.exit(least is not None)
+
+
+def play_all(seeds: range, jobs: int) -> bool:
+    """Play all of them; whether all has held."""
     began, failed, steps, seconds = time.monotonic(), [], 0, 0.0
-    for number, (played, outcome) in enumerate(played_all(range(first, first + seeds), jobs), 1):
+    for number, (seed, outcome) in enumerate(_pooled(play_briefly, seeds, jobs), 1):
         steps, seconds = steps + outcome.steps, seconds + outcome.seconds
         if outcome.invariant:
-            failed.append(played)
-            report(played, outcome)
+            failed.append(seed)
+            report(seed, outcome)
         if number % 500 == 0:
             click.echo(f"{number} played, {len(failed)} failed", err=True)
     took = time.monotonic() - began
-    click.echo(
-        f"{seeds} seeds, {seconds / 86400:.1f} days, {steps:,} steps in {took:.0f} s; "
-        f"{len(failed)} failed{': ' if failed else ''}{', '.join(map(str, failed))}"
-    )
-    sys.exit(bool(failed))
+    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} days, {steps:,} steps in {took:.0f} s")
+    click.echo(f"{len(seeds) - len(failed)} passed, {len(failed)} failed")
+    return not failed
 
 
-def played_all(seeds: range, jobs: int) -> Iterator[tuple[int, Outcome]]:
-    """All of them, as they end. Processes are renewed, so that none grows."""
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=50) as pool:
-        yield from pool.imap_unordered(play_briefly, seeds, chunksize=5)
+def find_all(jobs: int) -> bool:
+    """For each mutation the first seed that shows it; whether there is one for each."""
+    missed = 0
+    for number, caught in _pooled(first_caught, range(len(MUTATIONS)), jobs):
+        seed, message = caught
+        missed += seed is None
+        click.echo(f"{MUTATIONS[number].name}: {'not caught' if seed is None else f'seed {seed}'}: {message[:150]}")
+    click.echo(f"{len(MUTATIONS) - missed} passed, {missed} failed")
+    return not missed
 
 
-def report(seed: int, outcome: Outcome) -> None:
-    """Tell what does not hold, and by how little it is made to fail."""
+def first_caught(number: int) -> tuple[int, tuple[int | None, str]]:
+    """The first seed that shows a mutation, by its number, and how."""
+    one: Mutation = MUTATIONS[number]
+    with one.breaks():
+        for seed in range(SEEDS_OF_MUTATIONS):
+            outcome = play(seed)
+            if one.shown_by(outcome.invariant):
+                return number, (seed, outcome.message)
+    return number, (None, f"in {SEEDS_OF_MUTATIONS} seeds")
+
+
+def _pooled(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=RENEWED) as pool:
+        yield from pool.imap_unordered(call, numbers)
+
+
+def report(seed: int, outcome: Outcome) -> Shortest | None:
+    """Tell what does not hold, and by how little it is made to fail; None where all holds."""
     click.echo(f"seed {seed}: {outcome.message or 'all holds'}")
     if not outcome.invariant:
-        return
+        return None
     least = shortest(script(seed), outcome.invariant)
-    click.echo(f"  the shortest script that still breaks it: {least.tried} tried")
-    for act in least.script.acts:
-        click.echo(f"  {act}")
-    click.echo("  how it ends:")
-    for line in least.outcome.trace[-25:]:
-        click.echo(f"    {line[:300]}")
+    click.echo(least.told())
+    return least
 
 
 if __name__ == "__main__":

@@ -33,11 +33,17 @@ class Mutation:
     Attributes:
         invariant: which one it breaks; empty where several may notice it first.
         breaks: puts it in, for the length of the context.
+        seed: the first that shows it, as `python -m tests.sim --mutations` finds it.
     """
 
     name: str
     invariant: str
     breaks: Callable[[], AbstractContextManager[None]]
+    seed: int = -1
+
+    def shown_by(self, invariant: str) -> bool:
+        """Whether a run that has broken `invariant`, if any, shows it."""
+        return bool(invariant) and self.invariant in {"", invariant}
 
 
 @contextmanager

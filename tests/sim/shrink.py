@@ -10,6 +10,8 @@ from tests.sim.scenario import Script
 
 MOST = 400
 """Runs that a search may take."""
+LAST, LONGEST = 25, 300
+"""Lines of a trace that are shown, and characters of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,13 @@ class Shortest:
     script: Script
     outcome: Outcome
     tried: int
+
+    def told(self) -> str:
+        """The script, and the end of what comes of it."""
+        lines = [f"  the shortest script found that breaks it, of {self.tried} tried:"]
+        lines += [f"    {act}" for act in self.script.acts]
+        lines += ["  how it ends:", *(f"    {line[:LONGEST]}" for line in self.outcome.trace[-LAST:])]
+        return "\n".join(lines)
 
 
 def shortest(script: Script, invariant: str) -> Shortest:

@@ -1,0 +1,71 @@
+"""A few hundred seeds, and what they rest on: `tox -e sim -- --seeds 10000` plays many more."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sim import found
+from tests.sim.mutations import MUTATIONS, Mutation
+from tests.sim.run import play
+from tests.sim.scenario import script
+from tests.sim.shrink import shortest
+
+TOP = Path(__file__).parents[2]
+CHUNK = 10
+DIGESTS = "from tests.sim.run import play\nfor seed in range(6): print(play(seed).digest)"
+
+
+@pytest.mark.parametrize("first", range(0, 200, CHUNK))
+def test_all_holds_whatever_fails(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        outcome = play(seed)
+        if outcome.invariant:
+            pytest.fail(f"seed {seed}: {outcome.message}\n{shortest(script(seed), outcome.invariant).told()}")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_each_bug_is_caught(mutation: Mutation) -> None:
+    with mutation.breaks():
+        outcome = play(mutation.seed)
+    assert mutation.shown_by(outcome.invariant), outcome.message or "all holds"
+
+
+@pytest.mark.parametrize("path", sorted(found.FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_found_once_is_mended(path: Path) -> None:
+    kept, invariant, name = found.load(path)
+    assert play(kept).message == ""
+    bug = next(one for one in MUTATIONS if one.name == name)
+    with bug.breaks():
+        assert play(kept).invariant == invariant
+
+
+def test_a_seed_gives_the_same_trace_in_any_process() -> None:
+    """Byte for byte, and so whatever the order of sets is there."""
+    traces = [
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(TOP)},
+            cwd=TOP,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert traces[0] == traces[1]
+    assert len(set(traces[0].split())) == 6
+
+
+def test_a_failing_script_is_cut_down() -> None:
+    bug = next(one for one in MUTATIONS if one.invariant == "no stop while booked")
+    with bug.breaks():
+        whole = script(bug.seed)
+        least = shortest(whole, bug.invariant)
+        assert least.outcome.invariant == bug.invariant
+        assert len(least.script.acts) < len(whole.acts) / 2
+        assert "the shortest script found" in least.told()
+        assert play(least.script).digest == least.outcome.digest
