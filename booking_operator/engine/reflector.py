@@ -19,7 +19,7 @@ import structlog
 
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Backoff
-from booking_operator.engine.store import Object, Origin, Store, key_of
+from booking_operator.engine.store import Object, Origin, Store, key_of, older
 
 T = TypeVar("T", bound=Object)
 
@@ -27,6 +27,9 @@ BURST = 16
 """Watch events in a row that are taken before the loop's other tasks get a turn."""
 SHORT_WATCH = timedelta(seconds=1)
 """A watch that brought nothing and ended sooner than this did not do its work."""
+LONGEST_RESUME = timedelta(seconds=5)
+"""The longest wait before a watch is tried again: what is acted upon meanwhile is what was known, so a
+booking that was extended would be stopped. Lists, which cost more, wait longer; then nothing is stopped."""
 WATCH_SECONDS = (300, 600)
 """Bounds of the server-side timeout of a watch: random, so that not all of them reconnect together."""
 
@@ -97,6 +100,10 @@ class Source(Protocol[T]):
         """One page of a consistent list; `token` is the previous page's."""
         ...
 
+    async def newest(self) -> str:
+        """The resource version that the server has reached."""
+        ...
+
     def watch(
         self, resource_version: str, seconds: int
     ) -> AbstractAsyncContextManager[AsyncIterator[Event[T]]]:
@@ -131,9 +138,10 @@ class Reflector(Generic[T]):
         self._backoff = backoff or Backoff(longest=timedelta(seconds=30))
         self._version = ""
         self._doubt = ""
-        self._failures = 0
+        self._failures: Counter[str] = Counter()  # since a watch last did its work, by what failed
         self._turn: asyncio.Timeout | None = None
         self._stale = False
+        self._gone_back = False
         self._log = structlog.get_logger(kind=kind)
         self._on_sync: list[Callable[[], None]] = []
         self._on_recovery: list[Callable[[], None]] = []
@@ -180,6 +188,8 @@ class Reflector(Generic[T]):
             if not self._version:
                 self._stale = False
                 await self._list()
+            elif self._failures:
+                await self._check()
             await self._watch()
             self.restarts[Restart.ENDED] += 1
         except ResourceExpiredError as error:
@@ -203,12 +213,26 @@ class Reflector(Generic[T]):
             page = await self._source.list(page.token)
             items += page.items
         self._version = page.resource_version
-        self._store.replace(items, Origin.WATCH if self.synced else Origin.INITIAL)
-        self.synced, self._doubt = True, ""
+        origin = Origin.WATCH if self.synced else Origin.INITIAL
+        self._store.replace(items, origin, anew=self._gone_back)
+        self.synced, self._doubt, self._gone_back = True, "", False
         self.heard_at, self.listed_in = self._clock.now(), self._clock.monotonic() - began
         self._log.info("list_synced", objects=len(items), resource_version=self._version)
         for call in self._on_sync:
             call()
+
+    async def _check(self) -> None:
+        """After a failure: whether the server still knows of the version that we have seen.
+
+        One whose storage was restored from a backup does not, and a watch from a version ahead of its own is
+        no error to it: it would tell nothing until it gets there, and never what has changed by the backup.
+        """
+        newest = await self._source.newest()
+        if older(newest, self._version):
+            self._gone_back = True
+            raise ResourceExpiredError(
+                f"the API server has gone back from version {self._version} to {newest}"
+            )
 
     async def _watch(self) -> None:
         began, events = self._clock.now(), 0
@@ -219,12 +243,12 @@ class Reflector(Generic[T]):
             async for event in stream:
                 self._apply(event)
                 events += 1
-                self._failures = 0
+                self._failures.clear()
                 if events % BURST == 0:
                     await asyncio.sleep(0)  # those that have arrived already are read without a pause
         if not events and self._clock.now() - began < SHORT_WATCH:
             raise SourceError("the API server ends the watch at once")
-        self._failures = 0
+        self._failures.clear()
 
     def _apply(self, event: Event[T]) -> None:
         self._version = event.resource_version or self._version
@@ -237,10 +261,14 @@ class Reflector(Generic[T]):
             self._store.apply(event.object)
 
     async def _pause(self, event: str, error: ResourceExpiredError | SourceError) -> None:
-        self._failures += 1
+        # Each kind of failure counts by itself: a 410 after many refusals is an answer, so the list comes soon.
+        self._failures[event] += 1
+        failures = self._failures[event]
         asked = error.retry_after if isinstance(error, SourceError) else 0
-        pause = max(self._backoff.after(self._failures).total_seconds() * random.uniform(0.5, 1), asked)
-        self._log.warning(event, error=str(error), failures=self._failures, retry_in_s=round(pause, 3))
+        longest = LONGEST_RESUME if event == "watch_failed" else self._backoff.longest
+        pause = min(self._backoff.after(failures), longest).total_seconds() * random.uniform(0.5, 1)
+        pause = max(pause, min(asked, self._backoff.longest.total_seconds()))
+        self._log.warning(event, error=str(error), failures=failures, retry_in_s=round(pause, 3))
         self.pausing = True
         try:
             await self._clock.sleep(pause)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from booking_operator.engine.queue import Backoff
-from booking_operator.engine.reflector import BURST, Event, Reflector, Verb
+from booking_operator.engine.reflector import BURST, Event, Page, Reflector, Restart, SourceError, Verb
 from booking_operator.engine.store import Change, Origin, Store
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
@@ -177,7 +177,9 @@ def test_nothing_is_asked_in_a_hot_loop() -> None:
             await asyncio.sleep(600)
 
         rig = reflecting(scenario)
-        assert rig.api.lists + rig.api.watches < 60, fault
+        # Watches are tried again each 2.5 to 5 s, lists each 15 to 30 s.
+        assert rig.api.lists < 60, fault
+        assert rig.api.lists + rig.api.watches < 250, fault
 
 
 def test_a_watch_that_stands_again_is_told() -> None:
@@ -196,7 +198,63 @@ def test_a_watch_that_stands_again_is_told() -> None:
 
     reflecting(scenario)
     assert len(told) == 1
-    assert 100 <= told[0] <= 131  # the reflector's own back-off is 30 s at most
+    assert 100 <= told[0] <= 106  # a watch is tried again after 5 s at most
+
+
+def test_a_list_after_410_does_not_wait_for_the_refusals_before() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(300)
+        rig.api.put("a", "x")
+        rig.api.compact()
+        rig.api.fault = ""
+        await asyncio.sleep(6)
+        assert rig.stored() == {"a": "x"}
+
+    reflecting(scenario)
+
+
+def test_a_server_that_has_gone_back_is_listed_anew() -> None:
+    """Its storage was restored: a watch from the version that was seen would be open, and tell nothing."""
+
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("kept", "x")
+        rig.api.put("deleted later", "x")
+        version, objects = rig.api.version, dict(rig.api.objects)
+        rig.api.put("kept", "y")
+        rig.api.remove("deleted later")
+        rig.api.put("made later", "x")
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(1)
+        rig.api.restore(version, objects)
+        rig.api.put("kept", "z")  # which has the very version that "y" had
+        rig.api.fault = ""
+        await asyncio.sleep(6)
+        assert rig.stored() == {"kept": "z", "deleted later": "x"}
+        assert rig.reflector.restarts[Restart.EXPIRED] == 1
+
+    reflecting(scenario)
+
+
+def test_no_server_makes_it_wait_for_longer_than_its_own_back_off() -> None:
+    class Hour(FakeApi):
+        async def list(self, _: str = "") -> Page[Thing]:
+            self.lists += 1
+            raise SourceError("try again later", retry_after=3600)
+
+    async def main() -> int:
+        rig = Rig(Hour())
+        task = asyncio.ensure_future(rig.reflector.run())
+        await asyncio.sleep(301)
+        task.cancel()
+        await asyncio.wait([task])
+        return rig.api.lists
+
+    assert virtual.run(main()) == 11
 
 
 def test_each_list_is_told() -> None:

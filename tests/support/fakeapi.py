@@ -44,6 +44,10 @@ class FakeApi:
         last = replace(gone, metadata=replace(gone.metadata, resource_version=str(self.version)))
         self._record(Event(Verb.DELETED, str(self.version), last))
 
+    def restore(self, version: int, objects: dict[str, Thing]) -> None:
+        """Become what it was at a version; what comes after has versions that were given before."""
+        self.version, self.objects, self.history = version, dict(objects), []
+
     def bookmark(self) -> None:
         """Tell watchers the version, and nothing else."""
         self._record(Event(Verb.BOOKMARK, str(self.version)))
@@ -84,6 +88,13 @@ class FakeApi:
         if rest:
             self._snapshots[f"{token}+"] = (version, rest)
         return Page(page, str(version), f"{token}+" if rest else "")
+
+    async def newest(self) -> str:
+        """The version that was reached."""
+        await asyncio.sleep(0.001)
+        if self.fault != "gone":
+            self._check()
+        return str(self.version)
 
     @asynccontextmanager
     async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
