@@ -25,6 +25,10 @@ T = TypeVar("T", bound=Object)
 
 BURST = 16
 """Watch events in a row that are taken before the loop's other tasks get a turn."""
+LAPSE_SECONDS = 1.0
+"""No API server is restarted, let alone restored, in less; what is shorter is resumed."""
+SILENCE = timedelta(seconds=75)
+"""Bookmarks come about once a minute: who has told nothing for longer was away."""
 SHORT_WATCH = timedelta(seconds=1)
 """A watch that brought nothing and ended sooner than this did not do its work."""
 LONGEST_RESUME = timedelta(seconds=5)
@@ -51,6 +55,10 @@ class SourceError(Exception):
         super().__init__(message)
         self.doubt = doubt
         self.retry_after = retry_after
+
+
+class _ShortWatchError(SourceError):
+    """The API server answers, and ends the watch at once."""
 
 
 class Restart(StrEnum):
@@ -100,10 +108,6 @@ class Source(Protocol[T]):
         """One page of a consistent list; `token` is the previous page's."""
         ...
 
-    async def newest(self) -> str:
-        """The resource version that the server has reached."""
-        ...
-
     def watch(
         self, resource_version: str, seconds: int
     ) -> AbstractAsyncContextManager[AsyncIterator[Event[T]]]:
@@ -141,7 +145,7 @@ class Reflector(Generic[T]):
         self._failures: Counter[str] = Counter()  # since a watch last did its work, by what failed
         self._turn: asyncio.Timeout | None = None
         self._stale = False
-        self._gone_back = False
+        self._lost_at: float | None = None  # on the monotonic clock
         self._log = structlog.get_logger(kind=kind)
         self._on_sync: list[Callable[[], None]] = []
         self._on_recovery: list[Callable[[], None]] = []
@@ -185,11 +189,9 @@ class Reflector(Generic[T]):
         if self._stale:
             self._version = ""
         try:
-            if not self._version:
+            if not self._version or self._lapsed:
                 self._stale = False
                 await self._list()
-            elif self._failures:
-                await self._check()
             await self._watch()
             self.restarts[Restart.ENDED] += 1
         except ResourceExpiredError as error:
@@ -212,31 +214,31 @@ class Reflector(Generic[T]):
             self.heard_at = self._clock.now()
             page = await self._source.list(page.token)
             items += page.items
-        self._version = page.resource_version
+        gone_back, self._version = older(page.resource_version, self._version), page.resource_version
         origin = Origin.WATCH if self.synced else Origin.INITIAL
-        self._store.replace(items, origin, anew=self._gone_back)
-        self.synced, self._doubt, self._gone_back = True, "", False
+        self._store.replace(items, origin, anew=gone_back)
+        self.synced, self._doubt, self._lost_at = True, "", None
         self.heard_at, self.listed_in = self._clock.now(), self._clock.monotonic() - began
         self._log.info("list_synced", objects=len(items), resource_version=self._version)
         for call in self._on_sync:
             call()
 
-    async def _check(self) -> None:
-        """After a failure: whether the server still knows of the version that we have seen.
+    @property
+    def _lapsed(self) -> bool:
+        """Whether the server was away for so long that its storage may have been restored from a backup.
 
-        One whose storage was restored from a backup does not, and a watch from a version ahead of its own is
-        no error to it: it would tell nothing until it gets there, and never what has changed by the backup.
+        Then versions are given twice. A watch from one that lies ahead is no error to it: it would tell
+        nothing until that is reached, and never what the backup has changed.
         """
-        newest = await self._source.newest()
-        if older(newest, self._version):
-            self._gone_back = True
-            raise ResourceExpiredError(
-                f"the API server has gone back from version {self._version} to {newest}"
-            )
+        if self._lost_at is None:
+            return False
+        unheard = self.heard_at is not None and self._clock.now() - self.heard_at > SILENCE
+        return unheard or self._clock.monotonic() - self._lost_at >= LAPSE_SECONDS
 
     async def _watch(self) -> None:
         began, events = self._clock.now(), 0
         async with self._source.watch(self._version, random.randint(*WATCH_SECONDS)) as stream:
+            self._lost_at = None
             if self._failures:
                 for call in self._on_recovery:
                     call()
@@ -247,7 +249,7 @@ class Reflector(Generic[T]):
                 if events % BURST == 0:
                     await asyncio.sleep(0)  # those that have arrived already are read without a pause
         if not events and self._clock.now() - began < SHORT_WATCH:
-            raise SourceError("the API server ends the watch at once")
+            raise _ShortWatchError("the API server ends the watch at once")
         self._failures.clear()
 
     def _apply(self, event: Event[T]) -> None:
@@ -261,14 +263,18 @@ class Reflector(Generic[T]):
             self._store.apply(event.object)
 
     async def _pause(self, event: str, error: ResourceExpiredError | SourceError) -> None:
-        # Each kind of failure counts by itself: a 410 after many refusals is an answer, so the list comes soon.
+        # Each kind of failure counts by itself: a 410 after many refusals is an answer, and the list that it
+        # asks for comes soon.
         self._failures[event] += 1
         failures = self._failures[event]
         asked = error.retry_after if isinstance(error, SourceError) else 0
-        longest = LONGEST_RESUME if event == "watch_failed" else self._backoff.longest
+        away = event == "watch_failed" and not isinstance(error, _ShortWatchError)
+        longest = LONGEST_RESUME if away else self._backoff.longest
         pause = min(self._backoff.after(failures), longest).total_seconds() * random.uniform(0.5, 1)
         pause = max(pause, min(asked, self._backoff.longest.total_seconds()))
         self._log.warning(event, error=str(error), failures=failures, retry_in_s=round(pause, 3))
+        if away and self._lost_at is None:
+            self._lost_at = self._clock.monotonic()
         self.pausing = True
         try:
             await self._clock.sleep(pause)

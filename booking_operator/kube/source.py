@@ -92,13 +92,6 @@ class ListWatch(Generic[O]):
             found = self._list.validate_json(await self._client.request("GET", self._path, query=query))
         return Page(found.items, found.metadata.resource_version, found.metadata.token)
 
-    async def newest(self) -> str:
-        """The resource version of a list as new as etcd, of which one object is asked for."""
-        query = [*self._selector, ("limit", "1")]
-        with self._translated():
-            found = self._list.validate_json(await self._client.request("GET", self._path, query=query))
-        return found.metadata.resource_version
-
     @asynccontextmanager
     async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[O]]]:
         """Events after `resource_version`, with bookmarks."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from booking_operator.engine.queue import Backoff
-from booking_operator.engine.reflector import BURST, Event, Page, Reflector, Restart, SourceError, Verb
+from booking_operator.engine.reflector import BURST, Event, Page, Reflector, SourceError, Verb
 from booking_operator.engine.store import Change, Origin, Store
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
@@ -235,7 +235,55 @@ def test_a_server_that_has_gone_back_is_listed_anew() -> None:
         rig.api.fault = ""
         await asyncio.sleep(6)
         assert rig.stored() == {"kept": "z", "deleted later": "x"}
-        assert rig.reflector.restarts[Restart.EXPIRED] == 1
+
+    reflecting(scenario)
+
+
+def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
+    """Nothing tells it: the versions have passed the one that was seen before the watch stands again."""
+
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("deleted later", "x")
+        version, objects = rig.api.version, dict(rig.api.objects)
+        rig.api.remove("deleted later")
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(1)
+        rig.api.restore(version, objects)
+        for _ in range(10):
+            rig.api.put("of others", "x")
+        rig.api.fault = ""
+        await asyncio.sleep(6)
+        assert rig.stored() == {"deleted later": "x", "of others": "x"}
+
+    reflecting(scenario)
+
+
+def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(0.01)
+        rig.api.fault = ""
+        rig.api.put("a", "x")
+        await asyncio.sleep(6)
+        assert rig.stored() == {"a": "x"}
+        assert rig.api.lists == 1
+
+    reflecting(scenario)
+
+
+def test_no_list_that_fails_after_a_lapse_is_a_doubt() -> None:
+    """It is the watch that is down: what was known holds."""
+
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(60)
+        assert rig.reflector.doubt == ""
 
     reflecting(scenario)
 

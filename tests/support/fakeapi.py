@@ -89,13 +89,6 @@ class FakeApi:
             self._snapshots[f"{token}+"] = (version, rest)
         return Page(page, str(version), f"{token}+" if rest else "")
 
-    async def newest(self) -> str:
-        """The version that was reached."""
-        await asyncio.sleep(0.001)
-        if self.fault != "gone":
-            self._check()
-        return str(self.version)
-
     @asynccontextmanager
     async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
         """Events after a version, until cut or timed out."""

@@ -23,9 +23,6 @@ class AwaySource:
     async def list(self, _: str = "") -> NoReturn:
         raise SourceError("no connection")
 
-    async def newest(self) -> NoReturn:
-        raise SourceError("no connection")
-
     def watch(self, _: str, __: int) -> NoReturn:
         raise SourceError("no connection")
 
