@@ -229,7 +229,7 @@ def test_a_server_that_has_gone_back_is_listed_anew() -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"
         rig.api.cut()
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
         rig.api.restore(version, objects)
         rig.api.put("kept", "z")  # which has the very version that "y" had
         rig.api.fault = ""
@@ -249,7 +249,7 @@ def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"
         rig.api.cut()
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
         rig.api.restore(version, objects)
         for _ in range(10):
             rig.api.put("of others", "x")
