@@ -77,14 +77,11 @@ class Ledger:
     def doubted(self, since: datetime, until: datetime) -> None:
         """All bookings have vanished, and nobody knows what that means before `until`.
 
-        Who runs, runs on; nobody is started.
+        Who runs, runs on to its end; nobody is started.
         """
         for version in self.present():
-            if version.holds(since):
-                kept = replace(version, end=max(version.end, until), until=until)
-            else:
-                kept = replace(version, until=since)
-            self.versions[self.versions.index(version)] = kept
+            ends = until if version.holds(since) else since
+            self.versions[self.versions.index(version)] = replace(version, until=ends)
 
     def wanted(self, tag: str, at: datetime) -> bool:
         """Whether the group is to run at an instant."""
