@@ -41,13 +41,12 @@ def test_what_will_be_on_time_is_not_told() -> None:
 def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits() -> None:
     async def run(world: World) -> None:
         await asyncio.sleep(110)
-        world.booking("b", 50, 400)
-        await asyncio.sleep(20)
-
-    def before(world: World) -> None:
         world.driver.queue_seconds = 61  # from its start: it leaves a second after it was made
+        world.booking("b", 50, 400)
+        await asyncio.sleep(1.1)
+        world.driver.queue_seconds = 0
 
-    world = played(run, seconds=140, before=before)
+    world = played(run, seconds=140)
     assert world.driver.acts == [Act("start", BOTH, 111)]
     assert ("Resource", "RequestLimits") not in world.events.told
 
