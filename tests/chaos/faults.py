@@ -15,6 +15,8 @@ from tests.support import etcd
 from tests.support.kube_faults import KubeFault, broken, too_many
 from tests.support.replicas import comes_true
 
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
 Strike = Callable[[World, float], Coroutine[Any, Any, None]]
 """Does it to a world, for so many seconds; all is well again when it returns."""
 
@@ -31,6 +33,7 @@ class Fault:
         late: how late a booked boundary may be acted upon that counts as kept.
         rounds: how often, where that is not for the run to say.
         dead: whether no operator runs meanwhile.
+        quiet: how long it takes to have an effect; no boundary falls into that.
         edits: when users edit bookings: while it lasts, or right before it.
         felt: what the operator logs of it; nothing where it does not get to see it.
         prepare: what is done before, once the round's bookings are made.
@@ -44,6 +47,7 @@ class Fault:
     late: float = 1
     rounds: int | None = None
     dead: bool = False
+    quiet: float = 0
     edits: Literal["during", "before"] = "during"
     felt: Sequence[str] = ()
     prepare: Callable[[World], Awaitable[None]] | None = None
@@ -131,9 +135,9 @@ def _snapshot(world: World, later: int = 0) -> Path:
 
 async def delete_crd(world: World, seconds: float) -> None:
     """The CRD and with it all bookings; then both are applied anew, as a GitOps tool does."""
-    kubectl, vanished = world.ground.kubectl, datetime.now(UTC)
-    had = world.ledger.present()
-    await asyncio.to_thread(kubectl, "delete", "crd", BOOKING.crd_name)
+    kubectl, had = world.ground.kubectl, world.ledger.present()
+    await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
+    vanished = datetime.now(UTC)
     await asyncio.sleep(seconds)
     world.ledger.doubted(vanished, datetime.now(UTC))
     await asyncio.to_thread(kubectl, "apply", "-f", "-", stdin=crd.rendered(BOOKING))
@@ -199,7 +203,7 @@ FAULTS = (
     ),
     Fault(
         "silent watches",
-        "watches stay open and tell nothing, until the read timeout of 80 s",
+        "watches stay open and tell nothing, until the read timeout of 80 s ends them",
         proxied(KubeFault("silence")),
         seconds=84,
         rounds=1,
@@ -248,6 +252,7 @@ FAULTS = (
         "the CRD of the bookings deleted with all of them, and both applied anew",
         delete_crd,
         settle=10,
+        quiet=1,
         edits="before",
         felt=["list_failed"],
     ),

@@ -65,11 +65,19 @@ TAGS = (
 
 
 def layout(
-    chance: random.Random, number: str, begin: datetime, fault: float, settle: float, *, dead: bool = False
+    chance: random.Random,
+    number: str,
+    begin: datetime,
+    fault: float,
+    settle: float,
+    *,
+    dead: bool = False,
+    quiet: float = 0,
 ) -> Round:
     """Lay out a round around a fault of `fault` seconds, whose traces are gone `settle` seconds later.
 
-    Where the operator is `dead` meanwhile, no booking is as short as that: nobody could know of it.
+    Where the operator is `dead` meanwhile, no booking is as short as that: nobody could know of it. There
+    is no boundary in the first `quiet` seconds.
     """
     calm = fault + settle
     draw = chance.uniform
@@ -79,21 +87,24 @@ def layout(
         instants = (begin + timedelta(seconds=seconds) for seconds in (start, end))
         return Span(tag, f"{tag}-{number}{part}", *instants)
 
-    turn = draw(0.2, 0.8) * fault
+    def within(least: float, most: float) -> float:
+        return quiet + draw(least, most) * (fault - quiet)
+
+    turn = within(0.2, 0.8)
     after = fault + draw(0, 0.5)
     late = calm + draw(1, 2)
     found.spans = [
-        span("starts-in", draw(0, 1) * fault, late),
-        span("ends-in", -1.5, draw(0, 1) * fault),
+        span("starts-in", within(0, 1), late),
+        span("ends-in", -1.5, within(0, 1)),
         span("back-to-back", -1.5, turn, "a"),
         span("back-to-back", turn, after, "b"),
-        span("nested", draw(0, 0.2) * fault, late),
-        span("nested", draw(0.3, 0.5) * fault, draw(0.6, 0.9) * fault, "b"),
+        span("nested", within(0, 0.2), late),
+        span("nested", within(0.3, 0.5), within(0.6, 0.9), "b"),
         span("starts-after", after, late),
         span("ends-after", -1.5, after),
         span("overlapping", -1.5, turn, "a"),
-        span("overlapping", turn - draw(0.1, 0.2) * fault, late, "b"),
-        span("short", draw(0.1, 0.3) * fault, late if dead else draw(0.7, 0.9) * fault),
+        span("overlapping", turn - draw(0.2, 0.5), late, "b"),
+        span("short", within(0.1, 0.3), late if dead else within(0.7, 0.9)),
         called_off := span("called-off", calm, calm + 3),
         extended := span("extended", -1.5, calm),
         released := span("released", -1.5, calm + 3),

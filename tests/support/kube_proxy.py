@@ -55,6 +55,7 @@ class KubeProxy:
         self._plane = plane
         self._chance = chance
         self._fault: KubeFault | None = None
+        self._silenced: set[int] = set()
         self._watches: dict[int, web.Request] = {}
         self._stack = AsyncExitStack()
 
@@ -82,6 +83,7 @@ class KubeProxy:
     def strike(self, fault: KubeFault) -> None:
         """Let this become of all requests from now on."""
         self._fault = fault
+        self._silenced = set(self._watches)
         if fault.breaks_open_ones:
             self.struck += len(self._watches)
             self.break_all()
@@ -162,15 +164,17 @@ class KubeProxy:
         self._watches[id(request)] = request
         try:
             async for line in answer.content:
-                if not await self._told(reply, line):
+                if not await self._told(request, reply, line):
                     return _broken_off(request)
         finally:
             del self._watches[id(request)]
         return reply
 
-    async def _told(self, reply: web.StreamResponse, line: bytes) -> bool:
+    async def _told(self, request: web.Request, reply: web.StreamResponse, line: bytes) -> bool:
         """Pass one event on; whether the watch goes on."""
         fault = self._fault
+        if fault is not None and fault.kind == "silence" and id(request) not in self._silenced:
+            fault = None
         self.struck += fault is not None
         match fault:
             case KubeFault(kind="delay"):
