@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from booking_operator.engine.queue import Backoff
-from booking_operator.engine.reflector import BURST, Event, Page, Reflector, SourceError, Verb
+from booking_operator.engine.reflector import BURST, Event, Page, Reflector, Restart, SourceError, Verb
 from booking_operator.engine.store import Change, Origin, Store
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
@@ -201,16 +201,20 @@ def test_a_watch_that_stands_again_is_told() -> None:
     assert 100 <= told[0] <= 106  # a watch is tried again after 5 s at most
 
 
-def test_a_list_after_410_does_not_wait_for_the_refusals_before() -> None:
+def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
-        rig.api.fault = "refused"
+        rig.api.fault = "instant close"
         rig.api.cut()
         await asyncio.sleep(300)
         rig.api.put("a", "x")
         rig.api.compact()
         rig.api.fault = ""
-        await asyncio.sleep(6)
+        for _ in range(301):
+            if rig.reflector.restarts[Restart.EXPIRED]:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
         assert rig.stored() == {"a": "x"}
 
     reflecting(scenario)
@@ -262,7 +266,7 @@ def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
 
 def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
     async def scenario(rig: Rig) -> None:
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         rig.api.fault = "refused"
         rig.api.cut()
         await asyncio.sleep(0.01)
@@ -387,6 +391,34 @@ def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
         return [*found, task.cancelled()]
 
     assert virtual.run(main()) == [{"a": "x"}, "", "asked", {"a": "x", "b": "y"}, "", 2, True]
+
+
+class Silent(Deaf):
+    """Its watches tell nothing until the client has had enough."""
+
+    @asynccontextmanager
+    async def _silence(self) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+        async def nothing() -> AsyncGenerator[Event[Thing], None]:
+            await asyncio.sleep(80)
+            raise SourceError("read timeout")
+            yield Event(Verb.BOOKMARK, "")
+
+        async with aclosing(nothing()) as stream:
+            yield stream
+
+
+def test_after_a_silence_all_is_listed_anew() -> None:
+    async def main() -> dict[str, str]:
+        rig = Rig(Silent())
+        task = asyncio.ensure_future(rig.reflector.run())
+        await asyncio.sleep(10)
+        rig.api.put("a", "x")
+        await asyncio.sleep(75)
+        task.cancel()
+        await asyncio.wait([task])
+        return rig.stored()
+
+    assert virtual.run(main()) == {"a": "x"}
 
 
 def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
