@@ -24,9 +24,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
                 _results[value["fault"]] = value
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not session.config.getoption("--table", default=False) or hasattr(session.config, "workerinput"):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not config.getoption("--table", default=False):
         return
     if missing := {fault.name for fault in FAULTS} - _results.keys():
-        pytest.exit(f"the table is not written: no result of {', '.join(sorted(missing))}", returncode=1)
+        terminalreporter.write_line(
+            f"The table is not written: {', '.join(sorted(missing))} have not passed."
+        )
+        return
     PAGE.write_text(written(PAGE.read_text(), _results, SEED))
+    terminalreporter.write_line(f"The table is written: {PAGE}")

@@ -134,15 +134,16 @@ def _snapshot(world: World, later: int = 0) -> Path:
 
 
 async def delete_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings; then both are applied anew, as a GitOps tool does."""
+    """The CRD and with it all bookings. It is applied anew, and when that has been seen, so are they."""
     kubectl, had = world.ground.kubectl, world.ledger.present()
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
     vanished = datetime.now(UTC)
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds / 4)
     world.ledger.doubted(vanished, datetime.now(UTC))
     await asyncio.to_thread(kubectl, "apply", "-f", "-", stdin=crd.rendered(BOOKING))
     established = ("wait", "--for=condition=Established", "crd", BOOKING.crd_name)
     await asyncio.to_thread(kubectl, *established)
+    await asyncio.sleep(seconds * 3 / 4)
     await world.book_again([item for item in had if item.end > datetime.now(UTC)])
 
 
@@ -249,8 +250,9 @@ FAULTS = (
     ),
     Fault(
         "CRD deleted",
-        "the CRD of the bookings deleted with all of them, and both applied anew",
+        "the CRD of the bookings deleted with all of them for 3 s, and the bookings applied anew after 12",
         delete_crd,
+        seconds=12,
         settle=10,
         quiet=1,
         edits="before",
