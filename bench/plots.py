@@ -33,7 +33,7 @@ def lateness(path: Path, late: Mapping[Name, Sequence[float]], target: float) ->
         late: seconds, by subject; what never came is left out.
         target: seconds, drawn as a line.
     """
-    figure, axes = _figure("How late StartInstances arrived, one resource at a time", rows=1)
+    figure, axes = figure_of("How late StartInstances arrived, one resource at a time", rows=1)
     bins = [10 ** (power / _BINS_PER_DECADE) for power in range(5 * _BINS_PER_DECADE + 1)]
     for name, seconds in late.items():
         values = [min(max(value * 1000, bins[0]), bins[-1]) for value in seconds if value < float("inf")]
@@ -44,18 +44,18 @@ def lateness(path: Path, late: Mapping[Name, Sequence[float]], target: float) ->
     axes[0].set_xlabel("milliseconds after the boundary")
     axes[0].set_ylabel("starts")
     axes[0].legend()
-    _write(figure, path)
+    write(figure, path)
 
 
 def calls(path: Path, trials: Mapping[Name, Trial]) -> None:
     """Calls in each second around the boundaries of trials, by action, one panel for each subject."""
-    figure, axes = _figure("Calls to EC2, all resources at one instant", rows=len(trials))
+    figure, axes = figure_of("Calls to EC2, all resources at one instant", rows=len(trials))
     for panel, (name, trial) in zip(axes, trials.items(), strict=True):
         panel.set_title(name)
         panel.set_ylabel("calls a second")
         panel.set_xlabel("seconds after the boundary")
         _stack(panel, trial)
-    _write(figure, path)
+    write(figure, path)
 
 
 def _stack(axes: Axes, trial: Trial) -> None:
@@ -79,7 +79,7 @@ def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
     """Instances whose start was accepted over time, and the most that the limits allow."""
     taken = taken_at(trial.arrivals, "StartInstances").values()
     at = sorted((arrived - trial.begins_at).total_seconds() for arrived in taken)
-    figure, axes = _figure("Starts accepted by EC2, all due at one instant", rows=1)
+    figure, axes = figure_of("Starts accepted by EC2, all due at one instant", rows=1)
     counts = list(range(1, len(at) + 1))
     axes[0].step(at, counts, where="post", label="operator", color=_COLOURS["operator"])
     ends = max(0.0, sum(map(len, trial.groups.values())) - burst) / per_second
@@ -89,17 +89,19 @@ def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
     axes[0].set_ylabel("instances")
     axes[0].set_ylim(bottom=0)
     axes[0].legend()
-    _write(figure, path)
+    write(figure, path)
 
 
-def _figure(title: str, rows: int) -> tuple[Figure, list[Axes]]:
+def figure_of(title: str, rows: int) -> tuple[Figure, list[Axes]]:
+    """A figure of panels one below the other."""
     figure = Figure(figsize=(9, 1.5 + 3 * rows), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(rows, 1, squeeze=False)
     return figure, [panel for (panel,) in panels]
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write(figure: Figure, path: Path) -> None:
+    """Write it as SVG, with text as text."""
     # Without a date and with fixed ids, equal figures make equal files.
-    with mpl.rc_context({"svg.hashsalt": "bench"}):
+    with mpl.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})

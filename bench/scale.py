@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import ssl
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any
 import aiohttp
 
 from bench.population import NAMESPACE, fill, objects, stored
+from bench.world import connected
 from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.devcluster.binaries import find_kubectl, find_or_build
@@ -78,8 +78,7 @@ class Figures:
 class Api:
     """Reads the API server."""
 
-    def __init__(self, plane: ControlPlane, http: aiohttp.ClientSession) -> None:
-        self._url = plane.url
+    def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
 
     async def unreconciled(self, kind: Kind[Any]) -> int:
@@ -87,7 +86,7 @@ class Api:
         found, token = 0, ""
         while True:
             query = {"limit": "500", "continue": token} if token else {"limit": "500"}
-            async with self._http.get(self._url + kind.path(NAMESPACE), params=query) as answer:
+            async with self._http.get(kind.path(NAMESPACE), params=query) as answer:
                 answer.raise_for_status()
                 page: dict[str, Any] = await answer.json()
             found += len(
@@ -120,17 +119,9 @@ async def check(plane: ControlPlane) -> None:
         RuntimeError: some are not, although the operator says so.
     """
     async with connected(plane) as http:
-        left = {kind.plural: await Api(plane, http).unreconciled(kind) for kind in (RESOURCE, BOOKING)}
+        left = {kind.plural: await Api(http).unreconciled(kind) for kind in (RESOURCE, BOOKING)}
     if any(left.values()):
         raise RuntimeError(f"the operator says that all is reconciled, but these are not: {left}")
-
-
-def connected(plane: ControlPlane) -> aiohttp.ClientSession:
-    trust = ssl.create_default_context(cafile=str(plane.ca_file))
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=trust),
-        headers={"Authorization": f"Bearer {plane.token}"},
-    )
 
 
 def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> Start:

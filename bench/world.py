@@ -7,7 +7,7 @@ import ssl
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,13 +127,22 @@ class World:
         asyncio.run(self._post(namespace, [(BOOKING, window.tag, _booking(window)) for window in windows]))
 
     def process(
-        self, subject: Subject, namespace: str, region: str, *flags: str, log: str = "log"
+        self,
+        subject: Subject,
+        namespace: str,
+        region: str,
+        *flags: str,
+        log: str = "log",
+        kubeconfig: Path | None = None,
     ) -> ChildProcess:
-        """The subject as a process that serves one namespace and region; not started yet."""
+        """The subject as a process that serves one namespace and region; not started yet.
+
+        Without a `kubeconfig` it is an administrator.
+        """
         command = (*subject.command, *flags)
         filled = [part.format(namespace=namespace, region=region) for part in command]
         environ = {
-            "KUBECONFIG": str(self.plane.kubeconfig),
+            "KUBECONFIG": str(kubeconfig or self.plane.kubeconfig),
             "AWS_ENDPOINT_URL": self.aws.url,
             "AWS_REGION": region,
             "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
@@ -145,17 +154,11 @@ class World:
 
     async def _post(self, namespace: str, objects: Iterable[tuple[Kind[Any], str, dict[str, Any]]]) -> None:
         waiting = iter(objects)
-        trust = ssl.create_default_context(cafile=str(self.plane.ca_file))
-        headers = {"Authorization": f"Bearer {self.plane.token}"}
-        connector = aiohttp.TCPConnector(ssl=trust, limit=_WRITERS)
-        async with (
-            aiohttp.ClientSession(self.plane.url, connector=connector, headers=headers) as http,
-            asyncio.TaskGroup() as writers,
-        ):
+        async with connected(self.plane) as http, asyncio.TaskGroup() as writers:
 
             async def write() -> None:
                 for kind, name, spec in waiting:
-                    await _create(http, kind.path(namespace), _manifest(kind, name, spec))
+                    await create(http, kind.path(namespace), manifest(kind, name, spec))
 
             for _ in range(_WRITERS):
                 writers.create_task(write())
@@ -192,7 +195,17 @@ def _proxy(moto_url: str, directory: Path) -> Iterator[Aws]:
         yield Aws(json.loads(log.read_text().splitlines()[-1])["url"])
 
 
-async def _create(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> None:
+def connected(plane: ControlPlane) -> aiohttp.ClientSession:
+    """A session of an administrator with an API server, for paths on it."""
+    trust = ssl.create_default_context(cafile=str(plane.ca_file))
+    connector = aiohttp.TCPConnector(ssl=trust, limit=_WRITERS)
+    return aiohttp.ClientSession(
+        plane.url, connector=connector, headers={"Authorization": f"Bearer {plane.token}"}
+    )
+
+
+async def create(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> None:
+    """Create an object, and wait for an API server that is not ready for its kind."""
     while True:
         async with http.post(path, json=body) as answer:
             if answer.status != _AGAIN:
@@ -206,7 +219,8 @@ def _booking(window: Window) -> dict[str, Any]:
     return {"resource_name": window.tag, "user_id": "bench", **times}
 
 
-def _manifest(kind: Kind[Any], name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def manifest(kind: Kind[Any], name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """An object as a user writes it."""
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": name}, "spec": spec}
 
 

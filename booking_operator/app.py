@@ -23,6 +23,7 @@ from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.leader import Election, Elector, SoleReplica
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.reflector import Reflector
+from booking_operator.heap import YOUNG, Heap, ProcessHeap
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.lease import KubeLeases
@@ -34,15 +35,11 @@ from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Channels
 from booking_operator.reconcilers.standby import StandbyAudience
 from booking_operator.settings import Settings
-from booking_operator.term import Term, freeze
+from booking_operator.term import Term
 from booking_operator.web.census import Census
 from booking_operator.web.metrics import Metrics
 from booking_operator.web.observed import Observed
 from booking_operator.web.server import open_servers
-
-YOUNG = 20_000
-"""So many new objects are looked through for garbage at a time, which takes about a millisecond. With 700, as
-Python has it, a first list of 50,000 bookings is walked over eight times, each time from its beginning."""
 
 TIDY_UP_SECONDS = 10.0
 """Who has lost the Lease for a moment leads again before, and has made its plans: this takes up to 0.3 s."""
@@ -65,9 +62,11 @@ class Operator:
         clock: Clock,
         metrics: Metrics,
         observed: Observed,
+        heap: Heap | None = None,
     ) -> None:
         self._log = structlog.get_logger()
         self._clock = clock
+        self._heap = heap = heap or ProcessHeap()
         self._metrics = metrics
         self._observed = observed
         self._services = services
@@ -96,6 +95,7 @@ class Operator:
             clock=clock,
             live=election.live,
             metrics=metrics,
+            heap=heap,
         )
         self._term: Term | None = None
         self._ended = asyncio.Event()
@@ -111,7 +111,7 @@ class Operator:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             await self._synced.wait()
-            freeze()
+            self._heap.settle()
             self._log.info(
                 "caches_synced", bookings=len(self._caches.bookings), resources=len(self._caches.resources)
             )
@@ -126,8 +126,7 @@ class Operator:
             await self._clock.sleep(TIDY_UP_SECONDS)
             while self._boundary_is_near():  # it would be late
                 await self._clock.sleep(1)
-            gc.unfreeze()
-            freeze()
+            self._heap.tidy_up()
 
     def _boundary_is_near(self) -> bool:
         now = self._clock.now()

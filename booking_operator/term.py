@@ -5,7 +5,6 @@ scratch anyway, so another replica, or this one once more, goes on where the las
 """
 
 import asyncio
-import gc
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,6 +18,7 @@ from booking_operator.engine.controller import Controller
 from booking_operator.engine.fence import Live
 from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key
+from booking_operator.heap import Heap
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.events import Recorder
 from booking_operator.kube.objects import Objects
@@ -56,8 +56,10 @@ class Term:
         clock: Clock,
         live: Live,
         metrics: Metrics,
+        heap: Heap,
     ) -> None:
         self._log = structlog.get_logger()
+        self._heap = heap
         self._live = live
         self._drivers = drivers
         self._wakes = wakes = Wakes(caches, clock)
@@ -90,6 +92,7 @@ class Term:
             status[RESOURCE],
             events,
             objects,
+            trust,
             clock,
             wakes.locks,
             dry_run=dry_run,
@@ -175,8 +178,7 @@ class Term:
                 tasks.create_task(controller.run())
             tasks.create_task(self._delays.run())
             await self._wakes.resources.drained()
-            gc.collect(1)  # what is older was looked through when the caches were synced
-            gc.freeze()
+            self._heap.settle_young()  # what is older was looked through when the caches were synced
             self._log.info("first_plans_made")
             await _settled(controller.queue for controller in self.controllers)
             self._log.info("all_reconciled")
@@ -205,13 +207,3 @@ async def _settled(queues: Iterable[WorkQueue[Key]]) -> None:
     every = tuple(queues)
     while busy := [queue for queue in every if queue.busy]:
         await busy[0].drained()
-
-
-def freeze() -> None:
-    """Exempt what is there now, modules and caches, from garbage collection: most of it stays.
-
-    Otherwise a full collection walks over all of it, for 80 ms with few objects and 300 with 50,000 bookings,
-    and a boundary that falls into one would be that late.
-    """
-    gc.collect()
-    gc.freeze()

@@ -12,6 +12,7 @@ from booking_operator.cloud.driver import Audience, Order
 from booking_operator.domain.instance import State
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
+from booking_operator.heap import ProcessHeap
 from booking_operator.settings import Settings
 from booking_operator.term import Term
 from booking_operator.web.metrics import Metrics
@@ -73,6 +74,7 @@ class Ground:
             self.world.clock,
             lambda: self.live,
             Metrics(),
+            ProcessHeap(),
         )
         task = asyncio.ensure_future(term.run())
         try:

@@ -218,17 +218,26 @@ async def open_services(
         live: whether anything may be changed at this instant; asked right before a call leaves.
         metrics: what measures the calls.
     """
-    async with Sessions(clock, accounts, live, metrics=metrics) as sessions:
-        gate = Gate(limits, clock)
-        apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
-        try:
-            async with TaskGroup() as tasks:
-                yield {
-                    name: Service(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()
-                }
-                raise _Closed  # noqa: TRY301 - raised here to be caught here
-        except* _Closed:
-            pass
+    async with (
+        Sessions(clock, accounts, live, metrics=metrics) as sessions,
+        serving(sessions, clock, limits, metrics=metrics) as services,
+    ):
+        yield services
+
+
+@asynccontextmanager
+async def serving(
+    sessions: Sessions, clock: Clock, limits: LimitsOf = published, *, metrics: CloudMetrics = UNMEASURED
+) -> AsyncIterator[dict[str, Service]]:
+    """All services with the clients of `sessions`, for the length of the context."""
+    gate = Gate(limits, clock)
+    apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
+    try:
+        async with TaskGroup() as tasks:
+            yield {name: Service(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()}
+            raise _Closed  # noqa: TRY301 - raised here to be caught here
+    except* _Closed:
+        pass
 
 
 class _Closed(Exception):  # noqa: N818 - no error: the way out of a task group is to raise in it

@@ -121,6 +121,11 @@ class WorkQueue(Generic[K]):
         return self._waiting
 
     @property
+    def keys(self) -> int:
+        """How many keys it knows: ready, processed, or waiting for their time or the end of a back-off."""
+        return len(self._entries)
+
+    @property
     def busy(self) -> bool:
         """Whether any key is ready or being processed; timers do not count."""
         return not self._drained.is_set()

@@ -87,7 +87,7 @@ class Keyring:
         try:
             files = _contents(self._access)
             if files != current.files:
-                self._current = current = _credentials(self._access, files)
+                self._current = current = _credentials(self._access, files, current)
                 self._log.info("credentials_reloaded", because="a file has changed")
         except ConfigError as error:
             self._log.warning("credentials_unreadable", error=str(error))
@@ -131,8 +131,12 @@ def _contents(access: Access) -> dict[Path, bytes]:
         raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
-def _credentials(access: Access, files: Mapping[Path, bytes]) -> Credentials:
+def _credentials(
+    access: Access, files: Mapping[Path, bytes], before: Credentials | None = None
+) -> Credentials:
     """Put together what was read.
+
+    Where only the token differs from what there was `before`, trust stays, and with it the connections.
 
     Raises:
         ConfigError: it cannot be used.
@@ -143,4 +147,12 @@ def _credentials(access: Access, files: Mapping[Path, bytes]) -> Credentials:
         if not token:
             raise ConfigError(f"{access.token_file} is empty")
         authorization = f"Bearer {token}"
-    return Credentials(access.configuration, authorization, trust(access.configuration), files)
+    if before is not None and _certificates(access, files) == _certificates(access, before.files):
+        trusted = before.trust
+    else:
+        trusted = trust(access.configuration)
+    return Credentials(access.configuration, authorization, trusted, files)
+
+
+def _certificates(access: Access, files: Mapping[Path, bytes]) -> dict[Path, bytes]:
+    return {path: content for path, content in files.items() if path != access.token_file}

@@ -18,7 +18,7 @@ from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import GROUP
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, Fault, Order
-from booking_operator.domain.instance import Lock
+from booking_operator.domain.instance import Lock, State
 from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result, WorkQueue
@@ -26,7 +26,7 @@ from booking_operator.engine.store import Key, key_of
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.failures import Failures
-from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status
+from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
 from booking_operator.reconcilers.scene import Scene, look, shown
 
 FINALIZER = f"{GROUP}/lock-tags"
@@ -45,6 +45,7 @@ class LockKeeper:
         status: Status[Resource],
         events: Events,
         objects: Objects,
+        trust: Trust,
         clock: Clock,
         queue: WorkQueue[Key],
         *,
@@ -56,6 +57,7 @@ class LockKeeper:
         self._status = status
         self._events = events
         self._objects = objects
+        self._trust = trust
         self._clock = clock
         self._queue = queue
         self._dry_run = dry_run
@@ -103,6 +105,8 @@ class LockKeeper:
     async def _keep(self, key: Key, scene: Scene) -> bool:
         """Whether tags, memory and finalizer are as they should be now."""
         marks = scene.marks
+        if await self._doubtful(scene, marks.remove):
+            return False
         if marks.write and not await self._remember(scene.resource, marks.memory):
             return False
         if marks.memory and not await self._set_finalizer(scene.resource, wanted=True):
@@ -114,6 +118,13 @@ class LockKeeper:
         if failure is not None:
             return False
         return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
+
+    async def _doubtful(self, scene: Scene, ids: Collection[str]) -> bool:
+        """Whether it is in doubt that nobody has the instances: those that run then keep their lock."""
+        if scene.seen.wanted or scene.observation is None:
+            return False
+        running = scene.observation.ids(State.RUNNING)
+        return not set(ids).isdisjoint(running) and bool(await self._trust.confirm())
 
     async def _remember(self, resource: Resource, memory: Collection[Lock]) -> bool:
         """Have a status written that names the locks."""

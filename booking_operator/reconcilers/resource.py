@@ -226,7 +226,8 @@ class ResourceReconciler:
             patience = min(patience, (scene.now - self._clock.now()).total_seconds())
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                written = await self._reporter.status.write(scene.resource, replace(current, started=started))
+                status = replace(current, started=started, **_counted(scene, current))
+                written = await self._reporter.status.write(scene.resource, status)
                 found = self._caches.resources.get(key_of(scene.resource)) or scene.resource
                 if written or found.status == scene.resource.status:
                     return
@@ -262,9 +263,7 @@ class ResourceReconciler:
             scene.resource,
             verdicts,
             scene.now,
-            instances=len(observation.instances) if observation else current.instances,
-            running=observation.count(State.RUNNING) if observation else current.running,
-            status=report.power_status(observation) or current.status,
+            **_counted(scene, current),
             locked_by=holder.user_id if holder else "",
             locked_until=utc(holder.end_at) if holder else "",
             next_change_at=utc(scene.seen.next_change_at),
@@ -275,3 +274,13 @@ class ResourceReconciler:
         for item in news:
             if failure is not None and item.reason == failure.reason:
                 self._dispatcher.tell_booking(scene, holder, self._events.warning, item.reason, item.message)
+
+
+def _counted(scene: Scene, current: ResourceStatus) -> dict[str, Any]:
+    """The fields of the status that tell of the instances; as they were told while none were ever seen."""
+    seen = scene.observation
+    return {
+        "instances": len(seen.instances) if seen else current.instances,
+        "running": seen.count(State.RUNNING) if seen else current.running,
+        "status": report.power_status(seen) or current.status,
+    }

@@ -74,6 +74,11 @@ LEADER_TRANSITIONS = _counter("leader_transitions_total", "How often this replic
 QUEUE_DEPTH = _gauge(
     "workqueue_depth", "Keys that are ready and wait to be reconciled, on the leader.", "controller"
 )
+QUEUE_KEYS = _gauge(
+    "workqueue_keys",
+    "Keys that are ready, under way, or wait for their time or the end of a back-off, on the leader.",
+    "controller",
+)
 QUEUE_ADDS = _counter("workqueue_adds_total", "Keys that were added, or came due.", "controller")
 QUEUE_LATENCY = _histogram(
     "workqueue_queue_duration_seconds",
@@ -193,6 +198,7 @@ CLOCK_SKEW = _gauge(
 LOOP_LAG = _histogram(
     "event_loop_lag_seconds", "How late the event loop runs what is due; sampled four times a second.", LAG
 )
+TASKS = _gauge("asyncio_tasks", "Tasks of the event loop that are not done.")
 BUILD_INFO = _gauge("build_info", "Always 1.", "version", "python_version")
 
 CATALOGUE: tuple[Family, ...] = tuple(

@@ -32,6 +32,7 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Found]:
         """The metrics as they are."""
         yield _family(catalogue.LEADER, [((), float(self._observed.leads()))])
+        yield _family(catalogue.TASKS, [((), float(self._observed.tasks()))])
         yield from self._queues()
         yield from self._watches()
         yield from self._objects()
@@ -42,6 +43,8 @@ class StateCollector(Collector):
         controllers = {slug(item.name): item for item in self._observed.controllers}
         depths = [((name,), float(len(item.queue))) for name, item in controllers.items()]
         yield _family(catalogue.QUEUE_DEPTH, depths)
+        keys = [((name,), float(item.queue.keys)) for name, item in controllers.items()]
+        yield _family(catalogue.QUEUE_KEYS, keys)
         longest = [((name,), item.running_seconds) for name, item in controllers.items()]
         yield _family(catalogue.QUEUE_LONGEST, longest)
 
@@ -114,7 +117,9 @@ def _family(family: Family, rows: Iterable[Row]) -> Found:
 
 READ = (
     catalogue.LEADER,
+    catalogue.TASKS,
     catalogue.QUEUE_DEPTH,
+    catalogue.QUEUE_KEYS,
     catalogue.QUEUE_LONGEST,
     catalogue.WATCH_HEARD,
     catalogue.WATCH_RESTARTS,

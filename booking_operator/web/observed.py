@@ -27,6 +27,7 @@ class Observed:
         accounts: those that there may be anything in.
         services: the cloud services, by name.
         leads: whether this replica leads.
+        tasks: how many tasks of the event loop are not done.
         reflectors: of all kinds.
         vital: those without which nothing is reconciled.
         objects: how many objects are known, by kind.
@@ -38,6 +39,7 @@ class Observed:
     accounts: Accounts = field(default_factory=Accounts)
     services: Mapping[str, Service] = field(default_factory=dict)
     leads: Callable[[], bool] = never
+    tasks: Callable[[], int] = int
     reflectors: Sequence[Reflector[Any]] = ()
     vital: Sequence[Reflector[Any]] = ()
     objects: Callable[[], Mapping[str, int]] = dict

@@ -1,5 +1,6 @@
 """The HTTP servers for metrics and for probes. Both are for the pod's own network, and take nothing in."""
 
+import asyncio
 import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -54,6 +55,8 @@ async def open_servers(
     Raises:
         BindError: an address is none, or is taken.
     """
+    loop = asyncio.get_running_loop()
+    observed.tasks = lambda: len(asyncio.all_tasks(loop))
     heartbeat = Heartbeat(metrics.lagged)
     health = Health(observed, lambda: heartbeat.age, clock)
     metrics.registry.register(StateCollector(observed, clock))

@@ -106,6 +106,8 @@ async def test_a_bookings_life_as_the_metrics_tell_it(tenant: Tenant, process: C
     assert value(found, "reconciles_total", controller="resource", result="success") >= 3
     assert value(found, "reconciles_total", result="error") == 0
     assert value(found, "workqueue_depth") == 0
+    assert value(found, "workqueue_keys", controller="resource") <= 1
+    assert value(found, "asyncio_tasks") > 10
     assert value(found, "kubernetes_requests_total", verb="PATCH", code="200") >= 2
     assert value(found, "kubernetes_requests_total", verb="WATCH", code="200") == 4
     assert value(found, "watch_last_heard_timestamp_seconds", kind="bookings") > soon(-60).timestamp()

@@ -124,6 +124,7 @@ class QueueMachine(RuleBasedStateMachine):
         for key, model in self.model.items():
             idle = not (model.waiting or model.processing or model.timers or model.failures)
             assert (key not in self.queue._entries) == idle, key
+        assert self.queue.keys == len(self.queue._entries)
 
 
 TestQueue = QueueMachine.TestCase

@@ -36,12 +36,14 @@ class Guard:
     def __init__(self, *tokens: str) -> None:
         self.tokens = set(tokens)
         self.seen: list[str] = []
+        self.peers: list[Any] = []  # the address that each request came from
         self.lines: asyncio.Queue[bytes] = asyncio.Queue()
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.seen.append(token)
+        self.peers.append(request.transport and request.transport.get_extra_info("peername"))
         if token not in self.tokens:
             return web.json_response({"message": "Unauthorized"}, status=401)
         if request.path != "/stream":
@@ -114,6 +116,32 @@ async def test_a_token_file_is_read_again_each_minute_and_a_stream_goes_on(
         assert await anext(lines) == b"still here\n"
         guard.lines.put_nowait(b"")
     assert guard.seen == ["t0", "t0", "t0", "t1"]
+
+
+async def test_connections_go_on_with_another_token_and_not_with_another_ca(
+    guard: Guard, tmp_path: Path
+) -> None:
+    (one, other), clock = (trustme.CA(), trustme.CA()), Leaping()
+    (tmp_path / "token").write_text("t0")
+    one.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    guard.tokens.add("t1")
+    connections: list[object] = []
+
+    async def ask(client: KubeClient) -> None:
+        await client.request("GET", "/")
+        connections.append(guard.peers[-1])
+
+    async with guard.served(certified(one)) as port, KubeClient(pod(tmp_path, port), clock) as client:
+        await ask(client)
+        (tmp_path / "token").write_text("t1")
+        clock.ahead = 61
+        await ask(client)
+        (tmp_path / "ca.crt").write_bytes(one.cert_pem.bytes() + other.cert_pem.bytes())
+        clock.ahead = 122
+        await ask(client)
+    assert guard.seen == ["t0", "t1", "t1"]
+    first, second, third = connections
+    assert first == second != third
 
 
 async def test_a_token_that_is_refused_is_read_again_at_once(guard: Guard, tmp_path: Path) -> None:

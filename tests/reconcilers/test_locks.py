@@ -1,5 +1,9 @@
 """Lock tags through the life of a Resource, on virtual time."""
 
+import asyncio
+
+import pytest
+
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.instance import Lock, State
@@ -180,3 +184,19 @@ def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
         world.booking("b", -10, 500)
 
     assert resource(played(before=before)).metadata.finalizers == (FINALIZER,)
+
+
+@pytest.mark.parametrize("field", ["doubts", "unconfirmed"])
+def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
+    """Seed 149 of the simulation: the bookings vanish with their CRD, and the tags went while all ran on."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        setattr(world.trust, field, "the CRD is being deleted")
+        world.delete_booking("b")
+        await asyncio.sleep(30)
+        assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999)]
+        setattr(world.trust, field, "")
+
+    world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]

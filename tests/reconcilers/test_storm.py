@@ -57,6 +57,7 @@ class Ground:
             status,
             events,
             FakeObjects(self.caches.resources),
+            trust,
             clock,
             self.wakes.locks,
             failed=self.wakes.resources.add,

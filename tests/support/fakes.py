@@ -250,6 +250,7 @@ class World:
             self.status,
             self.events,
             self.objects,
+            self.trust,
             self.clock,
             self.locks,
             dry_run=dry_run,

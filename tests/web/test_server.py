@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from booking_operator.engine.clock import SystemClock
+from booking_operator.web import catalogue
 from booking_operator.web.metrics import Metrics
 from booking_operator.web.observed import Observed
 from booking_operator.web.server import BindError, open_servers
@@ -51,6 +52,24 @@ async def test_an_empty_host_is_every_address_of_both_families() -> None:
         for host in ("127.0.0.1", *(("[::1]",) if socket.has_dualstack_ipv6() else ())):
             async with http.get(f"http://{host}:{port}/metrics") as answer:
                 assert answer.status == 200
+
+
+async def test_the_tasks_are_those_of_the_moment() -> None:
+    async def asked(port: int) -> float:
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        (found,) = (line for line in lines if line.startswith(f"{catalogue.TASKS.name} "))
+        return float(found.split()[1])
+
+    async with serving() as [port], aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+        await asked(port)
+        before = await asked(port)
+        more = [tasks.create_task(asyncio.sleep(60)) for _ in range(7)]
+        assert await asked(port) == before + 7
+        for task in more:
+            task.cancel()
+        await asyncio.wait(more)
+        assert await asked(port) == before
 
 
 async def test_zero_is_nowhere() -> None:

@@ -14,8 +14,8 @@ PODS = "10.88.0.0/24"
 GATEWAY = "10.88.0.1"
 """The node as pods see it: what they shall reach on it listens here."""
 HARDWARE = "02:00:0a:58:00:01"
-"""The bridge's own address. Without one it takes that of a port, changes it when that pod goes, and no other pod
-reaches the node until its neighbour entry expires, up to half a minute later."""
+"""The bridge's own address. Without one it takes that of a port and changes it when that pod goes; the others
+then do not reach the node until their neighbour entries expire, up to half a minute later."""
 SERVICES = "10.88.1.0/24"
 API = "10.88.1.1"
 """The first address of `SERVICES`, which is what pods are told of the API server; without a kube-proxy it has

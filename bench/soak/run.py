@@ -1,0 +1,182 @@
+"""One run: everything stands, things happen, samples are taken."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import yaml
+
+from bench.soak import fleet
+from bench.soak.faults import SYSTEM, Credentials, Fault, calendar, sleep_until, strike
+from bench.soak.fleet import Script, script, tags
+from bench.soak.gauges import Sample, samples
+from bench.soak.lateness import Kept, kept, strays
+from bench.soak.users import NAMESPACE, Users, hook
+from bench.trials import await_log
+from bench.world import OPERATOR, World, connected
+from booking_operator.devcluster.instances import Databases, Instances
+from booking_operator.devcluster.moto import CREDENTIALS
+from booking_operator.devcluster.process import ChildProcess
+from tests.support.wire import Wire
+
+PREPARED_IN = timedelta(seconds=75)
+"""So long before the beginning the fleet is made and the operator started."""
+_PATIENCE = timedelta(seconds=20)
+_REGION = CREDENTIALS["AWS_REGION"]
+_TELL_EVERY = 12
+_FLAGS = (
+    "--leader-elect",
+    f"--leader-election-namespace={SYSTEM}",
+    "--metrics-bind-address=127.0.0.1:0",
+    "--health-probe-bind-address=127.0.0.1:0",
+)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Record:
+    """What a run has left, as it is kept in a file.
+
+    Attributes:
+        machine: where, and when.
+        seconds: how long it was.
+        faults: the name of each, and seconds from the beginning to its begin and its end.
+        told: notifications that the webhook has taken.
+        errors: what the operator logged as errors, and how often.
+    """
+
+    machine: str
+    seconds: float
+    faults: list[tuple[str, float, float]]
+    samples: list[Sample] = field(default_factory=list)
+    boundaries: list[Kept] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    told: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` has written."""
+        whole: dict[str, Any] = json.loads(path.read_text())
+        whole["samples"] = [Sample(**item) for item in whole["samples"]]
+        whole["boundaries"] = [Kept(**item) for item in whole["boundaries"]]
+        return cls(**whole)
+
+
+class Run:
+    """The operator over one fleet, for so many seconds; the same for the same seed."""
+
+    def __init__(self, world: World, seconds: float, seed: int, machine: str, tell: Tell) -> None:
+        self._world = world
+        self._seconds = seconds
+        self._seed = seed
+        self._tell = tell
+        self._record = Record(machine, seconds, [])
+        self._groups: dict[str, list[str]] = {}
+
+    async def run(self) -> Record:
+        """Run all of it.
+
+        Raises:
+            DevclusterError: something does not start.
+            RuntimeError: to prepare it took too long.
+        """
+        await asyncio.to_thread(self._make_groups)
+        begin = datetime.now(UTC) + PREPARED_IN
+        end = begin + timedelta(seconds=self._seconds)
+        told, faults = script(begin, end, self._seed), list(calendar(begin, end))
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(connected(self._world.plane))
+            listens = await stack.enter_async_context(hook())
+            wire = await stack.enter_async_context(Wire(urlsplit(self._world.plane.url).port or 0))
+            credentials = await asyncio.to_thread(Credentials, self._world, wire.port)
+            users = Users(http, Instances(self._world.aws.url), self._groups)
+            await users.prepare(told.standing)
+            process = self._process(credentials, listens.url)
+            process.start()
+            stack.push_async_callback(asyncio.to_thread, process.stop)
+            await asyncio.to_thread(await_log, process, "all_reconciled")
+            if datetime.now(UTC) > begin:
+                raise RuntimeError(f"to prepare it all took longer than {PREPARED_IN}")
+            await sleep_until(begin)
+            self._tell("it begins")
+            async with asyncio.TaskGroup() as tasks:
+                going_on = (
+                    tasks.create_task(self._sample(process)),
+                    tasks.create_task(users.sweep()),
+                    tasks.create_task(credentials.rotate(begin)),
+                    tasks.create_task(strike(faults, self._world.aws, wire)),
+                )
+                await users.act(told.deeds)
+                await sleep_until(end)
+                for task in going_on:
+                    task.cancel()
+            await asyncio.sleep(_PATIENCE.total_seconds())
+        self._conclude(told, faults, begin)
+        self._record.told, self._record.errors = listens.told, _errors(process.log)
+        return self._record
+
+    def _make_groups(self) -> None:
+        aws = self._world.aws
+        for kind, n, size in (
+            ("team", fleet.RESOURCES, fleet.SIZE),
+            ("cron", fleet.CRONS, 1),
+            ("office", 1, 1),
+            ("guest", fleet.GUESTS, 1),
+        ):
+            self._groups |= aws.do("create_groups", tags=tags(kind, n), n=size, region=_REGION)
+        for tag in tags("db", fleet.DATABASES):
+            Databases(aws.url).create(tag, tag)
+        self._world.kubectl("create", "namespace", NAMESPACE)
+
+    def _process(self, credentials: Credentials, hook_url: str) -> ChildProcess:
+        config = self._world.directory / "config.yaml"
+        config.write_text(yaml.safe_dump({"targets": {fleet.TARGET: {"type": "webhook", "url": hook_url}}}))
+        flags = (*_FLAGS, f"--config={config}")
+        return self._world.process(OPERATOR, NAMESPACE, _REGION, *flags, kubeconfig=credentials.kubeconfig)
+
+    async def _sample(self, process: ChildProcess) -> None:
+        url, taken = _metrics_url(process.log), self._record.samples
+        async for sample in samples(process.pid or 0, url):
+            taken.append(sample)
+            if len(taken) % _TELL_EVERY == 1:
+                self._tell(
+                    f"{sample.seconds / 60:.0f} min: {sample.rss_mib:.1f} MiB, {sample.tasks:.0f} tasks, "
+                    f"{sample.fds:.0f} descriptors, {sample.objects:.0f} objects, {sample.keys:.0f} keys, "
+                    f"{sample.aws_calls:.0f} calls, term {sample.terms:.0f}"
+                )
+
+    def _conclude(self, told: Script, faults: Sequence[Fault], begin: datetime) -> None:
+        end = begin + timedelta(seconds=self._seconds)
+        arrivals, record = self._world.aws.arrivals(_REGION), self._record
+        record.boundaries = kept(told.boundaries, self._groups, arrivals, faults, begin)
+        record.strays = strays(told.boundaries, self._groups, arrivals, end)
+        record.faults = [
+            (fault.kind.name, (fault.begin - begin).total_seconds(), (fault.end - begin).total_seconds())
+            for fault in faults
+        ]
+
+
+def _logged(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def _metrics_url(log: Path) -> str:
+    (port,) = (entry["port"] for entry in _logged(log) if entry["event"] == "metrics_listening")
+    return f"http://127.0.0.1:{port}/metrics"
+
+
+def _errors(log: Path) -> dict[str, int]:
+    return dict(Counter(entry["event"] for entry in _logged(log) if entry["level"] in {"error", "critical"}))

@@ -1,0 +1,227 @@
+"""EC2 and RDS in memory: states that take time, request limits, views that are behind, capacity that is not there.
+
+What each instance was at which time is kept, so that whatever is claimed of it can be held against the truth.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, MANAGED_TAG
+from tests.sim.kernel import Kernel
+from tests.support.aws_limits import Limits
+
+TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0)}
+"""Seconds that a start or stop takes, at least and at most."""
+_RDS = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
+
+
+@dataclass
+class Machine:
+    """One instance.
+
+    Attributes:
+        id: as the service knows it; of a DB instance its name.
+        history: the states it was in, each since an instant in true time.
+        terminated: since when it is no more; None while it is.
+    """
+
+    id: str
+    service: str
+    scope: Scope
+    pool: str
+    tags: dict[str, str]
+    history: list[tuple[float, str]] = field(default_factory=lambda: [(-1e9, "stopped")])
+    terminated: float | None = None
+
+    def at(self, seconds: float) -> str:
+        """Its state then."""
+        if self.terminated is not None and self.terminated <= seconds:
+            return "terminated"
+        return next((state for since, state in reversed(self.history) if since <= seconds), "stopped")
+
+    def states(self, since: float, until: float) -> set[str]:
+        """All states it was in at some time from `since` to `until`."""
+        seen = {self.at(since), self.at(until)}
+        return seen | {state for at, state in self.history if since < at <= until}
+
+
+@dataclass
+class CloudFaults:
+    """What AWS does wrong at present.
+
+    Attributes:
+        throttled: the share of calls that are refused because others in the account use up the limits.
+        broken: the share that is answered by an error of the server.
+        lag: how many seconds old what Describe shows is, at most.
+        no_capacity: a pool that has none.
+        cursed: an instance for whose sake every call is refused that names it, without a word of it.
+    """
+
+    throttled: float = 0.0
+    broken: float = 0.0
+    lag: float = 0.5
+    no_capacity: str = ""
+    cursed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that arrived.
+
+    Attributes:
+        client: name of the process that made it.
+        sent_at: when it left there, in true time.
+        error: code of the error that was answered; empty where it was taken.
+    """
+
+    client: str
+    action: str
+    scope: Scope
+    ids: tuple[str, ...]
+    sent_at: float
+    error: str = ""
+
+
+class SimAws:
+    """All regions of all accounts.
+
+    Attributes:
+        machines: all instances there ever were, by their ids.
+        called: is told of each call.
+    """
+
+    def __init__(self, kernel: Kernel, seed: str) -> None:
+        self.machines: dict[str, Machine] = {}
+        self.faults = CloudFaults()
+        self.called: Callable[[Call], None] = lambda _: None
+        self._kernel = kernel
+        self._random = random.Random(f"{seed}/aws")
+        self._limits = Limits()
+
+    def add(self, service: str, scope: Scope, tag: str, pool: str = "m5.large in eu-west-1a", **tags: str) -> Machine:
+        """A new instance, which is stopped."""
+        number = len(self.machines)
+        id_ = f"i-{number:04}" if service == "ec2" else f"db:d{number:04}"
+        machine = Machine(id_, service, scope, pool, {APPLICATION_TAG: tag} | tags)
+        self.machines[id_] = machine
+        return machine
+
+    def manage(self, tag: str) -> None:
+        """Have a group ask for a Resource."""
+        for machine in self.machines.values():
+            if machine.tags[APPLICATION_TAG] == tag:
+                machine.tags[MANAGED_TAG] = "true"
+
+    # What users do in the console.
+
+    def by_hand(self, id_: str, verb: str) -> None:
+        """Start, stop or terminate an instance."""
+        machine = self.machines[id_]
+        if verb == "terminate":
+            machine.terminated = machine.terminated or self._kernel.now
+        else:
+            self._switch(machine, verb)
+
+    # What clients call; each is asked at once.
+
+    def serve(self, client: str, sent_at: float, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
+        """Answer one call.
+
+        Raises:
+            ClientError: it is refused.
+        """
+        try:
+            answer = self._serve(action, scope, ids, lock)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            self.called(Call(client, action, scope, tuple(ids), sent_at, code))
+            raise
+        self.called(Call(client, action, scope, tuple(ids), sent_at))
+        return answer
+
+    def _serve(self, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
+        faults, chance = self.faults, self._random.random()
+        if chance < faults.throttled:
+            raise refusal(action, "RequestLimitExceeded", "Request limit exceeded.")
+        if chance < faults.throttled + faults.broken:
+            raise refusal(action, "InternalError", "An internal error has occurred.", 500)
+        if not self._limits.admits(scope.account, scope.region, action, len(ids), self._kernel.now):
+            raise refusal(action, "RequestLimitExceeded", "Request limit exceeded, by own calls.")
+        if action.startswith("Describe"):
+            return self._describe(action, scope)
+        for id_ in ids:
+            machine = self.machines.get(id_)
+            if machine is None or machine.at(self._kernel.now) == "terminated":
+                raise refusal(action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist")
+        if faults.cursed in ids:
+            raise refusal(action, "InvalidParameterCombination", "The parameters do not go together.")
+        if "Tags" in action:
+            return self._tag(ids, lock)
+        verb = "start" if action.startswith("Start") else "stop"
+        self._check(action, verb, ids)
+        return {id_: self._switch(self.machines[id_], verb) for id_ in ids}
+
+    def _check(self, action: str, verb: str, ids: Sequence[str]) -> None:
+        for id_ in ids:
+            machine = self.machines[id_]
+            state = machine.at(self._kernel.now)
+            bad = "stopping" if verb == "start" else "pending"
+            if state == bad and machine.service == "ec2":
+                text = f"The instance '{id_}' is not in a state from which it can be {verb}ed."
+                raise refusal(action, "IncorrectInstanceState", text)
+            if machine.service == "rds" and state != ("stopped" if verb == "start" else "running"):
+                raise refusal(action, "InvalidDBInstanceState", f"Instance {id_[3:]} is not in a state for that.")
+        if verb == "start":
+            for id_ in ids:
+                pool = self.machines[id_].pool
+                if pool == self.faults.no_capacity:
+                    type_, _, zone = pool.partition(" in ")
+                    text = (
+                        f"We currently do not have sufficient {type_} capacity in the Availability Zone you "
+                        f"requested ({zone})."
+                    )
+                    raise refusal(action, "InsufficientInstanceCapacity", text, 500)
+
+    def _switch(self, machine: Machine, verb: str) -> tuple[str, str]:
+        now = self._kernel.now
+        before = machine.at(now)
+        goal, way = ("running", "pending") if verb == "start" else ("stopped", "stopping")
+        if before not in {goal, way}:
+            arrival = now + self._random.uniform(*TRANSITIONS[machine.service])
+            machine.history = [item for item in machine.history if item[0] <= now]
+            machine.history += [(now, way), (arrival, goal)]
+        return before, machine.at(now)
+
+    def _tag(self, ids: Sequence[str], lock: dict[str, str] | None) -> None:
+        for id_ in ids:
+            tags = self.machines[id_].tags
+            for key in LOCK_TAGS:
+                tags.pop(key, None)
+            tags |= lock or {}
+
+    def _describe(self, action: str, scope: Scope) -> list[tuple[Machine, str]]:
+        then = self._kernel.now - self._random.uniform(0, self.faults.lag)
+        if action == "DescribeDBClusters":
+            return []
+        service = "ec2" if action == "DescribeInstances" else "rds"
+        return [
+            (machine, machine.at(then))
+            for machine in self.machines.values()
+            if machine.service == service and machine.scope == scope and machine.at(then) != "terminated"
+        ]
+
+
+def refusal(action: str, code: str, message: str, status: int = 400) -> ClientError:
+    """An error as botocore raises it."""
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, action)
+
+
+def shown(state: str) -> str:
+    """A state as RDS names it."""
+    return _RDS[state]

@@ -1,0 +1,288 @@
+"""What must hold at each step, whatever fails, and how it is seen that it does not."""
+
+from asyncio import Task
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass
+from traceback import format_exception
+from typing import Any
+
+from booking_operator.api.kinds import KINDS
+from booking_operator.engine.store import Key
+from tests.sim.aws import Call, Machine
+from tests.sim.census import keyed
+from tests.sim.kube import Object, Request
+from tests.sim.oracle import Oracle, clocks, stands_for, told_until
+from tests.sim.replica import Replica
+from tests.sim.world import Slot, World
+from tests.support.aws_limits import PUBLISHED, Limits
+
+MINUTE = 60.0
+OFTEN = 60
+"""Failures of one class that are too many in a minute, besides so many for each object."""
+OFTEN_EACH = 15
+LATE_STATUS = 70.0
+"""A status may be written that long after it was decided: back-offs of writes end at 60 s."""
+LAG = 6.0
+ON_THEIR_WAY = 180.0
+"""Instances may be on their way for so long after a boundary; databases take a while."""
+LEADING, STANDING_BY, LANES, FEW = 36, 14, 15, 5
+"""Tasks that a process has at rest, and some that may be under way: lanes are for five actions in three scopes."""
+
+
+class ViolationError(AssertionError):
+    """Something does not hold.
+
+    Attributes:
+        invariant: name of what does not.
+    """
+
+    def __init__(self, invariant: str, message: str) -> None:
+        super().__init__(f"{invariant}: {message}")
+        self.invariant = invariant
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of one process.
+
+    Attributes:
+        slot: its place.
+        leads_since: since when it holds the Lease, by the API server's own reckoning.
+        terms: how often it has taken it.
+    """
+
+    replica: Replica
+    slot: Slot
+    leads_since: float = -1.0
+    terms: int = 0
+
+
+class Invariants:
+    """Watches a world. All methods raise `ViolationError`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._oracle = Oracle(world.kube)
+        self._seen: dict[str, Seen] = {}
+        self._tasks: dict[tuple[str, str, Any], Task[Any]] = {}
+        self._limits: dict[tuple[str, int], Limits] = defaultdict(Limits)
+        self._failures: defaultdict[tuple[str, ...], deque[float]] = defaultdict(deque)
+        self._views: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+        self._holders = [(0.0, "")]
+
+    def born(self, replica: Replica, slot: Slot) -> None:
+        """A process was started."""
+        self._seen[replica.name] = Seen(replica, slot)
+
+    # A key is never reconciled twice at once.
+
+    def began(self, replica: Replica, controller: str, key: Any, task: Task[Any]) -> None:
+        """A controller begins with a key."""
+        one = (replica.name, controller, key)
+        before = self._tasks.get(one)
+        if before is not None and not before.done():
+            raise ViolationError("one at a time", f"{controller} {key} of {replica.name} is reconciled twice at once")
+        self._tasks[one] = task
+
+    # What arrives at AWS.
+
+    def called(self, call: Call) -> None:
+        """A call has arrived."""
+        seen = self._seen[call.client]
+        self._within_limits(call, seen)
+        if call.error:
+            self.failed("aws", call.client, call.action, call.error)
+        service = "rds" if "DB" in call.action else "ec2"
+        if call.action.startswith("Describe"):
+            if not call.error:
+                self._views[call.client, service, call.scope.account].append(call.sent_at)
+            return
+        self._leads(call, seen)
+        for id_ in call.ids:
+            machine = self._world.aws.machines.get(id_)
+            if machine is not None and call.action.startswith("Stop"):
+                self._may_stop(machine, call, seen)
+            elif machine is not None and call.action.startswith("Start"):
+                self._may_start(machine, call, seen)
+            elif machine is not None and call.action in {"DeleteTags", "RemoveTagsFromResource"}:
+                self._may_release(machine, call, seen)
+
+    def _within_limits(self, call: Call, seen: Seen) -> None:
+        """By its own calls alone a process stays within the limits, unless its clock was set."""
+        if len(seen.slot.skews) > 1 or call.action not in PUBLISHED:
+            return
+        limits = self._limits[call.client, 0 if call.action.startswith("Describe") else seen.terms]
+        scope = call.scope
+        if not limits.admits(scope.account, scope.region, call.action, len(call.ids), call.sent_at):
+            raise ViolationError("AWS budgets", f"{call.client} makes too many calls of {call.action}")
+
+    def _leads(self, call: Call, seen: Seen) -> None:
+        """What has left cannot be called back: it counts who led then."""
+        holder = next(holder for at, holder in reversed(self._holders) if at <= call.sent_at)
+        if seen.replica.elector is not None and holder != call.client:
+            leads = f"while {holder or 'nobody'} leads"
+            raise ViolationError("one writer", f"{call.action} is sent by {call.client} {leads}")
+
+    def _may_stop(self, machine: Machine, call: Call, seen: Seen) -> None:
+        # Who begins, or takes over, lists everything before it stops anything.
+        since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at, seen.leads_since)
+        why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
+        if why:
+            known = f"{call.client} knew all up to {since:.3f}"
+            raise ViolationError("no stop while booked", f"{machine.id} is stopped although {why}; {known}")
+
+    def _may_release(self, machine: Machine, call: Call, seen: Seen) -> None:
+        since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at, seen.leads_since)
+        why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
+        if "booked" in why and machine.at(call.sent_at) == "running":
+            known = f"{call.client} knew all up to {since:.3f}"
+            raise ViolationError("no release while booked", f"{machine.id} loses its lock although {why}; {known}")
+
+    def _may_start(self, machine: Machine, call: Call, seen: Seen) -> None:
+        since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at)
+        if not self._oracle.may_start(machine, since, call.sent_at, clocks(seen.slot, call.sent_at)):
+            known = f"{call.client} knew all up to {since:.3f}"
+            raise ViolationError("no start unless booked", f"{machine.id} is started, and nobody has it booked; {known}")
+
+    # What arrives at the API server.
+
+    def asked(self, request: Request, status: int) -> None:
+        """A request was answered."""
+        if request.client and status != 200:
+            plural = request.path.split("/")[-1] if request.method in {"GET", "WATCH"} else request.method
+            self.failed("kube", request.client, plural, str(status))
+
+    def written(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
+        """An object was changed."""
+        if plural == "leases":
+            self._elected(new)
+        if client and plural == "resources" and new is not None and old is not None:
+            if new.get("status") != old.get("status"):
+                self._confirmed(client, new)
+
+    def _elected(self, lease: Object | None) -> None:
+        """One that is deleted still holds for who has it: others wait as if it were there."""
+        if lease is None:
+            return
+        holder, (_, before) = lease["spec"].get("holderIdentity") or "", self._holders[-1]
+        if holder != before:
+            self._holders.append((self._world.kernel.now, holder))
+            if holder in self._seen:
+                self._seen[holder].leads_since = self._world.kernel.now
+                self._seen[holder].terms += 1
+
+    def _confirmed(self, client: str, resource: Object) -> None:
+        """How many run, as a status claims, is how many ran at a time that its writer may have seen."""
+        now, status, spec = self._world.kernel.now, resource["status"], resource["spec"]
+        if resource["metadata"].get("deletionTimestamp"):
+            return
+        views = self._views[client, spec.get("type", "ec2"), spec.get("account", "")]
+        old = [at for at in views if at < now - LATE_STATUS][-3:]
+        since = (old[0] if old else self._seen[client].replica.born_at) - LAG
+        machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
+        if not views or status.get("running") is None:
+            return
+        times = {since, now} | {at for m in machines for at, _ in m.history if since < at < now}
+        counts = {sum(m.at(at) == "running" for m in machines) for at in times}
+        if not min(counts) <= status["running"] <= max(counts):
+            name = resource["metadata"]["name"]
+            raise ViolationError("status is true", f"{name} claims {status['running']} running; there were {counts}")
+
+    # What fails.
+
+    def failed(self, *kind: str) -> None:
+        """Something of a class has failed; not too often."""
+        now, recent = self._world.kernel.now, self._failures[kind]
+        recent.append(now)
+        while recent[0] < now - MINUTE:
+            recent.popleft()
+        objects = sum(len(self._world.kube.all(of.plural)) for of in KINDS)
+        if len(recent) > OFTEN + OFTEN_EACH * objects:
+            raise ViolationError("bounded errors", f"{' '.join(kind)} failed {len(recent)} times in a minute")
+
+    def logged(self, process: str, level: str, event: str) -> None:
+        """The operator has logged something."""
+        if level in {"error", "critical", "exception"} and event != "term_does_not_end":
+            raise ViolationError("no surprise", f"{process} logs {event}")
+        if level == "warning":
+            self.failed("log", process, event)
+
+    # After the last fault.
+
+    def converged(self) -> None:
+        """All is as booked, and users are told so; nothing more is kept than is needed."""
+        for slot in self._world.slots:
+            made = slot.replica
+            if made is None or made.process.failure is not None or made.process.ended:
+                why = made and made.process.failure
+                raise ViolationError("no surprise", f"a replica has ended: {''.join(format_exception(why))}")
+        self._led()
+        for resource in self._oracle.elders():
+            self._as_booked(resource)
+        for _, made in self._world.replicas():
+            self._in_step(made)
+            self._not_leaking(made)
+
+    def _led(self) -> None:
+        made = [made for _, made in self._world.replicas()]
+        leaders = [one.name for one in made if one.elector is None or one.elector.leads]
+        if len(leaders) != 1:
+            raise ViolationError("convergence", f"leaders are {leaders}")
+
+    def _as_booked(self, resource: Object) -> None:
+        now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
+        if spec.get("suspend") or self._oracle.changed_within(resource, now - ON_THEIR_WAY, now):
+            return
+        wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
+        machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
+        there = [m for m in machines if m.at(now) != "terminated"]
+        running = [m for m in there if m.at(now) == "running"]
+        if wanted and len(running) != len(there):
+            states = {m.id: m.at(now) for m in there}
+            raise ViolationError("convergence", f"{name} is booked, and its instances are {states}")
+        if not wanted and running and spec.get("unbooked") != "Leave":
+            raise ViolationError("convergence", f"nobody has {name} booked, and {len(running)} run")
+        told = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
+        if told != (len(there), len(running), wanted):
+            truth = (len(there), len(running), wanted)
+            raise ViolationError("convergence", f"the status of {name} says {told}, and it is {truth}")
+
+    def _in_step(self, made: Replica) -> None:
+        """The caches are what the API server has."""
+        if made.operator is None:
+            raise ViolationError("convergence", f"{made.name} has no caches")
+        for kind, store in made.operator._caches.stores.items():
+            here = {key.name: store.get(key).metadata.resource_version for key in _keys(store)}
+            there = {
+                item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in self._world.kube.all(kind.plural)
+            }
+            if here != there:
+                differ = dict(set(here.items()) ^ set(there.items()))
+                raise ViolationError("convergence", f"{made.name} has other {kind.plural}: {differ}")
+
+    def _not_leaking(self, made: Replica) -> None:
+        """Of tasks, timers and watches there are as many as there should be; nothing is kept of what is gone."""
+        process, leads = made.process, made.leads
+        counted = Counter(task.get_coro().__qualname__ for task in process.tasks)  # type: ignore[union-attr]
+        lanes = counted.pop("Lane._run", 0)
+        if lanes > LANES or counted.total() > (LEADING if leads else STANDING_BY):
+            raise ViolationError("no leak", f"{made.name} has the tasks {counted} and {lanes} lanes")
+        timers = self._world.kernel.timers(process)
+        if timers > len(process.tasks) + FEW:
+            raise ViolationError("no leak", f"{made.name} has {timers} timers for {len(process.tasks)} tasks")
+        watches = self._world.kube.watched_by(process)
+        if watches > len(KINDS) + 1:
+            raise ViolationError("no leak", f"{made.name} has {watches} watches open")
+        known = {
+            Key(item["metadata"]["namespace"], item["metadata"]["name"])
+            for kind in KINDS
+            for item in self._world.kube.all(kind.plural)
+        }
+        gone = Counter(keeper for keeper, key in keyed(made.operator) if key not in known)
+        del gone["StatusWriter._own"]  # swept now and then, and bounded
+        if gone:
+            raise ViolationError("no leak", f"{made.name} keeps something of objects that are gone: {dict(gone)}")
+
+
+def _keys(store: Any) -> list[Any]:
+    return list(store._objects)

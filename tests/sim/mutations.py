@@ -1,0 +1,243 @@
+"""The bugs that the simulation must catch: at least one for each invariant, put into the operator on purpose.
+
+Each is a mistake that has been made before, here or elsewhere. A mutation lasts for the length of its context.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from booking_operator.cloud.driver import Order
+from booking_operator.cloud.lane import Lane, _open
+from booking_operator.cloud.throttle import Throttle
+from booking_operator.cloud.view import Answer, View
+from booking_operator.domain import timeline
+from booking_operator.domain.instance import State
+from booking_operator.engine.leader import Elector
+from booking_operator.engine.queue import Backoff, WorkQueue
+from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Store
+from booking_operator.kube.source import ListWatch
+from booking_operator.kube.trust import CacheTrust
+from booking_operator.reconcilers.dispatch import Dispatcher
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A bug.
+
+    Attributes:
+        invariant: which one it breaks; empty where several may notice it first.
+        breaks: puts it in, for the length of the context.
+    """
+
+    name: str
+    invariant: str
+    breaks: Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def _instead(owner: Any, name: str, other: Any) -> Iterator[None]:
+    before = owner.__dict__[name]
+    setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _twice() -> AbstractContextManager[None]:
+    """A key that is added while it is processed is handed out at once."""
+
+    def add(self: Any, key: Any, entry: Any, priority: Any, since: Any) -> None:
+        entry.since = entry.since or since
+        if entry.ready is None or priority < entry.ready:
+            self._make_ready(key, entry, priority)
+
+    return _instead(WorkQueue, "_add", add)
+
+
+def _leads_for_ever() -> AbstractContextManager[None]:
+    """Who has led once writes on, as client-go's clients do after a pause."""
+    return _instead(Elector, "live", lambda self: self._renewal is not None)
+
+
+def _lists_stale() -> AbstractContextManager[None]:
+    """The first list is that of the API server's cache, as client-go's is: a stale view after a restart."""
+    before = ListWatch.list
+
+    async def listed(self: Any, token: str = "") -> Any:
+        kept, self._selector = self._selector, [*self._selector, ("resourceVersion", "0")]
+        try:
+            return await before(self, token)
+        finally:
+            self._selector = kept
+
+    return _instead(ListWatch, "list", listed)
+
+
+def _misses_an_event() -> AbstractContextManager[None]:
+    """What happens between list and watch is missed: the watch begins at the newest version, not the list's."""
+    before = ListWatch.watch
+
+    def watch(self: Any, resource_version: str, seconds: int) -> Any:
+        return before(self, str(self._client._kube.version), seconds)
+
+    return _instead(ListWatch, "watch", watch)
+
+
+def _goes_back() -> AbstractContextManager[None]:
+    """A list that was needed again is that of a cache that is behind: time goes back."""
+    before = ListWatch.list
+
+    async def listed(self: Any, token: str = "") -> Any:
+        kept = self._selector
+        if getattr(self, "listed", False):
+            self._selector = [*self._selector, ("resourceVersion", "0")]
+        self.listed = True
+        try:
+            return await before(self, token)
+        finally:
+            self._selector = kept
+
+    return _instead(ListWatch, "list", listed)
+
+
+def _first_ends_all() -> AbstractContextManager[None]:
+    """A booking that ends releases the lock, though another still runs."""
+    before = timeline.moment
+
+    def moment(bookings: Any, now: Any, warm_up: Any = timedelta(0)) -> Any:
+        seen = before(bookings, now, warm_up)
+        ended = seen.released is not None and seen.holder is not None
+        overlapped = ended and seen.holder.start_at < seen.released.end_at < now
+        return replace(seen, holder=None) if overlapped else seen
+
+    return _instead(timeline, "moment", moment)
+
+
+def _believes_a_dying_kind() -> AbstractContextManager[None]:
+    """Bookings that vanish with their CRD count as deleted by users."""
+
+    async def confirm(self: Any) -> str:
+        return str(self.doubt())
+
+    return _instead(CacheTrust, "confirm", confirm)
+
+
+def _orders_stand() -> AbstractContextManager[None]:
+    """What was decided is done, however long it had to wait."""
+
+    def standing(_: Any, items: Any) -> Any:
+        return [replace(item, ids=ids) for item in items if (ids := _open(item))]
+
+    return _instead(Lane, "standing", standing)
+
+
+def _leaves_at_once() -> AbstractContextManager[None]:
+    """What is ordered ahead of a boundary leaves when it is ordered."""
+    before = Order.of.__func__  # type: ignore[attr-defined]
+
+    def of(cls: Any, group: Any, ids: Any, deadline: Any, **more: Any) -> Any:
+        return before(cls, group, ids, deadline - timeline.LEAD, **more)
+
+    return _instead(Order, "of", classmethod(of))
+
+
+def _does_not_ask_again() -> AbstractContextManager[None]:
+    """Who orders does not ask whether it is wanted yet."""
+    return _instead(Dispatcher, "_stands", lambda *_, **__: True)
+
+
+def _no_limits() -> AbstractContextManager[None]:
+    """The model of AWS's request limits lets everything pass."""
+    return _instead(Throttle, "room", lambda *_: 1000)
+
+
+def _no_backoff() -> AbstractContextManager[None]:
+    """What fails is tried again at once."""
+    return _instead(Backoff, "after", lambda *_: timedelta(milliseconds=1))
+
+
+def _loses_adds() -> AbstractContextManager[None]:
+    """A key that is added while it is processed is not handed out again."""
+    before = WorkQueue._add
+
+    def add(self: Any, key: Any, entry: Any, priority: Any, since: Any) -> None:
+        if not entry.processing:
+            before(self, key, entry, priority, since)
+
+    return _instead(WorkQueue, "_add", add)
+
+
+def _keeps_the_dead() -> AbstractContextManager[None]:
+    """What vanished while the watch was down is not noticed by the list after it."""
+
+    def replaced(self: Any, objects: Any, origin: Any = None) -> None:
+        del origin
+        for object_ in objects:
+            self.apply(object_)
+
+    return _instead(Store, "replace", replaced)
+
+
+def _leaks_tasks() -> AbstractContextManager[None]:
+    """Each list leaves a task behind."""
+    before = Reflector._list
+
+    async def listed(self: Any) -> None:
+        import asyncio
+
+        asyncio.get_running_loop().create_task(asyncio.sleep(1e6))
+        await before(self)
+
+    return _instead(Reflector, "_list", listed)
+
+
+def _leaks_keys() -> AbstractContextManager[None]:
+    """The queue keeps an entry of each key that it has ever seen."""
+    before = WorkQueue.done
+
+    def done(self: Any, key: Any, result: Any) -> None:
+        entry = self._entries[key]
+        before(self, key, result)
+        self._entries.setdefault(key, entry)
+
+    return _instead(WorkQueue, "done", done)
+
+
+def _believes_the_order() -> AbstractContextManager[None]:
+    """What was asked to start counts as running."""
+    before = View.note
+
+    def note(self: Any, tag: str, answers: Mapping[str, Answer], answered_at: Any) -> None:
+        claimed = {
+            id_: replace(answer, now=State.RUNNING) if answer.now is State.PENDING else answer
+            for id_, answer in answers.items()
+        }
+        before(self, tag, claimed, answered_at)
+
+    return _instead(View, "note", note)
+
+
+MUTATIONS = (
+    Mutation("a key is handed out twice", "one at a time", _twice),
+    Mutation("a former leader writes on", "one writer", _leads_for_ever),
+    Mutation("the first list is stale", "no stop while booked", _lists_stale),
+    Mutation("an event between list and watch is missed", "", _misses_an_event),
+    Mutation("a list goes back in time", "", _goes_back),
+    Mutation("the first booking that ends releases all", "no stop while booked", _first_ends_all),
+    Mutation("bookings vanish with their CRD", "no stop while booked", _believes_a_dying_kind),
+    Mutation("orders stand whatever happens", "", _orders_stand),
+    Mutation("orders are never withdrawn", "", _does_not_ask_again),
+    Mutation("what is ordered ahead leaves at once", "no start unless booked", _leaves_at_once),
+    Mutation("no request limits", "AWS budgets", _no_limits),
+    Mutation("no back-off", "bounded errors", _no_backoff),
+    Mutation("adds are lost", "convergence", _loses_adds),
+    Mutation("what vanished unseen is kept", "convergence", _keeps_the_dead),
+    Mutation("tasks are left behind", "no leak", _leaks_tasks),
+    Mutation("keys are left behind", "no leak", _leaks_keys),
+    Mutation("an order counts as done", "status is true", _believes_the_order),
+)

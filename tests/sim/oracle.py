@@ -1,0 +1,199 @@
+"""What was promised: which instances may be started or stopped at an instant, by whom, knowing what.
+
+Written apart from the operator's own rules, from the truth that the world keeps. A replica need not know what
+it cannot have been told, so each object is looked at in all states that the replica may take it to be in: from
+the newest that it must know to the newest there is. What holds in all of them holds for certain.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.sim.aws import Machine
+from tests.sim.kernel import EPOCH
+from tests.sim.kube import Object, SimKube
+from tests.sim.world import Slot
+
+TOLD_SECONDS = 2.0
+"""Within which a watch that works tells what has happened."""
+STEPPED_SECONDS = 15.0
+"""For how long after its clock was set a replica may act by what it showed before."""
+AUTO_SECONDS = 3600.0
+"""What `warm_up: auto` may come to at most."""
+SLACK = timedelta(milliseconds=1)
+
+State = Object | None
+
+
+def told_until(slot: Slot, now: float) -> float:
+    """What was written up to then, a replica knows by its watches at `now`."""
+    known = now - TOLD_SECONDS
+    changed = True
+    while changed:
+        changed = False
+        for begin, end in slot.blind:
+            if begin - TOLD_SECONDS < known < end:
+                known, changed = begin - TOLD_SECONDS, True
+    return known
+
+
+def clocks(slot: Slot, now: float) -> list[datetime]:
+    """What its clock may have shown a replica."""
+    recent = [ahead for at, ahead in slot.skews if at > now - STEPPED_SECONDS]
+    settled = [ahead for at, ahead in slot.skews if at <= now - STEPPED_SECONDS][-1:]
+    return [EPOCH + timedelta(seconds=now + ahead) for ahead in {*recent, *settled}]
+
+
+def parse(text: Any) -> datetime | None:
+    """A date as a spec has it; None where it is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def duration(text: str) -> timedelta:
+    """`30s` or `5m`; of `auto`, the longest."""
+    if text == "auto":
+        return timedelta(seconds=AUTO_SECONDS)
+    return timedelta(seconds=float(text[:-1])) * {"s": 1, "m": 60}[text[-1]]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Knows the truth."""
+
+    kube: SimKube
+
+    def states(self, plural: str, since: float, until: float) -> Iterator[Sequence[State]]:
+        """Of each object of a kind, all that it was from `since` to `until`."""
+        for versions in self.kube.past[plural].values():
+            yield _within(versions, since, until)
+
+    def must_stay(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
+        """Why nobody may stop an instance who knows all up to `since`; empty where somebody may."""
+        for states in self.states("resources", since, now):
+            if not all(self._acts(state, machine, since, now) for state in states):
+                continue
+            if all(state and state["spec"].get("suspend") for state in states):
+                return "its Resource is suspended"
+            if all(state and _ad_hoc(state, moment) for state in states for moment in at):
+                return "it is booked ad hoc"
+            names = {state["metadata"]["name"] for state in states if state}
+            for claims in self.states("bookings", since, now):
+                if all(_booked(claim, names, moment, timedelta(0)) for claim in claims for moment in at):
+                    return f"it is booked by {claims[0]['metadata']['name'] if claims[0] else ''}"
+        if not any(any(_of(state, machine) for state in states) for states in self.states("resources", since, now)):
+            return "no Resource stands for it"
+        return ""
+
+    def may_start(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> bool:
+        """Whether somebody may start an instance who knows all up to `since`."""
+        for states in self.states("resources", since, now):
+            for state in states:
+                if state is None or not _of(state, machine) or state["spec"].get("suspend"):
+                    continue
+                if any(_ad_hoc(state, moment) for moment in at):
+                    return True
+                names, early = {state["metadata"]["name"]}, duration(state["spec"].get("warm_up", "0s")) + SLACK
+                for claims in self.states("bookings", since, now):
+                    if any(_booked(claim, names, moment, early) for claim in claims for moment in at):
+                        return True
+        return False
+
+    def _acts(self, state: State, machine: Machine, since: float, now: float) -> bool:
+        """Whether a Resource stands for an instance, and no elder does."""
+        if not _of(state, machine) or state is None:
+            return False
+        mine = _seniority(state)
+        return not any(
+            other is not None and _of(other, machine) and _seniority(other) < mine
+            for states in self.states("resources", since, now)
+            for other in states
+        )
+
+    # How it is now, for certain.
+
+    def wanted(self, resource: Object, now: float) -> bool:
+        """Whether a Resource is wanted running at an instant, by the objects as they are."""
+        moment = EPOCH + timedelta(seconds=now)
+        early = duration(resource["spec"].get("warm_up", "0s"))
+        if resource["spec"].get("warm_up") == "auto":
+            early = _told(resource)
+        if _ad_hoc(resource, moment):
+            return True
+        names = {resource["metadata"]["name"]}
+        return any(_booked(claim, names, moment, early) for claim in self.kube.all("bookings"))
+
+    def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
+        """Whether what is wanted of it was another at some time since `since`."""
+        wanted, at = self.wanted(resource, now), now
+        while at > since:
+            at -= step
+            if self.wanted(resource, at) != wanted:
+                return True
+        return False
+
+    def elders(self) -> list[Object]:
+        """The Resources that act: the eldest of each group."""
+        eldest: dict[tuple[str, str, str], Object] = {}
+        for resource in sorted(self.kube.all("resources"), key=_seniority):
+            spec = resource["spec"]
+            eldest.setdefault((spec.get("type", "ec2"), spec.get("account", ""), spec["tag"]), resource)
+        return list(eldest.values())
+
+
+def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[State]:
+    states: list[State] = [None]
+    for version in versions:
+        if version.since <= since:
+            states = [version.object]
+        elif version.since <= until:
+            states.append(version.object)
+    return states
+
+
+def _of(state: State, machine: Machine) -> bool:
+    """Whether it is a Resource that stands for an instance."""
+    if state is None or state["metadata"].get("deletionTimestamp"):
+        return False
+    spec = state["spec"]
+    mine = (machine.service, machine.scope.account, machine.tags["resource-booking-application"])
+    return (spec.get("type", "ec2"), spec.get("account", ""), spec.get("tag")) == mine
+
+
+def stands_for(resource: Object) -> Callable[[Machine], bool]:
+    """Whether a Resource stands for an instance."""
+    return lambda machine: _of(resource, machine)
+
+
+def _seniority(state: Object) -> tuple[str, str]:
+    return state["metadata"]["creationTimestamp"], state["metadata"]["name"]
+
+
+def _ad_hoc(state: Object, moment: datetime) -> bool:
+    spec = state["spec"]
+    until = parse(spec.get("booked_until"))
+    return bool(spec.get("booked_by")) and until is not None and moment < until
+
+
+def _booked(claim: State, names: set[str], moment: datetime, early: timedelta) -> bool:
+    if claim is None or claim["spec"]["resource_name"] not in names:
+        return False
+    start, end = parse(claim["spec"]["start_at"]), parse(claim["spec"]["end_at"])
+    return start is not None and end is not None and start < end and start - early <= moment < end
+
+
+def _told(resource: Object) -> timedelta:
+    """The warm-up that a Resource says it has."""
+    text = resource.get("status", {}).get("warm_up") or "0s"
+    seconds = 0.0
+    number = ""
+    for letter in text:
+        if letter.isdigit():
+            number += letter
+        else:
+            seconds += float(number or 0) * {"h": 3600, "m": 60, "s": 1}[letter]
+            number = ""
+    return timedelta(seconds=seconds)

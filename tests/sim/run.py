@@ -1,0 +1,154 @@
+"""Plays a script, and tells what came of it."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from tests.sim.aws import Call
+from tests.sim.invariants import Invariants, ViolationError
+from tests.sim.kernel import Process, StuckError
+from tests.sim.kube import Object, Request
+from tests.sim.replica import Replica
+from tests.sim.scenario import CALM_SECONDS, Script, script
+from tests.sim.world import World
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        invariant: which one was broken; empty where all held.
+        message: how.
+        trace: all that happened, a line each.
+        steps: how many callbacks of the operator were run.
+        seconds: virtual time that has passed.
+    """
+
+    invariant: str
+    message: str
+    trace: tuple[str, ...]
+    steps: int
+    seconds: float
+
+    def brief(self) -> "Outcome":
+        """The same without its trace."""
+        return replace(self, trace=())
+
+    @property
+    def digest(self) -> str:
+        """The same for the same trace."""
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+
+def play(what: Script | int) -> Outcome:
+    """Play a script, or that of a seed, until it has converged or something does not hold."""
+    return Run(what if isinstance(what, Script) else script(what)).play()
+
+
+def play_briefly(seed: int) -> tuple[int, Outcome]:
+    """Play a seed in a process of a pool, which need not hand over the whole trace."""
+    return seed, play(seed).brief()
+
+
+class Run:
+    """One run."""
+
+    def __init__(self, what: Script) -> None:
+        self.script = what
+        self.trace: list[str] = []
+        self.world = World(what, self._began, self.trace.append)
+        self.invariants = Invariants(self.world)
+        self.world.born = self.invariants.born
+        self.world.aws.called = self._called
+        self.world.kube.asked = self._asked
+        self.world.kube.written = self._written
+        self.failure: ViolationError | None = None
+
+    def play(self) -> Outcome:
+        """Play it."""
+        kernel, invariant, message = self.world.kernel, "", ""
+        with _chance(self.script.seed), self._logs():
+            try:
+                self.world.begin()
+                kernel.run(self.script.ends_at + CALM_SECONDS)
+                self._raise()
+                self.invariants.converged()
+            except ViolationError as error:
+                invariant, message = error.invariant, str(error)
+            except StuckError as error:
+                invariant, message = "no leak", str(error)
+            finally:
+                self._end()
+        return Outcome(invariant, message, tuple(self.trace), kernel.steps, kernel.now)
+
+    def _end(self) -> None:
+        """Let nothing be left of the replicas."""
+        for _, made in self.world.replicas():
+            made.process.kill()
+
+    def _tell(self, what: str) -> None:
+        self.trace.append(f"{self.world.kernel.now:.6f} {what}")
+
+    def _guarded(self, check: Callable[..., None], *facts: Any) -> None:
+        """Look whether something holds; what it is called from, the operator's code too, is not disturbed."""
+        try:
+            check(*facts)
+        except ViolationError as error:
+            self.failure = self.failure or error
+            self.world.kernel.stop()
+
+    def _began(self, replica: Replica, controller: str, key: Any, task: asyncio.Task[Any]) -> None:
+        self._guarded(self.invariants.began, replica, controller, key, task)
+
+    def _called(self, call: Call) -> None:
+        self._tell(f"aws {call.client} {call.action} {call.scope.account} {' '.join(call.ids)} {call.error}")
+        self._guarded(self.invariants.called, call)
+
+    def _asked(self, request: Request, status: int) -> None:
+        if request.client:
+            body = "" if request.body is None or request.path.endswith("/events") else f" {request.body}"
+            self._tell(f"kube {request.client} {request.method} {request.path} {status}{body}")
+        self._guarded(self.invariants.asked, request, status)
+
+    def _written(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
+        self._guarded(self.invariants.written, client, plural, old, new)
+
+    def _raise(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    @contextmanager
+    def _logs(self) -> Iterator[None]:
+        """Take what the operator logs."""
+        before = structlog.get_config()
+
+        def take(_: Any, level: str, event: dict[str, Any]) -> Any:
+            loop = asyncio._get_running_loop()
+            if isinstance(loop, Process) and loop.alive:
+                name, facts = event.pop("event"), " ".join(f"{key}={value}" for key, value in sorted(event.items()))
+                self._tell(f"log {loop.name} {level} {name} {facts}")
+                self._guarded(self.invariants.logged, loop.name, level, name)
+            raise structlog.DropEvent
+
+        structlog.configure(processors=[take], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False)
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+
+@contextmanager
+def _chance(seed: int) -> Iterator[None]:
+    """Have jitter drawn from the seed."""
+    before = random.getstate()
+    random.seed(f"{seed}/jitter")
+    try:
+        yield
+    finally:
+        random.setstate(before)

@@ -1,0 +1,168 @@
+"""`cloud.session.Sessions` over simulated links: clients of EC2 and RDS that answer as botocore's do."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
+
+from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.errors import translated
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
+from booking_operator.engine.clock import Clock
+from tests.sim.aws import SimAws, shown
+from tests.sim.kernel import Kernel
+from tests.sim.network import Link, NoReplyError, NotSentError
+
+READ_SECONDS = 20
+_URL = "https://aws.invalid"
+
+
+class SimSessions:
+    """The clients of all accounts."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        aws: SimAws,
+        link: Link,
+        clock: Clock,
+        accounts: Accounts,
+        live: Callable[[], bool],
+        metrics: CloudMetrics = UNMEASURED,
+    ) -> None:
+        self._kernel = kernel
+        self._aws = aws
+        self._link = link
+        self._clock = clock
+        self._accounts = accounts
+        self._live = live
+        self._metrics = metrics
+
+    async def ec2(self, scope: Scope) -> "SimEc2":
+        """The client of EC2; raises `CloudError` where there is no such account."""
+        self._accounts.admit(scope)
+        return SimEc2(self, scope)
+
+    async def rds(self, scope: Scope) -> "SimRds":
+        """The client of RDS."""
+        self._accounts.admit(scope)
+        return SimRds(self, scope)
+
+    async def credentials(self, _: str) -> None:
+        """They are at hand."""
+
+    @contextmanager
+    def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
+        """Have a failure come out as `CloudError`."""
+        with measured(self._metrics, self._clock, permission, scope), translated(permission, ids):
+            yield
+
+    async def sent(
+        self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
+    ) -> Any:
+        """One call and its answer; raises what botocore raises."""
+        if not (action.startswith("Describe") or self._live()):
+            raise HTTPClientError(error="this replica does not lead")
+        sent_at, client = self._kernel.now, self._link.process.name
+        serve = self._aws.serve
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._link.call(lambda: serve(client, sent_at, action, scope, ids, lock))
+        except TimeoutError:
+            raise ReadTimeoutError(endpoint_url=_URL) from None
+        except NotSentError as error:
+            raise EndpointConnectionError(endpoint_url=_URL) from error
+        except NoReplyError as error:
+            raise HTTPClientError(error=error) from error
+
+
+def _locks(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
+class SimEc2:
+    """EC2's client."""
+
+    def __init__(self, sessions: SimSessions, scope: Scope) -> None:
+        self._sent, self._scope = sessions.sent, scope
+
+    async def describe_instances(self, **_: Any) -> dict[str, Any]:
+        found = await self._sent("DescribeInstances", self._scope)
+        instances = [
+            {
+                "InstanceId": machine.id,
+                "State": {"Name": state},
+                "InstanceType": machine.pool.partition(" in ")[0],
+                "Placement": {"AvailabilityZone": machine.pool.partition(" in ")[2]},
+                "Tags": [{"Key": key, "Value": value} for key, value in machine.tags.items()],
+            }
+            for machine, state in found
+        ]
+        return {"Reservations": [{"Instances": instances}]}
+
+    async def start_instances(self, InstanceIds: Sequence[str]) -> dict[str, Any]:  # noqa: N803
+        answers = await self._sent("StartInstances", self._scope, tuple(InstanceIds))
+        return {"StartingInstances": _changes(answers)}
+
+    async def stop_instances(self, InstanceIds: Sequence[str], Hibernate: bool) -> dict[str, Any]:  # noqa: N803
+        del Hibernate
+        answers = await self._sent("StopInstances", self._scope, tuple(InstanceIds))
+        return {"StoppingInstances": _changes(answers)}
+
+    async def create_tags(self, Resources: Sequence[str], Tags: Any) -> None:  # noqa: N803
+        await self._sent("CreateTags", self._scope, tuple(Resources), _locks(Tags))
+
+    async def delete_tags(self, Resources: Sequence[str], Tags: Any) -> None:  # noqa: N803
+        del Tags
+        await self._sent("DeleteTags", self._scope, tuple(Resources))
+
+
+def _changes(answers: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"InstanceId": id_, "PreviousState": {"Name": before}, "CurrentState": {"Name": now}}
+        for id_, (before, now) in answers.items()
+    ]
+
+
+class SimRds:
+    """RDS's client; there are DB instances only."""
+
+    def __init__(self, sessions: SimSessions, scope: Scope) -> None:
+        self._sent, self._scope = sessions.sent, scope
+
+    async def describe_db_clusters(self, **_: Any) -> dict[str, Any]:
+        await self._sent("DescribeDBClusters", self._scope)
+        return {"DBClusters": []}
+
+    async def describe_db_instances(self, **_: Any) -> dict[str, Any]:
+        found = await self._sent("DescribeDBInstances", self._scope)
+        rows = [
+            {
+                "DBInstanceIdentifier": machine.id[3:],
+                "DBInstanceArn": f"arn:aws:rds:eu-west-1:1:{machine.id}",
+                "DBInstanceStatus": shown(state),
+                "TagList": [{"Key": key, "Value": value} for key, value in machine.tags.items()],
+            }
+            for machine, state in found
+        ]
+        return {"DBInstances": rows}
+
+    async def start_db_instance(self, DBInstanceIdentifier: str) -> None:  # noqa: N803
+        await self._sent("StartDBInstance", self._scope, (f"db:{DBInstanceIdentifier}",))
+
+    async def stop_db_instance(self, DBInstanceIdentifier: str) -> None:  # noqa: N803
+        await self._sent("StopDBInstance", self._scope, (f"db:{DBInstanceIdentifier}",))
+
+    async def add_tags_to_resource(self, ResourceName: str, Tags: Any) -> None:  # noqa: N803
+        await self._sent("AddTagsToResource", self._scope, (_id(ResourceName),), _locks(Tags))
+
+    async def remove_tags_from_resource(self, ResourceName: str, TagKeys: Any) -> None:  # noqa: N803
+        del TagKeys
+        await self._sent("RemoveTagsFromResource", self._scope, (_id(ResourceName),))
+
+
+def _id(arn: str) -> str:
+    return arn.partition(":rds:eu-west-1:1:")[2]
