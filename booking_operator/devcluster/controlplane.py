@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import ssl
 import tempfile
 import urllib.error
@@ -115,6 +116,28 @@ class ControlPlane:
         self._apiserver.start()
         self._apiserver.wait_until(self._ready)
 
+    @property
+    def etcd_directory(self) -> Path:
+        """Where etcd keeps all objects."""
+        return self.directory / "etcd"
+
+    def stop_etcd(self, *, kill: bool = False) -> None:
+        """Take etcd away, by SIGKILL if `kill`; the API server stays."""
+        self._etcd.stop(kill=kill)
+
+    def start_etcd(self) -> None:
+        """Bring it back, at the same port with what is on its disk, and wait until it listens."""
+        self._etcd.start()
+        self._etcd.wait_until(lambda: listens(self._etcd_port))
+
+    def pause_etcd(self) -> None:
+        """Have etcd stand still, by SIGSTOP."""
+        self._etcd.signal(signal.SIGSTOP)
+
+    def resume_etcd(self) -> None:
+        """Have it go on."""
+        self._etcd.signal(signal.SIGCONT)
+
     def _start_all(self) -> None:
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-devcluster-", dir=self._within)
         self.directory = Path(self._stack.enter_context(temporary))
@@ -122,9 +145,9 @@ class ControlPlane:
         self._port = self._chosen_port or free_port()
         self._write_secrets()
         command = self._etcd_command(self._etcd_port, peer_port)
-        etcd = ChildProcess("etcd", command, self.directory / "etcd.log")
-        self._stack.enter_context(etcd)
-        etcd.wait_until(lambda: listens(self._etcd_port))
+        self._etcd = ChildProcess("etcd", command, self.directory / "etcd.log")
+        self._stack.enter_context(self._etcd)
+        self._etcd.wait_until(lambda: listens(self._etcd_port))
         self._apiserver = ChildProcess(
             "kube-apiserver", self._apiserver_command(self._etcd_port), self.directory / "kube-apiserver.log"
         )
@@ -136,7 +159,7 @@ class ControlPlane:
         client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
         return [
             str(self._binaries.etcd),
-            f"--data-dir={self.directory / 'etcd'}",
+            f"--data-dir={self.etcd_directory}",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}",

@@ -70,6 +70,12 @@ class ChildProcess:
             process.kill()
             process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP. It must run."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} does not run")
+        self._process.send_signal(number)
+
     def wait_until(self, ready: Callable[[], bool], patience: float = 60) -> None:
         """Wait until `ready`.
 

@@ -19,14 +19,21 @@ import structlog
 
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Backoff
-from booking_operator.engine.store import Object, Origin, Store, key_of
+from booking_operator.engine.store import Object, Origin, Store, key_of, older
 
 T = TypeVar("T", bound=Object)
 
 BURST = 16
 """Watch events in a row that are taken before the loop's other tasks get a turn."""
+LAPSE_SECONDS = 1.0
+"""No API server is restarted, let alone restored, in less; what is shorter is resumed."""
+SILENCE = timedelta(seconds=75)
+"""Bookmarks come about once a minute: who has told nothing for longer was away."""
 SHORT_WATCH = timedelta(seconds=1)
 """A watch that brought nothing and ended sooner than this did not do its work."""
+LONGEST_RESUME = timedelta(seconds=5)
+"""The longest wait before a watch is tried again: what is acted upon meanwhile is what was known, so a
+booking that was extended would be stopped. Lists, which cost more, wait longer; then nothing is stopped."""
 WATCH_SECONDS = (300, 600)
 """Bounds of the server-side timeout of a watch: random, so that not all of them reconnect together."""
 
@@ -50,6 +57,10 @@ class SourceError(Exception):
         self.doubt = doubt
         self.retry_after = retry_after
         self.lost = lost
+
+
+class _ShortWatchError(SourceError):
+    """The API server answers, and ends the watch at once."""
 
 
 class Restart(StrEnum):
@@ -133,9 +144,10 @@ class Reflector(Generic[T]):
         self._backoff = backoff or Backoff(longest=timedelta(seconds=30))
         self._version = ""
         self._doubt = ""
-        self._failures = 0
+        self._failures: Counter[str] = Counter()  # since a watch last did its work, by what failed
         self._turn: asyncio.Timeout | None = None
         self._stale = False
+        self._lost_at: float | None = None  # on the monotonic clock
         self._log = structlog.get_logger(kind=kind)
         self._on_sync: list[Callable[[], None]] = []
         self._on_recovery: list[Callable[[], None]] = []
@@ -179,7 +191,7 @@ class Reflector(Generic[T]):
         if self._stale:
             self._version = ""
         try:
-            if not self._version:
+            if not self._version or self._lapsed:
                 self._stale = False
                 await self._list()
             await self._watch()
@@ -206,29 +218,43 @@ class Reflector(Generic[T]):
             self.heard_at = self._clock.now()
             page = await self._source.list(page.token)
             items += page.items
-        self._version = page.resource_version
-        self._store.replace(items, Origin.WATCH if self.synced else Origin.INITIAL)
-        self.synced, self._doubt = True, ""
+        gone_back, self._version = older(page.resource_version, self._version), page.resource_version
+        origin = Origin.WATCH if self.synced else Origin.INITIAL
+        self._store.replace(items, origin, anew=gone_back)
+        self.synced, self._doubt, self._lost_at = True, "", None
         self.heard_at, self.listed_in = self._clock.now(), self._clock.monotonic() - began
         self._log.info("list_synced", objects=len(items), resource_version=self._version)
         for call in self._on_sync:
             call()
 
+    @property
+    def _lapsed(self) -> bool:
+        """Whether the server was away for so long that its storage may have been restored from a backup.
+
+        Then versions are given twice. A watch from one that lies ahead is no error to it: it would tell
+        nothing until that is reached, and never what the backup has changed.
+        """
+        if self._lost_at is None:
+            return False
+        unheard = self.heard_at is not None and self._clock.now() - self.heard_at > SILENCE
+        return unheard or self._clock.monotonic() - self._lost_at >= LAPSE_SECONDS
+
     async def _watch(self) -> None:
         began, events = self._clock.now(), 0
         async with self._source.watch(self._version, random.randint(*WATCH_SECONDS)) as stream:
+            self._lost_at = None
             if self._failures:
                 for call in self._on_recovery:
                     call()
             async for event in stream:
                 self._apply(event)
                 events += 1
-                self._failures = 0
+                self._failures.clear()
                 if events % BURST == 0:
                     await asyncio.sleep(0)  # those that have arrived already are read without a pause
         if not events and self._clock.now() - began < SHORT_WATCH:
-            raise SourceError("the API server ends the watch at once")
-        self._failures = 0
+            raise _ShortWatchError("the API server ends the watch at once")
+        self._failures.clear()
 
     def _apply(self, event: Event[T]) -> None:
         if _goes_back(event.resource_version, self._version):
@@ -246,10 +272,18 @@ class Reflector(Generic[T]):
             self._store.apply(event.object)
 
     async def _pause(self, event: str, error: ResourceExpiredError | SourceError) -> None:
-        self._failures += 1
+        # Each kind of failure counts by itself: a 410 after many refusals is an answer, and the list that it
+        # asks for comes soon.
+        self._failures[event] += 1
+        failures = self._failures[event]
         asked = error.retry_after if isinstance(error, SourceError) else 0
-        pause = max(self._backoff.after(self._failures).total_seconds() * random.uniform(0.5, 1), asked)
-        self._log.warning(event, error=str(error), failures=self._failures, retry_in_s=round(pause, 3))
+        away = event == "watch_failed" and not isinstance(error, _ShortWatchError)
+        longest = LONGEST_RESUME if away else self._backoff.longest
+        pause = min(self._backoff.after(failures), longest).total_seconds() * random.uniform(0.5, 1)
+        pause = max(pause, min(asked, self._backoff.longest.total_seconds()))
+        self._log.warning(event, error=str(error), failures=failures, retry_in_s=round(pause, 3))
+        if away and self._lost_at is None:
+            self._lost_at = self._clock.monotonic()
         self.pausing = True
         try:
             await self._clock.sleep(pause)

@@ -145,14 +145,17 @@ class Store(Generic[T]):
         """All values that `index` yields for any object, each once."""
         return self._indexed[index].keys()
 
-    def replace(self, objects: Iterable[T], origin: Origin = Origin.WATCH) -> None:
-        """Become a consistent list: what is not in it has been deleted."""
+    def replace(self, objects: Iterable[T], origin: Origin = Origin.WATCH, *, anew: bool = False) -> None:
+        """Become a consistent list: what is not in it has been deleted.
+
+        With `anew` versions tell nothing, because the server has given them twice.
+        """
         listed = {key_of(object_): object_ for object_ in objects}
         for key in self._objects.keys() - listed.keys():
             self.delete(key)
         for key, object_ in listed.items():
             # What has not changed stays as it is: a list of everything must not stop the loop for long.
-            if not _same(object_, self._objects.get(key)):
+            if anew or not _same(object_, self._objects.get(key)):
                 self._set(object_, origin)
 
     def apply(self, object_: T) -> None:
@@ -214,8 +217,13 @@ def _same(object_: Object, known: Object | None) -> bool:
 
 
 def _same_or_older(object_: Object, known: Object) -> bool:
-    """Compare versions as numbers, which KEP-5504 allows; the same object only."""
+    """Compare versions of the same object; others are not comparable."""
     if object_.metadata.uid != known.metadata.uid:
         return False
     version, known_version = object_.metadata.resource_version, known.metadata.resource_version
-    return version.isdecimal() and known_version.isdecimal() and int(version) <= int(known_version)
+    return (version.isdecimal() and version == known_version) or older(version, known_version)
+
+
+def older(version: str, known: str) -> bool:
+    """Whether a resource version is older than another; both are numbers (KEP-5504), or nobody can say."""
+    return version.isdecimal() and known.isdecimal() and int(version) < int(known)

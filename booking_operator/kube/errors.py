@@ -59,6 +59,11 @@ def unreachable(error: Exception) -> ApiError:
     return ApiError(0, f"the API server cannot be reached: {text}")
 
 
+def garbled(why: object) -> ApiError:
+    """A request that was answered with 2xx, and with something that is no answer to it."""
+    return ApiError(0, f"the API server's answer is garbled: {why}")
+
+
 def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
     pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after and retry_after.isdecimal() else 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import structlog
+from pydantic import ValidationError
 
 from booking_operator.api.kinds import Kind
 from booking_operator.engine.clock import Clock
@@ -19,7 +20,7 @@ from booking_operator.engine.metrics import MetricsProvider, unmeasured
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
-from booking_operator.kube.errors import ApiError
+from booking_operator.kube.errors import ApiError, garbled
 from booking_operator.kube.events import Recorder
 from booking_operator.kube.reading import read
 
@@ -168,7 +169,10 @@ class StatusWriter(Generic[O]):
             body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
-        return read(self._kind.adapter, answer)
+        try:
+            return read(self._kind.adapter, answer)
+        except ValidationError as error:
+            raise garbled(error.errors(include_url=False)[0]["msg"]) from error
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
         key = key_of(object_)

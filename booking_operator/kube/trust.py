@@ -10,7 +10,7 @@ from booking_operator.api.kinds import BOOKING
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import Reflector
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.errors import ApiError
+from booking_operator.kube.errors import ApiError, garbled
 
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
@@ -60,15 +60,27 @@ class CacheTrust:
             ApiError: neither the CRD nor discovery can be read.
         """
         try:
-            crd = json.loads(await self._client.request("GET", _CRD))
+            metadata = await self._read(_CRD, "metadata")
         except ApiError as error:
             if not error.forbidden:
                 raise
         else:
-            return bool(crd["metadata"].get("deletionTimestamp"))
+            return bool(metadata.get("deletionTimestamp"))
         await self._clock.sleep(DISCOVERY_LAG_SECONDS)
-        served = json.loads(await self._client.request("GET", _DISCOVERY))["resources"]
+        served = await self._read(_DISCOVERY, "resources")
         return not any(item["name"] == BOOKING.plural and "create" in item["verbs"] for item in served)
+
+    async def _read(self, path: str, field: str) -> Any:
+        """One field of an answer.
+
+        Raises:
+            ApiError: there is none.
+        """
+        answer = await self._client.request("GET", path)
+        try:
+            return json.loads(answer)[field]
+        except (ValueError, LookupError, TypeError) as error:
+            raise garbled(error) from error
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:

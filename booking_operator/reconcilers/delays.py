@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Demand, Order
-from booking_operator.domain.delay import Delay, delay
+from booking_operator.domain.delay import TOLERANCE, Delay, delay
 from booking_operator.domain.instance import State
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
@@ -122,7 +122,9 @@ class Delays:
                 leaves_at = max((leaves[order] for order in item.orders if order in leaves), default=None)
                 at, scene = min(order.deadline for order in item.orders), item.scene
                 starting = scene.at(max(at, scene.now)).seen.wanted
-                if leaves_at and (late := _delay(scene, at, leaves_at, starting=starting)):
+                if leaves_at is None or leaves_at - scene.now <= TOLERANCE:
+                    continue  # it is no limit that makes late what leaves as soon as it was asked for
+                if late := _delay(scene, at, leaves_at, starting=starting):
                     found[item.key] = late
         return found
 

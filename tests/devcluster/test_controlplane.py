@@ -37,6 +37,11 @@ def test_it_stands_comes_back_and_leaves_nothing() -> None:
         plane.start_apiserver()
         assert plane.url == url
         assert "kept" in kubectl("get", "namespaces")
+        plane.stop_etcd(kill=True)
+        plane.start_etcd()
+        plane.pause_etcd()
+        plane.resume_etcd()
+        assert "kept" in kubectl("get", "namespaces")
     assert processes_of(directory) == []
     assert not directory.exists()
 

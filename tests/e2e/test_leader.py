@@ -30,9 +30,9 @@ async def field(ground: Playground, tenant: Tenant, tmp_path: Path, aws: AwsProx
     await asyncio.to_thread(tenant.resource, region=REGION)
     async with field_of(ground, aws, tenant.namespace, tmp_path, f"{LEASE:.0f}s") as field:
         first, second = field.replicas
-        await field.ready(first)
+        await first.ready()
         await field.led(by=first)
-        await field.ready(second)
+        await second.ready()
         yield field
 
 
@@ -75,7 +75,7 @@ async def test_a_killed_leader_is_followed_by_the_other_and_comes_back_as_standb
     first.process.stop(kill=True)
     await field.led(by=second)
     await come(field, RUNNING)
-    await field.ready(first)
+    await first.ready()
     await come(field, STOPPED)
     assert {call.access_key for call in field.aws.calls_of("StopInstances")} == {"REPLICA-B"}
     assert len(first.logged("leading")) == 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from booking_operator.engine.queue import Backoff
-from booking_operator.engine.reflector import BURST, Event, Reflector, Verb
+from booking_operator.engine.reflector import BURST, Event, Page, Reflector, Restart, SourceError, Verb
 from booking_operator.engine.store import Change, Origin, Store
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
@@ -177,7 +177,9 @@ def test_nothing_is_asked_in_a_hot_loop() -> None:
             await asyncio.sleep(600)
 
         rig = reflecting(scenario)
-        assert rig.api.lists + rig.api.watches < 60, fault
+        # Watches are tried again each 2.5 to 5 s, lists each 15 to 30 s.
+        assert rig.api.lists < 60, fault
+        assert rig.api.lists + rig.api.watches < 250, fault
 
 
 def test_a_watch_that_stands_again_is_told() -> None:
@@ -196,7 +198,115 @@ def test_a_watch_that_stands_again_is_told() -> None:
 
     reflecting(scenario)
     assert len(told) == 1
-    assert 100 <= told[0] <= 131  # the reflector's own back-off is 30 s at most
+    assert 100 <= told[0] <= 106  # a watch is tried again after 5 s at most
+
+
+def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "instant close"
+        rig.api.cut()
+        await asyncio.sleep(300)
+        rig.api.put("a", "x")
+        rig.api.compact()
+        rig.api.fault = ""
+        for _ in range(301):
+            if rig.reflector.restarts[Restart.EXPIRED]:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        assert rig.stored() == {"a": "x"}
+
+    reflecting(scenario)
+
+
+def test_a_server_that_has_gone_back_is_listed_anew() -> None:
+    """Its storage was restored: a watch from the version that was seen would be open, and tell nothing."""
+
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("kept", "x")
+        rig.api.put("deleted later", "x")
+        version, objects = rig.api.version, dict(rig.api.objects)
+        rig.api.put("kept", "y")
+        rig.api.remove("deleted later")
+        rig.api.put("made later", "x")
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(3)
+        rig.api.restore(version, objects)
+        rig.api.put("kept", "z")  # which has the very version that "y" had
+        rig.api.fault = ""
+        await asyncio.sleep(6)
+        assert rig.stored() == {"kept": "z", "deleted later": "x"}
+
+    reflecting(scenario)
+
+
+def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
+    """Nothing tells it: the versions have passed the one that was seen before the watch stands again."""
+
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("deleted later", "x")
+        version, objects = rig.api.version, dict(rig.api.objects)
+        rig.api.remove("deleted later")
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(3)
+        rig.api.restore(version, objects)
+        for _ in range(10):
+            rig.api.put("of others", "x")
+        rig.api.fault = ""
+        await asyncio.sleep(6)
+        assert rig.stored() == {"deleted later": "x", "of others": "x"}
+
+    reflecting(scenario)
+
+
+def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(2)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(0.01)
+        rig.api.fault = ""
+        rig.api.put("a", "x")
+        await asyncio.sleep(6)
+        assert rig.stored() == {"a": "x"}
+        assert rig.api.lists == 1
+
+    reflecting(scenario)
+
+
+def test_no_list_that_fails_after_a_lapse_is_a_doubt() -> None:
+    """It is the watch that is down: what was known holds."""
+
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(60)
+        assert rig.reflector.doubt == ""
+
+    reflecting(scenario)
+
+
+def test_no_server_makes_it_wait_for_longer_than_its_own_back_off() -> None:
+    class Hour(FakeApi):
+        async def list(self, _: str = "") -> Page[Thing]:
+            self.lists += 1
+            raise SourceError("try again later", retry_after=3600)
+
+    async def main() -> int:
+        rig = Rig(Hour())
+        task = asyncio.ensure_future(rig.reflector.run())
+        await asyncio.sleep(301)
+        task.cancel()
+        await asyncio.wait([task])
+        return rig.api.lists
+
+    assert virtual.run(main()) == 11
 
 
 def test_each_list_is_told() -> None:
@@ -281,6 +391,34 @@ def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
         return [*found, task.cancelled()]
 
     assert virtual.run(main()) == [{"a": "x"}, "", "asked", {"a": "x", "b": "y"}, "", 2, True]
+
+
+class Silent(Deaf):
+    """Its watches tell nothing until the client has had enough."""
+
+    @asynccontextmanager
+    async def _silence(self) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+        async def nothing() -> AsyncGenerator[Event[Thing], None]:
+            await asyncio.sleep(80)
+            raise SourceError("read timeout")
+            yield Event(Verb.BOOKMARK, "")
+
+        async with aclosing(nothing()) as stream:
+            yield stream
+
+
+def test_after_a_silence_all_is_listed_anew() -> None:
+    async def main() -> dict[str, str]:
+        rig = Rig(Silent())
+        task = asyncio.ensure_future(rig.reflector.run())
+        await asyncio.sleep(10)
+        rig.api.put("a", "x")
+        await asyncio.sleep(75)
+        task.cancel()
+        await asyncio.wait([task])
+        return rig.stored()
+
+    assert virtual.run(main()) == {"a": "x"}
 
 
 def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:

@@ -78,12 +78,12 @@ class Chaos:
     async def killed(self, victim: Replica) -> None:
         await asyncio.to_thread(victim.process.stop, kill=True)
         await self._followed(victim)
-        await self._field.ready(victim)
+        await victim.ready()
 
     async def terminated(self, victim: Replica) -> None:
         await asyncio.to_thread(victim.process.stop)
         await self._followed(victim)
-        await self._field.ready(victim)
+        await victim.ready()
 
     async def paused(self, victim: Replica) -> None:
         victim.pause()
@@ -163,7 +163,7 @@ async def test_no_boundary_is_missed_and_never_do_two_write(tmp_path: Path) -> N
             seconds = f"{LEASE.total_seconds():.0f}s"
             async with field_of(ground, aws, NAMESPACE, tmp_path, seconds) as field:
                 for replica in field.replicas:
-                    await field.ready(replica)
+                    await replica.ready()
                 begin = datetime.now(UTC) + timedelta(seconds=8)
                 groups = {tag: list(boundaries(chance, tag, begin)) for tag in tags}
                 await asyncio.to_thread(book, ground, groups)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.resource import Resource
@@ -26,12 +27,13 @@ KEY = Key("ns", "res")
 
 
 class Server(KubeClient):
-    """Answers requests itself; `errors` are used up first."""
+    """Answers requests itself; `errors` are used up first, then `garbage`."""
 
     def __init__(self) -> None:
         super().__init__(ClusterConfig(environ={}), VirtualClock())
         self.requests: list[tuple[str, str, Any]] = []
         self.errors: list[ApiError] = []
+        self.garbage: list[bytes] = []
         self.answer: dict[str, Any] = {}
         self.seconds = 0.0
         self.version = 10
@@ -41,6 +43,8 @@ class Server(KubeClient):
         await asyncio.sleep(self.seconds)
         if self.errors:
             raise self.errors.pop(0)
+        if self.garbage:
+            return self.garbage.pop(0)
         if method == "PATCH":
             self.version += 1
             status = {name: value for name, value in body["status"].items() if value is not None}
@@ -208,6 +212,19 @@ def test_an_api_server_that_is_away_is_tried_again_and_at_once_when_it_is_back()
     played(scenario)
 
 
+def test_a_garbled_answer_is_told_as_such_and_the_write_is_tried_again() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.garbage = [b'{"metadata": {"na', b"[]"]
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(10)
+        assert rig.stored.status.instances == 1
+
+    with capture_logs() as logs:
+        assert played(scenario).server.count("PATCH") == 3
+    told = [(entry["event"], "garbled" in entry["error"]) for entry in logs if "error" in entry]
+    assert told == [("status_failed", True)] * 2
+
+
 def test_an_object_that_is_gone_is_let_go() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(404, "gone")]
@@ -304,10 +321,12 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, [], "is being deleted"),
         ({}, [404], "cannot be read"),
         ({}, [0], "cannot be read"),
+        ({}, [], "garbled"),
         # Who may not read the CRD asks discovery.
         (discovery("create", "list"), [403], ""),
         (discovery("delete", "list"), [403], "is being deleted"),
         ({"resources": []}, [403], "is being deleted"),
+        ({}, [403], "garbled"),
         ({}, [403, 403], ""),
         ({}, [403, 0], "cannot be read"),
     ],

@@ -38,6 +38,19 @@ def test_what_will_be_on_time_is_not_told() -> None:
     played(scenario((50, False), (99, False), (105, False)), seconds=110, before=lambda w: queued(1, w))
 
 
+def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits() -> None:
+    async def run(world: World) -> None:
+        await asyncio.sleep(110)
+        world.driver.queue_seconds = 61  # from its start: it leaves a second after it was made
+        world.booking("b", 50, 400)
+        await asyncio.sleep(0.5)
+        assert world.dispatcher.open_orders(Key("ns", "res"))
+        await world.delays.look_ahead()
+        assert world.delays.get(Key("ns", "res")) is None
+
+    played(run, seconds=140)
+
+
 def test_a_stop_that_will_be_late_is_told_too() -> None:
     steps = scenario((350, True), (399, True), (445, False))
     world = played(steps, seconds=450, before=lambda world: queued(40, world))

@@ -44,6 +44,10 @@ class FakeApi:
         last = replace(gone, metadata=replace(gone.metadata, resource_version=str(self.version)))
         self._record(Event(Verb.DELETED, str(self.version), last))
 
+    def restore(self, version: int, objects: dict[str, Thing]) -> None:
+        """Become what it was at a version; what comes after has versions that were given before."""
+        self.version, self.objects, self.history = version, dict(objects), []
+
     def bookmark(self) -> None:
         """Tell watchers the version, and nothing else."""
         self._record(Event(Verb.BOOKMARK, str(self.version)))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -46,14 +45,20 @@ class Replica:
         return [entry for entry in entries if entry["event"] == event]
 
     def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self.process.signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        self._signal(signal.SIGCONT)
+        self.process.signal(signal.SIGCONT)
 
-    def _signal(self, number: int) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+    async def ready(self, seconds: float = 30) -> None:
+        """Start it, and wait until it has warm caches."""
+        before = len(self.logged("caches_synced"))
+        self.process.start()
+
+        async def synced() -> bool:
+            return len(self.logged("caches_synced")) > before
+
+        await comes_true(synced, seconds)
 
 
 @dataclass
@@ -116,16 +121,6 @@ class Field:
 
         return await comes_true(leads, seconds)
 
-    async def ready(self, replica: Replica, seconds: float = 30) -> None:
-        """Start a replica, and wait until it has warm caches."""
-        before = len(replica.logged("caches_synced"))
-        replica.process.start()
-
-        async def synced() -> bool:
-            return len(replica.logged("caches_synced")) > before
-
-        await comes_true(synced, seconds)
-
     def strays(self) -> list[str]:
         return self.history.strays(self.aws.calls, self.replicas)
 
@@ -136,13 +131,13 @@ async def field_of(
 ) -> AsyncIterator[Field]:
     """Two replicas, ready to be started, which serve one namespace and hold a Lease of `lease` there."""
     async with AsyncExitStack() as stack:
-        replicas = []
-        for name in ("replica-a", "replica-b"):
-            kube = await stack.enter_async_context(Wire(_port(ground.control_plane.url)))
-            cloud = await stack.enter_async_context(Wire(_port(aws.url)))
-            process = _process(ground, namespace, directory, name, kube, cloud, lease)
-            stack.callback(process.stop, kill=True)
-            replicas.append(Replica(name, process, kube, cloud))
+        way = Way(ground.control_plane.url)
+        replicas = [
+            await stack.enter_async_context(
+                replica(ground, aws, namespace, directory, name, way=way, flags=electing(namespace, lease))
+            )
+            for name in ("replica-a", "replica-b")
+        ]
         history, clock = History(), SystemClock()
         cluster = ClusterConfig(str(ground.control_plane.kubeconfig))
         client = await stack.enter_async_context(KubeClient(cluster, clock))
@@ -165,27 +160,66 @@ async def comes_true(check: Callable[[], Awaitable[T | None]], seconds: float) -
             await asyncio.sleep(0.01)
 
 
+def electing(namespace: str, lease: str) -> Sequence[str]:
+    """The flags by which replicas elect a leader, with a LeaseDuration of `lease`."""
+    return ("--leader-elect", f"--lease-duration={lease}", f"--leader-election-namespace={namespace}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a replica is told that the API server is.
+
+    Attributes:
+        ca_file: whose certificates to trust there; None for the API server's own.
+        token_file: with which token; None for the administrator's.
+    """
+
+    url: str
+    ca_file: Path | None = None
+    token_file: Path | None = None
+
+
+@asynccontextmanager
+async def replica(
+    ground: Playground,
+    aws: AwsProxy,
+    namespace: str,
+    directory: Path,
+    name: str,
+    *,
+    way: Way,
+    flags: Sequence[str] = (),
+) -> AsyncIterator[Replica]:
+    """One process, ready to be started, that serves one namespace. Its files go into `directory`."""
+    async with Wire(_port(way.url)) as kube, Wire(_port(aws.url)) as cloud:
+        environ = ground.environ | {
+            "KUBECONFIG": str(_kubeconfig(ground, directory / f"{name}.kubeconfig", kube, way)),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.port}",
+            "AWS_ACCESS_KEY_ID": name.upper(),
+            "POD_NAME": name,
+        }
+        command = [sys.executable, "-m", "booking_operator", "run", *flags, f"--namespace={namespace}"]
+        command += ["--log-format=json", "--metrics-bind-address=0", "--health-probe-bind-address=0"]
+        process = ChildProcess(name, command, directory / f"{name}.log", environ)
+        try:
+            yield Replica(name, process, kube, cloud)
+        finally:
+            process.stop(kill=True)
+
+
+def _kubeconfig(ground: Playground, path: Path, kube: Wire, way: Way) -> Path:
+    config = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    cluster["server"] = f"https://127.0.0.1:{kube.port}"
+    if way.ca_file is not None:
+        cluster["certificate-authority"] = str(way.ca_file)
+    if way.token_file is not None:
+        config["users"][0]["user"] = {"tokenFile": str(way.token_file)}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
 def _port(url: str) -> int:
     port = urlsplit(url).port
     assert port is not None
     return port
-
-
-def _process(
-    ground: Playground, namespace: str, directory: Path, name: str, kube: Wire, cloud: Wire, lease: str
-) -> ChildProcess:
-    config = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{kube.port}"
-    kubeconfig = directory / f"{name}.kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    environ = ground.environ | {
-        "KUBECONFIG": str(kubeconfig),
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.port}",
-        "AWS_ACCESS_KEY_ID": name.upper(),
-        "POD_NAME": name,
-    }
-    flags = ["--leader-elect", f"--lease-duration={lease}", f"--leader-election-namespace={namespace}"]
-    flags += ["--log-format=json", f"--namespace={namespace}"]
-    flags += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
-    command = [sys.executable, "-m", "booking_operator", "run", *flags]
-    return ChildProcess(name, command, directory / f"{name}.log", environ)

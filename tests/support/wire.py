@@ -1,11 +1,21 @@
 """A wire that can be cut: forwards TCP on loopback to one port."""
 
 import asyncio
+import socket
+import struct
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 _CHUNK = 65536
+
+
+def reset(transport: asyncio.BaseTransport | None) -> None:
+    """Break a connection by RST, as who has crashed does; nothing that is under way arrives."""
+    if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+        at_once = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        transport.abort()
 
 
 class Wire:
@@ -51,8 +61,8 @@ class Wire:
         self._links.add(task)
         try:
             await self._link(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # broken by one end, or by us
+        except* (OSError, asyncio.CancelledError):
+            reset(writer.transport)  # broken by one end, or by us
         finally:
             self._links.discard(task)
             writer.transport.abort()
@@ -64,8 +74,6 @@ class Wire:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(reader, back))
                 tasks.create_task(self._pump(there, writer))
-        except* OSError:
-            pass
         finally:
             back.transport.abort()
 

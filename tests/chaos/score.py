@@ -1,0 +1,109 @@
+"""What became of the boundaries: compares what reached AWS with what was booked. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from tests.chaos.ledger import NEVER, Boundary, Ledger
+
+ON_ITS_WAY = timedelta(seconds=0.5)
+"""What was decided before a booking began, ended, or was edited may arrive after."""
+_POWER = {"StartInstances", "StopInstances"}
+
+
+class Sent(Protocol):
+    """What is looked at of a call."""
+
+    @property
+    def action(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def instance_ids(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How late what is kept may be: after a boundary that was booked, and after an edit (s)."""
+
+    booked: float
+    edited: float
+
+
+@dataclass(slots=True)
+class Score:
+    """What became of the boundaries of one fault. Times in seconds.
+
+    Attributes:
+        boundaries: how many there were, those that came of edits included.
+        kept: how many were acted upon within their bound.
+        start, stop: the latest of those that were booked.
+        edit: the latest of those that came of edits.
+        lost: those that nobody has acted upon.
+        violations: stops inside a booking, and starts outside of any.
+    """
+
+    boundaries: int = 0
+    kept: int = 0
+    start: float = 0.0
+    stop: float = 0.0
+    edit: float = 0.0
+    lost: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+
+def score(ledger: Ledger, groups: Mapping[str, Sequence[str]], calls: Sequence[Sent], bound: Bound) -> Score:
+    """Judge all calls by all bookings of the groups, whose instances are named by id."""
+    power = [call for call in calls if call.action in _POWER]
+    found = Score()
+    for tag, ids in groups.items():
+        due = ledger.boundaries(tag)
+        for number, boundary in enumerate(due):
+            before = due[number + 1].at if number + 1 < len(due) else NEVER
+            _note(found, boundary, _lateness(boundary, before, ids, power), bound)
+        found.violations += _violations(ledger, tag, ids, power)
+    return found
+
+
+def _note(found: Score, due: Boundary, late: timedelta | None, bound: Bound) -> None:
+    found.boundaries += 1
+    if late is None:
+        found.lost.append(f"{due.action} for {due.tag} at {due.at.isoformat()}")
+        return
+    seconds = late.total_seconds()
+    found.kept += seconds <= (bound.edited if due.edited else bound.booked)
+    if due.edited:
+        found.edit = max(found.edit, seconds)
+    elif due.action == "StartInstances":
+        found.start = max(found.start, seconds)
+    else:
+        found.stop = max(found.stop, seconds)
+
+
+def _lateness(due: Boundary, before: datetime, ids: Sequence[str], calls: Sequence[Sent]) -> timedelta | None:
+    """How long after a boundary the last instance was told; None if one never was, or only after the next."""
+    latest = timedelta(0)
+    for id_ in ids:
+        told = [
+            call.at - due.at
+            for call in calls
+            if call.action == due.action and call.status == 200 and id_ in call.instance_ids
+            if due.at <= call.at < before
+        ]
+        if not told:
+            return None
+        latest = max(latest, min(told))
+    return latest
+
+
+def _violations(ledger: Ledger, tag: str, ids: Sequence[str], calls: Sequence[Sent]) -> list[str]:
+    return [
+        f"{call.action} for {tag} at {call.at.isoformat()}"
+        for call in calls
+        if set(ids) & set(call.instance_ids)
+        for against in (call.action == "StopInstances",)
+        if ledger.wanted(tag, call.at) is against and ledger.wanted(tag, call.at - ON_ITS_WAY) is against
+    ]

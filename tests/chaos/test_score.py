@@ -1,0 +1,140 @@
+"""The judge of the chaos can tell what it is to tell."""
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.layout import TAGS, layout
+from tests.chaos.ledger import Boundary, Ledger
+from tests.chaos.score import Bound, Score, score
+from tests.chaos.table import PAGE, name, rows, written
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+IDS = {"web": ["i-1", "i-2"]}
+BOUND = Bound(booked=1, edited=10)
+
+
+def t(seconds: float) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class FakeCall:
+    action: str
+    at: datetime
+    instance_ids: tuple[str, ...] = ("i-1", "i-2")
+    status: int = 200
+
+
+def start(at: float, *ids: str) -> FakeCall:
+    return FakeCall("StartInstances", t(at), ids or ("i-1", "i-2"))
+
+
+def stop(at: float) -> FakeCall:
+    return FakeCall("StopInstances", t(at))
+
+
+def booked(*spans: tuple[float, float], at: float = 0) -> Ledger:
+    ledger = Ledger()
+    for number, (begin, end) in enumerate(spans):
+        ledger.made("web", f"b{number}", t(begin), t(end), t(at))
+    return ledger
+
+
+def judged(ledger: Ledger, *calls: FakeCall) -> Score:
+    return score(ledger, IDS, calls, BOUND)
+
+
+def test_boundaries_are_those_of_all_bookings_together() -> None:
+    ledger = booked((10, 20), (20, 30), (12, 14), (50, 60))
+    assert [(item.at, item.action[:4]) for item in ledger.boundaries("web")] == [
+        (t(10), "Star"),
+        (t(30), "Stop"),
+        (t(50), "Star"),
+        (t(60), "Stop"),
+    ]
+
+
+def test_an_edit_is_a_boundary_of_its_own_kind() -> None:
+    ledger = booked((10, 60))
+    ledger.gone("b0", t(30))
+    assert ledger.boundaries("web")[-1] == Boundary(t(30), "web", "StopInstances", edited=True)
+
+
+def test_an_extended_booking_goes_on() -> None:
+    ledger = booked((10, 20))
+    ledger.made("web", "b0", t(10), t(30), t(15))
+    assert [item.at for item in ledger.boundaries("web")] == [t(10), t(30)]
+
+
+def test_after_a_restore_all_is_as_it_was_then() -> None:
+    ledger = booked((10, 100))
+    ledger.gone("b0", t(20))
+    ledger.made("web", "later", t(150), t(160), t(21))
+    ledger.rolled_back(t(5), t(40))
+    assert [item.at for item in ledger.boundaries("web")] == [t(10), t(20), t(40), t(100)]
+    assert [item.name for item in ledger.present()] == ["b0"]
+
+
+def test_while_all_is_doubted_who_runs_runs_on_and_nobody_is_started() -> None:
+    ledger = booked((10, 100), (200, 300))
+    ledger.doubted(t(50), t(70))
+    assert [item.at for item in ledger.boundaries("web")] == [t(10), t(70)]
+    assert ledger.present() == []
+
+
+def test_what_comes_in_time_is_kept_and_what_does_not_is_not() -> None:
+    found = judged(booked((10, 20)), start(10.1), stop(22))
+    assert (found.boundaries, found.kept, found.lost, found.violations) == (2, 1, [], [])
+    assert (found.start, found.stop) == (0.1, 2.0)
+
+
+def test_what_never_comes_or_only_for_some_is_lost() -> None:
+    found = judged(booked((10, 20)), start(10, "i-1"))
+    assert len(found.lost) == 2
+
+
+def test_a_refused_call_is_no_action() -> None:
+    refused = FakeCall("StartInstances", t(10), status=503)
+    assert len(judged(booked((10, 20)), refused, stop(20)).lost) == 1
+
+
+def test_a_stop_inside_and_a_start_outside_are_violations() -> None:
+    found = judged(booked((10, 20)), start(5), start(10), stop(15), stop(20), start(30))
+    assert [text.split()[0] for text in found.violations] == [
+        "StartInstances",
+        "StopInstances",
+        "StartInstances",
+    ]
+
+
+def test_what_was_on_its_way_at_a_boundary_is_no_violation() -> None:
+    assert judged(booked((10, 20), (21, 30)), stop(21.2)).violations == []
+    assert judged(booked((10, 20)), start(20.2)).violations == []
+
+
+def test_a_round_has_boundaries_in_the_fault_after_it_and_by_edits() -> None:
+    for dead in (False, True):
+        plan = layout(random.Random(1), "0", EPOCH, 5, 8, dead=dead)
+        ends = [instant for span in plan.spans for instant in (span.start, span.end)]
+        assert sum(EPOCH <= instant < t(5) for instant in ends) >= 6
+        assert sum(t(5) <= instant < t(6) for instant in ends) >= 3
+        assert {span.tag for span in plan.spans} | {edit.span.tag for edit in plan.edits} == set(TAGS)
+        assert max(ends) < plan.over
+        assert all(span.start < span.end for span in plan.spans)
+
+
+def test_the_table_has_a_row_for_each_fault() -> None:
+    assert rows(PAGE.read_text()) == [name(fault) for fault in FAULTS]
+
+
+def test_the_table_is_written_between_its_marks() -> None:
+    one = {"times": 2, "score": {"boundaries": 9, "kept": 8, "start": 0.0123, "stop": 2, "edit": 0}}
+    one["score"] |= {"lost": [], "violations": []}  # type: ignore[operator]
+    before = PAGE.read_text()
+    after = written(before, {fault.name: one for fault in FAULTS}, 7)
+    assert rows(after) == [name(fault) for fault in FAULTS]
+    assert "| 2 | 9 | 8 | 12 ms | 2.0 s | 0 ms | 0 |" in after
+    assert f"| {len(FAULTS) * 9} | {len(FAULTS) * 8} |" in after
+    assert after.startswith(before.split("<!-- chaos")[0])

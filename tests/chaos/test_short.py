@@ -1,0 +1,24 @@
+"""The short form of `tox -e chaos`, for every day."""
+
+import asyncio
+from pathlib import Path
+
+from tests.chaos.faults import Fault, kill_apiserver, proxied
+from tests.chaos.trial import try_out
+from tests.chaos.world import World
+from tests.support.kube_faults import KubeFault
+
+
+async def reset_and_kill(world: World, seconds: float) -> None:
+    await proxied(KubeFault("reset"))(world, seconds / 2)
+    await kill_apiserver(world, 0)
+    await asyncio.sleep(seconds / 4)
+
+
+async def test_connections_that_are_reset_and_an_api_server_that_is_killed_lose_no_boundary(
+    tmp_path: Path,
+) -> None:
+    fault = Fault("short", "both", reset_and_kill, seconds=3, settle=9, felt=["watch_failed"])
+    [result] = await try_out([fault], 1, tmp_path)
+    assert result.wrong() == []
+    assert result.score.boundaries >= 20
