@@ -1,4 +1,4 @@
-"""When the garbage collector looks through what: a full look stops the loop, and a boundary would be that late."""
+"""When the garbage collector looks through what: a full look stops the loop, and makes a boundary late."""
 
 import gc
 from typing import Protocol

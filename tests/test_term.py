@@ -11,8 +11,8 @@ from typing import Any
 from booking_operator.cloud.driver import Audience, Order
 from booking_operator.domain.instance import State
 from booking_operator.engine.store import Key
-from booking_operator.kube.errors import ApiError
 from booking_operator.heap import ProcessHeap
+from booking_operator.kube.errors import ApiError
 from booking_operator.settings import Settings
 from booking_operator.term import Term
 from booking_operator.web.metrics import Metrics

@@ -120,7 +120,7 @@ class LockKeeper:
         return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
 
     async def _doubtful(self, scene: Scene, ids: Collection[str]) -> bool:
-        """Whether it is in doubt that nobody has the instances: those that are not stopped keep their lock."""
+        """Whether it is in doubt that nobody has the instances: what is not stopped keeps its lock."""
         if scene.seen.wanted or scene.observation is None:
             return False
         on = scene.observation.ids(State.PENDING, State.RUNNING)

@@ -20,7 +20,6 @@ from booking_operator.api.resource import FALLBACKS, Resource, ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import power, report, timeline, warmup
 from booking_operator.domain.delay import shown as shown_duration
-from booking_operator.domain.instance import State
 from booking_operator.domain.power import Plan
 from booking_operator.domain.report import Failure, Outcome, utc
 from booking_operator.domain.timeline import LEAD, Cause

@@ -30,7 +30,9 @@ SEEDS_OF_MUTATIONS = 200
 @click.option("--seed", type=int, help="Play this one alone.")
 @click.option("--trace", is_flag=True, help="Print all that happens in it.")
 @click.option("--mutation", type=click.Choice([one.name for one in MUTATIONS]), help="With this bug.")
-@click.option("--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file."
+)
 @click.option("--mutations", is_flag=True, help="Find for each bug the first seed that shows it.")
 @click.option("--jobs", default=os.cpu_count() or 1, help="How many are played at a time; one for each core.")
 def main(
@@ -43,7 +45,7 @@ def main(
     mutations: bool,
     jobs: int,
 ) -> None:
-    """Simulate the operator with what fails, and print what does not hold, cut down to the shortest script."""
+    """Simulate the operator with what fails, and print what does not hold, by the shortest script."""
     if mutations:
         sys.exit(not find_all(jobs))
     if seed is None:
@@ -83,7 +85,9 @@ def find_all(jobs: int) -> bool:
     for number, caught in _pooled(first_caught, range(len(MUTATIONS)), jobs):
         seed, message = caught
         missed += seed is None
-        click.echo(f"{MUTATIONS[number].name}: {'not caught' if seed is None else f'seed {seed}'}: {message[:150]}")
+        click.echo(
+            f"{MUTATIONS[number].name}: {'not caught' if seed is None else f'seed {seed}'}: {message[:150]}"
+        )
     click.echo(f"{len(MUTATIONS) - missed} passed, {missed} failed")
     return not missed
 

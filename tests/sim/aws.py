@@ -1,4 +1,4 @@
-"""EC2 and RDS in memory: states that take time, request limits, views that are behind, capacity that is not there.
+"""EC2 and RDS in memory: states that take time, request limits, views that are behind, missing capacity.
 
 What each instance was at which time is kept, so that whatever is claimed of it can be held against the truth.
 """
@@ -103,7 +103,9 @@ class SimAws:
         self._random = random.Random(f"{seed}/aws")
         self._limits = Limits()
 
-    def add(self, service: str, scope: Scope, tag: str, pool: str = "m5.large in eu-west-1a", **tags: str) -> Machine:
+    def add(
+        self, service: str, scope: Scope, tag: str, pool: str = "m5.large in eu-west-1a", **tags: str
+    ) -> Machine:
         """A new instance, which is stopped."""
         number = len(self.machines)
         id_ = f"i-{number:04}" if service == "ec2" else f"db:d{number:04}"
@@ -129,7 +131,9 @@ class SimAws:
 
     # What clients call; each is asked at once.
 
-    def serve(self, client: str, sent_at: float, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
+    def serve(
+        self, client: str, sent_at: float, action: str, scope: Scope, ids: Sequence[str], lock: Any
+    ) -> Any:
         """Answer one call.
 
         Raises:
@@ -175,7 +179,9 @@ class SimAws:
                 text = f"The instance '{id_}' is not in a state from which it can be {verb}ed."
                 raise refusal(action, "IncorrectInstanceState", text)
             if machine.service == "rds" and state != ("stopped" if verb == "start" else "running"):
-                raise refusal(action, "InvalidDBInstanceState", f"Instance {id_[3:]} is not in a state for that.")
+                raise refusal(
+                    action, "InvalidDBInstanceState", f"Instance {id_[3:]} is not in a state for that."
+                )
         if verb == "start":
             for id_ in ids:
                 pool = self.machines[id_].pool
@@ -218,7 +224,10 @@ class SimAws:
 
 def refusal(action: str, code: str, message: str, status: int = 400) -> ClientError:
     """An error as botocore raises it."""
-    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    answer: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
     return ClientError(answer, action)
 
 

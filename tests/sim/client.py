@@ -18,14 +18,22 @@ SILENCE_SECONDS = 80
 class SimKubeClient:
     """What the operator sends its requests with."""
 
-    def __init__(self, kernel: Kernel, kube: SimKube, link: Link, live: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, kernel: Kernel, kube: SimKube, link: Link, live: Callable[[], bool] = lambda: True
+    ) -> None:
         self._kernel = kernel
         self._kube = kube
         self._link = link
         self._live = live
 
     async def request(
-        self, method: str, path: str, *, query: Query = (), body: dict[str, Any] | None = None, content_type: str = JSON
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: dict[str, Any] | None = None,
+        content_type: str = JSON,  # noqa: ARG002 - a patch is a merge patch here
     ) -> bytes:
         """Send one request and return the body of the answer; raises `ApiError`."""
         asked = Request(self._link.process.name, method, path, dict(query), body)

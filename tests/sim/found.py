@@ -11,7 +11,9 @@ FOLDER = Path(__file__).parent / "found"
 
 def dump(script: Script, invariant: str, mutation: str) -> str:
     """A script with what it has shown, and the mutation that brings the bug back."""
-    return json.dumps({"invariant": invariant, "mutation": mutation, "script": asdict(script)}, indent=1) + "\n"
+    return (
+        json.dumps({"invariant": invariant, "mutation": mutation, "script": asdict(script)}, indent=1) + "\n"
+    )
 
 
 def load(path: Path) -> tuple[Script, str, str]:

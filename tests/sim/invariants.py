@@ -10,9 +10,10 @@ from booking_operator.api.kinds import KINDS
 from booking_operator.engine.store import Key
 from tests.sim.aws import Call, Machine
 from tests.sim.census import keyed
-from tests.sim.kube import Object, Request
+from tests.sim.kube import Request
 from tests.sim.oracle import Oracle, clocks, stands_for, told_until
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
+from tests.sim.storage import Object
 from tests.sim.world import Slot, World
 from tests.support.aws_limits import PUBLISHED, Limits
 
@@ -26,7 +27,7 @@ LAG = 6.0
 ON_THEIR_WAY = 180.0
 """Instances may be on their way for so long after a boundary; databases take a while."""
 LEADING, STANDING_BY, LANES, FEW = 36, 14, 20, 5
-"""Tasks that a process has at rest, and some that may be under way: lanes are for five actions in four scopes."""
+"""Tasks that a process has at rest, and some that may be under way; lanes: five actions in four scopes."""
 
 
 class ViolationError(AssertionError):
@@ -81,7 +82,9 @@ class Invariants:
         one = (replica.name, controller, key)
         before = self._tasks.get(one)
         if before is not None and not before.done():
-            raise ViolationError("one at a time", f"{controller} {key} of {replica.name} is reconciled twice at once")
+            raise ViolationError(
+                "one at a time", f"{controller} {key} of {replica.name} is reconciled twice at once"
+            )
         self._tasks[one] = task
 
     # What arrives at AWS.
@@ -136,13 +139,17 @@ class Invariants:
         why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
         if "booked" in why and machine.at(call.sent_at) == "running":
             known = f"{call.client} knew all up to {since:.3f}"
-            raise ViolationError("no release while booked", f"{machine.id} loses its lock although {why}; {known}")
+            raise ViolationError(
+                "no release while booked", f"{machine.id} loses its lock although {why}; {known}"
+            )
 
     def _may_start(self, machine: Machine, call: Call, seen: Seen) -> None:
         since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at)
         if not self._oracle.may_start(machine, since, call.sent_at, clocks(seen.slot, call.sent_at)):
             known = f"{call.client} knew all up to {since:.3f}"
-            raise ViolationError("no start unless booked", f"{machine.id} is started, and nobody has it booked; {known}")
+            raise ViolationError(
+                "no start unless booked", f"{machine.id} is started, and nobody has it booked; {known}"
+            )
 
     # What arrives at the API server.
 
@@ -156,9 +163,8 @@ class Invariants:
         """An object was changed."""
         if plural == "leases":
             self._elected(new)
-        if client and plural == "resources" and new is not None and old is not None:
-            if new.get("status", {}).get("running") != old.get("status", {}).get("running"):
-                self._confirmed(client, new)
+        if client and plural == "resources" and new is not None and _running(new) != _running(old):
+            self._confirmed(client, new)
 
     def _elected(self, lease: Object | None) -> None:
         """One that is deleted still holds for who has it: others wait as if it were there."""
@@ -172,7 +178,7 @@ class Invariants:
                 self._seen[holder].terms += 1
 
     def _confirmed(self, client: str, resource: Object) -> None:
-        """How many run, as a status claims, is how many ran at a time that its writer may have seen."""
+        """How many run, as a status claims, is what its writer may have seen of each instance lately."""
         now, status, spec = self._world.kernel.now, resource["status"], resource["spec"]
         if resource["metadata"].get("deletionTimestamp"):
             return
@@ -182,11 +188,14 @@ class Invariants:
         machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
         if not views or status.get("running") is None:
             return
-        times = {since, now} | {at for m in machines for at, _ in m.history if since < at < now}
-        counts = {sum(m.at(at) == "running" for m in machines) for at in times}
-        if not min(counts) <= status["running"] <= max(counts):
-            name = resource["metadata"]["name"]
-            raise ViolationError("status is true", f"{name} claims {status['running']} running; there were {counts}")
+        seen = [machine.states(since, now) for machine in machines]
+        least, most = (
+            sum(states == {"running"} for states in seen),
+            sum("running" in states for states in seen),
+        )
+        if not least <= status["running"] <= most:
+            name, told = resource["metadata"]["name"], status["running"]
+            raise ViolationError("status is true", f"{name} claims {told} running; it were {least} to {most}")
 
     # What fails.
 
@@ -214,8 +223,8 @@ class Invariants:
         for slot in self._world.slots:
             made = slot.replica
             if made is None or made.process.failure is not None or made.process.ended:
-                why = made and made.process.failure
-                raise ViolationError("no surprise", f"a replica has ended: {''.join(format_exception(why))}")
+                why = format_exception(made.process.failure) if made and made.process.failure else []
+                raise ViolationError("no surprise", f"a replica has ended: {''.join(why)}")
         self._led()
         for resource in self._oracle.elders():
             self._as_booked(resource)
@@ -252,16 +261,17 @@ class Invariants:
         if made.operator is None:
             raise ViolationError("convergence", f"{made.name} has no caches")
         for kind, store in made.operator._caches.stores.items():
-            here = {key.name: store.get(key).metadata.resource_version for key in _keys(store)}
+            here = {item.metadata.name: item.metadata.resource_version for item in store.all()}
             there = {
-                item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in self._world.kube.all(kind.plural)
+                item["metadata"]["name"]: item["metadata"]["resourceVersion"]
+                for item in self._world.kube.all(kind.plural)
             }
             if here != there:
                 differ = dict(set(here.items()) ^ set(there.items()))
                 raise ViolationError("convergence", f"{made.name} has other {kind.plural}: {differ}")
 
     def _not_leaking(self, made: Replica) -> None:
-        """Of tasks, timers and watches there are as many as there should be; nothing is kept of what is gone."""
+        """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
         process, leads = made.process, made.leads
         counted = Counter(task.get_coro().__qualname__ for task in process.tasks)  # type: ignore[union-attr]
         lanes = counted.pop("Lane._run", 0)
@@ -270,7 +280,7 @@ class Invariants:
         timers = self._world.kernel.timers(process)
         if timers > len(process.tasks) + FEW:
             raise ViolationError("no leak", f"{made.name} has {timers} timers for {len(process.tasks)} tasks")
-        watches = self._world.kube.watched_by(process)
+        watches = self._world.kube.storage.watched_by(process)
         if watches > len(KINDS) + 1:
             raise ViolationError("no leak", f"{made.name} has {watches} watches open")
         known = {
@@ -283,8 +293,12 @@ class Invariants:
         del gone["StatusWriter._own"]  # swept now and then, and bounded
         del gone["Store."]  # an index: bookings may name a Resource that is gone
         if gone:
-            raise ViolationError("no leak", f"{made.name} keeps something of objects that are gone: {dict(gone)}")
+            raise ViolationError(
+                "no leak", f"{made.name} keeps something of objects that are gone: {dict(gone)}"
+            )
 
 
-def _keys(store: Any) -> list[Any]:
-    return list(store._objects)
+def _running(resource: Object | None) -> int | None:
+    """How many instances run, as its status has it."""
+    found: int | None = (resource or {}).get("status", {}).get("running")
+    return found

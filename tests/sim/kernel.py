@@ -149,7 +149,7 @@ class Process(AbstractEventLoop):
 
     def take(self, handle: Handle) -> bool:
         """Run one callback, or hold it while paused; whether it was run."""
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if handle.cancelled():
             return False
         if self.paused:
             self._held.append(handle)
@@ -211,7 +211,9 @@ class Process(AbstractEventLoop):
     def time(self) -> float:
         return self._grave_time if self._killed else self.kernel.now
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> Handle:
         handle = Handle(callback, args, self, context)
         if not self._killed:
             self.kernel.soon(self, handle)
@@ -219,12 +221,14 @@ class Process(AbstractEventLoop):
             self._bury(self._grave_time, handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> TimerHandle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> TimerHandle:
         handle = TimerHandle(when, callback, args, self, context)
         if not self._killed:
             self.kernel.at(when, handle, self)
@@ -238,7 +242,7 @@ class Process(AbstractEventLoop):
     def create_future(self) -> Future[Any]:
         return Future(loop=self)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> SimTask:  # type: ignore[override]
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> SimTask:
         task = SimTask(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
         task.add_done_callback(self._done)

@@ -1,8 +1,9 @@
-"""The bugs that the simulation must catch: at least one for each invariant, put into the operator on purpose.
+"""The bugs that the simulation must catch: one for each invariant at least, put in on purpose.
 
-Each is a mistake that has been made before, here or elsewhere. A mutation lasts for the length of its context.
+Each is a mistake that has been made before, here or elsewhere. It lasts for the length of its context.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -87,11 +88,11 @@ def _lists_stale() -> AbstractContextManager[None]:
 
 
 def _misses_an_event() -> AbstractContextManager[None]:
-    """What happens between list and watch is missed: the watch begins at the newest version, not the list's."""
+    """What happens between list and watch is missed: the watch begins at the newest version."""
     before = ListWatch.watch
 
-    def watch(self: Any, resource_version: str, seconds: int) -> Any:
-        return before(self, str(self._client._kube.version), seconds)
+    def watch(self: Any, _: str, seconds: int) -> Any:
+        return before(self, str(self._client._kube.storage.version), seconds)
 
     return _instead(ListWatch, "watch", watch)
 
@@ -119,8 +120,8 @@ def _first_ends_all() -> AbstractContextManager[None]:
 
     def moment(bookings: Any, now: Any, warm_up: Any = timedelta(0)) -> Any:
         seen = before(bookings, now, warm_up)
-        ended = seen.released is not None and seen.holder is not None
-        overlapped = ended and seen.holder.start_at < seen.released.end_at < now
+        ended, holder = seen.released, seen.holder
+        overlapped = ended and holder and holder.start_at < ended.end_at < now
         return replace(seen, holder=None) if overlapped else seen
 
     return _instead(timeline, "moment", moment)
@@ -148,7 +149,7 @@ def _leaves_at_once() -> AbstractContextManager[None]:
     """What is ordered ahead of a boundary leaves when it is ordered, and nobody asks whether it stands."""
     before = Order.of.__func__  # type: ignore[attr-defined]
 
-    def of(cls: Any, group: Any, ids: Any, deadline: Any, **more: Any) -> Any:
+    def of(cls: Any, group: Any, ids: Any, deadline: Any, /, **more: Any) -> Any:
         return before(cls, group, ids, deadline - timeline.LEAD, **more | {"stands": lambda: True})
 
     return _instead(Order, "of", classmethod(of))
@@ -196,8 +197,6 @@ def _leaks_tasks() -> AbstractContextManager[None]:
     before = Reflector._list
 
     async def listed(self: Any) -> None:
-        import asyncio
-
         asyncio.get_running_loop().create_task(asyncio.sleep(1e6))
         await before(self)
 

@@ -146,7 +146,9 @@ class Stream:
         closed: whether one of the two has closed it; the server then forgets it.
     """
 
-    def __init__(self, kernel: Kernel, link: Link, receive: Callable[[bytes | Exception | None], None]) -> None:
+    def __init__(
+        self, kernel: Kernel, link: Link, receive: Callable[[bytes | Exception | None], None]
+    ) -> None:
         self.closed = False
         self._kernel = kernel
         self._link = link

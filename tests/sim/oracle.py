@@ -1,8 +1,8 @@
-"""What was promised: which instances may be started or stopped at an instant, by whom, knowing what.
+"""What was promised: which instances may be started or stopped at an instant, by who knows what.
 
 Written apart from the operator's own rules, from the truth that the world keeps. A replica need not know what
-it cannot have been told, so each object is looked at in all states that the replica may take it to be in: from
-the newest that it must know to the newest there is. What holds in all of them holds for certain.
+it cannot have been told, so each object is looked at in all states that it may be taken to be in: from the
+newest that must be known to the newest there is. What holds in all of them holds for certain.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,8 @@ from typing import Any
 
 from tests.sim.aws import Machine
 from tests.sim.kernel import EPOCH
-from tests.sim.kube import Object, SimKube
+from tests.sim.kube import SimKube
+from tests.sim.storage import Object
 from tests.sim.world import Slot
 
 TOLD_SECONDS = 2.0
@@ -68,7 +69,7 @@ class Oracle:
 
     def states(self, plural: str, since: float, until: float) -> Iterator[Sequence[State]]:
         """Of each object of a kind, all that it was from `since` to `until`."""
-        for versions in self.kube.past[plural].values():
+        for versions in self.kube.storage.past[plural].values():
             yield _within(versions, since, until)
 
     def must_stay(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
@@ -84,7 +85,9 @@ class Oracle:
             for claims in self.states("bookings", since, now):
                 if all(_booked(claim, names, moment, timedelta(0)) for claim in claims for moment in at):
                     return f"it is booked by {claims[0]['metadata']['name'] if claims[0] else ''}"
-        if not any(any(_of(state, machine) for state in states) for states in self.states("resources", since, now)):
+        if not any(
+            any(_of(state, machine) for state in states) for states in self.states("resources", since, now)
+        ):
             return "no Resource stands for it"
         return ""
 
@@ -96,7 +99,10 @@ class Oracle:
                     continue
                 if any(_ad_hoc(state, moment) for moment in at):
                     return True
-                names, early = {state["metadata"]["name"]}, duration(state["spec"].get("warm_up", "0s")) + SLACK
+                names, early = (
+                    {state["metadata"]["name"]},
+                    duration(state["spec"].get("warm_up", "0s")) + SLACK,
+                )
                 for claims in self.states("bookings", since, now):
                     if any(_booked(claim, names, moment, early) for claim in claims for moment in at):
                         return True

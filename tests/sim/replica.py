@@ -1,7 +1,7 @@
 """The operator as a process of the simulated world: wired as `app.run` wires it, over simulated links."""
 
 from asyncio import Task
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from booking_operator.app import Operator
@@ -21,7 +21,9 @@ from tests.sim.network import Link
 from tests.sim.sessions import SimSessions
 
 REGION = "eu-west-1"
-ACCOUNTS = Accounts(REGION, named={"acme": Account(role_arn="arn:aws:iam::210987654321:role/booking-operator")})
+ACCOUNTS = Accounts(
+    REGION, named={"acme": Account(role_arn="arn:aws:iam::210987654321:role/booking-operator")}
+)
 LEASE_NAMESPACE, LEASE = "booking-operator-system", "booking-operator"
 
 
@@ -54,9 +56,16 @@ class Replica:
     """
 
     def __init__(
-        self, kernel: Kernel, seed: str, name: str, kube: SimKube, aws: SimAws, timing: Timing | None, began: Began
+        self,
+        kernel: Kernel,
+        seed: str,
+        name: str,
+        kube: SimKube,
+        aws: SimAws,
+        timing: Timing | None,
+        began: Began,
     ) -> None:
-        self.process = process = Process(kernel, name)
+        self.process = process = Process(kernel, name)  # type: ignore[abstract]
         self.kube = Link(kernel, process, f"{seed}/kube", (0.0005, 0.02))
         self.lease = Link(kernel, process, f"{seed}/lease", (0.0005, 0.01))
         self.aws = Link(kernel, process, f"{seed}/aws", (0.01, 0.15))
@@ -105,8 +114,8 @@ class Replica:
             )
             await self.operator.run()
 
-    def _task_started(self, task: Task[Any], coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _task_started(self, task: Task[Any], coroutine: Any) -> None:
         """Tell when a controller begins with a key, which the task that does so shows."""
         if coroutine.__qualname__ == "Controller._process":
-            inside = coroutine.cr_frame.f_locals  # type: ignore[attr-defined]
+            inside = coroutine.cr_frame.f_locals
             self._began(self, inside["self"].name, inside["key"], task)

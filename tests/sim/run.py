@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +14,12 @@ import structlog
 from tests.sim.aws import Call
 from tests.sim.invariants import Invariants, ViolationError
 from tests.sim.kernel import Process, StuckError
-from tests.sim.kube import Object, Request
+from tests.sim.kube import Request
 from tests.sim.replica import Replica
 from tests.sim.scenario import CALM_SECONDS, Script, script
+from tests.sim.storage import Object
 from tests.sim.world import World
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -68,7 +70,7 @@ class Run:
         self.world.born = self.invariants.born
         self.world.aws.called = self._called
         self.world.kube.asked = self._asked
-        self.world.kube.written = self._written
+        self.world.kube.storage.written = self._written
         self.failure: ViolationError | None = None
 
     def play(self) -> Outcome:
@@ -129,17 +131,22 @@ class Run:
         """Take what the operator logs."""
         before = structlog.get_config()
 
-        def take(_: Any, level: str, event: dict[str, Any]) -> Any:
+        def take(_: Any, level: str, event: MutableMapping[str, Any]) -> Any:
             loop = asyncio._get_running_loop()
             if isinstance(loop, Process) and loop.alive:
                 if level == "exception":
                     event["traceback"] = traceback.format_exc()
-                name, facts = event.pop("event"), " ".join(f"{key}={value}" for key, value in sorted(event.items()))
+                name, facts = (
+                    event.pop("event"),
+                    " ".join(f"{key}={value}" for key, value in sorted(event.items())),
+                )
                 self._tell(f"log {loop.name} {level} {name} {facts}")
                 self._guarded(self.invariants.logged, loop.name, level, name)
             raise structlog.DropEvent
 
-        structlog.configure(processors=[take], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False)
+        structlog.configure(
+            processors=[take], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False
+        )
         try:
             yield
         finally:

@@ -82,7 +82,9 @@ class _Writer:
         self.hot = [self.chance.choice(self.boundaries) for _ in range(self.chance.randint(1, 4))]
         acts = [*first, *self.users(), *self.faults()]
         acts.sort(key=lambda act: act.at)
-        return Script(self.seed, self.replicas, self.lease, tuple(acts), max(act.at + act.lasts for act in acts))
+        return Script(
+            self.seed, self.replicas, self.lease, tuple(acts), max(act.at + act.lasts for act in acts)
+        )
 
     def some_time(self) -> float:
         """Mostly right at a hot spot, or shortly before or after."""
@@ -99,7 +101,9 @@ class _Writer:
             service = "rds" if self.chance.random() < 0.15 else "ec2"
             account = "acme" if self.chance.random() < 0.2 else ""
             for _ in range(self.chance.randint(1, most)):
-                yield Act(0, "launch", {"service": service, "account": account, "tag": group, "pool": self.pool()})
+                yield Act(
+                    0, "launch", {"service": service, "account": account, "tag": group, "pool": self.pool()}
+                )
                 self.machines += 1
             spec: dict[str, Any] = {"tag": group, "type": service}
             if account:
@@ -133,7 +137,11 @@ class _Writer:
 
     def book(self, group: str, start: float, end: float) -> Act:
         """A booking that is made some time before it begins, or when it should have begun already."""
-        made = 0.0 if start < MINUTE else self.chance.choice((0.0, 0.0, start - MINUTE, start - 2, start, start + 5))
+        made = (
+            0.0
+            if start < MINUTE
+            else self.chance.choice((0.0, 0.0, start - MINUTE, start - 2, start, start + 5))
+        )
         name, self.bookings = f"b{self.bookings}", self.bookings + 1
         self.boundaries += [round(at) for at in (start, end) if 0 < at < self.ends]
         facts = {"name": name, "resource": group, "start": round(start), "end": round(end)}
@@ -160,12 +168,27 @@ class _Writer:
 
     def user(self, at: float) -> Iterator[Act]:
         group, name = self.chance.choice(self.groups), f"b{self.chance.randrange(self.bookings)}"
-        kinds = ("cancel", "cancel", "extend", "extend", "move", "now", "now", "resource", "hand", "hand", "garble", "remake")
+        kinds = (
+            "cancel",
+            "cancel",
+            "extend",
+            "extend",
+            "move",
+            "now",
+            "now",
+            "resource",
+            "hand",
+            "hand",
+            "garble",
+            "remake",
+        )
         match self.chance.choice(kinds):
             case "cancel":
                 yield Act(at, "delete", {"plural": "bookings", "name": name})
             case "extend":
-                yield Act(at, "rebook", {"name": name, "end": round(at + self.chance.choice((-60, 5, 60, 300)))})
+                yield Act(
+                    at, "rebook", {"name": name, "end": round(at + self.chance.choice((-60, 5, 60, 300)))}
+                )
             case "move":
                 yield Act(at, "rebook", {"name": name, "resource": group})
             case "now":
@@ -180,7 +203,9 @@ class _Writer:
                 yield Act(at, "edit", {"plural": "bookings", "name": name, "spec": {"end_at": "soon"}})
             case "remake":
                 yield Act(at, "delete", {"plural": "resources", "name": group})
-                yield Act(at + self.chance.choice((0.01, 5, 90)), "remake", {"plural": "resources", "name": group})
+                yield Act(
+                    at + self.chance.choice((0.01, 5, 90)), "remake", {"plural": "resources", "name": group}
+                )
 
     def edited(self, at: float, group: str) -> Iterator[Act]:
         if self.chance.random() < 0.5:
@@ -298,13 +323,20 @@ class _Writer:
         """What users do right before the operator begins anew."""
         for _ in range(self.chance.randint(1, 3)):
             yield from self.user(at)
-        yield Act(at + self.chance.uniform(0, 5), self.chance.choice(("kill", "terminate")), {"replica": "all"}, self.chance.uniform(0.1, 10))
+        yield Act(
+            at + self.chance.uniform(0, 5),
+            self.chance.choice(("kill", "terminate")),
+            {"replica": "all"},
+            self.chance.uniform(0.1, 10),
+        )
 
     def torn(self, at: float) -> Iterator[Act]:
         """What users do while what they wanted before waits for AWS."""
         lasts = self.chance.uniform(5, 30)
         at = max(1.0, self.chance.choice((self.chance.choice(self.hot) - self.chance.uniform(0, 3), at)))
-        what = self.chance.choice(({"throttled": 1.0}, {"broken": 1.0}, {"cursed": self.chance.randrange(self.machines)}))
+        what = self.chance.choice(
+            ({"throttled": 1.0}, {"broken": 1.0}, {"cursed": self.chance.randrange(self.machines)})
+        )
         yield Act(at, "aws_faults", what, lasts)
         for _ in range(self.chance.randint(2, 6)):
             yield from self.user(at + self.chance.uniform(2, lasts))

@@ -218,7 +218,7 @@ class World:
 
         self.kernel.after(lasts, end)
 
-    def aws_faults(self, lasts: float, no_capacity: str = "", cursed: int = -1, **shares: float) -> None:
+    def aws_faults(self, lasts: float, no_capacity: str = "", cursed: int = -1, **shares: Any) -> None:
         """Have AWS refuse, break or lag."""
         bad = CloudFaults(no_capacity=no_capacity, **shares)
         if 0 <= cursed < len(self._machines):
@@ -305,7 +305,7 @@ class World:
     def compact(self) -> None:
         """Have old versions forgotten."""
         self._all_blind(0, SOON)
-        self.kube.compact()
+        self.kube.storage.compact()
 
     def restart(self, lasts: float) -> None:
         """Kill the API server, and start it again."""
@@ -322,4 +322,3 @@ class World:
     def delete_lease(self) -> None:
         """Delete the Lease, as somebody may by hand."""
         self.kube.remove("leases", LEASE, LEASE_NAMESPACE)
-

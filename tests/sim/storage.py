@@ -1,0 +1,152 @@
+"""What an API server stores, and tells those who watch: each write makes a version; old ones are forgotten.
+
+What each object was at which time is kept apart, for good: an oracle needs it to say what could be known.
+"""
+
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.sim.kernel import Kernel, Process
+from tests.sim.network import Stream
+
+BOOKMARK_SECONDS = 60.0
+KEPT_SECONDS = 300.0
+"""How long old versions are kept, as etcd does, unless compacted earlier."""
+
+Object = dict[str, Any]
+Name = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a watch, of an object by its namespace and name."""
+
+    version: int
+    at: float
+    name: Name
+    line: bytes
+
+
+@dataclass(slots=True)
+class Watch:
+    """A watch that is open; of one object where it has a name."""
+
+    stream: Stream
+    plural: str
+    name: str
+    ends_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What an object was from an instant on, in true time; None while it did not exist."""
+
+    since: float
+    object: Object | None
+
+
+class Storage:
+    """Objects by the plural name of their kind, and by namespace and name.
+
+    Attributes:
+        version: of the last write.
+        compacted: versions before it are forgotten.
+        objects: as they are now.
+        past: what each object was.
+        written: is told of each change: who made it, the kind, the object before and after.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.version = 1
+        self.compacted = 0
+        self.objects: defaultdict[str, dict[Name, Object]] = defaultdict(dict)
+        self.past: defaultdict[str, defaultdict[Name, list[Version]]] = defaultdict(lambda: defaultdict(list))
+        self.written: Callable[[str, str, Object | None, Object | None], None] = lambda *_: None
+        self._kernel = kernel
+        self._history: defaultdict[str, list[Event]] = defaultdict(list)
+        self._watches: list[Watch] = []
+        kernel.after(BOOKMARK_SECONDS, self._bookmark)
+
+    def commit(self, client: str, plural: str, old: Object | None, new: Object | None) -> bytes:
+        """Write an object, or with no `new` one delete it; returns it as it is served."""
+        self.version += 1
+        told = copy.deepcopy(old) if new is None else new
+        assert told is not None
+        told["metadata"]["resourceVersion"] = str(self.version)
+        name = (told["metadata"]["namespace"], told["metadata"]["name"])
+        verb = "DELETED" if new is None else "ADDED" if old is None else "MODIFIED"
+        if new is None:
+            del self.objects[plural][name]
+        else:
+            self.objects[plural][name] = new
+        self.past[plural][name].append(Version(self._kernel.now, new))
+        shown = json.dumps(told).encode()
+        line = b'{"type": "%s", "object": %s}\n' % (verb.encode(), shown)
+        self._history[plural].append(Event(self.version, self._kernel.now, name, line))
+        for watch in self._watches:
+            if watch.plural == plural and watch.name in {"", name[1]}:
+                watch.stream.send(line)
+        self.written(client, plural, old, new)
+        return shown
+
+    def at(self, plural: str, then: float) -> tuple[int, list[Object]]:
+        """What a cache that is behind may have, with its version: all as it was then."""
+        items, version = [], 1
+        for versions in self.past[plural].values():
+            past = next((past for past in reversed(versions) if past.since <= then), None)
+            if past is not None and past.object is not None:
+                items.append(past.object)
+                version = max(version, int(past.object["metadata"]["resourceVersion"]))
+        return version, items
+
+    def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
+        """Tell of all that was written after `since`, and of what will be, for so many seconds."""
+        for event in self._history[plural]:
+            if event.version > since and name in {"", event.name[1]}:
+                stream.send(event.line)
+        self._watches.append(Watch(stream, plural, name, self._kernel.now + seconds))
+
+    def watched_by(self, process: Process) -> int:
+        """How many watches of a process are open."""
+        return sum(watch.stream.process is process and not watch.stream.closed for watch in self._watches)
+
+    def end_watches(self, plural: str) -> None:
+        """End the watches of a kind in good order."""
+        for watch in self._watches:
+            if watch.plural == plural:
+                watch.stream.send(None)
+
+    def break_watches(self) -> None:
+        """Reset all watches."""
+        for watch in self._watches:
+            watch.stream.break_off()
+        self._watches.clear()
+
+    def compact(self) -> None:
+        """Forget all that was before now."""
+        self.compacted = self.version
+        for events in self._history.values():
+            events.clear()
+
+    def _bookmark(self) -> None:
+        line = b'{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "%d"}}}\n' % self.version
+        for watch in self._watches:
+            watch.stream.send(line)
+            if watch.ends_at <= self._kernel.now:
+                watch.stream.send(None)
+        self._watches = [watch for watch in self._watches if not watch.stream.closed]
+        self._forget()
+        self._kernel.after(BOOKMARK_SECONDS, self._bookmark)
+
+    def _forget(self) -> None:
+        """Forget what is old, now and then."""
+        for plural, events in self._history.items():
+            if events and events[0].at < self._kernel.now - 2 * KEPT_SECONDS:
+                kept = [event for event in events if event.at >= self._kernel.now - KEPT_SECONDS]
+                gone = events[: len(events) - len(kept)]
+                self.compacted = max(self.compacted, *(event.version for event in gone))
+                self._history[plural] = kept
