@@ -233,7 +233,7 @@ class ResourceReconciler:
                 # Overtaken, by whoever led before: what both have started is remembered.
                 known: ResourceStatus = self._reporter.current(found)
                 both = tuple(sorted({*known.started, *started}))
-                await self._reporter.status.write(found, replace(known, started=both))
+                await self._reporter.status.write(found, replace(scene.counted(known), started=both))
 
     def _learn(self, scene: Scene) -> dict[str, Any]:
         """The fields of the status that `warm_up: auto` goes by."""

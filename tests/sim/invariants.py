@@ -11,7 +11,7 @@ from booking_operator.engine.store import Key
 from tests.sim.aws import Call, Machine
 from tests.sim.census import keyed
 from tests.sim.kube import Request
-from tests.sim.oracle import Oracle, clocks, stands_for, told_until
+from tests.sim.oracle import TOLD_SECONDS, Oracle, clocks, stands_for, told_until
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
 from tests.sim.storage import Object
 from tests.sim.world import Slot, World
@@ -258,6 +258,7 @@ class Invariants:
 
     def _in_step(self, made: Replica) -> None:
         """The caches are what the API server has."""
+        told = self._world.kernel.now - TOLD_SECONDS
         if made.operator is None:
             raise ViolationError("convergence", f"{made.name} has no caches")
         for kind, store in made.operator._caches.stores.items():
@@ -266,8 +267,8 @@ class Invariants:
                 item["metadata"]["name"]: item["metadata"]["resourceVersion"]
                 for item in self._world.kube.all(kind.plural)
             }
-            if here != there:
-                differ = dict(set(here.items()) ^ set(there.items()))
+            differ = dict(set(here.items()) ^ set(there.items()))
+            if any(self._world.kube.storage.changed_at(kind.plural, name) < told for name in differ):
                 raise ViolationError("convergence", f"{made.name} has other {kind.plural}: {differ}")
 
     def _not_leaking(self, made: Replica) -> None:

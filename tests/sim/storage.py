@@ -103,6 +103,11 @@ class Storage:
                 version = max(version, int(past.object["metadata"]["resourceVersion"]))
         return version, items
 
+    def changed_at(self, plural: str, name: str, namespace: str = "team") -> float:
+        """When an object was last written or deleted, in true time."""
+        versions = self.past[plural][namespace, name]
+        return versions[-1].since if versions else 0.0
+
     def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
         """Tell of all that was written after `since`, and of what will be, for so many seconds."""
         for event in self._history[plural]:
