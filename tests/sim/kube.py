@@ -158,7 +158,8 @@ class SimKube:
             raise ApiError(404, "HTTP 404: the kind is not served")
 
     def _crd(self, plural: str) -> bytes:
-        self._check(plural)
+        if plural not in self._crds:
+            raise ApiError(404, "HTTP 404: no such CRD")
         stamp = self._crds[plural]
         return json.dumps({"metadata": {"deletionTimestamp": stamp} if stamp else {}}).encode()
 
@@ -248,11 +249,12 @@ class SimKube:
             if meta.get(name) != value:
                 raise ApiError(409, f"HTTP 409: precondition {name}")
         if not meta.get("finalizers"):
-            return self._gone(request.client, plural, found)
+            self._gone(request.client, plural, found)
+            return b"{}"
         if not meta.get("deletionTimestamp"):
             dying = meta | {"deletionTimestamp": self._stamp(), "generation": meta["generation"] + 1}
-            self.storage.commit(request.client, plural, found, found | {"metadata": dying})
-        return b"{}"
+            return self.storage.commit(request.client, plural, found, found | {"metadata": dying})
+        return json.dumps(found).encode()
 
     def _gone(self, client: str, plural: str, found: Object) -> bytes:
         """Delete an object, and a moment later, as the garbage collector does, what it owned."""

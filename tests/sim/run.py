@@ -75,25 +75,34 @@ class Run:
 
     def play(self) -> Outcome:
         """Play it."""
-        kernel, invariant, message = self.world.kernel, "", ""
+        kernel = self.world.kernel
         with _chance(self.script.seed), self._logs():
             try:
                 self.world.begin()
                 kernel.run(self.script.ends_at + CALM_SECONDS)
-                self._raise()
-                self.invariants.converged()
+                if self.failure is None:
+                    self.invariants.converged()
             except ViolationError as error:
-                invariant, message = error.invariant, str(error)
+                self.failure = error
             except StuckError as error:
-                invariant, message = "no leak", str(error)
-            finally:
-                self._end()
-        return Outcome(invariant, message, tuple(self.trace), kernel.steps, kernel.now)
+                self.failure = ViolationError("no leak", str(error))
+            self._end()
+        failure = self.failure
+        return Outcome(
+            failure.invariant if failure else "",
+            str(failure or ""),
+            tuple(self.trace),
+            kernel.steps,
+            kernel.now,
+        )
 
     def _end(self) -> None:
         """Let nothing be left of the replicas."""
         for _, made in self.world.replicas():
-            made.process.kill()
+            try:
+                made.process.kill()
+            except StuckError as error:
+                self.failure = self.failure or ViolationError("no leak", str(error))
 
     def _tell(self, what: str) -> None:
         self.trace.append(f"{self.world.kernel.now:.6f} {what}")
@@ -121,10 +130,6 @@ class Run:
 
     def _written(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
         self._guarded(self.invariants.written, client, plural, old, new)
-
-    def _raise(self) -> None:
-        if self.failure is not None:
-            raise self.failure
 
     @contextmanager
     def _logs(self) -> Iterator[None]:
