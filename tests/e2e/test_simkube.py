@@ -34,6 +34,7 @@ def simulated(kube: SimKube) -> Ask:
 @asynccontextmanager
 async def real(tenant: Tenant) -> AsyncIterator[Ask]:
     config = ClusterConfig(tenant.ground.environ["KUBECONFIG"], None)
+    tenant.kubectl("get", "bookings")  # which waits for a server that is still making its caches
     async with KubeClient(config, SystemClock()) as client:
 
         async def ask(method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> Any:

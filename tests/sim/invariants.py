@@ -225,6 +225,9 @@ class Invariants:
             if made is None or made.process.failure is not None or made.process.ended:
                 why = format_exception(made.process.failure) if made and made.process.failure else []
                 raise ViolationError("no surprise", f"a replica has ended: {''.join(why)}")
+        for made in self._world.everyone:
+            if made.process.ended and made.process.tasks:
+                raise ViolationError("no leak", f"{made.name} has ended, and left {list(made.process.tasks)}")
         self._led()
         for resource in self._oracle.elders():
             self._as_booked(resource)

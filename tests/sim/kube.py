@@ -240,7 +240,7 @@ class SimKube:
         if new.get("spec") != found.get("spec"):
             new["metadata"]["generation"] += 1
         if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
-            return self._gone(request.client, plural, found)
+            return self._gone(request.client, plural, new)
         return self.storage.commit(request.client, plural, found, new)
 
     def _delete(self, request: Request, plural: str, found: Object) -> bytes:

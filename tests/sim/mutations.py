@@ -4,8 +4,8 @@ Each is a mistake that has been made before, here or elsewhere. It lasts for the
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -25,6 +25,8 @@ from booking_operator.kube.trust import CacheTrust
 from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.scene import Scene
+
+BEHIND_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,29 @@ def _misses_an_event() -> AbstractContextManager[None]:
     return _instead(ListWatch, "watch", watch)
 
 
-def _goes_back() -> AbstractContextManager[None]:
-    """A list that was needed again is that of a cache that is behind: time goes back."""
-    before = ListWatch.list
+@contextmanager
+def _goes_back() -> Iterator[None]:
+    """A list that was needed again is that of an API server that is behind: time goes back, for a while."""
+    list_, watch_ = ListWatch.list, ListWatch.watch
 
     async def listed(self: Any, token: str = "") -> Any:
         kept = self._selector
-        if getattr(self, "listed", False):
+        if getattr(self, "again", False):
             self._selector = [*self._selector, ("resourceVersion", "0")]
-        self.listed = True
+        self.again = True
         try:
-            return await before(self, token)
+            return await list_(self, token)
         finally:
             self._selector = kept
 
-    return _instead(ListWatch, "list", listed)
+    @asynccontextmanager
+    async def watch(self: Any, resource_version: str, seconds: int) -> AsyncIterator[Any]:
+        await asyncio.sleep(BEHIND_SECONDS)
+        async with watch_(self, resource_version, seconds) as events:
+            yield events
+
+    with _instead(ListWatch, "list", listed), _instead(ListWatch, "watch", watch):
+        yield
 
 
 def _first_ends_all() -> AbstractContextManager[None]:
@@ -184,8 +194,7 @@ def _loses_adds() -> AbstractContextManager[None]:
 def _keeps_the_dead() -> AbstractContextManager[None]:
     """What vanished while the watch was down is not noticed by the list after it."""
 
-    def replaced(self: Any, objects: Any, origin: Any = None) -> None:
-        del origin
+    def replaced(self: Any, objects: Any, *_: Any, **__: Any) -> None:
         for object_ in objects:
             self.apply(object_)
 
@@ -244,23 +253,23 @@ def _claims_nothing() -> AbstractContextManager[None]:
 
 
 MUTATIONS = (
-    Mutation("a key is handed out twice", "one at a time", _twice),
-    Mutation("a former leader writes on", "one writer", _leads_too_long),
-    Mutation("the first list is stale", "no stop while booked", _lists_stale),
-    Mutation("an event between list and watch is missed", "", _misses_an_event),
-    Mutation("a list goes back in time", "", _goes_back),
-    Mutation("the first booking that ends releases all", "no stop while booked", _first_ends_all),
-    Mutation("bookings vanish with their CRD", "no stop while booked", _believes_a_dying_kind),
-    Mutation("orders stand whatever happens", "", _orders_stand),
-    Mutation("orders are never withdrawn", "", _does_not_ask_again),
-    Mutation("what is ordered ahead leaves at once", "no start unless booked", _leaves_at_once),
-    Mutation("no request limits", "AWS budgets", _no_limits),
-    Mutation("no back-off", "bounded errors", _no_backoff),
-    Mutation("adds are lost", "convergence", _loses_adds),
-    Mutation("what vanished unseen is kept", "convergence", _keeps_the_dead),
-    Mutation("tasks are left behind", "no leak", _leaks_tasks),
-    Mutation("keys are left behind", "no leak", _leaks_keys),
-    Mutation("a lock goes on a doubt", "no release while booked", _releases_on_a_doubt),
-    Mutation("the first status claims nothing runs", "status is true", _claims_nothing),
-    Mutation("an order counts as done", "status is true", _believes_the_order),
+    Mutation("a key is handed out twice", "one at a time", _twice, 0),
+    Mutation("a former leader writes on", "one writer", _leads_too_long, 11),
+    Mutation("the first list is stale", "no stop while booked", _lists_stale, 9),
+    Mutation("an event between list and watch is missed", "", _misses_an_event, 2),
+    Mutation("a list goes back in time", "", _goes_back, 14),
+    Mutation("the first booking that ends releases all", "no stop while booked", _first_ends_all, 1),
+    Mutation("bookings vanish with their CRD", "no stop while booked", _believes_a_dying_kind, 27),
+    Mutation("orders stand whatever happens", "", _orders_stand, 147),
+    Mutation("orders are never withdrawn", "", _does_not_ask_again, 147),
+    Mutation("what is ordered ahead leaves at once", "no start unless booked", _leaves_at_once, 2),
+    Mutation("no request limits", "AWS budgets", _no_limits, 25),
+    Mutation("no back-off", "bounded errors", _no_backoff, 1),
+    Mutation("adds are lost", "", _loses_adds, 23),
+    Mutation("what vanished unseen is kept", "convergence", _keeps_the_dead, 12),
+    Mutation("tasks are left behind", "no leak", _leaks_tasks, 2),
+    Mutation("keys are left behind", "no leak", _leaks_keys, 0),
+    Mutation("a lock goes on a doubt", "no release while booked", _releases_on_a_doubt, 27),
+    Mutation("the first status claims nothing runs", "status is true", _claims_nothing, 1),
+    Mutation("an order counts as done", "status is true", _believes_the_order, 0),
 )

@@ -98,7 +98,7 @@ class Run:
 
     def _end(self) -> None:
         """Let nothing be left of the replicas."""
-        for _, made in self.world.replicas():
+        for made in self.world.everyone:
             try:
                 made.process.kill()
             except StuckError as error:

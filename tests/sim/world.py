@@ -47,6 +47,7 @@ class World:
 
     Attributes:
         slots: the places of the replicas.
+        everyone: all processes of the operator that there ever were.
         born: is told of each process of the operator.
     """
 
@@ -56,6 +57,7 @@ class World:
         self.kube = SimKube(kernel, seed)
         self.aws = SimAws(kernel, seed)
         self.slots = [Slot() for _ in range(script.replicas)]
+        self.everyone: list[Replica] = []
         self.born: Callable[[Replica, Slot], None] = lambda _replica, _slot: None
         self._seed = seed
         self._script = script
@@ -97,6 +99,7 @@ class World:
         name = f"{'abc'[number]}{slot.starts}"
         self._told(f"{self.kernel.now:9.3f} {name} starts")
         slot.replica = made = Replica(self.kernel, self._seed, name, self.kube, self.aws, timing, self._began)
+        self.everyone.append(made)
         made.process.skew = timedelta(seconds=slot.skews[-1][1])
         for link in ("kube", "lease", "aws"):
             self._forecast(slot, link)
