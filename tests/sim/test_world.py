@@ -155,7 +155,7 @@ def test_a_watch_tells_all_after_its_version_in_order_and_breaks_with_the_server
         ("MODIFIED", "one"),
         ("DELETED", "one"),
         ("BOOKMARK", None),
-        "broken",
+        BROKEN,
     ]
 
 
