@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from booking_operator.domain.instance import Instance, Observation, State
-from booking_operator.domain.timeline import Moment
+from booking_operator.domain.agenda import Moment
 
 
 class Unbooked(StrEnum):

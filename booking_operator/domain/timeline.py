@@ -1,74 +1,14 @@
-"""All bookings of one resource, seen at one instant: who holds it, is it wanted, what comes next."""
+"""Why a resource is wanted as it is, when to look at it again, and the runs that its bookings make."""
 
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from operator import attrgetter
 
+from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking
 
 LEAD = timedelta(seconds=1.5)
 """How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What the bookings of a resource say at one instant.
-
-    Attributes:
-        holder: the active booking that holds the lock, or None when nobody does.
-        released: the booking that ended last, at or before this instant.
-        next_at: the next instant at which anything here may change; later than the instant, or None.
-        next_change_at: the next instant at which power is to change; later than the instant, or None.
-    """
-
-    holder: Booking | None
-    released: Booking | None
-    next_at: datetime | None
-    next_change_at: datetime | None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the instances are wanted running."""
-        return self.holder is not None
-
-
-_START, _END, _PRECEDENCE = attrgetter("start_at"), attrgetter("end_at"), attrgetter("precedence")
-
-
-def moment(bookings: Collection[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
-    """What `bookings` say at `now` (aware UTC). Pure and total; the order of `bookings` is irrelevant."""
-    # Of thousands of bookings most are over: of those, no more than the end is looked at.
-    over = [booking for booking in bookings if booking.end_at <= now]
-    rest = [booking for booking in bookings if booking.end_at > now]
-    latest = max(map(_END, over), default=None)
-    by = now + warm_up  # what starts until then is active
-    active = [booking for booking in rest if booking.start_at <= by]
-    coming = min((booking.start_at for booking in rest if booking.start_at > by), default=None)
-    start = coming - warm_up if coming is not None else None
-    first = _first(active)
-    return Moment(
-        holder=first,
-        released=max(
-            (booking for booking in over if booking.end_at == latest), key=_PRECEDENCE, default=None
-        ),
-        next_at=min((*map(_END, active), *([start] if start is not None else ())), default=None),
-        next_change_at=_end_of_run(rest, active, warm_up) if first else start,
-    )
-
-
-def _first(active: Iterable[Booking]) -> Booking | None:
-    return min(active, key=_PRECEDENCE, default=None)
-
-
-def _end_of_run(bookings: Iterable[Booking], active: Iterable[Booking], warm_up: timedelta) -> datetime:
-    """The end of the unbroken run of bookings that the active ones begin: back-to-back ones join it."""
-    end = max(booking.end_at for booking in active)
-    for booking in sorted(bookings, key=_START):
-        if booking.wanted_from(warm_up) > end:
-            break
-        end = max(end, booking.end_at)
-    return end
 
 
 @dataclass(frozen=True, slots=True)

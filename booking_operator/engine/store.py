@@ -42,6 +42,8 @@ class Object(Protocol):
     @property
     def metadata(self) -> Meta: ...  # noqa: D102
     @property
+    def spec(self) -> Any: ...  # noqa: D102
+    @property
     def status(self) -> Any: ...  # noqa: D102
 
 
@@ -94,6 +96,7 @@ class Change(Generic[T]):
             old.uid == new.uid
             and old.generation == new.generation
             and old.deletion_timestamp == new.deletion_timestamp
+            and self.old.spec == self.new.spec  # a generation may be given twice, by a restored etcd
         )
 
 

@@ -1,6 +1,6 @@
 """The cached objects as the reconcilers ask for them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from booking_operator.api.monitor import ResourceMonitor, scope
 from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
 from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cloud.driver import Group, Scope
-from booking_operator.domain import timeline
+from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.engine.store import Change, Key, Store, key_of
 
@@ -55,6 +55,7 @@ class Caches:
             BOOKING_SCHEDULER: self.schedulers,
             RESOURCE_MONITOR: self.monitors,
         }
+        self._agendas: dict[Key, Agenda] = {}
         self._held: dict[Key, _Held] = {}
         self.bookings.subscribe(self._on_booking)
         self.resources.subscribe(self._on_resource)
@@ -94,14 +95,23 @@ class Caches:
 
     def booked(self, resource: Resource, now: datetime) -> bool:
         """Whether any booking of the Resource is unfinished."""
-        return any(now < claim.end_at for claim in self.claims(resource))
+        return self.claims(resource).unfinished(now)
 
-    def claims(self, resource: Resource) -> list[Claim]:
+    def claims(self, resource: Resource) -> Agenda:
         """All valid bookings of a Resource, the ad-hoc one in its spec included."""
-        claims = [booking.claim() for booking in self.bookings_of(key_of(resource))]
-        if isinstance(resource.spec, ResourceSpec):
-            claims.append(ad_hoc_claim(resource, resource.spec))
-        return [claim for claim in claims if claim is not None]
+        return self._agendas.get(key_of(resource)) or Agenda()
+
+    def _keep(self, key: Key, gone: Iterable[Claim | None], come: Iterable[Claim | None]) -> None:
+        """Have other bookings on the agenda of a Resource, be it there or not."""
+        agenda = self._agendas.setdefault(key, Agenda())
+        for claim in gone:
+            if claim is not None:
+                agenda.discard(claim)
+        for claim in come:
+            if claim is not None:
+                agenda.add(claim)
+        if not agenda:
+            del self._agendas[key]
 
     def holder(self, resource: Resource, now: datetime) -> Claim | None:
         """The booking that holds a Resource at `now` (aware UTC); None when nobody does.
@@ -113,11 +123,13 @@ class Caches:
         held = self._held.get(key)
         basis = (resource.metadata.uid, resource.spec, warm_up)
         if held is None or held.basis != basis or not held.begin <= now < held.end:
-            seen = timeline.moment(self.claims(resource), now, warm_up)
+            seen = self.claims(resource).moment(now, warm_up)
             held = self._held[key] = _Held(basis, warm_up, now, seen.next_at or _NEVER, seen.holder)
         return held.holder
 
     def _on_resource(self, change: Change[Resource]) -> None:
+        if not change.status_only:
+            self._keep(change.key, [_ad_hoc(change.old)], [_ad_hoc(change.new)])
         if change.new is None:
             self._held.pop(change.key, None)
 
@@ -132,9 +144,17 @@ class Caches:
         for booking in (change.old, change.new):
             if booking is not None:
                 key = Key(booking.metadata.namespace, booking.resource_name)
+                claims = [booking.claim()]
+                self._keep(key, *((claims, ()) if booking is change.old else ((), claims)))
                 held = self._held.get(key)
                 if held is not None and held.concerned(booking.claim(), gone=booking is change.old):
                     del self._held[key]
+
+
+def _ad_hoc(resource: Resource | None) -> Claim | None:
+    if resource is None or not isinstance(resource.spec, ResourceSpec):
+        return None
+    return ad_hoc_claim(resource, resource.spec)
 
 
 def _controller(booking: Booking) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.domain.lock import Locks, Marks, Ours
 from booking_operator.domain.power import Policy
 from booking_operator.domain.report import Failure
-from booking_operator.domain.timeline import Moment
+from booking_operator.domain.agenda import Agenda, Moment
 from booking_operator.engine.store import key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Drivers
@@ -42,13 +42,13 @@ class Scene:
     driver: Driver
     policy: Policy
     now: datetime
-    claims: Collection[Claim]
+    claims: Agenda
     seen: Moment
     memory: Collection[Lock]
 
     def at(self, instant: datetime) -> "Scene":
         """The same at another instant, as far as is known now."""
-        return replace(self, now=instant, seen=timeline.moment(self.claims, instant, self.policy.warm_up))
+        return replace(self, now=instant, seen=self.claims.moment(instant, self.policy.warm_up))
 
     @property
     def observation(self) -> Observation | None:
@@ -138,7 +138,7 @@ def look(
     if isinstance(spec, Garbled) or group is None or obstacle(caches, resource) is not None:
         return None
     how, claims = policy(spec, status, dry_run=dry_run), caches.claims(resource)
-    seen = timeline.moment(claims, now, how.warm_up)
+    seen = claims.moment(now, how.warm_up)
     memory = tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks)
     return Scene(resource, group, drivers[spec.type], how, now, claims, seen, memory)
 

@@ -6,10 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import Booking, Phase
-from booking_operator.domain.timeline import LEAD, Moment, cause, moment, wake_at
+from booking_operator.domain.agenda import Agenda, Moment
+from booking_operator.domain.timeline import LEAD, cause, wake_at
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZON = 30
+
+
+def moment(claims: list[Booking], now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
+    return Agenda(claims).moment(now, warm_up)
 
 
 def at(minute: float) -> datetime:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
-from booking_operator.api.resource import Resource
-from booking_operator.domain import timeline
+from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
+from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key
@@ -86,6 +86,13 @@ class Scene:
         whole = {"metadata": meta("res", self._number, uid) | {"creationTimestamp": at_text(5)}, "spec": spec}
         self.caches.resources.apply(RESOURCE.adapter.validate_python(whole))
 
+    def claims(self, resource: Resource) -> list[Booking]:
+        """All valid bookings of a Resource, from the objects themselves."""
+        claims = [booking.claim() for booking in self.caches.bookings_of(RES)]
+        if isinstance(resource.spec, ResourceSpec):
+            claims.append(ad_hoc_claim(resource, resource.spec))
+        return [claim for claim in claims if claim is not None]
+
     def release(self) -> None:
         self.caches.resources.delete(RES)
 
@@ -102,8 +109,9 @@ def test_the_holder_is_always_the_one_that_the_bookings_say(steps: list[tuple[An
         if resource is None:
             assert not scene.caches._held
             continue
-        expected = timeline.moment(scene.caches.claims(resource), scene.at, resource.warm_up).holder
+        expected = Agenda(scene.claims(resource)).moment(scene.at, resource.warm_up).holder
         assert scene.caches.holder(resource, scene.at) == expected
+        assert sorted(map(repr, scene.caches.claims(resource))) == sorted(map(repr, scene.claims(resource)))
 
 
 @given(STEPS)

@@ -15,6 +15,7 @@ from booking_operator.cloud.lane import Lane, _open
 from booking_operator.cloud.throttle import Throttle
 from booking_operator.cloud.view import Answer, View
 from booking_operator.domain import timeline
+from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.instance import State
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.queue import Backoff, WorkQueue
@@ -126,15 +127,15 @@ def _goes_back() -> Iterator[None]:
 
 def _first_ends_all() -> AbstractContextManager[None]:
     """A booking that ends releases the lock, though another still runs."""
-    before = timeline.moment
+    before = Agenda.moment
 
-    def moment(bookings: Any, now: Any, warm_up: Any = timedelta(0)) -> Any:
-        seen = before(bookings, now, warm_up)
+    def moment(self: Any, now: Any, warm_up: Any = timedelta(0)) -> Any:
+        seen = before(self, now, warm_up)
         ended, holder = seen.released, seen.holder
         overlapped = ended and holder and holder.start_at < ended.end_at < now
         return replace(seen, holder=None) if overlapped else seen
 
-    return _instead(timeline, "moment", moment)
+    return _instead(Agenda, "moment", moment)
 
 
 def _believes_a_dying_kind() -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ class FakeMeta:
 class Thing:
     metadata: FakeMeta
     status: str = ""
+    spec: str = ""
     labels: tuple[str, ...] = field(default=())
 
 
