@@ -132,4 +132,6 @@ async def test_every_minute_starts_machines(tenant: Tenant, operator: Operator) 
         # Back to back: the next minute has been booked while this one runs.
         await until(lambda: len(bookings(tenant)) >= 2)
         tenant.kubectl("patch", "bs", "night", "--type=merge", "-p", '{"spec": {"suspend": true}}')
-        await until(lambda: tenant.states() == ["stopped", "stopped"], 70)
+        await until(lambda: len(bookings(tenant)) == 1)
+        tenant.kubectl("delete", "bookings", "--all")
+        await until(lambda: tenant.states() == ["stopped", "stopped"])
