@@ -74,6 +74,10 @@ class Agenda:
         """All bookings, in no order."""
         return chain(self._all, self._coming)
 
+    def __contains__(self, booking: object) -> bool:
+        """Whether it is one of them."""
+        return any(booking == known for known in self)
+
     def add(self, booking: Booking) -> None:
         """Add a booking."""
         self._coming.append(booking)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.agenda import Moment
+from booking_operator.domain.instance import Instance, Observation, State
 
 
 class Unbooked(StrEnum):

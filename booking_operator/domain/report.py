@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking, Phase
 from booking_operator.domain.delay import Delay, shown
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked
-from booking_operator.domain.agenda import Moment
 
 _LISTED = 5  # ids named in a message before it says how many more there are
 

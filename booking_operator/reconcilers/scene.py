@@ -9,12 +9,11 @@ from booking_operator.api.meta import Garbled
 from booking_operator.api.resource import LockTags, Resource, ResourceStatus, policy
 from booking_operator.cloud.driver import Driver, Group
 from booking_operator.domain import lock, report, timeline
-from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.agenda import Agenda, Moment
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.domain.lock import Locks, Marks, Ours
 from booking_operator.domain.power import Policy
 from booking_operator.domain.report import Failure
-from booking_operator.domain.agenda import Agenda, Moment
 from booking_operator.engine.store import key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Drivers

@@ -1,4 +1,4 @@
-"""The agenda against a walk over all bookings, however they come and go, and whichever way the clock moves."""
+"""The agenda against a walk over all bookings, however they come and go, and whatever the clock does."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -61,8 +61,8 @@ def test_it_says_what_a_walk_over_all_bookings_says(
     agenda = Agenda(known)
     for verb, what in steps:
         match verb, what:
-            case "add", (int(), int(), int()) as span:
-                known.append(booking(next(numbers), span))
+            case "add", (int(start), int(length), int(created)):
+                known.append(booking(next(numbers), (start, length, created)))
                 agenda.add(known[-1])
             case "discard", int(number) if number < len(known):
                 agenda.discard(known.pop(number))
@@ -70,6 +70,7 @@ def test_it_says_what_a_walk_over_all_bookings_says(
                 assert agenda.moment(at(minute), warm_up) == walked(known, at(minute), warm_up)
                 assert agenda.unfinished(at(minute)) == any(item.end_at > at(minute) for item in known)
         assert len(agenda) == len(known)
+        assert all(item in agenda for item in known)
         assert sorted(agenda, key=lambda item: item.name) == sorted(known, key=lambda item: item.name)
 
 

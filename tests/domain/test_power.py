@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked, decide
-from booking_operator.domain.timeline import Moment
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 BEFORE = NOW - timedelta(seconds=30)

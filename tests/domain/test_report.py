@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from booking_operator.domain import report
+from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked
 from booking_operator.domain.report import BookedResource, Condition, Failure, Outcome
-from booking_operator.domain.timeline import Moment
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.booking import Booking, Phase
 from booking_operator.domain.agenda import Agenda, Moment
+from booking_operator.domain.booking import Booking, Phase
 from booking_operator.domain.timeline import LEAD, cause, wake_at
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

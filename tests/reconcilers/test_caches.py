@@ -153,7 +153,7 @@ def test_it_is_worked_out_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) 
     assert found is not None
     real = scene.caches.claims
 
-    def claims(resource: Resource) -> list[Booking]:
+    def claims(resource: Resource) -> Agenda:
         nonlocal asked
         asked += 1
         return real(resource)
