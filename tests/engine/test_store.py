@@ -1,5 +1,7 @@
 """The store: indexes, what counts as a change, and our own writes."""
 
+from dataclasses import replace
+
 from booking_operator.engine.store import Change, Key, Origin, Store
 from tests.support.things import Thing, thing
 
@@ -103,3 +105,10 @@ def test_the_values_of_an_index_are_those_of_the_objects_there_are() -> None:
         store.apply(thing(name, 1, status))
     store.delete(Key("ns", "c"))
     assert set(store.values("status")) == {"x"}
+
+
+def test_another_spec_of_the_same_generation_is_no_mere_status() -> None:
+    """A restored etcd gives generations twice."""
+    before = thing("a", 5)
+    assert not Change(before, replace(before, spec="other"), Origin.WATCH).status_only
+    assert Change(before, replace(before, status="other"), Origin.WATCH).status_only
