@@ -26,11 +26,15 @@ def test_all_holds_whatever_fails(first: int) -> None:
             pytest.fail(f"seed {seed}: {outcome.message}\n{shortest(script(seed), outcome.invariant).told()}")
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_each_bug_is_caught(mutation: Mutation) -> None:
+def test_each_bug_is_caught_within_200_seeds(mutation: Mutation) -> None:
+    """The seed that has shown it first; a change of the operator may have another show it."""
     with mutation.breaks():
-        outcome = play(mutation.seed)
-    assert mutation.shown_by(outcome.invariant), outcome.message or "all holds"
+        for seed in (mutation.seed, *range(200)):
+            if mutation.shown_by(play(seed).invariant):
+                return
+    pytest.fail("not caught; if none ever shows it, the scenario must be made to")
 
 
 @pytest.mark.parametrize("path", sorted(found.FOLDER.glob("*.json")), ids=lambda path: path.stem)
