@@ -148,8 +148,5 @@ def _end_of(lock: Lock) -> datetime | None:
     try:
         until = datetime.fromisoformat(lock.until)
         return until.astimezone(UTC) if lock.by and until.tzinfo else None
-    except (
-        ValueError,
-        OverflowError,
-    ):  # the latter where in UTC it is before the first year, or after the last
+    except (ValueError, OverflowError):  # the latter: in UTC it is before the first year, or after the last
         return None

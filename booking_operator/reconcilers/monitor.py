@@ -17,8 +17,6 @@ from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status,
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.writes import attempted, created
 
-"""Annotation of a Resource: name of the monitor that made it."""
-
 
 class MonitorReconciler:
     """Keeps a Resource for each group that one monitor sees, and wakes after its interval."""

@@ -19,8 +19,6 @@ from booking_operator.reconcilers.ports import Events, Objects, Status
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.writes import attempted, created
 
-"""Annotation of a booking: which template and duration it was made from."""
-
 
 class SchedulerReconciler:
     """Keeps the bookings of one scheduler as its schedule says, and wakes when the next is to be made."""
