@@ -220,9 +220,8 @@ class Elector:
         try:
             self._note(await self._in_time(self._leases.write(lease)))
         except LeaseConflictError:
-            self._unsure = (
-                before  # this one was not taken; one before it, whose answer was lost, may have been
-            )
+            # This one was not taken; one before it, whose answer was lost, may have been.
+            self._unsure = before
             raise
         self._unsure, self._renewal = False, renewal
 

@@ -16,7 +16,7 @@ from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.objects import micro_time
-from booking_operator.kube.reading import read
+from booking_operator.kube.reading import complaint, read
 from booking_operator.kube.source import ListWatch
 
 
@@ -139,7 +139,7 @@ class KubeLeases:
         try:
             yield
         except ValidationError as error:
-            raise LeaseError(f"garbled answer: {error.errors(include_url=False)[0]['msg']}") from error
+            raise LeaseError(f"garbled answer: {complaint(error)}") from error
         except ApiError as error:
             if error.conflict:
                 raise LeaseConflictError(str(error)) from error

@@ -31,6 +31,11 @@ def read(adapter: TypeAdapter[T], body: bytes) -> T:
     return adapter.validate_json(flat)
 
 
+def complaint(error: ValidationError) -> str:
+    """What is wrong with it first, without the input."""
+    return error.errors(include_url=False)[0]["msg"]
+
+
 def flattened(body: bytes) -> bytes:
     """The same JSON with null for all that is below the level `DEEPEST`; `body` itself where nothing is."""
     kept, depth, copied = [], 0, 0

@@ -13,7 +13,7 @@ from booking_operator.engine.reflector import Event, Page, ResourceExpiredError,
 from booking_operator.engine.store import Object
 from booking_operator.kube.client import KubeClient, Query
 from booking_operator.kube.errors import ApiError, TooLongError
-from booking_operator.kube.reading import read
+from booking_operator.kube.reading import complaint, read
 
 T = TypeVar("T")
 O = TypeVar("O", bound=Object)  # noqa: E741
@@ -142,7 +142,7 @@ class ListWatch(Generic[O]):
         try:
             yield
         except ValidationError as error:
-            text = f"garbled answer: {error.errors(include_url=False)[0]['msg']}"
+            text = f"garbled answer: {complaint(error)}"
             raise SourceError(text, lost=True) from error
         except ApiError as error:
             if error.status == _GONE:

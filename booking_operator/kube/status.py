@@ -22,7 +22,7 @@ from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
 from booking_operator.kube.errors import ApiError, garbled
 from booking_operator.kube.events import Recorder
-from booking_operator.kube.reading import read
+from booking_operator.kube.reading import complaint, read
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
@@ -172,7 +172,7 @@ class StatusWriter(Generic[O]):
         try:
             return read(self._kind.adapter, answer)
         except ValidationError as error:
-            raise garbled(error.errors(include_url=False)[0]["msg"]) from error
+            raise garbled(complaint(error)) from error
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
         key = key_of(object_)

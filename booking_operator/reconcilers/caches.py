@@ -1,6 +1,6 @@
 """The cached objects as the reconcilers ask for them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -101,15 +101,13 @@ class Caches:
         """All valid bookings of a Resource, the ad-hoc one in its spec included."""
         return self._agendas.get(key_of(resource)) or Agenda()
 
-    def _keep(self, key: Key, gone: Iterable[Claim | None], come: Iterable[Claim | None]) -> None:
-        """Have other bookings on the agenda of a Resource, be it there or not."""
+    def _keep(self, key: Key, *, gone: Claim | None = None, come: Claim | None = None) -> None:
+        """Have another booking on the agenda of a Resource, be it there or not."""
         agenda = self._agendas.setdefault(key, Agenda())
-        for claim in gone:
-            if claim is not None:
-                agenda.discard(claim)
-        for claim in come:
-            if claim is not None:
-                agenda.add(claim)
+        if gone is not None:
+            agenda.discard(gone)
+        if come is not None:
+            agenda.add(come)
         if not agenda:
             del self._agendas[key]
 
@@ -129,7 +127,7 @@ class Caches:
 
     def _on_resource(self, change: Change[Resource]) -> None:
         if not change.status_only:
-            self._keep(change.key, [_ad_hoc(change.old)], [_ad_hoc(change.new)])
+            self._keep(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
         if change.new is None:
             self._held.pop(change.key, None)
 
@@ -144,10 +142,10 @@ class Caches:
         for booking in (change.old, change.new):
             if booking is not None:
                 key = Key(booking.metadata.namespace, booking.resource_name)
-                claims = [booking.claim()]
-                self._keep(key, *((claims, ()) if booking is change.old else ((), claims)))
+                claim, gone = booking.claim(), booking is change.old
+                self._keep(key, gone=claim if gone else None, come=None if gone else claim)
                 held = self._held.get(key)
-                if held is not None and held.concerned(booking.claim(), gone=booking is change.old):
+                if held is not None and held.concerned(claim, gone=gone):
                     del self._held[key]
 
 
