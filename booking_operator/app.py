@@ -84,7 +84,7 @@ class Operator:
             reflector.when_synced(self._on_list)
         for reflector in self._reflectors:
             reflector.when_recovered(self._on_recovery)
-        trust = CacheTrust(client, self._vital, clock)
+        self._trust = trust = CacheTrust(client, self._vital, clock)
         self._new_term = partial(
             Term,
             settings,
@@ -108,6 +108,7 @@ class Operator:
         """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tidy_up())
+            await self._trust.learn()
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run())
             await self._synced.wait()

@@ -12,6 +12,8 @@ from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 from booking_operator.domain.report import utc
 
+MEMORY = 16
+"""How many locks are remembered that are not seen: of more than that many none is on its way any more."""
 _LONGEST = 256
 # What tags of every service may hold: letters of any script, digits, spaces (in Unicode's sense, so no line
 # breaks) and these; and how they may not begin. See
@@ -75,6 +77,10 @@ class Ours:
         self._claims = claims
         self._known: dict[Lock, bool] = {}
 
+    def remembered(self, now: datetime) -> set[Lock]:
+        """Those we remember that have not expired: one may still be on its way to an instance."""
+        return {lock for lock in self._memory if now < (_end_of(lock) or now)}
+
     def __contains__(self, lock: object) -> bool:
         if not isinstance(lock, Lock):
             return False
@@ -124,7 +130,7 @@ def told(instance: Instance) -> str:
     return f"is locked by {lock.by or 'nobody'} until {lock.until or 'no time'}"
 
 
-def marks(observation: Observation, holder: Booking | None, ours: Ours, locks: Locks) -> Marks:
+def marks(observation: Observation, holder: Booking | None, ours: Ours, locks: Locks, now: datetime) -> Marks:
     """What the tags of a group are to say now. Nothing is written on an instance that does not run."""
     lock = lock_of(holder) if holder else None
     barred = {instance.id for instance in locks.foreign}
@@ -135,8 +141,13 @@ def marks(observation: Observation, holder: Booking | None, ours: Ours, locks: L
     remove = _ids(own) if not lock else ()
     seen = {instance.lock for instance in own if instance.id not in remove}
     wanted = {lock} if lock and (write or lock in seen) else set()
-    memory = {item for item in seen | wanted if item is not None}
-    return Marks(lock, write, remove, tuple(sorted(memory, key=lambda item: (item.until, item.by))))
+    kept = set(sorted(ours.remembered(now) - seen, key=_sooner)[-MEMORY:]) if write else set()
+    memory = {item for item in seen | wanted | kept if item is not None}
+    return Marks(lock, write, remove, tuple(sorted(memory, key=_sooner)))
+
+
+def _sooner(lock: Lock) -> tuple[str, str]:
+    return lock.until, lock.by
 
 
 def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ class Cause:
         since: a view of the instances taken before this instant proves nothing about it.
         planned: the change came at a boundary that was known ahead, not by an edit or a deletion.
         foreseen: the next boundary of power, as known now; arriving at it makes a change planned.
+        shortened: the bookings last longer no more as they did, by an edit or a deletion: neither is what
+            comes at `foreseen` planned.
     """
 
     wanted: bool
@@ -28,6 +30,7 @@ class Cause:
     since: datetime
     planned: bool
     foreseen: datetime | None
+    shortened: bool = False
 
 
 def cause(previous: Cause | None, seen: Moment, now: datetime, basis: Hashable = None) -> Cause:
@@ -42,15 +45,18 @@ def cause(previous: Cause | None, seen: Moment, now: datetime, basis: Hashable =
     elif previous.wanted == seen.wanted:
         since, planned = previous.since, previous.planned
     elif previous.foreseen is not None and previous.foreseen <= now:
-        since, planned = previous.foreseen - LEAD, True
+        since, planned = previous.foreseen - LEAD, not previous.shortened
     else:
         since, planned = now, False
-    coming = seen.next_change_at
+    coming, shortened = seen.next_change_at, False
+    if previous is not None and previous.wanted and seen.wanted:
+        sooner = previous.foreseen is not None and coming is not None and coming < previous.foreseen
+        shortened = previous.shortened or sooner
     if coming is not None and coming - LEAD <= now:
         since = max(since, coming - LEAD)
     # One from the future dates from before the clock was set back; no view would ever be young enough.
     since = min(since, now)
-    return Cause(wanted=seen.wanted, basis=basis, since=since, planned=planned, foreseen=coming)
+    return Cause(seen.wanted, basis, since, planned, coming, shortened)
 
 
 def wake_at(seen: Moment, now: datetime) -> datetime | None:

@@ -1,7 +1,9 @@
 """Whether the caches may be believed when they say that nobody has a resource booked."""
 
+import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -15,6 +17,8 @@ from booking_operator.kube.errors import ApiError, garbled
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
 
+LEARN_SECONDS = 2.0
+"""How long the start waits for the CRD, at most: what is booked must not wait for it."""
 DISCOVERY_LAG_SECONDS = 1.0
 """Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
 
@@ -26,8 +30,11 @@ class CacheTrust:
     had deleted it. A booking that vanishes so must not stop machines; the CRD itself knows better, because it
     carries its deletionTimestamp before the first object goes.
 
+    A CRD that was deleted and applied again before anybody asks looks as good as new, but has another uid
+    than the one whose bookings were listed: then all are listed anew.
+
     Who may not read the CRD asks discovery, which every ServiceAccount may read: it takes `create` from the
-    verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second later.
+    verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second later. It has no uid.
     """
 
     def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
@@ -35,7 +42,14 @@ class CacheTrust:
         self._reflectors = reflectors
         self._clock = clock
         self._warned = False
+        self._uid = ""  # of the CRD, read before the bookings were listed
         self._log = structlog.get_logger()
+
+    async def learn(self) -> None:
+        """Note which CRD there is, before bookings are listed; unknown, it has them listed once more."""
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(LEARN_SECONDS):
+                self._uid = (await self._read(_CRD, "metadata")).get("uid", "")
 
     def doubt(self) -> str:
         """Why bookings may be missing from the caches; empty when they are trusted."""
@@ -54,7 +68,7 @@ class CacheTrust:
         return self.doubt()
 
     async def _vanishing(self) -> bool:
-        """Whether the CRD is being deleted.
+        """Whether the CRD is being deleted. If it is another one than was known, all is listed anew.
 
         Raises:
             ApiError: neither the CRD nor discovery can be read.
@@ -65,10 +79,18 @@ class CacheTrust:
             if not error.forbidden:
                 raise
         else:
+            self._note(metadata.get("uid", ""))
             return bool(metadata.get("deletionTimestamp"))
         await self._clock.sleep(DISCOVERY_LAG_SECONDS)
         served = await self._read(_DISCOVERY, "resources")
         return not any(item["name"] == BOOKING.plural and "create" in item["verbs"] for item in served)
+
+    def _note(self, uid: str) -> None:
+        if uid == self._uid:
+            return
+        self._uid = uid
+        for reflector in self._reflectors:
+            reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed anew")
 
     async def _read(self, path: str, field: str) -> Any:
         """One field of an answer.

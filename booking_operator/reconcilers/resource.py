@@ -190,8 +190,9 @@ class ResourceReconciler:
         boundary, plan, then = scene.seen.next_change_at, Plan(), scene
         near = boundary is not None and boundary - LEAD <= self._clock.now() < boundary
         if boundary is not None and near and scene.policy.acts and self._fresh(scene):
+            doubt = await self._trust.confirm() if self._cause(scene).shortened else ""
             then = scene.at(boundary)
-            plan = self._decide(then)
+            plan = self._decide(then, doubt)
             if plan.start:
                 await self._remember(then, plan)
         at = boundary or scene.now

@@ -72,7 +72,7 @@ class Scene:
     def marks(self) -> Marks:
         """What the lock tags are to say."""
         observation = self.driver.last(self.group) or Observation((), self.now)
-        return lock.marks(observation, self.seen.holder, self.ours, self.locks)
+        return lock.marks(observation, self.seen.holder, self.ours, self.locks, self.now)
 
     @property
     def trouble(self) -> Failure | None:

@@ -25,7 +25,7 @@ def view(*locks: Lock | None, state: State = RUNNING) -> Observation:
 
 def marks(observation: Observation, holder: Booking | None, *memory: Lock) -> lock.Marks:
     ours = lock.Ours(memory, [holder] if holder else [])
-    return lock.marks(observation, holder, ours, lock.sort_out(observation, ours, NOW))
+    return lock.marks(observation, holder, ours, lock.sort_out(observation, ours, NOW), NOW)
 
 
 def test_the_holder_is_written_on_what_runs_or_soon_will() -> None:
@@ -40,6 +40,18 @@ def test_another_holder_replaces_the_tags() -> None:
     plan = marks(view(old), ADA, old)
     assert (plan.write, plan.remove) == (("i-0",), ())
     assert set(plan.memory) == {old, OURS}
+
+
+def test_a_lock_that_may_be_on_its_way_is_remembered_until_it_expires() -> None:
+    """A booking was shortened right after its lock had left for the cloud."""
+    under_way, over = Lock("ada", "2026-01-05T11:00:00Z"), Lock("ada", "2026-01-05T09:00:00Z")
+    assert set(marks(view(None), ADA, under_way, over).memory) == {OURS, under_way}
+    assert marks(view(OURS), ADA, under_way).memory == (OURS,)
+
+
+def test_no_more_locks_are_remembered_than_may_be_on_their_way() -> None:
+    many = [Lock("ada", f"2026-01-05T11:{minute:02}:00Z") for minute in range(60)]
+    assert set(marks(view(None), ADA, *many).memory) == {OURS, *many[-lock.MEMORY :]}
 
 
 def test_what_nobody_holds_loses_our_tags_and_no_others() -> None:

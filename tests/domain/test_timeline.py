@@ -153,6 +153,26 @@ def test_a_boundary_that_was_foreseen_counts_from_the_view_before_it() -> None:
     assert arrived.since == at(10) - LEAD
 
 
+def test_the_end_of_what_is_left_after_another_has_vanished_is_not_planned() -> None:
+    """When a CRD is deleted its bookings go one by one, and the last of them may end meanwhile."""
+    short, long = booking("a", 10, 20), booking("b", 10, 30)
+    both = cause(None, moment([short, long], at(15)), at(15))
+    left = cause(both, moment([short], at(16)), at(16))
+    assert left.shortened
+    still = cause(left, moment([short], at(18)), at(18))
+    ended = cause(still, moment([short], at(20)), at(20))
+    assert not ended.planned
+    assert not ended.shortened
+    assert ended.since == at(20) - LEAD
+
+
+def test_a_booking_that_is_extended_ends_as_planned() -> None:
+    before = cause(None, moment([booking("a", 10, 20)], at(15)), at(15))
+    longer = cause(before, moment([booking("a", 10, 30)], at(16)), at(16))
+    assert not longer.shortened
+    assert cause(longer, moment([booking("a", 10, 30)], at(30)), at(30)).planned
+
+
 def test_a_booking_that_vanishes_counts_from_when_that_was_seen() -> None:
     claims = [booking("a", 10, 20)]
     before = cause(None, moment(claims, at(12)), at(12))

@@ -127,7 +127,7 @@ def test_whatever_the_lock_tags_say_each_is_sorted_out(
     assert not {item.id for item in locks.foreign} & {item.id for item in locks.garbled}
     assert (locks.expires_at is not None) == bool(locks.foreign)
     assert all(item.obstacle for item in respected(view, locks).instances if item in locks.foreign)
-    plan = marks(view, BOOKED if held else None, ours, locks)
+    plan = marks(view, BOOKED if held else None, ours, locks, EPOCH)
     assert not {item.id for item in locks.foreign} & {*plan.write, *plan.remove}
 
 

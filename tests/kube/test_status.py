@@ -351,6 +351,40 @@ def test_a_stop_nobody_foresaw_is_confirmed(answer: dict[str, Any], errors: list
     assert bool(after) == bool(doubt)
 
 
+def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
+    """It was deleted, with all bookings, and applied again, before anybody asked."""
+
+    async def main() -> tuple[list[str], int]:
+        server, api = Server(), FakeApi()
+        server.answer = {"metadata": {"uid": "old"}}
+        reflector = Reflector("things", api, Store(), VirtualClock())
+        trust = CacheTrust(server, [reflector], VirtualClock())
+        await trust.learn()
+        task = asyncio.ensure_future(reflector.run())
+        await asyncio.sleep(1)
+        doubts = [await trust.confirm()]
+        before, server.answer = api.lists, {"metadata": {"uid": "new"}}
+        doubts.append(await trust.confirm())
+        await asyncio.sleep(1)
+        doubts.append(await trust.confirm())
+        task.cancel()
+        await asyncio.wait([task])
+        return doubts, api.lists - before
+
+    (first, anew, after), lists = virtual.run(main())
+    assert (first, after, lists) == ("", "", 1)
+    assert "is new" in anew
+
+
+@pytest.mark.parametrize("errors", [[403], [404], [0]])
+def test_a_start_goes_on_without_the_crd(errors: list[int]) -> None:
+    server = Server()
+    server.errors = [ApiError(status, "no") for status in errors]
+    trust = CacheTrust(server, [], VirtualClock())
+    virtual.run(trust.learn())
+    assert trust.doubt() == ""
+
+
 def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
     """One reconcile writes twice: its memory before it acts, and its report after."""
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import click
 
 from tests.sim import found
-from tests.sim.mutations import MUTATIONS, Mutation
+from tests.sim.mutations import MUTATIONS, RARE, Mutation
 from tests.sim.run import Outcome, play, play_briefly
 from tests.sim.scenario import script
 from tests.sim.shrink import Shortest, shortest
@@ -29,7 +29,9 @@ SEEDS_OF_MUTATIONS = 200
 @click.option("--first", default=0, show_default=True, help="The first of them.")
 @click.option("--seed", type=int, help="Play this one alone.")
 @click.option("--trace", is_flag=True, help="Print all that happens in it.")
-@click.option("--mutation", type=click.Choice([one.name for one in MUTATIONS]), help="With this bug.")
+@click.option(
+    "--mutation", type=click.Choice([one.name for one in (*MUTATIONS, *RARE)]), help="With this bug."
+)
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file."
 )
@@ -51,7 +53,7 @@ def main(
     if seed is None:
         sys.exit(not play_all(range(first, first + seeds), jobs))
     with ExitStack() as stack:
-        for one in MUTATIONS:
+        for one in (*MUTATIONS, *RARE):
             if one.name == mutation:
                 stack.enter_context(one.breaks())
         outcome = play(seed)

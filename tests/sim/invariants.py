@@ -186,7 +186,9 @@ class Invariants:
         old = [at for at in views if at < now - LATE_STATUS][-3:]
         since = (old[0] if old else self._seen[client].replica.born_at) - LAG
         machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
-        if not views or status.get("running") is None:
+        # Before it has seen any it says so, and counts none.
+        told = {item["type"]: item["reason"] for item in status.get("conditions", ())}
+        if told.get("Found") == "NotObserved" or not views or status.get("running") is None:
             return
         seen = [machine.states(since, now) for machine in machines]
         least, most = (
@@ -194,8 +196,10 @@ class Invariants:
             sum("running" in states for states in seen),
         )
         if not least <= status["running"] <= most:
-            name, told = resource["metadata"]["name"], status["running"]
-            raise ViolationError("status is true", f"{name} claims {told} running; it were {least} to {most}")
+            name, claimed = resource["metadata"]["name"], status["running"]
+            raise ViolationError(
+                "status is true", f"{name} claims {claimed} running; it were {least} to {most}"
+            )
 
     # What fails.
 
@@ -209,12 +213,12 @@ class Invariants:
         if len(recent) > OFTEN + OFTEN_EACH * objects:
             raise ViolationError("bounded errors", f"{' '.join(kind)} failed {len(recent)} times in a minute")
 
-    def logged(self, process: str, level: str, event: str) -> None:
-        """The operator has logged something."""
+    def logged(self, process: str, level: str, event: str, kind: str) -> None:
+        """The operator has logged something; `kind` tells of which kind of objects, where it is of one."""
         if level in {"error", "critical", "exception"} and event != "term_does_not_end":
             raise ViolationError("no surprise", f"{process} logs {event}")
         if level == "warning":
-            self.failed("log", process, event)
+            self.failed("log", process, event, kind)
 
     # After the last fault.
 
@@ -278,9 +282,11 @@ class Invariants:
         """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
         process, leads = made.process, made.leads
         counted = Counter(task.get_coro().__qualname__ for task in process.tasks)  # type: ignore[union-attr]
-        lanes = counted.pop("Lane._run", 0)
-        if lanes > LANES or counted.total() > (LEADING if leads else STANDING_BY):
-            raise ViolationError("no leak", f"{made.name} has the tasks {counted} and {lanes} lanes")
+        lanes, calls = counted.pop("Lane._run", 0), counted.pop("Sender._carry_out", 0)
+        if max(lanes, calls) > LANES or counted.total() > (LEADING if leads else STANDING_BY):
+            raise ViolationError(
+                "no leak", f"{made.name} has the tasks {counted}, {lanes} lanes, {calls} calls"
+            )
         timers = self._world.kernel.timers(process)
         if timers > len(process.tasks) + FEW:
             raise ViolationError("no leak", f"{made.name} has {timers} timers for {len(process.tasks)} tasks")

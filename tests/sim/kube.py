@@ -76,6 +76,7 @@ class SimKube:
         self._snapshots: dict[str, tuple[int, list[Object]]] = {}
         self._crds: dict[str, str] = dict.fromkeys(sorted(PLURALS), "")
         self._numbers = 0
+        self._uids = {plural: f"crd-{plural}" for plural in self._crds}
 
     # What users do, without a network between.
 
@@ -160,8 +161,10 @@ class SimKube:
     def _crd(self, plural: str) -> bytes:
         if plural not in self._crds:
             raise ApiError(404, "HTTP 404: no such CRD")
-        stamp = self._crds[plural]
-        return json.dumps({"metadata": {"deletionTimestamp": stamp} if stamp else {}}).encode()
+        metadata = {"uid": self._uids[plural]}
+        if self._crds[plural]:
+            metadata["deletionTimestamp"] = self._crds[plural]
+        return json.dumps({"metadata": metadata}).encode()
 
     def _discovery(self) -> bytes:
         verbs = ["delete", "get", "list"]
@@ -327,6 +330,7 @@ class SimKube:
             self._kernel.after(1, lambda: self.restore_crd(plural, objects))
             return
         self._crds[plural] = ""
+        self._uids[plural] += "+"
         for item in objects:
             self.user("POST", plural, item["metadata"]["name"], {"spec": item["spec"]})
         for name, versions in self.storage.past[plural].items():

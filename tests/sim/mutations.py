@@ -17,6 +17,7 @@ from booking_operator.cloud.view import Answer, View
 from booking_operator.domain import timeline
 from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.instance import State
+from booking_operator.domain.lock import Ours
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.queue import Backoff, WorkQueue
 from booking_operator.engine.reflector import Reflector
@@ -253,6 +254,28 @@ def _claims_nothing() -> AbstractContextManager[None]:
     return _instead(Scene, "counted", lambda _, status: status)
 
 
+def _believes_a_new_kind() -> AbstractContextManager[None]:
+    """A CRD that was deleted and applied again passes for the old one. Found by the simulation."""
+    return _instead(CacheTrust, "_note", lambda *_: None)
+
+
+@contextmanager
+def _believes_what_is_left() -> Iterator[None]:
+    """Where one booking is gone, the end of another still counts as foreseen. Found by the simulation."""
+    before = timeline.cause
+
+    def cause(*given: Any, **more: Any) -> Any:
+        return replace(before(*given, **more), shortened=False)
+
+    with _instead(timeline, "cause", cause):
+        yield
+
+
+def _forgets_what_is_on_its_way() -> AbstractContextManager[None]:
+    """Only locks that are seen are remembered, not those under way. Found by the simulation."""
+    return _instead(Ours, "remembered", lambda *_: set())
+
+
 MUTATIONS = (
     Mutation("a key is handed out twice", "one at a time", _twice, 0),
     Mutation("a former leader writes on", "one writer", _leads_too_long, 11),
@@ -274,3 +297,10 @@ MUTATIONS = (
     Mutation("the first status claims nothing runs", "status is true", _claims_nothing, 1),
     Mutation("an order counts as done", "status is true", _believes_the_order, 0),
 )
+
+RARE = (
+    Mutation("a new CRD passes for the old one", "no stop while booked", _believes_a_new_kind),
+    Mutation("what is left of the bookings is believed", "no stop while booked", _believes_what_is_left),
+    Mutation("a lock on its way is forgotten", "convergence", _forgets_what_is_on_its_way),
+)
+"""Bugs that show in one seed of thousands: each has a script in `found` that shows it at once."""

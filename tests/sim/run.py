@@ -141,12 +141,13 @@ class Run:
             if isinstance(loop, Process) and loop.alive:
                 if level == "exception":
                     event["traceback"] = traceback.format_exc()
+                kind = str(event.get("kind", ""))
                 name, facts = (
                     event.pop("event"),
                     " ".join(f"{key}={value}" for key, value in sorted(event.items())),
                 )
                 self._tell(f"log {loop.name} {level} {name} {facts}")
-                self._guarded(self.invariants.logged, loop.name, level, name)
+                self._guarded(self.invariants.logged, loop.name, level, name, kind)
             raise structlog.DropEvent
 
         structlog.configure(

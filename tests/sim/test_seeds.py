@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim import found
-from tests.sim.mutations import MUTATIONS, Mutation
+from tests.sim.mutations import MUTATIONS, RARE, Mutation
 from tests.sim.run import play
 from tests.sim.scenario import script
 from tests.sim.shrink import shortest
@@ -41,7 +41,7 @@ def test_each_bug_is_caught_within_200_seeds(mutation: Mutation) -> None:
 def test_what_was_found_once_is_mended(path: Path) -> None:
     kept, invariant, name = found.load(path)
     assert play(kept).message == ""
-    bug = next(one for one in MUTATIONS if one.name == name)
+    bug = next(one for one in (*MUTATIONS, *RARE) if one.name == name)
     with bug.breaks():
         assert play(kept).invariant == invariant
 
