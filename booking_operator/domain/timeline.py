@@ -21,8 +21,8 @@ class Cause:
         since: a view of the instances taken before this instant proves nothing about it.
         planned: the change came at a boundary that was known ahead, not by an edit or a deletion.
         foreseen: the next boundary of power, as known now; arriving at it makes a change planned.
-        shortened: the bookings last longer no more as they did, by an edit or a deletion: neither is what
-            comes at `foreseen` planned.
+        shortened: an edit or a deletion has brought `foreseen` nearer while power was wanted, so what comes
+            there is not planned.
     """
 
     wanted: bool

@@ -1,18 +1,23 @@
 """Whether the caches may be believed when they say that nobody has a resource booked."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import BOOKING
+from booking_operator.api.meta import WIRE
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import Reflector
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError, garbled
+from booking_operator.kube.reading import complaint, read
+
+T = TypeVar("T")
 
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
@@ -21,6 +26,31 @@ LEARN_SECONDS = 2.0
 """How long the start waits for the CRD, at most: what is booked must not wait for it."""
 DISCOVERY_LAG_SECONDS = 1.0
 """Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Meta:
+    uid: str = ""
+    deletion_timestamp: str = Field(default="", alias="deletionTimestamp")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Definition:
+    metadata: _Meta
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Kind:
+    name: str
+    verbs: list[str]
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Discovery:
+    resources: list[_Kind]
+
+
+_DEFINITION, _SERVED = TypeAdapter(_Definition), TypeAdapter(_Discovery)
 
 
 class CacheTrust:
@@ -49,7 +79,7 @@ class CacheTrust:
         """Note which CRD there is, before bookings are listed; unknown, it has them listed once more."""
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(LEARN_SECONDS):
-                self._uid = (await self._read(_CRD, "metadata")).get("uid", "")
+                self._uid = (await self._read(_CRD, _DEFINITION)).metadata.uid
 
     def doubt(self) -> str:
         """Why bookings may be missing from the caches; empty when they are trusted."""
@@ -74,16 +104,16 @@ class CacheTrust:
             ApiError: neither the CRD nor discovery can be read.
         """
         try:
-            metadata = await self._read(_CRD, "metadata")
+            metadata = (await self._read(_CRD, _DEFINITION)).metadata
         except ApiError as error:
             if not error.forbidden:
                 raise
         else:
-            self._note(metadata.get("uid", ""))
-            return bool(metadata.get("deletionTimestamp"))
+            self._note(metadata.uid)
+            return bool(metadata.deletion_timestamp)
         await self._clock.sleep(DISCOVERY_LAG_SECONDS)
-        served = await self._read(_DISCOVERY, "resources")
-        return not any(item["name"] == BOOKING.plural and "create" in item["verbs"] for item in served)
+        served = (await self._read(_DISCOVERY, _SERVED)).resources
+        return not any(item.name == BOOKING.plural and "create" in item.verbs for item in served)
 
     def _note(self, uid: str) -> None:
         if uid == self._uid:
@@ -92,17 +122,17 @@ class CacheTrust:
         for reflector in self._reflectors:
             reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed anew")
 
-    async def _read(self, path: str, field: str) -> Any:
-        """One field of an answer.
+    async def _read(self, path: str, model: TypeAdapter[T]) -> T:
+        """What is at a path.
 
         Raises:
-            ApiError: there is none.
+            ApiError: nothing that can be read.
         """
         answer = await self._client.request("GET", path)
         try:
-            return json.loads(answer)[field]
-        except (ValueError, LookupError, TypeError) as error:
-            raise garbled(error) from error
+            return read(model, answer)
+        except ValidationError as error:
+            raise garbled(complaint(error)) from error
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:
