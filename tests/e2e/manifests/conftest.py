@@ -1,7 +1,8 @@
 """A control plane of its own, on which the operator is installed as its users do it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from booking_operator.devcluster.playground import Playground, playground
-from tests.e2e.conftest import Tenant
+from tests.e2e.conftest import Tenant, until
 from tests.support.audit import AuditLog
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
@@ -55,6 +56,24 @@ def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTE
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(whole))
     return str(path)
+
+
+@asynccontextmanager
+async def in_force(
+    ground: Playground, *source: str, refused: Callable[[], bool], stdin: str | None = None
+) -> AsyncIterator[None]:
+    """An admission policy, for as long as the block lasts.
+
+    The API server learns by a watch of its own that one came or went, so both are waited for: `refused`
+    tells whether it refuses what only this policy forbids.
+    """
+    ground.kubectl("apply", "--validate=strict", *source, stdin=stdin)
+    try:
+        await until(refused)
+        yield
+    finally:
+        ground.kubectl("delete", *source, stdin=stdin)
+        await until(lambda: not refused())
 
 
 Overlay = Callable[..., Path]

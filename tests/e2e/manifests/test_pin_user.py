@@ -11,7 +11,7 @@ import pytest
 
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import Operator, Tenant, manifest, soon, until
-from tests.e2e.manifests.conftest import Overlay, token_kubeconfig
+from tests.e2e.manifests.conftest import Overlay, in_force, token_kubeconfig
 
 ADA = ("--as=ada", "--as-group=system:authenticated")
 BOT = ("--as=bot", "--as-group=system:authenticated", "--as-group=booking-operator:impersonators")
@@ -43,15 +43,15 @@ def applied(tenant: Tenant, object_: dict[str, Any], *identity: str) -> "subproc
 @pytest.fixture
 async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Tenant]:
     """A tenant in whose namespace everybody may write everything, were it not for the policy."""
-    directory = overlay("pin-user", base=False)
-    ground.kubectl("apply", "--validate=strict", "-k", str(directory))
     kinds = "bookings,bookingschedulers,resources"
     tenant.kubectl("create", "role", "writer", "--verb=get,create,update,patch", f"--resource={kinds}")
     tenant.kubectl("create", "rolebinding", "writer", "--role=writer", "--group=system:authenticated")
-    probe = ("--dry-run=server", *ADA)
-    await until(lambda: "pin-user" in applied(tenant, booking("nobody"), *probe).stderr)
-    yield tenant
-    ground.kubectl("delete", "-k", str(directory))
+
+    def refused() -> bool:
+        return "pin-user" in applied(tenant, booking("nobody"), "--dry-run=server", *ADA).stderr
+
+    async with in_force(ground, "-k", str(overlay("pin-user", base=False)), refused=refused):
+        yield tenant
 
 
 @pytest.mark.parametrize(

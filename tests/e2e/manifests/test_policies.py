@@ -1,14 +1,14 @@
 """The policies of docs/security.md, as they are written there, on a real API server."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
 
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import Operator, Tenant, at, manifest, until
+from tests.e2e.manifests.conftest import in_force
 from tests.support.guide import blocks
 
 PAGE = "docs/security.md"
@@ -26,15 +26,6 @@ def said(tenant: Tenant, kind: str, name: str, **spec: object) -> str:
     return tenant.ground.kubectl.attempt(*command, stdin=body).stderr
 
 
-@contextmanager
-def applied(ground: Playground, policy: str) -> Iterator[None]:
-    ground.kubectl("apply", "--validate=strict", "-f", "-", stdin=policy)
-    try:
-        yield
-    finally:
-        ground.kubectl("delete", "-f", "-", stdin=policy)
-
-
 def booking(tenant: Tenant, name: str, *recipients: str, **times: str) -> str:
     told = [{"type": "email", "recipient": recipient} for recipient in recipients]
     whole = {"resource_name": "res", "user_id": "ada", "notifications": told} | (times or SHORT)
@@ -44,8 +35,11 @@ def booking(tenant: Tenant, name: str, *recipients: str, **times: str) -> str:
 @pytest.fixture
 async def bounded(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
     assert booking(tenant, "elder", **LONG) == ""
-    with applied(ground, BOUNDS):
-        await until(lambda: "two weeks" in booking(tenant, "probe", **LONG))
+
+    def refused() -> bool:
+        return "two weeks" in booking(tenant, "probe", **LONG)
+
+    async with in_force(ground, "-f", "-", stdin=BOUNDS, refused=refused):
         yield tenant
 
 
@@ -64,8 +58,10 @@ async def test_mails_go_to_the_own_domain_only(bounded: Tenant) -> None:
 
 @pytest.fixture
 async def owned(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
-    with applied(ground, GROUPS):
-        await until(lambda: "not among" in said(tenant, "Resource", "probe", tag="theirs"))
+    def refused() -> bool:
+        return "not among" in said(tenant, "Resource", "probe", tag="theirs")
+
+    async with in_force(ground, "-f", "-", stdin=GROUPS, refused=refused):
         yield tenant
 
 
