@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from booking_operator.kube.errors import garbled
+
 T = TypeVar("T")
 
 DEEPEST = 32
@@ -29,6 +31,18 @@ def read(adapter: TypeAdapter[T], body: bytes) -> T:
         if flat is body:
             raise
     return adapter.validate_json(flat)
+
+
+def read_answer(adapter: TypeAdapter[T], body: bytes) -> T:
+    """`body`, which answers a request, as the model of `adapter`.
+
+    Raises:
+        ApiError: it is garbled.
+    """
+    try:
+        return read(adapter, body)
+    except ValidationError as error:
+        raise garbled(complaint(error)) from error
 
 
 def complaint(error: ValidationError) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from booking_operator.api.kinds import Kind
 from booking_operator.engine.clock import Clock
@@ -20,9 +19,9 @@ from booking_operator.engine.metrics import MetricsProvider, unmeasured
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
-from booking_operator.kube.errors import ApiError, garbled
+from booking_operator.kube.errors import ApiError
 from booking_operator.kube.events import Recorder
-from booking_operator.kube.reading import complaint, read
+from booking_operator.kube.reading import read_answer
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
@@ -169,10 +168,7 @@ class StatusWriter(Generic[O]):
             body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
-        try:
-            return read(self._kind.adapter, answer)
-        except ValidationError as error:
-            raise garbled(complaint(error)) from error
+        return read_answer(self._kind.adapter, answer)
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
         key = key_of(object_)

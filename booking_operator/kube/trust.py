@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import BOOKING
@@ -14,8 +14,8 @@ from booking_operator.api.meta import WIRE
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import Reflector
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.errors import ApiError, garbled
-from booking_operator.kube.reading import complaint, read
+from booking_operator.kube.errors import ApiError
+from booking_operator.kube.reading import read_answer
 
 T = TypeVar("T")
 
@@ -128,11 +128,7 @@ class CacheTrust:
         Raises:
             ApiError: nothing that can be read.
         """
-        answer = await self._client.request("GET", path)
-        try:
-            return read(model, answer)
-        except ValidationError as error:
-            raise garbled(complaint(error)) from error
+        return read_answer(model, await self._client.request("GET", path))
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:

@@ -2,6 +2,7 @@
 
 `kernel` has time and processes, `network` what lies between them; `kube` and `aws` are the servers, `replica`
 is the operator as a process. `scenario` makes of a seed what users do and what fails; `oracle` knows what was
-promised, and `invariants` hold it against all that happens. `run` plays a seed, `shrink` finds the shortest
-script that still fails, `mutations` are the bugs that must be caught. The command is `python -m tests.sim`.
+promised, `invariants` hold it against all that happens, and `settled` against what is there in the end. `run`
+plays a seed, `shrink` finds the shortest script that still fails, and each of the `mutations` must be caught.
+The command is `python -m tests.sim`.
 """

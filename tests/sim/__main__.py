@@ -60,7 +60,7 @@ def main(
         if trace:
             click.echo("\n".join(outcome.trace))
         least = report(seed, outcome)
-    if save is not None and least is not None:
+    if save and least and outcome.invariant:
         save.write_text(found.dump(least.script, outcome.invariant, mutation or ""))
     sys.exit(least is not None)
 

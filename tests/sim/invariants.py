@@ -1,19 +1,17 @@
-"""What must hold at each step, whatever fails, and how it is seen that it does not."""
+"""What must hold at each step, whatever fails; `settled` has what must hold once nothing does."""
 
 from asyncio import Task
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
-from traceback import format_exception
 from typing import Any
 
 from booking_operator.api.kinds import KINDS
-from booking_operator.engine.store import Key
 from tests.sim.aws import Call, Machine
-from tests.sim.census import keyed
 from tests.sim.kube import Request
-from tests.sim.oracle import TOLD_SECONDS, Oracle, clocks, stands_for, told_until
-from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
+from tests.sim.oracle import Oracle, clocks, stands_for, told_until
+from tests.sim.replica import Replica
 from tests.sim.storage import Object
+from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import Slot, World
 from tests.support.aws_limits import PUBLISHED, Limits
 
@@ -24,22 +22,6 @@ OFTEN_EACH = 15
 LATE_STATUS = 70.0
 """A status may be written that long after it was decided: back-offs of writes end at 60 s."""
 LAG = 6.0
-ON_THEIR_WAY = 180.0
-"""Instances may be on their way for so long after a boundary; databases take a while."""
-LEADING, STANDING_BY, LANES, FEW = 36, 14, 20, 5
-"""Tasks that a process has at rest, and some that may be under way; lanes: five actions in four scopes."""
-
-
-class ViolationError(AssertionError):
-    """Something does not hold.
-
-    Attributes:
-        invariant: name of what does not.
-    """
-
-    def __init__(self, invariant: str, message: str) -> None:
-        super().__init__(f"{invariant}: {message}")
-        self.invariant = invariant
 
 
 @dataclass(slots=True)
@@ -83,7 +65,7 @@ class Invariants:
         before = self._tasks.get(one)
         if before is not None and not before.done():
             raise ViolationError(
-                "one at a time", f"{controller} {key} of {replica.name} is reconciled twice at once"
+                Invariant.ONE_AT_A_TIME, f"{controller} {key} of {replica.name} is reconciled twice at once"
             )
         self._tasks[one] = task
 
@@ -117,14 +99,14 @@ class Invariants:
         limits = self._limits[call.client, 0 if call.action.startswith("Describe") else seen.terms]
         scope = call.scope
         if not limits.admits(scope.account, scope.region, call.action, len(call.ids), call.sent_at):
-            raise ViolationError("AWS budgets", f"{call.client} makes too many calls of {call.action}")
+            raise ViolationError(Invariant.BUDGETS, f"{call.client} makes too many calls of {call.action}")
 
     def _leads(self, call: Call, seen: Seen) -> None:
         """What has left cannot be called back: it counts who led then."""
         holder = next(holder for at, holder in reversed(self._holders) if at <= call.sent_at)
         if seen.replica.elector is not None and holder != call.client:
             leads = f"while {holder or 'nobody'} leads"
-            raise ViolationError("one writer", f"{call.action} is sent by {call.client} {leads}")
+            raise ViolationError(Invariant.ONE_WRITER, f"{call.action} is sent by {call.client} {leads}")
 
     def _may_stop(self, machine: Machine, call: Call, seen: Seen) -> None:
         # Who begins, or takes over, lists everything before it stops anything.
@@ -132,23 +114,21 @@ class Invariants:
         why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
         if why:
             known = f"{call.client} knew all up to {since:.3f}"
-            raise ViolationError("no stop while booked", f"{machine.id} is stopped although {why}; {known}")
+            raise ViolationError(Invariant.NO_STOP, f"{machine.id} is stopped although {why}; {known}")
 
     def _may_release(self, machine: Machine, call: Call, seen: Seen) -> None:
         since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at, seen.leads_since)
         why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
         if "booked" in why and machine.at(call.sent_at) == "running":
             known = f"{call.client} knew all up to {since:.3f}"
-            raise ViolationError(
-                "no release while booked", f"{machine.id} loses its lock although {why}; {known}"
-            )
+            raise ViolationError(Invariant.NO_RELEASE, f"{machine.id} loses its lock although {why}; {known}")
 
     def _may_start(self, machine: Machine, call: Call, seen: Seen) -> None:
         since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at)
         if not self._oracle.may_start(machine, since, call.sent_at, clocks(seen.slot, call.sent_at)):
             known = f"{call.client} knew all up to {since:.3f}"
             raise ViolationError(
-                "no start unless booked", f"{machine.id} is started, and nobody has it booked; {known}"
+                Invariant.NO_START, f"{machine.id} is started, and nobody has it booked; {known}"
             )
 
     # What arrives at the API server.
@@ -198,7 +178,7 @@ class Invariants:
         if not least <= status["running"] <= most:
             name, claimed = resource["metadata"]["name"], status["running"]
             raise ViolationError(
-                "status is true", f"{name} claims {claimed} running; it were {least} to {most}"
+                Invariant.TRUE_STATUS, f"{name} claims {claimed} running; it were {least} to {most}"
             )
 
     # What fails.
@@ -211,101 +191,20 @@ class Invariants:
             recent.popleft()
         objects = sum(len(self._world.kube.all(of.plural)) for of in KINDS)
         if len(recent) > OFTEN + OFTEN_EACH * objects:
-            raise ViolationError("bounded errors", f"{' '.join(kind)} failed {len(recent)} times in a minute")
+            raise ViolationError(
+                Invariant.BOUNDED_ERRORS, f"{' '.join(kind)} failed {len(recent)} times in a minute"
+            )
 
     def logged(self, process: str, level: str, event: str, kind: str) -> None:
         """The operator has logged something; `kind` tells of which kind of objects, where it is of one."""
         if level in {"error", "critical", "exception"} and event != "term_does_not_end":
-            raise ViolationError("no surprise", f"{process} logs {event}")
+            raise ViolationError(Invariant.NO_SURPRISE, f"{process} logs {event}")
         if level == "warning":
             self.failed("log", process, event, kind)
 
-    # After the last fault.
-
-    def converged(self) -> None:
-        """All is as booked, and users are told so; nothing more is kept than is needed."""
-        for slot in self._world.slots:
-            made = slot.replica
-            if made is None or made.process.failure is not None or made.process.ended:
-                why = format_exception(made.process.failure) if made and made.process.failure else []
-                raise ViolationError("no surprise", f"a replica has ended: {''.join(why)}")
-        for made in self._world.everyone:
-            if made.process.ended and made.process.tasks:
-                raise ViolationError("no leak", f"{made.name} has ended, and left {list(made.process.tasks)}")
-        self._led()
-        for resource in self._oracle.elders():
-            self._as_booked(resource)
-        for _, made in self._world.replicas():
-            self._in_step(made)
-            self._not_leaking(made)
-
-    def _led(self) -> None:
-        made = [made for _, made in self._world.replicas()]
-        leaders = [one.name for one in made if one.elector is None or one.elector.leads]
-        if len(leaders) != 1:
-            raise ViolationError("convergence", f"leaders are {leaders}")
-
-    def _as_booked(self, resource: Object) -> None:
-        now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
-        if spec.get("suspend") or self._oracle.changed_within(resource, now - ON_THEIR_WAY, now):
-            return
-        wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
-        machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
-        there = [m for m in machines if m.at(now) != "terminated"]
-        running = [m for m in there if m.at(now) == "running"]
-        if wanted and len(running) != len(there):
-            states = {m.id: m.at(now) for m in there}
-            raise ViolationError("convergence", f"{name} is booked, and its instances are {states}")
-        if not wanted and running and spec.get("unbooked") != "Leave":
-            raise ViolationError("convergence", f"nobody has {name} booked, and {len(running)} run")
-        told = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
-        if told != (len(there), len(running), wanted):
-            truth = (len(there), len(running), wanted)
-            raise ViolationError("convergence", f"the status of {name} says {told}, and it is {truth}")
-
-    def _in_step(self, made: Replica) -> None:
-        """The caches are what the API server has."""
-        told = self._world.kernel.now - TOLD_SECONDS
-        if made.operator is None:
-            raise ViolationError("convergence", f"{made.name} has no caches")
-        for kind, store in made.operator._caches.stores.items():
-            here = {item.metadata.name: item.metadata.resource_version for item in store.all()}
-            there = {
-                item["metadata"]["name"]: item["metadata"]["resourceVersion"]
-                for item in self._world.kube.all(kind.plural)
-            }
-            differ = dict(set(here.items()) ^ set(there.items()))
-            if any(self._world.kube.storage.changed_at(kind.plural, name) < told for name in differ):
-                raise ViolationError("convergence", f"{made.name} has other {kind.plural}: {differ}")
-
-    def _not_leaking(self, made: Replica) -> None:
-        """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
-        process, leads = made.process, made.leads
-        counted = Counter(task.get_coro().__qualname__ for task in process.tasks)  # type: ignore[union-attr]
-        lanes, calls = counted.pop("Lane._run", 0), counted.pop("Sender._carry_out", 0)
-        if max(lanes, calls) > LANES or counted.total() > (LEADING if leads else STANDING_BY):
-            raise ViolationError(
-                "no leak", f"{made.name} has the tasks {counted}, {lanes} lanes, {calls} calls"
-            )
-        timers = self._world.kernel.timers(process)
-        if timers > len(process.tasks) + FEW:
-            raise ViolationError("no leak", f"{made.name} has {timers} timers for {len(process.tasks)} tasks")
-        watches = self._world.kube.storage.watched_by(process)
-        if watches > len(KINDS) + 1:
-            raise ViolationError("no leak", f"{made.name} has {watches} watches open")
-        known = {
-            Key(item["metadata"]["namespace"], item["metadata"]["name"])
-            for kind in KINDS
-            for item in self._world.kube.all(kind.plural)
-        }
-        known.add(Key(LEASE_NAMESPACE, LEASE))
-        gone = Counter(keeper for keeper, key in keyed(made.operator) if key not in known)
-        del gone["StatusWriter._own"]  # swept now and then, and bounded
-        del gone["Store."], gone["Caches._agendas"]  # bookings may name a Resource that is gone
-        if gone:
-            raise ViolationError(
-                "no leak", f"{made.name} keeps something of objects that are gone: {dict(gone)}"
-            )
+    def complained(self, process: str, complaint: str) -> None:
+        """Python would print an error of a process, because nobody has looked at it."""
+        raise ViolationError(Invariant.NO_SURPRISE, f"{process}: {complaint}")
 
 
 def _running(resource: Object | None) -> int | None:

@@ -1,34 +1,11 @@
-"""The bugs that the simulation must catch: one for each invariant at least, put in on purpose.
+"""The bugs that the simulation must catch: one for each invariant at least, put in on purpose."""
 
-Each is a mistake that has been made before, here or elsewhere. It lasts for the length of its context.
-"""
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
-
-from booking_operator.cloud.driver import Order
-from booking_operator.cloud.lane import Lane, _open
-from booking_operator.cloud.throttle import Throttle
-from booking_operator.cloud.view import Answer, View
-from booking_operator.domain import timeline
-from booking_operator.domain.agenda import Agenda
-from booking_operator.domain.instance import State
-from booking_operator.domain.lock import Ours
-from booking_operator.engine.lease import Timing
-from booking_operator.engine.queue import Backoff, WorkQueue
-from booking_operator.engine.reflector import Reflector
-from booking_operator.engine.store import Store
-from booking_operator.kube.source import ListWatch
-from booking_operator.kube.trust import CacheTrust
-from booking_operator.reconcilers.dispatch import Dispatcher
-from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.scene import Scene
-
-BEHIND_SECONDS = 20.0
+from tests.sim import bugs
+from tests.sim.violation import Invariant
 
 
 @dataclass(frozen=True)
@@ -36,271 +13,47 @@ class Mutation:
     """A bug.
 
     Attributes:
-        invariant: which one it breaks; empty where several may notice it first.
+        invariant: which one it breaks; None where several may notice it first.
         breaks: puts it in, for the length of the context.
         seed: the first that shows it, as `python -m tests.sim --mutations` finds it.
     """
 
     name: str
-    invariant: str
+    invariant: Invariant | None
     breaks: Callable[[], AbstractContextManager[None]]
     seed: int = -1
 
-    def shown_by(self, invariant: str) -> bool:
+    def shown_by(self, invariant: Invariant | None) -> bool:
         """Whether a run that has broken `invariant`, if any, shows it."""
-        return bool(invariant) and self.invariant in {"", invariant}
-
-
-@contextmanager
-def _instead(owner: Any, name: str, other: Any) -> Iterator[None]:
-    before = owner.__dict__[name]
-    setattr(owner, name, other)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-def _twice() -> AbstractContextManager[None]:
-    """A key that is added while it is processed is handed out at once."""
-
-    def add(self: Any, key: Any, entry: Any, priority: Any, since: Any) -> None:
-        entry.since = entry.since or since
-        if entry.ready is None or priority < entry.ready:
-            self._make_ready(key, entry, priority)
-
-    return _instead(WorkQueue, "_add", add)
-
-
-def _leads_too_long() -> AbstractContextManager[None]:
-    """RenewDeadline is longer than LeaseDuration: who was cut off leads on while another does."""
-    return _instead(Timing, "deadline", property(lambda self: self.lease * 3))
-
-
-def _lists_stale() -> AbstractContextManager[None]:
-    """The first list is that of the API server's cache, as client-go's is: a stale view after a restart."""
-    before = ListWatch.list
-
-    async def listed(self: Any, token: str = "") -> Any:
-        kept, self._selector = self._selector, [*self._selector, ("resourceVersion", "0")]
-        try:
-            return await before(self, token)
-        finally:
-            self._selector = kept
-
-    return _instead(ListWatch, "list", listed)
-
-
-def _misses_an_event() -> AbstractContextManager[None]:
-    """What happens between list and watch is missed: the watch begins at the newest version."""
-    before = ListWatch.watch
-
-    def watch(self: Any, _: str, seconds: int) -> Any:
-        return before(self, str(self._client._kube.storage.version), seconds)
-
-    return _instead(ListWatch, "watch", watch)
-
-
-@contextmanager
-def _goes_back() -> Iterator[None]:
-    """A list that was needed again is that of an API server that is behind: time goes back, for a while."""
-    list_, watch_ = ListWatch.list, ListWatch.watch
-
-    async def listed(self: Any, token: str = "") -> Any:
-        kept = self._selector
-        if getattr(self, "again", False):
-            self._selector = [*self._selector, ("resourceVersion", "0")]
-        self.again = True
-        try:
-            return await list_(self, token)
-        finally:
-            self._selector = kept
-
-    @asynccontextmanager
-    async def watch(self: Any, resource_version: str, seconds: int) -> AsyncIterator[Any]:
-        await asyncio.sleep(BEHIND_SECONDS)
-        async with watch_(self, resource_version, seconds) as events:
-            yield events
-
-    with _instead(ListWatch, "list", listed), _instead(ListWatch, "watch", watch):
-        yield
-
-
-def _first_ends_all() -> AbstractContextManager[None]:
-    """A booking that ends releases the lock, though another still runs."""
-    before = Agenda.moment
-
-    def moment(self: Any, now: Any, warm_up: Any = timedelta(0)) -> Any:
-        seen = before(self, now, warm_up)
-        ended, holder = seen.released, seen.holder
-        overlapped = ended and holder and holder.start_at < ended.end_at < now
-        return replace(seen, holder=None) if overlapped else seen
-
-    return _instead(Agenda, "moment", moment)
-
-
-def _believes_a_dying_kind() -> AbstractContextManager[None]:
-    """Bookings that vanish with their CRD count as deleted by users."""
-
-    async def confirm(self: Any) -> str:
-        return str(self.doubt())
-
-    return _instead(CacheTrust, "confirm", confirm)
-
-
-def _orders_stand() -> AbstractContextManager[None]:
-    """What was decided is done, however long it had to wait."""
-
-    def standing(_: Any, items: Any) -> Any:
-        return [replace(item, ids=ids) for item in items if (ids := _open(item))]
-
-    return _instead(Lane, "standing", standing)
-
-
-def _leaves_at_once() -> AbstractContextManager[None]:
-    """What is ordered ahead of a boundary leaves when it is ordered, and nobody asks whether it stands."""
-    before = Order.of.__func__  # type: ignore[attr-defined]
-
-    def of(cls: Any, group: Any, ids: Any, deadline: Any, /, **more: Any) -> Any:
-        return before(cls, group, ids, deadline - timeline.LEAD, **more | {"stands": lambda: True})
-
-    return _instead(Order, "of", classmethod(of))
-
-
-def _does_not_ask_again() -> AbstractContextManager[None]:
-    """Who orders does not ask whether it is wanted yet."""
-    return _instead(Dispatcher, "_stands", lambda *_, **__: True)
-
-
-def _no_limits() -> AbstractContextManager[None]:
-    """The model of AWS's request limits lets everything pass."""
-    return _instead(Throttle, "room", lambda *_: 1000)
-
-
-def _no_backoff() -> AbstractContextManager[None]:
-    """What fails is tried again at once."""
-    return _instead(Backoff, "after", lambda *_: timedelta(milliseconds=1))
-
-
-def _loses_adds() -> AbstractContextManager[None]:
-    """A key that is added while it is processed is not handed out again."""
-    before = WorkQueue._add
-
-    def add(self: Any, key: Any, entry: Any, priority: Any, since: Any) -> None:
-        if not entry.processing:
-            before(self, key, entry, priority, since)
-
-    return _instead(WorkQueue, "_add", add)
-
-
-def _keeps_the_dead() -> AbstractContextManager[None]:
-    """What vanished while the watch was down is not noticed by the list after it."""
-
-    def replaced(self: Any, objects: Any, *_: Any, **__: Any) -> None:
-        for object_ in objects:
-            self.apply(object_)
-
-    return _instead(Store, "replace", replaced)
-
-
-def _leaks_tasks() -> AbstractContextManager[None]:
-    """Each list leaves a task behind."""
-    before = Reflector._list
-
-    async def listed(self: Any) -> None:
-        asyncio.get_running_loop().create_task(asyncio.sleep(1e6))
-        await before(self)
-
-    return _instead(Reflector, "_list", listed)
-
-
-def _leaks_keys() -> AbstractContextManager[None]:
-    """The queue keeps an entry of each key that it has ever seen."""
-    before = WorkQueue.done
-
-    def done(self: Any, key: Any, result: Any) -> None:
-        entry = self._entries[key]
-        before(self, key, result)
-        self._entries.setdefault(key, entry)
-
-    return _instead(WorkQueue, "done", done)
-
-
-def _believes_the_order() -> AbstractContextManager[None]:
-    """What was asked to start counts as running."""
-    before = View.note
-
-    def note(self: Any, tag: str, answers: Mapping[str, Answer], answered_at: Any) -> None:
-        claimed = {
-            id_: replace(answer, now=State.RUNNING) if answer.now is State.PENDING else answer
-            for id_, answer in answers.items()
-        }
-        before(self, tag, claimed, answered_at)
-
-    return _instead(View, "note", note)
-
-
-def _releases_on_a_doubt() -> AbstractContextManager[None]:
-    """The tags of what runs on, because a stop is in doubt, go all the same. Found by the simulation."""
-
-    async def doubtful(*_: Any) -> bool:
-        return False
-
-    return _instead(LockKeeper, "_doubtful", doubtful)
-
-
-def _claims_nothing() -> AbstractContextManager[None]:
-    """What is remembered of a new Resource is written with counts of nothing. Found by the simulation."""
-    return _instead(Scene, "counted", lambda _, status: status)
-
-
-def _believes_a_new_kind() -> AbstractContextManager[None]:
-    """A CRD that was deleted and applied again passes for the old one. Found by the simulation."""
-    return _instead(CacheTrust, "_note", lambda *_: None)
-
-
-@contextmanager
-def _believes_what_is_left() -> Iterator[None]:
-    """Where one booking is gone, the end of another still counts as foreseen. Found by the simulation."""
-    before = timeline.cause
-
-    def cause(*given: Any, **more: Any) -> Any:
-        return replace(before(*given, **more), shortened=False)
-
-    with _instead(timeline, "cause", cause):
-        yield
-
-
-def _forgets_what_is_on_its_way() -> AbstractContextManager[None]:
-    """Only locks that are seen are remembered, not those under way. Found by the simulation."""
-    return _instead(Ours, "remembered", lambda *_: set())
+        return invariant is not None and self.invariant in {None, invariant}
 
 
 MUTATIONS = (
-    Mutation("a key is handed out twice", "one at a time", _twice, 0),
-    Mutation("a former leader writes on", "one writer", _leads_too_long, 11),
-    Mutation("the first list is stale", "no stop while booked", _lists_stale, 9),
-    Mutation("an event between list and watch is missed", "", _misses_an_event, 2),
-    Mutation("a list goes back in time", "", _goes_back, 14),
-    Mutation("the first booking that ends releases all", "no stop while booked", _first_ends_all, 1),
-    Mutation("bookings vanish with their CRD", "no stop while booked", _believes_a_dying_kind, 27),
-    Mutation("orders stand whatever happens", "", _orders_stand, 147),
-    Mutation("orders are never withdrawn", "", _does_not_ask_again, 147),
-    Mutation("what is ordered ahead leaves at once", "no start unless booked", _leaves_at_once, 2),
-    Mutation("no request limits", "AWS budgets", _no_limits, 25),
-    Mutation("no back-off", "bounded errors", _no_backoff, 1),
-    Mutation("adds are lost", "", _loses_adds, 23),
-    Mutation("what vanished unseen is kept", "convergence", _keeps_the_dead, 12),
-    Mutation("tasks are left behind", "no leak", _leaks_tasks, 2),
-    Mutation("keys are left behind", "no leak", _leaks_keys, 0),
-    Mutation("a lock goes on a doubt", "no release while booked", _releases_on_a_doubt, 27),
-    Mutation("the first status claims nothing runs", "status is true", _claims_nothing, 1),
-    Mutation("an order counts as done", "status is true", _believes_the_order, 0),
+    Mutation("a key is handed out twice", Invariant.ONE_AT_A_TIME, bugs.twice, 0),
+    Mutation("a former leader writes on", Invariant.ONE_WRITER, bugs.leads_too_long, 11),
+    Mutation("the first list is stale", Invariant.NO_STOP, bugs.lists_stale, 150),
+    Mutation("an event between list and watch is missed", None, bugs.misses_an_event, 2),
+    Mutation("a list goes back in time", None, bugs.goes_back, 14),
+    Mutation("the first booking that ends releases all", Invariant.NO_STOP, bugs.first_ends_all, 1),
+    Mutation("bookings vanish with their CRD", Invariant.NO_STOP, bugs.believes_a_dying_kind, 55),
+    Mutation("orders stand whatever happens", None, bugs.orders_stand, 147),
+    Mutation("orders are never withdrawn", None, bugs.does_not_ask_again, 147),
+    Mutation("what is ordered ahead leaves at once", Invariant.NO_START, bugs.leaves_at_once, 2),
+    Mutation("no request limits", Invariant.BUDGETS, bugs.no_limits, 25),
+    Mutation("no back-off", Invariant.BOUNDED_ERRORS, bugs.no_backoff, 1),
+    Mutation("adds are lost", None, bugs.loses_adds, 58),
+    Mutation("what vanished unseen is kept", Invariant.CONVERGENCE, bugs.keeps_the_dead, 12),
+    Mutation("tasks are left behind", Invariant.NO_LEAK, bugs.leaks_tasks, 2),
+    Mutation("keys are left behind", Invariant.NO_LEAK, bugs.leaks_keys, 0),
+    Mutation("a refusal is not looked at", Invariant.NO_SURPRISE, bugs.looks_away, 10),
+    Mutation("a lock goes on a doubt", Invariant.NO_RELEASE, bugs.releases_on_a_doubt, 27),
+    Mutation("the first status claims nothing runs", Invariant.TRUE_STATUS, bugs.claims_nothing, 1),
+    Mutation("an order counts as done", Invariant.TRUE_STATUS, bugs.believes_the_order, 0),
 )
 
 RARE = (
-    Mutation("a new CRD passes for the old one", "no stop while booked", _believes_a_new_kind),
-    Mutation("what is left of the bookings is believed", "no stop while booked", _believes_what_is_left),
-    Mutation("a lock on its way is forgotten", "convergence", _forgets_what_is_on_its_way),
+    Mutation("a new CRD passes for the old one", Invariant.NO_STOP, bugs.believes_a_new_kind),
+    Mutation("what is left of the bookings is believed", Invariant.NO_STOP, bugs.believes_what_is_left),
+    Mutation("a lock on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_is_on_its_way),
 )
 """Bugs that show in one seed of thousands: each has a script in `found` that shows it at once."""

@@ -7,18 +7,21 @@ import traceback
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
 
 from tests.sim.aws import Call
-from tests.sim.invariants import Invariants, ViolationError
+from tests.sim.invariants import Invariants
 from tests.sim.kernel import Process, StuckError
 from tests.sim.kube import Request
 from tests.sim.replica import Replica
 from tests.sim.scenario import CALM_SECONDS, Script, script
+from tests.sim.settled import Settled
 from tests.sim.storage import Object
-from tests.sim.world import World
+from tests.sim.violation import Invariant, ViolationError
+from tests.sim.world import Slot, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,14 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        invariant: which one was broken; empty where all held.
+        invariant: which one was broken; None where all held.
         message: how.
         trace: all that happened, a line each.
         steps: how many callbacks of the operator were run.
         seconds: virtual time that has passed.
     """
 
-    invariant: str
+    invariant: Invariant | None
     message: str
     trace: tuple[str, ...]
     steps: int
@@ -67,7 +70,7 @@ class Run:
         self.trace: list[str] = []
         self.world = World(what, self._began, self.trace.append)
         self.invariants = Invariants(self.world)
-        self.world.born = self.invariants.born
+        self.world.born = self._born
         self.world.aws.called = self._called
         self.world.kube.asked = self._asked
         self.world.kube.storage.written = self._written
@@ -81,15 +84,15 @@ class Run:
                 self.world.begin()
                 kernel.run(self.script.ends_at + CALM_SECONDS)
                 if self.failure is None:
-                    self.invariants.converged()
+                    Settled(self.world).check()
             except ViolationError as error:
                 self.failure = error
             except StuckError as error:
-                self.failure = ViolationError("no leak", str(error))
+                self.failure = ViolationError(Invariant.NO_LEAK, str(error))
             self._end()
         failure = self.failure
         return Outcome(
-            failure.invariant if failure else "",
+            failure.invariant if failure else None,
             str(failure or ""),
             tuple(self.trace),
             kernel.steps,
@@ -102,7 +105,7 @@ class Run:
             try:
                 made.process.kill()
             except StuckError as error:
-                self.failure = self.failure or ViolationError("no leak", str(error))
+                self.failure = self.failure or ViolationError(Invariant.NO_LEAK, str(error))
 
     def _tell(self, what: str) -> None:
         self.trace.append(f"{self.world.kernel.now:.6f} {what}")
@@ -114,6 +117,14 @@ class Run:
         except ViolationError as error:
             self.failure = self.failure or error
             self.world.kernel.stop()
+
+    def _born(self, replica: Replica, slot: Slot) -> None:
+        self.invariants.born(replica, slot)
+        replica.process.complained = partial(self._complained, replica.name)
+
+    def _complained(self, name: str, complaint: str) -> None:
+        self._tell(f"complaint {name} {complaint}")
+        self._guarded(self.invariants.complained, name, complaint)
 
     def _began(self, replica: Replica, controller: str, key: Any, task: asyncio.Task[Any]) -> None:
         self._guarded(self.invariants.began, replica, controller, key, task)

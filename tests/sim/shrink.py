@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.sim.run import Outcome, play
 from tests.sim.scenario import Script
+from tests.sim.violation import Invariant
 
 MOST = 400
 """Runs that a search may take."""
@@ -36,7 +37,7 @@ class Shortest:
         return "\n".join(lines)
 
 
-def shortest(script: Script, invariant: str) -> Shortest:
+def shortest(script: Script, invariant: Invariant) -> Shortest:
     """Cut down a script that breaks an invariant, for as long as it still does."""
     best, outcome, tried, parts = script, play(script), 1, 2
     while len(best.acts) > 1 and tried < MOST:

@@ -12,6 +12,7 @@ from tests.sim.mutations import MUTATIONS, RARE, Mutation
 from tests.sim.run import play
 from tests.sim.scenario import script
 from tests.sim.shrink import shortest
+from tests.sim.violation import Invariant
 
 TOP = Path(__file__).parents[2]
 CHUNK = 10
@@ -35,6 +36,13 @@ def test_each_bug_is_caught_within_200_seeds(mutation: Mutation) -> None:
             if mutation.shown_by(play(seed).invariant):
                 return
     pytest.fail("not caught; if none ever shows it, the scenario must be made to")
+
+
+def test_each_invariant_is_explained_and_can_fail() -> None:
+    page = (TOP / "docs/reliability.md").read_text()
+    table = page[page.index("| invariant |") :].split("\n\n")[0].splitlines()[2:]
+    assert [line.split(" | ")[0] for line in table] == [f"| {name}" for name in Invariant]
+    assert {one.invariant for one in MUTATIONS} >= set(Invariant)
 
 
 @pytest.mark.parametrize("path", sorted(found.FOLDER.glob("*.json")), ids=lambda path: path.stem)
@@ -65,11 +73,11 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
 
 
 def test_a_failing_script_is_cut_down() -> None:
-    bug = next(one for one in MUTATIONS if one.invariant == "no stop while booked")
+    bug = next(one for one in MUTATIONS if one.invariant == Invariant.NO_STOP)
     with bug.breaks():
         whole = script(bug.seed)
-        least = shortest(whole, bug.invariant)
-        assert least.outcome.invariant == bug.invariant
+        least = shortest(whole, Invariant.NO_STOP)
+        assert least.outcome.invariant is Invariant.NO_STOP
         assert len(least.script.acts) < len(whole.acts) / 2
         assert "the shortest script found" in least.told()
         assert play(least.script).digest == least.outcome.digest

@@ -1,0 +1,117 @@
+"""What must hold once the last fault is over for a while."""
+
+from collections import Counter
+from traceback import format_exception
+
+from booking_operator.api.kinds import KINDS
+from booking_operator.engine.store import Key
+from tests.sim.census import keyed
+from tests.sim.oracle import TOLD_SECONDS, Oracle, stands_for
+from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
+from tests.sim.storage import Object
+from tests.sim.violation import Invariant, ViolationError
+from tests.sim.world import World
+
+ON_THEIR_WAY = 180.0
+"""Instances may be on their way for so long after a boundary; databases take a while."""
+LEADING, STANDING_BY, LANES, FEW = 36, 14, 20, 5
+"""Tasks that a process has at rest, and some that may be under way; lanes: five actions in four scopes."""
+
+
+class Settled:
+    """Looks at a world in which nothing fails any more."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._oracle = Oracle(world.kube)
+
+    def check(self) -> None:
+        """All is as booked, and users are told so; nothing more is kept than is needed."""
+        for slot in self._world.slots:
+            made = slot.replica
+            if made is None or made.process.failure is not None or made.process.ended:
+                why = format_exception(made.process.failure) if made and made.process.failure else []
+                raise ViolationError(Invariant.NO_SURPRISE, f"a replica has ended: {''.join(why)}")
+        for made in self._world.everyone:
+            if made.process.ended and made.process.tasks:
+                raise ViolationError(
+                    Invariant.NO_LEAK, f"{made.name} has ended, and left {list(made.process.tasks)}"
+                )
+        self._led()
+        for resource in self._oracle.elders():
+            self._as_booked(resource)
+        for _, made in self._world.replicas():
+            self._in_step(made)
+            self._not_leaking(made)
+
+    def _led(self) -> None:
+        made = [made for _, made in self._world.replicas()]
+        leaders = [one.name for one in made if one.elector is None or one.elector.leads]
+        if len(leaders) != 1:
+            raise ViolationError(Invariant.CONVERGENCE, f"leaders are {leaders}")
+
+    def _as_booked(self, resource: Object) -> None:
+        now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
+        if spec.get("suspend") or self._oracle.changed_within(resource, now - ON_THEIR_WAY, now):
+            return
+        wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
+        machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
+        there = [m for m in machines if m.at(now) != "terminated"]
+        running = [m for m in there if m.at(now) == "running"]
+        if wanted and len(running) != len(there):
+            states = {m.id: m.at(now) for m in there}
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is booked, and its instances are {states}")
+        if not wanted and running and spec.get("unbooked") != "Leave":
+            raise ViolationError(Invariant.CONVERGENCE, f"nobody has {name} booked, and {len(running)} run")
+        told = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
+        if told != (len(there), len(running), wanted):
+            truth = (len(there), len(running), wanted)
+            raise ViolationError(
+                Invariant.CONVERGENCE, f"the status of {name} says {told}, and it is {truth}"
+            )
+
+    def _in_step(self, made: Replica) -> None:
+        """The caches are what the API server has."""
+        told = self._world.kernel.now - TOLD_SECONDS
+        if made.operator is None:
+            raise ViolationError(Invariant.CONVERGENCE, f"{made.name} has no caches")
+        for kind, store in made.operator._caches.stores.items():
+            here = {item.metadata.name: item.metadata.resource_version for item in store.all()}
+            there = {
+                item["metadata"]["name"]: item["metadata"]["resourceVersion"]
+                for item in self._world.kube.all(kind.plural)
+            }
+            differ = dict(set(here.items()) ^ set(there.items()))
+            if any(self._world.kube.storage.changed_at(kind.plural, name) < told for name in differ):
+                raise ViolationError(Invariant.CONVERGENCE, f"{made.name} has other {kind.plural}: {differ}")
+
+    def _not_leaking(self, made: Replica) -> None:
+        """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
+        process, leads = made.process, made.leads
+        counted = Counter(task.get_coro().__qualname__ for task in process.tasks)  # type: ignore[union-attr]
+        lanes, calls = counted.pop("Lane._run", 0), counted.pop("Sender._carry_out", 0)
+        if max(lanes, calls) > LANES or counted.total() > (LEADING if leads else STANDING_BY):
+            raise ViolationError(
+                Invariant.NO_LEAK, f"{made.name} has the tasks {counted}, {lanes} lanes, {calls} calls"
+            )
+        timers = self._world.kernel.timers(process)
+        if timers > len(process.tasks) + FEW:
+            raise ViolationError(
+                Invariant.NO_LEAK, f"{made.name} has {timers} timers for {len(process.tasks)} tasks"
+            )
+        watches = self._world.kube.storage.watched_by(process)
+        if watches > len(KINDS) + 1:
+            raise ViolationError(Invariant.NO_LEAK, f"{made.name} has {watches} watches open")
+        known = {
+            Key(item["metadata"]["namespace"], item["metadata"]["name"])
+            for kind in KINDS
+            for item in self._world.kube.all(kind.plural)
+        }
+        known.add(Key(LEASE_NAMESPACE, LEASE))
+        gone = Counter(keeper for keeper, key in keyed(made.operator) if key not in known)
+        del gone["StatusWriter._own"]  # swept now and then, and bounded
+        del gone["Store."], gone["Caches._agendas"]  # bookings may name a Resource that is gone
+        if gone:
+            raise ViolationError(
+                Invariant.NO_LEAK, f"{made.name} keeps something of objects that are gone: {dict(gone)}"
+            )
