@@ -135,16 +135,35 @@ def _snapshot(world: World, later: int = 0) -> Path:
 
 async def delete_crd(world: World, seconds: float) -> None:
     """The CRD and with it all bookings. It is applied anew, and when that has been seen, so are they."""
-    kubectl, had = world.ground.kubectl, world.ledger.present()
+    had = world.ledger.present()
+    await _without_crd(world, asyncio.sleep(seconds / 4))
+    await asyncio.sleep(seconds * 3 / 4)
+    await world.book_again([item for item in had if item.end > datetime.now(UTC)])
+
+
+async def replace_crd(world: World, seconds: float) -> None:
+    """The CRD and with it all bookings, and all of it applied anew at once."""
+    had = world.ledger.present()
+
+    async def gone() -> bool:
+        found = await asyncio.to_thread(world.ground.kubectl.attempt, "get", "crd", BOOKING.crd_name)
+        return found.returncode != 0
+
+    await _without_crd(world, comes_true(gone, seconds))
+    await world.book_again([item for item in had if item.end > datetime.now(UTC)])
+    await asyncio.sleep(seconds / 2)
+
+
+async def _without_crd(world: World, lasts: Awaitable[None]) -> None:
+    """Delete the CRD of the bookings, and when `lasts` is over, apply it anew."""
+    kubectl = world.ground.kubectl
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
     vanished = datetime.now(UTC)
-    await asyncio.sleep(seconds / 4)
+    await lasts
     world.ledger.doubted(vanished, datetime.now(UTC))
     await asyncio.to_thread(kubectl, "apply", "-f", "-", stdin=crd.rendered(BOOKING))
     established = ("wait", "--for=condition=Established", "crd", BOOKING.crd_name)
     await asyncio.to_thread(kubectl, *established)
-    await asyncio.sleep(seconds * 3 / 4)
-    await world.book_again([item for item in had if item.end > datetime.now(UTC)])
 
 
 async def revoke_token(world: World, seconds: float) -> None:
@@ -257,6 +276,14 @@ FAULTS = (
         quiet=1,
         edits="before",
         felt=["list_failed"],
+    ),
+    Fault(
+        "CRD replaced",
+        "the CRD deleted with all bookings, and all of it applied anew at once",
+        replace_crd,
+        settle=10,
+        quiet=3,
+        edits="before",
     ),
     Fault(
         "token revoked",
