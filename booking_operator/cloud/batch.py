@@ -150,7 +150,7 @@ class Batch:
     def refuse(self, errors: Mapping[str, CloudError]) -> None:
         """Settle those of its instances as refused that `errors` has a reason for."""
         for item in self.items:
-            for id_ in errors.keys() & set(item.ids):
+            for id_ in filter(errors.__contains__, item.ids):
                 future = item.payload.order.futures[id_]
                 if not future.done():
                     future.set_exception(errors[id_])

@@ -102,7 +102,7 @@ class ServiceDriver:
     async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
         """When the last of what waits of starts and stops will leave, by the model; of those that wait."""
         leaves: dict[Order, datetime] = {}
-        for scope in {order.group.scope for order in orders}:
+        for scope in dict.fromkeys(order.group.scope for order in orders):
             for action in (Action.START, Action.STOP):
                 leaves |= await self._sender.lane(scope, action).forecast()
         return {order: leaves[order] for order in orders if order in leaves}
@@ -111,7 +111,7 @@ class ServiceDriver:
         """When the last instance of each demand would leave, after all that waits already."""
         items = [_item(demand) for demand in demands]
         leaves: dict[Order, datetime] = {}
-        for scope, action in {(demand.group.scope, demand.action) for demand in demands}:
+        for scope, action in dict.fromkeys((demand.group.scope, demand.action) for demand in demands):
             mine = [
                 item
                 for item, demand in zip(items, demands, strict=True)

@@ -141,7 +141,7 @@ class View:
         self._states = None
         self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
         self.managed, self._locks, self._pools = frozenset(managed), locks, pools
-        return {tag for tag in before.keys() | groups.keys() if before.get(tag) != groups.get(tag)}
+        return [tag for tag in before | groups if before.get(tag) != groups.get(tag)]
 
     def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:
         """Show at once what an accepted action has answered for instances of the group `tag`."""

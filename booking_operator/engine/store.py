@@ -154,7 +154,7 @@ class Store(Generic[T]):
         With `anew` versions tell nothing, because the server has given them twice.
         """
         listed = {key_of(object_): object_ for object_ in objects}
-        for key in self._objects.keys() - listed.keys():
+        for key in [key for key in self._objects if key not in listed]:
             self.delete(key)
         for key, object_ in listed.items():
             # What has not changed stays as it is: a list of everything must not stop the loop for long.

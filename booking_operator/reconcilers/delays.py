@@ -94,7 +94,7 @@ class Delays:
             self._consider(resource, waiting, coming)
         found = await self._of_waiting(waiting) | await self._of_coming(coming)
         before, self._delays = self._delays, found
-        for key in before.keys() | found.keys():
+        for key in before | found:
             if before.get(key) != found.get(key):
                 self._changed(key)
 
@@ -114,7 +114,7 @@ class Delays:
 
     async def _of_waiting(self, waiting: Sequence[_Waiting]) -> dict[Key, Delay]:
         found: dict[Key, Delay] = {}
-        for service in {item.scene.group.service for item in waiting}:
+        for service in dict.fromkeys(item.scene.group.service for item in waiting):
             mine = [item for item in waiting if item.scene.group.service == service]
             orders = [order for item in mine for order in item.orders]
             leaves = await self._drivers[service].expected(orders)
@@ -130,7 +130,7 @@ class Delays:
 
     async def _of_coming(self, coming: Sequence[_Coming]) -> dict[Key, Delay]:
         found: dict[Key, Delay] = {}
-        for service in {item.scene.group.service for item in coming}:
+        for service in dict.fromkeys(item.scene.group.service for item in coming):
             mine = [item for item in coming if item.scene.group.service == service]
             leaves = await self._drivers[service].forecast([item.demand for item in mine])
             for item, leaves_at in zip(mine, leaves, strict=True):

@@ -154,7 +154,7 @@ async def replace_crd(world: World, seconds: float) -> None:
     await asyncio.sleep(seconds / 2)
 
 
-async def _without_crd(world: World, lasts: Awaitable[None]) -> None:
+async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
     """Delete the CRD of the bookings, and when `lasts` is over, apply it anew."""
     kubectl = world.ground.kubectl
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")

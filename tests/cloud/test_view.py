@@ -177,10 +177,10 @@ def test_written_lock_tags_are_believed_over_a_describe_that_is_behind() -> None
     view.take(records(a=RUNNING), EPOCH, EPOCH)
     view.note_lock("web", ["a"], lock, EPOCH)
     later = EPOCH + timedelta(seconds=5)
-    assert view.take(records(a=RUNNING), later, later) == set()
+    assert view.take(records(a=RUNNING), later, later) == []
     assert locks(view) == {"a": lock}
     much_later = EPOCH + LAG + timedelta(seconds=1)
-    assert view.take(records(a=RUNNING), much_later, much_later) == {"web"}
+    assert view.take(records(a=RUNNING), much_later, much_later) == ["web"]
     assert locks(view) == {"a": None}
 
 
@@ -189,7 +189,7 @@ def test_removed_lock_tags_do_not_come_back_with_a_describe_that_is_behind() -> 
     tagged = [Record("web", Instance("a", RUNNING, lock=lock))]
     view.take(tagged, EPOCH, EPOCH)
     view.note_lock("web", ["a"], None, EPOCH)
-    assert view.take(tagged, EPOCH, EPOCH) == set()
+    assert view.take(tagged, EPOCH, EPOCH) == []
     assert locks(view) == {"a": None}
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.sim.scenario import Act, Script
+from tests.sim.script import Act, Script
 from tests.sim.violation import Invariant
 
 FOLDER = Path(__file__).parent / "found"

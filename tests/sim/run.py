@@ -17,7 +17,8 @@ from tests.sim.invariants import Invariants
 from tests.sim.kernel import Process, StuckError
 from tests.sim.kube import Request
 from tests.sim.replica import Replica
-from tests.sim.scenario import CALM_SECONDS, Script, script
+from tests.sim.scenario import CALM_SECONDS, script
+from tests.sim.script import Script
 from tests.sim.settled import Settled
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError

@@ -6,7 +6,7 @@ See A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input,
 from dataclasses import dataclass
 
 from tests.sim.run import Outcome, play
-from tests.sim.scenario import Script
+from tests.sim.script import Script
 from tests.sim.violation import Invariant
 
 MOST = 400

@@ -16,7 +16,8 @@ from tests.sim.violation import Invariant
 
 TOP = Path(__file__).parents[2]
 CHUNK = 10
-DIGESTS = "from tests.sim.run import play\nfor seed in range(6): print(play(seed).digest)"
+DIGESTS = "from tests.sim.run import play\nfor seed in (0, 1, 2, 14, 19, 23): print(play(seed).digest)"
+"""The last three were once other traces where a set of strings had another order."""
 
 
 @pytest.mark.parametrize("first", range(0, 200, CHUNK))

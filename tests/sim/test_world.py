@@ -13,7 +13,7 @@ from tests.sim.kernel import Kernel, Process
 from tests.sim.kube import Request, SimKube
 from tests.sim.network import Link, Way, Weather
 from tests.sim.run import play
-from tests.sim.scenario import Act, Script
+from tests.sim.script import Act, Script
 
 BOOKINGS = "/apis/manager.kotaico.de/v1/bookings"
 ONE = "/apis/manager.kotaico.de/v1/namespaces/team/bookings/one"

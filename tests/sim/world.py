@@ -17,7 +17,7 @@ from tests.sim.kernel import Kernel
 from tests.sim.kube import Faults, SimKube, stamp
 from tests.sim.network import Link, Way, Weather
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, REGION, Began, Replica
-from tests.sim.scenario import Act, Script
+from tests.sim.script import Act, Script
 
 SOON, LATER, SILENT = 15.0, 40.0, 125.0
 """Seconds within which a watch has caught up: after it was broken; after back-offs as well; after a silence
