@@ -9,16 +9,13 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
-from booking_operator.api.kinds import KINDS
 from booking_operator.kube.errors import ApiError
-from tests.sim.kernel import EPOCH, Kernel
+from tests.sim.crds import Crds
+from tests.sim.kernel import Kernel
 from tests.sim.network import Stream
-from tests.sim.storage import Name, Object, Storage, Version
-
-PLURALS = frozenset(kind.plural for kind in KINDS)
+from tests.sim.storage import Name, Object, Storage, stamp
 
 
 @dataclass
@@ -62,6 +59,7 @@ class SimKube:
 
     Attributes:
         storage: what it has.
+        crds: the kinds that it serves.
         faults: what it does wrong at present.
         asked: is told of each request, with the status that it was answered with.
     """
@@ -74,9 +72,8 @@ class SimKube:
         self._random = random.Random(f"{seed}/kube")
         self._page = self._random.choice((2, 3, 10, 500))
         self._snapshots: dict[str, tuple[int, list[Object]]] = {}
-        self._crds: dict[str, str] = dict.fromkeys(sorted(PLURALS), "")
+        self.crds = Crds(kernel, self.storage, self._random)
         self._numbers = 0
-        self._uids = {plural: f"crd-{plural}" for plural in self._crds}
 
     # What users do, without a network between.
 
@@ -140,39 +137,19 @@ class SimKube:
     def _serve(self, request: Request) -> bytes:
         match request.path.split("/")[2:]:
             case ["apiextensions.k8s.io", _, _, crd]:
-                return self._crd(crd.partition(".")[0])
+                return self.crds.definition(crd.partition(".")[0])
             case [_, _]:
-                return self._discovery()
+                return self.crds.discovery()
             case [_, _, "namespaces", namespace, plural]:
-                self._check(plural)
+                self.crds.check(plural)
                 return self._create(request, plural, namespace)
             case [_, _, plural]:
-                self._check(plural)
+                self.crds.check(plural)
                 return self._list(plural, request)
             case [_, _, "namespaces", namespace, plural, name, *sub]:
-                self._check(plural)
+                self.crds.check(plural)
                 return self._object(request, plural, (namespace, name), "".join(sub))
         raise ApiError(404, f"HTTP 404: {request.path}")
-
-    def _check(self, plural: str) -> None:
-        if plural in PLURALS and plural not in self._crds:
-            raise ApiError(404, "HTTP 404: the kind is not served")
-
-    def _crd(self, plural: str) -> bytes:
-        if plural not in self._crds:
-            raise ApiError(404, "HTTP 404: no such CRD")
-        metadata = {"uid": self._uids[plural]}
-        if self._crds[plural]:
-            metadata["deletionTimestamp"] = self._crds[plural]
-        return json.dumps({"metadata": metadata}).encode()
-
-    def _discovery(self) -> bytes:
-        verbs = ["delete", "get", "list"]
-        served = [
-            {"name": plural, "verbs": verbs if stamp else [*verbs, "create"]}
-            for plural, stamp in self._crds.items()
-        ]
-        return json.dumps({"resources": served}).encode()
 
     def _object(self, request: Request, plural: str, name: Name, sub: str) -> bytes:
         found = self.storage.objects[plural].get(name)
@@ -208,10 +185,7 @@ class SimKube:
     def _create(self, request: Request, plural: str, namespace: str) -> bytes:
         if request.method == "GET":
             return self._list(plural, request)
-        if self._crds.get(plural):
-            raise ApiError(
-                405, "HTTP 405: create not allowed while custom resource definition is terminating"
-            )
+        self.crds.check_lasting(plural)
         if plural == "events":
             return json.dumps(request.body).encode()
         body = copy.deepcopy(request.body) or {}
@@ -275,7 +249,7 @@ class SimKube:
 
     def _watch(self, stream: Stream, request: Request) -> bytes:
         plural, since = request.path.split("/")[-1], int(request.query["resourceVersion"])
-        self._check(plural)
+        self.crds.check(plural)
         if since < self.storage.compacted:
             if self._random.random() < 0.5:
                 raise ApiError(410, "HTTP 410: too old resource version")
@@ -300,43 +274,6 @@ class SimKube:
         self.storage.break_watches()
         self._snapshots.clear()
 
-    def delete_crd(self, plural: str) -> None:
-        """Delete a CRD: first it says so, then its objects go, then it is not served any more."""
-        if self._crds.get(plural, "gone"):
-            return
-        self._crds[plural] = self._stamp()
-        # That they are gone is nobody's wish: in the past that is kept they stay, until it is known better.
-        past = self.storage.past[plural]
-        kept = {name: list(versions) for name, versions in past.items()}
-
-        def empty() -> None:
-            left = self.all(plural)
-            if left:
-                self.storage.commit("", plural, left[0], None)
-                past.update(kept)
-                self._kernel.after(self._random.uniform(0, 0.02), empty)
-            else:
-                self._kernel.after(self._random.uniform(0.1, 1), close)
-
-        def close() -> None:
-            del self._crds[plural]
-            self.storage.end_watches(plural)
-
-        self._kernel.after(self._random.uniform(0.01, 0.5), empty)
-
-    def restore_crd(self, plural: str, objects: list[Object]) -> None:
-        """Apply a CRD again, once it is gone, and what its users had."""
-        if plural in self._crds:
-            self._kernel.after(1, lambda: self.restore_crd(plural, objects))
-            return
-        self._crds[plural] = ""
-        self._uids[plural] += "+"
-        for item in objects:
-            self.user("POST", plural, item["metadata"]["name"], {"spec": item["spec"]})
-        for name, versions in self.storage.past[plural].items():
-            if name not in self.storage.objects[plural] and versions[-1].object is not None:
-                versions.append(Version(self._kernel.now, None))
-
 
 def _merged(old: Any, patch: Any) -> Any:
     """A merge patch, RFC 7386."""
@@ -349,9 +286,3 @@ def _merged(old: Any, patch: Any) -> Any:
         else:
             result[key] = _merged(result.get(key), value)
     return result
-
-
-def stamp(seconds: float) -> str:
-    """An instant, so many seconds after the beginning, as users write it."""
-    instant: datetime = EPOCH + timedelta(seconds=seconds)
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

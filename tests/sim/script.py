@@ -14,7 +14,7 @@ class Act:
     """Something that is done at an instant, in seconds after the beginning.
 
     Attributes:
-        does: name of a method of `world.World`.
+        does: name of a method of `world.World`, or of `users.Users`.
         lasts: for how many seconds; 0 where it is done at once.
     """
 

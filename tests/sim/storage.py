@@ -8,9 +8,10 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from tests.sim.kernel import Kernel, Process
+from tests.sim.kernel import EPOCH, Kernel, Process
 from tests.sim.network import Stream
 
 BOOKMARK_SECONDS = 60.0
@@ -155,3 +156,9 @@ class Storage:
                 gone = events[: len(events) - len(kept)]
                 self.compacted = max(self.compacted, *(event.version for event in gone))
                 self._history[plural] = kept
+
+
+def stamp(seconds: float) -> str:
+    """An instant, so many seconds after the beginning, as users write it."""
+    instant = EPOCH + timedelta(seconds=seconds)
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

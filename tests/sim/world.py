@@ -1,6 +1,7 @@
-"""The world that a script is played in: servers, replicas, what users do, and what fails.
+"""The world that a script is played in: servers, replicas, users, and what fails.
 
-An act of a script is a method here. What keeps a replica from learning what happens is noted, for the oracle.
+An act of a script is a method here, or of `users.Users`. What keeps a replica from learning what happens is
+noted, for the oracle.
 """
 
 from collections import defaultdict
@@ -9,15 +10,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.tags import MANAGED_TAG
 from booking_operator.engine.lease import Timing
 from tests.sim.aws import CloudFaults, SimAws
 from tests.sim.kernel import Kernel
-from tests.sim.kube import Faults, SimKube, stamp
+from tests.sim.kube import Faults, SimKube
 from tests.sim.network import Link, Way, Weather
-from tests.sim.replica import LEASE, LEASE_NAMESPACE, REGION, Began, Replica
+from tests.sim.replica import LEASE, LEASE_NAMESPACE, Began, Replica
 from tests.sim.script import Act, Script
+from tests.sim.users import Users
 
 SOON, LATER, SILENT = 15.0, 40.0, 125.0
 """Seconds within which a watch has caught up: after it was broken; after back-offs as well; after a silence
@@ -65,8 +65,7 @@ class World:
         self._told = told
         self._kube_faults: list[Faults] = []
         self._aws_faults: list[CloudFaults] = []
-        self._specs: dict[str, dict[str, Any]] = {}
-        self._machines: list[str] = []
+        self._users = Users(kernel, self.kube, self.aws)
 
     def begin(self) -> None:
         """Have all acts done at their time."""
@@ -81,7 +80,8 @@ class World:
             facts = dict(act.with_)
             if act.lasts:
                 facts["lasts"] = act.lasts
-            getattr(self, act.does)(**facts)
+            does = getattr(self._users, act.does, None) or getattr(self, act.does)
+            does(**facts)
 
         return do
 
@@ -119,62 +119,6 @@ class World:
     def _all_blind(self, lasts: float, recovery: float) -> None:
         for slot in self.slots:
             self._blind(slot, lasts, recovery)
-
-    # What users do.
-
-    def launch(self, service: str, account: str, tag: str, pool: str) -> None:
-        """Launch an instance."""
-        self._machines.append(self.aws.add(service, Scope(account, REGION), tag, pool).id)
-
-    def found(self, tag: str) -> None:
-        """Launch a group that asks for a Resource."""
-        for _ in range(2):
-            machine = self.aws.add("ec2", Scope("", REGION), tag)
-            machine.tags[MANAGED_TAG] = "true"
-            self._machines.append(machine.id)
-
-    def by_hand(self, machine: int, verb: str) -> None:
-        """Start, stop or terminate an instance in the console."""
-        if machine < len(self._machines):
-            self.aws.by_hand(self._machines[machine], verb)
-
-    def create(self, plural: str, name: str, spec: dict[str, Any]) -> None:
-        """Create an object."""
-        if plural == "resources":
-            self._specs[name] = spec
-        self.kube.user("POST", plural, name, {"spec": spec})
-
-    def delete(self, plural: str, name: str) -> None:
-        """Delete an object."""
-        self.kube.user("DELETE", plural, name)
-
-    def edit(self, plural: str, name: str, spec: dict[str, Any]) -> None:
-        """Change fields of a spec."""
-        self.kube.user("PATCH", plural, name, {"spec": spec})
-
-    def remake(self, plural: str, name: str, tries: int = 20) -> None:
-        """Create a Resource again that was deleted; as long as the old one is not gone, a little later."""
-        if name not in self._specs:
-            return
-        if self.kube.get(plural, name) is None:
-            self.create(plural, name, self._specs[name])
-        elif tries:
-            self.kernel.after(5, lambda: self.remake(plural, name, tries - 1))
-
-    def book(self, name: str, resource: str, start: float, end: float, user: str) -> None:
-        """Book a Resource."""
-        spec = {"resource_name": resource, "user_id": user, "start_at": stamp(start), "end_at": stamp(end)}
-        self.create("bookings", name, spec)
-
-    def rebook(self, name: str, end: float | None = None, resource: str = "") -> None:
-        """Give a booking another end, or another Resource."""
-        found = self.kube.get("bookings", name)
-        if found is None:
-            return
-        change = {"resource_name": resource} if resource else {}
-        if end is not None and found["spec"]["start_at"] < stamp(end):
-            change["end_at"] = stamp(end)
-        self.edit("bookings", name, change)
 
     # What fails.
 
@@ -224,8 +168,8 @@ class World:
     def aws_faults(self, lasts: float, no_capacity: str = "", cursed: int = -1, **shares: Any) -> None:
         """Have AWS refuse, break or lag."""
         bad = CloudFaults(no_capacity=no_capacity, **shares)
-        if 0 <= cursed < len(self._machines):
-            bad.cursed = self._machines[cursed]
+        if 0 <= cursed < len(self._users.machines):
+            bad.cursed = self._users.machines[cursed]
         self._aws_faults.append(bad)
         self.aws.faults = bad
 
@@ -319,8 +263,13 @@ class World:
         """Delete the bookings' CRD, and with it all bookings; then apply it, and them, once more."""
         self._all_blind(lasts, LATER)
         kept = [item for item in self.kube.all("bookings") if not item["metadata"].get("ownerReferences")]
-        self.kube.delete_crd("bookings")
-        self.kernel.after(lasts + 1, lambda: self.kube.restore_crd("bookings", kept))
+        self.kube.crds.delete("bookings")
+
+        def again() -> None:
+            for item in kept:
+                self._users.create("bookings", item["metadata"]["name"], item["spec"])
+
+        self.kernel.after(lasts + 1, lambda: self.kube.crds.restore("bookings", again))
 
     def delete_lease(self) -> None:
         """Delete the Lease, as somebody may by hand."""

@@ -1,0 +1,83 @@
+"""What users do, by the API server and by hand in AWS.
+
+An act of a script is a method here, or of `world.World`.
+"""
+
+from typing import Any
+
+from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.tags import MANAGED_TAG
+from tests.sim.aws import SimAws
+from tests.sim.kernel import Kernel
+from tests.sim.kube import SimKube
+from tests.sim.replica import REGION
+from tests.sim.storage import stamp
+
+
+class Users:
+    """All of them.
+
+    Attributes:
+        machines: ids of the instances that they have launched, in order.
+    """
+
+    def __init__(self, kernel: Kernel, kube: SimKube, aws: SimAws) -> None:
+        self.machines: list[str] = []
+        self._kernel = kernel
+        self._kube = kube
+        self._aws = aws
+        self._specs: dict[str, dict[str, Any]] = {}
+
+    def launch(self, service: str, account: str, tag: str, pool: str) -> None:
+        """Launch an instance."""
+        self.machines.append(self._aws.add(service, Scope(account, REGION), tag, pool).id)
+
+    def found(self, tag: str) -> None:
+        """Launch a group that asks for a Resource."""
+        for _ in range(2):
+            machine = self._aws.add("ec2", Scope("", REGION), tag)
+            machine.tags[MANAGED_TAG] = "true"
+            self.machines.append(machine.id)
+
+    def by_hand(self, machine: int, verb: str) -> None:
+        """Start, stop or terminate an instance in the console."""
+        if machine < len(self.machines):
+            self._aws.by_hand(self.machines[machine], verb)
+
+    def create(self, plural: str, name: str, spec: dict[str, Any]) -> None:
+        """Create an object."""
+        if plural == "resources":
+            self._specs[name] = spec
+        self._kube.user("POST", plural, name, {"spec": spec})
+
+    def delete(self, plural: str, name: str) -> None:
+        """Delete an object."""
+        self._kube.user("DELETE", plural, name)
+
+    def edit(self, plural: str, name: str, spec: dict[str, Any]) -> None:
+        """Change fields of a spec."""
+        self._kube.user("PATCH", plural, name, {"spec": spec})
+
+    def remake(self, plural: str, name: str, tries: int = 20) -> None:
+        """Create a Resource again that was deleted; as long as the old one is not gone, a little later."""
+        if name not in self._specs:
+            return
+        if self._kube.get(plural, name) is None:
+            self.create(plural, name, self._specs[name])
+        elif tries:
+            self._kernel.after(5, lambda: self.remake(plural, name, tries - 1))
+
+    def book(self, name: str, resource: str, start: float, end: float, user: str) -> None:
+        """Book a Resource."""
+        spec = {"resource_name": resource, "user_id": user, "start_at": stamp(start), "end_at": stamp(end)}
+        self.create("bookings", name, spec)
+
+    def rebook(self, name: str, end: float | None = None, resource: str = "") -> None:
+        """Give a booking another end, or another Resource."""
+        found = self._kube.get("bookings", name)
+        if found is None:
+            return
+        change = {"resource_name": resource} if resource else {}
+        if end is not None and found["spec"]["start_at"] < stamp(end):
+            change["end_at"] = stamp(end)
+        self.edit("bookings", name, change)
