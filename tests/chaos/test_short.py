@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from tests.chaos.faults import Fault, kill_apiserver, proxied
+from tests.chaos.faults import Fault
+from tests.chaos.strikes import kill_apiserver, proxied
 from tests.chaos.trial import try_out
 from tests.chaos.world import World
 from tests.support.kube_faults import KubeFault

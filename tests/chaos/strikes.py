@@ -1,0 +1,149 @@
+"""What is done to a world. All is well again when a strike returns."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from booking_operator.api import crd
+from booking_operator.api.kinds import BOOKING
+from booking_operator.devcluster.kubectl import Kubectl
+from tests.chaos.world import World, issue_token
+from tests.support import etcd
+from tests.support.kube_faults import KubeFault
+from tests.support.replicas import comes_true
+
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+Strike = Callable[[World, float], Coroutine[Any, Any, None]]
+"""Does it to a world, for so many seconds; all is well again when it returns."""
+
+
+def proxied(fault: KubeFault) -> Strike:
+    """Let the proxy do it, and see that it has."""
+
+    async def strike(world: World, seconds: float) -> None:
+        before = world.proxy.struck
+        world.proxy.strike(fault)
+        await asyncio.sleep(seconds)
+        world.proxy.calm()
+        assert world.proxy.struck > before
+
+    return strike
+
+
+async def cut_off(world: World, seconds: float) -> None:
+    for one in world.replicas:
+        one.kube.cut()
+    await asyncio.sleep(seconds)
+    for one in world.replicas:
+        await one.kube.mend()
+
+
+async def cut_off_and_compact(world: World, seconds: float) -> None:
+    async def compact() -> None:
+        await asyncio.sleep(seconds - 1)
+        await etcd.compact(world.ground.control_plane)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(compact())
+        tasks.create_task(cut_off(world, seconds))
+
+
+async def compact(world: World, seconds: float) -> None:
+    for _ in range(int(seconds)):
+        await etcd.compact(world.ground.control_plane)
+        await asyncio.sleep(1)
+
+
+async def kill_apiserver(world: World, seconds: float) -> None:
+    await asyncio.to_thread(world.ground.control_plane.stop_apiserver, kill=True)
+    await asyncio.sleep(seconds)
+    await asyncio.to_thread(world.ground.control_plane.start_apiserver)
+
+
+async def kill_etcd(world: World, seconds: float) -> None:
+    await asyncio.to_thread(world.ground.control_plane.stop_etcd, kill=True)
+    await asyncio.sleep(seconds)
+    await asyncio.to_thread(world.ground.control_plane.start_etcd)
+
+
+async def kill_operator(world: World, seconds: float) -> None:
+    await asyncio.to_thread(world.replica.process.stop, kill=True)
+    await asyncio.sleep(seconds)
+    await world.begin(world.replica)
+
+
+async def pause_operator(world: World, seconds: float) -> None:
+    world.replica.pause()
+    await asyncio.sleep(seconds)
+    world.replica.go_on()
+
+
+async def take_snapshot(world: World) -> None:
+    await asyncio.to_thread(etcd.snapshot, world.ground.control_plane, _snapshot(world))
+    world.snapshots.append(datetime.now(UTC))
+
+
+async def restore_snapshot(world: World, seconds: float) -> None:
+    """Wiped and restored at once: the servers are away for as long as that takes."""
+    await asyncio.to_thread(etcd.restore, world.ground.control_plane, _snapshot(world, -1))
+    world.ledger.rolled_back(world.snapshots[-1], datetime.now(UTC))
+    await asyncio.sleep(seconds / 2)
+
+
+def _snapshot(world: World, later: int = 0) -> Path:
+    return world.directory / f"snapshot-{len(world.snapshots) + later}"
+
+
+async def delete_crd(world: World, seconds: float) -> None:
+    """The CRD and with it all bookings. It is applied anew, and when that has been seen, so are they."""
+    had = world.ledger.present()
+    await _without_crd(world, asyncio.sleep(seconds / 4))
+    await asyncio.sleep(seconds * 3 / 4)
+    await world.book_again([item for item in had if item.end > datetime.now(UTC)])
+
+
+async def replace_crd(world: World, seconds: float) -> None:
+    """The CRD and with it all bookings, and all of it applied anew at once."""
+    had = world.ledger.present()
+
+    async def gone() -> bool:
+        found = await asyncio.to_thread(world.ground.kubectl.attempt, "get", "crd", BOOKING.crd_name)
+        return found.returncode != 0
+
+    await _without_crd(world, comes_true(gone, seconds))
+    await world.book_again([item for item in had if item.end > datetime.now(UTC)])
+    await asyncio.sleep(seconds / 2)
+
+
+async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
+    """Delete the CRD of the bookings, and when `lasts` is over, apply it anew."""
+    kubectl = world.ground.kubectl
+    await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
+    vanished = datetime.now(UTC)
+    await lasts
+    world.ledger.doubted(vanished, datetime.now(UTC))
+    await asyncio.to_thread(kubectl, "apply", "-f", "-", stdin=crd.rendered(BOOKING))
+    established = ("wait", "--for=condition=Established", "crd", BOOKING.crd_name)
+    await asyncio.to_thread(kubectl, *established)
+
+
+async def revoke_token(world: World, seconds: float) -> None:
+    """Have it refused, which takes 10 s because good ones are remembered; break watches; replace it."""
+    began, ground = asyncio.get_running_loop().time(), world.ground
+    token = world.token_file.read_text().strip()
+    await asyncio.to_thread(ground.kubectl, "delete", "secret", world.secret, "-n", "booking-operator-system")
+
+    async def refused() -> bool:
+        return not await asyncio.to_thread(_admitted, ground.kubectl, token)
+
+    await comes_true(refused, seconds)
+    world.proxy.break_all()
+    await asyncio.sleep(max(3.0, began + seconds - asyncio.get_running_loop().time()))
+    world.secret = await asyncio.to_thread(issue_token, ground, world.token_file)
+
+
+def _admitted(kubectl: Kubectl, token: str) -> bool:
+    return kubectl.attempt("--token", token, "auth", "whoami").returncode == 0
