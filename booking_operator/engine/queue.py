@@ -171,20 +171,21 @@ class WorkQueue(Generic[K]):
 
     def done(self, key: K, result: Result) -> None:
         """Take a key back. Its timer is what `result` says, or an earlier one added meanwhile."""
-        entry = self._entries[key]
+        entry, now = self._entries[key], self.clock.now()
         wanted = [_Timer(result.next_at, self._due)] if result.next_at else []
         if result.failed:
             entry.failures += 1
             self.metrics.retried()
             pause = self._backoff.after(entry.failures)
-            wanted.append(_Timer(self.clock.now() + pause, Priority.CHANGE))
+            wanted.append(_Timer(now + pause, Priority.CHANGE))
             if entry.held and not result.next_at:
                 wanted.append(entry.held)
         else:
             entry.failures = 0
         # A boundary that was due at hand-out has been served by this very reconcile.
-        served = entry.taken_at
-        wanted = [timer for timer in wanted if served is None or timer.at > served]
+        # Not so where the clock was set back since: then it is yet to come.
+        served = min(entry.taken_at or now, now)
+        wanted = [timer for timer in wanted if timer.at > served]
         entry.processing, entry.held, entry.taken_at = False, None, None
         if wanted:
             self._set_timer(key, entry, min(wanted), entry.timer)

@@ -41,9 +41,12 @@ class SkewMonitor:
         """Take the Date header of one answer; one that is missing or garbled tells nothing."""
         try:
             date = parsedate_to_datetime(header or "")
-        except ValueError:
+            if date.tzinfo is None:
+                return
+            ahead = skew(date, sent_at, received_at)
+        except (ValueError, OverflowError):
             return
-        before, self.current = self.current, skew(date, sent_at, received_at)
+        before, self.current = self.current, ahead
         seconds = round(self.current.total_seconds(), 1)
         if abs(self.current) > TOLERANCE >= abs(before):
             mend = "set both by NTP; until then bookings begin and end by the operator's clock"

@@ -35,7 +35,7 @@ class _Event:
 
 
 class Recorder:
-    """Takes Events from anywhere, at once, and writes them in order.
+    """Takes Events from anywhere, at once, and writes them.
 
     `dropped` is called for each that it gives up.
     """
@@ -112,6 +112,8 @@ class Recorder:
             try:
                 await self._client.request("POST", path, body=event.body)
             except ApiError as error:
+                if error.conflict:
+                    return  # it was written, and the answer lost: nobody else has that name
                 if error.invalid or error.status in {403, 404} or attempt == _TRIES:
                     reason = event.body["reason"]
                     self._dropped()

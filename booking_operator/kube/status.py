@@ -75,11 +75,15 @@ class StatusWriter(Generic[O]):
         )
 
     def current(self, object_: O) -> Any:
-        """The newest status of an object, written or about to be."""
+        """The newest status of an object, written or about to be, however old `object_` is."""
         wanted = self._wanted.get(key_of(object_))
         if wanted is None or wanted.uid != object_.metadata.uid or wanted.refused:
-            return object_.status
+            return self._stored(object_)
         return wanted.status
+
+    def _stored(self, object_: O) -> Any:
+        found = self._store.get(key_of(object_))
+        return (found if found and found.metadata.uid == object_.metadata.uid else object_).status
 
     def set(self, object_: O, status: Any) -> None:
         """Have `status` written soon, where it is news."""
@@ -105,7 +109,7 @@ class StatusWriter(Generic[O]):
     def _want(self, object_: O, status: Any) -> bool:
         key, uid = key_of(object_), object_.metadata.uid
         known = self._wanted.get(key)
-        if known is None and status == object_.status:
+        if known is None and status == self._stored(object_):
             return False
         if known is not None and (known.uid, known.status) == (uid, status):
             return False
@@ -139,10 +143,12 @@ class StatusWriter(Generic[O]):
 
     async def _bring_up_to_date(self, key: Key) -> Result:
         wanted, object_ = self._wanted.get(key), self._store.get(key)
-        if wanted is None or wanted.refused:
+        if wanted is None:
             return Result()
         if object_ is None or object_.metadata.uid != wanted.uid or object_.status == wanted.status:
             self._forget(key, wanted)
+            return Result()
+        if wanted.refused:
             return Result()
         try:
             written = await self._patch(object_, wanted.status)

@@ -84,6 +84,10 @@ class QueueMachine(RuleBasedStateMachine):
     def pass_time(self, seconds: int) -> None:
         self.clock.instant += timedelta(seconds=seconds)
 
+    @rule(seconds=st.integers(1, 15))
+    def set_back(self, seconds: int) -> None:
+        self.clock.instant -= timedelta(seconds=seconds)
+
     @rule()
     def take(self) -> None:
         self.fire()
@@ -114,7 +118,7 @@ class QueueMachine(RuleBasedStateMachine):
             wanted += [] if next_at else model.held
         else:
             model.failures = 0
-        wanted = [when for when in wanted if when > model.taken_at]
+        wanted = [when for when in wanted if when > min(model.taken_at, self.clock.instant)]
         model.timers = [min([*model.timers, *wanted])] if [*model.timers, *wanted] else []
         model.processing, model.held = False, []
         model.waiting, model.again = model.again, False
@@ -186,6 +190,17 @@ def test_a_clock_that_is_set_back_never_makes_a_timer_early() -> None:
         return clock.now() - due
 
     assert virtual.run(main()) >= timedelta(0)
+
+
+def test_a_clock_that_is_set_back_while_a_key_is_processed_loses_no_boundary() -> None:
+    clock = ManualClock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    queue.add("a")
+    queue.take()
+    clock.instant -= timedelta(seconds=2)
+    queue.done("a", Result(clock.now() + timedelta(seconds=1)))
+    clock.instant += timedelta(seconds=1)
+    assert queue.take() == ("a",)
 
 
 def test_a_failure_never_makes_a_boundary_late() -> None:

@@ -32,7 +32,17 @@ def test_it_is_told_when_it_begins_and_ends() -> None:
     assert logs[0]["ahead_s"] == 6.0
 
 
-@pytest.mark.parametrize("header", [None, "", "yesterday"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "yesterday",
+        "Thu, 01 Jan 2026 09:00:00",
+        "Thu, 01 Jan 2026 09:00:00 -0000",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+    ],
+)
 def test_a_header_that_is_none_tells_nothing(header: str | None) -> None:
     monitor = SkewMonitor("the API server")
     monitor.note(header, after(99), after(99))

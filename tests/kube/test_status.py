@@ -301,6 +301,17 @@ def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
     assert posted[0]["regarding"]["uid"] == "u1"
 
 
+def test_an_event_that_was_written_although_its_answer_was_lost_is_not_dropped() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "away"), refused(409, b"", None)]
+        with capture_logs() as logs:
+            rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x")
+            await asyncio.sleep(100)
+        assert logs == []
+
+    assert played(scenario).server.count("POST") == 2
+
+
 def test_too_many_events_are_dropped_and_never_wait() -> None:
     async def scenario(rig: Rig) -> None:
         for _ in range(12_000):
@@ -397,6 +408,44 @@ def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
 
     rig = played(scenario)
     assert (rig.server.count("PATCH"), rig.again) == (2, [])
+
+
+def test_a_decision_on_what_was_before_an_own_write_goes_by_that_write() -> None:
+    """What `unbooked: Leave` has started is written, then the rest, by who has looked at the object before."""
+
+    async def scenario(rig: Rig) -> None:
+        before = rig.stored
+        assert await rig.writer.write(before, replace(before.status, started=("i-1",)))
+        assert rig.writer.current(before).started == ("i-1",)
+        rig.writer.set(before, before.status)
+        await asyncio.sleep(1)
+        assert rig.stored.status.started == ()
+
+    rig = played(scenario)
+    assert (rig.server.count("PATCH"), rig.again) == (2, [])
+
+
+def test_what_was_made_anew_has_its_own_status() -> None:
+    async def scenario(rig: Rig) -> None:
+        before = rig.stored
+        rig.store.delete(KEY)
+        rig.store.apply(replace(written_by_another(7), metadata=resource(7, uid="u2").metadata))
+        assert rig.writer.current(before) == before.status
+
+    played(scenario)
+
+
+def test_what_was_refused_is_not_kept_of_what_is_gone() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(422, b"", None)]
+        rig.writer.set(rig.stored, rig.status(2))
+        await asyncio.sleep(1)
+        rig.store.delete(KEY)
+        rig.writer.retry()
+        await asyncio.sleep(1)
+        assert not rig.writer._wanted
+
+    played(scenario)
 
 
 def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
