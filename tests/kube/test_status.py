@@ -411,7 +411,7 @@ def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
 
 
 def test_a_decision_on_what_was_before_an_own_write_goes_by_that_write() -> None:
-    """What `unbooked: Leave` has started is written, then the rest, by who has looked at the object before."""
+    """What `unbooked: Leave` has started is written, then the rest, by who had looked before."""
 
     async def scenario(rig: Rig) -> None:
         before = rig.stored

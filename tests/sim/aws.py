@@ -28,6 +28,7 @@ class Machine:
         id: as the service knows it; of a DB instance its name.
         history: the states it was in, each since an instant in true time.
         terminated: since when it is no more; None while it is.
+        switched: by which process it was started or stopped last, and when; by nobody's in the console.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Machine:
     tags: dict[str, str]
     history: list[tuple[float, str]] = field(default_factory=lambda: [(-1e9, "stopped")])
     terminated: float | None = None
+    switched: tuple[str, float] = ("", -1e9)
 
     def at(self, seconds: float) -> str:
         """Its state then."""
@@ -127,7 +129,7 @@ class SimAws:
         if verb == "terminate":
             machine.terminated = machine.terminated or self._kernel.now
         else:
-            self._switch(machine, verb)
+            self._switch(machine, verb, "")
 
     # What clients call; each is asked at once.
 
@@ -140,7 +142,7 @@ class SimAws:
             ClientError: it is refused.
         """
         try:
-            answer = self._serve(action, scope, ids, lock)
+            answer = self._serve(client, action, scope, ids, lock)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             self.called(Call(client, action, scope, tuple(ids), sent_at, code))
@@ -148,7 +150,7 @@ class SimAws:
         self.called(Call(client, action, scope, tuple(ids), sent_at))
         return answer
 
-    def _serve(self, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
+    def _serve(self, client: str, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
         faults, chance = self.faults, self._random.random()
         if chance < faults.throttled:
             raise refusal(action, "RequestLimitExceeded", "Request limit exceeded.")
@@ -168,7 +170,7 @@ class SimAws:
             return self._tag(ids, lock)
         verb = "start" if action.startswith("Start") else "stop"
         self._check(action, verb, ids)
-        return {id_: self._switch(self.machines[id_], verb) for id_ in ids}
+        return {id_: self._switch(self.machines[id_], verb, client) for id_ in ids}
 
     def _check(self, action: str, verb: str, ids: Sequence[str]) -> None:
         for id_ in ids:
@@ -193,7 +195,7 @@ class SimAws:
                     )
                     raise refusal(action, "InsufficientInstanceCapacity", text, 500)
 
-    def _switch(self, machine: Machine, verb: str) -> tuple[str, str]:
+    def _switch(self, machine: Machine, verb: str, client: str) -> tuple[str, str]:
         now = self._kernel.now
         before = machine.at(now)
         goal, way = ("running", "pending") if verb == "start" else ("stopped", "stopping")
@@ -201,6 +203,7 @@ class SimAws:
             arrival = now + self._random.uniform(*TRANSITIONS[machine.service])
             machine.history = [item for item in machine.history if item[0] <= now]
             machine.history += [(now, way), (arrival, goal)]
+            machine.switched = client, now
         return before, machine.at(now)
 
     def _tag(self, ids: Sequence[str], lock: dict[str, str] | None) -> None:

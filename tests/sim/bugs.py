@@ -20,6 +20,7 @@ from booking_operator.engine.queue import Backoff, WorkQueue
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
 from booking_operator.kube.source import ListWatch
+from booking_operator.kube.status import StatusWriter
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
@@ -229,6 +230,11 @@ def looks_away() -> AbstractContextManager[None]:
         return await before(self, key, 0, now)
 
     return _instead(Orders, "settled", settled)
+
+
+def forgets_what_it_wrote() -> AbstractContextManager[None]:
+    """A report goes by the status that its reconcile began with, not by what was written since."""
+    return _instead(StatusWriter, "_stored", lambda _, object_: object_.status)
 
 
 def releases_on_a_doubt() -> AbstractContextManager[None]:

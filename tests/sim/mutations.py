@@ -46,6 +46,7 @@ MUTATIONS = (
     Mutation("tasks are left behind", Invariant.NO_LEAK, bugs.leaks_tasks, 2),
     Mutation("keys are left behind", Invariant.NO_LEAK, bugs.leaks_keys, 0),
     Mutation("a refusal is not looked at", Invariant.NO_SURPRISE, bugs.looks_away, 10),
+    Mutation("what was started is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_it_wrote, 36),
     Mutation("a lock goes on a doubt", Invariant.NO_RELEASE, bugs.releases_on_a_doubt, 27),
     Mutation("the first status claims nothing runs", Invariant.TRUE_STATUS, bugs.claims_nothing, 1),
     Mutation("an order counts as done", Invariant.TRUE_STATUS, bugs.believes_the_order, 0),

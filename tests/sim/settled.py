@@ -5,6 +5,7 @@ from traceback import format_exception
 
 from booking_operator.api.kinds import KINDS
 from booking_operator.engine.store import Key
+from tests.sim.aws import Machine
 from tests.sim.census import keyed
 from tests.sim.oracle import TOLD_SECONDS, Oracle, stands_for
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
@@ -61,14 +62,30 @@ class Settled:
         if wanted and len(running) != len(there):
             states = {m.id: m.at(now) for m in there}
             raise ViolationError(Invariant.CONVERGENCE, f"{name} is booked, and its instances are {states}")
-        if not wanted and running and spec.get("unbooked") != "Leave":
-            raise ViolationError(Invariant.CONVERGENCE, f"nobody has {name} booked, and {len(running)} run")
+        left = [m.id for m in running if spec.get("unbooked") != "Leave" or self._remembered(resource, m)]
+        if not wanted and left:
+            raise ViolationError(Invariant.CONVERGENCE, f"nobody has {name} booked, and {left} run")
         told = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
         if told != (len(there), len(running), wanted):
             truth = (len(there), len(running), wanted)
             raise ViolationError(
                 Invariant.CONVERGENCE, f"the status of {name} says {told}, and it is {truth}"
             )
+
+    def _remembered(self, resource: Object, machine: Machine) -> bool:
+        """Whether an instance is one that a booking has started, as the status has said since.
+
+        Not so where the spec was ever edited: it may have been another policy's. One that was made anew knows
+        nothing of what was started before.
+        """
+        client, at = machine.switched
+        meta = resource["metadata"]
+        past = self._world.kube.storage.past["resources"][meta["namespace"], meta["name"]]
+        since = next((version.since for version in reversed(past) if version.since <= at), 0.0)
+        known = [version.object for version in past if version.since >= since and version.object]
+        mine = [item.get("status", {}) for item in known if item["metadata"]["uid"] == meta["uid"]]
+        told = any(machine.id in status.get("started", ()) for status in mine)
+        return bool(client) and meta["generation"] == 1 and told
 
     def _in_step(self, made: Replica) -> None:
         """The caches are what the API server has."""
