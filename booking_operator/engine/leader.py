@@ -184,7 +184,8 @@ class Elector:
         wait = self._timing.retry.total_seconds()
         while True:
             self._changed.clear()
-            await self._woken(min(wait, self._left()))
+            if not self._usurped():  # what was told while an answer was awaited
+                await self._woken(min(wait, self._left()))
             if usurped := self._usurped():
                 return usurped
             if not self.live():

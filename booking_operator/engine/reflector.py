@@ -146,7 +146,7 @@ class Reflector(Generic[T]):
         self._doubt = ""
         self._failures: Counter[str] = Counter()  # since a watch last did its work, by what failed
         self._turn: asyncio.Timeout | None = None
-        self._stale = False
+        self._must_list = True
         self._lost_at: float | None = None  # on the monotonic clock
         self._log = structlog.get_logger(kind=kind)
         self._on_sync: list[Callable[[], None]] = []
@@ -172,9 +172,9 @@ class Reflector(Generic[T]):
 
     def relist(self, why: str) -> None:
         """Have all listed anew, whatever is under way; until then there is the doubt `why`."""
-        self._doubt, asked = why, self._stale
-        self._stale = True
-        if self._turn is not None and not asked:
+        self._doubt, asked = why, self._must_list
+        self._must_list = True
+        if self._turn is not None and (self.pausing or not asked):
             self._turn.reschedule(0)
 
     async def run(self) -> None:
@@ -188,30 +188,33 @@ class Reflector(Generic[T]):
             self._turn = None
 
     async def _list_and_watch(self) -> None:
-        if self._stale:
-            self._version = ""
+        listing = self._must_list
         try:
-            if not self._version or self._lapsed:
-                self._stale = False
+            if listing or self._lapsed:
                 await self._list()
+            listing = False
             await self._watch()
             self.restarts[Restart.ENDED] += 1
-        except ResourceExpiredError as error:
-            self._version = ""
+        except (ResourceExpiredError, SourceError) as error:
+            refusal = error.doubt if isinstance(error, SourceError) else ""
+            if refusal or listing:
+                self._doubt = refusal or f"the last list of {self.kind} failed: {error}"
+                self._must_list = True
+            await self._begin_again(error)
+
+    async def _begin_again(self, error: ResourceExpiredError | SourceError) -> None:
+        """After a pause; with a list, where there must be one."""
+        if isinstance(error, ResourceExpiredError):
+            self._must_list = True
             self.restarts[Restart.EXPIRED] += 1
             await self._pause("watch_expired", error)
-        except SourceError as error:
-            self.restarts[Restart.REFUSED if error.doubt else Restart.FAILED] += 1
-            if not self._version:
-                self._doubt = error.doubt or f"the last list of {self.kind} failed: {error}"
-            elif error.doubt:
-                self._version, self._doubt = "", error.doubt
-            await self._pause("watch_failed" if self._version else "list_failed", error)
-            if error.lost:
-                self._version = ""
+            return
+        self.restarts[Restart.REFUSED if error.doubt else Restart.FAILED] += 1
+        await self._pause("list_failed" if self._must_list else "watch_failed", error)
+        self._must_list = self._must_list or error.lost
 
     async def _list(self) -> None:
-        began = self._clock.monotonic()
+        began, lapsed, self._must_list = self._clock.monotonic(), self._lapsed, False
         page = await self._source.list()
         items = page.items
         while page.token:
@@ -220,7 +223,8 @@ class Reflector(Generic[T]):
             items += page.items
         gone_back, self._version = older(page.resource_version, self._version), page.resource_version
         origin = Origin.WATCH if self.synced else Origin.INITIAL
-        self._store.replace(items, origin, anew=gone_back)
+        # What we wrote since stays, and the watch tells the rest; not so where versions may be given twice.
+        self._store.replace(items, origin, anew=gone_back, as_of="" if lapsed else self._version)
         self.synced, self._doubt, self._lost_at = True, "", None
         self.heard_at, self.listed_in = self._clock.now(), self._clock.monotonic() - began
         self._log.info("list_synced", objects=len(items), resource_version=self._version)
@@ -257,7 +261,7 @@ class Reflector(Generic[T]):
         self._failures.clear()
 
     def _apply(self, event: Event[T]) -> None:
-        if _goes_back(event.resource_version, self._version):
+        if older(event.resource_version, self._version):
             raise ResourceExpiredError(
                 f"an event of version {event.resource_version} came after {self._version}: "
                 "the API server has another history than the one that was listed"
@@ -289,10 +293,3 @@ class Reflector(Generic[T]):
             await self._clock.sleep(pause)
         finally:
             self.pausing = False
-
-
-def _goes_back(version: str, known: str) -> bool:
-    """Compare versions as numbers, which KEP-5504 allows: those of one watch only ever grow."""
-    if not version or not known.isdecimal():
-        return False
-    return not version.isdecimal() or int(version) < int(known)

@@ -148,17 +148,24 @@ class Store(Generic[T]):
         """All values that `index` yields for any object, each once."""
         return self._indexed[index].keys()
 
-    def replace(self, objects: Iterable[T], origin: Origin = Origin.WATCH, *, anew: bool = False) -> None:
+    def replace(
+        self, objects: Iterable[T], origin: Origin = Origin.WATCH, *, anew: bool = False, as_of: str = ""
+    ) -> None:
         """Become a consistent list: what is not in it has been deleted.
 
-        With `anew` versions tell nothing, because the server has given them twice.
+        Args:
+            objects: all there are.
+            origin: where they come from.
+            anew: whether versions tell nothing, because the server has given them twice.
+            as_of: the version of the list; what was written by us since stays.
         """
         listed = {key_of(object_): object_ for object_ in objects}
         for key in [key for key in self._objects if key not in listed]:
             self.delete(key)
         for key, object_ in listed.items():
             # What has not changed stays as it is: a list of everything must not stop the loop for long.
-            if anew or not _same(object_, self._objects.get(key)):
+            known = self._objects.get(key)
+            if anew or not (known and (_same(object_, known) or _newer(known, object_, as_of))):
                 self._set(object_, origin)
 
     def apply(self, object_: T) -> None:
@@ -211,10 +218,13 @@ class Store(Generic[T]):
                 handler(change)
 
 
-def _same(object_: Object, known: Object | None) -> bool:
+def _newer(known: Object, object_: Object, as_of: str) -> bool:
+    """Whether what is known of an object is from after a list of the version `as_of`, which has it too."""
+    return known.metadata.uid == object_.metadata.uid and older(as_of, known.metadata.resource_version)
+
+
+def _same(object_: Object, known: Object) -> bool:
     """Whether both are the same version of the same object."""
-    if known is None:
-        return False
     new, old = object_.metadata, known.metadata
     return bool(new.resource_version) and (new.resource_version, new.uid) == (old.resource_version, old.uid)
 

@@ -21,6 +21,8 @@ from booking_operator.kube.config import Access, ClusterConfig, ConfigError
 from booking_operator.kube.session import trust
 
 REREAD_SECONDS = 60.0
+LOAD_SECONDS = 30.0
+"""How long a plugin may take: as long as a request, which waits for it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,9 +67,15 @@ class Keyring:
         """Read everything.
 
         Raises:
-            ConfigError: there is no usable configuration, or it names certificates that are not.
+            ConfigError: there is no usable configuration, or it names certificates that are not, or what it
+                runs or asks for a token does not answer.
         """
-        self._access = access = await self._config.load()
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                self._access = access = await self._config.load()
+        except TimeoutError:
+            text = "what the kubeconfig runs or asks for a token (exec, OIDC) does not answer"
+            raise ConfigError(f"{text} within {LOAD_SECONDS:.0f} s") from None
         self._read_at = self._clock.monotonic()
         self._current = current = _credentials(access, _contents(access))
         return current

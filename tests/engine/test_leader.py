@@ -175,6 +175,19 @@ def test_a_lease_that_is_deleted_ends_leadership_at_once_for_as_long_as_it_would
     play(scenario)
 
 
+def test_a_lease_that_is_deleted_while_a_renewal_fails_ends_leadership_at_once() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.a.connection.refused, pair.a.connection.seconds = True, 3.0
+        await asyncio.sleep(3)  # a renewal is on its way, for a second yet
+        pair.server.delete()
+        await asyncio.sleep(0.5)
+        assert pair.a.elector.leads
+        await asyncio.sleep(1)
+        assert not pair.a.elector.leads
+
+    play(scenario)
+
+
 def test_who_saw_the_lease_held_waits_although_it_was_deleted() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.cut = True

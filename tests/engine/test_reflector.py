@@ -264,6 +264,56 @@ def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
     reflecting(scenario)
 
 
+def test_a_server_that_has_gone_back_is_listed_anew_whoever_asks_for_the_list() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("kept", "x")
+        version, objects = rig.api.version, dict(rig.api.objects)
+        rig.api.put("kept", "y")
+        rig.api.put("of others", "x")
+        await asyncio.sleep(1)
+        rig.api.fault = "refused"
+        rig.api.cut()
+        await asyncio.sleep(3)
+        rig.api.restore(version, objects)
+        rig.api.put("kept", "z")  # which has the very version that "y" had
+        rig.api.fault = ""
+        rig.reflector.relist("asked")
+        await asyncio.sleep(6)
+        assert rig.stored() == {"kept": "z"}
+
+    reflecting(scenario)
+
+
+def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
+    """As when a status is written while another leader takes over, and lists all."""
+
+    async def scenario(rig: Rig) -> None:
+        rig.api.put("a", "x")
+        await asyncio.sleep(1)
+        rig.reflector.relist("asked")
+        await asyncio.sleep(0.0015)  # the list is made, and on its way
+        rig.api.put("a", "ours")
+        rig.store.wrote(rig.api.objects["a"])
+        await asyncio.sleep(1)
+
+    rig = reflecting(scenario)
+    assert [change.either.status for change in rig.changes] == ["x", "ours"]
+
+
+def test_a_list_that_expires_again_and_again_is_a_doubt() -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.api.fault = "gone"
+        rig.api.cut()
+        await asyncio.sleep(60)
+        assert "failed" in rig.reflector.doubt
+        rig.api.fault = ""
+        await asyncio.sleep(60)
+        assert rig.reflector.doubt == ""
+
+    reflecting(scenario)
+
+
 def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(2)

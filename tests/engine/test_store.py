@@ -50,6 +50,26 @@ def test_a_list_may_go_back_in_versions() -> None:
     assert found.status == "restored"
 
 
+def test_a_list_does_not_undo_what_was_written_since() -> None:
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 10, "old"))
+    store.wrote(thing("a", 12, "ours"))
+    changes = recorded(store)
+    store.replace([thing("a", 10, "old")], as_of="11")
+    assert changes == []
+    store.replace([thing("a", 13, "theirs")], as_of="13")
+    assert [change.either.status for change in changes] == ["theirs"]
+
+
+def test_what_was_made_anew_before_a_list_takes_the_place_of_what_was_written() -> None:
+    store: Store[Thing] = Store()
+    store.apply(thing("a", 12, "ours"))
+    store.replace([thing("a", 10, "another", uid="u2")], as_of="11")
+    found = store.get(Key("ns", "a"))
+    assert found is not None
+    assert found.status == "another"
+
+
 def test_a_mere_resource_version_wakes_nobody() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 1))

@@ -13,12 +13,17 @@ import pytest
 import trustme
 import yaml
 from aiohttp import web
+from kubernetes_asyncio.client.configuration import Configuration
+from structlog.testing import capture_logs
 
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig, ConfigError
+from booking_operator.kube.config import Access, ClusterConfig, ConfigError
+from booking_operator.kube.credentials import LOAD_SECONDS, Keyring
 from booking_operator.kube.errors import ApiError
 from tests.kube.test_source import minimal_kubeconfig
+from tests.support import virtual
+from tests.support.virtual import VirtualClock
 
 
 class Leaping(SystemClock):
@@ -204,6 +209,30 @@ async def test_a_plugin_is_run_once_for_all_who_are_refused_and_may_fail(
         runs.write_text("")
         await asyncio.gather(*(client.request("GET", "/") for _ in range(5)))
     assert runs.read_text() == "x"
+
+
+def test_a_plugin_that_does_not_end_is_given_up_and_told() -> None:
+    class Plugged(ClusterConfig):
+        hangs = False
+
+        async def load(self) -> Access:
+            if self.hangs:
+                await asyncio.Future[Any]()
+            return Access(Configuration())
+
+    async def main() -> float:
+        config = Plugged()
+        keyring = Keyring(config, VirtualClock())
+        used = await keyring.open()
+        config.hangs = True
+        with capture_logs() as logs:
+            assert await keyring.renew(used, "the API server answered 401") is used
+        assert [entry["event"] for entry in logs] == ["credentials_unreadable"]
+        with pytest.raises(ConfigError, match="exec, OIDC"):
+            await keyring.open()
+        return asyncio.get_running_loop().time()
+
+    assert virtual.run(main()) == 2 * LOAD_SECONDS
 
 
 @pytest.mark.parametrize("first_both", [True, False], ids=["the old one with it first", "replaced at once"])
