@@ -288,16 +288,17 @@ def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
     """As when a status is written while another leader takes over, and lists all."""
 
     async def scenario(rig: Rig) -> None:
-        rig.api.put("a", "x")
+        for name in ("a", "b", "c"):
+            rig.api.put(name, "x")
         await asyncio.sleep(1)
         rig.reflector.relist("asked")
-        await asyncio.sleep(0.0015)  # the list is made, and on its way
+        await asyncio.sleep(0.0015)  # its first page has come, of two
         rig.api.put("a", "ours")
         rig.store.wrote(rig.api.objects["a"])
         await asyncio.sleep(1)
 
     rig = reflecting(scenario)
-    assert [change.either.status for change in rig.changes] == ["x", "ours"]
+    assert [change.either.status for change in rig.changes] == ["x", "x", "x", "ours"]
 
 
 def test_a_list_that_expires_again_and_again_is_a_doubt() -> None:
