@@ -9,9 +9,7 @@ What holds, as in k8s.io/client-go/util/workqueue:
 
 What differs, on purpose: the result of a reconcile replaces the key's timer; a failure keeps the key's next
 boundary, so that no back-off makes it late; and work that is due by the clock goes before work that a change
-asks for, and that before the work of the first list. What is due by the clock is handed out in one go,
-however much it is; of the rest, other tasks get a turn every few keys, so that no flood makes a boundary
-late.
+asks for, and that before the work of the first list, so that no flood makes a boundary late.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 import json
 
-_LONGEST, _LONGEST_PAUSE = 300, 60
+_LONGEST = 300
 _FORBIDDEN, _NOT_FOUND, _CONFLICT, _FAILED = 403, 404, 409, 500
 _TOO_LARGE = "etcdserver: request is too large"
 
@@ -12,7 +12,7 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status; 0 when there was no answer.
-        retry_after: how long the server asks to wait, in seconds, a minute at most.
+        retry_after: how long the server asks to wait, in seconds; whoever asks again decides how much of it.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: float = 0) -> None:
@@ -66,7 +66,7 @@ def garbled(why: object) -> ApiError:
 
 def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
-    pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after and retry_after.isdecimal() else 0
+    pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
     return ApiError(status, _message(status, body), retry_after=pause)
 
 

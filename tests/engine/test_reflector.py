@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -343,11 +344,12 @@ def test_no_list_that_fails_after_a_lapse_is_a_doubt() -> None:
     reflecting(scenario)
 
 
-def test_no_server_makes_it_wait_for_longer_than_its_own_back_off() -> None:
+@pytest.mark.parametrize("asked", [3600.0, float("inf")])
+def test_no_server_makes_it_wait_for_longer_than_its_own_back_off(asked: float) -> None:
     class Hour(FakeApi):
         async def list(self, _: str = "") -> Page[Thing]:
             self.lists += 1
-            raise SourceError("try again later", retry_after=3600)
+            raise SourceError("try again later", retry_after=asked)
 
     async def main() -> int:
         rig = Rig(Hour())
