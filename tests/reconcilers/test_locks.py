@@ -200,3 +200,15 @@ def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
 
     world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
     assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]
+
+
+def test_the_tags_of_the_next_holder_do_not_wait_long_for_a_confirmation() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        world.trust.confirm_seconds = 3600
+        world.delete_booking("b")
+        await asyncio.sleep(18)
+        world.booking("next", 30, 999, user="grace")
+
+    world = played(scenario, seconds=50, before=lambda world: world.booking("b", 10, 999))
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), lock_until(999, "grace")]

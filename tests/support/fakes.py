@@ -220,12 +220,14 @@ class FakeTrust:
     doubts: str = ""
     unconfirmed: str = ""
     asked: int = 0
+    confirm_seconds: float = 0.0
 
     def doubt(self) -> str:
         return self.doubts
 
     async def confirm(self) -> str:
         self.asked += 1
+        await asyncio.sleep(self.confirm_seconds)
         return self.doubts or self.unconfirmed
 
 
