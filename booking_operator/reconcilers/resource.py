@@ -94,7 +94,8 @@ class ResourceReconciler:
         ahead = await self._announce(scene)
         plan = self._decide(scene, doubt)
         self._note_whether_met(scene, plan)
-        plan = replace(plan, started=plan.started | ahead.started)
+        begun = self._starts.under_way(key) if scene.seen.wanted else frozenset()
+        plan = replace(plan, started=plan.started | ahead.started | begun)
         self._report(scene, plan, failure or scene.trouble or self._keeper.failures.get(key))
         self._keeper.check(key, scene)
         return self._result(scene, plan, failure)
@@ -229,7 +230,7 @@ class ResourceReconciler:
         """Under `unbooked: Leave`, write what is about to be started before it is."""
         current: ResourceStatus = self._reporter.current(scene.resource)
         started = tuple(sorted(plan.started))
-        if started == current.started:
+        if scene.policy.unbooked is power.Unbooked.STOP or started == current.started:
             return
         patience = MEMORY_PATIENCE_SECONDS
         if scene.now > self._clock.now():

@@ -248,6 +248,35 @@ def test_suspend_and_dry_run_touch_nothing(how: dict[str, Any], reason: str) -> 
     assert made.conditions()["Ready"] == ("False", reason)
 
 
+def test_what_was_not_started_for_suspend_is_left_after_it() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        by_hand(world, "i-1", State.RUNNING)
+        await asyncio.sleep(15)
+        world.resource(unbooked="Leave")
+
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+
+    world = played(scenario, before=before, unbooked="Leave", suspend=True)
+    assert world.driver.acts == []
+
+
+def test_leave_stops_what_was_started_while_it_was_stop() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.resource(unbooked="Leave")
+
+    def before(world: World) -> None:
+        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.view = world.driver.look(world.clock.now())
+        world.booking("b", 0, 20)
+
+    world = played(scenario, before=before)
+    assert world.status.log == [], "no start waits for it"
+    assert world.driver.acts == [Act("start", ("i-2",), 0), Act("stop", ("i-2",), 20)]
+
+
 def test_hibernate_is_passed_on() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20), hibernate=True)
     assert [act.verb for act in world.driver.acts] == ["start", "hibernate"]
@@ -275,6 +304,19 @@ def test_while_nothing_happens_nothing_is_done_or_written() -> None:
     world = played(scenario)
     assert world.driver.acts == []
     assert world.events.told == []
+
+
+def test_what_a_booking_has_started_costs_no_write_of_its_own() -> None:
+    async def scenario(world: World) -> None:
+        world.driver.boot_seconds = 3
+        for instant, started, writes in ((9, (), 1), (11, BOTH, 1), (19, BOTH, 1), (29, (), 1)):
+            await asyncio.sleep(instant - asyncio.get_running_loop().time())
+            found = world.caches.resources.get(Key("ns", "res"))
+            assert found is not None
+            assert (found.status.started, world.status.writes) == (started, writes), instant
+            world.status.writes = 0
+
+    played(scenario, before=lambda world: world.booking("b", 10, 20))
 
 
 def test_a_boundary_costs_one_write_of_status() -> None:
