@@ -31,6 +31,7 @@ from booking_operator.reconcilers.confirmation import confirmed
 from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher, Wish
 from booking_operator.reconcilers.keeper import LockKeeper
+from booking_operator.reconcilers.orders import joined
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Trust
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.scene import Scene, look, obstacle, shown
@@ -88,9 +89,9 @@ class ResourceReconciler:
             scene = self._look(key)
             if scene is None:
                 return self._release(key)
-            failure = failure or blind or await self._start(scene)
+            failure = joined(failure, blind) or await self._start(scene)
         doubt, other = await self._stop(scene)
-        failure = failure or other
+        failure = joined(failure, other)
         ahead = await self._announce(scene)
         plan = self._decide(scene, doubt)
         self._note_whether_met(scene, plan)
