@@ -2,7 +2,7 @@
 
 Reasons are CamelCase and messages are sentences, as the Kubernetes API conventions ask
 (https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md).
-Nothing here mentions an instant that passes or a counter that ticks: a text changes only when the fact does.
+Nothing here ticks: a text changes only when the fact does, and the instant of the next try is part of that.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
