@@ -73,7 +73,7 @@ class ResourceStatus:
     next_change_at: str = ""
     """When its instances will next be started or stopped, in UTC."""
     started: tuple[str, ...] = ()
-    """Ids of the instances that a booking has started; kept for `unbooked: Leave` only."""
+    """Ids of the instances that a booking has started, until they stop: what `unbooked: Leave` may stop."""
     locks: tuple[LockTags, ...] = ()
     """Lock tags that the operator wrote last, and that may still be on instances: any others are foreign."""
     warm_up: str = ""

@@ -45,7 +45,8 @@ class Plan:
         withheld: ids that would be stopped, were there no doubt.
         doubt: why they are not stopped; empty where there is none.
         blocked: instances that are not as booked and cannot be made so, each with its obstacle.
-        started: ids that a booking has started, to be remembered for `unbooked: Leave`.
+        started: ids that a booking has started, to be remembered; under `unbooked: Leave` also those
+            that it is about to start.
         moving: instances are on their way; their arrival will be seen by the inventory.
     """
 
@@ -81,7 +82,7 @@ def decide(
         policy: how the Resource wants to be treated.
         seen: what the bookings say now.
         observation: the instances, or None when they were never seen.
-        started: ids that a booking has started, as remembered (`unbooked: Leave`).
+        started: ids that a booking has started, as remembered.
         since: the cause of the wanted power; aware UTC.
         doubt: why the bookings may be incomplete; empty when they are trusted.
     """
@@ -90,10 +91,11 @@ def decide(
     moving = bool(observation.ids(State.PENDING, State.STOPPING))
     if seen.wanted:
         start, blocked = observation.free(State.STOPPED), _blocked(observation, State.RUNNING)
-        remembered = _remember(policy, observation, started, start)
+        coming = start if policy.acts and policy.unbooked is Unbooked.LEAVE else ()
+        remembered = _present(observation, {*started, *coming})
         return Plan(start=start, blocked=blocked, started=remembered, moving=moving)
     stop, blocked = observation.free(State.RUNNING), _blocked(observation, State.STOPPED)
-    remembered = _remember(policy, observation, set(started) - set(observation.ids(State.STOPPED)), ())
+    remembered = _present(observation, set(started) - set(observation.ids(State.STOPPED)))
     if policy.unbooked is Unbooked.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
@@ -108,11 +110,6 @@ def _blocked(observation: Observation, goal: State) -> tuple[Instance, ...]:
     return tuple(item for item in observation.instances if item.obstacle and item.state is not goal)
 
 
-def _remember(
-    policy: Policy, observation: Observation, started: AbstractSet[str], more: tuple[str, ...]
-) -> frozenset[str]:
-    """Ids a booking has started, without those that are gone. Only `Leave` needs them."""
-    if policy.unbooked is not Unbooked.LEAVE:
-        return frozenset()
-    present = {instance.id for instance in observation.instances}
-    return (frozenset(started) | frozenset(more)) & present
+def _present(observation: Observation, ids: AbstractSet[str]) -> frozenset[str]:
+    """Those of `ids` that are not gone."""
+    return frozenset(instance.id for instance in observation.instances if instance.id in ids)

@@ -6,8 +6,8 @@ from datetime import datetime
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import Garbled, failure
-from booking_operator.api.resource import Resource
-from booking_operator.domain import report
+from booking_operator.api.resource import Resource, ResourceStatus
+from booking_operator.domain import standing
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
 from booking_operator.domain.delay import Delay
@@ -18,6 +18,9 @@ from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Events, Status
 from booking_operator.reconcilers.reporter import Reporter
+from booking_operator.reconcilers.scene import obstacle
+
+_IN_THE_WAY = {"Blocked", "DryRun", "Suspended"}  # reasons of a Resource's Ready that a booking passes on
 
 
 class BookingReconciler:
@@ -53,30 +56,40 @@ class BookingReconciler:
             return Result()
         resource = self._caches.resources.get(Key(key.namespace, booking.spec.resource_name))
         booked = self._booked(resource, claim, now) if resource else None
-        conditions = report.booking_conditions(claim, booking.spec.resource_name, booked, now)
+        conditions = standing.booking_conditions(claim, booking.spec.resource_name, booked, now)
         if booking.spec.notifications:
             sent = self._reporter.current(booking).notification_sent
-            conditions += (report.notified(claim, now, sent=sent, failure=self._untold(key)),)
+            conditions += (standing.notified(claim, now, sent=sent, failure=self._untold(key)),)
         phase = claim.phase(now)
         # What is over is no news: the first run over an old cluster must not tell it all.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
         return Result(_next_at(claim, booked, now))
 
-    def _booked(self, resource: Resource, claim: Claim, now: datetime) -> report.BookedResource:
-        warm_up, holder = resource.warm_up, None
+    def _booked(self, resource: Resource, claim: Claim, now: datetime) -> standing.BookedResource:
+        warm_up, holder, why = resource.warm_up, None, obstacle(self._caches, resource)
         if claim.active(now, warm_up):
             holder = self._caches.holder(resource, now)
-        return report.BookedResource(
+        return standing.BookedResource(
             holder=holder,
             instances=resource.status.instances,
             running=resource.status.running,
-            trouble=failure(resource.status.conditions, "Valid", "Synced", "Found"),
+            trouble=_trouble(resource.status),
             warm_up=warm_up,
+            invalid=f"The Resource {resource.metadata.name} is not valid: {why[1]}" if why else "",
             delay=self._delay(key_of(resource)),
         )
 
 
-def _next_at(claim: Claim, booked: report.BookedResource | None, now: datetime) -> datetime | None:
+def _trouble(status: ResourceStatus) -> Failure | None:
+    """What the Resource says why it cannot be as booked."""
+    ready = failure(status.conditions, "Ready")
+    # While nobody has it booked, Ready tells of a stop.
+    if ready is not None and ready.reason in _IN_THE_WAY and status.locked_until:
+        return ready
+    return failure(status.conditions, "Synced", "Found")
+
+
+def _next_at(claim: Claim, booked: standing.BookedResource | None, now: datetime) -> datetime | None:
     instants = [claim.start_at, claim.end_at]
     if booked is not None:
         instants.append(claim.wanted_from(booked.warm_up))

@@ -18,7 +18,7 @@ from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.orders import Orders, Outcome, Placed, first_retry
+from booking_operator.reconcilers.orders import Orders, Outcome, Placed, first_retry, joined
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
 from booking_operator.reconcilers.punctuality import Late, Punctuality, untold
 from booking_operator.reconcilers.scene import Scene, look
@@ -150,7 +150,7 @@ class Dispatcher:
             self._tell(scene, outcome)
         failures = [_refused(outcome) for outcome in outcomes if outcome.errors]
         failures += [_troubled(outcome.placed.order) for outcome in outcomes if outcome.placed.order.pending]
-        return next((failure for failure in failures if failure is not None), None)
+        return joined(*failures)
 
     def _tell(self, scene: Scene, outcome: Outcome) -> None:
         if not outcome.done:

@@ -25,12 +25,14 @@ from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, key_of
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.confirmation import confirmed
 from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
 from booking_operator.reconcilers.scene import Scene, look, shown
 
 FINALIZER = f"{GROUP}/lock-tags"
 PATIENCE_SECONDS = 30.0
+CONFIRM_SECONDS = 10.0
 WRITE_PATIENCE_SECONDS = 90.0
 """Tags wait for their turn, after a burst of bookings a while; a reconcile must end within two minutes."""
 
@@ -111,20 +113,31 @@ class LockKeeper:
             return False
         if marks.memory and not await self._set_finalizer(scene.resource, wanted=True):
             return False
-        failure = await self._write(scene, marks.write, marks.lock) if marks.write else None
-        if marks.remove:
-            failure = await self._write(scene, marks.remove, None)
-        self.failures.set(key, failure)
-        if failure is not None:
+        ids = marks.write or marks.remove
+        try:
+            if ids and not await self._write(scene, ids, marks.lock):
+                return False
+        except CloudError as error:
+            self._failed(scene.resource, error)
             return False
+        self.failures.set(key, None)
         return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
+
+    def _failed(self, resource: Resource, error: CloudError) -> None:
+        """Have it told in the status; of a Resource that is being deleted, which gets none, by an Event."""
+        key, deleted = key_of(resource), resource.metadata.deletion_timestamp is not None
+        before = self.failures.get(key)
+        self.failures.set(key, Failure(error.reason, f"Lock tags: {error}", error.retry_at))
+        if deleted and (before is None or before.reason != error.reason):
+            note = f"It is not let go before its lock tags are: {error}"
+            self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
     async def _doubtful(self, scene: Scene, ids: Collection[str]) -> bool:
         """Whether it is in doubt that nobody has the instances: what is not stopped keeps its lock."""
         if scene.seen.wanted or scene.observation is None:
             return False
         on = scene.observation.ids(State.PENDING, State.RUNNING)
-        return not set(ids).isdisjoint(on) and bool(await self._trust.confirm())
+        return not set(ids).isdisjoint(on) and bool(await confirmed(self._trust, CONFIRM_SECONDS))
 
     async def _remember(self, scene: Scene, memory: Collection[Lock]) -> bool:
         """Have a status written that names the locks."""
@@ -135,31 +148,41 @@ class LockKeeper:
         """Let a Resource go once its lock tags are gone; False when that failed."""
         if FINALIZER not in resource.metadata.finalizers:
             return True
-        if scene is not None and not await self._remove_all(scene):
-            return False
+        try:
+            if scene is not None and not await self._remove_all(scene):
+                return False
+        except CloudError as error:
+            if error.retryable:
+                self._failed(resource, error)
+                return False
+            # A cloud that will never do it must not keep a Resource for ever.
+            note = f"The lock tags stay until they expire: {error}"
+            self._events.warning(RESOURCE, resource, "LockTagsLeft", "Release", note)
         self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)
 
     async def _remove_all(self, scene: Scene) -> bool:
+        """Remove all lock tags that are our own, by a view taken since the deletion.
+
+        Raises:
+            CloudError: the cloud did not show them, or did not remove them.
+        """
         try:
             async with timeout(PATIENCE_SECONDS):
                 since = scene.resource.metadata.deletion_timestamp or scene.now
                 await scene.driver.refresh(scene.group.scope, since)
-        except CloudError as error:
-            if error.retryable:
-                return False
-            # A cloud that will never answer must not keep a Resource for ever.
-            note = f"The lock tags stay until they expire: {error}"
-            self._events.warning(RESOURCE, scene.resource, "LockTagsLeft", "Release", note)
-            return True
         except TimeoutError:
-            return False
+            raise CloudError("CloudSlow", "the cloud does not show the instances in time.") from None
         observation = scene.driver.last(scene.group)
         ids = [item.id for item in observation.instances if item.lock in scene.ours] if observation else []
-        return not ids or await self._write(scene, ids, None) is None
+        return not ids or await self._write(scene, ids, None)
 
-    async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None) -> Failure | None:
-        """Write or remove the tags; of instances that are gone nothing, which is no failure."""
+    async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None) -> bool:
+        """Write or remove the tags of what is not gone; False where that is not wanted any more.
+
+        Raises:
+            CloudError: some were not written; one that is worth another try, if there is such a one.
+        """
         key = key_of(scene.resource)
 
         def stands() -> bool:
@@ -173,14 +196,13 @@ class LockKeeper:
             _, late = await asyncio.wait(order.futures.values(), timeout=WRITE_PATIENCE_SECONDS)
         finally:
             order.withdraw()
-        errors = [future.exception() for future in order.futures.values() if not future.cancelled()]
-        for error in errors:
-            if isinstance(error, CloudError) and error.fault is not Fault.REFUSED:
-                return Failure(error.reason, f"Lock tags: {error}", error.retry_at)
-        if late:
-            text = f"Lock tags: {order.trouble or 'they wait for their turn'}"
-            return Failure(order.trouble.reason if order.trouble else "CloudSlow", text)
-        return None
+        errors = [order.trouble or CloudError("CloudSlow", "they wait for their turn")] if late else []
+        done = [future for future in order.futures.values() if not future.cancelled()]
+        errors += [error for future in done if isinstance(error := future.exception(), CloudError)]
+        for error in sorted(errors, key=lambda error: not error.retryable):
+            if not _gone(error):
+                raise error
+        return len(done) == len(order.futures)
 
     async def _set_finalizer(self, resource: Resource, *, wanted: bool) -> bool:
         """Have the finalizer on the Resource, or not; False when that failed."""
@@ -196,3 +218,8 @@ class LockKeeper:
                 self._log.warning("finalizer_failed", resource=str(key_of(resource)), error=str(error))
             return error.gone
         return True
+
+
+def _gone(error: CloudError) -> bool:
+    """Whether an instance is there no more, and its tags with it."""
+    return error.fault is Fault.REFUSED and (error.reason == "NotAccepted" or "NotFound" in error.reason)

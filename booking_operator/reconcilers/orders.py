@@ -8,13 +8,14 @@ import asyncio
 from asyncio import Future
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from booking_operator.cloud.driver import Action, CloudError, Order
 from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.report import Failure
 from booking_operator.engine.store import Key
 
 
@@ -152,8 +153,14 @@ def _error(future: Future[Any]) -> BaseException | None:
     return None if future.cancelled() else future.exception()
 
 
-def first_retry(errors: Iterable[CloudError]) -> datetime | None:
+def first_retry(errors: Iterable[CloudError | Failure]) -> datetime | None:
     """When the first of the refused is tried again; None where that is not known of all."""
     instants = [error.retry_at for error in errors]
     known = [instant for instant in instants if instant is not None]
     return min(known) if known and len(known) == len(instants) else None
+
+
+def joined(*failures: Failure | None) -> Failure | None:
+    """The first of several failures, tried again when the first of all is; None where there is none."""
+    known = [failure for failure in failures if failure is not None]
+    return replace(known[0], retry_at=first_retry(known)) if known else None

@@ -27,16 +27,19 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.confirmation import confirmed
 from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher, Wish
 from booking_operator.reconcilers.keeper import LockKeeper
+from booking_operator.reconcilers.orders import joined
 from booking_operator.reconcilers.ports import Drivers, Events, Status, Trust
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.scene import Scene, look, obstacle, shown
 from booking_operator.reconcilers.starts import StartTimes
 
-OBSERVE_PATIENCE_SECONDS = 10.0
-"""How long a fresh view is awaited. A Resource's other business, a new booking, must not wait longer."""
+PATIENCE_SECONDS = 10.0
+"""How long a fresh view is awaited, or a confirmation. A Resource's other business, a new booking, must not
+wait longer."""
 MEMORY_PATIENCE_SECONDS = 2.0
 """How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking
 alone: without the memory the instances merely stay up later."""
@@ -86,13 +89,14 @@ class ResourceReconciler:
             scene = self._look(key)
             if scene is None:
                 return self._release(key)
-            failure = failure or blind or await self._start(scene)
+            failure = joined(failure, blind) or await self._start(scene)
         doubt, other = await self._stop(scene)
-        failure = failure or other
+        failure = joined(failure, other)
         ahead = await self._announce(scene)
         plan = self._decide(scene, doubt)
         self._note_whether_met(scene, plan)
-        plan = replace(plan, started=plan.started | ahead.started)
+        begun = self._starts.under_way(key) if scene.seen.wanted else frozenset()
+        plan = replace(plan, started=plan.started | ahead.started | begun)
         self._report(scene, plan, failure or scene.trouble or self._keeper.failures.get(key))
         self._keeper.check(key, scene)
         return self._result(scene, plan, failure)
@@ -176,7 +180,7 @@ class ResourceReconciler:
         """Stop what the plan says; also why it did not, where there is a doubt."""
         plan = self._decide(scene)
         if plan.stop and scene.policy.acts:
-            if not self._cause(scene).planned and (doubt := await self._trust.confirm()):
+            if not self._cause(scene).planned and (doubt := await self._confirm(scene)):
                 return doubt, None
             scene = self._look(key_of(scene.resource)) or scene
             plan = self._decide(scene)
@@ -190,7 +194,7 @@ class ResourceReconciler:
         boundary, plan, then = scene.seen.next_change_at, Plan(), scene
         near = boundary is not None and boundary - LEAD <= self._clock.now() < boundary
         if boundary is not None and near and scene.policy.acts and self._fresh(scene):
-            doubt = await self._trust.confirm() if self._cause(scene).shortened else ""
+            doubt = await self._confirm(scene) if self._cause(scene).shortened else ""
             then = scene.at(boundary)
             plan = self._decide(then, doubt)
             if plan.start:
@@ -200,11 +204,19 @@ class ResourceReconciler:
         self._dispatcher.announce(then, Wish(Action.STOP, plan.stop, at, then.seen.released))
         return plan
 
+    def _patience(self, scene: Scene) -> float:
+        """How many seconds the cloud or the API server may take, never into a boundary."""
+        boundary = scene.seen.next_change_at
+        left = (boundary - self._clock.now()).total_seconds() if boundary else PATIENCE_SECONDS
+        return min(PATIENCE_SECONDS, left)
+
+    async def _confirm(self, scene: Scene) -> str:
+        """Why bookings may be missing; what is due at the next boundary does not wait for the answer."""
+        return await confirmed(self._trust, self._patience(scene))
+
     async def _observe(self, scene: Scene) -> Failure | None:
-        """Wait for a fresh view, but never into a boundary: what is due then leaves on the view at hand."""
-        boundary, patience = scene.seen.next_change_at, OBSERVE_PATIENCE_SECONDS
-        if boundary is not None:
-            patience = min(patience, (boundary - self._clock.now()).total_seconds())
+        """Wait for a fresh view; what is due at the next boundary leaves on the view at hand."""
+        boundary, patience = scene.seen.next_change_at, self._patience(scene)
         try:
             async with asyncio.timeout(patience):
                 await scene.driver.refresh(scene.group.scope, self._cause(scene).since)
@@ -219,7 +231,7 @@ class ResourceReconciler:
         """Under `unbooked: Leave`, write what is about to be started before it is."""
         current: ResourceStatus = self._reporter.current(scene.resource)
         started = tuple(sorted(plan.started))
-        if started == current.started:
+        if scene.policy.unbooked is power.Unbooked.STOP or started == current.started:
             return
         patience = MEMORY_PATIENCE_SECONDS
         if scene.now > self._clock.now():

@@ -28,6 +28,11 @@ class StartTimes:
         else:
             self._starts[key] = _Start(frozenset(ids), at)
 
+    def under_way(self, key: Key) -> frozenset[str]:
+        """The instances whose start was accepted, until all of them run."""
+        start = self._starts.get(key)
+        return start.ids if start is not None else frozenset()
+
     def arrived(self, key: Key, observation: Observation | None) -> timedelta | None:
         """How long the start took, once all of it runs; None before, and when nothing was started."""
         start = self._starts.get(key)

@@ -1,5 +1,6 @@
 """What is started and stopped, rule by rule, and what can never be."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -115,6 +116,19 @@ def test_leave_forgets_what_is_stopped_or_gone() -> None:
 def test_leave_remembers_through_the_stop() -> None:
     plan = decide(LEAVE, FREE, view(State.STOPPING), started=frozenset({"i-0"}), since=NOW)
     assert plan.started == {"i-0"}
+
+
+def test_stop_remembers_what_was_started_lest_it_becomes_leave_meanwhile() -> None:
+    memory, running = frozenset({"i-1", "i-9"}), view(State.RUNNING, State.RUNNING)
+    assert decide(Policy(), BOOKED, running, started=memory, since=NOW).started == {"i-1"}
+    assert decide(Policy(), BOOKED, view(State.STOPPED), since=NOW).started == frozenset()
+
+
+@pytest.mark.parametrize("how", [Policy(suspend=True), Policy(dry_run=True)])
+def test_leave_remembers_no_start_that_is_not_going_to_be(how: Policy) -> None:
+    policy, seen = replace(how, unbooked=Unbooked.LEAVE), view(State.STOPPED, State.RUNNING)
+    plan = decide(policy, BOOKED, seen, started=frozenset({"i-1"}), since=NOW)
+    assert (plan.start, plan.started) == (("i-0",), frozenset({"i-1"}))
 
 
 @pytest.mark.parametrize("policy", [Policy(suspend=True), Policy(dry_run=True)])

@@ -9,12 +9,11 @@ from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked
-from booking_operator.domain.report import BookedResource, Condition, Failure, Outcome
+from booking_operator.domain.report import Condition, Outcome
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
 BOOKED, FREE = Moment(CLAIM, None, CLAIM.end_at, CLAIM.end_at), Moment(None, None, None, None)
-NONE = timedelta(0)
 
 
 def view(*states: State) -> Observation:
@@ -96,42 +95,8 @@ def test_long_lists_of_ids_are_cut() -> None:
     assert report.listed([f"i-{n}" for n in range(7)]) == "i-0, i-1, i-2, i-3, i-4 and 2 more"
 
 
-def booked(holder: Booking | None, running: int = 2, trouble: Failure | None = None) -> BookedResource:
-    return BookedResource(holder=holder, instances=2, running=running, trouble=trouble, warm_up=NONE)
-
-
 def of(conditions: tuple[Condition, ...]) -> dict[str, tuple[bool | None, str]]:
     return {condition.type: (condition.status, condition.reason) for condition in conditions}
-
-
-def test_a_booking_in_progress_is_ready_when_all_instances_run() -> None:
-    assert of(report.booking_conditions(CLAIM, "r", booked(CLAIM), NOW))["Ready"] == (True, "Running")
-    assert of(report.booking_conditions(CLAIM, "r", booked(CLAIM, 1), NOW))["Ready"] == (False, "Starting")
-
-
-def test_before_and_after_there_is_no_ready_to_wait_for() -> None:
-    for now in (NOW - timedelta(hours=1), CLAIM.end_at):
-        assert "Ready" not in of(report.booking_conditions(CLAIM, "r", booked(None), now))
-
-
-def test_trouble_of_the_resource_is_told_on_the_booking() -> None:
-    trouble = Failure("UnauthorizedOperation", "no")
-    conditions = of(report.booking_conditions(CLAIM, "r", booked(CLAIM, 0, trouble), NOW))
-    assert conditions["Ready"] == (False, "UnauthorizedOperation")
-
-
-def test_a_missing_resource_is_named() -> None:
-    conditions = report.booking_conditions(CLAIM, "lost", None, NOW)
-    assert of(conditions)["ResourceFound"] == (False, "ResourceNotFound")
-    assert of(conditions)["Ready"] == (False, "ResourceNotFound")
-    assert "'lost'" in conditions[1].message
-
-
-def test_the_lock_of_another_is_told() -> None:
-    other = Booking("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
-    conditions = report.booking_conditions(CLAIM, "r", booked(other), NOW)
-    assert of(conditions)["HoldsLock"] == (False, "HeldByOther")
-    assert "grace holds the resource until 2026-01-01T10:00:00Z" in conditions[2].message
 
 
 def test_news_are_told_once() -> None:

@@ -4,8 +4,11 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.meta import Condition
 from booking_operator.api.resource import ResourceStatus
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.queue import WorkQueue
@@ -37,9 +40,9 @@ class World:
         )
         self.queue.add(KEY)
 
-    def resource(self, status: ResourceStatus, **spec: Any) -> None:
-        made = RESOURCE.adapter.validate_python({"metadata": meta("res"), "spec": {"tag": "web", **spec}})
-        self.caches.resources.replace([replace(made, status=status)])
+    def resource(self, status: ResourceStatus, name: str = "res", **spec: Any) -> None:
+        made = RESOURCE.adapter.validate_python({"metadata": meta(name), "spec": {"tag": "web", **spec}})
+        self.caches.resources.apply(replace(made, status=status))
 
     @property
     def booking(self) -> Booking:
@@ -113,6 +116,46 @@ def test_warm_up_holds_before_the_start() -> None:
         ("True", "Holder"),
         ("True", "Running"),
     )
+
+
+def why(reason: str, **status: Any) -> ResourceStatus:
+    ready = Condition(type="Ready", status="False", reason=reason, message="Because of it.")
+    return ResourceStatus(instances=2, conditions=(ready,), **status)
+
+
+@pytest.mark.parametrize("reason", ["Suspended", "DryRun", "Blocked"])
+def test_what_keeps_the_instances_from_running_is_told_in_the_words_of_the_resource(reason: str) -> None:
+    async def main() -> Booking:
+        world = World()
+        world.resource(why(reason, locked_until=at_text(20)))
+        await world.watch(10)
+        return world.booking
+
+    (ready,) = (item for item in virtual.run(main()).status.conditions if item.type == "Ready")
+    assert (ready.status, ready.reason, ready.message) == ("False", reason, "Because of it.")
+
+
+def test_what_kept_them_from_stopping_before_is_no_reason() -> None:
+    async def main() -> tuple[Seen, list[tuple[str, str]]]:
+        world = World()
+        world.resource(why("Blocked"))
+        return await world.watch(10), world.events.told
+
+    seen, told = virtual.run(main())
+    assert seen[0][2]["Ready"] == ("False", "Starting")
+    assert told == []
+
+
+@pytest.mark.parametrize("spec", [{"type": "gcp"}, {}])
+def test_a_resource_that_is_not_valid_is_not_held(spec: dict[str, str]) -> None:
+    async def main() -> Seen:
+        world = World()
+        world.resource(ResourceStatus(), name="elder")
+        world.resource(RUNNING, **spec)
+        return await world.watch(10)
+
+    ((_, _, conditions),) = virtual.run(main())
+    assert conditions["HoldsLock"] == conditions["Ready"] == ("False", "ResourceInvalid")
 
 
 def test_a_missing_resource_is_told_once_and_not_of_what_is_over() -> None:

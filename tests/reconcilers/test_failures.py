@@ -8,7 +8,7 @@ import pytest
 from booking_operator.cloud.driver import CloudError, Fault, Order
 from booking_operator.domain.instance import State
 from booking_operator.engine.store import Key
-from tests.reconcilers.test_resource import BOTH, played
+from tests.reconcilers.test_resource import BOTH, by_hand, played
 from tests.support.fakes import Act, World
 from tests.support.virtual import EPOCH
 
@@ -19,8 +19,13 @@ def message(world: World, type_: str = "Synced") -> str:
     return next(item.message for item in found.status.conditions if item.type == type_)
 
 
-def refusing(world: World, fault: Fault, pause: float, bad: str = "i-1", end: float = 900) -> list[float]:
-    """Have `bad` refused at each start, to be tried again after `pause` seconds; when it was asked for."""
+def refusing(
+    world: World, fault: Fault, pause: float, bad: str = "i-1", end: float = 900, others: float | None = None
+) -> list[float]:
+    """Have `bad` refused at each start, to be tried again after `pause` seconds; when it was asked for.
+
+    All others are refused as well where `others` is a pause for them.
+    """
     asked: list[float] = []
 
     def start(order: Order) -> None:
@@ -30,7 +35,9 @@ def refusing(world: World, fault: Fault, pause: float, bad: str = "i-1", end: fl
             for id_ in order.pending:
                 if id_ == bad:
                     asked.append(round((now - EPOCH).total_seconds(), 2))
-                    until = now + timedelta(seconds=pause) if pause else None
+                wait = pause if id_ == bad else others
+                if wait is not None:
+                    until = now + timedelta(seconds=wait) if wait else None
                     error = CloudError("TheReason", "because of it.", fault=fault, retry_at=until)
                     order.futures[id_].set_exception(error)
                 else:
@@ -60,6 +67,20 @@ def test_a_next_try_that_is_over_already_is_tried_soon() -> None:
     asked: list[list[float]] = []
     played(scenario, seconds=60)
     assert 5 < len(asked[0]) < 15
+
+
+def test_of_several_failures_the_first_next_try_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        asked.append(refusing(world, Fault.REFUSED, 3, others=300))
+        await asyncio.sleep(9.9)
+        by_hand(world, "i-1", State.STOPPED)  # which makes an order of its own
+
+    def before(world: World) -> None:
+        world.driver.instances["i-1"] = State.RUNNING
+
+    asked: list[list[float]] = []
+    played(scenario, seconds=15, before=before, unbooked="Leave")
+    assert asked[0] == [10, 13]
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.CAPACITY, Fault.DENIED, Fault.ACCOUNT])

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.driver import CloudError, Fault
 from booking_operator.domain.instance import Lock, State
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
@@ -13,7 +13,11 @@ from booking_operator.reconcilers.keeper import FINALIZER
 from tests.reconcilers.test_resource import BOTH, played
 from tests.support.fakes import Act, World, at_text
 
-DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False)
+DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False, fault=Fault.DENIED)
+
+
+def refused(reason: str) -> CloudError:
+    return CloudError(reason, "CreateTags: no", fault=Fault.REFUSED)
 
 
 def lock_until(second: float, user: str = "ada") -> Lock:
@@ -59,17 +63,58 @@ def test_an_extension_updates_them() -> None:
     assert world.driver.locked == [(BOTH, lock_until(20), 10), (BOTH, lock_until(40), 15), (BOTH, None, 40)]
 
 
-def test_tags_that_are_refused_keep_nothing_else_and_are_told() -> None:
+@pytest.mark.parametrize("error", [DENIED, refused("TagLimitExceeded")])
+def test_tags_that_are_refused_keep_nothing_else_and_are_told(error: CloudError) -> None:
     def before(world: World) -> None:
         world.booking("b", 10, 20)
-        world.driver.lock_error = DENIED
+        world.driver.lock_error = error
 
     world = played(before=before, seconds=15)
     assert world.driver.acts == [Act("start", BOTH, 10)]
-    assert world.conditions()["Synced"] == ("False", "UnauthorizedOperation")
-    assert ("Resource", "UnauthorizedOperation") in world.events.told
+    assert world.conditions()["Synced"] == ("False", error.reason)
+    assert world.events.told.count(("Resource", error.reason)) == 1
     world = played(before=before)
     assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+
+
+@pytest.mark.parametrize("reason", ["InvalidInstanceIDNotFound", "DBClusterNotFoundFault", "NotAccepted"])
+def test_tags_of_what_is_gone_are_missed_by_nobody(reason: str) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.lock_error = refused(reason)
+
+    world = played(scenario, seconds=25, before=lambda world: world.booking("b", 10, 20))
+    assert world.conditions()["Synced"] == ("True", "Synced")
+    assert resource(world).metadata.finalizers == ()
+
+
+def test_a_removal_that_is_refused_once_is_tried_again_under_the_finalizer() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.lock_error = refused("ConcurrentTagAccess")
+        await asyncio.sleep(10)
+        assert resource(world).metadata.finalizers == (FINALIZER,)
+        assert world.conditions()["Synced"] == ("False", "ConcurrentTagAccess")
+        world.driver.lock_error = None
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert set(world.driver.locks.values()) == {None}
+    assert resource(world).metadata.finalizers == ()
+    assert world.conditions()["Synced"] == ("True", "Synced")
+
+
+def test_a_removal_that_was_called_off_leaves_the_finalizer() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(20.5)
+        world.booking("next", 20.5, 40)
+
+    def before(world: World) -> None:
+        world.driver.lock_seconds = 1
+        world.booking("b", 10, 20)
+
+    world = played(scenario, before=before)
+    assert world.objects.finalizers == [(FINALIZER,), ()]
+    assert set(world.driver.locks.values()) == {None}
 
 
 def test_nothing_is_written_that_is_not_remembered() -> None:
@@ -152,6 +197,33 @@ def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
     assert ("Resource", "LockTagsLeft") in world.events.told
 
 
+def test_a_deleted_resource_whose_tags_may_not_be_removed_is_let_go() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.lock_error = DENIED
+        world.delete_resource()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert world.events.told.count(("Resource", "LockTagsLeft")) == 1
+
+
+@pytest.mark.parametrize("where", ["lock_error", "observe_error"])
+def test_a_deleted_resource_waits_for_its_tags_and_says_why(where: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        setattr(world.driver, where, refused("InvalidDBInstanceState"))
+        world.delete_resource()
+        await world.clock.sleep(30)
+        assert resource(world).metadata.finalizers == (FINALIZER,)
+        assert world.events.told.count(("Resource", "InvalidDBInstanceState")) == 1
+        setattr(world.driver, where, None)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert set(world.driver.locks.values()) == {None}
+    assert world.caches.resources.get(Key("ns", "res")) is None
+
+
 def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
     def before(world: World) -> None:
         world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
@@ -200,3 +272,15 @@ def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
 
     world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
     assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]
+
+
+def test_the_tags_of_the_next_holder_do_not_wait_long_for_a_confirmation() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        world.trust.confirm_seconds = 3600
+        world.delete_booking("b")
+        await asyncio.sleep(18)
+        world.booking("next", 30, 999, user="grace")
+
+    world = played(scenario, seconds=50, before=lambda world: world.booking("b", 10, 999))
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), lock_until(999, "grace")]

@@ -136,6 +136,58 @@ def test_a_start_needs_no_trust() -> None:
     assert world.driver.acts == [Act("start", BOTH, 10)]
 
 
+def by_hand(world: World, id_: str, state: State) -> None:
+    """Somebody starts or stops an instance, and the next view shows it."""
+    world.driver.instances[id_] = state
+    world.driver.view = world.driver.look(world.clock.now())
+    world.wake()
+
+
+def test_a_start_does_not_wait_for_the_confirmation_of_a_stop() -> None:
+    def before(world: World) -> None:
+        world.trust.confirm_seconds = 30
+        world.driver.instances["i-1"] = State.RUNNING
+        world.booking("b", 10, 500)
+
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", ("i-2",), 10)]
+
+
+def test_a_stop_that_is_not_confirmed_in_time_says_so() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(30)
+        found = world.caches.resources.get(Key("ns", "res"))
+        assert found is not None
+        (ready,) = (item for item in found.status.conditions if item.type == "Ready")
+        assert ready.reason == "StopWithheld"
+        assert "the API server has not confirmed in time" in ready.message
+        world.trust.confirm_seconds = 0
+
+    def before(world: World) -> None:
+        world.trust.confirm_seconds = 3600
+        world.driver.instances["i-1"] = State.RUNNING
+
+    world = played(scenario, before=before)
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-1",))]
+
+
+def test_a_confirmation_that_does_not_come_before_an_end_is_not_awaited_beyond_it() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(18.8)
+        world.trust.confirm_seconds = 30
+        world.delete_booking("long")
+        await asyncio.sleep(0.5)
+        world.booking("next", 19, 90)
+        by_hand(world, "i-2", State.STOPPED)
+
+    def before(world: World) -> None:
+        world.booking("short", 10, 20)
+        world.booking("long", 10, 90)
+
+    world = played(scenario, seconds=80, before=before)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("start", ("i-2",), 20)]
+
+
 def test_an_extension_at_the_last_moment_prevents_the_stop() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(19.9)
@@ -164,9 +216,7 @@ def test_an_extension_during_the_confirmation_prevents_the_stop() -> None:
 def test_what_somebody_started_by_hand_is_stopped() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(5)
-        world.driver.instances["i-1"] = State.RUNNING
-        world.driver.view = world.driver.look(world.clock.now())
-        world.wake()
+        by_hand(world, "i-1", State.RUNNING)
 
     world = played(scenario)
     assert world.driver.acts == [Act("stop", ("i-1",), 5)]
@@ -198,6 +248,35 @@ def test_suspend_and_dry_run_touch_nothing(how: dict[str, Any], reason: str) -> 
     assert made.conditions()["Ready"] == ("False", reason)
 
 
+def test_what_was_not_started_for_suspend_is_left_after_it() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        by_hand(world, "i-1", State.RUNNING)
+        await asyncio.sleep(15)
+        world.resource(unbooked="Leave")
+
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+
+    world = played(scenario, before=before, unbooked="Leave", suspend=True)
+    assert world.driver.acts == []
+
+
+def test_leave_stops_what_was_started_while_it_was_stop() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.resource(unbooked="Leave")
+
+    def before(world: World) -> None:
+        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.view = world.driver.look(world.clock.now())
+        world.booking("b", 0, 20)
+
+    world = played(scenario, before=before)
+    assert world.status.log == [], "no start waits for it"
+    assert world.driver.acts == [Act("start", ("i-2",), 0), Act("stop", ("i-2",), 20)]
+
+
 def test_hibernate_is_passed_on() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20), hibernate=True)
     assert [act.verb for act in world.driver.acts] == ["start", "hibernate"]
@@ -225,6 +304,19 @@ def test_while_nothing_happens_nothing_is_done_or_written() -> None:
     world = played(scenario)
     assert world.driver.acts == []
     assert world.events.told == []
+
+
+def test_what_a_booking_has_started_costs_no_write_of_its_own() -> None:
+    async def scenario(world: World) -> None:
+        world.driver.boot_seconds = 3
+        for instant, started, writes in ((9, (), 1), (11, BOTH, 1), (19, BOTH, 1), (29, (), 1)):
+            await asyncio.sleep(instant - asyncio.get_running_loop().time())
+            found = world.caches.resources.get(Key("ns", "res"))
+            assert found is not None
+            assert (found.status.started, world.status.writes) == (started, writes), instant
+            world.status.writes = 0
+
+    played(scenario, before=lambda world: world.booking("b", 10, 20))
 
 
 def test_a_boundary_costs_one_write_of_status() -> None:

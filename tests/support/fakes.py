@@ -56,6 +56,7 @@ class FakeDriver:
     locks: dict[str, Lock | None] = field(default_factory=dict)
     locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
     lock_error: CloudError | None = None
+    lock_seconds: float = 0.0
 
     def last(self, _: Group) -> Observation | None:
         return self.view
@@ -125,12 +126,20 @@ class FakeDriver:
 
     def lock(self, order: Order, lock: Lock | None) -> None:
         self.locked.append((tuple(order.pending), lock, self._second()))
-        for id_, future in order.futures.items():
+        if self.lock_seconds:
+            asyncio.get_running_loop().call_later(self.lock_seconds, self._lock, order, lock)
+        else:
+            self._lock(order, lock)
+
+    def _lock(self, order: Order, lock: Lock | None) -> None:
+        if not order.stands():
+            order.withdraw()
+        for id_ in order.pending:
             if self.lock_error:
-                future.set_exception(self.lock_error)
+                order.futures[id_].set_exception(self.lock_error)
                 continue
             self.locks[id_] = lock
-            future.set_result(None)
+            order.futures[id_].set_result(None)
         if self.view is not None:
             self.view = self.look(self.view.at)
 
@@ -146,11 +155,12 @@ class FakeDriver:
 
 
 class FakeObjects:
-    """Writes finalizers at once into the store; creates nothing."""
+    """Writes finalizers at once into the store, and remembers them; creates nothing."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
         self.error: ApiError | None = None
+        self.finalizers: list[tuple[str, ...]] = []
 
     async def create(self, *_: Any, **__: Any) -> None:
         raise AssertionError("nothing is created here")
@@ -160,6 +170,7 @@ class FakeObjects:
     async def set_finalizers(self, _: Kind[Any], object_: Any, finalizers: Sequence[str]) -> None:
         if self.error:
             raise self.error
+        self.finalizers.append(tuple(finalizers))
         known = self._store.get(key_of(object_))
         if known.metadata.deletion_timestamp and not finalizers:
             self._store.delete(key_of(object_))
@@ -220,12 +231,14 @@ class FakeTrust:
     doubts: str = ""
     unconfirmed: str = ""
     asked: int = 0
+    confirm_seconds: float = 0.0
 
     def doubt(self) -> str:
         return self.doubts
 
     async def confirm(self) -> str:
         self.asked += 1
+        await asyncio.sleep(self.confirm_seconds)
         return self.doubts or self.unconfirmed
 
 

@@ -1,0 +1,58 @@
+"""What a booking says of itself, and of what stands in its way."""
+
+from datetime import UTC, datetime, timedelta
+
+from booking_operator.domain.booking import Booking
+from booking_operator.domain.report import Condition, Failure
+from booking_operator.domain.standing import BookedResource, booking_conditions
+
+NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
+CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
+NONE = timedelta(0)
+
+
+def booked(
+    holder: Booking | None, running: int = 2, trouble: Failure | None = None, invalid: str = ""
+) -> BookedResource:
+    return BookedResource(holder, 2, running, trouble, warm_up=NONE, invalid=invalid)
+
+
+def of(conditions: tuple[Condition, ...]) -> dict[str, tuple[bool | None, str]]:
+    return {condition.type: (condition.status, condition.reason) for condition in conditions}
+
+
+def test_a_booking_in_progress_is_ready_when_all_instances_run() -> None:
+    assert of(booking_conditions(CLAIM, "r", booked(CLAIM), NOW))["Ready"] == (True, "Running")
+    assert of(booking_conditions(CLAIM, "r", booked(CLAIM, 1), NOW))["Ready"] == (False, "Starting")
+
+
+def test_before_and_after_there_is_no_ready_to_wait_for() -> None:
+    for now in (NOW - timedelta(hours=1), CLAIM.end_at):
+        assert "Ready" not in of(booking_conditions(CLAIM, "r", booked(None), now))
+
+
+def test_trouble_of_the_resource_is_told_on_the_booking() -> None:
+    trouble = Failure("UnauthorizedOperation", "no")
+    conditions = of(booking_conditions(CLAIM, "r", booked(CLAIM, 0, trouble), NOW))
+    assert conditions["Ready"] == (False, "UnauthorizedOperation")
+
+
+def test_a_missing_resource_is_named() -> None:
+    conditions = booking_conditions(CLAIM, "lost", None, NOW)
+    assert of(conditions)["ResourceFound"] == (False, "ResourceNotFound")
+    assert of(conditions)["Ready"] == (False, "ResourceNotFound")
+    assert "'lost'" in conditions[1].message
+
+
+def test_the_lock_of_another_is_told() -> None:
+    other = Booking("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
+    conditions = booking_conditions(CLAIM, "r", booked(other), NOW)
+    assert of(conditions)["HoldsLock"] == (False, "HeldByOther")
+    assert "grace holds the resource until 2026-01-01T10:00:00Z" in conditions[2].message
+
+
+def test_a_resource_that_is_not_valid_is_neither_held_nor_counted() -> None:
+    conditions = booking_conditions(CLAIM, "r", booked(CLAIM, invalid="The Resource is not valid."), NOW)
+    for type_ in ("HoldsLock", "Ready"):
+        assert of(conditions)[type_] == (False, "ResourceInvalid")
+    assert "2 of 2" not in conditions[-1].message
