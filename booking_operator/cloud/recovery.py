@@ -228,7 +228,9 @@ def _take_note(lane: Lane, instances: int, error: CloudError, now: datetime) -> 
     if error.fault in _LET_THROUGH:
         lane.works()
         lane.throttle = lane.throttle.accepted(0, now)
-    if error.fault is not Fault.LOST:
+    if error.fault is Fault.LOST:
+        lane.throttle = lane.throttle.answered(now)
+    else:
         lane.throttle = lane.throttle.returned(instances, now)
 
 

@@ -158,6 +158,19 @@ def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() 
     play(scenario)
 
 
+def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(LOST)
+        stage.states = dict.fromkeys(MANY, State.PENDING)
+        await stage.outcome(stage.order(*MANY, at=0))
+        await asyncio.sleep(60)
+        for late in ("b", "c", "d"):
+            await stage.outcome(stage.order(late))
+        assert stage.calls[-1].at == pytest.approx(60, abs=1)
+
+    play(scenario)
+
+
 def test_lost_tags_are_simply_written_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
