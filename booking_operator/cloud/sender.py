@@ -119,6 +119,7 @@ class Sender:
         lane.throttle = lane.throttle.sent(len(allowed.ids), self._clock.now())
         task = self._tasks.create_task(self._carry_out(lane, allowed))
         task.add_done_callback(lambda task: allowed.withdraw() if task.cancelled() else None)
+        lane.follow(task)
 
     def _unbarred(self, lane: Lane, batch: Batch) -> Batch:
         """The instances that may be asked for now; the others fail as they did the last time."""
@@ -158,8 +159,8 @@ class Sender:
     def _asked_again(self, lane: Lane, batch: Batch) -> Batch:
         """The orders that still stand after there was something to wait for: credentials, say."""
         still = Batch(lane.standing(batch.items))
-        if not still.items:
-            lane.throttle = lane.throttle.returned(len(batch.ids), self._clock.now())
+        withdrawn = len(batch.ids) - len(still.ids)
+        lane.throttle = lane.throttle.withdrawn(withdrawn, self._clock.now(), whole=not still.items)
         return still
 
     def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:

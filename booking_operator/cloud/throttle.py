@@ -102,6 +102,10 @@ class Bucket:
         full = self.refilled(now).level >= self.limit.size - _EPSILON
         return replace(self.changed(-tokens, now), unanswered=tokens + (0 if full else self.unanswered))
 
+    def restored(self, tokens: float, now: datetime) -> "Bucket":
+        """The same after so many tokens of a call will not be drawn."""
+        return replace(self.changed(tokens, now), unanswered=max(0, self.unanswered - tokens))
+
     def answered(self, now: datetime) -> "Bucket":
         """The same after the answer to a call, or when there will be none.
 
@@ -175,6 +179,11 @@ class Throttle:
         """
         known = self.instances.changed(instances, now).untouched() if self.instances else None
         return replace(self, requests=self.requests.untouched(), instances=known)
+
+    def withdrawn(self, instances: int, now: datetime, *, whole: bool) -> "Throttle":
+        """After so many instances of a call were taken out before it left; the `whole` of it never leaves."""
+        left = self.instances.restored(instances, now) if self.instances else None
+        return replace(self, requests=self.requests.restored(whole, now), instances=left)
 
     def answered(self, now: datetime) -> "Throttle":
         """After a call was answered, or its answer lost: whatever AWS has drawn for it, it has by now."""
