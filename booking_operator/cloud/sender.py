@@ -133,6 +133,7 @@ class Sender:
             error = self._holds.barred((scope, action, id_), now)
             if error is None and action is Action.START:
                 error = self._holds.barred((scope, self._sight.pool(scope, id_)), now)
+                error = error or self._sight.start_failed(scope, id_)
             if error is not None:
                 barred[id_] = error
         batch.refuse(barred)

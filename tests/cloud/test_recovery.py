@@ -293,6 +293,16 @@ def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
     play(scenario)
 
 
+def test_an_instance_whose_start_came_to_nothing_is_not_asked_for_and_keeps_no_other() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.failed_starts = {"bad": CloudError("StartFailed", "it fell back", fault=Fault.REFUSED)}
+        assert await stage.outcome(stage.order("a", "bad", at=1)) == {"a": "pending", "bad": "StartFailed"}
+        assert await stage.outcome(stage.order("bad", change=STOP, at=2)) == {"bad": "stopping"}
+        assert stage.calls == [Sent(1, Action.START, ("a",)), Sent(2, Action.STOP, ("bad",))]
+
+    play(scenario)
+
+
 # --- no capacity
 
 POOL, OTHER = "m5.large in eu-west-1a", "m5.large in eu-west-1b"

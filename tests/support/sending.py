@@ -65,6 +65,7 @@ class Stage:
         self.preparing = 0.0
         self.states: dict[str, State] = {}
         self.pools: dict[str, str] = {}
+        self.failed_starts: dict[str, CloudError] = {}
         self.looks: list[float] = []
         self.look_error: CloudError | None = None
         self.limits: dict[str, Limits] = dict(PUBLISHED)
@@ -72,7 +73,12 @@ class Stage:
             self.ready,
             self.perform,
             self.accept,
-            Sight(self.look, lambda _, id_: self.states.get(id_), lambda _, id_: self.pools.get(id_, "")),
+            Sight(
+                self.look,
+                lambda _, id_: self.states.get(id_),
+                lambda _, id_: self.pools.get(id_, ""),
+                lambda _, id_: self.failed_starts.get(id_),
+            ),
             self.clock,
             tasks,
             most=most,
