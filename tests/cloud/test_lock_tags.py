@@ -60,6 +60,20 @@ async def test_databases_and_clusters_are_tagged_by_their_arn(aws: AwsProxy) -> 
         assert await locks(driver, SHOP) == dict.fromkeys(ids)
 
 
+async def test_databases_that_are_not_tagged_or_are_gone_are_not_addressed(aws: AwsProxy) -> None:
+    kept, gone = [await aws.moto.create_database(name, "shop") for name in ("kept", "gone")]
+    untagged = await aws.moto.create_database("untagged", "")
+    async with open_driver(CLOCK, "rds") as driver:
+        await observe(driver, SHOP)
+        await aws.moto.call("DeleteDBInstance", REGION, DBInstanceIdentifier="gone", SkipFinalSnapshot="true")
+        await observe(driver, SHOP)
+        for id_ in (untagged, gone):
+            with pytest.raises(CloudError, match="has not been seen"):
+                await lock(driver, [id_], ADA, SHOP)
+        await lock(driver, [kept], ADA, SHOP)
+    assert len(aws.calls_of("AddTagsToResource")) == 1
+
+
 async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     async with open_driver(CLOCK) as driver:
