@@ -107,8 +107,10 @@ class Accounts:
         """Nothing, where the operator may act in `scope`.
 
         Raises:
-            CloudError: the account is not configured, or not for that region.
+            CloudError: there is no such region, or the account is not configured, or not for that region.
         """
+        if scope.region:
+            _must_exist(scope.region)
         if not scope.account:
             return
         account = self.named.get(scope.account)
@@ -125,6 +127,14 @@ class Accounts:
                 f"accounts.{scope.account}.regions of the operator's configuration."
             )
             raise CloudError("RegionNotAllowed", text, retryable=False)
+
+
+def _must_exist(region: str) -> None:
+    """Open no client for what anybody may have written into a spec: each takes memory, and is kept."""
+    try:
+        known(region)
+    except ValueError as error:
+        raise CloudError("InvalidRegion", f"spec.region: {error}", retryable=False) from None
 
 
 class OwnRoleError(Exception):

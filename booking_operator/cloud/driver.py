@@ -59,7 +59,7 @@ class Fault(Enum):
     CAPACITY = "capacity"
     """The cloud has no room for instances of one type in one zone."""
     DENIED = "denied"
-    """A permission is missing, for some instances or for the action as such."""
+    """A permission or a consent is missing, for some instances or for the action as such."""
     ACCOUNT = "account"
     """Nothing goes in this account for now: credentials that have expired, a clock that is wrong."""
     UNSENT = "unsent"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from booking_operator.cloud import tags as tagging
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, Scope
+from booking_operator.cloud.errors import tidy
 from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         InstanceStateChangeTypeDef,
         InstanceStateTypeDef,
         InstanceTypeDef,
+        StateReasonTypeDef,
     )
 
 PAGE = 1000
@@ -32,6 +34,18 @@ _FILTERS: list["FilterTypeDef"] = [
     {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
 ]
 _KNOWN = frozenset(State)
+_NO_FAILURES = frozenset(
+    {
+        "Client.InstanceInitiatedShutdown",
+        "Client.UserInitiatedHibernate",
+        "Client.UserInitiatedShutdown",
+        "Server.ScheduledStop",
+        "Server.SpotInstanceShutdown",
+        "Server.SpotInstanceTermination",
+    }
+)
+"""Why an instance that ran was stopped; all other reasons tell of a start that failed. See
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
 
 
 class Ec2Api:
@@ -119,6 +133,7 @@ def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
                     pool=_pool(instance),
                     hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
                     managed=tagging.managed(tags),
+                    why=_failure(instance.get("StateReason", {})) if state is State.STOPPED else "",
                 )
 
 
@@ -130,6 +145,14 @@ def _obstacle(instance: "InstanceTypeDef") -> str:
     if instance.get("RootDeviceType") == "instance-store":
         return "cannot be stopped: its root device is an instance store"
     return ""
+
+
+def _failure(why: "StateReasonTypeDef") -> str:
+    """What EC2 says of a start that failed; its messages begin with the code, as a rule."""
+    code, message = why.get("Code", ""), why.get("Message", "")
+    if code in _NO_FAILURES or not code.startswith(("Client.", "Server.")):
+        return ""
+    return tidy(message if message.startswith(code) else f"{code}: {message}")
 
 
 def _pool(instance: "InstanceTypeDef") -> str:

@@ -34,6 +34,8 @@ _THROTTLED = frozenset(
     }
 )
 _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+# Of one instance whose Marketplace terms nobody has accepted, say, or of a region: not of all that there is.
+_NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes, and some services a good deal longer
 _TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
@@ -47,7 +49,6 @@ _REFUSED_KEYS = _TIME_CODES | frozenset(
         "UnrecognizedClientException",
     }
 )
-_HOPELESS = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 
 _GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
 _TRUST = "check the role's trust policy"
@@ -121,13 +122,15 @@ def _from_answer(
         mend = _ASSUMING.get(error.operation_name, _TRUST)
         text = f"AWS refused {error.operation_name}; {mend}. {message or code}"
         return CloudError("NoCredentials", tidy(text), retryable=False)
-    if code in _EXPIRED | _REFUSED_KEYS | _HOPELESS:
+    if code in _EXPIRED | _REFUSED_KEYS:
         return _account(code, action, message, skew)
     named = set(re.findall(r"[\w-]+", message)) & set(ids)
     if code in _UNAUTHORIZED:
         text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
         return CloudError("UnauthorizedOperation", tidy(text), retryable=False, fault=Fault.DENIED, ids=named)
     text = tidy(f"{action}: {message or code}")
+    if code in _NOT_ENABLED:
+        return CloudError(reason(code), text, retryable=False, fault=Fault.DENIED, ids=named)
     if code.startswith("Insufficient") and code.endswith("Capacity"):
         pool = _POOL.search(message)
         where = f"{pool[1]} in {pool[2]}" if pool else ""
@@ -147,9 +150,6 @@ def _account(code: str, action: str, message: str, skew: timedelta) -> CloudErro
     if code in _EXPIRED:
         text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
         return CloudError("ExpiredCredentials", tidy(text), fault=Fault.ACCOUNT)
-    if code in _HOPELESS:
-        text = tidy(f"{action}: {message or code}")
-        return CloudError(reason(code), text, retryable=False, fault=Fault.ACCOUNT)
     text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
     return CloudError(reason(code), tidy(text), retryable=False, fault=Fault.ACCOUNT)
 

@@ -63,6 +63,10 @@ class Inventory:
         """Type and zone of an instance, which share capacity; empty where that is not known."""
         return self._watch(scope).view.pool(id_)
 
+    def start_failed(self, scope: Scope, id_: str) -> CloudError | None:
+        """Why an instance is not to be started yet: its last start came to nothing."""
+        return self._watch(scope).view.starts.barred(id_, self._clock.now())
+
     def shown(self, group: Group, id_: str) -> State | None:
         """The state in which the newest view has an instance of the group; None where it has none."""
         observation = self.last(group)

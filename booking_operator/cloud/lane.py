@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.backlog import Backlog, departures
 from booking_operator.cloud.batch import Batch, Inquest, Item, Task
 from booking_operator.cloud.driver import Order, Scope
+from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.cloud.throttle import LONGEST_PAUSE, Limits, full
 from booking_operator.engine.clock import Clock, wait_until
 
@@ -39,6 +40,7 @@ class Lane:
         self.troubles = 0  # calls in a row that failed without any answer about the instances
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
+        self._under_way = 0
         self._backlog: Backlog[Task] = Backlog(most)
         self._clock = clock
         self._send = send
@@ -59,6 +61,11 @@ class Lane:
         for item in items:
             self._backlog.add(item)
         self._wake.set()
+
+    def follow(self, call: asyncio.Task[None]) -> None:
+        """Count a call among those under way until it has ended; at most `UNDER_WAY` are."""
+        self._under_way += 1
+        call.add_done_callback(lambda _: self._ended())
 
     def retry_at(self, now: datetime, pause: timedelta) -> datetime:
         """When what failed at `now` goes again: after `pause`, or half of it and more to go with others."""
@@ -103,6 +110,9 @@ class Lane:
             if now < before:
                 self._backlog.set_back(now, LONGEST_PAUSE)
             before = now
+            if self._under_way >= UNDER_WAY:
+                await self._wake.wait()
+                continue
             taken = self._backlog.take(now, self.throttle)
             if not taken:
                 await wait_until(self._clock, self._backlog.next_at(now, self.throttle), self._wake)
@@ -124,6 +134,10 @@ class Lane:
             if ids := _open(item):
                 wanted.append(replace(item, ids=ids))
         return wanted
+
+    def _ended(self) -> None:
+        self._under_way -= 1
+        self._wake.set()
 
     def _abandon(self) -> None:
         for item in self._backlog:

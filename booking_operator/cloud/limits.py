@@ -18,6 +18,12 @@ ACTIONS = frozenset(PUBLISHED) | {
     "StopDBInstance",
 }
 """The actions whose limits are kept to. Those of DB clusters are counted with those of DB instances."""
+UNDER_WAY = 20
+"""Calls of one lane that are under way at a time. What waits for its turn does so in the backlog, where it is
+asked at the end whether it still stands; nothing asks what waits for a connection."""
+CONNECTIONS = 4 * UNDER_WAY + 2
+"""Of one client: enough for its four lanes, so that none waits for another's, and for the one Describe that
+is under way; one to spare while a call that was cancelled has not let go of its own."""
 
 
 class TokenBucket(BaseModel):

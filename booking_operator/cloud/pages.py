@@ -54,10 +54,12 @@ async def _parse(body: bytes) -> dict[str, Any]:
 
 def _instance(item: Element) -> dict[str, Any]:
     """One instance, in the shape of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html."""
+    state = item.findtext("{*}instanceState/{*}name")
     hibernates = item.findtext("{*}hibernationOptions/{*}configured") == "true"
     return {
         "InstanceId": item.findtext("{*}instanceId"),
-        "State": {"Name": item.findtext("{*}instanceState/{*}name")},
+        "State": {"Name": state},
+        "StateReason": _reason(item) if state == "stopped" else {},
         "HibernationOptions": {"Configured": hibernates},
         "InstanceType": item.findtext("{*}instanceType", ""),
         "Placement": {"AvailabilityZone": item.findtext("{*}placement/{*}availabilityZone", "")},
@@ -66,4 +68,12 @@ def _instance(item: Element) -> dict[str, Any]:
             {"Key": tag.findtext("{*}key", ""), "Value": tag.findtext("{*}value", "")}
             for tag in item.iterfind("{*}tagSet/{*}item")
         ],
+    }
+
+
+def _reason(item: Element) -> dict[str, str]:
+    """Why it is in its state."""
+    return {
+        "Code": item.findtext("{*}stateReason/{*}code", ""),
+        "Message": item.findtext("{*}stateReason/{*}message", ""),
     }

@@ -75,7 +75,7 @@ class RdsApi:
     def __init__(self, sessions: Sessions, gate: Gate) -> None:
         self._sessions = sessions
         self._gate = gate
-        self._arns: dict[tuple[Scope, str], str] = {}
+        self._arns: dict[Scope, Mapping[str, str]] = {}
 
     async def describe(self, scope: Scope) -> list[Record]:
         """All DB instances and clusters of `scope` that carry the application tag, and exist.
@@ -92,8 +92,12 @@ class RdsApi:
         databases: list[DBInstanceTypeDef] = []
         async for page in self._pages(scope, "DescribeDBInstances", client.describe_db_instances):
             databases += page["DBInstances"]
-        self._note_arns(scope, clusters, databases)
-        return [*_cluster_records(clusters), *_database_records(databases, clusters)]
+        records = [*_cluster_records(clusters), *_database_records(databases, clusters)]
+        arns = {_cluster_id(row): row.get("DBClusterArn", "") for row in clusters}
+        arns |= {_database_id(row): row.get("DBInstanceArn", "") for row in databases}
+        # Tags are addressed by them, and no other call gives them.
+        self._arns[scope] = {record.instance.id: arns[record.instance.id] for record in records}
+        return records
 
     async def _pages(
         self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
@@ -158,7 +162,7 @@ class RdsApi:
                         await client.stop_db_instance(DBInstanceIdentifier=name)
 
     async def _tag(self, client: "RDSClient", scope: Scope, id_: str, lock: Lock | None) -> None:
-        arn = self._arns.get((scope, id_))
+        arn = self._arns.get(scope, {}).get(id_)
         if arn is None:
             raise CloudError("NotObserved", f"{id_} has not been seen yet.")
         action = "AddTagsToResource" if lock else "RemoveTagsFromResource"
@@ -168,15 +172,6 @@ class RdsApi:
                     await client.add_tags_to_resource(ResourceName=arn, Tags=lock_tags(lock))
                 else:
                     await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
-
-    def _note_arns(
-        self, scope: Scope, clusters: "list[DBClusterTypeDef]", databases: "list[DBInstanceTypeDef]"
-    ) -> None:
-        """Remember what tags are addressed by, which no other call gives."""
-        for cluster in clusters:
-            self._arns[scope, _cluster_id(cluster)] = cluster.get("DBClusterArn", "")
-        for database in databases:
-            self._arns[scope, _database_id(database)] = database.get("DBInstanceArn", "")
 
 
 def _cluster_id(row: "DBClusterTypeDef") -> str:

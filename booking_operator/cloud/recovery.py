@@ -44,11 +44,13 @@ class Sight:
         look: has a view of them since an instant. Raises `CloudError`.
         shown: the state in which the newest view has an instance of a group; None where it has none.
         pool: type and zone of an instance; empty where that is not known.
+        start_failed: why an instance is not to be started yet, its last start having come to nothing.
     """
 
     look: Callable[[Scope, datetime], Awaitable[object]]
     shown: Callable[[Group, str], State | None]
     pool: Callable[[Scope, str], str]
+    start_failed: Callable[[Scope, str], CloudError | None]
 
 
 class Recovery:
@@ -228,7 +230,9 @@ def _take_note(lane: Lane, instances: int, error: CloudError, now: datetime) -> 
     if error.fault in _LET_THROUGH:
         lane.works()
         lane.throttle = lane.throttle.accepted(0, now)
-    if error.fault is not Fault.LOST:
+    if error.fault is Fault.LOST:
+        lane.throttle = lane.throttle.answered(now)
+    else:
         lane.throttle = lane.throttle.returned(instances, now)
 
 

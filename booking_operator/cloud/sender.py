@@ -119,6 +119,7 @@ class Sender:
         lane.throttle = lane.throttle.sent(len(allowed.ids), self._clock.now())
         task = self._tasks.create_task(self._carry_out(lane, allowed))
         task.add_done_callback(lambda task: allowed.withdraw() if task.cancelled() else None)
+        lane.follow(task)
 
     def _unbarred(self, lane: Lane, batch: Batch) -> Batch:
         """The instances that may be asked for now; the others fail as they did the last time."""
@@ -132,6 +133,7 @@ class Sender:
             error = self._holds.barred((scope, action, id_), now)
             if error is None and action is Action.START:
                 error = self._holds.barred((scope, self._sight.pool(scope, id_)), now)
+                error = error or self._sight.start_failed(scope, id_)
             if error is not None:
                 barred[id_] = error
         batch.refuse(barred)
@@ -158,8 +160,8 @@ class Sender:
     def _asked_again(self, lane: Lane, batch: Batch) -> Batch:
         """The orders that still stand after there was something to wait for: credentials, say."""
         still = Batch(lane.standing(batch.items))
-        if not still.items:
-            lane.throttle = lane.throttle.returned(len(batch.ids), self._clock.now())
+        withdrawn = len(batch.ids) - len(still.ids)
+        lane.throttle = lane.throttle.withdrawn(withdrawn, self._clock.now(), whole=not still.items)
         return still
 
     def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:

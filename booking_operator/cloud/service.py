@@ -175,7 +175,7 @@ class Service:
     def driver(self, tasks: TaskGroup) -> ServiceDriver:
         """A driver whose calls are tasks of `tasks`; when those end, what waits is withdrawn."""
         api, inventory = self._api, self._inventory
-        sight = Sight(inventory.refresh, inventory.shown, inventory.pool)
+        sight = Sight(inventory.refresh, inventory.shown, inventory.pool, inventory.start_failed)
         sender = Sender(
             api.ready,
             api.perform,

@@ -16,6 +16,7 @@ from botocore.loaders import Loader
 from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.errors import translated
+from booking_operator.cloud.limits import CONNECTIONS
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.cloud.pages import read_page
 from booking_operator.cloud.renewal import RenewedCredentials, open_credentials
@@ -35,8 +36,7 @@ CONFIG = AioConfig(
     read_timeout=20,
     # Of this pair botocore makes one attempt in all: retries are ours, who know what is urgent.
     retries={"max_attempts": 0, "mode": "standard"},
-    # One view and a burst of starts and stops at a time; what exceeds it waits for a free connection.
-    max_pool_connections=20,
+    max_pool_connections=CONNECTIONS,
     tcp_keepalive=True,
     user_agent_extra="booking-operator",
 )

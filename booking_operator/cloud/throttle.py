@@ -72,13 +72,13 @@ class Bucket:
     """One bucket that held `level` tokens at the instant `at` (aware UTC).
 
     Attributes:
-        brimmed_at: when a call left that found it full, until the answer to it.
+        unanswered: tokens that were drawn since the last answer, or since it was full.
     """
 
     limit: Limit
     level: float
     at: datetime
-    brimmed_at: datetime | None = None
+    unanswered: float = 0
 
     def refilled(self, now: datetime) -> "Bucket":
         """The same at `now`. A clock that was set back refills nothing, and goes on from there."""
@@ -100,18 +100,19 @@ class Bucket:
     def drawn(self, tokens: float, now: datetime) -> "Bucket":
         """The same after a call has left that takes so many tokens."""
         full = self.refilled(now).level >= self.limit.size - _EPSILON
-        return replace(self.changed(-tokens, now), brimmed_at=now if full else self.brimmed_at)
+        return replace(self.changed(-tokens, now), unanswered=tokens + (0 if full else self.unanswered))
+
+    def restored(self, tokens: float, now: datetime) -> "Bucket":
+        """The same after so many tokens of a call will not be drawn."""
+        return replace(self.changed(tokens, now), unanswered=max(0, self.unanswered - tokens))
 
     def answered(self, now: datetime) -> "Bucket":
-        """The same after the answer to a call.
+        """The same after the answer to a call, or when there will be none.
 
-        AWS drew from its own bucket some time between call and answer, and a full one is refilled only from
-        then on: so nothing is counted for the time that took.
+        AWS drew from its own bucket some time between call and answer. If that was full by then, it had lost
+        what ours was refilled with meanwhile: so no more is counted than is left of a full one.
         """
-        if self.brimmed_at is None:
-            return self
-        taken = max(0.0, (now - self.brimmed_at).total_seconds())
-        return replace(self.changed(-self.limit.rate * taken, now), brimmed_at=None)
+        return self.at_most(self.limit.size - self.unanswered, now).untouched()
 
     def at_most(self, tokens: float, now: datetime) -> "Bucket":
         """The same, corrected to hold no more than `tokens`."""
@@ -119,8 +120,8 @@ class Bucket:
         return replace(refilled, level=min(refilled.level, tokens))
 
     def untouched(self) -> "Bucket":
-        """The same after a call has drawn nothing, whether it found the bucket full or not."""
-        return replace(self, brimmed_at=None)
+        """The same after a call has drawn nothing."""
+        return replace(self, unanswered=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +180,25 @@ class Throttle:
         known = self.instances.changed(instances, now).untouched() if self.instances else None
         return replace(self, requests=self.requests.untouched(), instances=known)
 
+    def withdrawn(self, instances: int, now: datetime, *, whole: bool) -> "Throttle":
+        """After so many instances of a call were taken out before it left; the `whole` of it never leaves."""
+        left = self.instances.restored(instances, now) if self.instances else None
+        return replace(self, requests=self.requests.restored(whole, now), instances=left)
+
+    def answered(self, now: datetime) -> "Throttle":
+        """After a call was answered, or its answer lost: whatever AWS has drawn for it, it has by now."""
+        known = self.instances.answered(now) if self.instances else None
+        return replace(self, requests=self.requests.answered(now), instances=known)
+
     def accepted(self, instances: int, now: datetime) -> "Throttle":
         """After a call was let through, whatever else became of it."""
-        known, ceiling = self.instances.answered(now) if self.instances else None, self._ceiling_at(now)
+        answered, ceiling = self.answered(now), self._ceiling_at(now)
+        known = answered.instances
         if known is not None and ceiling is not None:
             # What was let through once may be so again; a refusal will tell.
             likely = min(instances, ceiling)
             known = known.changed(max(0.0, likely - known.refilled(now).level), now)
-        requests = self.requests.answered(now)
-        return Throttle(requests, known, ceiling=ceiling)
+        return Throttle(answered.requests, known, ceiling=ceiling)
 
     def refused(self, instances: int, now: datetime) -> "Throttle":
         """After a call was refused for the rate.

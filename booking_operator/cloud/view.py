@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from booking_operator.cloud.starts import Starts
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 
 LAG = timedelta(seconds=10)
@@ -33,6 +34,7 @@ class Record:
         hibernates: whether it was launched with hibernation enabled.
         managed: whether it asks a ResourceMonitor to make a Resource for its group.
         pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
+        why: of one that is stopped, what failed; empty where nothing did, or the service does not tell.
     """
 
     tag: str
@@ -40,6 +42,7 @@ class Record:
     hibernates: bool = False
     managed: bool = False
     pool: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,11 @@ class View:
     Attributes:
         at: when the last Describe was sent; None before the first.
         managed: tags of the groups with an instance that asks for a Resource.
+        starts: what became of the starts that were accepted.
     """
 
     def __init__(self) -> None:
+        self.starts = Starts()
         self.at: datetime | None = None
         self.managed: frozenset[str] = frozenset()
         self._groups: dict[str, tuple[Instance, ...]] = {}
@@ -127,6 +132,7 @@ class View:
             if note is not None and note.overrides(instance.state, asked_at):
                 kept[instance.id] = note
                 instance = replace(instance, state=note.state)
+            self.starts.seen(instance.id, instance.state, record.why, now)
             if instance.id in locks:
                 instance = replace(instance, lock=locks[instance.id][0])
             members[record.tag][instance.id] = instance
@@ -136,6 +142,7 @@ class View:
                 hibernating.add(instance.id)
             if record.managed:
                 managed.add(record.tag)
+        self.starts.forget(now)
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
         before, self._groups = self._groups, groups
         self._states = None
@@ -151,6 +158,7 @@ class View:
         for id_, state in states.items():
             outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state}
             self._notes[id_] = _Note(outdated, state, answered_at)
+            self.starts.answered(id_, state, answered_at)
         if group:
             self._states = None
             self._groups[tag] = Observation(group, answered_at).with_states(states).instances

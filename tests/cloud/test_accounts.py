@@ -44,6 +44,17 @@ def test_an_account_that_names_no_regions_is_for_all() -> None:
     Accounts(named={"acme": Account(role_arn=ACME)}).admit(Scope("acme", "us-east-1"))
 
 
+@pytest.mark.parametrize("account", ["", "acme"])
+def test_a_region_that_does_not_exist_is_told_whatever_the_account(account: str) -> None:
+    accounts = Accounts(named={"acme": Account(role_arn=ACME)})
+    with pytest.raises(CloudError) as caught:
+        accounts.admit(Scope(account, "eu-west-11"))
+    assert (caught.value.reason, caught.value.retryable) == ("InvalidRegion", False)
+    assert str(caught.value) == (
+        "spec.region: 'eu-west-11' is no region that is known; did you mean eu-west-1?"
+    )
+
+
 def test_an_account_that_is_not_configured_is_told() -> None:
     with pytest.raises(CloudError, match=r"'acme' .* correct spec\.account, or add it") as caught:
         Accounts().admit(Scope("acme", "eu-west-1"))

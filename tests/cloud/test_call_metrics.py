@@ -135,7 +135,7 @@ def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> 
             ready,
             perform,
             lambda _, __, ___: None,
-            Sight(look, lambda _, __: None, lambda _, __: ""),
+            Sight(look, lambda _, __: None, lambda _, __: "", lambda _, __: None),
             VirtualClock(),
             tasks,
             most=1000,

@@ -134,6 +134,44 @@ def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -
     assert obstacles["instance-store"] == "cannot be stopped: its root device is an instance store"
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "message", "why"),
+    [
+        (
+            "stopped",
+            "Server.InsufficientInstanceCapacity",
+            "Server.InsufficientInstanceCapacity: Insufficient capacity",
+            "Server.InsufficientInstanceCapacity: Insufficient capacity",
+        ),
+        (
+            "stopped",
+            "Client.VolumeLimitExceeded",
+            "Too many volumes",
+            "Client.VolumeLimitExceeded: Too many volumes",
+        ),
+        (
+            "stopped",
+            "Client.UserInitiatedShutdown",
+            "Client.UserInitiatedShutdown: User initiated shutdown",
+            "",
+        ),
+        ("stopped", "Client.InstanceInitiatedShutdown", "It was shut down from within", ""),
+        ("stopped", "Server.SpotInstanceShutdown", "There is no Spot capacity", ""),
+        ("stopped", "", "", ""),
+        ("pending", "Client.InternalError", "Client error on launch", ""),
+    ],
+)
+def test_a_start_that_failed_is_told_from_a_stop(state: str, code: str, message: str, why: str) -> None:
+    row = {
+        "InstanceId": "i-1",
+        "State": {"Name": state},
+        "StateReason": {"Code": code, "Message": message},
+        "Tags": [{"Key": "resource-booking-application", "Value": "web"}],
+    }
+    page: Any = {"Reservations": [{"Instances": [row]}]}
+    assert [record.why for record in ec2._records(page)] == [why]
+
+
 async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:
     await aws.create_instances("web", 1, instance_type="t3.micro", zone=f"{REGION}b")
     async with open_driver(CLOCK) as driver:

@@ -172,7 +172,9 @@ def test_a_permission_that_is_missing_for_one_instance_names_it() -> None:
         (refusal("IncorrectSpotInstanceRequestState"), Fault.REFUSED),
         (refusal("ExpiredToken"), Fault.ACCOUNT),
         (refusal("AuthFailure", status=401), Fault.ACCOUNT),
-        (refusal("OptInRequired"), Fault.ACCOUNT),
+        (refusal("OptInRequired", status=401), Fault.DENIED),
+        (refusal("PendingVerification"), Fault.DENIED),
+        (refusal("Blocked"), Fault.DENIED),
         (boto.NoCredentialsError(), Fault.UNSENT),
     ],
 )

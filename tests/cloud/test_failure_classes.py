@@ -127,6 +127,20 @@ async def test_a_permission_that_is_missing_altogether(aws: AwsProxy) -> None:
     assert len(aws.calls_of("StartInstances")) == calls <= 5
 
 
+async def test_an_instance_whose_terms_nobody_has_accepted_keeps_no_other(aws: AwsProxy) -> None:
+    market, *others = await aws.create_instances("web", 3)
+    far = await aws.create_instances("web", 1, region="us-east-1")
+    text = "In order to use this AWS Marketplace product you need to accept terms and subscribe."
+    aws.curse([market], "StartInstances", code="OptInRequired", message=text)
+    async with open_driver(CLOCK) as driver:
+        assert await start(driver, [market, *others]) == {
+            market: "OptInRequired",
+            **dict.fromkeys(others, State.PENDING),
+        }
+        assert await start(driver, far, Group("ec2", "", "us-east-1", "web")) == {far[0]: State.PENDING}
+        assert await stop(driver, others) == dict.fromkeys(others, State.STOPPING)
+
+
 async def test_throttled_calls_go_again_within_the_limits(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 20)
     async with open_driver(CLOCK) as driver:

@@ -1,14 +1,16 @@
 """Lock tags of both services before moto: written, shown, removed."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
 
-from booking_operator.cloud.driver import CloudError, Group
+from booking_operator.cloud.driver import CloudError, Group, Order
+from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.cloud.service import ServiceDriver
-from booking_operator.domain.instance import Lock
+from booking_operator.domain.instance import Lock, State
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, WEB, lock, observe, open_driver
+from tests.support.driving import CLOCK, SECONDS, WEB, lock, observe, open_driver, start
 from tests.support.moto_server import REGION
 
 ADA = Lock("ada", "2026-01-05T10:00:00Z")
@@ -32,6 +34,20 @@ async def test_one_call_tags_all_instances_of_a_group(aws: AwsProxy) -> None:
     assert len(aws.calls_of("CreateTags")) == len(aws.calls_of("DeleteTags")) == 1
 
 
+async def test_tags_that_hang_delay_neither_a_start_nor_a_view(aws: AwsProxy) -> None:
+    ids = await aws.create_instances("web", 50)
+    gate = aws.hold("CreateTags")
+    async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
+        for number, id_ in enumerate(ids):
+            driver.lock(Order.of(WEB, [id_], CLOCK.now()), Lock(f"user{number}", ADA.until))
+        await aws.arrived("CreateTags", UNDER_WAY)
+        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+        await observe(driver)
+        assert len(aws.calls_of("CreateTags")) == UNDER_WAY
+        gate.set()
+        await aws.arrived("CreateTags", len(ids))
+
+
 async def test_databases_and_clusters_are_tagged_by_their_arn(aws: AwsProxy) -> None:
     ids = [await aws.moto.create_database("orders", "shop", kind=kind) for kind in ("db", "cluster")]
     async with open_driver(CLOCK, "rds") as driver:
@@ -42,6 +58,20 @@ async def test_databases_and_clusters_are_tagged_by_their_arn(aws: AwsProxy) -> 
         await lock(driver, ids, None, SHOP)
     async with open_driver(CLOCK, "rds") as driver:
         assert await locks(driver, SHOP) == dict.fromkeys(ids)
+
+
+async def test_databases_that_are_not_tagged_or_are_gone_are_not_addressed(aws: AwsProxy) -> None:
+    kept, gone = [await aws.moto.create_database(name, "shop") for name in ("kept", "gone")]
+    untagged = await aws.moto.create_database("untagged", "")
+    async with open_driver(CLOCK, "rds") as driver:
+        await observe(driver, SHOP)
+        await aws.moto.call("DeleteDBInstance", REGION, DBInstanceIdentifier="gone", SkipFinalSnapshot="true")
+        await observe(driver, SHOP)
+        for id_ in (untagged, gone):
+            with pytest.raises(CloudError, match="has not been seen"):
+                await lock(driver, [id_], ADA, SHOP)
+        await lock(driver, [kept], ADA, SHOP)
+    assert len(aws.calls_of("AddTagsToResource")) == 1
 
 
 async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:

@@ -14,6 +14,7 @@ ITEM = """
   <instanceId>i-{n:017x}</instanceId>
   <instanceState><code>80</code><name>{state}</name></instanceState>
   <blockDeviceMapping><item><deviceName>/dev/sda1</deviceName></item></blockDeviceMapping>
+  <stateReason><code>Client.InternalError</code><message>Client error &amp; on launch</message></stateReason>
   <hibernationOptions><configured>{hibernates}</configured></hibernationOptions>
   <tagSet>
     <item><key>resource-booking-application</key><value>web &amp; "more" ü</value></item>
@@ -64,6 +65,8 @@ async def test_it_says_what_botocore_says() -> None:
         assert mine["State"]["Name"] == full["State"]["Name"]
         assert mine["HibernationOptions"] == full["HibernationOptions"]
         assert mine["Tags"] == full["Tags"]
+        stopped = mine["State"]["Name"] == "stopped"
+        assert mine["StateReason"] == (full["StateReason"] if stopped else {})
 
 
 async def test_botocore_is_left_with_nothing_to_parse() -> None:

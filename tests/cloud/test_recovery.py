@@ -158,6 +158,19 @@ def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() 
     play(scenario)
 
 
+def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = once(LOST)
+        stage.states = dict.fromkeys(MANY, State.PENDING)
+        await stage.outcome(stage.order(*MANY, at=0))
+        await asyncio.sleep(60)
+        for late in ("b", "c", "d"):
+            await stage.outcome(stage.order(late))
+        assert stage.calls[-1].at == pytest.approx(60, abs=1)
+
+    play(scenario)
+
+
 def test_lost_tags_are_simply_written_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
@@ -276,6 +289,16 @@ def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
         await asyncio.sleep(61)
         await stage.outcome(stage.order("bad", "good"))
         assert {call.ids for call in stage.calls[1:]} == {("bad",), ("good",)}
+
+    play(scenario)
+
+
+def test_an_instance_whose_start_came_to_nothing_is_not_asked_for_and_keeps_no_other() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.failed_starts = {"bad": CloudError("StartFailed", "it fell back", fault=Fault.REFUSED)}
+        assert await stage.outcome(stage.order("a", "bad", at=1)) == {"a": "pending", "bad": "StartFailed"}
+        assert await stage.outcome(stage.order("bad", change=STOP, at=2)) == {"bad": "stopping"}
+        assert stage.calls == [Sent(1, Action.START, ("a",)), Sent(2, Action.STOP, ("bad",))]
 
     play(scenario)
 

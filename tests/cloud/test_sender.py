@@ -3,12 +3,14 @@
 import asyncio
 import gc
 from asyncio import TaskGroup
+from collections import Counter
 
 import pytest
 from structlog.testing import capture_logs
 
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order
+from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
 from tests.support.sending import (
@@ -151,6 +153,63 @@ def test_what_is_withdrawn_under_way_stays_so_and_is_noted() -> None:
         order.withdraw()
         await asyncio.sleep(1)
         assert [set(answers) for _, _, answers in stage.accepted] == [{"a"}]
+
+    play(scenario)
+
+
+def test_what_waits_for_calls_under_way_is_not_sent_after_it_was_withdrawn() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency = 2
+        orders = [stage.order(f"db{number}", change=STOP, at=1) for number in range(50)]
+        await asyncio.sleep(2)
+        for order in orders:
+            order.withdraw()
+        kept = stage.order("kept", change=STOP)
+        assert await stage.outcome(kept) == {"kept": "stopping"}
+        assert [(call.at, call.ids) for call in stage.calls[UNDER_WAY:]] == [(3, ("kept",))]
+
+    play(scenario, most=1)
+
+
+def test_no_more_calls_of_a_lane_are_under_way_than_it_may_have() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency = 2
+        orders = [stage.order(f"db{number}", change=STOP, at=1) for number in range(50)]
+        start = stage.order("a", at=2)
+        await asyncio.wait([future for order in orders for future in order.futures.values()])
+        stops = Counter(call.at for call in stage.calls if call.action is Action.STOP)
+        assert stops == {1: UNDER_WAY, 3: UNDER_WAY, 5: 50 - 2 * UNDER_WAY}
+        assert await stage.outcome(start) == {"a": "pending"}
+        assert [call.at for call in stage.calls if call.action is Action.START] == [2]
+
+    play(scenario, most=1)
+
+
+def test_calls_that_fail_let_others_follow() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency = 1
+        stage.reply = lambda _, ids: None if "last" in ids else CloudError("X", "y")
+        orders = [stage.order(f"db{number}", change=STOP, at=0) for number in range(2 * UNDER_WAY)]
+        last = stage.order("last", change=STOP, at=0.5)
+        assert await stage.outcome(last) == {"last": "stopping"}
+        assert {reason for order in orders for reason in outcome(order).values()} == {"X"}
+
+    play(scenario, most=1)
+
+
+@pytest.mark.parametrize("kept", [0, 400])
+def test_what_is_withdrawn_before_it_leaves_draws_nothing(kept: int) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.preparing = 0.2
+        orders = [stage.order("kept", *(f"a{n}" for n in range(kept - 1)), at=0)] if kept else []
+        gone = stage.order(*(f"b{n}" for n in range(1000 - kept)), at=0)
+        await asyncio.sleep(0.1)
+        gone.withdraw()
+        await asyncio.sleep(0.2)
+        assert [outcome(order)["kept"] for order in orders] == ["pending"] * len(orders)
+        throttle, now = stage.sender.lane(WEB.scope, Action.START).throttle, stage.clock.now()
+        assert throttle.room(now) == 1000 - kept
+        assert throttle.requests.refilled(now).level == pytest.approx(4.1 if kept else 5)
 
     play(scenario)
 

@@ -10,7 +10,10 @@ from botocore.loaders import JSONFileLoader
 
 from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.session import Sessions
+from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.limits import UNDER_WAY
+from booking_operator.cloud.rds import RdsApi
+from booking_operator.cloud.session import CONFIG, Sessions
 from booking_operator.engine.clock import SystemClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")
@@ -62,6 +65,12 @@ async def test_one_attempt_is_made_and_no_more() -> None:
     async with Sessions(SystemClock(), Accounts()) as sessions:
         client = await sessions.ec2(HERE)
         assert vars(client.meta.config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
+
+
+def test_each_lane_of_a_client_has_connections_of_its_own_and_so_has_describe() -> None:
+    connections = vars(CONFIG)["_user_provided_options"]["max_pool_connections"]
+    for lanes in (Ec2Api.lanes, RdsApi.lanes):
+        assert connections > len(set(lanes.values())) * UNDER_WAY
 
 
 async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:

@@ -73,6 +73,26 @@ def test_a_clock_that_is_set_back_refills_nothing_and_goes_on() -> None:
     assert throttle.sent(0, earlier).room(earlier + timedelta(seconds=2)) > 0
 
 
+def test_what_a_full_bucket_was_refilled_while_a_call_was_under_way_is_not_counted() -> None:
+    throttle = full(START, EPOCH).sent(300, EPOCH).accepted(300, after(10))
+    assert throttle.room(after(10)) == 700
+    assert throttle.requests.refilled(after(10)).level == 4
+
+
+@pytest.mark.parametrize("seconds", [1, 10, 60])
+@pytest.mark.parametrize("action", sorted(PUBLISHED))
+def test_a_call_that_took_long_keeps_the_next_no_longer_than_one_that_did_not(
+    action: str, seconds: float
+) -> None:
+    throttle = full(PUBLISHED[action], EPOCH).sent(1, EPOCH).accepted(1, after(seconds))
+    assert throttle.ready_at(1, after(seconds)) == after(seconds)
+
+
+def test_all_calls_that_were_sent_before_the_answer_have_drawn() -> None:
+    throttle = full(START, EPOCH).sent(300, EPOCH).sent(200, after(1)).accepted(300, after(3))
+    assert throttle.room(after(3)) == 500
+
+
 # --- refusals
 
 
@@ -166,15 +186,19 @@ def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) ->
     assert refused <= 12
 
 
-@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 400)), max_size=30))
-def test_whoever_keeps_to_it_alone_is_never_refused(steps: list[tuple[float, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 400), st.floats(0, 60), st.floats(0, 1)), max_size=30)
+)
+def test_whoever_keeps_to_it_alone_is_never_refused(steps: list[tuple[float, int, float, float]]) -> None:
+    """Wherever between call and answer AWS draws."""
     account, throttle, now = Account(1000), full(START, EPOCH), EPOCH
-    for pause, size in steps:
+    for pause, size, seconds, share in steps:
         now += timedelta(seconds=pause)
         ready = throttle.ready_at(size, now)
         # AWS's clock is its own, so the microsecond by which we round is given back to it here.
         now = ready + timedelta(microseconds=10)
         assert throttle.room(now) >= size
         throttle = throttle.sent(size, now)
-        assert account.call(size, (now - EPOCH).total_seconds())
+        assert account.call(size, (now - EPOCH).total_seconds() + share * seconds)
+        now += timedelta(seconds=seconds)
         throttle = throttle.accepted(size, now)

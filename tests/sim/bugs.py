@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,16 +12,15 @@ from booking_operator.cloud.driver import Order
 from booking_operator.cloud.lane import Lane, _open
 from booking_operator.cloud.throttle import Throttle
 from booking_operator.cloud.view import Answer, View
-from booking_operator.domain import timeline
+from booking_operator.domain import power, timeline
 from booking_operator.domain.agenda import Agenda
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import Observation, State
 from booking_operator.domain.lock import Ours
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.queue import Backoff, WorkQueue
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
 from booking_operator.kube.source import ListWatch
-from booking_operator.kube.status import StatusWriter
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.reconcilers.dispatch import Dispatcher
 from booking_operator.reconcilers.keeper import LockKeeper
@@ -56,18 +56,41 @@ def leads_too_long() -> AbstractContextManager[None]:
     return _instead(Timing, "deadline", property(lambda self: self.lease * 3))
 
 
-def lists_stale() -> AbstractContextManager[None]:
-    """The first list is that of the API server's cache, as client-go's is: a stale view after a restart."""
-    before = ListWatch.list
+@contextmanager
+def _behind(*, again: bool) -> Iterator[None]:
+    """The first list, or those `again`, are of a server that is behind; so are the watches, for a while."""
+    list_, watch_ = ListWatch.list, ListWatch.watch
 
     async def listed(self: Any, token: str = "") -> Any:
-        kept, self._selector = self._selector, [*self._selector, ("resourceVersion", "0")]
+        kept = self._selector
+        if not token:
+            self.stale, self.listed = getattr(self, "listed", False) is again, True
+        if self.stale:
+            self._selector = [*self._selector, ("resourceVersion", "0")]
         try:
-            return await before(self, token)
+            return await list_(self, token)
         finally:
             self._selector = kept
 
-    return _instead(ListWatch, "list", listed)
+    @asynccontextmanager
+    async def watch(self: Any, resource_version: str, seconds: int) -> AsyncIterator[Any]:
+        if self.stale:
+            await asyncio.sleep(BEHIND_SECONDS)
+        async with watch_(self, resource_version, seconds) as events:
+            yield events
+
+    with _instead(ListWatch, "list", listed), _instead(ListWatch, "watch", watch):
+        yield
+
+
+def lists_stale() -> AbstractContextManager[None]:
+    """The first list is that of the API server's cache, as client-go's is: a stale view after a restart."""
+    return _behind(again=False)
+
+
+def goes_back() -> AbstractContextManager[None]:
+    """A list that was needed again is of a server that is behind: time goes back, for a while."""
+    return _behind(again=True)
 
 
 def misses_an_event() -> AbstractContextManager[None]:
@@ -78,31 +101,6 @@ def misses_an_event() -> AbstractContextManager[None]:
         return before(self, str(self._client._kube.storage.version), seconds)
 
     return _instead(ListWatch, "watch", watch)
-
-
-@contextmanager
-def goes_back() -> Iterator[None]:
-    """A list that was needed again is that of an API server that is behind: time goes back, for a while."""
-    list_, watch_ = ListWatch.list, ListWatch.watch
-
-    async def listed(self: Any, token: str = "") -> Any:
-        kept = self._selector
-        if getattr(self, "again", False):
-            self._selector = [*self._selector, ("resourceVersion", "0")]
-        self.again = True
-        try:
-            return await list_(self, token)
-        finally:
-            self._selector = kept
-
-    @asynccontextmanager
-    async def watch(self: Any, resource_version: str, seconds: int) -> AsyncIterator[Any]:
-        await asyncio.sleep(BEHIND_SECONDS)
-        async with watch_(self, resource_version, seconds) as events:
-            yield events
-
-    with _instead(ListWatch, "list", listed), _instead(ListWatch, "watch", watch):
-        yield
 
 
 def first_ends_all() -> AbstractContextManager[None]:
@@ -232,9 +230,13 @@ def looks_away() -> AbstractContextManager[None]:
     return _instead(Orders, "settled", settled)
 
 
-def forgets_what_it_wrote() -> AbstractContextManager[None]:
-    """A report goes by the status that its reconcile began with, not by what was written since."""
-    return _instead(StatusWriter, "_stored", lambda _, object_: object_.status)
+def forgets_what_runs() -> AbstractContextManager[None]:
+    """What a booking has started is remembered until it runs."""
+
+    def present(observation: Observation, ids: AbstractSet[str]) -> frozenset[str]:
+        return frozenset(ids) - set(observation.ids(State.RUNNING))
+
+    return _instead(power, "_present", present)
 
 
 def releases_on_a_doubt() -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
@@ -54,7 +55,7 @@ def after(since: float) -> datetime:
 class Stage:
     """The sender, and the service: it accepts everything but what `reply` has an error for."""
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    def __init__(self, tasks: TaskGroup, most: int = 1000) -> None:
         self.clock = VirtualClock()
         self.calls: list[Sent] = []
         self.accepted: list[tuple[Group, Change, dict[str, Answer]]] = []
@@ -64,6 +65,7 @@ class Stage:
         self.preparing = 0.0
         self.states: dict[str, State] = {}
         self.pools: dict[str, str] = {}
+        self.failed_starts: dict[str, CloudError] = {}
         self.looks: list[float] = []
         self.look_error: CloudError | None = None
         self.limits: dict[str, Limits] = dict(PUBLISHED)
@@ -71,10 +73,15 @@ class Stage:
             self.ready,
             self.perform,
             self.accept,
-            Sight(self.look, lambda _, id_: self.states.get(id_), lambda _, id_: self.pools.get(id_, "")),
+            Sight(
+                self.look,
+                lambda _, id_: self.states.get(id_),
+                lambda _, id_: self.pools.get(id_, ""),
+                lambda _, id_: self.failed_starts.get(id_),
+            ),
             self.clock,
             tasks,
-            most=1000,
+            most=most,
             lanes=Ec2Api.lanes,
             limits=lambda _, action: self.limits.get(action, OTHERS),
         )
@@ -154,9 +161,9 @@ def once(*errors: CloudError) -> Reply:
     return lambda *_: left.pop(0) if left else None
 
 
-def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    """Run a scenario on virtual time, then cancel what still runs."""
-    virtual.play(Stage, scenario)
+def play(scenario: Callable[[Stage], Awaitable[None]], *, most: int = 1000) -> None:
+    """Run a scenario on virtual time, then cancel what still runs; a call is for at most `most` instances."""
+    virtual.play(partial(Stage, most=most), scenario)
 
 
 def in_account(account: str, group: Group = WEB) -> Group:

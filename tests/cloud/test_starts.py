@@ -1,0 +1,182 @@
+"""Starts that are accepted and come to nothing: not made again and again, and told."""
+
+import asyncio
+from asyncio import TaskGroup
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import pytest
+
+from booking_operator.cloud.batch import Change
+from booking_operator.cloud.driver import CloudError, Order, Scope
+from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.service import Service, ServiceDriver
+from booking_operator.cloud.starts import Starts
+from booking_operator.cloud.view import Answer, Record
+from booking_operator.domain.instance import Instance, State
+from tests.support import virtual
+from tests.support.sending import WEB, seconds
+from tests.support.virtual import EPOCH, VirtualClock
+
+WHY = "Client.InternalError: Client error on launch"
+
+
+def after(number: float) -> datetime:
+    return EPOCH + timedelta(seconds=number)
+
+
+def fall(starts: Starts, at: float, why: str = WHY) -> None:
+    """A start is accepted, and seen to have come to nothing three seconds later."""
+    starts.answered("i-1", State.PENDING, after(at))
+    starts.seen("i-1", State.PENDING, "", after(at + 1.5))
+    starts.seen("i-1", State.STOPPED, why, after(at + 3))
+
+
+def pause(starts: Starts, at: float) -> float:
+    error = starts.barred("i-1", after(at))
+    assert error is None or error.retry_at is not None
+    return (error.retry_at - after(at)).total_seconds() if error and error.retry_at else 0
+
+
+def test_the_pause_grows_each_time_up_to_its_bound() -> None:
+    starts, at, pauses = Starts(), 0.0, []
+    for _ in range(6):
+        fall(starts, at)
+        pauses.append(pause(starts, at + 3))
+        at += 3 + pauses[-1]
+        assert pause(starts, at) == 0
+    assert pauses == [60, 120, 240, 480, 600, 600]
+
+
+def test_it_tells_what_the_service_says_of_it() -> None:
+    starts = Starts()
+    fall(starts, 0)
+    error = starts.barred("i-1", after(3))
+    assert error is not None
+    assert error.reason == "StartFailed"
+    assert str(error) == f"AWS accepted the start, but it stopped again without having run: {WHY}"
+
+
+def test_where_the_service_says_nothing_it_may_have_been_stopped_by_hand_the_first_time() -> None:
+    starts = Starts()
+    fall(starts, 0, why="")
+    assert pause(starts, 3) == 0
+    fall(starts, 3, why="")
+    assert pause(starts, 6) == 60
+    error = starts.barred("i-1", after(6))
+    assert "the AWS console may tell why" in str(error)
+
+
+def test_views_that_show_it_stopped_again_make_the_pause_no_longer() -> None:
+    starts = Starts()
+    fall(starts, 0)
+    starts.seen("i-1", State.STOPPED, WHY, after(30))
+    assert pause(starts, 30) == 33
+
+
+@pytest.mark.parametrize("accepted", [State.STOPPING, State.RUNNING])
+def test_a_stop_ends_it_and_an_instance_that_runs_already_is_no_start(accepted: State) -> None:
+    starts = Starts()
+    starts.answered("i-1", State.PENDING, EPOCH)
+    starts.answered("i-1", accepted, after(1))
+    starts.seen("i-1", State.STOPPED, WHY, after(2))
+    assert pause(starts, 2) == 0
+
+
+def test_one_that_was_seen_to_run_has_not_failed() -> None:
+    starts = Starts()
+    fall(starts, 0)
+    starts.answered("i-1", State.PENDING, after(63))
+    starts.seen("i-1", State.RUNNING, "", after(70))
+    starts.seen("i-1", State.STOPPED, WHY, after(80))
+    assert pause(starts, 80) == 0
+    fall(starts, 80)
+    assert pause(starts, 83) == 60
+
+
+def test_what_stops_long_after_its_start_had_been_started() -> None:
+    starts = Starts()
+    starts.answered("i-1", State.PENDING, EPOCH)
+    starts.seen("i-1", State.STOPPED, WHY, after(601))
+    assert pause(starts, 601) == 0
+
+
+@pytest.mark.parametrize("now", [-60, 3700])
+def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(now: float) -> None:
+    starts = Starts()
+    fall(starts, 0)
+    starts.forget(after(now))
+    fall(starts, now)
+    assert pause(starts, now + 3) == 60
+
+
+def test_a_clock_that_was_set_back_bars_nothing_for_hours() -> None:
+    starts = Starts()
+    fall(starts, 7200)
+    assert pause(starts, 0) == 0
+
+
+# --- the whole driver
+
+
+class Api:
+    """One instance that each start is accepted for; those of `fails` come to nothing after three seconds."""
+
+    most, lanes = Ec2Api.most, Ec2Api.lanes
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.fails = True
+        self.state, self.why, self.starts = State.STOPPED, "", list[float]()
+
+    async def describe(self, _: Scope) -> list[Record]:
+        await asyncio.sleep(0.05)
+        return [Record("web", Instance("i-1", self.state), why=self.why)]
+
+    async def ready(self, _: Scope) -> None:
+        """All is at hand."""
+
+    async def perform(self, _: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+        self.starts.append(seconds(self.clock.now()))
+        self.state = State.PENDING
+        asyncio.get_running_loop().call_later(3, self.end)
+        return dict.fromkeys(ids, Answer(State.STOPPED, State.PENDING))
+
+    def end(self) -> None:
+        self.state, self.why = (State.STOPPED, WHY) if self.fails else (State.RUNNING, "")
+
+
+async def keep_running(driver: ServiceDriver, api: Api, until: float) -> list[str]:
+    """Start what is seen to be stopped, and look again as often as a reconciler does; all that is told."""
+    told = []
+    while seconds(api.clock.now()) < until:
+        await driver.refresh(WEB.scope, api.clock.now())
+        observation = driver.last(WEB)
+        assert observation is not None
+        if observation.ids(State.STOPPED):
+            order = Order.of(WEB, ["i-1"], api.clock.now())
+            driver.start(order)
+            await asyncio.wait(order.futures.values())
+            error = order.futures["i-1"].exception()
+            told += [error.reason] if isinstance(error, CloudError) else []
+        await asyncio.sleep(1.5)
+    return told
+
+
+def test_an_instance_that_falls_back_is_started_a_few_times_an_hour_until_it_runs() -> None:
+    def make(tasks: TaskGroup) -> tuple[ServiceDriver, Api]:
+        api = Api(VirtualClock())
+        return Service(api, api.clock, tasks).driver(tasks), api
+
+    async def scenario(world: tuple[ServiceDriver, Api]) -> None:
+        driver, api = world
+        assert set(await keep_running(driver, api, 3600)) == {"StartFailed"}
+        assert 5 <= len(api.starts) <= 10
+        api.fails = False
+        await keep_running(driver, api, 4300)
+        count = len(api.starts)
+        api.state = State.STOPPED  # by hand
+        assert await keep_running(driver, api, 4310) == []
+        assert api.starts[count:] == pytest.approx([4301], abs=2)
+
+    virtual.play(make, scenario)
