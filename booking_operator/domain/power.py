@@ -1,5 +1,6 @@
 """What is to be done to the instances of one resource, decided anew from scratch each time."""
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,10 +93,10 @@ def decide(
     if seen.wanted:
         start, blocked = observation.free(State.STOPPED), _blocked(observation, State.RUNNING)
         coming = start if policy.acts and policy.unbooked is Unbooked.LEAVE else ()
-        remembered = _present(observation, {*started, *coming})
+        remembered = _remembered(observation, started, since) | set(coming)
         return Plan(start=start, blocked=blocked, started=remembered, moving=moving)
     stop, blocked = observation.free(State.RUNNING), _blocked(observation, State.STOPPED)
-    remembered = _present(observation, set(started) - set(observation.ids(State.STOPPED)))
+    remembered = _remembered(observation, started, since, over=observation.ids(State.STOPPED))
     if policy.unbooked is Unbooked.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
@@ -110,6 +111,10 @@ def _blocked(observation: Observation, goal: State) -> tuple[Instance, ...]:
     return tuple(item for item in observation.instances if item.obstacle and item.state is not goal)
 
 
-def _present(observation: Observation, ids: AbstractSet[str]) -> frozenset[str]:
-    """Those of `ids` that are not gone."""
-    return frozenset(instance.id for instance in observation.instances if instance.id in ids)
+def _remembered(
+    observation: Observation, started: AbstractSet[str], since: datetime, over: Iterable[str] = ()
+) -> frozenset[str]:
+    """What is `started`, but for what is gone, or `over`: an older view may be from before the start."""
+    if observation.at < since:
+        return frozenset(started)
+    return frozenset(instance.id for instance in observation.instances if instance.id in started) - set(over)

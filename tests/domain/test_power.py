@@ -118,6 +118,13 @@ def test_leave_remembers_through_the_stop() -> None:
     assert plan.started == {"i-0"}
 
 
+@pytest.mark.parametrize("seen", [FREE, BOOKED], ids=["free", "booked"])
+def test_a_view_from_before_has_nothing_forgotten(seen: Moment) -> None:
+    """Whoever takes over may have looked last before the start, and be refused the next look."""
+    memory, since = frozenset({"i-0", "i-9"}), NOW + timedelta(seconds=1)
+    assert decide(LEAVE, seen, view(State.STOPPED), started=memory, since=since).started == memory
+
+
 def test_stop_remembers_what_was_started_lest_it_becomes_leave_meanwhile() -> None:
     memory, running = frozenset({"i-1", "i-9"}), view(State.RUNNING, State.RUNNING)
     assert decide(Policy(), BOOKED, running, started=memory, since=NOW).started == {"i-1"}

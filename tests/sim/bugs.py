@@ -233,10 +233,22 @@ def looks_away() -> AbstractContextManager[None]:
 def forgets_what_runs() -> AbstractContextManager[None]:
     """What a booking has started is remembered until it runs."""
 
-    def present(observation: Observation, ids: AbstractSet[str]) -> frozenset[str]:
-        return frozenset(ids) - set(observation.ids(State.RUNNING))
+    def remembered(observation: Observation, started: AbstractSet[str], *_: Any, **__: Any) -> frozenset[str]:
+        return frozenset(started) - set(observation.ids(State.RUNNING))
 
-    return _instead(power, "_present", present)
+    return _instead(power, "_remembered", remembered)
+
+
+def forgets_by_an_old_view() -> AbstractContextManager[None]:
+    """What was started is forgotten where a view from before shows it stopped. Found by the simulation."""
+    before = power._remembered
+
+    def remembered(
+        observation: Observation, started: AbstractSet[str], _: Any, **more: Any
+    ) -> frozenset[str]:
+        return before(observation, started, observation.at, **more)
+
+    return _instead(power, "_remembered", remembered)
 
 
 def releases_on_a_doubt() -> AbstractContextManager[None]:

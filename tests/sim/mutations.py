@@ -55,6 +55,9 @@ MUTATIONS = (
 RARE = (
     Mutation("a new CRD passes for the old one", Invariant.NO_STOP, bugs.believes_a_new_kind),
     Mutation("what is left of the bookings is believed", Invariant.NO_STOP, bugs.believes_what_is_left),
+    Mutation(
+        "an old view has what was started forgotten", Invariant.CONVERGENCE, bugs.forgets_by_an_old_view
+    ),
     Mutation("a lock on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_is_on_its_way),
 )
 """Bugs that show in one seed of thousands: each has a script in `found` that shows it at once."""
