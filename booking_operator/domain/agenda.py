@@ -85,10 +85,13 @@ class Agenda:
     def discard(self, booking: Booking) -> None:
         """Remove a booking, if it is there."""
         self._settle()
-        if _remove(self._all, booking, _ending) and booking.end_at > self._mark:
-            _remove(self._open, booking, _PRECEDENCE)
-            if self._run is not None and booking.wanted_from(self._run.warm_up) <= self._run.end:
-                self._run = None
+        if not _remove(self._all, booking, _ending):
+            return
+        _remove(self._open, booking, _PRECEDENCE)
+        run = self._run
+        # One that is over matters as well, to a clock that is set back.
+        if run is not None and run.at < booking.end_at and booking.wanted_from(run.warm_up) <= run.end:
+            self._run = None
 
     def _settle(self) -> None:
         """Put what was added into order: many at once, as the first list brings them, or each by itself."""
@@ -102,11 +105,15 @@ class Agenda:
             insort(self._all, booking, key=_ending)
             if booking.end_at > self._mark:
                 insort(self._open, booking, key=_PRECEDENCE)
-                self._join(booking)
+            self._join(booking)
 
     def _join(self, booking: Booking) -> None:
         run = self._run
-        if run is not None and booking.wanted_from(run.warm_up) <= run.end < booking.end_at:
+        if run is None or not booking.wanted_from(run.warm_up) <= run.end < booking.end_at:
+            return
+        if booking.end_at <= self._mark:
+            self._run = None  # of what is over nobody knows what else joins it
+        else:
             beyond = bisect_right(self._open, run.end + run.warm_up, key=_START)
             run.end = self._stretched(booking.end_at, run.warm_up, beyond)
 

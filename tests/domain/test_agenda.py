@@ -74,6 +74,18 @@ def test_it_says_what_a_walk_over_all_bookings_says(
         assert sorted(agenda, key=lambda item: item.name) == sorted(known, key=lambda item: item.name)
 
 
+@pytest.mark.parametrize("much", [1, 20])
+def test_what_is_added_or_removed_when_it_is_over_counts_for_a_clock_that_is_set_back(much: int) -> None:
+    known = [booking(number, (0, 1, 0)) for number in range(much)]
+    agenda, late = Agenda(known), booking(99, (0, 2, 0))
+    both = [*known, late]
+    for change, before, after in ((agenda.add, known, both), (agenda.discard, both, known)):
+        assert agenda.moment(at(0)) == walked(before, at(0), timedelta(0))
+        agenda.moment(at(2))
+        change(late)
+        assert agenda.moment(at(0)) == walked(after, at(0), timedelta(0))
+
+
 def test_what_is_not_there_is_not_missed() -> None:
     agenda = Agenda([booking(1, (0, 5, 0))])
     agenda.discard(booking(2, (0, 5, 0)))
