@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import Kind
@@ -16,7 +16,7 @@ from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.objects import micro_time
-from booking_operator.kube.reading import complaint, read
+from booking_operator.kube.reading import read_answer
 from booking_operator.kube.source import ListWatch
 
 
@@ -127,7 +127,7 @@ class KubeLeases:
         await self._reflector.run()
 
     def _taken(self, answer: bytes) -> Lease:
-        found: LeaseObject = read(LEASE.adapter, answer)
+        found: LeaseObject = read_answer(LEASE.adapter, answer)
         self._store.apply(found)
         if self._reflector.pausing:
             # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.
@@ -138,8 +138,6 @@ class KubeLeases:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except ValidationError as error:
-            raise LeaseError(f"garbled answer: {complaint(error)}") from error
         except ApiError as error:
             if error.conflict:
                 raise LeaseConflictError(str(error)) from error
