@@ -51,6 +51,13 @@ class Rig:
     def served(self) -> dict[str, str]:
         return {name: object_.status for name, object_ in self.api.objects.items()}
 
+    async def restored(self, version: int, objects: dict[str, Thing]) -> None:
+        """Have the server away for a while, and then be what it was at a version; it refuses as before."""
+        self.api.fault = "refused"
+        self.api.cut()
+        await asyncio.sleep(3)
+        self.api.restore(version, objects)
+
 
 def reflecting(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
     async def main() -> Rig:
@@ -232,10 +239,7 @@ def test_a_server_that_has_gone_back_is_listed_anew() -> None:
         rig.api.remove("deleted later")
         rig.api.put("made later", "x")
         await asyncio.sleep(1)
-        rig.api.fault = "refused"
-        rig.api.cut()
-        await asyncio.sleep(3)
-        rig.api.restore(version, objects)
+        await rig.restored(version, objects)
         rig.api.put("kept", "z")  # which has the very version that "y" had
         rig.api.fault = ""
         await asyncio.sleep(6)
@@ -252,10 +256,7 @@ def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
         version, objects = rig.api.version, dict(rig.api.objects)
         rig.api.remove("deleted later")
         await asyncio.sleep(1)
-        rig.api.fault = "refused"
-        rig.api.cut()
-        await asyncio.sleep(3)
-        rig.api.restore(version, objects)
+        await rig.restored(version, objects)
         for _ in range(10):
             rig.api.put("of others", "x")
         rig.api.fault = ""
@@ -272,10 +273,7 @@ def test_a_server_that_has_gone_back_is_listed_anew_whoever_asks_for_the_list() 
         rig.api.put("kept", "y")
         rig.api.put("of others", "x")
         await asyncio.sleep(1)
-        rig.api.fault = "refused"
-        rig.api.cut()
-        await asyncio.sleep(3)
-        rig.api.restore(version, objects)
+        await rig.restored(version, objects)
         rig.api.put("kept", "z")  # which has the very version that "y" had
         rig.api.fault = ""
         rig.reflector.relist("asked")

@@ -28,7 +28,7 @@ class Machine:
         id: as the service knows it; of a DB instance its name.
         history: the states it was in, each since an instant in true time.
         terminated: since when it is no more; None while it is.
-        switched: by which process it was started or stopped last, and when; by nobody's in the console.
+        switched: by which process it was started or stopped last, none where by hand, and when.
     """
 
     id: str

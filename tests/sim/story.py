@@ -20,7 +20,6 @@ class Story:
     """
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed
         self.chance = random.Random(f"{seed}/script")
         self.replicas = self.chance.choice((1, 1, 2, 2, 3))
         self.elected = self.replicas > 1 or self.chance.random() < 0.1
