@@ -16,10 +16,6 @@ PATIENCE_SECONDS = 120.0
 """A reconcile that takes longer is cancelled and tried again: no call in it may hang for ever."""
 
 
-class TerminalError(Exception):
-    """A reconcile failed in a way that only a change of the object can mend: not retried."""
-
-
 class Controller(Generic[K]):
     """Reconciles the keys of one queue. Keys run side by side; one key never runs twice at once.
 
@@ -77,17 +73,15 @@ class Controller(Generic[K]):
         self.queue.done(key, result)
 
     async def _attempt(self, key: K) -> tuple[Result, Outcome]:
+        patience = asyncio.timeout(PATIENCE_SECONDS)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with patience:
                 result = await self._reconcile(key)
-        except TerminalError as error:
-            self._log.warning("reconcile_refused", key=str(key), error=str(error))
-            return Result(), Outcome.REFUSED
-        except TimeoutError:
-            self._log.exception("reconcile_timed_out", key=str(key), seconds=PATIENCE_SECONDS)
-            return Result(failed=True), Outcome.TIMEOUT
         except Exception:  # noqa: BLE001
             # The last line of defence: a bug that one object triggers must not stop all others.
+            if patience.expired():
+                self._log.exception("reconcile_timed_out", key=str(key), seconds=PATIENCE_SECONDS)
+                return Result(failed=True), Outcome.TIMEOUT
             self._log.exception("reconcile_failed", key=str(key))
             return Result(failed=True), Outcome.ERROR
         return result, Outcome.REQUEUE if result.failed else Outcome.SUCCESS

@@ -14,8 +14,6 @@ class Outcome(StrEnum):
     SUCCESS = "success"
     REQUEUE = "requeue"
     """It asks to be tried again: something that it needs is not there yet, or refuses."""
-    REFUSED = "refused"
-    """Only a change of the object can help."""
     TIMEOUT = "timeout"
     ERROR = "error"
     """An exception that nobody expected: a bug."""

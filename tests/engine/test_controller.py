@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from booking_operator.engine.controller import PATIENCE_SECONDS, Controller, TerminalError
+from booking_operator.engine.controller import PATIENCE_SECONDS, Controller
 from booking_operator.engine.queue import Result, WorkQueue
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
@@ -61,23 +61,6 @@ def test_a_bug_in_one_object_backs_off_and_leaves_the_others_alone() -> None:
     calls = virtual.run(main())
     assert calls["good"] == 101
     assert calls["bad"] == 9  # after 0, .25, .75, 1.75, 3.75, 7.75, 15.75, 31.75 and 63.75 s
-
-
-def test_a_terminal_error_is_not_retried() -> None:
-    async def main() -> int:
-        calls = 0
-
-        async def reconcile(_: str) -> Result:
-            nonlocal calls
-            calls += 1
-            raise TerminalError("refused for good")
-
-        queue: WorkQueue[str] = WorkQueue(VirtualClock())
-        queue.add("a")
-        await during(Controller("test", queue, reconcile), 1000)
-        return calls
-
-    assert virtual.run(main()) == 1
 
 
 def test_a_reconcile_that_hangs_is_given_up() -> None:
