@@ -50,7 +50,7 @@ class Agenda:
     """What is to be done, and when to look again.
 
     Attributes:
-        create: names of bookings to make, with their start.
+        create: names of bookings to make, with their start, in the order of that.
         update: bookings that have not begun and date from before an edit, with their start.
         delete: names of bookings to delete.
         next: when the next booking starts; None while suspended.
@@ -64,6 +64,10 @@ class Agenda:
     next: datetime | None
     next_at: datetime | None
     until: datetime
+
+    def scheduled_until(self, missing: datetime | None) -> datetime:
+        """Up to when each start has a booking, where `missing` is the first that could not be made."""
+        return self.until if missing is None else min(self.until, missing - timedelta(seconds=1))
 
 
 def agenda(rule: Rule, made: Collection[Made], now: datetime, since: datetime) -> Agenda:
@@ -83,7 +87,11 @@ def agenda(rule: Rule, made: Collection[Made], now: datetime, since: datetime) -
     return Agenda(
         create={name: start for name, start in wanted.items() if name not in known},
         update={name: start for name, start in wanted.items() if name in outdated},
-        delete=(*stale, *_surplus(made, now, rule.keep_finished)),
+        # One that is over before its time, by an edit, stays: it would be made again.
+        delete=(
+            *stale,
+            *_surplus([item for item in made if item.name not in wanted], now, rule.keep_finished),
+        ),
         next=min(ahead, default=None),
         next_at=min((instant for instant in instants if instant and instant > now), default=None),
         until=max((since, *wanted.values())),

@@ -12,13 +12,15 @@ class ApiError(Exception):
 
     Attributes:
         status: HTTP status; 0 when there was no answer.
+        reason: of the `Status` that was the answer, in CamelCase; empty when there was none.
         retry_after: how long the server asks to wait, in seconds; whoever asks again decides how much of it.
     """
 
-    def __init__(self, status: int, message: str, *, retry_after: float = 0) -> None:
+    def __init__(self, status: int, message: str, *, reason: str = "", retry_after: float = 0) -> None:
         """Build it from the parts of an answer."""
         super().__init__(message)
         self.status = status
+        self.reason = reason
         self.retry_after = retry_after
 
     @property
@@ -28,13 +30,23 @@ class ApiError(Exception):
 
     @property
     def conflict(self) -> bool:
-        """Whether the object has changed since it was read."""
+        """Whether the object, or a quota that it counts against, has changed since it was read."""
         return self.status == _CONFLICT
 
     @property
+    def exists(self) -> bool:
+        """Whether there is an object of that name already."""
+        return self.conflict and self.reason == "AlreadyExists"
+
+    @property
     def forbidden(self) -> bool:
-        """Whether a permission is missing."""
+        """Whether a permission is missing, or an admission plugin refuses."""
         return self.status == _FORBIDDEN
+
+    @property
+    def over_quota(self) -> bool:
+        """Whether a ResourceQuota has no room left, which its admission plugin says in words only."""
+        return self.forbidden and "exceeded quota" in str(self)
 
     @property
     def invalid(self) -> bool:
@@ -67,16 +79,20 @@ def garbled(why: object) -> ApiError:
 def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
     pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-    return ApiError(status, _message(status, body), retry_after=pause)
+    told = _told(body)
+    text = told.get("message", body[:_LONGEST].decode("utf-8", "replace"))
+    message = f"HTTP {status}: {' '.join(text.split())[:_LONGEST]}"
+    return ApiError(status, message, reason=told.get("reason", ""), retry_after=pause)
 
 
-def _message(status: int, body: bytes) -> str:
+def _told(body: bytes) -> dict[str, str]:
+    """The texts of a `Status` object; none where it is something else."""
     try:
         parsed = json.loads(body)
     except ValueError:
-        parsed = None
-    if isinstance(parsed, dict) and isinstance(parsed.get("message"), str):
-        text = parsed["message"]
-    else:
-        text = body[:_LONGEST].decode("utf-8", "replace")
-    return f"HTTP {status}: {' '.join(text.split())[:_LONGEST]}"
+        return {}
+    return (
+        {key: text for key, text in parsed.items() if isinstance(text, str)}
+        if isinstance(parsed, dict)
+        else {}
+    )

@@ -112,7 +112,7 @@ class Recorder:
             try:
                 await self._client.request("POST", path, body=event.body)
             except ApiError as error:
-                if error.conflict:
+                if error.exists:
                     return  # it was written, and the answer lost: nobody else has that name
                 if error.invalid or error.status in {403, 404} or attempt == _TRIES:
                     reason = event.body["reason"]

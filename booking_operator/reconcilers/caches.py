@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from booking_operator.api.booking import Booking
@@ -47,7 +48,7 @@ class Caches:
         self.default_region = default_region
         self.resources: Store[Resource] = Store({"group": self._groups})
         self.bookings: Store[Booking] = Store({"resource": _named_resource, "controller": _controller})
-        self.schedulers: Store[BookingScheduler] = Store({"uid": lambda item: (item.metadata.uid,)})
+        self.schedulers: Store[BookingScheduler] = Store({"identity": lambda item: (_identity(item),)})
         self.monitors: Store[ResourceMonitor] = Store({"scope": self._scopes})
         self.stores: Mapping[Kind[Any], Store[Any]] = {
             BOOKING: self.bookings,
@@ -89,9 +90,14 @@ class Caches:
         """All bookings that name the Resource `key`, whatever their state."""
         return self.bookings.by("resource", key)
 
+    def maker(self, booking: Booking) -> BookingScheduler | None:
+        """The scheduler that made a booking, if it is there."""
+        made_by = (self.schedulers.by("identity", identity) for identity in _controller(booking))
+        return next(chain.from_iterable(made_by), None)
+
     def bookings_by(self, scheduler: BookingScheduler) -> list[Booking]:
         """All bookings that the scheduler made."""
-        return self.bookings.by("controller", scheduler.metadata.uid)
+        return self.bookings.by("controller", _identity(scheduler))
 
     def booked(self, resource: Resource, now: datetime) -> bool:
         """Whether any booking of the Resource is unfinished."""
@@ -155,9 +161,14 @@ def _ad_hoc(resource: Resource | None) -> Claim | None:
     return ad_hoc_claim(resource, resource.spec)
 
 
-def _controller(booking: Booking) -> tuple[str, ...]:
-    uid = booking.metadata.controller_uid
-    return (uid,) if uid else ()
+def _identity(scheduler: BookingScheduler) -> tuple[str, str]:
+    """Its uid, and its namespace: who may write in another one may put any uid into an ownerReference."""
+    return scheduler.metadata.namespace, scheduler.metadata.uid
+
+
+def _controller(booking: Booking) -> tuple[tuple[str, str], ...]:
+    meta = booking.metadata
+    return ((meta.namespace, meta.controller_uid),) if meta.controller_uid else ()
 
 
 def _named_resource(booking: Booking) -> tuple[Key, ...]:

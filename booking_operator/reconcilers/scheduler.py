@@ -1,6 +1,6 @@
 """Reconciles BookingSchedulers: makes their bookings ahead of time, and tidies up behind."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking
@@ -17,7 +17,10 @@ from booking_operator.engine.store import Key
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Events, Objects, Status
 from booking_operator.reconcilers.reporter import Reporter
-from booking_operator.reconcilers.writes import attempted, created
+from booking_operator.reconcilers.writes import QUOTA_EXCEEDED, attempted, created
+
+UNSEEN = timedelta(minutes=2)
+"""For so long an edit may have been there before it was seen: a hand-over takes that, or a new operator."""
 
 
 class SchedulerReconciler:
@@ -44,38 +47,51 @@ class SchedulerReconciler:
         made = [item for item in map(_made, bookings.values()) if item is not None]
         since = self._since(scheduler, now)
         agenda = schedule.agenda(_rule(scheduler, spec), made, now, since)
-        failure = await self._carry_out(scheduler, spec, agenda, bookings)
+        missing, unmade = await self._make(scheduler, spec, agenda)
+        untidy = await self._tidy_up(spec, agenda, bookings)
+        failure = unmade or untidy
         verdicts = report.maker_conditions(failure, _done(spec, agenda))
-        until = utc(since if failure else agenda.until)
+        until = utc(agenda.scheduled_until(missing))
         self._reporter.report(scheduler, verdicts, now, next=utc(agenda.next), scheduled_until=until)
         return Result(agenda.next_at, failed=failure is not None)
 
     def _since(self, scheduler: BookingScheduler, now: datetime) -> datetime:
         """From when on an occurrence that has begun, and has no booking, is made up for.
 
-        Not one from before the scheduler was there, or was edited: what ran then is left as it is.
+        Not one from before the scheduler was there, or was edited: what ran then is left as it is. An edit
+        may have been made a while before anybody saw it.
         """
         current, meta = self._reporter.current(scheduler), scheduler.metadata
         if not current.observed_generation:
             return meta.creation_timestamp
-        if current.observed_generation != meta.generation or not current.scheduled_until:
-            return now
+        if current.observed_generation != meta.generation:
+            return max(meta.creation_timestamp, now - UNSEEN)
         try:
             return parse_rfc3339(current.scheduled_until)
         except ValueError:  # somebody else wrote it
             return now
 
-    async def _carry_out(
-        self,
-        scheduler: BookingScheduler,
-        spec: BookingSchedulerSpec,
-        agenda: Agenda,
-        bookings: dict[str, Booking],
-    ) -> Failure | None:
-        """Do all of it, and return the first failure: one booking that is refused keeps no other."""
-        annotations, failures = {DIGEST: spec.digest()}, []
+    async def _make(
+        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, agenda: Agenda
+    ) -> tuple[datetime | None, Failure | None]:
+        """Make bookings; the start of the first that could not be made, and why.
+
+        One that is refused keeps no other, save where a quota refuses, which would refuse all.
+        """
+        annotations, failures = {DIGEST: spec.digest()}, dict[datetime, Failure]()
         for name, start in agenda.create.items():
-            failures.append(await self._create(scheduler, name, _times(spec, start), annotations))
+            failure = await self._create(scheduler, name, _times(spec, start), annotations)
+            if failure is not None:
+                failures[start] = failure
+                if failure.reason == QUOTA_EXCEEDED:
+                    break
+        return next(iter(failures.items()), (None, None))
+
+    async def _tidy_up(
+        self, spec: BookingSchedulerSpec, agenda: Agenda, bookings: dict[str, Booking]
+    ) -> Failure | None:
+        """Bring bookings up to date, and delete those that are left over; the first failure, if any."""
+        annotations, failures = {DIGEST: spec.digest()}, []
         for name, start in agenda.update.items():
             write = self._objects.update(BOOKING, bookings[name], _times(spec, start), annotations)
             failures.append(await attempted(write, name))

@@ -71,7 +71,7 @@ class Wakes:
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 self.resources.add(Key(change.key.namespace, booking.resource_name), priority)
-        for scheduler in self._caches.schedulers.by("uid", change.either.metadata.controller_uid):
+        if (scheduler := self._caches.maker(change.either)) is not None:
             self.schedulers.add(key_of(scheduler), priority)
         if change.origin is not Origin.INITIAL:
             self._wake_peers(change, priority)

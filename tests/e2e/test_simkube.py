@@ -57,7 +57,7 @@ async def told(ask: Ask, namespace: str) -> list[Any]:
         try:
             answer = await ask(method, path, body, **query)
         except ApiError as error:
-            said.append(error.status)
+            said.append((error.status, error.reason if error.conflict else ""))
             return {}
         said.append(_reduced(answer))
         return answer

@@ -303,11 +303,20 @@ def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
 
 def test_an_event_that_was_written_although_its_answer_was_lost_is_not_dropped() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [ApiError(0, "away"), refused(409, b"", None)]
+        rig.server.errors = [ApiError(0, "away"), refused(409, b'{"reason": "AlreadyExists"}', None)]
         with capture_logs() as logs:
             rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x")
             await asyncio.sleep(100)
         assert logs == []
+
+    assert played(scenario).server.count("POST") == 2
+
+
+def test_an_event_that_conflicts_with_others_in_a_quota_is_tried_again() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [refused(409, b'{"reason": "Conflict"}', None)]
+        rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x")
+        await asyncio.sleep(100)
 
     assert played(scenario).server.count("POST") == 2
 

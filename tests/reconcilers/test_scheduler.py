@@ -20,6 +20,9 @@ from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
 from tests.support.virtual import EPOCH, VirtualClock
 
 HOUR = 3600
+QUOTA_CONFLICT = ApiError(
+    409, "HTTP 409: Operation cannot be fulfilled on resourcequotas: modified", reason="Conflict"
+)
 KEY = Key("ns", "bs")
 
 
@@ -29,21 +32,28 @@ class FakeObjects:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.error: ApiError | None = None
+        self.room = 1000
+        self.asked = 0
         self.created: list[str] = []
+        self.updated: list[Key] = []
 
     async def create(
         self, kind: Any, namespace: str, name: str, spec: Any, *, annotations: Any, owner: Any = None
     ) -> None:
+        self.asked += 1
         if self.error:
             raise self.error
         assert (kind.name, namespace) == ("Booking", "ns")
         if self._world.caches.bookings.get(Key(namespace, name)):
-            raise ApiError(409, "HTTP 409: exists")
+            raise ApiError(409, "HTTP 409: exists", reason="AlreadyExists")
+        if sum(1 for _ in self._world.caches.bookings.all()) >= self.room:
+            raise ApiError(403, "HTTP 403: bookings is forbidden: exceeded quota: bookings")
         self.created.append(name)
         self._world.booking(name, spec, annotations, owner[1].metadata.uid)
 
     async def update(self, _: Any, object_: Any, spec: Any, annotations: Any) -> None:
         meta = object_.metadata
+        self.updated.append(Key(meta.namespace, meta.name))
         self._world.booking(meta.name, spec, annotations, meta.controller_uid)
 
     async def delete(self, _: Any, object_: Any) -> None:
@@ -86,9 +96,10 @@ class World:
         made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
         self.caches.schedulers.apply(replace(made, status=found.status) if found else made)
 
-    def booking(self, name: str, spec: Any, annotations: Any, owner: str) -> None:
+    def booking(self, name: str, spec: Any, annotations: Any, owner: str, *, namespace: str = "ns") -> None:
         metadata = {
             **self._meta(name, 1),
+            "namespace": namespace,
             "annotations": dict(annotations),
             "ownerReferences": [{"uid": owner, "controller": True}],
         }
@@ -229,7 +240,7 @@ def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
 
 def test_a_refused_creation_is_told_and_tried_on() -> None:
     async def scenario(world: World) -> None:
-        world.objects.error = ApiError(403, "HTTP 403: quota")
+        world.objects.error = ApiError(403, "HTTP 403: User cannot create bookings")
         world.scheduler()
         world.start()
         await asyncio.sleep(60)
@@ -239,6 +250,138 @@ def test_a_refused_creation_is_told_and_tried_on() -> None:
         await asyncio.sleep(90)
         assert world.starts() == [1]
         assert world.condition("Synced") == ("True", "Synced")
+
+    play(scenario)
+
+
+def test_a_quota_that_others_use_at_the_same_time_delays_a_booking_and_loses_none() -> None:
+    """The API server answers 409 then, as it does where there is a booking of that name."""
+
+    async def scenario(world: World) -> None:
+        world.objects.error = QUOTA_CONFLICT
+        world.scheduler("0 10 * * *", duration=1440)  # back to back: nothing else has it look again
+        world.start()
+        await asyncio.sleep(0.1)
+        assert world.condition("Synced") == ("False", "Conflict")
+        world.objects.error = None
+        await asyncio.sleep(60)
+        assert world.starts() == [1]
+        assert world.condition("Synced") == ("True", "Synced")
+        await asyncio.sleep(HOUR - 60 - 1)
+        world.objects.error = QUOTA_CONFLICT
+        await asyncio.sleep(2)
+        world.objects.error = None
+        await asyncio.sleep(60)
+        assert world.starts() == [1, 25]
+
+    play(scenario)
+
+
+def test_one_that_is_there_before_the_watch_tells_is_no_failure() -> None:
+    async def scenario(world: World) -> None:
+        world.objects.error = ApiError(409, "HTTP 409: already exists", reason="AlreadyExists")
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(10)
+        assert world.condition("Synced") == ("True", "Synced")
+        assert world.events.told == []
+        assert world.objects.asked == 1
+
+    play(scenario)
+
+
+def test_a_used_up_quota_is_told_and_one_that_begins_meanwhile_is_made_late() -> None:
+    async def scenario(world: World) -> None:
+        world.objects.room = 3
+        world.scheduler(horizon="12h", duration=50)
+        world.start()
+        await asyncio.sleep(0.1)
+        assert world.starts() == [1, 2, 3]
+        assert world.condition("Synced") == ("False", "QuotaExceeded")
+        # One refusal at first, and one more once its own bookings have come: none of the other nine is tried.
+        assert world.objects.asked == 5
+        # The next one is called off, and somebody else takes its room: it is missing when it begins.
+        world.objects.room = 0
+        world.caches.bookings.delete(Key("ns", world.objects.created[0]))
+        await asyncio.sleep(HOUR + 10 * 60)
+        assert world.starts() == [2, 3]
+        world.objects.room = 1000
+        await asyncio.sleep(90)
+        assert world.starts()[:3] == [1, 2, 3]
+        assert world.condition("Synced") == ("True", "Synced")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_one_in_progress_that_was_deleted_stays_deleted_while_another_cannot_be_made(taken: bool) -> None:
+    async def scenario(world: World) -> None:
+        world.objects.room = 1000 if taken else 3
+        if taken:
+            world.booking("bs-202601011700", {"resource_name": "res"}, {}, "another")
+        world.scheduler(horizon="12h", duration=50, keep_finished=0)
+        world.start()
+        await asyncio.sleep(HOUR + 10 * 60)
+        assert world.condition("Synced") == ("False", "NameTaken" if taken else "QuotaExceeded")
+        world.caches.bookings.delete(Key("ns", "bs-202601011000"))
+        await asyncio.sleep(5 * 60)
+        assert world.objects.created.count("bs-202601011000") == 1
+        assert min(world.starts()) == 2
+
+    play(scenario)
+
+
+def test_a_booking_of_another_namespace_is_nobodys_whatever_it_says() -> None:
+    async def scenario(world: World) -> None:
+        spec = {
+            "resource_name": "x",
+            "user_id": "eve",
+            "start_at": at_text(HOUR),
+            "end_at": at_text(2 * HOUR),
+        }
+        world.booking("bs-202601011000", spec, {}, "u-bs", namespace="evil")
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(60)
+        assert world.objects.created == ["bs-202601011000"]
+        assert world.objects.updated == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("late", "made"), [(30, [1.0, 25.0]), (5 * 60, [25.0])])
+def test_an_edit_right_before_a_start_that_is_seen_after_it_counts_for_it(
+    late: float, made: list[float]
+) -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler("0 10 * * *", duration=480, suspend=True)
+        world.start()
+        await asyncio.sleep(HOUR - 20)
+        world.stop()
+        world.scheduler("0 10 * * *", duration=480, suspend=False)
+        await asyncio.sleep(20 + late)
+        world.start()
+        await asyncio.sleep(60)
+        assert world.starts() == made
+
+    play(scenario)
+
+
+def test_one_that_a_user_had_over_before_its_time_is_not_made_again() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler("0 12 * * *", duration=60, keep_finished=0)
+        world.start()
+        await asyncio.sleep(60)
+        (made,) = world.caches.bookings.all()
+        spec = {
+            "resource_name": "res",
+            "user_id": "ada",
+            "start_at": at_text(HOUR),
+            "end_at": at_text(2 * HOUR),
+        }
+        world.booking(made.metadata.name, spec, made.metadata.annotations, "u-bs")
+        await asyncio.sleep(3 * HOUR)
+        assert world.objects.created == ["bs-202601011200", "bs-202601021200"]
 
     play(scenario)
 

@@ -20,6 +20,7 @@ from booking_operator.engine.lease import Timing
 from booking_operator.engine.queue import Backoff, WorkQueue
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
+from booking_operator.kube.errors import ApiError
 from booking_operator.kube.source import ListWatch
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.reconcilers.dispatch import Dispatcher
@@ -258,6 +259,11 @@ def releases_on_a_doubt() -> AbstractContextManager[None]:
         return False
 
     return _instead(LockKeeper, "_doubtful", doubtful)
+
+
+def counts_on_conflicts() -> AbstractContextManager[None]:
+    """Each conflict at a creation is taken to say that the object is there. Found by reading."""
+    return _instead(ApiError, "exists", ApiError.conflict)
 
 
 def claims_nothing() -> AbstractContextManager[None]:

@@ -64,7 +64,7 @@ class Failures:
         yield Act(at, "weather", {"to": "aws", "replica": self.someone()} | self.weather(), self.duration())
 
     def kube_answers(self, at: float) -> Iterator[Act]:
-        status = self._chance.choice((429, 500, 503, 401, 403))
+        status = self._chance.choice((429, 500, 503, 401, 403, 409))
         share = self._chance.choice((0.2, 0.8, 1.0))
         yield Act(at, "kube_faults", {"status": status, "share": share}, self.duration())
 

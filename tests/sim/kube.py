@@ -17,6 +17,8 @@ from tests.sim.kernel import Kernel
 from tests.sim.network import Stream
 from tests.sim.storage import Name, Object, Storage, stamp
 
+_CONFLICT = 409
+
 
 @dataclass
 class Faults:
@@ -131,8 +133,12 @@ class SimKube:
         return found
 
     def _fail(self, request: Request) -> None:
-        if request.client and self._random.random() < self.faults.share:
-            raise ApiError(self.faults.status, f"HTTP {self.faults.status}: faulty", retry_after=1)
+        """Fail, as often as it should; a conflict is one of a quota, which only creations meet."""
+        status = self.faults.status
+        if not request.client or (status == _CONFLICT and request.method != "POST"):
+            return
+        if self._random.random() < self.faults.share:
+            raise ApiError(status, f"HTTP {status}: faulty", retry_after=1)
 
     def _serve(self, request: Request) -> bytes:
         match request.path.split("/")[2:]:
@@ -191,7 +197,8 @@ class SimKube:
         body = copy.deepcopy(request.body) or {}
         meta = body["metadata"]
         if (namespace, meta["name"]) in self.storage.objects[plural]:
-            raise ApiError(409, f"HTTP 409: {plural} {meta['name']} already exists")
+            text = f"HTTP 409: {plural} {meta['name']} already exists"
+            raise ApiError(_CONFLICT, text, reason="AlreadyExists")
         meta |= {"namespace": namespace, "uid": self._numbered("uid-"), "generation": 1}
         meta["creationTimestamp"] = self._stamp()
         body.pop("status", None)
@@ -201,7 +208,7 @@ class SimKube:
         body = request.body or {}
         asked = body.get("metadata", {})
         if asked.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
-            raise ApiError(409, "HTTP 409: the object has been modified")
+            raise ApiError(_CONFLICT, "HTTP 409: the object has been modified", reason="Conflict")
         new = found | {"metadata": dict(found["metadata"])}  # what it has in common is never changed
         if sub == "status":
             new["status"] = _merged(found.get("status", {}), body.get("status", {}))
@@ -224,7 +231,7 @@ class SimKube:
         meta = found["metadata"]
         for name, value in ((request.body or {}).get("preconditions") or {}).items():
             if meta.get(name) != value:
-                raise ApiError(409, f"HTTP 409: precondition {name}")
+                raise ApiError(_CONFLICT, f"HTTP 409: precondition {name}", reason="Conflict")
         if not meta.get("finalizers"):
             self._gone(request.client, plural, found)
             return b"{}"

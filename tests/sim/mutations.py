@@ -59,5 +59,6 @@ RARE = (
         "an old view has what was started forgotten", Invariant.CONVERGENCE, bugs.forgets_by_an_old_view
     ),
     Mutation("a lock on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_is_on_its_way),
+    Mutation("no room in a quota passes for done", Invariant.CONVERGENCE, bugs.counts_on_conflicts),
 )
 """Bugs that show in one seed of thousands: each has a script in `found` that shows it at once."""

@@ -22,6 +22,9 @@ STEPPED_SECONDS = 15.0
 """For how long after its clock was set a replica may act by what it showed before."""
 AUTO_SECONDS = 3600.0
 """What `warm_up: auto` may come to at most."""
+SKEWED_SECONDS = 120.0
+"""By how much a replica's clock may be behind."""
+HOUR = 3600.0
 SLACK = timedelta(milliseconds=1)
 
 State = Object | None
@@ -148,6 +151,21 @@ class Oracle:
             spec = resource["spec"]
             eldest.setdefault((spec.get("type", "ec2"), spec.get("account", ""), spec["tag"]), resource)
         return list(eldest.values())
+
+
+def occurrences(scheduler: Object, now: float) -> list[float]:
+    """When the bookings of a scheduler begin that are not over, up to the last that must be there."""
+    spec, made = scheduler["spec"], parse(scheduler["metadata"]["creationTimestamp"])
+    assert made is not None
+    ahead = max(0.0, duration(spec["horizon"]).total_seconds() - SKEWED_SECONDS)
+    since = max((made - EPOCH).total_seconds(), now - 60.0 * spec["duration"])
+    first = spec["schedule"].split()[0]
+    minutes = range(0, 60, int(first[2:])) if first.startswith("*/") else (int(first),)
+    hours = range(int(since // HOUR), int((now + ahead) // HOUR) + 2)
+    starts = [HOUR * hour + 60.0 * minute for hour in hours for minute in minutes]
+    begun = [start for start in starts if since < start <= now]
+    coming = [start for start in starts if start > now]
+    return begun + [start for start in coming if start <= max(coming[0], now + ahead)]
 
 
 def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[State]:

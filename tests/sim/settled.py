@@ -1,13 +1,15 @@
 """What must hold once the last fault is over for a while."""
 
 from collections import Counter
+from datetime import timedelta
 from traceback import format_exception
 
 from booking_operator.api.kinds import KINDS
 from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
 from tests.sim.census import keyed
-from tests.sim.oracle import TOLD_SECONDS, Oracle, stands_for
+from tests.sim.kernel import EPOCH
+from tests.sim.oracle import TOLD_SECONDS, Oracle, occurrences, stands_for
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
@@ -41,6 +43,8 @@ class Settled:
         self._led()
         for resource in self._oracle.elders():
             self._as_booked(resource)
+        for scheduler in self._world.kube.all("bookingschedulers"):
+            self._recurs(scheduler)
         for _, made in self._world.replicas():
             self._in_step(made)
             self._not_leaking(made)
@@ -71,6 +75,15 @@ class Settled:
             raise ViolationError(
                 Invariant.CONVERGENCE, f"the status of {name} says {told}, and it is {truth}"
             )
+
+    def _recurs(self, scheduler: Object) -> None:
+        """Each occurrence that is not over has had a booking, and each that is to come has one."""
+        now, meta, storage = self._world.kernel.now, scheduler["metadata"], self._world.kube.storage
+        for at in occurrences(scheduler, now):
+            name = f"{meta['name']}-{EPOCH + timedelta(seconds=at):%Y%m%d%H%M}"
+            past = storage.past["bookings"][meta["namespace"], name]
+            if not past or (at > now and past[-1].object is None):
+                raise ViolationError(Invariant.CONVERGENCE, f"{name} was never made")
 
     def _remembered(self, resource: Object, machine: Machine) -> bool:
         """Whether an instance is one that a booking has started, as the status has said since.
