@@ -13,6 +13,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
 from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.writes import attempted, created
@@ -80,14 +81,25 @@ class MonitorReconciler:
             [self._found(monitor, spec, scope, resource) for resource in resources.values()],
             template=spec.name_template,
             place={"type": spec.type, "region": scope.region, "account": scope.account},
-            prune=spec.prune and not self._trust.doubt(),
+            prune=spec.prune,
             taken={tag for tag in asking if self._caches.standing_for(_group(spec, scope, tag))},
         )
         failures = [await self._create(monitor, spec, name, tag) for name, tag in changes.create.items()]
-        failures += [
-            await attempted(self._objects.delete(RESOURCE, resources[name]), name) for name in changes.delete
-        ]
+        if changes.delete and not await confirmed(self._trust, CONFIRM_SECONDS):
+            failures += [await self._delete(monitor, spec, scope, name) for name in changes.delete]
         return next(filter(None, failures), None)
+
+    async def _delete(
+        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, name: str
+    ) -> Failure | None:
+        """Delete a Resource, unless it was booked, or its group asks for it again, since that was decided."""
+        resource = self._caches.resources.get(Key(monitor.metadata.namespace, name))
+        found = self._found(monitor, spec, scope, resource) if resource is not None else None
+        if resource is None or found is None or not found.prunable:
+            return None
+        if found.tag in self._drivers[spec.type].managed(scope):
+            return None
+        return await attempted(self._objects.delete(RESOURCE, resource), name)
 
     def _found(
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, resource: Resource

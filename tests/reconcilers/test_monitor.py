@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.inventory import Inventory
@@ -212,6 +214,64 @@ def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() 
         await asyncio.sleep(130)
         assert world.resources() == {"mine"}
         assert world.objects.deleted == ["web"]
+
+    play(scenario)
+
+
+def test_what_is_pruned_is_confirmed_by_the_api_server() -> None:
+    """A booking that vanishes with its CRD is gone from the cache before any list fails."""
+
+    async def scenario(world: World) -> None:
+        world.monitor(prune=True)
+        world.booking("web", end=7200)
+        await asyncio.sleep(1)
+        world.asking = set()
+        await asyncio.sleep(299)
+        assert (world.resources(), world.trust.asked) == ({"web"}, 0)
+        world.trust.unconfirmed = "the CustomResourceDefinition is being deleted"
+        world.caches.bookings.delete(Key("ns", "bk"))
+        await asyncio.sleep(300)
+        assert world.resources() == {"web"}
+        assert 1 < world.trust.asked < 5
+        world.trust.unconfirmed, world.trust.confirm_seconds = "", 60  # it hangs
+        await asyncio.sleep(300)
+        assert world.resources() == {"web"}
+        world.trust.confirm_seconds = 0
+        await asyncio.sleep(300)
+        assert world.resources() == set()
+
+    play(scenario)
+
+
+async def _booked(world: World) -> None:
+    world.booking("web", end=7200)
+
+
+async def _asking_again(world: World) -> None:
+    world.asking = {"web"}
+    await asyncio.sleep(1)
+    await world.inventory.refresh(Scope("", REGION), world.clock.now())
+
+
+async def _deleted(world: World) -> None:
+    world.caches.resources.delete(Key("ns", "web"))
+
+
+@pytest.mark.parametrize("meanwhile", [_booked, _asking_again, _deleted])
+def test_what_changes_during_the_confirmation_counts(meanwhile: Callable[[World], Awaitable[None]]) -> None:
+    async def scenario(world: World) -> None:
+        async def confirm() -> str:
+            world.trust.asked += 1
+            await meanwhile(world)
+            return ""
+
+        world.trust.confirm = confirm  # type: ignore[method-assign]
+        world.monitor(prune=True)
+        await asyncio.sleep(1)
+        world.asking = set()
+        await asyncio.sleep(119)
+        assert world.trust.asked == 1
+        assert world.objects.deleted == []
 
     play(scenario)
 
