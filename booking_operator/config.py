@@ -16,13 +16,25 @@ DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
+_LONGEST_LABEL = 63  # RFC 1035, 2.3.4
 
 
 def _is_url(secret: SecretStr) -> SecretStr:
     try:
-        _URL.validate_python(secret.get_secret_value())
+        host = _URL.validate_python(secret.get_secret_value()).host or ""
     except ValidationError:
         raise ValueError("it must be a URL like https://hooks.example.com/…") from None
+    # By number and not by name: who forgot the host has a part of the secret in its place.
+    for number, label in enumerate(host.removesuffix(".").split("."), start=1):
+        if not label:
+            raise ValueError(
+                f"part {number} of its host is empty; write it like hooks.example.com, with single dots"
+            )
+        if len(label) > _LONGEST_LABEL:
+            raise ValueError(
+                f"part {number} of its host has {len(label)} characters, and DNS allows {_LONGEST_LABEL}; "
+                "write it like https://hooks.example.com/…"
+            )
     return secret
 
 

@@ -21,6 +21,23 @@ def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
     assert "secret" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "hooks.example.com.",
+        f"{'a' * 63}.example.com",
+        "localhost:8080",
+        "[::1]:80",
+        "10.0.0.1",
+        "bücher.example",
+    ],
+)
+def test_a_host_that_can_be_one_is_taken(tmp_path: Path, host: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"targets:\n  ops: {{type: slack, url: 'https://{host}/T'}}\n", encoding="utf-8")
+    assert load(file).targets["ops"].url.get_secret_value() == f"https://{host}/T"
+
+
 def test_accounts_are_read(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
@@ -52,6 +69,26 @@ def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> 
     ("text", "words"),
     [
         ("targets: {ops: {type: slack, url: secret-thing}}", "targets.ops.url: it must be a URL"),
+        (
+            "targets: {ops: {type: slack, url: 'https://hooks..example.com/T/secret'}}",
+            "targets.ops.url: part 2 of its host is empty; write it like hooks.example.com, with single dots",
+        ),
+        (
+            "targets: {ops: {type: slack, url: 'https://.secret.com/'}}",
+            "targets.ops.url: part 1 of its host is",
+        ),
+        (
+            "targets: {ops: {type: slack, url: 'https://secret.com../'}}",
+            "targets.ops.url: part 3 of its host is",
+        ),
+        (
+            "targets: {ops: {type: slack, url: 'https://secret。。com'}}",
+            "targets.ops.url: part 2 of its host is",
+        ),
+        (
+            f"targets: {{ops: {{type: slack, url: 'https://user:secret@{'a' * 64}.com/'}}}}",
+            "targets.ops.url: part 1 of its host has 64 characters, and DNS allows 63; write it like https://hooks.",
+        ),
         ("targets: {ops: {type: pager, url: 'https://secret.example.com'}}", "targets.ops.type"),
         ("target: {}", "target: Extra inputs"),
         ("targets: [", "line 1, column 11: expected the node content, but found '…'"),

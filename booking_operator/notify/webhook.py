@@ -44,7 +44,7 @@ class HttpChannel:
         """Post one message.
 
         Raises:
-            DeliveryError: there is no such target, or it did not answer 2xx.
+            DeliveryError: there is no such target, it cannot be reached, or it did not answer 2xx.
         """
         target, proxy = self._targets.get(recipient, (None, None))
         if target is None:
@@ -59,7 +59,8 @@ class HttpChannel:
         try:
             async with send as reply:
                 status = reply.status
-        except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+            # A time-out is an OSError; a ValueError is what a host becomes that can be none.
             # The text of an error may hold the URL, which is a secret.
             raise DeliveryError("TargetUnreachable", f"{recipient}: {type(error).__name__}") from error
         if status not in _OK:

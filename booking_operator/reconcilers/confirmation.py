@@ -4,6 +4,9 @@ import asyncio
 
 from booking_operator.reconcilers.ports import Trust
 
+CONFIRM_SECONDS = 10.0
+"""Of what nobody waits for."""
+
 
 async def confirmed(trust: Trust, seconds: float) -> str:
     """Why the bookings may be incomplete, empty where they are not; no answer within `seconds` is a doubt."""

@@ -25,14 +25,13 @@ from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, key_of
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.confirmation import confirmed
+from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
 from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
 from booking_operator.reconcilers.scene import Scene, look, shown
 
 FINALIZER = f"{GROUP}/lock-tags"
 PATIENCE_SECONDS = 30.0
-CONFIRM_SECONDS = 10.0
 WRITE_PATIENCE_SECONDS = 90.0
 """Tags wait for their turn, after a burst of bookings a while; a reconcile must end within two minutes."""
 

@@ -11,8 +11,9 @@ from booking_operator.domain.discovery import Found
 from booking_operator.domain.report import Failure, utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
-from booking_operator.engine.store import Key
+from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
 from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
 from booking_operator.reconcilers.reporter import Reporter
 from booking_operator.reconcilers.writes import attempted, created
@@ -37,14 +38,18 @@ class MonitorReconciler:
         self._objects = objects
         self._trust = trust
         self._clock = clock
+        # What each monitor made when it looked last: until the watch tells, another would make it too.
+        self._made: dict[Key, set[Group]] = {}
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one monitor. The Resources of a deleted one stay: somebody may have booked them."""
         monitor, now = self._caches.monitors.get(key), self._clock.now()
         if monitor is None or monitor.metadata.deletion_timestamp is not None:
+            self._made.pop(key, None)
             return Result()
         spec = monitor.spec
         if isinstance(spec, Garbled):
+            self._made.pop(key, None)
             self._reporter.refuse(monitor, "InvalidSpec", spec.reason, now)
             return Result()
         scope = api.scope(spec, self._caches.default_region)
@@ -75,19 +80,36 @@ class MonitorReconciler:
             for resource in self._caches.resources.all()
             if resource.metadata.namespace == monitor.metadata.namespace
         }
+        key = key_of(monitor)
+        of_others = {group for other, made in self._made.items() if other != key for group in made}
+        groups = {_group(spec, scope, tag) for tag in asking}
         changes = discovery.changes(
             asking,
             [self._found(monitor, spec, scope, resource) for resource in resources.values()],
             template=spec.name_template,
             place={"type": spec.type, "region": scope.region, "account": scope.account},
-            prune=spec.prune and not self._trust.doubt(),
-            taken={tag for tag in asking if self._caches.standing_for(_group(spec, scope, tag))},
+            prune=spec.prune,
+            taken={group.tag for group in groups if group in of_others or self._caches.standing_for(group)},
         )
-        failures = [await self._create(monitor, spec, name, tag) for name, tag in changes.create.items()]
-        failures += [
-            await attempted(self._objects.delete(RESOURCE, resources[name]), name) for name in changes.delete
+        self._made[key] = {_group(spec, scope, tag) for tag in changes.create.values()}
+        failures = [
+            await self._create(monitor, spec, scope, name, tag) for name, tag in changes.create.items()
         ]
+        if changes.delete and not await confirmed(self._trust, CONFIRM_SECONDS):
+            failures += [await self._delete(monitor, spec, scope, name) for name in changes.delete]
         return next(filter(None, failures), None)
+
+    async def _delete(
+        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, name: str
+    ) -> Failure | None:
+        """Delete a Resource, unless it was booked, or its group asks for it again, since that was decided."""
+        resource = self._caches.resources.get(Key(monitor.metadata.namespace, name))
+        found = self._found(monitor, spec, scope, resource) if resource is not None else None
+        if resource is None or found is None or not found.prunable:
+            return None
+        if found.tag in self._drivers[spec.type].managed(scope):
+            return None
+        return await attempted(self._objects.delete(RESOURCE, resource), name)
 
     def _found(
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, resource: Resource
@@ -99,14 +121,18 @@ class MonitorReconciler:
         return Found(meta.name, group.tag if group and ours else None, prunable)
 
     async def _create(
-        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, name: str, tag: str
+        self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, name: str, tag: str
     ) -> Failure | None:
         where = {"region": spec.region, "account": spec.account}
         made = {"type": spec.type, "tag": tag} | {field: at for field, at in where.items() if at}
         annotations = {MADE_BY: monitor.metadata.name}
         namespace = monitor.metadata.namespace
         write = self._objects.create(RESOURCE, namespace, name, made, annotations=annotations)
-        return await created(write, name)
+        failure = await created(write, name)
+        if failure is not None:
+            # Another monitor may be allowed to.
+            self._made[key_of(monitor)].discard(_group(spec, scope, tag))
+        return failure
 
 
 def _group(spec: ResourceMonitorSpec, scope: Scope, tag: str) -> Group:

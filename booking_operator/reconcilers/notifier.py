@@ -10,7 +10,7 @@ import structlog
 from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, Notification
 from booking_operator.api.kinds import BOOKING
 from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.notice import Notice, notice_id, notify_at
+from booking_operator.domain.notice import Notice, notice_id, notify_at, one_line
 from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
@@ -138,6 +138,12 @@ class Notifier:
             self._delivered(self._known(item.type), False)
             self._log.warning("notification_failed", **facts, reason=error.reason, message=str(error))
             return error
+        except Exception as error:  # noqa: BLE001
+            # A bug that one recipient triggers must not keep the others from being told.
+            self._delivered(self._known(item.type), False)
+            failure = _unexpected(error, item.recipient)
+            self._log.exception("notification_crashed", **facts, exc_info=failure)
+            return failure
         self._delivered(self._known(item.type), True)
         self._log.info("notification_sent", **facts, id=id_)
         note = f"Told {item.recipient} by {item.type} that it ends at {spec.end_at}."
@@ -154,3 +160,12 @@ class Notifier:
             text = f"this operator cannot notify by {type_!r}; it can by {', '.join(sorted(self._channels))}"
             raise DeliveryError("ChannelNotConfigured", text, retryable=False)
         return channel
+
+
+def _unexpected(error: Exception, recipient: str) -> DeliveryError:
+    """What an error that no channel promised is told as, with its traceback.
+
+    Its own text, and those of its causes, may hold the URL of a target or a password, which are secrets.
+    """
+    text = f"{one_line(recipient)}: {type(error).__name__}; it is a bug, and the operator's log says where"
+    return DeliveryError("DeliveryFailed", text).with_traceback(error.__traceback__)

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from booking_operator.api.booking import Booking
+from booking_operator.api.fields import parse_rfc3339
 from booking_operator.api.resource import Resource
 from booking_operator.domain.booking import Phase
 from booking_operator.engine.store import Change, Key
@@ -72,9 +74,11 @@ def _conditions(resource: Resource) -> Iterable[tuple[str, str]]:
 
 
 def _unready(resource: Resource) -> tuple[str, datetime] | None:
-    """Why a Resource is not Ready, and since when; None where it is, or nothing is told yet."""
+    """Why a Resource is not Ready, and since when; None where it is, or nobody can tell."""
     for condition in resource.status.conditions:
         if condition.type == "Ready" and condition.status == "False" and condition.last_transition_time:
             reason = condition.reason if condition.reason in REASONS else OTHER
-            return reason, datetime.fromisoformat(condition.last_transition_time)
+            # Others may write a status too.
+            with suppress(ValueError):
+                return reason, parse_rfc3339(condition.last_transition_time)
     return None

@@ -21,6 +21,7 @@ from booking_operator.kube.errors import TooLongError
 from booking_operator.kube.reading import DEEPEST, flattened
 from booking_operator.kube.source import PAGE_SIZE, ListWatch
 from booking_operator.reconcilers.caches import Caches
+from booking_operator.web.census import Census
 from tests.support import mad, virtual
 
 
@@ -62,8 +63,9 @@ def told(kind: Kind[Any], *lines: bytes) -> list[Any]:
 
 
 def use(object_: Any) -> None:
-    """All that the reconcilers ask an object for."""
+    """All that the reconcilers ask an object for, and the metrics."""
     caches = Caches("eu-west-1")
+    census = Census(caches)
     if isinstance(object_, Booking):
         caches.bookings.apply(object_)
         assert object_.claim() is None or object_.resource_name
@@ -71,6 +73,7 @@ def use(object_: Any) -> None:
         caches.resources.apply(object_)
         assert object_.warm_up.total_seconds() <= 24 * 3600
         assert object_.status.next_change is None or object_.status.next_change.tzinfo
+        assert all(since.tzinfo for since in census.unready_since().values())
         if isinstance(object_.spec, ResourceSpec):
             ad_hoc_claim(object_, object_.spec)
             policy(object_.spec, object_.status, dry_run=False)
@@ -101,6 +104,14 @@ def test_a_mad_event_is_read_as_the_list_would_be(data: st.DataObject, kind: Kin
     bad = data.draw(mad.stored(kind, "mad"))
     (event,) = told(kind, json.dumps({"type": "MODIFIED", "object": bad}).encode())
     assert event.object == listed(kind, mad.page(bad))[0]
+
+
+@mad.budget(75)
+@given(mad.kinds, st.lists(mad.CONDITIONS, min_size=1, max_size=3))
+def test_conditions_that_somebody_else_wrote_disturb_nothing(kind: Kind[Any], conditions: list[Any]) -> None:
+    (item,) = listed(kind, mad.page(mad.good(kind, "a") | {"status": {"conditions": conditions}}))
+    assert len(item.status.conditions) == len(conditions)
+    use(item)
 
 
 def nested(levels: int) -> str:

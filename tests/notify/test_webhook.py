@@ -11,13 +11,14 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
+from pydantic import SecretStr
 
 from booking_operator.config import Target
 from booking_operator.domain.notice import Notice
 from booking_operator.notify import webhook
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import SmtpConfig
-from booking_operator.notify.webhook import slack_body
+from booking_operator.notify.webhook import HttpChannel, slack_body
 from booking_operator.reconcilers.ports import DeliveryError
 from tests.support.virtual import VirtualClock
 
@@ -117,6 +118,18 @@ async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_target_that_is_not_there_is_told_without_its_url() -> None:
     assert (await refused("http://127.0.0.1:1")).reason == "TargetUnreachable"
+
+
+@pytest.mark.parametrize("host", ["hooks..example.com", f"{'a' * 64}.example.com"])
+async def test_a_host_that_can_be_none_is_told_without_its_url(host: str) -> None:
+    """The configuration file may not have it; a name that leads to one may come all the same."""
+    url = SecretStr(f"https://{host}/hook?token=secret")
+    async with aiohttp.ClientSession() as http:
+        channel = HttpChannel("webhook", {"ci": Target.model_construct(type="webhook", url=url)}, http)
+        with pytest.raises(DeliveryError) as caught:
+            await channel.deliver(NOTICE, "ci")
+    assert (caught.value.reason, caught.value.retryable) == ("TargetUnreachable", True)
+    assert str(caught.value) == "ci: UnicodeError"
 
 
 @pytest.fixture

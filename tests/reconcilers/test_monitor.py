@@ -4,7 +4,10 @@ import asyncio
 from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
+
+import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
 from booking_operator.cloud.driver import CloudError, Scope
@@ -26,20 +29,27 @@ DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=
 
 
 class FakeObjects:
-    """An API server for Resources: what is created there is in the cache at once."""
+    """An API server for Resources: what is created is in the cache at once, or as late as a test sets."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.error: ApiError | None = None
+        self.refused: set[str] = set()
+        self.seconds = 0.0
         self.deleted: list[str] = []
 
     async def create(
         self, kind: Any, namespace: str, name: str, spec: Any, *, annotations: Any, owner: Any = None
     ) -> None:
-        if self.error:
-            raise self.error
-        assert (kind.name, namespace, owner) == ("Resource", "ns", None)
-        self._world.resource(name, annotations=dict(annotations), **spec)
+        await asyncio.sleep(self.seconds)
+        if self.error or namespace in self.refused:
+            raise self.error or ApiError(403, "HTTP 403: forbidden")
+        assert (kind.name, owner) == ("Resource", None)
+        tell = partial(self._world.resource, name, dict(annotations), namespace, **spec)
+        if self.seconds:
+            asyncio.get_running_loop().call_later(self.seconds, tell)
+        else:
+            tell()
 
     async def delete(self, _: Any, object_: Any) -> None:
         self.deleted.append(object_.metadata.name)
@@ -89,14 +99,16 @@ class World:
     def second(self) -> float:
         return round((self.clock.now() - EPOCH).total_seconds(), 1)
 
-    def monitor(self, **spec: Any) -> None:
-        found = self.caches.monitors.get(Key("ns", "rm"))
+    def monitor(self, namespace: str = "ns", **spec: Any) -> None:
+        found = self.caches.monitors.get(Key(namespace, "rm"))
         generation = found.metadata.generation + 1 if found else 1
-        whole = {"metadata": self._meta("rm", generation), "spec": {"type": "ec2", **spec}}
+        whole = {"metadata": self._meta("rm", generation, namespace), "spec": {"type": "ec2", **spec}}
         self.caches.monitors.apply(RESOURCE_MONITOR.adapter.validate_python(whole))
 
-    def resource(self, name: str, annotations: dict[str, str] | None = None, **spec: Any) -> None:
-        metadata = {**self._meta(name, 1), "annotations": annotations or {}}
+    def resource(
+        self, name: str, annotations: dict[str, str] | None = None, namespace: str = "ns", **spec: Any
+    ) -> None:
+        metadata = {**self._meta(name, 1, namespace), "annotations": annotations or {}}
         self.caches.resources.apply(RESOURCE.adapter.validate_python({"metadata": metadata, "spec": spec}))
 
     def booking(self, resource: str, end: float) -> None:
@@ -105,11 +117,11 @@ class World:
         whole = {"metadata": self._meta("bk", 1), "spec": spec}
         self.caches.bookings.apply(BOOKING.adapter.validate_python(whole))
 
-    def _meta(self, name: str, generation: int) -> dict[str, Any]:
+    def _meta(self, name: str, generation: int, namespace: str = "ns") -> dict[str, Any]:
         self._version += 1000
         return {
             "name": name,
-            "namespace": "ns",
+            "namespace": namespace,
             "uid": f"u-{name}-{self._version if name != 'rm' else 0}",
             "resourceVersion": str(self._version),
             "generation": generation,
@@ -216,6 +228,64 @@ def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() 
     play(scenario)
 
 
+def test_what_is_pruned_is_confirmed_by_the_api_server() -> None:
+    """A booking that vanishes with its CRD is gone from the cache before any list fails."""
+
+    async def scenario(world: World) -> None:
+        world.monitor(prune=True)
+        world.booking("web", end=7200)
+        await asyncio.sleep(1)
+        world.asking = set()
+        await asyncio.sleep(299)
+        assert (world.resources(), world.trust.asked) == ({"web"}, 0)
+        world.trust.unconfirmed = "the CustomResourceDefinition is being deleted"
+        world.caches.bookings.delete(Key("ns", "bk"))
+        await asyncio.sleep(300)
+        assert world.resources() == {"web"}
+        assert 1 < world.trust.asked < 5
+        world.trust.unconfirmed, world.trust.confirm_seconds = "", 60  # it hangs
+        await asyncio.sleep(300)
+        assert world.resources() == {"web"}
+        world.trust.confirm_seconds = 0
+        await asyncio.sleep(300)
+        assert world.resources() == set()
+
+    play(scenario)
+
+
+async def _booked(world: World) -> None:
+    world.booking("web", end=7200)
+
+
+async def _asking_again(world: World) -> None:
+    world.asking = {"web"}
+    await asyncio.sleep(1)
+    await world.inventory.refresh(Scope("", REGION), world.clock.now())
+
+
+async def _deleted(world: World) -> None:
+    world.caches.resources.delete(Key("ns", "web"))
+
+
+@pytest.mark.parametrize("meanwhile", [_booked, _asking_again, _deleted])
+def test_what_changes_during_the_confirmation_counts(meanwhile: Callable[[World], Awaitable[None]]) -> None:
+    async def scenario(world: World) -> None:
+        async def confirm() -> str:
+            world.trust.asked += 1
+            await meanwhile(world)
+            return ""
+
+        world.trust.confirm = confirm  # type: ignore[method-assign]
+        world.monitor(prune=True)
+        await asyncio.sleep(1)
+        world.asking = set()
+        await asyncio.sleep(119)
+        assert world.trust.asked == 1
+        assert world.objects.deleted == []
+
+    play(scenario)
+
+
 def test_without_prune_nothing_is_deleted() -> None:
     async def scenario(world: World) -> None:
         world.monitor()
@@ -252,6 +322,49 @@ def test_a_refused_creation_is_told_and_tried_again() -> None:
         world.objects.error = None
         await asyncio.sleep(60)
         assert world.resources() == {"web"}
+
+    play(scenario)
+
+
+def test_of_two_monitors_of_one_place_only_one_makes_a_resource_before_the_watch_tells() -> None:
+    async def scenario(world: World) -> None:
+        world.objects.seconds = 0.02
+        for namespace in ("a", "b"):
+            world.monitor(namespace)
+        await asyncio.sleep(300)
+        world.asking |= {"db", "cache"}
+        await asyncio.sleep(300)
+        assert sorted(item.metadata.name for item in world.caches.resources.all()) == ["cache", "db", "web"]
+
+    play(scenario)
+
+
+def test_what_one_monitor_may_not_make_another_does() -> None:
+    async def scenario(world: World) -> None:
+        world.objects.seconds, world.objects.refused = 0.02, {"a"}
+        for namespace in ("a", "b"):
+            world.monitor(namespace)
+        await asyncio.sleep(300)
+        assert [item.metadata.namespace for item in world.caches.resources.all()] == ["b"]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("change", ["deleted", "garbled"])
+def test_a_monitor_that_is_gone_keeps_no_other_from_making_a_resource(change: str) -> None:
+    async def scenario(world: World) -> None:
+        world.objects.seconds = 1
+        world.monitor("a")
+        await asyncio.sleep(0.5)
+        if change == "deleted":
+            world.caches.monitors.delete(Key("a", "rm"))
+        else:
+            world.monitor("a", interval="soon")
+        await asyncio.sleep(3)
+        world.caches.resources.delete(Key("a", "web"))
+        world.monitor("b")
+        await asyncio.sleep(5)
+        assert [item.metadata.namespace for item in world.caches.resources.all()] == ["b"]
 
     play(scenario)
 

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from traceback import format_exception
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
@@ -31,7 +34,8 @@ class FakeChannel:
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
-        self.error: DeliveryError | None = None
+        self.error: Exception | None = None
+        self.seconds = 0.0
         self.told: list[tuple[str, str, float]] = []
         self.tries = 0
         self.hang = False
@@ -40,6 +44,7 @@ class FakeChannel:
         self.tries += 1
         if self.hang:
             await asyncio.sleep(3600)
+        await asyncio.sleep(self.seconds)
         if self.error:
             raise self.error
         self.told.append((recipient, notice.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
@@ -196,6 +201,32 @@ def test_what_fails_is_tried_on_and_told_and_keeps_nobody_else() -> None:
     world = play(scenario)
     assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
     assert ("Booking", "SmtpFailed") in world.events.told
+
+
+def test_a_bug_of_one_channel_keeps_nobody_else_and_tells_no_secret() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.error = UnicodeError("https://hooks.example.com/T/secret")
+        world.slack.error.__cause__ = KeyError("secret")
+        world.mail.seconds = 0.1  # it is on its way when the other fails
+        world.booking(10, 100, ADA, OPS)
+        await world.run(90)
+        assert len(world.mail.told) == 1
+        assert world.notified() == ("False", "DeliveryFailed")
+        assert 3 < world.slack.tries < 20
+        world.slack.error = None
+        await world.run(9)
+        assert world.notified() == ("True", "Sent")
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert ("Booking", "DeliveryFailed") in world.events.told
+    crash = next(entry for entry in logs if entry["event"] == "notification_crashed")
+    assert (crash["log_level"], crash["recipient"]) == ("error", "ops")
+    traceback = "".join(format_exception(crash["exc_info"]))
+    assert "in deliver" in traceback
+    assert "UnicodeError" in traceback
+    assert "secret" not in traceback + str(logs)
 
 
 def test_what_can_never_work_is_told_and_not_tried_again() -> None:

@@ -76,6 +76,16 @@ def halves(kind: Kind[Any]) -> st.SearchStrategy[Any]:
     return VALUES | some | st.builds(lambda one, other: {**one, **other}, some, nested)
 
 
+CONDITIONS = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["Ready", "Synced"]) | TEXTS,
+        "status": st.sampled_from(["True", "False", "Unknown"]),
+        "lastTransitionTime": DATES | TEXTS,
+    }
+)
+"""Well-formed, and no more than that."""
+
+
 def stored(kind: Kind[Any], name: str) -> st.SearchStrategy[dict[str, Any]]:
     """An object of which an API server vouches for no more than the metadata."""
     parts = {"spec": halves(kind), "status": halves(kind)}

@@ -121,6 +121,20 @@ def test_the_resource_that_is_unready_for_the_longest_is_told_by_reason() -> Non
     assert found() == {("Starting",): 120.0}
 
 
+@pytest.mark.parametrize(
+    "since", ["yesterday", "1970-01-01", "1970-01-01T00:00:30", "0001-01-01T00:00:00+01:00"]
+)
+def test_what_is_no_date_is_no_time_since_when_a_resource_is_unready(since: str) -> None:
+    caches = Caches(REGION)
+    observed = Observed()
+    observed.census = Census(caches)
+    caches.resources.apply(resource("a", 1, since, "Starting", Ready="False"))
+    assert read(observed, catalogue.UNREADY.name) == {}
+    caches.resources.apply(resource("b", 2, "1970-01-01T00:01:00Z", "Starting", Ready="False"))
+    assert read(observed, catalogue.UNREADY.name) == {("Starting",): 60.0}
+    assert read(observed, catalogue.RESOURCES.name)["Ready", "False"] == 2
+
+
 def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
     metrics = Metrics()
     for region in (REGION, "", "tattle-1", "tattle-2"):
