@@ -9,6 +9,12 @@ from enum import StrEnum
 from booking_operator.domain.agenda import Moment
 from booking_operator.domain.instance import Instance, Observation, State
 
+SETTLING = timedelta(seconds=40)
+"""How long a start may go unnoticed that was sent right before nobody wanted it any more.
+
+A call waits 25 s for its answer, a view may not show for 10 s what was done, and some is to spare.
+"""
+
 
 class Unbooked(StrEnum):
     """What becomes of running instances that nobody has booked."""
@@ -96,7 +102,10 @@ def decide(
         remembered = _remembered(observation, started, since) | set(coming)
         return Plan(start=start, blocked=blocked, started=remembered, moving=moving)
     stop, blocked = observation.free(State.RUNNING), _blocked(observation, State.STOPPED)
-    remembered = _remembered(observation, started, since, over=observation.ids(State.STOPPED))
+    over = observation.ids(State.STOPPED)
+    if policy.unbooked is Unbooked.LEAVE and observation.at < since + SETTLING:
+        over = ()
+    remembered = _remembered(observation, started, since, over)
     if policy.unbooked is Unbooked.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
@@ -105,6 +114,12 @@ def decide(
     if stop and doubt:
         return Plan(withheld=stop, doubt=doubt, blocked=blocked, started=remembered, moving=moving)
     return Plan(stop=stop, blocked=blocked, started=remembered, moving=moving)
+
+
+def settled_at(plan: Plan, policy: Policy, seen: Moment, since: datetime) -> datetime | None:
+    """From when on a view may tell that what was started is over; None where that matters to nobody."""
+    matters = plan.started and not seen.wanted and policy.unbooked is Unbooked.LEAVE
+    return since + SETTLING if matters else None
 
 
 def _blocked(observation: Observation, goal: State) -> tuple[Instance, ...]:

@@ -10,7 +10,7 @@ written by others.
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from booking_operator.api.fields import AUTO
@@ -84,8 +84,8 @@ class ResourceReconciler:
         if scene is None:
             return self._release(key)
         failure = await self._start(scene)
-        if not self._fresh(scene):
-            blind = await self._observe(scene)
+        if not self._fresh(scene, since := self._needed(scene)):
+            blind = await self._observe(scene, since)
             scene = self._look(key)
             if scene is None:
                 return self._release(key)
@@ -111,8 +111,10 @@ class ResourceReconciler:
 
     def _result(self, scene: Scene, plan: Plan, failure: Failure | None) -> Result:
         """When to look again; what waits for its turn is looked after, since its prospects may change."""
-        instants = [scene.wake_at(), failure.retry_at if failure else None]
+        settled = power.settled_at(plan, scene.policy, scene.seen, self._cause(scene).since)
         key, now = key_of(scene.resource), self._clock.now()
+        settled = settled if settled is None or settled > now else None
+        instants = [scene.wake_at(), failure.retry_at if failure else None, settled]
         delay = self._delays.get(key)
         if waiting := self._dispatcher.waiting(key):
             instants.append(now + WAITING)
@@ -141,10 +143,16 @@ class ResourceReconciler:
     def _cause(self, scene: Scene) -> Cause:
         return self._causes[key_of(scene.resource)]
 
-    def _fresh(self, scene: Scene) -> bool:
-        """Whether the view at hand is young enough to back any decision."""
+    def _needed(self, scene: Scene) -> datetime:
+        """What a view must not be older than, to back any decision."""
+        since = self._cause(scene).since
+        settled = power.settled_at(self._decide(scene), scene.policy, scene.seen, since)
+        return since if settled is None or settled > scene.now else settled
+
+    def _fresh(self, scene: Scene, since: datetime | None = None) -> bool:
+        """Whether the view at hand is young enough: not older than `since`, or the cause of it all."""
         observation = scene.driver.last(scene.group)
-        return observation is not None and observation.at >= self._cause(scene).since
+        return observation is not None and observation.at >= (since or self._cause(scene).since)
 
     def _note_whether_met(self, scene: Scene, plan: Plan) -> None:
         """Whether what the last boundary asked for is done, as far as it can be, or not wanted."""
@@ -214,12 +222,12 @@ class ResourceReconciler:
         """Why bookings may be missing; what is due at the next boundary does not wait for the answer."""
         return await confirmed(self._trust, self._patience(scene))
 
-    async def _observe(self, scene: Scene) -> Failure | None:
+    async def _observe(self, scene: Scene, since: datetime) -> Failure | None:
         """Wait for a fresh view; what is due at the next boundary leaves on the view at hand."""
         boundary, patience = scene.seen.next_change_at, self._patience(scene)
         try:
             async with asyncio.timeout(patience):
-                await scene.driver.refresh(scene.group.scope, self._cause(scene).since)
+                await scene.driver.refresh(scene.group.scope, since)
         except CloudError as error:
             return Failure(error.reason, str(error))
         except TimeoutError:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Observation, State
-from booking_operator.domain.power import Plan, Policy, Unbooked, decide
+from booking_operator.domain.power import SETTLING, Plan, Policy, Unbooked, decide, settled_at
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 BEFORE = NOW - timedelta(seconds=30)
@@ -109,8 +109,22 @@ def test_leave_stops_only_what_a_booking_started() -> None:
 
 
 def test_leave_forgets_what_is_stopped_or_gone() -> None:
-    plan = decide(LEAVE, FREE, view(State.STOPPED), started=frozenset({"i-0", "i-9"}), since=NOW)
+    plan = decide(LEAVE, FREE, view(State.STOPPED), started=frozenset({"i-0", "i-9"}), since=NOW - SETTLING)
     assert plan.started == frozenset()
+
+
+@pytest.mark.parametrize("policy", [LEAVE, Policy()])
+def test_leave_does_not_take_for_stopped_what_may_have_been_started_a_moment_ago(policy: Policy) -> None:
+    """A start that was sent right before the end may be answered, and seen, only after it."""
+    since = NOW - SETTLING + timedelta(seconds=1)
+    plan = decide(policy, FREE, view(State.STOPPED), started=frozenset({"i-0", "i-9"}), since=since)
+    assert plan.started == ({"i-0"} if policy is LEAVE else frozenset())
+    assert settled_at(plan, policy, FREE, since) == (since + SETTLING if policy is LEAVE else None)
+
+
+def test_what_is_booked_or_forgotten_need_not_settle() -> None:
+    assert settled_at(Plan(started=frozenset({"i-0"})), LEAVE, BOOKED, NOW) is None
+    assert settled_at(Plan(), LEAVE, FREE, NOW) is None
 
 
 def test_leave_remembers_through_the_stop() -> None:

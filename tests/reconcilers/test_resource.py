@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from booking_operator.cloud.driver import CloudError
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.engine.store import Key
 from tests.support import virtual
 from tests.support.fakes import Act, World
+from tests.support.virtual import EPOCH
 
 BOTH = ("i-1", "i-2")
 THROTTLED = CloudError("RequestLimitExceeded", "StartInstances: throttled")
@@ -230,6 +232,38 @@ def test_leave_is_remembered_before_the_start() -> None:
     world = played(before=before, unbooked="Leave")
     assert world.status.log == ["write"]
     assert world.driver.acts == [Act("start", ("i-2",), 10), Act("stop", ("i-2",), 20)]
+
+
+def test_a_start_that_shows_only_after_the_booking_is_stopped_also_under_leave() -> None:
+    """Its call may have waited for an answer when the booking ended, or the view was behind."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(10.5)
+        shown = (Instance("i-1", State.RUNNING), Instance("i-2", State.STOPPED))
+        world.driver.view = Observation(shown, EPOCH + timedelta(seconds=9.9))
+        await asyncio.sleep(25 - 10.5)
+        by_hand(world, "i-2", State.RUNNING)
+
+    def before(world: World) -> None:
+        world.driver.instances["i-1"] = State.RUNNING
+        world.booking("b", 10, 11)
+
+    world = played(scenario, before=before, unbooked="Leave")
+    assert world.driver.acts[0] == Act("start", ("i-2",), 10)
+    assert world.driver.acts[-1] == Act("stop", ("i-2",), 25)
+
+
+def test_leave_leaves_what_is_started_by_hand_once_the_booking_is_over_for_good() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(70)
+        by_hand(world, "i-2", State.RUNNING)
+
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+
+    world = played(scenario, before=before, unbooked="Leave", seconds=200)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+    assert world.driver.observed == 4, "at first, before each boundary, and once what was started is over"
 
 
 def test_leave_starts_even_when_its_memory_cannot_be_written() -> None:

@@ -240,16 +240,21 @@ def forgets_what_runs() -> AbstractContextManager[None]:
     return _instead(power, "_remembered", remembered)
 
 
-def forgets_by_an_old_view() -> AbstractContextManager[None]:
+@contextmanager
+def forgets_by_an_old_view() -> Iterator[None]:
     """What was started is forgotten where a view from before shows it stopped. Found by the simulation."""
     before = power._remembered
 
-    def remembered(
-        observation: Observation, started: AbstractSet[str], _: Any, **more: Any
-    ) -> frozenset[str]:
-        return before(observation, started, observation.at, **more)
+    def remembered(observation: Observation, started: Any, _: Any, *over: Any) -> frozenset[str]:
+        return before(observation, started, observation.at, *over)
 
-    return _instead(power, "_remembered", remembered)
+    with _instead(power, "_remembered", remembered), _instead(power, "SETTLING", timedelta(days=-1)):
+        yield
+
+
+def forgets_at_once() -> AbstractContextManager[None]:
+    """What is seen stopped when a booking ends is over, even on its way. Found by the simulation."""
+    return _instead(power, "SETTLING", timedelta(0))
 
 
 def releases_on_a_doubt() -> AbstractContextManager[None]:

@@ -58,6 +58,7 @@ RARE = (
     Mutation(
         "an old view has what was started forgotten", Invariant.CONVERGENCE, bugs.forgets_by_an_old_view
     ),
+    Mutation("a start on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_at_once),
     Mutation("a lock on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_is_on_its_way),
     Mutation("no room in a quota passes for done", Invariant.CONVERGENCE, bugs.counts_on_conflicts),
 )

@@ -17,6 +17,8 @@ from tests.sim.world import World
 
 ON_THEIR_WAY = 180.0
 """Instances may be on their way for so long after a boundary; databases take a while."""
+MADE_SECONDS = 10.0
+"""How long after an occurrence has begun the next must have its booking."""
 LEADING, STANDING_BY, LANES, FEW = 36, 14, 20, 5
 """Tasks that a process has at rest, and some that may be under way; lanes: five actions in four scopes."""
 
@@ -78,7 +80,8 @@ class Settled:
 
     def _recurs(self, scheduler: Object) -> None:
         """Each occurrence that is not over has had a booking, and each that is to come has one."""
-        now, meta, storage = self._world.kernel.now, scheduler["metadata"], self._world.kube.storage
+        now = self._world.kernel.now - MADE_SECONDS
+        meta, storage = scheduler["metadata"], self._world.kube.storage
         for at in occurrences(scheduler, now):
             name = f"{meta['name']}-{EPOCH + timedelta(seconds=at):%Y%m%d%H%M}"
             past = storage.past["bookings"][meta["namespace"], name]
