@@ -87,7 +87,7 @@ async def test_a_start_whose_reply_is_lost_is_seen_and_not_made_again(aws: AwsPr
         await observe(driver)
         aws.lose_reply("StartInstances")
         assert await start(driver, ids) == dict.fromkeys(ids, State.RUNNING)
-    assert len(aws.calls_of("StartInstances")) == 1
+    assert [call.status for call in aws.calls_of("StartInstances")] == [200], "it counts as taken"
 
 
 async def test_a_start_that_never_arrived_is_made_again(aws: AwsProxy) -> None:
@@ -97,6 +97,7 @@ async def test_a_start_that_never_arrived_is_made_again(aws: AwsProxy) -> None:
         aws.drop("StartInstances")
         assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
     assert [call.action for call in aws.calls].count("DescribeInstances") == 2
+    assert [call.status for call in aws.calls_of("StartInstances")] == [0, 200]
     assert set((await aws.moto.states()).values()) == {"running"}
 
 

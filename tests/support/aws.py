@@ -197,10 +197,8 @@ class AwsProxy(Faults):
         await asyncio.sleep(self._delays.get(call.action, 0))
         if call.action in self._gates:
             await self._gates[call.action].wait()
-        if fault is not None:
-            return _cut(request)
         call.status = reply.status
-        return reply
+        return _cut(request) if fault is not None else reply
 
     def _recorded(self, request: web.Request, params: dict[str, str], at: datetime, monotonic: float) -> Call:
         key, region, service = _credentials(request)

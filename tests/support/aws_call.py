@@ -13,7 +13,8 @@ class Call:
 
     Attributes:
         account: the account of its credentials.
-        status: the HTTP status of the reply; 0 before there is one, and for a connection that was reset.
+        status: the HTTP status of the reply, whether it arrived or was lost; 0 before there is one, and where
+            the request was never carried out.
     """
 
     action: str
