@@ -199,7 +199,8 @@ async def test_leave_stops_only_what_a_booking_started(tenant: Tenant, operator:
     async with operator():  # a restart finds what it has to remember
         tenant.kubectl("delete", "booking", "bk")
         await until(lambda: sorted(tenant.states()) == ["running", "stopped"])
-        await until(lambda: "started" not in tenant.status("resource", "res"))
+        # Not before a start that was on its way must have shown.
+        await until(lambda: "started" not in tenant.status("resource", "res"), 40 + 20)
 
 
 async def test_an_ad_hoc_booking(tenant: Tenant, operator: Operator) -> None:
