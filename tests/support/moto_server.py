@@ -77,16 +77,19 @@ class Moto:
         headers |= {"x-moto-account-id": account} if account else {}
         data = {"Action": action, "Version": version, **form}
         reads = action.startswith("Describe")
-        for again in range(_READS if reads else 1)[::-1]:
-            async with self._http.post(self.url, data=data, headers=headers) as reply:
-                text = re.sub(r'\sxmlns="[^"]*"', "", await reply.text())
-            if reply.status >= 400 and not (again and reply.status == 500):
-                raise AssertionError(f"{action}: {text}")
-            if reply.status < 400:
-                break
+        text = await self._posted(data, headers, tries=_READS if reads else 1)
         if not reads:
             self._changed(account or ACCOUNT, region)
         return ET.fromstring(text)  # noqa: S314 - moto's own reply
+
+    async def _posted(self, data: dict[str, str], headers: dict[str, str], tries: int) -> str:
+        async with self._http.post(self.url, data=data, headers=headers) as reply:
+            text = re.sub(r'\sxmlns="[^"]*"', "", await reply.text())
+        if reply.status == 500 and tries > 1:
+            return await self._posted(data, headers, tries - 1)
+        if reply.status >= 400:
+            raise AssertionError(f"{data['Action']}: {text}")
+        return text
 
     async def create_instances(
         self,
