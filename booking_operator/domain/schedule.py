@@ -100,7 +100,9 @@ def agenda(rule: Rule, made: Collection[Made], now: datetime, since: datetime) -
 
 def _moved(rule: Rule, booking: Made) -> bool:
     """Whether a user has put it off, maybe beyond its occurrence: it is theirs, unless all is suspended."""
-    return not rule.suspend and booking.name != name_of(rule.name, booking.start_at)
+    start = booking.start_at
+    within = start.replace(second=0, microsecond=0) != start  # occurrences are on whole minutes
+    return not rule.suspend and (within or booking.name != name_of(rule.name, start))
 
 
 def name_of(scheduler: str, start: datetime) -> str:

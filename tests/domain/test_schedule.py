@@ -134,3 +134,9 @@ def test_one_that_a_user_put_off_beyond_its_occurrence_stays() -> None:
     put_off = Made(name_of("night", NOW), NOW + 10 * MINUTE, NOW + 30 * MINUTE, "d")
     assert agenda(rule("30 * * * *"), [put_off], NOW, NOW).delete == ()
     assert agenda(rule("30 * * * *", suspend=True), [put_off], NOW, NOW).delete == (put_off.name,)
+
+
+def test_one_that_a_user_put_off_by_seconds_stays_too() -> None:
+    begun = NOW + timedelta(seconds=2)
+    put_off = Made(name_of("night", NOW), NOW + timedelta(seconds=5), NOW + 20 * MINUTE, "d")
+    assert agenda(rule("30 * * * *"), [put_off], begun, NOW).delete == ()
