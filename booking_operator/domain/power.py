@@ -1,6 +1,6 @@
 """What is to be done to the instances of one resource, decided anew from scratch each time."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -116,9 +116,9 @@ def decide(
     return Plan(stop=stop, blocked=blocked, started=remembered, moving=moving)
 
 
-def settled_at(plan: Plan, policy: Policy, seen: Moment, since: datetime) -> datetime | None:
-    """From when on a view may tell that what was started is over; None where that matters to nobody."""
-    matters = plan.started and not seen.wanted and policy.unbooked is Unbooked.LEAVE
+def settled_at(started: Collection[str], policy: Policy, seen: Moment, since: datetime) -> datetime | None:
+    """From when on a view may tell that what is `started` is over; None where that matters to nobody."""
+    matters = started and not seen.wanted and policy.unbooked is Unbooked.LEAVE
     return since + SETTLING if matters else None
 
 

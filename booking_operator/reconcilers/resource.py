@@ -111,7 +111,7 @@ class ResourceReconciler:
 
     def _result(self, scene: Scene, plan: Plan, failure: Failure | None) -> Result:
         """When to look again; what waits for its turn is looked after, since its prospects may change."""
-        settled = power.settled_at(plan, scene.policy, scene.seen, self._cause(scene).since)
+        settled = power.settled_at(plan.started, scene.policy, scene.seen, self._cause(scene).since)
         key, now = key_of(scene.resource), self._clock.now()
         settled = settled if settled is None or settled > now else None
         instants = [scene.wake_at(), failure.retry_at if failure else None, settled]
@@ -145,8 +145,8 @@ class ResourceReconciler:
 
     def _needed(self, scene: Scene) -> datetime:
         """What a view must not be older than, to back any decision."""
-        since = self._cause(scene).since
-        settled = power.settled_at(self._decide(scene), scene.policy, scene.seen, since)
+        since, current = self._cause(scene).since, self._reporter.current(scene.resource)
+        settled = power.settled_at(current.started, scene.policy, scene.seen, since)
         return since if settled is None or settled > scene.now else settled
 
     def _fresh(self, scene: Scene, since: datetime | None = None) -> bool:

@@ -119,12 +119,12 @@ def test_leave_does_not_take_for_stopped_what_may_have_been_started_a_moment_ago
     since = NOW - SETTLING + timedelta(seconds=1)
     plan = decide(policy, FREE, view(State.STOPPED), started=frozenset({"i-0", "i-9"}), since=since)
     assert plan.started == ({"i-0"} if policy is LEAVE else frozenset())
-    assert settled_at(plan, policy, FREE, since) == (since + SETTLING if policy is LEAVE else None)
+    assert settled_at(plan.started, policy, FREE, since) == (since + SETTLING if policy is LEAVE else None)
 
 
 def test_what_is_booked_or_forgotten_need_not_settle() -> None:
-    assert settled_at(Plan(started=frozenset({"i-0"})), LEAVE, BOOKED, NOW) is None
-    assert settled_at(Plan(), LEAVE, FREE, NOW) is None
+    assert settled_at({"i-0"}, LEAVE, BOOKED, NOW) is None
+    assert settled_at((), LEAVE, FREE, NOW) is None
 
 
 def test_leave_remembers_through_the_stop() -> None:
