@@ -19,13 +19,14 @@ _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 _LONGEST_LABEL = 63  # RFC 1035, 2.3.4
 
 
-def _is_url(secret: SecretStr) -> SecretStr:
+def _url(secret: SecretStr) -> SecretStr:
+    """The URL as a browser reads it (https://url.spec.whatwg.org): what was checked is what is called."""
     try:
-        host = _URL.validate_python(secret.get_secret_value()).host or ""
+        url = _URL.validate_python(secret.get_secret_value())
     except ValidationError:
         raise ValueError("it must be a URL like https://hooks.example.com/…") from None
     # By number and not by name: who forgot the host has a part of the secret in its place.
-    for number, label in enumerate(host.removesuffix(".").split("."), start=1):
+    for number, label in enumerate((url.host or "").removesuffix(".").split("."), start=1):
         if not label:
             raise ValueError(
                 f"part {number} of its host is empty; write it like hooks.example.com, with single dots"
@@ -35,7 +36,7 @@ def _is_url(secret: SecretStr) -> SecretStr:
                 f"part {number} of its host has {len(label)} characters, and DNS allows {_LONGEST_LABEL}; "
                 "write it like https://hooks.example.com/…"
             )
-    return secret
+    return SecretStr(str(url))
 
 
 class Target(BaseModel):
@@ -44,7 +45,7 @@ class Target(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["webhook", "slack"]
-    url: Annotated[SecretStr, AfterValidator(_is_url)]
+    url: Annotated[SecretStr, AfterValidator(_url)]
 
 
 class Config(BaseModel):

@@ -29,7 +29,7 @@ def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
         "localhost:8080",
         "[::1]:80",
         "10.0.0.1",
-        "bücher.example",
+        "xn--bcher-kva.example",
     ],
 )
 def test_a_host_that_can_be_one_is_taken(tmp_path: Path, host: str) -> None:
@@ -63,6 +63,21 @@ def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> 
         load(None, default)
     default.write_text(f"accounts: {{acme: {{role_arn: '{ARN}'}}}}")
     assert list(load(None, default).accounts) == ["acme"]
+
+
+@pytest.mark.parametrize(
+    ("url", "called"),
+    [
+        ("https:hooks.example.com/T", "https://hooks.example.com/T"),
+        ("https:///hooks.example.com/T", "https://hooks.example.com/T"),
+        (" HTTPS://hooks.example.com/T", "https://hooks.example.com/T"),
+        ("https://bücher.example/T", "https://xn--bcher-kva.example/T"),
+    ],
+)
+def test_a_url_is_called_as_a_browser_reads_it(tmp_path: Path, url: str, called: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"targets:\n  ops: {{type: webhook, url: '{url}'}}\n", encoding="utf-8")
+    assert load(file).targets["ops"].url.get_secret_value() == called
 
 
 @pytest.mark.parametrize(

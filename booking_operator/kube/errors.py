@@ -44,6 +44,14 @@ class ApiError(Exception):
         return self.status == _FORBIDDEN
 
     @property
+    def ungranted(self) -> bool:
+        """Whether a permission is missing, which the authorizer says in words only.
+
+        What an admission policy refuses, or a namespace that is being deleted, has the same status.
+        """
+        return self.forbidden and 'User "' in str(self) and '" cannot ' in str(self)
+
+    @property
     def over_quota(self) -> bool:
         """Whether a ResourceQuota has no room left, which its admission plugin says in words only."""
         return self.forbidden and "exceeded quota" in str(self)

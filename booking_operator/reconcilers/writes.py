@@ -34,6 +34,8 @@ def _refusal(error: ApiError, name: str) -> Failure:
         return Failure("Conflict", f"{name}: {error}; it is tried again.")
     if error.over_quota:
         return Failure(QUOTA_EXCEEDED, f"{name}: {error}; it is made once there is room.")
-    if error.forbidden:
+    if error.ungranted:
         return Failure("Forbidden", f"{name}: {error}; grant it to the operator's ServiceAccount.")
+    if error.forbidden:
+        return Failure("Forbidden", f"{name}: {error}; it is tried again.")
     return Failure("WriteFailed", f"{name}: {error}")

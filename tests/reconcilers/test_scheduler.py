@@ -127,6 +127,10 @@ class World:
         matching = [item for item in found.status.conditions if item.type == type_]
         return (matching[0].status, matching[0].reason) if matching else ("", "")
 
+    def message(self, type_: str) -> str:
+        found: Any = self.caches.schedulers.get(KEY)
+        return str(next(item.message for item in found.status.conditions if item.type == type_))
+
 
 def play(scenario: Callable[[World], Awaitable[None]]) -> None:
     virtual.play(World, scenario)
@@ -238,13 +242,31 @@ def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
     play(scenario)
 
 
-def test_a_refused_creation_is_told_and_tried_on() -> None:
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (
+            'bookings.manager.kotaico.de is forbidden: User "operator" cannot create resource "bookings"',
+            "grant it to the operator's ServiceAccount.",
+        ),
+        (
+            "bookings \"bs\" is forbidden: ValidatingAdmissionPolicy 'bounds' denied request: no",
+            "'bounds' denied request: no; it is tried again.",
+        ),
+        (
+            "unable to create new content in namespace ns because it is being terminated",
+            "it is being terminated; it is tried again.",
+        ),
+    ],
+)
+def test_a_refused_creation_is_told_with_the_mend_and_tried_on(words: str, mend: str) -> None:
     async def scenario(world: World) -> None:
-        world.objects.error = ApiError(403, "HTTP 403: User cannot create bookings")
+        world.objects.error = ApiError(403, f"HTTP 403: {words}")
         world.scheduler()
         world.start()
         await asyncio.sleep(60)
         assert world.condition("Synced") == ("False", "Forbidden")
+        assert world.message("Synced").endswith(mend)
         assert ("BookingScheduler", "Forbidden") in world.events.told
         world.objects.error = None
         await asyncio.sleep(90)

@@ -79,7 +79,10 @@ async def test_a_namespace_gets_the_groups_that_its_annotation_names(
     owned.ground.instances.mark(ids, {"resource-booking-managed": "true"})
     async with operator():
         assert said(owned, "ResourceMonitor", "all", interval="10s") == ""
-        await until(lambda: owned.condition("resourcemonitor", "all", "Synced")[0] == "False")
+        await until(lambda: owned.condition("resourcemonitor", "all", "Synced") == ("False", "Forbidden"))
+    told = json.dumps(owned.status("resourcemonitor", "all"))
+    assert "booking-operator-own-groups" in told
+    assert "ServiceAccount" not in told  # no permission is missing
     assert found not in owned.kubectl("get", "resources", "-o", "name")
 
 
