@@ -21,6 +21,9 @@ _numbers = count(1)
 
 Operator = Callable[..., AbstractAsyncContextManager[None]]
 
+BOOKINGS = "count/bookings.manager.kotaico.de"
+"""What a ResourceQuota calls the number of bookings."""
+
 
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Playground]:
@@ -96,6 +99,19 @@ def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": spec,
     }
+
+
+def limit_bookings(ground: Playground, namespace: str, hard: int, used: int) -> None:
+    """Set the ResourceQuota `bookings`, and what is used of it.
+
+    In a cluster, the controller manager counts what is there; until it has, nothing is refused.
+    """
+    spec = {"hard": {BOOKINGS: str(hard)}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bookings"}, "spec": spec}
+    ground.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(quota))
+    status = json.dumps({"status": spec | {"used": {BOOKINGS: str(used)}}})
+    change = ("patch", "quota", "bookings", "--subresource=status", "--type=merge", "-p", status)
+    ground.kubectl("-n", namespace, *change)
 
 
 @pytest.fixture

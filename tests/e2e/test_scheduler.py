@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from tests.e2e.conftest import Operator, Tenant, until
+from tests.e2e.conftest import Operator, Tenant, limit_bookings, until
 
 DAILY = "0 9 * * *"
 
@@ -113,24 +113,14 @@ async def test_a_foreign_booking_of_the_name_is_told_and_left(tenant: Tenant, op
 async def test_a_quota_that_is_used_up_is_told_by_its_name_and_mended_by_more_room(
     tenant: Tenant, operator: Operator
 ) -> None:
-    counted = "count/bookings.manager.kotaico.de"
-
-    def hold(hard: str) -> None:
-        spec = {"hard": {counted: hard}}
-        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": spec}
-        tenant.kubectl("apply", "-f", "-", stdin=json.dumps(quota))
-        # In a cluster, the controller manager counts what is there; until it has, nothing is refused.
-        status = json.dumps({"status": spec | {"used": {counted: "0"}}})
-        tenant.kubectl("patch", "quota", "few", "--subresource=status", "--type=merge", "-p", status)
-
-    hold("1")
+    limit_bookings(tenant.ground, tenant.namespace, hard=1, used=0)
     async with operator():
         scheduler(tenant, horizon="72h")
         await until(
             lambda: tenant.condition("bookingscheduler", "night", "Synced") == ("False", "QuotaExceeded")
         )
         assert len(bookings(tenant)) == 1
-        hold("9")
+        limit_bookings(tenant.ground, tenant.namespace, hard=9, used=1)
         await until(lambda: is_ready(tenant) and len(bookings(tenant)) == 3)
 
 

@@ -12,12 +12,11 @@ import pytest
 
 from booking_operator.devcluster.playground import Playground
 from booking_operator.kube import client as transport
-from tests.e2e.conftest import Operator, Tenant, manifest, soon, until
+from tests.e2e.conftest import BOOKINGS, Operator, Tenant, limit_bookings, manifest, soon, until
 from tests.e2e.manifests.conftest import MANIFESTS, Overlay, token_kubeconfig
 
 MALLORY = ("--as=mallory", "--as-group=system:authenticated")
 LONG_NAME = "a" * 219 + "-" + "b" * 33
-QUOTA = "count/bookings.manager.kotaico.de"
 
 
 class Attacker:
@@ -195,16 +194,11 @@ def test_edit_allows_bookings_of_the_own_namespace_and_nothing_else(
 
 
 async def test_a_quota_bounds_how_many_bookings_there_are(attacker: Attacker) -> None:
-    hard = {"hard": {QUOTA: "3"}}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bookings"}, "spec": hard}
-    kubectl, own = attacker.ground.kubectl, ("-n", attacker.namespace)
-    kubectl(*own, "create", "-f", "-", stdin=json.dumps(quota))
-    # In a cluster, the controller manager counts what is there; until it has, nothing is refused.
-    status = json.dumps({"status": hard | {"used": {QUOTA: "1"}}})
-    kubectl(*own, "patch", "quota", "bookings", "--subresource=status", "--type=merge", "-p", status)
+    limit_bookings(attacker.ground, attacker.namespace, hard=3, used=1)
     said = [await asyncio.to_thread(attacker.post, attacker.booking(f"bk-{number}")) for number in range(5)]
     assert [bool(text) for text in said] == [False, False, True, True, True]
-    assert f"exceeded quota: bookings, requested: {QUOTA}=1, used: {QUOTA}=3, limited: {QUOTA}=3" in said[-1]
+    spent = f"requested: {BOOKINGS}=1, used: {BOOKINGS}=3, limited: {BOOKINGS}=3"
+    assert f"exceeded quota: bookings, {spent}" in said[-1]
 
 
 def test_the_roles_that_ship_are_those_that_are_tested() -> None:
