@@ -88,8 +88,8 @@ async def take_snapshot(world: World) -> None:
 
 async def restore_snapshot(world: World, seconds: float) -> None:
     """Wiped and restored at once: the servers are away for as long as that takes."""
-    await asyncio.to_thread(etcd.restore, world.ground.control_plane, _snapshot(world, -1))
-    world.ledger.rolled_back(world.snapshots[-1], datetime.now(UTC))
+    restored = await asyncio.to_thread(etcd.restore, world.ground.control_plane, _snapshot(world, -1))
+    world.ledger.rolled_back(world.snapshots[-1], restored)
     await asyncio.sleep(seconds / 2)
 
 

@@ -101,12 +101,13 @@ class World:
     async def _make(self, span: Span) -> None:
         times = {"start_at": span.start.isoformat(), "end_at": span.end.isoformat()}
         spec = {"resource_name": span.tag, "user_id": "ada", **times}
-        await self._insist("POST", "", manifest(BOOKING.name, span.name, spec))
-        self.ledger.made(span.tag, span.name, span.start, span.end, datetime.now(UTC))
+        sent = await self._insist("POST", "", manifest(BOOKING.name, span.name, spec))
+        self.ledger.made(span.tag, span.name, span.start, span.end, sent)
 
     async def _extend(self, span: Span) -> None:
-        await self._insist("PATCH", span.name, {"spec": {"end_at": span.end.isoformat()}}, MERGE_PATCH)
-        self.ledger.made(span.tag, span.name, span.start, span.end, datetime.now(UTC))
+        end = {"spec": {"end_at": span.end.isoformat()}}
+        sent = await self._insist("PATCH", span.name, end, MERGE_PATCH)
+        self.ledger.made(span.tag, span.name, span.start, span.end, sent)
 
     async def _delete(self, span: Span) -> None:
         self.ledger.gone(span.name, await self._insist("DELETE", span.name, {}))

@@ -1,6 +1,7 @@
 """What is done to etcd behind the API server's back, through its JSON gateway."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import ClientSession
@@ -26,14 +27,17 @@ def snapshot(plane: ControlPlane, target: Path) -> None:
         plane.resume_etcd()
 
 
-def restore(plane: ControlPlane, source: Path) -> None:
+def restore(plane: ControlPlane, source: Path) -> datetime:
     """Wipe etcd's disk and put an older one in its place. resourceVersions go on from where they were then.
 
     The API server is down meanwhile, as Kubernetes asks for: what it remembers is not true any more.
+    Returns when that was done (aware UTC): all that it answers after that, ready or not, is older.
     """
     plane.stop_apiserver(kill=True)
     plane.stop_etcd(kill=True)
     shutil.rmtree(plane.etcd_directory)
     shutil.copytree(source, plane.etcd_directory)
+    restored = datetime.now(UTC)
     plane.start_etcd()
     plane.start_apiserver()
+    return restored
