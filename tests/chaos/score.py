@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from tests.chaos.ledger import NEVER, Boundary, Ledger
+from tests.support.aws_call import ON_ITS_WAY
 
-ON_ITS_WAY = timedelta(seconds=0.5)
-"""What was decided before a booking began, ended, or was edited may arrive after."""
 _POWER = {"StartInstances", "StopInstances"}
 
 

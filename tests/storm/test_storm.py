@@ -22,6 +22,7 @@ from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.devcluster.process import ChildProcess
 from tests.e2e.conftest import manifest, until
 from tests.support.aws import AwsProxy, Call
+from tests.support.aws_call import ON_ITS_WAY
 from tests.support.moto_server import REGION
 
 SECONDS = float(os.environ.get("STORM_SECONDS", "600"))
@@ -32,8 +33,6 @@ CONFIG = f"""
 accounts:
   fragile: {{role_arn: 'arn:aws:iam::{ACCOUNT}:role/booking-operator'}}
 """
-ON_ITS_WAY = timedelta(seconds=0.5)
-"""A stop that is sent before a booking begins may arrive after."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tests.support.aws_fleet import values
+
+ON_ITS_WAY = timedelta(seconds=0.5)
+"""What was sent before a booking began, ended, or was edited may arrive that much after."""
 
 
 @dataclass(slots=True)
