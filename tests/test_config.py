@@ -13,6 +13,13 @@ ARN = "arn:aws:iam::123456789012:role/operator"
 URL = "https://hooks.example.com/T/secret"
 
 
+def called(tmp_path: Path, url: str) -> str:
+    """What is called for a target that has `url` in the file."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"targets:\n  ops: {{type: slack, url: '{url}'}}\n", encoding="utf-8")
+    return load(file).targets["ops"].url.get_secret_value()
+
+
 def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(f"targets:\n  ops: {{type: slack, url: {URL}}}\n")
@@ -33,9 +40,20 @@ def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
     ],
 )
 def test_a_host_that_can_be_one_is_taken(tmp_path: Path, host: str) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text(f"targets:\n  ops: {{type: slack, url: 'https://{host}/T'}}\n", encoding="utf-8")
-    assert load(file).targets["ops"].url.get_secret_value() == f"https://{host}/T"
+    assert called(tmp_path, f"https://{host}/T") == f"https://{host}/T"
+
+
+@pytest.mark.parametrize(
+    ("url", "read"),
+    [
+        ("https:hooks.example.com/T", "https://hooks.example.com/T"),
+        ("https:///hooks.example.com/T", "https://hooks.example.com/T"),
+        (" HTTPS://hooks.example.com/T", "https://hooks.example.com/T"),
+        ("https://bücher.example/T", "https://xn--bcher-kva.example/T"),
+    ],
+)
+def test_a_url_is_called_as_a_browser_reads_it(tmp_path: Path, url: str, read: str) -> None:
+    assert called(tmp_path, url) == read
 
 
 def test_accounts_are_read(tmp_path: Path) -> None:
@@ -63,21 +81,6 @@ def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> 
         load(None, default)
     default.write_text(f"accounts: {{acme: {{role_arn: '{ARN}'}}}}")
     assert list(load(None, default).accounts) == ["acme"]
-
-
-@pytest.mark.parametrize(
-    ("url", "called"),
-    [
-        ("https:hooks.example.com/T", "https://hooks.example.com/T"),
-        ("https:///hooks.example.com/T", "https://hooks.example.com/T"),
-        (" HTTPS://hooks.example.com/T", "https://hooks.example.com/T"),
-        ("https://bücher.example/T", "https://xn--bcher-kva.example/T"),
-    ],
-)
-def test_a_url_is_called_as_a_browser_reads_it(tmp_path: Path, url: str, called: str) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text(f"targets:\n  ops: {{type: webhook, url: '{url}'}}\n", encoding="utf-8")
-    assert load(file).targets["ops"].url.get_secret_value() == called
 
 
 @pytest.mark.parametrize(
