@@ -143,7 +143,8 @@ async def test_no_secret_is_told(tenant: Tenant, tmp_path: Path, format_: str) -
         f"--log-format={format_}",
         "--log-level=debug",
     ]
-    command += ["-n", tenant.namespace, f"--metrics-bind-address=127.0.0.1:{port}"]
+    command += ["-n", tenant.namespace, "--health-probe-bind-address=0"]
+    command += [f"--metrics-bind-address=127.0.0.1:{port}"]
     with (
         serving(ThreadingHTTPServer(("127.0.0.1", 0), Refusing)) as hook,
         serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay)) as relay,
