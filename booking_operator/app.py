@@ -10,19 +10,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
-from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.cloud.accounts import Accounts, own_role
 from booking_operator.cloud.regions import known
-from booking_operator.cloud.service import Service, open_services
+from booking_operator.cloud.service import Service, ServiceDriver, open_services
 from booking_operator.cloud.session import default_region
 from booking_operator.config import load
 from booking_operator.engine.clock import Clock, SystemClock
+from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.leader import Election, Elector, SoleReplica
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Store
 from booking_operator.heap import YOUNG, Heap, ProcessHeap
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
@@ -97,20 +100,45 @@ class Operator:
             metrics=metrics,
             heap=heap,
         )
+        self._drivers: Mapping[str, ServiceDriver] = {}
         self._term: Term | None = None
         self._ended = asyncio.Event()
         observed.services, observed.leads = services, lambda: election.leads
         observed.reflectors, observed.vital = self._reflectors, self._vital
         observed.objects = lambda: {kind.plural: len(store) for kind, store in caches.stores.items()}
-        observed.census = Census(caches)
+        observed.census = self._census = Census(caches)
+
+    @property
+    def stores(self) -> Mapping[Kind[Any], Store[Any]]:
+        """The objects as this replica knows them, by kind. For reading only."""
+        return self._caches.stores
+
+    def introspect(self) -> Contents:
+        """The keys that each long-lived collection holds, by `owner.collection`.
+
+        It is for tests; see `engine.introspection`. A replica that does not lead lacks the collections of a
+        leader, such as queues, orders and lanes.
+        """
+        parts: dict[str, Introspectable] = {
+            "caches": self._caches,
+            "census": self._census,
+            **{f"store of {kind.plural}": store for kind, store in self.stores.items()},
+            **{f"service {name}": service for name, service in self._services.items()},
+            **{f"driver {name}": driver for name, driver in self._drivers.items()},
+        }
+        return {**joined(parts), **(self._term.introspect() if self._term else {})}
+
+    def sizes(self) -> Mapping[str, int]:
+        """How many entries each of these collections has."""
+        return {name: len(keys) for name, keys in self.introspect().items()}
 
     async def run(self) -> None:
         """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tidy_up())
+            tasks.create_task(self._tidy_up(), name="tidy up")
             await self._trust.learn()
             for reflector in self._reflectors:
-                tasks.create_task(reflector.run())
+                tasks.create_task(reflector.run(), name=f"reflector: {reflector.kind}")
             await self._synced.wait()
             self._heap.settle()
             self._log.info(
@@ -143,6 +171,7 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 drivers = {name: service.driver(tasks) for name, service in self._services.items()}
+                self._drivers = drivers
                 self._term = term = self._new_term(drivers=drivers)
                 self._metrics.began_to_lead()
                 if self._election.rivals:
@@ -150,7 +179,7 @@ class Operator:
                 with self._observed.term(term.controllers, tuple(drivers.values())):
                     await term.run()
         finally:
-            self._term = None
+            self._term, self._drivers = None, {}
             self._stand_by()
             self._ended.set()
 

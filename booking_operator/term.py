@@ -5,7 +5,7 @@ scratch anyway, so another replica, or this one once more, goes on where the las
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RES
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.fence import Live
+from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key
 from booking_operator.heap import Heap
@@ -150,6 +151,26 @@ class Term:
             measured(RESOURCE_MONITOR.name, wakes.monitors, monitors.reconcile),
         )
 
+        kept: Mapping[str, Introspectable] = {
+            "orders": orders,
+            "start times": starts,
+            "punctuality": dispatcher.punctuality,
+            "delays": delays,
+            "resources": resources,
+            "monitors": monitors,
+            "failed locks": keeper.failures,
+            "failed notifications": notifier.failures,
+        }
+        self._kept = {
+            **kept,
+            **{f"status of {kind.plural}": writer for kind, writer in status.items()},
+            **{f"controller {controller.name}": controller for controller in self.controllers},
+        }
+
+    def introspect(self) -> Contents:
+        """The keys of all that the parts of this term keep, by `owner.collection`."""
+        return joined(self._kept)
+
     @property
     def controllers(self) -> Sequence[Controller[Any]]:
         """All that work, those that write statuses included."""
@@ -160,9 +181,9 @@ class Term:
         self._wakes.subscribe()
         try:
             async with asyncio.TaskGroup() as writers:
-                writers.create_task(self._recorder.run())
+                writers.create_task(self._recorder.run(), name="event recorder")
                 for controller in self._status_controllers:
-                    writers.create_task(controller.run())
+                    writers.create_task(controller.run(), name=f"controller: {controller.name}")
                 try:
                     await self._work()
                 finally:
@@ -175,8 +196,8 @@ class Term:
             for service, driver in self._drivers.items():
                 driver.track(self._wakes.audience(service))
             for controller in self._controllers:
-                tasks.create_task(controller.run())
-            tasks.create_task(self._delays.run())
+                tasks.create_task(controller.run(), name=f"controller: {controller.name}")
+            tasks.create_task(self._delays.run(), name="delays")
             await self._wakes.resources.drained()
             self._heap.settle_young()  # what is older was looked through when the caches were synced
             self._log.info("first_plans_made")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -11,7 +11,9 @@ from booking_operator.app import Operator
 from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import Audience
 from booking_operator.domain.instance import State
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.leader import Lead
+from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
 from booking_operator.settings import Settings
 from booking_operator.web.metrics import Metrics
@@ -61,6 +63,9 @@ class Cloud(FakeDriver):
     def track(self, audience: Audience) -> None:
         pass
 
+    def introspect(self) -> Contents:
+        return {}
+
     def driver(self, _: asyncio.TaskGroup) -> "Cloud":
         return self
 
@@ -93,6 +98,31 @@ class Fickle(Election):
         with suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await lead()
+
+
+class Tangled(Cloud):
+    """A driver that is garbage only to a collector of cycles."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.itself = self
+
+
+class Clouds(Cloud):
+    """A service that makes a driver for each term.
+
+    Attributes:
+        drivers: those that were made, in order, as long as anything holds them.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.drivers: list[weakref.ref[Cloud]] = []
+
+    def driver(self, _: asyncio.TaskGroup) -> Cloud:
+        made = Tangled(self.clock)
+        self.drivers.append(weakref.ref(made))
+        return made
 
 
 def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: VirtualClock) -> Operator:
@@ -134,19 +164,41 @@ def test_who_takes_over_starts_what_it_was_not_told_of() -> None:
 
 
 def test_nothing_is_left_of_a_term_that_was_lost_for_a_moment() -> None:
-    async def main() -> tuple[bool, bool]:
+    """Each term holds a driver of its own, in a cycle, such as the parts of a term form among each other."""
+
+    async def main() -> list[bool]:
         clock, cluster = VirtualClock(), Cluster()
-        operator = operating(cluster, Cloud(clock), Fickle(), clock)
-        task = asyncio.ensure_future(operator.run())
-        await asyncio.sleep(4)
-        assert operator._term is not None
-        vars(operator._term)["cycle"] = operator._term  # such as its parts form among each other
-        first = weakref.ref(operator._term)
-        await asyncio.sleep(4)
-        second = operator._term is not first()
+        clouds = Clouds(clock)
+        task = asyncio.ensure_future(operating(cluster, clouds, Fickle(), clock).run())
+        await asyncio.sleep(8)
+        assert [driver() is not None for driver in clouds.drivers] == [True, True]
         await asyncio.sleep(60)
+        held = [driver() is not None for driver in clouds.drivers]
         task.cancel()
         await asyncio.wait([task])
-        return second, first() is None
+        return held
 
-    assert virtual.run(main()) == (True, True)
+    assert virtual.run(main()) == [False, True]
+
+
+def test_what_an_operator_keeps_is_named_and_counted() -> None:
+    async def main() -> tuple[Mapping[str, int], Mapping[str, int]]:
+        clock, cluster, election = VirtualClock(), Cluster(), Election()
+        cluster.add("resources", "res", {"tag": "web", "region": REGION})
+        cluster.book("bk", 300, 600)
+        operator = operating(cluster, Cloud(clock), election, clock)
+        task = asyncio.ensure_future(operator.run())
+        await asyncio.sleep(5)
+        before = operator.sizes()
+        election.won.set()
+        await asyncio.sleep(5)
+        assert set(operator.introspect()["controller Booking.queue"]) == {Key("ns", "bk")}
+        after = operator.sizes()
+        task.cancel()
+        await asyncio.wait([task])
+        return before, after
+
+    standing_by, leading = virtual.run(main())
+    assert (standing_by["store of bookings.objects"], standing_by["caches.agendas"]) == (1, 1)
+    assert "orders.placed" not in standing_by
+    assert (leading["orders.placed"], leading["resources.causes"]) == (0, 1)

@@ -137,7 +137,7 @@ def test_nothing_of_a_term_is_told_of_changes_after_its_end() -> None:
             await asyncio.sleep(1)
             ground.world.booking("other", 1000, 2000)
             key = Key("ns", "other")
-            assert key in second._wakes.bookings._entries
-            assert key not in first._wakes.bookings._entries
+            assert key in second.introspect()["controller Booking.queue"]
+            assert key not in first.introspect()["controller Booking.queue"]
 
     virtual.run(main())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from booking_operator.cloud.driver import CloudError, Fault
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.queue import Backoff
 
 _MINUTE = timedelta(minutes=1)
@@ -56,6 +57,10 @@ class Holds:
     def __init__(self) -> None:
         self._holds: dict[Hashable, _Hold] = {}
         self._swept_at = datetime.min.replace(tzinfo=UTC)
+
+    def introspect(self) -> Contents:
+        """What is held, or was refused the last time."""
+        return {"holds": self._holds.keys()}
 
     def bar(self, key: Hashable, error: CloudError, pause: Backoff, now: datetime) -> CloudError:
         """Hold what was refused at `now`. Returns the error with the instant at which it is tried again."""

@@ -21,6 +21,7 @@ from booking_operator.cloud.polling import IDLE, PASSING, Call, Interest, Watche
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.introspection import Contents
 
 Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
 """Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
@@ -42,6 +43,10 @@ class Inventory:
     def watched(self) -> Mapping[Scope, Watched]:
         """The scopes that are polled."""
         return {scope: self._watch(scope) for scope in self._tracked()}
+
+    def introspect(self) -> Contents:
+        """The scopes that there is a view of."""
+        return {"views": self._watches.keys()}
 
     def last(self, group: Group) -> Observation | None:
         """The newest view of the group at hand; None when its scope was never seen."""
@@ -155,7 +160,7 @@ class Inventory:
             watch.wanted = Call()
             if under_way is None:
                 # All who ask before the task's first step share the call: its instant is taken there.
-                task = self._tasks.create_task(self._serve(watch))
+                task = self._tasks.create_task(self._serve(watch), name=f"describe: {watch.scope.region}")
                 task.add_done_callback(partial(_cut_off, watch))
         return watch.wanted
 

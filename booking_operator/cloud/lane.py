@@ -54,7 +54,8 @@ class Lane:
     def start(self, tasks: TaskGroup) -> None:
         """Send from now on, in a task of `tasks`; what waits when that ends is withdrawn."""
         # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-        tasks.create_task(self._run()).add_done_callback(lambda _: self._abandon())
+        task = tasks.create_task(self._run(), name=f"lane: {self.name}")
+        task.add_done_callback(lambda _: self._abandon())
 
     def add(self, items: Iterable[Item]) -> None:
         """Have parcels wait."""

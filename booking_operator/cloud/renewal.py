@@ -159,7 +159,7 @@ class RenewedCredentials(AioCredentials):
     def _begin(self) -> None:
         """Begin a renewal, unless one is under way."""
         if self._renewal is None or self._renewal.done():
-            self._renewal = self._tasks.create_task(self._renew())
+            self._renewal = self._tasks.create_task(self._renew(), name="credential renewal")
 
     async def _renew(self) -> None:
         try:

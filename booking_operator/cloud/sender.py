@@ -20,6 +20,7 @@ from booking_operator.cloud.recovery import Recovery, Sight
 from booking_operator.cloud.throttle import LimitsOf
 from booking_operator.cloud.view import Answer
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 
 LONG_AGO = timedelta(seconds=0.1)
 """After a wait of this length, orders are asked again whether they stand."""
@@ -73,6 +74,10 @@ class Sender:
         """The lanes that there has been something to do in."""
         return self._lanes.values()
 
+    def introspect(self) -> Contents:
+        """The lanes, and what is held."""
+        return {"lanes": self._lanes.keys(), **self._holds.introspect()}
+
     def submit(self, order: Order, change: Change, ids: Sequence[str]) -> None:
         """Have `change` made to some of the instances of an order. Returns at once."""
         if not ids:
@@ -117,7 +122,7 @@ class Sender:
         if not allowed.items:
             return
         lane.throttle = lane.throttle.sent(len(allowed.ids), self._clock.now())
-        task = self._tasks.create_task(self._carry_out(lane, allowed))
+        task = self._tasks.create_task(self._carry_out(lane, allowed), name=f"call: {lane.name}")
         task.add_done_callback(lambda task: allowed.withdraw() if task.cancelled() else None)
         lane.follow(task)
 

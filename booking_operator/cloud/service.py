@@ -25,6 +25,7 @@ from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import Live
+from booking_operator.engine.introspection import Contents
 
 
 class Api(Protocol):
@@ -131,6 +132,10 @@ class ServiceDriver:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         self._inventory.track(audience)
 
+    def introspect(self) -> Contents:
+        """The keys of what the sender keeps."""
+        return self._sender.introspect()
+
 
 def _item(demand: Demand) -> Item:
     """A parcel for a forecast: its instances are numbers, and nobody waits for them."""
@@ -161,7 +166,7 @@ class Service:
         self._clock = clock
         self._limits = limits
         self._inventory = Inventory(api.describe, clock, tasks)
-        tasks.create_task(self._inventory.poll())
+        tasks.create_task(self._inventory.poll(), name="inventory poll")
 
     @property
     def watched(self) -> Mapping[Scope, Watched]:
@@ -171,6 +176,10 @@ class Service:
     def track(self, audience: Audience) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         self._inventory.track(audience)
+
+    def introspect(self) -> Contents:
+        """The scopes that are viewed, whether somebody asks for them still or not."""
+        return self._inventory.introspect()
 
     def driver(self, tasks: TaskGroup) -> ServiceDriver:
         """A driver whose calls are tasks of `tasks`; when those end, what waits is withdrawn."""

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.metrics import MetricsProvider, Outcome, unmeasured
 from booking_operator.engine.queue import Result, WorkQueue
 
@@ -51,6 +52,10 @@ class Controller(Generic[K]):
         began = next(iter(self._running.values()), None)
         return 0.0 if began is None else self.queue.clock.monotonic() - began
 
+    def introspect(self) -> Contents:
+        """The keys that are reconciled at this instant, and those that the queue knows."""
+        return {"running": self._running.keys(), **self.queue.introspect()}
+
     async def run(self) -> None:
         """Reconcile until cancelled; what is under way then is cancelled too."""
         free = asyncio.Semaphore(self._workers)
@@ -59,15 +64,18 @@ class Controller(Generic[K]):
                 await free.acquire()
                 key = await self.queue.get()
                 self.taken += 1
-                tasks.create_task(self._process(key)).add_done_callback(lambda _: free.release())
+                task = tasks.create_task(self._process(key), name=f"reconcile: {self.name}")
+                task.add_done_callback(lambda _: free.release())
                 # One key a turn: a thousand that are due together must not keep the loop from other things.
                 await asyncio.sleep(0)
 
     async def _process(self, key: K) -> None:
         began = self._running[key] = self.queue.clock.monotonic()
+        self._metrics.reconcile_started(key)
         try:
             result, outcome = await self._attempt(key)
         finally:
+            self._metrics.reconcile_ended(key)
             del self._running[key]
         self._metrics.reconciled(outcome, self.queue.clock.monotonic() - began)
         self.queue.done(key, result)

@@ -99,7 +99,7 @@ class Elector:
         When cancelled, the Lease is given back once `lead` has ended.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._leases.watch(self._see))
+            tasks.create_task(self._leases.watch(self._see), name="lease watch")
             try:
                 while True:
                     await self._acquire()
@@ -158,7 +158,7 @@ class Elector:
         self.leads = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                term = tasks.create_task(_run_on(lead))
+                term = tasks.create_task(_run_on(lead), name="leader")
                 try:
                     reason = await self._keep()
                 except asyncio.CancelledError:

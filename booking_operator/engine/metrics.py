@@ -3,7 +3,7 @@
 The engine knows nothing of Prometheus. Whoever measures hands in a provider; without one nothing is measured.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 from typing import Protocol
 
@@ -34,8 +34,16 @@ class ControllerMetrics(Protocol):
         """A key comes back after a back-off."""
         ...
 
+    def reconcile_started(self, key: Hashable, /) -> None:
+        """A reconcile of `key` begins."""
+        ...
+
+    def reconcile_ended(self, key: Hashable, /) -> None:
+        """The reconcile of `key` is over, also when it was cancelled or has raised."""
+        ...
+
     def reconciled(self, outcome: Outcome, seconds: float) -> None:
-        """A reconcile has ended after so long."""
+        """A reconcile has ended after so long. Not called for one that was cancelled."""
         ...
 
 
@@ -49,6 +57,12 @@ class _Unmeasured:
         pass
 
     def retried(self) -> None:
+        pass
+
+    def reconcile_started(self, _: Hashable, /) -> None:
+        pass
+
+    def reconcile_ended(self, _: Hashable, /) -> None:
         pass
 
     def reconciled(self, _: Outcome, __: float) -> None:

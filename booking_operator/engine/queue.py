@@ -22,6 +22,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.metrics import UNMEASURED
 
 K = TypeVar("K", bound=Hashable)
@@ -122,6 +123,10 @@ class WorkQueue(Generic[K]):
     def keys(self) -> int:
         """How many keys it knows: ready, processed, or waiting for their time or the end of a back-off."""
         return len(self._entries)
+
+    def introspect(self) -> Contents:
+        """The same keys themselves."""
+        return {"queue": self._entries.keys()}
 
     @property
     def busy(self) -> bool:

@@ -5,7 +5,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from itertools import chain
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from booking_operator.engine.introspection import Contents
 
 
 class Key(NamedTuple):
@@ -122,6 +125,12 @@ class Store(Generic[T]):
     def __len__(self) -> int:
         """How many objects there are."""
         return len(self._objects)
+
+    def introspect(self) -> Contents:
+        """The keys of all objects, and of those in each index."""
+        return {"objects": self._objects.keys()} | {
+            f"index {name}": set(chain(*values.values())) for name, values in self._indexed.items()
+        }
 
     def subscribe(self, handler: Callable[[Change[T]], None]) -> None:
         """Have `handler` called for each change from now on."""

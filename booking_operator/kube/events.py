@@ -98,7 +98,7 @@ class Recorder:
         """Write Events until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_WRITERS):
-                tasks.create_task(self._write_all())
+                tasks.create_task(self._write_all(), name="event writer")
 
     async def _write_all(self) -> None:
         while True:

@@ -15,6 +15,7 @@ import structlog
 from booking_operator.api.kinds import Kind
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
+from booking_operator.engine.introspection import BOUNDED, Contents
 from booking_operator.engine.metrics import MetricsProvider, unmeasured
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, Object, Store, key_of
@@ -73,6 +74,14 @@ class StatusWriter(Generic[O]):
             workers=WRITERS,
             metrics=metrics,
         )
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {
+            "wanted": self._wanted.keys(),
+            "awaited": self._outcomes.keys(),
+            f"{BOUNDED}written": self._own.keys(),
+        }
 
     def current(self, object_: O) -> Any:
         """The newest status of an object, written or about to be, however old `object_` is."""

@@ -15,6 +15,7 @@ from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cloud.driver import Group, Scope
 from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking as Claim
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key, Store, key_of
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -60,6 +61,16 @@ class Caches:
         self._held: dict[Key, _Held] = {}
         self.bookings.subscribe(self._on_booking)
         self.resources.subscribe(self._on_resource)
+
+    def introspect(self) -> Contents:
+        """The keys of the bookings on all agendas, and of the Resources whose holder is known."""
+        booked = {
+            Key(key.namespace, claim.name)
+            for key, agenda in self._agendas.items()
+            for claim in agenda
+            if claim.name  # not so of an ad-hoc booking
+        }
+        return {"agendas": booked, "holders": self._held.keys()}
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
         group = resource.group(self.default_region)

@@ -15,6 +15,7 @@ from booking_operator.cloud.driver import Action, Demand, Order
 from booking_operator.domain.delay import TOLERANCE, Delay, delay
 from booking_operator.domain.instance import State
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.ports import Drivers
@@ -65,6 +66,10 @@ class Delays:
         self._changed = changed
         self._delays: dict[Key, Delay] = {}
         self._wake = asyncio.Event()
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"delays": self._delays.keys()}
 
     def get(self, key: Key) -> Delay | None:
         """How late the present or next start or stop of a Resource is; None where it is on time."""

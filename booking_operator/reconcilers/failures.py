@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from booking_operator.domain.report import Failure
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 
 
@@ -12,6 +13,10 @@ class Failures:
     def __init__(self, changed: Callable[[Key], None]) -> None:
         self.changed = changed
         self._failures: dict[Key, Failure] = {}
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"failures": self._failures.keys()}
 
     def get(self, key: Key) -> Failure | None:
         """Why something about the object is not as it should be; None when it is."""

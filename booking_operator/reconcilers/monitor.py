@@ -10,6 +10,7 @@ from booking_operator.domain import discovery, report
 from booking_operator.domain.discovery import Found
 from booking_operator.domain.report import Failure, utc
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
@@ -40,6 +41,10 @@ class MonitorReconciler:
         self._clock = clock
         # What each monitor made when it looked last: until the watch tells, another would make it too.
         self._made: dict[Key, set[Group]] = {}
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"made": self._made.keys()}
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one monitor. The Resources of a deleted one stay: somebody may have booked them."""

@@ -86,7 +86,8 @@ class Notifier:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for id_ in (id_ for id_, done in told.items() if not done):
-                    tries[id_] = tasks.create_task(self._deliver(booking, spec, id_, items[id_]))
+                    delivery = self._deliver(booking, spec, id_, items[id_])
+                    tries[id_] = tasks.create_task(delivery, name=f"notification: {items[id_].type}")
         except asyncio.CancelledError:
             self._cut_short(booking, tries)
             raise

@@ -16,6 +16,7 @@ from typing import Any
 from booking_operator.cloud.driver import Action, CloudError, Order
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.report import Failure
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 
 
@@ -82,6 +83,10 @@ class Orders:
     def __init__(self, changed: Callable[[Key], None]) -> None:
         self._changed = changed
         self._placed: defaultdict[Key, list[Placed]] = defaultdict(list)
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"placed": self._placed.keys()}
 
     def due(self, key: Key, now: datetime) -> list[Placed]:
         """The open orders whose deadline has come."""

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from booking_operator.cloud.driver import Action
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 
 Late = Callable[[Action, str, float, int], None]
@@ -40,6 +41,10 @@ class Punctuality:
         self._clock = clock
         self._late = late
         self._boundaries: dict[Key, _Boundary] = {}
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"boundaries": self._boundaries.keys()}
 
     def foresee(
         self, key: Key, coming: datetime | None, now: datetime, *, remembered: datetime | None = None

@@ -24,6 +24,7 @@ from booking_operator.domain.power import Plan
 from booking_operator.domain.report import Failure, Outcome, utc
 from booking_operator.domain.timeline import LEAD, Cause
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.caches import Caches
@@ -77,6 +78,10 @@ class ResourceReconciler:
         self._delays = delays
         self._starts = starts
         self._causes: dict[Key, Cause] = {}
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"causes": self._causes.keys()}
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one Resource. A deleted one is released: its instances stay as they are."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from booking_operator.domain.instance import Observation, State
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 
 
@@ -19,6 +20,10 @@ class StartTimes:
 
     def __init__(self) -> None:
         self._starts: dict[Key, _Start] = {}
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"started": self._starts.keys()}
 
     def began(self, key: Key, ids: Collection[str], at: datetime) -> None:
         """The start of instances was accepted at `at` (aware UTC); of one in parts, the first part counts."""

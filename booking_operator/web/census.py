@@ -9,6 +9,7 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.fields import parse_rfc3339
 from booking_operator.api.resource import Resource
 from booking_operator.domain.booking import Phase
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key
 from booking_operator.reconcilers.caches import Caches
 
@@ -36,6 +37,10 @@ class Census:
         self._unready: dict[Key, tuple[str, datetime]] = {}
         caches.bookings.subscribe(self._on_booking)
         caches.resources.subscribe(self._on_resource)
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"unready": self._unready.keys()}
 
     def _on_booking(self, change: Change[Booking]) -> None:
         if change.old is not None:

@@ -1,7 +1,7 @@
 """What is counted and timed as it happens. Lasts as long as the process, whatever becomes of a leadership."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import timedelta
 from importlib.metadata import version
 
@@ -16,7 +16,7 @@ from prometheus_client import (
 
 from booking_operator.cloud.driver import Action, Scope
 from booking_operator.cloud.regions import regions
-from booking_operator.engine.metrics import Outcome
+from booking_operator.engine.metrics import ControllerMetrics, Outcome
 from booking_operator.web import catalogue
 from booking_operator.web.catalogue import Family
 
@@ -32,6 +32,12 @@ class _Controller:
         self.retried: Callable[[], None] = metrics.retries.labels(name).inc
         self._worked = metrics.work.labels(name).observe
         self._ended = {outcome: metrics.reconciles.labels(name, outcome.value) for outcome in Outcome}
+
+    def reconcile_started(self, _: Hashable, /) -> None:
+        """Nothing: a label for each key would be a series for each object."""
+
+    def reconcile_ended(self, _: Hashable, /) -> None:
+        """The same."""
 
     def reconciled(self, outcome: Outcome, seconds: float) -> None:
         """A reconcile has ended."""
@@ -93,7 +99,7 @@ class Metrics:
         for _ in range(instances):
             observe(seconds)
 
-    def controller(self, name: str) -> _Controller:
+    def controller(self, name: str) -> ControllerMetrics:
         """What measures the controller of that name; `engine.metrics.MetricsProvider`."""
         label = slug(name)
         if label not in self._controllers:

@@ -1,6 +1,7 @@
 """What a controller tells those who measure it, on virtual time."""
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -20,6 +21,7 @@ class Seen:
     waits: list[float] = field(default_factory=list)
     retries: int = 0
     ends: list[tuple[Outcome, float]] = field(default_factory=list)
+    turns: list[tuple[str, Hashable]] = field(default_factory=list)
 
     def added(self) -> None:
         self.adds += 1
@@ -29,6 +31,12 @@ class Seen:
 
     def retried(self) -> None:
         self.retries += 1
+
+    def reconcile_started(self, key: Hashable, /) -> None:
+        self.turns.append(("started", key))
+
+    def reconcile_ended(self, key: Hashable, /) -> None:
+        self.turns.append(("ended", key))
 
     def reconciled(self, outcome: Outcome, seconds: float) -> None:
         self.ends.append((outcome, round(seconds, 3)))
@@ -106,6 +114,32 @@ def test_every_end_is_told_by_its_class(error: Exception | None, needs: float, o
         await worked(Controller("test", queue, fail, metrics=lambda _: seen), took + 0.1)
         assert seen.ends == [(outcome, took)]
         assert seen.retries == 1
+
+    run(main())
+
+
+def test_each_reconcile_is_reported_when_it_starts_and_when_it_ends_in_whatever_way() -> None:
+    async def reconcile(key: str) -> Result:
+        if key == "bad":
+            raise RuntimeError("bug")
+        await asyncio.sleep(2 if key == "good" else 60)
+        return Result()
+
+    async def main() -> None:
+        seen = Seen()
+        queue: WorkQueue[str] = WorkQueue(VirtualClock())
+        controller = Controller("test", queue, reconcile, metrics=lambda _: seen)
+        for key in ("good", "bad", "cancelled"):
+            queue.add(key)
+        task = asyncio.ensure_future(controller.run())
+        await asyncio.sleep(0.1)
+        assert set(controller.introspect()["running"]) == {"cancelled", "good"}
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait({task})
+        assert [key for what, key in seen.turns if what == "started"] == ["good", "bad", "cancelled"]
+        assert {key for what, key in seen.turns if what == "ended"} == {"good", "bad", "cancelled"}
+        assert not controller.introspect()["running"]
 
     run(main())
 
