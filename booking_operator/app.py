@@ -34,7 +34,7 @@ from booking_operator.kube.source import ListWatch
 from booking_operator.kube.trust import CacheTrust
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import smtp_config
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.ports import Channels
 from booking_operator.reconcilers.standby import StandbyAudience
 from booking_operator.settings import Settings
@@ -66,6 +66,7 @@ class Operator:
         metrics: Metrics,
         observed: Observed,
         heap: Heap | None = None,
+        parts: Parts = REAL,
     ) -> None:
         self._log = structlog.get_logger()
         self._clock = clock
@@ -74,7 +75,7 @@ class Operator:
         self._observed = observed
         self._services = services
         self._election = election
-        self._caches = caches = Caches(settings.region)
+        self._caches = caches = parts.caches(settings.region)
         reflectors = {
             kind: Reflector(kind.plural, ListWatch(client, kind, settings.namespace), store, clock)
             for kind, store in caches.stores.items()
@@ -99,6 +100,7 @@ class Operator:
             live=election.live,
             metrics=metrics,
             heap=heap,
+            parts=parts,
         )
         self._drivers: Mapping[str, ServiceDriver] = {}
         self._term: Term | None = None

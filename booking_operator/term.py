@@ -24,16 +24,15 @@ from booking_operator.kube.client import KubeClient
 from booking_operator.kube.events import Recorder
 from booking_operator.kube.objects import Objects
 from booking_operator.kube.status import StatusWriter
+from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher
-from booking_operator.reconcilers.keeper import LockKeeper
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from booking_operator.reconcilers.notifier import Notifier
 from booking_operator.reconcilers.orders import Orders
 from booking_operator.reconcilers.ports import Channels, Drivers, Trust
-from booking_operator.reconcilers.resource import ResourceReconciler
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from booking_operator.reconcilers.starts import StartTimes
 from booking_operator.reconcilers.wakes import Wakes
@@ -58,12 +57,13 @@ class Term:
         live: Live,
         metrics: Metrics,
         heap: Heap,
+        parts: Parts = REAL,
     ) -> None:
         self._log = structlog.get_logger()
         self._heap = heap
         self._live = live
-        self._drivers = drivers
-        self._wakes = wakes = Wakes(caches, clock)
+        self._drivers = drivers = {name: parts.driver(driver) for name, driver in drivers.items()}
+        self._wakes = wakes = Wakes(caches, clock, parts.queue)
         self._recorder = events = Recorder(client, clock, dropped=metrics.event_dropped)
         measured = partial(Controller, metrics=metrics.controller)
         deciders = {
@@ -81,13 +81,14 @@ class Term:
                 clock,
                 metrics=metrics.controller,
                 decide_again=deciders[kind].add,
+                queue=parts.queue,
             )
             for kind, store in caches.stores.items()
         }
         self._writers = tuple(status.values())
         self._status_controllers = tuple(writer.controller for writer in self._writers)
         objects, dry_run = Objects(client), settings.dry_run
-        keeper = LockKeeper(
+        keeper = parts.locks(
             caches,
             drivers,
             status[RESOURCE],
@@ -113,7 +114,7 @@ class Term:
             late=metrics.late,
         )
         self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
-        resources = ResourceReconciler(
+        resources = parts.resources(
             caches,
             drivers,
             status[RESOURCE],

@@ -57,6 +57,7 @@ class StatusWriter(Generic[O]):
         *,
         metrics: MetricsProvider = unmeasured,
         decide_again: Callable[[Key], None] = lambda _: None,
+        queue: type[WorkQueue[Key]] = WorkQueue,
     ) -> None:
         self._client = client
         self._decide_again = decide_again
@@ -69,7 +70,7 @@ class StatusWriter(Generic[O]):
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
             f"{kind.name} status",
-            WorkQueue[Key](clock),
+            queue(clock),
             self._reconcile,
             workers=WRITERS,
             metrics=metrics,

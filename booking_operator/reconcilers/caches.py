@@ -45,12 +45,12 @@ class _Held:
 class Caches:
     """Resources by the group they stand for, and bookings by the resource they name."""
 
-    def __init__(self, default_region: str) -> None:
+    def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
         self.default_region = default_region
-        self.resources: Store[Resource] = Store({"group": self._groups})
-        self.bookings: Store[Booking] = Store({"resource": _named_resource, "controller": _controller})
-        self.schedulers: Store[BookingScheduler] = Store({"identity": lambda item: (_identity(item),)})
-        self.monitors: Store[ResourceMonitor] = Store({"scope": self._scopes})
+        self.resources: Store[Resource] = store({"group": self._groups})
+        self.bookings: Store[Booking] = store({"resource": _named_resource, "controller": _controller})
+        self.schedulers: Store[BookingScheduler] = store({"identity": lambda item: (_identity(item),)})
+        self.monitors: Store[ResourceMonitor] = store({"scope": self._scopes})
         self.stores: Mapping[Kind[Any], Store[Any]] = {
             BOOKING: self.bookings,
             RESOURCE: self.resources,

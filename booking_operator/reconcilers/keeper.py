@@ -106,7 +106,7 @@ class LockKeeper:
     async def _keep(self, key: Key, scene: Scene) -> bool:
         """Whether tags, memory and finalizer are as they should be now."""
         marks = scene.marks
-        if await self._doubtful(scene, marks.remove):
+        if await self.removal_withheld(scene, marks.remove):
             return False
         if marks.write and not await self._remember(scene, marks.memory):
             return False
@@ -131,8 +131,8 @@ class LockKeeper:
             note = f"It is not let go before its lock tags are: {error}"
             self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
-    async def _doubtful(self, scene: Scene, ids: Collection[str]) -> bool:
-        """Whether it is in doubt that nobody has the instances: what is not stopped keeps its lock."""
+    async def removal_withheld(self, scene: Scene, ids: Collection[str]) -> bool:
+        """Whether instances keep their tags because they run, and bookings of them may be missing."""
         if scene.seen.wanted or scene.observation is None:
             return False
         on = scene.observation.ids(State.PENDING, State.RUNNING)

@@ -98,7 +98,7 @@ class ResourceReconciler:
         doubt, other = await self._stop(scene)
         failure = joined(failure, other)
         ahead = await self._announce(scene)
-        plan = self._decide(scene, doubt)
+        plan = self.decide(scene, doubt)
         self._note_whether_met(scene, plan)
         begun = self._starts.under_way(key) if scene.seen.wanted else frozenset()
         plan = replace(plan, started=plan.started | ahead.started | begun)
@@ -138,12 +138,16 @@ class ResourceReconciler:
         status = self._reporter.current(resource)
         scene = look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
         if scene is not None:
-            self._causes[key] = timeline.cause(self._causes.get(key), scene.seen, now, basis=scene.policy)
+            self._causes[key] = self.follow_cause(self._causes.get(key), scene)
             coming = scene.seen.next_change_at
             self._dispatcher.punctuality.foresee(key, coming, now, remembered=status.next_change)
         elif why := obstacle(self._caches, resource):
             self._reporter.refuse(resource, *why, now)
         return scene
+
+    def follow_cause(self, previous: Cause | None, scene: Scene) -> Cause:
+        """Why power is wanted as it is, given why it was when the Resource was looked at last."""
+        return timeline.cause(previous, scene.seen, scene.now, basis=scene.policy)
 
     def _cause(self, scene: Scene) -> Cause:
         return self._causes[key_of(scene.resource)]
@@ -165,7 +169,11 @@ class ResourceReconciler:
         if done or not scene.policy.acts:
             self._dispatcher.punctuality.met(key_of(scene.resource))
 
-    def _decide(self, scene: Scene, doubt: str = "") -> Plan:
+    def decide(self, scene: Scene, doubt: str = "") -> Plan:
+        """What is to be started and stopped, by the bookings and the view at hand.
+
+        `doubt` is why the bookings may be incomplete, where the caller knows more than the caches do.
+        """
         current: ResourceStatus = self._reporter.current(scene.resource)
         return power.decide(
             scene.policy,
@@ -178,7 +186,7 @@ class ResourceReconciler:
 
     async def _start(self, scene: Scene) -> Failure | None:
         """Have what is to be started in order, and what is not out of it."""
-        plan = self._decide(scene)
+        plan = self.decide(scene)
         start = plan.start if scene.policy.acts else ()
         if start:
             await self._remember(scene, plan)
@@ -191,12 +199,12 @@ class ResourceReconciler:
 
     async def _stop(self, scene: Scene) -> tuple[str, Failure | None]:
         """Stop what the plan says; also why it did not, where there is a doubt."""
-        plan = self._decide(scene)
+        plan = self.decide(scene)
         if plan.stop and scene.policy.acts:
             if not self._cause(scene).planned and (doubt := await self._confirm(scene)):
                 return doubt, None
             scene = self._look(key_of(scene.resource)) or scene
-            plan = self._decide(scene)
+            plan = self.decide(scene)
         released, stop = scene.seen.released, plan.stop if scene.policy.acts else ()
         at = released.end_at if released else scene.now
         self._dispatcher.due(scene, Wish(Action.STOP, stop, at, released))
@@ -209,7 +217,7 @@ class ResourceReconciler:
         if boundary is not None and near and scene.policy.acts and self._fresh(scene):
             doubt = await self._confirm(scene) if self._cause(scene).shortened else ""
             then = scene.at(boundary)
-            plan = self._decide(then, doubt)
+            plan = self.decide(then, doubt)
             if plan.start:
                 await self._remember(then, plan)
         at = boundary or scene.now

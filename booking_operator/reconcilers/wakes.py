@@ -19,16 +19,16 @@ from booking_operator.reconcilers.delays import HORIZON
 class Wakes:
     """The queues of all kinds, and what fills them between `subscribe` and `unsubscribe`."""
 
-    def __init__(self, caches: Caches, clock: Clock) -> None:
+    def __init__(self, caches: Caches, clock: Clock, queue: type[WorkQueue[Key]] = WorkQueue) -> None:
         self._caches = caches
         self._clock = clock
         # Bookings only tell users: a thousand that begin at one instant must not delay the starts.
-        self.bookings: WorkQueue[Key] = WorkQueue(clock, due=Priority.CHANGE)
-        self.resources: WorkQueue[Key] = WorkQueue(clock)
-        self.locks: WorkQueue[Key] = WorkQueue(clock)
-        self.notices: WorkQueue[Key] = WorkQueue(clock)
-        self.schedulers: WorkQueue[Key] = WorkQueue(clock)
-        self.monitors: WorkQueue[Key] = WorkQueue(clock)
+        self.bookings = queue(clock, due=Priority.CHANGE)
+        self.resources = queue(clock)
+        self.locks = queue(clock)
+        self.notices = queue(clock)
+        self.schedulers = queue(clock)
+        self.monitors = queue(clock)
         self._handlers: tuple[tuple[Store[Any], Callable[[Change[Any]], None]], ...] = (
             (caches.bookings, self._on_booking),
             (caches.resources, self._on_resource),

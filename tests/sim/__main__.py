@@ -5,14 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from tests.sim import found
-from tests.sim.mutations import MUTATIONS, RARE, Mutation
+from tests.sim.build import CORRECT, Build
+from tests.sim.mutations import MUTATIONS, RARE
 from tests.sim.run import Outcome, play, play_briefly
 from tests.sim.scenario import script
 from tests.sim.shrink import Shortest, shortest
@@ -52,14 +52,11 @@ def main(
         sys.exit(not find_all(jobs))
     if seed is None:
         sys.exit(not play_all(range(first, first + seeds), jobs))
-    with ExitStack() as stack:
-        for one in (*MUTATIONS, *RARE):
-            if one.name == mutation:
-                stack.enter_context(one.breaks())
-        outcome = play(seed)
-        if trace:
-            click.echo("\n".join(outcome.trace))
-        least = report(seed, outcome)
+    build = next((one.build for one in (*MUTATIONS, *RARE) if one.name == mutation), CORRECT)
+    outcome = play(seed, build)
+    if trace:
+        click.echo("\n".join(outcome.trace))
+    least = report(seed, outcome, build)
     if save and least and outcome.invariant:
         save.write_text(found.dump(least.script, outcome.invariant, mutation or ""))
     sys.exit(least is not None)
@@ -96,12 +93,11 @@ def find_all(jobs: int) -> bool:
 
 def first_caught(number: int) -> tuple[int, tuple[int | None, str]]:
     """The first seed that shows a mutation, by its number, and how."""
-    one: Mutation = MUTATIONS[number]
-    with one.breaks():
-        for seed in range(SEEDS_OF_MUTATIONS):
-            outcome = play(seed)
-            if one.shown_by(outcome.invariant):
-                return number, (seed, outcome.message)
+    one = MUTATIONS[number]
+    for seed in range(SEEDS_OF_MUTATIONS):
+        outcome = play(seed, one.build)
+        if one.shown_by(outcome.invariant):
+            return number, (seed, outcome.message)
     return number, (None, f"in {SEEDS_OF_MUTATIONS} seeds")
 
 
@@ -110,12 +106,12 @@ def _pooled(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
         yield from pool.imap_unordered(call, numbers)
 
 
-def report(seed: int, outcome: Outcome) -> Shortest | None:
-    """Tell what does not hold, and by how little it is made to fail; None where all holds."""
+def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Shortest | None:
+    """Print what does not hold, and the shortest script that shows it; None where everything holds."""
     click.echo(f"seed {seed}: {outcome.message or 'all holds'}")
     if not outcome.invariant:
         return None
-    least = shortest(script(seed), outcome.invariant)
+    least = shortest(script(seed), outcome.invariant, build)
     click.echo(least.told())
     return least
 

@@ -1,298 +1,560 @@
-"""Mistakes that have been made before, here or elsewhere: each puts one in, for the length of its context."""
+"""Mistakes that have been made before, in this operator or in others.
+
+Each is a subclass of something that `build.Build` names, and overrides public methods of it.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+import json
+from asyncio import Future
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 from typing import Any
 
-from booking_operator.cloud.driver import Order
-from booking_operator.cloud.lane import Lane, _open
-from booking_operator.cloud.throttle import Throttle
-from booking_operator.cloud.view import Answer, View
-from booking_operator.domain import power, timeline
-from booking_operator.domain.agenda import Agenda
-from booking_operator.domain.instance import Observation, State
-from booking_operator.domain.lock import Ours
+from typing_extensions import override
+
+from booking_operator.api.kinds import KINDS
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import Audience, CloudError, Demand, Driver, Group, Order, Scope, always
+from booking_operator.cloud.throttle import Limit, Limits
+from booking_operator.domain.agenda import Agenda, Moment
+from booking_operator.domain.instance import Lock, Observation, State
+from booking_operator.domain.power import Plan
+from booking_operator.domain.timeline import LEAD, Cause
+from booking_operator.engine.clock import Clock
 from booking_operator.engine.lease import Timing
-from booking_operator.engine.queue import Backoff, WorkQueue
-from booking_operator.engine.reflector import Reflector
-from booking_operator.engine.store import Store
+from booking_operator.engine.queue import Backoff, Priority, Result, WorkQueue
+from booking_operator.engine.store import Key, Origin, Store, key_of
 from booking_operator.kube.errors import ApiError
-from booking_operator.kube.source import ListWatch
-from booking_operator.kube.trust import CacheTrust
-from booking_operator.reconcilers.dispatch import Dispatcher
+from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.orders import Orders
+from booking_operator.reconcilers.resource import ResourceReconciler
 from booking_operator.reconcilers.scene import Scene
+from tests.sim.client import SimKubeClient
+from tests.sim.kube import Request
+from tests.sim.sessions import SimSessions
 
 BEHIND_SECONDS = 20.0
+_COLLECTIONS = frozenset(kind.path() for kind in KINDS)
+_CRDS = "/customresourcedefinitions/"
+_CONFLICT = 409
+_FAR = datetime(2100, 1, 1, tzinfo=UTC)
+_PLENTY = Limit(1e6, 1e6)
 
 
-@contextmanager
-def _instead(owner: Any, name: str, other: Any) -> Iterator[None]:
-    before = owner.__dict__[name]
-    setattr(owner, name, other)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+# The election, and the request limits.
 
 
-def twice() -> AbstractContextManager[None]:
-    """A key that is added while it is processed is handed out at once."""
+class LeadsTooLong(Timing):
+    """A leadership lasts longer than others wait."""
 
-    def add(self: Any, key: Any, entry: Any, priority: Any, since: Any) -> None:
-        entry.since = entry.since or since
-        if entry.ready is None or priority < entry.ready:
-            self._make_ready(key, entry, priority)
-
-    return _instead(WorkQueue, "_add", add)
+    @property
+    @override
+    def deadline(self) -> timedelta:
+        return self.lease * 3
 
 
-def leads_too_long() -> AbstractContextManager[None]:
-    """RenewDeadline is longer than LeaseDuration: who was cut off leads on while another does."""
-    return _instead(Timing, "deadline", property(lambda self: self.lease * 3))
+def unlimited(_: Scope, __: str) -> Limits:
+    """Limits that let everything pass."""
+    return Limits(_PLENTY, _PLENTY)
 
 
-@contextmanager
-def _behind(*, again: bool) -> Iterator[None]:
-    """The first list, or those `again`, are of a server that is behind; so are the watches, for a while."""
-    list_, watch_ = ListWatch.list, ListWatch.watch
+# The client of the API server.
 
-    async def listed(self: Any, token: str = "") -> Any:
-        kept = self._selector
-        if not token:
-            self.stale, self.listed = getattr(self, "listed", False) is again, True
-        if self.stale:
-            self._selector = [*self._selector, ("resourceVersion", "0")]
-        try:
-            return await list_(self, token)
-        finally:
-            self._selector = kept
 
+def _lists(request: Request) -> bool:
+    """Whether it asks for the first page of a list of one of our kinds."""
+    return request.method == "GET" and request.path in _COLLECTIONS and "continue" not in request.query
+
+
+def _writes_status(request: Request) -> bool:
+    """Whether it is about the status of a Resource."""
+    return "/resources/" in request.path and request.path.endswith("/status")
+
+
+def _with_status(request: Request, **fields: Any) -> Request:
+    """The same, with other fields of the status."""
+    body = request.body or {}
+    return replace(request, body={**body, "status": {**body["status"], **fields}})
+
+
+class _Behind(SimKubeClient):
+    """Some lists are of a server that is behind; so are the watches after such a list, for a while."""
+
+    @cached_property
+    def listed(self) -> set[str]:
+        """Paths that were listed."""
+        return set()
+
+    @cached_property
+    def stale(self) -> set[str]:
+        """Those of which the last list was stale."""
+        return set()
+
+    def behind(self, *, first: bool) -> bool:
+        """Whether a list is of a server that is behind, by whether it is the first of its kind."""
+        raise NotImplementedError
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        path = request.path
+        if _lists(request):
+            stale = self.behind(first=path not in self.listed)
+            self.listed.add(path)
+            (self.stale.add if stale else self.stale.discard)(path)
+            if stale:
+                request = replace(request, query={**request.query, "resourceVersion": "0"})
+        return await super().send(request)
+
+    @override
     @asynccontextmanager
-    async def watch(self: Any, resource_version: str, seconds: int) -> AsyncIterator[Any]:
-        if self.stale:
+    async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        if request.path in self.stale:
             await asyncio.sleep(BEHIND_SECONDS)
-        async with watch_(self, resource_version, seconds) as events:
-            yield events
-
-    with _instead(ListWatch, "list", listed), _instead(ListWatch, "watch", watch):
-        yield
+        async with super().watch(request) as lines:
+            yield lines
 
 
-def lists_stale() -> AbstractContextManager[None]:
-    """The first list is that of the API server's cache, as client-go's is: a stale view after a restart."""
-    return _behind(again=False)
+class FirstListIsStale(_Behind):
+    """The first list is stale."""
+
+    @override
+    def behind(self, *, first: bool) -> bool:
+        return first
 
 
-def goes_back() -> AbstractContextManager[None]:
-    """A list that was needed again is of a server that is behind: time goes back, for a while."""
-    return _behind(again=True)
+class LaterListsAreStale(_Behind):
+    """Time goes back with a list that was needed again."""
+
+    @override
+    def behind(self, *, first: bool) -> bool:
+        return not first
 
 
-def misses_an_event() -> AbstractContextManager[None]:
-    """What happens between list and watch is missed: the watch begins at the newest version."""
-    before = ListWatch.watch
+class MissesEvents(SimKubeClient):
+    """What happens between list and watch is missed."""
 
-    def watch(self: Any, _: str, seconds: int) -> Any:
-        return before(self, str(self._client._kube.storage.version), seconds)
+    @override
+    @asynccontextmanager
+    async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        newest = {"resourceVersion": str(self.kube.storage.version)}
+        async with super().watch(replace(request, query={**request.query, **newest})) as lines:
+            yield lines
 
-    return _instead(ListWatch, "watch", watch)
+
+class BelievesInTheCrd(SimKubeClient):
+    """The CRD is read once, and believed to be as it was ever after."""
+
+    first = b""
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        if _CRDS not in request.path:
+            return await super().send(request)
+        self.first = self.first or await super().send(request)
+        return self.first
 
 
-def first_ends_all() -> AbstractContextManager[None]:
-    """A booking that ends releases the lock, though another still runs."""
-    before = Agenda.moment
+class SameCrd(SimKubeClient):
+    """The CRD always has the uid that it had first."""
 
-    def moment(self: Any, now: Any, warm_up: Any = timedelta(0)) -> Any:
-        seen = before(self, now, warm_up)
+    uid = ""
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        answer = await super().send(request)
+        if _CRDS not in request.path:
+            return answer
+        found = json.loads(answer)
+        self.uid = found["metadata"]["uid"] = self.uid or found["metadata"]["uid"]
+        return json.dumps(found).encode()
+
+
+class ConflictMeansExists(SimKubeClient):
+    """Each conflict at a creation is said to be one of names."""
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        try:
+            return await super().send(request)
+        except ApiError as error:
+            if request.method == "POST" and error.status == _CONFLICT:
+                raise ApiError(error.status, str(error), reason="AlreadyExists") from error
+            raise
+
+
+class FirstStatusCountsNothing(SimKubeClient):
+    """The first status of a Resource that a process writes says that there are no instances."""
+
+    @cached_property
+    def written(self) -> set[str]:
+        """Paths of the statuses that were written."""
+        return set()
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        if _writes_status(request) and request.path not in self.written:
+            self.written.add(request.path)
+            request = _with_status(request, instances=0, running=0)
+        return await super().send(request)
+
+
+class RemembersOneLock(SimKubeClient):
+    """The status of a Resource remembers the lock of its holder, and none that is on its way."""
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        if _writes_status(request):
+            status = (request.body or {})["status"]
+            holder = {"locked_by": status["locked_by"], "locked_until": status["locked_until"]}
+            request = _with_status(request, locks=[item for item in status["locks"] or () if item == holder])
+        return await super().send(request)
+
+
+class LeaksTasks(SimKubeClient):
+    """Each list leaves a task behind."""
+
+    @override
+    async def send(self, request: Request) -> bytes:
+        if _lists(request):
+            asyncio.get_running_loop().create_task(asyncio.sleep(1e6), name="list")
+        return await super().send(request)
+
+
+# The clients of AWS.
+
+
+class RunsAtOnce(SimSessions):
+    """EC2 is said to answer that an instance runs, where it answers that it is being started."""
+
+    @override
+    async def sent(
+        self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
+    ) -> Any:
+        answers = await super().sent(action, scope, ids, lock)
+        if action != "StartInstances":
+            return answers
+        return {id_: (before, "running") for id_, (before, _) in answers.items()}
+
+
+# The driver of a cloud service.
+
+
+class Between(Driver):
+    """Passes everything on to a driver."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    @override
+    def last(self, group: Group) -> Observation | None:
+        return self._driver.last(group)
+
+    @override
+    def managed(self, scope: Scope) -> frozenset[str]:
+        return self._driver.managed(scope)
+
+    @override
+    def failure(self, scope: Scope) -> CloudError | None:
+        return self._driver.failure(scope)
+
+    @override
+    async def refresh(self, scope: Scope, since: datetime) -> datetime:
+        return await self._driver.refresh(scope, since)
+
+    @override
+    def start(self, order: Order) -> None:
+        self._driver.start(order)
+
+    @override
+    def stop(self, order: Order, *, hibernate: bool = False) -> None:
+        self._driver.stop(order, hibernate=hibernate)
+
+    @override
+    def lock(self, order: Order, lock: Lock | None) -> None:
+        self._driver.lock(order, lock)
+
+    @override
+    async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
+        return await self._driver.expected(orders)
+
+    @override
+    async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
+        return await self._driver.forecast(demands)
+
+    @override
+    def track(self, audience: Audience) -> None:
+        self._driver.track(audience)
+
+
+class _Otherwise(Between):
+    """Has another order carried out than was given."""
+
+    def instead(self, order: Order) -> Order:
+        """The other order."""
+        raise NotImplementedError
+
+    @override
+    def start(self, order: Order) -> None:
+        super().start(self.instead(order))
+
+    @override
+    def stop(self, order: Order, *, hibernate: bool = False) -> None:
+        super().stop(self.instead(order), hibernate=hibernate)
+
+
+class AlwaysStands(_Otherwise):
+    """Every order stands, that of lock tags included."""
+
+    @override
+    def instead(self, order: Order) -> Order:
+        return replace(order, stands=always)
+
+    @override
+    def lock(self, order: Order, lock: Lock | None) -> None:
+        super().lock(self.instead(order), lock)
+
+
+class NeverWithdraws(_Otherwise):
+    """What becomes of an order is its own business, once it was given."""
+
+    @override
+    def instead(self, order: Order) -> Order:
+        other = _copy(order)
+        for id_, future in other.futures.items():
+            future.add_done_callback(partial(_pass_on, order.futures[id_]))
+        return other
+
+
+class LooksAway(_Otherwise):
+    """An order counts as withdrawn once it has an outcome, which nobody looks at."""
+
+    @override
+    def instead(self, order: Order) -> Order:
+        other = _copy(order)
+        for id_, future in other.futures.items():
+            future.add_done_callback(partial(_drop, order.futures[id_]))
+        return other
+
+
+class LeavesAtOnce(_Otherwise):
+    """What is ordered ahead of a boundary is due when it is ordered, and stands whatever happens."""
+
+    @override
+    def instead(self, order: Order) -> Order:
+        return replace(order, deadline=order.deadline - LEAD, stands=always)
+
+
+def _copy(order: Order) -> Order:
+    """The same, with an outcome of its own, and standing whatever happens."""
+    return Order.of(
+        order.group,
+        order.futures,
+        order.deadline,
+        tenant=order.tenant,
+        news=order.news,
+        accepted=order.accepted,
+    )
+
+
+def _pass_on(original: Future[State | None], future: Future[State | None]) -> None:
+    """Give an order the outcome of its copy, unless it was withdrawn."""
+    if future.cancelled():
+        original.cancel()
+        return
+    error = future.exception()
+    if original.done():
+        return
+    if error is not None:
+        original.set_exception(error)
+    else:
+        original.set_result(future.result())
+
+
+def _drop(original: Future[State | None], _: Future[State | None]) -> None:
+    """Settle an order, whatever has become of its copy."""
+    original.cancel()
+
+
+# The queues.
+
+
+class _Tracked(WorkQueue[Key]):
+    """Knows which keys are being reconciled.
+
+    Attributes:
+        out: how often each was handed out and not given back.
+    """
+
+    def __init__(
+        self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
+    ) -> None:
+        super().__init__(clock, backoff, due=due)
+        self.out: Counter[Key] = Counter()
+
+    @override
+    def take(self) -> tuple[Key, ...]:
+        keys = super().take()
+        self.out.update(keys)
+        return keys
+
+    @override
+    def done(self, key: Key, result: Result) -> None:
+        self.out[key] -= 1
+        super().done(key, result)
+
+
+class HandsOutTwice(_Tracked):
+    """A key that is added while it is reconciled is handed out at once."""
+
+    def __init__(
+        self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
+    ) -> None:
+        super().__init__(clock, backoff, due=due)
+        self._again: list[Key] = []
+
+    @override
+    def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
+        super().add(key, priority)
+        if self.out[key]:
+            self._again.append(key)
+
+    @override
+    def take(self) -> tuple[Key, ...]:
+        while self._again:
+            key = self._again.pop()
+            if self.out[key]:
+                self.out[key] += 1
+                return (key,)
+        return super().take()
+
+    @override
+    def done(self, key: Key, result: Result) -> None:
+        if self.out[key] > 1:
+            self.out[key] -= 1
+        else:
+            super().done(key, result)
+
+
+class LosesAdds(_Tracked):
+    """A key that is added while it is reconciled is not handed out again."""
+
+    @override
+    def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
+        if not self.out[key]:
+            super().add(key, priority)
+
+
+class KeepsKeys(WorkQueue[Key]):
+    """Each key has a timer, be it one that is years ahead."""
+
+    @override
+    def done(self, key: Key, result: Result) -> None:
+        super().done(key, result if result.failed else Result(result.next_at or _FAR))
+
+
+class NoBackoff(WorkQueue[Key]):
+    """A key that fails is tried again at once."""
+
+    def __init__(self, clock: Clock, _: Backoff | None = None, *, due: Priority = Priority.BOUNDARY) -> None:
+        at_once = timedelta(milliseconds=1)
+        super().__init__(clock, Backoff(first=at_once, longest=at_once), due=due)
+
+
+# The caches.
+
+
+class KeepsTheDead(Store[Any]):
+    """What vanished while the watch was down is not noticed by the list after it."""
+
+    @override
+    def replace(
+        self, objects: Iterable[Any], origin: Origin = Origin.WATCH, *, anew: bool = False, as_of: str = ""
+    ) -> None:
+        for object_ in objects:
+            self.apply(object_)
+
+
+class _FirstEndWins(Agenda):
+    """A booking that has ended leaves no holder, if it overlaps the one that would be."""
+
+    @override
+    def moment(self, now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
+        seen = super().moment(now, warm_up)
         ended, holder = seen.released, seen.holder
         overlapped = ended and holder and holder.start_at < ended.end_at < now
         return replace(seen, holder=None) if overlapped else seen
 
-    return _instead(Agenda, "moment", moment)
+
+class FirstEndReleases(Caches):
+    """A booking that ends releases the lock, although another still runs."""
+
+    @override
+    def claims(self, resource: Resource) -> Agenda:
+        return _FirstEndWins(super().claims(resource))
 
 
-def believes_a_dying_kind() -> AbstractContextManager[None]:
-    """Bookings that vanish with their CRD count as deleted by users."""
-
-    async def confirm(self: Any) -> str:
-        return str(self.doubt())
-
-    return _instead(CacheTrust, "confirm", confirm)
+# What decides on power, and on lock tags.
 
 
-def orders_stand() -> AbstractContextManager[None]:
-    """What was decided is done, however long it had to wait."""
-
-    def standing(_: Any, items: Any) -> Any:
-        return [replace(item, ids=ids) for item in items if (ids := _open(item))]
-
-    return _instead(Lane, "standing", standing)
-
-
-def leaves_at_once() -> AbstractContextManager[None]:
-    """What is ordered ahead of a boundary leaves when it is ordered, and nobody asks whether it stands."""
-    before = Order.of.__func__  # type: ignore[attr-defined]
-
-    def of(cls: Any, group: Any, ids: Any, deadline: Any, /, **more: Any) -> Any:
-        return before(cls, group, ids, deadline - timeline.LEAD, **more | {"stands": lambda: True})
-
-    return _instead(Order, "of", classmethod(of))
-
-
-def does_not_ask_again() -> AbstractContextManager[None]:
-    """Who orders does not ask whether it is wanted yet."""
-    return _instead(Dispatcher, "_stands", lambda *_, **__: True)
-
-
-def no_limits() -> AbstractContextManager[None]:
-    """The model of AWS's request limits lets everything pass."""
-    return _instead(Throttle, "room", lambda *_: 1000)
-
-
-def no_backoff() -> AbstractContextManager[None]:
-    """What fails is tried again at once."""
-    return _instead(Backoff, "after", lambda *_: timedelta(milliseconds=1))
-
-
-def loses_adds() -> AbstractContextManager[None]:
-    """A key that is added while it is processed is not handed out again."""
-    before = WorkQueue._add
-
-    def add(self: Any, key: Any, entry: Any, priority: Any, since: Any) -> None:
-        if not entry.processing:
-            before(self, key, entry, priority, since)
-
-    return _instead(WorkQueue, "_add", add)
-
-
-def keeps_the_dead() -> AbstractContextManager[None]:
-    """What vanished while the watch was down is not noticed by the list after it."""
-
-    def replaced(self: Any, objects: Any, *_: Any, **__: Any) -> None:
-        for object_ in objects:
-            self.apply(object_)
-
-    return _instead(Store, "replace", replaced)
-
-
-def leaks_tasks() -> AbstractContextManager[None]:
-    """Each list leaves a task behind."""
-    before = Reflector._list
-
-    async def listed(self: Any) -> None:
-        asyncio.get_running_loop().create_task(asyncio.sleep(1e6))
-        await before(self)
-
-    return _instead(Reflector, "_list", listed)
-
-
-def leaks_keys() -> AbstractContextManager[None]:
-    """The queue keeps an entry of each key that it has ever seen."""
-    before = WorkQueue.done
-
-    def done(self: Any, key: Any, result: Any) -> None:
-        entry = self._entries[key]
-        before(self, key, result)
-        self._entries.setdefault(key, entry)
-
-    return _instead(WorkQueue, "done", done)
-
-
-def believes_the_order() -> AbstractContextManager[None]:
-    """What was asked to start counts as running."""
-    before = View.note
-
-    def note(self: Any, tag: str, answers: Mapping[str, Answer], answered_at: Any) -> None:
-        claimed = {
-            id_: replace(answer, now=State.RUNNING) if answer.now is State.PENDING else answer
-            for id_, answer in answers.items()
-        }
-        before(self, tag, claimed, answered_at)
-
-    return _instead(View, "note", note)
-
-
-def looks_away() -> AbstractContextManager[None]:
-    """What was asked is forgotten as soon as it is answered, with what was refused."""
-    before = Orders.settled
-
-    async def settled(self: Any, key: Any, seconds: float, now: Any) -> Any:
-        for placed in self.due(key, now):
-            await asyncio.wait(placed.order.futures.values(), timeout=seconds)
-        self._forget(key)
-        return await before(self, key, 0, now)
-
-    return _instead(Orders, "settled", settled)
-
-
-def forgets_what_runs() -> AbstractContextManager[None]:
+class ForgetsWhatRuns(ResourceReconciler):
     """What a booking has started is remembered until it runs."""
 
-    def remembered(observation: Observation, started: AbstractSet[str], *_: Any, **__: Any) -> frozenset[str]:
-        return frozenset(started) - set(observation.ids(State.RUNNING))
-
-    return _instead(power, "_remembered", remembered)
-
-
-@contextmanager
-def forgets_by_an_old_view() -> Iterator[None]:
-    """What was started is forgotten where a view from before shows it stopped. Found by the simulation."""
-    before = power._remembered
-
-    def remembered(observation: Observation, started: Any, _: Any, *over: Any) -> frozenset[str]:
-        return before(observation, started, observation.at, *over)
-
-    with _instead(power, "_remembered", remembered), _instead(power, "SETTLING", timedelta(days=-1)):
-        yield
+    @override
+    def decide(self, scene: Scene, doubt: str = "") -> Plan:
+        return _forgetting(super().decide(scene, doubt), scene, State.RUNNING)
 
 
-def forgets_at_once() -> AbstractContextManager[None]:
-    """What is seen stopped when a booking ends is over, even on its way. Found by the simulation."""
-    return _instead(power, "SETTLING", timedelta(0))
+class ForgetsByAnOldView(ResourceReconciler):
+    """What was started is forgotten where any view shows it stopped, however old."""
+
+    @override
+    def decide(self, scene: Scene, doubt: str = "") -> Plan:
+        plan = super().decide(scene, doubt)
+        return plan if scene.seen.wanted else _forgetting(plan, scene, State.STOPPED)
 
 
-def releases_on_a_doubt() -> AbstractContextManager[None]:
-    """The tags of what runs on, because a stop is in doubt, go all the same. Found by the simulation."""
+class ForgetsAtOnce(ResourceReconciler):
+    """What was started is forgotten where a view since the end of the booking shows it stopped."""
 
-    async def doubtful(*_: Any) -> bool:
+    @cached_property
+    def since(self) -> dict[Key, datetime]:
+        """Since when power is wanted as it is, by Resource."""
+        return {}
+
+    @override
+    def follow_cause(self, previous: Cause | None, scene: Scene) -> Cause:
+        cause = super().follow_cause(previous, scene)
+        self.since[key_of(scene.resource)] = cause.since
+        return cause
+
+    @override
+    def decide(self, scene: Scene, doubt: str = "") -> Plan:
+        plan, seen = super().decide(scene, doubt), scene.observation
+        over = seen is not None and seen.at >= self.since[key_of(scene.resource)] and not scene.seen.wanted
+        return _forgetting(plan, scene, State.STOPPED) if over else plan
+
+
+def _forgetting(plan: Plan, scene: Scene, state: State) -> Plan:
+    """A plan that forgets what was started and is seen in `state`."""
+    seen = scene.observation.ids(state) if scene.observation else ()
+    return replace(plan, started=plan.started.difference(seen))
+
+
+class BelievesWhatIsLeft(ResourceReconciler):
+    """An end that an edit or a deletion has brought nearer counts as foreseen."""
+
+    @override
+    def follow_cause(self, previous: Cause | None, scene: Scene) -> Cause:
+        return replace(super().follow_cause(previous, scene), shortened=False)
+
+
+class NeverWithholds(LockKeeper):
+    """Lock tags are removed although bookings may be missing."""
+
+    @override
+    async def removal_withheld(self, scene: Scene, ids: Collection[str]) -> bool:
         return False
-
-    return _instead(LockKeeper, "_doubtful", doubtful)
-
-
-def counts_on_conflicts() -> AbstractContextManager[None]:
-    """Each conflict at a creation is taken to say that the object is there. Found by reading."""
-    return _instead(ApiError, "exists", ApiError.conflict)
-
-
-def claims_nothing() -> AbstractContextManager[None]:
-    """What is remembered of a new Resource is written with counts of nothing. Found by the simulation."""
-    return _instead(Scene, "counted", lambda _, status: status)
-
-
-def believes_a_new_kind() -> AbstractContextManager[None]:
-    """A CRD that was deleted and applied again passes for the old one. Found by the simulation."""
-    return _instead(CacheTrust, "_note", lambda *_: None)
-
-
-@contextmanager
-def believes_what_is_left() -> Iterator[None]:
-    """Where one booking is gone, the end of another still counts as foreseen. Found by the simulation."""
-    before = timeline.cause
-
-    def cause(*given: Any, **more: Any) -> Any:
-        return replace(before(*given, **more), shortened=False)
-
-    with _instead(timeline, "cause", cause):
-        yield
-
-
-def forgets_what_is_on_its_way() -> AbstractContextManager[None]:
-    """Only locks that are seen are remembered, not those under way. Found by the simulation."""
-    return _instead(Ours, "remembered", lambda *_: set())

@@ -1,4 +1,7 @@
-"""`kube.client.KubeClient` over a simulated link: the same timeouts, the same errors, the same fence."""
+"""`kube.client.KubeClient` over a simulated link: the same timeouts, the same errors, the same fence.
+
+Mutations override `send` and `watch`, through which every request passes.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -16,13 +19,17 @@ SILENCE_SECONDS = 80
 
 
 class SimKubeClient:
-    """What the operator sends its requests with."""
+    """What the operator sends its requests with.
+
+    Attributes:
+        kube: the server.
+    """
 
     def __init__(
         self, kernel: Kernel, kube: SimKube, link: Link, live: Callable[[], bool] = lambda: True
     ) -> None:
         self._kernel = kernel
-        self._kube = kube
+        self.kube = kube
         self._link = link
         self._live = live
 
@@ -36,10 +43,13 @@ class SimKubeClient:
         content_type: str = JSON,  # noqa: ARG002 - a patch is a merge patch here
     ) -> bytes:
         """Send one request and return the body of the answer; raises `ApiError`."""
-        asked = Request(self._link.process.name, method, path, dict(query), body)
-        if body is not None and not self._live():
+        return await self.send(Request(self._link.process.name, method, path, dict(query), body))
+
+    async def send(self, request: Request) -> bytes:
+        """Send one request and return the body of the answer; raises `ApiError`."""
+        if request.body is not None and not self._live():
             raise ApiError(0, "the API server cannot be reached: this replica does not lead")
-        return await self._sent(lambda: self._kube.serve(asked))
+        return await self._sent(lambda: self.kube.serve(request))
 
     async def _sent(self, serve: Callable[[], bytes]) -> bytes:
         try:
@@ -51,13 +61,18 @@ class SimKubeClient:
     @asynccontextmanager
     async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a watch; raises `ApiError`, also while it is read."""
-        asked = Request(self._link.process.name, "WATCH", path, dict(query))
+        async with self.watch(Request(self._link.process.name, "WATCH", path, dict(query))) as lines:
+            yield lines
+
+    @asynccontextmanager
+    async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a watch; raises `ApiError`, also while it is read."""
         lines: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         stream = Stream(self._kernel, self._link, lines.put_nowait)
         try:
 
             def serve() -> bytes:
-                self._kube.watch(stream, asked)
+                self.kube.watch(stream, request)
                 return b""
 
             await self._sent(serve)

@@ -1,9 +1,8 @@
 """What must hold at each step, whatever fails; `settled` has what must hold once nothing does."""
 
-from asyncio import Task
 from collections import defaultdict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from booking_operator.api.kinds import KINDS
 from tests.sim.aws import Call, Machine
@@ -47,7 +46,7 @@ class Invariants:
         self._world = world
         self._oracle = Oracle(world.kube)
         self._seen: dict[str, Seen] = {}
-        self._tasks: dict[tuple[str, str, Any], Task[Any]] = {}
+        self._reconciled: set[tuple[str, str, Hashable]] = set()
         self._limits: dict[tuple[str, int], Limits] = defaultdict(Limits)
         self._failures: defaultdict[tuple[str, ...], deque[float]] = defaultdict(deque)
         self._views: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
@@ -59,15 +58,18 @@ class Invariants:
 
     # A key is never reconciled twice at once.
 
-    def began(self, replica: Replica, controller: str, key: Any, task: Task[Any]) -> None:
-        """A controller begins with a key."""
+    def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
+        """A controller begins to reconcile a key."""
         one = (replica.name, controller, key)
-        before = self._tasks.get(one)
-        if before is not None and not before.done():
+        if one in self._reconciled:
             raise ViolationError(
                 Invariant.ONE_AT_A_TIME, f"{controller} {key} of {replica.name} is reconciled twice at once"
             )
-        self._tasks[one] = task
+        self._reconciled.add(one)
+
+    def reconcile_ended(self, replica: Replica, controller: str, key: Hashable) -> None:
+        """A controller has reconciled a key, or was cancelled while it did."""
+        self._reconciled.discard((replica.name, controller, key))
 
     # What arrives at AWS.
 

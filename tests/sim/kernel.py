@@ -40,15 +40,15 @@ class Kernel:
         self.steps = 0
         self._stopped = False
         self._random = random.Random(f"{seed}/kernel")
-        self._ready: deque[tuple[Process | None, Handle | Callable[[], None]]] = deque()
-        self._later: list[tuple[float, int, Process | None, Handle | Callable[[], None]]] = []
+        self._ready: deque[tuple[Process | None, Step | Callable[[], None]]] = deque()
+        self._later: list[tuple[float, int, Process | None, Step | Callable[[], None]]] = []
         self._sequence = count()
 
-    def soon(self, process: "Process | None", call: "Handle | Callable[[], None]") -> None:
+    def soon(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
         """Have something happen at once, after all else that does."""
         self._ready.append((process, call))
 
-    def at(self, when: float, call: "Handle | Callable[[], None]", process: "Process | None" = None) -> None:
+    def at(self, when: float, call: "Step | Callable[[], None]", process: "Process | None" = None) -> None:
         """Have something happen at `when`."""
         heapq.heappush(self._later, (when, next(self._sequence), process, call))
 
@@ -73,7 +73,7 @@ class Kernel:
         """Let nothing more happen."""
         self._stopped = True
 
-    def _step(self, process: "Process | None", call: "Handle | Callable[[], None]") -> None:
+    def _step(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
         if process is None:
             call()  # type: ignore[operator]
             return
@@ -85,13 +85,34 @@ class Kernel:
         """How many timers a process waits for."""
         return sum(owner is process and not call.cancelled() for _, _, owner, call in self._later)  # type: ignore[union-attr]
 
-    def withdraw(self, process: "Process") -> list[Handle]:
+    def withdraw(self, process: "Process") -> "list[Step]":
         """What a process was about to do, which nobody does now."""
         taken = [call for owner, call in self._ready if owner is process]
         self._ready = deque(item for item in self._ready if item[0] is not process)
         self._later = [item for item in self._later if item[2] is not process]
         heapq.heapify(self._later)
         return taken  # type: ignore[return-value]
+
+
+class Step(Handle):
+    """A callback of an event loop that can be run from outside of the loop."""
+
+    def run(self) -> None:
+        """Run the callback; what it raises goes to the exception handler of the loop."""
+        self._run()
+
+
+class TimedStep(TimerHandle, Step):
+    """The same, to be run at an instant."""
+
+
+def running() -> "Process | None":
+    """The process whose step is being run; None outside of any."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop if isinstance(loop, Process) else None
 
 
 def _refuse(complaint: str) -> None:
@@ -121,7 +142,6 @@ class Process(AbstractEventLoop):
         slowness: how many times longer than usual a step takes.
         tasks: those that have not ended, in the order of their making.
         failure: what it ended with, if that was no cancellation.
-        started: is told of each new task.
         complained: is told of each error that would only be printed: of a callback, or one nobody looked at.
     """
 
@@ -134,18 +154,17 @@ class Process(AbstractEventLoop):
         self.slowness = 1.0
         self.tasks: dict[SimTask, None] = {}
         self.failure: BaseException | None = None
-        self.started: Callable[[SimTask, Coroutine[Any, Any, Any]], None] = lambda _task, _coroutine: None
         self.complained: Callable[[str], None] = _refuse
         self._main: SimTask | None = None
-        self._held: deque[Handle] = deque()
+        self._held: deque[Step] = deque()
         self._killed = False
-        self._grave: list[tuple[float, int, Handle]] = []
+        self._grave: list[tuple[float, int, Step]] = []
         self._grave_time = 0.0
         self._sequence = count()
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
         """Run `main`; the process ends with it."""
-        self._main = self.create_task(main)
+        self._main = self.create_task(main, name="main")
         self._main.add_done_callback(self._ended)
 
     def _ended(self, task: Future[Any]) -> None:
@@ -153,18 +172,18 @@ class Process(AbstractEventLoop):
         if not task.cancelled():
             self.failure = task.exception()
 
-    def take(self, handle: Handle) -> bool:
+    def take(self, step: Step) -> bool:
         """Run one callback, or hold it while paused; whether it was run."""
-        if handle.cancelled():
+        if step.cancelled():
             return False
         if self.paused:
-            self._held.append(handle)
+            self._held.append(step)
             return False
-        asyncio._set_running_loop(self)
+        asyncio._set_running_loop(self)  # noqa: SLF001 - asyncio has it for event loops
         try:
-            handle._run()
+            step.run()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(None)  # noqa: SLF001 - the same
         return True
 
     def pause(self) -> None:
@@ -176,6 +195,10 @@ class Process(AbstractEventLoop):
         self.paused = False
         while self._held:
             self.kernel.soon(self, self._held.popleft())
+
+    def slow(self, times: float) -> None:
+        """Have each step take so many times longer than usual."""
+        self.slowness = times
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -209,8 +232,8 @@ class Process(AbstractEventLoop):
         """Whether nothing of it runs any more."""
         return self._main is not None and self._main.done()
 
-    def _bury(self, when: float, handle: Handle) -> None:
-        heapq.heappush(self._grave, (when, next(self._sequence), handle))
+    def _bury(self, when: float, step: Step) -> None:
+        heapq.heappush(self._grave, (when, next(self._sequence), step))
 
     # What asyncio asks of an event loop.
 
@@ -220,7 +243,7 @@ class Process(AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> Handle:
-        handle = Handle(callback, args, self, context)
+        handle = Step(callback, args, self, context)
         if not self._killed:
             self.kernel.soon(self, handle)
         else:
@@ -235,7 +258,7 @@ class Process(AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> TimerHandle:
-        handle = TimerHandle(when, callback, args, self, context)
+        handle = TimedStep(when, callback, args, self, context)
         if not self._killed:
             self.kernel.at(when, handle, self)
         else:
@@ -252,14 +275,13 @@ class Process(AbstractEventLoop):
         task = SimTask(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
         task.add_done_callback(self._done)
-        self.started(task, coro)
         return task
 
     def _done(self, task: Any) -> None:
         self.tasks.pop(task, None)
 
     def is_running(self) -> bool:
-        return asyncio._get_running_loop() is self
+        return running() is self
 
     def is_closed(self) -> bool:
         return False

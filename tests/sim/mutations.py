@@ -1,26 +1,34 @@
-"""The bugs that the simulation must catch: one for each invariant at least, put in on purpose."""
+"""The mutations that the simulation must catch: at least one for each invariant.
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+A mutation is an operator with one mistake. `bugs` has the mistakes, and a `build.Build` puts one of them in.
+"""
+
 from dataclasses import dataclass
+from functools import partial
 
+from booking_operator.parts import Parts
+from booking_operator.reconcilers.caches import Caches
 from tests.sim import bugs
+from tests.sim.build import Build
 from tests.sim.violation import Invariant
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A bug.
+    """An operator with a mistake.
 
     Attributes:
+        name: what it is called on the command line.
+        sentence: what the mistake is.
         invariant: which one it breaks; None where several may notice it first.
-        breaks: puts it in, for the length of the context.
+        build: the operator that has it.
         seed: the first that shows it, as `python -m tests.sim --mutations` finds it.
     """
 
     name: str
+    sentence: str
     invariant: Invariant | None
-    breaks: Callable[[], AbstractContextManager[None]]
+    build: Build
     seed: int = -1
 
     def shown_by(self, invariant: Invariant | None) -> bool:
@@ -29,37 +37,191 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("a key is handed out twice", Invariant.ONE_AT_A_TIME, bugs.twice, 0),
-    Mutation("a former leader writes on", Invariant.ONE_WRITER, bugs.leads_too_long, 11),
-    Mutation("the first list is stale", Invariant.NO_STOP, bugs.lists_stale, 86),
-    Mutation("an event between list and watch is missed", None, bugs.misses_an_event, 2),
-    Mutation("a list goes back in time", None, bugs.goes_back, 9),
-    Mutation("the first booking that ends releases all", Invariant.NO_STOP, bugs.first_ends_all, 0),
-    Mutation("bookings vanish with their CRD", Invariant.NO_STOP, bugs.believes_a_dying_kind, 55),
-    Mutation("orders stand whatever happens", None, bugs.orders_stand, 147),
-    Mutation("orders are never withdrawn", None, bugs.does_not_ask_again, 147),
-    Mutation("what is ordered ahead leaves at once", Invariant.NO_START, bugs.leaves_at_once, 2),
-    Mutation("no request limits", Invariant.BUDGETS, bugs.no_limits, 25),
-    Mutation("no back-off", Invariant.BOUNDED_ERRORS, bugs.no_backoff, 3),
-    Mutation("adds are lost", None, bugs.loses_adds, 23),
-    Mutation("what vanished unseen is kept", Invariant.CONVERGENCE, bugs.keeps_the_dead, 10),
-    Mutation("tasks are left behind", Invariant.NO_LEAK, bugs.leaks_tasks, 1),
-    Mutation("keys are left behind", Invariant.NO_LEAK, bugs.leaks_keys, 0),
-    Mutation("a refusal is not looked at", Invariant.NO_SURPRISE, bugs.looks_away, 10),
-    Mutation("what was started is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_runs, 21),
-    Mutation("a lock goes on a doubt", Invariant.NO_RELEASE, bugs.releases_on_a_doubt, 112),
-    Mutation("the first status claims nothing runs", Invariant.TRUE_STATUS, bugs.claims_nothing, 1),
-    Mutation("an order counts as done", Invariant.TRUE_STATUS, bugs.believes_the_order, 0),
+    Mutation(
+        "a key is handed out twice",
+        "A key that is added while it is reconciled is handed out at once.",
+        Invariant.ONE_AT_A_TIME,
+        Build(Parts(queue=bugs.HandsOutTwice)),
+        0,
+    ),
+    Mutation(
+        "a former leader writes on",
+        "RenewDeadline is longer than LeaseDuration: a leader that is cut off goes on while another leads.",
+        Invariant.ONE_WRITER,
+        Build(timing=bugs.LeadsTooLong),
+        11,
+    ),
+    Mutation(
+        "the first list is stale",
+        "The first list is that of the API server's cache, as client-go's is.",
+        Invariant.NO_STOP,
+        Build(client=bugs.FirstListIsStale),
+        86,
+    ),
+    Mutation(
+        "an event between list and watch is missed",
+        "The watch begins at the newest version instead of the version of the list.",
+        None,
+        Build(client=bugs.MissesEvents),
+        2,
+    ),
+    Mutation(
+        "a list goes back in time",
+        "Each list but the first is of an API server that is behind.",
+        None,
+        Build(client=bugs.LaterListsAreStale),
+        9,
+    ),
+    Mutation(
+        "the first booking that ends releases all",
+        "A booking that ends releases the lock, although another that began before it ended still runs.",
+        Invariant.NO_STOP,
+        Build(Parts(caches=bugs.FirstEndReleases)),
+        0,
+    ),
+    Mutation(
+        "bookings vanish with their CRD",
+        "Bookings that vanish because their CRD is deleted count as deleted by users.",
+        Invariant.NO_STOP,
+        Build(client=bugs.BelievesInTheCrd),
+        55,
+    ),
+    Mutation(
+        "orders stand whatever happens",
+        "Nothing is asked again right before a call leaves, however long the order had to wait.",
+        None,
+        Build(Parts(driver=bugs.AlwaysStands)),
+        147,
+    ),
+    Mutation(
+        "orders are never withdrawn",
+        "A start or stop that was ordered is carried out, although it was withdrawn meanwhile.",
+        None,
+        Build(Parts(driver=bugs.NeverWithdraws)),
+        104,
+    ),
+    Mutation(
+        "what is ordered ahead leaves at once",
+        "What is ordered before its boundary leaves when it is ordered.",
+        Invariant.NO_START,
+        Build(Parts(driver=bugs.LeavesAtOnce)),
+        2,
+    ),
+    Mutation(
+        "no request limits",
+        "The model of AWS's request limits lets everything pass.",
+        Invariant.BUDGETS,
+        Build(limits=bugs.unlimited),
+        80,
+    ),
+    Mutation(
+        "no back-off",
+        "A key that fails is tried again at once.",
+        Invariant.BOUNDED_ERRORS,
+        Build(Parts(queue=bugs.NoBackoff)),
+        8,
+    ),
+    Mutation(
+        "adds are lost",
+        "A key that is added while it is reconciled is not handed out again.",
+        None,
+        Build(Parts(queue=bugs.LosesAdds)),
+        23,
+    ),
+    Mutation(
+        "what vanished unseen is kept",
+        "An object that vanished while the watch was down stays in the cache.",
+        Invariant.CONVERGENCE,
+        Build(Parts(caches=partial(Caches, store=bugs.KeepsTheDead))),
+        10,
+    ),
+    Mutation(
+        "tasks are left behind",
+        "Each list leaves a task behind.",
+        Invariant.NO_LEAK,
+        Build(client=bugs.LeaksTasks),
+        0,
+    ),
+    Mutation(
+        "keys are left behind",
+        "The queue keeps each key that it has ever seen.",
+        Invariant.NO_LEAK,
+        Build(Parts(queue=bugs.KeepsKeys)),
+        0,
+    ),
+    Mutation(
+        "a refusal is not looked at",
+        "The outcome of a start or stop is dropped, and with it the error of a refusal.",
+        Invariant.NO_SURPRISE,
+        Build(Parts(driver=bugs.LooksAway)),
+        10,
+    ),
+    Mutation(
+        "what was started is forgotten",
+        "What a booking has started is remembered only until it runs.",
+        Invariant.CONVERGENCE,
+        Build(Parts(resources=bugs.ForgetsWhatRuns)),
+        21,
+    ),
+    Mutation(
+        "a lock is removed on stale data",
+        "The lock tags of instances that run on, because bookings may be missing, are removed all the same.",
+        Invariant.NO_RELEASE,
+        Build(Parts(locks=bugs.NeverWithholds)),
+        112,
+    ),
+    Mutation(
+        "the first status claims nothing runs",
+        "The first status of a Resource is written with counts of nothing.",
+        Invariant.TRUE_STATUS,
+        Build(client=bugs.FirstStatusCountsNothing),
+        1,
+    ),
+    Mutation(
+        "an order counts as done",
+        "An instance that is being started counts as running.",
+        Invariant.TRUE_STATUS,
+        Build(sessions=bugs.RunsAtOnce),
+        0,
+    ),
 )
 
 RARE = (
-    Mutation("a new CRD passes for the old one", Invariant.NO_STOP, bugs.believes_a_new_kind),
-    Mutation("what is left of the bookings is believed", Invariant.NO_STOP, bugs.believes_what_is_left),
     Mutation(
-        "an old view has what was started forgotten", Invariant.CONVERGENCE, bugs.forgets_by_an_old_view
+        "a new CRD passes for the old one",
+        "A CRD that was deleted and applied again is taken for the one whose bookings were listed.",
+        Invariant.NO_STOP,
+        Build(client=bugs.SameCrd),
     ),
-    Mutation("a start on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_at_once),
-    Mutation("a lock on its way is forgotten", Invariant.CONVERGENCE, bugs.forgets_what_is_on_its_way),
-    Mutation("no room in a quota passes for done", Invariant.CONVERGENCE, bugs.counts_on_conflicts),
+    Mutation(
+        "what is left of the bookings is believed",
+        "Where one booking is gone, the end of another still counts as foreseen.",
+        Invariant.NO_STOP,
+        Build(Parts(resources=bugs.BelievesWhatIsLeft)),
+    ),
+    Mutation(
+        "an old view has what was started forgotten",
+        "What was started is forgotten where a view from before the start shows it stopped.",
+        Invariant.CONVERGENCE,
+        Build(Parts(resources=bugs.ForgetsByAnOldView)),
+    ),
+    Mutation(
+        "a start on its way is forgotten",
+        "What is seen stopped when a booking ends is over, even if its start is on its way.",
+        Invariant.CONVERGENCE,
+        Build(Parts(resources=bugs.ForgetsAtOnce)),
+    ),
+    Mutation(
+        "a lock on its way is forgotten",
+        "The lock tags of the holder alone are remembered, and none that are on their way.",
+        Invariant.CONVERGENCE,
+        Build(client=bugs.RemembersOneLock),
+    ),
+    Mutation(
+        "no room in a quota passes for done",
+        "Each conflict at a creation is taken to mean that the object exists.",
+        Invariant.CONVERGENCE,
+        Build(client=bugs.ConflictMeansExists),
+    ),
 )
-"""Bugs that show in one seed of thousands: each has a script in `found` that shows it at once."""
+"""Mutations that show in one seed of thousands: each has a script in `found` that shows it at once."""

@@ -1,24 +1,26 @@
 """The operator as a process of the simulated world: wired as `app.run` wires it, over simulated links."""
 
-from asyncio import Task
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from typing_extensions import override
 
 from booking_operator.app import Operator
 from booking_operator.cloud.accounts import Account, Accounts
 from booking_operator.cloud.service import serving
 from booking_operator.engine.leader import Election, Elector, SoleReplica
 from booking_operator.engine.lease import Timing
+from booking_operator.engine.metrics import ControllerMetrics, Outcome
 from booking_operator.kube.lease import KubeLeases
 from booking_operator.settings import Settings
 from booking_operator.web.metrics import Metrics
 from booking_operator.web.observed import Observed
 from tests.sim.aws import SimAws
+from tests.sim.build import Build
 from tests.sim.client import SimKubeClient
 from tests.sim.kernel import Kernel, Process, SimClock
 from tests.sim.kube import SimKube
 from tests.sim.network import Link
-from tests.sim.sessions import SimSessions
 
 REGION = "eu-west-1"
 ACCOUNTS = Accounts(
@@ -40,8 +42,68 @@ class UntendedHeap:
         """Nothing."""
 
 
-Began = Callable[["Replica", str, Any, Task[Any]], None]
-"""Is told that a controller begins with a key, in a task."""
+class Observer(Protocol):
+    """Watches the reconciles of all replicas."""
+
+    def reconcile_started(self, replica: "Replica", controller: str, key: Hashable) -> None:
+        """A controller begins to reconcile a key."""
+        ...
+
+    def reconcile_ended(self, replica: "Replica", controller: str, key: Hashable) -> None:
+        """A controller has reconciled a key, or was cancelled while it did."""
+        ...
+
+
+class ObservedController:
+    """`engine.metrics.ControllerMetrics` that passes everything on, and reports each reconcile."""
+
+    def __init__(
+        self,
+        metrics: ControllerMetrics,
+        started: Callable[[Hashable], None],
+        ended: Callable[[Hashable], None],
+    ) -> None:
+        self._metrics = metrics
+        self._started = started
+        self._ended = ended
+
+    def added(self) -> None:
+        self._metrics.added()
+
+    def waited(self, seconds: float) -> None:
+        self._metrics.waited(seconds)
+
+    def retried(self) -> None:
+        self._metrics.retried()
+
+    def reconcile_started(self, key: Hashable, /) -> None:
+        self._metrics.reconcile_started(key)
+        self._started(key)
+
+    def reconcile_ended(self, key: Hashable, /) -> None:
+        self._metrics.reconcile_ended(key)
+        self._ended(key)
+
+    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+        self._metrics.reconciled(outcome, seconds)
+
+
+class ObservedMetrics(Metrics):
+    """The operator's metrics, which also report each reconcile of a replica."""
+
+    def __init__(self, replica: "Replica", observer: Observer) -> None:
+        super().__init__()
+        self._replica = replica
+        self._observer = observer
+
+    @override
+    def controller(self, name: str) -> ControllerMetrics:
+        replica, observer = self._replica, self._observer
+        return ObservedController(
+            super().controller(name),
+            lambda key: observer.reconcile_started(replica, name, key),
+            lambda key: observer.reconcile_ended(replica, name, key),
+        )
 
 
 class Replica:
@@ -63,7 +125,8 @@ class Replica:
         kube: SimKube,
         aws: SimAws,
         timing: Timing | None,
-        began: Began,
+        build: Build,
+        observer: Observer,
     ) -> None:
         self.process = process = Process(kernel, name)  # type: ignore[abstract]
         self.kube = Link(kernel, process, f"{seed}/kube", (0.0005, 0.02))
@@ -78,8 +141,8 @@ class Replica:
         self._kube = kube
         self._aws = aws
         self._timing = timing
-        self._began = began
-        process.started = self._task_started
+        self._build = build
+        self._observer = observer
         process.start(self._run())
 
     @property
@@ -98,24 +161,28 @@ class Replica:
         return (self.kube, self.lease, self.aws)
 
     async def _run(self) -> None:
-        clock, kernel, metrics = self.clock, self._kernel, Metrics()
+        clock, kernel, build = self.clock, self._kernel, self._build
+        metrics = ObservedMetrics(self, self._observer)
         election: Election = SoleReplica()
         if self._timing is not None:
             client: Any = SimKubeClient(kernel, self._kube, self.lease)
             leases = KubeLeases(client, LEASE_NAMESPACE, LEASE, clock)
             election = self.elector = Elector(self.name, leases, clock, self._timing)
         live = election.live
-        client = SimKubeClient(kernel, self._kube, self.kube, live)
-        sessions: Any = SimSessions(kernel, self._aws, self.aws, clock, ACCOUNTS, live, metrics)
+        client = build.client(kernel, self._kube, self.kube, live)
+        sessions: Any = build.sessions(kernel, self._aws, self.aws, clock, ACCOUNTS, live, metrics)
         settings = Settings(region=REGION, leader_elect=self._timing is not None)
-        async with serving(sessions, clock, metrics=metrics) as services:
+        async with serving(sessions, clock, build.limits, metrics=metrics) as services:
             self.operator = Operator(
-                settings, client, services, {}, election, clock, metrics, self.observed, UntendedHeap()
+                settings,
+                client,
+                services,
+                {},
+                election,
+                clock,
+                metrics,
+                self.observed,
+                UntendedHeap(),
+                build.parts,
             )
             await self.operator.run()
-
-    def _task_started(self, task: Task[Any], coroutine: Any) -> None:
-        """Tell when a controller begins with a key, which the task that does so shows."""
-        if coroutine.__qualname__ == "Controller._process":
-            inside = coroutine.cr_frame.f_locals
-            self._began(self, inside["self"].name, inside["key"], task)

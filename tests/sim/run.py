@@ -1,10 +1,9 @@
 """Plays a script, and tells what came of it."""
 
-import asyncio
 import hashlib
 import random
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,8 +12,9 @@ from typing import Any
 import structlog
 
 from tests.sim.aws import Call
+from tests.sim.build import CORRECT, Build
 from tests.sim.invariants import Invariants
-from tests.sim.kernel import Process, StuckError
+from tests.sim.kernel import StuckError, running
 from tests.sim.kube import Request
 from tests.sim.replica import Replica
 from tests.sim.scenario import CALM_SECONDS, script
@@ -53,9 +53,9 @@ class Outcome:
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
 
 
-def play(what: Script | int) -> Outcome:
+def play(what: Script | int, build: Build = CORRECT) -> Outcome:
     """Play a script, or that of a seed, until it has converged or something does not hold."""
-    return Run(what if isinstance(what, Script) else script(what)).play()
+    return Run(what if isinstance(what, Script) else script(what), build).play()
 
 
 def play_briefly(seed: int) -> tuple[int, Outcome]:
@@ -64,12 +64,12 @@ def play_briefly(seed: int) -> tuple[int, Outcome]:
 
 
 class Run:
-    """One run."""
+    """One run. It observes what happens, and has the invariants checked."""
 
-    def __init__(self, what: Script) -> None:
+    def __init__(self, what: Script, build: Build = CORRECT) -> None:
         self.script = what
         self.trace: list[str] = []
-        self.world = World(what, self._began, self.trace.append)
+        self.world = World(what, build, self, self.trace.append)
         self.invariants = Invariants(self.world)
         self.world.born = self._born
         self.world.aws.called = self._called
@@ -127,8 +127,13 @@ class Run:
         self._tell(f"complaint {name} {complaint}")
         self._guarded(self.invariants.complained, name, complaint)
 
-    def _began(self, replica: Replica, controller: str, key: Any, task: asyncio.Task[Any]) -> None:
-        self._guarded(self.invariants.began, replica, controller, key, task)
+    def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
+        """A controller begins to reconcile a key; `replica.Observer`."""
+        self._guarded(self.invariants.reconcile_started, replica, controller, key)
+
+    def reconcile_ended(self, replica: Replica, controller: str, key: Hashable) -> None:
+        """A controller has reconciled a key; the same."""
+        self._guarded(self.invariants.reconcile_ended, replica, controller, key)
 
     def _called(self, call: Call) -> None:
         self._tell(f"aws {call.client} {call.action} {call.scope.account} {' '.join(call.ids)} {call.error}")
@@ -149,8 +154,8 @@ class Run:
         before = structlog.get_config()
 
         def take(_: Any, level: str, event: MutableMapping[str, Any]) -> Any:
-            loop = asyncio._get_running_loop()
-            if isinstance(loop, Process) and loop.alive:
+            loop = running()
+            if loop is not None and loop.alive:
                 if level == "exception":
                     event["traceback"] = traceback.format_exc()
                 kind = str(event.get("kind", ""))

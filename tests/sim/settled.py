@@ -5,12 +5,12 @@ from datetime import timedelta
 from traceback import format_exception
 
 from booking_operator.api.kinds import KINDS
+from booking_operator.engine.introspection import BOUNDED
 from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
-from tests.sim.census import keyed
 from tests.sim.kernel import EPOCH
 from tests.sim.oracle import TOLD_SECONDS, Oracle, occurrences, stands_for
-from tests.sim.replica import LEASE, LEASE_NAMESPACE, Replica
+from tests.sim.replica import Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import World
@@ -19,8 +19,20 @@ ON_THEIR_WAY = 180.0
 """Instances may be on their way for so long after a boundary; databases take a while."""
 MADE_SECONDS = 10.0
 """How long after an occurrence has begun the next must have its booking."""
-LEADING, STANDING_BY, LANES, FEW = 36, 14, 20, 5
-"""Tasks that a process has at rest, and some that may be under way; lanes: five actions in four scopes."""
+FEW = 5
+SCOPES, ACTIONS = 4, 5
+"""EC2 and RDS in two accounts; five actions each."""
+TASKS = {
+    "event writer": 8,
+    "inventory poll": 2,
+    "lane": SCOPES * ACTIONS,
+    "call": SCOPES * ACTIONS,
+    "describe": SCOPES,
+    "reconcile": FEW,
+}
+"""How many tasks whose name begins so may be there at rest. Of every other name there may be one."""
+BOUND = 100
+"""How many entries of objects that are gone a collection may have that is bounded."""
 
 
 class Settled:
@@ -108,7 +120,7 @@ class Settled:
         told = self._world.kernel.now - TOLD_SECONDS
         if made.operator is None:
             raise ViolationError(Invariant.CONVERGENCE, f"{made.name} has no caches")
-        for kind, store in made.operator._caches.stores.items():
+        for kind, store in made.operator.stores.items():
             here = {item.metadata.name: item.metadata.resource_version for item in store.all()}
             there = {
                 item["metadata"]["name"]: item["metadata"]["resourceVersion"]
@@ -120,13 +132,13 @@ class Settled:
 
     def _not_leaking(self, made: Replica) -> None:
         """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
-        process, leads = made.process, made.leads
-        counted = Counter(task.get_coro().__qualname__ for task in process.tasks)  # type: ignore[union-attr]
-        lanes, calls = counted.pop("Lane._run", 0), counted.pop("Sender._carry_out", 0)
-        if max(lanes, calls) > LANES or counted.total() > (LEADING if leads else STANDING_BY):
-            raise ViolationError(
-                Invariant.NO_LEAK, f"{made.name} has the tasks {counted}, {lanes} lanes, {calls} calls"
-            )
+        process = made.process
+        names = [task.get_name() for task in process.tasks]
+        kinds = Counter(kind if (kind := name.partition(":")[0]) in TASKS else name for name in names)
+        many = {kind: count for kind, count in kinds.items() if count > TASKS.get(kind, 1)}
+        unnamed = [name for name in names if name.startswith("Task-")]
+        if many or unnamed:
+            raise ViolationError(Invariant.NO_LEAK, f"{made.name} has too many tasks: {many} {unnamed}")
         timers = self._world.kernel.timers(process)
         if timers > len(process.tasks) + FEW:
             raise ViolationError(
@@ -135,16 +147,21 @@ class Settled:
         watches = self._world.kube.storage.watched_by(process)
         if watches > len(KINDS) + 1:
             raise ViolationError(Invariant.NO_LEAK, f"{made.name} has {watches} watches open")
+        self._keeps_nothing(made)
+
+    def _keeps_nothing(self, made: Replica) -> None:
+        """Nothing is kept of objects that are gone."""
         known = {
             Key(item["metadata"]["namespace"], item["metadata"]["name"])
             for kind in KINDS
             for item in self._world.kube.all(kind.plural)
         }
-        known.add(Key(LEASE_NAMESPACE, LEASE))
-        gone = Counter(keeper for keeper, key in keyed(made.operator) if key not in known)
-        del gone["StatusWriter._own"]  # swept now and then, and bounded
-        del gone["Store."], gone["Caches._agendas"]  # bookings may name a Resource that is gone
+        gone: dict[str, list[str]] = {}
+        for name, keys in (made.operator.introspect() if made.operator else {}).items():
+            kept = sorted(str(key) for key in keys if isinstance(key, Key) and key not in known)
+            if len(kept) > (BOUND if BOUNDED in name else 0):
+                gone[name] = kept
         if gone:
             raise ViolationError(
-                Invariant.NO_LEAK, f"{made.name} keeps something of objects that are gone: {dict(gone)}"
+                Invariant.NO_LEAK, f"{made.name} keeps something of objects that are gone: {gone}"
             )

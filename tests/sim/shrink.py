@@ -5,6 +5,7 @@ See A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input,
 
 from dataclasses import dataclass
 
+from tests.sim.build import CORRECT, Build
 from tests.sim.run import Outcome, play
 from tests.sim.script import Script
 from tests.sim.violation import Invariant
@@ -37,14 +38,14 @@ class Shortest:
         return "\n".join(lines)
 
 
-def shortest(script: Script, invariant: Invariant) -> Shortest:
+def shortest(script: Script, invariant: Invariant, build: Build = CORRECT) -> Shortest:
     """Cut down a script that breaks an invariant, for as long as it still does."""
-    best, outcome, tried, parts = script, play(script), 1, 2
+    best, outcome, tried, parts = script, play(script, build), 1, 2
     while len(best.acts) > 1 and tried < MOST:
         size = max(1, len(best.acts) // parts)
         for start in range(0, len(best.acts), size):
             smaller = best.with_acts(best.acts[:start] + best.acts[start + size :])
-            seen, tried = play(smaller), tried + 1
+            seen, tried = play(smaller, build), tried + 1
             if seen.invariant == invariant:
                 best, outcome, parts = smaller, seen, max(2, parts - 1)
                 break

@@ -8,14 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from booking_operator.engine.lease import Timing
 from tests.sim.aws import CloudFaults, SimAws
+from tests.sim.build import Build
 from tests.sim.kernel import Kernel
 from tests.sim.kube import Faults, SimKube
 from tests.sim.network import Link, Way, Weather
-from tests.sim.replica import LEASE, LEASE_NAMESPACE, Began, Replica
+from tests.sim.replica import LEASE, LEASE_NAMESPACE, Observer, Replica
 from tests.sim.script import Act, Script
 from tests.sim.users import Users
 
@@ -51,7 +52,7 @@ class World:
         born: is told of each process of the operator.
     """
 
-    def __init__(self, script: Script, began: Began, told: Callable[[str], None]) -> None:
+    def __init__(self, script: Script, build: Build, observer: Observer, told: Callable[[str], None]) -> None:
         seed = str(script.seed)
         self.kernel = kernel = Kernel(seed)
         self.kube = SimKube(kernel, seed)
@@ -61,7 +62,8 @@ class World:
         self.born: Callable[[Replica, Slot], None] = lambda _replica, _slot: None
         self._seed = seed
         self._script = script
-        self._began = began
+        self._build = build
+        self._observer = observer
         self._told = told
         self._kube_faults: list[Faults] = []
         self._aws_faults: list[CloudFaults] = []
@@ -95,10 +97,12 @@ class World:
         slot = self.slots[number]
         slot.starts += 1
         lease = self._script.lease_seconds
-        timing = Timing(timedelta(seconds=lease)) if lease else None
+        timing = self._build.timing(timedelta(seconds=lease)) if lease else None
         name = f"{'abc'[number]}{slot.starts}"
         self._told(f"{self.kernel.now:9.3f} {name} starts")
-        slot.replica = made = Replica(self.kernel, self._seed, name, self.kube, self.aws, timing, self._began)
+        slot.replica = made = Replica(
+            self.kernel, self._seed, name, self.kube, self.aws, timing, self._build, self._observer
+        )
         self.everyone.append(made)
         made.process.skew = timedelta(seconds=slot.skews[-1][1])
         for link in ("kube", "lease", "aws"):
@@ -225,8 +229,8 @@ class World:
             made = slot.replica
             if made is not None and made.process.alive:
                 self._blind(slot, lasts, LATER)
-                made.process.slowness = times
-                self.kernel.after(lasts, lambda made=made: setattr(made.process, "slowness", 1.0))  # type: ignore[misc]
+                made.process.slow(times)
+                self.kernel.after(lasts, partial(made.process.slow, 1.0))
 
     def clock(self, replica: int | str, by: float, lasts: float) -> None:
         """Set a replica's clock wrong, and right again."""
