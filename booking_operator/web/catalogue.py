@@ -99,7 +99,7 @@ WORK_DURATION = _histogram(
 )
 RECONCILES = _counter(
     "reconciles_total",
-    "Reconciles by their result: success, requeue, refused, timeout, error.",
+    "Reconciles by their result: success, requeue, timeout, error.",
     "controller",
     "result",
 )
@@ -134,7 +134,8 @@ UNREADY = _gauge(
 )
 KUBE_REQUESTS = _counter(
     "kubernetes_requests_total",
-    "Requests to the API server, by HTTP status, or error where there was no answer.",
+    "Requests to the API server, by HTTP status, or error where there was no answer, or other where the "
+    "status is unknown.",
     "verb",
     "code",
 )
