@@ -23,7 +23,8 @@ PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
 """Failures that mostly pass by themselves: told from the second in a row on."""
 _FEW = 2
 """Such failures in a row after which those who ask are told of the last one for a while, without a call."""
-_BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+"""Between two polls after a failure."""
 
 _CLOSED = CloudError("Closed", "The operator is shutting down.")
 
@@ -92,7 +93,7 @@ class Watched:
         if error is None or self.busy or self.sent_at is None or error.fault is Fault.UNSENT:
             return None
         many = self.failures - (_FEW if error.fault in PASSING else 0)
-        again_at = self.sent_at + _BACKOFF.after(many) if many > 0 else now
+        again_at = self.sent_at + BACKOFF.after(many) if many > 0 else now
         return error.again_at(again_at) if self.sent_at <= now < again_at else None
 
     def due_at(self, interest: "Interest", now: datetime) -> datetime:
@@ -100,7 +101,7 @@ class Watched:
         if self.sent_at is None or self.sent_at > now:
             return now
         if self.failures:
-            return self.sent_at + _BACKOFF.after(self.failures)
+            return self.sent_at + BACKOFF.after(self.failures)
         if not self.view.moving(interest.tags):
             return self.sent_at + interest.period
         stuck = self.moved_at is not None and now - self.moved_at > PATIENCE

@@ -160,7 +160,7 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
-        self._inventory = Inventory(api.describe, clock, tasks)
+        self._inventory = Inventory(api.describe, clock, tasks, metrics=metrics)
         tasks.create_task(self._inventory.poll())
 
     @property
@@ -231,7 +231,10 @@ async def serving(
 ) -> AsyncIterator[dict[str, Service]]:
     """All services with the clients of `sessions`, for the length of the context."""
     gate = Gate(limits, clock)
-    apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
+    apis: dict[str, Api] = {
+        "ec2": Ec2Api(sessions, gate, metrics=metrics),
+        "rds": RdsApi(sessions, gate, metrics=metrics),
+    }
     try:
         async with TaskGroup() as tasks:
             yield {name: Service(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()}

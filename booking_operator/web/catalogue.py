@@ -190,6 +190,12 @@ VIEW_FAILURES = _gauge(
 STATES = _gauge(
     "instances", "Instances with the application tag, by state.", "service", "account", "region", "state"
 )
+UNEXPECTED = _counter(
+    "unexpected_errors_total",
+    "Exceptions that no rule covers, by the part that failed: call, view, listener, poll, batch, lane, "
+    "credentials, delays, record.",
+    "part",
+)
 NOTIFICATIONS = _counter(
     "notifications_total", "Messages to users by channel and result: sent or failed.", "type", "result"
 )

@@ -11,6 +11,7 @@ import promql_parser
 import pytest
 
 from booking_operator.cloud.driver import Fault
+from booking_operator.cloud.metrics import Part
 from booking_operator.engine.metrics import Outcome
 from booking_operator.engine.reflector import Restart
 from booking_operator.web import catalogue
@@ -19,7 +20,7 @@ from booking_operator.web.census import CONDITIONS
 from booking_operator.web.metrics import Metrics
 from tests.support.promql import MONITORING, parts, rules
 
-ENUMS: tuple[type[Enum], ...] = (Outcome, Restart, Fault)
+ENUMS: tuple[type[Enum], ...] = (Outcome, Restart, Fault, Part)
 NO_LISTS = {catalogue.WATCH_HEARD, catalogue.CLOCK_SKEW}
 """Their texts enumerate something else than the values of a label."""
 
@@ -40,6 +41,7 @@ PRODUCED: dict[tuple[Family, str], set[str]] = {
     (catalogue.RECONCILES, "result"): values(Outcome),
     (catalogue.WATCH_RESTARTS, "reason"): values(Restart),
     (catalogue.AWS_CALLS, "result"): {"ok"} | values(Fault),
+    (catalogue.UNEXPECTED, "part"): values(Part),
     (catalogue.NOTIFICATIONS, "result"): notified(),
     (catalogue.RESOURCES, "condition"): set(CONDITIONS),
 }
