@@ -83,6 +83,12 @@ class Ec2Api:
                 self._skipped.note(scope, reading)
                 return records
 
+    async def release(self, scope: Scope) -> None:
+        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        self._gate.forget(scope, "DescribeInstances")
+        self._skipped.forget(scope)
+        await self._sessions.release("ec2", scope)
+
     async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
         client = await self._sessions.ec2(scope)
         query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}

@@ -7,6 +7,9 @@ Invariants, for each scope:
 - a call belongs to the inventory's task group, so an asker that is cancelled takes nobody with it;
 - an error goes to all callers that wait for that call; the last good view stays;
 - an exception that no rule covers fails one call, one poll or one listener, and ends no task.
+
+A scope that is not tracked any more is forgotten after `KEPT`. So a region that a tenant has named once does
+not take memory for ever.
 """
 
 import asyncio
@@ -30,14 +33,28 @@ T = TypeVar("T")
 Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
 """Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
 
+Release = Callable[[Scope], Awaitable[None]]
+"""Lets go of what is kept for a scope that is forgotten, such as a client."""
+
+
+async def keep(_: Scope) -> None:
+    """Let go of nothing."""
+
 
 class Inventory:
     """Views of the instances of any number of scopes. Its calls are tasks of `tasks`."""
 
     def __init__(
-        self, describe: Describe, clock: Clock, tasks: TaskGroup, *, metrics: CloudMetrics = UNMEASURED
+        self,
+        describe: Describe,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        release: Release = keep,
+        metrics: CloudMetrics = UNMEASURED,
     ) -> None:
         self._describe = describe
+        self._release = release
         self._clock = clock
         self._tasks = tasks
         self._metrics = metrics
@@ -139,7 +156,9 @@ class Inventory:
         """Begin the calls that are due at `now`. Returns when to look again."""
         # Also the latest instant at which a scope that is new among the tracked ones will be noticed.
         next_at = now + IDLE
-        for scope, interest in self._tracked().items():
+        tracked = self._tracked()
+        self._forget_unused(tracked, now)
+        for scope, interest in tracked.items():
             watch = self._watch(scope)
             if watch.busy:
                 continue
@@ -149,6 +168,22 @@ class Inventory:
             else:
                 next_at = min(next_at, due_at)
         return next_at
+
+    def _forget_unused(self, tracked: Mapping[Scope, Interest], now: datetime) -> None:
+        """Forget the scopes that are neither tracked nor used. Before anything is tracked all are kept."""
+        if self._audience is None:
+            return
+        watches = self._watches.items()
+        for scope in [scope for scope, watch in watches if scope not in tracked and watch.unused(now)]:
+            if self._watches.pop(scope).sent_at is not None:
+                self._tasks.create_task(self._let_go(scope))
+
+    async def _let_go(self, scope: Scope) -> None:
+        try:
+            await self._release(scope)
+        except Exception as error:  # noqa: BLE001 - what is not released is kept, which harms nothing
+            facts = {"account": scope.account, "region": scope.region}
+            unexpected(self._metrics, Part.POLL, "release", error, **facts)
 
     def _watch(self, scope: Scope) -> Watched:
         watch = self._watches.get(scope)

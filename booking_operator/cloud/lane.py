@@ -21,6 +21,8 @@ from booking_operator.engine.clock import Clock, wait_until
 
 _SEARCH_AGAIN = timedelta(minutes=10)
 _START_OVER_SECONDS = 1.0
+KEPT = timedelta(hours=1)
+"""How long a lane is kept that is not used. AWS's buckets are full again after less than nine minutes."""
 _SLICE = 10  # calls forecast between two looks at what else there is to do; about a millisecond
 
 
@@ -45,6 +47,8 @@ class Lane:
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
         self._under_way = 0
+        self._task: asyncio.Task[None] | None = None
+        self._used_at = clock.now()
         self._most = most
         self._metrics = metrics
         self._backlog: Backlog[Task] = Backlog(most)
@@ -59,13 +63,25 @@ class Lane:
 
     def start(self, tasks: TaskGroup) -> None:
         """Send from now on, in a task of `tasks`; what waits when that ends is withdrawn."""
+        self._task = task = tasks.create_task(self._run())
         # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-        tasks.create_task(self._run()).add_done_callback(lambda _: self._abandon())
+        task.add_done_callback(lambda _: self._abandon())
+
+    def unused(self, now: datetime) -> bool:
+        """Whether it can be ended without a loss: nothing waits, or is under way, or was for `KEPT`."""
+        # An instant in the future dates from before the clock was set back.
+        return not self._under_way and not any(self._backlog) and abs(now - self._used_at) >= KEPT
+
+    def end(self) -> None:
+        """Send nothing any more."""
+        if self._task is not None:
+            self._task.cancel()
 
     def add(self, items: Iterable[Item]) -> None:
         """Have parcels wait."""
         for item in items:
             self._backlog.add(item)
+        self._used_at = self._clock.now()
         self._wake.set()
 
     def follow(self, call: asyncio.Task[None]) -> None:
@@ -173,6 +189,7 @@ class Lane:
 
     def _ended(self) -> None:
         self._under_way -= 1
+        self._used_at = self._clock.now()
         self._wake.set()
 
     def _abandon(self) -> None:

@@ -19,6 +19,9 @@ STUCK = timedelta(seconds=15)
 """Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
 PATIENCE = timedelta(minutes=10)
 """A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
+KEPT = timedelta(hours=1)
+"""How long a scope is kept that no Resource and no monitor names any more, counted from the last call. A
+failed start is remembered as long, so a Resource that is deleted and created again shortens no pause."""
 PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
 """Failures that mostly pass by themselves: told from the second in a row on."""
 _FEW = 2
@@ -86,6 +89,11 @@ class Watched:
     def busy(self) -> bool:
         """Whether a call is under way or wanted."""
         return self.under_way is not None or self.wanted is not None
+
+    def unused(self, now: datetime) -> bool:
+        """Whether it can be forgotten without a loss: no call is under way, and none was made for `KEPT`."""
+        # An instant in the future dates from before the clock was set back.
+        return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= KEPT)
 
     def too_soon(self, now: datetime) -> CloudError | None:
         """The last error, where its class does not allow to ask again yet; None where it does."""

@@ -105,6 +105,13 @@ class RdsApi:
         self._arns[scope] = {record.instance.id: arn for record, arn in found}
         return [record for record, _ in found]
 
+    async def release(self, scope: Scope) -> None:
+        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        self._gate.forget(scope, "DescribeDBClusters", "DescribeDBInstances")
+        self._skipped.forget(scope)
+        self._arns.pop(scope, None)
+        await self._sessions.release("rds", scope)
+
     async def _pages(
         self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
     ) -> AsyncIterator[Any]:

@@ -92,11 +92,18 @@ class Sender:
         name = self._names[action]
         lane = self._lanes.get((scope, name))
         if lane is None:
+            self._end_unused()
             limits = self._limits(scope, name)
             lane = Lane(scope, name, limits, self._clock, self._send, most=self._most, metrics=self._metrics)
             self._lanes[scope, name] = lane
             lane.start(self._tasks)
         return lane
+
+    def _end_unused(self) -> None:
+        """End the lanes that are not used any more, before one more is made."""
+        now = self._clock.now()
+        for key in [key for key, lane in self._lanes.items() if lane.unused(now)]:
+            self._lanes.pop(key).end()
 
     def _sorted_out(
         self, order: Order, change: Change, ids: Sequence[str]

@@ -52,6 +52,10 @@ class Api(Protocol):
         """Make one call; the answer has those for which it was accepted; raises `CloudError`."""
         ...
 
+    async def release(self, scope: Scope) -> None:
+        """Let go of what is kept for a scope; a later call may still name it."""
+        ...
+
 
 class ServiceDriver:
     """`cloud.driver.Driver` for any service. Opened by `Service.driver`."""
@@ -160,7 +164,7 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
-        self._inventory = Inventory(api.describe, clock, tasks, metrics=metrics)
+        self._inventory = Inventory(api.describe, clock, tasks, release=api.release, metrics=metrics)
         tasks.create_task(self._inventory.poll())
 
     @property
