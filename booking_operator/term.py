@@ -113,7 +113,9 @@ class Term:
             dry_run=dry_run,
             late=metrics.late,
         )
-        self._delays = delays = Delays(caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed)
+        self._delays = delays = Delays(
+            caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed, metrics=metrics
+        )
         resources = parts.resources(
             caches,
             drivers,

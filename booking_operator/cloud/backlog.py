@@ -157,9 +157,10 @@ class Backlog(Generic[P]):
     def _next(self, now: datetime) -> _Load[P] | None:
         """What is to share the next call; None where nothing is to leave yet."""
         while self._coming and self._coming[0][0] <= now:
-            _, number, parcel = heapq.heappop(self._coming)
+            _, number, parcel = self._coming[0]
             self._loads.setdefault(parcel.load, _Load(parcel.ready_at)).add(number, parcel)
             self._served.setdefault(parcel.tenant, min(self._served.values(), default=0))
+            heapq.heappop(self._coming)  # last, so that no parcel is lost where something is raised
         ready = [load for load in self._loads.values() if load.ready_at <= now]
         return min(ready, key=self._rank, default=None)
 

@@ -151,9 +151,7 @@ class Batch:
         """Settle those of its instances as refused that `errors` has a reason for."""
         for item in self.items:
             for id_ in filter(errors.__contains__, item.ids):
-                future = item.payload.order.futures[id_]
-                if not future.done():
-                    future.set_exception(errors[id_])
+                item.payload.order.fail(errors[id_], (id_,))
 
     def withdraw(self) -> None:
         """Cancel the orders that it is for, as far as they have no outcome."""

@@ -190,6 +190,12 @@ class Order:
         if pending:
             self.accepted(len(pending))
 
+    def fail(self, error: CloudError, ids: Iterable[str] | None = None) -> None:
+        """Settle instances that have no outcome as failed; without `ids` all of them."""
+        for id_ in self.futures if ids is None else ids:
+            if not self.futures[id_].done():
+                self.futures[id_].set_exception(error)
+
     def trouble_with(self, error: CloudError) -> None:
         """Say why what has no outcome has none yet."""
         self.trouble = error

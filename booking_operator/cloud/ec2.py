@@ -9,6 +9,8 @@ from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, Scope
 from booking_operator.cloud.errors import tidy
 from booking_operator.cloud.gate import Gate
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.cloud.records import Reading, SkippedRows
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
 from booking_operator.cloud.view import TAGGED, Answer, Record
@@ -60,9 +62,10 @@ class Ec2Api:
         Action.UNTAG: "DeleteTags",
     }
 
-    def __init__(self, sessions: Sessions, gate: Gate) -> None:
+    def __init__(self, sessions: Sessions, gate: Gate, *, metrics: CloudMetrics = UNMEASURED) -> None:
         self._sessions = sessions
         self._gate = gate
+        self._skipped = SkippedRows("ec2", metrics)
 
     async def describe(self, scope: Scope) -> list[Record]:
         """All instances of `scope` that carry the application tag, and exist.
@@ -71,13 +74,20 @@ class Ec2Api:
             CloudError: EC2 did not answer.
         """
         records: list[Record] = []
-        token = ""
+        reading, token = Reading(), ""
         while True:
             page = await self._page(scope, token)
-            records.extend(_records(page))
+            records.extend(_records(page, reading))
             token = page.get("NextToken", "")
             if not token:
+                self._skipped.note(scope, reading)
                 return records
+
+    async def release(self, scope: Scope) -> None:
+        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        self._gate.forget(scope, "DescribeInstances")
+        self._skipped.forget(scope)
+        await self._sessions.release("ec2", scope)
 
     async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
         client = await self._sessions.ec2(scope)
@@ -121,20 +131,34 @@ class Ec2Api:
         return dict.fromkeys(ids, TAGGED)
 
 
-def _records(page: "DescribeInstancesResultTypeDef") -> Iterable[Record]:
+def _records(page: "DescribeInstancesResultTypeDef", reading: Reading) -> Iterable[Record]:
     for reservation in page.get("Reservations", ()):
         for instance in reservation.get("Instances", ()):
-            tags = tagging.read(instance.get("Tags", ()))
-            state = _state(instance.get("State"))
-            if state is not None and tags.get(APPLICATION_TAG):
-                yield Record(
-                    tag=tags[APPLICATION_TAG],
-                    instance=Instance(instance["InstanceId"], state, _obstacle(instance), lock_in(tags)),
-                    pool=_pool(instance),
-                    hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
-                    managed=tagging.managed(tags),
-                    why=_failure(instance.get("StateReason", {})) if state is State.STOPPED else "",
-                )
+            record = reading.read(instance, _record, "InstanceId")
+            if record is not None:
+                yield record
+
+
+def _record(instance: "InstanceTypeDef") -> Record | None:
+    """One instance; None where it does not count.
+
+    Raises:
+        Exception: it is malformed.
+    """
+    tags = tagging.read(instance.get("Tags", ()))
+    state = _state(instance.get("State"))
+    if state is None or not tags.get(APPLICATION_TAG):
+        return None
+    if not instance["InstanceId"]:
+        raise ValueError("it has no id")
+    return Record(
+        tag=tags[APPLICATION_TAG],
+        instance=Instance(instance["InstanceId"], state, _obstacle(instance), lock_in(tags)),
+        pool=_pool(instance),
+        hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
+        managed=tagging.managed(tags),
+        why=_failure(instance.get("StateReason", {})) if state is State.STOPPED else "",
+    )
 
 
 def _obstacle(instance: "InstanceTypeDef") -> str:
@@ -161,12 +185,15 @@ def _pool(instance: "InstanceTypeDef") -> str:
 
 
 def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Answer]:
-    """The answers of those instances that exist now: a terminated one was neither started nor stopped."""
+    """The answers of those instances that exist now: a terminated one was neither started nor stopped.
+
+    An answer without an id says nothing of any instance.
+    """
     answers = {}
     for change in changes:
-        now = _state(change.get("CurrentState"))
-        if now is not None:
-            answers[change["InstanceId"]] = Answer(before=_state(change.get("PreviousState")), now=now)
+        id_, now = change.get("InstanceId"), _state(change.get("CurrentState"))
+        if id_ and now is not None:
+            answers[id_] = Answer(before=_state(change.get("PreviousState")), now=now)
     return answers
 
 

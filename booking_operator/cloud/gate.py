@@ -18,6 +18,11 @@ class Gate:
         self._clock = clock
         self._throttles: dict[tuple[Scope, str], Throttle] = {}
 
+    def forget(self, scope: Scope, *actions: str) -> None:
+        """Start with full buckets when these actions are next called in a scope. No call may be under way."""
+        for action in actions:
+            self._throttles.pop((scope, action), None)
+
     @asynccontextmanager
     async def passed(self, scope: Scope, action: str) -> AsyncIterator[None]:
         """Wait for a token, then let the one call inside pass; a refusal of it is taken note of."""

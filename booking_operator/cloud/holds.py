@@ -21,7 +21,12 @@ GONE = Backoff(first=_MINUTE, longest=_LONGEST)
 STATE = Backoff(first=timedelta(seconds=3), longest=_MINUTE)
 """A state from which it cannot be done: it is on its way, and a view was behind."""
 BARRED = Backoff(first=5 * _MINUTE, longest=_LONGEST)
-"""What only somebody's doing ends: stop protection, a Spot request, a root device that would be lost."""
+"""What only a change by somebody ends: stop protection, a one-time Spot request, a root device that would be
+lost."""
+SPOT = Backoff(first=timedelta(seconds=3), longest=_LONGEST)
+"""A start that the state of a Spot request does not allow. After a stop that lasts for some seconds, because
+the request is disabled later than its instance stops. After an interruption it lasts until EC2 itself starts
+the instance: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/stop-spot-instances.html."""
 CAPACITY = Backoff(first=_MINUTE, longest=5 * _MINUTE)
 """A type that a zone has no room for. AWS asks to wait "a few minutes":
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html."""
@@ -30,7 +35,13 @@ DENIED = Backoff(first=timedelta(seconds=30), longest=_MINUTE)
 ACCOUNT = Backoff(first=timedelta(seconds=5), longest=_MINUTE)
 """Credentials or a clock."""
 
-_BARRING = frozenset({"IncorrectSpotInstanceRequestState", "OperationNotPermitted", "UnsupportedOperation"})
+# UnsupportedOperation is also what EC2 answers to the stop of an instance of a one-time Spot request:
+# https://github.com/cattle-ops/terraform-aws-gitlab-runner/discussions/1049
+_BARRING = frozenset({"OperationNotPermitted", "UnsupportedOperation"})
+# botocore's model has no error codes of EC2. The first is in AWS's list of them, and in reports such as
+# https://github.com/hashicorp/terraform-provider-aws/issues/33399. No report of the second was found. It is
+# accepted because its name leaves no other meaning.
+_SPOT = frozenset({"IncorrectSpotRequestState", "IncorrectSpotInstanceRequestState"})
 
 
 def pause_of(error: CloudError) -> Backoff:
@@ -41,6 +52,8 @@ def pause_of(error: CloudError) -> Backoff:
         return DENIED
     if error.reason in _BARRING:
         return BARRED
+    if error.reason in _SPOT:
+        return SPOT
     return STATE if "State" in error.reason else GONE
 
 

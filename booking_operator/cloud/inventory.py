@@ -5,7 +5,11 @@ Invariants, for each scope:
 - who asks for a view since T gets one whose call was sent at T or later, and joins such a call where there
   is one;
 - a call belongs to the inventory's task group, so an asker that is cancelled takes nobody with it;
-- an error goes to all who wait for that call; the last good view stays.
+- an error goes to all callers that wait for that call; the last good view stays;
+- an exception that no rule covers fails one call, one poll or one listener, and ends no task.
+
+A scope that is not tracked any more is forgotten after `KEPT`. So a region that a tenant has named once does
+not take memory for ever.
 """
 
 import asyncio
@@ -13,27 +17,48 @@ from asyncio import Event, TaskGroup
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
-from booking_operator.cloud.polling import IDLE, PASSING, Call, Interest, Watched
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
+from booking_operator.cloud.polling import BACKOFF, IDLE, PASSING, Call, Interest, Watched
 from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.introspection import Contents
 
+T = TypeVar("T")
+
 Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
 """Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
+
+Release = Callable[[Scope], Awaitable[None]]
+"""Lets go of what is kept for a scope that is forgotten, such as a client."""
+
+
+async def keep(_: Scope) -> None:
+    """Let go of nothing."""
 
 
 class Inventory:
     """Views of the instances of any number of scopes. Its calls are tasks of `tasks`."""
 
-    def __init__(self, describe: Describe, clock: Clock, tasks: TaskGroup) -> None:
+    def __init__(
+        self,
+        describe: Describe,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        release: Release = keep,
+        metrics: CloudMetrics = UNMEASURED,
+    ) -> None:
         self._describe = describe
+        self._release = release
         self._clock = clock
         self._tasks = tasks
+        self._metrics = metrics
         self._watches: dict[Scope, Watched] = {}
         self._audience: Audience | None = None
         self._wake = Event()
@@ -119,21 +144,51 @@ class Inventory:
 
     async def poll(self) -> None:
         """Keep the views of all tracked groups up to date, until cancelled."""
+        failures = 0
         while True:
             self._wake.clear()
             now = self._clock.now()
-            # Also the latest instant at which a scope that is tracked anew will be noticed.
-            next_at = now + IDLE
-            for scope, interest in self._tracked().items():
-                watch = self._watch(scope)
-                if watch.busy:
-                    continue
-                due_at = watch.due_at(interest, now)
-                if due_at <= now:
-                    self._call(watch, now)
-                else:
-                    next_at = min(next_at, due_at)
+            try:
+                next_at = self._call_what_is_due(now)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - the next poll must come, whatever has failed this one
+                failures += 1
+                unexpected(self._metrics, Part.POLL, "poll", error)
+                next_at = now + BACKOFF.after(failures)
             await wait_until(self._clock, next_at, self._wake)
+
+    def _call_what_is_due(self, now: datetime) -> datetime:
+        """Begin the calls that are due at `now`. Returns when to look again."""
+        # Also the latest instant at which a scope that is new among the tracked ones will be noticed.
+        next_at = now + IDLE
+        tracked = self._tracked()
+        self._forget_unused(tracked, now)
+        for scope, interest in tracked.items():
+            watch = self._watch(scope)
+            if watch.busy:
+                continue
+            due_at = watch.due_at(interest, now)
+            if due_at <= now:
+                self._call(watch, now)
+            else:
+                next_at = min(next_at, due_at)
+        return next_at
+
+    def _forget_unused(self, tracked: Mapping[Scope, Interest], now: datetime) -> None:
+        """Forget the scopes that are neither tracked nor used. Before anything is tracked all are kept."""
+        if self._audience is None:
+            return
+        watches = self._watches.items()
+        for scope in [scope for scope, watch in watches if scope not in tracked and watch.unused(now)]:
+            if self._watches.pop(scope).sent_at is not None:
+                self._tasks.create_task(self._let_go(scope))
+
+    async def _let_go(self, scope: Scope) -> None:
+        try:
+            await self._release(scope)
+        except Exception as error:  # noqa: BLE001 - what is not released is kept, which harms nothing
+            facts = {"account": scope.account, "region": scope.region}
+            unexpected(self._metrics, Part.POLL, "release", error, **facts)
 
     def _watch(self, scope: Scope) -> Watched:
         watch = self._watches.get(scope)
@@ -169,17 +224,24 @@ class Inventory:
         while (call := watch.wanted) is not None:
             watch.under_way, watch.wanted = call, None
             call.sent_at = watch.sent_at = self._clock.now()
-            try:
-                records = await self._describe(watch.scope)
-            except CloudError as error:
-                call.error = error
-                self._failed(watch, error)
-            else:
-                call.error = None
-                self._seen(watch, records, call.sent_at)
+            call.error = await self._looked(watch, call.sent_at)
             watch.under_way = None
             call.done.set()
             self._wake.set()
+
+    async def _looked(self, watch: Watched, sent_at: datetime) -> CloudError | None:
+        """Make one call, and update the view from it. Returns why that failed; None where it did not."""
+        try:
+            self._seen(watch, await self._describe(watch.scope), sent_at)
+        except CloudError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - other scopes must be looked at, and this one again
+            facts = {"account": watch.scope.account, "region": watch.scope.region}
+            failure = unexpected(self._metrics, Part.VIEW, "Describe", error, **facts)
+        else:
+            return None
+        self._failed(watch, failure)
+        return failure
 
     def _seen(self, watch: Watched, records: Iterable[Record], sent_at: datetime) -> None:
         now, first = self._clock.now(), watch.view.at is None
@@ -220,9 +282,16 @@ class Inventory:
             return
         for group in self._audience.groups():
             if group.scope == scope and (tags is None or group.tag in tags):
-                self._audience.changed(group)
+                self._wake_listener(self._audience.changed, group)
         if listed:
-            self._audience.listed(scope)
+            self._wake_listener(self._audience.listed, scope)
+
+    def _wake_listener(self, listener: Callable[[T], None], concerned: T) -> None:
+        """Call a listener. One that raises keeps neither the others nor the view from what is new."""
+        try:
+            listener(concerned)
+        except Exception as error:  # noqa: BLE001 - see above
+            unexpected(self._metrics, Part.LISTENER, "wake", error, concerned=str(concerned))
 
 
 def _cut_off(watch: Watched, task: asyncio.Task[None]) -> None:

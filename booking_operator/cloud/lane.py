@@ -1,7 +1,8 @@
 """One action in one region of one account: what waits for it, its buckets, and the loop that sends.
 
 AWS counts its limits for each lane apart, so lanes have nothing in common: what is slow, throttled or broken
-in one delays nothing in another.
+in one delays nothing in another. An exception that no rule covers fails the instances that were to leave, and
+the lane goes on.
 """
 
 import asyncio
@@ -12,12 +13,16 @@ from datetime import datetime, timedelta
 
 from booking_operator.cloud.backlog import Backlog, departures
 from booking_operator.cloud.batch import Batch, Inquest, Item, Task
-from booking_operator.cloud.driver import Order, Scope
+from booking_operator.cloud.driver import CloudError, Order, Scope
 from booking_operator.cloud.limits import UNDER_WAY
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.cloud.throttle import LONGEST_PAUSE, Limits, full
 from booking_operator.engine.clock import Clock, wait_until
 
 _SEARCH_AGAIN = timedelta(minutes=10)
+_START_OVER_SECONDS = 1.0
+KEPT = timedelta(hours=1)
+"""How long a lane is kept that is not used. AWS's buckets are full again after less than nine minutes."""
 _SLICE = 10  # calls forecast between two looks at what else there is to do; about a millisecond
 
 
@@ -33,6 +38,7 @@ class Lane:
         send: Callable[["Lane", Batch], None],
         *,
         most: int,
+        metrics: CloudMetrics = UNMEASURED,
     ) -> None:
         self.scope = scope
         self.name = name
@@ -41,6 +47,10 @@ class Lane:
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
         self._under_way = 0
+        self._task: asyncio.Task[None] | None = None
+        self._used_at = clock.now()
+        self._most = most
+        self._metrics = metrics
         self._backlog: Backlog[Task] = Backlog(most)
         self._clock = clock
         self._send = send
@@ -53,14 +63,25 @@ class Lane:
 
     def start(self, tasks: TaskGroup) -> None:
         """Send from now on, in a task of `tasks`; what waits when that ends is withdrawn."""
+        self._task = task = tasks.create_task(self._run(), name=f"lane: {self.name}")
         # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-        task = tasks.create_task(self._run(), name=f"lane: {self.name}")
         task.add_done_callback(lambda _: self._abandon())
+
+    def unused(self, now: datetime) -> bool:
+        """Whether it can be ended without a loss: nothing waits, or is under way, or was for `KEPT`."""
+        # An instant in the future dates from before the clock was set back.
+        return not self._under_way and not any(self._backlog) and abs(now - self._used_at) >= KEPT
+
+    def end(self) -> None:
+        """Send nothing any more."""
+        if self._task is not None:
+            self._task.cancel()
 
     def add(self, items: Iterable[Item]) -> None:
         """Have parcels wait."""
         for item in items:
             self._backlog.add(item)
+        self._used_at = self._clock.now()
         self._wake.set()
 
     def follow(self, call: asyncio.Task[None]) -> None:
@@ -108,19 +129,41 @@ class Lane:
         while True:
             self._wake.clear()
             now = self._clock.now()
-            if now < before:
-                self._backlog.set_back(now, LONGEST_PAUSE)
+            full = self._under_way >= UNDER_WAY
+            try:
+                if now < before:
+                    self._backlog.set_back(now, LONGEST_PAUSE)
+                taken = [] if full else self._backlog.take(now, self.throttle)
+                next_at = None if full or taken else self._backlog.next_at(now, self.throttle)
+            except Exception as error:  # noqa: BLE001 - what comes after it must leave
+                self._start_over(error)
+                await self._clock.sleep(_START_OVER_SECONDS)
+                continue
             before = now
-            if self._under_way >= UNDER_WAY:
-                await self._wake.wait()
-                continue
-            taken = self._backlog.take(now, self.throttle)
             if not taken:
-                await wait_until(self._clock, self._backlog.next_at(now, self.throttle), self._wake)
+                await wait_until(self._clock, next_at, self._wake)
                 continue
+            self._leave(taken)
+            await self._clock.sleep(0)  # hundreds of small calls must not keep the loop from other things
+
+    def _leave(self, taken: list[Item]) -> None:
+        """Have what was taken, and still stands, sent by one call."""
+        try:
             if wanted := self.standing(taken):
                 self._send(self, Batch(wanted))
-            await self._clock.sleep(0)  # hundreds of small calls must not keep the loop from other things
+        except Exception as error:  # noqa: BLE001 - what comes after it must leave
+            Batch(taken).fail(self._unexpected(error))
+
+    def _start_over(self, error: Exception) -> None:
+        """Drop a backlog that has failed. Its orders fail too, so that their Resources order again."""
+        failed, waiting = self._unexpected(error), list(self._backlog)
+        self._backlog = Backlog(self._most)
+        for item in waiting:
+            item.payload.order.fail(failed, item.ids)
+
+    def _unexpected(self, error: Exception) -> CloudError:
+        facts = {"account": self.scope.account, "region": self.scope.region}
+        return unexpected(self._metrics, Part.LANE, self.name, error, **facts)
 
     def standing(self, items: Iterable[Item]) -> list[Item]:
         """What is still wanted at this instant, which is the last one at which that can be asked."""
@@ -129,15 +172,24 @@ class Lane:
         for item in items:
             order = item.payload.order
             if order not in standing:
-                standing[order] = order.stands()
+                standing[order] = self._stands(order)
                 if not standing[order]:
                     order.withdraw()
             if ids := _open(item):
                 wanted.append(replace(item, ids=ids))
         return wanted
 
+    def _stands(self, order: Order) -> bool:
+        """Whether an order is still wanted. One that cannot say so fails, and no other with it."""
+        try:
+            return order.stands()
+        except Exception as error:  # noqa: BLE001 - see above
+            order.fail(self._unexpected(error))
+            return False
+
     def _ended(self) -> None:
         self._under_way -= 1
+        self._used_at = self._clock.now()
         self._wake.set()
 
     def _abandon(self) -> None:

@@ -19,11 +19,15 @@ STUCK = timedelta(seconds=15)
 """Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
 PATIENCE = timedelta(minutes=10)
 """A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
+KEPT = timedelta(hours=1)
+"""How long a scope is kept that no Resource and no monitor names any more, counted from the last call. A
+failed start is remembered as long, so a Resource that is deleted and created again shortens no pause."""
 PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
 """Failures that mostly pass by themselves: told from the second in a row on."""
 _FEW = 2
 """Such failures in a row after which those who ask are told of the last one for a while, without a call."""
-_BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+"""Between two polls after a failure."""
 
 _CLOSED = CloudError("Closed", "The operator is shutting down.")
 
@@ -86,13 +90,18 @@ class Watched:
         """Whether a call is under way or wanted."""
         return self.under_way is not None or self.wanted is not None
 
+    def unused(self, now: datetime) -> bool:
+        """Whether it can be forgotten without a loss: no call is under way, and none was made for `KEPT`."""
+        # An instant in the future dates from before the clock was set back.
+        return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= KEPT)
+
     def too_soon(self, now: datetime) -> CloudError | None:
         """The last error, where its class does not allow to ask again yet; None where it does."""
         error = self.last_error
         if error is None or self.busy or self.sent_at is None or error.fault is Fault.UNSENT:
             return None
         many = self.failures - (_FEW if error.fault in PASSING else 0)
-        again_at = self.sent_at + _BACKOFF.after(many) if many > 0 else now
+        again_at = self.sent_at + BACKOFF.after(many) if many > 0 else now
         return error.again_at(again_at) if self.sent_at <= now < again_at else None
 
     def due_at(self, interest: "Interest", now: datetime) -> datetime:
@@ -100,7 +109,7 @@ class Watched:
         if self.sent_at is None or self.sent_at > now:
             return now
         if self.failures:
-            return self.sent_at + _BACKOFF.after(self.failures)
+            return self.sent_at + BACKOFF.after(self.failures)
         if not self.view.moving(interest.tags):
             return self.sent_at + interest.period
         stuck = self.moved_at is not None and now - self.moved_at > PATIENCE

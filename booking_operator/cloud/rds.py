@@ -22,6 +22,8 @@ from booking_operator.cloud import tags as tagging
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Scope
 from booking_operator.cloud.gate import Gate
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.cloud.records import Reading, SkippedRows
 from booking_operator.cloud.session import CALL_SECONDS, Sessions
 from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
 from booking_operator.cloud.view import TAGGED, Answer, Record
@@ -72,9 +74,10 @@ class RdsApi:
         Action.UNTAG: "RemoveTagsFromResource",
     }
 
-    def __init__(self, sessions: Sessions, gate: Gate) -> None:
+    def __init__(self, sessions: Sessions, gate: Gate, *, metrics: CloudMetrics = UNMEASURED) -> None:
         self._sessions = sessions
         self._gate = gate
+        self._skipped = SkippedRows("rds", metrics)
         self._arns: dict[Scope, Mapping[str, str]] = {}
 
     async def describe(self, scope: Scope) -> list[Record]:
@@ -92,12 +95,22 @@ class RdsApi:
         databases: list[DBInstanceTypeDef] = []
         async for page in self._pages(scope, "DescribeDBInstances", client.describe_db_instances):
             databases += page["DBInstances"]
-        records = [*_cluster_records(clusters), *_database_records(databases, clusters)]
-        arns = {_cluster_id(row): row.get("DBClusterArn", "") for row in clusters}
-        arns |= {_database_id(row): row.get("DBInstanceArn", "") for row in databases}
-        # Tags are addressed by them, and no other call gives them.
-        self._arns[scope] = {record.instance.id: arns[record.instance.id] for record in records}
-        return records
+        reading = Reading()
+        found = [
+            *_cluster_records(clusters, reading),
+            *_database_records(databases, clusters, reading),
+        ]
+        self._skipped.note(scope, reading)
+        # Tags are addressed by the ARNs, and no other call gives them.
+        self._arns[scope] = {record.instance.id: arn for record, arn in found}
+        return [record for record, _ in found]
+
+    async def release(self, scope: Scope) -> None:
+        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        self._gate.forget(scope, "DescribeDBClusters", "DescribeDBInstances")
+        self._skipped.forget(scope)
+        self._arns.pop(scope, None)
+        await self._sessions.release("rds", scope)
 
     async def _pages(
         self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
@@ -174,44 +187,70 @@ class RdsApi:
                     await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
 
 
-def _cluster_id(row: "DBClusterTypeDef") -> str:
-    return f"cluster:{row.get('DBClusterIdentifier', '')}"
+_Found = tuple[Record, str]
+"""A record, and the ARN of what it shows."""
 
 
-def _database_id(row: "DBInstanceTypeDef") -> str:
-    return f"db:{row.get('DBInstanceIdentifier', '')}"
-
-
-def _cluster_records(rows: "Iterable[DBClusterTypeDef]") -> Iterator[Record]:
+def _cluster_records(rows: "Iterable[DBClusterTypeDef]", reading: Reading) -> Iterator[_Found]:
     for row in rows:
-        yield from _record(_cluster_id(row), row.get("TagList", ()), row.get("Status", ""), cluster_bar(row))
+        if found := reading.read(row, _cluster, "DBClusterIdentifier"):
+            yield found
 
 
 def _database_records(
-    rows: "Iterable[DBInstanceTypeDef]", clusters: "Iterable[DBClusterTypeDef]"
-) -> Iterator[Record]:
-    tagged = {
-        row.get("DBClusterIdentifier", "")
-        for row in clusters
-        if tagging.read(row.get("TagList", ())).get(APPLICATION_TAG)
-    }
+    rows: "Iterable[DBInstanceTypeDef]", clusters: "Iterable[DBClusterTypeDef]", reading: Reading
+) -> Iterator[_Found]:
+    tagged = {reading.read(row, _tagged_cluster, "DBClusterIdentifier") for row in clusters} - {None, ""}
+
+    def parse(row: "DBInstanceTypeDef") -> _Found | None:
+        # A member starts and stops with its cluster.
+        return None if row.get("DBClusterIdentifier") in tagged else _database(row)
+
     for row in rows:
-        if row.get("DBClusterIdentifier") in tagged:
-            continue  # it starts and stops with its cluster
-        yield from _record(
-            _database_id(row), row.get("TagList", ()), row.get("DBInstanceStatus", ""), database_bar(row)
-        )
+        if found := reading.read(row, parse, "DBInstanceIdentifier"):
+            yield found
 
 
-def _record(id_: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Iterator[Record]:
+def _tagged_cluster(row: "DBClusterTypeDef") -> str:
+    """Identifier of a cluster that carries the application tag; empty of others."""
+    tags = tagging.read(row.get("TagList", ()))
+    return row.get("DBClusterIdentifier", "") if tags.get(APPLICATION_TAG) else ""
+
+
+def _cluster(row: "DBClusterTypeDef") -> _Found | None:
+    """One cluster; None where it does not count.
+
+    Raises:
+        Exception: it is malformed.
+    """
+    name, tags, status = row.get("DBClusterIdentifier", ""), row.get("TagList", ()), row.get("Status", "")
+    record = _record("cluster", name, tags, status, cluster_bar(row))
+    return (record, row.get("DBClusterArn", "")) if record else None
+
+
+def _database(row: "DBInstanceTypeDef") -> _Found | None:
+    """One DB instance; None where it does not count.
+
+    Raises:
+        Exception: it is malformed.
+    """
+    name, status = row.get("DBInstanceIdentifier", ""), row.get("DBInstanceStatus", "")
+    record = _record("db", name, row.get("TagList", ()), status, database_bar(row))
+    return (record, row.get("DBInstanceArn", "")) if record else None
+
+
+def _record(kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Record | None:
     tags = tagging.read(tag_list)
     state, obstacle = power(status)
-    if state is not None and tags.get(APPLICATION_TAG):
-        yield Record(
-            tag=tags[APPLICATION_TAG],
-            instance=Instance(id_, state, bar or obstacle, lock_in(tags)),
-            managed=tagging.managed(tags),
-        )
+    if state is None or not tags.get(APPLICATION_TAG):
+        return None
+    if not name:
+        raise ValueError("it has no identifier")
+    return Record(
+        tag=tags[APPLICATION_TAG],
+        instance=Instance(f"{kind}:{name}", state, bar or obstacle, lock_in(tags)),
+        managed=tagging.managed(tags),
+    )
 
 
 def power(status: str) -> tuple[State | None, str]:

@@ -4,7 +4,8 @@ botocore renews them while it signs a request: whoever comes first waits for STS
 good for minutes yet, and all who come after a failure call again, one after the other. So here:
 - a renewal is a task of its own; while the present credentials are good, nobody waits for it;
 - at most one is under way; all who have to wait share it, and one who is cancelled takes nobody along;
-- a failure goes to all who ask within a back-off after it, without another call.
+- a failure goes to all callers within a back-off after it, without another call; an exception that no rule
+  covers is such a failure too.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from booking_operator.cloud.accounts import Account, Accounts
 from booking_operator.cloud.credentials import Load, Source, Sts, load_own, load_role
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, measured, unexpected
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Backoff
 
@@ -72,6 +73,7 @@ class RenewedCredentials(AioCredentials):
         clock: what tells the time.
         tasks: where renewals run.
         observed: measures one load of them; what is no call of AWS is not measured.
+        metrics: counts exceptions that no rule covers.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class RenewedCredentials(AioCredentials):
         tasks: TaskGroup,
         *,
         observed: Callable[[], AbstractContextManager[None]] = nullcontext,
+        metrics: CloudMetrics = UNMEASURED,
     ) -> None:
         super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
         self._owner = owner
@@ -91,6 +94,7 @@ class RenewedCredentials(AioCredentials):
         self._clock = clock
         self._tasks = tasks
         self._observed = observed
+        self._metrics = metrics
         self._held: _Held | None = None
         self._renewal: Task[None] | None = None
         self._ended_at: datetime | None = None
@@ -166,6 +170,8 @@ class RenewedCredentials(AioCredentials):
             self._held = await self._loaded()
         except CloudError as error:
             self._failed(error)
+        except Exception as error:  # noqa: BLE001 - all accounts share the task group
+            self._failed(unexpected(self._metrics, Part.CREDENTIALS, self._action, error, owner=self._owner))
         else:
             if self._failures:
                 self._log.info("credentials_renewed", owner=self._owner)
@@ -222,10 +228,12 @@ async def open_credentials(
         def assumed(owner: str, name: str, account: Account, by: Sts) -> RenewedCredentials:
             action, load = "sts:AssumeRole", partial(load_role, account, by, clock)
             observed = partial(measured, metrics, clock, action, Scope(name, accounts.region))
-            return RenewedCredentials(owner, action, load, clock, tasks, observed=observed)
+            return RenewedCredentials(owner, action, load, clock, tasks, observed=observed, metrics=metrics)
 
         load = partial(load_own, make_session, accounts.region)
-        base = RenewedCredentials("The operator's own credentials", "GetCredentials", load, clock, tasks)
+        base = RenewedCredentials(
+            "The operator's own credentials", "GetCredentials", load, clock, tasks, metrics=metrics
+        )
         own = base
         if accounts.own_role:
             role = Account(role_arn=accounts.own_role)

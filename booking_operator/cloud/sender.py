@@ -15,7 +15,7 @@ from booking_operator.cloud.batch import Batch, Change, Task
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
 from booking_operator.cloud.holds import Holds
 from booking_operator.cloud.lane import Lane
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.cloud.recovery import Recovery, Sight
 from booking_operator.cloud.throttle import LimitsOf
 from booking_operator.cloud.view import Answer
@@ -97,11 +97,18 @@ class Sender:
         name = self._names[action]
         lane = self._lanes.get((scope, name))
         if lane is None:
+            self._end_unused()
             limits = self._limits(scope, name)
-            lane = Lane(scope, name, limits, self._clock, self._send, most=self._most)
+            lane = Lane(scope, name, limits, self._clock, self._send, most=self._most, metrics=self._metrics)
             self._lanes[scope, name] = lane
             lane.start(self._tasks)
         return lane
+
+    def _end_unused(self) -> None:
+        """End the lanes that are not used any more, before one more is made."""
+        now = self._clock.now()
+        for key in [key for key, lane in self._lanes.items() if lane.unused(now)]:
+            self._lanes.pop(key).end()
 
     def _sorted_out(
         self, order: Order, change: Change, ids: Sequence[str]
@@ -145,6 +152,15 @@ class Sender:
         return batch.without(barred) if barred else batch
 
     async def _carry_out(self, lane: Lane, batch: Batch) -> None:
+        """Make one call, and settle its instances. Nothing that is raised on the way ends other calls."""
+        try:
+            await self._call(lane, batch)
+        except Exception as error:  # noqa: BLE001 - see above
+            failed = unexpected(self._metrics, Part.BATCH, lane.name, error, **_facts(lane, batch))
+            lane.throttle = lane.throttle.answered(self._clock.now())
+            batch.fail(failed)
+
+    async def _call(self, lane: Lane, batch: Batch) -> None:
         asked_at = self._clock.now()
         try:
             await self._ready(lane.scope)

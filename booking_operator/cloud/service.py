@@ -53,6 +53,10 @@ class Api(Protocol):
         """Make one call; the answer has those for which it was accepted; raises `CloudError`."""
         ...
 
+    async def release(self, scope: Scope) -> None:
+        """Let go of what is kept for a scope; a later call may still name it."""
+        ...
+
 
 class ServiceDriver:
     """`cloud.driver.Driver` for any service. Opened by `Service.driver`."""
@@ -165,7 +169,7 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
-        self._inventory = Inventory(api.describe, clock, tasks)
+        self._inventory = Inventory(api.describe, clock, tasks, release=api.release, metrics=metrics)
         tasks.create_task(self._inventory.poll(), name="inventory poll")
 
     @property
@@ -240,7 +244,10 @@ async def serving(
 ) -> AsyncIterator[dict[str, Service]]:
     """All services with the clients of `sessions`, for the length of the context."""
     gate = Gate(limits, clock)
-    apis: dict[str, Api] = {"ec2": Ec2Api(sessions, gate), "rds": RdsApi(sessions, gate)}
+    apis: dict[str, Api] = {
+        "ec2": Ec2Api(sessions, gate, metrics=metrics),
+        "rds": RdsApi(sessions, gate, metrics=metrics),
+    }
     try:
         async with TaskGroup() as tasks:
             yield {name: Service(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()}

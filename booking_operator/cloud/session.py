@@ -1,10 +1,11 @@
-"""AWS clients: one per region and account, opened at first use, closed together."""
+"""AWS clients: one per region and account, opened at first use, closed when released or at the end."""
 
 import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 CALL_SECONDS = 60.0
 """For one call in all. The client's own time-outs are per read, so a reply that trickles would never end, and
 all who wait for that view with it."""
+CLOSING_SECONDS = 2 * CALL_SECONDS
+"""How long a client that is released stays open, for a call that has taken it before."""
 CONFIG = AioConfig(
     connect_timeout=5,
     read_timeout=20,
@@ -40,6 +43,14 @@ CONFIG = AioConfig(
     tcp_keepalive=True,
     user_agent_extra="booking-operator",
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """A client, and what closes it."""
+
+    client: Any
+    closes: AsyncExitStack
 
 
 class Sessions:
@@ -66,7 +77,8 @@ class Sessions:
         self._loader: Loader | None = None
         self._credentials: Mapping[str, RenewedCredentials] = {}
         self._sessions: dict[str, aioboto3.Session] = {}
-        self._clients: dict[tuple[str, Scope], Any] = {}
+        self._clients: dict[tuple[str, Scope], _Opened] = {}
+        self._closing: set[AsyncExitStack] = set()
         self._opening: defaultdict[tuple[str, Scope], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stack = AsyncExitStack()
 
@@ -79,8 +91,12 @@ class Sessions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        closing = AsyncExitStack()
+        closing.push_async_exit(self._stack)  # first in, last out: clients sign with the credentials
+        for stack in (*self._closing, *(opened.closes for opened in self._clients.values())):
+            closing.push_async_exit(stack)
         self._clients.clear()
-        await self._stack.__aexit__(kind, error, trace)
+        await closing.__aexit__(kind, error, trace)
 
     async def ec2(self, scope: Scope) -> "EC2Client":
         """The client of EC2 for `scope`; without waiting when it is open already.
@@ -95,6 +111,18 @@ class Sessions:
     async def rds(self, scope: Scope) -> "RDSClient":
         """The client of RDS for `scope`, as `ec2` is that of EC2."""
         return cast("RDSClient", await self._client("rds", scope))
+
+    async def release(self, service: Literal["ec2", "rds"], scope: Scope) -> None:
+        """Close a client that is not needed any more, after `CLOSING_SECONDS`; a later call opens another.
+
+        Each client of EC2 takes more than a megabyte, and tenants may name any region of AWS.
+        """
+        opened = self._clients.pop((service, scope), None)
+        if opened is not None:
+            self._closing.add(opened.closes)
+            await self._clock.sleep(CLOSING_SECONDS)
+            await opened.closes.aclose()
+            self._closing.remove(opened.closes)
 
     async def credentials(self, account: str) -> None:
         """Have good credentials of an account at hand; without waiting when there are.
@@ -123,26 +151,28 @@ class Sessions:
             yield
 
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
-        client = self._clients.get((service, scope))
-        if client is None:
+        opened = self._clients.get((service, scope))
+        if opened is None:
             self._accounts.admit(scope)
             async with self._opening[service, scope]:
-                client = self._clients.get((service, scope)) or await self._open(service, scope)
-        return client
+                opened = self._clients.get((service, scope)) or await self._open(service, scope)
+            # Callers that still wait for the lock hold it themselves.
+            self._opening.pop((service, scope), None)
+        return opened.client
 
-    async def _open(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
-        session = self._session(scope.account)
+    async def _open(self, service: Literal["ec2", "rds"], scope: Scope) -> "_Opened":
+        session, stack = self._session(scope.account), AsyncExitStack()
         with translated("OpenClient"):
             opening: Any = session.client(service, region_name=scope.region or None)
-            client = await self._stack.enter_async_context(opening)
+            client = await stack.enter_async_context(opening)
         client.meta.events.register("before-call", self._stamp)
         client.meta.events.register("before-send", self._fence)
         client.meta.events.register("after-call", self._note_date)
         if service == "ec2":
             # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
             client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)
-        self._clients[service, scope] = client
-        return client
+        opened = self._clients[service, scope] = _Opened(client, stack)
+        return opened
 
     def _stamp(self, context: dict[str, Any], **_: object) -> None:
         """Remember when a request was made; a handler of botocore's event `before-call`."""

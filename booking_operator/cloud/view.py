@@ -22,6 +22,8 @@ failed.
 """
 
 _ON_THEIR_WAY = frozenset({State.PENDING, State.STOPPING})
+_AIMS = {State.PENDING: State.RUNNING, State.STOPPING: State.STOPPED}
+"""The state that an action aims at, by the state that it begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,15 @@ TAGGED = Answer(before=None, now=None)
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """An accepted action whose effect a Describe may not show yet."""
+    """An accepted action whose effect a Describe may not show yet.
+
+    Attributes:
+        outdated: the states that a Describe shows which does not know of the action yet. The state that the
+            action aims at is not among them: a Describe that shows it has caught up, whatever state the
+            instance had before.
+        state: the state that the service has answered.
+        answered_at: when it answered (aware UTC).
+    """
 
     outdated: frozenset[State | None]
     state: State
@@ -156,7 +166,7 @@ class View:
         shown = {instance.id: instance.state for instance in group}
         states = {id_: answer.now for id_, answer in answers.items() if answer.now is not None}
         for id_, state in states.items():
-            outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state}
+            outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state, _AIMS.get(state)}
             self._notes[id_] = _Note(outdated, state, answered_at)
             self.starts.answered(id_, state, answered_at)
         if group:

@@ -1,7 +1,8 @@
 """Knows which starts and stops will come late, before they do: from the model of the cloud's limits.
 
 It looks ahead from time to time, and soon when an order waits for its turn or a booking is made, at what
-waits and at what the bookings of the next hour will ask for.
+waits and at what the bookings of the next hour will ask for. An exception that no rule covers costs the delay
+of one Resource, or one look, and is tried again at the next.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Demand, Order
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.domain.delay import TOLERANCE, Delay, delay
 from booking_operator.domain.instance import State
 from booking_operator.engine.clock import Clock
@@ -58,12 +60,15 @@ class Delays:
         open_orders: Callable[[Key], list[Order]],
         clock: Clock,
         changed: Callable[[Key], None],
+        *,
+        metrics: CloudMetrics = UNMEASURED,
     ) -> None:
         self._caches = caches
         self._drivers = drivers
         self._open_orders = open_orders
         self._clock = clock
         self._changed = changed
+        self._metrics = metrics
         self._delays: dict[Key, Delay] = {}
         self._wake = asyncio.Event()
 
@@ -83,7 +88,10 @@ class Delays:
         """Look ahead again and again, until cancelled."""
         while True:
             self._wake.clear()
-            await self.look_ahead()
+            try:
+                await self.look_ahead()
+            except Exception as error:  # noqa: BLE001 - a forecast must end no term
+                unexpected(self._metrics, Part.DELAYS, "forecast", error)
             await self._clock.sleep(SPACING.total_seconds())
             with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD.total_seconds()):
@@ -96,7 +104,10 @@ class Delays:
         for number, resource in enumerate(list(self._caches.resources.all())):
             if number % _SLICE == 0:
                 await self._clock.sleep(0)
-            self._consider(resource, waiting, coming)
+            try:
+                self._consider(resource, waiting, coming)
+            except Exception as error:  # noqa: BLE001 - the other Resources need theirs
+                unexpected(self._metrics, Part.DELAYS, "forecast", error, resource=str(key_of(resource)))
         found = await self._of_waiting(waiting) | await self._of_coming(coming)
         before, self._delays = self._delays, found
         for key in before | found:

@@ -99,7 +99,7 @@ WORK_DURATION = _histogram(
 )
 RECONCILES = _counter(
     "reconciles_total",
-    "Reconciles by their result: success, requeue, refused, timeout, error.",
+    "Reconciles by their result: success, requeue, timeout, error.",
     "controller",
     "result",
 )
@@ -134,7 +134,8 @@ UNREADY = _gauge(
 )
 KUBE_REQUESTS = _counter(
     "kubernetes_requests_total",
-    "Requests to the API server, by HTTP status, or error where there was no answer.",
+    "Requests to the API server, by HTTP status, or error where there was no answer, or other where the "
+    "status is unknown.",
     "verb",
     "code",
 )
@@ -188,6 +189,12 @@ VIEW_FAILURES = _gauge(
 )
 STATES = _gauge(
     "instances", "Instances with the application tag, by state.", "service", "account", "region", "state"
+)
+UNEXPECTED = _counter(
+    "unexpected_errors_total",
+    "Exceptions that no rule covers, by the part that failed: call, view, listener, poll, batch, lane, "
+    "credentials, delays, record.",
+    "part",
 )
 NOTIFICATIONS = _counter(
     "notifications_total", "Messages to users by channel and result: sent or failed.", "type", "result"

@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 
 from booking_operator.cloud.driver import Action, Scope
+from booking_operator.cloud.metrics import Part
 from booking_operator.cloud.regions import regions
 from booking_operator.engine.metrics import ControllerMetrics, Outcome
 from booking_operator.web import catalogue
@@ -72,6 +73,7 @@ class Metrics:
         self._calls = self._counter(catalogue.AWS_CALLS)
         self._call_times = self._histogram(catalogue.AWS_DURATION)
         self._batches = self._histogram(catalogue.AWS_BATCH)
+        self._unexpected = self._counter(catalogue.UNEXPECTED)
         self._notifications = self._counter(catalogue.NOTIFICATIONS)
         self._skew = self._gauge(catalogue.CLOCK_SKEW)
         self._lag = self._histogram(catalogue.LOOP_LAG)
@@ -82,6 +84,8 @@ class Metrics:
         for service in ("ec2", "rds"):  # so that a rate is 0, and not absent, before the first
             self._start.labels(service)
             self._stop.labels(service)
+        for part in Part:  # the same
+            self._unexpected.labels(part.value)
 
     def _counter(self, family: Family) -> Counter:
         return Counter(family.name, family.text, family.labels, registry=self.registry)
@@ -130,6 +134,10 @@ class Metrics:
     def aws_skewed(self, ahead: timedelta) -> None:
         """How far our clock is ahead of AWS's; the same."""
         self._skew.labels("aws").set(ahead.total_seconds())
+
+    def unexpected(self, part: Part, times: int = 1) -> None:
+        """An exception that no rule covers has failed a part of the cloud adapters; the same."""
+        self._unexpected.labels(part.value).inc(times)
 
     def notified(self, type_: str, sent: bool) -> None:
         """A message was sent, or not, by a channel."""

@@ -14,7 +14,7 @@ from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
 from booking_operator.cloud.gate import Gate
-from booking_operator.cloud.metrics import measured
+from booking_operator.cloud.metrics import Part, measured
 from booking_operator.cloud.rds import PAGE, RdsApi
 from booking_operator.cloud.recovery import Sight
 from booking_operator.cloud.renewal import RenewedCredentials
@@ -36,6 +36,7 @@ class Seen:
         self.calls: list[tuple[str, str, str, float]] = []
         self.scopes: set[Scope] = set()
         self.batches: list[tuple[str, int]] = []
+        self.surprises: list[Part] = []
 
     def called(self, service: str, action: str, scope: Scope, result: str, seconds: float) -> None:
         self.scopes.add(scope)
@@ -46,6 +47,9 @@ class Seen:
 
     def aws_skewed(self, _: timedelta) -> None:
         raise AssertionError("no clock is read here")
+
+    def unexpected(self, part: Part, times: int = 1) -> None:
+        self.surprises += [part] * times
 
 
 def refusal(code: str, status: int = 400) -> ClientError:

@@ -7,6 +7,7 @@ import pytest
 
 from booking_operator.cloud import ec2
 from booking_operator.cloud.driver import Group, Order
+from booking_operator.cloud.records import Reading
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
 from tests.support.driving import (
@@ -129,7 +130,7 @@ def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -
         for device in ("ebs", "instance-store")
     ]
     page: Any = {"Reservations": [{"Instances": rows}]}
-    obstacles = {record.instance.id: record.instance.obstacle for record in ec2._records(page)}
+    obstacles = {record.instance.id: record.instance.obstacle for record in ec2._records(page, Reading())}
     assert obstacles["ebs"] == ""
     assert obstacles["instance-store"] == "cannot be stopped: its root device is an instance store"
 
@@ -169,7 +170,7 @@ def test_a_start_that_failed_is_told_from_a_stop(state: str, code: str, message:
         "Tags": [{"Key": "resource-booking-application", "Value": "web"}],
     }
     page: Any = {"Reservations": [{"Instances": [row]}]}
-    assert [record.why for record in ec2._records(page)] == [why]
+    assert [record.why for record in ec2._records(page, Reading())] == [why]
 
 
 async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:

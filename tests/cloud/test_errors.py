@@ -169,7 +169,7 @@ def test_a_permission_that_is_missing_for_one_instance_names_it() -> None:
         (ResponseParserError("no element found"), Fault.LOST),
         (refusal("InsufficientInstanceCapacity", status=500), Fault.CAPACITY),
         (refusal("InvalidInstanceID.NotFound"), Fault.REFUSED),
-        (refusal("IncorrectSpotInstanceRequestState"), Fault.REFUSED),
+        (refusal("IncorrectSpotRequestState"), Fault.REFUSED),
         (refusal("ExpiredToken"), Fault.ACCOUNT),
         (refusal("AuthFailure", status=401), Fault.ACCOUNT),
         (refusal("OptInRequired", status=401), Fault.DENIED),

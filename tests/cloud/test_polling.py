@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.cloud.driver import Group
-from booking_operator.cloud.polling import IDLE, MOVING, PATIENCE, STUCK
+from booking_operator.cloud.driver import Group, Scope
+from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.polling import IDLE, KEPT, MOVING, PATIENCE, STUCK
 from booking_operator.cloud.view import Answer
 from booking_operator.domain.instance import State
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, Watchers, play
@@ -32,6 +33,83 @@ def test_no_scope_is_asked_that_no_group_names() -> None:
         await stage.observe(FAR)
         await stage.sleep_to(600)
         assert sum(scope == FAR.scope for scope, _ in stage.cloud.calls) == 1
+
+    play(scenario)
+
+
+def test_a_scope_that_nobody_tracks_any_more_is_forgotten_after_a_while() -> None:
+    async def scenario(stage: Stage) -> None:
+        groups, released = [WEB, FAR], list[Scope]()
+
+        async def release(scope: Scope) -> None:
+            released.append(scope)
+
+        stage.inventory = Inventory(stage.cloud.describe, stage.clock, stage.tasks, release=release)
+        stage.inventory.track(Watchers(lambda: groups))
+        stage.tasks.create_task(stage.inventory.poll())
+        await stage.sleep_to(100)
+        groups.remove(FAR)
+        await stage.sleep_to(KEPT.total_seconds())
+        assert stage.inventory.last(FAR) is not None
+        assert released == []
+        await stage.sleep_to(KEPT.total_seconds() + 200)
+        assert released == [FAR.scope]
+        assert stage.inventory._watches.keys() == {WEB.scope}
+        groups.append(FAR)
+        await stage.sleep_to(KEPT.total_seconds() + 300)
+        assert stage.inventory.last(FAR) is not None
+
+    play(scenario)
+
+
+def test_scopes_that_are_merely_asked_about_are_not_kept() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB)
+        for number in range(1000):
+            assert stage.inventory.last(Group("ec2", "", f"made-up-{number}", "web")) is None
+        await stage.sleep_to(61)
+        assert stage.inventory._watches.keys() == {WEB.scope}
+
+    play(scenario)
+
+
+def test_a_scope_with_a_call_under_way_is_not_forgotten() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.track(WEB)
+        await stage.sleep_to(1)
+        stage.cloud.latency = 2 * KEPT.total_seconds()
+        asker = asyncio.create_task(stage.observe(FAR))
+        await stage.sleep_to(1 + 1.9 * KEPT.total_seconds())
+        assert FAR.scope in stage.inventory._watches
+        assert (await asker).ids() == ()
+
+    play(scenario)
+
+
+def test_nothing_is_forgotten_before_anything_is_tracked() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.tasks.create_task(stage.inventory.poll())
+        await stage.observe()
+        await stage.sleep_to(3 * KEPT.total_seconds())
+        assert stage.inventory.last(WEB) is not None
+
+    play(scenario)
+
+
+def test_a_scope_that_cannot_be_released_ends_nothing() -> None:
+    async def scenario(stage: Stage) -> None:
+        groups = [WEB, FAR]
+
+        async def release(_: Scope) -> None:
+            raise OSError("it does not close")
+
+        stage.inventory = Inventory(stage.cloud.describe, stage.clock, stage.tasks, release=release)
+        stage.inventory.track(Watchers(lambda: groups))
+        stage.tasks.create_task(stage.inventory.poll())
+        await stage.sleep_to(1)
+        groups.remove(FAR)
+        await stage.sleep_to(2 * KEPT.total_seconds())
+        assert FAR.scope not in stage.inventory._watches
 
     play(scenario)
 

@@ -62,8 +62,7 @@ async def test_a_zone_without_capacity_refuses_the_whole_start(aws: AwsProxy, cl
     ("code", "text"),
     [
         ("OperationNotPermitted", "may not be stopped. Modify its 'disableApiStop' instance attribute"),
-        ("UnsupportedOperation", "does not have an 'ebs' root device type and cannot be stopped"),
-        ("IncorrectSpotInstanceRequestState", "associated with a one-time Spot Instance request"),
+        ("UnsupportedOperation", "associated with a one-time Spot Instance request"),
     ],
 )
 async def test_what_cannot_be_stopped_is_named(aws: AwsProxy, client: Moto, code: str, text: str) -> None:

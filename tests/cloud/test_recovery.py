@@ -256,7 +256,7 @@ def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
     [
         ("InvalidInstanceIDNotFound", 60),
         ("IncorrectInstanceState", 3),
-        ("IncorrectSpotInstanceRequestState", 300),
+        ("IncorrectSpotRequestState", 3),
         ("OperationNotPermitted", 300),
         ("UnsupportedOperation", 300),
     ],
@@ -278,6 +278,23 @@ def test_what_was_refused_is_not_asked_for_again_before_its_pause_is_over(reason
         await asyncio.sleep(1)
         stage.reply = lambda *_: None
         assert await stage.outcome(stage.order("bad", change=STOP)) == {"bad": "stopping"}
+
+    play(scenario)
+
+
+def test_a_spot_instance_that_only_ec2_may_start_is_asked_for_less_and_less_often() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse("IncorrectSpotRequestState", "bad")
+        pauses = []
+        for _ in range(10):
+            order = stage.order("bad")
+            await stage.outcome(order)
+            error = order.futures["bad"].exception()
+            assert isinstance(error, CloudError)
+            assert error.retry_at is not None
+            pauses.append((error.retry_at - stage.clock.now()).total_seconds())
+            await asyncio.sleep(pauses[-1])
+        assert pauses == [3, 6, 12, 24, 48, 96, 192, 384, 600, 600]
 
     play(scenario)
 

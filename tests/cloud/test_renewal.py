@@ -258,13 +258,3 @@ async def test_the_shutdown_is_told_to_who_waits(world: World) -> None:
     await asyncio.sleep(1)
     world.credentials.cancel()
     assert (await waiting).reason == "Closed"
-
-
-def test_a_bug_is_not_disguised() -> None:
-    async def test(world: World) -> None:
-        world.error = RuntimeError("a bug")
-        await world.key()
-
-    with pytest.raises(ExceptionGroup) as caught:
-        play(World, test)
-    assert caught.group_contains(RuntimeError, match="a bug")

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from booking_operator.cloud.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order
+from booking_operator.cloud.lane import KEPT
 from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
@@ -261,6 +262,25 @@ def test_what_was_accepted_is_noted_before_anybody_acts_on_it() -> None:
         order.futures["a"].add_done_callback(lambda _: noted.append(len(stage.accepted)))
         await stage.outcome(order)
         assert noted == [1]
+
+    play(scenario)
+
+
+def test_lanes_that_are_not_used_any_more_are_ended() -> None:
+    async def scenario(stage: Stage) -> None:
+        before = len(asyncio.all_tasks())
+        for number in range(30):
+            await stage.outcome(stage.order("a", group=Group("ec2", "", f"region-{number}", "web")))
+        ahead = stage.order("b", at=3 * KEPT.total_seconds(), group=FAR)
+        await asyncio.sleep(KEPT.total_seconds() + 100)
+        assert len(stage.sender.lanes) == 31
+        await stage.outcome(stage.order("c"))
+        assert {lane.scope for lane in stage.sender.lanes} == {WEB.scope, FAR.scope}
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == before + 2
+        assert await stage.outcome(ahead) == {"b": "pending"}
+        again = Group("ec2", "", "region-0", "web")
+        assert await stage.outcome(stage.order("a", group=again)) == {"a": "pending"}
 
     play(scenario)
 

@@ -1,6 +1,8 @@
 """How clients are opened and shared. Nothing is sent here."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiobotocore.config import AioConfig
@@ -11,9 +13,11 @@ from botocore.loaders import JSONFileLoader
 from booking_operator.cloud.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.session import CONFIG, Sessions
+from booking_operator.cloud.session import CALL_SECONDS, CONFIG, Sessions
+from booking_operator.cloud.throttle import published
 from booking_operator.engine.clock import SystemClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")
@@ -59,6 +63,77 @@ async def test_regions_have_clients_of_their_own_and_share_the_description(
         here, there = await sessions.ec2(HERE), await sessions.ec2(THERE)
         assert (here.meta.region_name, there.meta.region_name) == (HERE.region, THERE.region)
     assert sum(path.endswith("/service-2") for path in loaded) == 1
+
+
+class HeldClock(SystemClock):
+    """A clock on which a sleep ends when a test says so."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.over.wait()
+
+
+async def test_a_client_that_is_released_is_closed_and_another_is_opened_when_it_is_needed() -> None:
+    closed, clock = list[str](), HeldClock()
+    async with Sessions(clock, Accounts()) as sessions:
+        first = when_closed(await sessions.ec2(HERE), lambda: closed.append("first"))
+        when_closed(await sessions.ec2(THERE), lambda: closed.append("other"))
+        releasing = asyncio.create_task(sessions.release("ec2", HERE))
+        await asyncio.sleep(0)
+        second = when_closed(await sessions.ec2(HERE), lambda: closed.append("second"))
+        assert second is not first
+        assert closed == []
+        assert clock.slept[0] > CALL_SECONDS  # which a call may last that has taken the first
+        clock.over.set()
+        await releasing
+        assert closed == ["first"]
+        assert not sessions._closing
+        assert not sessions._opening
+    assert sorted(closed) == ["first", "other", "second"]
+
+
+async def test_a_client_whose_release_is_cut_off_by_the_end_is_closed_too() -> None:
+    closed: list[str] = []
+    async with Sessions(SystemClock(), Accounts()) as sessions:
+        when_closed(await sessions.rds(HERE), lambda: closed.append("it"))
+        releasing = asyncio.create_task(sessions.release("rds", HERE))
+        await asyncio.sleep(0)
+        releasing.cancel()
+        await asyncio.wait([releasing])
+        assert closed == []
+    assert closed == ["it"]
+
+
+@pytest.mark.parametrize("make", [Ec2Api, RdsApi])
+async def test_nothing_is_kept_for_a_scope_that_is_released(make: type[Ec2Api | RdsApi]) -> None:
+    clock = HeldClock()
+    clock.over.set()
+    async with Sessions(clock, Accounts()) as sessions:
+        gate = Gate(published, clock)
+        api = make(sessions, gate)
+        await (sessions.ec2(HERE) if make is Ec2Api else sessions.rds(HERE))
+        for action in ("DescribeInstances", "DescribeDBClusters", "DescribeDBInstances"):
+            async with gate.passed(HERE, action), gate.passed(THERE, action):
+                pass
+        if isinstance(api, RdsApi):
+            api._arns[HERE] = {"db:orders": "arn"}
+        await api.release(HERE)
+        assert not sessions._clients
+        left = {action for scope, action in gate._throttles if scope == HERE}
+        assert left == (
+            {"DescribeDBClusters", "DescribeDBInstances"} if make is Ec2Api else {"DescribeInstances"}
+        )
+        assert len(gate._throttles) - len(left) == 3
+        assert not (isinstance(api, RdsApi) and api._arns)
+
+
+def when_closed(client: Any, call: Callable[[], None]) -> Any:
+    client._endpoint.http_session._exit_stack.callback(call)
+    return client
 
 
 async def test_one_attempt_is_made_and_no_more() -> None:

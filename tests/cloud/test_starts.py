@@ -136,6 +136,9 @@ class Api:
     async def ready(self, _: Scope) -> None:
         """All is at hand."""
 
+    async def release(self, _: Scope) -> None:
+        """There is nothing to let go of."""
+
     async def perform(self, _: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         self.starts.append(seconds(self.clock.now()))
         self.state = State.PENDING

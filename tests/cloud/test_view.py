@@ -114,6 +114,30 @@ def test_the_old_state_is_believed_once_the_lag_is_over() -> None:
     assert seen(view) == {"a": STOPPED}
 
 
+@pytest.mark.parametrize(
+    ("before", "answered", "aim"),
+    [(RUNNING, PENDING, RUNNING), (STOPPED, STOPPING, STOPPED), (RUNNING, RUNNING, RUNNING)],
+)
+def test_the_state_that_an_action_aims_at_is_never_outdated(
+    before: State, answered: State, aim: State
+) -> None:
+    """A replica that takes over may start what runs already: its view may be a minute old."""
+    view = View()
+    take(view, 0, a=before)
+    started(view, 5, before=before, now=answered)
+    take(view, 5.5, a=aim)
+    assert seen(view) == {"a": aim}
+
+
+@pytest.mark.parametrize("answered", [PENDING, STOPPING])
+def test_the_state_that_an_action_ends_is_outdated_for_a_while(answered: State) -> None:
+    view, ended = View(), {PENDING: STOPPED, STOPPING: RUNNING}[answered]
+    take(view, 0, a=ended)
+    started(view, 5, before=ended, now=answered)
+    take(view, 5.5, a=ended)
+    assert seen(view) == {"a": answered}
+
+
 def test_once_news_was_seen_the_old_state_is_news_too() -> None:
     view = View()
     take(view, 0, a=STOPPED)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from booking_operator.api.kinds import BOOKING
 from booking_operator.cloud.ec2 import _records
 from booking_operator.cloud.rds import _cluster_records, _database_records
+from booking_operator.cloud.records import Reading
 from booking_operator.cloud.tags import lock_in, lock_tags
 from booking_operator.domain import naming
 from booking_operator.domain.booking import Booking
@@ -179,7 +180,7 @@ def valued(tags: list[dict[str, str]]) -> bool:
 def test_no_tag_no_action_whatever_ec2_describes(reservations: list[list[dict[str, Any]]]) -> None:
     page: Any = {"Reservations": [{"Instances": items} for items in reservations]}
     shown = [item for items in reservations for item in items]
-    found = list(_records(page))
+    found = list(_records(page, Reading()))
     assert all(record.tag for record in found)
     assert len(found) <= sum(valued(item.get("Tags", [])) for item in shown)
 
@@ -190,8 +191,11 @@ def test_no_tag_no_action_whatever_rds_describes(
     databases: list[dict[str, Any]], clusters: list[dict[str, Any]]
 ) -> None:
     rows, owners = cast("Any", databases), cast("Any", clusters)
-    assert all(record.tag for record in [*_database_records(rows, owners), *_cluster_records(owners)])
-    assert len(list(_cluster_records(owners))) <= sum(valued(row.get("TagList", [])) for row in clusters)
+    reading = Reading()
+    found = [*_database_records(rows, owners, reading), *_cluster_records(owners, reading)]
+    assert all(record.tag for record, _ in found)
+    shown = len(list(_cluster_records(owners, reading)))
+    assert shown <= sum(valued(row.get("TagList", [])) for row in clusters)
 
 
 NOTICES = st.builds(

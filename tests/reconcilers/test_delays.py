@@ -1,8 +1,12 @@
 """What will be late is told before it is, and for as long as it is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
+from structlog.testing import capture_logs
+
+from booking_operator.cloud.driver import Demand
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, played
 from tests.support.fakes import Act, World
@@ -83,3 +87,32 @@ def test_the_bookings_message_is_of_the_start_that_is_late() -> None:
     assert delay is not None
     assert (delay.at - EPOCH).total_seconds() == 100
     assert (delay.until - EPOCH).total_seconds() == 600
+
+
+def test_a_forecast_that_raises_anything_is_made_again_and_ends_no_term() -> None:
+    async def run(world: World) -> None:
+        forecast = world.driver.forecast
+
+        async def broken(demands: Sequence[Demand]) -> Sequence[datetime]:
+            raise ValueError(f"a bug, with {len(demands)} of them")
+
+        world.driver.forecast = broken  # type: ignore[method-assign]
+        await asyncio.sleep(50)
+        assert "Delayed" not in world.conditions()
+        world.driver.forecast = forecast  # type: ignore[method-assign]
+        await asyncio.sleep(35)
+        assert world.conditions()["Delayed"] == LATE
+
+    with capture_logs() as logs:
+        played(run, seconds=90, before=lambda world: queued(40, world))
+    assert {entry["part"] for entry in logs if entry["event"] == "unexpected_error"} == {"delays"}
+
+
+def test_a_resource_whose_delay_cannot_be_known_hides_that_of_no_other() -> None:
+    def before(world: World) -> None:
+        world.resource("odd", type="rds", tag="there is no driver for it")
+        queued(40, world)
+
+    with capture_logs() as logs:
+        played(scenario((50, True)), seconds=60, before=before)
+    assert {entry["resource"] for entry in logs if entry["event"] == "unexpected_error"} == {"ns/odd"}

@@ -54,6 +54,9 @@ class SimSessions:
     async def credentials(self, _: str) -> None:
         """They are at hand."""
 
+    async def release(self, _service: str, _scope: Scope) -> None:
+        """There is nothing to close."""
+
     @contextmanager
     def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
         """Have a failure come out as `CloudError`."""

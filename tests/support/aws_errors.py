@@ -14,9 +14,6 @@ CANNOT_STOP = {
         "The instance '{}' may not be stopped. Modify its 'disableApiStop' instance attribute and try again."
     ),
     "UnsupportedOperation": (
-        "The instance '{}' does not have an 'ebs' root device type and cannot be stopped."
-    ),
-    "IncorrectSpotInstanceRequestState": (
         "You can't stop the Spot Instance '{}' because it is associated with a one-time Spot Instance "
         "request. You can only stop Spot Instances associated with persistent Spot Instance requests."
     ),

@@ -86,6 +86,9 @@ class Fleet:
     async def ready(self, _: Scope) -> None:
         await asyncio.sleep(0)
 
+    async def release(self, _: Scope) -> None:
+        """There is nothing to let go of."""
+
     async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
         action = change.action
         if action is Action.STOP:
