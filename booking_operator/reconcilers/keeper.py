@@ -24,6 +24,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, key_of
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.status import WriteResult
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
 from booking_operator.reconcilers.failures import Failures
@@ -139,9 +140,9 @@ class LockKeeper:
         return not set(ids).isdisjoint(on) and bool(await confirmed(self._trust, CONFIRM_SECONDS))
 
     async def _remember(self, scene: Scene, memory: Collection[Lock]) -> bool:
-        """Have a status written that names the locks."""
-        status = scene.counted(self._status.current(scene.resource))
-        return await self._status.write(scene.resource, replace(status, locks=shown(memory)))
+        """Whether a status that names the locks is stored, after an attempt to write it."""
+        status = replace(scene.counted(self._status.current(scene.resource)), locks=shown(memory))
+        return await self._status.write(scene.resource, status) is WriteResult.WRITTEN
 
     async def _release(self, resource: Resource, scene: Scene | None) -> bool:
         """Let a Resource go once its lock tags are gone; False when that failed."""

@@ -17,7 +17,7 @@ from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError, refused
 from booking_operator.kube.events import Recorder
-from booking_operator.kube.status import WRITERS, StatusWriter
+from booking_operator.kube.status import WRITERS, StatusWriter, WriteResult
 from booking_operator.kube.trust import CacheTrust
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi
@@ -166,7 +166,7 @@ def test_who_waits_for_a_write_that_is_overtaken_is_told_that_it_was_not_done() 
         rig.writer.set(known, rig.status(2))
         await asyncio.sleep(0.05)
         rig.store.apply(written_by_another(5))
-        assert not await rig.writer.write(known, rig.status(3))
+        assert await rig.writer.write(known, rig.status(3)) is WriteResult.OVERTAKEN
 
     assert played(scenario).again == [KEY]
 
@@ -475,8 +475,92 @@ def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
 def test_what_was_refused_is_not_waited_for() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [refused(422, b"", None)]
-        assert not await rig.writer.write(rig.stored, rig.status(2))
+        assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED
         async with asyncio.timeout(1):
-            assert not await rig.writer.write(rig.stored, rig.status(2))
+            assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED
+
+    played(scenario)
+
+
+def test_a_write_that_is_asked_for_during_another_one_is_tried_before_it_is_answered() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(1)
+        assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.WRITTEN
+        assert rig.stored.status.instances == 2
+
+    assert played(scenario).server.count("PATCH") == 2
+
+
+def test_a_write_answers_for_itself_and_not_for_the_one_that_replaces_it() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        first = asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(1)))
+        await asyncio.sleep(1)
+        rig.server.errors = [ApiError(0, "connection refused")]
+        second = asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(2)))
+        assert await first is WriteResult.FAILED
+        assert await second is WriteResult.WRITTEN
+
+    played(scenario)
+
+
+def test_a_write_that_is_replaced_before_it_is_tried_is_answered_with_the_one_that_replaces_it() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "connection refused")]
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(0.1)
+        waiting = [asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(n))) for n in (2, 3)]
+        assert await asyncio.gather(*waiting) == [WriteResult.WRITTEN] * 2
+        assert rig.stored.status.instances == 3
+
+    assert played(scenario).server.count("PATCH") == 2
+
+
+def test_a_write_of_the_status_that_is_under_way_waits_for_that() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(1)
+        assert await rig.writer.write(rig.stored, rig.status(1)) is WriteResult.WRITTEN
+
+    assert played(scenario).server.count("PATCH") == 1
+
+
+def test_a_write_of_what_is_stored_is_done() -> None:
+    async def scenario(rig: Rig) -> None:
+        assert await rig.writer.write(rig.stored, rig.stored.status) is WriteResult.WRITTEN
+
+    assert played(scenario).server.requests == []
+
+
+def test_a_write_to_what_is_deleted_or_made_anew_says_so() -> None:
+    async def scenario(rig: Rig) -> None:
+        before = rig.stored
+        rig.server.errors = [ApiError(404, "gone")]
+        assert await rig.writer.write(before, rig.status(1)) is WriteResult.GONE
+        rig.store.delete(KEY)
+        assert await rig.writer.write(before, rig.status(2)) is WriteResult.GONE
+        rig.server.errors = [ApiError(0, "connection refused")]
+        rig.store.apply(before)
+        rig.writer.set(before, rig.status(1))
+        await asyncio.sleep(0.1)
+        late = asyncio.ensure_future(rig.writer.write(before, rig.status(2)))
+        await asyncio.sleep(0)
+        rig.store.delete(KEY)
+        rig.store.apply(resource(5, uid="u2"))
+        rig.writer.set(rig.stored, rig.status(3))
+        assert await late is WriteResult.GONE
+
+    played(scenario)
+
+
+def test_a_write_that_fails_says_so_and_is_tried_on() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "connection refused")]
+        assert await rig.writer.write(rig.stored, rig.status(1)) is WriteResult.FAILED
+        await asyncio.sleep(1)
+        assert rig.stored.status.instances == 1
 
     played(scenario)

@@ -16,6 +16,7 @@ from booking_operator.engine.controller import Controller
 from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.status import WriteResult
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher
@@ -202,13 +203,13 @@ class FakeStatus:
         metadata = replace(found.metadata, resource_version=version)
         self._store.wrote(replace(found, status=status, metadata=metadata))
 
-    async def write(self, object_: Any, status: Any) -> bool:
+    async def write(self, object_: Any, status: Any) -> WriteResult:
         if status != self.current(object_):
             self.log.append("write")
         if self.away:
             await asyncio.sleep(3600)
         self.set(object_, status)
-        return True
+        return WriteResult.WRITTEN
 
 
 @dataclass
