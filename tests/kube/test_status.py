@@ -396,6 +396,75 @@ def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
     assert "is new" in anew
 
 
+async def trusted(server: Server) -> CacheTrust:
+    """A trust over one reflector that has listed."""
+    reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
+    task = asyncio.ensure_future(reflector.run())
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait([task])
+    return CacheTrust(server, [reflector], VirtualClock())
+
+
+def test_all_who_ask_before_a_confirmation_begins_share_it() -> None:
+    async def main() -> tuple[set[str], int]:
+        server = Server()
+        server.answer, server.seconds = {"metadata": {}}, 2
+        trust = await trusted(server)
+        answers = await asyncio.gather(*(trust.confirm() for _ in range(500)))
+        return set(answers), server.count("GET")
+
+    # The first request has begun before the second caller asks.
+    assert virtual.run(main()) == ({""}, 2)
+
+
+def test_a_caller_is_not_answered_by_a_confirmation_that_began_before_it_asked() -> None:
+    async def main() -> list[str]:
+        server = Server()
+        server.seconds, server.garbage = 2, [b'{"metadata": {}}']
+        trust = await trusted(server)
+        before = asyncio.ensure_future(trust.confirm())
+        await asyncio.sleep(1)
+        server.answer = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+        after = asyncio.ensure_future(trust.confirm())
+        return [await before, await after]
+
+    before, after = virtual.run(main())
+    assert before == ""
+    assert "is being deleted" in after
+
+
+def test_a_caller_that_gives_up_takes_no_confirmation_from_the_others() -> None:
+    async def main() -> tuple[str, int, float]:
+        server = Server()
+        server.answer, server.seconds = {"metadata": {}}, 2
+        trust = await trusted(server)
+        began = asyncio.get_running_loop().time()
+        first = asyncio.ensure_future(trust.confirm())
+        await asyncio.sleep(1)
+        second, third = (asyncio.ensure_future(trust.confirm()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0.5)
+        second.cancel()
+        return await third, server.count("GET"), asyncio.get_running_loop().time() - began
+
+    assert virtual.run(main()) == ("", 3, 3.5)
+
+
+def test_a_confirmation_that_fails_is_told_to_all_and_the_next_asks_again() -> None:
+    async def main() -> tuple[set[str], str]:
+        server = Server()
+        server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no"), ApiError(0, "no")]
+        trust = await trusted(server)
+        answers = await asyncio.gather(*(trust.confirm() for _ in range(9)))
+        return set(answers), await trust.confirm()
+
+    failed, after = virtual.run(main())
+    assert [text for text in failed if "cannot be read" not in text] == []
+    assert after == ""
+
+
 @pytest.mark.parametrize("errors", [[403], [404], [0]])
 def test_a_start_goes_on_without_the_crd(errors: list[int]) -> None:
     server = Server()
