@@ -225,7 +225,7 @@ class StatusWriter(Generic[O]):
             body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
-        return read_answer(self._kind.adapter, answer)
+        return await read_answer(self._kind.adapter, answer)
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> WriteResult:
         key = key_of(object_)

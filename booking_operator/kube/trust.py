@@ -148,7 +148,7 @@ class CacheTrust:
         Raises:
             ApiError: nothing that can be read.
         """
-        return read_answer(model, await self._client.request("GET", path))
+        return await read_answer(model, await self._client.request("GET", path))
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:
