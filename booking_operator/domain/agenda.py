@@ -137,6 +137,22 @@ class Agenda:
         self._settle()
         return bool(self._all) and now < self._all[-1].end_at
 
+    def active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> list[Booking]:
+        """The bookings that want the instances running at `now` (aware UTC), in order of precedence."""
+        return self.unfinished_by(now, now + warm_up)
+
+    def unfinished_by(self, now: datetime, start: datetime | None = None) -> list[Booking]:
+        """The bookings that end after `now`, by precedence; with `start` those that start by then."""
+        self._settle()
+        self._move(now)
+        return self._open[: None if start is None else bisect_right(self._open, start, key=_START)]
+
+    def ending_at(self, instant: datetime) -> list[Booking]:
+        """The bookings that end at `instant` (aware UTC), in order of precedence."""
+        self._settle()
+        begin, end = (bisect(self._all, instant, key=_END) for bisect in (bisect_left, bisect_right))
+        return self._all[begin:end]
+
     def _move(self, now: datetime) -> int:
         """Have the open ones be those that end after `now`; tell how many are over."""
         over, before = (bisect_right(self._all, instant, key=_END) for instant in (now, self._mark))

@@ -4,10 +4,11 @@ Tags live where the instances do, so that other tools, and other operators, see 
 """
 
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 from booking_operator.domain.report import utc
@@ -72,7 +73,7 @@ class Ours:
     A lock is `in` it if it says the same, in whatever notation of its date.
     """
 
-    def __init__(self, memory: Iterable[Lock], claims: Collection[Booking]) -> None:
+    def __init__(self, memory: Iterable[Lock], claims: Agenda) -> None:
         self._memory = frozenset(memory)
         self._claims = claims
         self._known: dict[Lock, bool] = {}
@@ -94,7 +95,7 @@ class Ours:
             return False
         if any(lock.by == own.by and until == _end_of(own) for own in self._memory):
             return True
-        return any(claim.end_at == until and lock_of(claim).by == lock.by for claim in self._claims)
+        return any(lock_of(claim).by == lock.by for claim in self._claims.ending_at(until))
 
 
 def sort_out(observation: Observation, ours: Ours, now: datetime) -> Locks:

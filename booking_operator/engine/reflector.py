@@ -174,7 +174,9 @@ class Reflector(Generic[T]):
         """Have all listed anew, whatever is under way; until then there is the doubt `why`."""
         self._doubt, asked = why, self._must_list
         self._must_list = True
-        if self._turn is not None and (self.pausing or not asked):
+        if self._turn is None or self._turn.expired():
+            return  # what is under way is interrupted already, and a list follows
+        if self.pausing or not asked:
             self._turn.reschedule(0)
 
     async def run(self) -> None:

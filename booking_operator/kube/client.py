@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, Self
@@ -32,6 +32,9 @@ REQUESTS = 64
 """How many requests are under way at a time; watches have connections besides these. The time that aiohttp
 gives a connection includes the wait for a free one, so without this a flood of requests fails as if the API
 server could not be reached."""
+RESERVED = 8
+"""How many of `REQUESTS` are for reads alone. Decisions wait for reads: a list, or the CRD before a stop that
+was not foreseen. Writes report decisions, and there may be thousands of them at once."""
 
 LONGEST_ANSWER = 2**24
 """In bytes, of an answer that is kept in memory whole. 500 objects of a usual size are 1 MiB; but whoever may
@@ -91,6 +94,7 @@ class KubeClient:
         self._http: aiohttp.ClientSession | None = None
         self._metrics = metrics or _Unmeasured()
         self._turns = asyncio.Semaphore(REQUESTS)
+        self._turns_of_writes = asyncio.Semaphore(REQUESTS - RESERVED)
 
     async def __aenter__(self) -> Self:
         """Load the configuration and open the pool.
@@ -122,11 +126,21 @@ class KubeClient:
             ApiError: there was no answer within 30 s of its turn, or another one.
             TooLongError: there is more of it than `LONGEST_ANSWER`.
         """
-        async with self._turns, self._open(_Request(method, path, query, body, content_type)) as response:
+        request = _Request(method, path, query, body, content_type)
+        async with self._turn(request), self._open(request) as response:
             try:
                 return await _whole(response)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise unreachable(error) from error
+
+    @asynccontextmanager
+    async def _turn(self, request: _Request) -> AsyncIterator[None]:
+        """Wait until the request may be sent, and count it as under way for the length of the context."""
+        async with AsyncExitStack() as turns:
+            if request.method != "GET":
+                await turns.enter_async_context(self._turns_of_writes)
+            await turns.enter_async_context(self._turns)
+            yield
 
     @asynccontextmanager
     async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -93,7 +93,7 @@ class KubeLeases:
                     raise
                 self._store.delete(self._key)
                 return None
-            return self._taken(answer)
+            return await self._taken(answer)
 
     async def write(self, lease: Lease) -> Lease:
         """Create it, where `lease.version` is empty, or update that version.
@@ -107,10 +107,10 @@ class KubeLeases:
         body = {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": meta, "spec": _spec(lease)}
         with self._translated():
             if not lease.version:
-                return self._taken(await self._client.request("POST", LEASE.path(namespace), body=body))
+                return await self._taken(await self._client.request("POST", LEASE.path(namespace), body=body))
             meta["resourceVersion"] = lease.version
             try:
-                return self._taken(await self._client.request("PUT", LEASE.path(*self._key), body=body))
+                return await self._taken(await self._client.request("PUT", LEASE.path(*self._key), body=body))
             except ApiError as error:
                 if error.gone:
                     raise LeaseConflictError(f"it has been deleted: {error}") from error
@@ -126,8 +126,8 @@ class KubeLeases:
         self._store.subscribe(changed)
         await self._reflector.run()
 
-    def _taken(self, answer: bytes) -> Lease:
-        found: LeaseObject = read_answer(LEASE.adapter, answer)
+    async def _taken(self, answer: bytes) -> Lease:
+        found: LeaseObject = await read_answer(LEASE.adapter, answer)
         self._store.apply(found)
         if self._reflector.pausing:
             # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.

@@ -13,7 +13,7 @@ from booking_operator.engine.reflector import Event, Page, ResourceExpiredError,
 from booking_operator.engine.store import Object
 from booking_operator.kube.client import KubeClient, Query
 from booking_operator.kube.errors import ApiError, TooLongError
-from booking_operator.kube.reading import complaint, read
+from booking_operator.kube.reading import LARGE_LIST, complaint, read
 
 T = TypeVar("T")
 O = TypeVar("O", bound=Object)  # noqa: E741
@@ -92,7 +92,7 @@ class ListWatch(Generic[O]):
         if token:
             query.append(("continue", token))
         with self._translated():
-            found = read(self._list, await self._page(query))
+            found = await read(self._list, await self._page(query), large=LARGE_LIST)
         return Page(found.items, found.metadata.resource_version, found.metadata.token)
 
     async def _page(self, query: Query) -> bytes:
@@ -128,7 +128,7 @@ class ListWatch(Generic[O]):
 
     async def _events(self, lines: AsyncIterator[bytes]) -> AsyncGenerator[Event[O], None]:
         async for line in lines:
-            event = read(self._event, line)
+            event = await read(self._event, line)
             if isinstance(event, _Error):
                 raise ApiError(event.object.code, event.object.message)
             if isinstance(event, _Bookmark):

@@ -7,7 +7,8 @@ and of several changes meanwhile only the last is written.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -34,14 +35,50 @@ leave connections, and time of the loop, to others."""
 _FEW = 64
 
 
-@dataclass(frozen=True, slots=True)
+class WriteResult(Enum):
+    """What became of a status write. True in a condition if the status is stored."""
+
+    WRITTEN = "written"
+    """The status is stored; or a later one that replaced it before it was sent."""
+    FAILED = "failed"
+    """The request failed. The writer retries it with back-off."""
+    OVERTAKEN = "overtaken"
+    """Another client has changed the status. This one was not sent, and the object is reconciled again."""
+    REFUSED = "refused"
+    """The API server refuses this status whenever it is sent. The writer does not retry it."""
+    GONE = "gone"
+    """The object does not exist any more."""
+
+    def __bool__(self) -> bool:
+        """Whether the status is stored."""
+        return self is WriteResult.WRITTEN
+
+
+@dataclass(eq=False, slots=True)
 class _Wanted:
-    """What a status shall be, and the stored one that this was decided on."""
+    """What a status shall be.
+
+    Attributes:
+        uid: of the object.
+        status: the whole status.
+        base: the stored status that this one was decided on.
+        refused: whether the API server refuses it whenever it is sent.
+        under_way: whether an attempt to write it is in progress.
+        result: resolved at the end of the next attempt; None while no caller waits.
+    """
 
     uid: str
     status: Any
     base: Any
     refused: bool = False
+    under_way: bool = False
+    result: asyncio.Future[WriteResult] | None = None
+
+    def settle(self, result: WriteResult) -> None:
+        """Answer the callers that wait for an attempt."""
+        if self.result is not None:
+            self.result.set_result(result)
+            self.result = None
 
 
 class StatusWriter(Generic[O]):
@@ -66,7 +103,6 @@ class StatusWriter(Generic[O]):
         self._recorder = recorder
         self._wanted: dict[Key, _Wanted] = {}
         self._own: dict[Key, Any] = {}  # what we wrote last, which nobody is overtaken by
-        self._outcomes: dict[Key, asyncio.Future[bool]] = {}
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
             f"{kind.name} status",
@@ -100,16 +136,22 @@ class StatusWriter(Generic[O]):
         if self._want(object_, status):
             self.controller.queue.add(key_of(object_))
 
-    async def write(self, object_: O, status: Any) -> bool:
-        """Write `status` and wait for it; False when the first try failed, and it is tried on."""
+    async def write(self, object_: O, status: Any) -> WriteResult:
+        """Write `status` and wait for the end of the first attempt that includes it.
+
+        An attempt that is under way with another status does not count. A status that waits for its back-off
+        keeps waiting for it.
+        """
         self.set(object_, status)
-        key = key_of(object_)
-        wanted = self._wanted.get(key)
-        if wanted is None or wanted.refused:
-            return wanted is None
-        outcome = self._outcomes.setdefault(key, asyncio.get_running_loop().create_future())
-        # Several may wait for one write, and one that gives up must not take it from the others.
-        return await asyncio.shield(outcome)
+        wanted = self._wanted.get(key_of(object_))
+        if wanted is None:
+            return WriteResult.WRITTEN
+        if wanted.refused:
+            return WriteResult.REFUSED
+        if wanted.result is None:
+            wanted.result = asyncio.get_running_loop().create_future()
+        # Several callers may wait for one attempt. One that is cancelled must not end it for the others.
+        return await asyncio.shield(wanted.result)
 
     def retry(self) -> None:
         """Try at once what waits for its back-off."""
@@ -123,43 +165,44 @@ class StatusWriter(Generic[O]):
             return False
         if known is not None and (known.uid, known.status) == (uid, status):
             return False
-        follows = known is not None and known.uid == uid and not known.refused
-        self._wanted[key] = _Wanted(uid, status, known.base if known and follows else object_.status)
+        self._wanted[key] = wanted = _Wanted(uid, status, object_.status)
+        if known is None:
+            return True
+        if known.uid == uid and not known.refused:
+            wanted.base = known.base
+        if not known.under_way:
+            if known.uid == uid:
+                wanted.result = known.result
+            else:
+                known.settle(WriteResult.GONE)
         return True
 
     async def _reconcile(self, key: Key) -> Result:
-        overtaken = self._overtaken(key)
-        try:
-            return await self._bring_up_to_date(key)
-        finally:
-            outcome = self._outcomes.pop(key, None)
-            if outcome is not None:
-                outcome.set_result(key not in self._wanted and not overtaken)
-
-    def _overtaken(self, key: Key) -> bool:
-        """Whether somebody else has written the status since; then it is decided anew.
-
-        To send it with the newer version would undo what the other wrote: a leader before us, as a rule,
-        whose memory of what was started, locked or told is in there.
-        """
-        wanted, object_ = self._wanted.get(key), self._store.get(key)
-        if wanted is None or object_ is None or object_.metadata.uid != wanted.uid:
-            return False
-        if object_.status in (wanted.base, wanted.status, self._own.get(key)):
-            return False
-        self._forget(key, wanted)
-        self._decide_again(key)
-        return True
-
-    async def _bring_up_to_date(self, key: Key) -> Result:
-        wanted, object_ = self._wanted.get(key), self._store.get(key)
+        wanted = self._wanted.get(key)
         if wanted is None:
             return Result()
-        if object_ is None or object_.metadata.uid != wanted.uid or object_.status == wanted.status:
+        result, wanted.under_way = WriteResult.FAILED, True
+        try:
+            result = await self._attempt(key, wanted)
+        finally:
+            wanted.under_way = False
+            wanted.settle(result)
+        return Result(failed=result is WriteResult.FAILED)
+
+    async def _attempt(self, key: Key, wanted: _Wanted) -> WriteResult:
+        object_ = self._store.get(key)
+        if object_ is None or object_.metadata.uid != wanted.uid:
             self._forget(key, wanted)
-            return Result()
+            return WriteResult.GONE
+        if self._overtaken(key, object_, wanted):
+            self._forget(key, wanted)
+            self._decide_again(key)
+            return WriteResult.OVERTAKEN
+        if object_.status == wanted.status:
+            self._forget(key, wanted)
+            return WriteResult.WRITTEN
         if wanted.refused:
-            return Result()
+            return WriteResult.REFUSED
         try:
             written = await self._patch(object_, wanted.status)
         except ApiError as error:
@@ -169,7 +212,15 @@ class StatusWriter(Generic[O]):
         if len(self._own) > 2 * len(self._store) + _FEW:
             self._own = {key: status for key, status in self._own.items() if self._store.get(key)}
         self._forget(key, wanted)
-        return Result()
+        return WriteResult.WRITTEN
+
+    def _overtaken(self, key: Key, object_: O, wanted: _Wanted) -> bool:
+        """Whether another client has written the status since this one was decided.
+
+        To send it with the newer version would undo what the other wrote: a leader before us, as a rule,
+        whose memory of what was started, locked or told is in there.
+        """
+        return object_.status not in (wanted.base, wanted.status, self._own.get(key))
 
     async def _patch(self, object_: O, wanted: Any) -> O:
         key, version = key_of(object_), object_.metadata.resource_version
@@ -184,24 +235,23 @@ class StatusWriter(Generic[O]):
             body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
-        return read_answer(self._kind.adapter, answer)
+        return await read_answer(self._kind.adapter, answer)
 
-    def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> Result:
+    def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> WriteResult:
         key = key_of(object_)
         if error.gone:
             self._forget(key, wanted)
-            return Result()
+            return WriteResult.GONE
         if error.conflict:
-            return Result(failed=True)  # until the watch has told what changed
+            return WriteResult.FAILED  # until the watch has told what changed
         if error.invalid:
             # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
-            if self._wanted.get(key) is wanted:
-                self._wanted[key] = replace(wanted, refused=True)
+            wanted.refused = True
             self._log.warning("status_refused", key=str(key), error=str(error))
             self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))
-            return Result()
+            return WriteResult.REFUSED
         self._log.warning("status_failed", key=str(key), error=str(error))
-        return Result(failed=True)
+        return WriteResult.FAILED
 
     def _forget(self, key: Key, wanted: _Wanted) -> None:
         if self._wanted.get(key) is wanted:

@@ -65,6 +65,9 @@ class CacheTrust:
 
     Who may not read the CRD asks discovery, which every ServiceAccount may read: it takes `create` from the
     verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second later. It has no uid.
+
+    Callers share requests: a call answers all callers that asked before it began. At most one call is under
+    way, so a caller waits for two at most.
     """
 
     def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
@@ -73,6 +76,10 @@ class CacheTrust:
         self._clock = clock
         self._warned = False
         self._uid = ""  # of the CRD, read before the bookings were listed
+        self._calling = asyncio.Lock()
+        self._begun = 0  # number of calls
+        self._answered = 0  # the number of the call that `_answer` is from
+        self._answer = ""
         self._log = structlog.get_logger()
 
     async def learn(self) -> None:
@@ -89,13 +96,26 @@ class CacheTrust:
         """The same, and whether the bookings are about to vanish altogether."""
         if doubt := self.doubt():
             return doubt
+        return await self._shared() or self.doubt()
+
+    async def _shared(self) -> str:
+        """Why the bookings may be about to vanish, by a call that begins now or later."""
+        asked = self._begun
+        async with self._calling:
+            # A call whose caller is cancelled has no answer. Then the next caller begins another one.
+            if self._answered <= asked:
+                self._begun += 1
+                number = self._begun
+                self._answer = await self._ask()
+                self._answered = number
+            return self._answer
+
+    async def _ask(self) -> str:
         try:
             vanishing = await self._vanishing()
         except ApiError as error:
             return self._unconfirmed(error)
-        if vanishing:
-            return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted"
-        return self.doubt()
+        return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted" if vanishing else ""
 
     async def _vanishing(self) -> bool:
         """Whether the CRD is being deleted. If it is another one than was known, all is listed anew.
@@ -128,7 +148,7 @@ class CacheTrust:
         Raises:
             ApiError: nothing that can be read.
         """
-        return read_answer(model, await self._client.request("GET", path))
+        return await read_answer(model, await self._client.request("GET", path))
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:

@@ -118,6 +118,23 @@ class Caches:
         """All valid bookings of a Resource, the ad-hoc one in its spec included."""
         return self._agendas.get(key_of(resource)) or Agenda()
 
+    def active(self, resource: Key, now: datetime) -> list[Key]:
+        """The Bookings that are active at `now` (aware UTC), the warm-up of their Resource included."""
+        found = self.resources.get(resource)
+        warm_up = found.warm_up if found is not None else timedelta(0)
+        return self.unfinished(resource, now, now + warm_up)
+
+    def unfinished(self, resource: Key, now: datetime, start: datetime | None = None) -> list[Key]:
+        """The valid Bookings of a Resource that end after `now`; with `start` those that start by then.
+
+        It takes no walk over those that are over, of which there may be very many.
+        """
+        agenda = self._agendas.get(resource)
+        claims = agenda.unfinished_by(now, start) if agenda else []
+        return [
+            Key(resource.namespace, claim.name) for claim in claims if claim.name
+        ]  # an ad-hoc one has none
+
     def _keep(self, key: Key, *, gone: Claim | None = None, come: Claim | None = None) -> None:
         """Have another booking on the agenda of a Resource, be it there or not."""
         agenda = self._agendas.setdefault(key, Agenda())

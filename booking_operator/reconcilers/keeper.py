@@ -10,6 +10,7 @@ as long as there are tags, so that neither a crash nor a deletion leaves a lock 
 import asyncio
 from asyncio import timeout
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -24,6 +25,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, key_of
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.status import WriteResult
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
 from booking_operator.reconcilers.failures import Failures
@@ -32,8 +34,11 @@ from booking_operator.reconcilers.scene import Scene, look, shown
 
 FINALIZER = f"{GROUP}/lock-tags"
 PATIENCE_SECONDS = 30.0
-WRITE_PATIENCE_SECONDS = 90.0
-"""Tags wait for their turn, after a burst of bookings a while; a reconcile must end within two minutes."""
+"""How long a view of the instances, or one write to the API server, may take."""
+CLOUD_SECONDS = 75.0
+"""When a reconcile is done with the cloud at the latest, counted from its beginning. Tags wait for their
+turn, after a burst of bookings a while. With the write that follows, a reconcile ends within 105 s, and the
+controller allows 120 s. The next reconcile does what is left."""
 
 
 class LockKeeper:
@@ -89,22 +94,26 @@ class LockKeeper:
 
     async def reconcile(self, key: Key) -> Result:
         """Bring the tags of one Resource up to date, or let it go if it is being deleted."""
+        deadline = self._clock.monotonic() + CLOUD_SECONDS
         resource = self._caches.resources.get(key)
         scene = self._look(resource) if resource else None
         if resource is None or self._dry_run:
             return Result()
         if resource.metadata.deletion_timestamp is not None:
-            return Result(failed=not await self._release(resource, scene))
+            return Result(failed=not await self._release(resource, scene, deadline))
         if scene is None:
             return Result(failed=not await self._set_finalizer(resource, wanted=False))
-        return Result(failed=not await self._keep(key, scene))
+        return Result(failed=not await self._keep(key, scene, deadline))
 
     def _look(self, resource: Resource) -> Scene | None:
         status, now = self._status.current(resource), self._clock.now()
         return look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
 
-    async def _keep(self, key: Key, scene: Scene) -> bool:
-        """Whether tags, memory and finalizer are as they should be now."""
+    async def _keep(self, key: Key, scene: Scene, deadline: float) -> bool:
+        """Whether tags, memory and finalizer are as they should be now.
+
+        `deadline` is the time on the monotonic clock by which the cloud must be done.
+        """
         marks = scene.marks
         if await self.removal_withheld(scene, marks.remove):
             return False
@@ -114,7 +123,7 @@ class LockKeeper:
             return False
         ids = marks.write or marks.remove
         try:
-            if ids and not await self._write(scene, ids, marks.lock):
+            if ids and not await self._write(scene, ids, marks.lock, deadline):
                 return False
         except CloudError as error:
             self._failed(scene.resource, error)
@@ -139,16 +148,19 @@ class LockKeeper:
         return not set(ids).isdisjoint(on) and bool(await confirmed(self._trust, CONFIRM_SECONDS))
 
     async def _remember(self, scene: Scene, memory: Collection[Lock]) -> bool:
-        """Have a status written that names the locks."""
-        status = scene.counted(self._status.current(scene.resource))
-        return await self._status.write(scene.resource, replace(status, locks=shown(memory)))
+        """Whether a status that names the locks is stored, after an attempt to write it."""
+        status = replace(scene.counted(self._status.current(scene.resource)), locks=shown(memory))
+        with suppress(TimeoutError):
+            async with timeout(PATIENCE_SECONDS):
+                return await self._status.write(scene.resource, status) is WriteResult.WRITTEN
+        return False
 
-    async def _release(self, resource: Resource, scene: Scene | None) -> bool:
-        """Let a Resource go once its lock tags are gone; False when that failed."""
+    async def _release(self, resource: Resource, scene: Scene | None, deadline: float) -> bool:
+        """Let a Resource go once its lock tags are gone; False when they are not, or that failed."""
         if FINALIZER not in resource.metadata.finalizers:
             return True
         try:
-            if scene is not None and not await self._remove_all(scene):
+            if scene is not None and not await self._remove_all(scene, deadline):
                 return False
         except CloudError as error:
             if error.retryable:
@@ -160,7 +172,7 @@ class LockKeeper:
         self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)
 
-    async def _remove_all(self, scene: Scene) -> bool:
+    async def _remove_all(self, scene: Scene, deadline: float) -> bool:
         """Remove all lock tags that are our own, by a view taken since the deletion.
 
         Raises:
@@ -174,13 +186,14 @@ class LockKeeper:
             raise CloudError("CloudSlow", "the cloud does not show the instances in time.") from None
         observation = scene.driver.last(scene.group)
         ids = [item.id for item in observation.instances if item.lock in scene.ours] if observation else []
-        return not ids or await self._write(scene, ids, None)
+        return not ids or await self._write(scene, ids, None, deadline)
 
-    async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None) -> bool:
+    async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None, deadline: float) -> bool:
         """Write or remove the tags of what is not gone; False where that is not wanted any more.
 
         Raises:
-            CloudError: some were not written; one that is worth another try, if there is such a one.
+            CloudError: some were not written by the deadline; one that is worth another try, if there is
+                such a one.
         """
         key = key_of(scene.resource)
 
@@ -192,7 +205,8 @@ class LockKeeper:
         order = Order.of(scene.group, ids, scene.now, tenant=key.namespace, stands=stands)
         scene.driver.lock(order, wanted)
         try:
-            _, late = await asyncio.wait(order.futures.values(), timeout=WRITE_PATIENCE_SECONDS)
+            left = max(0.0, deadline - self._clock.monotonic())
+            _, late = await asyncio.wait(order.futures.values(), timeout=left)
         finally:
             order.withdraw()
         errors = [order.trouble or CloudError("CloudSlow", "they wait for their turn")] if late else []
@@ -211,7 +225,11 @@ class LockKeeper:
         others = [name for name in known.metadata.finalizers if name != FINALIZER]
         try:
             finalizers = [*others, FINALIZER] if wanted else others
-            await self._objects.set_finalizers(RESOURCE, known, finalizers)
+            async with timeout(PATIENCE_SECONDS):
+                await self._objects.set_finalizers(RESOURCE, known, finalizers)
+        except TimeoutError:
+            self._log.warning("finalizer_failed", resource=str(key_of(resource)), error="no answer in time")
+            return False
         except ApiError as error:
             if not (error.gone or error.conflict):
                 self._log.warning("finalizer_failed", resource=str(key_of(resource)), error=str(error))

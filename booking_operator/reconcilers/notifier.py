@@ -15,6 +15,7 @@ from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
+from booking_operator.kube.status import WriteResult
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.failures import Failures
 from booking_operator.reconcilers.ports import Channel, DeliveryError, Events, Status
@@ -116,8 +117,8 @@ class Notifier:
             if wanted == current:
                 break  # it is there, or on its way, whatever the API server says
             self.failures.changed(key)
-            if await self._status.write(found, wanted):
-                break
+            if await self._status.write(found, wanted) is not WriteResult.OVERTAKEN:
+                break  # it is stored, or the writer retries it, or it never can be
         self.failures.set(key, Failure(errors[0].reason, str(errors[0])) if errors else None)
 
     async def _deliver(

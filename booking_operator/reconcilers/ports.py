@@ -7,6 +7,7 @@ from booking_operator.api.kinds import Kind
 from booking_operator.cloud.driver import Driver
 from booking_operator.domain.notice import Notice
 from booking_operator.engine.store import Object
+from booking_operator.kube.status import WriteResult
 
 T_contra = TypeVar("T_contra", bound=Object, contravariant=True)
 
@@ -22,8 +23,8 @@ class Status(Protocol[T_contra]):
         """Have `status` written soon, where it is news."""
         ...
 
-    async def write(self, object_: T_contra, status: Any) -> bool:
-        """Write `status` now; False when that failed, and it is tried on."""
+    async def write(self, object_: T_contra, status: Any) -> WriteResult:
+        """Write `status` and wait for the end of the first attempt that includes it."""
         ...
 
 

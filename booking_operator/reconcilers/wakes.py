@@ -90,9 +90,8 @@ class Wakes:
                     self._wake_active(resource, priority)
 
     def _wake_active(self, resource: Key, priority: Priority) -> None:
-        for booking in self._caches.bookings_of(resource):
-            if self._active(booking, resource):
-                self.bookings.add(key_of(booking), priority)
+        for key in self._caches.active(resource, self._clock.now()):
+            self.bookings.add(key, priority)
 
     def _active(self, booking: Booking, resource: Key) -> bool:
         claim, found = booking.claim(), self._caches.resources.get(resource)
@@ -115,18 +114,15 @@ class Wakes:
             # How far the instances are, and what stands in their way, is told on those who want them now.
             self._wake_active(change.key, priority)
             return
-        for booking in self._caches.bookings_of(change.key):
-            if not booking.finished:
-                self.bookings.add(key_of(booking), priority)
+        for key in self._caches.unfinished(change.key, self._clock.now()):
+            self.bookings.add(key, priority)
 
     def delay_changed(self, resource: Key) -> None:
         """The start or stop of a Resource that is next, or under way, will be late, or on time again."""
         self.resources.add(resource)
-        soon = self._clock.now() + 2 * HORIZON
-        for booking in self._caches.bookings_of(resource):
-            claim = booking.claim()
-            if claim is not None and not booking.finished and claim.start_at <= soon:
-                self.bookings.add(key_of(booking))
+        now = self._clock.now()
+        for key in self._caches.unfinished(resource, now, now + 2 * HORIZON):
+            self.bookings.add(key)
 
     def _on_scheduler(self, change: Change[BookingScheduler]) -> None:
         if change.origin is not Origin.OWN:

@@ -69,6 +69,14 @@ def test_it_says_what_a_walk_over_all_bookings_says(
             case "ask", (int(minute), timedelta() as warm_up):
                 assert agenda.moment(at(minute), warm_up) == walked(known, at(minute), warm_up)
                 assert agenda.unfinished(at(minute)) == any(item.end_at > at(minute) for item in known)
+                ordered = sorted(known, key=lambda item: item.precedence)
+                active = [item for item in ordered if item.active(at(minute), warm_up)]
+                assert agenda.active(at(minute), warm_up) == active
+                coming = [item for item in ordered if item.end_at > at(minute)]
+                assert agenda.unfinished_by(at(minute)) == coming
+                soon = [item for item in coming if item.start_at <= at(minute + 3)]
+                assert agenda.unfinished_by(at(minute), at(minute + 3)) == soon
+                assert agenda.ending_at(at(minute)) == [item for item in ordered if item.end_at == at(minute)]
         assert len(agenda) == len(known)
         assert all(item in agenda for item in known)
         assert sorted(agenda, key=lambda item: item.name) == sorted(known, key=lambda item: item.name)

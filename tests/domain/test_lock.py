@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain import lock
+from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 
@@ -24,7 +25,7 @@ def view(*locks: Lock | None, state: State = RUNNING) -> Observation:
 
 
 def marks(observation: Observation, holder: Booking | None, *memory: Lock) -> lock.Marks:
-    ours = lock.Ours(memory, [holder] if holder else [])
+    ours = lock.Ours(memory, Agenda([holder] if holder else []))
     return lock.marks(observation, holder, ours, lock.sort_out(observation, ours, NOW), NOW)
 
 
@@ -66,13 +67,13 @@ def test_without_a_holder_and_tags_nothing_is_remembered() -> None:
 
 def test_our_lock_in_another_notation_is_ours() -> None:
     go = Lock("ada", "2026-01-05T11:00:00+01:00")
-    assert lock.sort_out(view(go), lock.Ours({OURS}, ()), NOW).foreign == ()
+    assert lock.sort_out(view(go), lock.Ours({OURS}, Agenda()), NOW).foreign == ()
     assert marks(view(go), ADA).write == ("i-0",)
     assert marks(view(go), None, OURS).remove == ("i-0",)
 
 
 def test_a_foreign_lock_bars_until_it_expires() -> None:
-    locks = lock.sort_out(view(BOB, OURS, EXPIRED), lock.Ours({OURS}, ()), NOW)
+    locks = lock.sort_out(view(BOB, OURS, EXPIRED), lock.Ours({OURS}, Agenda()), NOW)
     assert [instance.id for instance in locks.foreign] == ["i-0"]
     assert locks.expires_at == NOW + timedelta(hours=3)
     barred = lock.respected(view(BOB, None), locks)
@@ -91,7 +92,7 @@ def test_a_foreign_lock_bars_until_it_expires() -> None:
     ],
 )
 def test_a_garbled_lock_bars_nothing(garbled: Lock) -> None:
-    locks = lock.sort_out(view(garbled), lock.Ours((), ()), NOW)
+    locks = lock.sort_out(view(garbled), lock.Ours((), Agenda()), NOW)
     assert [instance.id for instance in locks.garbled] == ["i-0"]
     assert (locks.foreign, locks.expires_at) == ((), None)
     assert marks(view(garbled), ADA).write == ("i-0",)

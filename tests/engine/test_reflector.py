@@ -488,6 +488,34 @@ def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
     reflecting(scenario)
 
 
+@pytest.mark.parametrize("away", [True, False], ids=["during a back-off", "during a watch"])
+def test_a_list_may_be_asked_for_several_times_within_one_turn_of_the_loop(away: bool) -> None:
+    """`call_soon` runs the later calls after the first has begun to interrupt the reflector."""
+
+    async def scenario(rig: Rig) -> None:
+        failures: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context.get("exception")))
+        await asyncio.sleep(1)
+        if away:
+            rig.api.fault = "refused"
+            rig.api.cut()
+            await asyncio.sleep(300)
+        lists, rig.api.fault = rig.api.lists, ""
+        rig.reflector.relist("first")
+        loop.call_soon(rig.reflector.relist, "second")
+        loop.call_soon(rig.reflector.relist, "third")
+        await asyncio.sleep(0)
+        rig.reflector.relist("fourth")
+        assert rig.reflector.doubt == "fourth"
+        await asyncio.sleep(1)
+        assert failures == []
+        assert rig.api.lists == lists + 1
+        assert rig.reflector.doubt == ""
+
+    reflecting(scenario)
+
+
 def test_a_list_that_is_asked_for_and_fails_leaves_the_doubt() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)

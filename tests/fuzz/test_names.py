@@ -18,6 +18,7 @@ from booking_operator.cloud.rds import _cluster_records, _database_records
 from booking_operator.cloud.records import Reading
 from booking_operator.cloud.tags import lock_in, lock_tags
 from booking_operator.domain import naming
+from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 from booking_operator.domain.lock import Ours, lock_of, marks, respected, sort_out
@@ -123,7 +124,7 @@ def test_whatever_the_lock_tags_say_each_is_sorted_out(
     found: list[Lock | None], held: bool, memory: list[Lock]
 ) -> None:
     instances = tuple(Instance(f"i-{n}", State.RUNNING, lock=item) for n, item in enumerate(found))
-    view, ours = Observation(instances, EPOCH), Ours(memory, [BOOKED])
+    view, ours = Observation(instances, EPOCH), Ours(memory, Agenda([BOOKED]))
     locks = sort_out(view, ours, EPOCH)
     assert not {item.id for item in locks.foreign} & {item.id for item in locks.garbled}
     assert (locks.expires_at is not None) == bool(locks.foreign)

@@ -1,5 +1,6 @@
 """The transport: what a replica that does not lead may ask of the API server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ import pytest
 import yaml
 from aiohttp import web
 
+from booking_operator.api.kinds import KINDS
 from booking_operator.engine.clock import SystemClock
+from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.session import CONNECTIONS
 
 
 class Server:
@@ -19,9 +23,20 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.held: asyncio.Event | None = None
+        self.holds = {"PATCH"}
+        self.under_way = 0
+        self.expected = 0
+        self.full = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.method)
+        self.under_way += 1
+        if self.under_way == self.expected:
+            self.full.set()
+        if self.held and request.method in self.holds:
+            await self.held.wait()
+        self.under_way -= 1
         return web.json_response({})
 
 
@@ -58,6 +73,44 @@ async def test_what_writes_is_sent_only_by_who_leads(
             with pytest.raises(ApiError, match="does not lead"):
                 await client.request(method, "/api", body={"kind": "Lease"})
     assert server.asked == (["GET", method] if live else ["GET"])
+
+
+async def test_a_read_does_not_wait_behind_writes(server: Server, tmp_path: Path) -> None:
+    cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
+    server.expected = transport.REQUESTS - transport.RESERVED
+    async with KubeClient(cluster, SystemClock()) as client, asyncio.TaskGroup() as tasks:
+        for _ in range(2000):
+            tasks.create_task(client.request("PATCH", "/api", body={}))
+        async with asyncio.timeout(20):
+            await server.full.wait()
+            await asyncio.gather(*(client.request("GET", "/api") for _ in range(3 * transport.RESERVED)))
+            assert server.asked.count("PATCH") == server.expected
+            server.held.set()
+    assert server.asked.count("PATCH") == 2000
+
+
+async def test_the_pool_has_a_connection_for_all_that_may_be_under_way(
+    server: Server, tmp_path: Path
+) -> None:
+    """The time that aiohttp gives a request includes the wait for a connection from the pool."""
+    watches = len(KINDS)
+    assert transport.REQUESTS + watches <= CONNECTIONS
+    cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
+    server.holds, server.expected = {"GET"}, transport.REQUESTS + watches
+    async with KubeClient(cluster, SystemClock()) as client, asyncio.TaskGroup() as tasks:
+        for _ in range(watches):
+            tasks.create_task(streamed(client))
+        for _ in range(transport.REQUESTS):
+            tasks.create_task(client.request("GET", "/api"))
+        async with asyncio.timeout(20):
+            await server.full.wait()
+        server.held.set()
+
+
+async def streamed(client: KubeClient) -> None:
+    async with client.stream("/api", ()) as lines:
+        async for _ in lines:
+            pass
 
 
 async def test_the_namespace_is_that_of_the_pod_or_of_the_context(server: Server, tmp_path: Path) -> None:

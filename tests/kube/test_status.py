@@ -17,7 +17,7 @@ from booking_operator.kube.client import KubeClient
 from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError, refused
 from booking_operator.kube.events import Recorder
-from booking_operator.kube.status import WRITERS, StatusWriter
+from booking_operator.kube.status import WRITERS, StatusWriter, WriteResult
 from booking_operator.kube.trust import CacheTrust
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi
@@ -166,7 +166,7 @@ def test_who_waits_for_a_write_that_is_overtaken_is_told_that_it_was_not_done() 
         rig.writer.set(known, rig.status(2))
         await asyncio.sleep(0.05)
         rig.store.apply(written_by_another(5))
-        assert not await rig.writer.write(known, rig.status(3))
+        assert await rig.writer.write(known, rig.status(3)) is WriteResult.OVERTAKEN
 
     assert played(scenario).again == [KEY]
 
@@ -396,6 +396,75 @@ def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
     assert "is new" in anew
 
 
+async def trusted(server: Server) -> CacheTrust:
+    """A trust over one reflector that has listed."""
+    reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
+    task = asyncio.ensure_future(reflector.run())
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait([task])
+    return CacheTrust(server, [reflector], VirtualClock())
+
+
+def test_all_who_ask_before_a_confirmation_begins_share_it() -> None:
+    async def main() -> tuple[set[str], int]:
+        server = Server()
+        server.answer, server.seconds = {"metadata": {}}, 2
+        trust = await trusted(server)
+        answers = await asyncio.gather(*(trust.confirm() for _ in range(500)))
+        return set(answers), server.count("GET")
+
+    # The first request has begun before the second caller asks.
+    assert virtual.run(main()) == ({""}, 2)
+
+
+def test_a_caller_is_not_answered_by_a_confirmation_that_began_before_it_asked() -> None:
+    async def main() -> list[str]:
+        server = Server()
+        server.seconds, server.garbage = 2, [b'{"metadata": {}}']
+        trust = await trusted(server)
+        before = asyncio.ensure_future(trust.confirm())
+        await asyncio.sleep(1)
+        server.answer = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+        after = asyncio.ensure_future(trust.confirm())
+        return [await before, await after]
+
+    before, after = virtual.run(main())
+    assert before == ""
+    assert "is being deleted" in after
+
+
+def test_a_caller_that_gives_up_takes_no_confirmation_from_the_others() -> None:
+    async def main() -> tuple[str, int, float]:
+        server = Server()
+        server.answer, server.seconds = {"metadata": {}}, 2
+        trust = await trusted(server)
+        began = asyncio.get_running_loop().time()
+        first = asyncio.ensure_future(trust.confirm())
+        await asyncio.sleep(1)
+        second, third = (asyncio.ensure_future(trust.confirm()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0.5)
+        second.cancel()
+        return await third, server.count("GET"), asyncio.get_running_loop().time() - began
+
+    assert virtual.run(main()) == ("", 3, 3.5)
+
+
+def test_a_confirmation_that_fails_is_told_to_all_and_the_next_asks_again() -> None:
+    async def main() -> tuple[set[str], str]:
+        server = Server()
+        server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no"), ApiError(0, "no")]
+        trust = await trusted(server)
+        answers = await asyncio.gather(*(trust.confirm() for _ in range(9)))
+        return set(answers), await trust.confirm()
+
+    failed, after = virtual.run(main())
+    assert [text for text in failed if "cannot be read" not in text] == []
+    assert after == ""
+
+
 @pytest.mark.parametrize("errors", [[403], [404], [0]])
 def test_a_start_goes_on_without_the_crd(errors: list[int]) -> None:
     server = Server()
@@ -475,8 +544,92 @@ def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
 def test_what_was_refused_is_not_waited_for() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [refused(422, b"", None)]
-        assert not await rig.writer.write(rig.stored, rig.status(2))
+        assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED
         async with asyncio.timeout(1):
-            assert not await rig.writer.write(rig.stored, rig.status(2))
+            assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED
+
+    played(scenario)
+
+
+def test_a_write_that_is_asked_for_during_another_one_is_tried_before_it_is_answered() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(1)
+        assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.WRITTEN
+        assert rig.stored.status.instances == 2
+
+    assert played(scenario).server.count("PATCH") == 2
+
+
+def test_a_write_answers_for_itself_and_not_for_the_one_that_replaces_it() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        first = asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(1)))
+        await asyncio.sleep(1)
+        rig.server.errors = [ApiError(0, "connection refused")]
+        second = asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(2)))
+        assert await first is WriteResult.FAILED
+        assert await second is WriteResult.WRITTEN
+
+    played(scenario)
+
+
+def test_a_write_that_is_replaced_before_it_is_tried_is_answered_with_the_one_that_replaces_it() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "connection refused")]
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(0.1)
+        waiting = [asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(n))) for n in (2, 3)]
+        assert await asyncio.gather(*waiting) == [WriteResult.WRITTEN] * 2
+        assert rig.stored.status.instances == 3
+
+    assert played(scenario).server.count("PATCH") == 2
+
+
+def test_a_write_of_the_status_that_is_under_way_waits_for_that() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.seconds = 5
+        rig.writer.set(rig.stored, rig.status(1))
+        await asyncio.sleep(1)
+        assert await rig.writer.write(rig.stored, rig.status(1)) is WriteResult.WRITTEN
+
+    assert played(scenario).server.count("PATCH") == 1
+
+
+def test_a_write_of_what_is_stored_is_done() -> None:
+    async def scenario(rig: Rig) -> None:
+        assert await rig.writer.write(rig.stored, rig.stored.status) is WriteResult.WRITTEN
+
+    assert played(scenario).server.requests == []
+
+
+def test_a_write_to_what_is_deleted_or_made_anew_says_so() -> None:
+    async def scenario(rig: Rig) -> None:
+        before = rig.stored
+        rig.server.errors = [ApiError(404, "gone")]
+        assert await rig.writer.write(before, rig.status(1)) is WriteResult.GONE
+        rig.store.delete(KEY)
+        assert await rig.writer.write(before, rig.status(2)) is WriteResult.GONE
+        rig.server.errors = [ApiError(0, "connection refused")]
+        rig.store.apply(before)
+        rig.writer.set(before, rig.status(1))
+        await asyncio.sleep(0.1)
+        late = asyncio.ensure_future(rig.writer.write(before, rig.status(2)))
+        await asyncio.sleep(0)
+        rig.store.delete(KEY)
+        rig.store.apply(resource(5, uid="u2"))
+        rig.writer.set(rig.stored, rig.status(3))
+        assert await late is WriteResult.GONE
+
+    played(scenario)
+
+
+def test_a_write_that_fails_says_so_and_is_tried_on() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [ApiError(0, "connection refused")]
+        assert await rig.writer.write(rig.stored, rig.status(1)) is WriteResult.FAILED
+        await asyncio.sleep(1)
+        assert rig.stored.status.instances == 1
 
     played(scenario)

@@ -3,14 +3,17 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, Fault
 from booking_operator.domain.instance import Lock, State
+from booking_operator.engine.controller import PATIENCE_SECONDS
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.keeper import FINALIZER
 from tests.reconcilers.test_resource import BOTH, played
+from tests.support import virtual
 from tests.support.fakes import Act, World, at_text
 
 DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False, fault=Fault.DENIED)
@@ -206,6 +209,46 @@ def test_a_deleted_resource_whose_tags_may_not_be_removed_is_let_go() -> None:
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
     assert world.caches.resources.get(Key("ns", "res")) is None
     assert world.events.told.count(("Resource", "LockTagsLeft")) == 1
+
+
+def test_the_release_of_a_resource_goes_on_where_the_reconcile_before_has_ended() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.view_seconds, world.driver.lock_pace, world.objects.seconds = 29, 44, 5
+        world.delete_resource()
+
+    with capture_logs() as logs:
+        world = played(scenario, seconds=300, before=lambda world: world.booking("b", 10, 9000))
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert [(ids, lock) for ids, lock, _ in world.driver.locked[1:]] == [(BOTH, None), (BOTH[1:], None)]
+    assert [entry for entry in logs if entry["event"] == "reconcile_timed_out"] == []
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -> None:
+    async def scenario(world: World) -> float:
+        loop = asyncio.get_running_loop()
+        await world.clock.sleep(15)
+        world.trust.confirm_seconds = world.status.seconds = world.objects.seconds = 3600
+        world.driver.view_seconds, world.driver.lock_seconds = 29, 3600
+        if deleted:
+            world.delete_resource()
+        else:
+            world.delete_booking("b")
+            world.booking("next", 0, 9000, user="grace")
+        began = loop.time()
+        assert (await world.keeper.reconcile(Key("ns", "res"))).failed
+        return loop.time() - began
+
+    async def main() -> float:
+        world = World()
+        world.booking("b", 10, 9000)
+        running = asyncio.ensure_future(world.run(15))
+        taken = await scenario(world)
+        await running
+        return taken
+
+    assert 20 < virtual.run(main()) < PATIENCE_SECONDS - 10
 
 
 @pytest.mark.parametrize("where", ["lock_error", "observe_error"])

@@ -126,6 +126,47 @@ def test_how_the_instances_are_wakes_the_active_bookings_and_an_edit_all_unfinis
     assert virtual.run(main()) == ({"active"}, {"active", "soon", "ahead"})
 
 
+def test_a_change_of_a_resource_looks_at_no_booking_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A team may make tens of thousands of bookings of one Resource."""
+    looks, real = 0, Booking.claim
+
+    def claim(self: Booking) -> Any:
+        nonlocal looks
+        looks += 1
+        return real(self)
+
+    async def main() -> list[set[str]]:
+        nonlocal looks
+        world = World()
+        for number in range(1000):
+            world.caches.bookings.apply(booking(f"over-{number}", -90 - number, -80))
+        world.woken()
+        looks = 0
+        known = resource(2)
+        world.caches.resources.wrote(replace(known, status=replace(known.status, running=1)))
+        woken = [world.woken()]
+        world.caches.resources.apply(resource(3, 2, warm_up="10s"))
+        woken.append(world.woken())
+        world.wakes.delay_changed(Key("ns", "res"))
+        return [*woken, world.woken()]
+
+    monkeypatch.setattr(Booking, "claim", claim)
+    every = {"active", "soon", "ahead"}
+    assert virtual.run(main()) == [{"active"}, every, every]
+    assert looks < 10
+
+
+def test_a_late_start_or_stop_wakes_the_bookings_of_the_next_two_hours() -> None:
+    async def main() -> set[str]:
+        world = World()
+        world.caches.bookings.apply(booking("far", 2 * 3600 + 1, 9000))
+        world.woken()
+        world.wakes.delay_changed(Key("ns", "res"))
+        return world.woken()
+
+    assert virtual.run(main()) == {"active", "soon", "ahead"}
+
+
 def test_only_bookings_with_notifications_or_a_memory_of_them_are_looked_at_for_these() -> None:
     async def main() -> list[list[str]]:
         world = World()

@@ -16,6 +16,7 @@ from booking_operator.engine.controller import Controller
 from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.status import WriteResult
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.delays import Delays
 from booking_operator.reconcilers.dispatch import Dispatcher
@@ -57,6 +58,8 @@ class FakeDriver:
     locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
     lock_error: CloudError | None = None
     lock_seconds: float = 0.0
+    lock_pace: float = 0.0
+    view_seconds: float = 0.05
 
     def last(self, _: Group) -> Observation | None:
         return self.view
@@ -72,7 +75,7 @@ class FakeDriver:
             return self.view.at
         self.observed += 1
         at = self.clock.now()
-        await asyncio.sleep(3600 if self.hang else 0.05)
+        await asyncio.sleep(3600 if self.hang else self.view_seconds)
         if self.observe_error:
             raise self.observe_error
         self.view = self.look(at)
@@ -126,15 +129,20 @@ class FakeDriver:
 
     def lock(self, order: Order, lock: Lock | None) -> None:
         self.locked.append((tuple(order.pending), lock, self._second()))
-        if self.lock_seconds:
+        if self.lock_pace:
+            for number, id_ in enumerate(order.pending, 1):
+                asyncio.get_running_loop().call_later(self.lock_pace * number, self._lock, order, lock, id_)
+        elif self.lock_seconds:
             asyncio.get_running_loop().call_later(self.lock_seconds, self._lock, order, lock)
         else:
             self._lock(order, lock)
 
-    def _lock(self, order: Order, lock: Lock | None) -> None:
+    def _lock(self, order: Order, lock: Lock | None, only: str = "") -> None:
         if not order.stands():
             order.withdraw()
         for id_ in order.pending:
+            if only not in {"", id_}:
+                continue
             if self.lock_error:
                 order.futures[id_].set_exception(self.lock_error)
                 continue
@@ -161,6 +169,7 @@ class FakeObjects:
         self._store = store
         self.error: ApiError | None = None
         self.finalizers: list[tuple[str, ...]] = []
+        self.seconds = 0.0
 
     async def create(self, *_: Any, **__: Any) -> None:
         raise AssertionError("nothing is created here")
@@ -168,6 +177,8 @@ class FakeObjects:
     update = delete = create
 
     async def set_finalizers(self, _: Kind[Any], object_: Any, finalizers: Sequence[str]) -> None:
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
         if self.error:
             raise self.error
         self.finalizers.append(tuple(finalizers))
@@ -186,6 +197,7 @@ class FakeStatus:
     def __init__(self, store: Any) -> None:
         self._store = store
         self.away = False
+        self.seconds = 0.0
         self.writes = 0
         self.log: list[str] = []
 
@@ -202,13 +214,12 @@ class FakeStatus:
         metadata = replace(found.metadata, resource_version=version)
         self._store.wrote(replace(found, status=status, metadata=metadata))
 
-    async def write(self, object_: Any, status: Any) -> bool:
+    async def write(self, object_: Any, status: Any) -> WriteResult:
         if status != self.current(object_):
             self.log.append("write")
-        if self.away:
-            await asyncio.sleep(3600)
+        await asyncio.sleep(3600 if self.away else self.seconds)
         self.set(object_, status)
-        return True
+        return WriteResult.WRITTEN
 
 
 @dataclass
