@@ -116,7 +116,6 @@ class StatusWriter(Generic[O]):
         """The keys of its entries, by collection."""
         return {
             "wanted": self._wanted.keys(),
-            "awaited": self._outcomes.keys(),
             f"{BOUNDED}written": self._own.keys(),
         }
 
