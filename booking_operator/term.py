@@ -128,6 +128,7 @@ class Term:
             dry_run=dry_run,
             delays=delays,
             starts=starts,
+            took_over_at=clock.now(),
         )
         notifier = Notifier(
             caches,

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aiobotocore.config import AioConfig
 from aiobotocore.credentials import (
     AioAssumeRoleWithWebIdentityProvider,
     AioContainerProvider,
@@ -69,11 +70,17 @@ class Sts:
     """STS, asked with what `session` signs with. An async context manager; its client ends with it.
 
     One client for all roles: to open one takes longer than to ask, and nothing else runs meanwhile.
+
+    Args:
+        session: makes the client.
+        region: whose STS is asked; empty for the one of environment or profile.
+        connections: how many calls can be under way at once.
     """
 
-    def __init__(self, session: AioSession, region: str) -> None:
+    def __init__(self, session: AioSession, region: str, *, connections: int) -> None:
         self._session = session
         self._region = region
+        self._config = AioConfig(max_pool_connections=connections)
         self._client: Any = None
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -91,7 +98,7 @@ class Sts:
         """Credentials of the account's role for an hour, by the names that botocore renews them with."""
         async with self._opening:
             if self._client is None:
-                opening: Any = _creator(self._session, self._region)("sts")
+                opening: Any = _creator(self._session, self._region)("sts", config=self._config)
                 self._client = await self._stack.enter_async_context(opening)
         wanted = {"RoleArn": account.role_arn, "RoleSessionName": ROLE_SESSION_NAME}
         if account.external_id:

@@ -96,6 +96,7 @@ class Ec2Api:
             query["NextToken"] = token
         async with self._gate.passed(scope, "DescribeInstances"):
             with self._sessions.call("ec2:DescribeInstances", scope):
+                await self._sessions.credentials(scope.account)
                 async with asyncio.timeout(CALL_SECONDS):
                     return await client.describe_instances(**query)
 

@@ -278,13 +278,18 @@ class Inventory:
 
     def _tell(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
         """Tell of the tracked groups of `scope` with one of `tags`; None stands for all."""
-        if self._audience is None:
+        audience = self._audience
+        if audience is None:
             return
-        for group in self._audience.groups():
-            if group.scope == scope and (tags is None or group.tag in tags):
-                self._wake_listener(self._audience.changed, group)
+
+        def wake(concerned: Scope) -> None:
+            for group in audience.groups():
+                if group.scope == concerned and (tags is None or group.tag in tags):
+                    self._wake_listener(audience.changed, group)
+
+        self._wake_listener(wake, scope)
         if listed:
-            self._wake_listener(self._audience.listed, scope)
+            self._wake_listener(audience.listed, scope)
 
     def _wake_listener(self, listener: Callable[[T], None], concerned: T) -> None:
         """Call a listener. One that raises keeps neither the others nor the view from what is new."""

@@ -120,6 +120,7 @@ class RdsApi:
         while True:
             async with self._gate.passed(scope, action):
                 with self._sessions.call(f"rds:{action}", scope):
+                    await self._sessions.credentials(scope.account)
                     async with asyncio.timeout(CALL_SECONDS):
                         page = await call(MaxRecords=PAGE, **({"Marker": marker} if marker else {}))
             yield page

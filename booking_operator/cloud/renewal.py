@@ -26,6 +26,7 @@ from booking_operator.cloud.accounts import Account, Accounts
 from booking_operator.cloud.credentials import Load, Source, Sts, load_own, load_role
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.errors import translated
+from booking_operator.cloud.limits import CONNECTIONS
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, measured, unexpected
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.queue import Backoff
@@ -35,7 +36,8 @@ AHEAD = timedelta(minutes=15)
 LAST_USE = timedelta(minutes=1)
 """They are not used in the last of their time: a request may be on its way for a while."""
 LONGEST = timedelta(seconds=30)
-"""For one renewal in all. Time-outs of clients are per read, and botocore asks some endpoints three times."""
+"""For one renewal, from when the credentials are at hand that it is signed with. Time-outs of clients are per
+read, and botocore asks some endpoints three times."""
 PACE = timedelta(minutes=1)
 """Between renewals that succeed in vain: an endpoint may give the same again, useless or near its end."""
 # Less than `inventory` waits at the longest, so that then each of its calls finds out anew.
@@ -74,6 +76,8 @@ class RenewedCredentials(AioCredentials):
         tasks: where renewals run.
         observed: measures one load of them; what is no call of AWS is not measured.
         metrics: counts exceptions that no rule covers.
+        by: the credentials that a load is signed with; None where it is signed with none of ours. They are
+            waited for before the time of a load begins.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class RenewedCredentials(AioCredentials):
         *,
         observed: Callable[[], AbstractContextManager[None]] = nullcontext,
         metrics: CloudMetrics = UNMEASURED,
+        by: "RenewedCredentials | None" = None,
     ) -> None:
         super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
         self._owner = owner
@@ -95,6 +100,7 @@ class RenewedCredentials(AioCredentials):
         self._tasks = tasks
         self._observed = observed
         self._metrics = metrics
+        self._by = by
         self._held: _Held | None = None
         self._renewal: Task[None] | None = None
         self._ended_at: datetime | None = None
@@ -179,6 +185,8 @@ class RenewedCredentials(AioCredentials):
         self._ended_at = self._clock.now()
 
     async def _loaded(self) -> _Held:
+        if self._by is not None:
+            await self._by.get_frozen_credentials()
         with self._observed(), translated(self._action):
             try:
                 async with asyncio.timeout(LONGEST.total_seconds()):
@@ -220,15 +228,22 @@ async def open_credentials(
     """
     async with AsyncExitStack() as stack, TaskGroup() as tasks:
 
-        async def sts(by: RenewedCredentials) -> Sts:
+        async def sts_of(by: RenewedCredentials) -> Sts:
             session = make_session()
             by.sign_for(session)
-            return await stack.enter_async_context(Sts(session, accounts.region))
+            # All accounts may renew at once, and none must wait for the connection of another.
+            connections = max(CONNECTIONS, len(accounts.named) + 1)
+            sts = Sts(session, accounts.region, connections=connections)
+            return await stack.enter_async_context(sts)
 
-        def assumed(owner: str, name: str, account: Account, by: Sts) -> RenewedCredentials:
-            action, load = "sts:AssumeRole", partial(load_role, account, by, clock)
+        def assumed(
+            owner: str, name: str, account: Account, sts: Sts, by: RenewedCredentials
+        ) -> RenewedCredentials:
+            action, load = "sts:AssumeRole", partial(load_role, account, sts, clock)
             observed = partial(measured, metrics, clock, action, Scope(name, accounts.region))
-            return RenewedCredentials(owner, action, load, clock, tasks, observed=observed, metrics=metrics)
+            return RenewedCredentials(
+                owner, action, load, clock, tasks, observed=observed, metrics=metrics, by=by
+            )
 
         load = partial(load_own, make_session, accounts.region)
         base = RenewedCredentials(
@@ -237,10 +252,10 @@ async def open_credentials(
         own = base
         if accounts.own_role:
             role = Account(role_arn=accounts.own_role)
-            own = assumed("The operator's own account", "", role, await sts(base))
-        by_own = await sts(own)
+            own = assumed("The operator's own account", "", role, await sts_of(base), base)
+        own_sts = await sts_of(own)
         named = {
-            name: assumed(f"Account {name!r}", name, account, by_own)
+            name: assumed(f"Account {name!r}", name, account, own_sts, own)
             for name, account in accounts.named.items()
         }
         try:

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
 
 CALL_SECONDS = 60.0
-"""For one call in all. The client's own time-outs are per read, so a reply that trickles would never end, and
-all who wait for that view with it."""
+"""For one call, from when the credentials are at hand that it is signed with. The client's own time-outs are
+per read, so a reply that trickles would never end, and all callers would wait for that view."""
 CLOSING_SECONDS = 2 * CALL_SECONDS
 """How long a client that is released stays open, for a call that has taken it before."""
 CONFIG = AioConfig(
+    # aiobotocore makes these two the `sock_connect` and `sock_read` of aiohttp. Neither of them counts how
+    # long a call waits for a connection that is in use, so a call that merely queues does not time out.
     connect_timeout=5,
     read_timeout=20,
     # Of this pair botocore makes one attempt in all: retries are ours, who know what is urgent.

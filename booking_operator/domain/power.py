@@ -15,6 +15,14 @@ SETTLING = timedelta(seconds=40)
 A call waits 25 s for its answer, a view may not show for 10 s what was done, and some is to spare.
 """
 
+TAKE_OVER_TIMEOUT = timedelta(seconds=1)
+"""How long after a take-over a start waits at most for a view that was asked for since the take-over.
+
+A replica that does not lead looks at the instances once a minute. So when it takes over it may take for
+stopped what the leader before it has started, and each instance that is started again draws one more token
+from the bucket of StartInstances.
+"""
+
 
 class Unbooked(StrEnum):
     """What becomes of running instances that nobody has booked."""
@@ -114,6 +122,31 @@ def decide(
     if stop and doubt:
         return Plan(withheld=stop, doubt=doubt, blocked=blocked, started=remembered, moving=moving)
     return Plan(stop=stop, blocked=blocked, started=remembered, moving=moving)
+
+
+def start_waits_until(
+    due_at: datetime, *, viewed_at: datetime, took_over_at: datetime, now: datetime
+) -> datetime | None:
+    """Until when a start waits for a view that shows what the leader before this one has started.
+
+    Only an overdue start waits, because the leader before may have sent it. A start that is due after the
+    take-over leaves at its time. A start that is decided on a view since the take-over leaves at once.
+
+    Args:
+        due_at: when the start is due.
+        viewed_at: when the view at hand was asked for.
+        took_over_at: when this replica began to lead.
+        now: the instant. All four are aware UTC.
+
+    Returns:
+        The latest instant at which it leaves, on the view at hand if there is no younger one; None where it
+        does not wait.
+    """
+    until = took_over_at + TAKE_OVER_TIMEOUT
+    # The clock may be set back to before the take-over; then nothing waits.
+    if not took_over_at <= now < until:
+        return None
+    return until if due_at < took_over_at and viewed_at < took_over_at else None
 
 
 def settled_at(started: Collection[str], policy: Policy, seen: Moment, since: datetime) -> datetime | None:

@@ -1,10 +1,10 @@
 """Reconciles Resources: decides power from the bookings and has the cloud driver carry it out.
 
 The order within one reconcile is what the product is about. A start that the bookings ask for leaves first,
-on the view of the instances that is at hand. Only then is a fresh view awaited where one is needed, above all
-for a stop. Shortly before a boundary what it will ask for is ordered ahead, so that it leaves at the boundary
-itself, by one call with all others that are due then. What users read, status and Events, comes last and is
-written by others.
+on the view of the instances that is at hand; right after a take-over an overdue start waits for a fresh view,
+for a second at most. Only then is a fresh view awaited where one is needed, above all for a stop. Shortly
+before a boundary what it will ask for is ordered ahead, so that it leaves at the boundary itself, by one call
+with all others that are due then. What users read, status and Events, comes last and is written by others.
 """
 
 import asyncio
@@ -44,6 +44,8 @@ wait longer."""
 MEMORY_PATIENCE_SECONDS = 2.0
 """How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking
 alone: without the memory the instances merely stay up later."""
+RETRY_SECONDS = 0.25
+"""Between two tries to get a view right after a take-over, when each moment makes the starts late."""
 WAITING = timedelta(seconds=15)
 """How often a Resource is looked at while its order waits for its turn."""
 
@@ -65,6 +67,7 @@ class ResourceReconciler:
         dry_run: bool = False,
         delays: Delays,
         starts: StartTimes,
+        took_over_at: datetime,
     ) -> None:
         self._caches = caches
         self._drivers = drivers
@@ -77,6 +80,7 @@ class ResourceReconciler:
         self._dry_run = dry_run
         self._delays = delays
         self._starts = starts
+        self._took_over_at = took_over_at
         self._causes: dict[Key, Cause] = {}
 
     def introspect(self) -> Contents:
@@ -86,6 +90,9 @@ class ResourceReconciler:
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one Resource. A deleted one is released: its instances stay as they are."""
         scene = self._look(key)
+        if scene is not None and (until := self._start_waits_until(scene)) is not None:
+            await self._view_since_take_over(scene, until)
+            scene = self._look(key)
         if scene is None:
             return self._release(key)
         failure = await self._start(scene)
@@ -183,6 +190,35 @@ class ResourceReconciler:
             since=self._cause(scene).since,
             doubt=doubt or self._trust.doubt(),
         )
+
+    def _start_waits_until(self, scene: Scene) -> datetime | None:
+        """Until when what the bookings ask to start waits for a younger view; None where it does not."""
+        if scene.now >= self._took_over_at + power.TAKE_OVER_TIMEOUT:
+            return None  # before anything is worked out: this holds for all but the first second of a term
+        holder, view = scene.seen.holder, scene.driver.last(scene.group)
+        if holder is None or view is None or not (scene.policy.acts and self._decide(scene).start):
+            return None
+        return power.start_waits_until(
+            holder.wanted_from(scene.policy.warm_up),
+            viewed_at=view.at,
+            took_over_at=self._took_over_at,
+            now=scene.now,
+        )
+
+    async def _view_since_take_over(self, scene: Scene, until: datetime) -> None:
+        """Wait for a view that is as young as the take-over, but not beyond `until` or the next boundary."""
+        left = (until - self._clock.now()).total_seconds()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(left, self._patience(scene))):
+                while True:
+                    try:
+                        await scene.driver.refresh(scene.group.scope, self._took_over_at)
+                    except CloudError as error:
+                        if not error.retryable:
+                            return
+                    else:
+                        return
+                    await self._clock.sleep(RETRY_SECONDS)
 
     async def _start(self, scene: Scene) -> Failure | None:
         """Have what is to be started in order, and what is not out of it."""

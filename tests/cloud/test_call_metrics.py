@@ -102,10 +102,17 @@ def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
     run(main())
 
 
+class SignedSessions(Sessions):
+    """Sessions that have credentials."""
+
+    async def credentials(self, _: str) -> None:
+        """They are at hand."""
+
+
 def test_each_page_of_rds_is_a_call() -> None:
     async def main() -> None:
         seen, clock = Seen(), VirtualClock()
-        rds = RdsApi(Sessions(clock, Accounts(REGION), metrics=seen), Gate(published, clock))
+        rds = RdsApi(SignedSessions(clock, Accounts(REGION), metrics=seen), Gate(published, clock))
         asked: list[dict[str, Any]] = []
 
         async def describe(**query: Any) -> dict[str, Any]:

@@ -135,6 +135,26 @@ def test_a_poll_that_does_not_know_what_to_look_at_is_followed_by_another() -> N
     assert tracebacks(logs) == [("poll", ValueError)] * 4
 
 
+def test_a_view_is_taken_over_although_nobody_can_say_whom_it_concerns() -> None:
+    async def scenario(stage: Views) -> None:
+        def groups() -> Collection[Group]:
+            raise ValueError("a bug")
+
+        stage.inventory.track(Watchers(groups))
+        for error in (None, CloudError("NoCredentials", "there are none"), None):
+            stage.cloud.error = error
+            if error is None:
+                assert (await stage.observe()).ids(State.STOPPED) == ("a",)
+            else:
+                with pytest.raises(CloudError):
+                    await stage.observe()
+            await asyncio.sleep(60)
+
+    with capture_logs() as logs:
+        watch(scenario)
+    assert tracebacks(logs) == [("listener", ValueError)] * 3
+
+
 # Batches.
 
 

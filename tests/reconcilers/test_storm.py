@@ -73,6 +73,7 @@ class Ground:
             clock,
             delays=delays,
             starts=starts,
+            took_over_at=clock.now(),
         )
         self.wakes.subscribe()
         self.spans: dict[str, list[tuple[float, float]]] = {}

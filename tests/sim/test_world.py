@@ -18,6 +18,7 @@ from tests.sim.script import Act, Script
 BOOKINGS = "/apis/manager.kotaico.de/v1/bookings"
 ONE = "/apis/manager.kotaico.de/v1/namespaces/team/bookings/one"
 HOURS = 48
+MACHINES = 30
 BROKEN = "the API server cannot be reached: reset"
 SPEC = {"resource_name": "g0", "user_id": "ada"}
 
@@ -197,6 +198,30 @@ def test_a_list_comes_in_pages_of_one_version() -> None:
         page = asked(ground, "GET", BOOKINGS, limit="2", **{"continue": token})
         assert page["metadata"]["resourceVersion"] == version
     assert names == list("abcde")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_replica_that_takes_over_starts_nothing_again(seed: int) -> None:
+    """The leader dies three seconds after a start. The view of the other replica dates from before it."""
+    facts = {"service": "ec2", "account": "", "tag": "g0", "pool": "m5.large in eu-west-1a"}
+    acts = (
+        *(Act(0, "launch", facts) for _ in range(MACHINES)),
+        Act(0, "create", {"plural": "resources", "name": "g0", "spec": {"tag": "g0"}}),
+        Act(0, "book", {"name": "b", "resource": "g0", "user": "ada", "start": 70, "end": 150}),
+        Act(73, "kill", {"replica": "leader"}, lasts=60),
+    )
+    outcome = play(Script(seed, 2, 12.0, acts, 180))
+    assert outcome.message == ""
+    started, stopped = (
+        [line.split() for line in outcome.trace if f" {action} " in line]
+        for action in ("StartInstances", "StopInstances")
+    )
+    assert [line.count("i-0000") for line in started] == [1]
+    assert (
+        len({line[2] for line in (*started, *stopped)}) == 2
+    )  # one has started them, the other stopped them
+    last = max(float(line[0]) for line in stopped)
+    assert last < 150.5
 
 
 def test_days_of_bookings_pass_in_seconds() -> None:

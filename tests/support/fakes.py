@@ -256,7 +256,9 @@ class FakeTrust:
 class World:
     """One Resource `ns/res` for the group `web`, its bookings, and the reconciler that is tested."""
 
-    def __init__(self, *, dry_run: bool = False, late: Late = untold, **spec: Any) -> None:
+    def __init__(
+        self, *, dry_run: bool = False, late: Late = untold, took_over: float = -3600, **spec: Any
+    ) -> None:
         self.clock = VirtualClock()
         self.caches = Caches(REGION)
         self.driver = FakeDriver(self.clock)
@@ -307,6 +309,7 @@ class World:
             dry_run=dry_run,
             delays=self.delays,
             starts=self.starts,
+            took_over_at=EPOCH + timedelta(seconds=took_over),
         )
         self._versions = 1
         self.resource(**spec)
