@@ -112,6 +112,7 @@ class Notifier:
         }
         messages = self._known(key, booking, items)
         if due_at <= now:
+            self._messages[key] = messages  # not before: there may be tens of thousands of bookings
             await self._deliver_all(_Due(booking, booking.spec, items, messages))
         await self._remember(key, booking, messages)
         if not items:
@@ -128,8 +129,8 @@ class Notifier:
         before: BookingStatus = self._status.current(booking)
         # The Go operator remembers no more than that all were told.
         all_told = before.notification_sent and not before.notified
-        known = self._messages.get(key, {})
-        found = self._messages[key] = {id_: known.get(id_) or _Message() for id_ in items}
+        known = self._messages.pop(key, {})
+        found = {id_: known.get(id_) or _Message() for id_ in items}
         for id_, message in found.items():
             message.delivered = message.delivered or all_told or id_ in before.notified
         return found
