@@ -21,10 +21,12 @@ async def open_channels(
 
     Nothing is sent unless `live()`.
     """
-    async with aiohttp.ClientSession() as http:
+    # The channels limit how many posts are under way. A limit of the pool as well would have posts wait while
+    # their time-out runs.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         channels: dict[str, Channel] = {
-            "webhook": HttpChannel("webhook", targets, http, live),
-            "slack": HttpChannel("slack", targets, http, live),
+            "webhook": HttpChannel("webhook", targets, http, clock, live),
+            "slack": HttpChannel("slack", targets, http, clock, live),
         }
         if smtp is not None:
             channels["email"] = EmailChannel(smtp, clock, live)

@@ -17,9 +17,11 @@ import aiosmtplib
 from booking_operator.domain.notice import Notice, one_line
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedError, Live
+from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.ports import DeliveryError
 
 TIMEOUT_SECONDS = 20.0
+"""Of one mail, from the connection to the answer. The wait for a connection does not count."""
 QUIT_SECONDS = 1.0
 CONNECTIONS = 4
 """At a time. Mails are not urgent to the second, and servers limit how many connections one client has."""
@@ -97,12 +99,18 @@ class EmailChannel:
         """Send one mail.
 
         Raises:
+            BusyError: no connection became free in time, and nothing was sent.
             DeliveryError: the address is none, or the server did not take the mail.
         """
-        message, config = self.compose(notice, recipient), self._config
+        message = self.compose(notice, recipient)
+        async with turn(self._free):
+            await self._send_in_time(message.as_bytes(), recipient)
+
+    async def _send_in_time(self, message: bytes, recipient: str) -> None:
+        config = self._config
         try:
-            async with self._free, asyncio.timeout(TIMEOUT_SECONDS):
-                await self._send(message.as_bytes(), recipient)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._send(message, recipient)
         except (aiosmtplib.SMTPException, FencedError, OSError, ValueError) as error:
             # A time-out is an OSError; a ValueError is what an impossible option becomes.
             text = one_line(str(error)) or type(error).__name__

@@ -3,18 +3,50 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.domain.notice import Notice, one_line
+from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, Live
 from booking_operator.engine.proxies import proxy_of
-from booking_operator.reconcilers.ports import DeliveryError
+from booking_operator.notify.turns import turn
+from booking_operator.reconcilers.ports import BusyError, DeliveryError
 
 TIMEOUT = aiohttp.ClientTimeout(total=10)
+"""Of one post. aiohttp includes the wait for a connection of the pool, so the pool must have no limit."""
+CONNECTIONS = 16
+"""To one target at a time."""
+MAX_RETRY_AFTER = timedelta(minutes=5)
+"""The longest pause that a target may ask for: a message is of use until the end of its booking."""
 _OK = range(200, 300)
+_WAITS = {429, 503}
+_PERMANENT = {
+    404: "there is nothing at its URL; correct the target in the operator's configuration",
+    410: "it is gone for good; remove or replace the target in the operator's configuration",
+}
+
+
+@dataclass(slots=True)
+class _Place:
+    """One target.
+
+    Attributes:
+        url: where to post. It is a secret.
+        proxy: the proxy to go by, if any.
+        free: connections that are free.
+        held_until: when it wants to be asked again, on the monotonic clock.
+    """
+
+    url: str
+    proxy: str | None
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
+    held_until: float = float("-inf")
 
 
 class HttpChannel:
@@ -29,42 +61,84 @@ class HttpChannel:
         kind: Literal["webhook", "slack"],
         targets: Mapping[str, Target],
         http: aiohttp.ClientSession,
+        clock: Clock,
         live: Live = lambda: True,
     ) -> None:
         self._kind = kind
         self._live = live
-        self._targets = {
-            name: (target, proxy_of(target.url.get_secret_value()))
-            for name, target in targets.items()
-            if target.type == kind
-        }
+        self._clock = clock
+        urls = {name: item.url.get_secret_value() for name, item in targets.items() if item.type == kind}
+        self._places = {name: _Place(url, proxy_of(url)) for name, url in urls.items()}
         self._http = http
 
     async def deliver(self, notice: Notice, recipient: str) -> None:
         """Post one message.
 
         Raises:
+            BusyError: nothing was sent, because too many messages wait, or the target has asked for a pause.
             DeliveryError: there is no such target, it cannot be reached, or it did not answer 2xx.
         """
-        target, proxy = self._targets.get(recipient, (None, None))
-        if target is None:
+        place = self._places.get(recipient)
+        if place is None:
             text = f"{one_line(recipient)!r} is no {self._kind} target of the operator's configuration"
             raise DeliveryError("UnknownTarget", text, retryable=False)
+        self._require_no_pause(place)
+        async with turn(place.free):
+            self._require_no_pause(place)
+            await self._post(place, notice, recipient)
+
+    async def _post(self, place: _Place, notice: Notice, recipient: str) -> None:
         body = slack_body(notice) if self._kind == "slack" else webhook_body(notice)
-        url, data = target.url.get_secret_value(), FencedBody(json.dumps(body).encode(), self._live)
+        data = FencedBody(json.dumps(body).encode(), self._live)
         headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
         send = self._http.post(
-            url, data=data, headers=headers, timeout=TIMEOUT, allow_redirects=False, proxy=proxy
+            place.url, data=data, headers=headers, timeout=TIMEOUT, allow_redirects=False, proxy=place.proxy
         )
         try:
             async with send as reply:
-                status = reply.status
+                status, pause = reply.status, reply.headers.get("Retry-After")
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             # A time-out is an OSError; a ValueError is what a host becomes that can be none.
             # The text of an error may hold the URL, which is a secret.
             raise DeliveryError("TargetUnreachable", f"{recipient}: {type(error).__name__}") from error
-        if status not in _OK:
-            raise DeliveryError("TargetRefused", f"{recipient}: the target answered HTTP {status}")
+        if status in _OK:
+            return
+        text = f"{recipient}: the target answered HTTP {status}"
+        if status in _PERMANENT:
+            raise DeliveryError("TargetRefused", f"{text}: {_PERMANENT[status]}", retryable=False)
+        retry_at = self._hold(place, pause) if status in _WAITS else None
+        raise DeliveryError("TargetRefused", text, retry_at=retry_at)
+
+    def _hold(self, place: _Place, retry_after: str | None) -> datetime | None:
+        """Send nothing to the target for as long as it asks; the end of that pause, if there is one."""
+        now = self._clock.now()
+        pause = _pause(retry_after or "", now)
+        if pause <= timedelta(0):
+            return None
+        place.held_until = max(place.held_until, self._clock.monotonic() + pause.total_seconds())
+        return now + pause
+
+    def _require_no_pause(self, place: _Place) -> None:
+        left = place.held_until - self._clock.monotonic()
+        if left > 0:
+            retry_at = self._clock.now() + timedelta(seconds=left)
+            raise BusyError("the target has asked for a pause", retry_at=retry_at)
+
+
+def _pause(retry_after: str, now: datetime) -> timedelta:
+    """What a Retry-After header asks for, within bounds; not positive where it makes no sense.
+
+    It is a number of seconds or a date (RFC 9110, 10.2.3).
+    """
+    if retry_after.isascii() and retry_after.isdigit():
+        return timedelta(seconds=min(float(retry_after), MAX_RETRY_AFTER.total_seconds()))
+    try:
+        at = parsedate_to_datetime(retry_after)
+    except (ValueError, OverflowError):
+        return timedelta(0)
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return min(at - now, MAX_RETRY_AFTER)
 
 
 def webhook_body(notice: Notice) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the reconcilers need of the world; the composition root provides it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
@@ -64,25 +65,45 @@ class Objects(Protocol):
 
 
 class DeliveryError(Exception):
-    """A recipient could not be told.
+    """A message was not delivered.
 
     Attributes:
         reason: CamelCase, for a condition.
-        retryable: whether trying again can help without anybody's doing.
+        retryable: whether another try can help although nobody changes anything.
+        retry_at: not to be tried before (aware UTC); None where a back-off decides.
     """
 
-    def __init__(self, reason: str, message: str, *, retryable: bool = True) -> None:
+    def __init__(
+        self, reason: str, message: str, *, retryable: bool = True, retry_at: datetime | None = None
+    ) -> None:
         """Build it from what went wrong."""
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+        self.retry_at = retry_at
+
+
+class BusyError(DeliveryError):
+    """Nothing was sent, because the channel has too much to do. This is no failure.
+
+    The message is to be tried again at once, or at `retry_at` where that is given.
+    """
+
+    def __init__(self, message: str, *, retry_at: datetime | None = None) -> None:
+        """Build it from what the message waits for."""
+        super().__init__("Busy", message, retry_at=retry_at)
 
 
 class Channel(Protocol):
-    """One way to tell users."""
+    """One way to notify users."""
 
     async def deliver(self, notice: Notice, recipient: str) -> None:
-        """Deliver one message; raises `DeliveryError`."""
+        """Deliver one message, within a minute.
+
+        Raises:
+            BusyError: nothing was sent, because too many messages wait.
+            DeliveryError: it failed.
+        """
         ...
 
 

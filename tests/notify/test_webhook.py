@@ -4,7 +4,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
@@ -15,12 +16,12 @@ from pydantic import SecretStr
 
 from booking_operator.config import Target
 from booking_operator.domain.notice import Notice
-from booking_operator.notify import webhook
+from booking_operator.notify import turns, webhook
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import SmtpConfig
 from booking_operator.notify.webhook import HttpChannel, slack_body
-from booking_operator.reconcilers.ports import DeliveryError
-from tests.support.virtual import VirtualClock
+from booking_operator.reconcilers.ports import BusyError, DeliveryError
+from tests.support.virtual import EPOCH, VirtualClock
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
 NOTICE = Notice("0123abcd", "team", "night", "analytics", "<!channel> & co", END)
@@ -37,15 +38,28 @@ class Receiver:
         self.keys: list[str] = []
         self.visits: list[str] = []
         self.hosts: list[str] = []
+        self.retry_after: str | None = None
+        self.expected = 0
+        self.under_way = self.most = 0
+        self.open = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.Response:
         self.visits.append(request.path)
         self.hosts.append(request.host)
         if self.hang:
             await asyncio.sleep(60)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        if self.under_way >= self.expected:
+            self.open.set()
+        await self.open.wait()
+        self.under_way -= 1
         self.bodies.append(await request.json())
         self.keys.append(request.headers["Idempotency-Key"])
-        return web.Response(status=self.status, headers={"Location": f"{self.url}/elsewhere"})
+        headers = {"Location": f"{self.url}/elsewhere"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = self.retry_after
+        return web.Response(status=self.status, headers=headers)
 
 
 @asynccontextmanager
@@ -98,7 +112,7 @@ async def test_slack_gets_a_text_that_mentions_nobody() -> None:
     assert "&lt;!channel&gt; &amp; co" in made.bodies[0]["text"]
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 429, 500, 503])
 async def test_anything_but_2xx_is_a_failure_and_no_redirect_is_followed(status: int) -> None:
     async with receiver() as made:
         made.status = status
@@ -106,6 +120,125 @@ async def test_anything_but_2xx_is_a_failure_and_no_redirect_is_followed(status:
     assert (error.reason, error.retryable) == ("TargetRefused", True)
     assert str(status) in str(error)
     assert made.visits == ["/hook"]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_target_that_does_not_exist_is_not_tried_again(status: int) -> None:
+    async with receiver() as made:
+        made.status = status
+        error = await refused(made.url)
+    assert (error.reason, error.retryable) == ("TargetRefused", False)
+    assert f"HTTP {status}" in str(error)
+    assert "the operator's configuration" in str(error)
+    assert made.url not in str(error)
+
+
+class SetClock(VirtualClock):
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = 0.0
+
+    def now(self) -> datetime:
+        return self.epoch + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
+def after(seconds: float) -> str:
+    return format_datetime(EPOCH + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("7", 7),
+        ("86400", 300),
+        ("9" * 400, 300),
+        (after(90), 90),
+        (after(86400), 300),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 300),
+        (after(90).replace("GMT", "-0000"), 90),
+    ],
+)
+async def test_a_target_that_asks_for_a_pause_gets_it(status: int, retry_after: str, seconds: float) -> None:
+    clock = SetClock()
+    async with receiver() as made, open_channels(None, targets(made.url), clock) as channels:
+        made.status, made.retry_after = status, retry_after
+        with pytest.raises(DeliveryError) as caught:
+            await channels["webhook"].deliver(NOTICE, "ci")
+        assert (caught.value.reason, caught.value.retryable) == ("TargetRefused", True)
+        assert caught.value.retry_at == EPOCH + timedelta(seconds=seconds)
+        made.status, clock.passed = 200, seconds - 1
+        with pytest.raises(BusyError) as busy:
+            await channels["webhook"].deliver(NOTICE, "ci")
+        assert busy.value.retry_at == EPOCH + timedelta(seconds=seconds)
+        await channels["slack"].deliver(NOTICE, "ops")
+        assert len(made.visits) == 2
+        clock.passed = seconds
+        await channels["webhook"].deliver(NOTICE, "ci")
+        assert len(made.visits) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after"),
+    [
+        (429, "soon"),
+        (429, "-1"),
+        (429, "0"),
+        (503, after(-5)),
+        (429, "1.5"),
+        (429, "\u0663"),
+        (500, "7"),
+        (429, ""),
+    ],
+)
+async def test_a_pause_that_makes_no_sense_is_left_to_the_back_off(status: int, retry_after: str) -> None:
+    async with receiver() as made, open_channels(None, targets(made.url), SetClock()) as channels:
+        made.status, made.retry_after = status, retry_after
+        for _ in range(2):
+            with pytest.raises(DeliveryError) as caught:
+                await channels["webhook"].deliver(NOTICE, "ci")
+            assert (caught.value.reason, caught.value.retry_at) == ("TargetRefused", None)
+        assert len(made.visits) == 2
+
+
+async def test_many_posts_to_one_target_wait_for_their_turn_and_not_for_a_connection() -> None:
+    """aiohttp gives a connection of its pool as long as the whole post may take."""
+    async with receiver() as made, open_channels(None, targets(made.url), VirtualClock()) as channels:
+        made.expected = webhook.CONNECTIONS
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(10 * webhook.CONNECTIONS):
+                tasks.create_task(channels["webhook"].deliver(NOTICE, "ci"))
+    assert (made.most, len(made.bodies)) == (webhook.CONNECTIONS, 10 * webhook.CONNECTIONS)
+
+
+async def test_a_target_that_hangs_takes_no_connection_from_the_others() -> None:
+    async with receiver() as made:
+        many = {str(number): targets(made.url)["ci"] for number in range(20)}
+        made.expected = len(many) * webhook.CONNECTIONS
+        async with open_channels(None, many, VirtualClock()) as channels, asyncio.TaskGroup() as tasks:
+            for name in many:
+                for _ in range(webhook.CONNECTIONS):
+                    tasks.create_task(channels["webhook"].deliver(NOTICE, name))
+    assert made.most == made.expected
+
+
+async def test_a_post_that_gets_no_turn_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.05)
+    async with receiver() as made, open_channels(None, targets(made.url), VirtualClock()) as channels:
+        made.expected = 1000
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(webhook.CONNECTIONS):
+                tasks.create_task(channels["webhook"].deliver(NOTICE, "ci"))
+            await asyncio.sleep(0)
+            with pytest.raises(BusyError):
+                await channels["webhook"].deliver(NOTICE, "ci")
+            made.open.set()
+    assert len(made.visits) == webhook.CONNECTIONS
 
 
 async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +258,8 @@ async def test_a_host_that_can_be_none_is_told_without_its_url(host: str) -> Non
     """The configuration file may not have it; a name that leads to one may come all the same."""
     url = SecretStr(f"https://{host}/hook?token=secret")
     async with aiohttp.ClientSession() as http:
-        channel = HttpChannel("webhook", {"ci": Target.model_construct(type="webhook", url=url)}, http)
+        found = {"ci": Target.model_construct(type="webhook", url=url)}
+        channel = HttpChannel("webhook", found, http, VirtualClock())
         with pytest.raises(DeliveryError) as caught:
             await channel.deliver(NOTICE, "ci")
     assert (caught.value.reason, caught.value.retryable) == ("TargetUnreachable", True)

@@ -15,6 +15,7 @@ from booking_operator.domain.notice import Notice
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key
+from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.notifier import Notifier
@@ -39,12 +40,21 @@ class FakeChannel:
         self.told: list[tuple[str, str, float]] = []
         self.tries = 0
         self.hang = False
+        self.free = asyncio.Semaphore(1000)
+        self.pause = 0.0
 
     async def deliver(self, notice: Notice, recipient: str) -> None:
+        async with turn(self.free):
+            await self._send(notice, recipient)
+
+    async def _send(self, notice: Notice, recipient: str) -> None:
         self.tries += 1
         if self.hang:
             await asyncio.sleep(3600)
         await asyncio.sleep(self.seconds)
+        if self.pause:
+            at = self._clock.now() + timedelta(seconds=self.pause)
+            raise DeliveryError("TargetRefused", "slow down", retry_at=at)
         if self.error:
             raise self.error
         self.told.append((recipient, notice.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
@@ -59,6 +69,8 @@ class World:
         self.status = FakeStatus(self.caches.bookings)
         self.events = FakeEvents()
         self.mail, self.slack = FakeChannel(self.clock), FakeChannel(self.clock)
+        self.delivered: list[tuple[str, bool]] = []
+        self.before = BEFORE
         self.start_again()
 
     def start_again(self) -> None:
@@ -71,16 +83,18 @@ class World:
             self.status,
             self.events,
             self.clock,
-            before=BEFORE,
+            before=self.before,
             changed=self.bookings.add,
+            delivered=lambda type_, done: self.delivered.append((type_, done)),
         )
         self.reconciler = BookingReconciler(
             self.caches, self.status, self.events, self.clock, untold=self.notifier.failures.get
         )
 
-    def booking(self, start: float, end: float, *notifications: dict[str, str]) -> None:
-        """Create the booking, or edit it."""
-        known = self.caches.bookings.get(KEY)
+    def booking(self, start: float, end: float, *notifications: dict[str, str], name: str = "bk") -> None:
+        """Create a booking, or edit it."""
+        key = Key("ns", name)
+        known = self.caches.bookings.get(key)
         spec = {
             "resource_name": "res",
             "user_id": "ada",
@@ -89,12 +103,12 @@ class World:
             "notifications": list(notifications),
         }
         version = int(known.metadata.resource_version) + 1000 if known else 1
-        metadata = {"name": "bk", "namespace": "ns", "uid": "u", "resourceVersion": str(version)}
+        metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "resourceVersion": str(version)}
         metadata["creationTimestamp"] = at_text(0)
         made: Booking = BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec})
         self.caches.bookings.apply(replace(made, status=known.status) if known else made)
-        self.notices.add(KEY)
-        self.bookings.add(KEY)
+        self.notices.add(key)
+        self.bookings.add(key)
 
     async def run(self, seconds: float) -> None:
         tasks = [
@@ -237,6 +251,113 @@ def test_what_can_never_work_is_told_and_not_tried_again() -> None:
         assert world.notified()[0] == "False"
 
     assert play(scenario).mail.tries == 1
+
+
+def test_what_can_never_work_is_not_tried_again_with_what_can() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
+        world.slack.error = DeliveryError("TargetUnreachable", "no")
+        world.booking(10, 100, ADA, OPS)
+        await world.run(95)
+        assert world.slack.tries > 3
+        world.slack.error = None
+        await world.run(4)
+        assert world.notified() == ("False", "InvalidRecipient")
+
+    world = play(scenario)
+    assert (world.mail.tries, len(world.slack.told)) == (1, 1)
+
+
+def test_a_thousand_mails_over_four_connections_take_as_long_as_they_take() -> None:
+    async def scenario(world: World) -> None:
+        world.before = timedelta(seconds=900)
+        world.start_again()
+        world.mail.free, world.mail.seconds = asyncio.Semaphore(4), 1.0
+        for number in range(1000):
+            recipient = {"type": "email", "recipient": f"u{number}@example.com"}
+            world.booking(10, 1000, recipient, name=f"b{number}")
+        await world.run(100 + 1000 / 4 + 5)
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert len({to for to, _, _ in world.mail.told}) == len(world.mail.told) == 1000
+    assert all(booking.status.notification_sent for booking in world.caches.bookings.all())
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert world.delivered == [("email", True)] * 1000
+
+
+def test_to_wait_for_a_turn_is_no_failure_and_delays_no_other_channel() -> None:
+    async def scenario(world: World) -> None:
+        world.before = timedelta(seconds=900)
+        world.start_again()
+        world.mail.free = asyncio.Semaphore(0)
+        world.booking(10, 1000, ADA, OPS)
+        running = asyncio.ensure_future(world.run(450))
+        await asyncio.sleep(400)
+        assert (len(world.slack.told), world.notified()) == (1, ("False", "Pending"))
+        world.mail.free.release()
+        await running
+        assert world.notified() == ("True", "Sent")
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert (world.mail.tries, world.slack.tries) == (1, 1)
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert world.delivered == [("slack", True), ("email", True)]
+
+
+def test_a_delivery_is_remembered_before_a_slower_one_ends() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.seconds = 40
+        world.booking(10, 100, ADA, OPS)
+        await world.run(0)
+        running = asyncio.ensure_future(world.run(90))
+        await asyncio.sleep(81)
+        booking = world.caches.bookings.get(KEY)
+        assert booking is not None
+        assert booking.status.notified == (world.slack.told[0][1],)
+        assert not booking.status.notification_sent
+        await running
+
+    play(scenario)
+
+
+def test_an_api_server_that_is_away_does_not_keep_a_reconcile_beyond_its_limit() -> None:
+    async def scenario(world: World) -> None:
+        world.before = timedelta(seconds=900)
+        world.start_again()
+        world.status.away = True
+        world.booking(10, 1000, ADA)
+        await world.run(990)
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert len(world.mail.told) == 1
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+
+
+def test_a_pause_that_a_recipient_asks_for_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.pause = 10
+        world.booking(10, 100, ADA, OPS)
+        await world.run(89)
+        assert (world.slack.tries, world.notified()) == (1, ("False", "TargetRefused"))
+        world.slack.pause = 0
+        await world.run(2)
+        assert world.notified() == ("True", "Sent")
+
+    world = play(scenario)
+    assert [at for _, _, at in world.slack.told] == [90]
+    assert [at for _, _, at in world.mail.told] == [80]
+
+
+def test_a_recipient_that_asks_for_short_pauses_again_and_again_is_asked_less_often() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.pause = 0.001
+        world.booking(10, 100, OPS)
+        await world.run(99)
+
+    assert 3 < play(scenario).slack.tries < 10
 
 
 def test_after_the_end_nobody_is_told() -> None:
