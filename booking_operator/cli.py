@@ -247,7 +247,7 @@ def _prepare(*, node: bool) -> None:
     try:
         prepare.prepare(node=node)
     except KeyboardInterrupt:
-        prepare.tell("Stopped. The next run continues with what is compiled so far.")
+        prepare.tell("Stopped. The next run uses what is downloaded and compiled so far.")
         sys.exit(_INTERRUPTED)
 
 

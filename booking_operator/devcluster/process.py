@@ -116,9 +116,14 @@ def interrupted_once() -> Iterator[None]:
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:
+    # Not SIG_IGN: of two signals that arrive together, Python would print that it ignores the second one.
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)
     raise KeyboardInterrupt
+
+
+def _ignore(_: int, __: FrameType | None) -> None:
+    """Handle a signal by doing nothing."""
 
 
 class ChildProcess:

@@ -60,7 +60,7 @@ def test_devcluster_prepare_compiles_and_ends_at_ctrl_c(machine: Machine, plain:
     with machine.command(plain, "exec booking-operator devcluster --prepare") as command:
         code = interrupt_the_compilation(machine, command)
     assert code == 130
-    assert command.output.endswith("Stopped. The next run continues with what is compiled so far.\n")
+    assert command.output.endswith("Stopped. The next run uses what is downloaded and compiled so far.\n")
 
 
 @pytest.mark.parametrize("name", ["devcluster", "demo"])

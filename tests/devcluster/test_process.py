@@ -135,3 +135,13 @@ def test_the_second_of_two_interrupts_does_not_break_off_the_clean_up() -> None:
             cleaned_up = True
     assert cleaned_up
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_two_interrupts_at_the_same_time_are_one() -> None:
+    both = {signal.SIGINT, signal.SIGTERM}
+    with interrupted_once():
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for number in both:
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
