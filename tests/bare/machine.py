@@ -222,12 +222,12 @@ class Command:
         """Wait until it ends, and return its exit code."""
         code = self._process.wait(patience)
         self._reader.join(10)
-        sys.stdout.write(f"{monotonic() - self._began:6.1f}  exit code {code}\n")
+        self._show(f"exit code {code}\n")
         return code
 
     def interrupt(self) -> None:
         """Send SIGINT to its process group, as a terminal does at Ctrl-C."""
-        sys.stdout.write(f"{monotonic() - self._began:6.1f}  ^C\n")
+        self._show("^C\n")
         os.killpg(self._process.pid, signal.SIGINT)
 
     def close(self) -> None:
@@ -235,11 +235,16 @@ class Command:
         self._process.wait(10)
         self._reader.join(10)
 
+    def _show(self, line: str) -> None:
+        """Print a line with the seconds since the start, for the person who watches the tests."""
+        sys.stdout.write(f"{monotonic() - self._began:6.1f}  {line}")
+        sys.stdout.flush()
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as output:
             for line in output:
-                sys.stdout.write(f"{monotonic() - self._began:6.1f}  {line}")
+                self._show(line)
                 with self._changed:
                     self._lines.append(line)
                     self._changed.notify_all()
