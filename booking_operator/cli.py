@@ -19,6 +19,7 @@ from booking_operator.engine.clock import SystemClock
 from booking_operator.params import Address, Duration, Instant, long_enough
 from booking_operator.settings import Settings
 
+_INTERRUPTED = 128 + signal.SIGINT
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -226,21 +227,54 @@ def crds(output: Path | None) -> None:
 @click.option("--node", is_flag=True, help="With --prepare: also the programs that run pods.")
 def devcluster(*, prepare: bool, node: bool) -> None:
     """Run etcd, kube-apiserver and a fake AWS on loopback until Ctrl-C, to play with."""
-    from booking_operator.devcluster import playground  # noqa: PLC0415
     from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
 
     if node and not prepare:
         raise click.UsageError("--node goes with --prepare: the playground itself runs no pods")
     try:
-        playground.prepare(node=node) if prepare else playground.run()
+        if prepare:
+            _prepare(node=node)
+        else:
+            _playground()
     except DevclusterError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _prepare(*, node: bool) -> None:
+    from booking_operator.devcluster import prepare, process  # noqa: PLC0415
+
+    process.interrupt_once()
+    try:
+        prepare.prepare(node=node)
+    except KeyboardInterrupt:
+        prepare.tell("Stopped. The next run uses what is downloaded and compiled so far.")
+        sys.exit(_INTERRUPTED)
+
+
+def _playground() -> None:
+    from booking_operator.devcluster import extra, process  # noqa: PLC0415
+
+    process.interrupt_once()
+    extra.require()
+    # This module imports modules of the extra `demo`.
+    from booking_operator.devcluster import playground  # noqa: PLC0415
+
+    playground.run()
 
 
 @main.command()
 @click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and say where.")
 def demo(*, keep_logs: bool) -> None:
     """Show bookings starting and stopping instances through a real kube-apiserver, live."""
+    from booking_operator.devcluster import extra, process  # noqa: PLC0415
+    from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
+
+    process.interrupt_once()
+    try:
+        extra.require()
+    except DevclusterError as error:
+        raise click.ClickException(str(error)) from error
+    # This module imports modules of the extra `demo`.
     from booking_operator.devcluster import demo as show  # noqa: PLC0415
 
     sys.exit(show.run(keep_logs=keep_logs))

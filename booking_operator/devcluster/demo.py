@@ -24,7 +24,8 @@ import yaml
 
 from booking_operator.devcluster.errors import DevclusterError
 from booking_operator.devcluster.mailbox import Mailbox
-from booking_operator.devcluster.playground import Playground, playground, tell
+from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.prepare import tell
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.domain.report import rfc3339
 

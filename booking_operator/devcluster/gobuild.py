@@ -2,16 +2,17 @@
 
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import monotonic
 
 from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster.process import run
 
 KUBERNETES = "v1.36.3"
 ETCD = "v3.6.8"
+GO_VERSION = (1, 26, 0)
+"""The oldest Go that builds both, from the go.mod of KUBERNETES."""
 _STAGING = KUBERNETES.replace("v1.", "v0.", 1)
 
 _VERSION_FLAG = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"
@@ -57,8 +58,21 @@ func main() {
 _ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
 _SMALL = "1 to 3 minutes on 2 cores"
 _LONGEST_SECONDS = 3600
-_TELL_EVERY_SECONDS = 15.0
 _TAIL = 1500
+
+
+def environ(go: Path) -> dict[str, str]:
+    """Return the environment that the Go command `go` runs in.
+
+    GOROOT is that of `go` itself, whatever the user's own environment says about another Go, and no other
+    version of Go is downloaded.
+    """
+    root = go.resolve().parent.parent
+    result = {name: value for name, value in os.environ.items() if name != "GOROOT"}
+    result |= {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    if (root / "src" / "runtime").is_dir():
+        result["GOROOT"] = str(root)
+    return result
 
 
 def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[str], None]) -> None:
@@ -68,8 +82,10 @@ def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[s
         DevclusterError: Go failed; with the end of its output, and where all of it is.
     """
     log = target / "build.log"
-    with tempfile.TemporaryDirectory(prefix="booking-operator-build-") as module:
-        gocall = _Go(go, Path(module), log, progress)
+    with tempfile.TemporaryDirectory(
+        prefix="booking-operator-build-", dir=os.environ.get("GOTMPDIR")
+    ) as directory:
+        gocall = _Go(go, Path(directory), log, progress)
         _write_module(gocall)
         for name in programs:
             partial = target / f"{name}.partial"
@@ -96,61 +112,47 @@ def _write_module(gocall: "_Go") -> None:
     edits = [f"-require=k8s.io/kubernetes@{KUBERNETES}", f"-require=go.etcd.io/etcd/server/v3@{ETCD}"]
     edits += [f"-replace={path}={path}@{_STAGING}" for path in staging]
     gocall(["mod", "edit", *edits])
-    (gocall.directory / "tools.go").write_text(_TOOLS)
-    (gocall.directory / "pause").mkdir()
-    (gocall.directory / "pause" / "main.go").write_text(_PAUSE)
+    (gocall.module / "tools.go").write_text(_TOOLS)
+    (gocall.module / "pause").mkdir()
+    (gocall.module / "pause" / "main.go").write_text(_PAUSE)
     gocall(["mod", "tidy"], "Downloading Go modules")
 
 
 class _Go:
-    """Runs go commands in the throw-away module."""
+    """Runs go commands in the throw-away module, with all temporary files in `directory` too."""
 
     def __init__(self, go: Path, directory: Path, log: Path, progress: Callable[[str], None]) -> None:
-        self.directory = directory
+        self.module = directory / "module"
+        temporary = directory / "tmp"
+        for path in (self.module, temporary):
+            path.mkdir()
         self._go = go
         self._log = log
         self._progress = progress
-        self._environ = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
+        # A killed `go` leaves its temporary files behind; they go when `directory` is removed.
+        self._environ = environ(go) | {"GOTMPDIR": str(temporary), "TMPDIR": str(temporary)}
 
     def __call__(self, arguments: Sequence[str], task: str = "") -> str:
-        """Run one command and return its standard output; tell of `task` now and again."""
+        """Run one command and return its standard output; report every 15 s how long `task` takes.
+
+        Raises:
+            DevclusterError: the command failed, or took longer than an hour.
+        """
+
+        def tick(elapsed: float) -> None:
+            if elapsed > _LONGEST_SECONDS:
+                raise DevclusterError(f"`go` is not done after {elapsed:.0f} s; see {self._log}")
+            if task:
+                self._progress(f"{task} ... {elapsed:.0f} s")
+
         if task:
             self._progress(f"{task} ...")
         with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(self._go), *arguments],
-                cwd=self.directory,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-            with process:
-                try:
-                    output = self._wait(process, task)
-                except BaseException:
-                    process.kill()
-                    raise
-        if process.returncode != 0:
+            command = [str(self._go), *arguments]
+            done = run(command, cwd=self.module, env=self._environ, stderr=log, tick=tick)
+        if done.returncode != 0:
             tail = self._log.read_text(errors="replace")[-_TAIL:].strip()
             raise DevclusterError(
                 f"`go {' '.join(arguments[:2])}` failed; its output is in {self._log} and ends so:\n{tail}"
             )
-        return output
-
-    def _wait(self, process: "subprocess.Popen[str]", task: str) -> str:
-        began = monotonic()
-        while True:
-            try:
-                output, _ = process.communicate(timeout=_TELL_EVERY_SECONDS)
-            except subprocess.TimeoutExpired:
-                elapsed = monotonic() - began
-                if elapsed > _LONGEST_SECONDS:
-                    raise DevclusterError(
-                        f"`go` is not done after {elapsed:.0f} s; see {self._log}"
-                    ) from None
-                if task:
-                    self._progress(f"{task} ... {elapsed:.0f} s")
-            else:
-                return output
+        return done.stdout

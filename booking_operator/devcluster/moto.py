@@ -1,12 +1,11 @@
 """A fake AWS on loopback: moto's server, in a process of its own."""
 
-import importlib.util
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from booking_operator.devcluster.errors import DevclusterError
+from booking_operator.devcluster import extra
 from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
 CREDENTIALS = {
@@ -31,10 +30,7 @@ class MotoServer:
         Raises:
             DevclusterError: moto is not installed, or does not start.
         """
-        if importlib.util.find_spec("moto") is None:
-            raise DevclusterError(
-                "moto is not installed; install it with: pip install 'booking-operator[demo]'"
-            )
+        extra.require()
         port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         server = ChildProcess("moto", command, self._directory / "moto.log")

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 
 from booking_operator.api import crd
-from booking_operator.devcluster.binaries import Binaries, find_kubectl, find_or_build, find_or_build_node
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.instances import Databases, Instances
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
+from booking_operator.devcluster.prepare import prepare, tell
+from booking_operator.devcluster.process import interrupted_once
 
 GROUPS = {"analytics": 2, "reporting": 1}
 """Groups of the playground, and how many instances each has."""
@@ -44,22 +43,6 @@ class Playground:
         }
 
 
-def tell(line: str) -> None:
-    """Tell how far things are, on stderr."""
-    click.echo(line, err=True)
-
-
-def prepare(*, node: bool = False) -> tuple[Binaries, Path]:
-    """Find or build all programs that are needed, kubectl among them, and those of a `node` if asked to.
-
-    Raises:
-        DevclusterError: one is missing and cannot be had.
-    """
-    if node:
-        find_or_build_node(tell)
-    return find_or_build(tell), find_kubectl(tell)
-
-
 @contextmanager
 def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
     """Stand all of it up, and take all of it down.
@@ -70,10 +53,9 @@ def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
     Raises:
         DevclusterError: something is missing or does not start.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
-    binaries, kubectl = prepare()
     with ExitStack() as stack:
+        stack.enter_context(interrupted_once())
+        binaries, kubectl = prepare()
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-")
         directory = Path(stack.enter_context(temporary))
         moto = stack.enter_context(MotoServer(directory))
@@ -109,8 +91,3 @@ def run() -> None:
 def _export(prefix: str, environ: dict[str, str]) -> str:
     values = {name: shlex.quote(value) for name, value in environ.items() if name.startswith(prefix)}
     return "export " + " ".join(f"{name}={value}" for name, value in values.items())
-
-
-def _interrupt(_: int, __: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds as Ctrl-C does, so that nothing is left behind; also where a shell ignores SIGINT."""
-    raise KeyboardInterrupt

@@ -196,7 +196,7 @@ class ResourceReconciler:
         if scene.now >= self._took_over_at + power.TAKE_OVER_TIMEOUT:
             return None  # before anything is worked out: this holds for all but the first second of a term
         holder, view = scene.seen.holder, scene.driver.last(scene.group)
-        if holder is None or view is None or not (scene.policy.acts and self._decide(scene).start):
+        if holder is None or view is None or not (scene.policy.acts and self.decide(scene).start):
             return None
         return power.start_waits_until(
             holder.wanted_from(scene.policy.warm_up),

@@ -17,6 +17,17 @@ def program(path: Path, script: str = "exit 0") -> Path:
     return path
 
 
+def go(directory: Path, script: str) -> Path:
+    """A Go toolchain that passes its check, and then runs a script."""
+    check = """
+        case "$*" in
+          version) echo "go version go1.26.6 linux/amd64"; exit ;;
+          "tool compile -V") echo "compile version go1.26.6"; exit ;;
+        esac
+    """
+    return program(directory / "go", check + script)
+
+
 def both(directory: Path) -> Path:
     for name in ("etcd", "kube-apiserver"):
         program(directory / name)
@@ -44,7 +55,7 @@ def test_the_cache_is_keyed_by_versions() -> None:
 
 
 def test_a_go_that_fails_is_told_with_its_output_and_leaves_no_program(tmp_path: Path) -> None:
-    program(tmp_path / "bin" / "go", "echo 'no space left on device' >&2; exit 1")
+    go(tmp_path / "bin", "echo 'no space left on device' >&2; exit 1")
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path / "bin")}
     with pytest.raises(DevclusterError, match=r"(?s)`go mod init` failed.*build\.log.*no space left"):
         binaries.find_or_build(quiet, environ)
@@ -60,7 +71,7 @@ def test_a_build_that_breaks_off_leaves_no_half_program(tmp_path: Path) -> None:
           build*) for last; do :; done; shift 5; touch "$1"; exit 1 ;;
         esac
     """
-    program(tmp_path / "bin" / "go", script)
+    go(tmp_path / "bin", script)
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
     told: list[str] = []
     with pytest.raises(DevclusterError, match="`go build -trimpath` failed"):
@@ -78,7 +89,7 @@ def test_of_a_node_no_more_is_built_than_is_missing(tmp_path: Path) -> None:
         esac
     """
     built = tmp_path / "built"
-    program(tmp_path / "bin" / "go", f"BUILT={built}\n{script}")
+    go(tmp_path / "bin", f"BUILT={built}\n{script}")
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
     cache = binaries.cache_directory(environ)
     program(cache / "kubelet")

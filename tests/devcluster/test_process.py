@@ -11,7 +11,7 @@ from time import monotonic, sleep
 import pytest
 
 from booking_operator.devcluster.errors import DevclusterError
-from booking_operator.devcluster.process import ChildProcess, free_port, listens
+from booking_operator.devcluster.process import ChildProcess, free_port, interrupted_once, listens, run
 
 
 def lives(pid: int) -> bool:
@@ -97,3 +97,51 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 def test_ports() -> None:
     assert not listens(free_port())
+
+
+def test_a_run_returns_the_output_and_the_exit_code() -> None:
+    done = run(["sh", "-c", "echo out; echo err >&2; exit 3"], tick=lambda _: None)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_an_interrupted_run_kills_the_processes_that_the_program_started(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def tick(_: float) -> None:
+        if pids.exists() and pids.read_text().count("\n") == 2:
+            raise KeyboardInterrupt
+
+    script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; wait"
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", script], tick=tick, every=0.02)
+    for pid in pids.read_text().split():
+        wait_until_gone(int(pid))
+
+
+def test_a_run_does_not_get_the_interrupt_of_the_terminal() -> None:
+    done = run([sys.executable, "-c", "import os; print(os.getsid(0) == os.getpid())"], tick=lambda _: None)
+    assert done.stdout == "True\n"
+
+
+def test_the_second_of_two_interrupts_does_not_break_off_the_clean_up() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    cleaned_up = False
+    with interrupted_once():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            cleaned_up = True
+    assert cleaned_up
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_two_interrupts_at_the_same_time_are_one() -> None:
+    both = {signal.SIGINT, signal.SIGTERM}
+    with interrupted_once():
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for number in both:
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, both)

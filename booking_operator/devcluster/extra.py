@@ -1,0 +1,26 @@
+"""The optional dependencies of `booking-operator devcluster` and `booking-operator demo`.
+
+An installation for production does without them. The command line calls `require` before it imports a module
+that needs one of them, so that a missing one is an error message and not a traceback.
+"""
+
+from importlib.util import find_spec
+
+from booking_operator.devcluster.errors import DevclusterError
+
+MODULES = ("aiosmtpd", "boto3", "cryptography", "moto")
+"""Modules of the extra `demo`. A test compares them with pyproject.toml."""
+
+
+def require() -> None:
+    """Check that the extra `demo` is installed.
+
+    Raises:
+        DevclusterError: a module is missing. The message names it and the command that installs the extra.
+    """
+    missing = [name for name in MODULES if find_spec(name) is None]
+    if missing:
+        raise DevclusterError(
+            f"this command needs the extra `demo`, which is not installed (missing: {', '.join(missing)}). "
+            "Install it with: pip install 'booking-operator[demo]' (in a checkout: pip install '.[demo]')"
+        )

@@ -1,0 +1,78 @@
+"""The commands of the README on a machine that has Python and nothing else, up to the long compilation.
+
+Each test continues on the machine that the one before has left: the second compilation uses what the first
+one has downloaded, and the last test removes pip.
+"""
+
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.bare.machine import Command, Machine, readme_commands
+
+pytestmark = [pytest.mark.bare, pytest.mark.timeout(1800)]
+
+COMPILES = r"Building kube-apiserver \S+ \(once; .*\) \.\.\. \d+ s$"
+MOST_SECONDS_TO_END = 10
+
+
+def interrupt_the_compilation(machine: Machine, command: Command) -> int:
+    """Interrupt a command while kube-apiserver compiles; it must end soon and leave nothing."""
+    command.wait_for(COMPILES, 1500)
+    assert any("/compile " in line for line in machine.processes().values()), machine.processes()
+    began = monotonic()
+    command.interrupt()
+    code = command.wait(60)
+    assert monotonic() - began < MOST_SECONDS_TO_END
+    assert machine.processes() == {}
+    assert "Traceback" not in command.output, command.output
+    assert list(machine.temporary.iterdir()) == []
+    assert list(machine.cache.glob("booking-operator/devcluster/*/*.partial")) == []
+    return code
+
+
+@pytest.fixture(scope="module")
+def plain(machine: Machine) -> Path:
+    """A virtual environment that has the operator without extras."""
+    venv = machine.venv("plain")
+    machine.check(venv, "python3 -m pip install --quiet .")
+    return venv
+
+
+def test_the_machine_is_bare(machine: Machine) -> None:
+    assert machine.programs_present() == []
+    for directory in (machine.home, machine.cache, machine.temporary):
+        assert list(directory.iterdir()) == []
+
+
+def test_the_first_command_compiles_and_ends_at_ctrl_c(machine: Machine) -> None:
+    demo, everything = readme_commands()
+    assert "tox -e demo" in demo
+    assert "tox " in everything
+    with machine.command(machine.venv("venv"), demo) as command:
+        interrupt_the_compilation(machine, command)
+    assert "demo: exit 130 " in command.output
+    assert "Stopped; nothing is left behind." in command.output
+
+
+def test_devcluster_prepare_compiles_and_ends_at_ctrl_c(machine: Machine, plain: Path) -> None:
+    with machine.command(plain, "exec booking-operator devcluster --prepare") as command:
+        code = interrupt_the_compilation(machine, command)
+    assert code == 130
+    assert command.output.endswith("Stopped. The next run uses what is downloaded and compiled so far.\n")
+
+
+@pytest.mark.parametrize("name", ["devcluster", "demo"])
+def test_without_the_extra_the_message_has_its_command(name: str, machine: Machine, plain: Path) -> None:
+    output = machine.check(plain, f"booking-operator {name}", fails=True)
+    [line] = output.splitlines()
+    assert "pip install 'booking-operator[demo]' (in a checkout: pip install '.[demo]')" in line
+
+
+def test_without_pip_the_message_has_the_fix(machine: Machine, plain: Path) -> None:
+    machine.check(plain, "python3 -m pip uninstall --quiet --yes pip")
+    (machine.cache / "booking-operator").rename(machine.directory / "set-aside")
+    output = machine.check(plain, "booking-operator devcluster --prepare", fails=True)
+    assert "has no pip. Either put go on PATH, or install pip with" in output
+    assert "Traceback" not in output
