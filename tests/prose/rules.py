@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 CHECKED = (
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
     "docs/**/*.md",
