@@ -28,7 +28,10 @@ _GENERATED = re.compile(r"<!-- (?P<name>\w+): begin -->.*?<!-- (?P=name): end --
 _INDENTED = re.compile(r"(?:\A|(?<=\n\n))(?: {4,}\S[^\n]*(?:\n+|\Z))+")
 _INTERPOLATION = re.compile(r"\{[^{}]*\}")
 _STRING = re.compile(r"(?P<prefix>[a-zA-Z]*)(?P<quote>\"\"\"|'''|\"|')(?P<body>.*)(?P=quote)", re.DOTALL)
-_FSTRING_MIDDLE = getattr(token, "FSTRING_MIDDLE", -1)  # since Python 3.12
+_ESCAPE = re.compile(r"\\[^\n]")
+# Since Python 3.12, an f-string is several tokens.
+_FSTRING_MIDDLE = getattr(token, "FSTRING_MIDDLE", -1)
+_FSTRING_QUOTES = {getattr(token, "FSTRING_START", -1), getattr(token, "FSTRING_END", -1)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,7 +135,9 @@ def _python_prose(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int],
         elif item.type == token.STRING:
             yield item.start, item.end, _string(item.string)
         elif item.type == _FSTRING_MIDDLE and not {"{", "}"} & set(item.string):
-            yield item.start, item.end, item.string
+            yield item.start, item.end, _ESCAPE.sub("  ", item.string)
+        elif item.type in _FSTRING_QUOTES:
+            yield item.start, item.end, " " * len(item.string)
         elif item.type == token.NAME and before == "def" and item.string.startswith("test_"):
             yield item.start, item.end, item.string.replace("_", " ")
         before = item.string
@@ -143,7 +148,7 @@ def _string(literal: str) -> str:
     match = _STRING.fullmatch(literal)
     if match is None or not re.search(r"\S\s+\S", match["body"]):
         return re.sub(r"\S", _FILLER, literal)
-    body = re.sub(r"\\[^\n]", "  ", match["body"])
+    body = _ESCAPE.sub("  ", match["body"])
     if "f" in match["prefix"].lower():
         body = _INTERPOLATION.sub(_filled, body)
     quote = " " * len(match["quote"])
