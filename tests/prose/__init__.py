@@ -1,0 +1,1 @@
+"""Checks that text uses plain English. `python -m tests.prose` prints what it finds."""
