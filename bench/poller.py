@@ -27,7 +27,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
-from booking_operator.cloud.tags import APPLICATION_TAG
+from booking_operator.cloud.aws.tags import APPLICATION_TAG
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client

@@ -11,11 +11,11 @@ from typing import Any
 import click
 import structlog
 
-from booking_operator import log
 from booking_operator.api import crd
 from booking_operator.api.kinds import KINDS
-from booking_operator.domain.report import utc
+from booking_operator.domain.conditions import utc
 from booking_operator.engine.clock import SystemClock
+from booking_operator.observability import logs
 from booking_operator.params import Address, Duration, Instant, long_enough
 from booking_operator.settings import Settings
 
@@ -144,7 +144,7 @@ def run(log_format: Any, **options: Any) -> None:
     AWS credentials are found as the AWS CLI finds them; AWS_ASSUME_ROLE_ARN names a role to assume with them.
     """
     settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
-    log.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level)
     # The Kubernetes client and botocore take most of a second to import: only this command pays for them.
     from booking_operator import app  # noqa: PLC0415
 
@@ -170,7 +170,7 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
     """
     if begin >= end:
         raise click.UsageError(f"--to {_second(end)} must be later than --from {_second(begin)}")
-    log.configure("console", "warning")
+    logs.configure("console", "warning")
     from booking_operator import plan as planning  # noqa: PLC0415
 
     try:

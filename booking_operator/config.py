@@ -7,10 +7,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from booking_operator.api.meta import explained
-from booking_operator.cloud.accounts import NamedAccounts
-from booking_operator.cloud.limits import LimitsByAction, limits_of
-from booking_operator.cloud.throttle import LimitsOf
-from booking_operator.engine.unparsable import unparsable
+from booking_operator.cloud.aws.accounts import NamedAccounts
+from booking_operator.cloud.aws.request_limits import LimitsByAction, limits_of
+from booking_operator.cloud.batching.token_bucket import LimitsOf
+from booking_operator.engine.yaml_errors import unparsable
 
 DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""

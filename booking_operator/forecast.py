@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.backlog import Backlog, Parcel, departures
+from booking_operator.cloud.batching.fair_queue import Backlog, Parcel, departures
+from booking_operator.cloud.batching.token_bucket import LimitsOf, full
 from booking_operator.cloud.driver import Action, Group
-from booking_operator.cloud.throttle import LimitsOf, full
 from booking_operator.domain.booking import Booking
+from booking_operator.domain.decision_trigger import Run, runs
 from booking_operator.domain.delay import TOLERANCE, up_to
-from booking_operator.domain.timeline import Run, runs
 from booking_operator.engine.store import Key
 
 MOST = {"ec2": 1000, "rds": 1}

@@ -7,7 +7,7 @@ import click
 
 from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.engine.clock import SystemClock
-from booking_operator.web.address import BindAddress
+from booking_operator.observability.bind_address import BindAddress
 
 
 class Duration(click.ParamType[timedelta]):

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from booking_operator.cloud.driver import Driver
-from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key
-from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.resource import ResourceReconciler
+from booking_operator.engine.workqueue import WorkQueue
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 
 
 def direct(driver: Driver) -> Driver:

@@ -9,16 +9,16 @@ from typing import Any
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
 from booking_operator.config import load
+from booking_operator.domain.conditions import utc
 from booking_operator.domain.delay import shown
-from booking_operator.domain.report import utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import ResourceExpiredError, SourceError
 from booking_operator.engine.store import Store, key_of
 from booking_operator.forecast import Forecast, Late, Load, Member, forecast
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig
-from booking_operator.kube.source import ListWatch
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.kube.kubeconfig import ClusterConfig
+from booking_operator.kube.list_watch import ListWatch
+from booking_operator.reconcilers.informers import Caches
 from booking_operator.settings import Settings
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from booking_operator.cloud.accounts import Account
+from booking_operator.cloud.aws.accounts import Account
+from booking_operator.cloud.batching.token_bucket import OTHERS, PUBLISHED, Limit, Limits
 from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.throttle import OTHERS, PUBLISHED, Limit, Limits
 from booking_operator.config import ConfigFileError, load
 
 ARN = "arn:aws:iam::123456789012:role/operator"

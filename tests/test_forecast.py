@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.aws.rds import RdsApi
+from booking_operator.cloud.batching.token_bucket import Limit, Limits, LimitsOf, published
 from booking_operator.cloud.driver import Action, Group
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.throttle import Limit, Limits, LimitsOf, published
 from booking_operator.domain.booking import Booking
 from booking_operator.engine.store import Key
 from booking_operator.forecast import CALLS, MOST, Forecast, Member, forecast

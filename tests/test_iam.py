@@ -10,8 +10,8 @@ import pytest
 from botocore import xform_name
 from botocore.session import get_session
 
-from booking_operator.cloud.accounts import Account
-from booking_operator.cloud.tags import APPLICATION_TAG, LOCK_TAGS
+from booking_operator.cloud.aws.accounts import Account
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
 
 ROOT = Path(__file__).parent.parent
 IAM = ROOT / "docs" / "iam"

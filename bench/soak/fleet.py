@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from bench.windows import Power
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
-from booking_operator.cloud.tags import APPLICATION_TAG, MANAGED_TAG
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, MANAGED_TAG
 
 RESOURCES, SIZE = 50, 2
 DENSITY = 20

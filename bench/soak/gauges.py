@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from booking_operator.web import catalogue
+from booking_operator.observability import catalogue
 
 EVERY_SECONDS = 5.0
 _MIB_OF_KIB = 1 / 1024

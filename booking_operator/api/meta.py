@@ -18,9 +18,9 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.fields import SHARED
-from booking_operator.domain import report
-from booking_operator.domain.report import Condition as Verdict
-from booking_operator.domain.report import utc
+from booking_operator.domain import conditions
+from booking_operator.domain.conditions import Condition as Verdict
+from booking_operator.domain.conditions import utc
 
 GROUP = "manager.kotaico.de"
 VERSION = "v1"
@@ -194,10 +194,10 @@ def find(conditions: Sequence[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
-def failure(conditions: Sequence[Condition], *types: str) -> report.Failure | None:
+def failure(conditions: Sequence[Condition], *types: str) -> conditions.Failure | None:
     """The first of the conditions `types` that is False, as a failure to pass on; None when none is."""
     for type_ in types:
         condition = find(conditions, type_)
         if condition is not None and condition.status == "False":
-            return report.Failure(condition.reason, condition.message)
+            return conditions.Failure(condition.reason, condition.message)
     return None

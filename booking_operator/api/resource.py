@@ -12,7 +12,7 @@ from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, Objec
 from booking_operator.cloud.driver import Group
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.power import Policy, Unbooked
-from booking_operator.domain.warmup import LONGEST
+from booking_operator.domain.warm_up import LONGEST
 
 FALLBACKS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
 """The warm-up of `auto` before any start was seen; databases take several minutes."""

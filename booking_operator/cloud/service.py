@@ -6,22 +6,22 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
-from booking_operator.cloud.accounts import Accounts
-from booking_operator.cloud.backlog import Parcel
-from booking_operator.cloud.batch import Change, Item, Task
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.clients import Sessions
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.aws.rds import RdsApi
+from booking_operator.cloud.batching.batch import Change, Item, Task
+from booking_operator.cloud.batching.fair_queue import Parcel
+from booking_operator.cloud.batching.lane import Lane
+from booking_operator.cloud.batching.retry import Sight
+from booking_operator.cloud.batching.sender import Sender
+from booking_operator.cloud.batching.token_bucket import LimitsOf, published
 from booking_operator.cloud.driver import Action, Audience, CloudError, Demand, Group, Order, Scope
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.gate import Gate
-from booking_operator.cloud.inventory import Inventory
-from booking_operator.cloud.lane import Lane
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.polling import Watched
+from booking_operator.cloud.inventory.view import Answer, Record
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
-from booking_operator.cloud.polling import Watched
-from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.recovery import Sight
-from booking_operator.cloud.sender import Sender
-from booking_operator.cloud.session import Sessions
-from booking_operator.cloud.throttle import LimitsOf, published
-from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import Live

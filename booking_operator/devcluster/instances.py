@@ -5,7 +5,7 @@ from typing import Any
 
 import boto3
 
-from booking_operator.cloud.tags import APPLICATION_TAG, MANAGED_TAG
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, MANAGED_TAG
 from booking_operator.devcluster.moto import CREDENTIALS
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from booking_operator.domain.agenda import Moment
+from booking_operator.domain.booking_timeline import Moment
 from booking_operator.domain.instance import Instance, Observation, State
 
 SETTLING = timedelta(seconds=40)

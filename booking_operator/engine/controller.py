@@ -9,7 +9,7 @@ import structlog
 
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.metrics import MetricsProvider, Outcome, unmeasured
-from booking_operator.engine.queue import Result, WorkQueue
+from booking_operator.engine.workqueue import Result, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
 

@@ -18,8 +18,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.queue import Backoff
 from booking_operator.engine.store import Object, Origin, Store, key_of, older
+from booking_operator.engine.workqueue import Backoff
 
 T = TypeVar("T", bound=Object)
 

@@ -12,12 +12,12 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.clock_skew import SkewMonitor
 from booking_operator.engine.fence import FencedBody, Live
-from booking_operator.engine.skew import SkewMonitor
-from booking_operator.kube.config import ClusterConfig
-from booking_operator.kube.credentials import Credentials, Keyring
+from booking_operator.kube.auth import Credentials, Keyring
 from booking_operator.kube.errors import TooLongError, refused, unreachable
-from booking_operator.kube.session import open_session
+from booking_operator.kube.http_session import open_session
+from booking_operator.kube.kubeconfig import ClusterConfig
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"

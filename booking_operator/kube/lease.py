@@ -14,10 +14,10 @@ from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient
+from booking_operator.kube.decoding import read_answer
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.list_watch import ListWatch
 from booking_operator.kube.objects import micro_time
-from booking_operator.kube.reading import read_answer
-from booking_operator.kube.source import ListWatch
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)

@@ -18,12 +18,12 @@ from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.introspection import BOUNDED, Contents
 from booking_operator.engine.metrics import MetricsProvider, unmeasured
-from booking_operator.engine.queue import Result, WorkQueue
 from booking_operator.engine.store import Key, Object, Store, key_of
+from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
+from booking_operator.kube.decoding import read_answer
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.events import Recorder
-from booking_operator.kube.reading import read_answer
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 

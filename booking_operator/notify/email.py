@@ -14,7 +14,7 @@ from typing import Literal
 
 import aiosmtplib
 
-from booking_operator.domain.notice import Notice, one_line
+from booking_operator.domain.notification import Notice, one_line
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedError, Live
 from booking_operator.notify.turns import turn

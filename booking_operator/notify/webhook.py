@@ -11,10 +11,10 @@ from typing import Any, Literal
 import aiohttp
 
 from booking_operator.config import Target
-from booking_operator.domain.notice import Notice, one_line
+from booking_operator.domain.notification import Notice, one_line
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, Live
-from booking_operator.engine.proxies import proxy_of
+from booking_operator.engine.http_proxy import proxy_of
 from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.ports import BusyError, DeliveryError
 

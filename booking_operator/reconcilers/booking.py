@@ -7,18 +7,18 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import Garbled, failure
 from booking_operator.api.resource import Resource, ResourceStatus
-from booking_operator.domain import standing
+from booking_operator.domain import booking_conditions
 from booking_operator.domain.booking import Booking as Claim
 from booking_operator.domain.booking import Phase
+from booking_operator.domain.conditions import Failure
 from booking_operator.domain.delay import Delay
-from booking_operator.domain.report import Failure
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.engine.workqueue import Result
+from booking_operator.reconcilers.informers import Caches
 from booking_operator.reconcilers.ports import Events, Status
-from booking_operator.reconcilers.reporter import Reporter
-from booking_operator.reconcilers.scene import obstacle
+from booking_operator.reconcilers.resource.snapshot import obstacle
+from booking_operator.reconcilers.status_reporter import Reporter
 
 _IN_THE_WAY = {"Blocked", "DryRun", "Suspended"}  # reasons of a Resource's Ready that a booking passes on
 
@@ -56,20 +56,20 @@ class BookingReconciler:
             return Result()
         resource = self._caches.resources.get(Key(key.namespace, booking.spec.resource_name))
         booked = self._booked(resource, claim, now) if resource else None
-        conditions = standing.booking_conditions(claim, booking.spec.resource_name, booked, now)
+        conditions = booking_conditions.booking_conditions(claim, booking.spec.resource_name, booked, now)
         if booking.spec.notifications:
             sent = self._reporter.current(booking).notification_sent
-            conditions += (standing.notified(claim, now, sent=sent, failure=self._untold(key)),)
+            conditions += (booking_conditions.notified(claim, now, sent=sent, failure=self._untold(key)),)
         phase = claim.phase(now)
         # What is over is no news: the first run over an old cluster must not tell it all.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
         return Result(_next_at(claim, booked, now))
 
-    def _booked(self, resource: Resource, claim: Claim, now: datetime) -> standing.BookedResource:
+    def _booked(self, resource: Resource, claim: Claim, now: datetime) -> booking_conditions.BookedResource:
         warm_up, holder, why = resource.warm_up, None, obstacle(self._caches, resource)
         if claim.active(now, warm_up):
             holder = self._caches.holder(resource, now)
-        return standing.BookedResource(
+        return booking_conditions.BookedResource(
             holder=holder,
             instances=resource.status.instances,
             running=resource.status.running,
@@ -89,7 +89,9 @@ def _trouble(status: ResourceStatus) -> Failure | None:
     return failure(status.conditions, "Synced", "Found")
 
 
-def _next_at(claim: Claim, booked: standing.BookedResource | None, now: datetime) -> datetime | None:
+def _next_at(
+    claim: Claim, booked: booking_conditions.BookedResource | None, now: datetime
+) -> datetime | None:
     instants = [claim.start_at, claim.end_at]
     if booked is not None:
         instants.append(claim.wanted_from(booked.warm_up))

@@ -19,9 +19,9 @@ from booking_operator.domain.instance import State
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.informers import Caches
 from booking_operator.reconcilers.ports import Drivers
-from booking_operator.reconcilers.scene import Scene, look
+from booking_operator.reconcilers.resource.snapshot import Scene, look
 
 HORIZON = timedelta(hours=1)
 """How far ahead it looks."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from booking_operator.domain.report import Failure
+from booking_operator.domain.conditions import Failure
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 

@@ -6,18 +6,18 @@ from booking_operator.api.meta import MADE_BY, Garbled
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, Group, Scope
-from booking_operator.domain import discovery, report
+from booking_operator.domain import conditions, discovery
+from booking_operator.domain.conditions import Failure, utc
 from booking_operator.domain.discovery import Found
-from booking_operator.domain.report import Failure, utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
-from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key, key_of
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.engine.workqueue import Result
 from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.object_writes import attempted, created
 from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
-from booking_operator.reconcilers.reporter import Reporter
-from booking_operator.reconcilers.writes import attempted, created
+from booking_operator.reconcilers.status_reporter import Reporter
 
 
 class MonitorReconciler:
@@ -65,14 +65,14 @@ class MonitorReconciler:
             listed_at = await driver.refresh(scope, since)
         except CloudError as error:
             unseen = Failure(error.reason, str(error))
-            self._reporter.report(monitor, report.maker_conditions(unseen, ""), now)
+            self._reporter.report(monitor, conditions.maker_conditions(unseen, ""), now)
             # The polls go on, and tell when the cloud answers again.
             return Result(now + interval)
         asking = driver.managed(scope)
         failure = await self._sync(monitor, spec, scope, asking)
         blind = driver.failure(scope)
         why = Failure(blind.reason, str(blind)) if blind else failure
-        verdicts = report.maker_conditions(why, "Every group that asks for a Resource has one.")
+        verdicts = conditions.maker_conditions(why, "Every group that asks for a Resource has one.")
         shown = utc(listed_at.replace(microsecond=0))
         self._reporter.report(monitor, verdicts, now, discovered=len(asking), last_sync_at=shown)
         return Result(now + interval, failed=failure is not None)

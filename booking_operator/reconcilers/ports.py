@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
 from booking_operator.cloud.driver import Driver
-from booking_operator.domain.notice import Notice
+from booking_operator.domain.notification import Notice
 from booking_operator.engine.store import Object
 from booking_operator.kube.status import WriteResult
 

@@ -8,16 +8,16 @@ from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.api.meta import DIGEST, Garbled
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
-from booking_operator.domain import report, schedule
-from booking_operator.domain.report import Failure, rfc3339, utc
+from booking_operator.domain import conditions, schedule
+from booking_operator.domain.conditions import Failure, rfc3339, utc
 from booking_operator.domain.schedule import Agenda, Made, Rule
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.queue import Result
 from booking_operator.engine.store import Key
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.engine.workqueue import Result
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.object_writes import QUOTA_EXCEEDED, attempted, created
 from booking_operator.reconcilers.ports import Events, Objects, Status
-from booking_operator.reconcilers.reporter import Reporter
-from booking_operator.reconcilers.writes import QUOTA_EXCEEDED, attempted, created
+from booking_operator.reconcilers.status_reporter import Reporter
 
 UNSEEN = timedelta(minutes=2)
 """For so long an edit may have been there before it was seen: a hand-over takes that, or a new operator."""
@@ -50,7 +50,7 @@ class SchedulerReconciler:
         missing, unmade = await self._make(scheduler, spec, agenda)
         untidy = await self._tidy_up(spec, agenda, bookings)
         failure = unmade or untidy
-        verdicts = report.maker_conditions(failure, _done(spec, agenda))
+        verdicts = conditions.maker_conditions(failure, _done(spec, agenda))
         until = utc(agenda.scheduled_until(missing))
         self._reporter.report(scheduler, verdicts, now, next=utc(agenda.next), scheduled_until=until)
         return Result(agenda.next_at, failed=failure is not None)

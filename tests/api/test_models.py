@@ -15,7 +15,7 @@ from booking_operator.api.booking import BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition, Garbled, merge_conditions
 from booking_operator.api.resource import ResourceSpec, ResourceStatus, ad_hoc_claim, policy
-from booking_operator.domain import report
+from booking_operator.domain import conditions
 from booking_operator.domain.power import Unbooked
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
@@ -93,7 +93,7 @@ def test_policy() -> None:
 
 
 def test_transition_times_change_with_the_status_alone() -> None:
-    verdict = report.Condition("Ready", False, "Starting", "0 of 2")
+    verdict = conditions.Condition("Ready", False, "Starting", "0 of 2")
     first = merge_conditions((), [verdict], 1, NOW)
     later = merge_conditions(first, [replace(verdict, message="1 of 2")], 1, NOW + timedelta(minutes=1))
     assert later[0].last_transition_time == first[0].last_transition_time == "2026-01-01T09:00:00Z"
@@ -160,7 +160,7 @@ def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
 
 
 def test_a_condition_that_stays_is_not_made_anew() -> None:
-    verdict = report.Condition("Ready", False, "Starting", "1 of 2 instances run.")
+    verdict = conditions.Condition("Ready", False, "Starting", "1 of 2 instances run.")
     first = merge_conditions((), [verdict], 1, NOW)
     later = NOW + timedelta(minutes=1)
     assert merge_conditions(first, [verdict], 1, later)[0] is first[0]

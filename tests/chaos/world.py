@@ -15,8 +15,8 @@ from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.client import JSON, MERGE_PATCH, KubeClient
-from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.chaos.layout import SIZE, TAGS, Edit, Span
 from tests.chaos.ledger import Ledger, Version
 from tests.e2e.conftest import manifest

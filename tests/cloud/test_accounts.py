@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from booking_operator.cloud.accounts import Account, Accounts, OwnRoleError, own_role
+from booking_operator.cloud.aws.accounts import Account, Accounts, OwnRoleError, own_role
 from booking_operator.cloud.driver import CloudError, Group, Scope
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy, Call

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.cloud.backlog import GATHER, Backlog, Parcel, departures
-from booking_operator.cloud.throttle import PUBLISHED, Bucket, Limit, Limits, Throttle, full
+from booking_operator.cloud.batching.fair_queue import GATHER, Backlog, Parcel, departures
+from booking_operator.cloud.batching.token_bucket import PUBLISHED, Bucket, Limit, Limits, Throttle, full
 from tests.support.virtual import EPOCH
 
 START = PUBLISHED["StartInstances"]

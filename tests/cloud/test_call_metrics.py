@@ -10,18 +10,18 @@ from typing import Any, NoReturn
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from booking_operator.cloud.accounts import Accounts
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.clients import Sessions
+from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.rds import PAGE, RdsApi
+from booking_operator.cloud.batching.batch import Change
+from booking_operator.cloud.batching.retry import Sight
+from booking_operator.cloud.batching.sender import Sender
+from booking_operator.cloud.batching.token_bucket import published
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
-from booking_operator.cloud.gate import Gate
+from booking_operator.cloud.inventory.view import Answer
 from booking_operator.cloud.metrics import Part, measured
-from booking_operator.cloud.rds import PAGE, RdsApi
-from booking_operator.cloud.recovery import Sight
-from booking_operator.cloud.renewal import RenewedCredentials
-from booking_operator.cloud.sender import Sender
-from booking_operator.cloud.session import Sessions
-from booking_operator.cloud.throttle import published
-from booking_operator.cloud.view import Answer
 from booking_operator.domain.instance import State
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from booking_operator.cloud.accounts import Account, Accounts
+from booking_operator.cloud.aws.accounts import Account, Accounts
+from booking_operator.cloud.aws.clients import Sessions
+from booking_operator.cloud.aws.credential_renewal import PACE
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.renewal import PACE
-from booking_operator.cloud.session import Sessions
 from tests.support.aws import AwsProxy, Call
 from tests.support.driving import CLOCK, SECONDS, SkewedClock
 from tests.support.moto_server import REGION

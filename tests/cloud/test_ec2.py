@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from booking_operator.cloud import ec2
+from booking_operator.cloud.aws import ec2
+from booking_operator.cloud.aws.records import Reading
 from booking_operator.cloud.driver import Group, Order
-from booking_operator.cloud.records import Reading
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy
 from tests.support.driving import (

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.cloud import ec2
+from booking_operator.cloud.aws import ec2
 from booking_operator.cloud.driver import Group, Order
 from booking_operator.domain.instance import State
 from tests.support.aws import AwsProxy

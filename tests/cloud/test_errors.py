@@ -7,9 +7,9 @@ import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from booking_operator.cloud.aws.errors import LONGEST_MESSAGE, reason, translated
 from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.cloud.errors import LONGEST_MESSAGE, reason, translated
-from booking_operator.engine.skew import SkewMonitor
+from booking_operator.engine.clock_skew import SkewMonitor
 
 # metav1.Condition: https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/types.go
 CONDITION_REASON = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.batching.token_bucket import Limit, Limits
 from booking_operator.cloud.driver import CloudError, Fault, Scope
-from booking_operator.cloud.gate import Gate
-from booking_operator.cloud.throttle import Limit, Limits
 from tests.support import virtual
 from tests.support.virtual import VirtualClock
 

@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from booking_operator.cloud import holds
+from booking_operator.cloud.batching import backoff
+from booking_operator.cloud.batching.backoff import Holds, pause_of
 from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.cloud.holds import Holds, pause_of
-from booking_operator.engine.queue import Backoff
+from booking_operator.engine.workqueue import Backoff
 from tests.support.virtual import EPOCH
 
 ERROR = CloudError("Reason", "because", fault=Fault.REFUSED)
@@ -52,15 +52,15 @@ def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(late
 @pytest.mark.parametrize(
     ("reason", "fault", "pause"),
     [
-        ("InvalidInstanceIDNotFound", Fault.REFUSED, holds.GONE),
-        ("IncorrectInstanceState", Fault.REFUSED, holds.STATE),
-        ("InvalidDBInstanceState", Fault.REFUSED, holds.STATE),
-        ("OperationNotPermitted", Fault.REFUSED, holds.BARRED),
-        ("UnsupportedOperation", Fault.REFUSED, holds.BARRED),
-        ("IncorrectSpotRequestState", Fault.REFUSED, holds.SPOT),
-        ("IncorrectSpotInstanceRequestState", Fault.REFUSED, holds.SPOT),
-        ("InsufficientInstanceCapacity", Fault.CAPACITY, holds.CAPACITY),
-        ("UnauthorizedOperation", Fault.DENIED, holds.DENIED),
+        ("InvalidInstanceIDNotFound", Fault.REFUSED, backoff.GONE),
+        ("IncorrectInstanceState", Fault.REFUSED, backoff.STATE),
+        ("InvalidDBInstanceState", Fault.REFUSED, backoff.STATE),
+        ("OperationNotPermitted", Fault.REFUSED, backoff.BARRED),
+        ("UnsupportedOperation", Fault.REFUSED, backoff.BARRED),
+        ("IncorrectSpotRequestState", Fault.REFUSED, backoff.SPOT),
+        ("IncorrectSpotInstanceRequestState", Fault.REFUSED, backoff.SPOT),
+        ("InsufficientInstanceCapacity", Fault.CAPACITY, backoff.CAPACITY),
+        ("UnauthorizedOperation", Fault.DENIED, backoff.DENIED),
     ],
 )
 def test_each_class_has_its_pause(reason: str, fault: Fault, pause: Backoff) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.inventory import Inventory
-from booking_operator.cloud.view import Record
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.view import Record
 from booking_operator.domain.instance import Observation, State
 from tests.support import virtual
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play

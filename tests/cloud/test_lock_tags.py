@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from booking_operator.cloud.aws.request_limits import UNDER_WAY
 from booking_operator.cloud.driver import CloudError, Group, Order
-from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.cloud.service import ServiceDriver
 from booking_operator.domain.instance import Lock, State
 from tests.support.aws import AwsProxy

@@ -7,7 +7,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import EC2QueryParser
 
-from booking_operator.cloud.pages import SLICE, read_page
+from booking_operator.cloud.aws.describe_parser import SLICE, read_page
 
 ITEM = """
 <item>

@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 
 from booking_operator.cloud.driver import Group, Scope
-from booking_operator.cloud.inventory import Inventory
-from booking_operator.cloud.polling import IDLE, KEPT, MOVING, PATIENCE, STUCK
-from booking_operator.cloud.view import Answer
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.polling import IDLE, KEPT, MOVING, PATIENCE, STUCK
+from booking_operator.cloud.inventory.view import Answer
 from booking_operator.domain.instance import State
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, Watchers, play
 

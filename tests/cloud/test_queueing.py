@@ -13,15 +13,15 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 
-from booking_operator.cloud.accounts import Account, Accounts
-from booking_operator.cloud.credentials import Source
+from booking_operator.cloud.aws.accounts import Account, Accounts
+from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, Sessions
+from booking_operator.cloud.aws.credential_renewal import LONGEST, RenewedCredentials, open_credentials
+from booking_operator.cloud.aws.credentials import Source
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.aws.rds import RdsApi
+from booking_operator.cloud.batching.token_bucket import published
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.gate import Gate
-from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.renewal import LONGEST, RenewedCredentials, open_credentials
-from booking_operator.cloud.session import CALL_SECONDS, CONFIG, Sessions
-from booking_operator.cloud.throttle import published
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
 HERE = Scope("acme", "eu-west-1")

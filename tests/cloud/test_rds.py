@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from booking_operator.cloud import rds
+from booking_operator.cloud.aws import rds
+from booking_operator.cloud.aws.rds import cluster_bar, database_bar, power
 from booking_operator.cloud.driver import Group
-from booking_operator.cloud.rds import cluster_bar, database_bar, power
 from booking_operator.domain.instance import Instance, State
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, failure_of, observe, open_driver, start, stop

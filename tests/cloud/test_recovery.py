@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault
 from booking_operator.domain.instance import State
 from tests.support.sending import (

@@ -9,9 +9,9 @@ import pytest
 from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials
 from botocore import exceptions as boto
 
-from booking_operator.cloud.credentials import Source
+from booking_operator.cloud.aws.credential_renewal import AHEAD, LAST_USE, LONGEST, PACE, RenewedCredentials
+from booking_operator.cloud.aws.credentials import Source
 from booking_operator.cloud.driver import CloudError
-from booking_operator.cloud.renewal import AHEAD, LAST_USE, LONGEST, PACE, RenewedCredentials
 from tests.support.virtual import VirtualClock, play
 
 HOUR = timedelta(hours=1)

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.aws.request_limits import UNDER_WAY
+from booking_operator.cloud.batching.batch import Change
+from booking_operator.cloud.batching.lane import KEPT
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order
-from booking_operator.cloud.lane import KEPT
-from booking_operator.cloud.limits import UNDER_WAY
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
 from tests.support.sending import (

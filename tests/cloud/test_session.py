@@ -10,14 +10,14 @@ from aiobotocore.session import AioSession
 from botocore import UNSIGNED
 from botocore.loaders import JSONFileLoader
 
-from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, Sessions
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.aws.rds import RdsApi
+from booking_operator.cloud.aws.request_limits import UNDER_WAY
+from booking_operator.cloud.batching.token_bucket import published
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.gate import Gate
-from booking_operator.cloud.limits import UNDER_WAY
-from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.session import CALL_SECONDS, CONFIG, Sessions
-from booking_operator.cloud.throttle import published
 from booking_operator.engine.clock import SystemClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.driver import CloudError, Order, Scope
-from booking_operator.cloud.ec2 import Ec2Api
+from booking_operator.cloud.inventory.failed_starts import Starts
+from booking_operator.cloud.inventory.view import Answer, Record
 from booking_operator.cloud.service import Service, ServiceDriver
-from booking_operator.cloud.starts import Starts
-from booking_operator.cloud.view import Answer, Record
 from booking_operator.domain.instance import Instance, State
 from tests.support import virtual
 from tests.support.sending import WEB, seconds

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.cloud.throttle import (
+from booking_operator.cloud.batching.token_bucket import (
     LONGEST_PAUSE,
     OTHERS,
     PUBLISHED,

@@ -11,17 +11,17 @@ import pytest
 from aiobotocore.credentials import AioCredentials
 from structlog.testing import capture_logs
 
-from booking_operator.cloud.accounts import Accounts
-from booking_operator.cloud.backlog import GATHER
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.clients import Sessions
+from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.aws.rds import RdsApi
+from booking_operator.cloud.batching.batch import Change
+from booking_operator.cloud.batching.fair_queue import GATHER
+from booking_operator.cloud.batching.token_bucket import published
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.gate import Gate
 from booking_operator.cloud.metrics import Part, measured
-from booking_operator.cloud.rds import RdsApi
-from booking_operator.cloud.renewal import RenewedCredentials
-from booking_operator.cloud.session import Sessions
-from booking_operator.cloud.throttle import published
 from booking_operator.domain.instance import State
 from booking_operator.engine.clock import Clock
 from tests.support import sending

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.cloud.view import LAG, Answer, Record, View
+from booking_operator.cloud.inventory.view import LAG, Answer, Record, View
 from booking_operator.domain.instance import Instance, Lock, State
 from tests.support.virtual import EPOCH
 

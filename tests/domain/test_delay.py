@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from booking_operator.domain.conditions import delayed
 from booking_operator.domain.delay import TOLERANCE, Delay, delay, shown, up_to
-from booking_operator.domain.report import delayed
 from tests.support.virtual import EPOCH
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain import lock
-from booking_operator.domain.agenda import Agenda
+from booking_operator.domain import locks
 from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking_timeline import Agenda
 from booking_operator.domain.instance import Instance, Lock, Observation, State
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -24,9 +24,9 @@ def view(*locks: Lock | None, state: State = RUNNING) -> Observation:
     return Observation(tuple(Instance(f"i-{n}", state, lock=item) for n, item in enumerate(locks)), NOW)
 
 
-def marks(observation: Observation, holder: Booking | None, *memory: Lock) -> lock.Marks:
-    ours = lock.Ours(memory, Agenda([holder] if holder else []))
-    return lock.marks(observation, holder, ours, lock.sort_out(observation, ours, NOW), NOW)
+def marks(observation: Observation, holder: Booking | None, *memory: Lock) -> locks.Marks:
+    ours = locks.Ours(memory, Agenda([holder] if holder else []))
+    return locks.marks(observation, holder, ours, locks.sort_out(observation, ours, NOW), NOW)
 
 
 def test_the_holder_is_written_on_what_runs_or_soon_will() -> None:
@@ -52,7 +52,7 @@ def test_a_lock_that_may_be_on_its_way_is_remembered_until_it_expires() -> None:
 
 def test_no_more_locks_are_remembered_than_may_be_on_their_way() -> None:
     many = [Lock("ada", f"2026-01-05T11:{minute:02}:00Z") for minute in range(60)]
-    assert set(marks(view(None), ADA, *many).memory) == {OURS, *many[-lock.MEMORY :]}
+    assert set(marks(view(None), ADA, *many).memory) == {OURS, *many[-locks.MEMORY :]}
 
 
 def test_what_nobody_holds_loses_our_tags_and_no_others() -> None:
@@ -67,16 +67,16 @@ def test_without_a_holder_and_tags_nothing_is_remembered() -> None:
 
 def test_our_lock_in_another_notation_is_ours() -> None:
     go = Lock("ada", "2026-01-05T11:00:00+01:00")
-    assert lock.sort_out(view(go), lock.Ours({OURS}, Agenda()), NOW).foreign == ()
+    assert locks.sort_out(view(go), locks.Ours({OURS}, Agenda()), NOW).foreign == ()
     assert marks(view(go), ADA).write == ("i-0",)
     assert marks(view(go), None, OURS).remove == ("i-0",)
 
 
 def test_a_foreign_lock_bars_until_it_expires() -> None:
-    locks = lock.sort_out(view(BOB, OURS, EXPIRED), lock.Ours({OURS}, Agenda()), NOW)
+    locks = locks.sort_out(view(BOB, OURS, EXPIRED), locks.Ours({OURS}, Agenda()), NOW)
     assert [instance.id for instance in locks.foreign] == ["i-0"]
     assert locks.expires_at == NOW + timedelta(hours=3)
-    barred = lock.respected(view(BOB, None), locks)
+    barred = locks.respected(view(BOB, None), locks)
     assert barred.instances[0].obstacle == "is locked by bob until 2026-01-05T12:00:00Z"
     assert barred.free(RUNNING) == ("i-1",)
     assert marks(view(BOB), ADA).write == ()
@@ -92,7 +92,7 @@ def test_a_foreign_lock_bars_until_it_expires() -> None:
     ],
 )
 def test_a_garbled_lock_bars_nothing(garbled: Lock) -> None:
-    locks = lock.sort_out(view(garbled), lock.Ours((), Agenda()), NOW)
+    locks = locks.sort_out(view(garbled), locks.Ours((), Agenda()), NOW)
     assert [instance.id for instance in locks.garbled] == ["i-0"]
     assert (locks.foreign, locks.expires_at) == ((), None)
     assert marks(view(garbled), ADA).write == ("i-0",)
@@ -101,6 +101,6 @@ def test_a_garbled_lock_bars_nothing(garbled: Lock) -> None:
 
 @given(st.text(max_size=300))
 def test_any_user_fits_into_a_tag(user: str) -> None:
-    written = lock.lock_of(replace(ADA, user_id=user)).by
+    written = locks.lock_of(replace(ADA, user_id=user)).by
     assert 1 <= len(written) <= 256
     assert not set(written) & set("<>\"'{}[];!?%&$#*~|\\")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import Booking
-from booking_operator.domain.notice import Notice, notice_id, notify_at, one_line
+from booking_operator.domain.notification import Notice, notice_id, notify_at, one_line
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
 BEFORE = timedelta(minutes=20)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.agenda import Moment
 from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking_timeline import Moment
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import SETTLING, Plan, Policy, Unbooked, decide, settled_at
 

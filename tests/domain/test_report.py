@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from booking_operator.domain import report
-from booking_operator.domain.agenda import Moment
+from booking_operator.domain import conditions
 from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking_timeline import Moment
+from booking_operator.domain.conditions import Condition, Outcome
 from booking_operator.domain.instance import Instance, Observation, State
 from booking_operator.domain.power import Plan, Policy, Unbooked
-from booking_operator.domain.report import Condition, Outcome
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
@@ -24,7 +24,7 @@ def ready(
     seen: Moment, observation: Observation | None, plan: Plan | None = None, policy: Policy | None = None
 ) -> Condition:
     outcome = Outcome(seen, observation, plan or Plan())
-    conditions = report.resource_conditions("t", "eu", policy or Policy(), outcome)
+    conditions = conditions.resource_conditions("t", "eu", policy or Policy(), outcome)
     return next(condition for condition in conditions if condition.type == "Ready")
 
 
@@ -40,7 +40,7 @@ def ready(
     ],
 )
 def test_status_column(states: tuple[State, ...], text: str) -> None:
-    assert report.power_status(view(*states)) == text
+    assert conditions.power_status(view(*states)) == text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_instance_that_cannot_be_stopped_is_named() -> None:
     condition = ready(FREE, Observation((held,), NOW), Plan(blocked=(held,)))
     assert (condition.status, condition.reason) == (False, "Blocked")
     assert condition.message == "db:copy cannot be stopped: it is a read replica."
-    assert [item.reason for item in report.news({}, [condition])] == ["Blocked"]
+    assert [item.reason for item in conditions.news({}, [condition])] == ["Blocked"]
 
 
 def test_leave_is_ready_while_others_run() -> None:
@@ -92,7 +92,7 @@ def test_leave_is_ready_while_others_run() -> None:
 
 
 def test_long_lists_of_ids_are_cut() -> None:
-    assert report.listed([f"i-{n}" for n in range(7)]) == "i-0, i-1, i-2, i-3, i-4 and 2 more"
+    assert conditions.listed([f"i-{n}" for n in range(7)]) == "i-0, i-1, i-2, i-3, i-4 and 2 more"
 
 
 def of(conditions: tuple[Condition, ...]) -> dict[str, tuple[bool | None, str]]:
@@ -101,14 +101,14 @@ def of(conditions: tuple[Condition, ...]) -> dict[str, tuple[bool | None, str]]:
 
 def test_news_are_told_once() -> None:
     failed = Condition("Synced", False, "RequestLimitExceeded", "throttled")
-    assert [item.reason for item in report.news({}, [failed])] == ["RequestLimitExceeded"]
-    assert report.news({"Synced": ("RequestLimitExceeded", "throttled")}, [failed]) == []
+    assert [item.reason for item in conditions.news({}, [failed])] == ["RequestLimitExceeded"]
+    assert conditions.news({"Synced": ("RequestLimitExceeded", "throttled")}, [failed]) == []
     fine = Condition("Synced", True, "Synced", "")
-    assert report.news({"Synced": ("RequestLimitExceeded", "throttled")}, [fine]) == []
+    assert conditions.news({"Synced": ("RequestLimitExceeded", "throttled")}, [fine]) == []
 
 
 def test_refused_objects_are_stalled_for_kstatus() -> None:
-    assert of(report.refused("InvalidSpec", "why")) == {
+    assert of(conditions.refused("InvalidSpec", "why")) == {
         "Valid": (False, "InvalidSpec"),
         "Ready": (False, "InvalidSpec"),
         "Stalled": (True, "InvalidSpec"),

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from booking_operator.domain.booking import Booking
-from booking_operator.domain.report import Condition, Failure
-from booking_operator.domain.standing import BookedResource, booking_conditions
+from booking_operator.domain.booking_conditions import BookedResource, booking_conditions
+from booking_operator.domain.conditions import Condition, Failure
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import Booking
-from booking_operator.domain.warmup import KEPT, LONGEST, applied, learned, remembered
+from booking_operator.domain.warm_up import KEPT, LONGEST, applied, learned, remembered
 from tests.support.virtual import EPOCH
 
 FALLBACK = timedelta(minutes=2)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from booking_operator.app import run
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.devcluster.process import ChildProcess
+from booking_operator.operator import run
 from booking_operator.settings import Settings
 
 _numbers = count(1)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.devcluster.process import ChildProcess
-from booking_operator.web.catalogue import CATALOGUE
+from booking_operator.observability.catalogue import CATALOGUE
 from tests.e2e.conftest import Tenant, operator_process, soon, until
 from tests.e2e.test_faults import logged
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
-from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.e2e.conftest import Tenant
 from tests.sim.kernel import Kernel
 from tests.sim.kube import Request, SimKube

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from booking_operator.engine.controller import PATIENCE_SECONDS, Controller
-from booking_operator.engine.queue import Result, WorkQueue
+from booking_operator.engine.workqueue import Result, WorkQueue
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 

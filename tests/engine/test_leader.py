@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.engine.leader import Elector, SoleReplica
+from booking_operator.engine.leader_election import Elector, SoleReplica
 from booking_operator.engine.lease import Lease, Sight, Timing
 from tests.support import virtual
 from tests.support.leases import LEASE, Candidate, LeaseServer, now

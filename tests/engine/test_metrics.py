@@ -9,7 +9,7 @@ import pytest
 
 from booking_operator.engine.controller import PATIENCE_SECONDS, Controller
 from booking_operator.engine.metrics import Outcome
-from booking_operator.engine.queue import Priority, Result, WorkQueue
+from booking_operator.engine.workqueue import Priority, Result, WorkQueue
 from tests.support.virtual import EPOCH, VirtualClock, run
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from booking_operator.engine.queue import Backoff, Priority, Result, WorkQueue
+from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from booking_operator.engine.queue import Backoff
 from booking_operator.engine.reflector import BURST, Event, Page, Reflector, Restart, SourceError, Verb
 from booking_operator.engine.store import Change, Origin, Store
+from booking_operator.engine.workqueue import Backoff
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
 from tests.support.things import Thing, thing

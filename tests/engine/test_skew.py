@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from booking_operator.engine.skew import SkewMonitor, skew
+from booking_operator.engine.clock_skew import SkewMonitor, skew
 
 DATE = datetime(2026, 1, 1, 9, tzinfo=UTC)
 HEADER = "Thu, 01 Jan 2026 09:00:00 GMT"

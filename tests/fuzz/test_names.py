@@ -13,16 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from booking_operator.api.kinds import BOOKING
-from booking_operator.cloud.ec2 import _records
-from booking_operator.cloud.rds import _cluster_records, _database_records
-from booking_operator.cloud.records import Reading
-from booking_operator.cloud.tags import lock_in, lock_tags
+from booking_operator.cloud.aws.ec2 import _records
+from booking_operator.cloud.aws.rds import _cluster_records, _database_records
+from booking_operator.cloud.aws.records import Reading
+from booking_operator.cloud.aws.tags import lock_in, lock_tags
 from booking_operator.domain import naming
-from booking_operator.domain.agenda import Agenda
 from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking_timeline import Agenda
 from booking_operator.domain.instance import Instance, Lock, Observation, State
-from booking_operator.domain.lock import Ours, lock_of, marks, respected, sort_out
-from booking_operator.domain.notice import Notice
+from booking_operator.domain.locks import Ours, lock_of, marks, respected, sort_out
+from booking_operator.domain.notification import Notice
 from booking_operator.kube.events import Recorder
 from booking_operator.notify.email import EmailChannel, SmtpConfig
 from booking_operator.notify.webhook import slack_body, webhook_body

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from booking_operator.engine.queue import Backoff
 from booking_operator.engine.reflector import Event, Reflector, ResourceExpiredError, SourceError, Verb
 from booking_operator.engine.store import Store
+from booking_operator.engine.workqueue import Backoff
 from tests.support import mad, virtual
 from tests.support.fakeapi import FakeApi
 from tests.support.things import Thing, thing

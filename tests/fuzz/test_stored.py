@@ -17,11 +17,11 @@ from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpe
 from booking_operator.engine.reflector import SourceError
 from booking_operator.engine.store import key_of
 from booking_operator.kube.client import KubeClient, Query
+from booking_operator.kube.decoding import DEEPEST, flattened
 from booking_operator.kube.errors import TooLongError
-from booking_operator.kube.reading import DEEPEST, flattened
-from booking_operator.kube.source import PAGE_SIZE, ListWatch
-from booking_operator.reconcilers.caches import Caches
-from booking_operator.web.census import Census
+from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
+from booking_operator.observability.object_counts import Census
+from booking_operator.reconcilers.informers import Caches
 from tests.support import mad, virtual
 
 

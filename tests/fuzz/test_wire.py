@@ -20,9 +20,9 @@ from booking_operator.engine.lease import LeaseError
 from booking_operator.engine.reflector import Event, ResourceExpiredError, SourceError, Verb
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.lease import KubeLeases
-from booking_operator.kube.source import ListWatch
+from booking_operator.kube.list_watch import ListWatch
 from tests.support import mad
 
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]

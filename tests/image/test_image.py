@@ -109,7 +109,9 @@ def test_it_answers(images: Store, container: tuple[str, Path]) -> None:
 def test_it_has_what_its_clients_need(images: Store, container: tuple[str, Path]) -> None:
     """Most of botocore's data and of kubernetes_asyncio is left out; this is what must not be."""
     assert images.run(container, "python3", "-c", _CLIENTS) == "ec2 rds sts sso sso-oidc"
-    cluster = "import booking_operator.app, booking_operator.kube.config, booking_operator.kube.client"
+    cluster = (
+        "import booking_operator.operator, booking_operator.kube.kubeconfig, booking_operator.kube.client"
+    )
     assert images.run(container, "python3", "-c", cluster) == ""
 
 

@@ -13,9 +13,9 @@ from booking_operator.api.kinds import KINDS
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError
-from booking_operator.kube.session import CONNECTIONS
+from booking_operator.kube.http_session import CONNECTIONS
+from booking_operator.kube.kubeconfig import ClusterConfig
 
 
 class Server:

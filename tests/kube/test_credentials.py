@@ -17,10 +17,10 @@ from kubernetes_asyncio.client.configuration import Configuration
 from structlog.testing import capture_logs
 
 from booking_operator.engine.clock import SystemClock
+from booking_operator.kube.auth import LOAD_SECONDS, Keyring
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import Access, ClusterConfig, ConfigError
-from booking_operator.kube.credentials import LOAD_SECONDS, Keyring
 from booking_operator.kube.errors import ApiError
+from booking_operator.kube.kubeconfig import Access, ClusterConfig, ConfigError
 from tests.kube.test_source import minimal_kubeconfig
 from tests.support import virtual
 from tests.support.virtual import VirtualClock

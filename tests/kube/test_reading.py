@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.kube.reading import LARGE, SLICE_BYTES, read, without_managed_fields
+from booking_operator.kube.decoding import LARGE, SLICE_BYTES, read, without_managed_fields
 from tests.support import mad, virtual
 
 LARGEST = 1_400_000

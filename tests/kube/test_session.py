@@ -9,8 +9,8 @@ import pytest
 import trustme
 from kubernetes_asyncio.client.configuration import Configuration
 
-from booking_operator.kube.config import ConfigError
-from booking_operator.kube.session import open_session, trust
+from booking_operator.kube.http_session import open_session, trust
+from booking_operator.kube.kubeconfig import ConfigError
 
 HOST = "https://kube.example.com:6443"
 
@@ -66,7 +66,7 @@ async def test_the_proxy_is_that_of_the_kubeconfig_or_of_the_environment(
 def test_no_generated_model_of_kubernetes_is_imported() -> None:
     program = """
 import sys
-import booking_operator.app
+import booking_operator.operator
 print(sum(name.startswith("kubernetes_asyncio.client.") for name in sys.modules))
 """
     counted = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

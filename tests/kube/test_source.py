@@ -19,8 +19,8 @@ from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.reflector import Event, ResourceExpiredError, SourceError, Verb
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig
-from booking_operator.kube.source import ListWatch
+from booking_operator.kube.kubeconfig import ClusterConfig
+from booking_operator.kube.list_watch import ListWatch
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -13,12 +13,12 @@ from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.resource import Resource
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Key, Store
+from booking_operator.kube.cache_consistency import CacheTrust
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig
 from booking_operator.kube.errors import ApiError, refused
 from booking_operator.kube.events import Recorder
+from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.status import WRITERS, StatusWriter, WriteResult
-from booking_operator.kube.trust import CacheTrust
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi
 from tests.support.virtual import VirtualClock

@@ -11,9 +11,9 @@ from prometheus_client import generate_latest
 
 from booking_operator.cloud.driver import Scope
 from booking_operator.engine.clock import SystemClock
-from booking_operator.web.collector import StateCollector
-from booking_operator.web.metrics import Metrics
-from booking_operator.web.observed import Observed
+from booking_operator.observability.collector import StateCollector
+from booking_operator.observability.introspection import Observed
+from booking_operator.observability.prometheus import Metrics
 from tests.support.promql import alerts, spec
 
 PROMTOOL = shutil.which("promtool")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from booking_operator.web.catalogue import CATALOGUE, Family
+from booking_operator.observability.catalogue import CATALOGUE, Family
 from tests.support.promql import TARGET, alerts, problems, rules
 
 RUNBOOK = Path("docs/runbook.md").read_text()

@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.notice import Notice
+from booking_operator.domain.notification import Notice
 from booking_operator.engine.clock import SystemClock
 from booking_operator.notify import email as channel
 from booking_operator.notify.email import EmailChannel, SmtpConfig, SmtpConfigError, address, smtp_config

@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from booking_operator.config import Target
-from booking_operator.domain.notice import Notice
+from booking_operator.domain.notification import Notice
 from booking_operator.notify import turns, webhook
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import SmtpConfig

@@ -28,7 +28,7 @@ NOT_CHECKED = (
 """Glob patterns of files that the check leaves out although `CHECKED` matches them."""
 
 ALLOWED_LINES = (
-    # tests/monitoring compares these rows with the HELP texts in booking_operator/web/catalogue.py.
+    # tests/monitoring compares these rows with the HELP texts in booking_operator/observability/catalogue.py.
     ("docs/metrics.md", re.compile(r"\| `booking_operator_")),
 )
 """Lines that the check skips: the path of a file, and a pattern that matches at the start of a line."""

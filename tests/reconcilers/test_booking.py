@@ -11,10 +11,10 @@ from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition
 from booking_operator.api.resource import ResourceStatus
 from booking_operator.engine.controller import Controller
-from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key
+from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.reconcilers.booking import BookingReconciler
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.informers import Caches
 from tests.support import virtual
 from tests.support.fakes import FakeEvents, FakeStatus, at_text
 from tests.support.virtual import VirtualClock

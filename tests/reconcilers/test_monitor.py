@@ -11,16 +11,16 @@ import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.inventory import Inventory
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.view import Record
 from booking_operator.cloud.service import ServiceDriver
-from booking_operator.cloud.view import Record
 from booking_operator.domain.instance import Instance, State
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.event_handlers import Wakes
+from booking_operator.reconcilers.informers import Caches
 from booking_operator.reconcilers.monitor import MonitorReconciler
-from booking_operator.reconcilers.wakes import Wakes
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, FakeTrust, at_text
 from tests.support.virtual import EPOCH, VirtualClock

@@ -12,9 +12,9 @@ from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.event_handlers import Wakes
+from booking_operator.reconcilers.informers import Caches
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
-from booking_operator.reconcilers.wakes import Wakes
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
 from tests.support.virtual import EPOCH, VirtualClock

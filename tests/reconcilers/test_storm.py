@@ -15,14 +15,14 @@ from booking_operator.cloud.driver import Group
 from booking_operator.cloud.service import Service
 from booking_operator.domain.instance import State
 from booking_operator.engine.controller import Controller
-from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.delays import Delays
-from booking_operator.reconcilers.dispatch import Dispatcher
-from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.orders import Orders
-from booking_operator.reconcilers.resource import ResourceReconciler
-from booking_operator.reconcilers.starts import StartTimes
-from booking_operator.reconcilers.wakes import Wakes
+from booking_operator.reconcilers.event_handlers import Wakes
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.resource.dispatch import Dispatcher
+from booking_operator.reconcilers.resource.orders import Orders
+from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
+from booking_operator.reconcilers.resource.start_times import StartTimes
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeObjects, FakeStatus, FakeTrust, at_text
 from tests.support.fleet import Fleet

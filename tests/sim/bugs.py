@@ -18,21 +18,21 @@ from typing_extensions import override
 
 from booking_operator.api.kinds import KINDS
 from booking_operator.api.resource import Resource
+from booking_operator.cloud.batching.token_bucket import Limit, Limits
 from booking_operator.cloud.driver import Audience, CloudError, Demand, Driver, Group, Order, Scope, always
-from booking_operator.cloud.throttle import Limit, Limits
-from booking_operator.domain.agenda import Agenda, Moment
+from booking_operator.domain.booking_timeline import Agenda, Moment
+from booking_operator.domain.decision_trigger import LEAD, Cause
 from booking_operator.domain.instance import Lock, Observation, State
 from booking_operator.domain.power import Plan
-from booking_operator.domain.timeline import LEAD, Cause
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.lease import Timing
-from booking_operator.engine.queue import Backoff, Priority, Result, WorkQueue
 from booking_operator.engine.store import Key, Origin, Store, key_of
+from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
 from booking_operator.kube.errors import ApiError
-from booking_operator.reconcilers.caches import Caches
-from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.resource import ResourceReconciler
-from booking_operator.reconcilers.scene import Scene
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
+from booking_operator.reconcilers.resource.snapshot import Scene
 from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
 from tests.sim.sessions import SimSessions

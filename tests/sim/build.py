@@ -7,7 +7,7 @@ are in the operator, which takes the parts that may be replaced as `booking_oper
 
 from dataclasses import dataclass
 
-from booking_operator.cloud.throttle import LimitsOf, published
+from booking_operator.cloud.batching.token_bucket import LimitsOf, published
 from booking_operator.engine.lease import Timing
 from booking_operator.parts import REAL, Parts
 from tests.sim.client import SimKubeClient

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from booking_operator.parts import Parts
-from booking_operator.reconcilers.caches import Caches
+from booking_operator.reconcilers.informers import Caches
 from tests.sim import bugs
 from tests.sim.build import Build
 from tests.sim.violation import Invariant

@@ -5,16 +5,16 @@ from typing import Any, Protocol
 
 from typing_extensions import override
 
-from booking_operator.app import Operator
-from booking_operator.cloud.accounts import Account, Accounts
+from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.service import serving
-from booking_operator.engine.leader import Election, Elector, SoleReplica
+from booking_operator.engine.leader_election import Election, Elector, SoleReplica
 from booking_operator.engine.lease import Timing
 from booking_operator.engine.metrics import ControllerMetrics, Outcome
 from booking_operator.kube.lease import KubeLeases
+from booking_operator.observability.introspection import Observed
+from booking_operator.observability.prometheus import Metrics
+from booking_operator.operator import Operator
 from booking_operator.settings import Settings
-from booking_operator.web.metrics import Metrics
-from booking_operator.web.observed import Observed
 from tests.sim.aws import SimAws
 from tests.sim.build import Build
 from tests.sim.client import SimKubeClient

@@ -1,4 +1,4 @@
-"""`cloud.session.Sessions` over simulated links: clients of EC2 and RDS that answer as botocore's do."""
+"""`cloud.aws.clients.Sessions` over simulated links: clients of EC2 and RDS that answer as botocore's do."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 
 from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
-from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.errors import translated
 from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.errors import translated
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.engine.clock import Clock
 from tests.sim.aws import SimAws, shown

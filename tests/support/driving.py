@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from booking_operator.cloud.accounts import Accounts
+from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Group, Order
 from booking_operator.cloud.service import ServiceDriver, open_services
 from booking_operator.domain.instance import Lock, Observation, State

@@ -10,21 +10,21 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Audience, CloudError, Demand, Group, Order, Scope
+from booking_operator.domain.conditions import utc
 from booking_operator.domain.instance import Instance, Lock, Observation, State
-from booking_operator.domain.report import utc
 from booking_operator.engine.controller import Controller
-from booking_operator.engine.queue import WorkQueue
 from booking_operator.engine.store import Key, Object, key_of
+from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.status import WriteResult
-from booking_operator.reconcilers.caches import Caches
 from booking_operator.reconcilers.delays import Delays
-from booking_operator.reconcilers.dispatch import Dispatcher
-from booking_operator.reconcilers.keeper import LockKeeper
-from booking_operator.reconcilers.orders import Orders
-from booking_operator.reconcilers.punctuality import Late, untold
-from booking_operator.reconcilers.resource import ResourceReconciler
-from booking_operator.reconcilers.starts import StartTimes
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.resource.dispatch import Dispatcher
+from booking_operator.reconcilers.resource.lateness import Late, untold
+from booking_operator.reconcilers.resource.orders import Orders
+from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
+from booking_operator.reconcilers.resource.start_times import StartTimes
 from tests.support.virtual import EPOCH, VirtualClock
 
 REGION = "eu-west-1"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Scope
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.view import Answer, Record
+from booking_operator.cloud.inventory.view import Answer, Record
 from booking_operator.domain.instance import Instance, Lock, State
 from tests.support.aws_limits import Limits
 from tests.support.virtual import EPOCH, VirtualClock

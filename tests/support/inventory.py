@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from booking_operator.cloud.driver import CloudError, Group, Scope
-from booking_operator.cloud.inventory import Inventory
-from booking_operator.cloud.view import Record
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.view import Record
 from booking_operator.domain.instance import Instance, Observation, State
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from booking_operator.engine.leader import Elector
+from booking_operator.engine.leader_election import Elector
 from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError, Timing
 from tests.support.virtual import VirtualClock
 

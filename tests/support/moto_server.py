@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from aiohttp import ClientSession
 from moto.server import ThreadedMotoServer
 
-from booking_operator.cloud.tags import APPLICATION_TAG
+from booking_operator.cloud.aws.tags import APPLICATION_TAG
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"

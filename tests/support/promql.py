@@ -7,7 +7,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from booking_operator.web.catalogue import CATALOGUE, Family
+from booking_operator.observability.catalogue import CATALOGUE, Family
 
 MONITORING = Path("manifests/monitoring")
 TARGET = frozenset({"namespace", "job", "instance", "pod", "container", "service", "endpoint"})

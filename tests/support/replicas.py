@@ -19,7 +19,7 @@ from booking_operator.devcluster.process import ChildProcess
 from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.lease import Lease
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.config import ClusterConfig
+from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.lease import KubeLeases
 from tests.support.aws import AwsProxy, Call
 from tests.support.wire import Wire

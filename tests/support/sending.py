@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from booking_operator.cloud.batch import Change
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.batching.batch import Change
+from booking_operator.cloud.batching.retry import Sight
+from booking_operator.cloud.batching.sender import Sender
+from booking_operator.cloud.batching.token_bucket import OTHERS, PUBLISHED, Limits
 from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
-from booking_operator.cloud.ec2 import Ec2Api
-from booking_operator.cloud.recovery import Sight
-from booking_operator.cloud.sender import Sender
-from booking_operator.cloud.throttle import OTHERS, PUBLISHED, Limits
-from booking_operator.cloud.view import Answer
+from booking_operator.cloud.inventory.view import Answer
 from booking_operator.domain.instance import State
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock

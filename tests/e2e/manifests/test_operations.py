@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from booking_operator.app import run
-from booking_operator.cloud.tags import LOCK_TAGS
+from booking_operator.cloud.aws.tags import LOCK_TAGS
 from booking_operator.config import load
 from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.operator import run
 from booking_operator.settings import Settings
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import SYSTEM, read, rendered

@@ -1,0 +1,1 @@
+"""The AWS adapters: EC2, RDS, clients, credentials, accounts and errors."""

@@ -1,0 +1,160 @@
+"""The AWS accounts that the operator reaches: its own, and those that its configuration names.
+
+A tenant names an account, and never a role: what the operator may become is decided in its own configuration.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from booking_operator.cloud.aws.regions import known, regions
+from booking_operator.cloud.aws.request_limits import LimitsByAction
+from booking_operator.cloud.driver import CloudError, Scope
+
+OWN_ROLE_VARIABLE = "AWS_ASSUME_ROLE_ARN"
+"""Names the role that the operator's own account is, as it does for the Go operator."""
+
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-names
+_ROLE_ARN = re.compile(r"arn:(aws[a-z-]*):iam::[0-9]{12}:role/([!-~]{1,510}/)?[A-Za-z0-9_+=,.@-]{1,64}")
+# https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+_EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def _role_arn(arn: str) -> str:
+    if not _ROLE_ARN.fullmatch(arn):
+        raise ValueError(f"{arn!r} is no ARN of a role; write it like arn:aws:iam::123456789012:role/name")
+    return arn
+
+
+def _quoted(value: Any) -> Any:
+    """YAML reads digits as a number, with a leading zero even as an octal one, and `no` as False."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text; put it in quotes")  # noqa: TRY004 - what pydantic takes
+    return value
+
+
+def _external_id(text: str) -> str:
+    if text and not _EXTERNAL_ID.fullmatch(text):
+        rule = "it has 2 to 1224 letters, digits and characters of _+=,.@:/-"
+        raise ValueError(f"{text!r} is no external id; {rule}")
+    return text
+
+
+class Account(BaseModel):
+    """One account, by the role in it that the operator assumes.
+
+    Attributes:
+        role_arn: the role.
+        external_id: what the role's trust policy asks for as `sts:ExternalId`; empty where it asks for none.
+        regions: where in the account groups may be; empty for everywhere.
+        limits: request limits of the account that differ from those of all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role_arn: Annotated[str, AfterValidator(_role_arn)]
+    external_id: Annotated[str, BeforeValidator(_quoted), AfterValidator(_external_id)] = ""
+    regions: tuple[Annotated[str, AfterValidator(known)], ...] = ()
+    limits: LimitsByAction = {}
+
+    @model_validator(mode="after")
+    def _one_partition(self) -> Self:
+        partition = self.role_arn.split(":")[1]
+        for region in self.regions:
+            if regions()[region] != partition:
+                of = f"is of the partition {regions()[region]}, and role_arn of {partition}"
+                raise ValueError(f"the region {region!r} {of}; remove it, or correct role_arn")
+        return self
+
+
+def _names(value: Any) -> Any:
+    """Check the names here, where the message can have them: pydantic tells of a key without its value."""
+    if not isinstance(value, dict):
+        return value
+    for name in value:
+        if name == "":
+            text = f"it is the operator's own account, which {OWN_ROLE_VARIABLE} sets; give this one a name"
+            raise ValueError(f"{name!r} cannot be configured; {text}")
+        if not _NAME.fullmatch(str(_quoted(name))):
+            text = "use at most 63 lower-case letters, digits and '-', with a letter or digit at both ends"
+            raise ValueError(f"{name!r} is no name of an account; {text}")
+    return value
+
+
+NamedAccounts = Annotated[dict[str, Account], BeforeValidator(_names)]
+"""The accounts of the configuration file, by the names that `spec.account` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """All accounts.
+
+    Attributes:
+        region: the operator's own region, whose STS is asked; empty for the one of environment or profile.
+        own_role: ARN of the role that the operator's own account is; empty where its credentials are.
+        named: the others, by name.
+    """
+
+    region: str = ""
+    own_role: str = ""
+    named: Mapping[str, Account] = field(default_factory=dict)
+
+    def admit(self, scope: Scope) -> None:
+        """Nothing, where the operator may act in `scope`.
+
+        Raises:
+            CloudError: there is no such region, or the account is not configured, or not for that region.
+        """
+        if scope.region:
+            _must_exist(scope.region)
+        if not scope.account:
+            return
+        account = self.named.get(scope.account)
+        if account is None:
+            text = (
+                f"The account {scope.account!r} is not in the operator's configuration; "
+                "correct spec.account, or add it there under accounts."
+            )
+            raise CloudError("UnknownAccount", text, retryable=False)
+        if account.regions and scope.region not in account.regions:
+            text = (
+                f"The account {scope.account!r} is not configured for the region {scope.region!r}, "
+                f"only for {', '.join(account.regions)}; correct spec.region, or add it to "
+                f"accounts.{scope.account}.regions of the operator's configuration."
+            )
+            raise CloudError("RegionNotAllowed", text, retryable=False)
+
+
+def _must_exist(region: str) -> None:
+    """Open no client for what anybody may have written into a spec: each takes memory, and is kept."""
+    try:
+        known(region)
+    except ValueError as error:
+        raise CloudError("InvalidRegion", f"spec.region: {error}", retryable=False) from None
+
+
+class OwnRoleError(Exception):
+    """The environment names something else than a role.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
+
+
+def own_role(environ: Mapping[str, str]) -> str:
+    """ARN of the role that the operator's own account is; empty where it is that of its credentials.
+
+    Raises:
+        OwnRoleError: the variable is set to no such ARN.
+    """
+    arn = environ.get(OWN_ROLE_VARIABLE, "").strip()
+    try:
+        return _role_arn(arn) if arn else ""
+    except ValueError as error:
+        raise OwnRoleError(f"{OWN_ROLE_VARIABLE}: {error}") from None

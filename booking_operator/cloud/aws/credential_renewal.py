@@ -1,0 +1,265 @@
+"""Credentials that are renewed ahead of time, by a call that all who need them share.
+
+botocore renews them while it signs a request: whoever comes first waits for STS, though what it has may be
+good for minutes yet, and all who come after a failure call again, one after the other. So here:
+- a renewal is a task of its own; while the present credentials are good, nobody waits for it;
+- at most one is under way; all who have to wait share it, and one who is cancelled takes nobody along;
+- a failure goes to all callers within a back-off after it, without another call; an exception that no rule
+  covers is such a failure too.
+"""
+
+import asyncio
+from asyncio import Task, TaskGroup
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from aiobotocore.credentials import AioCredentials
+from aiobotocore.session import AioSession
+from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
+
+from booking_operator.cloud.aws.accounts import Account, Accounts
+from booking_operator.cloud.aws.credentials import Load, Source, Sts, load_own, load_role
+from booking_operator.cloud.aws.errors import translated
+from booking_operator.cloud.aws.request_limits import CONNECTIONS
+from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, measured, unexpected
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.workqueue import Backoff
+
+AHEAD = timedelta(minutes=15)
+"""Credentials are renewed this long before they expire, as botocore does it."""
+LAST_USE = timedelta(minutes=1)
+"""They are not used in the last of their time: a request may be on its way for a while."""
+LONGEST = timedelta(seconds=30)
+"""For one renewal, from when the credentials are at hand that it is signed with. Time-outs of clients are per
+read, and botocore asks some endpoints three times."""
+PACE = timedelta(minutes=1)
+"""Between renewals that succeed in vain: an endpoint may give the same again, useless or near its end."""
+# Less than `inventory` waits at the longest, so that then each of its calls finds out anew.
+_BACKOFF = Backoff(first=timedelta(seconds=2), longest=timedelta(seconds=55))
+
+# EC2 says RequestExpired also where the credentials are:
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+_REFUSED_CREDENTIALS = frozenset(
+    {"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "RequestExpired"}
+)
+_CLOSED = CloudError("Closed", "The operator is shutting down.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Credentials that were loaded: what they are, and what knows until when."""
+
+    frozen: ReadOnlyCredentials
+    source: Source
+
+    def good_for(self, time: timedelta) -> bool:
+        """Whether they do not expire within `time`."""
+        if not isinstance(self.source, RefreshableCredentials):
+            return True
+        return not self.source.refresh_needed(int(time.total_seconds()))
+
+
+class RenewedCredentials(AioCredentials):
+    """One set of credentials, as botocore's clients take them. Its renewals are tasks of `tasks`.
+
+    Args:
+        owner: whose they are, as a sentence begins with it.
+        action: what loading them calls, as `translated` takes it.
+        load: loads them anew.
+        clock: what tells the time.
+        tasks: where renewals run.
+        observed: measures one load of them; what is no call of AWS is not measured.
+        metrics: counts exceptions that no rule covers.
+        by: the credentials that a load is signed with; None where it is signed with none of ours. They are
+            waited for before the time of a load begins.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        action: str,
+        load: Load,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        observed: Callable[[], AbstractContextManager[None]] = nullcontext,
+        metrics: CloudMetrics = UNMEASURED,
+        by: "RenewedCredentials | None" = None,
+    ) -> None:
+        super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
+        self._owner = owner
+        self._action = action
+        self._load = load
+        self._clock = clock
+        self._tasks = tasks
+        self._observed = observed
+        self._metrics = metrics
+        self._by = by
+        self._held: _Held | None = None
+        self._renewal: Task[None] | None = None
+        self._ended_at: datetime | None = None
+        self._failures = 0
+        self._failure: CloudError | None = None
+        self._log = structlog.get_logger()
+
+    async def load_credentials(self) -> "RenewedCredentials":
+        """Themselves: to botocore they stand for its chain."""
+        return self
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:  # type: ignore[override]
+        """What to sign a request with; without waiting while there are good ones.
+
+        Raises:
+            CloudError: there are none, or AWS gives none; the message names the account.
+        """
+        held = self._held
+        if held is not None and held.good_for(AHEAD):
+            return held.frozen
+        usable = held is not None and held.good_for(LAST_USE)
+        if not self._resting() or not (usable or self._failures):
+            self._begin()
+        if held is not None and usable:
+            return held.frozen
+        if self._renewal is not None:
+            await asyncio.wait({self._renewal})
+        if self._held is None or self._failure is not None:
+            error = self._failure or _CLOSED
+            # One exception raised in many tasks would gather all of their tracebacks.
+            raise CloudError(error.reason, str(error), retryable=error.retryable) from error
+        return self._held.frozen
+
+    def sign_for(self, session: AioSession) -> None:
+        """Have the clients of `session` sign with them, and notice there when AWS refuses them."""
+        session.register_component("credential_provider", self)
+
+        def after_call(parsed: Mapping[str, Any], **_: Any) -> None:
+            if parsed.get("Error", {}).get("Code") in _REFUSED_CREDENTIALS:
+                self.reject()
+
+        session.register("after-call", after_call)
+
+    def reject(self) -> None:
+        """AWS does not accept them, whatever their date says: begin to load them anew, unless they are new.
+
+        They are used until then, for it may be one region alone that refuses them: one that the account has
+        not enabled does, and any tenant may name it.
+        """
+        if not self._resting():
+            self._begin()
+
+    def cancel(self) -> None:
+        """End what is under way; who waits for it is told that there is nothing more to come."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+
+    def _resting(self) -> bool:
+        """Whether the last renewal ended so short a time ago that another would be no use."""
+        if self._ended_at is None:
+            return False
+        pause = _BACKOFF.after(self._failures) if self._failures else PACE
+        # One from the future precedes a clock set back.
+        return self._ended_at <= self._clock.now() < self._ended_at + pause
+
+    def _begin(self) -> None:
+        """Begin a renewal, unless one is under way."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = self._tasks.create_task(self._renew(), name="credential renewal")
+
+    async def _renew(self) -> None:
+        try:
+            self._held = await self._loaded()
+        except CloudError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - all accounts share the task group
+            self._failed(unexpected(self._metrics, Part.CREDENTIALS, self._action, error, owner=self._owner))
+        else:
+            if self._failures:
+                self._log.info("credentials_renewed", owner=self._owner)
+            self._failures, self._failure = 0, None
+        self._ended_at = self._clock.now()
+
+    async def _loaded(self) -> _Held:
+        if self._by is not None:
+            await self._by.get_frozen_credentials()
+        with self._observed(), translated(self._action):
+            try:
+                async with asyncio.timeout(LONGEST.total_seconds()):
+                    source = await self._load()
+                    held = _Held(await source.get_frozen_credentials(), source)
+                    if held.good_for(timedelta(0)):
+                        return held
+            except RuntimeError as error:
+                if "still expired" not in str(error):  # which is how botocore finds it
+                    raise
+            except (LookupError, TypeError) as error:
+                # botocore takes for granted what it finds in the reply of an endpoint or process.
+                text = f"What was fetched is not complete ({type(error).__name__}: {error})."
+                raise CloudError("NoCredentials", f"{text} Check what the endpoint answers.") from error
+        text = "What was fetched has expired already; check the clock of the operator's machine."
+        raise CloudError("ExpiredCredentials", text)
+
+    def _failed(self, error: CloudError) -> None:
+        text = f"{self._owner}: {error}"
+        if error.reason == "CloudUnreachable":
+            text += " It is tried again; if that lasts, check the network's way to it."
+        if self._failure is None or self._failure.reason != error.reason:
+            self._log.warning("credentials_not_renewed", reason=error.reason, message=text)
+        self._failures += 1
+        self._failure = CloudError(error.reason, text, retryable=error.retryable)
+
+
+@asynccontextmanager
+async def open_credentials(
+    accounts: Accounts,
+    make_session: Callable[[], AioSession],
+    clock: Clock,
+    *,
+    metrics: CloudMetrics = UNMEASURED,
+) -> AsyncIterator[Mapping[str, RenewedCredentials]]:
+    """The credentials of all accounts by name, the operator's own as `""`; they end with the context.
+
+    None are loaded before they are asked for.
+    """
+    async with AsyncExitStack() as stack, TaskGroup() as tasks:
+
+        async def sts_of(by: RenewedCredentials) -> Sts:
+            session = make_session()
+            by.sign_for(session)
+            # All accounts may renew at once, and none must wait for the connection of another.
+            connections = max(CONNECTIONS, len(accounts.named) + 1)
+            sts = Sts(session, accounts.region, connections=connections)
+            return await stack.enter_async_context(sts)
+
+        def assumed(
+            owner: str, name: str, account: Account, sts: Sts, by: RenewedCredentials
+        ) -> RenewedCredentials:
+            action, load = "sts:AssumeRole", partial(load_role, account, sts, clock)
+            observed = partial(measured, metrics, clock, action, Scope(name, accounts.region))
+            return RenewedCredentials(
+                owner, action, load, clock, tasks, observed=observed, metrics=metrics, by=by
+            )
+
+        load = partial(load_own, make_session, accounts.region)
+        base = RenewedCredentials(
+            "The operator's own credentials", "GetCredentials", load, clock, tasks, metrics=metrics
+        )
+        own = base
+        if accounts.own_role:
+            role = Account(role_arn=accounts.own_role)
+            own = assumed("The operator's own account", "", role, await sts_of(base), base)
+        own_sts = await sts_of(own)
+        named = {
+            name: assumed(f"Account {name!r}", name, account, own_sts, own)
+            for name, account in accounts.named.items()
+        }
+        try:
+            yield {"": own, **named}
+        finally:
+            for credentials in (base, own, *named.values()):
+                credentials.cancel()

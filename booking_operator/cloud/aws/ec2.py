@@ -1,0 +1,204 @@
+"""The calls of EC2: instances are found by their tag, started and stopped by id."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from booking_operator.cloud.aws import tags as tagging
+from booking_operator.cloud.aws.clients import CALL_SECONDS, Sessions
+from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.errors import tidy
+from booking_operator.cloud.aws.records import Reading, SkippedRows
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
+from booking_operator.cloud.batching.batch import Change
+from booking_operator.cloud.driver import Action, Scope
+from booking_operator.cloud.inventory.view import TAGGED, Answer, Record
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.domain.instance import Instance, State
+
+if TYPE_CHECKING:
+    from types_aiobotocore_ec2.type_defs import (
+        DescribeInstancesRequestTypeDef,
+        DescribeInstancesResultTypeDef,
+        FilterTypeDef,
+        InstanceStateChangeTypeDef,
+        InstanceStateTypeDef,
+        InstanceTypeDef,
+        StateReasonTypeDef,
+    )
+
+PAGE = 1000
+"""Instances in one page, the most that EC2 gives."""
+
+_FILTERS: list["FilterTypeDef"] = [
+    {"Name": "tag-key", "Values": [APPLICATION_TAG]},
+    # Terminated instances are shown for an hour yet; all other states count.
+    {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+]
+_KNOWN = frozenset(State)
+_NO_FAILURES = frozenset(
+    {
+        "Client.InstanceInitiatedShutdown",
+        "Client.UserInitiatedHibernate",
+        "Client.UserInitiatedShutdown",
+        "Server.ScheduledStop",
+        "Server.SpotInstanceShutdown",
+        "Server.SpotInstanceTermination",
+    }
+)
+"""Why an instance that ran was stopped; all other reasons tell of a start that failed. See
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
+
+
+class Ec2Api:
+    """`cloud.service.Api` for EC2."""
+
+    most = 1000  # its limits are per instance too, so larger calls gain nothing
+    lanes: Mapping[Action, str] = {
+        Action.START: "StartInstances",
+        Action.STOP: "StopInstances",
+        Action.HIBERNATE: "StopInstances",
+        Action.TAG: "CreateTags",
+        Action.UNTAG: "DeleteTags",
+    }
+
+    def __init__(self, sessions: Sessions, gate: Gate, *, metrics: CloudMetrics = UNMEASURED) -> None:
+        self._sessions = sessions
+        self._gate = gate
+        self._skipped = SkippedRows("ec2", metrics)
+
+    async def describe(self, scope: Scope) -> list[Record]:
+        """All instances of `scope` that carry the application tag, and exist.
+
+        Raises:
+            CloudError: EC2 did not answer.
+        """
+        records: list[Record] = []
+        reading, token = Reading(), ""
+        while True:
+            page = await self._page(scope, token)
+            records.extend(_records(page, reading))
+            token = page.get("NextToken", "")
+            if not token:
+                self._skipped.note(scope, reading)
+                return records
+
+    async def release(self, scope: Scope) -> None:
+        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        self._gate.forget(scope, "DescribeInstances")
+        self._skipped.forget(scope)
+        await self._sessions.release("ec2", scope)
+
+    async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
+        client = await self._sessions.ec2(scope)
+        query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}
+        if token:
+            query["NextToken"] = token
+        async with self._gate.passed(scope, "DescribeInstances"):
+            with self._sessions.call("ec2:DescribeInstances", scope):
+                await self._sessions.credentials(scope.account)
+                async with asyncio.timeout(CALL_SECONDS):
+                    return await client.describe_instances(**query)
+
+    async def ready(self, scope: Scope) -> None:
+        """Have client and credentials at hand.
+
+        Raises:
+            CloudError: there is no such account or region, or there are no credentials.
+        """
+        await self._sessions.ec2(scope)
+        await self._sessions.credentials(scope.account)
+
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+        """Start, stop or tag instances; the answer has those for which EC2 accepted it.
+
+        Raises:
+            CloudError: EC2 refused, or its answer was lost; it has the ids that EC2 named as the reason.
+        """
+        client = await self._sessions.ec2(scope)
+        with self._sessions.call(f"ec2:{self.lanes[change.action]}", scope, ids):
+            async with asyncio.timeout(CALL_SECONDS):
+                match change.action:
+                    case Action.START:
+                        return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
+                    case Action.TAG if change.lock:
+                        await client.create_tags(Resources=ids, Tags=lock_tags(change.lock))
+                    case Action.TAG | Action.UNTAG:
+                        await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
+                    case Action.STOP | Action.HIBERNATE:
+                        hibernate = change.action is Action.HIBERNATE
+                        stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
+                        return _answers(stopped["StoppingInstances"])
+        return dict.fromkeys(ids, TAGGED)
+
+
+def _records(page: "DescribeInstancesResultTypeDef", reading: Reading) -> Iterable[Record]:
+    for reservation in page.get("Reservations", ()):
+        for instance in reservation.get("Instances", ()):
+            record = reading.read(instance, _record, "InstanceId")
+            if record is not None:
+                yield record
+
+
+def _record(instance: "InstanceTypeDef") -> Record | None:
+    """One instance; None where it does not count.
+
+    Raises:
+        Exception: it is malformed.
+    """
+    tags = tagging.read(instance.get("Tags", ()))
+    state = _state(instance.get("State"))
+    if state is None or not tags.get(APPLICATION_TAG):
+        return None
+    if not instance["InstanceId"]:
+        raise ValueError("it has no id")
+    return Record(
+        tag=tags[APPLICATION_TAG],
+        instance=Instance(instance["InstanceId"], state, _obstacle(instance), lock_in(tags)),
+        pool=_pool(instance),
+        hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
+        managed=tagging.managed(tags),
+        why=_failure(instance.get("StateReason", {})) if state is State.STOPPED else "",
+    )
+
+
+def _obstacle(instance: "InstanceTypeDef") -> str:
+    """Why EC2 will never stop an instance, empty where it may.
+
+    See https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Stop_Start.html.
+    """
+    if instance.get("RootDeviceType") == "instance-store":
+        return "cannot be stopped: its root device is an instance store"
+    return ""
+
+
+def _failure(why: "StateReasonTypeDef") -> str:
+    """What EC2 says of a start that failed; its messages begin with the code, as a rule."""
+    code, message = why.get("Code", ""), why.get("Message", "")
+    if code in _NO_FAILURES or not code.startswith(("Client.", "Server.")):
+        return ""
+    return tidy(message if message.startswith(code) else f"{code}: {message}")
+
+
+def _pool(instance: "InstanceTypeDef") -> str:
+    zone = instance.get("Placement", {}).get("AvailabilityZone", "")
+    return f"{instance['InstanceType']} in {zone}" if zone and instance.get("InstanceType") else ""
+
+
+def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Answer]:
+    """The answers of those instances that exist now: a terminated one was neither started nor stopped.
+
+    An answer without an id says nothing of any instance.
+    """
+    answers = {}
+    for change in changes:
+        id_, now = change.get("InstanceId"), _state(change.get("CurrentState"))
+        if id_ and now is not None:
+            answers[id_] = Answer(before=_state(change.get("PreviousState")), now=now)
+    return answers
+
+
+def _state(shown: "InstanceStateTypeDef | None") -> State | None:
+    """EC2's name for a state as ours; None for those of instances that are gone or going."""
+    name = (shown or {}).get("Name")
+    return State(name) if name in _KNOWN else None

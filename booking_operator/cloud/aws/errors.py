@@ -1,0 +1,193 @@
+"""Translates what botocore raises into `CloudError`, once, here.
+
+Texts end up in conditions and Events: one line, bounded, the same at each repetition. So request ids, the
+encoded part of an authorisation failure and the session's name, all of which differ each time, are cut out.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import aiohttp
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from booking_operator.cloud.driver import CloudError, Fault
+from booking_operator.engine.clock_skew import SkewMonitor
+
+LONGEST_MESSAGE = 600
+"""Characters; a condition's message may have 32,768, yet people read it in one column of a terminal."""
+
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the general ones of
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonErrors.html
+_THROTTLED = frozenset(
+    {
+        "EC2ThrottledException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+# Of one instance whose Marketplace terms nobody has accepted, say, or of a region: not of all that there is.
+_NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes, and some services a good deal longer
+_TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
+_REFUSED_KEYS = _TIME_CODES | frozenset(
+    {
+        "AuthFailure",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+
+_GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
+_TRUST = "check the role's trust policy"
+_ASSUMING = {
+    # Sessions of EKS pod identity have tags that are handed on, which is a permission of its own.
+    "AssumeRole": f"{_TRUST}, the external_id, and sts:AssumeRole in the IAM policy of the operator's role; "
+    "with EKS pod identity sts:TagSession too, in both policies",
+    "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
+}
+_OF_SERVER = 500  # from this HTTP status on it is the service's fault
+_EXPECTED = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    OSError,  # a token or configuration file that is not there; TimeoutError is one too
+    ValueError,  # botocore's answer to a malformed AWS_ENDPOINT_URL, for one
+)
+# In this order: some derive from others. An error's own text may hold addresses that differ each time.
+_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], Fault, str], ...] = (
+    ((boto.ConnectTimeoutError,), Fault.TRANSIENT, "the connection was not made in time"),
+    ((boto.ReadTimeoutError, TimeoutError), Fault.LOST, "there was no reply in time"),
+    ((boto.SSLError,), Fault.TRANSIENT, "the TLS handshake failed"),
+    ((boto.ProxyConnectionError,), Fault.TRANSIENT, "the HTTP proxy cannot be reached"),
+    ((boto.EndpointConnectionError,), Fault.TRANSIENT, "the connection to the endpoint failed"),
+    ((boto.HTTPClientError, aiohttp.ClientError), Fault.LOST, "the connection broke before the reply came"),
+)
+_POOL = re.compile(r"sufficient (\S+) capacity in the Availability Zone you requested \(([\w-]+)\)")
+
+
+@contextmanager
+def translated(
+    action: str, ids: Collection[str] = (), *, clocks: SkewMonitor | None = None
+) -> Iterator[None]:
+    """Have what botocore raises inside come out as `CloudError`.
+
+    Args:
+        action: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
+        ids: the instances it is called for.
+        clocks: knows how far our clock is ahead of the service's.
+
+    Raises:
+        CloudError: any failure; its `ids` are those of `ids` that the service named as the reason.
+    """
+    try:
+        yield
+    except boto.ClientError as error:
+        skew = clocks.current if clocks else timedelta(0)
+        raise _from_answer(error, action, ids, skew) from error
+    except _EXPECTED as error:
+        raise _without_answer(error, _name(action)) from error
+
+
+def _name(permission: str) -> str:
+    return permission.partition(":")[2] or permission
+
+
+def _from_answer(
+    error: boto.ClientError, permission: str, ids: Collection[str], skew: timedelta
+) -> CloudError:
+    """The service answered, with an error code."""
+    action = _name(permission)
+    details = error.response.get("Error", {})
+    code, message = str(details.get("Code", "")), tidy(str(details.get("Message", "")))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _THROTTLED:
+        text = f"AWS limits the rate of {action} calls of this account; it is tried again."
+        return CloudError("RequestLimitExceeded", text, fault=Fault.THROTTLED)
+    assuming = error.operation_name.startswith("AssumeRole")
+    if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _OF_SERVER:
+        mend = _ASSUMING.get(error.operation_name, _TRUST)
+        text = f"AWS refused {error.operation_name}; {mend}. {message or code}"
+        return CloudError("NoCredentials", tidy(text), retryable=False)
+    if code in _EXPIRED | _REFUSED_KEYS:
+        return _account(code, action, message, skew)
+    named = set(re.findall(r"[\w-]+", message)) & set(ids)
+    if code in _UNAUTHORIZED:
+        text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
+        return CloudError("UnauthorizedOperation", tidy(text), retryable=False, fault=Fault.DENIED, ids=named)
+    text = tidy(f"{action}: {message or code}")
+    if code in _NOT_ENABLED:
+        return CloudError(reason(code), text, retryable=False, fault=Fault.DENIED, ids=named)
+    if code.startswith("Insufficient") and code.endswith("Capacity"):
+        pool = _POOL.search(message)
+        where = f"{pool[1]} in {pool[2]}" if pool else ""
+        return CloudError(reason(code), text, fault=Fault.CAPACITY, pool=where)
+    if status >= _OF_SERVER:
+        return CloudError(reason(code), text, fault=Fault.TRANSIENT)
+    return CloudError(reason(code), text, fault=Fault.REFUSED, ids=named)
+
+
+def _account(code: str, action: str, message: str, skew: timedelta) -> CloudError:
+    """The service takes nothing from this account, or not with these credentials, or not at this time."""
+    if abs(skew) > _SKEWED or code in _TIME_CODES:
+        way = "behind" if skew < timedelta(0) else "ahead of"
+        clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} that of AWS"
+        text = f"{action}: AWS does not accept the request, and {clocks}; set it by NTP. {message}"
+        return CloudError("ClockSkewed", tidy(text), fault=Fault.ACCOUNT)
+    if code in _EXPIRED:
+        text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
+        return CloudError("ExpiredCredentials", tidy(text), fault=Fault.ACCOUNT)
+    text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
+    return CloudError(reason(code), tidy(text), retryable=False, fault=Fault.ACCOUNT)
+
+
+def _without_answer(error: Exception, action: str) -> CloudError:
+    """The service was not asked, or its answer was lost."""
+    for kinds, fault, how in _UNREACHABLE:
+        if isinstance(error, kinds):
+            return CloudError("CloudUnreachable", f"{action}: {how}.", fault=fault)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
+        text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
+        return CloudError("NoCredentials", tidy(text), retryable=False)
+    if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.NoAuthTokenError):
+        return CloudError("NoCredentials", tidy(f"The AWS credentials cannot be fetched. {error}"))
+    if isinstance(error, boto.NoRegionError):
+        text = "No AWS region is known; set spec.region, or the operator's own region."
+        return CloudError("NoRegion", text, retryable=False)
+    if isinstance(error, boto.InvalidRegionError):
+        return CloudError("InvalidRegion", tidy(f"{error}"), retryable=False)
+    if isinstance(error, ResponseParserError):
+        return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.", fault=Fault.LOST)
+    return CloudError(type(error).__name__, tidy(f"{action}: {error}"))
+
+
+def reason(code: str) -> str:
+    """An error code as the reason of a condition, which takes letters and digits only here.
+
+    EC2's codes have dots (`InvalidInstanceID.NotFound`), and botocore makes the bare HTTP status the code
+    where a proxy answered in HTML.
+    """
+    plain = re.sub(r"[^A-Za-z0-9]", "", code)
+    return plain if plain[:1].isalpha() else f"HTTP{plain}" if plain else "UnknownError"
+
+
+def tidy(text: str) -> str:
+    """One line, of bounded length, without what differs each time."""
+    text = re.sub(r"Encoded authorization failure message: \S+", "", text)
+    text = re.sub(r"(:assumed-role/[^/\s]+)/[^\s,]+", r"\1", text)
+    text = re.sub(r"\(?\b[Rr]equest\s?I[Dd]:? [\w-]+\)?", "", text)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"

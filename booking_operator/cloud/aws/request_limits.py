@@ -1,0 +1,81 @@
+"""The request limits of accounts for which AWS has raised them, as the operator's configuration has them."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
+
+from booking_operator.cloud.batching.token_bucket import PUBLISHED, Limit, Limits, LimitsOf, published
+from booking_operator.cloud.driver import Scope
+
+ACTIONS = frozenset(PUBLISHED) | {
+    "AddTagsToResource",
+    "DescribeDBClusters",
+    "DescribeDBInstances",
+    "RemoveTagsFromResource",
+    "StartDBInstance",
+    "StopDBInstance",
+}
+"""The actions whose limits are kept to. Those of DB clusters are counted with those of DB instances."""
+UNDER_WAY = 20
+"""Calls of one lane that are under way at a time. What waits for its turn does so in the backlog, where it is
+asked at the end whether it still stands; nothing asks what waits for a connection."""
+CONNECTIONS = 4 * UNDER_WAY + 2
+"""Of one client: enough for its four lanes, so that none waits for another's, and for the one Describe that
+is under way; one to spare while a call that was cancelled has not let go of its own."""
+
+
+class TokenBucket(BaseModel):
+    """One bucket: how many tokens it holds, and how many come back each second."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Annotated[float, Field(ge=1)]
+    rate: PositiveFloat
+
+
+class ActionLimits(BaseModel):
+    """The buckets of one action; one that is left out is as AWS publishes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: TokenBucket | None = None
+    instances: TokenBucket | None = None
+
+
+def _actions(value: Any) -> Any:
+    for name in value if isinstance(value, dict) else ():
+        if name not in ACTIONS:
+            near = get_close_matches(str(name), ACTIONS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(sorted(ACTIONS))}"
+            raise ValueError(f"{name!r} is no action whose limits are kept to; {hint}")
+    return value
+
+
+LimitsByAction = Annotated[dict[str, ActionLimits], BeforeValidator(_actions)]
+"""Limits by the name of the action, like StartInstances."""
+
+
+def limits_of(all_: Mapping[str, ActionLimits], named: Mapping[str, Mapping[str, ActionLimits]]) -> LimitsOf:
+    """The limits to go by.
+
+    Args:
+        all_: those of every account, where they differ from what AWS publishes.
+        named: those of single accounts, by account; they go before those of every account.
+    """
+
+    def look_up(scope: Scope, action: str) -> Limits:
+        limits = published(scope, action)
+        for told in (all_.get(action), named.get(scope.account, {}).get(action)):
+            if told is not None:
+                limits = Limits(
+                    _bucket(told.requests) or limits.requests, _bucket(told.instances) or limits.instances
+                )
+        return limits
+
+    return look_up
+
+
+def _bucket(told: TokenBucket | None) -> Limit | None:
+    return Limit(told.size, told.rate) if told else None

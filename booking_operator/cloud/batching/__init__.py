@@ -1,0 +1,1 @@
+"""Sending: orders become few calls, within the request limits."""

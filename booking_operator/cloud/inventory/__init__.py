@@ -1,0 +1,1 @@
+"""Observation: which instances exist, and in which state."""

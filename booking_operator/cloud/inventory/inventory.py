@@ -1,0 +1,307 @@
+"""The shared view of all instances: one Describe per scope serves every group in it, whoever asks.
+
+Invariants, for each scope:
+- at most one call is under way, and at most one more is wanted after it;
+- who asks for a view since T gets one whose call was sent at T or later, and joins such a call where there
+  is one;
+- a call belongs to the inventory's task group, so an asker that is cancelled takes nobody with it;
+- an error goes to all callers that wait for that call; the last good view stays;
+- an exception that no rule covers fails one call, one poll or one listener, and ends no task.
+
+A scope that is not tracked any more is forgotten after `KEPT`. So a region that a tenant has named once does
+not take memory for ever.
+"""
+
+import asyncio
+from asyncio import Event, TaskGroup
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
+from booking_operator.cloud.inventory.polling import BACKOFF, IDLE, PASSING, Call, Interest, Watched
+from booking_operator.cloud.inventory.view import Answer, Record
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
+from booking_operator.domain.instance import Lock, Observation, State
+from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.introspection import Contents
+
+T = TypeVar("T")
+
+Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
+"""Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
+
+Release = Callable[[Scope], Awaitable[None]]
+"""Lets go of what is kept for a scope that is forgotten, such as a client."""
+
+
+async def keep(_: Scope) -> None:
+    """Let go of nothing."""
+
+
+class Inventory:
+    """Views of the instances of any number of scopes. Its calls are tasks of `tasks`."""
+
+    def __init__(
+        self,
+        describe: Describe,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        release: Release = keep,
+        metrics: CloudMetrics = UNMEASURED,
+    ) -> None:
+        self._describe = describe
+        self._release = release
+        self._clock = clock
+        self._tasks = tasks
+        self._metrics = metrics
+        self._watches: dict[Scope, Watched] = {}
+        self._audience: Audience | None = None
+        self._wake = Event()
+        self._log = structlog.get_logger()
+
+    @property
+    def watched(self) -> Mapping[Scope, Watched]:
+        """The scopes that are polled."""
+        return {scope: self._watch(scope) for scope in self._tracked()}
+
+    def introspect(self) -> Contents:
+        """The scopes that there is a view of."""
+        return {"views": self._watches.keys()}
+
+    def last(self, group: Group) -> Observation | None:
+        """The newest view of the group at hand; None when its scope was never seen."""
+        return self._watch(group.scope).view.observation(group.tag)
+
+    def managed(self, scope: Scope) -> frozenset[str]:
+        """Tags of the groups that ask for a Resource; empty when the scope was never seen."""
+        return self._watch(scope).view.managed
+
+    def failure(self, scope: Scope) -> CloudError | None:
+        """Why the newest call for the scope failed; None when it did not."""
+        return self._watch(scope).failure
+
+    def hibernating(self, scope: Scope, ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of `ids` that were launched with hibernation enabled, as far as is known."""
+        return self._watch(scope).view.hibernating(ids)
+
+    def pool(self, scope: Scope, id_: str) -> str:
+        """Type and zone of an instance, which share capacity; empty where that is not known."""
+        return self._watch(scope).view.pool(id_)
+
+    def start_failed(self, scope: Scope, id_: str) -> CloudError | None:
+        """Why an instance is not to be started yet: its last start came to nothing."""
+        return self._watch(scope).view.starts.barred(id_, self._clock.now())
+
+    def shown(self, group: Group, id_: str) -> State | None:
+        """The state in which the newest view has an instance of the group; None where it has none."""
+        observation = self.last(group)
+        instances = observation.instances if observation else ()
+        return next((instance.state for instance in instances if instance.id == id_), None)
+
+    async def refresh(self, scope: Scope, since: datetime) -> datetime:
+        """Have a view that was asked for at `since` or later (aware UTC); a future `since` means now.
+
+        Returns:
+            When it was asked for.
+
+        Raises:
+            CloudError: the call failed.
+        """
+        watch = self._watch(scope)
+        while True:
+            now, at = self._clock.now(), watch.view.at
+            since = min(since, now)
+            if at is not None and since <= at <= now:  # one from the future precedes a clock set back
+                return at
+            if (error := watch.too_soon(now)) is not None:
+                raise error
+            await self._call(watch, since).outcome()
+
+    def note(self, group: Group, answers: Mapping[str, Answer]) -> None:
+        """Show what an accepted action has answered, and look soon at what comes of it."""
+        watch = self._watch(group.scope)
+        watch.moved_at = self._clock.now()
+        watch.view.note(group.tag, answers, watch.moved_at)
+        self._wake.set()
+
+    def note_lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
+        """Show lock tags that were written, or with None removed."""
+        self._watch(group.scope).view.note_lock(group.tag, ids, lock, self._clock.now())
+
+    def track(self, audience: Audience) -> None:
+        """Poll the scopes that `audience` names from now on.
+
+        It is told of a group whose instances differ from the view before, and of all groups of a scope that
+        is seen for the first time, that cannot be seen any more, or that can be seen again.
+        """
+        self._audience = audience
+        self._wake.set()
+
+    async def poll(self) -> None:
+        """Keep the views of all tracked groups up to date, until cancelled."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            try:
+                next_at = self._call_what_is_due(now)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - the next poll must come, whatever has failed this one
+                failures += 1
+                unexpected(self._metrics, Part.POLL, "poll", error)
+                next_at = now + BACKOFF.after(failures)
+            await wait_until(self._clock, next_at, self._wake)
+
+    def _call_what_is_due(self, now: datetime) -> datetime:
+        """Begin the calls that are due at `now`. Returns when to look again."""
+        # Also the latest instant at which a scope that is new among the tracked ones will be noticed.
+        next_at = now + IDLE
+        tracked = self._tracked()
+        self._forget_unused(tracked, now)
+        for scope, interest in tracked.items():
+            watch = self._watch(scope)
+            if watch.busy:
+                continue
+            due_at = watch.due_at(interest, now)
+            if due_at <= now:
+                self._call(watch, now)
+            else:
+                next_at = min(next_at, due_at)
+        return next_at
+
+    def _forget_unused(self, tracked: Mapping[Scope, Interest], now: datetime) -> None:
+        """Forget the scopes that are neither tracked nor used. Before anything is tracked all are kept."""
+        if self._audience is None:
+            return
+        watches = self._watches.items()
+        for scope in [scope for scope, watch in watches if scope not in tracked and watch.unused(now)]:
+            if self._watches.pop(scope).sent_at is not None:
+                self._tasks.create_task(self._let_go(scope))
+
+    async def _let_go(self, scope: Scope) -> None:
+        try:
+            await self._release(scope)
+        except Exception as error:  # noqa: BLE001 - what is not released is kept, which harms nothing
+            facts = {"account": scope.account, "region": scope.region}
+            unexpected(self._metrics, Part.POLL, "release", error, **facts)
+
+    def _watch(self, scope: Scope) -> Watched:
+        watch = self._watches.get(scope)
+        if watch is None:
+            watch = self._watches[scope] = Watched(scope)
+        return watch
+
+    def _tracked(self) -> dict[Scope, Interest]:
+        if self._audience is None:
+            return {}
+        tracked = {scope: Interest(period) for scope, period in self._audience.periods().items()}
+        for group in self._audience.groups():
+            interest = tracked.setdefault(group.scope, Interest(IDLE))
+            interest.period = min(interest.period, IDLE)
+            interest.tags.add(group.tag)
+        return tracked
+
+    def _call(self, watch: Watched, since: datetime) -> Call:
+        """The call that answers who asks since `since`: one under way, or the one after it."""
+        under_way = watch.under_way
+        if under_way is not None and under_way.sent_at is not None and under_way.sent_at >= since:
+            return under_way
+        if watch.wanted is None:
+            watch.wanted = Call()
+            if under_way is None:
+                # All who ask before the task's first step share the call: its instant is taken there.
+                task = self._tasks.create_task(self._serve(watch), name=f"describe: {watch.scope.region}")
+                task.add_done_callback(partial(_cut_off, watch))
+        return watch.wanted
+
+    async def _serve(self, watch: Watched) -> None:
+        """Make calls for as long as one is wanted."""
+        while (call := watch.wanted) is not None:
+            watch.under_way, watch.wanted = call, None
+            call.sent_at = watch.sent_at = self._clock.now()
+            call.error = await self._looked(watch, call.sent_at)
+            watch.under_way = None
+            call.done.set()
+            self._wake.set()
+
+    async def _looked(self, watch: Watched, sent_at: datetime) -> CloudError | None:
+        """Make one call, and update the view from it. Returns why that failed; None where it did not."""
+        try:
+            self._seen(watch, await self._describe(watch.scope), sent_at)
+        except CloudError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - other scopes must be looked at, and this one again
+            facts = {"account": watch.scope.account, "region": watch.scope.region}
+            failure = unexpected(self._metrics, Part.VIEW, "Describe", error, **facts)
+        else:
+            return None
+        self._failed(watch, failure)
+        return failure
+
+    def _seen(self, watch: Watched, records: Iterable[Record], sent_at: datetime) -> None:
+        now, first = self._clock.now(), watch.view.at is None
+        managed = watch.view.managed
+        tags = watch.view.take(records, sent_at, now)
+        if tags:
+            watch.moved_at = now
+        recovered, watch.failure, watch.failures = watch.failure is not None, None, 0
+        watch.last_error = None
+        if recovered:
+            self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
+        if first or recovered:
+            self._tell(watch.scope, None)
+        else:
+            self._tell(watch.scope, tags, listed=managed != watch.view.managed)
+
+    def _failed(self, watch: Watched, error: CloudError) -> None:
+        watch.failures += 1
+        watch.last_error = error
+        if watch.failures == 1 and error.fault in PASSING:
+            return  # what the next call mends is not worth the attention of all who have a group there
+        before, watch.failure = watch.failure, error
+        if before is None or before.reason != error.reason:
+            scope = watch.scope
+            self._log.warning(
+                "describe_failed",
+                account=scope.account,
+                region=scope.region,
+                reason=error.reason,
+                message=str(error),
+            )
+        if before is None:
+            self._tell(watch.scope, None)
+
+    def _tell(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
+        """Tell of the tracked groups of `scope` with one of `tags`; None stands for all."""
+        audience = self._audience
+        if audience is None:
+            return
+
+        def wake(concerned: Scope) -> None:
+            for group in audience.groups():
+                if group.scope == concerned and (tags is None or group.tag in tags):
+                    self._wake_listener(audience.changed, group)
+
+        self._wake_listener(wake, scope)
+        if listed:
+            self._wake_listener(audience.listed, scope)
+
+    def _wake_listener(self, listener: Callable[[T], None], concerned: T) -> None:
+        """Call a listener. One that raises keeps neither the others nor the view from what is new."""
+        try:
+            listener(concerned)
+        except Exception as error:  # noqa: BLE001 - see above
+            unexpected(self._metrics, Part.LISTENER, "wake", error, concerned=str(concerned))
+
+
+def _cut_off(watch: Watched, task: asyncio.Task[None]) -> None:
+    """Let nobody wait for a call whose task was ended by the shutdown, even before its first step."""
+    if task.cancelled() or task.exception() is not None:
+        for call in (watch.under_way, watch.wanted):
+            if call is not None:
+                call.done.set()

@@ -1,0 +1,124 @@
+"""When a scope is described: how often by itself, and how soon again after a failure.
+
+Nothing here waits or reads a clock; `inventory` does.
+"""
+
+from asyncio import Event
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.driver import CloudError, Fault, Scope
+from booking_operator.cloud.inventory.view import View
+from booking_operator.engine.workqueue import Backoff
+
+IDLE = timedelta(seconds=60)
+"""Between two polls of a scope where nothing moves: 60 calls an hour, however many groups."""
+MOVING = timedelta(seconds=1.5)
+"""Between two polls while instances are on their way."""
+STUCK = timedelta(seconds=15)
+"""Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
+PATIENCE = timedelta(minutes=10)
+"""A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
+KEPT = timedelta(hours=1)
+"""How long a scope is kept that no Resource and no monitor names any more, counted from the last call. A
+failed start is remembered as long, so a Resource that is deleted and created again shortens no pause."""
+PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
+"""Failures that mostly pass by themselves: told from the second in a row on."""
+_FEW = 2
+"""Such failures in a row after which those who ask are told of the last one for a while, without a call."""
+BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+"""Between two polls after a failure."""
+
+_CLOSED = CloudError("Closed", "The operator is shutting down.")
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One Describe that any number of askers wait for.
+
+    Attributes:
+        sent_at: when it was sent; None while it waits for its turn.
+        done: set when there is an outcome.
+        error: the outcome, None for success; a call that never got one was cut off by the shutdown.
+    """
+
+    sent_at: datetime | None = None
+    done: Event = field(default_factory=Event)
+    error: CloudError | None = _CLOSED
+
+    async def outcome(self) -> None:
+        """Wait for it.
+
+        Raises:
+            CloudError: the call failed.
+        """
+        await self.done.wait()
+        if self.error is not None:
+            # One exception raised in many tasks would gather all of their tracebacks.
+            error = self.error
+            raise error.again_at(error.retry_at) from error
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """One scope: its view, its calls, and how its last call went.
+
+    Attributes:
+        scope: the region and account.
+        view: what was seen there.
+        under_way: the call that was sent, and has no outcome yet.
+        wanted: the one after it.
+        sent_at: when the last one was sent.
+        moved_at: when instances last changed.
+        failures: how many calls in a row have failed.
+        failure: why the view is older than it should be, for all to know; None where it is not.
+        last_error: what the last call failed with; None where it did not.
+    """
+
+    scope: Scope
+    view: View = field(default_factory=View)
+    under_way: Call | None = None
+    wanted: Call | None = None
+    sent_at: datetime | None = None
+    moved_at: datetime | None = None
+    failures: int = 0
+    failure: CloudError | None = None
+    last_error: CloudError | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way or wanted."""
+        return self.under_way is not None or self.wanted is not None
+
+    def unused(self, now: datetime) -> bool:
+        """Whether it can be forgotten without a loss: no call is under way, and none was made for `KEPT`."""
+        # An instant in the future dates from before the clock was set back.
+        return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= KEPT)
+
+    def too_soon(self, now: datetime) -> CloudError | None:
+        """The last error, where its class does not allow to ask again yet; None where it does."""
+        error = self.last_error
+        if error is None or self.busy or self.sent_at is None or error.fault is Fault.UNSENT:
+            return None
+        many = self.failures - (_FEW if error.fault in PASSING else 0)
+        again_at = self.sent_at + BACKOFF.after(many) if many > 0 else now
+        return error.again_at(again_at) if self.sent_at <= now < again_at else None
+
+    def due_at(self, interest: "Interest", now: datetime) -> datetime:
+        """When to call again by itself, counted from the last call, whoever asked for that."""
+        if self.sent_at is None or self.sent_at > now:
+            return now
+        if self.failures:
+            return self.sent_at + BACKOFF.after(self.failures)
+        if not self.view.moving(interest.tags):
+            return self.sent_at + interest.period
+        stuck = self.moved_at is not None and now - self.moved_at > PATIENCE
+        return self.sent_at + (STUCK if stuck else MOVING)
+
+
+@dataclass(slots=True)
+class Interest:
+    """What one scope is polled for: groups by their tags, and a list of all at least every `period`."""
+
+    period: timedelta
+    tags: set[str] = field(default_factory=set)

@@ -1,0 +1,183 @@
+"""What is known of the instances of one scope: the last Describe, corrected by the actions accepted since.
+
+Nothing here waits or reads a clock; `inventory` does.
+"""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.inventory.failed_starts import Starts
+from booking_operator.domain.instance import Instance, Lock, Observation, State
+
+LAG = timedelta(seconds=10)
+"""How long after an action's answer a Describe may still show the state of before.
+
+EC2 is eventually consistent: what an action has changed "might not be immediately visible to all subsequent
+commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html). It names no bound; a
+few seconds are usual. Too short a time costs a second, harmless start; too long a one hides that a start
+failed.
+"""
+
+_ON_THEIR_WAY = frozenset({State.PENDING, State.STOPPING})
+_AIMS = {State.PENDING: State.RUNNING, State.STOPPING: State.STOPPED}
+"""The state that an action aims at, by the state that it begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One instance as a Describe shows it.
+
+    Attributes:
+        tag: the group it belongs to.
+        instance: its id and state.
+        hibernates: whether it was launched with hibernation enabled.
+        managed: whether it asks a ResourceMonitor to make a Resource for its group.
+        pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
+        why: of one that is stopped, what failed; empty where nothing did, or the service does not tell.
+    """
+
+    tag: str
+    instance: Instance
+    hibernates: bool = False
+    managed: bool = False
+    pool: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service answered to an action for one instance: its state before, and now.
+
+    `before` is None where the service named a state that `State` does not know. Both are None for tags.
+    """
+
+    before: State | None
+    now: State | None
+
+
+TAGGED = Answer(before=None, now=None)
+"""The answer to a change of tags, which says nothing of states."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """An accepted action whose effect a Describe may not show yet.
+
+    Attributes:
+        outdated: the states that a Describe shows which does not know of the action yet. The state that the
+            action aims at is not among them: a Describe that shows it has caught up, whatever state the
+            instance had before.
+        state: the state that the service has answered.
+        answered_at: when it answered (aware UTC).
+    """
+
+    outdated: frozenset[State | None]
+    state: State
+    answered_at: datetime
+
+    def overrides(self, shown: State, asked_at: datetime) -> bool:
+        """Whether a Describe asked at `asked_at`, which shows `shown`, knows less than the note."""
+        age = asked_at - self.answered_at
+        return age <= timedelta(0) or (shown in self.outdated and age <= LAG)
+
+
+class View:
+    """The instances of one scope by group.
+
+    Attributes:
+        at: when the last Describe was sent; None before the first.
+        managed: tags of the groups with an instance that asks for a Resource.
+        starts: what became of the starts that were accepted.
+    """
+
+    def __init__(self) -> None:
+        self.starts = Starts()
+        self.at: datetime | None = None
+        self.managed: frozenset[str] = frozenset()
+        self._groups: dict[str, tuple[Instance, ...]] = {}
+        self._hibernating: frozenset[str] = frozenset()
+        self._pools: dict[str, str] = {}
+        self._notes: dict[str, _Note] = {}
+        self._locks: dict[str, tuple[Lock | None, datetime]] = {}
+        self._states: Counter[State] | None = None
+
+    def observation(self, tag: str) -> Observation | None:
+        """The group `tag`, empty when no instance carries it; None before the first Describe."""
+        return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
+
+    def states(self) -> Mapping[State, int]:
+        """How many instances are in each state."""
+        if self._states is None:
+            self._states = Counter(item.state for group in self._groups.values() for item in group)
+        return self._states
+
+    def pool(self, id_: str) -> str:
+        """Type and zone of an instance; empty where that is not known."""
+        return self._pools.get(id_, "")
+
+    def hibernating(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of `ids` that can hibernate."""
+        return tuple(id_ for id_ in ids if id_ in self._hibernating)
+
+    def moving(self, tags: Iterable[str]) -> bool:
+        """Whether any instance of the groups `tags` is on its way to another state."""
+        return any(instance.state in _ON_THEIR_WAY for tag in tags for instance in self._groups.get(tag, ()))
+
+    def take(self, records: Iterable[Record], asked_at: datetime, now: datetime) -> Collection[str]:
+        """Take over a Describe that was sent at `asked_at`, and tell the tags of the groups that differ.
+
+        Notes from later than `now` date from before the clock was set back; they would never end.
+        """
+        notes = {id_: note for id_, note in self._notes.items() if note.answered_at <= now}
+        kept: dict[str, _Note] = {}
+        locks = {id_: note for id_, note in self._locks.items() if asked_at - LAG <= note[1] <= now}
+        members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
+        hibernating, managed, pools = set(), set(), {}
+        for record in records:
+            instance = record.instance
+            note = notes.get(instance.id)
+            if note is not None and note.overrides(instance.state, asked_at):
+                kept[instance.id] = note
+                instance = replace(instance, state=note.state)
+            self.starts.seen(instance.id, instance.state, record.why, now)
+            if instance.id in locks:
+                instance = replace(instance, lock=locks[instance.id][0])
+            members[record.tag][instance.id] = instance
+            if record.pool:
+                pools[instance.id] = sys.intern(record.pool)
+            if record.hibernates:
+                hibernating.add(instance.id)
+            if record.managed:
+                managed.add(record.tag)
+        self.starts.forget(now)
+        groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
+        before, self._groups = self._groups, groups
+        self._states = None
+        self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
+        self.managed, self._locks, self._pools = frozenset(managed), locks, pools
+        return [tag for tag in before | groups if before.get(tag) != groups.get(tag)]
+
+    def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:
+        """Show at once what an accepted action has answered for instances of the group `tag`."""
+        group = self._groups.get(tag, ())
+        shown = {instance.id: instance.state for instance in group}
+        states = {id_: answer.now for id_, answer in answers.items() if answer.now is not None}
+        for id_, state in states.items():
+            outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state, _AIMS.get(state)}
+            self._notes[id_] = _Note(outdated, state, answered_at)
+            self.starts.answered(id_, state, answered_at)
+        if group:
+            self._states = None
+            self._groups[tag] = Observation(group, answered_at).with_states(states).instances
+
+    def note_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:
+        """Show at once what was written into the lock tags of instances of the group `tag`."""
+        self._locks |= dict.fromkeys(ids, (lock, written_at))
+        group = self._groups.get(tag, ())
+        if group:
+            self._groups[tag] = tuple(
+                replace(instance, lock=lock) if instance.id in ids else instance for instance in group
+            )

@@ -1,0 +1,159 @@
+"""Whether the caches may be believed when they say that nobody has a resource booked."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from booking_operator.api.kinds import BOOKING
+from booking_operator.api.meta import WIRE
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.reflector import Reflector
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.decoding import read_answer
+from booking_operator.kube.errors import ApiError
+
+T = TypeVar("T")
+
+_CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
+_DISCOVERY = f"/apis/{BOOKING.api_version}"
+
+LEARN_SECONDS = 2.0
+"""How long the start waits for the CRD, at most: what is booked must not wait for it."""
+DISCOVERY_LAG_SECONDS = 1.0
+"""Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Meta:
+    uid: str = ""
+    deletion_timestamp: str = Field(default="", alias="deletionTimestamp")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Definition:
+    metadata: _Meta
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Kind:
+    name: str
+    verbs: list[str]
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Discovery:
+    resources: list[_Kind]
+
+
+_DEFINITION, _SERVED = TypeAdapter(_Definition), TypeAdapter(_Discovery)
+
+
+class CacheTrust:
+    """Trusts the caches while all reflectors do, and asks the API server before what nobody could foresee.
+
+    When a CRD is deleted, the API server deletes all its objects, and the watch tells of each as if a user
+    had deleted it. A booking that vanishes so must not stop machines; the CRD itself knows better, because it
+    carries its deletionTimestamp before the first object goes.
+
+    A CRD that was deleted and applied again before anybody asks looks as good as new, but has another uid
+    than the one whose bookings were listed: then all are listed anew.
+
+    Who may not read the CRD asks discovery, which every ServiceAccount may read: it takes `create` from the
+    verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second later. It has no uid.
+
+    Callers share requests: a call answers all callers that asked before it began. At most one call is under
+    way, so a caller waits for two at most.
+    """
+
+    def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
+        self._client = client
+        self._reflectors = reflectors
+        self._clock = clock
+        self._warned = False
+        self._uid = ""  # of the CRD, read before the bookings were listed
+        self._calling = asyncio.Lock()
+        self._begun = 0  # number of calls
+        self._answered = 0  # the number of the call that `_answer` is from
+        self._answer = ""
+        self._log = structlog.get_logger()
+
+    async def learn(self) -> None:
+        """Note which CRD there is, before bookings are listed; unknown, it has them listed once more."""
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(LEARN_SECONDS):
+                self._uid = (await self._read(_CRD, _DEFINITION)).metadata.uid
+
+    def doubt(self) -> str:
+        """Why bookings may be missing from the caches; empty when they are trusted."""
+        return next((reflector.doubt for reflector in self._reflectors if reflector.doubt), "")
+
+    async def confirm(self) -> str:
+        """The same, and whether the bookings are about to vanish altogether."""
+        if doubt := self.doubt():
+            return doubt
+        return await self._shared() or self.doubt()
+
+    async def _shared(self) -> str:
+        """Why the bookings may be about to vanish, by a call that begins now or later."""
+        asked = self._begun
+        async with self._calling:
+            # A call whose caller is cancelled has no answer. Then the next caller begins another one.
+            if self._answered <= asked:
+                self._begun += 1
+                number = self._begun
+                self._answer = await self._ask()
+                self._answered = number
+            return self._answer
+
+    async def _ask(self) -> str:
+        try:
+            vanishing = await self._vanishing()
+        except ApiError as error:
+            return self._unconfirmed(error)
+        return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted" if vanishing else ""
+
+    async def _vanishing(self) -> bool:
+        """Whether the CRD is being deleted. If it is another one than was known, all is listed anew.
+
+        Raises:
+            ApiError: neither the CRD nor discovery can be read.
+        """
+        try:
+            metadata = (await self._read(_CRD, _DEFINITION)).metadata
+        except ApiError as error:
+            if not error.forbidden:
+                raise
+        else:
+            self._note(metadata.uid)
+            return bool(metadata.deletion_timestamp)
+        await self._clock.sleep(DISCOVERY_LAG_SECONDS)
+        served = (await self._read(_DISCOVERY, _SERVED)).resources
+        return not any(item.name == BOOKING.plural and "create" in item.verbs for item in served)
+
+    def _note(self, uid: str) -> None:
+        if uid == self._uid:
+            return
+        self._uid = uid
+        for reflector in self._reflectors:
+            reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed anew")
+
+    async def _read(self, path: str, model: TypeAdapter[T]) -> T:
+        """What is at a path.
+
+        Raises:
+            ApiError: nothing that can be read.
+        """
+        return await read_answer(model, await self._client.request("GET", path))
+
+    def _unconfirmed(self, error: ApiError) -> str:
+        if not error.forbidden:
+            return f"the CustomResourceDefinition of the bookings cannot be read: {error}"
+        if not self._warned:
+            self._warned = True
+            self._log.warning("crd_unreadable", mend=f"grant get on {BOOKING.crd_name}", error=str(error))
+        return ""

@@ -1,0 +1,155 @@
+"""Finds the cluster and the credentials the way kubectl does."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client.configuration import Configuration
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+
+from booking_operator.engine.yaml_errors import unparsable
+
+_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+# kubernetes_asyncio meets a malformed kubeconfig with whatever Python raises first.
+_UNUSABLE = (
+    config.ConfigException,
+    yaml.YAMLError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+)
+
+
+class ConfigError(Exception):
+    """There is no usable cluster configuration; the message says what is missing and where it was sought.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to get at the API server.
+
+    Attributes:
+        configuration: where it is, whom to trust, who we are.
+        token_file: which file the token came from, if from one: it may be replaced at any time.
+    """
+
+    configuration: Configuration
+    token_file: Path | None = None
+
+
+class ClusterConfig:
+    """Loads credentials anew whenever it is asked to, so that rotated ones are found."""
+
+    def __init__(
+        self,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        service_account: Path = _SERVICE_ACCOUNT,
+    ) -> None:
+        """Choose the source: `kubeconfig`, `KUBECONFIG`, `~/.kube/config`, or the pod's ServiceAccount."""
+        self._environ = os.environ if environ is None else environ
+        self._service_account = service_account
+        self._explicit = kubeconfig or self._environ.get("KUBECONFIG") or ""
+        self._context = context
+
+    async def load(self) -> Access:
+        """Read the configuration.
+
+        Raises:
+            ConfigError: there is none, or it cannot be used.
+        """
+        configuration = Configuration()
+        default = self._default()
+        try:
+            if self._explicit:
+                self._require_file()
+                token_file = await self._from_file(self._explicit, configuration)
+            elif default.is_file():
+                token_file = await self._from_file(str(default), configuration)
+            elif _IN_CLUSTER in self._environ:
+                token_file = self._from_pod(configuration)
+            else:
+                raise ConfigError(
+                    "no cluster to talk to: give --kubeconfig, set KUBECONFIG, create ~/.kube/config, "
+                    "or run in a pod with a ServiceAccount"
+                )
+        except _UNUSABLE as error:
+            why = unparsable(error) if isinstance(error, yaml.YAMLError) else error
+            raise ConfigError(f"cannot use {self._source(default)}: {why}") from error
+        # kubernetes_asyncio reads token files as they are, and many end in a newline.
+        configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
+        return Access(configuration, token_file)
+
+    def namespace(self) -> str:
+        """The namespace that we are in: the pod's, or that of the kubeconfig's context; else `default`."""
+        if pod := self._environ.get("POD_NAMESPACE"):
+            return pod
+        default = self._default()
+        if self._explicit or default.is_file():
+            with suppress(*_UNUSABLE):
+                contexts, current = config.list_kube_config_contexts(self._explicit or str(default))
+                chosen = [item for item in contexts if item["name"] == self._context] or [current]
+                return chosen[0]["context"].get("namespace") or "default"
+        elif (file := self._service_account / "namespace").is_file():
+            return file.read_text().strip()
+        return "default"
+
+    def _default(self) -> Path:
+        """Where kubectl looks. Only HOME tells the home directory: in a pod our user is nowhere recorded."""
+        return Path(self._environ.get("HOME") or "/") / ".kube" / "config"
+
+    def _source(self, default: Path) -> str:
+        if self._explicit:
+            return f"kubeconfig {self._explicit}"
+        return f"kubeconfig {default}" if default.is_file() else "the pod's ServiceAccount"
+
+    def _require_file(self) -> None:
+        files = [Path(part).expanduser() for part in self._explicit.split(os.pathsep) if part]
+        if not any(file.is_file() for file in files):
+            raise ConfigError(
+                f"kubeconfig {self._explicit} does not exist; check --kubeconfig and KUBECONFIG"
+            )
+
+    async def _from_file(self, path: str, configuration: Configuration) -> Path | None:
+        loader = _Loader(KubeConfigMerger(path).config, active_context=self._context, config_base_path=None)
+        await loader.load_and_set(configuration)
+        return loader.token_file
+
+    def _from_pod(self, configuration: Configuration) -> Path:
+        token_file = self._service_account / "token"
+        config.load_incluster_config(
+            client_configuration=configuration,
+            try_refresh_token=False,
+            token_filename=str(token_file),
+            cert_filename=str(self._service_account / "ca.crt"),
+            environ=self._environ,
+        )
+        return token_file
+
+
+class _Loader(KubeConfigLoader):
+    @property
+    def token_file(self) -> Path | None:
+        """The file that the token was read from, if it was."""
+        user = self._user
+        if user is None or "tokenFile" not in user:
+            return None
+        if self.provider or "exec" in user or "token" in user:
+            return None  # each of these comes first
+        return Path(self._get_base_path(user.path), str(user["tokenFile"]))

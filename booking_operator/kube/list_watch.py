@@ -1,0 +1,166 @@
+"""Lists and watches one kind through the API server, for a reflector."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from booking_operator.api.kinds import Kind
+from booking_operator.api.meta import WIRE
+from booking_operator.engine.reflector import Event, Page, ResourceExpiredError, SourceError, Verb
+from booking_operator.engine.store import Object
+from booking_operator.kube.client import KubeClient, Query
+from booking_operator.kube.decoding import LARGE_LIST, complaint, read
+from booking_operator.kube.errors import ApiError, TooLongError
+
+T = TypeVar("T")
+O = TypeVar("O", bound=Object)  # noqa: E741
+
+PAGE_SIZE = 500
+_FEWER = 8  # of objects of 1.5 MiB, seven fit into an answer
+_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _GONE = 400, 403, 404, 410
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _ListMeta:
+    resource_version: str = Field(default="", alias="resourceVersion")
+    token: str = Field(default="", alias="continue")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _List(Generic[T]):
+    metadata: _ListMeta
+    items: list[T]
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Changed(Generic[T]):
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    object: T
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _MetaOnly:
+    metadata: _ListMeta
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Bookmark:
+    type: Literal["BOOKMARK"]
+    object: _MetaOnly
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Status:
+    message: str = ""
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class _Error:
+    type: Literal["ERROR"]
+    object: _Status
+
+
+class ListWatch(Generic[O]):
+    """The objects of one kind, in one namespace or (with an empty one) in all; `selector` may narrow it."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        kind: Kind[O],
+        namespace: str = "",
+        selector: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._client = client
+        self._selector = selector
+        self._kind = kind
+        self._namespace = namespace
+        self._path = kind.path(namespace)
+        self._page_size = PAGE_SIZE
+        model: Any = kind.model
+        self._list: TypeAdapter[_List[O]] = TypeAdapter(_List[model])
+        self._event: TypeAdapter[_Changed[O] | _Bookmark | _Error] = TypeAdapter(
+            Annotated[_Changed[model] | _Bookmark | _Error, Field(discriminator="type")]
+        )
+
+    async def list(self, token: str = "") -> Page[O]:
+        """One page of a consistent list (no resourceVersion: as new as etcd)."""
+        query = list(self._selector)
+        if token:
+            query.append(("continue", token))
+        with self._translated():
+            found = await read(self._list, await self._page(query), large=LARGE_LIST)
+        return Page(found.items, found.metadata.resource_version, found.metadata.token)
+
+    async def _page(self, query: Query) -> bytes:
+        """One page of as many objects as fit into an answer, whatever their size."""
+        while True:
+            limit = ("limit", str(self._page_size))
+            try:
+                answer = await self._client.request("GET", self._path, query=[*query, limit])
+            except TooLongError:
+                if self._page_size == 1:
+                    raise
+                self._page_size = max(1, self._page_size // _FEWER)
+            else:
+                self._page_size = min(PAGE_SIZE, self._page_size * 2)
+                return answer
+
+    @asynccontextmanager
+    async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[O]]]:
+        """Events after `resource_version`, with bookmarks."""
+        query = [
+            *self._selector,
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", resource_version),
+            ("timeoutSeconds", str(seconds)),
+        ]
+        with self._translated():
+            async with (
+                self._client.stream(self._path, query) as lines,
+                aclosing(self._events(lines)) as events,
+            ):
+                yield events
+
+    async def _events(self, lines: AsyncIterator[bytes]) -> AsyncGenerator[Event[O], None]:
+        async for line in lines:
+            event = await read(self._event, line)
+            if isinstance(event, _Error):
+                raise ApiError(event.object.code, event.object.message)
+            if isinstance(event, _Bookmark):
+                yield Event(Verb.BOOKMARK, event.object.metadata.resource_version)
+            else:
+                version = event.object.metadata.resource_version
+                yield Event(Verb(event.type), version, event.object)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except ValidationError as error:
+            text = f"garbled answer: {complaint(error)}"
+            raise SourceError(text, lost=True) from error
+        except ApiError as error:
+            if error.status == _GONE:
+                raise ResourceExpiredError(str(error)) from error
+            lost = error.status == _BAD_REQUEST  # of a version that makes no sense
+            raise SourceError(
+                self._mend(error), doubt=self._doubt(error), retry_after=error.retry_after, lost=lost
+            ) from error
+
+    def _doubt(self, error: ApiError) -> str:
+        return self._mend(error) if error.status in {_NOT_FOUND, _FORBIDDEN} else ""
+
+    def _mend(self, error: ApiError) -> str:
+        if error.status == _NOT_FOUND:
+            mend = "install the CRDs with `kubectl apply -k manifests/crds`"
+            return f"the API server does not serve {self._kind.crd_name}; {mend}"
+        if error.status == _FORBIDDEN:
+            where = f"in namespace {self._namespace}" if self._namespace else "in all namespaces"
+            mend = f"grant list and watch on {self._kind.crd_name} {where}"
+            return f"{error}; {mend}"
+        return str(error)

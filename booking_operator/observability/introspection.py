@@ -1,0 +1,67 @@
+"""What there is to look at in a running operator: the composition root fills it in as things come and go."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.regions import regions
+from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.service import Service, ServiceDriver
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.reflector import Reflector
+from booking_operator.observability.object_counts import Census
+
+
+def never() -> bool:
+    """Leads at no time."""
+    return False
+
+
+@dataclass(slots=True)
+class Observed:
+    """The parts of the operator. All are empty before they are made, and those of a term between two terms.
+
+    Attributes:
+        accounts: those that there may be anything in.
+        services: the cloud services, by name.
+        leads: whether this replica leads.
+        tasks: how many tasks of the event loop are not done.
+        reflectors: of all kinds.
+        vital: those without which nothing is reconciled.
+        objects: how many objects are known, by kind.
+        census: what is counted of bookings and Resources.
+        controllers: those of the present term.
+        drivers: the same.
+    """
+
+    accounts: Accounts = field(default_factory=Accounts)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    leads: Callable[[], bool] = never
+    tasks: Callable[[], int] = int
+    reflectors: Sequence[Reflector[Any]] = ()
+    vital: Sequence[Reflector[Any]] = ()
+    objects: Callable[[], Mapping[str, int]] = dict
+    census: Census | None = None
+    controllers: Sequence[Controller[Any]] = ()
+    drivers: Sequence[ServiceDriver] = ()
+
+    @contextmanager
+    def term(
+        self, controllers: Sequence[Controller[Any]], drivers: Sequence[ServiceDriver]
+    ) -> Iterator[None]:
+        """For as long as this replica leads."""
+        self.controllers, self.drivers = controllers, drivers
+        try:
+            yield
+        finally:
+            self.controllers, self.drivers = (), ()
+
+    def known(self, scope: Scope) -> bool:
+        """Whether a scope may name anything: tenants can write any account and region into a spec."""
+        try:
+            self.accounts.admit(scope)
+        except CloudError:
+            return False
+        return scope.region in regions()

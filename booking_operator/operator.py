@@ -1,0 +1,271 @@
+"""The composition root: builds and wires everything, and nothing else does."""
+
+import asyncio
+import gc
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.cloud.aws.accounts import Accounts, own_role
+from booking_operator.cloud.aws.clients import default_region
+from booking_operator.cloud.aws.regions import known
+from booking_operator.cloud.service import Service, ServiceDriver, open_services
+from booking_operator.config import load
+from booking_operator.engine.clock import Clock, SystemClock
+from booking_operator.engine.introspection import Contents, Introspectable, joined
+from booking_operator.engine.leader_election import Election, Elector, SoleReplica
+from booking_operator.engine.lease import Timing
+from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Store
+from booking_operator.gc_tuning import YOUNG, Heap, ProcessHeap
+from booking_operator.kube.cache_consistency import CacheTrust
+from booking_operator.kube.client import KubeClient
+from booking_operator.kube.kubeconfig import ClusterConfig
+from booking_operator.kube.lease import KubeLeases
+from booking_operator.kube.list_watch import ListWatch
+from booking_operator.manager import Term
+from booking_operator.notify.channels import open_channels
+from booking_operator.notify.email import smtp_config
+from booking_operator.observability.introspection import Observed
+from booking_operator.observability.object_counts import Census
+from booking_operator.observability.prometheus import Metrics
+from booking_operator.observability.server import open_servers
+from booking_operator.parts import REAL, Parts
+from booking_operator.reconcilers.ports import Channels
+from booking_operator.reconcilers.standby_listener import StandbyAudience
+from booking_operator.settings import Settings
+
+TIDY_UP_SECONDS = 10.0
+"""Who has lost the Lease for a moment leads again before, and has made its plans: this takes up to 0.3 s."""
+NEAR = timedelta(seconds=2)
+
+
+class Operator:
+    """What lasts as long as the process: caches that are kept up to date, and views of the instances.
+
+    A replica that does not lead has all of this, so that it can act at once when it does.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: KubeClient,
+        services: Mapping[str, Service],
+        channels: Channels,
+        election: Election,
+        clock: Clock,
+        metrics: Metrics,
+        observed: Observed,
+        heap: Heap | None = None,
+        parts: Parts = REAL,
+    ) -> None:
+        self._log = structlog.get_logger()
+        self._clock = clock
+        self._heap = heap = heap or ProcessHeap()
+        self._metrics = metrics
+        self._observed = observed
+        self._services = services
+        self._election = election
+        self._caches = caches = parts.caches(settings.region)
+        reflectors = {
+            kind: Reflector(kind.plural, ListWatch(client, kind, settings.namespace), store, clock)
+            for kind, store in caches.stores.items()
+        }
+        self._reflectors = tuple(reflectors.values())
+        # All that power depends on. The other two kinds may be missing, or not permitted.
+        self._vital = (reflectors[BOOKING], reflectors[RESOURCE])
+        self._synced = asyncio.Event()
+        for reflector in self._vital:
+            reflector.when_synced(self._on_list)
+        for reflector in self._reflectors:
+            reflector.when_recovered(self._on_recovery)
+        self._trust = trust = CacheTrust(client, self._vital, clock)
+        self._new_term = partial(
+            Term,
+            settings,
+            caches,
+            trust,
+            client,
+            channels=channels,
+            clock=clock,
+            live=election.live,
+            metrics=metrics,
+            heap=heap,
+            parts=parts,
+        )
+        self._drivers: Mapping[str, ServiceDriver] = {}
+        self._term: Term | None = None
+        self._ended = asyncio.Event()
+        observed.services, observed.leads = services, lambda: election.leads
+        observed.reflectors, observed.vital = self._reflectors, self._vital
+        observed.objects = lambda: {kind.plural: len(store) for kind, store in caches.stores.items()}
+        observed.census = self._census = Census(caches)
+
+    @property
+    def stores(self) -> Mapping[Kind[Any], Store[Any]]:
+        """The objects as this replica knows them, by kind. For reading only."""
+        return self._caches.stores
+
+    def introspect(self) -> Contents:
+        """The keys that each long-lived collection holds, by `owner.collection`.
+
+        It is for tests; see `engine.introspection`. A replica that does not lead lacks the collections of a
+        leader, such as queues, orders and lanes.
+        """
+        parts: dict[str, Introspectable] = {
+            "caches": self._caches,
+            "census": self._census,
+            **{f"store of {kind.plural}": store for kind, store in self.stores.items()},
+            **{f"service {name}": service for name, service in self._services.items()},
+            **{f"driver {name}": driver for name, driver in self._drivers.items()},
+        }
+        return {**joined(parts), **(self._term.introspect() if self._term else {})}
+
+    def sizes(self) -> Mapping[str, int]:
+        """How many entries each of these collections has."""
+        return {name: len(keys) for name, keys in self.introspect().items()}
+
+    async def run(self) -> None:
+        """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tidy_up(), name="tidy up")
+            await self._trust.learn()
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run(), name=f"reflector: {reflector.kind}")
+            await self._synced.wait()
+            self._heap.settle()
+            self._log.info(
+                "caches_synced", bookings=len(self._caches.bookings), resources=len(self._caches.resources)
+            )
+            self._stand_by()
+            await self._election.run(self._lead)
+
+    async def _tidy_up(self) -> None:
+        """Some time after each term that was lost, let go of what it has left, which was exempt from that."""
+        while True:
+            await self._ended.wait()
+            self._ended.clear()
+            await self._clock.sleep(TIDY_UP_SECONDS)
+            while self._boundary_is_near():  # it would be late
+                await self._clock.sleep(1)
+            self._heap.tidy_up()
+
+    def _boundary_is_near(self) -> bool:
+        now = self._clock.now()
+        changes = (resource.status.next_change for resource in self._caches.resources.all())
+        return any(at is not None and now < at < now + NEAR for at in changes)
+
+    def _stand_by(self) -> None:
+        for name, service in self._services.items():
+            service.track(StandbyAudience(name, self._caches))
+
+    async def _lead(self) -> None:
+        """Work for one term, until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                drivers = {name: service.driver(tasks) for name, service in self._services.items()}
+                self._drivers = drivers
+                self._term = term = self._new_term(drivers=drivers)
+                self._metrics.began_to_lead()
+                if self._election.rivals:
+                    self._doubt_caches()
+                with self._observed.term(term.controllers, tuple(drivers.values())):
+                    await term.run()
+        finally:
+            self._term, self._drivers = None, {}
+            self._stand_by()
+            self._ended.set()
+
+    def _doubt_caches(self) -> None:
+        """Whoever led before us may have known more: a watch that is dead is noticed late.
+
+        So nothing is stopped before all has been listed anew. What is to be started is.
+        """
+        for reflector in self._vital:
+            reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
+
+    def _on_list(self) -> None:
+        """A complete list: once both kinds have one, work begins; later ones may have ended a doubt."""
+        if not all(reflector.synced for reflector in self._vital):
+            return
+        if self._term is not None:
+            self._term.listed()
+        self._synced.set()
+
+    def _on_recovery(self) -> None:
+        if self._term is not None:
+            self._term.recovered()
+
+
+class RegionError(Exception):
+    """Neither flags nor environment name a region, or there is none of that name.
+
+    Attributes:
+        fatal: for the command line: the message says it all, a traceback says no more.
+    """
+
+    fatal = True
+
+
+def _region(flag: str) -> str:
+    """The operator's own region."""
+    region = flag or default_region()
+    if not region:
+        raise RegionError("there is no AWS region; give --region or set AWS_REGION")
+    try:
+        return known(region)
+    except ValueError as error:
+        raise RegionError(f"--region or AWS_REGION: {error}") from None
+
+
+async def run(settings: Settings) -> None:
+    """Run the operator until cancelled.
+
+    Raises:
+        ConfigError: there is no usable cluster configuration.
+        RegionError: there is no region for Resources that name none, or it is not known.
+        SmtpConfigError: the variables SMTP_* make no sense.
+        OwnRoleError: nor does AWS_ASSUME_ROLE_ARN.
+        ConfigFileError: nor does the configuration file.
+        BindError: metrics or probes cannot be served where they are to be.
+    """
+    gc.set_threshold(YOUNG)
+    settings = replace(settings, region=_region(settings.region))
+    smtp, config = smtp_config(os.environ), load(settings.config)
+    accounts = Accounts(settings.region, own_role(os.environ), config.accounts)
+    clock, cluster = SystemClock(), ClusterConfig(settings.kubeconfig, settings.context)
+    metrics, observed = Metrics(), Observed(accounts)
+    async with AsyncExitStack() as stack:
+        addresses = settings.metrics_bind_address, settings.health_probe_bind_address
+        await stack.enter_async_context(open_servers(*addresses, metrics, observed, clock))
+        election: Election = SoleReplica()
+        if settings.leader_elect:
+            election = await stack.enter_async_context(open_election(settings, cluster, clock, metrics))
+        live = election.live
+        client = await stack.enter_async_context(KubeClient(cluster, clock, live, metrics=metrics))
+        services = await stack.enter_async_context(
+            open_services(clock, accounts, config.limits_of(), live, metrics=metrics)
+        )
+        channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock, live))
+        await Operator(settings, client, services, channels, election, clock, metrics, observed).run()
+
+
+@asynccontextmanager
+async def open_election(
+    settings: Settings, cluster: ClusterConfig, clock: Clock, metrics: Metrics
+) -> AsyncIterator[Elector]:
+    """A candidate for the leadership. Its client is its own: a renewal waits behind nothing."""
+    namespace = settings.leader_election_namespace or cluster.namespace()
+    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
+    async with KubeClient(cluster, clock, metrics=metrics) as client:
+        leases = KubeLeases(client, namespace, settings.leader_election_id, clock)
+        yield Elector(identity, leases, clock, Timing(settings.lease_duration))

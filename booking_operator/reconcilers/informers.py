@@ -1,0 +1,203 @@
+"""The cached objects as the reconcilers ask for them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
+from booking_operator.api.meta import Garbled
+from booking_operator.api.monitor import ResourceMonitor, scope
+from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
+from booking_operator.api.scheduler import BookingScheduler
+from booking_operator.cloud.driver import Group, Scope
+from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.booking_timeline import Agenda
+from booking_operator.engine.introspection import Contents
+from booking_operator.engine.store import Change, Key, Store, key_of
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Who holds a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
+
+    basis: tuple[object, ...]
+    warm_up: timedelta
+    begin: datetime
+    end: datetime
+    holder: Claim | None
+
+    def concerned(self, claim: Claim | None, *, gone: bool) -> bool:
+        """Whether somebody else may hold it, now that `claim` has come, or has gone."""
+        if claim is None:
+            return False
+        if gone:
+            return self.holder is not None and claim.name == self.holder.name
+        if claim.end_at <= self.begin or claim.wanted_from(self.warm_up) >= self.end:
+            return False
+        return self.holder is None or claim.precedence < self.holder.precedence
+
+
+class Caches:
+    """Resources by the group they stand for, and bookings by the resource they name."""
+
+    def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
+        self.default_region = default_region
+        self.resources: Store[Resource] = store({"group": self._groups})
+        self.bookings: Store[Booking] = store({"resource": _named_resource, "controller": _controller})
+        self.schedulers: Store[BookingScheduler] = store({"identity": lambda item: (_identity(item),)})
+        self.monitors: Store[ResourceMonitor] = store({"scope": self._scopes})
+        self.stores: Mapping[Kind[Any], Store[Any]] = {
+            BOOKING: self.bookings,
+            RESOURCE: self.resources,
+            BOOKING_SCHEDULER: self.schedulers,
+            RESOURCE_MONITOR: self.monitors,
+        }
+        self._agendas: dict[Key, Agenda] = {}
+        self._held: dict[Key, _Held] = {}
+        self.bookings.subscribe(self._on_booking)
+        self.resources.subscribe(self._on_resource)
+
+    def introspect(self) -> Contents:
+        """The keys of the bookings on all agendas, and of the Resources whose holder is known."""
+        booked = {
+            Key(key.namespace, claim.name)
+            for key, agenda in self._agendas.items()
+            for claim in agenda
+            if claim.name  # not so of an ad-hoc booking
+        }
+        return {"agendas": booked, "holders": self._held.keys()}
+
+    def _groups(self, resource: Resource) -> tuple[Group, ...]:
+        group = resource.group(self.default_region)
+        return (group,) if group else ()
+
+    def _scopes(self, monitor: ResourceMonitor) -> tuple[tuple[str, Scope], ...]:
+        spec = monitor.spec
+        return () if isinstance(spec, Garbled) else ((spec.type, scope(spec, self.default_region)),)
+
+    def groups(self) -> Collection[Group]:
+        """All groups that a Resource stands for."""
+        return self.resources.values("group")
+
+    def peers(self, resource: Resource) -> list[Resource]:
+        """All Resources that stand for the same instances, itself among them."""
+        return [peer for group in self._groups(resource) for peer in self.standing_for(group)]
+
+    def standing_for(self, group: Group) -> list[Resource]:
+        """All Resources that stand for these instances."""
+        return self.resources.by("group", group)
+
+    def elder(self, resource: Resource) -> Resource | None:
+        """An older Resource of the same group, which acts in its stead."""
+        eldest = min(self.peers(resource), key=lambda peer: peer.seniority, default=resource)
+        return None if key_of(eldest) == key_of(resource) else eldest
+
+    def bookings_of(self, key: Key) -> list[Booking]:
+        """All bookings that name the Resource `key`, whatever their state."""
+        return self.bookings.by("resource", key)
+
+    def maker(self, booking: Booking) -> BookingScheduler | None:
+        """The scheduler that made a booking, if it is there."""
+        made_by = (self.schedulers.by("identity", identity) for identity in _controller(booking))
+        return next(chain.from_iterable(made_by), None)
+
+    def bookings_by(self, scheduler: BookingScheduler) -> list[Booking]:
+        """All bookings that the scheduler made."""
+        return self.bookings.by("controller", _identity(scheduler))
+
+    def booked(self, resource: Resource, now: datetime) -> bool:
+        """Whether any booking of the Resource is unfinished."""
+        return self.claims(resource).unfinished(now)
+
+    def claims(self, resource: Resource) -> Agenda:
+        """All valid bookings of a Resource, the ad-hoc one in its spec included."""
+        return self._agendas.get(key_of(resource)) or Agenda()
+
+    def active(self, resource: Key, now: datetime) -> list[Key]:
+        """The Bookings that are active at `now` (aware UTC), the warm-up of their Resource included."""
+        found = self.resources.get(resource)
+        warm_up = found.warm_up if found is not None else timedelta(0)
+        return self.unfinished(resource, now, now + warm_up)
+
+    def unfinished(self, resource: Key, now: datetime, start: datetime | None = None) -> list[Key]:
+        """The valid Bookings of a Resource that end after `now`; with `start` those that start by then.
+
+        It takes no walk over those that are over, of which there may be very many.
+        """
+        agenda = self._agendas.get(resource)
+        claims = agenda.unfinished_by(now, start) if agenda else []
+        return [
+            Key(resource.namespace, claim.name) for claim in claims if claim.name
+        ]  # an ad-hoc one has none
+
+    def _keep(self, key: Key, *, gone: Claim | None = None, come: Claim | None = None) -> None:
+        """Have another booking on the agenda of a Resource, be it there or not."""
+        agenda = self._agendas.setdefault(key, Agenda())
+        if gone is not None:
+            agenda.discard(gone)
+        if come is not None:
+            agenda.add(come)
+        if not agenda:
+            del self._agendas[key]
+
+    def holder(self, resource: Resource, now: datetime) -> Claim | None:
+        """The booking that holds a Resource at `now` (aware UTC); None when nobody does.
+
+        All active bookings ask for it, each time they are reconciled, and of one Resource there may be very
+        many. So it is found once for all who ask until the bookings change, or one of them begins or ends.
+        """
+        key, warm_up = key_of(resource), resource.warm_up
+        held = self._held.get(key)
+        basis = (resource.metadata.uid, resource.spec, warm_up)
+        if held is None or held.basis != basis or not held.begin <= now < held.end:
+            seen = self.claims(resource).moment(now, warm_up)
+            held = self._held[key] = _Held(basis, warm_up, now, seen.next_at or _NEVER, seen.holder)
+        return held.holder
+
+    def _on_resource(self, change: Change[Resource]) -> None:
+        if not change.status_only:
+            self._keep(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
+        if change.new is None:
+            self._held.pop(change.key, None)
+
+    def holds_on(self, resource: Key, now: datetime) -> bool:
+        """Whether it is known that a change of a booking, just now, has not changed who holds a Resource."""
+        held = self._held.get(resource)
+        return held is not None and held.begin <= now < held.end
+
+    def _on_booking(self, change: Change[Booking]) -> None:
+        if change.status_only:
+            return
+        for booking in (change.old, change.new):
+            if booking is not None:
+                key = Key(booking.metadata.namespace, booking.resource_name)
+                claim, gone = booking.claim(), booking is change.old
+                self._keep(key, gone=claim if gone else None, come=None if gone else claim)
+                held = self._held.get(key)
+                if held is not None and held.concerned(claim, gone=gone):
+                    del self._held[key]
+
+
+def _ad_hoc(resource: Resource | None) -> Claim | None:
+    if resource is None or not isinstance(resource.spec, ResourceSpec):
+        return None
+    return ad_hoc_claim(resource, resource.spec)
+
+
+def _identity(scheduler: BookingScheduler) -> tuple[str, str]:
+    """Its uid, and its namespace: who may write in another one may put any uid into an ownerReference."""
+    return scheduler.metadata.namespace, scheduler.metadata.uid
+
+
+def _controller(booking: Booking) -> tuple[tuple[str, str], ...]:
+    meta = booking.metadata
+    return ((meta.namespace, meta.controller_uid),) if meta.controller_uid else ()
+
+
+def _named_resource(booking: Booking) -> tuple[Key, ...]:
+    return (Key(booking.metadata.namespace, booking.resource_name),) if booking.resource_name else ()

@@ -1,0 +1,280 @@
+"""Tells of the coming end of bookings: at least once each recipient, for each end."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, Notification
+from booking_operator.api.kinds import BOOKING
+from booking_operator.domain.conditions import Failure
+from booking_operator.domain.notification import Notice, notice_id, notify_at, one_line
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.store import Key, key_of
+from booking_operator.engine.workqueue import Backoff, Result
+from booking_operator.kube.status import WriteResult
+from booking_operator.reconcilers.failures import Failures
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.ports import BusyError, Channel, DeliveryError, Events, Status
+
+_TRIES = 3
+WRITE_SECONDS = 30.0
+"""How long a reconcile waits until it is stored what was delivered; the status writer goes on after that.
+Together with a delivery, which takes up to a minute, this is below the limit of a reconcile."""
+_BACKOFF = Backoff()
+
+
+@dataclass(slots=True)
+class _Message:
+    """What this process knows of one message that was due.
+
+    Attributes:
+        delivered: whether it was delivered.
+        error: why the last try failed; None where none did.
+        failures: how many tries in a row have failed.
+        wait_until: not to be tried before, on the monotonic clock.
+    """
+
+    delivered: bool = False
+    error: DeliveryError | None = None
+    failures: int = 0
+    wait_until: float = float("-inf")
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no other try can help."""
+        return self.error is not None and not self.error.retryable
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A booking whose recipients are to be notified now.
+
+    Attributes:
+        booking: the booking.
+        spec: its spec.
+        items: its notifications by the ids of their messages.
+        messages: what is known of each, by the same ids.
+    """
+
+    booking: Booking
+    spec: BookingSpec
+    items: Mapping[str, Notification]
+    messages: Mapping[str, _Message]
+
+
+class Notifier:
+    """Delivers what is due, remembers it in the booking's status, and tries on what failed.
+
+    A reconcile delivers what it can within its limit. Of a thousand mails over a few connections most wait
+    for their turn. The next reconcile, which follows at once, goes on with them. Each message has its own
+    back-off, so that a recipient that fails delays no other.
+    """
+
+    def __init__(
+        self,
+        caches: Caches,
+        channels: Mapping[str, Channel],
+        status: Status[Booking],
+        events: Events,
+        clock: Clock,
+        *,
+        before: timedelta,
+        changed: Callable[[Key], None],
+        delivered: Callable[[str, bool], None] = lambda _, __: None,
+    ) -> None:
+        self._caches = caches
+        self._channels = channels
+        self._status = status
+        self._events = events
+        self._clock = clock
+        self._before = before
+        self.failures = Failures(changed)
+        self._messages: dict[Key, dict[str, _Message]] = {}
+        self._delivered = delivered
+        self._log = structlog.get_logger()
+
+    async def reconcile(self, key: Key) -> Result:
+        """Notify those recipients of one booking that are to be notified now, or wake when they are."""
+        booking = self._caches.bookings.get(key)
+        claim = booking.claim() if booking else None
+        if booking is None or claim is None or not isinstance(booking.spec, BookingSpec):
+            return self._forget(key)
+        now, due_at = self._clock.now(), notify_at(claim, self._before)
+        if now >= claim.end_at:
+            return self._forget(key)
+        items = {
+            notice_id(booking.metadata.uid, claim.end_at, item.type, item.recipient): item
+            for item in booking.spec.notifications
+        }
+        messages = self._known(key, booking, items)
+        if due_at <= now:
+            self._messages[key] = messages  # not before: there may be tens of thousands of bookings
+            await self._deliver_all(_Due(booking, booking.spec, items, messages))
+        await self._remember(key, booking, messages)
+        if not items:
+            return self._forget(key)
+        return Result(due_at if now < due_at else self._next_at(claim.end_at, messages))
+
+    def _forget(self, key: Key) -> Result:
+        self.failures.set(key, None)
+        self._messages.pop(key, None)
+        return Result()
+
+    def _known(self, key: Key, booking: Booking, items: Mapping[str, Notification]) -> dict[str, _Message]:
+        """What is known of each message, by the status of the booking and by this process."""
+        before: BookingStatus = self._status.current(booking)
+        # The Go operator remembers no more than that all were told.
+        all_told = before.notification_sent and not before.notified
+        known = self._messages.pop(key, {})
+        found = {id_: known.get(id_) or _Message() for id_ in items}
+        for id_, message in found.items():
+            message.delivered = message.delivered or all_told or id_ in before.notified
+        return found
+
+    def _next_at(self, end_at: datetime, messages: Mapping[str, _Message]) -> datetime:
+        """When the next message may be tried, or the booking ends."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        waits = [
+            message.wait_until - monotonic
+            for message in messages.values()
+            if not (message.delivered or message.given_up)
+        ]
+        soonest = max(0.0, min(waits, default=float("inf")))
+        left = (end_at - now).total_seconds()
+        return end_at if left <= soonest else now + timedelta(seconds=soonest)
+
+    async def _deliver_all(self, due: _Due) -> None:
+        """Try to deliver each message that may be tried now."""
+        monotonic = self._clock.monotonic()
+        tried = {
+            id_
+            for id_, message in due.messages.items()
+            if not (message.delivered or message.given_up) and message.wait_until <= monotonic
+        }
+        under_way = len(tried)
+
+        async def deliver(id_: str) -> None:
+            nonlocal under_way
+            message = due.messages[id_]
+            await self._try(due, id_, message)
+            under_way -= 1
+            if message.delivered and under_way:
+                self._note(due)  # the others may take a while, and a crash meanwhile would repeat this one
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for id_ in due.items:
+                    if id_ in tried:
+                        tasks.create_task(deliver(id_), name=f"notification: {due.items[id_].type}")
+        except asyncio.CancelledError:
+            self._note(due)
+            raise
+
+    def _note(self, due: _Due) -> None:
+        """Have it remembered soon which messages were delivered: a later leader must not repeat them."""
+        found = self._caches.bookings.get(key_of(due.booking))
+        if found is None:
+            return
+        current: BookingStatus = self._status.current(found)
+        done = (id_ for id_, message in due.messages.items() if message.delivered)
+        self._status.set(found, replace(current, notified=tuple(dict.fromkeys((*current.notified, *done)))))
+
+    async def _remember(self, key: Key, booking: Booking, messages: Mapping[str, _Message]) -> None:
+        """Write which messages were delivered: a crash before would repeat them."""
+        done = tuple(id_ for id_, message in messages.items() if message.delivered)
+        sent = bool(messages) and len(done) == len(messages)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_SECONDS):
+                for _ in range(_TRIES):  # others write the same status, and may be faster
+                    found = self._caches.bookings.get(key) or booking
+                    current: BookingStatus = self._status.current(found)
+                    wanted = replace(current, notified=done, notification_sent=sent)
+                    if wanted == current:
+                        break  # it is there, or on its way, whatever the API server says
+                    self.failures.changed(key)
+                    if await self._status.write(found, wanted) is not WriteResult.OVERTAKEN:
+                        break  # it is stored, or the writer retries it, or it never can be
+        errors = [message.error for message in messages.values() if not message.delivered and message.error]
+        self.failures.set(key, Failure(errors[0].reason, str(errors[0])) if errors else None)
+
+    async def _try(self, due: _Due, id_: str, message: _Message) -> None:
+        """Try to deliver one message, and note what comes of it."""
+        try:
+            error = await self._deliver(due.booking, due.spec, id_, due.items[id_])
+        except BusyError as busy:
+            message.wait_until = self._monotonic(busy.retry_at)
+            return
+        message.error, message.delivered = error, error is None
+        if error is None:
+            return
+        message.failures += 1
+        pause = self._clock.monotonic() + _BACKOFF.after(message.failures).total_seconds()
+        message.wait_until = max(pause, self._monotonic(error.retry_at))
+
+    def _monotonic(self, instant: datetime | None) -> float:
+        """An instant on the monotonic clock; None is the past."""
+        if instant is None:
+            return float("-inf")
+        return self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
+
+    async def _deliver(
+        self, booking: Booking, spec: BookingSpec, id_: str, item: Notification
+    ) -> DeliveryError | None:
+        """Why a message was not delivered; None where it was.
+
+        Raises:
+            BusyError: it was not tried.
+        """
+        meta = booking.metadata
+        notice = Notice(
+            id=id_,
+            namespace=meta.namespace,
+            booking=meta.name,
+            resource=spec.resource_name,
+            user=spec.user_id,
+            end_at=datetime.fromisoformat(spec.end_at),
+        )
+        facts = {"booking": str(key_of(booking)), "type": item.type, "recipient": item.recipient}
+        try:
+            await self._channel(item.type).deliver(notice, item.recipient)
+        except BusyError:
+            raise
+        except DeliveryError as error:
+            self._delivered(self._type(item.type), False)
+            self._log.warning("notification_failed", **facts, reason=error.reason, message=str(error))
+            return error
+        except Exception as error:  # noqa: BLE001
+            # A bug that one recipient triggers must not keep the others from being told.
+            self._delivered(self._type(item.type), False)
+            failure = _unexpected(error, item.recipient)
+            self._log.exception("notification_crashed", **facts, exc_info=failure)
+            return failure
+        self._delivered(self._type(item.type), True)
+        self._log.info("notification_sent", **facts, id=id_)
+        note = f"Told {item.recipient} by {item.type} that it ends at {spec.end_at}."
+        self._events.normal(BOOKING, booking, "Notified", "Notify", note)
+        return None
+
+    def _type(self, type_: str) -> str:
+        """A type that users made up must not become the name of anything."""
+        return type_ if type_ in self._channels else "unknown"
+
+    def _channel(self, type_: str) -> Channel:
+        channel = self._channels.get(type_)
+        if channel is None:
+            text = f"this operator cannot notify by {type_!r}; it can by {', '.join(sorted(self._channels))}"
+            raise DeliveryError("ChannelNotConfigured", text, retryable=False)
+        return channel
+
+
+def _unexpected(error: Exception, recipient: str) -> DeliveryError:
+    """What an error that no channel promised is told as, with its traceback.
+
+    Its own text, and those of its causes, may hold the URL of a target or a password, which are secrets.
+    """
+    text = f"{one_line(recipient)}: {type(error).__name__}; it is a bug, and the operator's log says where"
+    return DeliveryError("DeliveryFailed", text).with_traceback(error.__traceback__)

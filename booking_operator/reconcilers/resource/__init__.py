@@ -1,0 +1,1 @@
+"""The reconciler of Resources: its snapshot, its orders, its power decisions."""

@@ -1,0 +1,57 @@
+"""Says how an object stands: its status and conditions, and what of that is news as Event and log line."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from booking_operator.api.kinds import Kind
+from booking_operator.api.meta import merge_conditions
+from booking_operator.domain import conditions
+from booking_operator.domain.conditions import Condition, News
+from booking_operator.engine.store import Object, key_of
+from booking_operator.reconcilers.ports import Events, Status
+
+T = TypeVar("T", bound=Object)
+
+
+class Reporter(Generic[T]):
+    """Reports on the objects of one kind."""
+
+    def __init__(self, kind: Kind[T], status: Status[T], events: Events) -> None:
+        self.kind = kind
+        self.status = status
+        self._events = events
+        self._log = structlog.get_logger()
+
+    def current(self, object_: T) -> Any:
+        """The newest status of the object, written or about to be."""
+        return self.status.current(object_)
+
+    def report(
+        self, object_: T, verdicts: Iterable[Condition], now: datetime, *, quiet: bool = False, **facts: Any
+    ) -> list[News]:
+        """Have conditions and `facts` written as the status; tell what is news, and return it.
+
+        With `quiet` nothing is told: of what is over long since, say.
+        """
+        current, verdicts = self.current(object_), tuple(verdicts)
+        previous = {known.type: (known.reason, known.message) for known in current.conditions}
+        news = [] if quiet else conditions.news(previous, verdicts)
+        for item in news:
+            tell = self._events.warning if item.warning else self._events.normal
+            tell(self.kind, object_, item.reason, "Reconcile", item.message)
+            name = self.kind.name.lower()
+            about = {name: str(key_of(object_)), "reason": item.reason, "message": item.message}
+            self._log.warning(f"{name}_condition", **about)
+        generation = object_.metadata.generation
+        conditions = merge_conditions(current.conditions, verdicts, generation, now)
+        written = replace(current, **facts, conditions=conditions, observed_generation=generation)
+        self.status.set(object_, written)
+        return news
+
+    def refuse(self, object_: T, reason: str, message: str, now: datetime) -> None:
+        """Say that nothing is done for the object, and why."""
+        self.report(object_, conditions.refused(reason, message), now)

@@ -1,0 +1,33 @@
+"""Where to listen, as it is written on the command line."""
+
+import pytest
+
+from booking_operator.observability.bind_address import BindAddress
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        (":8080", "", 8080),
+        ("127.0.0.1:8080", "127.0.0.1", 8080),
+        ("localhost:0", "localhost", 0),
+        ("[::1]:8080", "::1", 8080),
+        ("[::]:65535", "::", 65535),
+    ],
+)
+def test_addresses_are_read_and_written(text: str, host: str, port: int) -> None:
+    address = BindAddress.parse(text)
+    assert address == BindAddress(host, port)
+    assert str(address) == text
+
+
+def test_a_bare_zero_is_nowhere() -> None:
+    assert BindAddress.parse("0") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8080", "localhost", ":", ":http", ":65536", "::1:8080", ":-1", ":\uff18"]
+)
+def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="write it like :8080"):
+        BindAddress.parse(text)

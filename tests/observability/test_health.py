@@ -1,0 +1,202 @@
+"""What counts as alive, on virtual time: what a restart would mend, and nothing else."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.reflector import Reflector, SourceError
+from booking_operator.engine.store import Store
+from booking_operator.engine.workqueue import Result, WorkQueue
+from booking_operator.observability.health import Check, Health, as_text
+from booking_operator.observability.introspection import Observed
+from booking_operator.observability.loop_monitor import Heartbeat
+from tests.support.virtual import VirtualClock, run
+
+Reconcile = Callable[[str], Awaitable[Result]]
+
+
+class AwaySource:
+    """An API server that cannot be reached."""
+
+    async def list(self, _: str = "") -> NoReturn:
+        raise SourceError("no connection")
+
+    def watch(self, _: str, __: int) -> NoReturn:
+        raise SourceError("no connection")
+
+
+class Patient:
+    """One controller and one watch, looked at as a kubelet does: every ten seconds."""
+
+    def __init__(self, reconcile: Reconcile, *, workers: int = 1) -> None:
+        self.clock = VirtualClock()
+        self.queue: WorkQueue[str] = WorkQueue(self.clock)
+        self.controller = Controller("Lock tags", self.queue, reconcile, workers=workers)
+        self.observed = Observed(Accounts())
+        self.observed.controllers = (self.controller,)
+        self.beat = Heartbeat(lambda _: None)
+        self.health = Health(self.observed, lambda: self.beat.age, self.clock)
+
+    async def watched(self, seconds: float) -> dict[str, str]:
+        """What fails at the last look, by check."""
+        self.beat.start()
+        task = asyncio.ensure_future(self.controller.run())
+        checks: list[Check] = []
+        for _ in range(int(seconds / 10)):
+            await asyncio.sleep(10)
+            checks = self.health.live()
+        self.beat.stop()
+        task.cancel()
+        await asyncio.wait({task})
+        return {check.name: check.problem for check in checks if check.problem}
+
+
+async def succeed(_: str) -> Result:
+    return Result()
+
+
+def test_an_idle_operator_is_alive() -> None:
+    async def main() -> None:
+        assert await Patient(succeed).watched(3600) == {}
+
+    run(main())
+
+
+def test_a_reconcile_that_ends_by_its_time_limit_is_no_reason() -> None:
+    async def hang(_: str) -> Result:
+        await asyncio.sleep(100_000)
+        return Result()
+
+    async def main() -> None:
+        patient = Patient(hang)
+        for key in "abcdefgh":
+            patient.queue.add(key)
+        assert await patient.watched(600) == {}
+
+    run(main())
+
+
+def test_a_reconcile_that_does_not_end_is_named() -> None:
+    stop = False
+
+    async def stubborn(_: str) -> Result:
+        while not stop:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                continue
+        return Result()
+
+    async def main() -> None:
+        nonlocal stop
+        patient = Patient(stubborn)
+        patient.queue.add("secret")
+        running = asyncio.ensure_future(patient.watched(160))
+        await asyncio.sleep(155)
+        stop = True
+        checks = patient.health.live()
+        problems = {check.name: check.problem for check in checks if check.problem}
+        assert problems == {"controller/lock-tags": "a reconcile has run for 155 s, and may for 120"}
+        assert "secret" not in as_text("healthz", checks, verbose=True)[1]
+        await running
+
+    run(main())
+
+
+def test_keys_that_nobody_takes_are_named() -> None:
+    async def main() -> None:
+        patient = Patient(succeed, workers=0)
+        patient.queue.add("a")
+        assert await patient.watched(140) == {}
+        problems = await patient.watched(40)
+        assert problems == {"controller/lock-tags": "none of 1 ready keys was taken for 170 s"}
+
+    run(main())
+
+
+def test_a_heart_that_beats_no_more_is_told() -> None:
+    async def main() -> None:
+        patient = Patient(succeed)
+        await asyncio.sleep(45)
+        checks = patient.health.live()
+        assert checks[0] == Check("event-loop", "its last beat was 45 s ago")
+        well, text = as_text("healthz", checks, verbose=False)
+        assert not well
+        assert text.splitlines() == [
+            "[-]event-loop failed: its last beat was 45 s ago",
+            "[+]controller/lock-tags ok",
+            "healthz check failed",
+        ]
+
+    run(main())
+
+
+def test_an_api_server_that_is_away_for_hours_is_no_reason_but_silence_is() -> None:
+    async def main() -> None:
+        patient = Patient(succeed)
+        store: Store[Any] = Store()
+        reflector: Reflector[Any] = Reflector("bookings", AwaySource(), store, patient.clock)
+        patient.observed.reflectors = patient.observed.vital = (reflector,)
+        trying = asyncio.ensure_future(reflector.run())
+        assert await patient.watched(7200) == {}
+        assert patient.health.ready() == [Check("cache-sync/bookings", "not listed yet")]
+        trying.cancel()
+        await asyncio.wait({trying})
+        [(check, problem)] = (await patient.watched(1200)).items()
+        assert check == "watch/bookings"
+        assert problem.startswith("it neither hears nor fails for 1")
+
+    run(main())
+
+
+def test_an_operator_without_parts_yet_is_not_ready() -> None:
+    async def main() -> None:
+        health = Health(Observed(), lambda: 0.0, VirtualClock())
+        assert health.ready() == [Check("started", "the operator is starting")]
+        assert as_text("healthz", health.live(), verbose=False) == (True, "ok")
+        assert as_text("healthz", health.live(), verbose=True) == (
+            True,
+            "[+]event-loop ok\nhealthz check passed\n",
+        )
+
+    run(main())
+
+
+def test_the_lag_of_the_loop_is_measured() -> None:
+    async def main() -> None:
+        lags: list[float] = []
+        beat = Heartbeat(lags.append)
+        beat.start()
+        await asyncio.sleep(2)
+        assert len(lags) >= 7
+        assert max(lags) < 0.001
+        loop: Any = asyncio.get_running_loop()
+        loop._jumping.elapsed += 3.0  # one step of the loop that takes three seconds
+        await asyncio.sleep(0.5)
+        beat.stop()
+        assert 2.7 < max(lags) <= 3.0
+        count = len(lags)
+        await asyncio.sleep(2)
+        assert len(lags) == count
+
+    run(main())
+
+
+def test_the_controllers_of_another_term_begin_anew() -> None:
+    async def main() -> None:
+        patient = Patient(succeed, workers=0)
+        patient.queue.add("a")
+        assert await patient.watched(140) == {}
+        other: WorkQueue[str] = WorkQueue(patient.clock)
+        other.add("a")
+        patient.observed.controllers = (Controller("Lock tags", other, succeed),)
+        assert {check.problem for check in patient.health.live()} == {""}
+        await asyncio.sleep(100)
+        patient.beat.start()
+        await asyncio.sleep(1)
+        assert {check.problem for check in patient.health.live()} == {""}
+        patient.beat.stop()
+
+    run(main())

@@ -1,0 +1,128 @@
+"""The two servers themselves: encodings, both families, and a clean end."""
+
+import asyncio
+import gzip
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from booking_operator.engine.clock import SystemClock
+from booking_operator.observability import catalogue
+from booking_operator.observability.introspection import Observed
+from booking_operator.observability.prometheus import Metrics
+from booking_operator.observability.server import BindError, open_servers
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@asynccontextmanager
+async def serving(
+    metrics_address: str = "127.0.0.1:0", health_address: str = "0"
+) -> AsyncIterator[list[int]]:
+    """The ports that are listened on."""
+    with capture_logs() as logs:
+        async with open_servers(metrics_address, health_address, Metrics(), Observed(), SystemClock()):
+            yield [entry["port"] for entry in logs if entry["event"].endswith("_listening")]
+
+
+async def test_the_text_is_what_the_client_takes_zipped_or_not() -> None:
+    async with serving() as [port], aiohttp.ClientSession(auto_decompress=False) as http:
+        for accept, end in (("text/plain", False), (OPENMETRICS, True)):
+            plain = {"Accept": accept, "Accept-Encoding": "identity"}
+            async with http.get(f"http://127.0.0.1:{port}/metrics", headers=plain) as answer:
+                body = await answer.read()
+                assert "Content-Encoding" not in answer.headers
+            assert body.endswith(b"# EOF\n") is end
+            assert body.count(b"# EOF\n") == int(end)
+            zipped = plain | {"Accept-Encoding": "gzip, deflate"}
+            async with http.get(f"http://127.0.0.1:{port}/metrics", headers=zipped) as answer:
+                assert answer.headers["Content-Encoding"] == "gzip"
+                packed = await answer.read()
+            assert b"# TYPE booking_operator_leader gauge" in gzip.decompress(packed)
+            assert len(packed) < len(body) / 4
+
+
+async def test_an_empty_host_is_every_address_of_both_families() -> None:
+    async with serving(":0") as [port], aiohttp.ClientSession() as http:
+        for host in ("127.0.0.1", *(("[::1]",) if socket.has_dualstack_ipv6() else ())):
+            async with http.get(f"http://{host}:{port}/metrics") as answer:
+                assert answer.status == 200
+
+
+async def test_the_tasks_are_those_of_the_moment() -> None:
+    async def asked(port: int) -> float:
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        (found,) = (line for line in lines if line.startswith(f"{catalogue.TASKS.name} "))
+        return float(found.split()[1])
+
+    async with serving() as [port], aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+        await asked(port)
+        before = await asked(port)
+        more = [tasks.create_task(asyncio.sleep(60)) for _ in range(7)]
+        assert await asked(port) == before + 7
+        for task in more:
+            task.cancel()
+        await asyncio.wait(more)
+        assert await asked(port) == before
+
+
+async def test_zero_is_nowhere() -> None:
+    async with serving("0", "0") as ports:
+        assert ports == []
+
+
+async def test_metrics_and_probes_have_ports_of_their_own() -> None:
+    async with serving("127.0.0.1:0", "127.0.0.1:0") as ports, aiohttp.ClientSession() as http:
+        assert len(set(ports)) == 2
+        async with http.get(f"http://127.0.0.1:{ports[1]}/readyz") as answer:
+            assert answer.status == 500
+            assert await answer.text() == (
+                "[-]started failed: the operator is starting\nreadyz check failed\n"
+            )
+
+
+async def test_two_servers_cannot_have_one_address() -> None:
+    async with serving("127.0.0.1:0") as [port]:
+        with pytest.raises(
+            BindError, match=r"--metrics-bind-address: cannot listen on .*Address already in use"
+        ):
+            async with serving(f"127.0.0.1:{port}"):
+                pass
+
+
+async def test_an_address_that_this_machine_has_not_is_named() -> None:
+    with pytest.raises(BindError, match=r"cannot listen on 192.0.2.1:8080: .*; give another address, or 0"):
+        async with serving("192.0.2.1:8080"):
+            pass
+
+
+async def test_it_ends_at_once_though_a_client_holds_its_connection() -> None:
+    running = asyncio.Event()
+
+    async def serve(found: list[int]) -> None:
+        async with serving() as ports:
+            found += ports
+            running.set()
+            await asyncio.Event().wait()
+
+    found: list[int] = []
+    task = asyncio.ensure_future(serve(found))
+    await running.wait()
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{found[0]}/metrics") as answer:
+            await answer.read()
+        _, idle = await asyncio.open_connection("127.0.0.1", found[0])
+        began = monotonic()
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert monotonic() - began < 5
+        idle.close()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await http.get(f"http://127.0.0.1:{found[0]}/metrics")

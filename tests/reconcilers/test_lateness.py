@@ -1,0 +1,158 @@
+"""What counts as late: boundaries that were known ahead, until they are met for the first time."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+from booking_operator.cloud.driver import Action, CloudError, Fault
+from booking_operator.domain.conditions import utc
+from booking_operator.domain.instance import State
+from booking_operator.engine.store import Key
+from tests.support.fakes import World
+from tests.support.virtual import EPOCH, run
+
+Late = list[tuple[Action, str, float, int]]
+
+
+class Measured(World):
+    """A world in which lateness is remembered."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.late: Late = []
+        super().__init__(late=lambda *facts: self.late.append(facts), **spec)
+
+    @property
+    def rounded(self) -> list[tuple[str, float]]:
+        """Action and seconds, of each instance."""
+        rows = [[(action.value, round(seconds, 2))] * count for action, _, seconds, count in self.late]
+        return list(chain(*rows))
+
+    def remember(self, seconds: float) -> None:
+        """What the operator before this one wrote about the next change of power."""
+        found: Any = self.caches.resources.get(Key("ns", "res"))
+        assert found is not None
+        status = replace(found.status, next_change_at=utc(EPOCH + timedelta(seconds=seconds)))
+        version = str(int(found.metadata.resource_version) + 1)
+        metadata = replace(found.metadata, resource_version=version)
+        self.caches.resources.apply(replace(found, status=status, metadata=metadata))
+
+
+def test_foreseen_boundaries_count_for_each_instance() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.booking("bk", 10, 20)
+        await world.run(30)
+        assert world.rounded == [("start", 0.0)] * 2 + [("stop", 0.0)] * 2
+        assert {service for _, service, _, _ in world.late} == {"ec2"}
+
+    run(main())
+
+
+def test_a_boundary_counts_from_the_warm_up() -> None:
+    async def main() -> None:
+        world = Measured(warm_up="5s")
+        world.booking("bk", 10, 20)
+        world.driver.queue_seconds = 1.0
+        await world.run(9)
+        assert world.rounded == [("start", 1.0)] * 2
+
+    run(main())
+
+
+def test_what_waits_for_its_turn_is_late_by_that() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.driver.queue_seconds = 42.0
+        world.booking("bk", 10, 600)
+        await world.run(60)
+        assert world.rounded == [("start", 42.0)] * 2
+
+    run(main())
+
+
+def test_what_nobody_could_foresee_does_not_count() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.booking("now", -5, 20)
+        await world.run(5)
+        assert [act.verb for act in world.driver.acts] == ["start"]
+        world.delete_booking("now")
+        await world.run(5)
+        assert [act.verb for act in world.driver.acts] == ["start", "stop"]
+        world.booking("again", -5, 600)
+        await world.run(5)
+        world.booking("again", -5, 1)  # shortened to an instant that is over
+        await world.run(5)
+        assert [act.verb for act in world.driver.acts] == ["start", "stop", "start", "stop"]
+        assert world.late == []
+
+    run(main())
+
+
+def test_an_instance_started_by_hand_later_does_not_count() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.booking("bk", 2, 10)
+        await world.run(30)
+        world.late.clear()
+        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.view = world.driver.look(world.clock.now())
+        world.wake()
+        await world.run(5)
+        assert world.driver.acts[-1].verb == "stop"
+        assert world.late == []
+
+    run(main())
+
+
+def test_a_refusal_makes_it_late_and_counts_once_it_is_accepted() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.driver.act_error = CloudError("IncorrectState", "no", fault=Fault.REFUSED)
+        world.booking("bk", 5, 600)
+        await world.run(8)
+        assert world.late == []
+        world.driver.act_error = None
+        await world.run(70)
+        [first, *_] = world.rounded
+        assert first[0] == "start"
+        assert first[1] >= 3.0
+
+    run(main())
+
+
+def test_what_came_due_while_no_operator_ran_counts_in_full() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.booking("bk", -90, 600)
+        world.remember(-90)
+        await world.run(5)
+        assert world.rounded == [("start", 90.05)] * 2  # a first view of the instances takes 50 ms
+
+    run(main())
+
+
+def test_a_first_run_over_old_bookings_counts_nothing() -> None:
+    async def main() -> None:
+        world = Measured()
+        world.driver.instances = dict.fromkeys(world.driver.instances, State.RUNNING)
+        world.booking("old", -7200, -3600)
+        await world.run(5)
+        assert [act.verb for act in world.driver.acts] == ["stop"]
+        assert world.late == []
+
+    run(main())
+
+
+def test_a_resource_that_was_suspended_over_its_boundary_does_not_count() -> None:
+    async def main() -> None:
+        world = Measured(suspend=True)
+        world.booking("bk", 5, 600)
+        await world.run(60)
+        world.resource(suspend=False)
+        await world.run(5)
+        assert [act.verb for act in world.driver.acts] == ["start"]
+        assert world.late == []
+
+    run(main())

@@ -1,0 +1,329 @@
+"""Lock tags through the life of a Resource, on virtual time."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import CloudError, Fault
+from booking_operator.domain.instance import Lock, State
+from booking_operator.engine.controller import PATIENCE_SECONDS
+from booking_operator.engine.store import Key
+from booking_operator.kube.errors import ApiError
+from booking_operator.reconcilers.lock_tags import FINALIZER
+from tests.reconcilers.test_resource import BOTH, played
+from tests.support import virtual
+from tests.support.fakes import Act, World, at_text
+
+DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False, fault=Fault.DENIED)
+
+
+def refused(reason: str) -> CloudError:
+    return CloudError(reason, "CreateTags: no", fault=Fault.REFUSED)
+
+
+def lock_until(second: float, user: str = "ada") -> Lock:
+    return Lock(user, at_text(second))
+
+
+def resource(world: World) -> Resource:
+    found = world.caches.resources.get(Key("ns", "res"))
+    assert found is not None
+    return found
+
+
+def test_tags_are_written_after_the_start_and_removed_after_the_stop() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+    assert world.driver.locked == [(BOTH, lock_until(20), 10), (BOTH, None, 20)]
+    assert resource(world).metadata.finalizers == ()
+
+
+def test_while_they_exist_they_are_remembered_and_held_by_a_finalizer() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 500))
+    assert resource(world).metadata.finalizers == (FINALIZER,)
+    (remembered,) = resource(world).status.locks
+    assert (remembered.locked_by, remembered.locked_until) == ("ada", at_text(500))
+
+
+def test_the_next_holder_takes_the_tags_over_without_a_stop() -> None:
+    def before(world: World) -> None:
+        world.booking("one", 10, 20)
+        world.booking("two", 20, 30, user="grace")
+
+    world = played(before=before)
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(20), lock_until(30, "grace"), None]
+    assert [act.verb for act in world.driver.acts] == ["start", "stop"]
+
+
+def test_an_extension_updates_them() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.booking("b", 10, 40)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert world.driver.locked == [(BOTH, lock_until(20), 10), (BOTH, lock_until(40), 15), (BOTH, None, 40)]
+
+
+@pytest.mark.parametrize("error", [DENIED, refused("TagLimitExceeded")])
+def test_tags_that_are_refused_keep_nothing_else_and_are_told(error: CloudError) -> None:
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+        world.driver.lock_error = error
+
+    world = played(before=before, seconds=15)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+    assert world.conditions()["Synced"] == ("False", error.reason)
+    assert world.events.told.count(("Resource", error.reason)) == 1
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+
+
+@pytest.mark.parametrize("reason", ["InvalidInstanceIDNotFound", "DBClusterNotFoundFault", "NotAccepted"])
+def test_tags_of_what_is_gone_are_missed_by_nobody(reason: str) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.lock_error = refused(reason)
+
+    world = played(scenario, seconds=25, before=lambda world: world.booking("b", 10, 20))
+    assert world.conditions()["Synced"] == ("True", "Synced")
+    assert resource(world).metadata.finalizers == ()
+
+
+def test_a_removal_that_is_refused_once_is_tried_again_under_the_finalizer() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.lock_error = refused("ConcurrentTagAccess")
+        await asyncio.sleep(10)
+        assert resource(world).metadata.finalizers == (FINALIZER,)
+        assert world.conditions()["Synced"] == ("False", "ConcurrentTagAccess")
+        world.driver.lock_error = None
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 20))
+    assert set(world.driver.locks.values()) == {None}
+    assert resource(world).metadata.finalizers == ()
+    assert world.conditions()["Synced"] == ("True", "Synced")
+
+
+def test_a_removal_that_was_called_off_leaves_the_finalizer() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(20.5)
+        world.booking("next", 20.5, 40)
+
+    def before(world: World) -> None:
+        world.driver.lock_seconds = 1
+        world.booking("b", 10, 20)
+
+    world = played(scenario, before=before)
+    assert world.objects.finalizers == [(FINALIZER,), ()]
+    assert set(world.driver.locks.values()) == {None}
+
+
+def test_nothing_is_written_that_is_not_remembered() -> None:
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+        world.status.away = True
+
+    world = played(before=before, seconds=19)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+    assert world.driver.locked == []
+
+
+def test_nothing_is_written_that_no_finalizer_guards() -> None:
+    def before(world: World) -> None:
+        world.booking("b", 10, 20)
+        world.objects.error = ApiError(500, "no")
+
+    world = played(before=before, seconds=19)
+    assert world.driver.acts == [Act("start", BOTH, 10)]
+    assert world.driver.locked == []
+
+
+def test_a_foreign_lock_is_respected_until_it_expires_and_named() -> None:
+    def before(world: World) -> None:
+        world.driver.locks["i-1"] = lock_until(50, "bob")
+        world.booking("b", 10, 500)
+
+    world = played(before=before, seconds=30)
+    assert world.driver.acts == [Act("start", ("i-2",), 10)]
+    assert world.conditions()["Synced"] == ("False", "LockedElsewhere")
+    assert world.conditions()["Ready"] == ("False", "Blocked")
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", ("i-2",), 10), Act("start", ("i-1",), 50)]
+    assert world.conditions()["Synced"] == ("True", "Synced")
+    assert world.driver.locks["i-1"] == lock_until(500)
+
+
+def test_a_foreign_lock_bars_a_stop_too() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.locks["i-1"] = lock_until(50, "bob")
+
+    world = played(before=before)
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-2",)), ("stop", ("i-1",))]
+    assert world.driver.acts[1].at >= 50
+    assert world.driver.locks["i-1"] == lock_until(50, "bob"), "not ours to remove"
+
+
+def test_a_garbled_lock_is_told_and_ignored() -> None:
+    def before(world: World) -> None:
+        world.driver.locks["i-1"] = Lock("bob", "soon")
+        world.booking("b", 10, 20)
+
+    world = played(before=before, seconds=9)
+    assert world.conditions()["Synced"] == ("True", "LockGarbled")
+    assert ("Resource", "LockGarbled") in world.events.told
+    world = played(before=before)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+
+
+def test_a_deleted_resource_goes_once_its_tags_are_gone() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.delete_resource()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert world.driver.locked[-1][:2] == (BOTH, None)
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert set(world.driver.instances.values()) == {State.RUNNING}, "instances stay as they are"
+
+
+def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.observe_error = CloudError("UnknownAccount", "gone", retryable=False)
+        world.delete_resource()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert ("Resource", "LockTagsLeft") in world.events.told
+
+
+def test_a_deleted_resource_whose_tags_may_not_be_removed_is_let_go() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.lock_error = DENIED
+        world.delete_resource()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert world.events.told.count(("Resource", "LockTagsLeft")) == 1
+
+
+def test_the_release_of_a_resource_goes_on_where_the_reconcile_before_has_ended() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.view_seconds, world.driver.lock_pace, world.objects.seconds = 29, 44, 5
+        world.delete_resource()
+
+    with capture_logs() as logs:
+        world = played(scenario, seconds=300, before=lambda world: world.booking("b", 10, 9000))
+    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert [(ids, lock) for ids, lock, _ in world.driver.locked[1:]] == [(BOTH, None), (BOTH[1:], None)]
+    assert [entry for entry in logs if entry["event"] == "reconcile_timed_out"] == []
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -> None:
+    async def scenario(world: World) -> float:
+        loop = asyncio.get_running_loop()
+        await world.clock.sleep(15)
+        world.trust.confirm_seconds = world.status.seconds = world.objects.seconds = 3600
+        world.driver.view_seconds, world.driver.lock_seconds = 29, 3600
+        if deleted:
+            world.delete_resource()
+        else:
+            world.delete_booking("b")
+            world.booking("next", 0, 9000, user="grace")
+        began = loop.time()
+        assert (await world.keeper.reconcile(Key("ns", "res"))).failed
+        return loop.time() - began
+
+    async def main() -> float:
+        world = World()
+        world.booking("b", 10, 9000)
+        running = asyncio.ensure_future(world.run(15))
+        taken = await scenario(world)
+        await running
+        return taken
+
+    assert 20 < virtual.run(main()) < PATIENCE_SECONDS - 10
+
+
+@pytest.mark.parametrize("where", ["lock_error", "observe_error"])
+def test_a_deleted_resource_waits_for_its_tags_and_says_why(where: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        setattr(world.driver, where, refused("InvalidDBInstanceState"))
+        world.delete_resource()
+        await world.clock.sleep(30)
+        assert resource(world).metadata.finalizers == (FINALIZER,)
+        assert world.events.told.count(("Resource", "InvalidDBInstanceState")) == 1
+        setattr(world.driver, where, None)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert set(world.driver.locks.values()) == {None}
+    assert world.caches.resources.get(Key("ns", "res")) is None
+
+
+def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
+        world.booking("b", -10, 500)
+
+    world = played(before=before)
+    assert world.conditions()["Synced"] == ("True", "Synced")
+    assert world.driver.locked == []
+
+
+def test_a_restart_that_cannot_see_the_instances_keeps_the_finalizer() -> None:
+    async def scenario(world: World) -> None:
+        await world.clock.sleep(15)
+        world.driver.view = None  # a new process has seen nothing
+        world.driver.observe_error = CloudError("CloudUnreachable", "no")
+        world.wake()
+        await world.clock.sleep(30)
+        assert resource(world).metadata.finalizers == (FINALIZER,)
+        world.driver.observe_error = None
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 500))
+    assert resource(world).metadata.finalizers == (FINALIZER,)
+
+
+def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
+        world.booking("b", -10, 500)
+
+    assert resource(played(before=before)).metadata.finalizers == (FINALIZER,)
+
+
+@pytest.mark.parametrize("field", ["doubts", "unconfirmed"])
+def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
+    """Seed 149 of the simulation: the bookings vanish with their CRD, and the tags went while all ran on."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        setattr(world.trust, field, "the CRD is being deleted")
+        world.delete_booking("b")
+        await asyncio.sleep(30)
+        assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999)]
+        setattr(world.trust, field, "")
+
+    world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]
+
+
+def test_the_tags_of_the_next_holder_do_not_wait_long_for_a_confirmation() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        world.trust.confirm_seconds = 3600
+        world.delete_booking("b")
+        await asyncio.sleep(18)
+        world.booking("next", 30, 999, user="grace")
+
+    world = played(scenario, seconds=50, before=lambda world: world.booking("b", 10, 999))
+    assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), lock_until(999, "grace")]

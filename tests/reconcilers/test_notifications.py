@@ -1,0 +1,427 @@
+"""Who is told of the end of a booking, when, and how often, on virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from traceback import format_exception
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING
+from booking_operator.domain.notification import Notice
+from booking_operator.engine.controller import Controller
+from booking_operator.engine.store import Key
+from booking_operator.engine.workqueue import WorkQueue
+from booking_operator.notify.turns import turn
+from booking_operator.reconcilers.booking import BookingReconciler
+from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.notifications import Notifier
+from booking_operator.reconcilers.ports import DeliveryError
+from tests.support import virtual
+from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
+from tests.support.virtual import EPOCH, VirtualClock
+
+BEFORE = timedelta(seconds=20)
+KEY = Key("ns", "bk")
+ADA = {"type": "email", "recipient": "ada@example.com"}
+OPS = {"type": "slack", "recipient": "ops"}
+
+
+class FakeChannel:
+    """Takes what it is given, or fails as a test sets."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.error: Exception | None = None
+        self.seconds = 0.0
+        self.told: list[tuple[str, str, float]] = []
+        self.tries = 0
+        self.hang = False
+        self.free = asyncio.Semaphore(1000)
+        self.pause = 0.0
+
+    async def deliver(self, notice: Notice, recipient: str) -> None:
+        async with turn(self.free):
+            await self._send(notice, recipient)
+
+    async def _send(self, notice: Notice, recipient: str) -> None:
+        self.tries += 1
+        if self.hang:
+            await asyncio.sleep(3600)
+        await asyncio.sleep(self.seconds)
+        if self.pause:
+            at = self._clock.now() + timedelta(seconds=self.pause)
+            raise DeliveryError("TargetRefused", "slow down", retry_at=at)
+        if self.error:
+            raise self.error
+        self.told.append((recipient, notice.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
+
+
+class World:
+    """One booking `ns/bk`, two channels, and all that looks after its notifications."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.caches = Caches(REGION)
+        self.status = FakeStatus(self.caches.bookings)
+        self.events = FakeEvents()
+        self.mail, self.slack = FakeChannel(self.clock), FakeChannel(self.clock)
+        self.delivered: list[tuple[str, bool]] = []
+        self.before = BEFORE
+        self.start_again()
+
+    def start_again(self) -> None:
+        """A new process: nothing is known but what is in the cluster."""
+        self.notices: WorkQueue[Key] = WorkQueue(self.clock)
+        self.bookings: WorkQueue[Key] = WorkQueue(self.clock)
+        self.notifier = Notifier(
+            self.caches,
+            {"email": self.mail, "slack": self.slack},
+            self.status,
+            self.events,
+            self.clock,
+            before=self.before,
+            changed=self.bookings.add,
+            delivered=lambda type_, done: self.delivered.append((type_, done)),
+        )
+        self.reconciler = BookingReconciler(
+            self.caches, self.status, self.events, self.clock, untold=self.notifier.failures.get
+        )
+
+    def booking(self, start: float, end: float, *notifications: dict[str, str], name: str = "bk") -> None:
+        """Create a booking, or edit it."""
+        key = Key("ns", name)
+        known = self.caches.bookings.get(key)
+        spec = {
+            "resource_name": "res",
+            "user_id": "ada",
+            "start_at": at_text(start),
+            "end_at": at_text(end),
+            "notifications": list(notifications),
+        }
+        version = int(known.metadata.resource_version) + 1000 if known else 1
+        metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "resourceVersion": str(version)}
+        metadata["creationTimestamp"] = at_text(0)
+        made: Booking = BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec})
+        self.caches.bookings.apply(replace(made, status=known.status) if known else made)
+        self.notices.add(key)
+        self.bookings.add(key)
+
+    async def run(self, seconds: float) -> None:
+        tasks = [
+            asyncio.ensure_future(Controller("notices", self.notices, self.notifier.reconcile).run()),
+            asyncio.ensure_future(Controller("bookings", self.bookings, self.reconciler.reconcile).run()),
+        ]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    def notified(self) -> tuple[str, str]:
+        booking = self.caches.bookings.get(KEY)
+        assert booking is not None
+        found = [item for item in booking.status.conditions if item.type == "Notified"]
+        return (found[0].status, found[0].reason) if found else ("", "")
+
+    def sent(self) -> bool:
+        booking = self.caches.bookings.get(KEY)
+        assert booking is not None
+        return booking.status.notification_sent
+
+
+def play(scenario: Callable[[World], Awaitable[None]]) -> World:
+    async def main() -> World:
+        world = World()
+        await scenario(world)
+        return world
+
+    return virtual.run(main())
+
+
+def test_all_are_told_once_and_on_time() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA, OPS)
+        await world.run(79)
+        assert world.notified() == ("False", "Pending")
+        await world.run(40)
+
+    world = play(scenario)
+    assert [(to, at) for to, _, at in world.mail.told + world.slack.told] == [
+        ("ada@example.com", 80),
+        ("ops", 80),
+    ]
+    assert world.sent()
+    assert world.notified() == ("True", "Sent")
+    assert ("Booking", "Notified") in world.events.told
+
+
+def test_an_extended_booking_is_told_of_again_for_its_new_end() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        await world.run(85)
+        world.booking(10, 200, ADA)
+        await world.run(5)
+        assert not world.sent()
+        assert world.notified() == ("False", "Pending")
+        await world.run(150)
+
+    world = play(scenario)
+    (_, first, _), (_, second, at) = world.mail.told
+    assert first != second
+    assert at == 180
+
+
+def test_a_restart_tells_nobody_twice() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        await world.run(85)
+        world.start_again()
+        world.notices.add(KEY)
+        await world.run(10)
+
+    assert len(play(scenario).mail.told) == 1
+
+
+def test_a_crash_before_it_is_remembered_tells_again_with_the_same_id() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        world.status.away = True
+        await world.run(85)
+        world.status.away = False
+        world.start_again()
+        world.notices.add(KEY)
+        await world.run(10)
+
+    told = play(scenario).mail.told
+    assert len(told) == 2
+    assert len({id_ for _, id_, _ in told}) == 1
+
+
+def test_what_fails_is_tried_on_and_told_and_keeps_nobody_else() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("SmtpFailed", "no")
+        world.booking(10, 100, ADA, OPS)
+        await world.run(90)
+        assert world.notified() == ("False", "SmtpFailed")
+        assert len(world.slack.told) == 1
+        assert 3 < world.mail.tries < 20
+        world.mail.error = None
+        await world.run(9)
+        assert world.notified() == ("True", "Sent")
+
+    world = play(scenario)
+    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert ("Booking", "SmtpFailed") in world.events.told
+
+
+def test_a_bug_of_one_channel_keeps_nobody_else_and_tells_no_secret() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.error = UnicodeError("https://hooks.example.com/T/secret")
+        world.slack.error.__cause__ = KeyError("secret")
+        world.mail.seconds = 0.1  # it is on its way when the other fails
+        world.booking(10, 100, ADA, OPS)
+        await world.run(90)
+        assert len(world.mail.told) == 1
+        assert world.notified() == ("False", "DeliveryFailed")
+        assert 3 < world.slack.tries < 20
+        world.slack.error = None
+        await world.run(9)
+        assert world.notified() == ("True", "Sent")
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert ("Booking", "DeliveryFailed") in world.events.told
+    crash = next(entry for entry in logs if entry["event"] == "notification_crashed")
+    assert (crash["log_level"], crash["recipient"]) == ("error", "ops")
+    traceback = "".join(format_exception(crash["exc_info"]))
+    assert "in deliver" in traceback
+    assert "UnicodeError" in traceback
+    assert "secret" not in traceback + str(logs)
+
+
+def test_what_can_never_work_is_told_and_not_tried_again() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
+        world.booking(10, 100, ADA, {"type": "pigeon", "recipient": "coop"})
+        await world.run(95)
+        assert world.notified()[0] == "False"
+
+    assert play(scenario).mail.tries == 1
+
+
+def test_what_can_never_work_is_not_tried_again_with_what_can() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
+        world.slack.error = DeliveryError("TargetUnreachable", "no")
+        world.booking(10, 100, ADA, OPS)
+        await world.run(95)
+        assert world.slack.tries > 3
+        world.slack.error = None
+        await world.run(4)
+        assert world.notified() == ("False", "InvalidRecipient")
+
+    world = play(scenario)
+    assert (world.mail.tries, len(world.slack.told)) == (1, 1)
+
+
+def test_a_thousand_mails_over_four_connections_take_as_long_as_they_take() -> None:
+    async def scenario(world: World) -> None:
+        world.before = timedelta(seconds=900)
+        world.start_again()
+        world.mail.free, world.mail.seconds = asyncio.Semaphore(4), 1.0
+        for number in range(1000):
+            recipient = {"type": "email", "recipient": f"u{number}@example.com"}
+            world.booking(10, 1000, recipient, name=f"b{number}")
+        await world.run(100 + 1000 / 4 + 5)
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert len({to for to, _, _ in world.mail.told}) == len(world.mail.told) == 1000
+    assert all(booking.status.notification_sent for booking in world.caches.bookings.all())
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert world.delivered == [("email", True)] * 1000
+
+
+def test_to_wait_for_a_turn_is_no_failure_and_delays_no_other_channel() -> None:
+    async def scenario(world: World) -> None:
+        world.before = timedelta(seconds=900)
+        world.start_again()
+        world.mail.free = asyncio.Semaphore(0)
+        world.booking(10, 1000, ADA, OPS)
+        running = asyncio.ensure_future(world.run(450))
+        await asyncio.sleep(400)
+        assert (len(world.slack.told), world.notified()) == (1, ("False", "Pending"))
+        world.mail.free.release()
+        await running
+        assert world.notified() == ("True", "Sent")
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert (world.mail.tries, world.slack.tries) == (1, 1)
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert world.delivered == [("slack", True), ("email", True)]
+
+
+def test_a_delivery_is_remembered_before_a_slower_one_ends() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.seconds = 40
+        world.booking(10, 100, ADA, OPS)
+        await world.run(0)
+        running = asyncio.ensure_future(world.run(90))
+        await asyncio.sleep(81)
+        booking = world.caches.bookings.get(KEY)
+        assert booking is not None
+        assert booking.status.notified == (world.slack.told[0][1],)
+        assert not booking.status.notification_sent
+        await running
+
+    play(scenario)
+
+
+def test_an_api_server_that_is_away_does_not_keep_a_reconcile_beyond_its_limit() -> None:
+    async def scenario(world: World) -> None:
+        world.before = timedelta(seconds=900)
+        world.start_again()
+        world.status.away = True
+        world.booking(10, 1000, ADA)
+        await world.run(990)
+
+    with capture_logs() as logs:
+        world = play(scenario)
+    assert len(world.mail.told) == 1
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+
+
+def test_a_pause_that_a_recipient_asks_for_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.pause = 10
+        world.booking(10, 100, ADA, OPS)
+        await world.run(89)
+        assert (world.slack.tries, world.notified()) == (1, ("False", "TargetRefused"))
+        world.slack.pause = 0
+        await world.run(2)
+        assert world.notified() == ("True", "Sent")
+
+    world = play(scenario)
+    assert [at for _, _, at in world.slack.told] == [90]
+    assert [at for _, _, at in world.mail.told] == [80]
+
+
+def test_a_recipient_that_asks_for_short_pauses_again_and_again_is_asked_less_often() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.pause = 0.001
+        world.booking(10, 100, OPS)
+        await world.run(99)
+
+    assert 3 < play(scenario).slack.tries < 10
+
+
+def test_after_the_end_nobody_is_told() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("SmtpFailed", "no")
+        world.booking(10, 100, ADA)
+        await world.run(110)
+        world.mail.error = None
+        tries = world.mail.tries
+        await world.run(100)
+        assert world.mail.tries == tries
+
+    world = play(scenario)
+    assert not world.sent()
+    assert world.notified() == ("False", "Missed")
+
+
+def test_what_the_go_operator_told_is_not_told_again_but_a_new_end_is() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100, ADA)
+        found: Any = world.caches.bookings.get(KEY)
+        told = replace(found.status, notification_sent=True)
+        world.caches.bookings.replace(
+            [replace(found, status=told, metadata=replace(found.metadata, resource_version="2"))]
+        )
+        await world.run(95)
+        assert world.mail.told == []
+        world.booking(10, 200, ADA)
+        await world.run(100)
+
+    assert len(play(scenario).mail.told) == 1
+
+
+def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.hang = True
+        world.booking(10, 100, ADA)
+        await world.run(110)
+
+    world = play(scenario)
+    booking: Any = world.caches.bookings.get(KEY)
+    assert booking.status.status == "FINISHED"
+
+
+def test_who_was_told_before_a_term_was_cut_short_is_not_told_by_the_next() -> None:
+    async def scenario(world: World) -> None:
+        world.slack.hang = True
+        world.booking(10, 100, ADA, OPS)
+        await world.run(85)
+        world.slack.hang = False
+        world.start_again()
+        world.notices.add(KEY)
+        await world.run(10)
+
+    world = play(scenario)
+    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert world.sent()
+
+
+def test_without_notifications_there_is_nothing_to_say() -> None:
+    async def scenario(world: World) -> None:
+        world.booking(10, 100)
+        await world.run(110)
+
+    world = play(scenario)
+    assert world.notified() == ("", "")
+    assert not world.sent()
