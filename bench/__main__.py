@@ -41,14 +41,14 @@ class Run:
         """Ours one after the other, undisturbed; then, side by side, what takes minutes."""
         boundaries, each = self._options.boundaries, self._options.every
         spread = partial(at_random, spread=boundaries * each)
-        random = Plan("random", boundaries, spread, patience=90, actions=BOTH)
+        random = Plan("random", boundaries, spread, timeout=90, actions=BOTH)
         many = self._options.at_once
-        instant = Plan("instant", many, partial(at_once, length=40), patience=30, actions=BOTH)
-        killed = Plan("killed", FEW, at_once, patience=90, disturb=kill)
-        drained = Plan("drained", FEW, at_once, patience=90, disturb=drain)
-        away = Plan("apiserver", FEW, at_once, patience=90, disturb=take_apiserver_away)
-        ended = Plan("ended", FEW, at_once, patience=90, disturb=end_leader, standby=True)
-        orphaned = Plan("orphaned", FEW, at_once, patience=90, disturb=kill_leader, standby=True)
+        instant = Plan("instant", many, partial(at_once, length=40), timeout=30, actions=BOTH)
+        killed = Plan("killed", FEW, at_once, timeout=90, disturb=kill)
+        drained = Plan("drained", FEW, at_once, timeout=90, disturb=drain)
+        away = Plan("apiserver", FEW, at_once, timeout=90, disturb=take_apiserver_away)
+        ended = Plan("ended", FEW, at_once, timeout=90, disturb=end_leader, standby=True)
+        orphaned = Plan("orphaned", FEW, at_once, timeout=90, disturb=kill_leader, standby=True)
         for plan in (random, instant, killed, drained, away, ended, orphaned):
             self._trial(plan, "operator")
         for plan in (random, away):
@@ -56,11 +56,11 @@ class Run:
         self._side_by_side(killed, drained)
 
     def _side_by_side(self, *kept: Plan) -> None:
-        seconds, many = self._options.patience, self._options.at_once
+        seconds, many = self._options.timeout, self._options.at_once
         slow = (
             *kept,
-            Plan("instant", many, at_once, patience=seconds),
-            Plan("instant-stop", many, until, patience=seconds, actions=("StopInstances",), running=True),
+            Plan("instant", many, at_once, timeout=seconds),
+            Plan("instant-stop", many, until, timeout=seconds, actions=("StopInstances",), running=True),
         )
         long: list[Callable[[], None]] = [
             partial(self._idle, "operator", self._options.idle),
@@ -68,7 +68,7 @@ class Run:
             *(partial(self._trial, plan, "poller") for plan in slow),
         ]
         if not self._options.quick:
-            bulk = Plan("bulk", 400, at_once, patience=600, instances=5)
+            bulk = Plan("bulk", 400, at_once, timeout=600, instances=5)
             long.insert(0, partial(self._trial, bulk, "operator"))
         with ThreadPoolExecutor(len(long)) as pool:
             for future in [pool.submit(work) for work in long]:

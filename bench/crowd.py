@@ -29,7 +29,7 @@ from booking_operator.devcluster.instances import Instances
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS
 from booking_operator.devcluster.process import ChildProcess
-from booking_operator.domain.conditions import utc
+from booking_operator.domain.conditions import format_utc
 
 NEIGHBOUR, CROWD = "neighbour", "group-00000"
 STARTS, APART, LENGTH = 8, timedelta(seconds=6), timedelta(seconds=3)
@@ -58,7 +58,7 @@ def book(call: Kubectl, starts: list[datetime]) -> None:
     """Bookings of the neighbour that begin at `starts`."""
     items = []
     for start in starts:
-        times = {"start_at": utc(start), "end_at": utc(start + LENGTH)}
+        times = {"start_at": format_utc(start), "end_at": format_utc(start + LENGTH)}
         spec = {"resource_name": NEIGHBOUR, "user_id": "ada"} | times
         items.append(_object(BOOKING, f"at-{start:%H%M%S}", spec))
     whole = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
@@ -71,7 +71,7 @@ def _object(kind: Kind[Any], name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def burst(start: datetime) -> Iterator[tuple[Kind[Any], dict[str, Any]]]:
     """Bookings of the crowd that all begin at `start`."""
-    times = {"start_at": utc(start), "end_at": utc(start + timedelta(hours=1))}
+    times = {"start_at": format_utc(start), "end_at": format_utc(start + timedelta(hours=1))}
     spec = {"resource_name": CROWD, "user_id": "mallory"} | times
     for number in range(BURST):
         name = f"burst-{start:%H%M%S}-{number:04}"

@@ -15,7 +15,7 @@ from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import GROUP, merge_conditions
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.domain.booking_conditions import BookedResource, booking_conditions
-from booking_operator.domain.conditions import utc
+from booking_operator.domain.conditions import format_utc
 
 NAMESPACE = "default"
 BATCH = 100
@@ -34,7 +34,10 @@ def objects(bookings: int, resources: int, now: datetime) -> Iterator[tuple[Kind
         start_at = now + timedelta(hours=3 * (turn - int(each * OVER)), minutes=30 + group % 60)
         if turn == int(each * OVER) and group < bookings * UNDER_WAY:
             start_at = now - timedelta(minutes=10)
-        times = {"start_at": utc(start_at), "end_at": utc(start_at + timedelta(hours=1 + turn % 2))}
+        times = {
+            "start_at": format_utc(start_at),
+            "end_at": format_utc(start_at + timedelta(hours=1 + turn % 2)),
+        }
         who = {"resource_name": f"group-{group:05}", "user_id": f"user-{number % 500:03}"}
         yield BOOKING, f"group-{group:05}-{turn:04}", who | times
 
@@ -47,7 +50,7 @@ def stored(
         "manager": "bench",
         "operation": "Update",
         "apiVersion": kind.api_version,
-        "time": utc(now),
+        "time": format_utc(now),
         "fieldsType": "FieldsV1",
         "fieldsV1": {"f:spec": {".": {}} | {f"f:{field}": {} for field in spec}},
     }
@@ -56,7 +59,7 @@ def stored(
         "namespace": NAMESPACE,
         "uid": str(uuid.uuid4()),
         "generation": 1,
-        "creationTimestamp": utc(now),
+        "creationTimestamp": format_utc(now),
         "managedFields": [managed],
     }
     body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
@@ -71,13 +74,15 @@ def stored(
 
 def status(booking: Booking, now: datetime) -> dict[str, Any]:
     """What a booking of a Resource that stands still says; the operator corrects those that are under way."""
-    claim = booking.claim()
-    if claim is None:
+    interval = booking.interval()
+    if interval is None:
         raise RuntimeError(f"a booking that makes no sense: {booking}")
     resource = BookedResource(None, 1, 0, None, timedelta(0))
-    verdicts = booking_conditions(claim, booking.resource_name, resource, now)
+    verdicts = booking_conditions(interval, booking.resource_name, resource, now)
     told = BookingStatus(
-        status=claim.phase(now), conditions=merge_conditions((), verdicts, 1, now), observed_generation=1
+        status=interval.phase_at(now),
+        conditions=merge_conditions((), verdicts, 1, now),
+        observed_generation=1,
     )
     dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(told, mode="json", by_alias=True)
     return {field: value for field, value in dumped.items() if value != []}

@@ -85,7 +85,7 @@ class Plan:
     name: str
     groups: int
     windows: Callable[[Sequence[str], datetime], list[Window]]
-    patience: float
+    timeout: float
     instances: int = 1
     actions: tuple[Power, ...] = ("StartInstances",)
     running: bool = False
@@ -127,7 +127,7 @@ def run(world: World, subject: Subject, plan: Plan) -> Trial:
         plan.disturb(Bout(world, process, region, plan.begins_at(windows)))
         last = max(window.due_at(action) for window in windows for action in plan.actions)
         sleep_until(last + timedelta(seconds=_SETTLE_SECONDS))
-        deadline = last + timedelta(seconds=plan.patience)
+        deadline = last + timedelta(seconds=plan.timeout)
         while True:
             trial = Trial(region, groups, windows, world.aws.arrivals(region))
             if _complete(trial, plan.actions) or datetime.now(UTC) > deadline:
@@ -215,7 +215,7 @@ def await_log(process: ChildProcess, event: str) -> None:
     Raises:
         DevclusterError: it ends before, or does not get there.
     """
-    process.wait_until(lambda: f'"{event}"' in process.log.read_text(), patience=120)
+    process.wait_until(lambda: f'"{event}"' in process.log.read_text(), timeout=120)
 
 
 def sleep_until(instant: datetime) -> None:

@@ -13,10 +13,10 @@ import structlog
 
 from booking_operator.api import crd
 from booking_operator.api.kinds import KINDS
-from booking_operator.domain.conditions import utc
+from booking_operator.domain.conditions import format_utc
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability import logs
-from booking_operator.params import Address, Duration, Instant, long_enough
+from booking_operator.params import Address, Duration, Instant, check_lease_duration
 from booking_operator.settings import Settings
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -84,7 +84,7 @@ def _cluster_options(command: Command) -> Command:
     envvar="LEASE_DURATION",
     default="30s",
     show_default=True,
-    callback=long_enough,
+    callback=check_lease_duration,
     help="How long the others wait for a leader that is silent. It stops writing itself after two thirds.",
 )
 @click.option(
@@ -146,9 +146,9 @@ def run(log_format: Any, **options: Any) -> None:
     settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
     logs.configure(settings.log_format, settings.log_level)
     # The Kubernetes client and botocore take most of a second to import: only this command pays for them.
-    from booking_operator import app  # noqa: PLC0415
+    from booking_operator import operator  # noqa: PLC0415
 
-    sys.exit(asyncio.run(_until_signalled(app.run(settings))))
+    sys.exit(asyncio.run(_until_signalled(operator.run(settings))))
 
 
 @main.command()
@@ -184,7 +184,7 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
 
 
 def _second(instant: datetime) -> str:
-    return utc(instant.replace(microsecond=0))
+    return format_utc(instant.replace(microsecond=0))
 
 
 async def _until_signalled(work: Any) -> int:
@@ -216,7 +216,7 @@ async def _until_signalled(work: Any) -> int:
 def crds(output: Path | None) -> None:
     """Print the CustomResourceDefinitions, or write them into a directory."""
     if output is None:
-        click.echo("---\n".join(crd.rendered(kind) for kind in KINDS), nl=False)
+        click.echo("---\n".join(crd.render(kind) for kind in KINDS), nl=False)
         return
     for path in crd.write(output):
         click.echo(path)

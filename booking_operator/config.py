@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, TypeAdapter, ValidationError
 
-from booking_operator.api.meta import explained
+from booking_operator.api.meta import describe_errors
 from booking_operator.cloud.aws.accounts import NamedAccounts
 from booking_operator.cloud.aws.request_limits import LimitsByAction, limits_of
 from booking_operator.cloud.batching.token_bucket import LimitsOf
-from booking_operator.engine.yaml_errors import unparsable
+from booking_operator.engine.yaml_errors import describe_yaml_error
 
 DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
@@ -73,7 +73,7 @@ class ConfigFileError(Exception):
     fatal = True
 
 
-def load(path: Path | None, default: Path = DEFAULT) -> Config:
+def load_config(path: Path | None, default: Path = DEFAULT) -> Config:
     """Read the file, which is YAML; without a `path` that at `default`, if there is one.
 
     Raises:
@@ -87,11 +87,11 @@ def load(path: Path | None, default: Path = DEFAULT) -> Config:
     except OSError as error:
         raise ConfigFileError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ConfigFileError(f"{path}: {unparsable(error)}") from None
+        raise ConfigFileError(f"{path}: {describe_yaml_error(error)}") from None
     except UnicodeDecodeError as error:
         raise ConfigFileError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise ConfigFileError(f"{path}: {explained(error)}") from None
+        raise ConfigFileError(f"{path}: {describe_errors(error)}") from None
 
 
 def _found(default: Path) -> Path | None:

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.batching.fair_queue import Backlog, Parcel, departures
-from booking_operator.cloud.batching.token_bucket import LimitsOf, full
+from booking_operator.cloud.batching.fair_queue import Backlog, Parcel, simulate
+from booking_operator.cloud.batching.token_bucket import LimitsOf, full_limiter
 from booking_operator.cloud.driver import Action, Group
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.decision_trigger import Run, runs
-from booking_operator.domain.delay import TOLERANCE, up_to
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.decision_trigger import BusyPeriod, busy_periods
+from booking_operator.domain.delay import TOLERANCE, round_up
 from booking_operator.engine.store import Key
 
 MOST = {"ec2": 1000, "rds": 1}
@@ -46,7 +46,7 @@ class Member:
     group: Group
     size: int
     warm_up: timedelta
-    claims: Collection[Booking]
+    intervals: Collection[BookingInterval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class _Event:
     member: Member
     action: Action
     at: datetime
-    run: Run
+    run: BusyPeriod
 
 
 _Lane = tuple[str, str, str, Action]
@@ -163,16 +163,18 @@ def _departures(
     left: dict[_Lane, Sequence[tuple[datetime, list[Parcel[_Event]]]]] = {}
     for lane, parcels in lanes.items():
         service, _, _, action = lane
-        throttle = full(limits(parcels[0].payload.member.group.scope, CALLS[service, action]), earliest)
+        throttle = full_limiter(
+            limits(parcels[0].payload.member.group.scope, CALLS[service, action]), earliest
+        )
         backlog: Backlog[_Event] = Backlog(MOST[service])
-        left[lane] = list(departures(backlog, throttle, earliest, parcels))
+        left[lane] = list(simulate(backlog, throttle, earliest, parcels))
     return left
 
 
 def _events(member: Member, warm_up: timedelta, begin: datetime, end: datetime) -> Iterator[_Event]:
     """The starts and stops of the span; with another warm-up than the member's own some may be before it."""
-    for run in runs(member.claims, warm_up):
-        if begin <= run.first.wanted_from(member.warm_up) < end:
+    for run in busy_periods(member.intervals, warm_up):
+        if begin <= run.first.power_on_at(member.warm_up) < end:
             yield _Event(member, Action.START, run.begins_at, run)
         if begin <= run.ends_at < end:
             yield _Event(member, Action.STOP, run.ends_at, run)
@@ -186,7 +188,7 @@ def _late(left: _Left) -> Iterator[tuple[_Event, datetime, timedelta]]:
             if event.action is not Action.START:
                 continue
             # Late is what leaves later than it would with the warm-up as it is, whatever is tried now.
-            late_by = at - event.run.first.wanted_from(event.member.warm_up)
+            late_by = at - event.run.first.power_on_at(event.member.warm_up)
             if late_by > TOLERANCE:
                 yield event, at, late_by
 
@@ -207,7 +209,7 @@ def _remedies(
             worst[event.member.key] = max(late_by, worst.get(event.member.key, timedelta(0)))
         if not worst:
             break
-        tried |= {key: tried[key] + up_to(late_by, _MINUTE) for key, late_by in worst.items()}
+        tried |= {key: tried[key] + round_up(late_by, _MINUTE) for key, late_by in worst.items()}
         late = list(_late(_departures(members, tried, begin, end, limits)))
     open_ = {event.member.key for event, _, _ in late}
     open_ |= {

@@ -15,62 +15,62 @@ import structlog
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
-from booking_operator.engine.fence import Live
+from booking_operator.engine.fence import MayWrite
 from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
-from booking_operator.gc_tuning import Heap
+from booking_operator.gc_tuning import GcTuning
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.events import Recorder
-from booking_operator.kube.objects import Objects
+from booking_operator.kube.events import EventRecorder
+from booking_operator.kube.objects import ObjectWriter
 from booking_operator.kube.status import StatusWriter
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.booking import BookingReconciler
-from booking_operator.reconcilers.delays import Delays
-from booking_operator.reconcilers.event_handlers import Wakes
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.delays import DelayController
+from booking_operator.reconcilers.event_handlers import EventHandlers
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.monitor import MonitorReconciler
-from booking_operator.reconcilers.notifications import Notifier
-from booking_operator.reconcilers.ports import Channels, Drivers, Trust
+from booking_operator.reconcilers.notifications import NotificationReconciler
+from booking_operator.reconcilers.ports import CacheConsistency, Channels, Drivers
 from booking_operator.reconcilers.resource.dispatch import Dispatcher
 from booking_operator.reconcilers.resource.orders import Orders
 from booking_operator.reconcilers.resource.start_times import StartTimes
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from booking_operator.settings import Settings
 
-LAST_WORDS_SECONDS = 0.3
+FLUSH_TIMEOUT_SECONDS = 0.3
 
 
-class Term:
+class Manager:
     """Reconcilers and writers of all kinds, wired to one another."""
 
     def __init__(
         self,
         settings: Settings,
-        caches: Caches,
-        trust: Trust,
+        informers: Informers,
+        consistency: CacheConsistency,
         client: KubeClient,
         drivers: Drivers,
         channels: Channels,
         clock: Clock,
-        live: Live,
+        may_write: MayWrite,
         metrics: Metrics,
-        heap: Heap,
+        gc_tuning: GcTuning,
         parts: Parts = REAL,
     ) -> None:
         self._log = structlog.get_logger()
-        self._heap = heap
-        self._live = live
+        self._gc_tuning = gc_tuning
+        self._may_write = may_write
         self._drivers = drivers = {name: parts.driver(driver) for name, driver in drivers.items()}
-        self._wakes = wakes = Wakes(caches, clock, parts.queue)
-        self._recorder = events = Recorder(client, clock, dropped=metrics.event_dropped)
+        self._handlers = handlers = EventHandlers(informers, clock, parts.queue)
+        self._recorder = events = EventRecorder(client, clock, dropped=metrics.event_dropped)
         measured = partial(Controller, metrics=metrics.controller)
         deciders = {
-            BOOKING: wakes.bookings,
-            RESOURCE: wakes.resources,
-            BOOKING_SCHEDULER: wakes.schedulers,
-            RESOURCE_MONITOR: wakes.monitors,
+            BOOKING: handlers.bookings,
+            RESOURCE: handlers.resources,
+            BOOKING_SCHEDULER: handlers.schedulers,
+            RESOURCE_MONITOR: handlers.monitors,
         }
         status = {
             kind: StatusWriter(
@@ -80,49 +80,49 @@ class Term:
                 events,
                 clock,
                 metrics=metrics.controller,
-                decide_again=deciders[kind].add,
+                requeue=deciders[kind].add,
                 queue=parts.queue,
             )
-            for kind, store in caches.stores.items()
+            for kind, store in informers.stores.items()
         }
         self._writers = tuple(status.values())
         self._status_controllers = tuple(writer.controller for writer in self._writers)
-        objects, dry_run = Objects(client), settings.dry_run
-        keeper = parts.locks(
-            caches,
+        objects, dry_run = ObjectWriter(client), settings.dry_run
+        lock_tags = parts.locks(
+            informers,
             drivers,
             status[RESOURCE],
             events,
             objects,
-            trust,
+            consistency,
             clock,
-            wakes.locks,
+            handlers.lock_tags,
             dry_run=dry_run,
-            failed=wakes.resources.add,
+            failed=handlers.resources.add,
         )
-        orders, starts = Orders(wakes.resources.add), StartTimes()
+        orders, starts = Orders(handlers.resources.add), StartTimes()
         dispatcher = Dispatcher(
-            caches,
+            informers,
             drivers,
             status[RESOURCE],
             events,
-            trust,
+            consistency,
             orders,
             starts,
             clock,
             dry_run=dry_run,
             late=metrics.late,
         )
-        self._delays = delays = Delays(
-            caches, drivers, dispatcher.open_orders, clock, wakes.delay_changed, metrics=metrics
+        self._delays = delays = DelayController(
+            informers, drivers, dispatcher.open_orders, clock, handlers.delay_changed, metrics=metrics
         )
         resources = parts.resources(
-            caches,
+            informers,
             drivers,
             status[RESOURCE],
             events,
-            trust,
-            keeper,
+            consistency,
+            lock_tags,
             dispatcher,
             clock,
             dry_run=dry_run,
@@ -130,29 +130,31 @@ class Term:
             starts=starts,
             took_over_at=clock.now(),
         )
-        notifier = Notifier(
-            caches,
+        notifier = NotificationReconciler(
+            informers,
             channels,
             status[BOOKING],
             events,
             clock,
             before=settings.notify_before,
-            changed=wakes.bookings.add,
+            changed=handlers.bookings.add,
             delivered=metrics.notified,
         )
         bookings = BookingReconciler(
-            caches, status[BOOKING], events, clock, untold=notifier.failures.get, delay=delays.get
+            informers, status[BOOKING], events, clock, untold=notifier.failures.get, delay=delays.get
         )
-        schedulers = SchedulerReconciler(caches, status[BOOKING_SCHEDULER], events, objects, clock)
-        monitors = MonitorReconciler(caches, drivers, status[RESOURCE_MONITOR], events, objects, trust, clock)
-        notify = measured("notifications", wakes.notices, notifier.reconcile)
+        schedulers = SchedulerReconciler(informers, status[BOOKING_SCHEDULER], events, objects, clock)
+        monitors = MonitorReconciler(
+            informers, drivers, status[RESOURCE_MONITOR], events, objects, consistency, clock
+        )
+        notify = measured("notifications", handlers.notifications, notifier.reconcile)
         self._controllers = (
             *(() if dry_run else (notify,)),
-            measured(RESOURCE.name, wakes.resources, resources.reconcile),
-            measured("lock tags", wakes.locks, keeper.reconcile),
-            measured(BOOKING.name, wakes.bookings, bookings.reconcile),
-            measured(BOOKING_SCHEDULER.name, wakes.schedulers, schedulers.reconcile),
-            measured(RESOURCE_MONITOR.name, wakes.monitors, monitors.reconcile),
+            measured(RESOURCE.name, handlers.resources, resources.reconcile),
+            measured("lock tags", handlers.lock_tags, lock_tags.reconcile),
+            measured(BOOKING.name, handlers.bookings, bookings.reconcile),
+            measured(BOOKING_SCHEDULER.name, handlers.schedulers, schedulers.reconcile),
+            measured(RESOURCE_MONITOR.name, handlers.monitors, monitors.reconcile),
         )
 
         kept: Mapping[str, Introspectable] = {
@@ -162,7 +164,7 @@ class Term:
             "delays": delays,
             "resources": resources,
             "monitors": monitors,
-            "failed locks": keeper.failures,
+            "failed locks": lock_tags.failures,
             "failed notifications": notifier.failures,
         }
         self._kept = {
@@ -182,7 +184,7 @@ class Term:
 
     async def run(self) -> None:
         """Work until cancelled. The caches must be synced."""
-        self._wakes.subscribe()
+        self._handlers.subscribe()
         try:
             async with asyncio.TaskGroup() as writers:
                 writers.create_task(self._recorder.run(), name="event recorder")
@@ -191,44 +193,44 @@ class Term:
                 try:
                     await self._work()
                 finally:
-                    await self._last_words()
+                    await self._flush()
         finally:
-            self._wakes.unsubscribe()
+            self._handlers.unsubscribe()
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for service, driver in self._drivers.items():
-                driver.track(self._wakes.audience(service))
+                driver.set_listener(self._handlers.inventory_listener(service))
             for controller in self._controllers:
                 tasks.create_task(controller.run(), name=f"controller: {controller.name}")
             tasks.create_task(self._delays.run(), name="delays")
-            await self._wakes.resources.drained()
-            self._heap.settle_young()  # what is older was looked through when the caches were synced
+            await self._handlers.resources.wait_until_idle()
+            self._gc_tuning.freeze_young()  # what is older was looked through when the caches were synced
             self._log.info("first_plans_made")
-            await _settled(controller.queue for controller in self.controllers)
+            await _wait_until_idle(controller.queue for controller in self.controllers)
             self._log.info("all_reconciled")
 
-    async def _last_words(self) -> None:
+    async def _flush(self) -> None:
         """Wait a moment for what is to be told of what was done: nobody else will tell it."""
-        if not self._live():
+        if not self._may_write():
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await _settled(controller.queue for controller in self._status_controllers)
-                await self._recorder.drained()
+            async with asyncio.timeout(FLUSH_TIMEOUT_SECONDS):
+                await _wait_until_idle(controller.queue for controller in self._status_controllers)
+                await self._recorder.wait_until_idle()
 
-    def listed(self) -> None:
+    def on_listed(self) -> None:
         """A kind was listed anew, which may have ended a doubt."""
-        self._wakes.listed()
+        self._handlers.enqueue_all()
 
-    def recovered(self) -> None:
+    def on_recovered(self) -> None:
         """The API server is back: what waits to be written is tried at once."""
         for writer in self._writers:
             writer.retry()
 
 
-async def _settled(queues: Iterable[WorkQueue[Key]]) -> None:
+async def _wait_until_idle(queues: Iterable[WorkQueue[Key]]) -> None:
     """Wait until nothing is left to be reconciled or written."""
     every = tuple(queues)
     while busy := [queue for queue in every if queue.busy]:
-        await busy[0].drained()
+        await busy[0].wait_until_idle()

@@ -17,36 +17,36 @@ import structlog
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.cloud.aws.accounts import Accounts, own_role
 from booking_operator.cloud.aws.clients import default_region
-from booking_operator.cloud.aws.regions import known
+from booking_operator.cloud.aws.regions import check_region
 from booking_operator.cloud.service import Service, ServiceDriver, open_services
-from booking_operator.config import load
+from booking_operator.config import load_config
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.introspection import Contents, Introspectable, joined
-from booking_operator.engine.leader_election import Election, Elector, SoleReplica
-from booking_operator.engine.lease import Timing
+from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
+from booking_operator.engine.lease import LeaseTiming
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
-from booking_operator.gc_tuning import YOUNG, Heap, ProcessHeap
-from booking_operator.kube.cache_consistency import CacheTrust
+from booking_operator.gc_tuning import GC_THRESHOLD, GcTuning, ProcessGcTuning
+from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.lease import KubeLeases
+from booking_operator.kube.lease import KubeLeaseLock
 from booking_operator.kube.list_watch import ListWatch
-from booking_operator.manager import Term
+from booking_operator.manager import Manager
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import smtp_config
-from booking_operator.observability.introspection import Observed
-from booking_operator.observability.object_counts import Census
+from booking_operator.observability.object_counts import ObjectCounts
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.server import open_servers
+from booking_operator.observability.sources import Sources
 from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.ports import Channels
-from booking_operator.reconcilers.standby_listener import StandbyAudience
+from booking_operator.reconcilers.standby_listener import StandbyListener
 from booking_operator.settings import Settings
 
-TIDY_UP_SECONDS = 10.0
+GC_DELAY_SECONDS = 10.0
 """Who has lost the Lease for a moment leads again before, and has made its plans: this takes up to 0.3 s."""
-NEAR = timedelta(seconds=2)
+BOUNDARY_MARGIN = timedelta(seconds=2)
 
 
 class Operator:
@@ -64,56 +64,59 @@ class Operator:
         election: Election,
         clock: Clock,
         metrics: Metrics,
-        observed: Observed,
-        heap: Heap | None = None,
+        sources: Sources,
+        gc_tuning: GcTuning | None = None,
         parts: Parts = REAL,
     ) -> None:
         self._log = structlog.get_logger()
         self._clock = clock
-        self._heap = heap = heap or ProcessHeap()
+        self._gc_tuning = gc_tuning = gc_tuning or ProcessGcTuning()
         self._metrics = metrics
-        self._observed = observed
+        self._sources = sources
         self._services = services
         self._election = election
-        self._caches = caches = parts.caches(settings.region)
+        self._informers = informers = parts.informers(settings.region)
         reflectors = {
             kind: Reflector(kind.plural, ListWatch(client, kind, settings.namespace), store, clock)
-            for kind, store in caches.stores.items()
+            for kind, store in informers.stores.items()
         }
         self._reflectors = tuple(reflectors.values())
         # All that power depends on. The other two kinds may be missing, or not permitted.
-        self._vital = (reflectors[BOOKING], reflectors[RESOURCE])
+        self._required_reflectors = (reflectors[BOOKING], reflectors[RESOURCE])
         self._synced = asyncio.Event()
-        for reflector in self._vital:
-            reflector.when_synced(self._on_list)
+        for reflector in self._required_reflectors:
+            reflector.on_synced(self._on_list)
         for reflector in self._reflectors:
-            reflector.when_recovered(self._on_recovery)
-        self._trust = trust = CacheTrust(client, self._vital, clock)
-        self._new_term = partial(
-            Term,
+            reflector.on_recovered(self._on_recovery)
+        self._consistency = consistency = CacheConsistency(client, self._required_reflectors, clock)
+        self._new_manager = partial(
+            Manager,
             settings,
-            caches,
-            trust,
+            informers,
+            consistency,
             client,
             channels=channels,
             clock=clock,
-            live=election.live,
+            may_write=election.may_write,
             metrics=metrics,
-            heap=heap,
+            gc_tuning=gc_tuning,
             parts=parts,
         )
         self._drivers: Mapping[str, ServiceDriver] = {}
-        self._term: Term | None = None
+        self._manager: Manager | None = None
         self._ended = asyncio.Event()
-        observed.services, observed.leads = services, lambda: election.leads
-        observed.reflectors, observed.vital = self._reflectors, self._vital
-        observed.objects = lambda: {kind.plural: len(store) for kind, store in caches.stores.items()}
-        observed.census = self._census = Census(caches)
+        sources.services, sources.is_leader = services, lambda: election.is_leader
+        sources.reflectors, sources.required_reflectors = (
+            self._reflectors,
+            self._required_reflectors,
+        )
+        sources.objects = lambda: {kind.plural: len(store) for kind, store in informers.stores.items()}
+        sources.object_counts = self._census = ObjectCounts(informers)
 
     @property
     def stores(self) -> Mapping[Kind[Any], Store[Any]]:
         """The objects as this replica knows them, by kind. For reading only."""
-        return self._caches.stores
+        return self._informers.stores
 
     def introspect(self) -> Contents:
         """The keys that each long-lived collection holds, by `owner.collection`.
@@ -122,13 +125,13 @@ class Operator:
         leader, such as queues, orders and lanes.
         """
         parts: dict[str, Introspectable] = {
-            "caches": self._caches,
+            "caches": self._informers,
             "census": self._census,
             **{f"store of {kind.plural}": store for kind, store in self.stores.items()},
             **{f"service {name}": service for name, service in self._services.items()},
             **{f"driver {name}": driver for name, driver in self._drivers.items()},
         }
-        return {**joined(parts), **(self._term.introspect() if self._term else {})}
+        return {**joined(parts), **(self._manager.introspect() if self._manager else {})}
 
     def sizes(self) -> Mapping[str, int]:
         """How many entries each of these collections has."""
@@ -137,36 +140,38 @@ class Operator:
     async def run(self) -> None:
         """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tidy_up(), name="tidy up")
-            await self._trust.learn()
+            tasks.create_task(self._collect_garbage(), name="tidy up")
+            await self._consistency.record_crd()
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector: {reflector.kind}")
             await self._synced.wait()
-            self._heap.settle()
+            self._gc_tuning.freeze()
             self._log.info(
-                "caches_synced", bookings=len(self._caches.bookings), resources=len(self._caches.resources)
+                "caches_synced",
+                bookings=len(self._informers.bookings),
+                resources=len(self._informers.resources),
             )
             self._stand_by()
             await self._election.run(self._lead)
 
-    async def _tidy_up(self) -> None:
+    async def _collect_garbage(self) -> None:
         """Some time after each term that was lost, let go of what it has left, which was exempt from that."""
         while True:
             await self._ended.wait()
             self._ended.clear()
-            await self._clock.sleep(TIDY_UP_SECONDS)
+            await self._clock.sleep(GC_DELAY_SECONDS)
             while self._boundary_is_near():  # it would be late
                 await self._clock.sleep(1)
-            self._heap.tidy_up()
+            self._gc_tuning.collect_all()
 
     def _boundary_is_near(self) -> bool:
         now = self._clock.now()
-        changes = (resource.status.next_change for resource in self._caches.resources.all())
-        return any(at is not None and now < at < now + NEAR for at in changes)
+        changes = (resource.status.next_change for resource in self._informers.resources.objects())
+        return any(at is not None and now < at < now + BOUNDARY_MARGIN for at in changes)
 
     def _stand_by(self) -> None:
         for name, service in self._services.items():
-            service.track(StandbyAudience(name, self._caches))
+            service.set_listener(StandbyListener(name, self._informers))
 
     async def _lead(self) -> None:
         """Work for one term, until it is cancelled."""
@@ -174,36 +179,36 @@ class Operator:
             async with asyncio.TaskGroup() as tasks:
                 drivers = {name: service.driver(tasks) for name, service in self._services.items()}
                 self._drivers = drivers
-                self._term = term = self._new_term(drivers=drivers)
+                self._manager = term = self._new_manager(drivers=drivers)
                 self._metrics.began_to_lead()
-                if self._election.rivals:
-                    self._doubt_caches()
-                with self._observed.term(term.controllers, tuple(drivers.values())):
+                if self._election.has_rivals:
+                    self._relist()
+                with self._sources.leadership(term.controllers, tuple(drivers.values())):
                     await term.run()
         finally:
-            self._term, self._drivers = None, {}
+            self._manager, self._drivers = None, {}
             self._stand_by()
             self._ended.set()
 
-    def _doubt_caches(self) -> None:
+    def _relist(self) -> None:
         """Whoever led before us may have known more: a watch that is dead is noticed late.
 
         So nothing is stopped before all has been listed anew. What is to be started is.
         """
-        for reflector in self._vital:
+        for reflector in self._required_reflectors:
             reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
 
     def _on_list(self) -> None:
         """A complete list: once both kinds have one, work begins; later ones may have ended a doubt."""
-        if not all(reflector.synced for reflector in self._vital):
+        if not all(reflector.has_synced for reflector in self._required_reflectors):
             return
-        if self._term is not None:
-            self._term.listed()
+        if self._manager is not None:
+            self._manager.on_listed()
         self._synced.set()
 
     def _on_recovery(self) -> None:
-        if self._term is not None:
-            self._term.recovered()
+        if self._manager is not None:
+            self._manager.on_recovered()
 
 
 class RegionError(Exception):
@@ -222,7 +227,7 @@ def _region(flag: str) -> str:
     if not region:
         raise RegionError("there is no AWS region; give --region or set AWS_REGION")
     try:
-        return known(region)
+        return check_region(region)
     except ValueError as error:
         raise RegionError(f"--region or AWS_REGION: {error}") from None
 
@@ -238,34 +243,34 @@ async def run(settings: Settings) -> None:
         ConfigFileError: nor does the configuration file.
         BindError: metrics or probes cannot be served where they are to be.
     """
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(GC_THRESHOLD)
     settings = replace(settings, region=_region(settings.region))
-    smtp, config = smtp_config(os.environ), load(settings.config)
+    smtp, config = smtp_config(os.environ), load_config(settings.config)
     accounts = Accounts(settings.region, own_role(os.environ), config.accounts)
     clock, cluster = SystemClock(), ClusterConfig(settings.kubeconfig, settings.context)
-    metrics, observed = Metrics(), Observed(accounts)
+    metrics, sources = Metrics(), Sources(accounts)
     async with AsyncExitStack() as stack:
         addresses = settings.metrics_bind_address, settings.health_probe_bind_address
-        await stack.enter_async_context(open_servers(*addresses, metrics, observed, clock))
-        election: Election = SoleReplica()
+        await stack.enter_async_context(open_servers(*addresses, metrics, sources, clock))
+        election: Election = SingleReplica()
         if settings.leader_elect:
             election = await stack.enter_async_context(open_election(settings, cluster, clock, metrics))
-        live = election.live
-        client = await stack.enter_async_context(KubeClient(cluster, clock, live, metrics=metrics))
+        may_write = election.may_write
+        client = await stack.enter_async_context(KubeClient(cluster, clock, may_write, metrics=metrics))
         services = await stack.enter_async_context(
-            open_services(clock, accounts, config.limits_of(), live, metrics=metrics)
+            open_services(clock, accounts, config.limits_of(), may_write, metrics=metrics)
         )
-        channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock, live))
-        await Operator(settings, client, services, channels, election, clock, metrics, observed).run()
+        channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock, may_write))
+        await Operator(settings, client, services, channels, election, clock, metrics, sources).run()
 
 
 @asynccontextmanager
 async def open_election(
     settings: Settings, cluster: ClusterConfig, clock: Clock, metrics: Metrics
-) -> AsyncIterator[Elector]:
+) -> AsyncIterator[LeaderElector]:
     """A candidate for the leadership. Its client is its own: a renewal waits behind nothing."""
     namespace = settings.leader_election_namespace or cluster.namespace()
     identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
     async with KubeClient(cluster, clock, metrics=metrics) as client:
-        leases = KubeLeases(client, namespace, settings.leader_election_id, clock)
-        yield Elector(identity, leases, clock, Timing(settings.lease_duration))
+        leases = KubeLeaseLock(client, namespace, settings.leader_election_id, clock)
+        yield LeaderElector(identity, leases, clock, LeaseTiming(settings.lease_duration))

@@ -46,14 +46,14 @@ class Instant(click.ParamType[datetime]):
             return self.fail(f"{text!r} is no instant; {example}", param, ctx)
 
 
-SHORTEST_LEASE = timedelta(seconds=2)
+MIN_LEASE_DURATION = timedelta(seconds=2)
 """The Lease counts whole seconds, and a third of it has to be enough for what is under way."""
 
 
-def long_enough(_: click.Context, __: click.Parameter, value: timedelta) -> timedelta:
+def check_lease_duration(_: click.Context, __: click.Parameter, value: timedelta) -> timedelta:
     """The duration of a Lease itself; one that is too short is refused."""
-    if value < SHORTEST_LEASE:
-        seconds = SHORTEST_LEASE.total_seconds()
+    if value < MIN_LEASE_DURATION:
+        seconds = MIN_LEASE_DURATION.total_seconds()
         raise click.BadParameter(
             f"{value.total_seconds():g}s is too short; give {seconds:.0f}s or more, 30s to outlast "
             "a restart of the API server"

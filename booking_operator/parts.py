@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from booking_operator.cloud.driver import Driver
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 
 
@@ -38,10 +38,10 @@ class Parts:
     """
 
     queue: type[WorkQueue[Key]] = WorkQueue
-    caches: Callable[[str], Caches] = Caches
+    informers: Callable[[str], Informers] = Informers
     driver: Callable[[Driver], Driver] = direct
     resources: type[ResourceReconciler] = ResourceReconciler
-    locks: type[LockKeeper] = LockKeeper
+    locks: type[LockTagsReconciler] = LockTagsReconciler
 
 
 REAL = Parts()

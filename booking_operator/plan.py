@@ -8,17 +8,17 @@ from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
-from booking_operator.config import load
-from booking_operator.domain.conditions import utc
-from booking_operator.domain.delay import shown
+from booking_operator.config import load_config
+from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.delay import format_duration
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.reflector import ResourceExpiredError, SourceError
+from booking_operator.engine.reflector import ListWatchError, ResourceExpiredError
 from booking_operator.engine.store import Store, key_of
 from booking_operator.forecast import Forecast, Late, Load, Member, forecast
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.list_watch import ListWatch
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.settings import Settings
 
 
@@ -42,14 +42,14 @@ async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock)
         ConfigFileError: the operator's configuration file cannot be used.
         PlanError: the API server does not tell.
     """
-    limits, caches = load(settings.config).limits_of(), Caches(settings.region)
+    limits, informers = load_config(settings.config).limits_of(), Informers(settings.region)
     async with KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock) as client:
         try:
-            await _fill(client, RESOURCE, settings.namespace, caches.resources)
-            await _fill(client, BOOKING, settings.namespace, caches.bookings)
-        except (SourceError, ResourceExpiredError) as error:
+            await _fill(client, RESOURCE, settings.namespace, informers.resources)
+            await _fill(client, BOOKING, settings.namespace, informers.bookings)
+        except (ListWatchError, ResourceExpiredError) as error:
             raise PlanError(str(error)) from error
-    return forecast(list(_members(caches)), begin, end, limits)
+    return forecast(list(_members(informers)), begin, end, limits)
 
 
 async def _fill(client: KubeClient, kind: Kind[Any], namespace: str, store: Store[Any]) -> None:
@@ -62,13 +62,13 @@ async def _fill(client: KubeClient, kind: Kind[Any], namespace: str, store: Stor
     store.replace(items)
 
 
-def _members(caches: Caches) -> Iterator[Member]:
+def _members(informers: Informers) -> Iterator[Member]:
     """The Resources that act, each with its bookings."""
-    for resource in caches.resources.all():
-        group = resource.group(caches.default_region)
-        if group is not None and caches.elder(resource) is None and not _suspended(resource):
-            size, claims = resource.status.instances, caches.claims(resource)
-            yield Member(key_of(resource), group, size, resource.warm_up, claims)
+    for resource in informers.resources.objects():
+        group = resource.group(informers.default_region)
+        if group is not None and informers.older_duplicate(resource) is None and not _suspended(resource):
+            size, intervals = resource.status.instances, informers.timeline(resource)
+            yield Member(key_of(resource), group, size, resource.warm_up, intervals)
 
 
 def _suspended(resource: Resource) -> bool:
@@ -83,7 +83,7 @@ def as_json(found: Forecast, begin: datetime, end: datetime) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return utc(value)
+        return format_utc(value)
     if isinstance(value, Load | Late):
         return asdict(value) | ({"resource": str(value.resource)} if isinstance(value, Late) else {})
     return value.total_seconds()
@@ -103,7 +103,7 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
                 item.region or "-",
                 str(item.calls),
                 str(item.instances),
-                utc(item.peak_at),
+                format_utc(item.peak_at),
                 str(item.peak),
                 _second(item.peak_done_at),
             )
@@ -122,11 +122,11 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
                 item.resource.namespace,
                 item.booking or "(ad hoc)",
                 item.resource.name,
-                utc(item.start_at),
+                format_utc(item.start_at),
                 _second(item.started_at),
-                shown(item.late_by),
-                shown(item.warm_up),
-                f"warm_up: {shown(item.remedy)}" if item.remedy is not None else "none found",
+                format_duration(item.late_by),
+                format_duration(item.warm_up),
+                f"warm_up: {format_duration(item.remedy)}" if item.remedy is not None else "none found",
             )
             for item in found.late
         ],
@@ -135,7 +135,7 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
 
 
 def _second(instant: datetime) -> str:
-    return utc(instant.replace(microsecond=0))
+    return format_utc(instant.replace(microsecond=0))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

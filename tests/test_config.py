@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 
 from booking_operator.cloud.aws.accounts import Account
-from booking_operator.cloud.batching.token_bucket import OTHERS, PUBLISHED, Limit, Limits
+from booking_operator.cloud.batching.token_bucket import (
+    DEFAULT_LIMITS,
+    PUBLISHED_LIMITS,
+    BucketLimit,
+    RequestLimits,
+)
 from booking_operator.cloud.driver import Scope
-from booking_operator.config import ConfigFileError, load
+from booking_operator.config import ConfigFileError, load_config
 
 ARN = "arn:aws:iam::123456789012:role/operator"
 URL = "https://hooks.example.com/T/secret"
@@ -17,13 +22,13 @@ def called(tmp_path: Path, url: str) -> str:
     """What is called for a target that has `url` in the file."""
     file = tmp_path / "config.yaml"
     file.write_text(f"targets:\n  ops: {{type: slack, url: '{url}'}}\n", encoding="utf-8")
-    return load(file).targets["ops"].url.get_secret_value()
+    return load_config(file).targets["ops"].url.get_secret_value()
 
 
 def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(f"targets:\n  ops: {{type: slack, url: {URL}}}\n")
-    config = load(file)
+    config = load_config(file)
     assert config.targets["ops"].url.get_secret_value() == URL
     assert "secret" not in repr(config)
 
@@ -62,25 +67,25 @@ def test_accounts_are_read(tmp_path: Path) -> None:
         f"accounts:\n  acme: {{role_arn: '{ARN}', external_id: '0123', regions: [eu-west-1]}}\n"
         "  china-2: {role_arn: 'arn:aws-cn:iam::123456789012:role/teams/x/operator', regions: []}\n"
     )
-    acme, china = load(file).accounts["acme"], load(file).accounts["china-2"]
+    acme, china = load_config(file).accounts["acme"], load_config(file).accounts["china-2"]
     assert acme == Account(role_arn=ARN, external_id="0123", regions=("eu-west-1",))
     assert (china.external_id, china.regions) == ("", ())
 
 
 def test_no_file_and_an_empty_one_are_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
-    assert load(None, tmp_path / "none" / "config.yaml") == load(tmp_path / "empty.yaml")
+    assert load_config(None, tmp_path / "none" / "config.yaml") == load_config(tmp_path / "empty.yaml")
 
 
 def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> None:
     default = tmp_path / "config.yaml"
     (tmp_path / "..data").mkdir()
-    assert load(None, default).accounts == {}
+    assert load_config(None, default).accounts == {}
     (tmp_path / "config.yml").write_text("")
     with pytest.raises(ConfigFileError, match=r"has config\.yml; call it config\.yaml"):
-        load(None, default)
+        load_config(None, default)
     default.write_text(f"accounts: {{acme: {{role_arn: '{ARN}'}}}}")
-    assert list(load(None, default).accounts) == ["acme"]
+    assert list(load_config(None, default).accounts) == ["acme"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigFileError, match=r"config\.yaml") as caught:
-        load(file)
+        load_config(file)
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -172,13 +177,13 @@ def test_what_is_wrong_with_an_account_is_named(tmp_path: Path, accounts: str, w
     file = tmp_path / "config.yaml"
     file.write_text(f"accounts: {accounts.replace('ROLE', ARN)}")
     with pytest.raises(ConfigFileError) as caught:
-        load(file)
+        load_config(file)
     assert f"config.yaml: {words}" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigFileError, match=r"nowhere\.yaml"):
-        load(tmp_path / "nowhere.yaml")
+        load_config(tmp_path / "nowhere.yaml")
 
 
 def test_limits_are_those_of_aws_but_for_what_is_configured(tmp_path: Path) -> None:
@@ -193,12 +198,12 @@ accounts:
     limits: {StartInstances: {requests: {size: 50, rate: 20}}}
 """
     )
-    look_up = load(file).limits_of()
+    look_up = load_config(file).limits_of()
     own, prod = Scope("", "eu-west-1"), Scope("prod", "eu-west-1")
-    assert look_up(own, "StartInstances") == Limits(Limit(5, 2), Limit(4000, 8))
-    assert look_up(prod, "StartInstances") == Limits(Limit(50, 20), Limit(4000, 8))
-    assert look_up(prod, "StopInstances") == PUBLISHED["StopInstances"]
-    assert look_up(own, "StartDBInstance") == OTHERS
+    assert look_up(own, "StartInstances") == RequestLimits(BucketLimit(5, 2), BucketLimit(4000, 8))
+    assert look_up(prod, "StartInstances") == RequestLimits(BucketLimit(50, 20), BucketLimit(4000, 8))
+    assert look_up(prod, "StopInstances") == PUBLISHED_LIMITS["StopInstances"]
+    assert look_up(own, "StartDBInstance") == DEFAULT_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -214,5 +219,5 @@ def test_limits_that_make_no_sense_are_named(tmp_path: Path, text: str, words: s
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigFileError) as caught:
-        load(file)
+        load_config(file)
     assert words in str(caught.value)

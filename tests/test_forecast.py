@@ -5,9 +5,14 @@ from datetime import datetime, timedelta
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
-from booking_operator.cloud.batching.token_bucket import Limit, Limits, LimitsOf, published
+from booking_operator.cloud.batching.token_bucket import (
+    BucketLimit,
+    LimitsOf,
+    RequestLimits,
+    published_limits,
+)
 from booking_operator.cloud.driver import Action, Group
-from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.engine.store import Key
 from booking_operator.forecast import CALLS, MOST, Forecast, Member, forecast
 from tests.support.virtual import EPOCH
@@ -19,13 +24,13 @@ def after(seconds: float) -> datetime:
     return EPOCH + timedelta(seconds=seconds)
 
 
-def booking(name: str, start: float, end: float) -> Booking:
-    return Booking(name, "ada", after(start), after(end), EPOCH)
+def booking(name: str, start: float, end: float) -> BookingInterval:
+    return BookingInterval(name, "ada", after(start), after(end), EPOCH)
 
 
 def member(
     name: str,
-    *bookings: Booking,
+    *bookings: BookingInterval,
     size: int = 2,
     warm_up: float = 0,
     service: str = "ec2",
@@ -36,7 +41,9 @@ def member(
     return Member(Key(namespace, name), group, size, timedelta(seconds=warm_up), list(bookings))
 
 
-def foreseen(members: Sequence[Member], span: timedelta = DAY, limits: LimitsOf = published) -> Forecast:
+def foreseen(
+    members: Sequence[Member], span: timedelta = DAY, limits: LimitsOf = published_limits
+) -> Forecast:
     return forecast(members, EPOCH, EPOCH + span, limits)
 
 
@@ -87,7 +94,9 @@ def test_too_many_at_one_instant_come_late_and_more_warm_up_mends_it() -> None:
     assert all(item.remedy is not None for item in found.late)
     remedies = {item.resource: item.remedy for item in found.late}
     mended = [
-        member(item.key.name, *item.claims, warm_up=(remedies.get(item.key) or timedelta(0)).total_seconds())
+        member(
+            item.key.name, *item.intervals, warm_up=(remedies.get(item.key) or timedelta(0)).total_seconds()
+        )
         for item in members
     ]
     assert foreseen(mended).late == []
@@ -101,7 +110,7 @@ def test_what_is_late_counts_from_the_warm_up() -> None:
 
 
 def test_more_than_a_day_of_warm_up_is_no_remedy() -> None:
-    slow, three_days = Limits(Limit(5, 2), Limit(100, 0.01)), 3 * DAY.total_seconds()
+    slow, three_days = RequestLimits(BucketLimit(5, 2), BucketLimit(100, 0.01)), 3 * DAY.total_seconds()
     ahead = booking("b", three_days, three_days + 3600)
     for size, mends in ((900, True), (1100, False)):
         found = foreseen([member("huge", ahead, size=size)], 4 * DAY, lambda *_: slow)

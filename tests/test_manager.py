@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from booking_operator.cloud.driver import Audience, Order
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import InventoryListener, Order
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
-from booking_operator.gc_tuning import ProcessHeap
+from booking_operator.gc_tuning import ProcessGcTuning
 from booking_operator.kube.errors import ApiError
-from booking_operator.manager import Term
+from booking_operator.manager import Manager
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.settings import Settings
 from tests.support import virtual
@@ -42,10 +42,10 @@ class Driver(FakeDriver):
 
     acted: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def track(self, audience: Audience) -> None:
+    def set_listener(self, listener: InventoryListener) -> None:
         pass
 
-    def _act(self, verb: str, order: Order, state: State) -> None:
+    def _act(self, verb: str, order: Order, state: InstanceState) -> None:
         super()._act(verb, order, state)
         self.acted.set()
 
@@ -61,20 +61,20 @@ class Ground:
         self.live = True
 
     @asynccontextmanager
-    async def term(self) -> AsyncIterator[Term]:
+    async def term(self) -> AsyncIterator[Manager]:
         """A term that ends with the context."""
         client: Any = self.client
-        term = Term(
+        term = Manager(
             Settings(),
-            self.world.caches,
-            self.world.trust,
+            self.world.informers,
+            self.world.consistency,
             client,
             {"ec2": self.driver},
             {},
             self.world.clock,
             lambda: self.live,
             Metrics(),
-            ProcessHeap(),
+            ProcessGcTuning(),
         )
         task = asyncio.ensure_future(term.run())
         try:

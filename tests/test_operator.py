@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.driver import Audience
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import InventoryListener
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.leader_election import Lead
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
-from booking_operator.observability.introspection import Observed
 from booking_operator.observability.prometheus import Metrics
+from booking_operator.observability.sources import Sources
 from booking_operator.operator import Operator
 from booking_operator.settings import Settings
 from tests.support import virtual
@@ -60,7 +60,7 @@ class Cluster:
 class Cloud(FakeDriver):
     """A service and its driver in one."""
 
-    def track(self, audience: Audience) -> None:
+    def set_listener(self, listener: InventoryListener) -> None:
         pass
 
     def introspect(self) -> Contents:
@@ -73,12 +73,12 @@ class Cloud(FakeDriver):
 class Election:
     """Is won when a test says so."""
 
-    leads, leader, rivals = False, "", True
+    is_leader, leader, has_rivals = False, "", True
 
     def __init__(self) -> None:
         self.won = asyncio.Event()
 
-    def live(self) -> bool:
+    def may_write(self) -> bool:
         return self.won.is_set()
 
     async def run(self, lead: Lead) -> None:
@@ -129,11 +129,11 @@ def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: Virtual
     client: Any = cluster
     services: Any = {"ec2": cloud}
     votes: Any = election
-    settings, observed = Settings(region=REGION), Observed(Accounts(REGION))
-    return Operator(settings, client, services, {}, votes, clock, Metrics(), observed)
+    settings, sources = Settings(region=REGION), Sources(Accounts(REGION))
+    return Operator(settings, client, services, {}, votes, clock, Metrics(), sources)
 
 
-async def taken_over(bookings: Sequence[tuple[float, float]], state: State) -> list[str]:
+async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceState) -> list[str]:
     """What is done by a standby that was told of nothing since its start, and takes over after 10 s."""
     clock, cluster, election = VirtualClock(), Cluster(), Election()
     cloud = Cloud(clock, instances={"i-1": state})
@@ -152,15 +152,15 @@ async def taken_over(bookings: Sequence[tuple[float, float]], state: State) -> l
 
 
 def test_who_takes_over_stops_nothing_for_a_booking_that_it_was_not_told_of() -> None:
-    assert virtual.run(taken_over([(0, 600)], State.RUNNING)) == []
+    assert virtual.run(taken_over([(0, 600)], InstanceState.RUNNING)) == []
 
 
 def test_who_takes_over_stops_what_nobody_has_booked() -> None:
-    assert virtual.run(taken_over([(300, 600)], State.RUNNING)) == ["stop"]
+    assert virtual.run(taken_over([(300, 600)], InstanceState.RUNNING)) == ["stop"]
 
 
 def test_who_takes_over_starts_what_it_was_not_told_of() -> None:
-    assert virtual.run(taken_over([(0, 600)], State.STOPPED)) == ["start"]
+    assert virtual.run(taken_over([(0, 600)], InstanceState.STOPPED)) == ["start"]
 
 
 def test_nothing_is_left_of_a_term_that_was_lost_for_a_moment() -> None:

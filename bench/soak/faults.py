@@ -79,7 +79,7 @@ async def strike(faults: Iterable[Fault], aws: Aws, wire: Wire) -> None:
         else:
             wire.cut()
             await sleep_until(fault.end)
-            await wire.mend()
+            await wire.fix()
 
 
 class Credentials:

@@ -7,13 +7,19 @@ from pydantic import FailFast, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, LeanMeta, tolerant
-from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.booking import Phase
+from booking_operator.api.meta import (
+    EMPTY_IF_INVALID,
+    WIRE_CONFIG,
+    Condition,
+    InvalidSpec,
+    MetaWithoutFinalizers,
+    or_invalid,
+)
+from booking_operator.domain.booking import BookingInterval, Phase
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
-class Notification:
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class NotificationSpec:
     """Whom to tell before the booking ends."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)]
@@ -22,10 +28,10 @@ class Notification:
     """Whom to tell: for `email` an address, else the name of a target in the operator's configuration."""
 
 
-Notifications = Annotated[tuple[Notification, ...], Field(max_length=16), FailFast()]
+NotificationSpecs = Annotated[tuple[NotificationSpec, ...], Field(max_length=16), FailFast()]
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSpec:
     """Who needs which resource from when to when.
 
@@ -40,7 +46,7 @@ class BookingSpec:
     """When they may be stopped again, unless somebody else has booked them: an RFC 3339 date."""
     user_id: fields.UserId
     """Who books; shown as LOCKED BY on the Resource."""
-    notifications: Notifications = ()
+    notifications: NotificationSpecs = ()
     """Whom to tell shortly before the booking ends."""
 
     @model_validator(mode="after")
@@ -50,11 +56,11 @@ class BookingSpec:
         return self
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingStatus:
     """Where the booking stands."""
 
-    status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]}), fields.SHARED] = ""
+    status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]}), fields.INTERNED] = ""
     """SCHEDULED, IN PROGRESS or FINISHED."""
     notification_sent: bool = False
     """Whether all recipients were told of the coming end."""
@@ -67,18 +73,18 @@ class BookingStatus:
     """The generation of the spec that this status describes."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class Booking:
     """A claim on a Resource for a span of time: its instances run from start_at to end_at."""
 
-    metadata: LeanMeta
-    spec: Annotated[BookingSpec | Garbled, tolerant(BookingSpec)] = Garbled("spec: it is missing")
-    status: Annotated[BookingStatus, FORGIVING] = BookingStatus()
-    _claim: Claim | None = field(default=None, init=False, repr=False, compare=False)
+    metadata: MetaWithoutFinalizers
+    spec: Annotated[BookingSpec | InvalidSpec, or_invalid(BookingSpec)] = InvalidSpec("spec: it is missing")
+    status: Annotated[BookingStatus, EMPTY_IF_INVALID] = BookingStatus()
+    _interval: BookingInterval | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the claim once: a Resource asks for those of all its bookings each time it is reconciled."""
-        object.__setattr__(self, "_claim", _claim(self.metadata, self.spec))
+        object.__setattr__(self, "_interval", _interval_of(self.metadata, self.spec))
 
     @property
     def resource_name(self) -> str:
@@ -86,19 +92,19 @@ class Booking:
         return self.spec.resource_name if isinstance(self.spec, BookingSpec) else ""
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether its status says that it is over."""
         return self.status.status == Phase.FINISHED
 
-    def claim(self) -> Claim | None:
+    def interval(self) -> BookingInterval | None:
         """The booking as the rules see it, or None while its spec is garbled."""
-        return self._claim
+        return self._interval
 
 
-def _claim(meta: LeanMeta, spec: BookingSpec | Garbled) -> Claim | None:
+def _interval_of(meta: MetaWithoutFinalizers, spec: BookingSpec | InvalidSpec) -> BookingInterval | None:
     if not isinstance(spec, BookingSpec):
         return None
-    return Claim(
+    return BookingInterval(
         name=meta.name,
         user_id=spec.user_id,
         start_at=fields.parse_rfc3339(spec.start_at),

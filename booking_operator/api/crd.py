@@ -56,7 +56,7 @@ def write(directory: Path) -> list[Path]:
     return [_write_one(directory, kind) for kind in KINDS]
 
 
-def rendered(kind: Kind[Any]) -> str:
+def render(kind: Kind[Any]) -> str:
     """The CRD as the YAML text that is committed."""
     return _HEADER + yaml.safe_dump(custom_resource_definition(kind), sort_keys=False, width=110)
 
@@ -68,7 +68,7 @@ def file_name(kind: Kind[Any]) -> str:
 
 def _write_one(directory: Path, kind: Kind[Any]) -> Path:
     path = directory / file_name(kind)
-    path.write_text(rendered(kind))
+    path.write_text(render(kind))
     return path
 
 

@@ -36,7 +36,7 @@ def cel(rule: str, message: str, **more: Any) -> dict[str, Any]:
     return {"rule": rule, "message": message, **more}
 
 
-def rules(*entries: dict[str, Any]) -> dict[str, Any]:
+def validations(*entries: dict[str, Any]) -> dict[str, Any]:
     """CEL rules for a field or a model, in the form pydantic copies into the schema."""
     return {"x-kubernetes-validations": list(entries)}
 
@@ -74,7 +74,7 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("it is longer than can be counted; write it like 90s, 10m or 1h30m") from None
 
 
-SHARED = AfterValidator(sys.intern)
+INTERNED = AfterValidator(sys.intern)
 """Keeps a text that many objects have in common once for all: such texts would be most of the memory."""
 
 
@@ -93,20 +93,22 @@ _DATE_MESSAGE = f"it must be an RFC 3339 date with an offset, like {_EXAMPLE}"
 Date = Annotated[
     str,
     AfterValidator(_is_rfc3339),
-    Field(max_length=40, json_schema_extra=rules(cel(f"self.matches({_RAW})", _DATE_MESSAGE))),
-    SHARED,
+    Field(max_length=40, json_schema_extra=validations(cel(f"self.matches({_RAW})", _DATE_MESSAGE))),
+    INTERNED,
 ]
 OptionalDate = Annotated[
     str,
     AfterValidator(_is_rfc3339_or_empty),
     Field(
         max_length=40,
-        json_schema_extra=rules(cel(f"self == '' || self.matches({_RAW})", f"{_DATE_MESSAGE}, or empty")),
+        json_schema_extra=validations(
+            cel(f"self == '' || self.matches({_RAW})", f"{_DATE_MESSAGE}, or empty")
+        ),
     ),
 ]
 
 
-def _between(shortest: str, longest: str, *, word: str = "") -> tuple[AfterValidator, Any]:
+def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[AfterValidator, Any]:
     """What makes a string a duration from `shortest` to `longest`, both in Go's notation, or a `word`."""
     low, high = parse_duration(shortest), parse_duration(longest)
 
@@ -124,21 +126,21 @@ def _between(shortest: str, longest: str, *, word: str = "") -> tuple[AfterValid
     message = f"it must be a duration of at least {shortest} and at most {longest}, like 90s, 10m or 1h30m"
     if word:
         rule, message = f"self == '{word}' || ({rule})", f"{message}, or {word}"
-    return AfterValidator(in_range), Field(max_length=32, json_schema_extra=rules(cel(rule, message)))
+    return AfterValidator(in_range), Field(max_length=32, json_schema_extra=validations(cel(rule, message)))
 
 
 AUTO = "auto"
 """A `warm_up` that learns."""
-_WARM_UP = _between("0s", "24h", word=AUTO)
-_INTERVAL, _HORIZON = _between("10s", "24h"), _between("0s", "8784h")
+_WARM_UP = _duration_between("0s", "24h", word=AUTO)
+_INTERVAL, _HORIZON = _duration_between("10s", "24h"), _duration_between("0s", "8784h")
 
 WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
 Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
 Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
-ResourceName = Annotated[str, Field(min_length=1, max_length=253), SHARED]
-UserId = Annotated[str, Field(min_length=1, max_length=256), SHARED]
-Service = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=rules(IMMUTABLE))]
-Place = Annotated[str, Field(max_length=63, json_schema_extra=rules(IMMUTABLE))]
+ResourceName = Annotated[str, Field(min_length=1, max_length=253), INTERNED]
+UserId = Annotated[str, Field(min_length=1, max_length=256), INTERNED]
+ServiceType = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=validations(IMMUTABLE))]
+RegionOrAccount = Annotated[str, Field(max_length=63, json_schema_extra=validations(IMMUTABLE))]
 """A region, or the name of an account."""
 
 

@@ -17,24 +17,22 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from booking_operator.api.fields import SHARED
-from booking_operator.domain import conditions
-from booking_operator.domain.conditions import Condition as Verdict
-from booking_operator.domain.conditions import utc
+from booking_operator.api.fields import INTERNED
+from booking_operator.domain.conditions import ConditionUpdate, Failure, format_utc
 
 GROUP = "manager.kotaico.de"
 VERSION = "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
-MADE_BY = f"{GROUP}/monitor"
+MONITOR_ANNOTATION = f"{GROUP}/monitor"
 """Annotation of a Resource: the monitor that made it."""
-DIGEST = f"{GROUP}/template"
+TEMPLATE_ANNOTATION = f"{GROUP}/template"
 """Annotation of a Booking: what its scheduler made it from."""
-_READ, _LONGEST_NAME = (MADE_BY, DIGEST), 253
+_KNOWN_ANNOTATIONS, _MAX_NAME_LENGTH = (MONITOR_ANNOTATION, TEMPLATE_ANNOTATION), 253
 
-WIRE = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
+WIRE_CONFIG = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class OwnerReference:
     """Whose an object is; it is deleted with its owner."""
 
@@ -42,35 +40,37 @@ class OwnerReference:
     controller: bool = False
 
 
-_NONE: Mapping[str, str] = {}
-_PROBLEMS, _LONGEST_PROBLEM = 10, 300
+_NO_ANNOTATIONS: Mapping[str, str] = {}
+_MAX_ERRORS, _MAX_ERROR_LENGTH = 10, 300
 
 
-def _ours(annotations: Any) -> Any:
+def _known_annotations(annotations: Any) -> Any:
     """Only those annotations that the operator reads: others can be large, and there are many objects."""
     if not isinstance(annotations, dict):
         return annotations
-    return {key: annotations[key] for key in _READ if _short(annotations.get(key))} or _NONE
+    return {
+        key: annotations[key] for key in _KNOWN_ANNOTATIONS if _short(annotations.get(key))
+    } or _NO_ANNOTATIONS
 
 
 def _short(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+    return isinstance(value, str) and len(value) <= _MAX_NAME_LENGTH
 
 
-def _controllers(owners: Any) -> Any:
+def _controller_owners(owners: Any) -> Any:
     """Only the owner that is the controller, for the same reason; the API server allows no more than one."""
     if not isinstance(owners, list):
         return owners
     return [owner for owner in owners if not isinstance(owner, dict) or owner.get("controller")]
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ObjectMeta:
     """The part of an object's metadata that the operator reads."""
 
     name: str
     uid: str = ""
-    namespace: Annotated[str, SHARED] = ""
+    namespace: Annotated[str, INTERNED] = ""
     resource_version: str = Field(default="", alias="resourceVersion")
     generation: int = 0
     creation_timestamp: AwareDatetime = Field(
@@ -78,8 +78,10 @@ class ObjectMeta:
     )
     deletion_timestamp: AwareDatetime | None = Field(default=None, alias="deletionTimestamp")
     finalizers: tuple[str, ...] = ()
-    annotations: Annotated[Mapping[str, str], BeforeValidator(_ours)] = Field(default_factory=lambda: _NONE)
-    owner_references: Annotated[tuple[OwnerReference, ...], BeforeValidator(_controllers)] = Field(
+    annotations: Annotated[Mapping[str, str], BeforeValidator(_known_annotations)] = Field(
+        default_factory=lambda: _NO_ANNOTATIONS
+    )
+    owner_references: Annotated[tuple[OwnerReference, ...], BeforeValidator(_controller_owners)] = Field(
         default=(), alias="ownerReferences"
     )
 
@@ -89,56 +91,56 @@ class ObjectMeta:
         return next((owner.uid for owner in self.owner_references if owner.controller), "")
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
-class LeanMeta(ObjectMeta):
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class MetaWithoutFinalizers(ObjectMeta):
     """Metadata of a kind that the operator needs no finalizers of: an object may have a megabyte of them."""
 
     finalizers: Annotated[tuple[str, ...], PlainValidator(lambda _: ())] = ()
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class Condition:
     """One observation of the object's state, as the Kubernetes API conventions describe conditions."""
 
-    type: Annotated[str, Field(max_length=316), SHARED]
+    type: Annotated[str, Field(max_length=316), INTERNED]
     """What is observed: Valid, Ready and so on."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
-    reason: Annotated[str, Field(max_length=1024), SHARED] = ""
+    reason: Annotated[str, Field(max_length=1024), INTERNED] = ""
     """Why, in one CamelCase word that programs can compare."""
-    message: Annotated[str, Field(max_length=32768), SHARED] = ""
+    message: Annotated[str, Field(max_length=32768), INTERNED] = ""
     """Why, in a sentence."""
-    last_transition_time: Annotated[str, Field(alias="lastTransitionTime"), SHARED] = ""
+    last_transition_time: Annotated[str, Field(alias="lastTransitionTime"), INTERNED] = ""
     """When `status` last changed."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this was observed for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Garbled:
+class InvalidSpec:
     """A spec that was stored although it breaks the schema; `reason` names the fields and the mend."""
 
-    reason: str
+    message: str
 
 
-def explained(error: ValidationError, *root: str) -> str:
+def describe_errors(error: ValidationError, *root: str) -> str:
     """What is wrong, each with the path of its field below `root`; without the input, which may be secret.
 
     It is kept with each object, so it is no longer than a few sentences, whatever is wrong.
     """
     problems = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False)[:_PROBLEMS]:
+    for problem in error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]:
         field = ".".join(str(part) for part in (*root, *problem["loc"]))
-        problems.append(_cut(f"{field}: {problem['msg'].removeprefix('Value error, ')}"))
-    more = error.error_count() - _PROBLEMS
+        problems.append(_truncate(f"{field}: {problem['msg'].removeprefix('Value error, ')}"))
+    more = error.error_count() - _MAX_ERRORS
     return "; ".join([*problems, f"and {more} more"] if more > 0 else problems)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 1]}…"
+def _truncate(text: str) -> str:
+    return text if len(text) <= _MAX_ERROR_LENGTH else f"{text[: _MAX_ERROR_LENGTH - 1]}…"
 
 
-def tolerant(spec: type) -> PlainValidator:
+def or_invalid(spec: type) -> PlainValidator:
     """Reads a spec, or `Garbled` where it breaks the schema, so that one bad object never stops a list."""
     adapter: TypeAdapter[Any] = TypeAdapter(spec)
 
@@ -146,31 +148,31 @@ def tolerant(spec: type) -> PlainValidator:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            return Garbled(explained(error, "spec"))
+            return InvalidSpec(describe_errors(error, "spec"))
 
     return PlainValidator(parse)
 
 
-def _forgive(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+def _parse_or_default(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
     try:
         return parse(value)
     except ValidationError:
         return parse({})
 
 
-FORGIVING = WrapValidator(_forgive)
+EMPTY_IF_INVALID = WrapValidator(_parse_or_default)
 """Turns a status that breaks the schema into an empty one: status is ours to write anew."""
 
 
 def merge_conditions(
-    previous: Sequence[Condition], verdicts: Sequence[Verdict], generation: int, now: datetime
+    previous: Sequence[Condition], verdicts: Sequence[ConditionUpdate], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """The new conditions, with the transition time kept wherever `status` did not change."""
-    known, at = {condition.type: condition for condition in previous}, utc(now.replace(microsecond=0))
+    known, at = {condition.type: condition for condition in previous}, format_utc(now.replace(microsecond=0))
     return tuple(_transition(known.get(verdict.type), verdict, generation, at) for verdict in verdicts)
 
 
-def _transition(previous: Condition | None, verdict: Verdict, generation: int, at: str) -> Condition:
+def _transition(previous: Condition | None, verdict: ConditionUpdate, generation: int, at: str) -> Condition:
     status: Literal["True", "False", "Unknown"] = (
         "Unknown" if verdict.status is None else "True" if verdict.status else "False"
     )
@@ -189,15 +191,15 @@ def _transition(previous: Condition | None, verdict: Verdict, generation: int, a
     )
 
 
-def find(conditions: Sequence[Condition], type_: str) -> Condition | None:
+def find_condition(conditions: Sequence[Condition], type_: str) -> Condition | None:
     """The condition of that type, or None."""
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
-def failure(conditions: Sequence[Condition], *types: str) -> conditions.Failure | None:
+def first_failure(conditions: Sequence[Condition], *types: str) -> Failure | None:
     """The first of the conditions `types` that is False, as a failure to pass on; None when none is."""
     for type_ in types:
-        condition = find(conditions, type_)
+        condition = find_condition(conditions, type_)
         if condition is not None and condition.status == "False":
-            return conditions.Failure(condition.reason, condition.message)
+            return Failure(condition.reason, condition.message)
     return None

@@ -7,37 +7,44 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, LeanMeta, tolerant
+from booking_operator.api.meta import (
+    EMPTY_IF_INVALID,
+    WIRE_CONFIG,
+    Condition,
+    InvalidSpec,
+    MetaWithoutFinalizers,
+    or_invalid,
+)
 from booking_operator.cloud.driver import Scope
 from booking_operator.domain import naming
 
 _TEMPLATE_RULE = fields.cel(
-    rf"self.matches(r'{naming.TEMPLATE}') && self.contains('{{tag}}')",
+    rf"self.matches(r'{naming.TEMPLATE_PATTERN}') && self.contains('{{tag}}')",
     "it must contain {tag}; otherwise {type}, {region}, {account}, lower-case letters, digits, '-' and '.'",
 )
 
 
-def _is_template(text: str) -> str:
-    naming.check(text)
+def _check_template(text: str) -> str:
+    naming.check_template(text)
     return text
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceMonitorSpec:
     """Where to look for groups, and what to make of them."""
 
-    type: fields.Service = "ec2"
+    type: fields.ServiceType = "ec2"
     """The cloud service: `ec2` or `rds`. Immutable."""
-    region: fields.Place = ""
+    region: fields.RegionOrAccount = ""
     """Region to look in; the operator's own when empty. Immutable."""
-    account: fields.Place = ""
+    account: fields.RegionOrAccount = ""
     """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
     interval: fields.Interval = "2m"
     """A group has its Resource at most this long after its instances were tagged: `30s`, `2m`."""
     name_template: Annotated[
         str,
-        AfterValidator(_is_template),
-        Field(max_length=200, json_schema_extra=fields.rules(_TEMPLATE_RULE)),
+        AfterValidator(_check_template),
+        Field(max_length=200, json_schema_extra=fields.validations(_TEMPLATE_RULE)),
     ] = "{tag}"
     """Name of a Resource, from `{tag}`, `{type}`, `{region}` and `{account}`. `{type}.{tag}` is also what a
     Resource is called whose name is taken already."""
@@ -46,7 +53,7 @@ class ResourceMonitorSpec:
     unfinished booking of it."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceMonitorStatus:
     """What was found."""
 
@@ -60,23 +67,23 @@ class ResourceMonitorStatus:
     """The generation of the spec that this status describes."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceMonitor:
     """Makes a Resource for each group of instances with the tag `resource-booking-managed=true`."""
 
-    metadata: LeanMeta
-    spec: Annotated[ResourceMonitorSpec | Garbled, tolerant(ResourceMonitorSpec)] = Garbled(
+    metadata: MetaWithoutFinalizers
+    spec: Annotated[ResourceMonitorSpec | InvalidSpec, or_invalid(ResourceMonitorSpec)] = InvalidSpec(
         "spec: it is missing"
     )
-    status: Annotated[ResourceMonitorStatus, FORGIVING] = ResourceMonitorStatus()
+    status: Annotated[ResourceMonitorStatus, EMPTY_IF_INVALID] = ResourceMonitorStatus()
 
 
-def scope(spec: ResourceMonitorSpec, default_region: str) -> Scope:
+def monitored_scope(spec: ResourceMonitorSpec, default_region: str) -> Scope:
     """Where it looks."""
     return Scope(spec.account, spec.region or default_region)
 
 
-def interval(spec: ResourceMonitorSpec) -> timedelta:
+def sync_interval(spec: ResourceMonitorSpec) -> timedelta:
     """How long a group may wait for its Resource."""
     return fields.parse_duration(spec.interval)
 

@@ -8,31 +8,40 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, ObjectMeta, tolerant
+from booking_operator.api.meta import (
+    EMPTY_IF_INVALID,
+    WIRE_CONFIG,
+    Condition,
+    InvalidSpec,
+    ObjectMeta,
+    or_invalid,
+)
 from booking_operator.cloud.driver import Group
-from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.power import Policy, Unbooked
-from booking_operator.domain.warm_up import LONGEST
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.power import PowerPolicy, UnbookedPolicy
+from booking_operator.domain.warm_up import MAX_WARM_UP
 
-FALLBACKS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
+DEFAULT_WARM_UPS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
 """The warm-up of `auto` before any start was seen; databases take several minutes."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceSpec:
     """Which instances the Resource stands for, and how they are treated."""
 
-    tag: Annotated[str, Field(min_length=1, max_length=256, json_schema_extra=fields.rules(fields.IMMUTABLE))]
+    tag: Annotated[
+        str, Field(min_length=1, max_length=256, json_schema_extra=fields.validations(fields.IMMUTABLE))
+    ]
     """The group: all instances whose tag `resource-booking-application` has this value. Immutable."""
-    type: fields.Service = "ec2"
+    type: fields.ServiceType = "ec2"
     """The cloud service: `ec2` or `rds`. Immutable."""
     booked_by: Annotated[str, Field(max_length=256)] = ""
     """Who has it, without a Booking object. Counts together with booked_until only."""
     booked_until: fields.OptionalDate = ""
     """Until when booked_by has it: an RFC 3339 date, like 2026-01-31T20:00:00Z."""
-    region: fields.Place = ""
+    region: fields.RegionOrAccount = ""
     """Region of the instances; the operator's own when empty. Immutable."""
-    account: fields.Place = ""
+    account: fields.RegionOrAccount = ""
     """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
     unbooked: Literal["Stop", "Leave"] = "Stop"
     """What becomes of running instances that nobody has booked. `Stop`: they are stopped, whoever started
@@ -46,7 +55,7 @@ class ResourceSpec:
     """While true, instances are neither started nor stopped; everything is still observed and reported."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class LockTags:
     """What the operator has written into the lock tags of instances."""
 
@@ -56,7 +65,7 @@ class LockTags:
     """Value of the tag `resource-booking-locked-until`."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceStatus:
     """What is known of the instances, and who has them."""
 
@@ -95,13 +104,13 @@ class ResourceStatus:
             return None
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class Resource:
     """A group of cloud instances with the same tag, started and stopped together by Bookings."""
 
     metadata: ObjectMeta
-    spec: Annotated[ResourceSpec | Garbled, tolerant(ResourceSpec)] = Garbled("spec: it is missing")
-    status: Annotated[ResourceStatus, FORGIVING] = ResourceStatus()
+    spec: Annotated[ResourceSpec | InvalidSpec, or_invalid(ResourceSpec)] = InvalidSpec("spec: it is missing")
+    status: Annotated[ResourceStatus, EMPTY_IF_INVALID] = ResourceStatus()
 
     def group(self, default_region: str) -> Group | None:
         """The instances it stands for, or None while its spec is garbled."""
@@ -122,7 +131,7 @@ class Resource:
         return warm_up(self.spec, self.status)
 
     @property
-    def seniority(self) -> tuple[object, ...]:
+    def creation_order(self) -> tuple[object, ...]:
         """Sort key among several Resources of one group: the eldest acts."""
         meta = self.metadata
         return (meta.creation_timestamp, meta.namespace, meta.name)
@@ -133,15 +142,15 @@ def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
     if spec.warm_up != fields.AUTO:
         return fields.parse_duration(spec.warm_up)
     try:
-        return min(fields.parse_duration(status.warm_up), LONGEST)
+        return min(fields.parse_duration(status.warm_up), MAX_WARM_UP)
     except ValueError:  # there is none yet, or somebody else wrote it
-        return FALLBACKS[spec.type]
+        return DEFAULT_WARM_UPS[spec.type]
 
 
-def policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> Policy:
+def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> PowerPolicy:
     """How the Resource wants its instances treated."""
-    return Policy(
-        unbooked=Unbooked(spec.unbooked),
+    return PowerPolicy(
+        unbooked=UnbookedPolicy(spec.unbooked),
         warm_up=warm_up(spec, status),
         hibernate=spec.hibernate,
         suspend=spec.suspend,
@@ -149,14 +158,14 @@ def policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> Poli
     )
 
 
-def ad_hoc_claim(resource: Resource, spec: ResourceSpec) -> Claim | None:
+def ad_hoc_interval(resource: Resource, spec: ResourceSpec) -> BookingInterval | None:
     """The booking in the spec itself, which began when the Resource did; None unless both fields are set."""
     if not (spec.booked_by and spec.booked_until):
         return None
     began, until = resource.metadata.creation_timestamp, fields.parse_rfc3339(spec.booked_until)
     if until <= began:
         return None
-    return Claim(name="", user_id=spec.booked_by, start_at=began, end_at=until, created_at=began)
+    return BookingInterval(name="", user_id=spec.booked_by, start_at=began, end_at=until, created_at=began)
 
 
 SPEC_RULES = ()

@@ -10,8 +10,15 @@ from pydantic import AfterValidator, FailFast, Field, TypeAdapter, model_validat
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
-from booking_operator.api.booking import Notifications
-from booking_operator.api.meta import FORGIVING, WIRE, Condition, Garbled, LeanMeta, tolerant
+from booking_operator.api.booking import NotificationSpecs
+from booking_operator.api.meta import (
+    EMPTY_IF_INVALID,
+    WIRE_CONFIG,
+    Condition,
+    InvalidSpec,
+    MetaWithoutFinalizers,
+    or_invalid,
+)
 from booking_operator.domain.recurrence import Recurrence, parse_zone
 
 _CRON = r"^\s*[0-9A-Za-z*/,#-]+(\s+[0-9A-Za-z*/,#-]+){4}\s*$"
@@ -37,11 +44,11 @@ def _is_date(text: str) -> str:
 
 
 _ExceptDate = Annotated[
-    str, AfterValidator(_is_date), Field(max_length=10, json_schema_extra=fields.rules(_DATE_RULE))
+    str, AfterValidator(_is_date), Field(max_length=10, json_schema_extra=fields.validations(_DATE_RULE))
 ]
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingTemplate:
     """What is the same for all bookings of the scheduler."""
 
@@ -49,15 +56,15 @@ class BookingTemplate:
     """Name of the Resource in the same namespace."""
     user_id: fields.UserId
     """Who books; shown as LOCKED BY on the Resource."""
-    notifications: Notifications = ()
+    notifications: NotificationSpecs = ()
     """Whom to tell shortly before each booking ends."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSchedulerSpec:
     """When the bookings recur, and what they are like."""
 
-    schedule: Annotated[str, Field(max_length=200, json_schema_extra=fields.rules(_CRON_RULE))]
+    schedule: Annotated[str, Field(max_length=200, json_schema_extra=fields.validations(_CRON_RULE))]
     """When a booking starts: five cron fields, minute hour day-of-month month day-of-week, in time_zone. A
     time that the clocks skip in spring counts when they have moved on; one that they repeat in autumn counts
     once."""
@@ -77,7 +84,7 @@ class BookingSchedulerSpec:
     """How many finished bookings to keep; older ones are deleted."""
 
     @model_validator(mode="after")
-    def _fires(self) -> Self:
+    def _schedule_is_valid(self) -> Self:
         try:
             self.recurrence()
         except ValueError as error:
@@ -95,7 +102,7 @@ class BookingSchedulerSpec:
         return parse_zone(self.time_zone)
 
     @property
-    def length(self) -> timedelta:
+    def booking_duration(self) -> timedelta:
         """How long each of its bookings lasts."""
         return timedelta(minutes=self.duration)
 
@@ -104,7 +111,7 @@ class BookingSchedulerSpec:
         dumped: dict[str, Any] = _TEMPLATE.dump_python(self.booking_template, mode="json")
         return dumped
 
-    def digest(self) -> str:
+    def template_hash(self) -> str:
         """Tells bookings made from this template and duration from those made before an edit."""
         basis = json.dumps([self.duration, self.booking_spec()], sort_keys=True)
         return hashlib.sha256(basis.encode()).hexdigest()[:16]
@@ -113,7 +120,7 @@ class BookingSchedulerSpec:
 _TEMPLATE = TypeAdapter(BookingTemplate)
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSchedulerStatus:
     """Where the scheduler stands."""
 
@@ -127,15 +134,15 @@ class BookingSchedulerStatus:
     """The generation of the spec that this status describes."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingScheduler:
     """Makes a Booking each time its schedule says so."""
 
-    metadata: LeanMeta
-    spec: Annotated[BookingSchedulerSpec | Garbled, tolerant(BookingSchedulerSpec)] = Garbled(
+    metadata: MetaWithoutFinalizers
+    spec: Annotated[BookingSchedulerSpec | InvalidSpec, or_invalid(BookingSchedulerSpec)] = InvalidSpec(
         "spec: it is missing"
     )
-    status: Annotated[BookingSchedulerStatus, FORGIVING] = BookingSchedulerStatus()
+    status: Annotated[BookingSchedulerStatus, EMPTY_IF_INVALID] = BookingSchedulerStatus()
 
 
 SPEC_RULES = ()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Protocol, Self
 
-from booking_operator.domain.instance import Lock, Observation, State
+from booking_operator.domain.instance import InstanceState, Lock, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Group:
         return f"{self.region} of account {self.account}" if self.account else self.region
 
 
-class Fault(Enum):
+class FailureKind(Enum):
     """The classes of failure, each of which is treated in its own way."""
 
     THROTTLED = "throttled"
@@ -84,7 +84,7 @@ class CloudError(Exception):
         message: str,
         *,
         retryable: bool = True,
-        fault: Fault = Fault.UNSENT,
+        kind: FailureKind = FailureKind.UNSENT,
         ids: Iterable[str] = (),
         pool: str = "",
         retry_at: datetime | None = None,
@@ -93,18 +93,18 @@ class CloudError(Exception):
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
-        self.fault = fault
+        self.kind = kind
         self.ids = frozenset(ids)
         self.pool = pool
         self.retry_at = retry_at
 
-    def again_at(self, instant: datetime | None) -> "CloudError":
+    def with_retry_at(self, instant: datetime | None) -> "CloudError":
         """The same, to be tried again at `instant`."""
         return CloudError(
             self.reason,
             str(self),
             retryable=self.retryable,
-            fault=self.fault,
+            kind=self.kind,
             ids=self.ids,
             pool=self.pool,
             retry_at=instant,
@@ -151,13 +151,13 @@ class Order:
     """
 
     group: Group
-    futures: Mapping[str, "Future[State | None]"]
+    futures: Mapping[str, "Future[InstanceState | None]"]
     deadline: datetime
     tenant: str = ""
-    stands: Callable[[], bool] = always
-    news: Callable[[], None] = unheard
-    accepted: Callable[[int], None] = uncounted
-    trouble: CloudError | None = None
+    still_valid: Callable[[], bool] = always
+    on_pending_error: Callable[[], None] = unheard
+    on_accepted: Callable[[int], None] = uncounted
+    pending_error: CloudError | None = None
 
     @classmethod
     def of(
@@ -167,28 +167,28 @@ class Order:
         deadline: datetime,
         *,
         tenant: str = "",
-        stands: Callable[[], bool] = always,
-        news: Callable[[], None] = unheard,
-        accepted: Callable[[int], None] = uncounted,
+        still_valid: Callable[[], bool] = always,
+        on_pending_error: Callable[[], None] = unheard,
+        on_accepted: Callable[[int], None] = uncounted,
     ) -> Self:
         """An order with a future of the running loop for each of `ids`."""
         loop = asyncio.get_running_loop()
         futures = {id_: loop.create_future() for id_ in ids}
-        return cls(group, futures, deadline, tenant, stands, news, accepted)
+        return cls(group, futures, deadline, tenant, still_valid, on_pending_error, on_accepted)
 
     @property
     def pending(self) -> list[str]:
         """Ids without an outcome that somebody still waits for."""
         return [id_ for id_, future in self.futures.items() if not future.done()]
 
-    def accept(self, states: Mapping[str, State | None]) -> None:
+    def accept(self, states: Mapping[str, InstanceState | None]) -> None:
         """Settle instances as accepted, with what the service answered (None for tags)."""
-        self.trouble = None
+        self.pending_error = None
         pending = [id_ for id_ in states if not self.futures[id_].done()]
         for id_ in pending:
             self.futures[id_].set_result(states[id_])
         if pending:
-            self.accepted(len(pending))
+            self.on_accepted(len(pending))
 
     def fail(self, error: CloudError, ids: Iterable[str] | None = None) -> None:
         """Settle instances that have no outcome as failed; without `ids` all of them."""
@@ -196,12 +196,12 @@ class Order:
             if not self.futures[id_].done():
                 self.futures[id_].set_exception(error)
 
-    def trouble_with(self, error: CloudError) -> None:
+    def set_pending_error(self, error: CloudError) -> None:
         """Say why what has no outcome has none yet."""
-        self.trouble = error
-        self.news()
+        self.pending_error = error
+        self.on_pending_error()
 
-    def withdraw(self) -> None:
+    def cancel(self) -> None:
         """Have nothing more sent for it. What is under way already stays so."""
         for future in self.futures.values():
             # Of one that is done, `cancel` only takes back that somebody must look at it.
@@ -227,22 +227,22 @@ class Demand:
     tenant: str
 
 
-class Audience(Protocol):
+class InventoryListener(Protocol):
     """Who watches a service: asked at each poll what for, and told what looks different."""
 
     def groups(self) -> Collection[Group]:
         """The groups of the service to be kept observed."""
         ...
 
-    def periods(self) -> Mapping[Scope, timedelta]:
+    def polling_periods(self) -> Mapping[Scope, timedelta]:
         """Scopes to be listed for their groups, and at least how often."""
         ...
 
-    def changed(self, group: Group) -> None:
+    def group_changed(self, group: Group) -> None:
         """The instances of a group look different, or it can be seen no more, or again."""
         ...
 
-    def listed(self, scope: Scope, /) -> None:
+    def scope_changed(self, scope: Scope, /) -> None:
         """Other groups of `scope` ask for a Resource, or it can be seen no more, or again."""
         ...
 
@@ -250,11 +250,11 @@ class Audience(Protocol):
 class Driver(Protocol):
     """One cloud service."""
 
-    def last(self, group: Group) -> Observation | None:
+    def observation(self, group: Group) -> Observation | None:
         """The newest view of the group at hand, without asking the cloud; None when it was never seen."""
         ...
 
-    def managed(self, scope: Scope) -> frozenset[str]:
+    def managed_tags(self, scope: Scope) -> frozenset[str]:
         """Tags of the groups in `scope` that ask for a Resource; empty when never seen."""
         ...
 
@@ -281,7 +281,7 @@ class Driver(Protocol):
         """Have instances stopped, by hibernation where that is wanted and possible."""
         ...
 
-    def lock(self, order: Order, lock: Lock | None) -> None:
+    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
         """Have `lock` written into the lock tags of instances, or with None the tags removed."""
         ...
 
@@ -293,6 +293,6 @@ class Driver(Protocol):
         """When the last instance of each demand would leave, after all that waits already."""
         ...
 
-    def track(self, audience: Audience) -> None:
+    def set_listener(self, listener: InventoryListener) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
         ...

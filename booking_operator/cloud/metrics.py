@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from booking_operator.cloud.driver import CloudError, Fault, Scope
+from booking_operator.cloud.driver import CloudError, FailureKind, Scope
 from booking_operator.engine.clock import Clock
 
 
@@ -97,7 +97,7 @@ def unexpected(
     structlog.get_logger().error("unexpected_error", part=part.value, action=action, **facts, exc_info=error)
     metrics.unexpected(part)
     text = f"{action}: an unexpected {type(error).__name__}; the log of the operator has the traceback."
-    return CloudError("UnexpectedError", text, fault=Fault.LOST)
+    return CloudError("UnexpectedError", text, kind=FailureKind.LOST)
 
 
 @contextmanager
@@ -118,11 +118,11 @@ def measured(metrics: CloudMetrics, clock: Clock, permission: str, scope: Scope)
     try:
         yield
     except CloudError as error:
-        metrics.called(service, action, scope, error.fault.value, clock.monotonic() - began)
+        metrics.called(service, action, scope, error.kind.value, clock.monotonic() - began)
         raise
     except Exception as error:
         facts = {"account": scope.account, "region": scope.region}
         failed = unexpected(metrics, Part.CALL, action, error, **facts)
-        metrics.called(service, action, scope, failed.fault.value, clock.monotonic() - began)
+        metrics.called(service, action, scope, failed.kind.value, clock.monotonic() - began)
         raise failed from error
     metrics.called(service, action, scope, "ok", clock.monotonic() - began)

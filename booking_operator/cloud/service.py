@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import Sessions
-from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.clients import AwsClients
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.batch import Change, Item, Task
@@ -16,15 +16,15 @@ from booking_operator.cloud.batching.fair_queue import Parcel
 from booking_operator.cloud.batching.lane import Lane
 from booking_operator.cloud.batching.retry import Sight
 from booking_operator.cloud.batching.sender import Sender
-from booking_operator.cloud.batching.token_bucket import LimitsOf, published
-from booking_operator.cloud.driver import Action, Audience, CloudError, Demand, Group, Order, Scope
+from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
+from booking_operator.cloud.driver import Action, CloudError, Demand, Group, InventoryListener, Order, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
-from booking_operator.cloud.inventory.polling import Watched
-from booking_operator.cloud.inventory.view import Answer, Record
+from booking_operator.cloud.inventory.polling import ScopeWatch
+from booking_operator.cloud.inventory.view import ActionAnswer, Record
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import Lock, Observation
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.fence import Live
+from booking_operator.engine.fence import MayWrite
 from booking_operator.engine.introspection import Contents
 
 
@@ -49,7 +49,7 @@ class Api(Protocol):
         """Have client and credentials at hand, so that a call need not wait for them; raises `CloudError`."""
         ...
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         """Make one call; the answer has those for which it was accepted; raises `CloudError`."""
         ...
 
@@ -65,13 +65,13 @@ class ServiceDriver:
         self._inventory = inventory
         self._sender = sender
 
-    def last(self, group: Group) -> Observation | None:
+    def observation(self, group: Group) -> Observation | None:
         """The newest view of the group at hand, without asking the service; None when it was never seen."""
-        return self._inventory.last(group)
+        return self._inventory.observation(group)
 
-    def managed(self, scope: Scope) -> frozenset[str]:
+    def managed_tags(self, scope: Scope) -> frozenset[str]:
         """Tags of the groups that ask for a Resource; empty when the scope was never seen."""
-        return self._inventory.managed(scope)
+        return self._inventory.managed_tags(scope)
 
     def failure(self, scope: Scope) -> CloudError | None:
         """Why the newest view of `scope` is older than it should be; None when it is not."""
@@ -99,7 +99,7 @@ class ServiceDriver:
         self._sender.submit(order, Change(Action.STOP), [id_ for id_ in order.futures if id_ not in able])
         self._sender.submit(order, Change(Action.HIBERNATE), [id_ for id_ in order.futures if id_ in able])
 
-    def lock(self, order: Order, lock: Lock | None) -> None:
+    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
         """Have `lock` written into the lock tags of instances, or with None the tags removed."""
         change = Change(Action.TAG, lock) if lock else Change(Action.UNTAG)
         self._sender.submit(order, change, list(order.futures))
@@ -132,9 +132,9 @@ class ServiceDriver:
         """Where calls wait for their turn, those that there has been something to do in."""
         return self._sender.lanes
 
-    def track(self, audience: Audience) -> None:
+    def set_listener(self, listener: InventoryListener) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
-        self._inventory.track(audience)
+        self._inventory.set_listener(listener)
 
     def introspect(self) -> Contents:
         """The keys of what the sender keeps."""
@@ -161,7 +161,7 @@ class Service:
         api: Api,
         clock: Clock,
         tasks: TaskGroup,
-        limits: LimitsOf = published,
+        limits: LimitsOf = published_limits,
         *,
         metrics: CloudMetrics = UNMEASURED,
     ) -> None:
@@ -173,13 +173,13 @@ class Service:
         tasks.create_task(self._inventory.poll(), name="inventory poll")
 
     @property
-    def watched(self) -> Mapping[Scope, Watched]:
+    def watched(self) -> Mapping[Scope, ScopeWatch]:
         """The scopes that are polled."""
         return self._inventory.watched
 
-    def track(self, audience: Audience) -> None:
+    def set_listener(self, listener: InventoryListener) -> None:
         """Keep what `audience` names observed from now on, and tell it of what changes."""
-        self._inventory.track(audience)
+        self._inventory.set_listener(listener)
 
     def introspect(self) -> Contents:
         """The scopes that are viewed, whether somebody asks for them still or not."""
@@ -188,7 +188,7 @@ class Service:
     def driver(self, tasks: TaskGroup) -> ServiceDriver:
         """A driver whose calls are tasks of `tasks`; when those end, what waits is withdrawn."""
         api, inventory = self._api, self._inventory
-        sight = Sight(inventory.refresh, inventory.shown, inventory.pool, inventory.start_failed)
+        sight = Sight(inventory.refresh, inventory.state_of, inventory.pool, inventory.failed_start_error)
         sender = Sender(
             api.ready,
             api.perform,
@@ -203,19 +203,19 @@ class Service:
         )
         return ServiceDriver(inventory, sender)
 
-    def _accept(self, group: Group, change: Change, answers: Mapping[str, Answer]) -> None:
+    def _accept(self, group: Group, change: Change, answers: Mapping[str, ActionAnswer]) -> None:
         if change.action in {Action.TAG, Action.UNTAG}:
-            self._inventory.note_lock(group, list(answers), change.lock)
+            self._inventory.record_lock(group, list(answers), change.lock)
         else:
-            self._inventory.note(group, answers)
+            self._inventory.record_answers(group, answers)
 
 
 @asynccontextmanager
 async def open_services(
     clock: Clock,
     accounts: Accounts,
-    limits: LimitsOf = published,
-    live: Live = lambda: True,
+    limits: LimitsOf = published_limits,
+    may_write: MayWrite = lambda: True,
     *,
     metrics: CloudMetrics = UNMEASURED,
 ) -> AsyncIterator[dict[str, Service]]:
@@ -228,11 +228,11 @@ async def open_services(
         clock: what tells the time.
         accounts: the operator's own account, and those that its configuration names.
         limits: the request limits of an action in a region of an account.
-        live: whether anything may be changed at this instant; asked right before a call leaves.
+        may_write: whether anything may be changed at this instant; asked right before a call leaves.
         metrics: what measures the calls.
     """
     async with (
-        Sessions(clock, accounts, live, metrics=metrics) as sessions,
+        AwsClients(clock, accounts, may_write, metrics=metrics) as sessions,
         serving(sessions, clock, limits, metrics=metrics) as services,
     ):
         yield services
@@ -240,10 +240,14 @@ async def open_services(
 
 @asynccontextmanager
 async def serving(
-    sessions: Sessions, clock: Clock, limits: LimitsOf = published, *, metrics: CloudMetrics = UNMEASURED
+    sessions: AwsClients,
+    clock: Clock,
+    limits: LimitsOf = published_limits,
+    *,
+    metrics: CloudMetrics = UNMEASURED,
 ) -> AsyncIterator[dict[str, Service]]:
     """All services with the clients of `sessions`, for the length of the context."""
-    gate = Gate(limits, clock)
+    gate = DescribeLimiter(limits, clock)
     apis: dict[str, Api] = {
         "ec2": Ec2Api(sessions, gate, metrics=metrics),
         "rds": RdsApi(sessions, gate, metrics=metrics),

@@ -27,7 +27,7 @@ from booking_operator.devcluster.mailbox import Mailbox
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.devcluster.prepare import tell
 from booking_operator.devcluster.process import ChildProcess
-from booking_operator.domain.conditions import rfc3339
+from booking_operator.domain.conditions import format_rfc3339
 
 _READY_SECONDS = 20.0
 _AHEAD = timedelta(seconds=4)
@@ -112,7 +112,7 @@ def _book(ground: Playground) -> list[_Show]:
     tell(f"They found {' and '.join(sorted(found))}. Now a Booking, and a BookingScheduler for each minute.")
     start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
     booked = _Show("reporting", "reporting-demo", start, start + _LONG)
-    times = {"start_at": rfc3339(booked.start_at), "end_at": rfc3339(booked.end_at)}
+    times = {"start_at": format_rfc3339(booked.start_at), "end_at": format_rfc3339(booked.end_at)}
     told = [{"type": "email", "recipient": "grace@example.com"}]
     spec = {"resource_name": "reporting", **times, "user_id": "grace", "notifications": told}
     _apply(ground, "Booking", booked.booking, spec)
@@ -122,7 +122,7 @@ def _book(ground: Playground) -> list[_Show]:
     made = _until(lambda: [item for item in _items(ground, "bookings") if _name(item) != booked.booking])[0]
     start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
     scheduled = _Show("analytics", _name(made), start, start + _LONG)
-    times = {"start_at": rfc3339(scheduled.start_at), "end_at": rfc3339(scheduled.end_at)}
+    times = {"start_at": format_rfc3339(scheduled.start_at), "end_at": format_rfc3339(scheduled.end_at)}
     patch = json.dumps({"spec": times})
     ground.kubectl("patch", "booking", scheduled.booking, "--type=merge", "--patch", patch)
     return [booked, scheduled]
@@ -186,7 +186,7 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
                     f"{action} {show.tag}: expected once, soon after the boundary; was {late} ms after"
                 )
             shown = ", ".join(f"{ms:.1f} ms" for ms in late) or "never"
-            click.echo(f"{show.tag:<12}{action:<8}{rfc3339(boundary):<22}{shown:>14}")
+            click.echo(f"{show.tag:<12}{action:<8}{format_rfc3339(boundary):<22}{shown:>14}")
     for failure in failures:
         tell(f"demo: {failure}")
     return 1 if failures else 0

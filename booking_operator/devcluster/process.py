@@ -166,14 +166,14 @@ class ChildProcess:
                 preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509
             )
 
-    def stop(self, *, kill: bool = False, patience: float = 10) -> None:
+    def stop(self, *, kill: bool = False, timeout: float = 10) -> None:
         """Stop it by SIGTERM; by SIGKILL at once if `kill`, or if it lives after `patience` seconds."""
         process, self._process = self._process, None
         if process is None:
             return
         process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         try:
-            process.wait(patience)
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -184,18 +184,18 @@ class ChildProcess:
             raise RuntimeError(f"{self.name} does not run")
         self._process.send_signal(number)
 
-    def wait_until(self, ready: Callable[[], bool], patience: float = 60) -> None:
+    def wait_until(self, ready: Callable[[], bool], timeout: float = 60) -> None:
         """Wait until `ready`.
 
         Raises:
             DevclusterError: it has ended, or is not ready after `patience` seconds; with the end of its log.
         """
-        deadline = monotonic() + patience
+        deadline = monotonic() + timeout
         while not ready():
             if self._process is None or self._process.poll() is not None:
                 raise DevclusterError(f"{self.name} ended at its start; {self._tail()}")
             if monotonic() > deadline:
-                raise DevclusterError(f"{self.name} is not ready after {patience:.0f} s; {self._tail()}")
+                raise DevclusterError(f"{self.name} is not ready after {timeout:.0f} s; {self._tail()}")
             sleep(_POLL_SECONDS)
 
     def _tail(self) -> str:

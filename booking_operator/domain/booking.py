@@ -14,7 +14,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Booking:
+class BookingInterval:
     """A valid claim on a resource for the half-open interval `[start_at, end_at)`, in aware UTC.
 
     `name` is empty for the ad-hoc booking that a Resource carries in its own spec.
@@ -40,15 +40,15 @@ class Booking:
         """Sort key for who holds the lock: earliest start, then earliest creation, then name."""
         return (self.start_at, self.created_at, self.name)
 
-    def wanted_from(self, warm_up: timedelta) -> datetime:
+    def power_on_at(self, warm_up: timedelta) -> datetime:
         """When its instances are to be started, so that they run at `start_at`."""
         return self.start_at - warm_up
 
-    def active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> bool:
+    def is_active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> bool:
         """Whether it wants its instances running at `now`, warm-up included."""
-        return self.wanted_from(warm_up) <= now < self.end_at
+        return self.power_on_at(warm_up) <= now < self.end_at
 
-    def phase(self, now: datetime) -> Phase:
+    def phase_at(self, now: datetime) -> Phase:
         """Where it stands at `now`. Warm-up is still SCHEDULED: the user's time has not begun."""
         if now < self.start_at:
             return Phase.SCHEDULED

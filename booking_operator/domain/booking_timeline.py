@@ -13,20 +13,20 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import Any
 
-from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking import BookingInterval
 
 _START, _END, _PRECEDENCE = attrgetter("start_at"), attrgetter("end_at"), attrgetter("precedence")
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_MANY = 8
+_RESORT_RATIO = 8
 """Where more than one in so many has ended, all are sorted anew."""
 
 
-def _ending(booking: Booking) -> tuple[Any, ...]:
+def _end_order(booking: BookingInterval) -> tuple[Any, ...]:
     return (booking.end_at, *booking.precedence)
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineState:
     """What the bookings of a resource say at one instant.
 
     Attributes:
@@ -36,19 +36,19 @@ class Moment:
         next_change_at: the next instant at which power is to change; later than the instant, or None.
     """
 
-    holder: Booking | None
-    released: Booking | None
+    holder: BookingInterval | None
+    last_ended: BookingInterval | None
     next_at: datetime | None
     next_change_at: datetime | None
 
     @property
-    def wanted(self) -> bool:
+    def running_wanted(self) -> bool:
         """Whether the instances are wanted running."""
         return self.holder is not None
 
 
 @dataclass(slots=True)
-class _Run:
+class _CurrentPeriod:
     """The unbroken run of bookings that is going on, as it was found at `at` for one warm-up."""
 
     warm_up: timedelta
@@ -56,108 +56,110 @@ class _Run:
     end: datetime
 
 
-class Agenda:
+class BookingTimeline:
     """The bookings of one resource. To ask, and to add or remove one, takes no walk over all of them."""
 
-    def __init__(self, bookings: Iterable[Booking] = ()) -> None:
-        self._all: list[Booking] = []
-        self._open: list[Booking] = []  # those that end after the mark
-        self._mark = _NEVER
-        self._coming = list(bookings)
-        self._run: _Run | None = None
+    def __init__(self, bookings: Iterable[BookingInterval] = ()) -> None:
+        self._all: list[BookingInterval] = []
+        self._open: list[BookingInterval] = []  # those that end after the mark
+        self._position = _NEVER
+        self._unsorted = list(bookings)
+        self._busy_period: _CurrentPeriod | None = None
 
     def __len__(self) -> int:
         """How many bookings there are."""
-        return len(self._all) + len(self._coming)
+        return len(self._all) + len(self._unsorted)
 
-    def __iter__(self) -> Iterator[Booking]:
+    def __iter__(self) -> Iterator[BookingInterval]:
         """All bookings, in no order."""
-        return chain(self._all, self._coming)
+        return chain(self._all, self._unsorted)
 
     def __contains__(self, booking: object) -> bool:
         """Whether it is one of them."""
         return any(booking == known for known in self)
 
-    def add(self, booking: Booking) -> None:
+    def add(self, booking: BookingInterval) -> None:
         """Add a booking."""
-        self._coming.append(booking)
+        self._unsorted.append(booking)
 
-    def discard(self, booking: Booking) -> None:
+    def discard(self, booking: BookingInterval) -> None:
         """Remove a booking, if it is there."""
-        self._settle()
-        if not _remove(self._all, booking, _ending):
+        self._sort_added()
+        if not _remove(self._all, booking, _end_order):
             return
         _remove(self._open, booking, _PRECEDENCE)
-        run = self._run
+        run = self._busy_period
         # One that is over matters as well, to a clock that is set back.
-        if run is not None and run.at < booking.end_at and booking.wanted_from(run.warm_up) <= run.end:
-            self._run = None
+        if run is not None and run.at < booking.end_at and booking.power_on_at(run.warm_up) <= run.end:
+            self._busy_period = None
 
-    def _settle(self) -> None:
+    def _sort_added(self) -> None:
         """Put what was added into order: many at once, as the first list brings them, or each by itself."""
-        coming, self._coming = self._coming, []
-        if len(coming) > len(self._all) // _MANY:
-            self._all = sorted([*self._all, *coming], key=_ending)
-            self._open = sorted(self._all[bisect_right(self._all, self._mark, key=_END) :], key=_PRECEDENCE)
-            self._run = None
+        coming, self._unsorted = self._unsorted, []
+        if len(coming) > len(self._all) // _RESORT_RATIO:
+            self._all = sorted([*self._all, *coming], key=_end_order)
+            self._open = sorted(
+                self._all[bisect_right(self._all, self._position, key=_END) :], key=_PRECEDENCE
+            )
+            self._busy_period = None
             return
         for booking in coming:
-            insort(self._all, booking, key=_ending)
-            if booking.end_at > self._mark:
+            insort(self._all, booking, key=_end_order)
+            if booking.end_at > self._position:
                 insort(self._open, booking, key=_PRECEDENCE)
-            self._join(booking)
+            self._extend_busy_period(booking)
 
-    def _join(self, booking: Booking) -> None:
-        run = self._run
-        if run is None or not booking.wanted_from(run.warm_up) <= run.end < booking.end_at:
+    def _extend_busy_period(self, booking: BookingInterval) -> None:
+        run = self._busy_period
+        if run is None or not booking.power_on_at(run.warm_up) <= run.end < booking.end_at:
             return
-        if booking.end_at <= self._mark:
-            self._run = None  # of what is over nobody knows what else joins it
+        if booking.end_at <= self._position:
+            self._busy_period = None  # of what is over nobody knows what else joins it
         else:
             beyond = bisect_right(self._open, run.end + run.warm_up, key=_START)
-            run.end = self._stretched(booking.end_at, run.warm_up, beyond)
+            run.end = self._extended_end(booking.end_at, run.warm_up, beyond)
 
-    def moment(self, now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
+    def state_at(self, now: datetime, warm_up: timedelta = timedelta(0)) -> TimelineState:
         """What the bookings say at `now` (aware UTC)."""
-        self._settle()
-        over = self._move(now)
+        self._sort_added()
+        over = self._move_to(now)
         active = bisect_right(self._open, now + warm_up, key=_START)
-        start = self._open[active].wanted_from(warm_up) if active < len(self._open) else None
+        start = self._open[active].power_on_at(warm_up) if active < len(self._open) else None
         # The first to end is active, or ends after the next one starts.
         instants = [start, self._all[over].end_at if active else None]
-        return Moment(
+        return TimelineState(
             holder=self._open[0] if active else None,
-            released=self._all[over - 1] if over else None,
+            last_ended=self._all[over - 1] if over else None,
             next_at=min((instant for instant in instants if instant is not None), default=None),
-            next_change_at=self._end_of_run(now, warm_up, active) if active else start,
+            next_change_at=self._busy_until(now, warm_up, active) if active else start,
         )
 
-    def unfinished(self, now: datetime) -> bool:
+    def has_unfinished(self, now: datetime) -> bool:
         """Whether any booking ends after `now`."""
-        self._settle()
+        self._sort_added()
         return bool(self._all) and now < self._all[-1].end_at
 
-    def active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> list[Booking]:
+    def active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> list[BookingInterval]:
         """The bookings that want the instances running at `now` (aware UTC), in order of precedence."""
         return self.unfinished_by(now, now + warm_up)
 
-    def unfinished_by(self, now: datetime, start: datetime | None = None) -> list[Booking]:
+    def unfinished_by(self, now: datetime, start: datetime | None = None) -> list[BookingInterval]:
         """The bookings that end after `now`, by precedence; with `start` those that start by then."""
-        self._settle()
-        self._move(now)
+        self._sort_added()
+        self._move_to(now)
         return self._open[: None if start is None else bisect_right(self._open, start, key=_START)]
 
-    def ending_at(self, instant: datetime) -> list[Booking]:
+    def ending_at(self, instant: datetime) -> list[BookingInterval]:
         """The bookings that end at `instant` (aware UTC), in order of precedence."""
-        self._settle()
+        self._sort_added()
         begin, end = (bisect(self._all, instant, key=_END) for bisect in (bisect_left, bisect_right))
         return self._all[begin:end]
 
-    def _move(self, now: datetime) -> int:
+    def _move_to(self, now: datetime) -> int:
         """Have the open ones be those that end after `now`; tell how many are over."""
-        over, before = (bisect_right(self._all, instant, key=_END) for instant in (now, self._mark))
-        self._mark = now
-        if abs(over - before) > len(self._open) // _MANY:
+        over, before = (bisect_right(self._all, instant, key=_END) for instant in (now, self._position))
+        self._position = now
+        if abs(over - before) > len(self._open) // _RESORT_RATIO:
             self._open = sorted(self._all[over:], key=_PRECEDENCE)
             return over
         for booking in self._all[before:over]:
@@ -166,24 +168,26 @@ class Agenda:
             insort(self._open, booking, key=_PRECEDENCE)
         return over
 
-    def _end_of_run(self, now: datetime, warm_up: timedelta, active: int) -> datetime:
+    def _busy_until(self, now: datetime, warm_up: timedelta, active: int) -> datetime:
         """The end of the unbroken run of bookings that the active ones begin: back-to-back ones join it."""
-        run = self._run
+        run = self._busy_period
         if run is None or run.warm_up != warm_up or not run.at <= now < run.end:
             end = max(map(_END, self._open[:active]))
-            run = self._run = _Run(warm_up, now, self._stretched(end, warm_up, active))
+            run = self._busy_period = _CurrentPeriod(warm_up, now, self._extended_end(end, warm_up, active))
         return run.end
 
-    def _stretched(self, end: datetime, warm_up: timedelta, number: int) -> datetime:
+    def _extended_end(self, end: datetime, warm_up: timedelta, number: int) -> datetime:
         """The end of a run by those of the open bookings that join it, from the one of that number on."""
         for booking in islice(self._open, number, None):
-            if booking.wanted_from(warm_up) > end:
+            if booking.power_on_at(warm_up) > end:
                 break
             end = max(end, booking.end_at)
         return end
 
 
-def _remove(ordered: list[Booking], booking: Booking, key: Callable[[Booking], Any]) -> bool:
+def _remove(
+    ordered: list[BookingInterval], booking: BookingInterval, key: Callable[[BookingInterval], Any]
+) -> bool:
     """Remove one from a list that is in order; whether it was there."""
     place = bisect_left(ordered, key(booking), key=key)
     while place < len(ordered) and key(ordered[place]) == key(booking):

@@ -4,15 +4,15 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.booking_timeline import Moment
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking_timeline import TimelineState
 
-LEAD = timedelta(seconds=1.5)
+LEAD_TIME = timedelta(seconds=1.5)
 """How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class DecisionTrigger:
     """Why power is wanted as it is: since when an observation may back a decision.
 
     Attributes:
@@ -25,15 +25,17 @@ class Cause:
             there is not planned.
     """
 
-    wanted: bool
+    running_wanted: bool
     basis: Hashable
-    since: datetime
+    observed_since: datetime
     planned: bool
-    foreseen: datetime | None
-    shortened: bool = False
+    expected_change_at: datetime | None
+    brought_forward: bool = False
 
 
-def cause(previous: Cause | None, seen: Moment, now: datetime, basis: Hashable = None) -> Cause:
+def next_trigger(
+    previous: DecisionTrigger | None, state: TimelineState, now: datetime, basis: Hashable = None
+) -> DecisionTrigger:
     """Follow the cause of the wanted power from one reconcile to the next.
 
     A change at a foreseen boundary counts from `LEAD` before it, because the view taken then is what makes
@@ -42,33 +44,37 @@ def cause(previous: Cause | None, seen: Moment, now: datetime, basis: Hashable =
     """
     if previous is None or previous.basis != basis:
         since, planned = now, False
-    elif previous.wanted == seen.wanted:
-        since, planned = previous.since, previous.planned
-    elif previous.foreseen is not None and previous.foreseen <= now:
-        since, planned = previous.foreseen - LEAD, not previous.shortened
+    elif previous.running_wanted == state.running_wanted:
+        since, planned = previous.observed_since, previous.planned
+    elif previous.expected_change_at is not None and previous.expected_change_at <= now:
+        since, planned = previous.expected_change_at - LEAD_TIME, not previous.brought_forward
     else:
         since, planned = now, False
-    coming, shortened = seen.next_change_at, False
-    if previous is not None and previous.wanted and seen.wanted:
-        sooner = previous.foreseen is not None and coming is not None and coming < previous.foreseen
-        shortened = previous.shortened or sooner
-    if coming is not None and coming - LEAD <= now:
-        since = max(since, coming - LEAD)
+    coming, shortened = state.next_change_at, False
+    if previous is not None and previous.running_wanted and state.running_wanted:
+        sooner = (
+            previous.expected_change_at is not None
+            and coming is not None
+            and coming < previous.expected_change_at
+        )
+        shortened = previous.brought_forward or sooner
+    if coming is not None and coming - LEAD_TIME <= now:
+        since = max(since, coming - LEAD_TIME)
     # One from the future dates from before the clock was set back; no view would ever be young enough.
     since = min(since, now)
-    return Cause(seen.wanted, basis, since, planned, coming, shortened)
+    return DecisionTrigger(state.running_wanted, basis, since, planned, coming, shortened)
 
 
-def wake_at(seen: Moment, now: datetime) -> datetime | None:
+def next_wake_up(state: TimelineState, now: datetime) -> datetime | None:
     """When to look at the resource again: at its next boundary, and `LEAD` before the next one of power."""
-    instants = [seen.next_at]
-    if seen.next_change_at is not None:
-        instants += [seen.next_change_at - LEAD, seen.next_change_at]
+    instants = [state.next_at]
+    if state.next_change_at is not None:
+        instants += [state.next_change_at - LEAD_TIME, state.next_change_at]
     return min((instant for instant in instants if instant is not None and instant > now), default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BusyPeriod:
     """An unbroken run of bookings: what begins before the last one ends joins it.
 
     Attributes:
@@ -77,21 +83,23 @@ class Run:
         ends_at: when they are stopped.
     """
 
-    first: Booking
+    first: BookingInterval
     begins_at: datetime
     ends_at: datetime
 
 
-def runs(bookings: Iterable[Booking], warm_up: timedelta = timedelta(0)) -> Iterator[Run]:
+def busy_periods(
+    bookings: Iterable[BookingInterval], warm_up: timedelta = timedelta(0)
+) -> Iterator[BusyPeriod]:
     """All runs that `bookings` make, in the order of time."""
-    run: Run | None = None
+    run: BusyPeriod | None = None
     for booking in sorted(bookings, key=lambda booking: booking.precedence):
-        begins_at = booking.wanted_from(warm_up)
+        begins_at = booking.power_on_at(warm_up)
         if run is not None and begins_at <= run.ends_at:
             run = replace(run, ends_at=max(run.ends_at, booking.end_at))
             continue
         if run is not None:
             yield run
-        run = Run(booking, begins_at, booking.end_at)
+        run = BusyPeriod(booking, begins_at, booking.end_at)
     if run is not None:
         yield run

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 TOLERANCE = timedelta(seconds=2)
 """What is late by less is not worth a word."""
-STEP = timedelta(seconds=10)
+ROUNDING = timedelta(seconds=10)
 """To which the end of a delay is rounded up: a forecast that shifts by less is the same to a user."""
 _MINUTE = timedelta(minutes=1)
 _ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
@@ -22,37 +22,37 @@ class Delay:
         warm_up: how long before `start_at` the start is made as things are.
     """
 
-    starting: bool
-    at: datetime
-    until: datetime
+    is_start: bool
+    due_at: datetime
+    complete_at: datetime
     warm_up: timedelta = timedelta(0)
 
     @property
     def late_by(self) -> timedelta:
         """How late the last instance is."""
-        return self.until - self.at
+        return self.complete_at - self.due_at
 
     @property
-    def remedy(self) -> timedelta:
+    def suggested_warm_up(self) -> timedelta:
         """The warm-up that would have all instances started as early as they should be: in whole minutes."""
-        return self.warm_up + up_to(self.late_by, _MINUTE)
+        return self.warm_up + round_up(self.late_by, _MINUTE)
 
 
-def delay(
-    at: datetime, leaves_at: datetime, *, starting: bool, warm_up: timedelta = timedelta(0)
+def delay_of(
+    due_at: datetime, leaves_at: datetime, *, is_start: bool, warm_up: timedelta = timedelta(0)
 ) -> Delay | None:
     """The delay of what was to be at `at` and leaves at `leaves_at`; None where it is on time."""
-    if leaves_at - at <= TOLERANCE:
+    if leaves_at - due_at <= TOLERANCE:
         return None
-    return Delay(starting, at, _ORIGIN + up_to(leaves_at - _ORIGIN, STEP), warm_up)
+    return Delay(is_start, due_at, _ORIGIN + round_up(leaves_at - _ORIGIN, ROUNDING), warm_up)
 
 
-def up_to(span: timedelta, step: timedelta) -> timedelta:
+def round_up(span: timedelta, step: timedelta) -> timedelta:
     """`span` rounded up to a multiple of `step`."""
     return -(-span // step) * step
 
 
-def shown(span: timedelta) -> str:
+def format_duration(span: timedelta) -> str:
     """A duration in Go's notation, as fields of the API take it: `8m20s`; whole seconds."""
     seconds = round(span.total_seconds())
     parts = (("h", seconds // 3600), ("m", seconds // 60 % 60), ("s", seconds % 60))

@@ -8,7 +8,7 @@ from booking_operator.domain import naming
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class KnownResource:
     """A Resource as far as it matters here.
 
     Attributes:
@@ -23,22 +23,22 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class DiscoveryPlan:
     """Resources to create, by name with their tag; and names of those to delete."""
 
     create: Mapping[str, str]
     delete: tuple[str, ...]
 
 
-def changes(
+def plan_discovery(
     asking: AbstractSet[str],
-    found: Collection[Found],
+    found: Collection[KnownResource],
     *,
     template: str,
     place: Mapping[str, str],
     prune: bool,
     taken: AbstractSet[str] = frozenset(),
-) -> Changes:
+) -> DiscoveryPlan:
     """What is to be done so that each group that asks for a Resource has one.
 
     A group that has one already, whoever made it and whatever it is called, gets no second.
@@ -55,10 +55,10 @@ def changes(
     served = {resource.tag for resource in found} | taken
     create: dict[str, str] = {}
     for tag in sorted(asking - served):
-        candidates = naming.candidates(template, {**place, "tag": tag})
+        candidates = naming.name_candidates(template, {**place, "tag": tag})
         name = next((name for name in candidates if name not in names), None)
         if name is not None:
             names.add(name)
             create[name] = tag
     gone = tuple(item.name for item in found if item.prunable and item.tag not in asking) if prune else ()
-    return Changes(create, gone)
+    return DiscoveryPlan(create, gone)

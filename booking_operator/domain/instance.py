@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class State(StrEnum):
+class InstanceState(StrEnum):
     """Power state of an instance that exists; terminated ones are left out where instances are read.
 
     `UNAVAILABLE` is neither on nor off, and nothing that the operator does will change that.
@@ -40,8 +40,8 @@ class Instance:
     """
 
     id: str
-    state: State
-    obstacle: str = ""
+    state: InstanceState
+    blocked_reason: str = ""
     lock: Lock | None = None
 
 
@@ -52,26 +52,26 @@ class Observation:
     instances: tuple[Instance, ...]
     at: datetime
 
-    def ids(self, *states: State) -> tuple[str, ...]:
+    def ids(self, *states: InstanceState) -> tuple[str, ...]:
         """Ids of the instances in one of `states`, in order."""
         return tuple(instance.id for instance in self.instances if instance.state in states)
 
-    def free(self, state: State) -> tuple[str, ...]:
+    def unblocked(self, state: InstanceState) -> tuple[str, ...]:
         """Ids of the instances in `state` that nothing keeps there, in order."""
-        return tuple(item.id for item in self.instances if item.state is state and not item.obstacle)
+        return tuple(item.id for item in self.instances if item.state is state and not item.blocked_reason)
 
-    def count(self, state: State) -> int:
+    def count(self, state: InstanceState) -> int:
         """How many instances are in `state`."""
         return sum(instance.state is state for instance in self.instances)
 
-    def all_in(self, state: State) -> bool:
+    def all_in(self, state: InstanceState) -> bool:
         """Whether there are instances, and all of them are in `state`."""
         return bool(self.instances) and self.count(state) == len(self.instances)
 
-    def with_states(self, states: Mapping[str, State]) -> "Observation":
+    def with_states(self, states: Mapping[str, InstanceState]) -> "Observation":
         """The same view, corrected by the states that an accepted action has answered."""
         return replace(self, instances=_corrected(self.instances, states))
 
 
-def _corrected(instances: Iterable[Instance], states: Mapping[str, State]) -> tuple[Instance, ...]:
+def _corrected(instances: Iterable[Instance], states: Mapping[str, InstanceState]) -> tuple[Instance, ...]:
     return tuple(replace(instance, state=states.get(instance.id, instance.state)) for instance in instances)

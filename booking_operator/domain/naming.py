@@ -4,52 +4,52 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
-TEMPLATE = r"^([a-z0-9.-]|\{(tag|type|region|account)\})+$"
-FALLBACK = "{type}.{tag}"
+TEMPLATE_PATTERN = r"^([a-z0-9.-]|\{(tag|type|region|account)\})+$"
+FALLBACK_TEMPLATE = "{type}.{tag}"
 """For a group whose name is taken already; also how the Go operator names all of them."""
 
-_LONGEST = 253
-_HASH = 8
+_MAX_LENGTH = 253
+_HASH_LENGTH = 8
 # RFC 1123 subdomain: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
-def check(template: str) -> None:
+def check_template(template: str) -> None:
     """Refuse a template that does not tell one group from another.
 
     Raises:
         ValueError: it lacks `{tag}`, or has something in it that no name may contain.
     """
-    if not re.fullmatch(TEMPLATE, template):
+    if not re.fullmatch(TEMPLATE_PATTERN, template):
         text = "write it from {tag}, {type}, {region}, {account}, lower-case letters, digits, '-' and '.'"
         raise ValueError(f"{template!r} is no template for names; {text}")
     if "{tag}" not in template:
         raise ValueError(f"{template!r} must contain {{tag}}, or all groups would have the same name")
 
 
-def candidates(template: str, group: Mapping[str, str]) -> Iterator[str]:
+def name_candidates(template: str, group: Mapping[str, str]) -> Iterator[str]:
     """Names for a group, the preferred one first; the last is no other group's.
 
     Args:
         template: a template that passed `check`.
         group: its `tag`, `type`, `region` and `account`.
     """
-    yield sanitised(template.format_map(group))
-    plain = sanitised(FALLBACK.format_map(group))
+    yield sanitize_name(template.format_map(group))
+    plain = sanitize_name(FALLBACK_TEMPLATE.format_map(group))
     yield plain
     whole = "/".join(group[part] for part in ("type", "account", "region", "tag"))
     yield _with_hash(plain, whole)
 
 
-def sanitised(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """`name` as it is where Kubernetes allows it, otherwise made to fit, with a hash of what it was."""
-    if len(name) <= _LONGEST and _SUBDOMAIN.fullmatch(name):
+    if len(name) <= _MAX_LENGTH and _SUBDOMAIN.fullmatch(name):
         return name
     return _with_hash(name, name)
 
 
 def _with_hash(name: str, whole: str) -> str:
     plain = re.sub(r"[^a-z0-9.-]+", "-", name.lower())
-    plain = re.sub(r"[.-]*\.[.-]*", ".", plain)[: _LONGEST - _HASH - 1].strip(".-")
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH]
+    plain = re.sub(r"[.-]*\.[.-]*", ".", plain)[: _MAX_LENGTH - _HASH_LENGTH - 1].strip(".-")
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH_LENGTH]
     return f"{plain}-{digest}" if plain else f"group-{digest}"

@@ -5,13 +5,13 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking import BookingInterval
 
-_LONGER = timedelta(hours=1)
+_EXTENSION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """One message to one recipient.
 
     Attributes:
@@ -33,15 +33,16 @@ class Notice:
     @property
     def subject(self) -> str:
         """One line, whatever is in the fields."""
-        return one_line(f"Booking {self.booking} of {self.resource} ends at {self._end}")
+        return single_line(f"Booking {self.booking} of {self.resource} ends at {self._end}")
 
     @property
     def text(self) -> str:
         """The whole message, with the line that extends the booking."""
-        patch = json.dumps({"spec": {"end_at": (self.end_at + _LONGER).isoformat()}})
-        booking, namespace = one_line(self.booking), one_line(self.namespace)
+        patch = json.dumps({"spec": {"end_at": (self.end_at + _EXTENSION).isoformat()}})
+        booking, namespace = single_line(self.booking), single_line(self.namespace)
+        resource, user = single_line(self.resource), single_line(self.user)
         return (
-            f"The booking {booking} of {one_line(self.resource)} for {one_line(self.user)}, in the namespace "
+            f"The booking {booking} of {resource} for {user}, in the namespace "
             f"{namespace}, ends at {self._end}.\n"
             "Then the instances are stopped, unless somebody else has booked them too.\n\n"
             "To keep them an hour longer:\n\n"
@@ -54,18 +55,18 @@ class Notice:
         return f"{self.end_at:%Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
 
 
-def notify_at(booking: Booking, before: timedelta) -> datetime:
+def notify_at(booking: BookingInterval, before: timedelta) -> datetime:
     """When to tell of the end of a booking: `before` it, or when a shorter one begins."""
     return max(booking.start_at, booking.end_at - before)
 
 
-def notice_id(uid: str, end_at: datetime, channel: str, recipient: str) -> str:
+def notification_id(uid: str, end_at: datetime, channel: str, recipient: str) -> str:
     """Tells one message from all others, for ever; see `Notice.id`."""
     parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def one_line(text: str, longest: int = 300) -> str:
+def single_line(text: str, longest: int = 300) -> str:
     """`text` without line breaks and other control characters, of bounded length."""
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"

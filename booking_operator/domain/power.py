@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from booking_operator.domain.booking_timeline import Moment
-from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.booking_timeline import TimelineState
+from booking_operator.domain.instance import Instance, InstanceState, Observation
 
-SETTLING = timedelta(seconds=40)
+SETTLE_TIME = timedelta(seconds=40)
 """How long a start may go unnoticed that was sent right before nobody wanted it any more.
 
 A call waits 25 s for its answer, a view may not show for 10 s what was done, and some is to spare.
@@ -24,7 +24,7 @@ from the bucket of StartInstances.
 """
 
 
-class Unbooked(StrEnum):
+class UnbookedPolicy(StrEnum):
     """What becomes of running instances that nobody has booked."""
 
     STOP = "Stop"
@@ -32,20 +32,20 @@ class Unbooked(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PowerPolicy:
     """How one Resource wants its instances treated.
 
     `dry_run` is the operator's, not the Resource's: plan and report, write nothing to the cloud.
     """
 
-    unbooked: Unbooked = Unbooked.STOP
+    unbooked: UnbookedPolicy = UnbookedPolicy.STOP
     warm_up: timedelta = timedelta(0)
     hibernate: bool = False
     suspend: bool = False
     dry_run: bool = False
 
     @property
-    def acts(self) -> bool:
+    def may_act(self) -> bool:
         """Whether power may be changed at all."""
         return not (self.suspend or self.dry_run)
 
@@ -68,25 +68,25 @@ class Plan:
     start: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
-    doubt: str = ""
+    stale_reason: str = ""
     blocked: tuple[Instance, ...] = ()
     started: frozenset[str] = frozenset()
-    moving: bool = False
+    in_transition: bool = False
 
     @property
-    def acts(self) -> bool:
+    def has_actions(self) -> bool:
         """Whether anything is to be sent to the cloud."""
         return bool(self.start or self.stop)
 
 
 def decide(
-    policy: Policy,
-    seen: Moment,
+    policy: PowerPolicy,
+    state: TimelineState,
     observation: Observation | None,
     *,
     started: AbstractSet[str] = frozenset(),
-    since: datetime,
-    doubt: str = "",
+    observed_since: datetime,
+    stale_reason: str = "",
 ) -> Plan:
     """Decide what to start and what to stop.
 
@@ -95,33 +95,42 @@ def decide(
 
     Args:
         policy: how the Resource wants to be treated.
-        seen: what the bookings say now.
+        state: what the bookings say now.
         observation: the instances, or None when they were never seen.
         started: ids that a booking has started, as remembered.
-        since: the cause of the wanted power; aware UTC.
-        doubt: why the bookings may be incomplete; empty when they are trusted.
+        observed_since: a view from before this instant proves nothing (aware UTC).
+        stale_reason: why the bookings may be incomplete; empty when they are complete.
     """
     if observation is None:
-        return Plan(started=frozenset(started), doubt=doubt)
-    moving = bool(observation.ids(State.PENDING, State.STOPPING))
-    if seen.wanted:
-        start, blocked = observation.free(State.STOPPED), _blocked(observation, State.RUNNING)
-        coming = start if policy.acts and policy.unbooked is Unbooked.LEAVE else ()
-        remembered = _remembered(observation, started, since) | set(coming)
-        return Plan(start=start, blocked=blocked, started=remembered, moving=moving)
-    stop, blocked = observation.free(State.RUNNING), _blocked(observation, State.STOPPED)
-    over = observation.ids(State.STOPPED)
-    if policy.unbooked is Unbooked.LEAVE and observation.at < since + SETTLING:
+        return Plan(started=frozenset(started), stale_reason=stale_reason)
+    moving = bool(observation.ids(InstanceState.PENDING, InstanceState.STOPPING))
+    if state.running_wanted:
+        start, blocked = (
+            observation.unblocked(InstanceState.STOPPED),
+            _blocked(observation, InstanceState.RUNNING),
+        )
+        coming = start if policy.may_act and policy.unbooked is UnbookedPolicy.LEAVE else ()
+        remembered = _still_started(observation, started, observed_since) | set(coming)
+        return Plan(start=start, blocked=blocked, started=remembered, in_transition=moving)
+    stop, blocked = observation.unblocked(InstanceState.RUNNING), _blocked(observation, InstanceState.STOPPED)
+    over = observation.ids(InstanceState.STOPPED)
+    if policy.unbooked is UnbookedPolicy.LEAVE and observation.at < observed_since + SETTLE_TIME:
         over = ()
-    remembered = _remembered(observation, started, since, over)
-    if policy.unbooked is Unbooked.LEAVE:
+    remembered = _still_started(observation, started, observed_since, over)
+    if policy.unbooked is UnbookedPolicy.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
-    if stop and not doubt and observation.at < since:
-        doubt = "the last view of the instances is older than the change of the bookings"
-    if stop and doubt:
-        return Plan(withheld=stop, doubt=doubt, blocked=blocked, started=remembered, moving=moving)
-    return Plan(stop=stop, blocked=blocked, started=remembered, moving=moving)
+    if stop and not stale_reason and observation.at < observed_since:
+        stale_reason = "the last view of the instances is older than the change of the bookings"
+    if stop and stale_reason:
+        return Plan(
+            withheld=stop,
+            stale_reason=stale_reason,
+            blocked=blocked,
+            started=remembered,
+            in_transition=moving,
+        )
+    return Plan(stop=stop, blocked=blocked, started=remembered, in_transition=moving)
 
 
 def start_waits_until(
@@ -149,17 +158,19 @@ def start_waits_until(
     return until if due_at < took_over_at and viewed_at < took_over_at else None
 
 
-def settled_at(started: Collection[str], policy: Policy, seen: Moment, since: datetime) -> datetime | None:
+def settled_after(
+    started: Collection[str], policy: PowerPolicy, state: TimelineState, observed_since: datetime
+) -> datetime | None:
     """From when on a view may tell that what is `started` is over; None where that matters to nobody."""
-    matters = started and not seen.wanted and policy.unbooked is Unbooked.LEAVE
-    return since + SETTLING if matters else None
+    matters = started and not state.running_wanted and policy.unbooked is UnbookedPolicy.LEAVE
+    return observed_since + SETTLE_TIME if matters else None
 
 
-def _blocked(observation: Observation, goal: State) -> tuple[Instance, ...]:
-    return tuple(item for item in observation.instances if item.obstacle and item.state is not goal)
+def _blocked(observation: Observation, goal: InstanceState) -> tuple[Instance, ...]:
+    return tuple(item for item in observation.instances if item.blocked_reason and item.state is not goal)
 
 
-def _remembered(
+def _still_started(
     observation: Observation, started: AbstractSet[str], since: datetime, over: Iterable[str] = ()
 ) -> frozenset[str]:
     """What is `started`, but for what is gone, or `over`: an older view may be from before the start."""

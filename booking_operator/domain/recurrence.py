@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 _FIELDS = 5
-_REACH = timedelta(hours=26)
+_MAX_CLOCK_CHANGE = timedelta(hours=26)
 """Further back than any zone has ever moved its clocks, so that what a skipped time became is not missed."""
 _SECOND = timedelta(seconds=1)
 _DAYS = 366
@@ -49,9 +49,9 @@ class Recurrence:
         minute, hour, *_ = self.schedule.split()
         walk = self._real_time if "*" in (minute[0], hour[0]) else self._wall_clock
         while last is not None:
-            last = yield from self._until_left_out(last, walk(last))
+            last = yield from self._until_excluded_day(last, walk(last))
 
-    def _until_left_out(
+    def _until_excluded_day(
         self, last: datetime, walk: Iterator[datetime]
     ) -> Generator[datetime, None, datetime | None]:
         """Those of `walk` later than `last`, until a day that is left out; returns what to go on after.
@@ -71,7 +71,7 @@ class Recurrence:
 
     def _wall_clock(self, instant: datetime) -> Iterator[datetime]:
         """By the clock on the wall, which is what cronsim does with fixed times of day."""
-        begin, end = (instant - _REACH).astimezone(self.zone), instant.astimezone(self.zone)
+        begin, end = (instant - _MAX_CLOCK_CHANGE).astimezone(self.zone), instant.astimezone(self.zone)
         unchanged = begin.utcoffset() == end.utcoffset()
         for local in CronSim(self.schedule, end if unchanged else begin):
             yield local.astimezone(UTC)

@@ -8,36 +8,36 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from math import ceil
 
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.delay import up_to
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.delay import round_up
 
-KEPT = 20
+MAX_STARTS = 20
 """Starts that are remembered."""
 PERCENTILE = 0.95
-LONGEST = timedelta(minutes=30)
+MAX_WARM_UP = timedelta(minutes=30)
 """What it never exceeds, and what a start that takes longer does not count for."""
-STEP = timedelta(seconds=5)
+ROUNDING = timedelta(seconds=5)
 """To which it is rounded up: instances are looked at only so often while they start."""
 
 
-def remembered(starts: Sequence[int], taken: timedelta) -> tuple[int, ...]:
+def add_start(starts: Sequence[int], taken: timedelta) -> tuple[int, ...]:
     """The seconds of past starts with a new one, the oldest left out where there are too many."""
-    if not timedelta(0) <= taken <= LONGEST:
+    if not timedelta(0) <= taken <= MAX_WARM_UP:
         return tuple(starts)
-    return (*starts, ceil(taken.total_seconds()))[-KEPT:]
+    return (*starts, ceil(taken.total_seconds()))[-MAX_STARTS:]
 
 
-def learned(starts: Sequence[int], fallback: timedelta) -> timedelta:
+def suggest(starts: Sequence[int], fallback: timedelta) -> timedelta:
     """The warm-up that `starts` suggest, in seconds each; `fallback` before there is any."""
     if not starts:
         return fallback
     ranked = sorted(starts)
     likely = timedelta(seconds=ranked[ceil(PERCENTILE * len(ranked)) - 1])  # the nearest rank
-    return min(up_to(likely, STEP), LONGEST)
+    return min(round_up(likely, ROUNDING), MAX_WARM_UP)
 
 
-def applied(
-    current: timedelta, suggested: timedelta, bookings: Iterable[Booking], now: datetime
+def effective(
+    current: timedelta, suggested: timedelta, bookings: Iterable[BookingInterval], now: datetime
 ) -> timedelta:
     """The warm-up to go by from `now` on.
 
@@ -45,7 +45,7 @@ def applied(
     started would be stopped.
     """
     if suggested < current and any(
-        booking.active(now, current) and now < booking.start_at for booking in bookings
+        booking.is_active(now, current) and now < booking.start_at for booking in bookings
     ):
         return current
     return suggested

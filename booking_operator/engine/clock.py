@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-LONGEST_SLEEP = timedelta(seconds=10)
+MAX_SLEEP = timedelta(seconds=10)
 """Deadlines are on the wall clock, sleeps on the monotonic one: in steps of this length, a suspended machine
 or a clock that is set is noticed this late at most."""
 _MONOTONIC: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -46,7 +46,7 @@ class SystemClock:
 async def sleep_until(clock: Clock, deadline: datetime) -> None:
     """Return at `deadline` on the wall clock or right after, never before, even if the clock is set."""
     while (left := deadline - clock.now()) > timedelta(0):
-        await clock.sleep(min(left, LONGEST_SLEEP).total_seconds())
+        await clock.sleep(min(left, MAX_SLEEP).total_seconds())
 
 
 async def wait_until(clock: Clock, deadline: datetime | None, event: asyncio.Event) -> None:
@@ -54,7 +54,7 @@ async def wait_until(clock: Clock, deadline: datetime | None, event: asyncio.Eve
     if deadline is None:
         await event.wait()
         return
-    left = min(deadline - clock.now(), LONGEST_SLEEP).total_seconds()
+    left = min(deadline - clock.now(), MAX_SLEEP).total_seconds()
     if left <= 0:
         return
     try:

@@ -12,7 +12,7 @@ TOLERANCE = timedelta(seconds=1)
 _RESOLUTION = timedelta(seconds=1)  # of a Date header, RFC 9110 section 5.6.7
 
 
-def skew(date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
+def clock_skew(date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
     """How far our clock is ahead of a server's at least (behind: negative), given when it answered.
 
     The server took its time somewhere between `sent_at` and `received_at` of ours, and cut it to a second.
@@ -24,7 +24,7 @@ def skew(date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
     return min(timedelta(0), behind)
 
 
-class SkewMonitor:
+class ClockSkewMonitor:
     """Warns when the skew exceeds a second, and says when it no longer does.
 
     Attributes:
@@ -37,19 +37,19 @@ class SkewMonitor:
         self._server = server
         self._log = structlog.get_logger()
 
-    def note(self, header: str | None, sent_at: datetime, received_at: datetime) -> None:
+    def record(self, header: str | None, sent_at: datetime, received_at: datetime) -> None:
         """Take the Date header of one answer; one that is missing or garbled tells nothing."""
         try:
             date = parsedate_to_datetime(header or "")
             if date.tzinfo is None:
                 return
-            ahead = skew(date, sent_at, received_at)
+            ahead = clock_skew(date, sent_at, received_at)
         except (ValueError, OverflowError):
             return
         before, self.current = self.current, ahead
         seconds = round(self.current.total_seconds(), 1)
         if abs(self.current) > TOLERANCE >= abs(before):
-            mend = "set both by NTP; until then bookings begin and end by the operator's clock"
-            self._log.warning("clock_skewed", server=self._server, ahead_s=seconds, mend=mend)
+            fix = "set both by NTP; until then bookings begin and end by the operator's clock"
+            self._log.warning("clock_skewed", server=self._server, ahead_s=seconds, fix=fix)
         elif abs(self.current) <= TOLERANCE < abs(before):
             self._log.info("clock_agrees", server=self._server, ahead_s=seconds)

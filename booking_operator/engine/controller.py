@@ -8,12 +8,12 @@ from typing import Generic, TypeVar
 import structlog
 
 from booking_operator.engine.introspection import Contents
-from booking_operator.engine.metrics import MetricsProvider, Outcome, unmeasured
+from booking_operator.engine.metrics import MetricsProvider, ReconcileOutcome, unmeasured
 from booking_operator.engine.workqueue import Result, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
 
-PATIENCE_SECONDS = 120.0
+RECONCILE_TIMEOUT_SECONDS = 120.0
 """A reconcile that takes longer is cancelled and tried again: no call in it may hang for ever."""
 
 
@@ -41,13 +41,13 @@ class Controller(Generic[K]):
         self.queue = queue
         self._metrics = queue.metrics = metrics(name)
         self._running: dict[K, float] = {}
-        self.taken = 0
+        self.keys_taken = 0
         self._reconcile = reconcile
         self._workers = workers
         self._log = structlog.get_logger(controller=name)
 
     @property
-    def running_seconds(self) -> float:
+    def longest_running_seconds(self) -> float:
         """For how long the oldest of the reconciles that are under way has run; 0 where none is."""
         began = next(iter(self._running.values()), None)
         return 0.0 if began is None else self.queue.clock.monotonic() - began
@@ -63,7 +63,7 @@ class Controller(Generic[K]):
             while True:
                 await free.acquire()
                 key = await self.queue.get()
-                self.taken += 1
+                self.keys_taken += 1
                 task = tasks.create_task(self._process(key), name=f"reconcile: {self.name}")
                 task.add_done_callback(lambda _: free.release())
                 # One key a turn: a thousand that are due together must not keep the loop from other things.
@@ -80,16 +80,16 @@ class Controller(Generic[K]):
         self._metrics.reconciled(outcome, self.queue.clock.monotonic() - began)
         self.queue.done(key, result)
 
-    async def _attempt(self, key: K) -> tuple[Result, Outcome]:
-        patience = asyncio.timeout(PATIENCE_SECONDS)
+    async def _attempt(self, key: K) -> tuple[Result, ReconcileOutcome]:
+        timeout = asyncio.timeout(RECONCILE_TIMEOUT_SECONDS)
         try:
-            async with patience:
+            async with timeout:
                 result = await self._reconcile(key)
         except Exception:  # noqa: BLE001
             # The last line of defence: a bug that one object triggers must not stop all others.
-            if patience.expired():
-                self._log.exception("reconcile_timed_out", key=str(key), seconds=PATIENCE_SECONDS)
-                return Result(failed=True), Outcome.TIMEOUT
+            if timeout.expired():
+                self._log.exception("reconcile_timed_out", key=str(key), seconds=RECONCILE_TIMEOUT_SECONDS)
+                return Result(failed=True), ReconcileOutcome.TIMEOUT
             self._log.exception("reconcile_failed", key=str(key))
-            return Result(failed=True), Outcome.ERROR
-        return result, Outcome.REQUEUE if result.failed else Outcome.SUCCESS
+            return Result(failed=True), ReconcileOutcome.ERROR
+        return result, ReconcileOutcome.REQUEUE if result.failed else ReconcileOutcome.SUCCESS

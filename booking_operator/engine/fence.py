@@ -15,11 +15,11 @@ from collections.abc import Callable
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
-Live = Callable[[], bool]
+MayWrite = Callable[[], bool]
 """Whether this replica may write at this instant."""
 
 
-UNACKNOWLEDGED_SECONDS = 5
+ACK_TIMEOUT_SECONDS = 5
 """How long what was sent may go unacknowledged; then the connection is dead, and what is on its way in it."""
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux, RFC 5482
 
@@ -31,9 +31,9 @@ class FencedError(Exception):
 class FencedBody(BytesPayload):
     """A body of a request that is only sent while `live()`. aiohttp sends the head together with it."""
 
-    def __init__(self, value: bytes, live: Live) -> None:
+    def __init__(self, value: bytes, may_write: MayWrite) -> None:
         super().__init__(value)
-        self._live = live
+        self._may_write = may_write
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Send it, or fail the request.
@@ -41,15 +41,15 @@ class FencedBody(BytesPayload):
         Raises:
             FencedError: the lease is not live.
         """
-        if not self._live():
+        if not self._may_write():
             raise FencedError("this replica does not lead")
-        _hurry(writer)
+        _set_ack_timeout(writer)
         await super().write_with_length(writer, content_length)
 
 
-def _hurry(writer: AbstractStreamWriter) -> None:
+def _set_ack_timeout(writer: AbstractStreamWriter) -> None:
     """Have the kernel give up soon what does not arrive."""
     transport = getattr(writer, "transport", None)
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is not None and _USER_TIMEOUT is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
+        connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, ACK_TIMEOUT_SECONDS * 1000)

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 
-def proxy_of(url: str) -> str | None:
+def proxy_for(url: str) -> str | None:
     """The proxy for `url`, by HTTPS_PROXY, HTTP_PROXY and NO_PROXY; None where they name none.
 
     To be asked once: aiohttp's own `trust_env` asks for each request, in a thread, and reads ~/.netrc then.

@@ -39,7 +39,7 @@ class LeaseConflictError(LeaseError):
     """The Lease is not as it was seen: somebody else has written it."""
 
 
-class Leases(Protocol):
+class LeaseLock(Protocol):
     """The Lease in the API server. All raise `LeaseError`; nothing is retried."""
 
     async def get(self) -> Lease | None:
@@ -60,33 +60,33 @@ class Leases(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class LeaseTiming:
     """How long things take, all from LeaseDuration, in client-go's proportions.
 
     Attributes:
         lease: LeaseDuration: how long others wait after the last renewal that they saw.
     """
 
-    lease: timedelta = timedelta(seconds=30)
+    lease_duration: timedelta = timedelta(seconds=30)
 
     @property
     def seconds(self) -> int:
         """LeaseDuration as the Lease has it, in whole seconds."""
-        return math.ceil(self.lease.total_seconds())
+        return math.ceil(self.lease_duration.total_seconds())
 
     @property
-    def deadline(self) -> timedelta:
+    def renew_deadline(self) -> timedelta:
         """RenewDeadline: how long the leader goes on after its last renewal."""
-        return self.lease * 2 / 3
+        return self.lease_duration * 2 / 3
 
     @property
-    def retry(self) -> timedelta:
+    def retry_period(self) -> timedelta:
         """RetryPeriod: between two renewals."""
-        return self.lease * 2 / 15
+        return self.lease_duration * 2 / 15
 
 
 @dataclass(slots=True)
-class Sight:
+class ObservedLease:
     """What a candidate has seen of the Lease, and when, on the monotonic clock in seconds.
 
     Attributes:
@@ -96,25 +96,25 @@ class Sight:
         changed_at: when it was first seen so.
     """
 
-    known: bool = False
+    was_read: bool = False
     lease: Lease = field(default_factory=Lease)
-    there: bool = False
+    exists: bool = False
     changed_at: float = -math.inf
 
-    def see(self, lease: Lease | None, now: float) -> None:
+    def observe(self, lease: Lease | None, now: float) -> None:
         """Take what was just seen. One that has vanished, maybe right after a renewal, holds on from now."""
-        if lease is None and self.there:
+        if lease is None and self.exists:
             self.changed_at = now
         elif lease is not None and lease != self.lease:
             self.lease, self.changed_at = lease, now
-        self.known, self.there = True, lease is not None
+        self.was_read, self.exists = True, lease is not None
 
-    def free_at(self, identity: str, timing: Timing) -> float:
+    def free_at(self, identity: str, timing: LeaseTiming) -> float:
         """When `identity` may take the Lease, on the monotonic clock in seconds.
 
         Of what the Lease says and what is usual here the longer time counts: who edits it shortens nothing.
         """
         holder = self.lease.holder
-        if not holder or (holder == identity and self.there):
+        if not holder or (holder == identity and self.exists):
             return -math.inf
         return self.changed_at + max(self.lease.seconds, timing.seconds)

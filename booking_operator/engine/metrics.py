@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 
-class Outcome(StrEnum):
+class ReconcileOutcome(StrEnum):
     """How a reconcile has ended."""
 
     SUCCESS = "success"
@@ -42,7 +42,7 @@ class ControllerMetrics(Protocol):
         """The reconcile of `key` is over, also when it was cancelled or has raised."""
         ...
 
-    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+    def reconciled(self, outcome: ReconcileOutcome, seconds: float) -> None:
         """A reconcile has ended after so long. Not called for one that was cancelled."""
         ...
 
@@ -65,7 +65,7 @@ class _Unmeasured:
     def reconcile_ended(self, _: Hashable, /) -> None:
         pass
 
-    def reconciled(self, _: Outcome, __: float) -> None:
+    def reconciled(self, _: ReconcileOutcome, __: float) -> None:
         pass
 
 

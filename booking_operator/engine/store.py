@@ -72,10 +72,10 @@ class Change(Generic[T]):
     @property
     def key(self) -> Key:
         """The key of the object."""
-        return key_of(self.either)
+        return key_of(self.latest)
 
     @property
-    def either(self) -> T:
+    def latest(self) -> T:
         """The object after the change, or before it when it is gone."""
         object_ = self.new if self.new is not None else self.old
         if object_ is None:
@@ -144,28 +144,33 @@ class Store(Generic[T]):
         """The object with that key."""
         return self._objects.get(key)
 
-    def all(self) -> Iterable[T]:
+    def objects(self) -> Iterable[T]:
         """All objects, in no order."""
         return self._objects.values()
 
-    def by(self, index: str, value: Hashable) -> list[T]:
+    def by_index(self, index: str, value: Hashable) -> list[T]:
         """The objects for which `index` yields `value`."""
         found = self._indexed[index].get(value)
         return list(found.values()) if found else []
 
-    def values(self, index: str) -> Collection[Any]:
+    def index_values(self, index: str) -> Collection[Any]:
         """All values that `index` yields for any object, each once."""
         return self._indexed[index].keys()
 
     def replace(
-        self, objects: Iterable[T], origin: Origin = Origin.WATCH, *, anew: bool = False, as_of: str = ""
+        self,
+        objects: Iterable[T],
+        origin: Origin = Origin.WATCH,
+        *,
+        ignore_versions: bool = False,
+        as_of: str = "",
     ) -> None:
         """Become a consistent list: what is not in it has been deleted.
 
         Args:
             objects: all there are.
             origin: where they come from.
-            anew: whether versions tell nothing, because the server has given them twice.
+            ignore_versions: whether versions tell nothing, because the server has given them twice.
             as_of: the version of the list; what was written by us since stays.
         """
         listed = {key_of(object_): object_ for object_ in objects}
@@ -174,7 +179,7 @@ class Store(Generic[T]):
         for key, object_ in listed.items():
             # What has not changed stays as it is: a list of everything must not stop the loop for long.
             known = self._objects.get(key)
-            if anew or not (known and (_same(object_, known) or _newer(known, object_, as_of))):
+            if ignore_versions or not (known and (_same(object_, known) or _is_newer(known, object_, as_of))):
                 self._set(object_, origin)
 
     def apply(self, object_: T) -> None:
@@ -183,7 +188,7 @@ class Store(Generic[T]):
         if known is None or not _same_or_older(object_, known):
             self._set(object_, Origin.WATCH)
 
-    def wrote(self, object_: T) -> None:
+    def apply_own_write(self, object_: T) -> None:
         """Take the answer to our own write, so that the next reconcile sees it before the watch tells it.
 
         An object that is gone, or made anew, is not brought back. An answer that also carries somebody else's
@@ -227,9 +232,9 @@ class Store(Generic[T]):
                 handler(change)
 
 
-def _newer(known: Object, object_: Object, as_of: str) -> bool:
+def _is_newer(known: Object, object_: Object, as_of: str) -> bool:
     """Whether what is known of an object is from after a list of the version `as_of`, which has it too."""
-    return known.metadata.uid == object_.metadata.uid and older(as_of, known.metadata.resource_version)
+    return known.metadata.uid == object_.metadata.uid and is_older(as_of, known.metadata.resource_version)
 
 
 def _same(object_: Object, known: Object) -> bool:
@@ -243,9 +248,9 @@ def _same_or_older(object_: Object, known: Object) -> bool:
     if object_.metadata.uid != known.metadata.uid:
         return False
     version, known_version = object_.metadata.resource_version, known.metadata.resource_version
-    return (version.isdecimal() and version == known_version) or older(version, known_version)
+    return (version.isdecimal() and version == known_version) or is_older(version, known_version)
 
 
-def older(version: str, known: str) -> bool:
+def is_older(version: str, known: str) -> bool:
     """Whether a resource version is older than another; both are numbers (KEP-5504), or nobody can say."""
     return version.isdecimal() and known.isdecimal() and int(version) < int(known)

@@ -27,7 +27,7 @@ from booking_operator.engine.metrics import UNMEASURED
 
 K = TypeVar("K", bound=Hashable)
 
-_FEW = 64
+_MIN_STALE_TIMERS = 64
 
 
 class Priority(IntEnum):
@@ -55,13 +55,13 @@ class Result:
 class Backoff:
     """Exponential back-off: `first`, then twice as long each time, at most `longest`."""
 
-    first: timedelta = timedelta(milliseconds=250)
-    longest: timedelta = timedelta(seconds=60)
+    initial: timedelta = timedelta(milliseconds=250)
+    maximum: timedelta = timedelta(seconds=60)
 
     def after(self, failures: int) -> timedelta:
         """How long to wait after that many failures in a row, one or more."""
         doublings = min(failures - 1, 32)
-        return min(self.first * (1 << doublings), self.longest)
+        return min(self.initial * (1 << doublings), self.maximum)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -99,11 +99,11 @@ class WorkQueue(Generic[K]):
     """
 
     def __init__(
-        self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
+        self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
         self.clock = clock
         self.metrics = UNMEASURED
-        self._due = due
+        self._timer_priority = timer_priority
         self._backoff = backoff or Backoff()
         self._entries: dict[K, _Entry] = {}
         self._ready: list[tuple[Priority, int, K]] = []
@@ -112,15 +112,15 @@ class WorkQueue(Generic[K]):
         self._changed = asyncio.Event()
         self._processing = 0
         self._waiting = 0
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def __len__(self) -> int:
         """How many keys are ready to be handed out."""
         return self._waiting
 
     @property
-    def keys(self) -> int:
+    def key_count(self) -> int:
         """How many keys it knows: ready, processed, or waiting for their time or the end of a back-off."""
         return len(self._entries)
 
@@ -131,11 +131,11 @@ class WorkQueue(Generic[K]):
     @property
     def busy(self) -> bool:
         """Whether any key is ready or being processed; timers do not count."""
-        return not self._drained.is_set()
+        return not self._idle.is_set()
 
-    async def drained(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until the queue is not busy."""
-        await self._drained.wait()
+        await self._idle.wait()
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
         """Have `key` handed out as soon as it can be."""
@@ -145,18 +145,18 @@ class WorkQueue(Generic[K]):
     def add_at(self, key: K, when: datetime) -> None:
         """Have `key` handed out at `when` (aware UTC), unless an earlier time is set already."""
         entry = self._entries.setdefault(key, _Entry())
-        self._set_timer(key, entry, _Timer(when, self._due), entry.timer)
+        self._set_timer(key, entry, _Timer(when, self._timer_priority), entry.timer)
         self._changed.set()
 
     async def get(self) -> K:
         """Wait for the next key. It must be given back by `done`."""
         while True:
             self._changed.clear()
-            for key in self.take():
+            for key in self.try_get():
                 return key
             await wait_until(self.clock, self._timers[0][0] if self._timers else None, self._changed)
 
-    def take(self) -> tuple[K, ...]:
+    def try_get(self) -> tuple[K, ...]:
         """The next key, if one is ready or due now. It must be given back by `done`."""
         self._fire_timers()
         if not self._ready:
@@ -175,7 +175,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K, result: Result) -> None:
         """Take a key back. Its timer is what `result` says, or an earlier one added meanwhile."""
         entry, now = self._entries[key], self.clock.now()
-        wanted = [_Timer(result.next_at, self._due)] if result.next_at else []
+        wanted = [_Timer(result.next_at, self._timer_priority)] if result.next_at else []
         if result.failed:
             entry.failures += 1
             self.metrics.retried()
@@ -199,7 +199,7 @@ class WorkQueue(Generic[K]):
             del self._entries[key]
         self._processing -= 1
         if not (self._processing or self._ready):
-            self._drained.set()
+            self._idle.set()
         self._changed.set()
 
     def _fire_timers(self) -> None:
@@ -225,7 +225,7 @@ class WorkQueue(Generic[K]):
     def _make_ready(self, key: K, entry: _Entry, priority: Priority) -> None:
         self._waiting += entry.ready is None
         entry.ready = priority
-        self._drained.clear()
+        self._idle.clear()
         heapq.heappush(self._ready, (priority, next(self._sequence), key))
         self._discard_stale()
 
@@ -235,7 +235,7 @@ class WorkQueue(Generic[K]):
         entry.timer = timer
         heapq.heappush(self._timers, (timer.at, next(self._sequence), key))
         self._discard_stale()
-        if len(self._timers) > 2 * len(self._entries) + _FEW:
+        if len(self._timers) > 2 * len(self._entries) + _MIN_STALE_TIMERS:
             self._rebuild_timers()
 
     def _rebuild_timers(self) -> None:

@@ -7,7 +7,7 @@ import yaml
 _QUOTED = re.compile(r"'.*'", re.DOTALL)
 
 
-def unparsable(error: yaml.YAMLError) -> str:
+def describe_yaml_error(error: yaml.YAMLError) -> str:
     """Where the file is wrong, and how, in one line."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return "it is no YAML"

@@ -17,11 +17,11 @@ import structlog
 from kubernetes_asyncio.client.configuration import Configuration
 
 from booking_operator.engine.clock import Clock
-from booking_operator.kube.http_session import trust
-from booking_operator.kube.kubeconfig import Access, ClusterConfig, ConfigError
+from booking_operator.kube.http_session import ssl_context
+from booking_operator.kube.kubeconfig import ClusterAccess, ClusterConfig, ConfigError
 
-REREAD_SECONDS = 60.0
-LOAD_SECONDS = 30.0
+RELOAD_SECONDS = 60.0
+LOAD_TIMEOUT_SECONDS = 30.0
 """How long a plugin may take: as long as a request, which waits for it."""
 
 
@@ -38,10 +38,10 @@ class Credentials:
 
     configuration: Configuration
     authorization: str
-    trust: ssl.SSLContext
+    ssl_context: ssl.SSLContext
     files: Mapping[Path, bytes]
 
-    def says(self, other: "Credentials") -> bool:
+    def equivalent_to(self, other: "Credentials") -> bool:
         """Whether the other one would have a request end in the same way."""
         return (self.configuration.host, self.authorization, self.files) == (
             other.configuration.host,
@@ -50,13 +50,13 @@ class Credentials:
         )
 
 
-class Keyring:
+class CredentialStore:
     """The credentials of one client."""
 
     def __init__(self, config: ClusterConfig, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._access = Access(Configuration())
+        self._access = ClusterAccess(Configuration())
         self._current: Credentials | None = None
         self._read_at = -math.inf
         self._attempts = 0
@@ -71,11 +71,11 @@ class Keyring:
                 runs or asks for a token does not answer.
         """
         try:
-            async with asyncio.timeout(LOAD_SECONDS):
+            async with asyncio.timeout(LOAD_TIMEOUT_SECONDS):
                 self._access = access = await self._config.load()
         except TimeoutError:
             text = "what the kubeconfig runs or asks for a token (exec, OIDC) does not answer"
-            raise ConfigError(f"{text} within {LOAD_SECONDS:.0f} s") from None
+            raise ConfigError(f"{text} within {LOAD_TIMEOUT_SECONDS:.0f} s") from None
         self._read_at = self._clock.monotonic()
         self._current = current = _credentials(access, _contents(access))
         return current
@@ -89,7 +89,7 @@ class Keyring:
         current = self._current
         if current is None:
             raise RuntimeError("the credentials have not been opened")
-        if self._clock.monotonic() - self._read_at < REREAD_SECONDS:
+        if self._clock.monotonic() - self._read_at < RELOAD_SECONDS:
             return current
         self._read_at = self._clock.monotonic()
         try:
@@ -118,14 +118,14 @@ class Keyring:
             except ConfigError as error:
                 self._log.warning("credentials_unreadable", error=str(error))
                 return refused
-            if renewed.says(refused):
+            if renewed.equivalent_to(refused):
                 self._current = refused
                 return refused
             self._log.info("credentials_reloaded", because=why)
             return renewed
 
 
-def _contents(access: Access) -> dict[Path, bytes]:
+def _contents(access: ClusterAccess) -> dict[Path, bytes]:
     """What is in the files that may change.
 
     Raises:
@@ -140,7 +140,7 @@ def _contents(access: Access) -> dict[Path, bytes]:
 
 
 def _credentials(
-    access: Access, files: Mapping[Path, bytes], before: Credentials | None = None
+    access: ClusterAccess, files: Mapping[Path, bytes], before: Credentials | None = None
 ) -> Credentials:
     """Put together what was read.
 
@@ -156,11 +156,11 @@ def _credentials(
             raise ConfigError(f"{access.token_file} is empty")
         authorization = f"Bearer {token}"
     if before is not None and _certificates(access, files) == _certificates(access, before.files):
-        trusted = before.trust
+        trusted = before.ssl_context
     else:
-        trusted = trust(access.configuration)
+        trusted = ssl_context(access.configuration)
     return Credentials(access.configuration, authorization, trusted, files)
 
 
-def _certificates(access: Access, files: Mapping[Path, bytes]) -> dict[Path, bytes]:
+def _certificates(access: ClusterAccess, files: Mapping[Path, bytes]) -> dict[Path, bytes]:
     return {path: content for path, content in files.items() if path != access.token_file}

@@ -10,11 +10,11 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import BOOKING
-from booking_operator.api.meta import WIRE
+from booking_operator.api.meta import WIRE_CONFIG
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import Reflector
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.decoding import read_answer
+from booking_operator.kube.decoding import decode_response
 from booking_operator.kube.errors import ApiError
 
 T = TypeVar("T")
@@ -22,30 +22,30 @@ T = TypeVar("T")
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
 
-LEARN_SECONDS = 2.0
+CRD_READ_TIMEOUT_SECONDS = 2.0
 """How long the start waits for the CRD, at most: what is booked must not wait for it."""
 DISCOVERY_LAG_SECONDS = 1.0
 """Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Meta:
     uid: str = ""
     deletion_timestamp: str = Field(default="", alias="deletionTimestamp")
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Definition:
     metadata: _Meta
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Kind:
     name: str
     verbs: list[str]
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Discovery:
     resources: list[_Kind]
 
@@ -53,7 +53,7 @@ class _Discovery:
 _DEFINITION, _SERVED = TypeAdapter(_Definition), TypeAdapter(_Discovery)
 
 
-class CacheTrust:
+class CacheConsistency:
     """Trusts the caches while all reflectors do, and asks the API server before what nobody could foresee.
 
     When a CRD is deleted, the API server deletes all its objects, and the watch tells of each as if a user
@@ -82,21 +82,21 @@ class CacheTrust:
         self._answer = ""
         self._log = structlog.get_logger()
 
-    async def learn(self) -> None:
+    async def record_crd(self) -> None:
         """Note which CRD there is, before bookings are listed; unknown, it has them listed once more."""
         with suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(LEARN_SECONDS):
+            async with asyncio.timeout(CRD_READ_TIMEOUT_SECONDS):
                 self._uid = (await self._read(_CRD, _DEFINITION)).metadata.uid
 
-    def doubt(self) -> str:
+    def stale_reason(self) -> str:
         """Why bookings may be missing from the caches; empty when they are trusted."""
-        return next((reflector.doubt for reflector in self._reflectors if reflector.doubt), "")
+        return next((reflector.stale_reason for reflector in self._reflectors if reflector.stale_reason), "")
 
     async def confirm(self) -> str:
         """The same, and whether the bookings are about to vanish altogether."""
-        if doubt := self.doubt():
-            return doubt
-        return await self._shared() or self.doubt()
+        if stale_reason := self.stale_reason():
+            return stale_reason
+        return await self._shared() or self.stale_reason()
 
     async def _shared(self) -> str:
         """Why the bookings may be about to vanish, by a call that begins now or later."""
@@ -129,13 +129,13 @@ class CacheTrust:
             if not error.forbidden:
                 raise
         else:
-            self._note(metadata.uid)
+            self._record_uid(metadata.uid)
             return bool(metadata.deletion_timestamp)
         await self._clock.sleep(DISCOVERY_LAG_SECONDS)
         served = (await self._read(_DISCOVERY, _SERVED)).resources
         return not any(item.name == BOOKING.plural and "create" in item.verbs for item in served)
 
-    def _note(self, uid: str) -> None:
+    def _record_uid(self, uid: str) -> None:
         if uid == self._uid:
             return
         self._uid = uid
@@ -148,12 +148,12 @@ class CacheTrust:
         Raises:
             ApiError: nothing that can be read.
         """
-        return await read_answer(model, await self._client.request("GET", path))
+        return await decode_response(model, await self._client.request("GET", path))
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:
             return f"the CustomResourceDefinition of the bookings cannot be read: {error}"
         if not self._warned:
             self._warned = True
-            self._log.warning("crd_unreadable", mend=f"grant get on {BOOKING.crd_name}", error=str(error))
+            self._log.warning("crd_unreadable", fix=f"grant get on {BOOKING.crd_name}", error=str(error))
         return ""

@@ -12,10 +12,10 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.clock_skew import SkewMonitor
-from booking_operator.engine.fence import FencedBody, Live
-from booking_operator.kube.auth import Credentials, Keyring
-from booking_operator.kube.errors import TooLongError, refused, unreachable
+from booking_operator.engine.clock_skew import ClockSkewMonitor
+from booking_operator.engine.fence import FencedBody, MayWrite
+from booking_operator.kube.auth import Credentials, CredentialStore
+from booking_operator.kube.errors import ResponseTooLargeError, error_from_response, unreachable_error
 from booking_operator.kube.http_session import open_session
 from booking_operator.kube.kubeconfig import ClusterConfig
 
@@ -28,7 +28,7 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5, sock_connect=5)
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=80)
 """Bookmarks come about once a minute, so a watch that is silent for longer is dead."""
 
-REQUESTS = 64
+MAX_REQUESTS = 64
 """How many requests are under way at a time; watches have connections besides these. The time that aiohttp
 gives a connection includes the wait for a free one, so without this a flood of requests fails as if the API
 server could not be reached."""
@@ -36,7 +36,7 @@ RESERVED = 8
 """How many of `REQUESTS` are for reads alone. Decisions wait for reads: a list, or the CRD before a stop that
 was not foreseen. Writes report decisions, and there may be thousands of them at once."""
 
-LONGEST_ANSWER = 2**24
+MAX_RESPONSE_BYTES = 2**24
 """In bytes, of an answer that is kept in memory whole. 500 objects of a usual size are 1 MiB; but whoever may
 write objects can make each of them 1.5 MiB large, and memory has a limit."""
 
@@ -83,18 +83,18 @@ class KubeClient:
         self,
         config: ClusterConfig,
         clock: Clock,
-        live: Live = lambda: True,
+        may_write: MayWrite = lambda: True,
         *,
         metrics: KubeMetrics | None = None,
     ) -> None:
-        self._keyring = Keyring(config, clock)
+        self._keyring = CredentialStore(config, clock)
         self._clock = clock
-        self._live = live
-        self.skew = SkewMonitor("the API server")
+        self._may_write = may_write
+        self.skew = ClockSkewMonitor("the API server")
         self._http: aiohttp.ClientSession | None = None
         self._metrics = metrics or _Unmeasured()
-        self._turns = asyncio.Semaphore(REQUESTS)
-        self._turns_of_writes = asyncio.Semaphore(REQUESTS - RESERVED)
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._turns_of_writes = asyncio.Semaphore(MAX_REQUESTS - RESERVED)
 
     async def __aenter__(self) -> Self:
         """Load the configuration and open the pool.
@@ -129,9 +129,9 @@ class KubeClient:
         request = _Request(method, path, query, body, content_type)
         async with self._turn(request), self._open(request) as response:
             try:
-                return await _whole(response)
+                return await _read_body(response)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise unreachable(error) from error
+                raise unreachable_error(error) from error
 
     @asynccontextmanager
     async def _turn(self, request: _Request) -> AsyncIterator[None]:
@@ -139,7 +139,7 @@ class KubeClient:
         async with AsyncExitStack() as turns:
             if request.method != "GET":
                 await turns.enter_async_context(self._turns_of_writes)
-            await turns.enter_async_context(self._turns)
+            await turns.enter_async_context(self._slots)
             yield
 
     @asynccontextmanager
@@ -159,19 +159,19 @@ class KubeClient:
     async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer with status 2xx."""
         try:
-            response = await self._answer(request)
+            response = await self._send_authenticated(request)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise unreachable(error) from error
+            raise unreachable_error(error) from error
         async with response:
             if response.status not in _OK:
                 pause = response.headers.get("Retry-After")
-                raise refused(response.status, await _read_error(response), pause)
+                raise error_from_response(response.status, await _read_error(response), pause)
             try:
                 yield response
             finally:
                 _abort_unread(response)
 
-    async def _answer(self, request: _Request) -> aiohttp.ClientResponse:
+    async def _send_authenticated(self, request: _Request) -> aiohttp.ClientResponse:
         """An answer of any status. Who is refused tries once more, if there are other credentials."""
         used = self._keyring.current()
         try:
@@ -201,7 +201,7 @@ class KubeClient:
                 headers=_headers(request, credentials),
                 data=self._fenced(request.body),
                 timeout=request.limit,
-                ssl=credentials.trust,
+                ssl=credentials.ssl_context,
                 server_hostname=configuration.tls_server_name,
                 proxy_headers=configuration.proxy_headers,
                 allow_redirects=False,  # the token is for the API server alone
@@ -210,12 +210,12 @@ class KubeClient:
             self._metrics.requested(verb, "error", self._clock.monotonic() - began)
             raise
         self._metrics.requested(verb, str(response.status), self._clock.monotonic() - began)
-        self.skew.note(response.headers.get("Date"), sent_at, self._clock.now())
+        self.skew.record(response.headers.get("Date"), sent_at, self._clock.now())
         self._metrics.api_skewed(self.skew.current)
         return response
 
     def _fenced(self, body: dict[str, Any] | None) -> FencedBody | None:
-        return None if body is None else FencedBody(json.dumps(body).encode(), self._live)
+        return None if body is None else FencedBody(json.dumps(body).encode(), self._may_write)
 
 
 def _headers(request: _Request, credentials: Credentials) -> dict[str, str]:
@@ -241,15 +241,15 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None
                 yield line
     except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
         # A line without an end is an HttpProcessingError or a ValueError, as aiohttp's version has it.
-        raise unreachable(error) from error
+        raise unreachable_error(error) from error
 
 
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     parts, size = [], 0
     async for part in response.content.iter_any():
         size += len(part)
-        if size > LONGEST_ANSWER:
-            raise TooLongError(f"the API server answers more than {LONGEST_ANSWER >> 20} MiB")
+        if size > MAX_RESPONSE_BYTES:
+            raise ResponseTooLargeError(f"the API server answers more than {MAX_RESPONSE_BYTES >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
 

@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from booking_operator.kube.errors import garbled
+from booking_operator.kube.errors import malformed_error
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ _STEPS = bytes(1 if char in b"[{" else 255 for char in range(256))
 """What a bracket adds to the depth, as a signed byte: 1 or -1."""
 
 
-async def read(adapter: TypeAdapter[T], body: bytes, *, large: int = LARGE) -> T:
+async def decode(adapter: TypeAdapter[T], body: bytes, *, large: int = LARGE) -> T:
     """`body` as the model of `adapter`; of a body of more than `large` bytes without its managedFields.
 
     Raises:
@@ -65,19 +65,19 @@ async def read(adapter: TypeAdapter[T], body: bytes, *, large: int = LARGE) -> T
     return adapter.validate_json(flat)
 
 
-async def read_answer(adapter: TypeAdapter[T], body: bytes) -> T:
+async def decode_response(adapter: TypeAdapter[T], body: bytes) -> T:
     """`body`, which answers a request, as the model of `adapter`.
 
     Raises:
         ApiError: it is garbled.
     """
     try:
-        return await read(adapter, body)
+        return await decode(adapter, body)
     except ValidationError as error:
-        raise garbled(complaint(error)) from error
+        raise malformed_error(first_problem(error)) from error
 
 
-def complaint(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """What is wrong with it first, without the input."""
     return error.errors(include_url=False, include_input=False)[0]["msg"]
 

@@ -24,7 +24,7 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     @property
-    def gone(self) -> bool:
+    def not_found(self) -> bool:
         """Whether the object is no longer there."""
         return self.status == _NOT_FOUND
 
@@ -34,7 +34,7 @@ class ApiError(Exception):
         return self.status == _CONFLICT
 
     @property
-    def exists(self) -> bool:
+    def already_exists(self) -> bool:
         """Whether there is an object of that name already."""
         return self.conflict and self.reason == "AlreadyExists"
 
@@ -44,7 +44,7 @@ class ApiError(Exception):
         return self.status == _FORBIDDEN
 
     @property
-    def ungranted(self) -> bool:
+    def permission_missing(self) -> bool:
         """Whether a permission is missing, which the authorizer says in words only.
 
         What an admission policy refuses, or a namespace that is being deleted, has the same status.
@@ -65,7 +65,7 @@ class ApiError(Exception):
         return self.status in {400, 413, 422} or (self.status == _FAILED and _TOO_LARGE in str(self))
 
 
-class TooLongError(ApiError):
+class ResponseTooLargeError(ApiError):
     """An answer is too long to be kept in memory; to be asked for less would help."""
 
     def __init__(self, message: str) -> None:
@@ -73,27 +73,27 @@ class TooLongError(ApiError):
         super().__init__(0, message)
 
 
-def unreachable(error: Exception) -> ApiError:
+def unreachable_error(error: Exception) -> ApiError:
     """A request that got no answer."""
     text = str(error) or type(error).__name__
     return ApiError(0, f"the API server cannot be reached: {text}")
 
 
-def garbled(why: object) -> ApiError:
+def malformed_error(why: object) -> ApiError:
     """A request that was answered with 2xx, and with something that is no answer to it."""
     return ApiError(0, f"the API server's answer is garbled: {why}")
 
 
-def refused(status: int, body: bytes, retry_after: str | None) -> ApiError:
+def error_from_response(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
     pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-    told = _told(body)
+    told = _status_texts(body)
     text = told.get("message", body[:_LONGEST].decode("utf-8", "replace"))
     message = f"HTTP {status}: {' '.join(text.split())[:_LONGEST]}"
     return ApiError(status, message, reason=told.get("reason", ""), retry_after=pause)
 
 
-def _told(body: bytes) -> dict[str, str]:
+def _status_texts(body: bytes) -> dict[str, str]:
     """The texts of a `Status` object; none where it is something else."""
     try:
         parsed = json.loads(body)

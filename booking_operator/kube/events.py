@@ -22,19 +22,19 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.kube.objects import micro_time
 
 CONTROLLER = "manager.kotaico.de/booking-operator"
-_LONGEST_NOTE = 1024  # in bytes
-_WAITING = 10_000  # a thousand Resources that start at one instant have two Events each
+_MAX_NOTE_BYTES = 1024  # in bytes
+_MAX_QUEUED = 10_000  # a thousand Resources that start at one instant have two Events each
 _WRITERS = 8
-_TRIES = 4
+_MAX_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
+class _QueuedEvent:
     namespace: str
     body: dict[str, Any]
 
 
-class Recorder:
+class EventRecorder:
     """Takes Events from anywhere, at once, and writes them.
 
     `dropped` is called for each that it gives up.
@@ -46,7 +46,7 @@ class Recorder:
         self._client = client
         self._clock = clock
         self._dropped = dropped
-        self._queue: asyncio.Queue[_Event] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[_QueuedEvent] = asyncio.Queue(_MAX_QUEUED)
         self._instance = f"{socket.gethostname()}-{os.getpid()}"[:128]
         self._log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class Recorder:
             "type": type_,
             "reason": reason,
             "action": action,
-            "note": note.encode("utf-8", "replace")[:_LONGEST_NOTE].decode("utf-8", "ignore"),
+            "note": note.encode("utf-8", "replace")[:_MAX_NOTE_BYTES].decode("utf-8", "ignore"),
             "regarding": {
                 "apiVersion": kind.api_version,
                 "kind": kind.name,
@@ -85,12 +85,12 @@ class Recorder:
             },
         }
         try:
-            self._queue.put_nowait(_Event(meta.namespace, body))
+            self._queue.put_nowait(_QueuedEvent(meta.namespace, body))
         except asyncio.QueueFull:
             self._dropped()
             self._log.warning("event_dropped", name=meta.name, reason=reason, because="too many wait")
 
-    async def drained(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no Event waits."""
         await self._queue.join()
 
@@ -106,15 +106,15 @@ class Recorder:
             await self._write(event)
             self._queue.task_done()
 
-    async def _write(self, event: _Event) -> None:
+    async def _write(self, event: _QueuedEvent) -> None:
         path = f"/apis/events.k8s.io/v1/namespaces/{event.namespace}/events"
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 await self._client.request("POST", path, body=event.body)
             except ApiError as error:
-                if error.exists:
+                if error.already_exists:
                     return  # it was written, and the answer lost: nobody else has that name
-                if error.invalid or error.status in {403, 404} or attempt == _TRIES:
+                if error.invalid or error.status in {403, 404} or attempt == _MAX_ATTEMPTS:
                     reason = event.body["reason"]
                     self._dropped()
                     self._log.warning("event_dropped", reason=reason, because=str(error))

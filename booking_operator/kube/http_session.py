@@ -6,7 +6,7 @@ import sys
 import aiohttp
 from kubernetes_asyncio.client.configuration import Configuration
 
-from booking_operator.engine.http_proxy import proxy_of
+from booking_operator.engine.http_proxy import proxy_for
 from booking_operator.kube.kubeconfig import ConfigError
 
 CONNECTIONS = 100
@@ -22,12 +22,12 @@ def open_session(configuration: Configuration) -> aiohttp.ClientSession:
     """Open a session; it must be closed. Each request brings its own trust, because that may change."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, enable_cleanup_closed=_TLS_CLOSES_LATE),
-        proxy=configuration.proxy or proxy_of(configuration.host or ""),
+        proxy=configuration.proxy or proxy_for(configuration.host or ""),
         read_bufsize=_LONGEST_LINE,
     )
 
 
-def trust(configuration: Configuration) -> ssl.SSLContext:
+def ssl_context(configuration: Configuration) -> ssl.SSLContext:
     """Whom to trust, and which certificate to show.
 
     Raises:

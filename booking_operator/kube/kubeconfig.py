@@ -11,7 +11,7 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
-from booking_operator.engine.yaml_errors import unparsable
+from booking_operator.engine.yaml_errors import describe_yaml_error
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -40,7 +40,7 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClusterAccess:
     """How to get at the API server.
 
     Attributes:
@@ -68,7 +68,7 @@ class ClusterConfig:
         self._explicit = kubeconfig or self._environ.get("KUBECONFIG") or ""
         self._context = context
 
-    async def load(self) -> Access:
+    async def load(self) -> ClusterAccess:
         """Read the configuration.
 
         Raises:
@@ -90,11 +90,11 @@ class ClusterConfig:
                     "or run in a pod with a ServiceAccount"
                 )
         except _UNUSABLE as error:
-            why = unparsable(error) if isinstance(error, yaml.YAMLError) else error
+            why = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else error
             raise ConfigError(f"cannot use {self._source(default)}: {why}") from error
         # kubernetes_asyncio reads token files as they are, and many end in a newline.
         configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
-        return Access(configuration, token_file)
+        return ClusterAccess(configuration, token_file)
 
     def namespace(self) -> str:
         """The namespace that we are in: the pod's, or that of the kubeconfig's context; else `default`."""

@@ -8,19 +8,19 @@ from pydantic import AwareDatetime, Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import Kind
-from booking_operator.api.meta import WIRE, ObjectMeta
+from booking_operator.api.meta import WIRE_CONFIG, ObjectMeta
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.decoding import read_answer
+from booking_operator.kube.decoding import decode_response
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.list_watch import ListWatch
 from booking_operator.kube.objects import micro_time
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class LeaseSpec:
     """See https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/lease-v1/."""
 
@@ -31,7 +31,7 @@ class LeaseSpec:
     transitions: int | None = Field(default=None, alias="leaseTransitions")
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class LeaseObject:
     """A Lease as the API server serves it."""
 
@@ -69,7 +69,7 @@ LEASE = Kind(
 )
 
 
-class KubeLeases:
+class KubeLeaseLock:
     """`engine.lease.Leases` for one Lease. The client should be its own: renewals wait behind nothing."""
 
     def __init__(self, client: KubeClient, namespace: str, name: str, clock: Clock) -> None:
@@ -89,11 +89,11 @@ class KubeLeases:
             try:
                 answer = await self._client.request("GET", LEASE.path(*self._key))
             except ApiError as error:
-                if not error.gone:
+                if not error.not_found:
                     raise
                 self._store.delete(self._key)
                 return None
-            return await self._taken(answer)
+            return await self._store_response(answer)
 
     async def write(self, lease: Lease) -> Lease:
         """Create it, where `lease.version` is empty, or update that version.
@@ -107,12 +107,16 @@ class KubeLeases:
         body = {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": meta, "spec": _spec(lease)}
         with self._translated():
             if not lease.version:
-                return await self._taken(await self._client.request("POST", LEASE.path(namespace), body=body))
+                return await self._store_response(
+                    await self._client.request("POST", LEASE.path(namespace), body=body)
+                )
             meta["resourceVersion"] = lease.version
             try:
-                return await self._taken(await self._client.request("PUT", LEASE.path(*self._key), body=body))
+                return await self._store_response(
+                    await self._client.request("PUT", LEASE.path(*self._key), body=body)
+                )
             except ApiError as error:
-                if error.gone:
+                if error.not_found:
                     raise LeaseConflictError(f"it has been deleted: {error}") from error
                 raise
 
@@ -126,10 +130,10 @@ class KubeLeases:
         self._store.subscribe(changed)
         await self._reflector.run()
 
-    async def _taken(self, answer: bytes) -> Lease:
-        found: LeaseObject = await read_answer(LEASE.adapter, answer)
+    async def _store_response(self, answer: bytes) -> Lease:
+        found: LeaseObject = await decode_response(LEASE.adapter, answer)
         self._store.apply(found)
-        if self._reflector.pausing:
+        if self._reflector.backing_off:
             # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.
             self._reflector.relist("the API server was away")
         return found.lease()
@@ -141,10 +145,10 @@ class KubeLeases:
         except ApiError as error:
             if error.conflict:
                 raise LeaseConflictError(str(error)) from error
-            raise LeaseError(self._mend(error)) from error
+            raise LeaseError(self._with_fix(error)) from error
 
-    def _mend(self, error: ApiError) -> str:
-        if error.gone:
+    def _with_fix(self, error: ApiError) -> str:
+        if error.not_found:
             return f"{error}; is there no namespace {self._key.namespace}? See --leader-election-namespace"
         if not error.forbidden:
             return str(error)

@@ -8,57 +8,63 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.kinds import Kind
-from booking_operator.api.meta import WIRE
-from booking_operator.engine.reflector import Event, Page, ResourceExpiredError, SourceError, Verb
+from booking_operator.api.meta import WIRE_CONFIG
+from booking_operator.engine.reflector import (
+    EventType,
+    ListPage,
+    ListWatchError,
+    ResourceExpiredError,
+    WatchEvent,
+)
 from booking_operator.engine.store import Object
 from booking_operator.kube.client import KubeClient, Query
-from booking_operator.kube.decoding import LARGE_LIST, complaint, read
-from booking_operator.kube.errors import ApiError, TooLongError
+from booking_operator.kube.decoding import LARGE_LIST, decode, first_problem
+from booking_operator.kube.errors import ApiError, ResponseTooLargeError
 
 T = TypeVar("T")
 O = TypeVar("O", bound=Object)  # noqa: E741
 
 PAGE_SIZE = 500
-_FEWER = 8  # of objects of 1.5 MiB, seven fit into an answer
+_PAGE_SHRINK_FACTOR = 8  # of objects of 1.5 MiB, seven fit into an answer
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _GONE = 400, 403, 404, 410
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _ListMeta:
     resource_version: str = Field(default="", alias="resourceVersion")
     token: str = Field(default="", alias="continue")
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _List(Generic[T]):
     metadata: _ListMeta
     items: list[T]
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Changed(Generic[T]):
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     object: T
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _MetaOnly:
     metadata: _ListMeta
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Bookmark:
     type: Literal["BOOKMARK"]
     object: _MetaOnly
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Status:
     message: str = ""
     code: int = 0
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class _Error:
     type: Literal["ERROR"]
     object: _Status
@@ -86,14 +92,14 @@ class ListWatch(Generic[O]):
             Annotated[_Changed[model] | _Bookmark | _Error, Field(discriminator="type")]
         )
 
-    async def list(self, token: str = "") -> Page[O]:
+    async def list(self, token: str = "") -> ListPage[O]:
         """One page of a consistent list (no resourceVersion: as new as etcd)."""
         query = list(self._selector)
         if token:
             query.append(("continue", token))
         with self._translated():
-            found = await read(self._list, await self._page(query), large=LARGE_LIST)
-        return Page(found.items, found.metadata.resource_version, found.metadata.token)
+            found = await decode(self._list, await self._page(query), large=LARGE_LIST)
+        return ListPage(found.items, found.metadata.resource_version, found.metadata.token)
 
     async def _page(self, query: Query) -> bytes:
         """One page of as many objects as fit into an answer, whatever their size."""
@@ -101,16 +107,16 @@ class ListWatch(Generic[O]):
             limit = ("limit", str(self._page_size))
             try:
                 answer = await self._client.request("GET", self._path, query=[*query, limit])
-            except TooLongError:
+            except ResponseTooLargeError:
                 if self._page_size == 1:
                     raise
-                self._page_size = max(1, self._page_size // _FEWER)
+                self._page_size = max(1, self._page_size // _PAGE_SHRINK_FACTOR)
             else:
                 self._page_size = min(PAGE_SIZE, self._page_size * 2)
                 return answer
 
     @asynccontextmanager
-    async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[O]]]:
+    async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[WatchEvent[O]]]:
         """Events after `resource_version`, with bookmarks."""
         query = [
             *self._selector,
@@ -126,41 +132,44 @@ class ListWatch(Generic[O]):
             ):
                 yield events
 
-    async def _events(self, lines: AsyncIterator[bytes]) -> AsyncGenerator[Event[O], None]:
+    async def _events(self, lines: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent[O], None]:
         async for line in lines:
-            event = await read(self._event, line)
+            event = await decode(self._event, line)
             if isinstance(event, _Error):
                 raise ApiError(event.object.code, event.object.message)
             if isinstance(event, _Bookmark):
-                yield Event(Verb.BOOKMARK, event.object.metadata.resource_version)
+                yield WatchEvent(EventType.BOOKMARK, event.object.metadata.resource_version)
             else:
                 version = event.object.metadata.resource_version
-                yield Event(Verb(event.type), version, event.object)
+                yield WatchEvent(EventType(event.type), version, event.object)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except ValidationError as error:
-            text = f"garbled answer: {complaint(error)}"
-            raise SourceError(text, lost=True) from error
+            text = f"garbled answer: {first_problem(error)}"
+            raise ListWatchError(text, needs_relist=True) from error
         except ApiError as error:
             if error.status == _GONE:
                 raise ResourceExpiredError(str(error)) from error
             lost = error.status == _BAD_REQUEST  # of a version that makes no sense
-            raise SourceError(
-                self._mend(error), doubt=self._doubt(error), retry_after=error.retry_after, lost=lost
+            raise ListWatchError(
+                self._with_fix(error),
+                stale_reason=self._stale_reason(error),
+                retry_after=error.retry_after,
+                needs_relist=lost,
             ) from error
 
-    def _doubt(self, error: ApiError) -> str:
-        return self._mend(error) if error.status in {_NOT_FOUND, _FORBIDDEN} else ""
+    def _stale_reason(self, error: ApiError) -> str:
+        return self._with_fix(error) if error.status in {_NOT_FOUND, _FORBIDDEN} else ""
 
-    def _mend(self, error: ApiError) -> str:
+    def _with_fix(self, error: ApiError) -> str:
         if error.status == _NOT_FOUND:
-            mend = "install the CRDs with `kubectl apply -k manifests/crds`"
-            return f"the API server does not serve {self._kind.crd_name}; {mend}"
+            fix = "install the CRDs with `kubectl apply -k manifests/crds`"
+            return f"the API server does not serve {self._kind.crd_name}; {fix}"
         if error.status == _FORBIDDEN:
             where = f"in namespace {self._namespace}" if self._namespace else "in all namespaces"
-            mend = f"grant list and watch on {self._kind.crd_name} {where}"
-            return f"{error}; {mend}"
+            fix = f"grant list and watch on {self._kind.crd_name} {where}"
+            return f"{error}; {fix}"
         return str(error)

@@ -12,7 +12,7 @@ from booking_operator.kube.errors import ApiError
 MANAGED_BY = {"app.kubernetes.io/managed-by": "booking-operator"}
 
 
-class Objects:
+class ObjectWriter:
     """Writes objects of any kind. What was written is learnt from the watch, like anybody else's writes."""
 
     def __init__(self, client: KubeClient) -> None:
@@ -68,7 +68,7 @@ class Objects:
         try:
             await self._client.request("DELETE", kind.path(*key), body={"preconditions": seen})
         except ApiError as error:
-            if not error.gone:
+            if not error.not_found:
                 raise
 
     async def _patch(

@@ -21,13 +21,13 @@ from booking_operator.engine.metrics import MetricsProvider, unmeasured
 from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
-from booking_operator.kube.decoding import read_answer
+from booking_operator.kube.decoding import decode_response
 from booking_operator.kube.errors import ApiError
-from booking_operator.kube.events import Recorder
+from booking_operator.kube.events import EventRecorder
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
-WRITERS = 16
+MAX_PATCHES = 16
 """How many patches of one kind are under way at a time. A first run writes every object there is, and must
 leave connections, and time of the loop, to others."""
 
@@ -69,7 +69,7 @@ class _Wanted:
 
     uid: str
     status: Any
-    base: Any
+    based_on: Any
     refused: bool = False
     under_way: bool = False
     result: asyncio.Future[WriteResult] | None = None
@@ -89,26 +89,26 @@ class StatusWriter(Generic[O]):
         client: KubeClient,
         kind: Kind[O],
         store: Store[O],
-        recorder: Recorder,
+        recorder: EventRecorder,
         clock: Clock,
         *,
         metrics: MetricsProvider = unmeasured,
-        decide_again: Callable[[Key], None] = lambda _: None,
+        requeue: Callable[[Key], None] = lambda _: None,
         queue: type[WorkQueue[Key]] = WorkQueue,
     ) -> None:
         self._client = client
-        self._decide_again = decide_again
+        self._requeue = requeue
         self._kind = kind
         self._store = store
         self._recorder = recorder
         self._wanted: dict[Key, _Wanted] = {}
-        self._own: dict[Key, Any] = {}  # what we wrote last, which nobody is overtaken by
+        self._last_written: dict[Key, Any] = {}  # what we wrote last, which nobody is overtaken by
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
             f"{kind.name} status",
             queue(clock),
             self._reconcile,
-            workers=WRITERS,
+            workers=MAX_PATCHES,
             metrics=metrics,
         )
 
@@ -116,7 +116,7 @@ class StatusWriter(Generic[O]):
         """The keys of its entries, by collection."""
         return {
             "wanted": self._wanted.keys(),
-            f"{BOUNDED}written": self._own.keys(),
+            f"{BOUNDED}written": self._last_written.keys(),
         }
 
     def current(self, object_: O) -> Any:
@@ -168,7 +168,7 @@ class StatusWriter(Generic[O]):
         if known is None:
             return True
         if known.uid == uid and not known.refused:
-            wanted.base = known.base
+            wanted.based_on = known.based_on
         if not known.under_way:
             if known.uid == uid:
                 wanted.result = known.result
@@ -193,9 +193,9 @@ class StatusWriter(Generic[O]):
         if object_ is None or object_.metadata.uid != wanted.uid:
             self._forget(key, wanted)
             return WriteResult.GONE
-        if self._overtaken(key, object_, wanted):
+        if self._is_outdated(key, object_, wanted):
             self._forget(key, wanted)
-            self._decide_again(key)
+            self._requeue(key)
             return WriteResult.OVERTAKEN
         if object_.status == wanted.status:
             self._forget(key, wanted)
@@ -206,20 +206,22 @@ class StatusWriter(Generic[O]):
             written = await self._patch(object_, wanted.status)
         except ApiError as error:
             return self._failed(object_, wanted, error)
-        self._store.wrote(written)
-        self._own[key] = written.status
-        if len(self._own) > 2 * len(self._store) + _FEW:
-            self._own = {key: status for key, status in self._own.items() if self._store.get(key)}
+        self._store.apply_own_write(written)
+        self._last_written[key] = written.status
+        if len(self._last_written) > 2 * len(self._store) + _FEW:
+            self._last_written = {
+                key: status for key, status in self._last_written.items() if self._store.get(key)
+            }
         self._forget(key, wanted)
         return WriteResult.WRITTEN
 
-    def _overtaken(self, key: Key, object_: O, wanted: _Wanted) -> bool:
+    def _is_outdated(self, key: Key, object_: O, wanted: _Wanted) -> bool:
         """Whether another client has written the status since this one was decided.
 
         To send it with the newer version would undo what the other wrote: a leader before us, as a rule,
         whose memory of what was started, locked or told is in there.
         """
-        return object_.status not in (wanted.base, wanted.status, self._own.get(key))
+        return object_.status not in (wanted.based_on, wanted.status, self._last_written.get(key))
 
     async def _patch(self, object_: O, wanted: Any) -> O:
         key, version = key_of(object_), object_.metadata.resource_version
@@ -234,11 +236,11 @@ class StatusWriter(Generic[O]):
             body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH,
         )
-        return await read_answer(self._kind.adapter, answer)
+        return await decode_response(self._kind.adapter, answer)
 
     def _failed(self, object_: O, wanted: _Wanted, error: ApiError) -> WriteResult:
         key = key_of(object_)
-        if error.gone:
+        if error.not_found:
             self._forget(key, wanted)
             return WriteResult.GONE
         if error.conflict:

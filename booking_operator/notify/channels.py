@@ -7,15 +7,15 @@ import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.fence import Live
+from booking_operator.engine.fence import MayWrite
 from booking_operator.notify.email import EmailChannel, SmtpConfig
-from booking_operator.notify.webhook import HttpChannel
+from booking_operator.notify.webhook import WebhookChannel
 from booking_operator.reconcilers.ports import Channel
 
 
 @asynccontextmanager
 async def open_channels(
-    smtp: SmtpConfig | None, targets: Mapping[str, Target], clock: Clock, live: Live = lambda: True
+    smtp: SmtpConfig | None, targets: Mapping[str, Target], clock: Clock, may_write: MayWrite = lambda: True
 ) -> AsyncIterator[dict[str, Channel]]:
     """The channels by `type` of a notification, for the length of the context.
 
@@ -25,9 +25,9 @@ async def open_channels(
     # their time-out runs.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         channels: dict[str, Channel] = {
-            "webhook": HttpChannel("webhook", targets, http, clock, live),
-            "slack": HttpChannel("slack", targets, http, clock, live),
+            "webhook": WebhookChannel("webhook", targets, http, clock, may_write),
+            "slack": WebhookChannel("slack", targets, http, clock, may_write),
         }
         if smtp is not None:
-            channels["email"] = EmailChannel(smtp, clock, live)
+            channels["email"] = EmailChannel(smtp, clock, may_write)
         yield channels

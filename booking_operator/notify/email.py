@@ -14,9 +14,9 @@ from typing import Literal
 
 import aiosmtplib
 
-from booking_operator.domain.notification import Notice, one_line
+from booking_operator.domain.notification import Notification, single_line
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.fence import FencedError, Live
+from booking_operator.engine.fence import FencedError, MayWrite
 from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.ports import DeliveryError
 
@@ -73,7 +73,7 @@ def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
     if not host:
         return None
     sender, port = environ.get("SMTP_SENDER", ""), environ.get("SMTP_PORT", "") or "587"
-    if address(sender) is None:
+    if parse_address(sender) is None:
         raise SmtpConfigError(f"SMTP_SENDER={sender!r} is no address; write it like bookings@example.com")
     if not (port.isdecimal() and 0 < int(port) < 2**16):
         raise SmtpConfigError(f"SMTP_PORT={port!r} is no port; write it like 587")
@@ -88,21 +88,21 @@ def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
 class EmailChannel:
     """`reconcilers.ports.Channel` for `type: email`; the recipient is an address."""
 
-    def __init__(self, config: SmtpConfig, clock: Clock, live: Live = lambda: True) -> None:
+    def __init__(self, config: SmtpConfig, clock: Clock, may_write: MayWrite = lambda: True) -> None:
         self._config = config
-        self._live = live
+        self._may_write = may_write
         self._clock = clock
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._tls = ssl.create_default_context()
 
-    async def deliver(self, notice: Notice, recipient: str) -> None:
+    async def deliver(self, notification: Notification, recipient: str) -> None:
         """Send one mail.
 
         Raises:
             BusyError: no connection became free in time, and nothing was sent.
             DeliveryError: the address is none, or the server did not take the mail.
         """
-        message = self.compose(notice, recipient)
+        message = self.compose(notification, recipient)
         async with turn(self._free):
             await self._send_in_time(message.as_bytes(), recipient)
 
@@ -113,7 +113,7 @@ class EmailChannel:
                 await self._send(message, recipient)
         except (aiosmtplib.SMTPException, FencedError, OSError, ValueError) as error:
             # A time-out is an OSError; a ValueError is what an impossible option becomes.
-            text = one_line(str(error)) or type(error).__name__
+            text = single_line(str(error)) or type(error).__name__
             raise DeliveryError(
                 "SmtpFailed", f"{config.host}:{config.port} did not take the mail: {text}"
             ) from error
@@ -122,7 +122,7 @@ class EmailChannel:
         smtp = self._client()
         try:
             await smtp.connect()
-            if not self._live():
+            if not self._may_write():
                 raise FencedError("this replica does not lead")
             await smtp.sendmail(self._config.sender, [recipient], message)
             with suppress(aiosmtplib.SMTPException, OSError):  # it has been taken already
@@ -144,28 +144,28 @@ class EmailChannel:
             timeout=TIMEOUT_SECONDS,
         )
 
-    def compose(self, notice: Notice, recipient: str) -> EmailMessage:
+    def compose(self, notification: Notification, recipient: str) -> EmailMessage:
         """The mail as it is sent.
 
         Raises:
             DeliveryError: `recipient` is no address.
         """
-        to = address(recipient)
+        to = parse_address(recipient)
         if to is None:
-            text = f"{one_line(recipient)!r} is no mail address; write it like ada@example.com"
+            text = f"{single_line(recipient)!r} is no mail address; write it like ada@example.com"
             raise DeliveryError("InvalidRecipient", text, retryable=False)
         message = EmailMessage(policy=_POLICY)
-        message["Subject"] = notice.subject
-        message["From"] = address(self._config.sender)
+        message["Subject"] = notification.subject
+        message["From"] = parse_address(self._config.sender)
         message["To"] = to
         message["Date"] = format_datetime(self._clock.now())
-        message["Message-ID"] = f"<{notice.id}@{self._config.sender.rpartition('@')[2]}>"
+        message["Message-ID"] = f"<{notification.id}@{self._config.sender.rpartition('@')[2]}>"
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
-        message.set_content(notice.text)
+        message.set_content(notification.text)
         return message
 
 
-def address(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
     """The one mail address that `text` is; None where it is none, or more than one."""
     try:
         found = Address(addr_spec=text)

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import aiohttp
 
 from booking_operator.config import Target
-from booking_operator.domain.notification import Notice, one_line
+from booking_operator.domain.notification import Notification, single_line
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.fence import FencedBody, Live
-from booking_operator.engine.http_proxy import proxy_of
+from booking_operator.engine.fence import FencedBody, MayWrite
+from booking_operator.engine.http_proxy import proxy_for
 from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.ports import BusyError, DeliveryError
 
@@ -49,7 +49,7 @@ class _Place:
     held_until: float = float("-inf")
 
 
-class HttpChannel:
+class WebhookChannel:
     """`reconcilers.ports.Channel` for `type: webhook` and `type: slack`; the recipient names a target.
 
     A tenant writes the recipient, so it is never an address: else anybody could make the operator call
@@ -62,16 +62,16 @@ class HttpChannel:
         targets: Mapping[str, Target],
         http: aiohttp.ClientSession,
         clock: Clock,
-        live: Live = lambda: True,
+        may_write: MayWrite = lambda: True,
     ) -> None:
         self._kind = kind
-        self._live = live
+        self._may_write = may_write
         self._clock = clock
         urls = {name: item.url.get_secret_value() for name, item in targets.items() if item.type == kind}
-        self._places = {name: _Place(url, proxy_of(url)) for name, url in urls.items()}
+        self._places = {name: _Place(url, proxy_for(url)) for name, url in urls.items()}
         self._http = http
 
-    async def deliver(self, notice: Notice, recipient: str) -> None:
+    async def deliver(self, notification: Notification, recipient: str) -> None:
         """Post one message.
 
         Raises:
@@ -80,17 +80,17 @@ class HttpChannel:
         """
         place = self._places.get(recipient)
         if place is None:
-            text = f"{one_line(recipient)!r} is no {self._kind} target of the operator's configuration"
+            text = f"{single_line(recipient)!r} is no {self._kind} target of the operator's configuration"
             raise DeliveryError("UnknownTarget", text, retryable=False)
         self._require_no_pause(place)
         async with turn(place.free):
             self._require_no_pause(place)
-            await self._post(place, notice, recipient)
+            await self._post(place, notification, recipient)
 
-    async def _post(self, place: _Place, notice: Notice, recipient: str) -> None:
-        body = slack_body(notice) if self._kind == "slack" else webhook_body(notice)
-        data = FencedBody(json.dumps(body).encode(), self._live)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
+    async def _post(self, place: _Place, notification: Notification, recipient: str) -> None:
+        body = slack_body(notification) if self._kind == "slack" else webhook_body(notification)
+        data = FencedBody(json.dumps(body).encode(), self._may_write)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": notification.id}
         send = self._http.post(
             place.url, data=data, headers=headers, timeout=TIMEOUT, allow_redirects=False, proxy=place.proxy
         )
@@ -141,26 +141,26 @@ def _pause(retry_after: str, now: datetime) -> timedelta:
     return min(at - now, MAX_RETRY_AFTER)
 
 
-def webhook_body(notice: Notice) -> dict[str, Any]:
+def webhook_body(notification: Notification) -> dict[str, Any]:
     """What a webhook gets."""
     return {
         "event": "booking_ending",
-        "id": notice.id,
-        "namespace": notice.namespace,
-        "booking": notice.booking,
-        "resource": notice.resource,
-        "user": notice.user,
-        "end_at": notice.end_at.isoformat(),
-        "text": notice.text,
+        "id": notification.id,
+        "namespace": notification.namespace,
+        "booking": notification.booking,
+        "resource": notification.resource,
+        "user": notification.user,
+        "end_at": notification.end_at.isoformat(),
+        "text": notification.text,
     }
 
 
-def slack_body(notice: Notice) -> dict[str, Any]:
+def slack_body(notification: Notification) -> dict[str, Any]:
     """What Slack gets, with its three special characters escaped.
 
     See https://docs.slack.dev/messaging/formatting-message-text#escaping.
     """
-    text = f"{notice.subject}\n{notice.text}"
+    text = f"{notification.subject}\n{notification.text}"
     for char, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(char, escaped)
     return {"text": text}

@@ -19,7 +19,7 @@ INSTANCES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     """One metric.
 
     Attributes:
@@ -44,16 +44,16 @@ class Family:
         return frozenset({self.name})
 
 
-def _counter(name: str, text: str, *labels: str) -> Family:
-    return Family("counter", f"booking_operator_{name}", text, labels)
+def _counter(name: str, text: str, *labels: str) -> MetricFamily:
+    return MetricFamily("counter", f"booking_operator_{name}", text, labels)
 
 
-def _gauge(name: str, text: str, *labels: str) -> Family:
-    return Family("gauge", f"booking_operator_{name}", text, labels)
+def _gauge(name: str, text: str, *labels: str) -> MetricFamily:
+    return MetricFamily("gauge", f"booking_operator_{name}", text, labels)
 
 
-def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Family:
-    return Family("histogram", f"booking_operator_{name}", text, labels, buckets)
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> MetricFamily:
+    return MetricFamily("histogram", f"booking_operator_{name}", text, labels, buckets)
 
 
 START_LATENESS = _histogram(
@@ -208,7 +208,7 @@ LOOP_LAG = _histogram(
 TASKS = _gauge("asyncio_tasks", "Tasks of the event loop that are not done.")
 BUILD_INFO = _gauge("build_info", "Always 1.", "version", "python_version")
 
-CATALOGUE: tuple[Family, ...] = tuple(
-    found for found in list(globals().values()) if isinstance(found, Family)
+CATALOGUE: tuple[MetricFamily, ...] = tuple(
+    found for found in list(globals().values()) if isinstance(found, MetricFamily)
 )
 """All of them, in the order of the documentation. Besides, there are `process_*` as in all clients."""

@@ -6,13 +6,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from booking_operator.cloud.batching.lane import Lane
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.reflector import Restart
+from booking_operator.engine.reflector import RestartReason
 from booking_operator.observability import catalogue
-from booking_operator.observability.catalogue import Family
-from booking_operator.observability.introspection import Observed
-from booking_operator.observability.prometheus import slug
+from booking_operator.observability.catalogue import MetricFamily
+from booking_operator.observability.prometheus import label_of
+from booking_operator.observability.sources import Sources
 
 Found = CounterMetricFamily | GaugeMetricFamily
 Row = tuple[Sequence[str], float]
@@ -21,8 +21,8 @@ Row = tuple[Sequence[str], float]
 class StateCollector(Collector):
     """Reads an operator's state. All of it is at hand or counted already, so this takes little time."""
 
-    def __init__(self, observed: Observed, clock: Clock) -> None:
-        self._observed = observed
+    def __init__(self, sources: Sources, clock: Clock) -> None:
+        self._sources = sources
         self._clock = clock
 
     def describe(self) -> Iterable[Found]:
@@ -31,8 +31,8 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Found]:
         """The metrics as they are."""
-        yield _family(catalogue.LEADER, [((), float(self._observed.leads()))])
-        yield _family(catalogue.TASKS, [((), float(self._observed.tasks()))])
+        yield _family(catalogue.LEADER, [((), float(self._sources.is_leader()))])
+        yield _family(catalogue.TASKS, [((), float(self._sources.tasks()))])
         yield from self._queues()
         yield from self._watches()
         yield from self._objects()
@@ -40,41 +40,45 @@ class StateCollector(Collector):
         yield from self._views()
 
     def _queues(self) -> Iterator[Found]:
-        controllers = {slug(item.name): item for item in self._observed.controllers}
+        controllers = {label_of(item.name): item for item in self._sources.controllers}
         depths = [((name,), float(len(item.queue))) for name, item in controllers.items()]
         yield _family(catalogue.QUEUE_DEPTH, depths)
-        keys = [((name,), float(item.queue.keys)) for name, item in controllers.items()]
+        keys = [((name,), float(item.queue.key_count)) for name, item in controllers.items()]
         yield _family(catalogue.QUEUE_KEYS, keys)
-        longest = [((name,), item.running_seconds) for name, item in controllers.items()]
+        longest = [((name,), item.longest_running_seconds) for name, item in controllers.items()]
         yield _family(catalogue.QUEUE_LONGEST, longest)
 
     def _watches(self) -> Iterator[Found]:
-        reflectors = self._observed.reflectors
-        heard = [((item.kind,), item.heard_at.timestamp()) for item in reflectors if item.heard_at]
+        reflectors = self._sources.reflectors
+        heard = [
+            ((item.kind,), item.last_activity_at.timestamp()) for item in reflectors if item.last_activity_at
+        ]
         yield _family(catalogue.WATCH_HEARD, heard)
         restarts = [
-            ((item.kind, why.value), float(item.restarts[why])) for item in reflectors for why in Restart
+            ((item.kind, why.value), float(item.restarts[why]))
+            for item in reflectors
+            for why in RestartReason
         ]
         yield _family(catalogue.WATCH_RESTARTS, restarts)
-        yield _family(catalogue.CACHE_SYNCED, [((item.kind,), float(item.synced)) for item in reflectors])
-        listed = [((item.kind,), item.listed_in) for item in reflectors if item.synced]
+        yield _family(catalogue.CACHE_SYNCED, [((item.kind,), float(item.has_synced)) for item in reflectors])
+        listed = [((item.kind,), item.list_seconds) for item in reflectors if item.has_synced]
         yield _family(catalogue.LIST_DURATION, listed)
 
     def _objects(self) -> Iterator[Found]:
-        objects = self._observed.objects()
+        objects = self._sources.objects()
         yield _family(catalogue.CACHE_OBJECTS, [((kind,), float(count)) for kind, count in objects.items()])
-        census = self._observed.census
-        bookings = census.bookings if census else {}
+        object_counts = self._sources.object_counts
+        bookings = object_counts.bookings if object_counts else {}
         yield _family(catalogue.BOOKINGS, [((status,), count) for status, count in bookings.items()])
-        yield _family(catalogue.RESOURCES, list(census.conditions.items()) if census else [])
-        unready = census.unready_since() if census else {}
+        yield _family(catalogue.RESOURCES, list(object_counts.conditions.items()) if object_counts else [])
+        unready = object_counts.unready_since() if object_counts else {}
         yield _family(
             catalogue.UNREADY, [((reason,), since.timestamp()) for reason, since in unready.items()]
         )
 
     def _lanes(self) -> Iterator[Found]:
-        known = self._observed.known
-        lanes = [lane for driver in self._observed.drivers for lane in driver.lanes if known(lane.scope)]
+        known = self._sources.is_known_scope
+        lanes = [lane for driver in self._sources.drivers for lane in driver.lanes if known(lane.scope)]
         yield _family(catalogue.THROTTLE_TOKENS, [row for lane in lanes for row in self._tokens(lane)])
         yield _family(catalogue.THROTTLE_WAITING, [(_where(lane), float(lane.waiting)) for lane in lanes])
 
@@ -88,16 +92,18 @@ class StateCollector(Collector):
         seen: list[Row] = []
         failures: list[Row] = []
         states: list[Row] = []
-        for service, item in self._observed.services.items():
+        for service, item in self._sources.services.items():
             for scope, watched in item.watched.items():
-                if not self._observed.known(scope):
+                if not self._sources.is_known_scope(scope):
                     continue
                 where, view = (service, scope.account, scope.region), watched.view
                 failures.append((where, float(watched.failures)))
                 if view.at is not None:
                     counts = view.states()
                     seen.append((where, view.at.timestamp()))
-                    states += [((*where, state.value), float(counts.get(state, 0))) for state in State]
+                    states += [
+                        ((*where, state.value), float(counts.get(state, 0))) for state in InstanceState
+                    ]
         yield _family(catalogue.VIEW_SEEN, seen)
         yield _family(catalogue.VIEW_FAILURES, failures)
         yield _family(catalogue.STATES, states)
@@ -107,7 +113,7 @@ def _where(lane: Lane) -> tuple[str, str, str]:
     return lane.scope.account, lane.scope.region, lane.name
 
 
-def _family(family: Family, rows: Iterable[Row]) -> Found:
+def _family(family: MetricFamily, rows: Iterable[Row]) -> Found:
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     made = kind(family.name, family.text, labels=family.labels)
     for labels, value in rows:

@@ -7,7 +7,7 @@ PERIOD_SECONDS = 0.25
 """A step of the loop that takes longer than this is seen for certain, a shorter one by chance."""
 
 
-class Heartbeat:
+class LoopMonitor:
     """A timer of the running loop that starts itself anew. `lagged` is told in seconds how late it was.
 
     It goes by the loop's own clock, because the loop's own timers are what it measures.

@@ -11,7 +11,7 @@ from booking_operator.api.resource import Resource
 from booking_operator.domain.booking import Phase
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 
 NO_STATUS = "none"
 CONDITIONS = ("Valid", "Found", "Synced", "Ready", "Delayed")
@@ -21,7 +21,7 @@ OTHER = "other"
 _PHASES = frozenset(phase.value for phase in Phase)
 
 
-class Census:
+class ObjectCounts:
     """How many there are of each.
 
     Attributes:
@@ -29,14 +29,14 @@ class Census:
         conditions: Resources by type and status of each of their conditions.
     """
 
-    def __init__(self, caches: Caches) -> None:
+    def __init__(self, informers: Informers) -> None:
         """Count from now on, which must be before anything is listed."""
         self.bookings: Counter[str] = Counter(dict.fromkeys((*_PHASES, NO_STATUS), 0))
         pairs = ((condition, status) for condition in CONDITIONS for status in STATUSES)
         self.conditions: Counter[tuple[str, str]] = Counter(dict.fromkeys(pairs, 0))
         self._unready: dict[Key, tuple[str, datetime]] = {}
-        caches.bookings.subscribe(self._on_booking)
-        caches.resources.subscribe(self._on_resource)
+        informers.bookings.subscribe(self._on_booking)
+        informers.resources.subscribe(self._on_resource)
 
     def introspect(self) -> Contents:
         """The keys of its entries, by collection."""

@@ -17,9 +17,9 @@ from prometheus_client import (
 from booking_operator.cloud.aws.regions import regions
 from booking_operator.cloud.driver import Action, Scope
 from booking_operator.cloud.metrics import Part
-from booking_operator.engine.metrics import ControllerMetrics, Outcome
+from booking_operator.engine.metrics import ControllerMetrics, ReconcileOutcome
 from booking_operator.observability import catalogue
-from booking_operator.observability.catalogue import Family
+from booking_operator.observability.catalogue import MetricFamily
 
 _STATUSES = range(100, 600)
 
@@ -32,7 +32,9 @@ class _Controller:
         self.waited: Callable[[float], None] = metrics.latency.labels(name).observe
         self.retried: Callable[[], None] = metrics.retries.labels(name).inc
         self._worked = metrics.work.labels(name).observe
-        self._ended = {outcome: metrics.reconciles.labels(name, outcome.value) for outcome in Outcome}
+        self._ended = {
+            outcome: metrics.reconciles.labels(name, outcome.value) for outcome in ReconcileOutcome
+        }
 
     def reconcile_started(self, _: Hashable, /) -> None:
         """Nothing: a label for each key would be a series for each object."""
@@ -40,7 +42,7 @@ class _Controller:
     def reconcile_ended(self, _: Hashable, /) -> None:
         """The same."""
 
-    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+    def reconciled(self, outcome: ReconcileOutcome, seconds: float) -> None:
         """A reconcile has ended."""
         self._ended[outcome].inc()
         self._worked(seconds)
@@ -87,13 +89,13 @@ class Metrics:
         for part in Part:  # the same
             self._unexpected.labels(part.value)
 
-    def _counter(self, family: Family) -> Counter:
+    def _counter(self, family: MetricFamily) -> Counter:
         return Counter(family.name, family.text, family.labels, registry=self.registry)
 
-    def _gauge(self, family: Family) -> Gauge:
+    def _gauge(self, family: MetricFamily) -> Gauge:
         return Gauge(family.name, family.text, family.labels, registry=self.registry)
 
-    def _histogram(self, family: Family) -> Histogram:
+    def _histogram(self, family: MetricFamily) -> Histogram:
         buckets = family.buckets
         return Histogram(family.name, family.text, family.labels, registry=self.registry, buckets=buckets)
 
@@ -105,7 +107,7 @@ class Metrics:
 
     def controller(self, name: str) -> ControllerMetrics:
         """What measures the controller of that name; `engine.metrics.MetricsProvider`."""
-        label = slug(name)
+        label = label_of(name)
         if label not in self._controllers:
             self._controllers[label] = _Controller(label, self)
         return self._controllers[label]
@@ -156,6 +158,6 @@ class Metrics:
         self._lag.observe(seconds)
 
 
-def slug(name: str) -> str:
+def label_of(name: str) -> str:
     """The name of a controller as a label has it: `lock-tags`, `booking-status`."""
     return name.lower().replace(" ", "-")

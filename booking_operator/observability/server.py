@@ -17,9 +17,9 @@ from booking_operator.engine.clock import Clock
 from booking_operator.observability.bind_address import BindAddress
 from booking_operator.observability.collector import StateCollector
 from booking_operator.observability.health import Check, Health, as_text
-from booking_operator.observability.introspection import Observed
-from booking_operator.observability.loop_monitor import Heartbeat
+from booking_operator.observability.loop_monitor import LoopMonitor
 from booking_operator.observability.prometheus import Metrics
+from booking_operator.observability.sources import Sources
 
 SHUTDOWN_SECONDS = 1.0
 """How long answers that are under way may take when the operator ends; then they are cancelled."""
@@ -41,7 +41,7 @@ class BindError(Exception):
 
 @asynccontextmanager
 async def open_servers(
-    metrics_address: str, health_address: str, metrics: Metrics, observed: Observed, clock: Clock
+    metrics_address: str, health_address: str, metrics: Metrics, sources: Sources, clock: Clock
 ) -> AsyncIterator[None]:
     """Serve metrics and probes for the length of the context.
 
@@ -49,17 +49,17 @@ async def open_servers(
         metrics_address: where to serve `/metrics`; `0` for nowhere.
         health_address: where to serve `/healthz` and `/readyz`; `0` for nowhere.
         metrics: what is counted.
-        observed: what is looked at.
+        sources: the parts that the pages read.
         clock: what tells the time.
 
     Raises:
         BindError: an address is none, or is taken.
     """
     loop = asyncio.get_running_loop()
-    observed.tasks = lambda: len(asyncio.all_tasks(loop))
-    heartbeat = Heartbeat(metrics.lagged)
-    health = Health(observed, lambda: heartbeat.age, clock)
-    metrics.registry.register(StateCollector(observed, clock))
+    sources.tasks = lambda: len(asyncio.all_tasks(loop))
+    heartbeat = LoopMonitor(metrics.lagged)
+    health = Health(sources, lambda: heartbeat.age, clock)
+    metrics.registry.register(StateCollector(sources, clock))
     pages = {"/healthz": _probe("healthz", health.live), "/readyz": _probe("readyz", health.ready)}
     async with AsyncExitStack() as stack:
         heartbeat.start()
@@ -79,8 +79,8 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
         listening = _listen(bind) if bind is not None else None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        mend = "give another address, or 0 to do without"
-        raise BindError(f"{flag}: cannot listen on {address}: {why}; {mend}") from error
+        fix = "give another address, or 0 to do without"
+        raise BindError(f"{flag}: cannot listen on {address}: {why}; {fix}") from error
     if listening is None:
         yield
         return

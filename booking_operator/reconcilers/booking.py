@@ -5,22 +5,25 @@ from datetime import datetime
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.api.meta import Garbled, failure
+from booking_operator.api.meta import InvalidSpec, first_failure
 from booking_operator.api.resource import Resource, ResourceStatus
 from booking_operator.domain import booking_conditions
-from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.booking import Phase
+from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.delay import Delay
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.ports import Events, Status
-from booking_operator.reconcilers.resource.snapshot import obstacle
-from booking_operator.reconcilers.status_reporter import Reporter
+from booking_operator.reconcilers.resource.snapshot import invalid_reason
+from booking_operator.reconcilers.status_reporter import StatusReporter
 
-_IN_THE_WAY = {"Blocked", "DryRun", "Suspended"}  # reasons of a Resource's Ready that a booking passes on
+_BLOCKING_REASONS = {
+    "Blocked",
+    "DryRun",
+    "Suspended",
+}  # reasons of a Resource's Ready that a booking passes on
 
 
 class BookingReconciler:
@@ -28,7 +31,7 @@ class BookingReconciler:
 
     def __init__(
         self,
-        caches: Caches,
+        informers: Informers,
         status: Status[Booking],
         events: Events,
         clock: Clock,
@@ -36,63 +39,67 @@ class BookingReconciler:
         untold: Callable[[Key], Failure | None] = lambda _: None,
         delay: Callable[[Key], Delay | None] = lambda _: None,
     ) -> None:
-        self._caches = caches
+        self._informers = informers
         self._untold = untold
         self._delay = delay
-        self._reporter = Reporter(BOOKING, status, events)
+        self._reporter = StatusReporter(BOOKING, status, events)
         self._clock = clock
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one booking; a deleted one needs nothing."""
-        booking = self._caches.bookings.get(key)
+        booking = self._informers.bookings.get(key)
         if booking is None or booking.metadata.deletion_timestamp is not None:
             return Result()
         now = self._clock.now()
-        if isinstance(booking.spec, Garbled):
-            self._reporter.refuse(booking, "InvalidSpec", booking.spec.reason, now)
+        if isinstance(booking.spec, InvalidSpec):
+            self._reporter.report_invalid(booking, "InvalidSpec", booking.spec.message, now)
             return Result()
-        claim = booking.claim()
-        if claim is None:
+        interval = booking.interval()
+        if interval is None:
             return Result()
-        resource = self._caches.resources.get(Key(key.namespace, booking.spec.resource_name))
-        booked = self._booked(resource, claim, now) if resource else None
-        conditions = booking_conditions.booking_conditions(claim, booking.spec.resource_name, booked, now)
+        resource = self._informers.resources.get(Key(key.namespace, booking.spec.resource_name))
+        booked = self._booked(resource, interval, now) if resource else None
+        conditions = booking_conditions.booking_conditions(interval, booking.spec.resource_name, booked, now)
         if booking.spec.notifications:
             sent = self._reporter.current(booking).notification_sent
-            conditions += (booking_conditions.notified(claim, now, sent=sent, failure=self._untold(key)),)
-        phase = claim.phase(now)
+            conditions += (
+                booking_conditions.notified_condition(interval, now, sent=sent, failure=self._untold(key)),
+            )
+        phase = interval.phase_at(now)
         # What is over is no news: the first run over an old cluster must not tell it all.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
-        return Result(_next_at(claim, booked, now))
+        return Result(_next_at(interval, booked, now))
 
-    def _booked(self, resource: Resource, claim: Claim, now: datetime) -> booking_conditions.BookedResource:
-        warm_up, holder, why = resource.warm_up, None, obstacle(self._caches, resource)
-        if claim.active(now, warm_up):
-            holder = self._caches.holder(resource, now)
+    def _booked(
+        self, resource: Resource, interval: BookingInterval, now: datetime
+    ) -> booking_conditions.BookedResource:
+        warm_up, holder, why = resource.warm_up, None, invalid_reason(self._informers, resource)
+        if interval.is_active(now, warm_up):
+            holder = self._informers.holder(resource, now)
         return booking_conditions.BookedResource(
             holder=holder,
             instances=resource.status.instances,
             running=resource.status.running,
-            trouble=_trouble(resource.status),
+            failure=_resource_failure(resource.status),
             warm_up=warm_up,
-            invalid=f"The Resource {resource.metadata.name} is not valid: {why[1]}" if why else "",
+            invalid_reason=f"The Resource {resource.metadata.name} is not valid: {why[1]}" if why else "",
             delay=self._delay(key_of(resource)),
         )
 
 
-def _trouble(status: ResourceStatus) -> Failure | None:
+def _resource_failure(status: ResourceStatus) -> Failure | None:
     """What the Resource says why it cannot be as booked."""
-    ready = failure(status.conditions, "Ready")
+    ready = first_failure(status.conditions, "Ready")
     # While nobody has it booked, Ready tells of a stop.
-    if ready is not None and ready.reason in _IN_THE_WAY and status.locked_until:
+    if ready is not None and ready.reason in _BLOCKING_REASONS and status.locked_until:
         return ready
-    return failure(status.conditions, "Synced", "Found")
+    return first_failure(status.conditions, "Synced", "Found")
 
 
 def _next_at(
-    claim: Claim, booked: booking_conditions.BookedResource | None, now: datetime
+    interval: BookingInterval, booked: booking_conditions.BookedResource | None, now: datetime
 ) -> datetime | None:
-    instants = [claim.start_at, claim.end_at]
+    instants = [interval.start_at, interval.end_at]
     if booked is not None:
-        instants.append(claim.wanted_from(booked.warm_up))
+        instants.append(interval.power_on_at(booked.warm_up))
     return min((instant for instant in instants if instant > now), default=None)

@@ -2,16 +2,16 @@
 
 import asyncio
 
-from booking_operator.reconcilers.ports import Trust
+from booking_operator.reconcilers.ports import CacheConsistency
 
-CONFIRM_SECONDS = 10.0
+CONFIRM_TIMEOUT_SECONDS = 10.0
 """Of what nobody waits for."""
 
 
-async def confirmed(trust: Trust, seconds: float) -> str:
+async def confirm(consistency: CacheConsistency, seconds: float) -> str:
     """Why the bookings may be incomplete, empty where they are not; no answer within `seconds` is a doubt."""
     try:
         async with asyncio.timeout(seconds):
-            return await trust.confirm()
+            return await consistency.confirm()
     except TimeoutError:
         return "the API server has not confirmed in time that no booking is missing"

@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Demand, Order
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
-from booking_operator.domain.delay import TOLERANCE, Delay, delay
-from booking_operator.domain.instance import State
+from booking_operator.domain.delay import TOLERANCE, Delay, delay_of
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.ports import Drivers
-from booking_operator.reconcilers.resource.snapshot import Scene, look
+from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
 HORIZON = timedelta(hours=1)
 """How far ahead it looks."""
@@ -37,7 +37,7 @@ class _Waiting:
     """A Resource with orders that have not been answered."""
 
     key: Key
-    scene: Scene
+    snapshot: ResourceSnapshot
     orders: Sequence[Order]
 
 
@@ -46,16 +46,16 @@ class _Coming:
     """A Resource, and what its next boundary will ask for."""
 
     key: Key
-    scene: Scene
+    snapshot: ResourceSnapshot
     demand: Demand
 
 
-class Delays:
+class DelayController:
     """The delays of all Resources. `changed` is called with the key of one whose delay is another now."""
 
     def __init__(
         self,
-        caches: Caches,
+        informers: Informers,
         drivers: Drivers,
         open_orders: Callable[[Key], list[Order]],
         clock: Clock,
@@ -63,7 +63,7 @@ class Delays:
         *,
         metrics: CloudMetrics = UNMEASURED,
     ) -> None:
-        self._caches = caches
+        self._informers = informers
         self._drivers = drivers
         self._open_orders = open_orders
         self._clock = clock
@@ -80,7 +80,7 @@ class Delays:
         """How late the present or next start or stop of a Resource is; None where it is on time."""
         return self._delays.get(key)
 
-    def look_soon(self) -> None:
+    def update_soon(self) -> None:
         """Something waits for its turn, or the next boundary of a Resource is another."""
         self._wake.set()
 
@@ -89,7 +89,7 @@ class Delays:
         while True:
             self._wake.clear()
             try:
-                await self.look_ahead()
+                await self.update()
             except Exception as error:  # noqa: BLE001 - a forecast must end no term
                 unexpected(self._metrics, Part.DELAYS, "forecast", error)
             await self._clock.sleep(SPACING.total_seconds())
@@ -97,11 +97,11 @@ class Delays:
                 async with asyncio.timeout(PERIOD.total_seconds()):
                     await self._wake.wait()
 
-    async def look_ahead(self) -> None:
+    async def update(self) -> None:
         """Work out all delays anew, and tell which have changed."""
         waiting: list[_Waiting] = []
         coming: list[_Coming] = []
-        for number, resource in enumerate(list(self._caches.resources.all())):
+        for number, resource in enumerate(list(self._informers.resources.objects())):
             if number % _SLICE == 0:
                 await self._clock.sleep(0)
             try:
@@ -117,54 +117,58 @@ class Delays:
     def _consider(self, resource: Resource, waiting: list[_Waiting], coming: list[_Coming]) -> None:
         """One Resource: what waits, or else what the next boundary will ask for."""
         now, key = self._clock.now(), key_of(resource)
-        scene = look(self._caches, self._drivers, resource, resource.status, now, dry_run=False)
-        if scene is None or not scene.policy.acts:
+        snapshot = take_snapshot(
+            self._informers, self._drivers, resource, resource.status, now, dry_run=False
+        )
+        if snapshot is None or not snapshot.policy.may_act:
             return
         if orders := self._open_orders(key):
-            waiting.append(_Waiting(key, scene, orders))
+            waiting.append(_Waiting(key, snapshot, orders))
             return
-        boundary = scene.seen.next_change_at
-        if boundary is not None and boundary - now <= HORIZON and (count := _count(scene)):
-            action = Action.STOP if scene.seen.wanted else Action.START
-            coming.append(_Coming(key, scene, Demand(scene.group, action, count, boundary, key.namespace)))
+        boundary = snapshot.state.next_change_at
+        if boundary is not None and boundary - now <= HORIZON and (count := _count(snapshot)):
+            action = Action.STOP if snapshot.state.running_wanted else Action.START
+            coming.append(
+                _Coming(key, snapshot, Demand(snapshot.group, action, count, boundary, key.namespace))
+            )
 
     async def _of_waiting(self, waiting: Sequence[_Waiting]) -> dict[Key, Delay]:
         found: dict[Key, Delay] = {}
-        for service in dict.fromkeys(item.scene.group.service for item in waiting):
-            mine = [item for item in waiting if item.scene.group.service == service]
+        for service in dict.fromkeys(item.snapshot.group.service for item in waiting):
+            mine = [item for item in waiting if item.snapshot.group.service == service]
             orders = [order for item in mine for order in item.orders]
             leaves = await self._drivers[service].expected(orders)
             for item in mine:
                 leaves_at = max((leaves[order] for order in item.orders if order in leaves), default=None)
-                at, scene = min(order.deadline for order in item.orders), item.scene
-                starting = scene.at(max(at, scene.now)).seen.wanted
-                if leaves_at is None or leaves_at - scene.now <= TOLERANCE:
+                at, snapshot = min(order.deadline for order in item.orders), item.snapshot
+                starting = snapshot.at(max(at, snapshot.now)).state.running_wanted
+                if leaves_at is None or leaves_at - snapshot.now <= TOLERANCE:
                     continue  # it is no limit that makes late what leaves as soon as it was asked for
-                if late := _delay(scene, at, leaves_at, starting=starting):
+                if late := _delay(snapshot, at, leaves_at, starting=starting):
                     found[item.key] = late
         return found
 
     async def _of_coming(self, coming: Sequence[_Coming]) -> dict[Key, Delay]:
         found: dict[Key, Delay] = {}
-        for service in dict.fromkeys(item.scene.group.service for item in coming):
-            mine = [item for item in coming if item.scene.group.service == service]
+        for service in dict.fromkeys(item.snapshot.group.service for item in coming):
+            mine = [item for item in coming if item.snapshot.group.service == service]
             leaves = await self._drivers[service].forecast([item.demand for item in mine])
             for item, leaves_at in zip(mine, leaves, strict=True):
                 starting = item.demand.action is Action.START
-                if late := _delay(item.scene, item.demand.at, leaves_at, starting=starting):
+                if late := _delay(item.snapshot, item.demand.at, leaves_at, starting=starting):
                     found[item.key] = late
         return found
 
 
-def _delay(scene: Scene, at: datetime, leaves_at: datetime, *, starting: bool) -> Delay | None:
-    return delay(at, leaves_at, starting=starting, warm_up=scene.policy.warm_up)
+def _delay(snapshot: ResourceSnapshot, at: datetime, leaves_at: datetime, *, starting: bool) -> Delay | None:
+    return delay_of(at, leaves_at, is_start=starting, warm_up=snapshot.policy.warm_up)
 
 
-def _count(scene: Scene) -> int:
+def _count(snapshot: ResourceSnapshot) -> int:
     """How many instances the next boundary will concern, as they are now."""
-    observation = scene.observation
+    observation = snapshot.observation
     if observation is None:
         return 0
-    if scene.seen.wanted:
-        return observation.count(State.RUNNING) + observation.count(State.PENDING)
-    return observation.count(State.STOPPED) + observation.count(State.STOPPING)
+    if snapshot.state.running_wanted:
+        return observation.count(InstanceState.RUNNING) + observation.count(InstanceState.PENDING)
+    return observation.count(InstanceState.STOPPED) + observation.count(InstanceState.STOPPING)

@@ -7,7 +7,7 @@ from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 
 
-class Failures:
+class FailureTracker:
     """The present failure of each object, if any. `changed` is called with the key of one that differs."""
 
     def __init__(self, changed: Callable[[Key], None]) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
-from booking_operator.api.meta import Garbled
-from booking_operator.api.monitor import ResourceMonitor, scope
-from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim
+from booking_operator.api.meta import InvalidSpec
+from booking_operator.api.monitor import ResourceMonitor, monitored_scope
+from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_interval
 from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cloud.driver import Group, Scope
-from booking_operator.domain.booking import Booking as Claim
-from booking_operator.domain.booking_timeline import Agenda
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking_timeline import BookingTimeline
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key, Store, key_of
 
@@ -22,27 +22,27 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _CachedHolder:
     """Who holds a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
 
     basis: tuple[object, ...]
     warm_up: timedelta
     begin: datetime
     end: datetime
-    holder: Claim | None
+    holder: BookingInterval | None
 
-    def concerned(self, claim: Claim | None, *, gone: bool) -> bool:
+    def invalidated_by(self, interval: BookingInterval | None, *, gone: bool) -> bool:
         """Whether somebody else may hold it, now that `claim` has come, or has gone."""
-        if claim is None:
+        if interval is None:
             return False
         if gone:
-            return self.holder is not None and claim.name == self.holder.name
-        if claim.end_at <= self.begin or claim.wanted_from(self.warm_up) >= self.end:
+            return self.holder is not None and interval.name == self.holder.name
+        if interval.end_at <= self.begin or interval.power_on_at(self.warm_up) >= self.end:
             return False
-        return self.holder is None or claim.precedence < self.holder.precedence
+        return self.holder is None or interval.precedence < self.holder.precedence
 
 
-class Caches:
+class Informers:
     """Resources by the group they stand for, and bookings by the resource they name."""
 
     def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
@@ -57,20 +57,20 @@ class Caches:
             BOOKING_SCHEDULER: self.schedulers,
             RESOURCE_MONITOR: self.monitors,
         }
-        self._agendas: dict[Key, Agenda] = {}
-        self._held: dict[Key, _Held] = {}
+        self._timelines: dict[Key, BookingTimeline] = {}
+        self._holders: dict[Key, _CachedHolder] = {}
         self.bookings.subscribe(self._on_booking)
         self.resources.subscribe(self._on_resource)
 
     def introspect(self) -> Contents:
         """The keys of the bookings on all agendas, and of the Resources whose holder is known."""
         booked = {
-            Key(key.namespace, claim.name)
-            for key, agenda in self._agendas.items()
-            for claim in agenda
-            if claim.name  # not so of an ad-hoc booking
+            Key(key.namespace, interval.name)
+            for key, agenda in self._timelines.items()
+            for interval in agenda
+            if interval.name  # not so of an ad-hoc booking
         }
-        return {"agendas": booked, "holders": self._held.keys()}
+        return {"agendas": booked, "holders": self._holders.keys()}
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
         group = resource.group(self.default_region)
@@ -78,45 +78,49 @@ class Caches:
 
     def _scopes(self, monitor: ResourceMonitor) -> tuple[tuple[str, Scope], ...]:
         spec = monitor.spec
-        return () if isinstance(spec, Garbled) else ((spec.type, scope(spec, self.default_region)),)
+        return (
+            ()
+            if isinstance(spec, InvalidSpec)
+            else ((spec.type, monitored_scope(spec, self.default_region)),)
+        )
 
     def groups(self) -> Collection[Group]:
         """All groups that a Resource stands for."""
-        return self.resources.values("group")
+        return self.resources.index_values("group")
 
-    def peers(self, resource: Resource) -> list[Resource]:
+    def duplicates(self, resource: Resource) -> list[Resource]:
         """All Resources that stand for the same instances, itself among them."""
-        return [peer for group in self._groups(resource) for peer in self.standing_for(group)]
+        return [peer for group in self._groups(resource) for peer in self.resources_for(group)]
 
-    def standing_for(self, group: Group) -> list[Resource]:
+    def resources_for(self, group: Group) -> list[Resource]:
         """All Resources that stand for these instances."""
-        return self.resources.by("group", group)
+        return self.resources.by_index("group", group)
 
-    def elder(self, resource: Resource) -> Resource | None:
+    def older_duplicate(self, resource: Resource) -> Resource | None:
         """An older Resource of the same group, which acts in its stead."""
-        eldest = min(self.peers(resource), key=lambda peer: peer.seniority, default=resource)
+        eldest = min(self.duplicates(resource), key=lambda peer: peer.creation_order, default=resource)
         return None if key_of(eldest) == key_of(resource) else eldest
 
     def bookings_of(self, key: Key) -> list[Booking]:
         """All bookings that name the Resource `key`, whatever their state."""
-        return self.bookings.by("resource", key)
+        return self.bookings.by_index("resource", key)
 
-    def maker(self, booking: Booking) -> BookingScheduler | None:
+    def scheduler_of(self, booking: Booking) -> BookingScheduler | None:
         """The scheduler that made a booking, if it is there."""
-        made_by = (self.schedulers.by("identity", identity) for identity in _controller(booking))
+        made_by = (self.schedulers.by_index("identity", identity) for identity in _controller(booking))
         return next(chain.from_iterable(made_by), None)
 
-    def bookings_by(self, scheduler: BookingScheduler) -> list[Booking]:
+    def bookings_made_by(self, scheduler: BookingScheduler) -> list[Booking]:
         """All bookings that the scheduler made."""
-        return self.bookings.by("controller", _identity(scheduler))
+        return self.bookings.by_index("controller", _identity(scheduler))
 
-    def booked(self, resource: Resource, now: datetime) -> bool:
+    def has_unfinished_booking(self, resource: Resource, now: datetime) -> bool:
         """Whether any booking of the Resource is unfinished."""
-        return self.claims(resource).unfinished(now)
+        return self.timeline(resource).has_unfinished(now)
 
-    def claims(self, resource: Resource) -> Agenda:
+    def timeline(self, resource: Resource) -> BookingTimeline:
         """All valid bookings of a Resource, the ad-hoc one in its spec included."""
-        return self._agendas.get(key_of(resource)) or Agenda()
+        return self._timelines.get(key_of(resource)) or BookingTimeline()
 
     def active(self, resource: Key, now: datetime) -> list[Key]:
         """The Bookings that are active at `now` (aware UTC), the warm-up of their Resource included."""
@@ -129,45 +133,49 @@ class Caches:
 
         It takes no walk over those that are over, of which there may be very many.
         """
-        agenda = self._agendas.get(resource)
-        claims = agenda.unfinished_by(now, start) if agenda else []
+        agenda = self._timelines.get(resource)
+        intervals = agenda.unfinished_by(now, start) if agenda else []
         return [
-            Key(resource.namespace, claim.name) for claim in claims if claim.name
+            Key(resource.namespace, interval.name) for interval in intervals if interval.name
         ]  # an ad-hoc one has none
 
-    def _keep(self, key: Key, *, gone: Claim | None = None, come: Claim | None = None) -> None:
+    def _update_timeline(
+        self, key: Key, *, gone: BookingInterval | None = None, come: BookingInterval | None = None
+    ) -> None:
         """Have another booking on the agenda of a Resource, be it there or not."""
-        agenda = self._agendas.setdefault(key, Agenda())
+        agenda = self._timelines.setdefault(key, BookingTimeline())
         if gone is not None:
             agenda.discard(gone)
         if come is not None:
             agenda.add(come)
         if not agenda:
-            del self._agendas[key]
+            del self._timelines[key]
 
-    def holder(self, resource: Resource, now: datetime) -> Claim | None:
+    def holder(self, resource: Resource, now: datetime) -> BookingInterval | None:
         """The booking that holds a Resource at `now` (aware UTC); None when nobody does.
 
         All active bookings ask for it, each time they are reconciled, and of one Resource there may be very
         many. So it is found once for all who ask until the bookings change, or one of them begins or ends.
         """
         key, warm_up = key_of(resource), resource.warm_up
-        held = self._held.get(key)
+        held = self._holders.get(key)
         basis = (resource.metadata.uid, resource.spec, warm_up)
         if held is None or held.basis != basis or not held.begin <= now < held.end:
-            seen = self.claims(resource).moment(now, warm_up)
-            held = self._held[key] = _Held(basis, warm_up, now, seen.next_at or _NEVER, seen.holder)
+            seen = self.timeline(resource).state_at(now, warm_up)
+            held = self._holders[key] = _CachedHolder(
+                basis, warm_up, now, seen.next_at or _NEVER, seen.holder
+            )
         return held.holder
 
     def _on_resource(self, change: Change[Resource]) -> None:
         if not change.status_only:
-            self._keep(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
+            self._update_timeline(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
         if change.new is None:
-            self._held.pop(change.key, None)
+            self._holders.pop(change.key, None)
 
-    def holds_on(self, resource: Key, now: datetime) -> bool:
+    def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether it is known that a change of a booking, just now, has not changed who holds a Resource."""
-        held = self._held.get(resource)
+        held = self._holders.get(resource)
         return held is not None and held.begin <= now < held.end
 
     def _on_booking(self, change: Change[Booking]) -> None:
@@ -176,17 +184,17 @@ class Caches:
         for booking in (change.old, change.new):
             if booking is not None:
                 key = Key(booking.metadata.namespace, booking.resource_name)
-                claim, gone = booking.claim(), booking is change.old
-                self._keep(key, gone=claim if gone else None, come=None if gone else claim)
-                held = self._held.get(key)
-                if held is not None and held.concerned(claim, gone=gone):
-                    del self._held[key]
+                interval, gone = booking.interval(), booking is change.old
+                self._update_timeline(key, gone=interval if gone else None, come=None if gone else interval)
+                held = self._holders.get(key)
+                if held is not None and held.invalidated_by(interval, gone=gone):
+                    del self._holders[key]
 
 
-def _ad_hoc(resource: Resource | None) -> Claim | None:
+def _ad_hoc(resource: Resource | None) -> BookingInterval | None:
     if resource is None or not isinstance(resource.spec, ResourceSpec):
         return None
-    return ad_hoc_claim(resource, resource.spec)
+    return ad_hoc_interval(resource, resource.spec)
 
 
 def _identity(scheduler: BookingScheduler) -> tuple[str, str]:

@@ -18,19 +18,19 @@ import structlog
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import GROUP
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import CloudError, Fault, Order
+from booking_operator.cloud.driver import CloudError, FailureKind, Order
 from booking_operator.domain.conditions import Failure
-from booking_operator.domain.instance import Lock, State
+from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.status import WriteResult
-from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
-from booking_operator.reconcilers.failures import Failures
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
-from booking_operator.reconcilers.resource.snapshot import Scene, look, shown
+from booking_operator.reconcilers.confirmation import CONFIRM_TIMEOUT_SECONDS, confirm
+from booking_operator.reconcilers.failures import FailureTracker
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.ports import CacheConsistency, Drivers, Events, Objects, Status
+from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot, to_lock_tags
 
 FINALIZER = f"{GROUP}/lock-tags"
 PATIENCE_SECONDS = 30.0
@@ -41,95 +41,95 @@ turn, after a burst of bookings a while. With the write that follows, a reconcil
 controller allows 120 s. The next reconcile does what is left."""
 
 
-class LockKeeper:
+class LockTagsReconciler:
     """Writes and removes the lock tags of Resources."""
 
     def __init__(
         self,
-        caches: Caches,
+        informers: Informers,
         drivers: Drivers,
         status: Status[Resource],
         events: Events,
         objects: Objects,
-        trust: Trust,
+        consistency: CacheConsistency,
         clock: Clock,
         queue: WorkQueue[Key],
         *,
         dry_run: bool = False,
         failed: Callable[[Key], None],
     ) -> None:
-        self._caches = caches
+        self._informers = informers
         self._drivers = drivers
         self._status = status
         self._events = events
         self._objects = objects
-        self._trust = trust
+        self._consistency = consistency
         self._clock = clock
         self._queue = queue
         self._dry_run = dry_run
-        self.failures = Failures(failed)
+        self.failures = FailureTracker(failed)
         self._log = structlog.get_logger()
 
-    def check(self, key: Key, scene: Scene | None) -> None:
+    def enqueue_if_needed(self, key: Key, snapshot: ResourceSnapshot | None) -> None:
         """Have the tags of a Resource brought up to date, if there is anything to be done.
 
         Args:
             key: of the Resource.
-            scene: what it was reconciled by; None where nothing is done for it, or it is being deleted.
+            snapshot: what it was reconciled by; None where nothing is done for it, or it is being deleted.
         """
-        resource = self._caches.resources.get(key)
+        resource = self._informers.resources.get(key)
         if resource is None:
             self.failures.set(key, None)
             return
         held = FINALIZER in resource.metadata.finalizers
-        if scene is None or resource.metadata.deletion_timestamp is not None:
+        if snapshot is None or resource.metadata.deletion_timestamp is not None:
             needed = held
-        elif scene.observation is None:
+        elif snapshot.observation is None:
             needed = False  # what is not seen may well be tagged
         else:
-            marks = scene.marks
-            needed = bool(marks.write or marks.remove) or held != bool(marks.memory)
+            marks = snapshot.lock_tag_changes
+            needed = bool(marks.write or marks.remove) or held != bool(marks.remembered)
         if needed:
             self._queue.add(key)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring the tags of one Resource up to date, or let it go if it is being deleted."""
         deadline = self._clock.monotonic() + CLOUD_SECONDS
-        resource = self._caches.resources.get(key)
-        scene = self._look(resource) if resource else None
+        resource = self._informers.resources.get(key)
+        snapshot = self._take_snapshot(resource) if resource else None
         if resource is None or self._dry_run:
             return Result()
         if resource.metadata.deletion_timestamp is not None:
-            return Result(failed=not await self._release(resource, scene, deadline))
-        if scene is None:
+            return Result(failed=not await self._release(resource, snapshot, deadline))
+        if snapshot is None:
             return Result(failed=not await self._set_finalizer(resource, wanted=False))
-        return Result(failed=not await self._keep(key, scene, deadline))
+        return Result(failed=not await self._sync_tags(key, snapshot, deadline))
 
-    def _look(self, resource: Resource) -> Scene | None:
+    def _take_snapshot(self, resource: Resource) -> ResourceSnapshot | None:
         status, now = self._status.current(resource), self._clock.now()
-        return look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
+        return take_snapshot(self._informers, self._drivers, resource, status, now, dry_run=self._dry_run)
 
-    async def _keep(self, key: Key, scene: Scene, deadline: float) -> bool:
+    async def _sync_tags(self, key: Key, snapshot: ResourceSnapshot, deadline: float) -> bool:
         """Whether tags, memory and finalizer are as they should be now.
 
         `deadline` is the time on the monotonic clock by which the cloud must be done.
         """
-        marks = scene.marks
-        if await self.removal_withheld(scene, marks.remove):
+        marks = snapshot.lock_tag_changes
+        if await self.removal_withheld(snapshot, marks.remove):
             return False
-        if marks.write and not await self._remember(scene, marks.memory):
+        if marks.write and not await self._record_locks(snapshot, marks.remembered):
             return False
-        if marks.memory and not await self._set_finalizer(scene.resource, wanted=True):
+        if marks.remembered and not await self._set_finalizer(snapshot.resource, wanted=True):
             return False
         ids = marks.write or marks.remove
         try:
-            if ids and not await self._write(scene, ids, marks.lock, deadline):
+            if ids and not await self._write(snapshot, ids, marks.lock, deadline):
                 return False
         except CloudError as error:
-            self._failed(scene.resource, error)
+            self._failed(snapshot.resource, error)
             return False
         self.failures.set(key, None)
-        return bool(marks.memory) or await self._set_finalizer(scene.resource, wanted=False)
+        return bool(marks.remembered) or await self._set_finalizer(snapshot.resource, wanted=False)
 
     def _failed(self, resource: Resource, error: CloudError) -> None:
         """Have it told in the status; of a Resource that is being deleted, which gets none, by an Event."""
@@ -140,27 +140,29 @@ class LockKeeper:
             note = f"It is not let go before its lock tags are: {error}"
             self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
-    async def removal_withheld(self, scene: Scene, ids: Collection[str]) -> bool:
+    async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
         """Whether instances keep their tags because they run, and bookings of them may be missing."""
-        if scene.seen.wanted or scene.observation is None:
+        if snapshot.state.running_wanted or snapshot.observation is None:
             return False
-        on = scene.observation.ids(State.PENDING, State.RUNNING)
-        return not set(ids).isdisjoint(on) and bool(await confirmed(self._trust, CONFIRM_SECONDS))
+        on = snapshot.observation.ids(InstanceState.PENDING, InstanceState.RUNNING)
+        return not set(ids).isdisjoint(on) and bool(await confirm(self._consistency, CONFIRM_TIMEOUT_SECONDS))
 
-    async def _remember(self, scene: Scene, memory: Collection[Lock]) -> bool:
+    async def _record_locks(self, snapshot: ResourceSnapshot, memory: Collection[Lock]) -> bool:
         """Whether a status that names the locks is stored, after an attempt to write it."""
-        status = replace(scene.counted(self._status.current(scene.resource)), locks=shown(memory))
+        status = replace(
+            snapshot.with_counts(self._status.current(snapshot.resource)), locks=to_lock_tags(memory)
+        )
         with suppress(TimeoutError):
             async with timeout(PATIENCE_SECONDS):
-                return await self._status.write(scene.resource, status) is WriteResult.WRITTEN
+                return await self._status.write(snapshot.resource, status) is WriteResult.WRITTEN
         return False
 
-    async def _release(self, resource: Resource, scene: Scene | None, deadline: float) -> bool:
+    async def _release(self, resource: Resource, snapshot: ResourceSnapshot | None, deadline: float) -> bool:
         """Let a Resource go once its lock tags are gone; False when they are not, or that failed."""
         if FINALIZER not in resource.metadata.finalizers:
             return True
         try:
-            if scene is not None and not await self._remove_all(scene, deadline):
+            if snapshot is not None and not await self._remove_all(snapshot, deadline):
                 return False
         except CloudError as error:
             if error.retryable:
@@ -172,7 +174,7 @@ class LockKeeper:
         self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)
 
-    async def _remove_all(self, scene: Scene, deadline: float) -> bool:
+    async def _remove_all(self, snapshot: ResourceSnapshot, deadline: float) -> bool:
         """Remove all lock tags that are our own, by a view taken since the deletion.
 
         Raises:
@@ -180,46 +182,52 @@ class LockKeeper:
         """
         try:
             async with timeout(PATIENCE_SECONDS):
-                since = scene.resource.metadata.deletion_timestamp or scene.now
-                await scene.driver.refresh(scene.group.scope, since)
+                since = snapshot.resource.metadata.deletion_timestamp or snapshot.now
+                await snapshot.driver.refresh(snapshot.group.scope, since)
         except TimeoutError:
             raise CloudError("CloudSlow", "the cloud does not show the instances in time.") from None
-        observation = scene.driver.last(scene.group)
-        ids = [item.id for item in observation.instances if item.lock in scene.ours] if observation else []
-        return not ids or await self._write(scene, ids, None, deadline)
+        observation = snapshot.driver.observation(snapshot.group)
+        ids = (
+            [item.id for item in observation.instances if item.lock in snapshot.own_locks]
+            if observation
+            else []
+        )
+        return not ids or await self._write(snapshot, ids, None, deadline)
 
-    async def _write(self, scene: Scene, ids: Collection[str], wanted: Lock | None, deadline: float) -> bool:
+    async def _write(
+        self, snapshot: ResourceSnapshot, ids: Collection[str], wanted: Lock | None, deadline: float
+    ) -> bool:
         """Write or remove the tags of what is not gone; False where that is not wanted any more.
 
         Raises:
             CloudError: some were not written by the deadline; one that is worth another try, if there is
                 such a one.
         """
-        key = key_of(scene.resource)
+        key = key_of(snapshot.resource)
 
         def stands() -> bool:
-            found = self._caches.resources.get(key)
-            now = self._look(found) if found and found.metadata.deletion_timestamp is None else None
-            return now is None or now.marks.lock == wanted
+            found = self._informers.resources.get(key)
+            now = self._take_snapshot(found) if found and found.metadata.deletion_timestamp is None else None
+            return now is None or now.lock_tag_changes.lock == wanted
 
-        order = Order.of(scene.group, ids, scene.now, tenant=key.namespace, stands=stands)
-        scene.driver.lock(order, wanted)
+        order = Order.of(snapshot.group, ids, snapshot.now, tenant=key.namespace, still_valid=stands)
+        snapshot.driver.set_lock_tags(order, wanted)
         try:
             left = max(0.0, deadline - self._clock.monotonic())
             _, late = await asyncio.wait(order.futures.values(), timeout=left)
         finally:
-            order.withdraw()
-        errors = [order.trouble or CloudError("CloudSlow", "they wait for their turn")] if late else []
+            order.cancel()
+        errors = [order.pending_error or CloudError("CloudSlow", "they wait for their turn")] if late else []
         done = [future for future in order.futures.values() if not future.cancelled()]
         errors += [error for future in done if isinstance(error := future.exception(), CloudError)]
         for error in sorted(errors, key=lambda error: not error.retryable):
-            if not _gone(error):
+            if not _instance_gone(error):
                 raise error
         return len(done) == len(order.futures)
 
     async def _set_finalizer(self, resource: Resource, *, wanted: bool) -> bool:
         """Have the finalizer on the Resource, or not; False when that failed."""
-        known = self._caches.resources.get(key_of(resource))
+        known = self._informers.resources.get(key_of(resource))
         if known is None or (FINALIZER in known.metadata.finalizers) == wanted:
             return True
         others = [name for name in known.metadata.finalizers if name != FINALIZER]
@@ -231,12 +239,12 @@ class LockKeeper:
             self._log.warning("finalizer_failed", resource=str(key_of(resource)), error="no answer in time")
             return False
         except ApiError as error:
-            if not (error.gone or error.conflict):
+            if not (error.not_found or error.conflict):
                 self._log.warning("finalizer_failed", resource=str(key_of(resource)), error=str(error))
-            return error.gone
+            return error.not_found
         return True
 
 
-def _gone(error: CloudError) -> bool:
+def _instance_gone(error: CloudError) -> bool:
     """Whether an instance is there no more, and its tags with it."""
-    return error.fault is Fault.REFUSED and (error.reason == "NotAccepted" or "NotFound" in error.reason)
+    return error.kind is FailureKind.REFUSED and (error.reason == "NotAccepted" or "NotFound" in error.reason)

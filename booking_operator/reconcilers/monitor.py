@@ -2,22 +2,22 @@
 
 from booking_operator.api import monitor as api
 from booking_operator.api.kinds import RESOURCE, RESOURCE_MONITOR
-from booking_operator.api.meta import MADE_BY, Garbled
+from booking_operator.api.meta import MONITOR_ANNOTATION, InvalidSpec
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, Group, Scope
 from booking_operator.domain import conditions, discovery
-from booking_operator.domain.conditions import Failure, utc
-from booking_operator.domain.discovery import Found
+from booking_operator.domain.conditions import Failure, format_utc
+from booking_operator.domain.discovery import KnownResource
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.confirmation import CONFIRM_SECONDS, confirmed
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.object_writes import attempted, created
-from booking_operator.reconcilers.ports import Drivers, Events, Objects, Status, Trust
-from booking_operator.reconcilers.status_reporter import Reporter
+from booking_operator.reconcilers.confirmation import CONFIRM_TIMEOUT_SECONDS, confirm
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.object_writes import try_create, try_write
+from booking_operator.reconcilers.ports import CacheConsistency, Drivers, Events, Objects, Status
+from booking_operator.reconcilers.status_reporter import StatusReporter
 
 
 class MonitorReconciler:
@@ -25,19 +25,19 @@ class MonitorReconciler:
 
     def __init__(
         self,
-        caches: Caches,
+        informers: Informers,
         drivers: Drivers,
         status: Status[ResourceMonitor],
         events: Events,
         objects: Objects,
-        trust: Trust,
+        consistency: CacheConsistency,
         clock: Clock,
     ) -> None:
-        self._caches = caches
+        self._informers = informers
         self._drivers = drivers
-        self._reporter = Reporter(RESOURCE_MONITOR, status, events)
+        self._reporter = StatusReporter(RESOURCE_MONITOR, status, events)
         self._objects = objects
-        self._trust = trust
+        self._consistency = consistency
         self._clock = clock
         # What each monitor made when it looked last: until the watch tells, another would make it too.
         self._made: dict[Key, set[Group]] = {}
@@ -48,32 +48,32 @@ class MonitorReconciler:
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one monitor. The Resources of a deleted one stay: somebody may have booked them."""
-        monitor, now = self._caches.monitors.get(key), self._clock.now()
+        monitor, now = self._informers.monitors.get(key), self._clock.now()
         if monitor is None or monitor.metadata.deletion_timestamp is not None:
             self._made.pop(key, None)
             return Result()
         spec = monitor.spec
-        if isinstance(spec, Garbled):
+        if isinstance(spec, InvalidSpec):
             self._made.pop(key, None)
-            self._reporter.refuse(monitor, "InvalidSpec", spec.reason, now)
+            self._reporter.report_invalid(monitor, "InvalidSpec", spec.message, now)
             return Result()
-        scope = api.scope(spec, self._caches.default_region)
-        driver, interval = self._drivers[spec.type], api.interval(spec)
+        scope = api.monitored_scope(spec, self._informers.default_region)
+        driver, interval = self._drivers[spec.type], api.sync_interval(spec)
         # The first view must not be older than the monitor itself; later ones come from the shared polls.
         since = max(monitor.metadata.creation_timestamp, now - interval)
         try:
             listed_at = await driver.refresh(scope, since)
         except CloudError as error:
             unseen = Failure(error.reason, str(error))
-            self._reporter.report(monitor, conditions.maker_conditions(unseen, ""), now)
+            self._reporter.report(monitor, conditions.creator_conditions(unseen, ""), now)
             # The polls go on, and tell when the cloud answers again.
             return Result(now + interval)
-        asking = driver.managed(scope)
+        asking = driver.managed_tags(scope)
         failure = await self._sync(monitor, spec, scope, asking)
         blind = driver.failure(scope)
         why = Failure(blind.reason, str(blind)) if blind else failure
-        verdicts = conditions.maker_conditions(why, "Every group that asks for a Resource has one.")
-        shown = utc(listed_at.replace(microsecond=0))
+        verdicts = conditions.creator_conditions(why, "Every group that asks for a Resource has one.")
+        shown = format_utc(listed_at.replace(microsecond=0))
         self._reporter.report(monitor, verdicts, now, discovered=len(asking), last_sync_at=shown)
         return Result(now + interval, failed=failure is not None)
 
@@ -82,25 +82,27 @@ class MonitorReconciler:
     ) -> Failure | None:
         resources = {
             resource.metadata.name: resource
-            for resource in self._caches.resources.all()
+            for resource in self._informers.resources.objects()
             if resource.metadata.namespace == monitor.metadata.namespace
         }
         key = key_of(monitor)
         of_others = {group for other, made in self._made.items() if other != key for group in made}
         groups = {_group(spec, scope, tag) for tag in asking}
-        changes = discovery.changes(
+        changes = discovery.plan_discovery(
             asking,
             [self._found(monitor, spec, scope, resource) for resource in resources.values()],
             template=spec.name_template,
             place={"type": spec.type, "region": scope.region, "account": scope.account},
             prune=spec.prune,
-            taken={group.tag for group in groups if group in of_others or self._caches.standing_for(group)},
+            taken={
+                group.tag for group in groups if group in of_others or self._informers.resources_for(group)
+            },
         )
         self._made[key] = {_group(spec, scope, tag) for tag in changes.create.values()}
         failures = [
             await self._create(monitor, spec, scope, name, tag) for name, tag in changes.create.items()
         ]
-        if changes.delete and not await confirmed(self._trust, CONFIRM_SECONDS):
+        if changes.delete and not await confirm(self._consistency, CONFIRM_TIMEOUT_SECONDS):
             failures += [await self._delete(monitor, spec, scope, name) for name in changes.delete]
         return next(filter(None, failures), None)
 
@@ -108,32 +110,37 @@ class MonitorReconciler:
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, name: str
     ) -> Failure | None:
         """Delete a Resource, unless it was booked, or its group asks for it again, since that was decided."""
-        resource = self._caches.resources.get(Key(monitor.metadata.namespace, name))
+        resource = self._informers.resources.get(Key(monitor.metadata.namespace, name))
         found = self._found(monitor, spec, scope, resource) if resource is not None else None
         if resource is None or found is None or not found.prunable:
             return None
-        if found.tag in self._drivers[spec.type].managed(scope):
+        if found.tag in self._drivers[spec.type].managed_tags(scope):
             return None
-        return await attempted(self._objects.delete(RESOURCE, resource), name)
+        return await try_write(self._objects.delete(RESOURCE, resource), name)
 
     def _found(
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, resource: Resource
-    ) -> Found:
-        group, meta = resource.group(self._caches.default_region), resource.metadata
+    ) -> KnownResource:
+        group, meta = resource.group(self._informers.default_region), resource.metadata
         ours = group is not None and group == _group(spec, scope, group.tag)
-        made = meta.annotations.get(MADE_BY) == monitor.metadata.name
-        prunable = spec.prune and ours and made and not self._caches.booked(resource, self._clock.now())
-        return Found(meta.name, group.tag if group and ours else None, prunable)
+        made = meta.annotations.get(MONITOR_ANNOTATION) == monitor.metadata.name
+        prunable = (
+            spec.prune
+            and ours
+            and made
+            and not self._informers.has_unfinished_booking(resource, self._clock.now())
+        )
+        return KnownResource(meta.name, group.tag if group and ours else None, prunable)
 
     async def _create(
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, name: str, tag: str
     ) -> Failure | None:
         where = {"region": spec.region, "account": spec.account}
         made = {"type": spec.type, "tag": tag} | {field: at for field, at in where.items() if at}
-        annotations = {MADE_BY: monitor.metadata.name}
+        annotations = {MONITOR_ANNOTATION: monitor.metadata.name}
         namespace = monitor.metadata.namespace
         write = self._objects.create(RESOURCE, namespace, name, made, annotations=annotations)
-        failure = await created(write, name)
+        failure = await try_create(write, name)
         if failure is not None:
             # Another monitor may be allowed to.
             self._made[key_of(monitor)].discard(_group(spec, scope, tag))

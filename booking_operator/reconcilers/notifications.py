@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, Notification
+from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, NotificationSpec
 from booking_operator.api.kinds import BOOKING
 from booking_operator.domain.conditions import Failure
-from booking_operator.domain.notification import Notice, notice_id, notify_at, one_line
+from booking_operator.domain.notification import Notification, notification_id, notify_at, single_line
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Backoff, Result
 from booking_operator.kube.status import WriteResult
-from booking_operator.reconcilers.failures import Failures
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.failures import FailureTracker
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.ports import BusyError, Channel, DeliveryError, Events, Status
 
 _TRIES = 3
@@ -62,11 +62,11 @@ class _Due:
 
     booking: Booking
     spec: BookingSpec
-    items: Mapping[str, Notification]
+    items: Mapping[str, NotificationSpec]
     messages: Mapping[str, _Message]
 
 
-class Notifier:
+class NotificationReconciler:
     """Delivers what is due, remembers it in the booking's status, and tries on what failed.
 
     A reconcile delivers what it can within its limit. Of a thousand mails over a few connections most wait
@@ -76,7 +76,7 @@ class Notifier:
 
     def __init__(
         self,
-        caches: Caches,
+        informers: Informers,
         channels: Mapping[str, Channel],
         status: Status[Booking],
         events: Events,
@@ -86,28 +86,28 @@ class Notifier:
         changed: Callable[[Key], None],
         delivered: Callable[[str, bool], None] = lambda _, __: None,
     ) -> None:
-        self._caches = caches
+        self._informers = informers
         self._channels = channels
         self._status = status
         self._events = events
         self._clock = clock
         self._before = before
-        self.failures = Failures(changed)
+        self.failures = FailureTracker(changed)
         self._messages: dict[Key, dict[str, _Message]] = {}
         self._delivered = delivered
         self._log = structlog.get_logger()
 
     async def reconcile(self, key: Key) -> Result:
         """Notify those recipients of one booking that are to be notified now, or wake when they are."""
-        booking = self._caches.bookings.get(key)
-        claim = booking.claim() if booking else None
-        if booking is None or claim is None or not isinstance(booking.spec, BookingSpec):
+        booking = self._informers.bookings.get(key)
+        interval = booking.interval() if booking else None
+        if booking is None or interval is None or not isinstance(booking.spec, BookingSpec):
             return self._forget(key)
-        now, due_at = self._clock.now(), notify_at(claim, self._before)
-        if now >= claim.end_at:
+        now, due_at = self._clock.now(), notify_at(interval, self._before)
+        if now >= interval.end_at:
             return self._forget(key)
         items = {
-            notice_id(booking.metadata.uid, claim.end_at, item.type, item.recipient): item
+            notification_id(booking.metadata.uid, interval.end_at, item.type, item.recipient): item
             for item in booking.spec.notifications
         }
         messages = self._known(key, booking, items)
@@ -117,14 +117,16 @@ class Notifier:
         await self._remember(key, booking, messages)
         if not items:
             return self._forget(key)
-        return Result(due_at if now < due_at else self._next_at(claim.end_at, messages))
+        return Result(due_at if now < due_at else self._next_at(interval.end_at, messages))
 
     def _forget(self, key: Key) -> Result:
         self.failures.set(key, None)
         self._messages.pop(key, None)
         return Result()
 
-    def _known(self, key: Key, booking: Booking, items: Mapping[str, Notification]) -> dict[str, _Message]:
+    def _known(
+        self, key: Key, booking: Booking, items: Mapping[str, NotificationSpec]
+    ) -> dict[str, _Message]:
         """What is known of each message, by the status of the booking and by this process."""
         before: BookingStatus = self._status.current(booking)
         # The Go operator remembers no more than that all were told.
@@ -176,7 +178,7 @@ class Notifier:
 
     def _note(self, due: _Due) -> None:
         """Have it remembered soon which messages were delivered: a later leader must not repeat them."""
-        found = self._caches.bookings.get(key_of(due.booking))
+        found = self._informers.bookings.get(key_of(due.booking))
         if found is None:
             return
         current: BookingStatus = self._status.current(found)
@@ -190,7 +192,7 @@ class Notifier:
         with suppress(TimeoutError):
             async with asyncio.timeout(WRITE_SECONDS):
                 for _ in range(_TRIES):  # others write the same status, and may be faster
-                    found = self._caches.bookings.get(key) or booking
+                    found = self._informers.bookings.get(key) or booking
                     current: BookingStatus = self._status.current(found)
                     wanted = replace(current, notified=done, notification_sent=sent)
                     if wanted == current:
@@ -222,7 +224,7 @@ class Notifier:
         return self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
 
     async def _deliver(
-        self, booking: Booking, spec: BookingSpec, id_: str, item: Notification
+        self, booking: Booking, spec: BookingSpec, id_: str, item: NotificationSpec
     ) -> DeliveryError | None:
         """Why a message was not delivered; None where it was.
 
@@ -230,7 +232,7 @@ class Notifier:
             BusyError: it was not tried.
         """
         meta = booking.metadata
-        notice = Notice(
+        notification = Notification(
             id=id_,
             namespace=meta.namespace,
             booking=meta.name,
@@ -240,7 +242,7 @@ class Notifier:
         )
         facts = {"booking": str(key_of(booking)), "type": item.type, "recipient": item.recipient}
         try:
-            await self._channel(item.type).deliver(notice, item.recipient)
+            await self._channel(item.type).deliver(notification, item.recipient)
         except BusyError:
             raise
         except DeliveryError as error:
@@ -276,5 +278,5 @@ def _unexpected(error: Exception, recipient: str) -> DeliveryError:
 
     Its own text, and those of its causes, may hold the URL of a target or a password, which are secrets.
     """
-    text = f"{one_line(recipient)}: {type(error).__name__}; it is a bug, and the operator's log says where"
+    text = f"{single_line(recipient)}: {type(error).__name__}; it is a bug, and the operator's log says where"
     return DeliveryError("DeliveryFailed", text).with_traceback(error.__traceback__)

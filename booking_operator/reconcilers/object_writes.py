@@ -8,7 +8,7 @@ from booking_operator.kube.errors import ApiError
 QUOTA_EXCEEDED = "QuotaExceeded"
 
 
-async def attempted(write: Awaitable[None], name: str) -> Failure | None:
+async def try_write(write: Awaitable[None], name: str) -> Failure | None:
     """Await a write of the object `name`; how it failed, if it did."""
     try:
         await write
@@ -17,7 +17,7 @@ async def attempted(write: Awaitable[None], name: str) -> Failure | None:
     return None
 
 
-async def created(write: Awaitable[None], name: str) -> Failure | None:
+async def try_create(write: Awaitable[None], name: str) -> Failure | None:
     """The same for a creation. That there is one already means that the watch has not told yet.
 
     No other conflict does: a quota that others use up at the same time is answered with one, too.
@@ -25,7 +25,7 @@ async def created(write: Awaitable[None], name: str) -> Failure | None:
     try:
         await write
     except ApiError as error:
-        return None if error.exists else _refusal(error, name)
+        return None if error.already_exists else _refusal(error, name)
     return None
 
 
@@ -34,7 +34,7 @@ def _refusal(error: ApiError, name: str) -> Failure:
         return Failure("Conflict", f"{name}: {error}; it is tried again.")
     if error.over_quota:
         return Failure(QUOTA_EXCEEDED, f"{name}: {error}; it is made once there is room.")
-    if error.ungranted:
+    if error.permission_missing:
         return Failure("Forbidden", f"{name}: {error}; grant it to the operator's ServiceAccount.")
     if error.forbidden:
         return Failure("Forbidden", f"{name}: {error}; it is tried again.")

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
 from booking_operator.cloud.driver import Driver
-from booking_operator.domain.notification import Notice
+from booking_operator.domain.notification import Notification
 from booking_operator.engine.store import Object
 from booking_operator.kube.status import WriteResult
 
@@ -97,7 +97,7 @@ class BusyError(DeliveryError):
 class Channel(Protocol):
     """One way to notify users."""
 
-    async def deliver(self, notice: Notice, recipient: str) -> None:
+    async def deliver(self, notification: Notification, recipient: str) -> None:
         """Deliver one message, within a minute.
 
         Raises:
@@ -126,10 +126,10 @@ class Events(Protocol):
         ...
 
 
-class Trust(Protocol):
+class CacheConsistency(Protocol):
     """Whether the caches may be believed when they say that nobody has a resource booked."""
 
-    def doubt(self) -> str:
+    def stale_reason(self) -> str:
         """Why they may miss bookings; empty when they are trusted."""
         ...
 

@@ -6,20 +6,20 @@ from typing import Any
 from booking_operator.api.booking import Booking
 from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
-from booking_operator.api.meta import DIGEST, Garbled
+from booking_operator.api.meta import TEMPLATE_ANNOTATION, InvalidSpec
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
 from booking_operator.domain import conditions, schedule
-from booking_operator.domain.conditions import Failure, rfc3339, utc
-from booking_operator.domain.schedule import Agenda, Made, Rule
+from booking_operator.domain.conditions import Failure, format_rfc3339, format_utc
+from booking_operator.domain.schedule import CreatedBooking, SchedulePlan, ScheduleRule
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.object_writes import QUOTA_EXCEEDED, attempted, created
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.object_writes import QUOTA_EXCEEDED, try_create, try_write
 from booking_operator.reconcilers.ports import Events, Objects, Status
-from booking_operator.reconcilers.status_reporter import Reporter
+from booking_operator.reconcilers.status_reporter import StatusReporter
 
-UNSEEN = timedelta(minutes=2)
+MAX_EDIT_DELAY = timedelta(minutes=2)
 """For so long an edit may have been there before it was seen: a hand-over takes that, or a new operator."""
 
 
@@ -27,32 +27,39 @@ class SchedulerReconciler:
     """Keeps the bookings of one scheduler as its schedule says, and wakes when the next is to be made."""
 
     def __init__(
-        self, caches: Caches, status: Status[BookingScheduler], events: Events, objects: Objects, clock: Clock
+        self,
+        informers: Informers,
+        status: Status[BookingScheduler],
+        events: Events,
+        objects: Objects,
+        clock: Clock,
     ) -> None:
-        self._caches = caches
-        self._reporter = Reporter(BOOKING_SCHEDULER, status, events)
+        self._informers = informers
+        self._reporter = StatusReporter(BOOKING_SCHEDULER, status, events)
         self._objects = objects
         self._clock = clock
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one scheduler. The bookings of a deleted one go with it, by their ownerReferences."""
-        scheduler, now = self._caches.schedulers.get(key), self._clock.now()
+        scheduler, now = self._informers.schedulers.get(key), self._clock.now()
         if scheduler is None or scheduler.metadata.deletion_timestamp is not None:
             return Result()
         spec = scheduler.spec
-        if isinstance(spec, Garbled):
-            self._reporter.refuse(scheduler, "InvalidSpec", spec.reason, now)
+        if isinstance(spec, InvalidSpec):
+            self._reporter.report_invalid(scheduler, "InvalidSpec", spec.message, now)
             return Result()
-        bookings = {booking.metadata.name: booking for booking in self._caches.bookings_by(scheduler)}
+        bookings = {booking.metadata.name: booking for booking in self._informers.bookings_made_by(scheduler)}
         made = [item for item in map(_made, bookings.values()) if item is not None]
         since = self._since(scheduler, now)
-        agenda = schedule.agenda(_rule(scheduler, spec), made, now, since)
-        missing, unmade = await self._make(scheduler, spec, agenda)
-        untidy = await self._tidy_up(spec, agenda, bookings)
+        agenda = schedule.plan_bookings(_rule(scheduler, spec), made, now, since)
+        missing, unmade = await self._create_missing(scheduler, spec, agenda)
+        untidy = await self._update_and_delete(spec, agenda, bookings)
         failure = unmade or untidy
-        verdicts = conditions.maker_conditions(failure, _done(spec, agenda))
-        until = utc(agenda.scheduled_until(missing))
-        self._reporter.report(scheduler, verdicts, now, next=utc(agenda.next), scheduled_until=until)
+        verdicts = conditions.creator_conditions(failure, _done(spec, agenda))
+        until = format_utc(agenda.scheduled_until(missing))
+        self._reporter.report(
+            scheduler, verdicts, now, next=format_utc(agenda.next_start), scheduled_until=until
+        )
         return Result(agenda.next_at, failed=failure is not None)
 
     def _since(self, scheduler: BookingScheduler, now: datetime) -> datetime:
@@ -65,20 +72,20 @@ class SchedulerReconciler:
         if not current.observed_generation:
             return meta.creation_timestamp
         if current.observed_generation != meta.generation:
-            return max(meta.creation_timestamp, now - UNSEEN)
+            return max(meta.creation_timestamp, now - MAX_EDIT_DELAY)
         try:
             return parse_rfc3339(current.scheduled_until)
         except ValueError:  # somebody else wrote it
             return now
 
-    async def _make(
-        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, agenda: Agenda
+    async def _create_missing(
+        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, agenda: SchedulePlan
     ) -> tuple[datetime | None, Failure | None]:
         """Make bookings; the start of the first that could not be made, and why.
 
         One that is refused keeps no other, save where a quota refuses, which would refuse all.
         """
-        annotations, failures = {DIGEST: spec.digest()}, dict[datetime, Failure]()
+        annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, dict[datetime, Failure]()
         for name, start in agenda.create.items():
             failure = await self._create(scheduler, name, _times(spec, start), annotations)
             if failure is not None:
@@ -87,16 +94,16 @@ class SchedulerReconciler:
                     break
         return next(iter(failures.items()), (None, None))
 
-    async def _tidy_up(
-        self, spec: BookingSchedulerSpec, agenda: Agenda, bookings: dict[str, Booking]
+    async def _update_and_delete(
+        self, spec: BookingSchedulerSpec, agenda: SchedulePlan, bookings: dict[str, Booking]
     ) -> Failure | None:
         """Bring bookings up to date, and delete those that are left over; the first failure, if any."""
-        annotations, failures = {DIGEST: spec.digest()}, []
+        annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, []
         for name, start in agenda.update.items():
             write = self._objects.update(BOOKING, bookings[name], _times(spec, start), annotations)
-            failures.append(await attempted(write, name))
+            failures.append(await try_write(write, name))
         failures += [
-            await attempted(self._objects.delete(BOOKING, bookings[name]), name) for name in agenda.delete
+            await try_write(self._objects.delete(BOOKING, bookings[name]), name) for name in agenda.delete
         ]
         return next(filter(None, failures), None)
 
@@ -104,41 +111,47 @@ class SchedulerReconciler:
         self, scheduler: BookingScheduler, name: str, spec: dict[str, Any], annotations: dict[str, str]
     ) -> Failure | None:
         namespace = scheduler.metadata.namespace
-        if self._caches.bookings.get(Key(namespace, name)) is not None:
+        if self._informers.bookings.get(Key(namespace, name)) is not None:
             text = f"There is a booking {name} that this scheduler did not make; rename or delete it."
             return Failure("NameTaken", text)
         owner = (BOOKING_SCHEDULER, scheduler)
         write = self._objects.create(BOOKING, namespace, name, spec, annotations=annotations, owner=owner)
-        return await created(write, name)
+        return await try_create(write, name)
 
 
-def _rule(scheduler: BookingScheduler, spec: BookingSchedulerSpec) -> Rule:
-    return Rule(
+def _rule(scheduler: BookingScheduler, spec: BookingSchedulerSpec) -> ScheduleRule:
+    return ScheduleRule(
         name=scheduler.metadata.name,
         recurrence=spec.recurrence(),
-        length=spec.length,
-        digest=spec.digest(),
+        duration=spec.booking_duration,
+        template_hash=spec.template_hash(),
         horizon=parse_duration(spec.horizon),
         keep_finished=spec.keep_finished,
         suspend=spec.suspend,
     )
 
 
-def _made(booking: Booking) -> Made | None:
-    claim = booking.claim()
-    if claim is None or booking.metadata.deletion_timestamp is not None:
+def _made(booking: Booking) -> CreatedBooking | None:
+    interval = booking.interval()
+    if interval is None or booking.metadata.deletion_timestamp is not None:
         return None
-    digest = booking.metadata.annotations.get(DIGEST, "")
-    return Made(claim.name, claim.start_at, claim.end_at, digest)
+    digest = booking.metadata.annotations.get(TEMPLATE_ANNOTATION, "")
+    return CreatedBooking(interval.name, interval.start_at, interval.end_at, digest)
 
 
 def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
     """The spec of the booking that starts at `start`, its times in the scheduler's own zone."""
-    times = {"start_at": start, "end_at": start + spec.length}
-    return spec.booking_spec() | {name: rfc3339(at.astimezone(spec.zone)) for name, at in times.items()}
+    times = {"start_at": start, "end_at": start + spec.booking_duration}
+    return spec.booking_spec() | {
+        name: format_rfc3339(at.astimezone(spec.zone)) for name, at in times.items()
+    }
 
 
-def _done(spec: BookingSchedulerSpec, agenda: Agenda) -> str:
+def _done(spec: BookingSchedulerSpec, agenda: SchedulePlan) -> str:
     if spec.suspend:
         return "No booking is made while spec.suspend is true."
-    return "Every booking within the horizon is there." if agenda.next else "The schedule has no more dates."
+    return (
+        "Every booking within the horizon is there."
+        if agenda.next_start
+        else "The schedule has no more dates."
+    )

@@ -3,40 +3,40 @@
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
-from booking_operator.api.monitor import ResourceMonitorSpec, scope
+from booking_operator.api.monitor import ResourceMonitorSpec, monitored_scope
 from booking_operator.cloud.driver import Group, Scope
-from booking_operator.cloud.inventory.polling import IDLE
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.cloud.inventory.polling import IDLE_INTERVAL
+from booking_operator.reconcilers.informers import Informers
 
 
-class StandbyAudience:
+class StandbyListener:
     """`cloud.driver.Audience` of a standby: every scope once a minute, whatever moves there; it tells nobody.
 
     That costs as much as an idle operator does, and keeps client, credentials and instances at hand.
     """
 
-    def __init__(self, service: str, caches: Caches) -> None:
+    def __init__(self, service: str, informers: Informers) -> None:
         self._service = service
-        self._caches = caches
+        self._informers = informers
 
     def groups(self) -> Collection[Group]:
         """None whose instances are followed while they are on their way."""
         return ()
 
-    def periods(self) -> Mapping[Scope, timedelta]:
+    def polling_periods(self) -> Mapping[Scope, timedelta]:
         """All scopes in which there is anything to look at."""
-        groups = (group.scope for group in self._caches.groups() if group.service == self._service)
-        specs = (monitor.spec for monitor in self._caches.monitors.all())
-        region = self._caches.default_region
+        groups = (group.scope for group in self._informers.groups() if group.service == self._service)
+        specs = (monitor.spec for monitor in self._informers.monitors.objects())
+        region = self._informers.default_region
         monitored = (
-            scope(spec, region)
+            monitored_scope(spec, region)
             for spec in specs
             if isinstance(spec, ResourceMonitorSpec) and spec.type == self._service
         )
-        return dict.fromkeys((*groups, *monitored), IDLE)
+        return dict.fromkeys((*groups, *monitored), IDLE_INTERVAL)
 
-    def changed(self, group: Group) -> None:
+    def group_changed(self, group: Group) -> None:
         """Nobody acts on it here."""
 
-    def listed(self, scope: Scope, /) -> None:
+    def scope_changed(self, scope: Scope, /) -> None:
         """Nobody acts on it here."""

@@ -9,15 +9,19 @@ import structlog
 
 from booking_operator.api.kinds import Kind
 from booking_operator.api.meta import merge_conditions
-from booking_operator.domain import conditions
-from booking_operator.domain.conditions import Condition, News
+from booking_operator.domain.conditions import (
+    ConditionEvent,
+    ConditionUpdate,
+    condition_events,
+    invalid_conditions,
+)
 from booking_operator.engine.store import Object, key_of
 from booking_operator.reconcilers.ports import Events, Status
 
 T = TypeVar("T", bound=Object)
 
 
-class Reporter(Generic[T]):
+class StatusReporter(Generic[T]):
     """Reports on the objects of one kind."""
 
     def __init__(self, kind: Kind[T], status: Status[T], events: Events) -> None:
@@ -31,15 +35,21 @@ class Reporter(Generic[T]):
         return self.status.current(object_)
 
     def report(
-        self, object_: T, verdicts: Iterable[Condition], now: datetime, *, quiet: bool = False, **facts: Any
-    ) -> list[News]:
+        self,
+        object_: T,
+        verdicts: Iterable[ConditionUpdate],
+        now: datetime,
+        *,
+        quiet: bool = False,
+        **facts: Any,
+    ) -> list[ConditionEvent]:
         """Have conditions and `facts` written as the status; tell what is news, and return it.
 
         With `quiet` nothing is told: of what is over long since, say.
         """
         current, verdicts = self.current(object_), tuple(verdicts)
         previous = {known.type: (known.reason, known.message) for known in current.conditions}
-        news = [] if quiet else conditions.news(previous, verdicts)
+        news = [] if quiet else condition_events(previous, verdicts)
         for item in news:
             tell = self._events.warning if item.warning else self._events.normal
             tell(self.kind, object_, item.reason, "Reconcile", item.message)
@@ -52,6 +62,6 @@ class Reporter(Generic[T]):
         self.status.set(object_, written)
         return news
 
-    def refuse(self, object_: T, reason: str, message: str, now: datetime) -> None:
+    def report_invalid(self, object_: T, reason: str, message: str, now: datetime) -> None:
         """Say that nothing is done for the object, and why."""
-        self.report(object_, conditions.refused(reason, message), now)
+        self.report(object_, invalid_conditions(reason, message), now)

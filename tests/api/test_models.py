@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from booking_operator.api.booking import BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE
-from booking_operator.api.meta import Condition, Garbled, merge_conditions
-from booking_operator.api.resource import ResourceSpec, ResourceStatus, ad_hoc_claim, policy
+from booking_operator.api.meta import Condition, InvalidSpec, merge_conditions
+from booking_operator.api.resource import ResourceSpec, ResourceStatus, ad_hoc_interval, power_policy
 from booking_operator.domain import conditions
-from booking_operator.domain.power import Unbooked
+from booking_operator.domain.power import UnbookedPolicy
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 META = {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -35,21 +35,21 @@ def resource(**spec: Any) -> Any:
 def test_whatever_is_stored_is_read(kind: Any, spec: Any, status: Any) -> None:
     """One bad object must never stop a list."""
     read = kind.adapter.validate_python({"metadata": META, "spec": spec, "status": status})
-    assert isinstance(read.spec, Garbled | kind.spec)
-    if isinstance(read.spec, Garbled):
-        assert read.spec.reason.startswith("spec")
+    assert isinstance(read.spec, InvalidSpec | kind.spec)
+    if isinstance(read.spec, InvalidSpec):
+        assert read.spec.message.startswith("spec")
     assert isinstance(read.status, kind.status)
 
 
 def test_a_missing_spec_is_garbled() -> None:
-    assert BOOKING.adapter.validate_python({"metadata": META}).spec == Garbled("spec: it is missing")
+    assert BOOKING.adapter.validate_python({"metadata": META}).spec == InvalidSpec("spec: it is missing")
 
 
 def test_all_problems_are_named() -> None:
     spec = {"resource_name": "", "start_at": "x", "end_at": "y"}
     garbled = BOOKING.adapter.validate_python({"metadata": META, "spec": spec}).spec
-    assert isinstance(garbled, Garbled)
-    reason = garbled.reason
+    assert isinstance(garbled, InvalidSpec)
+    reason = garbled.message
     for field in ("spec.resource_name", "spec.start_at", "spec.end_at", "spec.user_id"):
         assert field in reason
 
@@ -64,28 +64,28 @@ def test_the_go_operators_resource() -> None:
     read = resource(booked_by="", booked_until="", type="ec2")
     group = read.group("eu-central-1")
     assert (group.service, group.tag, group.region) == ("ec2", "t", "eu-central-1")
-    assert ad_hoc_claim(read, read.spec) is None
+    assert ad_hoc_interval(read, read.spec) is None
 
 
 def test_an_ad_hoc_booking_needs_both_fields() -> None:
     until = "2026-01-02T00:00:00Z"
     for spec in ({"booked_by": "ada"}, {"booked_until": until}):
         read = resource(**spec)
-        assert ad_hoc_claim(read, read.spec) is None
+        assert ad_hoc_interval(read, read.spec) is None
     read = resource(booked_by="ada", booked_until=until)
-    claim = ad_hoc_claim(read, read.spec)
-    assert claim is not None
-    assert claim.active(NOW)
+    interval = ad_hoc_interval(read, read.spec)
+    assert interval is not None
+    assert interval.is_active(NOW)
     long_over = resource(booked_by="ada", booked_until="2025-01-02T00:00:00Z")
-    assert ad_hoc_claim(long_over, long_over.spec) is None
+    assert ad_hoc_interval(long_over, long_over.spec) is None
 
 
 def test_policy() -> None:
     read = resource(unbooked="Leave", warm_up="5m", hibernate=True)
     assert isinstance(read.spec, ResourceSpec)
-    how = policy(read.spec, read.status, dry_run=True)
-    assert (how.unbooked, how.warm_up, how.hibernate, how.acts) == (
-        Unbooked.LEAVE,
+    how = power_policy(read.spec, read.status, dry_run=True)
+    assert (how.unbooked, how.warm_up, how.hibernate, how.may_act) == (
+        UnbookedPolicy.LEAVE,
         timedelta(minutes=5),
         True,
         False,
@@ -93,7 +93,7 @@ def test_policy() -> None:
 
 
 def test_transition_times_change_with_the_status_alone() -> None:
-    verdict = conditions.Condition("Ready", False, "Starting", "0 of 2")
+    verdict = conditions.ConditionUpdate("Ready", False, "Starting", "0 of 2")
     first = merge_conditions((), [verdict], 1, NOW)
     later = merge_conditions(first, [replace(verdict, message="1 of 2")], 1, NOW + timedelta(minutes=1))
     assert later[0].last_transition_time == first[0].last_transition_time == "2026-01-01T09:00:00Z"
@@ -121,13 +121,13 @@ def booking_text(name: str) -> bytes:
 
 def test_a_booking_has_one_claim_until_it_changes() -> None:
     read = BOOKING.adapter.validate_json(booking_text("a"))
-    claim = read.claim()
-    assert claim is not None
-    assert read.claim() is claim
+    interval = read.interval()
+    assert interval is not None
+    assert read.interval() is interval
     assert isinstance(read.spec, BookingSpec)
-    later = replace(read, spec=replace(read.spec, end_at="2026-01-01T18:00:00+01:00")).claim()
+    later = replace(read, spec=replace(read.spec, end_at="2026-01-01T18:00:00+01:00")).interval()
     assert later is not None
-    assert later.end_at == claim.end_at + timedelta(hours=1)
+    assert later.end_at == interval.end_at + timedelta(hours=1)
 
 
 def test_texts_and_instants_that_bookings_have_in_common_are_there_once() -> None:
@@ -145,10 +145,10 @@ def test_texts_and_instants_that_bookings_have_in_common_are_there_once() -> Non
     for field in ("type", "status", "reason", "message", "last_transition_time"):
         get = attrgetter(field)
         assert get(one.status.conditions[0]) is get(other.status.conditions[0]), field
-    claims = one.claim(), other.claim()
-    assert claims[0] is not None
-    assert claims[1] is not None
-    assert claims[0].end_at is claims[1].end_at
+    intervals = one.interval(), other.interval()
+    assert intervals[0] is not None
+    assert intervals[1] is not None
+    assert intervals[0].end_at is intervals[1].end_at
 
 
 def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
@@ -160,7 +160,7 @@ def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
 
 
 def test_a_condition_that_stays_is_not_made_anew() -> None:
-    verdict = conditions.Condition("Ready", False, "Starting", "1 of 2 instances run.")
+    verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances run.")
     first = merge_conditions((), [verdict], 1, NOW)
     later = NOW + timedelta(minutes=1)
     assert merge_conditions(first, [verdict], 1, later)[0] is first[0]

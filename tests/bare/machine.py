@@ -206,21 +206,21 @@ class Command:
         with self._changed:
             return "".join(self._lines)
 
-    def wait_for(self, pattern: str, patience: float) -> None:
+    def wait_for(self, pattern: str, timeout: float) -> None:
         """Wait until a line of its output matches."""
 
         def seen() -> bool:
             return bool(re.search(pattern, "".join(self._lines), re.MULTILINE)) or not self._reader.is_alive()
 
         with self._changed:
-            assert self._changed.wait_for(seen, patience), "".join(self._lines)
+            assert self._changed.wait_for(seen, timeout), "".join(self._lines)
         assert re.search(pattern, self.output, re.MULTILINE), (
             f"it ended before it printed {pattern}:\n{self.output}"
         )
 
-    def wait(self, patience: float) -> int:
+    def wait(self, timeout: float) -> int:
         """Wait until it ends, and return its exit code."""
-        code = self._process.wait(patience)
+        code = self._process.wait(timeout)
         self._reader.join(10)
         self._show(f"exit code {code}\n")
         return code

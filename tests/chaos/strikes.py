@@ -38,7 +38,7 @@ async def cut_off(world: World, seconds: float) -> None:
         one.kube.cut()
     await asyncio.sleep(seconds)
     for one in world.replicas:
-        await one.kube.mend()
+        await one.kube.fix()
 
 
 async def cut_off_and_compact(world: World, seconds: float) -> None:
@@ -125,7 +125,7 @@ async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
     vanished = datetime.now(UTC)
     await lasts
     world.ledger.doubted(vanished, datetime.now(UTC))
-    await asyncio.to_thread(kubectl, "apply", "-f", "-", stdin=crd.rendered(BOOKING))
+    await asyncio.to_thread(kubectl, "apply", "-f", "-", stdin=crd.render(BOOKING))
     established = ("wait", "--for=condition=Established", "crd", BOOKING.crd_name)
     await asyncio.to_thread(kubectl, *established)
 

@@ -7,7 +7,7 @@ import pytest
 
 from booking_operator.cloud.aws.accounts import Account, Accounts, OwnRoleError, own_role
 from booking_operator.cloud.driver import CloudError, Group, Scope
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy, Call
 from tests.support.driving import CLOCK, SECONDS, failure_of, observe, open_driver, open_drivers, start
 from tests.support.moto_server import REGION
@@ -25,14 +25,14 @@ def role(call: Call) -> str:
 
 
 def test_the_operators_own_account_is_for_every_region() -> None:
-    Accounts().admit(Scope("", "eu-west-1"))
+    Accounts().check_scope(Scope("", "eu-west-1"))
 
 
 def test_an_account_is_for_its_regions() -> None:
     accounts = Accounts(named={"acme": Account(role_arn=ACME, regions=("eu-west-1", "eu-west-2"))})
-    accounts.admit(Scope("acme", "eu-west-2"))
+    accounts.check_scope(Scope("acme", "eu-west-2"))
     with pytest.raises(CloudError) as caught:
-        accounts.admit(Scope("acme", "us-east-1"))
+        accounts.check_scope(Scope("acme", "us-east-1"))
     assert (caught.value.reason, caught.value.retryable) == ("RegionNotAllowed", False)
     assert str(caught.value) == (
         "The account 'acme' is not configured for the region 'us-east-1', only for eu-west-1, eu-west-2; "
@@ -41,14 +41,14 @@ def test_an_account_is_for_its_regions() -> None:
 
 
 def test_an_account_that_names_no_regions_is_for_all() -> None:
-    Accounts(named={"acme": Account(role_arn=ACME)}).admit(Scope("acme", "us-east-1"))
+    Accounts(named={"acme": Account(role_arn=ACME)}).check_scope(Scope("acme", "us-east-1"))
 
 
 @pytest.mark.parametrize("account", ["", "acme"])
 def test_a_region_that_does_not_exist_is_told_whatever_the_account(account: str) -> None:
     accounts = Accounts(named={"acme": Account(role_arn=ACME)})
     with pytest.raises(CloudError) as caught:
-        accounts.admit(Scope(account, "eu-west-11"))
+        accounts.check_scope(Scope(account, "eu-west-11"))
     assert (caught.value.reason, caught.value.retryable) == ("InvalidRegion", False)
     assert str(caught.value) == (
         "spec.region: 'eu-west-11' is no region that is known; did you mean eu-west-1?"
@@ -57,7 +57,7 @@ def test_a_region_that_does_not_exist_is_told_whatever_the_account(account: str)
 
 def test_an_account_that_is_not_configured_is_told() -> None:
     with pytest.raises(CloudError, match=r"'acme' .* correct spec\.account, or add it") as caught:
-        Accounts().admit(Scope("acme", "eu-west-1"))
+        Accounts().check_scope(Scope("acme", "eu-west-1"))
     assert caught.value.reason == "UnknownAccount"
 
 
@@ -83,7 +83,7 @@ async def test_groups_of_the_same_tag_are_seen_and_started_apart(aws: AwsProxy) 
         driver = drivers["ec2"]
         for group, ids in ((IN_ACME, in_acme), (IN_OTHER, in_other), (OURS, ours)):
             assert [instance.id for instance in (await observe(driver, group)).instances] == ids
-        assert await start(driver, in_acme, IN_ACME) == dict.fromkeys(in_acme, State.PENDING)
+        assert await start(driver, in_acme, IN_ACME) == dict.fromkeys(in_acme, InstanceState.PENDING)
         assert await start(driver, in_acme, IN_OTHER) == dict.fromkeys(in_acme, "InvalidInstanceIDNotFound")
         await drivers["rds"].refresh(IN_ACME.scope, CLOCK.now())
     assert set((await acme.states()).values()) == {"running"}
@@ -118,7 +118,7 @@ async def test_an_account_whose_sts_hangs_holds_up_no_other(aws: AwsProxy) -> No
         hanging = tasks.create_task(observe(driver, IN_ACME))
         async with asyncio.timeout(SECONDS):
             await aws.arrived("AssumeRole", 2)
-        assert await start(driver, ids, IN_OTHER) == {ids[0]: State.PENDING}
+        assert await start(driver, ids, IN_OTHER) == {ids[0]: InstanceState.PENDING}
         await observe(driver, OURS)
         assert not hanging.done()
         gate.set()

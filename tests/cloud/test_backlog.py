@@ -6,12 +6,19 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.cloud.batching.fair_queue import GATHER, Backlog, Parcel, departures
-from booking_operator.cloud.batching.token_bucket import PUBLISHED, Bucket, Limit, Limits, Throttle, full
+from booking_operator.cloud.batching.fair_queue import GATHER_TIME, Backlog, Parcel, simulate
+from booking_operator.cloud.batching.token_bucket import (
+    PUBLISHED_LIMITS,
+    BucketLimit,
+    RateLimiter,
+    RequestLimits,
+    TokenBucket,
+    full_limiter,
+)
 from tests.support.virtual import EPOCH
 
-START = PUBLISHED["StartInstances"]
-FREE = full(START, EPOCH)
+START = PUBLISHED_LIMITS["StartInstances"]
+FREE = full_limiter(START, EPOCH)
 
 
 def after(seconds: float) -> datetime:
@@ -24,7 +31,7 @@ def parcel(
     """`n` instances that were announced for `at`, or with `late` came then."""
     due = after(at)
     ids = [f"{name}-{number}" for number in range(n)]
-    return Parcel(name, ids, tenant, due, due, due + GATHER if late else due, load)
+    return Parcel(name, ids, tenant, due, due, due + GATHER_TIME if late else due, load)
 
 
 def backlog(*parcels: Parcel[str], most: int = 1000) -> Backlog[str]:
@@ -41,10 +48,12 @@ def names(taken: Sequence[Parcel[str]]) -> dict[str, int]:
     return found
 
 
-def empty(instances: float = 0) -> Throttle:
+def empty(instances: float = 0) -> RateLimiter:
     """Calls are free, and so many instances may be named."""
-    limits = Limits(Limit(100, 100), Limit(1000, 2))
-    return Throttle(Bucket(limits.requests, 100, EPOCH), Bucket(Limit(1000, 2), instances, EPOCH))
+    limits = RequestLimits(BucketLimit(100, 100), BucketLimit(1000, 2))
+    return RateLimiter(
+        TokenBucket(limits.requests, 100, EPOCH), TokenBucket(BucketLimit(1000, 2), instances, EPOCH)
+    )
 
 
 def test_what_was_announced_leaves_together_at_its_deadline_and_not_before() -> None:
@@ -59,8 +68,8 @@ def test_what_was_announced_leaves_together_at_its_deadline_and_not_before() -> 
 def test_what_is_late_waits_a_moment_for_company() -> None:
     made = backlog(parcel("a", late=True), parcel("b", at=0.03, late=True))
     assert made.take(EPOCH, FREE) == []
-    assert made.next_at(EPOCH, FREE) == min(EPOCH + GATHER, after(0.03))
-    assert names(made.take(EPOCH + GATHER, FREE)) == {"a": 1, "b": 1}
+    assert made.next_at(EPOCH, FREE) == min(EPOCH + GATHER_TIME, after(0.03))
+    assert names(made.take(EPOCH + GATHER_TIME, FREE)) == {"a": 1, "b": 1}
 
 
 def test_a_call_that_leaves_anyway_takes_along_what_still_waits_for_company() -> None:
@@ -95,7 +104,7 @@ def test_a_burst_of_one_tenant_does_not_keep_another_waiting() -> None:
     throttle = FREE
     assert names(made.take(EPOCH, throttle)) == {"burst": 1000}
     throttle = throttle.sent(1000, EPOCH)
-    leaves = {item.payload: at for at, items in departures(made, throttle, EPOCH) for item in items}
+    leaves = {item.payload: at for at, items in simulate(made, throttle, EPOCH) for item in items}
     assert leaves["single"] <= after(3)
     assert leaves["burst"] >= after(500)
 
@@ -126,7 +135,7 @@ def test_what_is_not_wanted_any_more_is_left_out() -> None:
 
 def test_a_forecast_changes_nothing_and_comes_true() -> None:
     made = backlog(parcel("a", 1500, tenant="a"), parcel("b", 600, at=3, tenant="b"))
-    forecast = [(at, names(items)) for at, items in departures(made, FREE, EPOCH)]
+    forecast = [(at, names(items)) for at, items in simulate(made, FREE, EPOCH)]
     assert len(list(made)) == 2
     throttle, now, real = FREE, EPOCH, []
     while (instant := made.next_at(now, throttle)) is not None:
@@ -141,7 +150,7 @@ def test_a_forecast_changes_nothing_and_comes_true() -> None:
 
 def test_two_thousand_starts_end_when_the_buckets_allow() -> None:
     made = backlog(*(parcel(str(number), 2, tenant=f"ns{number % 7}") for number in range(1000)))
-    last = max(at for at, _ in departures(made, FREE, EPOCH))
+    last = max(at for at, _ in simulate(made, FREE, EPOCH))
     assert (last - EPOCH).total_seconds() <= 500 * 1.002
 
 
@@ -161,7 +170,7 @@ def test_everything_leaves_once_and_nothing_early(
     ]
     gone: list[str] = []
     before = EPOCH
-    for at, taken in departures(backlog(*items, most=most), empty(tokens), EPOCH):
+    for at, taken in simulate(backlog(*items, most=most), empty(tokens), EPOCH):
         assert at >= before
         assert sum(len(item.ids) for item in taken) <= most
         assert len({item.load for item in taken}) == 1

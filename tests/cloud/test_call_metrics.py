@@ -11,18 +11,18 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import Sessions
+from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
-from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.rds import PAGE, RdsApi
 from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.batching.retry import Sight
 from booking_operator.cloud.batching.sender import Sender
-from booking_operator.cloud.batching.token_bucket import published
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
-from booking_operator.cloud.inventory.view import Answer
+from booking_operator.cloud.batching.token_bucket import published_limits
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
+from booking_operator.cloud.inventory.view import ActionAnswer
 from booking_operator.cloud.metrics import Part, measured
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
 REGION = "eu-west-1"
@@ -60,21 +60,21 @@ def refusal(code: str, status: int = 400) -> ClientError:
 @pytest.mark.parametrize(
     ("error", "result"),
     [
-        (refusal("RequestLimitExceeded"), Fault.THROTTLED),
-        (refusal("InternalError", 500), Fault.TRANSIENT),
-        (EndpointConnectionError(endpoint_url="x"), Fault.TRANSIENT),
-        (ReadTimeoutError(endpoint_url="x"), Fault.LOST),
-        (refusal("InvalidInstanceID.NotFound"), Fault.REFUSED),
-        (refusal("InsufficientInstanceCapacity"), Fault.CAPACITY),
-        (refusal("UnauthorizedOperation"), Fault.DENIED),
-        (refusal("AuthFailure"), Fault.ACCOUNT),
-        (CloudError("NoCredentials", "none"), Fault.UNSENT),
+        (refusal("RequestLimitExceeded"), FailureKind.THROTTLED),
+        (refusal("InternalError", 500), FailureKind.TRANSIENT),
+        (EndpointConnectionError(endpoint_url="x"), FailureKind.TRANSIENT),
+        (ReadTimeoutError(endpoint_url="x"), FailureKind.LOST),
+        (refusal("InvalidInstanceID.NotFound"), FailureKind.REFUSED),
+        (refusal("InsufficientInstanceCapacity"), FailureKind.CAPACITY),
+        (refusal("UnauthorizedOperation"), FailureKind.DENIED),
+        (refusal("AuthFailure"), FailureKind.ACCOUNT),
+        (CloudError("NoCredentials", "none"), FailureKind.UNSENT),
     ],
 )
-def test_a_call_is_told_by_the_class_of_its_failure(error: Exception, result: Fault) -> None:
+def test_a_call_is_told_by_the_class_of_its_failure(error: Exception, result: FailureKind) -> None:
     async def main() -> None:
         seen, clock = Seen(), VirtualClock()
-        sessions = Sessions(clock, Accounts(REGION), metrics=seen)
+        sessions = AwsClients(clock, Accounts(REGION), metrics=seen)
 
         async def call() -> None:
             with sessions.call("ec2:StartInstances", HERE):
@@ -92,7 +92,7 @@ def test_a_call_is_told_by_the_class_of_its_failure(error: Exception, result: Fa
 def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
     async def main() -> None:
         seen = Seen()
-        sessions = Sessions(VirtualClock(), Accounts(REGION), metrics=seen)
+        sessions = AwsClients(VirtualClock(), Accounts(REGION), metrics=seen)
         with sessions.call("ec2:StopInstances", HERE):
             pass
         with pytest.raises(KeyboardInterrupt), sessions.call("ec2:StopInstances", HERE):
@@ -102,7 +102,7 @@ def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
     run(main())
 
 
-class SignedSessions(Sessions):
+class SignedSessions(AwsClients):
     """Sessions that have credentials."""
 
     async def credentials(self, _: str) -> None:
@@ -112,7 +112,9 @@ class SignedSessions(Sessions):
 def test_each_page_of_rds_is_a_call() -> None:
     async def main() -> None:
         seen, clock = Seen(), VirtualClock()
-        rds = RdsApi(SignedSessions(clock, Accounts(REGION), metrics=seen), Gate(published, clock))
+        rds = RdsApi(
+            SignedSessions(clock, Accounts(REGION), metrics=seen), DescribeLimiter(published_limits, clock)
+        )
         asked: list[dict[str, Any]] = []
 
         async def describe(**query: Any) -> dict[str, Any]:
@@ -138,8 +140,10 @@ def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> 
     async def look(_: Scope, __: object) -> None:
         """Nothing is to be seen."""
 
-    async def perform(_: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
-        return {id_: Answer(State.STOPPED, State.PENDING) for id_ in ids if id_ != "i-2"}
+    async def perform(_: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
+        return {
+            id_: ActionAnswer(InstanceState.STOPPED, InstanceState.PENDING) for id_ in ids if id_ != "i-2"
+        }
 
     def make(tasks: TaskGroup) -> Sender:
         return Sender(
@@ -151,13 +155,13 @@ def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> 
             tasks,
             most=1000,
             lanes={Action.START: "StartInstances"},
-            limits=published,
+            limits=published_limits,
             metrics=seen,
         )
 
     async def scenario(sender: Sender) -> None:
         group, deadline = Group("ec2", "", REGION, "web"), EPOCH + timedelta(seconds=5)
-        order = Order.of(group, ["i-0", "i-1", "i-2"], deadline, accepted=accepted.append)
+        order = Order.of(group, ["i-0", "i-1", "i-2"], deadline, on_accepted=accepted.append)
         sender.submit(order, Change(Action.START), list(order.futures))
         await VirtualClock().sleep(6)
         assert seen.batches == [("StartInstances", 3)]

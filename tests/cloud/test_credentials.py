@@ -13,8 +13,8 @@ from aiohttp import web
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
-from booking_operator.cloud.aws.clients import Sessions
-from booking_operator.cloud.aws.credential_renewal import PACE
+from booking_operator.cloud.aws.clients import AwsClients
+from booking_operator.cloud.aws.credential_renewal import MIN_RENEWAL_INTERVAL
 from booking_operator.cloud.driver import CloudError, Scope
 from tests.support.aws import AwsProxy, Call
 from tests.support.driving import CLOCK, SECONDS, SkewedClock
@@ -46,12 +46,12 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-async def describe(sessions: Sessions, scope: Scope = HERE) -> None:
+async def describe(sessions: AwsClients, scope: Scope = HERE) -> None:
     async with asyncio.timeout(SECONDS):
         await (await sessions.ec2(scope)).describe_instances()
 
 
-async def renewed(sessions: Sessions) -> None:
+async def renewed(sessions: AwsClients) -> None:
     """Wait until the renewal that is under way has ended, for which no call waits."""
     renewal = sessions._credentials[""]._renewal
     assert renewal is not None
@@ -59,7 +59,7 @@ async def renewed(sessions: Sessions) -> None:
         await renewal
 
 
-async def failure(sessions: Sessions, scope: Scope = HERE) -> CloudError:
+async def failure(sessions: AwsClients, scope: Scope = HERE) -> CloudError:
     with pytest.raises(CloudError) as caught:
         await describe(sessions, scope)
     return caught.value
@@ -89,7 +89,7 @@ def _service_account(_keyless: None, token: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("_service_account")
 async def test_a_service_accounts_role_is_assumed_with_its_token(aws: AwsProxy) -> None:
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         await asyncio.gather(*(describe(sessions) for _ in range(3)))
     [assumed] = aws.calls_of(WEB_IDENTITY)
     assert assumed.params["RoleArn"] == ROLE
@@ -101,7 +101,7 @@ async def test_a_service_accounts_role_is_assumed_with_its_token(aws: AwsProxy) 
 async def test_a_service_accounts_role_is_renewed_with_the_token_of_then(aws: AwsProxy, token: Path) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=30)
     aws.fail_raw(WEB_IDENTITY, status=200, body=granted(WEB_IDENTITY, "ASIAFIRST", soon))
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         await describe(sessions)
         write(token, "the-second-token\n")
         await describe(sessions)
@@ -116,7 +116,7 @@ async def test_a_service_accounts_role_is_renewed_with_the_token_of_then(aws: Aw
 @pytest.mark.usefixtures("_service_account")
 async def test_a_token_that_sts_refuses_is_told(aws: AwsProxy) -> None:
     aws.fail(WEB_IDENTITY, code="InvalidIdentityToken", message="No OpenIDConnect provider found")
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
     assert error.reason == "NoCredentials"
     assert "the cluster's OIDC provider in IAM. No OpenIDConnect provider found" in str(error)
@@ -125,7 +125,7 @@ async def test_a_token_that_sts_refuses_is_told(aws: AwsProxy) -> None:
 @pytest.mark.usefixtures("_service_account")
 async def test_a_token_file_that_is_not_there_is_told(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
     assert "/nowhere/token" in str(error)
     assert aws.calls == []
@@ -184,7 +184,7 @@ async def test_pod_identity_is_renewed_with_the_token_of_then(
 ) -> None:
     # botocore asks a second time at once where what it gets is near its end.
     agent.answers = [identity("ASIAFIRST", timedelta(seconds=30))] * 2 + [identity("ASIASECOND")]
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         await describe(sessions)
         write(token, "the-second-token\n")
         await describe(sessions)
@@ -194,7 +194,7 @@ async def test_pod_identity_is_renewed_with_the_token_of_then(
 
 async def test_an_agent_that_answers_something_else_is_told(aws: AwsProxy, agent: Agent) -> None:
     agent.answers = ["{}"]
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
     assert error.reason == "NoCredentials"
     assert "KeyError: 'AccessKeyId'" in str(error)
@@ -205,7 +205,7 @@ async def test_the_agents_token_file_that_is_not_there_is_told(
     aws: AwsProxy, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere/token")
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         assert "/nowhere/token" in str(await failure(sessions))
     assert (aws.calls, agent.tokens) == ([], [])
 
@@ -216,7 +216,7 @@ async def test_a_token_of_the_environment_itself_is_shown(
     monkeypatch.delenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "bare")
     agent.answers = [identity("ASIAFIRST")]
-    async with Sessions(CLOCK, Accounts(REGION)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         await describe(sessions)
     assert agent.tokens == ["bare"]
 
@@ -228,10 +228,10 @@ async def test_keys_that_are_rotated_in_their_file_are_read_anew(
     file, clock = tmp_path / "credentials", SkewedClock()
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     write(file, KEYS.format("AKIAFIRST"))
-    async with Sessions(clock, Accounts(REGION)) as sessions:
+    async with AwsClients(clock, Accounts(REGION)) as sessions:
         await describe(sessions)
         write(file, KEYS.format("AKIASECOND"))
-        clock.skew = PACE
+        clock.skew = MIN_RENEWAL_INTERVAL
         aws.fail("DescribeInstances", code="AuthFailure", status=401)
         with pytest.raises(ClientError):
             await describe(sessions)
@@ -248,10 +248,10 @@ async def test_keys_that_sts_refuses_are_read_anew(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     accounts = Accounts(REGION, named={"acme": Account(role_arn=ROLE)})
     write(file, KEYS.format("AKIAFIRST"))
-    async with Sessions(clock, accounts) as sessions:
+    async with AwsClients(clock, accounts) as sessions:
         await describe(sessions)
         write(file, KEYS.format("AKIASECOND"))
-        clock.skew = PACE
+        clock.skew = MIN_RENEWAL_INTERVAL
         aws.fail("AssumeRole", code="InvalidClientTokenId", status=403)
         assert (await failure(sessions, Scope("acme", REGION))).reason == "InvalidClientTokenId"
         await renewed(sessions)
@@ -263,7 +263,7 @@ async def test_keys_that_sts_refuses_are_read_anew(
 async def test_sts_has_an_endpoint_of_its_own(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    async with Sessions(CLOCK, Accounts(REGION, own_role=ROLE)) as sessions:
+    async with AwsClients(CLOCK, Accounts(REGION, own_role=ROLE)) as sessions:
         with pytest.raises(EndpointConnectionError):
             await describe(sessions)
     assert [call.action for call in aws.calls] == ["AssumeRole"]

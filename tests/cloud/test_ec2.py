@@ -8,7 +8,7 @@ import pytest
 from booking_operator.cloud.aws import ec2
 from booking_operator.cloud.aws.records import Reading
 from booking_operator.cloud.driver import Group, Order
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import (
     CLOCK,
@@ -21,7 +21,7 @@ from tests.support.driving import (
     start,
     stop,
 )
-from tests.support.inventory import Watchers
+from tests.support.inventory import FakeListener
 from tests.support.moto_server import REGION
 
 
@@ -30,8 +30,8 @@ async def test_instances_are_found_by_their_tag(aws: AwsProxy) -> None:
     await aws.create_instances("db", 1, state="running")
     await aws.create_instances(None, 1)
     async with open_driver(CLOCK) as driver:
-        assert (await observe(driver)).ids(State.STOPPED) == tuple(web)
-        assert len((await observe(driver, Group("ec2", "", REGION, "db"))).ids(State.RUNNING)) == 1
+        assert (await observe(driver)).ids(InstanceState.STOPPED) == tuple(web)
+        assert len((await observe(driver, Group("ec2", "", REGION, "db"))).ids(InstanceState.RUNNING)) == 1
 
 
 async def test_terminated_instances_do_not_count(aws: AwsProxy) -> None:
@@ -45,7 +45,7 @@ async def test_all_pages_are_read(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ec2, "PAGE", 1)  # moto counts reservations
     ids = sorted([id_ for _ in range(3) for id_ in await aws.create_instances("web", 2)])
     async with open_driver(CLOCK) as driver:
-        assert (await observe(driver)).ids(State.STOPPED) == tuple(ids)
+        assert (await observe(driver)).ids(InstanceState.STOPPED) == tuple(ids)
     assert len(aws.calls_of("DescribeInstances")) == 3
 
 
@@ -65,9 +65,9 @@ async def test_describe_asks_for_large_pages_of_tagged_instances_that_exist(aws:
 async def test_start_and_stop_reach_the_instances(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
-        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+        assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.PENDING)
         assert set((await aws.moto.states()).values()) == {"running"}
-        assert await stop(driver, ids) == dict.fromkeys(ids, State.STOPPING)
+        assert await stop(driver, ids) == dict.fromkeys(ids, InstanceState.STOPPING)
         assert set((await aws.moto.states()).values()) == {"stopped"}
     assert [call.action for call in aws.calls] == ["StartInstances", "StopInstances"]
     assert aws.calls[0].instance_ids == tuple(ids)
@@ -79,21 +79,21 @@ async def test_an_accepted_start_shows_until_describe_has_caught_up(aws: AwsProx
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         await start(driver, ids[:1])
-        last = driver.last(WEB)
+        last = driver.observation(WEB)
         assert last is not None
-        assert (last.ids(State.PENDING), last.ids(State.STOPPED)) == ((ids[0],), (ids[1],))
-        assert (await observe(driver)).ids(State.PENDING) == (ids[0],)
+        assert (last.ids(InstanceState.PENDING), last.ids(InstanceState.STOPPED)) == ((ids[0],), (ids[1],))
+        assert (await observe(driver)).ids(InstanceState.PENDING) == (ids[0],)
         aws.stale_seconds = 0
-        assert (await observe(driver)).ids(State.PENDING) == (ids[0],)
+        assert (await observe(driver)).ids(InstanceState.PENDING) == (ids[0],)
         aws.transition_seconds = 0
-        assert (await observe(driver)).ids(State.RUNNING) == (ids[0],)
+        assert (await observe(driver)).ids(InstanceState.RUNNING) == (ids[0],)
 
 
 async def test_tracked_groups_are_told_of_a_change_by_others(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     told: asyncio.Queue[Group] = asyncio.Queue()
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
-        driver.track(Watchers(lambda: [WEB], told.put_nowait))
+        driver.set_listener(FakeListener(lambda: [WEB], told.put_nowait))
         assert await told.get() == WEB
         await aws.moto.change("StartInstances", ids)
         await observe(driver)
@@ -106,7 +106,9 @@ async def test_what_can_hibernate_does_and_the_rest_stops(aws: AwsProxy) -> None
     able = await aws.create_instances("web", 1, state="running", hibernate=True)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
-        assert await stop(driver, plain + able, hibernate=True) == dict.fromkeys(plain + able, State.STOPPING)
+        assert await stop(driver, plain + able, hibernate=True) == dict.fromkeys(
+            plain + able, InstanceState.STOPPING
+        )
     hibernated = {call.instance_ids: call.params["Hibernate"] for call in aws.calls_of("StopInstances")}
     assert hibernated == {tuple(plain): "false", tuple(able): "true"}
 
@@ -119,7 +121,7 @@ async def test_hibernation_that_ec2_refuses_becomes_a_plain_stop(aws: AwsProxy) 
     aws.fail("StopInstances", code="UnsupportedHibernationConfiguration", message=message)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
-        assert await stop(driver, ids, hibernate=True) == {ids[0]: State.STOPPING}
+        assert await stop(driver, ids, hibernate=True) == {ids[0]: InstanceState.STOPPING}
     assert [call.params["Hibernate"] for call in aws.calls_of("StopInstances")] == ["true", "false"]
 
 
@@ -130,7 +132,9 @@ def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -
         for device in ("ebs", "instance-store")
     ]
     page: Any = {"Reservations": [{"Instances": rows}]}
-    obstacles = {record.instance.id: record.instance.obstacle for record in ec2._records(page, Reading())}
+    obstacles = {
+        record.instance.id: record.instance.blocked_reason for record in ec2._records(page, Reading())
+    }
     assert obstacles["ebs"] == ""
     assert obstacles["instance-store"] == "cannot be stopped: its root device is an instance store"
 
@@ -170,7 +174,7 @@ def test_a_start_that_failed_is_told_from_a_stop(state: str, code: str, message:
         "Tags": [{"Key": "resource-booking-application", "Value": "web"}],
     }
     page: Any = {"Reservations": [{"Instances": [row]}]}
-    assert [record.why for record in ec2._records(page, Reading())] == [why]
+    assert [record.failure_reason for record in ec2._records(page, Reading())] == [why]
 
 
 async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:
@@ -186,13 +190,13 @@ async def test_who_does_not_lead_looks_and_changes_nothing(aws: AwsProxy) -> Non
     async with open_drivers(CLOCK, live=lambda: live[0]) as drivers:
         driver = drivers["ec2"]
         live[0] = False
-        assert (await observe(driver)).ids(State.STOPPED) == tuple(ids)
+        assert (await observe(driver)).ids(InstanceState.STOPPED) == tuple(ids)
         troubled = asyncio.Event()
-        order = Order.of(WEB, ids, CLOCK.now(), news=troubled.set)
+        order = Order.of(WEB, ids, CLOCK.now(), on_pending_error=troubled.set)
         driver.start(order)
         async with asyncio.timeout(SECONDS):
             await troubled.wait()
         assert aws.calls_of("StartInstances") == []
         live[0] = True
-        assert await outcomes(order) == dict.fromkeys(ids, State.PENDING)
+        assert await outcomes(order) == dict.fromkeys(ids, InstanceState.PENDING)
     assert len(aws.calls_of("StartInstances")) == 1

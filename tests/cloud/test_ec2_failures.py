@@ -7,7 +7,7 @@ import pytest
 
 from booking_operator.cloud.aws import ec2
 from booking_operator.cloud.driver import Group, Order
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import (
     CLOCK,
@@ -27,9 +27,9 @@ async def test_one_id_that_does_not_exist_fails_alone(aws: AwsProxy) -> None:
     ids, bad = await aws.create_instances("web", 2), "i-0123456789abcdef0"
     async with open_driver(CLOCK) as driver:
         assert await start(driver, [ids[0], bad, ids[1]]) == {
-            ids[0]: State.PENDING,
+            ids[0]: InstanceState.PENDING,
             bad: "InvalidInstanceIDNotFound",
-            ids[1]: State.PENDING,
+            ids[1]: InstanceState.PENDING,
         }
     assert [call.instance_ids for call in aws.calls] == [(ids[0], bad, ids[1]), tuple(ids)]
 
@@ -42,7 +42,7 @@ async def test_one_instance_in_the_wrong_state_fails_alone(aws: AwsProxy) -> Non
         await stop(driver, [stopping])
         assert await start(driver, [stopping, stopped]) == {
             stopping: "IncorrectInstanceState",
-            stopped: State.PENDING,
+            stopped: InstanceState.PENDING,
         }
 
 
@@ -54,7 +54,7 @@ async def test_what_passes_by_itself_is_tried_again_whole(aws: AwsProxy, code: s
     ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", code=code, status=status)
-        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+        assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.PENDING)
     first, second = aws.calls_of("StartInstances")
     assert first.instance_ids == second.instance_ids == tuple(ids)
     assert second.monotonic - first.monotonic >= 0.49
@@ -86,7 +86,7 @@ async def test_a_start_whose_reply_is_lost_is_seen_and_not_made_again(aws: AwsPr
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         aws.lose_reply("StartInstances")
-        assert await start(driver, ids) == dict.fromkeys(ids, State.RUNNING)
+        assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.RUNNING)
     assert [call.status for call in aws.calls_of("StartInstances")] == [200], "it counts as taken"
 
 
@@ -95,7 +95,7 @@ async def test_a_start_that_never_arrived_is_made_again(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         aws.drop("StartInstances")
-        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+        assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.PENDING)
     assert [call.action for call in aws.calls].count("DescribeInstances") == 2
     assert [call.status for call in aws.calls_of("StartInstances")] == [0, 200]
     assert set((await aws.moto.states()).values()) == {"running"}
@@ -156,7 +156,7 @@ async def test_no_credentials_says_so_until_there_are_some(
         assert aws.calls == []
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         clock.skew = timedelta(minutes=1)
-        assert await start(driver, ids) == {ids[0]: State.PENDING}
+        assert await start(driver, ids) == {ids[0]: InstanceState.PENDING}
 
 
 async def test_half_the_credentials_are_none(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:

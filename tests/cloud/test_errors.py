@@ -7,9 +7,9 @@ import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from booking_operator.cloud.aws.errors import LONGEST_MESSAGE, reason, translated
-from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.engine.clock_skew import SkewMonitor
+from booking_operator.cloud.aws.errors import MAX_MESSAGE_LENGTH, reason_of, translate_errors
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.engine.clock_skew import ClockSkewMonitor
 
 # metav1.Condition: https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/types.go
 CONDITION_REASON = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
@@ -36,7 +36,7 @@ def refusal(
 
 
 def outcome(error: Exception, *ids: str, action: str = "ec2:StartInstances") -> CloudError:
-    with pytest.raises(CloudError) as caught, translated(action, ids):
+    with pytest.raises(CloudError) as caught, translate_errors(action, ids):
         raise error
     assert CONDITION_REASON.match(caught.value.reason)
     assert "\n" not in str(caught.value)
@@ -123,7 +123,7 @@ def test_a_lost_connection_reads_the_same_each_time() -> None:
 
 def test_messages_are_bounded_and_without_request_ids() -> None:
     text = str(outcome(refusal("X", f"what\nhappened (Request ID: 12-34) {'again ' * 1000}")))
-    assert len(text) <= LONGEST_MESSAGE
+    assert len(text) <= MAX_MESSAGE_LENGTH
     assert text.startswith("StartInstances: what happened again")
 
 
@@ -151,35 +151,35 @@ def test_failures_of_another_class_are_nobodys_fault(code: str, status: int) -> 
 def test_a_permission_that_is_missing_for_one_instance_names_it() -> None:
     message = f"on resource: arn:aws:ec2:eu-west-1:123456789012:instance/{ID}"
     error = outcome(refusal("UnauthorizedOperation", message, status=403), ID, OTHER)
-    assert error.fault is Fault.DENIED
+    assert error.kind is FailureKind.DENIED
     assert error.ids == {ID}
 
 
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
-        (refusal("RequestLimitExceeded", status=503), Fault.THROTTLED),
-        (refusal("InternalError", status=500), Fault.TRANSIENT),
-        (refusal("502", "Bad Gateway", status=502), Fault.TRANSIENT),
-        (boto.EndpointConnectionError(endpoint_url=URL), Fault.TRANSIENT),
-        (boto.ConnectTimeoutError(endpoint_url=URL), Fault.TRANSIENT),
-        (boto.ReadTimeoutError(endpoint_url=URL), Fault.LOST),
-        (boto.ConnectionClosedError(endpoint_url=URL), Fault.LOST),
-        (TimeoutError(), Fault.LOST),
-        (ResponseParserError("no element found"), Fault.LOST),
-        (refusal("InsufficientInstanceCapacity", status=500), Fault.CAPACITY),
-        (refusal("InvalidInstanceID.NotFound"), Fault.REFUSED),
-        (refusal("IncorrectSpotRequestState"), Fault.REFUSED),
-        (refusal("ExpiredToken"), Fault.ACCOUNT),
-        (refusal("AuthFailure", status=401), Fault.ACCOUNT),
-        (refusal("OptInRequired", status=401), Fault.DENIED),
-        (refusal("PendingVerification"), Fault.DENIED),
-        (refusal("Blocked"), Fault.DENIED),
-        (boto.NoCredentialsError(), Fault.UNSENT),
+        (refusal("RequestLimitExceeded", status=503), FailureKind.THROTTLED),
+        (refusal("InternalError", status=500), FailureKind.TRANSIENT),
+        (refusal("502", "Bad Gateway", status=502), FailureKind.TRANSIENT),
+        (boto.EndpointConnectionError(endpoint_url=URL), FailureKind.TRANSIENT),
+        (boto.ConnectTimeoutError(endpoint_url=URL), FailureKind.TRANSIENT),
+        (boto.ReadTimeoutError(endpoint_url=URL), FailureKind.LOST),
+        (boto.ConnectionClosedError(endpoint_url=URL), FailureKind.LOST),
+        (TimeoutError(), FailureKind.LOST),
+        (ResponseParserError("no element found"), FailureKind.LOST),
+        (refusal("InsufficientInstanceCapacity", status=500), FailureKind.CAPACITY),
+        (refusal("InvalidInstanceID.NotFound"), FailureKind.REFUSED),
+        (refusal("IncorrectSpotRequestState"), FailureKind.REFUSED),
+        (refusal("ExpiredToken"), FailureKind.ACCOUNT),
+        (refusal("AuthFailure", status=401), FailureKind.ACCOUNT),
+        (refusal("OptInRequired", status=401), FailureKind.DENIED),
+        (refusal("PendingVerification"), FailureKind.DENIED),
+        (refusal("Blocked"), FailureKind.DENIED),
+        (boto.NoCredentialsError(), FailureKind.UNSENT),
     ],
 )
-def test_each_failure_has_a_class(error: Exception, fault: Fault) -> None:
-    assert outcome(error).fault is fault
+def test_each_failure_has_a_class(error: Exception, fault: FailureKind) -> None:
+    assert outcome(error).kind is fault
 
 
 def test_lack_of_capacity_names_type_and_zone() -> None:
@@ -193,19 +193,19 @@ def test_lack_of_capacity_names_type_and_zone() -> None:
 
 @pytest.mark.parametrize("code", ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch"])
 def test_a_clock_that_is_wrong_is_told_as_such(code: str) -> None:
-    clocks = SkewMonitor("AWS")
+    clocks = ClockSkewMonitor("AWS")
     clocks.current = timedelta(minutes=-7)
-    with pytest.raises(CloudError) as caught, translated("ec2:StartInstances", clocks=clocks):
+    with pytest.raises(CloudError) as caught, translate_errors("ec2:StartInstances", clocks=clocks):
         raise refusal(code, status=401)
     assert caught.value.reason == "ClockSkewed"
     assert "420 s behind that of AWS; set it by NTP" in str(caught.value)
 
 
 def test_a_bug_is_not_disguised() -> None:
-    with pytest.raises(KeyError), translated("StartInstances"):
+    with pytest.raises(KeyError), translate_errors("StartInstances"):
         raise KeyError
 
 
 @pytest.mark.parametrize("code", ["InvalidInstanceID.NotFound", "503", "", "...", "a-b_c", "Ünïcode"])
 def test_any_code_makes_a_reason(code: str) -> None:
-    assert CONDITION_REASON.match(reason(code))
+    assert CONDITION_REASON.match(reason_of(code))

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from booking_operator.cloud.driver import CloudError, Group, Order
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import (
     CLOCK,
@@ -65,7 +65,7 @@ async def test_one_bad_instance_among_999_good_ones(aws: AwsProxy, how: str) -> 
         result = await start(driver, [*good[:50], bad, *good[50:]])
         calls = len(aws.calls_of("StartInstances"))
         assert isinstance(result.pop(bad), str)
-        assert result == dict.fromkeys(good, State.PENDING)
+        assert result == dict.fromkeys(good, InstanceState.PENDING)
         assert calls <= (13 if how == "cursed" else 2)
         assert isinstance((await start(driver, [bad]))[bad], str)
         assert len(aws.calls_of("StartInstances")) == calls, "asked again before its pause is over"
@@ -93,7 +93,7 @@ async def test_no_capacity_for_one_type_in_one_zone(aws: AwsProxy) -> None:
         ids = [full[0], *other_zone, full[1], *other_type]
         assert await start(driver, ids) == {
             **dict.fromkeys(full, "InsufficientInstanceCapacity"),
-            **dict.fromkeys([*other_zone, *other_type], State.PENDING),
+            **dict.fromkeys([*other_zone, *other_type], InstanceState.PENDING),
         }
         assert await starts(aws) == [4, 2]
         assert set((await start(driver, full)).values()) == {"InsufficientInstanceCapacity"}
@@ -133,17 +133,19 @@ async def test_an_instance_whose_terms_nobody_has_accepted_keeps_no_other(aws: A
     async with open_driver(CLOCK) as driver:
         assert await start(driver, [market, *others]) == {
             market: "OptInRequired",
-            **dict.fromkeys(others, State.PENDING),
+            **dict.fromkeys(others, InstanceState.PENDING),
         }
-        assert await start(driver, far, Group("ec2", "", "us-east-1", "web")) == {far[0]: State.PENDING}
-        assert await stop(driver, others) == dict.fromkeys(others, State.STOPPING)
+        assert await start(driver, far, Group("ec2", "", "us-east-1", "web")) == {
+            far[0]: InstanceState.PENDING
+        }
+        assert await stop(driver, others) == dict.fromkeys(others, InstanceState.STOPPING)
 
 
 async def test_throttled_calls_go_again_within_the_limits(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 20)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", times=2)
-        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+        assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.PENDING)
     times = [call.monotonic for call in aws.calls_of("StartInstances")]
     assert [later - earlier >= 0.49 for earlier, later in pairwise(times)] == [True, True]
 
@@ -168,7 +170,7 @@ async def test_an_account_that_is_down_delays_nothing_in_another(aws: AwsProxy) 
         driver.stop(Order.of(WEB, running, CLOCK.now()))
         async with asyncio.timeout(SECONDS):
             await aws.arrived("StopInstances")
-        assert await start(driver, ids, far) == dict.fromkeys(ids, State.PENDING)
+        assert await start(driver, ids, far) == dict.fromkeys(ids, InstanceState.PENDING)
         gate.set()
 
 
@@ -179,7 +181,7 @@ async def test_a_stale_view_neither_repeats_a_start_nor_hides_it(aws: AwsProxy) 
         await observe(driver)
         await start(driver, ids)
         seen = await observe(driver)
-    assert {instance.state for instance in seen.instances} == {State.PENDING}
+    assert {instance.state for instance in seen.instances} == {InstanceState.PENDING}
 
 
 async def test_a_clock_that_is_wrong_is_told_with_what_it_is_off(aws: AwsProxy) -> None:

@@ -5,33 +5,33 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from booking_operator.cloud.aws.describe_limiter import Gate
-from booking_operator.cloud.batching.token_bucket import Limit, Limits
-from booking_operator.cloud.driver import CloudError, Fault, Scope
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
+from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
+from booking_operator.cloud.driver import CloudError, FailureKind, Scope
 from tests.support import virtual
 from tests.support.virtual import VirtualClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")
 
 
-def play(scenario: Callable[[Gate], Awaitable[None]]) -> None:
+def play(scenario: Callable[[DescribeLimiter], Awaitable[None]]) -> None:
     async def main() -> None:
-        await scenario(Gate(lambda *_: Limits(Limit(3, 2)), VirtualClock()))
+        await scenario(DescribeLimiter(lambda *_: RequestLimits(BucketLimit(3, 2)), VirtualClock()))
 
     virtual.run(main())
 
 
-async def passed(gate: Gate, scope: Scope = HERE, fault: Fault | None = None) -> float:
+async def passed(gate: DescribeLimiter, scope: Scope = HERE, fault: FailureKind | None = None) -> float:
     """When the call was let through, in seconds."""
-    async with gate.passed(scope, "DescribeInstances"):
+    async with gate.slot(scope, "DescribeInstances"):
         at = asyncio.get_running_loop().time()
         if fault is not None:
-            raise CloudError("Reason", "", fault=fault)
+            raise CloudError("Reason", "", kind=fault)
     return at
 
 
 def test_calls_pass_as_the_bucket_is_refilled() -> None:
-    async def scenario(gate: Gate) -> None:
+    async def scenario(gate: DescribeLimiter) -> None:
         times = [await passed(gate) for _ in range(5)]
         assert times == pytest.approx([0, 0, 0, 0.5, 1], abs=0.01)
         assert await passed(gate, THERE) == pytest.approx(1, abs=0.01)
@@ -40,8 +40,8 @@ def test_calls_pass_as_the_bucket_is_refilled() -> None:
 
 
 def test_a_refusal_for_the_rate_makes_the_next_wait_and_another_failure_does_not() -> None:
-    async def scenario(gate: Gate) -> None:
-        for fault, wait in ((Fault.LOST, 0), (Fault.THROTTLED, 0.5)):
+    async def scenario(gate: DescribeLimiter) -> None:
+        for fault, wait in ((FailureKind.LOST, 0), (FailureKind.THROTTLED, 0.5)):
             began = asyncio.get_running_loop().time()
             with pytest.raises(CloudError):
                 await passed(gate, fault=fault)

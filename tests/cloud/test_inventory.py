@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.view import Record
-from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.instance import InstanceState, Observation
 from tests.support import virtual
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play
 from tests.support.virtual import EPOCH, DoneError
 
-STOPPED = State.STOPPED
+STOPPED = InstanceState.STOPPED
 
 
 def test_all_who_ask_at_once_share_one_call() -> None:
@@ -90,7 +90,7 @@ def test_a_call_nobody_waits_for_any_more_still_refreshes_the_view() -> None:
         await stage.sleep_to(0.1)
         asker.cancel()
         await stage.sleep_to(1)
-        assert stage.inventory.last(WEB) is not None
+        assert stage.inventory.observation(WEB) is not None
 
     play(scenario)
 
@@ -143,7 +143,7 @@ def test_an_error_goes_to_all_who_wait_for_that_call_and_the_last_view_stays() -
         outcomes = await asyncio.gather(*(stage.observe() for _ in range(3)), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["There was no reply."] * 3
         assert len({id(outcome) for outcome in outcomes}) == 3
-        last = stage.inventory.last(WEB)
+        last = stage.inventory.observation(WEB)
         assert last is not None
         assert last.at == EPOCH
         assert len(stage.cloud.calls) == 2
@@ -185,13 +185,13 @@ def test_sharing_and_freshness_hold_in_any_order(
 ) -> None:
     """At most one call at a time; nobody gets an older view than asked for, nor waits for three calls."""
 
-    async def ask(stage: Stage, at: float, age: float, patience: float | None) -> None:
+    async def ask(stage: Stage, at: float, age: float, limit: float | None) -> None:
         await stage.sleep_to(at)
         now = stage.clock.now()
         since = now - timedelta(seconds=age)
-        last, calls = stage.inventory.last(WEB), len(stage.cloud.calls)
+        last, calls = stage.inventory.observation(WEB), len(stage.cloud.calls)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 observation = await stage.view(WEB, since)
         except (CloudError, TimeoutError):
             assert last is None or last.at < since

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from booking_operator.cloud.aws.request_limits import UNDER_WAY
+from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.driver import CloudError, Group, Order
 from booking_operator.cloud.service import ServiceDriver
-from booking_operator.domain.instance import Lock, State
+from booking_operator.domain.instance import InstanceState, Lock
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, SECONDS, WEB, lock, observe, open_driver, start
 from tests.support.moto_server import REGION
@@ -39,11 +39,11 @@ async def test_tags_that_hang_delay_neither_a_start_nor_a_view(aws: AwsProxy) ->
     gate = aws.hold("CreateTags")
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
         for number, id_ in enumerate(ids):
-            driver.lock(Order.of(WEB, [id_], CLOCK.now()), Lock(f"user{number}", ADA.until))
-        await aws.arrived("CreateTags", UNDER_WAY)
-        assert await start(driver, ids) == dict.fromkeys(ids, State.PENDING)
+            driver.set_lock_tags(Order.of(WEB, [id_], CLOCK.now()), Lock(f"user{number}", ADA.until))
+        await aws.arrived("CreateTags", MAX_CALLS_IN_FLIGHT)
+        assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.PENDING)
         await observe(driver)
-        assert len(aws.calls_of("CreateTags")) == UNDER_WAY
+        assert len(aws.calls_of("CreateTags")) == MAX_CALLS_IN_FLIGHT
         gate.set()
         await aws.arrived("CreateTags", len(ids))
 
@@ -79,7 +79,7 @@ async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         await lock(driver, ids, ADA)
-        observation = driver.last(WEB)
+        observation = driver.observation(WEB)
     assert observation is not None
     assert [instance.lock for instance in observation.instances] == [ADA]
 

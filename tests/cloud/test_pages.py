@@ -7,7 +7,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import EC2QueryParser
 
-from booking_operator.cloud.aws.describe_parser import SLICE, read_page
+from booking_operator.cloud.aws.describe_parser import SLICE, parse_page
 
 ITEM = """
 <item>
@@ -42,7 +42,7 @@ def items(n: int) -> list[str]:
 async def read(body: bytes, status: int = 200) -> tuple[dict[str, Any], bytes]:
     response: dict[str, Any] = {"status_code": status, "headers": {}, "body": body}
     result: dict[str, Any] = {}
-    await read_page(response_dict=response, customized_response_dict=result, operation_model=None)
+    await parse_page(response_dict=response, customized_response_dict=result, operation_model=None)
     return result, response["body"]
 
 

@@ -8,12 +8,18 @@ import pytest
 
 from booking_operator.cloud.driver import Group, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
-from booking_operator.cloud.inventory.polling import IDLE, KEPT, MOVING, PATIENCE, STUCK
-from booking_operator.cloud.inventory.view import Answer
-from booking_operator.domain.instance import State
-from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, Watchers, play
+from booking_operator.cloud.inventory.polling import (
+    IDLE_INTERVAL,
+    KEPT,
+    MAX_TRANSITION_TIME,
+    STUCK_INTERVAL,
+    TRANSITION_INTERVAL,
+)
+from booking_operator.cloud.inventory.view import ActionAnswer
+from booking_operator.domain.instance import InstanceState
+from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, FakeListener, Stage, play
 
-STOPPED, PENDING, RUNNING = State.STOPPED, State.PENDING, State.RUNNING
+STOPPED, PENDING, RUNNING = InstanceState.STOPPED, InstanceState.PENDING, InstanceState.RUNNING
 
 
 def test_fifty_idle_groups_cost_at_most_65_calls_an_hour() -> None:
@@ -45,19 +51,19 @@ def test_a_scope_that_nobody_tracks_any_more_is_forgotten_after_a_while() -> Non
             released.append(scope)
 
         stage.inventory = Inventory(stage.cloud.describe, stage.clock, stage.tasks, release=release)
-        stage.inventory.track(Watchers(lambda: groups))
+        stage.inventory.set_listener(FakeListener(lambda: groups))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(100)
         groups.remove(FAR)
         await stage.sleep_to(KEPT.total_seconds())
-        assert stage.inventory.last(FAR) is not None
+        assert stage.inventory.observation(FAR) is not None
         assert released == []
         await stage.sleep_to(KEPT.total_seconds() + 200)
         assert released == [FAR.scope]
         assert stage.inventory._watches.keys() == {WEB.scope}
         groups.append(FAR)
         await stage.sleep_to(KEPT.total_seconds() + 300)
-        assert stage.inventory.last(FAR) is not None
+        assert stage.inventory.observation(FAR) is not None
 
     play(scenario)
 
@@ -66,7 +72,7 @@ def test_scopes_that_are_merely_asked_about_are_not_kept() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         for number in range(1000):
-            assert stage.inventory.last(Group("ec2", "", f"made-up-{number}", "web")) is None
+            assert stage.inventory.observation(Group("ec2", "", f"made-up-{number}", "web")) is None
         await stage.sleep_to(61)
         assert stage.inventory._watches.keys() == {WEB.scope}
 
@@ -91,7 +97,7 @@ def test_nothing_is_forgotten_before_anything_is_tracked() -> None:
         stage.tasks.create_task(stage.inventory.poll())
         await stage.observe()
         await stage.sleep_to(3 * KEPT.total_seconds())
-        assert stage.inventory.last(WEB) is not None
+        assert stage.inventory.observation(WEB) is not None
 
     play(scenario)
 
@@ -104,7 +110,7 @@ def test_a_scope_that_cannot_be_released_ends_nothing() -> None:
             raise OSError("it does not close")
 
         stage.inventory = Inventory(stage.cloud.describe, stage.clock, stage.tasks, release=release)
-        stage.inventory.track(Watchers(lambda: groups))
+        stage.inventory.set_listener(FakeListener(lambda: groups))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(1)
         groups.remove(FAR)
@@ -117,7 +123,7 @@ def test_a_scope_that_cannot_be_released_ends_nothing() -> None:
 def test_a_scope_that_a_new_group_names_is_polled_soon() -> None:
     async def scenario(stage: Stage) -> None:
         groups: list[Group] = []
-        stage.inventory.track(Watchers(lambda: groups, stage.told.append))
+        stage.inventory.set_listener(FakeListener(lambda: groups, stage.told.append))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(100)
         groups.append(WEB)
@@ -132,9 +138,9 @@ def test_a_poll_counts_from_the_last_call_whoever_asked_for_it() -> None:
         stage.track(WEB)
         await stage.sleep_to(50)
         await stage.observe()
-        await stage.sleep_to(50 + IDLE.total_seconds() - 1)
+        await stage.sleep_to(50 + IDLE_INTERVAL.total_seconds() - 1)
         assert len(stage.cloud.calls) == 2
-        await stage.sleep_to(50 + IDLE.total_seconds() + 1)
+        await stage.sleep_to(50 + IDLE_INTERVAL.total_seconds() + 1)
         assert len(stage.cloud.calls) == 3
 
     play(scenario)
@@ -146,7 +152,7 @@ def test_instances_on_their_way_are_watched_closely_until_they_arrive() -> None:
         stage.track(WEB)
         await stage.sleep_to(30)
         pace = (stage.cloud.calls[-1][1] - stage.cloud.calls[0][1]) / (len(stage.cloud.calls) - 1)
-        assert pace == pytest.approx(MOVING, abs=timedelta(milliseconds=10))
+        assert pace == pytest.approx(TRANSITION_INTERVAL, abs=timedelta(milliseconds=10))
         stage.cloud.states[WEB, "a"] = RUNNING
         await stage.sleep_to(32)
         before = len(stage.cloud.calls)
@@ -168,11 +174,11 @@ def test_others_on_their_way_do_not_count() -> None:
 
 def test_an_instance_that_never_arrives_is_watched_at_leisure() -> None:
     async def scenario(stage: Stage) -> None:
-        stage.cloud.states[WEB, "a"] = State.STOPPING
+        stage.cloud.states[WEB, "a"] = InstanceState.STOPPING
         stage.track(WEB)
-        stuck = PATIENCE.total_seconds() + 60
+        stuck = MAX_TRANSITION_TIME.total_seconds() + 60
         await stage.sleep_to(stuck + 3600)
-        assert stage.cloud.calls_since(stuck) <= 3600 / STUCK.total_seconds() + 1
+        assert stage.cloud.calls_since(stuck) <= 3600 / STUCK_INTERVAL.total_seconds() + 1
 
     play(scenario)
 
@@ -239,7 +245,7 @@ def test_a_group_that_loses_its_last_instance_is_told_and_one_that_appears() -> 
         stage.cloud.states[new, "n"] = STOPPED
         await stage.observe(DB)
         assert set(stage.told) == {WEB, new}
-        last = stage.inventory.last(WEB)
+        last = stage.inventory.observation(WEB)
         assert last is not None
         assert last.instances == ()
 
@@ -251,8 +257,8 @@ def test_an_accepted_start_shows_and_is_followed_at_once() -> None:
         stage.track(WEB)
         await stage.sleep_to(20)
         stage.told.clear()
-        stage.inventory.note(WEB, {"a": Answer(STOPPED, PENDING)})
-        last = stage.inventory.last(WEB)
+        stage.inventory.record_answers(WEB, {"a": ActionAnswer(STOPPED, PENDING)})
+        last = stage.inventory.observation(WEB)
         assert last is not None
         assert last.ids(PENDING) == ("a",)
         await stage.sleep_to(20.01)
@@ -272,7 +278,7 @@ def test_a_view_sent_before_the_answer_does_not_undo_it() -> None:
         await stage.sleep_to(10)
         asker = asyncio.create_task(stage.observe())
         await stage.sleep_to(10.1)
-        stage.inventory.note(WEB, {"a": Answer(STOPPED, PENDING)})
+        stage.inventory.record_answers(WEB, {"a": ActionAnswer(STOPPED, PENDING)})
         assert (await asker).ids(PENDING) == ("a",)
 
     play(scenario)

@@ -14,20 +14,24 @@ from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
-from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, Sessions
-from booking_operator.cloud.aws.credential_renewal import LONGEST, RenewedCredentials, open_credentials
+from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, AwsClients
+from booking_operator.cloud.aws.credential_renewal import (
+    RENEWAL_TIMEOUT,
+    RenewedCredentials,
+    open_credentials,
+)
 from booking_operator.cloud.aws.credentials import Source
-from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
-from booking_operator.cloud.batching.token_bucket import published
+from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import CloudError, Scope
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
 HERE = Scope("acme", "eu-west-1")
 
 
-class SlowSessions(Sessions):
+class SlowSessions(AwsClients):
     """Credentials take most of the time that a call has, and calls take the rest and more."""
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -53,11 +57,11 @@ class SlowSessions(Sessions):
 
 @pytest.mark.parametrize("make", [Ec2Api, RdsApi])
 def test_a_describe_that_waits_for_credentials_has_all_of_its_time_after_that(
-    make: Callable[[Sessions, Gate], Ec2Api | RdsApi],
+    make: Callable[[AwsClients, DescribeLimiter], Ec2Api | RdsApi],
 ) -> None:
     async def main() -> None:
         clock = VirtualClock()
-        assert await make(SlowSessions(clock), Gate(published, clock)).describe(HERE) == []
+        assert await make(SlowSessions(clock), DescribeLimiter(published_limits, clock)).describe(HERE) == []
 
     run(main())
 
@@ -74,7 +78,7 @@ def test_a_role_that_waits_for_the_operators_own_credentials_has_all_of_its_time
         return load
 
     def make(tasks: TaskGroup) -> RenewedCredentials:
-        clock, longest = VirtualClock(), LONGEST.total_seconds()
+        clock, longest = VirtualClock(), RENEWAL_TIMEOUT.total_seconds()
         own = RenewedCredentials("Own", "GetCredentials", loads("own", longest - 5), clock, tasks)
         role = loads("role", 10)
 
@@ -123,7 +127,7 @@ class StsSession:
 
         async def assume_role(**_: Any) -> Any:
             async with pool:
-                await asyncio.sleep(LONGEST.total_seconds() - 5)
+                await asyncio.sleep(RENEWAL_TIMEOUT.total_seconds() - 5)
             keys = {"AccessKeyId": "key", "SecretAccessKey": "secret", "SessionToken": "token"}
             return {"Credentials": {**keys, "Expiration": EPOCH + timedelta(hours=1)}}
 
@@ -146,7 +150,7 @@ def test_no_account_waits_for_the_connection_of_another(monkeypatch: pytest.Monk
                 *(item.get_frozen_credentials() for name, item in credentials.items() if name)
             )
         assert {key.access_key for key in keys} == {"key"}
-        assert asyncio.get_running_loop().time() < LONGEST.total_seconds()
+        assert asyncio.get_running_loop().time() < RENEWAL_TIMEOUT.total_seconds()
 
     async def loaded() -> Source:
         return AioCredentials("own", "secret")

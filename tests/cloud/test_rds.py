@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from booking_operator.cloud.aws import rds
-from booking_operator.cloud.aws.rds import cluster_bar, database_bar, power
+from booking_operator.cloud.aws.rds import cluster_blocked_reason, database_blocked_reason, state_of_status
 from booking_operator.cloud.driver import Group
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, failure_of, observe, open_driver, start, stop
 from tests.support.moto_server import REGION
@@ -23,7 +23,10 @@ async def test_instances_and_clusters_are_found_by_their_tag(aws: AwsProxy) -> N
     await aws.moto.create_database("untagged", "")
     async with open_driver(CLOCK, "rds") as driver:
         found = (await observe(driver, SHOP)).instances
-    assert found == (Instance("cluster:orders", State.RUNNING), Instance("db:orders", State.RUNNING))
+    assert found == (
+        Instance("cluster:orders", InstanceState.RUNNING),
+        Instance("db:orders", InstanceState.RUNNING),
+    )
     assert all(call.params["MaxRecords"] == "100" for call in aws.calls)
 
 
@@ -41,11 +44,11 @@ async def test_start_and_stop_reach_instances_and_clusters(aws: AwsProxy) -> Non
     async with open_driver(CLOCK, "rds") as driver:
         await observe(driver, SHOP)
         stopped = await stop(driver, ids, SHOP, hibernate=True)
-        assert stopped == dict.fromkeys(ids, State.STOPPING)
-        assert (await observe(driver, SHOP)).ids(State.STOPPED) == tuple(sorted(ids))
+        assert stopped == dict.fromkeys(ids, InstanceState.STOPPING)
+        assert (await observe(driver, SHOP)).ids(InstanceState.STOPPED) == tuple(sorted(ids))
         started = await start(driver, ids, SHOP)
-        assert started == dict.fromkeys(ids, State.PENDING)
-        assert (await observe(driver, SHOP)).ids(State.RUNNING) == tuple(sorted(ids))
+        assert started == dict.fromkeys(ids, InstanceState.PENDING)
+        assert (await observe(driver, SHOP)).ids(InstanceState.RUNNING) == tuple(sorted(ids))
 
 
 async def test_members_go_with_their_cluster(aws: AwsProxy) -> None:
@@ -63,7 +66,7 @@ async def test_a_tagged_member_of_an_untagged_cluster_is_told_by_name(aws: AwsPr
     async with open_driver(CLOCK, "rds") as driver:
         (found,) = (await observe(driver, SHOP)).instances
     assert found == Instance(
-        "db:member", State.RUNNING, "is a member of cluster:orders; tag the cluster instead"
+        "db:member", InstanceState.RUNNING, "is a member of cluster:orders; tag the cluster instead"
     )
 
 
@@ -72,7 +75,7 @@ async def test_one_that_is_refused_does_not_hold_up_the_others(aws: AwsProxy) ->
     async with open_driver(CLOCK, "rds") as driver:
         await observe(driver, SHOP)
         result = await stop(driver, [good, "db:gone"], SHOP)
-    assert result == {good: State.STOPPING, "db:gone": "DBInstanceNotFound"}
+    assert result == {good: InstanceState.STOPPING, "db:gone": "DBInstanceNotFound"}
 
 
 @pytest.mark.parametrize("action", ["DescribeDBInstances", "DescribeDBClusters"])
@@ -87,33 +90,33 @@ async def test_a_missing_permission_is_named(aws: AwsProxy, action: str) -> None
 @pytest.mark.parametrize(
     ("status", "state"),
     [
-        ("available", State.RUNNING),
-        ("backing-up", State.RUNNING),
-        ("configuring-enhanced-monitoring", State.RUNNING),
-        ("configuring-something-new", State.RUNNING),
-        ("creating", State.PENDING),
+        ("available", InstanceState.RUNNING),
+        ("backing-up", InstanceState.RUNNING),
+        ("configuring-enhanced-monitoring", InstanceState.RUNNING),
+        ("configuring-something-new", InstanceState.RUNNING),
+        ("creating", InstanceState.PENDING),
         ("deleting", None),
-        ("failed", State.UNAVAILABLE),
-        ("incompatible-network", State.UNAVAILABLE),
-        ("maintenance", State.RUNNING),
-        ("not-yet-invented", State.UNAVAILABLE),
-        ("starting", State.PENDING),
-        ("stopped", State.STOPPED),
-        ("stopping", State.STOPPING),
-        ("storage-full", State.UNAVAILABLE),
-        ("storage-optimization", State.RUNNING),
-        ("", State.UNAVAILABLE),
+        ("failed", InstanceState.UNAVAILABLE),
+        ("incompatible-network", InstanceState.UNAVAILABLE),
+        ("maintenance", InstanceState.RUNNING),
+        ("not-yet-invented", InstanceState.UNAVAILABLE),
+        ("starting", InstanceState.PENDING),
+        ("stopped", InstanceState.STOPPED),
+        ("stopping", InstanceState.STOPPING),
+        ("storage-full", InstanceState.UNAVAILABLE),
+        ("storage-optimization", InstanceState.RUNNING),
+        ("", InstanceState.UNAVAILABLE),
     ],
 )
-def test_each_status_means_one_state(status: str, state: State | None) -> None:
-    assert power(status)[0] is state
+def test_each_status_means_one_state(status: str, state: InstanceState | None) -> None:
+    assert state_of_status(status)[0] is state
 
 
 def test_only_a_plain_status_allows_to_act() -> None:
-    assert power("available")[1] == ""
-    assert power("stopped")[1] == ""
-    assert power("backing-up")[1] == "cannot be stopped while it is backing-up"
-    assert power("storage-full")[1] == "has the status storage-full and needs somebody's help"
+    assert state_of_status("available")[1] == ""
+    assert state_of_status("stopped")[1] == ""
+    assert state_of_status("backing-up")[1] == "cannot be stopped while it is backing-up"
+    assert state_of_status("storage-full")[1] == "has the status storage-full and needs somebody's help"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,7 @@ def test_only_a_plain_status_allows_to_act() -> None:
     ],
 )
 def test_databases_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
-    bar: Any = database_bar
+    bar: Any = database_blocked_reason
     assert why in bar(row)
     assert bool(bar(row)) == bool(why)
 
@@ -143,6 +146,6 @@ def test_databases_that_rds_never_stops(row: Mapping[str, Any], why: str) -> Non
     ],
 )
 def test_clusters_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
-    bar: Any = cluster_bar
+    bar: Any = cluster_blocked_reason
     assert why in bar(row)
     assert bool(bar(row)) == bool(why)

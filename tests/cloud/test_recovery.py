@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import Action, CloudError, Fault
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import Action, CloudError, FailureKind
+from booking_operator.domain.instance import InstanceState
 from tests.support.sending import (
     BROKEN,
     LOST,
@@ -42,13 +42,13 @@ def test_what_is_throttled_is_sent_again_whole_when_the_model_allows() -> None:
         stage.reply = once(THROTTLED)
         order = stage.order("a", "b", at=1)
         await asyncio.sleep(1.2)
-        assert order.trouble is not None
-        assert order.trouble.reason == "RequestLimitExceeded"
-        assert order.trouble.retry_at is not None
-        assert seconds(order.trouble.retry_at) == 1.5
+        assert order.pending_error is not None
+        assert order.pending_error.reason == "RequestLimitExceeded"
+        assert order.pending_error.retry_at is not None
+        assert seconds(order.pending_error.retry_at) == 1.5
         assert await stage.outcome(order) == {"a": "pending", "b": "pending"}
         assert [(call.at, call.ids) for call in stage.calls] == [(1, ("a", "b")), (1.5, ("a", "b"))]
-        assert order.trouble is None
+        assert order.pending_error is None
 
     play(scenario)
 
@@ -139,7 +139,7 @@ def test_an_outage_of_an_hour_costs_few_calls_and_all_go_soon_after_it(size: int
 def test_after_a_lost_reply_the_instances_are_looked_at_and_only_the_rest_is_sent_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
-        stage.states = {"a": State.PENDING, "b": State.STOPPED}
+        stage.states = {"a": InstanceState.PENDING, "b": InstanceState.STOPPED}
         order = stage.order("a", "b", at=1)
         assert await stage.outcome(order) == {"a": "pending", "b": "pending"}
         assert stage.looks == [1]
@@ -151,7 +151,7 @@ def test_after_a_lost_reply_the_instances_are_looked_at_and_only_the_rest_is_sen
 def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
-        stage.states, stage.look_error = {"a": State.PENDING}, LOST
+        stage.states, stage.look_error = {"a": InstanceState.PENDING}, LOST
         assert await stage.outcome(stage.order("a", at=1)) == {"a": "pending"}
         assert len(stage.calls) == 2
 
@@ -161,7 +161,7 @@ def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() 
 def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
-        stage.states = dict.fromkeys(MANY, State.PENDING)
+        stage.states = dict.fromkeys(MANY, InstanceState.PENDING)
         await stage.outcome(stage.order(*MANY, at=0))
         await asyncio.sleep(60)
         for late in ("b", "c", "d"):
@@ -212,7 +212,7 @@ def test_the_good_ones_go_on_at_once() -> None:
 
 def test_bad_instances_named_one_by_one_still_end() -> None:
     def reply(_: Change, ids: Sequence[str]) -> CloudError:
-        return CloudError("IncorrectInstanceState", ids[0], fault=Fault.REFUSED, ids=ids[:1])
+        return CloudError("IncorrectInstanceState", ids[0], kind=FailureKind.REFUSED, ids=ids[:1])
 
     async def scenario(stage: Stage) -> None:
         stage.reply = reply
@@ -223,13 +223,13 @@ def test_bad_instances_named_one_by_one_still_end() -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.DENIED])
-def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [FailureKind.REFUSED, FailureKind.DENIED])
+def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: FailureKind) -> None:
     bad = MANY[::66]
 
     def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
         hit = [id_ for id_ in ids if id_ in bad]
-        return CloudError("OperationNotPermitted", hit[0], fault=fault, ids=hit[:1]) if hit else None
+        return CloudError("OperationNotPermitted", hit[0], kind=fault, ids=hit[:1]) if hit else None
 
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
@@ -243,7 +243,7 @@ def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: Fault
 def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
-        stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", fault=Fault.REFUSED)
+        stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", kind=FailureKind.REFUSED)
         found = await stage.outcome(stage.order(*MANY, at=0))
         assert set(found.values()) == {"VcpuLimitExceeded"}
         assert len(stage.calls) <= 32
@@ -312,7 +312,7 @@ def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
 
 def test_an_instance_whose_start_came_to_nothing_is_not_asked_for_and_keeps_no_other() -> None:
     async def scenario(stage: Stage) -> None:
-        stage.failed_starts = {"bad": CloudError("StartFailed", "it fell back", fault=Fault.REFUSED)}
+        stage.failed_starts = {"bad": CloudError("StartFailed", "it fell back", kind=FailureKind.REFUSED)}
         assert await stage.outcome(stage.order("a", "bad", at=1)) == {"a": "pending", "bad": "StartFailed"}
         assert await stage.outcome(stage.order("bad", change=STOP, at=2)) == {"bad": "stopping"}
         assert stage.calls == [Sent(1, Action.START, ("a",)), Sent(2, Action.STOP, ("bad",))]
@@ -329,7 +329,7 @@ def no_room(named: bool) -> Reply:
     def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
         pool = POOL if named else ""
         full = any(id_.startswith("full") for id_ in ids)
-        error = CloudError("InsufficientInstanceCapacity", "no room", fault=Fault.CAPACITY, pool=pool)
+        error = CloudError("InsufficientInstanceCapacity", "no room", kind=FailureKind.CAPACITY, pool=pool)
         return error if full else None
 
     return reply
@@ -377,7 +377,7 @@ def test_no_other_instance_of_the_pool_is_tried_before_the_pause_is_over_and_the
 
 def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
     async def scenario(stage: Stage) -> None:
-        stage.reply = refuse("UnauthorizedOperation", "bad", fault=Fault.DENIED)
+        stage.reply = refuse("UnauthorizedOperation", "bad", fault=FailureKind.DENIED)
         found = await stage.outcome(stage.order("a", "bad", at=0))
         assert found == {"a": "pending", "bad": "UnauthorizedOperation"}
 
@@ -388,7 +388,9 @@ def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
 def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_held(named: bool) -> None:
     def reply(_: Change, ids: Sequence[str]) -> CloudError:
         # AWS names the first instance that it evaluated the policy for.
-        return CloudError("UnauthorizedOperation", "no", fault=Fault.DENIED, ids=ids[:1] if named else ())
+        return CloudError(
+            "UnauthorizedOperation", "no", kind=FailureKind.DENIED, ids=ids[:1] if named else ()
+        )
 
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
@@ -410,7 +412,7 @@ def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_hel
 
 
 def test_credentials_that_expired_hold_the_account_in_all_regions_and_no_other_account() -> None:
-    expired = CloudError("ExpiredCredentials", "renew them", fault=Fault.ACCOUNT)
+    expired = CloudError("ExpiredCredentials", "renew them", kind=FailureKind.ACCOUNT)
 
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda *_: expired
@@ -463,7 +465,7 @@ def test_what_does_not_stand_any_more_after_a_wait_for_credentials_is_not_sent()
     play(scenario)
 
 
-@pytest.mark.parametrize("error", [None, BROKEN, CloudError("Expired", "it", fault=Fault.ACCOUNT)])
+@pytest.mark.parametrize("error", [None, BROKEN, CloudError("Expired", "it", kind=FailureKind.ACCOUNT)])
 def test_a_clock_that_is_set_back_by_hours_delays_nothing_for_hours(error: CloudError | None) -> None:
     async def scenario(stage: Stage) -> None:
         if error is not None:
@@ -473,7 +475,7 @@ def test_a_clock_that_is_set_back_by_hours_delays_nothing_for_hours(error: Cloud
         await asyncio.sleep(0.01 if error is None else 0.1)
         stage.clock.skew = -timedelta(hours=5)
         stage.order("b", at=long_ago)  # whatever wakes the lane
-        if error is not None and error.fault is Fault.ACCOUNT:
+        if error is not None and error.kind is FailureKind.ACCOUNT:
             order = stage.order("a", at=long_ago)
         async with asyncio.timeout(60):
             assert await stage.outcome(order) == {"a": "pending"}

@@ -9,7 +9,13 @@ import pytest
 from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials
 from botocore import exceptions as boto
 
-from booking_operator.cloud.aws.credential_renewal import AHEAD, LAST_USE, LONGEST, PACE, RenewedCredentials
+from booking_operator.cloud.aws.credential_renewal import (
+    MIN_REMAINING_LIFETIME,
+    MIN_RENEWAL_INTERVAL,
+    RENEW_BEFORE_EXPIRY,
+    RENEWAL_TIMEOUT,
+    RenewedCredentials,
+)
 from booking_operator.cloud.aws.credentials import Source
 from booking_operator.cloud.driver import CloudError
 from tests.support.virtual import VirtualClock, play
@@ -93,7 +99,7 @@ async def test_keys_that_do_not_expire_are_loaded_once(world: World) -> None:
 @scenario
 async def test_nobody_waits_for_a_renewal_while_there_are_good_ones(world: World) -> None:
     await world.key()
-    await asyncio.sleep((HOUR - AHEAD).total_seconds() + 1)
+    await asyncio.sleep((HOUR - RENEW_BEFORE_EXPIRY).total_seconds() + 1)
     world.takes, began = 5, world.clock.now()
     assert await world.key() == "key-1"
     assert world.clock.now() == began
@@ -105,7 +111,7 @@ async def test_nobody_waits_for_a_renewal_while_there_are_good_ones(world: World
 @scenario
 async def test_expired_ones_are_waited_for(world: World) -> None:
     await world.key()
-    await asyncio.sleep((HOUR - LAST_USE).total_seconds() + 1)
+    await asyncio.sleep((HOUR - MIN_REMAINING_LIFETIME).total_seconds() + 1)
     world.takes = 5
     assert await world.key() == "key-2"
 
@@ -114,7 +120,7 @@ async def test_expired_ones_are_waited_for(world: World) -> None:
 async def test_good_ones_are_used_while_a_renewal_fails(world: World) -> None:
     await world.key()
     world.error = REFUSED
-    assert await world.after(HOUR - AHEAD + timedelta(seconds=1)) == "key-1"
+    assert await world.after(HOUR - RENEW_BEFORE_EXPIRY + timedelta(seconds=1)) == "key-1"
     assert len(world.loads) == 2
     assert await world.after(timedelta(seconds=1)) == "key-1"
     assert len(world.loads) == 2
@@ -159,7 +165,7 @@ async def test_who_waits_is_told_why_and_whose(world: World) -> None:
 async def test_one_that_hangs_is_given_up(world: World) -> None:
     world.takes, began = 3600, world.clock.now()
     failures = await asyncio.gather(*(world.failure() for _ in range(3)))
-    assert world.clock.now() - began == LONGEST
+    assert world.clock.now() - began == RENEWAL_TIMEOUT
     assert {failure.reason for failure in failures} == {"CloudUnreachable"}
     assert "Account 'acme': AssumeRole: there was no reply in time." in str(failures[0])
     assert len(world.loads) == 1
@@ -182,7 +188,7 @@ async def test_what_is_near_its_end_is_renewed_once_a_minute(world: World) -> No
         await world.key()
         await asyncio.sleep(0.1)
     assert len(world.loads) == 1
-    assert await world.after(PACE) == "key-2"
+    assert await world.after(MIN_RENEWAL_INTERVAL) == "key-2"
 
 
 @scenario
@@ -207,7 +213,7 @@ async def test_what_aws_rejects_is_loaded_anew_once_a_minute(world: World) -> No
     await world.key()
     world.credentials.reject()
     assert await world.after(timedelta(seconds=1)) == "key-1"
-    await asyncio.sleep(PACE.total_seconds())
+    await asyncio.sleep(MIN_RENEWAL_INTERVAL.total_seconds())
     for _ in range(3):
         world.credentials.reject()
     assert await world.after(timedelta(seconds=1)) == "key-2"
@@ -219,7 +225,7 @@ async def test_what_aws_rejects_is_loaded_anew_once_a_minute(world: World) -> No
 @scenario
 async def test_what_one_region_rejects_is_used_in_the_others_meanwhile(world: World) -> None:
     await world.key()
-    await asyncio.sleep(PACE.total_seconds())
+    await asyncio.sleep(MIN_RENEWAL_INTERVAL.total_seconds())
     world.takes, world.error, began = 5, REFUSED, world.clock.now()
     world.credentials.reject()
     assert await world.key() == "key-1"
@@ -230,7 +236,7 @@ async def test_what_one_region_rejects_is_used_in_the_others_meanwhile(world: Wo
     assert await world.after(timedelta(seconds=10)) == "key-1"
     assert len(world.loads) == 3
     world.error = None
-    await asyncio.sleep(PACE.total_seconds())
+    await asyncio.sleep(MIN_RENEWAL_INTERVAL.total_seconds())
     world.credentials.reject()
     assert await world.after(timedelta(seconds=10)) == "key-4"
 

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from booking_operator.cloud.aws.request_limits import UNDER_WAY
+from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.batching.lane import KEPT
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
 from tests.support.sending import (
@@ -139,7 +139,7 @@ def test_an_order_that_does_not_stand_any_more_is_withdrawn_as_it_would_leave() 
 def test_what_was_withdrawn_is_not_sent_and_makes_no_call_by_itself() -> None:
     async def scenario(stage: Stage) -> None:
         order = stage.order("a", at=5)
-        order.withdraw()
+        order.cancel()
         await asyncio.sleep(9)
         assert stage.calls == []
 
@@ -151,7 +151,7 @@ def test_what_is_withdrawn_under_way_stays_so_and_is_noted() -> None:
         stage.latency = 1
         order = stage.order("a", at=5)
         await asyncio.sleep(5.5)
-        order.withdraw()
+        order.cancel()
         await asyncio.sleep(1)
         assert [set(answers) for _, _, answers in stage.accepted] == [{"a"}]
 
@@ -164,10 +164,10 @@ def test_what_waits_for_calls_under_way_is_not_sent_after_it_was_withdrawn() -> 
         orders = [stage.order(f"db{number}", change=STOP, at=1) for number in range(50)]
         await asyncio.sleep(2)
         for order in orders:
-            order.withdraw()
+            order.cancel()
         kept = stage.order("kept", change=STOP)
         assert await stage.outcome(kept) == {"kept": "stopping"}
-        assert [(call.at, call.ids) for call in stage.calls[UNDER_WAY:]] == [(3, ("kept",))]
+        assert [(call.at, call.ids) for call in stage.calls[MAX_CALLS_IN_FLIGHT:]] == [(3, ("kept",))]
 
     play(scenario, most=1)
 
@@ -179,7 +179,7 @@ def test_no_more_calls_of_a_lane_are_under_way_than_it_may_have() -> None:
         start = stage.order("a", at=2)
         await asyncio.wait([future for order in orders for future in order.futures.values()])
         stops = Counter(call.at for call in stage.calls if call.action is Action.STOP)
-        assert stops == {1: UNDER_WAY, 3: UNDER_WAY, 5: 50 - 2 * UNDER_WAY}
+        assert stops == {1: MAX_CALLS_IN_FLIGHT, 3: MAX_CALLS_IN_FLIGHT, 5: 50 - 2 * MAX_CALLS_IN_FLIGHT}
         assert await stage.outcome(start) == {"a": "pending"}
         assert [call.at for call in stage.calls if call.action is Action.START] == [2]
 
@@ -190,7 +190,7 @@ def test_calls_that_fail_let_others_follow() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 1
         stage.reply = lambda _, ids: None if "last" in ids else CloudError("X", "y")
-        orders = [stage.order(f"db{number}", change=STOP, at=0) for number in range(2 * UNDER_WAY)]
+        orders = [stage.order(f"db{number}", change=STOP, at=0) for number in range(2 * MAX_CALLS_IN_FLIGHT)]
         last = stage.order("last", change=STOP, at=0.5)
         assert await stage.outcome(last) == {"last": "stopping"}
         assert {reason for order in orders for reason in outcome(order).values()} == {"X"}
@@ -205,11 +205,11 @@ def test_what_is_withdrawn_before_it_leaves_draws_nothing(kept: int) -> None:
         orders = [stage.order("kept", *(f"a{n}" for n in range(kept - 1)), at=0)] if kept else []
         gone = stage.order(*(f"b{n}" for n in range(1000 - kept)), at=0)
         await asyncio.sleep(0.1)
-        gone.withdraw()
+        gone.cancel()
         await asyncio.sleep(0.2)
         assert [outcome(order)["kept"] for order in orders] == ["pending"] * len(orders)
         throttle, now = stage.sender.lane(WEB.scope, Action.START).throttle, stage.clock.now()
-        assert throttle.room(now) == 1000 - kept
+        assert throttle.available(now) == 1000 - kept
         assert throttle.requests.refilled(now).level == pytest.approx(4.1 if kept else 5)
 
     play(scenario)
@@ -237,7 +237,7 @@ def test_what_was_withdrawn_keeps_nobody_waiting() -> None:
     async def scenario(stage: Stage) -> None:
         first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
         second = stage.order(*(f"b{n}" for n in range(200)), at=1)
-        first.withdraw()
+        first.cancel()
         expected = await stage.sender.lane(WEB.scope, Action.START).forecast()
         assert seconds(expected[second]) == 1
 
@@ -328,7 +328,7 @@ def test_pending_futures_are_cancelled_with_the_task_group(turns: int, at: float
 @pytest.mark.parametrize("reason", ["UnsupportedHibernationConfiguration", "UnsupportedOperation"])
 def test_hibernation_refused_is_a_plain_stop(reason: str) -> None:
     async def scenario(stage: Stage) -> None:
-        error = CloudError(reason, "no", fault=Fault.REFUSED)
+        error = CloudError(reason, "no", kind=FailureKind.REFUSED)
         stage.reply = lambda change, _: error if change.action is Action.HIBERNATE else None
         order = stage.order("a", "b", change=Change(Action.HIBERNATE))
         assert await stage.outcome(order) == {"a": "stopping", "b": "stopping"}

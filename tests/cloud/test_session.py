@@ -11,12 +11,12 @@ from botocore import UNSIGNED
 from botocore.loaders import JSONFileLoader
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, Sessions
-from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, AwsClients
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
-from booking_operator.cloud.aws.request_limits import UNDER_WAY
-from booking_operator.cloud.batching.token_bucket import published
+from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
+from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.engine.clock import SystemClock
 
@@ -42,7 +42,7 @@ async def test_all_who_ask_at_once_get_the_same_client(monkeypatch: pytest.Monke
         return await get_credentials(self)
 
     monkeypatch.setattr(AioSession, "get_credentials", slow)
-    async with Sessions(SystemClock(), Accounts()) as sessions:
+    async with AwsClients(SystemClock(), Accounts()) as sessions:
         clients = await asyncio.gather(*(sessions.ec2(HERE) for _ in range(3)))
         assert len(set(map(id, clients))) == 1
         assert await sessions.ec2(HERE) is clients[0]
@@ -59,7 +59,7 @@ async def test_regions_have_clients_of_their_own_and_share_the_description(
         return load_file(self, path)
 
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
-    async with Sessions(SystemClock(), Accounts()) as sessions:
+    async with AwsClients(SystemClock(), Accounts()) as sessions:
         here, there = await sessions.ec2(HERE), await sessions.ec2(THERE)
         assert (here.meta.region_name, there.meta.region_name) == (HERE.region, THERE.region)
     assert sum(path.endswith("/service-2") for path in loaded) == 1
@@ -79,7 +79,7 @@ class HeldClock(SystemClock):
 
 async def test_a_client_that_is_released_is_closed_and_another_is_opened_when_it_is_needed() -> None:
     closed, clock = list[str](), HeldClock()
-    async with Sessions(clock, Accounts()) as sessions:
+    async with AwsClients(clock, Accounts()) as sessions:
         first = when_closed(await sessions.ec2(HERE), lambda: closed.append("first"))
         when_closed(await sessions.ec2(THERE), lambda: closed.append("other"))
         releasing = asyncio.create_task(sessions.release("ec2", HERE))
@@ -98,7 +98,7 @@ async def test_a_client_that_is_released_is_closed_and_another_is_opened_when_it
 
 async def test_a_client_whose_release_is_cut_off_by_the_end_is_closed_too() -> None:
     closed: list[str] = []
-    async with Sessions(SystemClock(), Accounts()) as sessions:
+    async with AwsClients(SystemClock(), Accounts()) as sessions:
         when_closed(await sessions.rds(HERE), lambda: closed.append("it"))
         releasing = asyncio.create_task(sessions.release("rds", HERE))
         await asyncio.sleep(0)
@@ -112,12 +112,12 @@ async def test_a_client_whose_release_is_cut_off_by_the_end_is_closed_too() -> N
 async def test_nothing_is_kept_for_a_scope_that_is_released(make: type[Ec2Api | RdsApi]) -> None:
     clock = HeldClock()
     clock.over.set()
-    async with Sessions(clock, Accounts()) as sessions:
-        gate = Gate(published, clock)
+    async with AwsClients(clock, Accounts()) as sessions:
+        gate = DescribeLimiter(published_limits, clock)
         api = make(sessions, gate)
         await (sessions.ec2(HERE) if make is Ec2Api else sessions.rds(HERE))
         for action in ("DescribeInstances", "DescribeDBClusters", "DescribeDBInstances"):
-            async with gate.passed(HERE, action), gate.passed(THERE, action):
+            async with gate.slot(HERE, action), gate.slot(THERE, action):
                 pass
         if isinstance(api, RdsApi):
             api._arns[HERE] = {"db:orders": "arn"}
@@ -137,7 +137,7 @@ def when_closed(client: Any, call: Callable[[], None]) -> Any:
 
 
 async def test_one_attempt_is_made_and_no_more() -> None:
-    async with Sessions(SystemClock(), Accounts()) as sessions:
+    async with AwsClients(SystemClock(), Accounts()) as sessions:
         client = await sessions.ec2(HERE)
         assert vars(client.meta.config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
 
@@ -145,11 +145,11 @@ async def test_one_attempt_is_made_and_no_more() -> None:
 def test_each_lane_of_a_client_has_connections_of_its_own_and_so_has_describe() -> None:
     connections = vars(CONFIG)["_user_provided_options"]["max_pool_connections"]
     for lanes in (Ec2Api.lanes, RdsApi.lanes):
-        assert connections > len(set(lanes.values())) * UNDER_WAY
+        assert connections > len(set(lanes.values())) * MAX_CALLS_IN_FLIGHT
 
 
 async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:
-    sessions = Sessions(SystemClock(), Accounts())
+    sessions = AwsClients(SystemClock(), Accounts())
     unsigned = AioConfig(signature_version=UNSIGNED)  # as botocore opens it for a web identity
     async with sessions._core().create_client("sts", HERE.region, config=unsigned) as client:
         config = client.meta.config
@@ -159,7 +159,7 @@ async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:
 
 
 async def test_no_region_and_no_such_account_are_told_before_anything_is_opened() -> None:
-    async with Sessions(SystemClock(), Accounts()) as sessions:
+    async with AwsClients(SystemClock(), Accounts()) as sessions:
         for scope, reason in ((Scope("", ""), "NoRegion"), (Scope("acme", "eu-west-1"), "UnknownAccount")):
             with pytest.raises(CloudError) as caught:
                 await sessions.rds(scope)

@@ -10,10 +10,10 @@ import pytest
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.driver import CloudError, Order, Scope
-from booking_operator.cloud.inventory.failed_starts import Starts
-from booking_operator.cloud.inventory.view import Answer, Record
+from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
+from booking_operator.cloud.inventory.view import ActionAnswer, Record
 from booking_operator.cloud.service import Service, ServiceDriver
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, InstanceState
 from tests.support import virtual
 from tests.support.sending import WEB, seconds
 from tests.support.virtual import EPOCH, VirtualClock
@@ -25,21 +25,21 @@ def after(number: float) -> datetime:
     return EPOCH + timedelta(seconds=number)
 
 
-def fall(starts: Starts, at: float, why: str = WHY) -> None:
+def fall(starts: AcceptedStarts, at: float, why: str = WHY) -> None:
     """A start is accepted, and seen to have come to nothing three seconds later."""
-    starts.answered("i-1", State.PENDING, after(at))
-    starts.seen("i-1", State.PENDING, "", after(at + 1.5))
-    starts.seen("i-1", State.STOPPED, why, after(at + 3))
+    starts.record_answer("i-1", InstanceState.PENDING, after(at))
+    starts.record_state("i-1", InstanceState.PENDING, "", after(at + 1.5))
+    starts.record_state("i-1", InstanceState.STOPPED, why, after(at + 3))
 
 
-def pause(starts: Starts, at: float) -> float:
-    error = starts.barred("i-1", after(at))
+def pause(starts: AcceptedStarts, at: float) -> float:
+    error = starts.active_failure("i-1", after(at))
     assert error is None or error.retry_at is not None
     return (error.retry_at - after(at)).total_seconds() if error and error.retry_at else 0
 
 
 def test_the_pause_grows_each_time_up_to_its_bound() -> None:
-    starts, at, pauses = Starts(), 0.0, []
+    starts, at, pauses = AcceptedStarts(), 0.0, []
     for _ in range(6):
         fall(starts, at)
         pauses.append(pause(starts, at + 3))
@@ -49,61 +49,61 @@ def test_the_pause_grows_each_time_up_to_its_bound() -> None:
 
 
 def test_it_tells_what_the_service_says_of_it() -> None:
-    starts = Starts()
+    starts = AcceptedStarts()
     fall(starts, 0)
-    error = starts.barred("i-1", after(3))
+    error = starts.active_failure("i-1", after(3))
     assert error is not None
     assert error.reason == "StartFailed"
     assert str(error) == f"AWS accepted the start, but it stopped again without having run: {WHY}"
 
 
 def test_where_the_service_says_nothing_it_may_have_been_stopped_by_hand_the_first_time() -> None:
-    starts = Starts()
+    starts = AcceptedStarts()
     fall(starts, 0, why="")
     assert pause(starts, 3) == 0
     fall(starts, 3, why="")
     assert pause(starts, 6) == 60
-    error = starts.barred("i-1", after(6))
+    error = starts.active_failure("i-1", after(6))
     assert "the AWS console may tell why" in str(error)
 
 
 def test_views_that_show_it_stopped_again_make_the_pause_no_longer() -> None:
-    starts = Starts()
+    starts = AcceptedStarts()
     fall(starts, 0)
-    starts.seen("i-1", State.STOPPED, WHY, after(30))
+    starts.record_state("i-1", InstanceState.STOPPED, WHY, after(30))
     assert pause(starts, 30) == 33
 
 
-@pytest.mark.parametrize("accepted", [State.STOPPING, State.RUNNING])
-def test_a_stop_ends_it_and_an_instance_that_runs_already_is_no_start(accepted: State) -> None:
-    starts = Starts()
-    starts.answered("i-1", State.PENDING, EPOCH)
-    starts.answered("i-1", accepted, after(1))
-    starts.seen("i-1", State.STOPPED, WHY, after(2))
+@pytest.mark.parametrize("accepted", [InstanceState.STOPPING, InstanceState.RUNNING])
+def test_a_stop_ends_it_and_an_instance_that_runs_already_is_no_start(accepted: InstanceState) -> None:
+    starts = AcceptedStarts()
+    starts.record_answer("i-1", InstanceState.PENDING, EPOCH)
+    starts.record_answer("i-1", accepted, after(1))
+    starts.record_state("i-1", InstanceState.STOPPED, WHY, after(2))
     assert pause(starts, 2) == 0
 
 
 def test_one_that_was_seen_to_run_has_not_failed() -> None:
-    starts = Starts()
+    starts = AcceptedStarts()
     fall(starts, 0)
-    starts.answered("i-1", State.PENDING, after(63))
-    starts.seen("i-1", State.RUNNING, "", after(70))
-    starts.seen("i-1", State.STOPPED, WHY, after(80))
+    starts.record_answer("i-1", InstanceState.PENDING, after(63))
+    starts.record_state("i-1", InstanceState.RUNNING, "", after(70))
+    starts.record_state("i-1", InstanceState.STOPPED, WHY, after(80))
     assert pause(starts, 80) == 0
     fall(starts, 80)
     assert pause(starts, 83) == 60
 
 
 def test_what_stops_long_after_its_start_had_been_started() -> None:
-    starts = Starts()
-    starts.answered("i-1", State.PENDING, EPOCH)
-    starts.seen("i-1", State.STOPPED, WHY, after(601))
+    starts = AcceptedStarts()
+    starts.record_answer("i-1", InstanceState.PENDING, EPOCH)
+    starts.record_state("i-1", InstanceState.STOPPED, WHY, after(601))
     assert pause(starts, 601) == 0
 
 
 @pytest.mark.parametrize("now", [-60, 3700])
 def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(now: float) -> None:
-    starts = Starts()
+    starts = AcceptedStarts()
     fall(starts, 0)
     starts.forget(after(now))
     fall(starts, now)
@@ -111,7 +111,7 @@ def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(now:
 
 
 def test_a_clock_that_was_set_back_bars_nothing_for_hours() -> None:
-    starts = Starts()
+    starts = AcceptedStarts()
     fall(starts, 7200)
     assert pause(starts, 0) == 0
 
@@ -127,11 +127,11 @@ class Api:
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.fails = True
-        self.state, self.why, self.starts = State.STOPPED, "", list[float]()
+        self.state, self.why, self.starts = InstanceState.STOPPED, "", list[float]()
 
     async def describe(self, _: Scope) -> list[Record]:
         await asyncio.sleep(0.05)
-        return [Record("web", Instance("i-1", self.state), why=self.why)]
+        return [Record("web", Instance("i-1", self.state), failure_reason=self.why)]
 
     async def ready(self, _: Scope) -> None:
         """All is at hand."""
@@ -139,14 +139,14 @@ class Api:
     async def release(self, _: Scope) -> None:
         """There is nothing to let go of."""
 
-    async def perform(self, _: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, _: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         self.starts.append(seconds(self.clock.now()))
-        self.state = State.PENDING
+        self.state = InstanceState.PENDING
         asyncio.get_running_loop().call_later(3, self.end)
-        return dict.fromkeys(ids, Answer(State.STOPPED, State.PENDING))
+        return dict.fromkeys(ids, ActionAnswer(InstanceState.STOPPED, InstanceState.PENDING))
 
     def end(self) -> None:
-        self.state, self.why = (State.STOPPED, WHY) if self.fails else (State.RUNNING, "")
+        self.state, self.why = (InstanceState.STOPPED, WHY) if self.fails else (InstanceState.RUNNING, "")
 
 
 async def keep_running(driver: ServiceDriver, api: Api, until: float) -> list[str]:
@@ -154,9 +154,9 @@ async def keep_running(driver: ServiceDriver, api: Api, until: float) -> list[st
     told = []
     while seconds(api.clock.now()) < until:
         await driver.refresh(WEB.scope, api.clock.now())
-        observation = driver.last(WEB)
+        observation = driver.observation(WEB)
         assert observation is not None
-        if observation.ids(State.STOPPED):
+        if observation.ids(InstanceState.STOPPED):
             order = Order.of(WEB, ["i-1"], api.clock.now())
             driver.start(order)
             await asyncio.wait(order.futures.values())
@@ -178,7 +178,7 @@ def test_an_instance_that_falls_back_is_started_a_few_times_an_hour_until_it_run
         api.fails = False
         await keep_running(driver, api, 4300)
         count = len(api.starts)
-        api.state = State.STOPPED  # by hand
+        api.state = InstanceState.STOPPED  # by hand
         assert await keep_running(driver, api, 4310) == []
         assert api.starts[count:] == pytest.approx([4301], abs=2)
 

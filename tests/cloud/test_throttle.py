@@ -7,144 +7,146 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.cloud.batching.token_bucket import (
-    LONGEST_PAUSE,
-    OTHERS,
-    PUBLISHED,
+    DEFAULT_LIMITS,
+    MAX_PAUSE,
+    PUBLISHED_LIMITS,
     UNLIMITED,
-    Bucket,
-    Limit,
-    Limits,
-    Throttle,
-    full,
+    BucketLimit,
+    RateLimiter,
+    RequestLimits,
+    TokenBucket,
+    full_limiter,
 )
 from tests.support.virtual import EPOCH
 
-START = PUBLISHED["StartInstances"]
+START = PUBLISHED_LIMITS["StartInstances"]
 
 
 def after(seconds: float) -> datetime:
     return EPOCH + timedelta(seconds=seconds)
 
 
-def drained(limits: Limits = START) -> Throttle:
+def drained(limits: RequestLimits = START) -> RateLimiter:
     """Both buckets empty."""
-    return Throttle(Bucket(limits.requests, 0, EPOCH), Bucket(limits.instances or limits.requests, 0, EPOCH))
+    return RateLimiter(
+        TokenBucket(limits.requests, 0, EPOCH), TokenBucket(limits.instances or limits.requests, 0, EPOCH)
+    )
 
 
 def test_a_full_bucket_lets_a_thousand_starts_leave_at_once() -> None:
-    throttle = full(START, EPOCH)
-    assert throttle.room(EPOCH) == 1000
+    throttle = full_limiter(START, EPOCH)
+    assert throttle.available(EPOCH) == 1000
     throttle = throttle.sent(1000, EPOCH)
-    assert throttle.room(EPOCH) == 0
+    assert throttle.available(EPOCH) == 0
     assert throttle.ready_at(2, EPOCH) == after(1.000001)
-    assert throttle.room(after(1.000001)) == 2
+    assert throttle.available(after(1.000001)) == 2
 
 
 def test_calls_are_counted_beside_instances() -> None:
-    throttle = full(START, EPOCH)
+    throttle = full_limiter(START, EPOCH)
     for _ in range(5):
-        assert throttle.room(EPOCH) > 0
+        assert throttle.available(EPOCH) > 0
         throttle = throttle.sent(1, EPOCH)
-    assert throttle.room(EPOCH) == 0
-    assert throttle.room(throttle.ready_at(1, EPOCH)) > 0
+    assert throttle.available(EPOCH) == 0
+    assert throttle.available(throttle.ready_at(1, EPOCH)) > 0
     assert throttle.ready_at(1, EPOCH) - EPOCH == timedelta(seconds=0.5, microseconds=1)
 
 
 def test_an_action_without_a_bucket_for_instances_takes_any_number() -> None:
-    assert full(OTHERS, EPOCH).room(EPOCH) == UNLIMITED
-    assert full(OTHERS, EPOCH).worthwhile == UNLIMITED
+    assert full_limiter(DEFAULT_LIMITS, EPOCH).available(EPOCH) == UNLIMITED
+    assert full_limiter(DEFAULT_LIMITS, EPOCH).min_call_size == UNLIMITED
 
 
 def test_a_call_waits_for_what_a_second_refills() -> None:
-    assert full(START, EPOCH).worthwhile == 2
-    assert full(PUBLISHED["StopInstances"], EPOCH).worthwhile == 20
+    assert full_limiter(START, EPOCH).min_call_size == 2
+    assert full_limiter(PUBLISHED_LIMITS["StopInstances"], EPOCH).min_call_size == 20
 
 
 def test_more_than_the_bucket_holds_is_ready_when_it_is_full() -> None:
-    limits = Limits(Limit(5, 2), Limit(10, 1))
+    limits = RequestLimits(BucketLimit(5, 2), BucketLimit(10, 1))
     assert drained(limits).ready_at(1000, EPOCH) - EPOCH == timedelta(seconds=10, microseconds=1)
 
 
 def test_a_clock_that_is_set_back_refills_nothing_and_goes_on() -> None:
     throttle = drained()
     earlier = after(-3600)
-    assert throttle.room(earlier) == 0
+    assert throttle.available(earlier) == 0
     assert throttle.ready_at(1, earlier) == earlier + timedelta(seconds=0.5, microseconds=1)
-    assert throttle.sent(0, earlier).room(earlier + timedelta(seconds=2)) > 0
+    assert throttle.sent(0, earlier).available(earlier + timedelta(seconds=2)) > 0
 
 
 def test_what_a_full_bucket_was_refilled_while_a_call_was_under_way_is_not_counted() -> None:
-    throttle = full(START, EPOCH).sent(300, EPOCH).accepted(300, after(10))
-    assert throttle.room(after(10)) == 700
+    throttle = full_limiter(START, EPOCH).sent(300, EPOCH).accepted(300, after(10))
+    assert throttle.available(after(10)) == 700
     assert throttle.requests.refilled(after(10)).level == 4
 
 
 @pytest.mark.parametrize("seconds", [1, 10, 60])
-@pytest.mark.parametrize("action", sorted(PUBLISHED))
+@pytest.mark.parametrize("action", sorted(PUBLISHED_LIMITS))
 def test_a_call_that_took_long_keeps_the_next_no_longer_than_one_that_did_not(
     action: str, seconds: float
 ) -> None:
-    throttle = full(PUBLISHED[action], EPOCH).sent(1, EPOCH).accepted(1, after(seconds))
+    throttle = full_limiter(PUBLISHED_LIMITS[action], EPOCH).sent(1, EPOCH).accepted(1, after(seconds))
     assert throttle.ready_at(1, after(seconds)) == after(seconds)
 
 
 def test_all_calls_that_were_sent_before_the_answer_have_drawn() -> None:
-    throttle = full(START, EPOCH).sent(300, EPOCH).sent(200, after(1)).accepted(300, after(3))
-    assert throttle.room(after(3)) == 500
+    throttle = full_limiter(START, EPOCH).sent(300, EPOCH).sent(200, after(1)).accepted(300, after(3))
+    assert throttle.available(after(3)) == 500
 
 
 # --- refusals
 
 
 def test_a_first_refusal_is_laid_to_the_calls_and_gives_the_instances_back() -> None:
-    throttle = full(START, EPOCH).sent(1000, EPOCH).refused(1000, EPOCH)
-    assert throttle.room(EPOCH) == 0
+    throttle = full_limiter(START, EPOCH).sent(1000, EPOCH).throttled(1000, EPOCH)
+    assert throttle.available(EPOCH) == 0
     ready = throttle.ready_at(1000, EPOCH)
     assert ready == after(0.500001)
-    assert throttle.room(ready) == 1000
+    assert throttle.available(ready) == 1000
 
 
 def test_a_second_refusal_in_a_row_halves_the_next_call() -> None:
-    throttle = full(START, EPOCH)
+    throttle = full_limiter(START, EPOCH)
     for seconds in (0, 1):
-        throttle = throttle.sent(1000, after(seconds)).refused(1000, after(seconds))
-    assert throttle.room(after(3)) == 500 + 4
+        throttle = throttle.sent(1000, after(seconds)).throttled(1000, after(seconds))
+    assert throttle.available(after(3)) == 500 + 4
 
 
 def test_what_was_let_through_once_is_tried_again() -> None:
-    throttle = full(START, EPOCH)
+    throttle = full_limiter(START, EPOCH)
     for seconds in (0, 1):
-        throttle = throttle.sent(1000, after(seconds)).refused(1000, after(seconds))
+        throttle = throttle.sent(1000, after(seconds)).throttled(1000, after(seconds))
     throttle = throttle.sent(500, after(3)).accepted(500, after(3))
-    assert throttle.room(after(4)) >= 500
+    assert throttle.available(after(4)) >= 500
 
 
 def test_one_instance_that_is_refused_again_and_again_waits_longer_each_time_up_to_a_bound() -> None:
-    throttle, now, pauses = full(START, EPOCH), EPOCH, []
+    throttle, now, pauses = full_limiter(START, EPOCH), EPOCH, []
     for _ in range(9):
-        throttle = throttle.sent(1, now).refused(1, now)
+        throttle = throttle.sent(1, now).throttled(1, now)
         ready = throttle.ready_at(1, now)
         pauses.append((ready - now).total_seconds())
         now = ready
     assert pauses[:4] == pytest.approx([0.5, 1, 2, 4], abs=0.01)
     assert pauses == sorted(pauses)
-    assert pauses[-1] == pytest.approx(LONGEST_PAUSE.total_seconds(), abs=0.01)
-    assert throttle.sent(1, now).accepted(1, now).refusals == 0
+    assert pauses[-1] == pytest.approx(MAX_PAUSE.total_seconds(), abs=0.01)
+    assert throttle.sent(1, now).accepted(1, now).throttles == 0
 
 
 def test_a_search_that_is_long_over_says_nothing_of_a_bucket_that_is_full_again() -> None:
-    throttle = full(START, EPOCH)
+    throttle = full_limiter(START, EPOCH)
     for seconds in (0, 1, 2):
-        throttle = throttle.sent(1000, after(seconds)).refused(1000, after(seconds))
+        throttle = throttle.sent(1000, after(seconds)).throttled(1000, after(seconds))
     throttle = throttle.sent(250, after(5)).accepted(250, after(5))
     later = 15 * 3600
-    throttle = throttle.sent(1, after(later)).refused(1, after(later))
-    assert throttle.room(after(later + 1)) == 1000
+    throttle = throttle.sent(1, after(later)).throttled(1, after(later))
+    assert throttle.available(after(later + 1)) == 1000
 
 
 def test_a_bucket_that_is_smaller_than_a_seconds_refill_is_no_trap() -> None:
-    limits = Limits(Limit(5, 2), Limit(10, 20))
-    assert full(limits, EPOCH).worthwhile == 10
+    limits = RequestLimits(BucketLimit(5, 2), BucketLimit(10, 20))
+    assert full_limiter(limits, EPOCH).min_call_size == 10
 
 
 class Account:
@@ -167,20 +169,20 @@ class Account:
 @given(st.integers(0, 1000), st.integers(1, 1200))
 def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) -> None:
     """Whatever others have drawn: what is lost is the search for what is left, and no more."""
-    account, throttle, now, open_, refused = Account(left), full(START, EPOCH), EPOCH, wanted, 0
+    account, throttle, now, open_, refused = Account(left), full_limiter(START, EPOCH), EPOCH, wanted, 0
     while open_:
-        least = min(open_, throttle.worthwhile)
-        if throttle.room(now) < least:
+        least = min(open_, throttle.min_call_size)
+        if throttle.available(now) < least:
             now = throttle.ready_at(least, now)
             continue
-        size = min(throttle.room(now), open_)
+        size = min(throttle.available(now), open_)
         throttle = throttle.sent(size, now)
         if account.call(size, (now - EPOCH).total_seconds()):
             open_ -= size
             throttle = throttle.accepted(size, now)
         else:
             refused += 1
-            throttle = throttle.refused(size, now)
+            throttle = throttle.throttled(size, now)
     bound = max(0, wanted - left) / 2
     assert (now - EPOCH).total_seconds() <= bound + 30
     assert refused <= 12
@@ -191,13 +193,13 @@ def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) ->
 )
 def test_whoever_keeps_to_it_alone_is_never_refused(steps: list[tuple[float, int, float, float]]) -> None:
     """Wherever between call and answer AWS draws."""
-    account, throttle, now = Account(1000), full(START, EPOCH), EPOCH
+    account, throttle, now = Account(1000), full_limiter(START, EPOCH), EPOCH
     for pause, size, seconds, share in steps:
         now += timedelta(seconds=pause)
         ready = throttle.ready_at(size, now)
         # AWS's clock is its own, so the microsecond by which we round is given back to it here.
         now = ready + timedelta(microseconds=10)
-        assert throttle.room(now) >= size
+        assert throttle.available(now) >= size
         throttle = throttle.sent(size, now)
         assert account.call(size, (now - EPOCH).total_seconds() + share * seconds)
         now += timedelta(seconds=seconds)

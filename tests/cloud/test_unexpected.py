@@ -12,20 +12,20 @@ from aiobotocore.credentials import AioCredentials
 from structlog.testing import capture_logs
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import Sessions
+from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
-from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.batching.fair_queue import GATHER
-from booking_operator.cloud.batching.token_bucket import published
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
+from booking_operator.cloud.batching.fair_queue import GATHER_TIME
+from booking_operator.cloud.batching.token_bucket import published_limits
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
 from booking_operator.cloud.metrics import Part, measured
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
 from tests.support import sending
-from tests.support.inventory import DB, FAR, WEB, Watchers
+from tests.support.inventory import DB, FAR, WEB, FakeListener
 from tests.support.inventory import Stage as Views
 from tests.support.inventory import play as watch
 from tests.support.sending import START, Stage, outcome, play
@@ -33,7 +33,7 @@ from tests.support.virtual import VirtualClock, run
 
 HERE = WEB.scope
 TAGS = [{"Key": "resource-booking-application", "Value": "web"}]
-LATER = GATHER.total_seconds() + 0.01
+LATER = GATHER_TIME.total_seconds() + 0.01
 
 
 class Counted:
@@ -75,7 +75,7 @@ def test_a_describe_that_raises_anything_fails_alone_and_is_tried_again_by_the_b
             await stage.observe()
         assert caught.value.reason == "UnexpectedError"
         assert "KeyError" in str(caught.value)
-        assert stage.inventory.last(WEB) is not None
+        assert stage.inventory.observation(WEB) is not None
         await stage.sleep_to(70)
         failure = stage.inventory.failure(HERE)
         assert failure is not None
@@ -101,12 +101,12 @@ def test_a_listener_that_raises_keeps_no_other_from_what_is_new() -> None:
             if group == WEB:
                 raise ValueError("a bug")
 
-        stage.inventory.track(Watchers(lambda: (WEB, DB), changed))
+        stage.inventory.set_listener(FakeListener(lambda: (WEB, DB), changed))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(1)
         assert woken == [WEB, DB]
         assert stage.inventory.failure(HERE) is None
-        assert stage.inventory.last(DB) is not None
+        assert stage.inventory.observation(DB) is not None
 
     with capture_logs() as logs:
         watch(scenario)
@@ -122,7 +122,7 @@ def test_a_poll_that_does_not_know_what_to_look_at_is_followed_by_another() -> N
                 raise ValueError("a bug")
             return (WEB,)
 
-        stage.inventory.track(Watchers(groups))
+        stage.inventory.set_listener(FakeListener(groups))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(20)
         assert stage.cloud.calls == []
@@ -140,11 +140,11 @@ def test_a_view_is_taken_over_although_nobody_can_say_whom_it_concerns() -> None
         def groups() -> Collection[Group]:
             raise ValueError("a bug")
 
-        stage.inventory.track(Watchers(groups))
+        stage.inventory.set_listener(FakeListener(groups))
         for error in (None, CloudError("NoCredentials", "there are none"), None):
             stage.cloud.error = error
             if error is None:
-                assert (await stage.observe()).ids(State.STOPPED) == ("a",)
+                assert (await stage.observe()).ids(InstanceState.STOPPED) == ("a",)
             else:
                 with pytest.raises(CloudError):
                     await stage.observe()
@@ -274,7 +274,7 @@ class Client:
         return answer
 
 
-class ClientSessions(Sessions):
+class ClientSessions(AwsClients):
     """Sessions that open no client."""
 
     def __init__(self, client: Client, metrics: Counted, clock: Clock | None = None) -> None:
@@ -293,12 +293,16 @@ class ClientSessions(Sessions):
 
 def ec2_of(client: Client, metrics: Counted) -> Ec2Api:
     clock = VirtualClock()
-    return Ec2Api(ClientSessions(client, metrics, clock), Gate(published, clock), metrics=metrics)
+    return Ec2Api(
+        ClientSessions(client, metrics, clock), DescribeLimiter(published_limits, clock), metrics=metrics
+    )
 
 
 def rds_of(client: Client, metrics: Counted) -> RdsApi:
     clock = VirtualClock()
-    return RdsApi(ClientSessions(client, metrics, clock), Gate(published, clock), metrics=metrics)
+    return RdsApi(
+        ClientSessions(client, metrics, clock), DescribeLimiter(published_limits, clock), metrics=metrics
+    )
 
 
 def instance(id_: str | None, **more: Any) -> dict[str, Any]:
@@ -402,7 +406,7 @@ def test_an_answer_that_is_not_what_aws_sends_is_a_failed_call(answer: Any) -> N
 
     with capture_logs() as logs:
         error = run(main())
-    assert (error.reason, error.fault) == ("UnexpectedError", Fault.LOST)
+    assert (error.reason, error.kind) == ("UnexpectedError", FailureKind.LOST)
     assert str(error).startswith("StartInstances: an unexpected ")
     assert len(tracebacks(logs)) == 1
 
@@ -414,7 +418,7 @@ def test_an_answer_without_an_id_says_nothing_of_the_others() -> None:
         api = ec2_of(Client(start_instances={"StartingInstances": changes}), Counted())
         return await api.perform(HERE, Change(Action.START), ["i-1", "i-2"])
 
-    assert {id_: answer.now for id_, answer in run(main()).items()} == {"i-1": State.PENDING}
+    assert {id_: answer.now for id_, answer in run(main()).items()} == {"i-1": InstanceState.PENDING}
 
 
 def test_a_malformed_answer_counts_as_lost() -> None:
@@ -436,8 +440,8 @@ def test_a_malformed_answer_counts_as_lost() -> None:
         order: Order = stage.order("a", "b")
         await asyncio.sleep(LATER + 0.2)
         assert len(stage.looks) == 1
-        assert order.trouble is not None
-        assert order.trouble.reason == "UnexpectedError"
+        assert order.pending_error is not None
+        assert order.pending_error.reason == "UnexpectedError"
         assert await stage.outcome(order) == dict.fromkeys("ab", "pending")
 
     with capture_logs():

@@ -4,82 +4,91 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.cloud.inventory.view import LAG, Answer, Record, View
-from booking_operator.domain.instance import Instance, Lock, State
+from booking_operator.cloud.inventory.view import CONSISTENCY_LAG, ActionAnswer, InstanceView, Record
+from booking_operator.domain.instance import Instance, InstanceState, Lock
 from tests.support.virtual import EPOCH
 
-STOPPED, PENDING, RUNNING, STOPPING = State.STOPPED, State.PENDING, State.RUNNING, State.STOPPING
+STOPPED, PENDING, RUNNING, STOPPING = (
+    InstanceState.STOPPED,
+    InstanceState.PENDING,
+    InstanceState.RUNNING,
+    InstanceState.STOPPING,
+)
 
 
 def second(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def records(**states: State) -> list[Record]:
+def records(**states: InstanceState) -> list[Record]:
     return [Record("web", Instance(id_, state)) for id_, state in states.items()]
 
 
-def seen(view: View, tag: str = "web") -> dict[str, State]:
+def seen(view: InstanceView, tag: str = "web") -> dict[str, InstanceState]:
     observation = view.observation(tag)
     assert observation is not None
     return {instance.id: instance.state for instance in observation.instances}
 
 
-def take(view: View, sent: float, *, received: float | None = None, **states: State) -> set[str]:
+def take(
+    view: InstanceView, sent: float, *, received: float | None = None, **states: InstanceState
+) -> set[str]:
     now = EPOCH + second(sent if received is None else received)
-    return set(view.take(records(**states), EPOCH + second(sent), now))
+    return set(view.update(records(**states), EPOCH + second(sent), now))
 
 
-def started(view: View, at: float, before: State | None = STOPPED, now: State = PENDING) -> None:
-    view.note("web", {"a": Answer(before, now)}, EPOCH + second(at))
+def started(
+    view: InstanceView, at: float, before: InstanceState | None = STOPPED, now: InstanceState = PENDING
+) -> None:
+    view.record_answers("web", {"a": ActionAnswer(before, now)}, EPOCH + second(at))
 
 
 def test_nothing_is_known_before_the_first_describe() -> None:
-    assert View().observation("web") is None
+    assert InstanceView().observation("web") is None
 
 
 def test_a_group_without_instances_is_seen_to_be_empty() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     assert seen(view, "other") == {}
 
 
 def test_instances_come_in_the_order_of_their_ids() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, c=STOPPED, a=RUNNING, b=STOPPED)
     assert list(seen(view)) == ["a", "b", "c"]
 
 
 def test_groups_that_appear_change_or_vanish_are_told() -> None:
-    view = View()
+    view = InstanceView()
     instances = [Record(tag, Instance(tag, STOPPED)) for tag in ("same", "changes", "vanishes")]
-    view.take(instances, EPOCH, EPOCH)
+    view.update(instances, EPOCH, EPOCH)
     later = [
         Record("same", Instance("same", STOPPED)),
         Record("changes", Instance("changes", PENDING)),
         Record("appears", Instance("appears", STOPPED)),
     ]
-    assert set(view.take(later, EPOCH, EPOCH)) == {"changes", "vanishes", "appears"}
+    assert set(view.update(later, EPOCH, EPOCH)) == {"changes", "vanishes", "appears"}
 
 
 def test_an_accepted_start_shows_at_once() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED, b=STOPPED)
     started(view, 1)
     assert seen(view) == {"a": PENDING, "b": STOPPED}
-    assert view.moving({"web"})
+    assert view.has_transitions({"web"})
 
 
 def test_an_action_accepted_before_the_first_describe_is_not_lost() -> None:
-    view = View()
+    view = InstanceView()
     started(view, 1)
     take(view, 0.5, received=2, a=STOPPED)
     assert seen(view) == {"a": PENDING}
 
 
-@pytest.mark.parametrize("shown", list(State))
-def test_a_describe_sent_before_the_answer_does_not_overwrite_it(shown: State) -> None:
-    view = View()
+@pytest.mark.parametrize("shown", list(InstanceState))
+def test_a_describe_sent_before_the_answer_does_not_overwrite_it(shown: InstanceState) -> None:
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 2)
     take(view, 1, received=3, a=shown)
@@ -89,7 +98,7 @@ def test_a_describe_sent_before_the_answer_does_not_overwrite_it(shown: State) -
 
 
 def test_a_describe_sent_after_the_answer_is_believed_when_it_shows_news() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
     take(view, 2, a=RUNNING)
@@ -97,7 +106,7 @@ def test_a_describe_sent_after_the_answer_is_believed_when_it_shows_news() -> No
 
 
 def test_a_lagging_describe_does_not_bring_the_old_state_back() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
     take(view, 2, a=STOPPED)
@@ -105,12 +114,12 @@ def test_a_lagging_describe_does_not_bring_the_old_state_back() -> None:
 
 
 def test_the_old_state_is_believed_once_the_lag_is_over() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
-    take(view, 1 + LAG.total_seconds(), a=STOPPED)
+    take(view, 1 + CONSISTENCY_LAG.total_seconds(), a=STOPPED)
     assert seen(view) == {"a": PENDING}
-    take(view, 1.1 + LAG.total_seconds(), a=STOPPED)
+    take(view, 1.1 + CONSISTENCY_LAG.total_seconds(), a=STOPPED)
     assert seen(view) == {"a": STOPPED}
 
 
@@ -119,10 +128,10 @@ def test_the_old_state_is_believed_once_the_lag_is_over() -> None:
     [(RUNNING, PENDING, RUNNING), (STOPPED, STOPPING, STOPPED), (RUNNING, RUNNING, RUNNING)],
 )
 def test_the_state_that_an_action_aims_at_is_never_outdated(
-    before: State, answered: State, aim: State
+    before: InstanceState, answered: InstanceState, aim: InstanceState
 ) -> None:
     """A replica that takes over may start what runs already: its view may be a minute old."""
-    view = View()
+    view = InstanceView()
     take(view, 0, a=before)
     started(view, 5, before=before, now=answered)
     take(view, 5.5, a=aim)
@@ -130,8 +139,8 @@ def test_the_state_that_an_action_aims_at_is_never_outdated(
 
 
 @pytest.mark.parametrize("answered", [PENDING, STOPPING])
-def test_the_state_that_an_action_ends_is_outdated_for_a_while(answered: State) -> None:
-    view, ended = View(), {PENDING: STOPPED, STOPPING: RUNNING}[answered]
+def test_the_state_that_an_action_ends_is_outdated_for_a_while(answered: InstanceState) -> None:
+    view, ended = InstanceView(), {PENDING: STOPPED, STOPPING: RUNNING}[answered]
     take(view, 0, a=ended)
     started(view, 5, before=ended, now=answered)
     take(view, 5.5, a=ended)
@@ -139,7 +148,7 @@ def test_the_state_that_an_action_ends_is_outdated_for_a_while(answered: State) 
 
 
 def test_once_news_was_seen_the_old_state_is_news_too() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
     take(view, 2, a=RUNNING)
@@ -149,7 +158,7 @@ def test_once_news_was_seen_the_old_state_is_news_too() -> None:
 
 def test_a_second_start_after_a_lost_reply_still_knows_the_state_of_before() -> None:
     """The first start was carried out, its reply lost; the second finds the instance pending already."""
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 2, before=PENDING, now=PENDING)
     take(view, 3, a=STOPPED)
@@ -157,14 +166,14 @@ def test_a_second_start_after_a_lost_reply_still_knows_the_state_of_before() -> 
 
 
 def test_the_state_before_is_also_what_the_answer_says_it_was() -> None:
-    view = View()
+    view = InstanceView()
     started(view, 1, before=STOPPED)
     take(view, 2, a=STOPPED)
     assert seen(view) == {"a": PENDING}
 
 
 def test_a_describe_that_shows_what_was_answered_has_caught_up() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1, before=PENDING, now=PENDING)
     take(view, 2, a=PENDING)
@@ -173,7 +182,7 @@ def test_a_describe_that_shows_what_was_answered_has_caught_up() -> None:
 
 
 def test_a_note_from_before_the_clock_was_set_back_does_not_last() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 3600, a=STOPPED)
     started(view, 3601)
     take(view, 10, a=STOPPED)
@@ -181,50 +190,50 @@ def test_a_note_from_before_the_clock_was_set_back_does_not_last() -> None:
 
 
 def test_an_instance_that_is_gone_takes_its_note_along() -> None:
-    view = View()
+    view = InstanceView()
     take(view, 0, a=STOPPED, b=STOPPED)
     started(view, 1)
     take(view, 2, b=STOPPED)
     assert seen(view) == {"b": STOPPED}
-    assert not view._notes
+    assert not view._accepted
 
 
 def test_only_instances_launched_for_it_hibernate() -> None:
-    view = View()
+    view = InstanceView()
     able = Record("web", Instance("a", RUNNING), hibernates=True)
-    view.take([able, *records(b=RUNNING)], EPOCH, EPOCH)
+    view.update([able, *records(b=RUNNING)], EPOCH, EPOCH)
     assert view.hibernating(["a", "b", "unknown"]) == ("a",)
 
 
 def test_written_lock_tags_are_believed_over_a_describe_that_is_behind() -> None:
-    view, lock = View(), Lock("ada", "2026-01-01T10:00:00Z")
-    view.take(records(a=RUNNING), EPOCH, EPOCH)
-    view.note_lock("web", ["a"], lock, EPOCH)
+    view, lock = InstanceView(), Lock("ada", "2026-01-01T10:00:00Z")
+    view.update(records(a=RUNNING), EPOCH, EPOCH)
+    view.record_lock("web", ["a"], lock, EPOCH)
     later = EPOCH + timedelta(seconds=5)
-    assert view.take(records(a=RUNNING), later, later) == []
+    assert view.update(records(a=RUNNING), later, later) == []
     assert locks(view) == {"a": lock}
-    much_later = EPOCH + LAG + timedelta(seconds=1)
-    assert view.take(records(a=RUNNING), much_later, much_later) == ["web"]
+    much_later = EPOCH + CONSISTENCY_LAG + timedelta(seconds=1)
+    assert view.update(records(a=RUNNING), much_later, much_later) == ["web"]
     assert locks(view) == {"a": None}
 
 
 def test_removed_lock_tags_do_not_come_back_with_a_describe_that_is_behind() -> None:
-    view, lock = View(), Lock("ada", "2026-01-01T10:00:00Z")
+    view, lock = InstanceView(), Lock("ada", "2026-01-01T10:00:00Z")
     tagged = [Record("web", Instance("a", RUNNING, lock=lock))]
-    view.take(tagged, EPOCH, EPOCH)
-    view.note_lock("web", ["a"], None, EPOCH)
-    assert view.take(tagged, EPOCH, EPOCH) == []
+    view.update(tagged, EPOCH, EPOCH)
+    view.record_lock("web", ["a"], None, EPOCH)
+    assert view.update(tagged, EPOCH, EPOCH) == []
     assert locks(view) == {"a": None}
 
 
-def locks(view: View) -> dict[str, Lock | None]:
+def locks(view: InstanceView) -> dict[str, Lock | None]:
     observation = view.observation("web")
     assert observation is not None
     return {instance.id: instance.lock for instance in observation.instances}
 
 
 def test_groups_that_ask_for_a_resource_are_told_apart() -> None:
-    view = View()
+    view = InstanceView()
     asking = Record("web", Instance("a", RUNNING), managed=True)
-    view.take([asking, Record("db", Instance("b", RUNNING))], EPOCH, EPOCH)
+    view.update([asking, Record("db", Instance("b", RUNNING))], EPOCH, EPOCH)
     assert view.managed == {"web"}

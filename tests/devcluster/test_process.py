@@ -53,7 +53,7 @@ def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     child.wait_until(lambda: "up" in child.log.read_text())
     began, pid = monotonic(), child.pid
     assert pid is not None
-    child.stop(patience=0.2)
+    child.stop(timeout=0.2)
     assert monotonic() - began < 5
     assert not lives(pid)
 
@@ -71,7 +71,7 @@ def test_one_that_is_never_ready_says_so(tmp_path: Path) -> None:
         python("import time; time.sleep(60)", tmp_path / "log") as child,
         pytest.raises(DevclusterError, match="not ready after 0 s"),
     ):
-        child.wait_until(lambda: False, patience=0.1)
+        child.wait_until(lambda: False, timeout=0.1)
 
 
 def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:

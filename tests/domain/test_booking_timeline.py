@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.booking_timeline import Agenda, Moment
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 WARM_UPS = st.sampled_from([timedelta(0), timedelta(minutes=1), timedelta(minutes=3)])
@@ -29,24 +29,24 @@ def at(minute: float) -> datetime:
     return EPOCH + timedelta(minutes=minute)
 
 
-def booking(number: int, span: tuple[int, int, int]) -> Booking:
+def booking(number: int, span: tuple[int, int, int]) -> BookingInterval:
     start, length, created = span
-    return Booking(f"b{number}", "ada", at(start), at(start + length), at(created))
+    return BookingInterval(f"b{number}", "ada", at(start), at(start + length), at(created))
 
 
-def walked(bookings: list[Booking], now: datetime, warm_up: timedelta) -> Moment:
+def walked(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) -> TimelineState:
     over = [item for item in bookings if item.end_at <= now]
-    active = [item for item in bookings if item.active(now, warm_up)]
-    starts = [item.wanted_from(warm_up) for item in bookings if item.wanted_from(warm_up) > now]
+    active = [item for item in bookings if item.is_active(now, warm_up)]
+    starts = [item.power_on_at(warm_up) for item in bookings if item.power_on_at(warm_up) > now]
     end = max((item.end_at for item in active), default=None)
     while end is not None:
-        joined = [item.end_at for item in bookings if item.wanted_from(warm_up) <= end < item.end_at]
+        joined = [item.end_at for item in bookings if item.power_on_at(warm_up) <= end < item.end_at]
         if not joined:
             break
         end = max(joined)
-    return Moment(
+    return TimelineState(
         holder=min(active, key=lambda item: item.precedence, default=None),
-        released=max(over, key=lambda item: (item.end_at, item.precedence), default=None),
+        last_ended=max(over, key=lambda item: (item.end_at, item.precedence), default=None),
         next_at=min([*starts, *(item.end_at for item in active)], default=None),
         next_change_at=end if active else min(starts, default=None),
     )
@@ -58,7 +58,7 @@ def test_it_says_what_a_walk_over_all_bookings_says(
 ) -> None:
     numbers = count()
     known = [booking(next(numbers), span) for span in first]
-    agenda = Agenda(known)
+    agenda = BookingTimeline(known)
     for verb, what in steps:
         match verb, what:
             case "add", (int(start), int(length), int(created)):
@@ -67,10 +67,10 @@ def test_it_says_what_a_walk_over_all_bookings_says(
             case "discard", int(number) if number < len(known):
                 agenda.discard(known.pop(number))
             case "ask", (int(minute), timedelta() as warm_up):
-                assert agenda.moment(at(minute), warm_up) == walked(known, at(minute), warm_up)
-                assert agenda.unfinished(at(minute)) == any(item.end_at > at(minute) for item in known)
+                assert agenda.state_at(at(minute), warm_up) == walked(known, at(minute), warm_up)
+                assert agenda.has_unfinished(at(minute)) == any(item.end_at > at(minute) for item in known)
                 ordered = sorted(known, key=lambda item: item.precedence)
-                active = [item for item in ordered if item.active(at(minute), warm_up)]
+                active = [item for item in ordered if item.is_active(at(minute), warm_up)]
                 assert agenda.active(at(minute), warm_up) == active
                 coming = [item for item in ordered if item.end_at > at(minute)]
                 assert agenda.unfinished_by(at(minute)) == coming
@@ -85,17 +85,17 @@ def test_it_says_what_a_walk_over_all_bookings_says(
 @pytest.mark.parametrize("much", [1, 20])
 def test_what_is_added_or_removed_when_it_is_over_counts_for_a_clock_that_is_set_back(much: int) -> None:
     known = [booking(number, (0, 1, 0)) for number in range(much)]
-    agenda, late = Agenda(known), booking(99, (0, 2, 0))
+    agenda, late = BookingTimeline(known), booking(99, (0, 2, 0))
     both = [*known, late]
     for change, before, after in ((agenda.add, known, both), (agenda.discard, both, known)):
-        assert agenda.moment(at(0)) == walked(before, at(0), timedelta(0))
-        agenda.moment(at(2))
+        assert agenda.state_at(at(0)) == walked(before, at(0), timedelta(0))
+        agenda.state_at(at(2))
         change(late)
-        assert agenda.moment(at(0)) == walked(after, at(0), timedelta(0))
+        assert agenda.state_at(at(0)) == walked(after, at(0), timedelta(0))
 
 
 def test_what_is_not_there_is_not_missed() -> None:
-    agenda = Agenda([booking(1, (0, 5, 0))])
+    agenda = BookingTimeline([booking(1, (0, 5, 0))])
     agenda.discard(booking(2, (0, 5, 0)))
     assert len(agenda) == 1
 
@@ -105,7 +105,7 @@ def test_to_ask_again_takes_no_walk(much: int) -> None:
     """Counted, not timed: how many bookings are looked at."""
     looked = 0
 
-    class Counted(Booking):
+    class Counted(BookingInterval):
         __slots__ = ()
 
         @property
@@ -114,13 +114,13 @@ def test_to_ask_again_takes_no_walk(much: int) -> None:
             looked += 1
             return super().precedence
 
-    def made(number: int, start: float, end: float) -> Booking:
+    def made(number: int, start: float, end: float) -> BookingInterval:
         return Counted(f"b{number}", "ada", at(start), at(end), EPOCH)
 
-    agenda = Agenda(made(number, number, number + 2) for number in range(much))
-    agenda.moment(at(much / 2))
+    agenda = BookingTimeline(made(number, number, number + 2) for number in range(much))
+    agenda.state_at(at(much / 2))
     looked = 0
     for step in range(10):
         agenda.add(made(much + step, much / 2 - step, much / 2 + step + 1))
-        agenda.moment(at(much / 2 + step / 10))
+        agenda.state_at(at(much / 2 + step / 10))
     assert looked < 1_500

@@ -4,47 +4,49 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.domain.conditions import delayed
-from booking_operator.domain.delay import TOLERANCE, Delay, delay, shown, up_to
+from booking_operator.domain.conditions import delayed_conditions
+from booking_operator.domain.delay import TOLERANCE, Delay, delay_of, format_duration, round_up
 from tests.support.virtual import EPOCH
 
 
 def test_what_is_hardly_late_is_on_time() -> None:
-    assert delay(EPOCH, EPOCH + TOLERANCE, starting=True) is None
-    assert delay(EPOCH, EPOCH - timedelta(hours=1), starting=True) is None
+    assert delay_of(EPOCH, EPOCH + TOLERANCE, is_start=True) is None
+    assert delay_of(EPOCH, EPOCH - timedelta(hours=1), is_start=True) is None
 
 
 def test_the_end_is_rounded_up_so_that_a_forecast_that_shifts_a_little_reads_the_same() -> None:
-    ends = {delay(EPOCH, EPOCH + timedelta(seconds=seconds), starting=True) for seconds in (491, 496.7, 500)}
-    assert ends == {Delay(starting=True, at=EPOCH, until=EPOCH + timedelta(seconds=500))}
+    ends = {
+        delay_of(EPOCH, EPOCH + timedelta(seconds=seconds), is_start=True) for seconds in (491, 496.7, 500)
+    }
+    assert ends == {Delay(is_start=True, due_at=EPOCH, complete_at=EPOCH + timedelta(seconds=500))}
 
 
 def test_the_remedy_is_the_warm_up_and_whole_minutes_more() -> None:
-    late = delay(EPOCH, EPOCH + timedelta(seconds=491), starting=True, warm_up=timedelta(seconds=90))
+    late = delay_of(EPOCH, EPOCH + timedelta(seconds=491), is_start=True, warm_up=timedelta(seconds=90))
     assert late is not None
-    assert late.remedy == timedelta(minutes=9, seconds=90)
+    assert late.suggested_warm_up == timedelta(minutes=9, seconds=90)
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s"), (500, "8m20s"), (3600, "1h"), (5400, "1h30m"), (86399, "23h59m59s")]
 )
 def test_durations_are_shown_as_fields_take_them(seconds: float, text: str) -> None:
-    assert shown(timedelta(seconds=seconds)) == text
+    assert format_duration(timedelta(seconds=seconds)) == text
 
 
 def test_rounding_up_leaves_multiples_as_they_are() -> None:
-    assert up_to(timedelta(seconds=60), timedelta(minutes=1)) == timedelta(minutes=1)
-    assert up_to(timedelta(seconds=61), timedelta(minutes=1)) == timedelta(minutes=2)
+    assert round_up(timedelta(seconds=60), timedelta(minutes=1)) == timedelta(minutes=1)
+    assert round_up(timedelta(seconds=61), timedelta(minutes=1)) == timedelta(minutes=2)
 
 
 def test_the_condition_says_until_when_and_what_helps() -> None:
-    (condition,) = delayed(delay(EPOCH, EPOCH + timedelta(seconds=500), starting=True))
+    (condition,) = delayed_conditions(delay_of(EPOCH, EPOCH + timedelta(seconds=500), is_start=True))
     assert (condition.type, condition.status, condition.reason) == ("Delayed", True, "RequestLimits")
     assert condition.message == (
         "The request limits of the cloud let the last instance be started at 2026-01-01T09:08:20Z, "
         "8m20s after 2026-01-01T09:00:00Z. With spec.warm_up: 9m on the Resource all would be in time."
     )
-    (stop,) = delayed(delay(EPOCH, EPOCH + timedelta(seconds=500), starting=False))
+    (stop,) = delayed_conditions(delay_of(EPOCH, EPOCH + timedelta(seconds=500), is_start=False))
     assert "stopped" in stop.message
     assert "warm_up" not in stop.message
-    assert delayed(None) == ()
+    assert delayed_conditions(None) == ()

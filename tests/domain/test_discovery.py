@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain import naming
-from booking_operator.domain.discovery import Changes, Found, changes
+from booking_operator.domain.discovery import DiscoveryPlan, KnownResource, plan_discovery
 
 PLACE = {"type": "ec2", "region": "eu-west-1", "account": ""}
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
-def plan(asking: set[str], *found: Found, **more: Any) -> Changes:
+def plan(asking: set[str], *found: KnownResource, **more: Any) -> DiscoveryPlan:
     facts: dict[str, Any] = {"template": "{tag}", "place": PLACE, "prune": True} | more
-    return changes(asking, found, **facts)
+    return plan_discovery(asking, found, **facts)
 
 
 def test_each_group_that_asks_gets_one() -> None:
@@ -24,7 +24,7 @@ def test_each_group_that_asks_gets_one() -> None:
 
 
 def test_a_group_that_has_one_gets_no_second_whatever_it_is_called() -> None:
-    assert plan({"web"}, Found("mine", "web", prunable=False)) == Changes({}, ())
+    assert plan({"web"}, KnownResource("mine", "web", prunable=False)) == DiscoveryPlan({}, ())
 
 
 def test_a_group_that_another_namespace_serves_gets_none() -> None:
@@ -32,14 +32,14 @@ def test_a_group_that_another_namespace_serves_gets_none() -> None:
 
 
 def test_a_name_that_is_taken_falls_back_to_type_and_tag_and_then_to_a_hash() -> None:
-    other = Found("web", None, prunable=False)
+    other = KnownResource("web", None, prunable=False)
     assert plan({"web"}, other).create == {"ec2.web": "web"}
-    (name,) = plan({"web"}, other, Found("ec2.web", None, prunable=False)).create
+    (name,) = plan({"web"}, other, KnownResource("ec2.web", None, prunable=False)).create
     assert re.fullmatch(r"ec2\.web-[0-9a-f]{8}", name)
 
 
 def test_what_asks_no_longer_is_pruned_if_it_may_be() -> None:
-    kept, gone = Found("kept", "kept", prunable=False), Found("gone", "gone", prunable=True)
+    kept, gone = KnownResource("kept", "kept", prunable=False), KnownResource("gone", "gone", prunable=True)
     assert plan(set(), kept, gone).delete == ("gone",)
     assert plan({"gone"}, gone).delete == ()
     assert plan(set(), gone, prune=False).delete == ()
@@ -63,11 +63,11 @@ def test_any_tags_get_valid_names_of_their_own(tags: set[str]) -> None:
     ("one", "other"), [("Web", "web"), ("a_b", "a-b"), ("ä", "ö"), ("x" * 254, "x" * 255)]
 )
 def test_tags_that_look_alike_do_not_share_a_name(one: str, other: str) -> None:
-    assert naming.sanitised(one) != naming.sanitised(other)
+    assert naming.sanitize_name(one) != naming.sanitize_name(other)
 
 
 def test_a_tag_that_is_a_name_stays_as_it_is() -> None:
-    assert naming.sanitised("my.app-1") == "my.app-1"
+    assert naming.sanitize_name("my.app-1") == "my.app-1"
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_a_tag_that_is_a_name_stays_as_it_is() -> None:
 )
 def test_a_template_that_names_nothing_is_refused(template: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        naming.check(template)
+        naming.check_template(template)

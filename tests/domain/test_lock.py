@@ -8,77 +8,79 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain import locks
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.booking_timeline import Agenda
-from booking_operator.domain.instance import Instance, Lock, Observation, State
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking_timeline import BookingTimeline
+from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
-ADA = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
+ADA = BookingInterval("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
 OURS = Lock("ada", "2026-01-05T10:00:00Z")
 BOB = Lock("bob", "2026-01-05T12:00:00Z")
 EXPIRED = Lock("bob", "2026-01-05T09:00:00Z")
-RUNNING = State.RUNNING
+RUNNING = InstanceState.RUNNING
 
 
-def view(*locks: Lock | None, state: State = RUNNING) -> Observation:
+def view(*locks: Lock | None, state: InstanceState = RUNNING) -> Observation:
     return Observation(tuple(Instance(f"i-{n}", state, lock=item) for n, item in enumerate(locks)), NOW)
 
 
-def marks(observation: Observation, holder: Booking | None, *memory: Lock) -> locks.Marks:
-    ours = locks.Ours(memory, Agenda([holder] if holder else []))
-    return locks.marks(observation, holder, ours, locks.sort_out(observation, ours, NOW), NOW)
+def marks(observation: Observation, holder: BookingInterval | None, *memory: Lock) -> locks.LockTagChanges:
+    ours = locks.OwnLocks(memory, BookingTimeline([holder] if holder else []))
+    return locks.lock_tag_changes(
+        observation, holder, ours, locks.classify_locks(observation, ours, NOW), NOW
+    )
 
 
 def test_the_holder_is_written_on_what_runs_or_soon_will() -> None:
     observation = view(None, OURS, EXPIRED, None)
-    stopped = replace(observation.instances[3], state=State.STOPPED)
+    stopped = replace(observation.instances[3], state=InstanceState.STOPPED)
     plan = marks(replace(observation, instances=(*observation.instances[:3], stopped)), ADA)
-    assert (plan.lock, plan.write, plan.remove, plan.memory) == (OURS, ("i-0", "i-2"), (), (OURS,))
+    assert (plan.lock, plan.write, plan.remove, plan.remembered) == (OURS, ("i-0", "i-2"), (), (OURS,))
 
 
 def test_another_holder_replaces_the_tags() -> None:
     old = Lock("eve", "2026-01-05T11:00:00Z")
     plan = marks(view(old), ADA, old)
     assert (plan.write, plan.remove) == (("i-0",), ())
-    assert set(plan.memory) == {old, OURS}
+    assert set(plan.remembered) == {old, OURS}
 
 
 def test_a_lock_that_may_be_on_its_way_is_remembered_until_it_expires() -> None:
     """A booking was shortened right after its lock had left for the cloud."""
     under_way, over = Lock("ada", "2026-01-05T11:00:00Z"), Lock("ada", "2026-01-05T09:00:00Z")
-    assert set(marks(view(None), ADA, under_way, over).memory) == {OURS, under_way}
-    assert marks(view(OURS), ADA, under_way).memory == (OURS,)
+    assert set(marks(view(None), ADA, under_way, over).remembered) == {OURS, under_way}
+    assert marks(view(OURS), ADA, under_way).remembered == (OURS,)
 
 
 def test_no_more_locks_are_remembered_than_may_be_on_their_way() -> None:
     many = [Lock("ada", f"2026-01-05T11:{minute:02}:00Z") for minute in range(60)]
-    assert set(marks(view(None), ADA, *many).memory) == {OURS, *many[-locks.MEMORY :]}
+    assert set(marks(view(None), ADA, *many).remembered) == {OURS, *many[-locks.MAX_REMEMBERED :]}
 
 
 def test_what_nobody_holds_loses_our_tags_and_no_others() -> None:
     plan = marks(view(OURS, BOB, EXPIRED, None), None, OURS)
-    assert (plan.lock, plan.write, plan.remove, plan.memory) == (None, (), ("i-0",), ())
+    assert (plan.lock, plan.write, plan.remove, plan.remembered) == (None, (), ("i-0",), ())
 
 
 def test_without_a_holder_and_tags_nothing_is_remembered() -> None:
-    assert marks(view(None, state=State.STOPPED), None, OURS).memory == ()
-    assert marks(view(None, state=State.STOPPED), ADA).memory == ()
+    assert marks(view(None, state=InstanceState.STOPPED), None, OURS).remembered == ()
+    assert marks(view(None, state=InstanceState.STOPPED), ADA).remembered == ()
 
 
 def test_our_lock_in_another_notation_is_ours() -> None:
     go = Lock("ada", "2026-01-05T11:00:00+01:00")
-    assert locks.sort_out(view(go), locks.Ours({OURS}, Agenda()), NOW).foreign == ()
+    assert locks.classify_locks(view(go), locks.OwnLocks({OURS}, BookingTimeline()), NOW).foreign == ()
     assert marks(view(go), ADA).write == ("i-0",)
     assert marks(view(go), None, OURS).remove == ("i-0",)
 
 
 def test_a_foreign_lock_bars_until_it_expires() -> None:
-    locks = locks.sort_out(view(BOB, OURS, EXPIRED), locks.Ours({OURS}, Agenda()), NOW)
-    assert [instance.id for instance in locks.foreign] == ["i-0"]
-    assert locks.expires_at == NOW + timedelta(hours=3)
-    barred = locks.respected(view(BOB, None), locks)
-    assert barred.instances[0].obstacle == "is locked by bob until 2026-01-05T12:00:00Z"
-    assert barred.free(RUNNING) == ("i-1",)
+    found = locks.classify_locks(view(BOB, OURS, EXPIRED), locks.OwnLocks({OURS}, BookingTimeline()), NOW)
+    assert [instance.id for instance in found.foreign] == ["i-0"]
+    assert found.expires_at == NOW + timedelta(hours=3)
+    barred = locks.block_foreign(view(BOB, None), found)
+    assert barred.instances[0].blocked_reason == "is locked by bob until 2026-01-05T12:00:00Z"
+    assert barred.unblocked(RUNNING) == ("i-1",)
     assert marks(view(BOB), ADA).write == ()
 
 
@@ -92,15 +94,15 @@ def test_a_foreign_lock_bars_until_it_expires() -> None:
     ],
 )
 def test_a_garbled_lock_bars_nothing(garbled: Lock) -> None:
-    locks = locks.sort_out(view(garbled), locks.Ours((), Agenda()), NOW)
-    assert [instance.id for instance in locks.garbled] == ["i-0"]
-    assert (locks.foreign, locks.expires_at) == ((), None)
+    found = locks.classify_locks(view(garbled), locks.OwnLocks((), BookingTimeline()), NOW)
+    assert [instance.id for instance in found.malformed] == ["i-0"]
+    assert (found.foreign, found.expires_at) == ((), None)
     assert marks(view(garbled), ADA).write == ("i-0",)
     assert marks(view(garbled), None).remove == ()
 
 
 @given(st.text(max_size=300))
 def test_any_user_fits_into_a_tag(user: str) -> None:
-    written = locks.lock_of(replace(ADA, user_id=user)).by
+    written = locks.lock_for(replace(ADA, user_id=user)).by
     assert 1 <= len(written) <= 256
     assert not set(written) & set("<>\"'{}[];!?%&$#*~|\\")

@@ -5,29 +5,29 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.notification import Notice, notice_id, notify_at, one_line
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.notification import Notification, notification_id, notify_at, single_line
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
 BEFORE = timedelta(minutes=20)
 
 
-def notice(**fields: str) -> Notice:
+def notification(**fields: str) -> Notification:
     facts = {"namespace": "team", "booking": "night", "resource": "analytics", "user": "ada"} | fields
-    return Notice(id="id", end_at=END, **facts)
+    return Notification(id="id", end_at=END, **facts)
 
 
-def booking(minutes: int) -> Booking:
+def booking(minutes: int) -> BookingInterval:
     start = END - timedelta(minutes=minutes)
-    return Booking("night", "ada", start, END, start)
+    return BookingInterval("night", "ada", start, END, start)
 
 
 def test_it_says_what_ends_and_when_in_the_users_own_offset() -> None:
-    assert notice().subject == "Booking night of analytics ends at 2026-01-31 21:00:00 +01:00"
+    assert notification().subject == "Booking night of analytics ends at 2026-01-31 21:00:00 +01:00"
 
 
 def test_it_shows_the_line_that_extends() -> None:
-    line = notice().text.splitlines()[-1]
+    line = notification().text.splitlines()[-1]
     assert line == (
         "kubectl patch booking night --namespace team --type merge "
         '--patch \'{"spec": {"end_at": "2026-01-31T22:00:00+01:00"}}\''
@@ -40,18 +40,24 @@ def test_a_booking_shorter_than_the_time_before_is_told_of_when_it_begins() -> N
 
 
 def test_an_id_is_of_one_end_of_one_booking_to_one_recipient() -> None:
-    one = notice_id("uid", END, "email", "ada@example.com")
-    assert one == notice_id("uid", END, "email", "ada@example.com")
+    one = notification_id("uid", END, "email", "ada@example.com")
+    assert one == notification_id("uid", END, "email", "ada@example.com")
     assert (
-        len({one, notice_id("uid", END + BEFORE, "email", "ada@example.com"), notice_id("u", END, "", "")})
+        len(
+            {
+                one,
+                notification_id("uid", END + BEFORE, "email", "ada@example.com"),
+                notification_id("u", END, "", ""),
+            }
+        )
         == 3
     )
 
 
 @given(st.text(max_size=600), st.text(max_size=600))
 def test_nothing_in_a_field_breaks_out_of_its_line(resource: str, user: str) -> None:
-    told = notice(resource=resource, user=user)
+    told = notification(resource=resource, user=user)
     assert "\n" not in told.subject
     assert "\r" not in told.subject
     assert len(told.text.splitlines()) == 6
-    assert one_line(resource).isprintable()
+    assert single_line(resource).isprintable()

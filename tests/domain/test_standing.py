@@ -2,22 +2,22 @@
 
 from datetime import UTC, datetime, timedelta
 
-from booking_operator.domain.booking import Booking
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_conditions import BookedResource, booking_conditions
-from booking_operator.domain.conditions import Condition, Failure
+from booking_operator.domain.conditions import ConditionUpdate, Failure
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
-CLAIM = Booking("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
+CLAIM = BookingInterval("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
 NONE = timedelta(0)
 
 
 def booked(
-    holder: Booking | None, running: int = 2, trouble: Failure | None = None, invalid: str = ""
+    holder: BookingInterval | None, running: int = 2, trouble: Failure | None = None, invalid: str = ""
 ) -> BookedResource:
-    return BookedResource(holder, 2, running, trouble, warm_up=NONE, invalid=invalid)
+    return BookedResource(holder, 2, running, trouble, warm_up=NONE, invalid_reason=invalid)
 
 
-def of(conditions: tuple[Condition, ...]) -> dict[str, tuple[bool | None, str]]:
+def of(conditions: tuple[ConditionUpdate, ...]) -> dict[str, tuple[bool | None, str]]:
     return {condition.type: (condition.status, condition.reason) for condition in conditions}
 
 
@@ -45,7 +45,7 @@ def test_a_missing_resource_is_named() -> None:
 
 
 def test_the_lock_of_another_is_told() -> None:
-    other = Booking("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
+    other = BookingInterval("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
     conditions = booking_conditions(CLAIM, "r", booked(other), NOW)
     assert of(conditions)["HoldsLock"] == (False, "HeldByOther")
     assert "grace holds the resource until 2026-01-01T10:00:00Z" in conditions[2].message

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.warm_up import KEPT, LONGEST, applied, learned, remembered
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.warm_up import MAX_STARTS, MAX_WARM_UP, add_start, effective, suggest
 from tests.support.virtual import EPOCH
 
 FALLBACK = timedelta(minutes=2)
@@ -17,45 +17,45 @@ def after(seconds: float) -> datetime:
 
 
 def test_before_any_start_was_seen_it_is_the_fallback() -> None:
-    assert learned((), FALLBACK) == FALLBACK
+    assert suggest((), FALLBACK) == FALLBACK
 
 
 def test_it_is_long_enough_for_all_but_one_in_twenty() -> None:
-    assert learned([40] * 19 + [300], FALLBACK) == timedelta(seconds=40)
-    assert learned([40] * 18 + [90, 300], FALLBACK) == timedelta(seconds=90)
-    assert learned([41], FALLBACK) == timedelta(seconds=45)
+    assert suggest([40] * 19 + [300], FALLBACK) == timedelta(seconds=40)
+    assert suggest([40] * 18 + [90, 300], FALLBACK) == timedelta(seconds=90)
+    assert suggest([41], FALLBACK) == timedelta(seconds=45)
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=60))
 def test_it_is_bounded_and_covers_what_it_should(seconds: list[int]) -> None:
     starts: tuple[int, ...] = ()
     for taken in seconds:
-        starts = remembered(starts, timedelta(seconds=taken))
-    assert len(starts) <= KEPT
-    suggested = learned(starts, FALLBACK)
-    assert timedelta(0) <= suggested <= LONGEST
+        starts = add_start(starts, timedelta(seconds=taken))
+    assert len(starts) <= MAX_STARTS
+    suggested = suggest(starts, FALLBACK)
+    assert timedelta(0) <= suggested <= MAX_WARM_UP
     if starts:
         covered = sum(timedelta(seconds=taken) <= suggested for taken in starts)
         assert covered >= 0.95 * len(starts)
 
 
 def test_a_start_that_never_came_or_came_before_it_began_does_not_count() -> None:
-    assert remembered((1,), LONGEST + timedelta(seconds=1)) == (1,)
-    assert remembered((1,), timedelta(seconds=-1)) == (1,)
-    assert remembered(tuple(range(KEPT)), timedelta(seconds=99.2)) == (*range(1, KEPT), 100)
+    assert add_start((1,), MAX_WARM_UP + timedelta(seconds=1)) == (1,)
+    assert add_start((1,), timedelta(seconds=-1)) == (1,)
+    assert add_start(tuple(range(MAX_STARTS)), timedelta(seconds=99.2)) == (*range(1, MAX_STARTS), 100)
 
 
-def booking(start: float) -> Booking:
-    return Booking("b", "ada", after(start), after(start + 1000), EPOCH)
+def booking(start: float) -> BookingInterval:
+    return BookingInterval("b", "ada", after(start), after(start + 1000), EPOCH)
 
 
 def test_it_does_not_shrink_while_a_booking_is_in_its_warm_up() -> None:
     old, new = timedelta(seconds=120), timedelta(seconds=40)
-    assert applied(old, new, [booking(200)], after(100)) == old
-    assert applied(old, new, [booking(200)], after(200)) == new
-    assert applied(old, new, [booking(200)], after(50)) == new
+    assert effective(old, new, [booking(200)], after(100)) == old
+    assert effective(old, new, [booking(200)], after(200)) == new
+    assert effective(old, new, [booking(200)], after(50)) == new
 
 
 def test_it_grows_at_any_time() -> None:
     old, new = timedelta(seconds=40), timedelta(seconds=120)
-    assert applied(old, new, [booking(200)], after(170)) == new
+    assert effective(old, new, [booking(200)], after(170)) == new

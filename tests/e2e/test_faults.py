@@ -129,10 +129,10 @@ async def test_a_crd_that_is_deleted_stops_nothing(tmp_path: Path) -> None:
             await until(lambda: logged(process.log, "list_failed"))
             await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
             assert tenant.states() == RUNNING
-            [mend] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
-            assert "kubectl apply -k manifests/crds" in mend
+            [fix] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
+            assert "kubectl apply -k manifests/crds" in fix
             # Once it is back, an empty list is an answer.
-            ground.kubectl("apply", "-f", "-", stdin=crd.rendered(BOOKING))
+            ground.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
             await until(lambda: tenant.states() == STOPPED, 60)
 
 

@@ -111,7 +111,7 @@ async def test_a_leader_that_is_cut_off_stops_writing_before_the_other_begins(
     await field.led(by=second)
     await come(field, RUNNING)
     await until(lambda: first.logged("leadership_lost"))
-    await first.kube.mend()
+    await first.kube.fix()
     await until(lambda: tenant.condition("booking", "bk", "Ready")[0] == "True")
     assert {call.access_key for call in field.aws.calls_of("StartInstances")} == {"REPLICA-B"}
     assert field.strays() == []

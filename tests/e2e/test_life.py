@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from booking_operator.devcluster.playground import Playground
-from booking_operator.domain.power import SETTLING
+from booking_operator.domain.power import SETTLE_TIME
 from tests.e2e.conftest import Operator, Tenant, at, soon, until
 from tests.e2e.test_schema import store_against_the_rules
 
@@ -201,7 +201,9 @@ async def test_leave_stops_only_what_a_booking_started(tenant: Tenant, operator:
         tenant.kubectl("delete", "booking", "bk")
         await until(lambda: sorted(tenant.states()) == ["running", "stopped"])
         # Not before a start that was on its way must have shown.
-        await until(lambda: "started" not in tenant.status("resource", "res"), SETTLING.total_seconds() + 20)
+        await until(
+            lambda: "started" not in tenant.status("resource", "res"), SETTLE_TIME.total_seconds() + 20
+        )
 
 
 async def test_an_ad_hoc_booking(tenant: Tenant, operator: Operator) -> None:

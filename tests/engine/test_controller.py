@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from booking_operator.engine.controller import PATIENCE_SECONDS, Controller
+from booking_operator.engine.controller import RECONCILE_TIMEOUT_SECONDS, Controller
 from booking_operator.engine.workqueue import Result, WorkQueue
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
@@ -74,12 +74,12 @@ def test_a_reconcile_that_hangs_is_given_up() -> None:
 
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
         queue.add("a")
-        await during(Controller("test", queue, reconcile), PATIENCE_SECONDS + 1)
+        await during(Controller("test", queue, reconcile), RECONCILE_TIMEOUT_SECONDS + 1)
         return began
 
     first, second = virtual.run(main())
     assert first < 1
-    assert second >= PATIENCE_SECONDS
+    assert second >= RECONCILE_TIMEOUT_SECONDS
 
 
 def test_no_more_keys_run_at_once_than_there_are_workers() -> None:

@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.engine.leader_election import Elector, SoleReplica
-from booking_operator.engine.lease import Lease, Sight, Timing
+from booking_operator.engine.leader_election import LeaderElector, SingleReplica
+from booking_operator.engine.lease import Lease, LeaseTiming, ObservedLease
 from tests.support import virtual
 from tests.support.leases import LEASE, Candidate, LeaseServer, now
 from tests.support.virtual import EPOCH
 
-SECONDS = LEASE.lease.total_seconds()
-DEADLINE, RETRY = LEASE.deadline.total_seconds(), LEASE.retry.total_seconds()
+SECONDS = LEASE.lease_duration.total_seconds()
+DEADLINE, RETRY = LEASE.renew_deadline.total_seconds(), LEASE.retry_period.total_seconds()
 
 
 class Pair:
@@ -28,8 +28,8 @@ class Pair:
         await asyncio.sleep(1)
         self.b.begin()
         await asyncio.sleep(10)
-        assert self.a.elector.leads
-        assert not self.b.elector.leads
+        assert self.a.elector.is_leader
+        assert not self.b.elector.is_leader
 
     def overlap(self) -> list[float]:
         """Instants at which one wrote after the other had begun to."""
@@ -49,14 +49,14 @@ def play(scenario: Callable[[Pair], Awaitable[None]]) -> None:
 
 
 def test_timing_is_client_gos() -> None:
-    assert Timing(timedelta(seconds=15)).deadline == timedelta(seconds=10)
-    assert Timing(timedelta(seconds=15)).retry == timedelta(seconds=2)
+    assert LeaseTiming(timedelta(seconds=15)).renew_deadline == timedelta(seconds=10)
+    assert LeaseTiming(timedelta(seconds=15)).retry_period == timedelta(seconds=2)
 
 
 def test_the_first_leads_at_once_and_keeps_the_lease() -> None:
     async def scenario(pair: Pair) -> None:
         await asyncio.sleep(600)
-        assert pair.a.elector.leads
+        assert pair.a.elector.is_leader
         assert pair.b.writes == []
         assert len(pair.a.writes) > 6000
         lease = pair.server.lease
@@ -75,7 +75,7 @@ def test_a_lease_that_is_given_back_is_taken_over_at_once() -> None:
         await pair.a.end()
         ended = now()
         await asyncio.sleep(0.1)
-        assert pair.b.elector.leads
+        assert pair.b.elector.is_leader
         assert min(pair.b.writes) - ended < 0.05
         assert pair.server.lease is not None
         assert pair.server.lease.transitions == 1
@@ -89,7 +89,7 @@ def test_a_lease_that_is_given_back_unheard_is_taken_over_in_time() -> None:
         pair.b.connection.deaf = True
         await pair.a.end()
         await asyncio.sleep(SECONDS + 0.1)
-        assert pair.b.elector.leads
+        assert pair.b.elector.is_leader
 
     play(scenario)
 
@@ -112,13 +112,13 @@ def test_a_partitioned_leader_ends_before_another_begins_and_follows_later() -> 
         assert max(pair.a.writes) - cut <= DEADLINE
         assert pair.overlap() == []
         assert min(pair.b.writes) - max(pair.a.writes) > (SECONDS - DEADLINE) / 2
-        assert not pair.a.elector.leads
+        assert not pair.a.elector.is_leader
         pair.a.connection.cut = False
         await asyncio.sleep(60)
-        assert not pair.a.elector.leads
+        assert not pair.a.elector.is_leader
         await pair.b.end()
         await asyncio.sleep(SECONDS + 1)
-        assert pair.a.elector.leads
+        assert pair.a.elector.is_leader
 
     play(scenario)
 
@@ -157,7 +157,7 @@ def test_replies_that_are_all_lost_end_it_and_the_candidate_finds_itself_the_hol
         assert len(pair.a.terms) == 1
         pair.a.connection.reply_lost = False
         await asyncio.sleep(2 * SECONDS)
-        assert pair.a.elector.leads != pair.b.elector.leads
+        assert pair.a.elector.is_leader != pair.b.elector.is_leader
 
     play(scenario)
 
@@ -166,11 +166,11 @@ def test_a_lease_that_is_deleted_ends_leadership_at_once_for_as_long_as_it_would
     async def scenario(pair: Pair) -> None:
         pair.server.delete()
         await asyncio.sleep(0.001)
-        assert not pair.a.elector.live()
+        assert not pair.a.elector.may_write()
         await asyncio.sleep(SECONDS - 0.1)
-        assert not pair.a.elector.leads
+        assert not pair.a.elector.is_leader
         await asyncio.sleep(0.2)
-        assert pair.a.elector.leads != pair.b.elector.leads
+        assert pair.a.elector.is_leader != pair.b.elector.is_leader
 
     play(scenario)
 
@@ -181,9 +181,9 @@ def test_a_lease_that_is_deleted_while_a_renewal_fails_ends_leadership_at_once()
         await asyncio.sleep(3)  # a renewal is on its way, for a second yet
         pair.server.delete()
         await asyncio.sleep(0.5)
-        assert pair.a.elector.leads
+        assert pair.a.elector.is_leader
         await asyncio.sleep(1)
-        assert not pair.a.elector.leads
+        assert not pair.a.elector.is_leader
 
     play(scenario)
 
@@ -194,9 +194,9 @@ def test_who_saw_the_lease_held_waits_although_it_was_deleted() -> None:
         await asyncio.sleep(5)
         pair.server.delete()
         await asyncio.sleep(SECONDS - 0.1)
-        assert not pair.b.elector.leads
+        assert not pair.b.elector.is_leader
         await asyncio.sleep(0.2)
-        assert pair.b.elector.leads
+        assert pair.b.elector.is_leader
         assert pair.overlap() == []
 
     play(scenario)
@@ -207,9 +207,9 @@ def test_a_lease_that_somebody_else_has_written_ends_leadership_at_once() -> Non
         assert pair.server.lease is not None
         pair.server.write(Lease("mallory", 30, version=pair.server.lease.version))
         await asyncio.sleep(0.001)
-        assert not pair.a.elector.live()
+        assert not pair.a.elector.may_write()
         await asyncio.sleep(0.1)
-        assert not pair.a.elector.leads
+        assert not pair.a.elector.is_leader
         assert pair.a.elector.leader == "mallory"
 
     play(scenario)
@@ -219,9 +219,9 @@ def test_a_lease_that_somebody_else_has_written_ends_leadership_at_once() -> Non
 def test_a_wall_clock_set_forward_ends_the_lease_until_it_is_renewed(step: timedelta) -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.clock.skew += step
-        assert not pair.a.elector.live()
+        assert not pair.a.elector.may_write()
         await asyncio.sleep(RETRY + 0.1)
-        assert pair.a.elector.leads
+        assert pair.a.elector.is_leader
         assert pair.b.writes == []
 
     play(scenario)
@@ -319,15 +319,15 @@ def test_of_many_candidates_one_leads_whatever_fails() -> None:
 
 
 def test_a_candidate_that_has_seen_nothing_may_take_what_is_not_there() -> None:
-    sight = Sight()
+    sight = ObservedLease()
     assert sight.free_at("a", LEASE) < 0
-    sight.see(Lease("b", 30), 100)
+    sight.observe(Lease("b", 30), 100)
     assert sight.free_at("a", LEASE) == 130
     assert sight.free_at("b", LEASE) < 100
-    sight.see(None, 120)
-    sight.see(None, 125)
+    sight.observe(None, 120)
+    sight.observe(None, 125)
     assert sight.free_at("a", LEASE) == 150
-    sight.see(Lease("", 1), 125)
+    sight.observe(Lease("", 1), 125)
     assert sight.free_at("a", LEASE) < 125
 
 
@@ -338,9 +338,9 @@ def test_without_an_election_there_is_always_a_leader() -> None:
         async def lead() -> None:
             found.append(True)
 
-        replica = SoleReplica()
+        replica = SingleReplica()
         await replica.run(lead)
-        return [*found, replica.live()]
+        return [*found, replica.may_write()]
 
     assert virtual.run(main()) == [True, True]
 
@@ -362,4 +362,4 @@ def test_it_reads_the_time_of_a_lease_as_text_for_people_only() -> None:
 
 
 def test_the_elector_is_told_apart_by_its_identity() -> None:
-    assert isinstance(Candidate("a", LeaseServer()).elector, Elector)
+    assert isinstance(Candidate("a", LeaseServer()).elector, LeaderElector)

@@ -11,8 +11,8 @@ from booking_operator.engine.lease import LeaseConflictError, LeaseError
 from tests.support import virtual
 from tests.support.leases import LEASE, Candidate, LeaseServer, now
 
-RETRY = LEASE.retry.total_seconds()
-DEADLINE = LEASE.deadline.total_seconds()
+RETRY = LEASE.retry_period.total_seconds()
+DEADLINE = LEASE.renew_deadline.total_seconds()
 
 
 def holder(server: LeaseServer) -> str:
@@ -74,7 +74,7 @@ def test_it_ends_when_it_is_told_to_while_a_lost_term_is_still_ending() -> None:
         await asyncio.sleep(1)
         candidate.connection.cut = True
         await asyncio.sleep(DEADLINE + 1)
-        assert not candidate.elector.live()
+        assert not candidate.elector.may_write()
         candidate.connection.cut = False
         return [await ended(candidate), len(begun) == 1]
 
@@ -95,7 +95,7 @@ def test_a_term_that_does_not_end_keeps_nobody_from_following() -> None:
         candidate.task = asyncio.ensure_future(candidate.elector.run(lead))
         await asyncio.sleep(1)
         over = await ended(candidate, 1.5)
-        found = holder(server), over, candidate.elector.live()
+        found = holder(server), over, candidate.elector.may_write()
         stuck.set()
         await asyncio.wait([candidate.task])
         return found
@@ -191,7 +191,7 @@ def test_a_lease_whose_taking_was_not_answered_is_given_back_after_a_conflict_to
         await asyncio.sleep(12)  # the first was taken, and given up; the next meets its own
         candidate.connection.reply_lost = False
         candidate.connection.seconds = 0.2
-        while holder(server) == "a" and not candidate.elector.leads:
+        while holder(server) == "a" and not candidate.elector.is_leader:
             await asyncio.sleep(0.05)
             if now() > 14.7:
                 break

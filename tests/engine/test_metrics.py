@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.engine.controller import PATIENCE_SECONDS, Controller
-from booking_operator.engine.metrics import Outcome
+from booking_operator.engine.controller import RECONCILE_TIMEOUT_SECONDS, Controller
+from booking_operator.engine.metrics import ReconcileOutcome
 from booking_operator.engine.workqueue import Priority, Result, WorkQueue
 from tests.support.virtual import EPOCH, VirtualClock, run
 
@@ -20,7 +20,7 @@ class Seen:
     adds: int = 0
     waits: list[float] = field(default_factory=list)
     retries: int = 0
-    ends: list[tuple[Outcome, float]] = field(default_factory=list)
+    ends: list[tuple[ReconcileOutcome, float]] = field(default_factory=list)
     turns: list[tuple[str, Hashable]] = field(default_factory=list)
 
     def added(self) -> None:
@@ -38,7 +38,7 @@ class Seen:
     def reconcile_ended(self, key: Hashable, /) -> None:
         self.turns.append(("ended", key))
 
-    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+    def reconciled(self, outcome: ReconcileOutcome, seconds: float) -> None:
         self.ends.append((outcome, round(seconds, 3)))
 
 
@@ -65,8 +65,8 @@ def test_waits_count_from_the_add_or_from_what_was_due() -> None:
         assert len(queue) == 2
         await worked(controller, 10)
         assert (seen.adds, seen.waits) == (3, [0.0, 2.0, 1.0])
-        assert seen.ends == [(Outcome.SUCCESS, 2.0)] * 3
-        assert (len(queue), controller.taken, controller.running_seconds) == (0, 3, 0.0)
+        assert seen.ends == [(ReconcileOutcome.SUCCESS, 2.0)] * 3
+        assert (len(queue), controller.keys_taken, controller.longest_running_seconds) == (0, 3, 0.0)
 
     run(main())
 
@@ -93,13 +93,15 @@ def test_a_key_added_while_it_is_processed_waits_from_then_on() -> None:
 @pytest.mark.parametrize(
     ("error", "needs", "outcome"),
     [
-        (None, PATIENCE_SECONDS + 1, Outcome.TIMEOUT),
-        (RuntimeError("bug"), 0.01, Outcome.ERROR),
-        (TimeoutError("of something within it"), 0.01, Outcome.ERROR),
-        (None, 0.01, Outcome.REQUEUE),
+        (None, RECONCILE_TIMEOUT_SECONDS + 1, ReconcileOutcome.TIMEOUT),
+        (RuntimeError("bug"), 0.01, ReconcileOutcome.ERROR),
+        (TimeoutError("of something within it"), 0.01, ReconcileOutcome.ERROR),
+        (None, 0.01, ReconcileOutcome.REQUEUE),
     ],
 )
-def test_every_end_is_told_by_its_class(error: Exception | None, needs: float, outcome: Outcome) -> None:
+def test_every_end_is_told_by_its_class(
+    error: Exception | None, needs: float, outcome: ReconcileOutcome
+) -> None:
     async def fail(_: str) -> Result:
         await asyncio.sleep(needs)
         if error is not None:
@@ -110,7 +112,7 @@ def test_every_end_is_told_by_its_class(error: Exception | None, needs: float, o
         seen = Seen()
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
         queue.add("a")
-        took = min(needs, PATIENCE_SECONDS)
+        took = min(needs, RECONCILE_TIMEOUT_SECONDS)
         await worked(Controller("test", queue, fail, metrics=lambda _: seen), took + 0.1)
         assert seen.ends == [(outcome, took)]
         assert seen.retries == 1
@@ -157,9 +159,9 @@ def test_the_oldest_reconcile_is_told_while_it_runs() -> None:
         await asyncio.sleep(10)
         queue.add("b")
         await asyncio.sleep(20)
-        assert round(controller.running_seconds, 3) == 30.0
+        assert round(controller.longest_running_seconds, 3) == 30.0
         task.cancel()
         await asyncio.wait({task})
-        assert controller.running_seconds == 0.0
+        assert controller.longest_running_seconds == 0.0
 
     run(main())

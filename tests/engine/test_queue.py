@@ -14,7 +14,7 @@ from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 
 KEYS = ("a", "b", "c")
-BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=8))
+BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=8))
 
 
 class ManualClock:
@@ -92,7 +92,7 @@ class QueueMachine(RuleBasedStateMachine):
     def take(self) -> None:
         self.fire()
         expected = {key for key, model in self.model.items() if model.waiting}
-        taken = self.queue.take()
+        taken = self.queue.try_get()
         assert len(taken) == bool(expected)
         if not taken:
             return
@@ -128,7 +128,7 @@ class QueueMachine(RuleBasedStateMachine):
         for key, model in self.model.items():
             idle = not (model.waiting or model.processing or model.timers or model.failures)
             assert (key not in self.queue._entries) == idle, key
-        assert self.queue.keys == len(self.queue._entries)
+        assert self.queue.key_count == len(self.queue._entries)
 
 
 TestQueue = QueueMachine.TestCase
@@ -196,11 +196,11 @@ def test_a_clock_that_is_set_back_while_a_key_is_processed_loses_no_boundary() -
     clock = ManualClock()
     queue: WorkQueue[str] = WorkQueue(clock)
     queue.add("a")
-    queue.take()
+    queue.try_get()
     clock.instant -= timedelta(seconds=2)
     queue.done("a", Result(clock.now() + timedelta(seconds=1)))
     clock.instant += timedelta(seconds=1)
-    assert queue.take() == ("a",)
+    assert queue.try_get() == ("a",)
 
 
 def test_a_failure_never_makes_a_boundary_late() -> None:
@@ -237,10 +237,10 @@ def test_a_boundary_that_is_due_already_is_served_once() -> None:
 def test_drained_is_when_nothing_is_ready_or_processed() -> None:
     async def main() -> None:
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
-        await queue.drained()
+        await queue.wait_until_idle()
         queue.add("a")
         queue.add("b")
-        waiting = asyncio.ensure_future(queue.drained())
+        waiting = asyncio.ensure_future(queue.wait_until_idle())
         for key in ("a", "b"):
             assert await queue.get() == key
             await asyncio.sleep(1)
@@ -252,13 +252,13 @@ def test_drained_is_when_nothing_is_ready_or_processed() -> None:
 
 
 def test_backoff_doubles_up_to_its_bound() -> None:
-    backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(seconds=60))
+    backoff = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
     assert [backoff.after(n).total_seconds() for n in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, 60, 60]
 
 
 def test_what_is_due_can_be_no_more_urgent_than_a_change() -> None:
     async def main() -> list[str]:
-        queue: WorkQueue[str] = WorkQueue(VirtualClock(), due=Priority.CHANGE)
+        queue: WorkQueue[str] = WorkQueue(VirtualClock(), timer_priority=Priority.CHANGE)
         queue.add("i1", Priority.INITIAL)
         queue.add("c1")
         queue.add_at("b1", EPOCH)

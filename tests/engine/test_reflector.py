@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from booking_operator.engine.reflector import BURST, Event, Page, Reflector, Restart, SourceError, Verb
+from booking_operator.engine.reflector import (
+    EVENTS_PER_TURN,
+    EventType,
+    ListPage,
+    ListWatchError,
+    Reflector,
+    RestartReason,
+    WatchEvent,
+)
 from booking_operator.engine.store import Change, Origin, Store
 from booking_operator.engine.workqueue import Backoff
 from tests.support import virtual
@@ -42,11 +50,11 @@ class Rig:
         self.changes: list[Change[Thing]] = []
         self.store.subscribe(self.changes.append)
         self.reflector = Reflector(
-            "things", self.api, self.store, VirtualClock(), Backoff(longest=timedelta(seconds=30))
+            "things", self.api, self.store, VirtualClock(), Backoff(maximum=timedelta(seconds=30))
         )
 
     def stored(self) -> dict[str, str]:
-        return {object_.metadata.name: object_.status for object_ in self.store.all()}
+        return {object_.metadata.name: object_.status for object_ in self.store.objects()}
 
     def served(self) -> dict[str, str]:
         return {name: object_.status for name, object_ in self.api.objects.items()}
@@ -91,7 +99,7 @@ def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> N
 
     rig = reflecting(scenario)
     assert rig.stored() == rig.served()
-    assert rig.reflector.doubt == ""
+    assert rig.reflector.stale_reason == ""
 
 
 @settings(max_examples=50, deadline=None)
@@ -132,10 +140,10 @@ def test_the_first_list_is_marked_and_read_in_pages() -> None:
 
 def test_there_is_a_doubt_until_the_first_list() -> None:
     async def scenario(rig: Rig) -> None:
-        assert "not been listed" in rig.reflector.doubt
+        assert "not been listed" in rig.reflector.stale_reason
         rig.api.fault = "refused"
         await asyncio.sleep(100)
-        assert "not been listed" in rig.reflector.doubt
+        assert "not been listed" in rig.reflector.stale_reason
 
     reflecting(scenario)
 
@@ -147,18 +155,18 @@ def test_a_watch_that_is_down_is_no_doubt_and_a_list_that_failed_is_one() -> Non
         rig.api.fault = "refused"
         rig.api.cut()
         await asyncio.sleep(600)
-        assert rig.reflector.doubt == ""
+        assert rig.reflector.stale_reason == ""
         rig.api.compact()
         rig.api.put("b", "x")
         rig.api.fault = "gone"
         await asyncio.sleep(60)
         rig.api.fault = "refused"
         await asyncio.sleep(60)
-        assert "failed" in rig.reflector.doubt
+        assert "failed" in rig.reflector.stale_reason
         assert rig.stored() == {"a": "x"}
         rig.api.fault = ""
         await asyncio.sleep(60)
-        assert rig.reflector.doubt == ""
+        assert rig.reflector.stale_reason == ""
 
     assert reflecting(scenario).stored() == {"a": "x", "b": "x"}
 
@@ -170,7 +178,7 @@ def test_a_kind_that_is_no_longer_served_is_a_doubt_and_forgets_nothing() -> Non
         rig.api.fault = "not found"
         rig.api.cut()
         await asyncio.sleep(60)
-        assert rig.reflector.doubt == "the kind is not served"
+        assert rig.reflector.stale_reason == "the kind is not served"
 
     assert reflecting(scenario).stored() == {"a": "x"}
 
@@ -195,7 +203,7 @@ def test_a_watch_that_stands_again_is_told() -> None:
 
     async def scenario(rig: Rig) -> None:
         loop = asyncio.get_running_loop()
-        rig.reflector.when_recovered(lambda: told.append(loop.time()))
+        rig.reflector.on_recovered(lambda: told.append(loop.time()))
         await asyncio.sleep(1)
         assert told == []
         rig.api.fault = "refused"
@@ -219,7 +227,7 @@ def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
         rig.api.compact()
         rig.api.fault = ""
         for _ in range(301):
-            if rig.reflector.restarts[Restart.EXPIRED]:
+            if rig.reflector.restarts[RestartReason.EXPIRED]:
                 break
             await asyncio.sleep(0.1)
         await asyncio.sleep(1)
@@ -293,11 +301,11 @@ def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
         rig.reflector.relist("asked")
         await asyncio.sleep(0.0015)  # its first page has come, of two
         rig.api.put("a", "ours")
-        rig.store.wrote(rig.api.objects["a"])
+        rig.store.apply_own_write(rig.api.objects["a"])
         await asyncio.sleep(1)
 
     rig = reflecting(scenario)
-    assert [change.either.status for change in rig.changes] == ["x", "x", "x", "ours"]
+    assert [change.latest.status for change in rig.changes] == ["x", "x", "x", "ours"]
 
 
 def test_a_list_that_expires_again_and_again_is_a_doubt() -> None:
@@ -306,10 +314,10 @@ def test_a_list_that_expires_again_and_again_is_a_doubt() -> None:
         rig.api.fault = "gone"
         rig.api.cut()
         await asyncio.sleep(60)
-        assert "failed" in rig.reflector.doubt
+        assert "failed" in rig.reflector.stale_reason
         rig.api.fault = ""
         await asyncio.sleep(60)
-        assert rig.reflector.doubt == ""
+        assert rig.reflector.stale_reason == ""
 
     reflecting(scenario)
 
@@ -337,7 +345,7 @@ def test_no_list_that_fails_after_a_lapse_is_a_doubt() -> None:
         rig.api.fault = "refused"
         rig.api.cut()
         await asyncio.sleep(60)
-        assert rig.reflector.doubt == ""
+        assert rig.reflector.stale_reason == ""
 
     reflecting(scenario)
 
@@ -345,9 +353,9 @@ def test_no_list_that_fails_after_a_lapse_is_a_doubt() -> None:
 @pytest.mark.parametrize("asked", [3600.0, float("inf")])
 def test_no_server_makes_it_wait_for_longer_than_its_own_back_off(asked: float) -> None:
     class Hour(FakeApi):
-        async def list(self, _: str = "") -> Page[Thing]:
+        async def list(self, _: str = "") -> ListPage[Thing]:
             self.lists += 1
-            raise SourceError("try again later", retry_after=asked)
+            raise ListWatchError("try again later", retry_after=asked)
 
     async def main() -> int:
         rig = Rig(Hour())
@@ -364,7 +372,7 @@ def test_each_list_is_told() -> None:
     told: list[int] = []
 
     async def scenario(rig: Rig) -> None:
-        rig.reflector.when_synced(lambda: told.append(rig.api.lists))
+        rig.reflector.on_synced(lambda: told.append(rig.api.lists))
         await asyncio.sleep(1)
         rig.api.compact()
         rig.api.version += 1
@@ -381,10 +389,10 @@ def test_a_flood_of_events_gives_others_a_turn() -> None:
 
     class Flood(FakeApi):
         @asynccontextmanager
-        async def watch(self, *_: Any) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
-            async def events() -> AsyncGenerator[Event[Thing], None]:
+        async def watch(self, *_: Any) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
+            async def events() -> AsyncGenerator[WatchEvent[Thing], None]:
                 for number in range(1000):
-                    yield Event(Verb.ADDED, str(number + 10), thing(f"t{number}", number + 10))
+                    yield WatchEvent(EventType.ADDED, str(number + 10), thing(f"t{number}", number + 10))
                 await asyncio.sleep(3600)
 
             async with aclosing(events()) as stream:
@@ -405,7 +413,7 @@ def test_a_flood_of_events_gives_others_a_turn() -> None:
         await asyncio.wait([task])
         return longest
 
-    assert virtual.run(main()) <= BURST
+    assert virtual.run(main()) <= EVENTS_PER_TURN
 
 
 class Deaf(FakeApi):
@@ -415,10 +423,10 @@ class Deaf(FakeApi):
         return self._silence()
 
     @asynccontextmanager
-    async def _silence(self) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
-        async def nothing() -> AsyncGenerator[Event[Thing], None]:
+    async def _silence(self) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
+        async def nothing() -> AsyncGenerator[WatchEvent[Thing], None]:
             await asyncio.Future()
-            yield Event(Verb.BOOKMARK, "")
+            yield WatchEvent(EventType.BOOKMARK, "")
 
         async with aclosing(nothing()) as stream:
             yield stream
@@ -432,11 +440,11 @@ def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
         await asyncio.sleep(10)
         rig.api.put("b", "y")
         await asyncio.sleep(10)
-        found: list[Any] = [rig.stored(), rig.reflector.doubt]
+        found: list[Any] = [rig.stored(), rig.reflector.stale_reason]
         rig.reflector.relist("asked")
-        found.append(rig.reflector.doubt)
+        found.append(rig.reflector.stale_reason)
         await asyncio.sleep(1)
-        found += [rig.stored(), rig.reflector.doubt, rig.api.lists]
+        found += [rig.stored(), rig.reflector.stale_reason, rig.api.lists]
         task.cancel()
         await asyncio.wait([task])
         return [*found, task.cancelled()]
@@ -448,11 +456,11 @@ class Silent(Deaf):
     """Its watches tell nothing until the client has had enough."""
 
     @asynccontextmanager
-    async def _silence(self) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
-        async def nothing() -> AsyncGenerator[Event[Thing], None]:
+    async def _silence(self) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
+        async def nothing() -> AsyncGenerator[WatchEvent[Thing], None]:
             await asyncio.sleep(80)
-            raise SourceError("read timeout")
-            yield Event(Verb.BOOKMARK, "")
+            raise ListWatchError("read timeout")
+            yield WatchEvent(EventType.BOOKMARK, "")
 
         async with aclosing(nothing()) as stream:
             yield stream
@@ -483,7 +491,7 @@ def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
         rig.reflector.relist("asked")
         await asyncio.sleep(0.01)
         assert rig.stored() == {"a": "x"}
-        assert rig.reflector.doubt == ""
+        assert rig.reflector.stale_reason == ""
 
     reflecting(scenario)
 
@@ -507,11 +515,11 @@ def test_a_list_may_be_asked_for_several_times_within_one_turn_of_the_loop(away:
         loop.call_soon(rig.reflector.relist, "third")
         await asyncio.sleep(0)
         rig.reflector.relist("fourth")
-        assert rig.reflector.doubt == "fourth"
+        assert rig.reflector.stale_reason == "fourth"
         await asyncio.sleep(1)
         assert failures == []
         assert rig.api.lists == lists + 1
-        assert rig.reflector.doubt == ""
+        assert rig.reflector.stale_reason == ""
 
     reflecting(scenario)
 
@@ -522,7 +530,7 @@ def test_a_list_that_is_asked_for_and_fails_leaves_the_doubt() -> None:
         rig.api.fault = "refused"
         rig.reflector.relist("asked")
         await asyncio.sleep(1)
-        assert "the last list of things failed" in rig.reflector.doubt
+        assert "the last list of things failed" in rig.reflector.stale_reason
 
     reflecting(scenario)
 
@@ -551,9 +559,9 @@ def test_it_says_that_it_pauses_only_while_it_does() -> None:
         rig.api.fault = "refused"
         rig.api.cut()
         await asyncio.sleep(0.01)
-        assert rig.reflector.pausing
+        assert rig.reflector.backing_off
         rig.api.fault = ""
         await asyncio.sleep(60)
-        assert not rig.reflector.pausing
+        assert not rig.reflector.backing_off
 
     reflecting(scenario)

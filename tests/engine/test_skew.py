@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from booking_operator.engine.clock_skew import SkewMonitor, skew
+from booking_operator.engine.clock_skew import ClockSkewMonitor, clock_skew
 
 DATE = datetime(2026, 1, 1, 9, tzinfo=UTC)
 HEADER = "Thu, 01 Jan 2026 09:00:00 GMT"
@@ -20,14 +20,14 @@ def after(seconds: float) -> datetime:
     [(0, 0.1, 0), (0.9, 1.5, 0), (-5, 0, 0), (-20, 30, 0), (4, 4.1, 3), (-5, -4, -4)],
 )
 def test_only_what_is_certain_counts(sent: float, received: float, expected: float) -> None:
-    assert skew(DATE, after(sent), after(received)) == timedelta(seconds=expected)
+    assert clock_skew(DATE, after(sent), after(received)) == timedelta(seconds=expected)
 
 
 def test_it_is_told_when_it_begins_and_ends() -> None:
-    monitor = SkewMonitor("the API server")
+    monitor = ClockSkewMonitor("the API server")
     with capture_logs() as logs:
         for seconds in (0.5, 1.9, 7, 8, 0.5):
-            monitor.note(HEADER, after(seconds), after(seconds))
+            monitor.record(HEADER, after(seconds), after(seconds))
     assert [entry["event"] for entry in logs] == ["clock_skewed", "clock_agrees"]
     assert logs[0]["ahead_s"] == 6.0
 
@@ -44,6 +44,6 @@ def test_it_is_told_when_it_begins_and_ends() -> None:
     ],
 )
 def test_a_header_that_is_none_tells_nothing(header: str | None) -> None:
-    monitor = SkewMonitor("the API server")
-    monitor.note(header, after(99), after(99))
+    monitor = ClockSkewMonitor("the API server")
+    monitor.record(header, after(99), after(99))
     assert monitor.current == timedelta(0)

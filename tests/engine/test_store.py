@@ -17,10 +17,10 @@ def test_indexes_follow_an_object_that_moves() -> None:
     store.apply(thing("a", 1, "x"))
     store.apply(thing("b", 2, "x"))
     store.apply(thing("a", 3, "y"))
-    assert [found.metadata.name for found in store.by("status", "x")] == ["b"]
-    assert [found.metadata.name for found in store.by("status", "y")] == ["a"]
+    assert [found.metadata.name for found in store.by_index("status", "x")] == ["b"]
+    assert [found.metadata.name for found in store.by_index("status", "y")] == ["a"]
     store.delete(Key("ns", "a"))
-    assert store.by("status", "y") == []
+    assert store.by_index("status", "y") == []
 
 
 def test_a_list_deletes_what_is_not_in_it() -> None:
@@ -53,12 +53,12 @@ def test_a_list_may_go_back_in_versions() -> None:
 def test_a_list_does_not_undo_what_was_written_since() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 10, "old"))
-    store.wrote(thing("a", 12, "ours"))
+    store.apply_own_write(thing("a", 12, "ours"))
     changes = recorded(store)
     store.replace([thing("a", 10, "old")], as_of="11")
     assert changes == []
     store.replace([thing("a", 13, "theirs")], as_of="13")
-    assert [change.either.status for change in changes] == ["theirs"]
+    assert [change.latest.status for change in changes] == ["theirs"]
 
 
 def test_what_was_made_anew_before_a_list_takes_the_place_of_what_was_written() -> None:
@@ -82,7 +82,7 @@ def test_the_echo_of_our_own_write_wakes_nobody() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 1))
     changes = recorded(store)
-    store.wrote(thing("a", 2, "ours"))
+    store.apply_own_write(thing("a", 2, "ours"))
     store.apply(thing("a", 2, "ours"))
     assert [change.origin for change in changes] == [Origin.OWN]
     store.apply(thing("a", 3, "tampered"))
@@ -91,10 +91,10 @@ def test_the_echo_of_our_own_write_wakes_nobody() -> None:
 
 def test_a_write_does_not_bring_back_what_is_gone_or_made_anew() -> None:
     store: Store[Thing] = Store()
-    store.wrote(thing("a", 5))
+    store.apply_own_write(thing("a", 5))
     assert len(store) == 0
     store.apply(thing("a", 6, uid="u2"))
-    store.wrote(thing("a", 7, "ours", uid="u1"))
+    store.apply_own_write(thing("a", 7, "ours", uid="u1"))
     found = store.get(Key("ns", "a"))
     assert found is not None
     assert found.metadata.uid == "u2"
@@ -104,7 +104,7 @@ def test_an_answer_with_somebody_elses_edit_counts_as_theirs() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 1))
     changes = recorded(store)
-    store.wrote(thing("a", 3, "ours", generation=2))
+    store.apply_own_write(thing("a", 3, "ours", generation=2))
     assert [change.origin for change in changes] == [Origin.WATCH]
 
 
@@ -124,7 +124,7 @@ def test_the_values_of_an_index_are_those_of_the_objects_there_are() -> None:
     for name, status in (("a", "x"), ("b", "x"), ("c", "y")):
         store.apply(thing(name, 1, status))
     store.delete(Key("ns", "c"))
-    assert set(store.values("status")) == {"x"}
+    assert set(store.index_values("status")) == {"x"}
 
 
 def test_another_spec_of_the_same_generation_is_no_mere_status() -> None:

@@ -16,14 +16,14 @@ from booking_operator.api.kinds import BOOKING
 from booking_operator.cloud.aws.ec2 import _records
 from booking_operator.cloud.aws.rds import _cluster_records, _database_records
 from booking_operator.cloud.aws.records import Reading
-from booking_operator.cloud.aws.tags import lock_in, lock_tags
+from booking_operator.cloud.aws.tags import read_lock, write_lock
 from booking_operator.domain import naming
-from booking_operator.domain.booking import Booking
-from booking_operator.domain.booking_timeline import Agenda
-from booking_operator.domain.instance import Instance, Lock, Observation, State
-from booking_operator.domain.locks import Ours, lock_of, marks, respected, sort_out
-from booking_operator.domain.notification import Notice
-from booking_operator.kube.events import Recorder
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking_timeline import BookingTimeline
+from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
+from booking_operator.domain.locks import OwnLocks, block_foreign, classify_locks, lock_for, lock_tag_changes
+from booking_operator.domain.notification import Notification
+from booking_operator.kube.events import EventRecorder
 from booking_operator.notify.email import EmailChannel, SmtpConfig
 from booking_operator.notify.webhook import slack_body, webhook_body
 from booking_operator.reconcilers.ports import DeliveryError
@@ -62,8 +62,8 @@ def test_whatever_a_group_is_called_its_names_are_names(
     tag: str, template: str, place: dict[str, str]
 ) -> None:
     group = place | {"tag": tag}
-    found = list(naming.candidates(template, group))
-    assert found == list(naming.candidates(template, group))
+    found = list(naming.name_candidates(template, group))
+    assert found == list(naming.name_candidates(template, group))
     for name in found:
         assert len(name) <= 253
         assert SUBDOMAIN.fullmatch(name), name
@@ -78,11 +78,11 @@ def as_key(group: tuple[str, dict[str, str]]) -> str:
 def test_the_last_name_of_a_group_is_no_other_groups(
     groups: list[tuple[str, dict[str, str]]], template: str
 ) -> None:
-    last = [list(naming.candidates(template, place | {"tag": tag}))[-1] for tag, place in groups]
+    last = [list(naming.name_candidates(template, place | {"tag": tag}))[-1] for tag, place in groups]
     assert len(set(last)) == len(last)
 
 
-BOOKED = Booking("bk", "ada", EPOCH, EPOCH + timedelta(hours=1), EPOCH)
+BOOKED = BookingInterval("bk", "ada", EPOCH, EPOCH + timedelta(hours=1), EPOCH)
 # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_Tag.html
 LETTERS, MARKS = {"L", "N", "Z"}, "_.:/=+-@"
 
@@ -93,12 +93,12 @@ LETTERS, MARKS = {"L", "N", "Z"}, "_.:/=+-@"
 )
 @example("a\nb")
 def test_a_lock_tag_is_one_that_every_service_takes(user: str) -> None:
-    written = lock_of(replace(BOOKED, user_id=user))
+    written = lock_for(replace(BOOKED, user_id=user))
     assert 1 <= len(written.by) <= 256
     assert all(unicodedata.category(char)[0] in LETTERS or char in MARKS for char in written.by)
     assert not written.by.lower().startswith(("aws:", "rds:"))
     assert written.by == written.by.strip()
-    assert lock_in({tag["Key"]: tag["Value"] for tag in lock_tags(written)}) == written
+    assert read_lock({tag["Key"]: tag["Value"] for tag in write_lock(written)}) == written
 
 
 UNTIL = st.one_of(
@@ -123,13 +123,13 @@ LOCKS = st.builds(Lock, mad.TEXTS | st.just("ada"), UNTIL)
 def test_whatever_the_lock_tags_say_each_is_sorted_out(
     found: list[Lock | None], held: bool, memory: list[Lock]
 ) -> None:
-    instances = tuple(Instance(f"i-{n}", State.RUNNING, lock=item) for n, item in enumerate(found))
-    view, ours = Observation(instances, EPOCH), Ours(memory, Agenda([BOOKED]))
-    locks = sort_out(view, ours, EPOCH)
-    assert not {item.id for item in locks.foreign} & {item.id for item in locks.garbled}
+    instances = tuple(Instance(f"i-{n}", InstanceState.RUNNING, lock=item) for n, item in enumerate(found))
+    view, ours = Observation(instances, EPOCH), OwnLocks(memory, BookingTimeline([BOOKED]))
+    locks = classify_locks(view, ours, EPOCH)
+    assert not {item.id for item in locks.foreign} & {item.id for item in locks.malformed}
     assert (locks.expires_at is not None) == bool(locks.foreign)
-    assert all(item.obstacle for item in respected(view, locks).instances if item in locks.foreign)
-    plan = marks(view, BOOKED if held else None, ours, locks, EPOCH)
+    assert all(item.blocked_reason for item in block_foreign(view, locks).instances if item in locks.foreign)
+    plan = lock_tag_changes(view, BOOKED if held else None, ours, locks, EPOCH)
     assert not {item.id for item in locks.foreign} & {*plan.write, *plan.remove}
 
 
@@ -200,7 +200,7 @@ def test_no_tag_no_action_whatever_rds_describes(
 
 
 NOTICES = st.builds(
-    Notice,
+    Notification,
     id=st.just("0123abcd"),
     namespace=mad.TEXTS,
     booking=mad.TEXTS,
@@ -230,10 +230,10 @@ HEADERS = {
 
 @mad.budget(100)
 @given(NOTICES, RECIPIENTS)
-def test_no_text_adds_a_header_or_a_recipient_to_a_mail(notice: Notice, recipient: str) -> None:
+def test_no_text_adds_a_header_or_a_recipient_to_a_mail(notification: Notification, recipient: str) -> None:
     channel = EmailChannel(SmtpConfig("smtp.example.com", "bookings@example.com"), cast("Any", FixedClock()))
     try:
-        message = channel.compose(notice, recipient)
+        message = channel.compose(notification, recipient)
     except DeliveryError:
         return
     read = email.message_from_bytes(message.as_bytes(), policy=email.policy.default)
@@ -250,10 +250,12 @@ class FixedClock:
 
 @mad.budget(100)
 @given(NOTICES)
-def test_what_webhooks_get_is_json_and_slack_can_be_made_to_mention_nobody(notice: Notice) -> None:
-    body = json.loads(json.dumps(webhook_body(notice)))
-    assert (body["user"], body["booking"]) == (notice.user, notice.booking)
-    assert not re.search(r"[<>]", slack_body(notice)["text"])
+def test_what_webhooks_get_is_json_and_slack_can_be_made_to_mention_nobody(
+    notification: Notification,
+) -> None:
+    body = json.loads(json.dumps(webhook_body(notification)))
+    assert (body["user"], body["booking"]) == (notification.user, notification.booking)
+    assert not re.search(r"[<>]", slack_body(notification)["text"])
 
 
 class Posted:
@@ -275,7 +277,7 @@ NAMES = st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda name: len(name) <
 @example("a" * 219 + "-" + "b" * 33, "\xe9" * 1024)
 def test_every_event_is_one_that_the_api_server_takes(name: str, note: str) -> None:
     """Lengths are in bytes: https://github.com/kubernetes/kubernetes/blob/master/pkg/apis/core/validation/events.go."""
-    recorder = Recorder(cast("Any", Posted()), VirtualClock())
+    recorder = EventRecorder(cast("Any", Posted()), VirtualClock())
     recorder._clock = cast("Any", FixedClock())
     made = BOOKING.adapter.validate_python({"metadata": mad.meta(name), "spec": mad.SPECS["Booking"]})
     recorder.warning(BOOKING, made, "Reason", "Action", note)

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from booking_operator.engine.reflector import Event, Reflector, ResourceExpiredError, SourceError, Verb
+from booking_operator.engine.reflector import (
+    EventType,
+    ListWatchError,
+    Reflector,
+    ResourceExpiredError,
+    WatchEvent,
+)
 from booking_operator.engine.store import Store
 from booking_operator.engine.workqueue import Backoff
 from tests.support import mad, virtual
@@ -29,8 +35,8 @@ GARBAGE = st.one_of(
     st.tuples(st.just("silence"), st.sampled_from([0.0, 5.0, SILENCE])),
 )
 FAILURES: dict[str, Exception] = {
-    "refused": SourceError("refused"),
-    "garbled": SourceError("garbled answer", lost=True),
+    "refused": ListWatchError("refused"),
+    "garbled": ListWatchError("garbled answer", needs_relist=True),
     "expired": ResourceExpiredError("too old"),
 }
 CHANGES = st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", ""]))
@@ -44,11 +50,13 @@ class MadApi(FakeApi):
         self.garbage: list[tuple[Any, ...]] = []
 
     @asynccontextmanager
-    async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+    async def watch(
+        self, resource_version: str, seconds: int
+    ) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
         await asyncio.sleep(0.001)
         if not (resource_version.isascii() and resource_version.isdecimal()):
             self.watches += 1
-            raise SourceError("HTTP 400: invalid resource version", lost=True)
+            raise ListWatchError("HTTP 400: invalid resource version", needs_relist=True)
         async with (
             super().watch(resource_version, seconds) as events,
             aclosing(self._mixed(events, int(resource_version))) as mixed,
@@ -56,12 +64,12 @@ class MadApi(FakeApi):
             yield mixed
 
     async def _mixed(
-        self, events: AsyncIterator[Event[Thing]], version: int
-    ) -> AsyncGenerator[Event[Thing], None]:
+        self, events: AsyncIterator[WatchEvent[Thing]], version: int
+    ) -> AsyncGenerator[WatchEvent[Thing], None]:
         while self.garbage:
             what, *rest = self.garbage.pop(0)
             if what == "bookmark":
-                yield Event(Verb.BOOKMARK, rest[0])
+                yield WatchEvent(EventType.BOOKMARK, rest[0])
             elif what == "again":
                 past = [event for event in self.history if int(event.resource_version) <= version]
                 if past:
@@ -72,7 +80,7 @@ class MadApi(FakeApi):
                 return
             elif what == "silence":
                 await asyncio.sleep(rest[0])
-                raise SourceError("silent")
+                raise ListWatchError("silent")
         async for event in events:
             yield event
 
@@ -84,7 +92,7 @@ class MadApi(FakeApi):
 def test_it_ends_equal_to_the_server_once_the_nonsense_ends(steps: list[Any]) -> None:
     async def main() -> None:
         api, store = MadApi(), Store[Thing]()
-        backoff = Backoff(longest=timedelta(seconds=LONGEST))
+        backoff = Backoff(maximum=timedelta(seconds=LONGEST))
         task = asyncio.ensure_future(Reflector("things", api, store, VirtualClock(), backoff).run())
         for (name, state), garbage in steps:
             api.garbage += garbage
@@ -101,7 +109,7 @@ def test_it_ends_equal_to_the_server_once_the_nonsense_ends(steps: list[Any]) ->
         await asyncio.sleep(SILENCE + LONGEST + 1)
         api.put("last", "z")
         await asyncio.sleep(LONGEST + 1)
-        assert {item.metadata.name: item.status for item in store.all()} == {
+        assert {item.metadata.name: item.status for item in store.objects()} == {
             name: item.status for name, item in api.objects.items()
         }
         assert api.lists + api.watches - asked < 12
@@ -133,4 +141,4 @@ def test_an_event_that_is_older_than_what_is_known_changes_nothing() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 7, "new"))
     store.apply(thing("a", 6, "old"))
-    assert [item.status for item in store.all()] == ["new"]
+    assert [item.status for item in store.objects()] == ["new"]

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, KINDS, RESOURCE, Kind
-from booking_operator.api.meta import Garbled, explained
-from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_claim, policy
+from booking_operator.api.meta import InvalidSpec, describe_errors
+from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_interval, power_policy
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
-from booking_operator.engine.reflector import SourceError
+from booking_operator.engine.reflector import ListWatchError
 from booking_operator.engine.store import key_of
 from booking_operator.kube.client import KubeClient, Query
 from booking_operator.kube.decoding import DEEPEST, flattened
-from booking_operator.kube.errors import TooLongError
+from booking_operator.kube.errors import ResponseTooLargeError
 from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
-from booking_operator.observability.object_counts import Census
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.observability.object_counts import ObjectCounts
+from booking_operator.reconcilers.informers import Informers
 from tests.support import mad, virtual
 
 
@@ -64,22 +64,22 @@ def told(kind: Kind[Any], *lines: bytes) -> list[Any]:
 
 def use(object_: Any) -> None:
     """All that the reconcilers ask an object for, and the metrics."""
-    caches = Caches("eu-west-1")
-    census = Census(caches)
+    informers = Informers("eu-west-1")
+    census = ObjectCounts(informers)
     if isinstance(object_, Booking):
-        caches.bookings.apply(object_)
-        assert object_.claim() is None or object_.resource_name
+        informers.bookings.apply(object_)
+        assert object_.interval() is None or object_.resource_name
     elif isinstance(object_, Resource):
-        caches.resources.apply(object_)
+        informers.resources.apply(object_)
         assert object_.warm_up.total_seconds() <= 24 * 3600
         assert object_.status.next_change is None or object_.status.next_change.tzinfo
         assert all(since.tzinfo for since in census.unready_since().values())
         if isinstance(object_.spec, ResourceSpec):
-            ad_hoc_claim(object_, object_.spec)
-            policy(object_.spec, object_.status, dry_run=False)
+            ad_hoc_interval(object_, object_.spec)
+            power_policy(object_.spec, object_.status, dry_run=False)
     elif isinstance(object_, BookingScheduler) and isinstance(object_.spec, BookingSchedulerSpec):
         object_.spec.recurrence()
-        object_.spec.digest()
+        object_.spec.template_hash()
 
 
 @mad.budget(150)
@@ -88,13 +88,13 @@ def test_a_mad_object_is_read_and_disturbs_no_other(data: st.DataObject, kind: K
     before, bad, after = listed(
         kind, mad.page(mad.good(kind, "a"), data.draw(mad.stored(kind, "mad")), mad.good(kind, "z"))
     )
-    assert not isinstance(before.spec, Garbled)
-    assert not isinstance(after.spec, Garbled)
+    assert not isinstance(before.spec, InvalidSpec)
+    assert not isinstance(after.spec, InvalidSpec)
     assert key_of(bad) == ("ns", "mad")
-    assert isinstance(bad.spec, Garbled | kind.spec)
+    assert isinstance(bad.spec, InvalidSpec | kind.spec)
     assert isinstance(bad.status, kind.status)
-    if isinstance(bad.spec, Garbled):
-        assert 0 < len(bad.spec.reason) < 4000
+    if isinstance(bad.spec, InvalidSpec):
+        assert 0 < len(bad.spec.message) < 4000
     use(bad)
 
 
@@ -167,7 +167,7 @@ def test_a_garbled_list_is_refused_or_read_and_nothing_else(data: st.DataObject,
     whole = mad.page(mad.good(kind, "a"), mad.good(kind, "b"))
     try:
         found = listed(kind, data.draw(mad.garbled(whole)))
-    except SourceError:
+    except ListWatchError:
         return
     for item in found:
         use(item)
@@ -179,7 +179,7 @@ def test_a_garbled_event_is_refused_or_read_and_nothing_else(data: st.DataObject
     whole = json.dumps({"type": "ADDED", "object": mad.good(kind, "a")}).encode()
     try:
         found = told(kind, data.draw(mad.garbled(whole)))
-    except SourceError:
+    except ListWatchError:
         return
     for event in found:
         use(event.object)
@@ -203,7 +203,7 @@ def test_an_instant_without_an_offset_is_refused(field: str) -> None:
     """It could be compared with none of those that have one."""
     naive = mad.good(RESOURCE, "a")
     naive["metadata"][field] = "2026-01-01T00:00:00"
-    with pytest.raises(SourceError, match="timezone"):
+    with pytest.raises(ListWatchError, match="timezone"):
         listed(RESOURCE, mad.page(naive))
 
 
@@ -221,7 +221,7 @@ class Heavy(Wire):
         limit, begin = int(asked["limit"]), int(asked.get("continue", "0"))
         end = min(begin + limit, self.objects)
         if end - begin > self.fits:
-            raise TooLongError("more than fits")
+            raise ResponseTooLargeError("more than fits")
         found = [mad.good(BOOKING, f"b{number}") for number in range(begin, end)]
         token = {"continue": str(end)} if end < self.objects else {}
         return json.dumps({"metadata": {"resourceVersion": "9"} | token, "items": found}).encode()
@@ -246,7 +246,7 @@ def test_pages_are_as_small_as_large_objects_need(fits: int, objects: int) -> No
 
 def test_one_object_that_is_too_large_is_a_failure_and_no_loop() -> None:
     wire = Heavy(0, 1)
-    with pytest.raises(SourceError, match="more than fits"):
+    with pytest.raises(ListWatchError, match="more than fits"):
         virtual.run(source(BOOKING, wire).list())
     assert len(wire.asked) < 6
 
@@ -283,9 +283,9 @@ def test_what_is_kept_of_a_large_object_is_small(kind: Kind[Any]) -> None:
 def test_a_reason_is_short_however_much_is_wrong(spec: dict[str, Any]) -> None:
     kind = RESOURCE if "tag" in spec else BOOKING
     (item,) = listed(kind, mad.page({"metadata": mad.meta("a"), "spec": spec}))
-    assert isinstance(item.spec, Garbled)
-    assert item.spec.reason.startswith("spec.")
-    assert len(item.spec.reason) < 4000
+    assert isinstance(item.spec, InvalidSpec)
+    assert item.spec.message.startswith("spec.")
+    assert len(item.spec.message) < 4000
 
 
 def test_more_problems_than_are_named_are_counted() -> None:
@@ -293,4 +293,4 @@ def test_more_problems_than_are_named_are_counted() -> None:
 
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(list[int]).validate_python(["x"] * 25)
-    assert explained(caught.value, "spec").endswith("; and 15 more")
+    assert describe_errors(caught.value, "spec").endswith("; and 15 more")

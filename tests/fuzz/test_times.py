@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.domain.recurrence import Recurrence
-from booking_operator.domain.schedule import Made, Rule, agenda
+from booking_operator.domain.schedule import CreatedBooking, ScheduleRule, plan_bookings
 from tests.domain.test_recurrence import oracle, schedules
 from tests.support import mad
 
@@ -94,16 +94,18 @@ def test_an_agenda_that_is_carried_out_leaves_nothing_to_do(
     schedule: str, zone: str, minutes: int, horizon: timedelta, keep: int, down: timedelta
 ) -> None:
     now = datetime(2026, 3, 28, 23, 30, 10, tzinfo=UTC)
-    rule = Rule("s", Recurrence(schedule, ZoneInfo(zone)), timedelta(minutes=minutes), "d", horizon, keep)
-    first = agenda(rule, [], now, now - down)
+    rule = ScheduleRule(
+        "s", Recurrence(schedule, ZoneInfo(zone)), timedelta(minutes=minutes), "d", horizon, keep
+    )
+    first = plan_bookings(rule, [], now, now - down)
     assume(len(first.create) < 3000)
-    made = [Made(name, start, start + rule.length, "d") for name, start in first.create.items()]
-    again = agenda(rule, made, now, first.until)
+    made = [CreatedBooking(name, start, start + rule.duration, "d") for name, start in first.create.items()]
+    again = plan_bookings(rule, made, now, first.complete_until)
     assert not again.create
     assert not again.update
     assert again.next_at is None or again.next_at > now
     assert sum(start > now for start in first.create.values()) <= 100
-    assert all(start + rule.length > now for start in first.create.values())
+    assert all(start + rule.duration > now for start in first.create.values())
 
 
 def brute(text: str) -> datetime | None:

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from booking_operator.api.kinds import BOOKING
 from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.lease import LeaseError
-from booking_operator.engine.reflector import Event, ResourceExpiredError, SourceError, Verb
+from booking_operator.engine.reflector import EventType, ListWatchError, ResourceExpiredError, WatchEvent
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.lease import KubeLeases
+from booking_operator.kube.lease import KubeLeaseLock
 from booking_operator.kube.list_watch import ListWatch
 from tests.support import mad
 
@@ -77,7 +77,7 @@ async def raw(directory: Path) -> AsyncIterator[tuple[RawServer, KubeClient]]:
         server.close()
 
 
-async def watched(client: KubeClient, take: Callable[[Event[Any]], None] = lambda _: None) -> None:
+async def watched(client: KubeClient, take: Callable[[WatchEvent[Any]], None] = lambda _: None) -> None:
     async with ListWatch(client, BOOKING).watch("1", 300) as stream:
         async for event in stream:
             take(event)
@@ -90,10 +90,10 @@ def heard(directory: Path, *replies: tuple[bytes, list[int]]) -> None:
         async with raw(directory) as (server, client):
             for server.reply, server.chunks in replies:
                 for ask in (watched(client), ListWatch(client, BOOKING).list()):
-                    with suppress(SourceError, ResourceExpiredError):
+                    with suppress(ListWatchError, ResourceExpiredError):
                         await ask
                 with suppress(LeaseError):
-                    await KubeLeases(client, "ns", "lease", SystemClock()).get()
+                    await KubeLeaseLock(client, "ns", "lease", SystemClock()).get()
 
     asyncio.run(main())
 
@@ -173,7 +173,7 @@ async def test_a_line_that_never_ends_is_given_up_in_bounded_memory(tmp_path: Pa
         server.reply, server.endless = HEAD + b"\r\n", chunk
         tracemalloc.start()
         try:
-            with pytest.raises(SourceError, match="cannot be reached"):
+            with pytest.raises(ListWatchError, match="cannot be reached"):
                 await watched(client)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
@@ -189,7 +189,7 @@ async def test_an_answer_that_never_ends_is_given_up_in_bounded_memory(tmp_path:
         if packed:  # a gigabyte, a thousand times smaller
             server.reply = HEAD + b"Content-Encoding: gzip\r\n\r\n"
             server.endless = gzip.compress(b"[" * 2**24)
-        with pytest.raises(SourceError, match="answers more than 16 MiB"):
+        with pytest.raises(ListWatchError, match="answers more than 16 MiB"):
             await ListWatch(client, BOOKING).list()
     assert server.sent < 300 * 2**20
 
@@ -197,11 +197,11 @@ async def test_an_answer_that_never_ends_is_given_up_in_bounded_memory(tmp_path:
 async def test_events_before_a_failure_count(tmp_path: Path) -> None:
     async with raw(tmp_path) as (server, client):
         server.reply = HEAD + b"\r\n" + line("ADDED", mad.good(BOOKING, "a")) + b"<html>\n"
-        events: list[Event[Any]] = []
-        with pytest.raises(SourceError, match="garbled"):
+        events: list[WatchEvent[Any]] = []
+        with pytest.raises(ListWatchError, match="garbled"):
             await watched(client, events.append)
-    assert [(event.verb, event.object and event.object.metadata.name) for event in events] == [
-        (Verb.ADDED, "a")
+    assert [(event.type, event.object and event.object.metadata.name) for event in events] == [
+        (EventType.ADDED, "a")
     ]
 
 
@@ -210,7 +210,7 @@ async def test_whatever_retry_after_says_it_is_a_time(tmp_path: Path, seconds: s
     async with raw(tmp_path) as (server, client):
         head = b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: "
         server.reply = head + seconds.encode() + b"\r\n\r\n"
-        with pytest.raises(SourceError) as caught:
+        with pytest.raises(ListWatchError) as caught:
             await ListWatch(client, BOOKING).list()
     assert caught.value.retry_after >= 0  # of which the reflector waits half a minute at most
 
@@ -220,9 +220,9 @@ async def test_no_redirect_is_followed(tmp_path: Path) -> None:
     async with raw(tmp_path) as (server, client):
         target = f"http://localhost:{server.port}/"
         server.reply = f"HTTP/1.1 307 Over there\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
-        with pytest.raises(SourceError, match="HTTP 307"):
+        with pytest.raises(ListWatchError, match="HTTP 307"):
             await ListWatch(client, BOOKING).list()
 
 
 def test_the_longest_answer_holds_several_of_the_largest_objects() -> None:
-    assert transport.LONGEST_ANSWER > 7 * 2 * 2**20
+    assert transport.MAX_RESPONSE_BYTES > 7 * 2 * 2**20

@@ -97,15 +97,15 @@ class Chaos:
         """From the API server; it reaches AWS."""
         victim.kube.cut()
         await asyncio.sleep(self._chance.uniform(0, 2.5) * LEASE.total_seconds())
-        await victim.kube.mend()
+        await victim.kube.fix()
 
     async def alone(self, victim: Replica) -> None:
         """From the API server and from AWS."""
         victim.kube.cut()
         victim.cloud.cut()
         await self._followed(victim)
-        await victim.kube.mend()
-        await victim.cloud.mend()
+        await victim.kube.fix()
+        await victim.cloud.fix()
 
     async def _followed(self, victim: Replica) -> None:
         """Wait until the other leads; at once if it does."""

@@ -77,7 +77,7 @@ async def test_what_writes_is_sent_only_by_who_leads(
 
 async def test_a_read_does_not_wait_behind_writes(server: Server, tmp_path: Path) -> None:
     cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
-    server.expected = transport.REQUESTS - transport.RESERVED
+    server.expected = transport.MAX_REQUESTS - transport.RESERVED
     async with KubeClient(cluster, SystemClock()) as client, asyncio.TaskGroup() as tasks:
         for _ in range(2000):
             tasks.create_task(client.request("PATCH", "/api", body={}))
@@ -94,13 +94,13 @@ async def test_the_pool_has_a_connection_for_all_that_may_be_under_way(
 ) -> None:
     """The time that aiohttp gives a request includes the wait for a connection from the pool."""
     watches = len(KINDS)
-    assert transport.REQUESTS + watches <= CONNECTIONS
+    assert transport.MAX_REQUESTS + watches <= CONNECTIONS
     cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
-    server.holds, server.expected = {"GET"}, transport.REQUESTS + watches
+    server.holds, server.expected = {"GET"}, transport.MAX_REQUESTS + watches
     async with KubeClient(cluster, SystemClock()) as client, asyncio.TaskGroup() as tasks:
         for _ in range(watches):
             tasks.create_task(streamed(client))
-        for _ in range(transport.REQUESTS):
+        for _ in range(transport.MAX_REQUESTS):
             tasks.create_task(client.request("GET", "/api"))
         async with asyncio.timeout(20):
             await server.full.wait()

@@ -17,10 +17,10 @@ from kubernetes_asyncio.client.configuration import Configuration
 from structlog.testing import capture_logs
 
 from booking_operator.engine.clock import SystemClock
-from booking_operator.kube.auth import LOAD_SECONDS, Keyring
+from booking_operator.kube.auth import LOAD_TIMEOUT_SECONDS, CredentialStore
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
-from booking_operator.kube.kubeconfig import Access, ClusterConfig, ConfigError
+from booking_operator.kube.kubeconfig import ClusterAccess, ClusterConfig, ConfigError
 from tests.kube.test_source import minimal_kubeconfig
 from tests.support import virtual
 from tests.support.virtual import VirtualClock
@@ -215,14 +215,14 @@ def test_a_plugin_that_does_not_end_is_given_up_and_told() -> None:
     class Plugged(ClusterConfig):
         hangs = False
 
-        async def load(self) -> Access:
+        async def load(self) -> ClusterAccess:
             if self.hangs:
                 await asyncio.Future[Any]()
-            return Access(Configuration())
+            return ClusterAccess(Configuration())
 
     async def main() -> float:
         config = Plugged()
-        keyring = Keyring(config, VirtualClock())
+        keyring = CredentialStore(config, VirtualClock())
         used = await keyring.open()
         config.hangs = True
         with capture_logs() as logs:
@@ -232,7 +232,7 @@ def test_a_plugin_that_does_not_end_is_given_up_and_told() -> None:
             await keyring.open()
         return asyncio.get_running_loop().time()
 
-    assert virtual.run(main()) == 2 * LOAD_SECONDS
+    assert virtual.run(main()) == 2 * LOAD_TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("first_both", [True, False], ids=["the old one with it first", "replaced at once"])

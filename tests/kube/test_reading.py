@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.kube.decoding import LARGE, SLICE_BYTES, read, without_managed_fields
+from booking_operator.kube.decoding import LARGE, SLICE_BYTES, decode, without_managed_fields
 from tests.support import mad, virtual
 
 LARGEST = 1_400_000
@@ -56,13 +56,13 @@ def test_the_loop_gets_a_turn_after_each_slice_of_a_large_object(shape: str) -> 
     async def main() -> Booking:
         nonlocal done
         task = asyncio.ensure_future(others())
-        found = await read(BOOKING.adapter, body)
+        found = await decode(BOOKING.adapter, body)
         done = True
         await task
         return found
 
     found = virtual.run(main())
-    assert found == virtual.run(read(BOOKING.adapter, stored("[]")))
+    assert found == virtual.run(decode(BOOKING.adapter, stored("[]")))
     assert turns > len(body) / SLICE_BYTES - 2
 
 
@@ -123,17 +123,17 @@ def test_managed_fields_that_do_not_end_are_left_to_the_parser(end: bytes) -> No
     body = b'{"metadata":{"name":"a","managedFields":[{"a":"' + b"x" * LARGE + end
     assert lean(body)[0] is body
     with pytest.raises(ValidationError, match="json_invalid"):
-        virtual.run(read(BOOKING.adapter, body))
+        virtual.run(decode(BOOKING.adapter, body))
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
 def test_what_is_too_deep_elsewhere_is_left_out_too(size: int) -> None:
     deep = '{"a": {"x": "' + "y" * size + '", "b": ' + nested(1000) + "}}"
-    found = virtual.run(read(TypeAdapter(dict[str, Any]), deep.encode()))
+    found = virtual.run(decode(TypeAdapter(dict[str, Any]), deep.encode()))
     assert found["a"]["x"] == "y" * size
 
 
 def test_garbage_of_any_length_is_an_error() -> None:
     for body in (b"", b"<html>", b"x" * 2 * LARGE, b"[" * 100, b"[" * 2 * LARGE, b'["' + b"\\" * LARGE):
         with pytest.raises(ValidationError):
-            virtual.run(read(BOOKING.adapter, body))
+            virtual.run(decode(BOOKING.adapter, body))

@@ -9,7 +9,7 @@ import pytest
 import trustme
 from kubernetes_asyncio.client.configuration import Configuration
 
-from booking_operator.kube.http_session import open_session, trust
+from booking_operator.kube.http_session import open_session, ssl_context
 from booking_operator.kube.kubeconfig import ConfigError
 
 HOST = "https://kube.example.com:6443"
@@ -27,18 +27,18 @@ def test_a_client_certificate_is_loaded(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.crt")
     authority.issue_cert("me").private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
     files = {"ssl_ca_cert": str(tmp_path / "ca.crt"), "cert_file": str(tmp_path / "me.pem")}
-    context = trust(configured(**files, key_file=str(tmp_path / "me.pem")))
+    context = ssl_context(configured(**files, key_file=str(tmp_path / "me.pem")))
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert len(context.get_ca_certs()) == 1
 
 
 def test_verification_can_be_turned_off() -> None:
-    assert trust(configured(verify_ssl=False)).verify_mode is ssl.CERT_NONE
+    assert ssl_context(configured(verify_ssl=False)).verify_mode is ssl.CERT_NONE
 
 
 def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.crt"):
-        trust(configured(ssl_ca_cert=str(tmp_path / "missing.crt")))
+        ssl_context(configured(ssl_ca_cert=str(tmp_path / "missing.crt")))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from aiohttp import web
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.api.meta import Garbled
+from booking_operator.api.meta import InvalidSpec
 from booking_operator.engine.clock import SystemClock
-from booking_operator.engine.reflector import Event, ResourceExpiredError, SourceError, Verb
+from booking_operator.engine.reflector import EventType, ListWatchError, ResourceExpiredError, WatchEvent
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
@@ -108,7 +108,7 @@ def streaming(*chunks: bytes, hang: bool = False, cut: bool = False) -> Handler:
     return handler
 
 
-async def watched(source: ListWatch[Booking]) -> list[Event[Booking]]:
+async def watched(source: ListWatch[Booking]) -> list[WatchEvent[Booking]]:
     async with source.watch("1", 300) as events:
         return [found async for found in events]
 
@@ -139,10 +139,10 @@ async def test_a_watch_tells_changes_and_bookmarks(tmp_path: Path) -> None:
     )
     async with serving(streaming(*chunks), tmp_path) as source:
         events = await watched(source)
-    assert [(found.verb, found.resource_version) for found in events] == [
-        (Verb.ADDED, "5"),
-        (Verb.BOOKMARK, "9"),
-        (Verb.DELETED, "8"),
+    assert [(found.type, found.resource_version) for found in events] == [
+        (EventType.ADDED, "5"),
+        (EventType.BOOKMARK, "9"),
+        (EventType.DELETED, "8"),
     ]
 
 
@@ -151,10 +151,10 @@ async def test_one_garbled_object_does_not_spoil_the_list(tmp_path: Path) -> Non
     handler = answering(200, json.dumps({"metadata": {"resourceVersion": "3"}, "items": items}))
     async with serving(handler, tmp_path) as source:
         good, bad, none = (await source.list()).items
-    assert good.claim() is not None
-    assert isinstance(bad.spec, Garbled)
-    assert bad.spec.reason.startswith("spec.start_at: 'soon' is no RFC 3339 date; write it like 2026-")
-    assert isinstance(none.spec, Garbled)
+    assert good.interval() is not None
+    assert isinstance(bad.spec, InvalidSpec)
+    assert bad.spec.message.startswith("spec.start_at: 'soon' is no RFC 3339 date; write it like 2026-")
+    assert isinstance(none.spec, InvalidSpec)
 
 
 STATUS_410 = {"kind": "Status", "code": 410, "message": "too old resource version: 1 (9)"}
@@ -166,13 +166,13 @@ HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
     [
         (answering(410, json.dumps(STATUS_410)), ResourceExpiredError, "too old"),
         (streaming(event("ERROR", STATUS_410)), ResourceExpiredError, "too old"),
-        (answering(429, "slow down", **{"Retry-After": "7"}), SourceError, "HTTP 429: slow down"),
-        (answering(500, json.dumps({"message": "etcd is away"})), SourceError, "HTTP 500: etcd is away"),
-        (answering(502, HTML), SourceError, "HTTP 502: <html>"),
-        (answering(200, HTML), SourceError, "garbled"),
-        (streaming(b'{"type":"ADDED","object":{"metada'), SourceError, "garbled"),
-        (streaming(event("ADDED", booking("a", 5))[:-30], cut=True), SourceError, "cannot be reached"),
-        (streaming(event("ERROR", {"code": 500, "message": "boom"})), SourceError, "boom"),
+        (answering(429, "slow down", **{"Retry-After": "7"}), ListWatchError, "HTTP 429: slow down"),
+        (answering(500, json.dumps({"message": "etcd is away"})), ListWatchError, "HTTP 500: etcd is away"),
+        (answering(502, HTML), ListWatchError, "HTTP 502: <html>"),
+        (answering(200, HTML), ListWatchError, "garbled"),
+        (streaming(b'{"type":"ADDED","object":{"metada'), ListWatchError, "garbled"),
+        (streaming(event("ADDED", booking("a", 5))[:-30], cut=True), ListWatchError, "cannot be reached"),
+        (streaming(event("ERROR", {"code": 500, "message": "boom"})), ListWatchError, "boom"),
     ],
 )
 async def test_what_a_watch_can_meet(
@@ -185,7 +185,7 @@ async def test_what_a_watch_can_meet(
 
 async def test_retry_after_is_passed_on(tmp_path: Path) -> None:
     async with serving(answering(429, "", **{"Retry-After": "7"}), tmp_path) as source:
-        with pytest.raises(SourceError) as caught:
+        with pytest.raises(ListWatchError) as caught:
             await source.list()
     assert caught.value.retry_after == 7
 
@@ -198,27 +198,27 @@ async def test_an_instant_close_is_an_empty_watch(tmp_path: Path) -> None:
 async def test_a_silent_watch_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "WATCH_TIMEOUT", aiohttp.ClientTimeout(sock_read=0.2))
     async with serving(streaming(hang=True), tmp_path) as source:
-        with pytest.raises(SourceError, match="cannot be reached"):
+        with pytest.raises(ListWatchError, match="cannot be reached"):
             await watched(source)
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"), [(404, "kubectl apply -k manifests/crds"), (403, "grant list and watch")]
+    ("status", "fix"), [(404, "kubectl apply -k manifests/crds"), (403, "grant list and watch")]
 )
 async def test_a_missing_crd_and_a_refused_permission_name_the_mend(
-    status: int, mend: str, tmp_path: Path
+    status: int, fix: str, tmp_path: Path
 ) -> None:
     async with serving(answering(status, json.dumps({"message": "no"})), tmp_path) as source:
-        with pytest.raises(SourceError, match=mend) as caught:
+        with pytest.raises(ListWatchError, match=fix) as caught:
             await source.list()
-    assert caught.value.doubt
+    assert caught.value.stale_reason
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
     async with serving(answering(200, ""), tmp_path) as source:
         client = source._client
         client._keyring.current().configuration.host = "http://127.0.0.1:9"
-        with pytest.raises(SourceError, match="cannot be reached"):
+        with pytest.raises(ListWatchError, match="cannot be reached"):
             await source.list()
 
 
@@ -264,13 +264,13 @@ async def test_requests_beyond_the_limit_wait_for_their_turn_and_none_is_lost(tm
         nonlocal waiting, most
         waiting += 1
         most = max(most, waiting)
-        if waiting == transport.REQUESTS:
+        if waiting == transport.MAX_REQUESTS:
             open_.set()
         await open_.wait()
         waiting -= 1
         return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
 
     async with serving(handler, tmp_path) as source:
-        pages = await asyncio.gather(*(source.list() for _ in range(3 * transport.REQUESTS)))
-    assert len(pages) == 3 * transport.REQUESTS
-    assert most == transport.REQUESTS
+        pages = await asyncio.gather(*(source.list() for _ in range(3 * transport.MAX_REQUESTS)))
+    assert len(pages) == 3 * transport.MAX_REQUESTS
+    assert most == transport.MAX_REQUESTS

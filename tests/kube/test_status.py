@@ -13,12 +13,12 @@ from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.resource import Resource
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Key, Store
-from booking_operator.kube.cache_consistency import CacheTrust
+from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.client import KubeClient
-from booking_operator.kube.errors import ApiError, refused
-from booking_operator.kube.events import Recorder
+from booking_operator.kube.errors import ApiError, error_from_response
+from booking_operator.kube.events import EventRecorder
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.status import WRITERS, StatusWriter, WriteResult
+from booking_operator.kube.status import MAX_PATCHES, StatusWriter, WriteResult
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi
 from tests.support.virtual import VirtualClock
@@ -69,7 +69,7 @@ class Rig:
         self.server = Server()
         self.clock = VirtualClock()
         self.store: Store[Resource] = Store()
-        self.recorder = Recorder(self.server, self.clock)
+        self.recorder = EventRecorder(self.server, self.clock)
         self.again: list[Key] = []
         self.writer = StatusWriter(
             self.server,
@@ -77,7 +77,7 @@ class Rig:
             self.store,
             self.recorder,
             self.clock,
-            decide_again=self.again.append,
+            requeue=self.again.append,
         )
         self.store.apply(resource())
 
@@ -146,7 +146,7 @@ def written_by_another(version: int) -> Resource:
 
 def test_what_another_has_written_meanwhile_is_not_undone_and_it_is_decided_again() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(409, b"", None)]
+        rig.server.errors = [error_from_response(409, b"", None)]
         rig.writer.set(rig.stored, rig.status(2))
         await asyncio.sleep(0.05)
         rig.store.apply(written_by_another(5))
@@ -161,7 +161,7 @@ def test_what_another_has_written_meanwhile_is_not_undone_and_it_is_decided_agai
 
 def test_who_waits_for_a_write_that_is_overtaken_is_told_that_it_was_not_done() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(500, b"", None)]
+        rig.server.errors = [error_from_response(500, b"", None)]
         known = rig.stored
         rig.writer.set(known, rig.status(2))
         await asyncio.sleep(0.05)
@@ -173,7 +173,7 @@ def test_who_waits_for_a_write_that_is_overtaken_is_told_that_it_was_not_done() 
 
 def test_another_version_with_the_same_status_is_written_to() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(409, b"", None)]
+        rig.server.errors = [error_from_response(409, b"", None)]
         rig.writer.set(rig.stored, rig.status(2))
         await asyncio.sleep(0.05)
         rig.store.apply(resource(5))
@@ -249,7 +249,7 @@ def test_a_conflict_is_tried_again_with_the_version_that_the_watch_tells() -> No
 
 def test_a_refusal_is_told_once_and_not_repeated() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(422, b'{"message": "spec.start_at: Invalid value"}', None)]
+        rig.server.errors = [error_from_response(422, b'{"message": "spec.start_at: Invalid value"}', None)]
         for _ in range(5):
             rig.writer.set(rig.stored, rig.status(1))
             await asyncio.sleep(100)
@@ -281,7 +281,7 @@ def test_a_flood_of_statuses_is_written_a_few_at_a_time() -> None:
             rig.writer.set(made, rig.status(1))
         rig.server.seconds = 1
         await asyncio.sleep(0.5)
-        assert rig.server.count("PATCH") == WRITERS
+        assert rig.server.count("PATCH") == MAX_PATCHES
         await asyncio.sleep(20)
 
     assert played(scenario).server.count("PATCH") == 100
@@ -303,7 +303,10 @@ def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
 
 def test_an_event_that_was_written_although_its_answer_was_lost_is_not_dropped() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [ApiError(0, "away"), refused(409, b'{"reason": "AlreadyExists"}', None)]
+        rig.server.errors = [
+            ApiError(0, "away"),
+            error_from_response(409, b'{"reason": "AlreadyExists"}', None),
+        ]
         with capture_logs() as logs:
             rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x")
             await asyncio.sleep(100)
@@ -314,7 +317,7 @@ def test_an_event_that_was_written_although_its_answer_was_lost_is_not_dropped()
 
 def test_an_event_that_conflicts_with_others_in_a_quota_is_tried_again() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(409, b'{"reason": "Conflict"}', None)]
+        rig.server.errors = [error_from_response(409, b'{"reason": "Conflict"}', None)]
         rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x")
         await asyncio.sleep(100)
 
@@ -335,7 +338,7 @@ def discovery(*verbs: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "errors", "doubt"),
+    ("answer", "errors", "stale_reason"),
     [
         ({"metadata": {}}, [], ""),
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, [], "is being deleted"),
@@ -351,12 +354,14 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({}, [403, 0], "cannot be read"),
     ],
 )
-def test_a_stop_nobody_foresaw_is_confirmed(answer: dict[str, Any], errors: list[int], doubt: str) -> None:
+def test_a_stop_nobody_foresaw_is_confirmed(
+    answer: dict[str, Any], errors: list[int], stale_reason: str
+) -> None:
     async def main() -> tuple[str, str]:
         server = Server()
         server.answer, server.errors = answer, [ApiError(status, "no") for status in errors]
         reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
-        trust = CacheTrust(server, [reflector], VirtualClock())
+        trust = CacheConsistency(server, [reflector], VirtualClock())
         before = await trust.confirm()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
@@ -367,8 +372,8 @@ def test_a_stop_nobody_foresaw_is_confirmed(answer: dict[str, Any], errors: list
 
     before, after = virtual.run(main())
     assert "not been listed" in before
-    assert doubt in after
-    assert bool(after) == bool(doubt)
+    assert stale_reason in after
+    assert bool(after) == bool(stale_reason)
 
 
 def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
@@ -378,8 +383,8 @@ def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
         server, api = Server(), FakeApi()
         server.answer = {"metadata": {"uid": "old"}}
         reflector = Reflector("things", api, Store(), VirtualClock())
-        trust = CacheTrust(server, [reflector], VirtualClock())
-        await trust.learn()
+        trust = CacheConsistency(server, [reflector], VirtualClock())
+        await trust.record_crd()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
         doubts = [await trust.confirm()]
@@ -396,14 +401,14 @@ def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
     assert "is new" in anew
 
 
-async def trusted(server: Server) -> CacheTrust:
+async def trusted(server: Server) -> CacheConsistency:
     """A trust over one reflector that has listed."""
     reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
     task = asyncio.ensure_future(reflector.run())
     await asyncio.sleep(1)
     task.cancel()
     await asyncio.wait([task])
-    return CacheTrust(server, [reflector], VirtualClock())
+    return CacheConsistency(server, [reflector], VirtualClock())
 
 
 def test_all_who_ask_before_a_confirmation_begins_share_it() -> None:
@@ -469,9 +474,9 @@ def test_a_confirmation_that_fails_is_told_to_all_and_the_next_asks_again() -> N
 def test_a_start_goes_on_without_the_crd(errors: list[int]) -> None:
     server = Server()
     server.errors = [ApiError(status, "no") for status in errors]
-    trust = CacheTrust(server, [], VirtualClock())
-    virtual.run(trust.learn())
-    assert trust.doubt() == ""
+    trust = CacheConsistency(server, [], VirtualClock())
+    virtual.run(trust.record_crd())
+    assert trust.stale_reason() == ""
 
 
 def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
@@ -515,7 +520,7 @@ def test_what_was_made_anew_has_its_own_status() -> None:
 
 def test_what_was_refused_is_not_kept_of_what_is_gone() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(422, b"", None)]
+        rig.server.errors = [error_from_response(422, b"", None)]
         rig.writer.set(rig.stored, rig.status(2))
         await asyncio.sleep(1)
         rig.store.delete(KEY)
@@ -536,14 +541,14 @@ def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
             rig.writer.set(found, rig.status(1))
             await asyncio.sleep(0.01)
             rig.store.delete(Key("ns", f"r{number}"))
-        assert len(rig.writer._own) < 100
+        assert len(rig.writer._last_written) < 100
 
     played(scenario)
 
 
 def test_what_was_refused_is_not_waited_for() -> None:
     async def scenario(rig: Rig) -> None:
-        rig.server.errors = [refused(422, b"", None)]
+        rig.server.errors = [error_from_response(422, b"", None)]
         assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED
         async with asyncio.timeout(1):
             assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED

@@ -12,8 +12,8 @@ from prometheus_client import generate_latest
 from booking_operator.cloud.driver import Scope
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability.collector import StateCollector
-from booking_operator.observability.introspection import Observed
 from booking_operator.observability.prometheus import Metrics
+from booking_operator.observability.sources import Sources
 from tests.support.promql import alerts, spec
 
 PROMTOOL = shutil.which("promtool")
@@ -161,7 +161,7 @@ def test_the_metrics_follow_the_conventions() -> None:
     metrics.controller("Resource").added()
     metrics.called("ec2", "StartInstances", Scope("", "eu-west-1"), "ok", 0.1)
     metrics.requested("GET", "200", 0.1)
-    metrics.registry.register(StateCollector(Observed(), SystemClock()))
+    metrics.registry.register(StateCollector(Sources(), SystemClock()))
     text = generate_latest(metrics.registry)
     said = promtool("check", "metrics", stdin=text)
     assert "booking_operator" not in said, said

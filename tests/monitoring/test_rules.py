@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from booking_operator.observability.catalogue import CATALOGUE, Family
+from booking_operator.observability.catalogue import CATALOGUE, MetricFamily
 from tests.support.promql import TARGET, alerts, problems, rules
 
 RUNBOOK = Path("docs/runbook.md").read_text()
@@ -116,7 +116,7 @@ def test_what_the_runbook_calls_a_log_event_is_one() -> None:
 
 
 @pytest.mark.parametrize("family", CATALOGUE, ids=lambda family: family.name)
-def test_names_are_prometheus_own(family: Family) -> None:
+def test_names_are_prometheus_own(family: MetricFamily) -> None:
     """As `promtool check metrics` has it, and https://prometheus.io/docs/practices/naming/."""
     assert re.fullmatch(r"booking_operator_[a-z]+(_[a-z]+)*", family.name)
     assert (family.kind == "counter") == family.name.endswith("_total")

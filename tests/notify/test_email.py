@@ -18,14 +18,20 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.notification import Notice
+from booking_operator.domain.notification import Notification
 from booking_operator.engine.clock import SystemClock
 from booking_operator.notify import email as channel
-from booking_operator.notify.email import EmailChannel, SmtpConfig, SmtpConfigError, address, smtp_config
+from booking_operator.notify.email import (
+    EmailChannel,
+    SmtpConfig,
+    SmtpConfigError,
+    parse_address,
+    smtp_config,
+)
 from booking_operator.reconcilers.ports import DeliveryError
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
-NOTICE = Notice("0123abcd", "team", "night", "analytics", "ada", END)
+NOTICE = Notification("0123abcd", "team", "night", "analytics", "ada", END)
 SENDER = "bookings@example.com"
 CLOCK = SystemClock()
 
@@ -239,12 +245,12 @@ async def test_what_is_no_address_gets_no_mail(recipient: str) -> None:
 
 @given(st.text(max_size=80), st.text(max_size=80), st.text(max_size=80))
 def test_no_field_adds_a_header(resource: str, user: str, recipient: str) -> None:
-    notice = replace(NOTICE, resource=f"{resource}\r\nBcc: eve@example.com", user=user)
+    notification = replace(NOTICE, resource=f"{resource}\r\nBcc: eve@example.com", user=user)
     sender = mailer(1)
     try:
-        mail = sender.compose(notice, recipient)
+        mail = sender.compose(notification, recipient)
     except DeliveryError:
-        mail = sender.compose(notice, "ada@example.com")
+        mail = sender.compose(notification, "ada@example.com")
     parsed = email.message_from_bytes(mail.as_bytes(), policy=default)
     assert set(parsed.keys()) == {
         "Subject",
@@ -257,7 +263,7 @@ def test_no_field_adds_a_header(resource: str, user: str, recipient: str) -> Non
         "Content-Transfer-Encoding",
         "MIME-Version",
     }
-    assert parsed["Subject"] == notice.subject
+    assert parsed["Subject"] == notification.subject
 
 
 @pytest.mark.parametrize(
@@ -285,5 +291,5 @@ def test_what_the_variables_mean() -> None:
 
 
 def test_addresses() -> None:
-    assert str(address("ada@example.com")) == "ada@example.com"
-    assert address("ada@example.com,eve@example.com") is None
+    assert str(parse_address("ada@example.com")) == "ada@example.com"
+    assert parse_address("ada@example.com,eve@example.com") is None

@@ -15,16 +15,16 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from booking_operator.config import Target
-from booking_operator.domain.notification import Notice
+from booking_operator.domain.notification import Notification
 from booking_operator.notify import turns, webhook
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import SmtpConfig
-from booking_operator.notify.webhook import HttpChannel, slack_body
+from booking_operator.notify.webhook import WebhookChannel, slack_body
 from booking_operator.reconcilers.ports import BusyError, DeliveryError
 from tests.support.virtual import EPOCH, VirtualClock
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
-NOTICE = Notice("0123abcd", "team", "night", "analytics", "<!channel> & co", END)
+NOTICE = Notification("0123abcd", "team", "night", "analytics", "<!channel> & co", END)
 
 
 class Receiver:
@@ -259,7 +259,7 @@ async def test_a_host_that_can_be_none_is_told_without_its_url(host: str) -> Non
     url = SecretStr(f"https://{host}/hook?token=secret")
     async with aiohttp.ClientSession() as http:
         found = {"ci": Target.model_construct(type="webhook", url=url)}
-        channel = HttpChannel("webhook", found, http, VirtualClock())
+        channel = WebhookChannel("webhook", found, http, VirtualClock())
         with pytest.raises(DeliveryError) as caught:
             await channel.deliver(NOTICE, "ci")
     assert (caught.value.reason, caught.value.retryable) == ("TargetUnreachable", True)

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.batching.lane import Lane
-from booking_operator.cloud.batching.token_bucket import PUBLISHED
+from booking_operator.cloud.batching.token_bucket import PUBLISHED_LIMITS
 from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.inventory.polling import Watched
-from booking_operator.cloud.inventory.view import Answer, Record, View
-from booking_operator.domain.instance import Instance, State
+from booking_operator.cloud.inventory.polling import ScopeWatch
+from booking_operator.cloud.inventory.view import ActionAnswer, InstanceView, Record
+from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.engine.store import Key
 from booking_operator.observability import catalogue
 from booking_operator.observability.collector import READ, StateCollector
-from booking_operator.observability.introspection import Observed
-from booking_operator.observability.object_counts import Census
+from booking_operator.observability.object_counts import ObjectCounts
 from booking_operator.observability.prometheus import Metrics
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.observability.sources import Sources
+from booking_operator.reconcilers.informers import Informers
 from tests.support.virtual import EPOCH, VirtualClock, run
 
 REGION = "eu-west-1"
@@ -51,9 +51,9 @@ def resource(name: str, version: int, since: str = "", reason: str = "x", **cond
     )
 
 
-def read(observed: Observed, name: str, clock: VirtualClock | None = None) -> dict[tuple[str, ...], float]:
+def read(sources: Sources, name: str, clock: VirtualClock | None = None) -> dict[tuple[str, ...], float]:
     """The values of one metric, by the values of its labels."""
-    for family in StateCollector(observed, clock or VirtualClock()).collect():
+    for family in StateCollector(sources, clock or VirtualClock()).collect():
         if family.name == name:
             return {tuple(sample.labels.values()): sample.value for sample in family.samples}
     raise AssertionError(name)
@@ -61,39 +61,39 @@ def read(observed: Observed, name: str, clock: VirtualClock | None = None) -> di
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((*STATUSES, None))), max_size=30))
 def test_bookings_are_counted_as_they_come_change_and_go(steps: list[tuple[str, str | None]]) -> None:
-    caches = Caches(REGION)
-    observed = Observed()
-    observed.census = Census(caches)
+    informers = Informers(REGION)
+    sources = Sources()
+    sources.object_counts = ObjectCounts(informers)
     there: dict[str, str] = {}
     for version, (name, status) in enumerate(steps, start=1):
         if status is None:
-            caches.bookings.delete(Key("ns", name))
+            informers.bookings.delete(Key("ns", name))
             there.pop(name, None)
         else:
-            caches.bookings.apply(booking(name, status, version))
+            informers.bookings.apply(booking(name, status, version))
             there[name] = status
-    found = read(observed, catalogue.BOOKINGS.name)
+    found = read(sources, catalogue.BOOKINGS.name)
     assert found.pop(("none",)) == list(there.values()).count("")
     assert found == {(status,): list(there.values()).count(status) for status in STATUSES if status}
 
 
 def test_a_list_is_counted_too_and_what_it_lacks_is_gone() -> None:
-    caches = Caches(REGION)
-    observed = Observed()
-    observed.census = Census(caches)
-    caches.bookings.replace([booking("a", "SCHEDULED", 1), booking("b", "FINISHED", 2)])
-    caches.bookings.replace([booking("b", "FINISHED", 2)])
-    assert sum(read(observed, catalogue.BOOKINGS.name).values()) == 1
+    informers = Informers(REGION)
+    sources = Sources()
+    sources.object_counts = ObjectCounts(informers)
+    informers.bookings.replace([booking("a", "SCHEDULED", 1), booking("b", "FINISHED", 2)])
+    informers.bookings.replace([booking("b", "FINISHED", 2)])
+    assert sum(read(sources, catalogue.BOOKINGS.name).values()) == 1
 
 
 def test_resources_are_counted_by_condition() -> None:
-    caches = Caches(REGION)
-    observed = Observed()
-    observed.census = Census(caches)
-    caches.resources.apply(resource("a", 1, Ready="True", Synced="True"))
-    caches.resources.apply(resource("b", 2, Ready="False", Synced="True", Tattle="True"))
-    caches.resources.apply(resource("a", 3, Ready="Unknown", Synced="True"))
-    found = read(observed, catalogue.RESOURCES.name)
+    informers = Informers(REGION)
+    sources = Sources()
+    sources.object_counts = ObjectCounts(informers)
+    informers.resources.apply(resource("a", 1, Ready="True", Synced="True"))
+    informers.resources.apply(resource("b", 2, Ready="False", Synced="True", Tattle="True"))
+    informers.resources.apply(resource("a", 3, Ready="Unknown", Synced="True"))
+    found = read(sources, catalogue.RESOURCES.name)
     assert {pair: count for pair, count in found.items() if count} == {
         ("Ready", "Unknown"): 1,
         ("Ready", "False"): 1,
@@ -102,22 +102,22 @@ def test_resources_are_counted_by_condition() -> None:
 
 
 def test_the_resource_that_is_unready_for_the_longest_is_told_by_reason() -> None:
-    caches = Caches(REGION)
-    observed = Observed()
-    observed.census = Census(caches)
+    informers = Informers(REGION)
+    sources = Sources()
+    sources.object_counts = ObjectCounts(informers)
 
     def found() -> dict[tuple[str, ...], float]:
-        return read(observed, catalogue.UNREADY.name)
+        return read(sources, catalogue.UNREADY.name)
 
     assert found() == {}
     early, late = "1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"
-    caches.resources.apply(resource("a", 1, late, "Starting", Ready="False", Synced="False"))
-    caches.resources.apply(resource("b", 2, early, "Starting", Ready="False"))
-    caches.resources.apply(resource("c", 3, early, "Tattle", Ready="False"))
-    caches.resources.apply(resource("d", 4, early, "Running", Ready="True", Synced="False"))
+    informers.resources.apply(resource("a", 1, late, "Starting", Ready="False", Synced="False"))
+    informers.resources.apply(resource("b", 2, early, "Starting", Ready="False"))
+    informers.resources.apply(resource("c", 3, early, "Tattle", Ready="False"))
+    informers.resources.apply(resource("d", 4, early, "Running", Ready="True", Synced="False"))
     assert found() == {("Starting",): 60.0, ("other",): 60.0}
-    caches.resources.apply(resource("b", 5, late, "Running", Ready="True"))
-    caches.resources.delete(Key("ns", "c"))
+    informers.resources.apply(resource("b", 5, late, "Running", Ready="True"))
+    informers.resources.delete(Key("ns", "c"))
     assert found() == {("Starting",): 120.0}
 
 
@@ -125,14 +125,14 @@ def test_the_resource_that_is_unready_for_the_longest_is_told_by_reason() -> Non
     "since", ["yesterday", "1970-01-01", "1970-01-01T00:00:30", "0001-01-01T00:00:00+01:00"]
 )
 def test_what_is_no_date_is_no_time_since_when_a_resource_is_unready(since: str) -> None:
-    caches = Caches(REGION)
-    observed = Observed()
-    observed.census = Census(caches)
-    caches.resources.apply(resource("a", 1, since, "Starting", Ready="False"))
-    assert read(observed, catalogue.UNREADY.name) == {}
-    caches.resources.apply(resource("b", 2, "1970-01-01T00:01:00Z", "Starting", Ready="False"))
-    assert read(observed, catalogue.UNREADY.name) == {("Starting",): 60.0}
-    assert read(observed, catalogue.RESOURCES.name)["Ready", "False"] == 2
+    informers = Informers(REGION)
+    sources = Sources()
+    sources.object_counts = ObjectCounts(informers)
+    informers.resources.apply(resource("a", 1, since, "Starting", Ready="False"))
+    assert read(sources, catalogue.UNREADY.name) == {}
+    informers.resources.apply(resource("b", 2, "1970-01-01T00:01:00Z", "Starting", Ready="False"))
+    assert read(sources, catalogue.UNREADY.name) == {("Starting",): 60.0}
+    assert read(sources, catalogue.RESOURCES.name)["Ready", "False"] == 2
 
 
 def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
@@ -151,25 +151,25 @@ def test_tokens_are_those_of_the_moment() -> None:
         lane = starts(Scope("", REGION), clock)
         lane.throttle = lane.throttle.sent(900, clock.now())
         driver: Any = SimpleNamespace(lanes=[lane, starts(Scope("tattle", REGION), clock)])
-        observed = Observed(Accounts(REGION))
-        with observed.term((), (driver,)):
-            tokens = read(observed, catalogue.THROTTLE_TOKENS.name, clock)
+        sources = Sources(Accounts(REGION))
+        with sources.leadership((), (driver,)):
+            tokens = read(sources, catalogue.THROTTLE_TOKENS.name, clock)
             assert tokens == {
                 ("", REGION, "StartInstances", "requests"): 4.0,
                 ("", REGION, "StartInstances", "instances"): 100.0,
             }
             await clock.sleep(10)
-            tokens = read(observed, catalogue.THROTTLE_TOKENS.name, clock)
+            tokens = read(sources, catalogue.THROTTLE_TOKENS.name, clock)
             assert tokens["", REGION, "StartInstances", "instances"] == pytest.approx(120.0)
-            waiting = read(observed, catalogue.THROTTLE_WAITING.name, clock)
+            waiting = read(sources, catalogue.THROTTLE_WAITING.name, clock)
             assert waiting == {("", REGION, "StartInstances"): 0.0}
-        assert read(observed, catalogue.THROTTLE_TOKENS.name, clock) == {}
+        assert read(sources, catalogue.THROTTLE_TOKENS.name, clock) == {}
 
     run(main())
 
 
 def starts(scope: Scope, clock: VirtualClock) -> Lane:
-    limits = PUBLISHED["StartInstances"]
+    limits = PUBLISHED_LIMITS["StartInstances"]
     return Lane(scope, "StartInstances", limits, clock, lambda _, __: None, most=1000)
 
 
@@ -181,34 +181,34 @@ def test_instances_are_counted_where_the_operator_may_be_and_nowhere_else() -> N
         Scope("tattle", REGION),
         Scope("", "tattle-1"),
     ]
-    watched = {scope: Watched(scope) for scope in scopes}
-    states = (State.RUNNING, State.RUNNING, State.STOPPED)
+    watched = {scope: ScopeWatch(scope) for scope in scopes}
+    states = (InstanceState.RUNNING, InstanceState.RUNNING, InstanceState.STOPPED)
     records = [Record("web", Instance(f"i-{number}", state)) for number, state in enumerate(states)]
     for watch in watched.values():
-        watch.view.take(records, EPOCH, EPOCH)
+        watch.view.update(records, EPOCH, EPOCH)
     watched[scopes[1]].failures = 3
     accounts = Accounts(REGION, named={"acme": Account(role_arn=ROLE, regions=(REGION,))})
     service: Any = SimpleNamespace(watched=watched)
-    observed = Observed(accounts, {"ec2": service})
-    found = read(observed, catalogue.STATES.name)
+    sources = Sources(accounts, {"ec2": service})
+    found = read(sources, catalogue.STATES.name)
     assert {key: count for key, count in found.items() if count} == {
         ("ec2", account, REGION, state): count
         for account in ("", "acme")
         for state, count in (("running", 2), ("stopped", 1))
     }
-    assert read(observed, catalogue.VIEW_SEEN.name)["ec2", "", REGION] == EPOCH.timestamp()
-    assert read(observed, catalogue.VIEW_FAILURES.name) == {
+    assert read(sources, catalogue.VIEW_SEEN.name)["ec2", "", REGION] == EPOCH.timestamp()
+    assert read(sources, catalogue.VIEW_FAILURES.name) == {
         ("ec2", "", REGION): 0,
         ("ec2", "acme", REGION): 3,
     }
 
 
 def test_counts_of_instances_follow_what_actions_have_answered() -> None:
-    view = View()
-    view.take([Record("web", Instance("i-1", State.STOPPED))], EPOCH, EPOCH)
-    assert view.states() == {State.STOPPED: 1}
-    view.note("web", {"i-1": Answer(State.STOPPED, State.PENDING)}, EPOCH)
-    assert view.states() == {State.PENDING: 1}
+    view = InstanceView()
+    view.update([Record("web", Instance("i-1", InstanceState.STOPPED))], EPOCH, EPOCH)
+    assert view.states() == {InstanceState.STOPPED: 1}
+    view.record_answers("web", {"i-1": ActionAnswer(InstanceState.STOPPED, InstanceState.PENDING)}, EPOCH)
+    assert view.states() == {InstanceState.PENDING: 1}
 
 
 def test_the_catalogue_is_what_there_is() -> None:
@@ -216,8 +216,8 @@ def test_the_catalogue_is_what_there_is() -> None:
     kept = {family.name for family in catalogue.CATALOGUE} - {family.name for family in READ}
     names = {metric.name for metric in metrics.registry.collect() if not metric.name.startswith("process_")}
     assert {name.removesuffix("_total") for name in kept} == names
-    observed = Observed()
-    collected = {family.name for family in StateCollector(observed, VirtualClock()).collect()}
+    sources = Sources()
+    collected = {family.name for family in StateCollector(sources, VirtualClock()).collect()}
     assert collected == {family.name.removesuffix("_total") for family in READ}
-    described = {family.name for family in StateCollector(observed, VirtualClock()).describe()}
+    described = {family.name for family in StateCollector(sources, VirtualClock()).describe()}
     assert described == collected

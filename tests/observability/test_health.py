@@ -6,12 +6,12 @@ from typing import Any, NoReturn
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.engine.controller import Controller
-from booking_operator.engine.reflector import Reflector, SourceError
+from booking_operator.engine.reflector import ListWatchError, Reflector
 from booking_operator.engine.store import Store
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.observability.health import Check, Health, as_text
-from booking_operator.observability.introspection import Observed
-from booking_operator.observability.loop_monitor import Heartbeat
+from booking_operator.observability.loop_monitor import LoopMonitor
+from booking_operator.observability.sources import Sources
 from tests.support.virtual import VirtualClock, run
 
 Reconcile = Callable[[str], Awaitable[Result]]
@@ -21,10 +21,10 @@ class AwaySource:
     """An API server that cannot be reached."""
 
     async def list(self, _: str = "") -> NoReturn:
-        raise SourceError("no connection")
+        raise ListWatchError("no connection")
 
     def watch(self, _: str, __: int) -> NoReturn:
-        raise SourceError("no connection")
+        raise ListWatchError("no connection")
 
 
 class Patient:
@@ -34,10 +34,10 @@ class Patient:
         self.clock = VirtualClock()
         self.queue: WorkQueue[str] = WorkQueue(self.clock)
         self.controller = Controller("Lock tags", self.queue, reconcile, workers=workers)
-        self.observed = Observed(Accounts())
-        self.observed.controllers = (self.controller,)
-        self.beat = Heartbeat(lambda _: None)
-        self.health = Health(self.observed, lambda: self.beat.age, self.clock)
+        self.sources = Sources(Accounts())
+        self.sources.controllers = (self.controller,)
+        self.beat = LoopMonitor(lambda _: None)
+        self.health = Health(self.sources, lambda: self.beat.age, self.clock)
 
     async def watched(self, seconds: float) -> dict[str, str]:
         """What fails at the last look, by check."""
@@ -138,7 +138,7 @@ def test_an_api_server_that_is_away_for_hours_is_no_reason_but_silence_is() -> N
         patient = Patient(succeed)
         store: Store[Any] = Store()
         reflector: Reflector[Any] = Reflector("bookings", AwaySource(), store, patient.clock)
-        patient.observed.reflectors = patient.observed.vital = (reflector,)
+        patient.sources.reflectors = patient.sources.required_reflectors = (reflector,)
         trying = asyncio.ensure_future(reflector.run())
         assert await patient.watched(7200) == {}
         assert patient.health.ready() == [Check("cache-sync/bookings", "not listed yet")]
@@ -153,7 +153,7 @@ def test_an_api_server_that_is_away_for_hours_is_no_reason_but_silence_is() -> N
 
 def test_an_operator_without_parts_yet_is_not_ready() -> None:
     async def main() -> None:
-        health = Health(Observed(), lambda: 0.0, VirtualClock())
+        health = Health(Sources(), lambda: 0.0, VirtualClock())
         assert health.ready() == [Check("started", "the operator is starting")]
         assert as_text("healthz", health.live(), verbose=False) == (True, "ok")
         assert as_text("healthz", health.live(), verbose=True) == (
@@ -167,7 +167,7 @@ def test_an_operator_without_parts_yet_is_not_ready() -> None:
 def test_the_lag_of_the_loop_is_measured() -> None:
     async def main() -> None:
         lags: list[float] = []
-        beat = Heartbeat(lags.append)
+        beat = LoopMonitor(lags.append)
         beat.start()
         await asyncio.sleep(2)
         assert len(lags) >= 7
@@ -191,7 +191,7 @@ def test_the_controllers_of_another_term_begin_anew() -> None:
         assert await patient.watched(140) == {}
         other: WorkQueue[str] = WorkQueue(patient.clock)
         other.add("a")
-        patient.observed.controllers = (Controller("Lock tags", other, succeed),)
+        patient.sources.controllers = (Controller("Lock tags", other, succeed),)
         assert {check.problem for check in patient.health.live()} == {""}
         await asyncio.sleep(100)
         patient.beat.start()

@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability import catalogue
-from booking_operator.observability.introspection import Observed
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.server import BindError, open_servers
+from booking_operator.observability.sources import Sources
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -26,7 +26,7 @@ async def serving(
 ) -> AsyncIterator[list[int]]:
     """The ports that are listened on."""
     with capture_logs() as logs:
-        async with open_servers(metrics_address, health_address, Metrics(), Observed(), SystemClock()):
+        async with open_servers(metrics_address, health_address, Metrics(), Sources(), SystemClock()):
             yield [entry["port"] for entry in logs if entry["event"].endswith("_listening")]
 
 

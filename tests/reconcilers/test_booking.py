@@ -14,7 +14,7 @@ from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.reconcilers.booking import BookingReconciler
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 from tests.support import virtual
 from tests.support.fakes import FakeEvents, FakeStatus, at_text
 from tests.support.virtual import VirtualClock
@@ -29,24 +29,24 @@ def meta(name: str) -> dict[str, Any]:
 
 class World:
     def __init__(self, **spec: Any) -> None:
-        self.caches = Caches("eu-west-1")
-        self.status = FakeStatus(self.caches.bookings)
+        self.informers = Informers("eu-west-1")
+        self.status = FakeStatus(self.informers.bookings)
         self.events = FakeEvents()
         self.queue: WorkQueue[Key] = WorkQueue(VirtualClock())
-        self.reconciler = BookingReconciler(self.caches, self.status, self.events, VirtualClock())
+        self.reconciler = BookingReconciler(self.informers, self.status, self.events, VirtualClock())
         whole = {"resource_name": "res", "user_id": "ada", "start_at": at_text(10), "end_at": at_text(20)}
-        self.caches.bookings.apply(
+        self.informers.bookings.apply(
             BOOKING.adapter.validate_python({"metadata": meta("bk"), "spec": whole | spec})
         )
         self.queue.add(KEY)
 
     def resource(self, status: ResourceStatus, name: str = "res", **spec: Any) -> None:
         made = RESOURCE.adapter.validate_python({"metadata": meta(name), "spec": {"tag": "web", **spec}})
-        self.caches.resources.apply(replace(made, status=status))
+        self.informers.resources.apply(replace(made, status=status))
 
     @property
     def booking(self) -> Booking:
-        found = self.caches.bookings.get(KEY)
+        found = self.informers.bookings.get(KEY)
         assert found is not None
         return found
 

@@ -49,7 +49,7 @@ def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits()
         world.booking("b", 50, 400)
         await asyncio.sleep(0.5)
         assert world.dispatcher.open_orders(Key("ns", "res"))
-        await world.delays.look_ahead()
+        await world.delays.update()
         assert world.delays.get(Key("ns", "res")) is None
 
     played(run, seconds=140)
@@ -85,8 +85,8 @@ def test_the_bookings_message_is_of_the_start_that_is_late() -> None:
     world = played(seconds=50, before=lambda world: queued(500, world))
     delay = world.delays.get(Key("ns", "res"))
     assert delay is not None
-    assert (delay.at - EPOCH).total_seconds() == 100
-    assert (delay.until - EPOCH).total_seconds() == 600
+    assert (delay.due_at - EPOCH).total_seconds() == 100
+    assert (delay.complete_at - EPOCH).total_seconds() == 600
 
 
 def test_a_forecast_that_raises_anything_is_made_again_and_ends_no_term() -> None:

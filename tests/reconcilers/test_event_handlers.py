@@ -14,8 +14,8 @@ from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key, Origin
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.reconcilers.booking import BookingReconciler
-from booking_operator.reconcilers.event_handlers import Wakes
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.event_handlers import EventHandlers
+from booking_operator.reconcilers.informers import Informers
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
 from tests.support.virtual import EPOCH, VirtualClock
@@ -42,23 +42,23 @@ class World:
     """One Resource with bookings that are over, active, about to begin, and far ahead."""
 
     def __init__(self) -> None:
-        self.caches = Caches(REGION)
-        self.wakes = Wakes(self.caches, VirtualClock())
-        self.caches.resources.replace([resource()], Origin.INITIAL)
+        self.informers = Informers(REGION)
+        self.handlers = EventHandlers(self.informers, VirtualClock())
+        self.informers.resources.replace([resource()], Origin.INITIAL)
         spans = {"over": (-20, -10), "active": (-5, 10), "soon": (60, 90), "ahead": (1000, 2000)}
         items = [booking(name, *span) for name, span in spans.items()]
-        self.caches.bookings.replace(items, Origin.INITIAL)
-        self.wakes.subscribe()
-        for queue in (self.wakes.bookings, self.wakes.resources, self.wakes.notices):
+        self.informers.bookings.replace(items, Origin.INITIAL)
+        self.handlers.subscribe()
+        for queue in (self.handlers.bookings, self.handlers.resources, self.handlers.notifications):
             names(queue)
 
     def woken(self) -> set[str]:
-        return set(names(self.wakes.bookings))
+        return set(names(self.handlers.bookings))
 
 
 def names(queue: WorkQueue[Key]) -> list[str]:
     found = []
-    while keys := queue.take():
+    while keys := queue.try_get():
         for key in keys:
             found.append(key.name)
             queue.done(key, Result())
@@ -79,7 +79,7 @@ def names(queue: WorkQueue[Key]) -> list[str]:
 def test_a_booking_wakes_those_that_it_can_take_the_lock_from(changed: Booking, woken: set[str]) -> None:
     async def main() -> set[str]:
         world = World()
-        world.caches.bookings.apply(changed)
+        world.informers.bookings.apply(changed)
         return world.woken()
 
     assert virtual.run(main()) == woken
@@ -88,13 +88,13 @@ def test_a_booking_wakes_those_that_it_can_take_the_lock_from(changed: Booking, 
 def test_an_active_booking_that_is_deleted_or_moved_wakes_those_that_waited_for_it() -> None:
     async def main() -> tuple[set[str], set[str]]:
         world = World()
-        world.caches.bookings.apply(booking("waits", -1, 30))
+        world.informers.bookings.apply(booking("waits", -1, 30))
         world.woken()
-        world.caches.bookings.apply(booking("active", -5, 10, 2, resource_name="other"))
+        world.informers.bookings.apply(booking("active", -5, 10, 2, resource_name="other"))
         moved = world.woken()
-        world.caches.bookings.apply(booking("active", -5, 10, 3))
+        world.informers.bookings.apply(booking("active", -5, 10, 3))
         world.woken()
-        world.caches.bookings.delete(Key("ns", "active"))
+        world.informers.bookings.delete(Key("ns", "active"))
         return moved, world.woken()
 
     assert virtual.run(main()) == ({"active", "waits"}, {"active", "waits"})
@@ -103,9 +103,9 @@ def test_an_active_booking_that_is_deleted_or_moved_wakes_those_that_waited_for_
 def test_warm_up_makes_a_booking_active() -> None:
     async def main() -> set[str]:
         world = World()
-        world.caches.resources.apply(resource(2, 2, warm_up="2m"))
+        world.informers.resources.apply(resource(2, 2, warm_up="2m"))
         world.woken()
-        world.caches.bookings.apply(booking("new", -1, 5))
+        world.informers.bookings.apply(booking("new", -1, 5))
         return world.woken()
 
     assert virtual.run(main()) == {"new", "active", "soon"}
@@ -115,12 +115,12 @@ def test_how_the_instances_are_wakes_the_active_bookings_and_an_edit_all_unfinis
     async def main() -> tuple[set[str], set[str]]:
         world = World()
         newer = booking("over", -20, -10, 2)
-        world.caches.bookings.apply(replace(newer, status=replace(newer.status, status="FINISHED")))
+        world.informers.bookings.apply(replace(newer, status=replace(newer.status, status="FINISHED")))
         world.woken()
         known = resource(2)
-        world.caches.resources.wrote(replace(known, status=replace(known.status, running=1)))
+        world.informers.resources.apply_own_write(replace(known, status=replace(known.status, running=1)))
         status = world.woken()
-        world.caches.resources.apply(resource(3, 2, warm_up="10s"))
+        world.informers.resources.apply(resource(3, 2, warm_up="10s"))
         return status, world.woken()
 
     assert virtual.run(main()) == ({"active"}, {"active", "soon", "ahead"})
@@ -128,9 +128,9 @@ def test_how_the_instances_are_wakes_the_active_bookings_and_an_edit_all_unfinis
 
 def test_a_change_of_a_resource_looks_at_no_booking_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A team may make tens of thousands of bookings of one Resource."""
-    looks, real = 0, Booking.claim
+    looks, real = 0, Booking.interval
 
-    def claim(self: Booking) -> Any:
+    def interval(self: Booking) -> Any:
         nonlocal looks
         looks += 1
         return real(self)
@@ -139,18 +139,18 @@ def test_a_change_of_a_resource_looks_at_no_booking_that_is_over(monkeypatch: py
         nonlocal looks
         world = World()
         for number in range(1000):
-            world.caches.bookings.apply(booking(f"over-{number}", -90 - number, -80))
+            world.informers.bookings.apply(booking(f"over-{number}", -90 - number, -80))
         world.woken()
         looks = 0
         known = resource(2)
-        world.caches.resources.wrote(replace(known, status=replace(known.status, running=1)))
+        world.informers.resources.apply_own_write(replace(known, status=replace(known.status, running=1)))
         woken = [world.woken()]
-        world.caches.resources.apply(resource(3, 2, warm_up="10s"))
+        world.informers.resources.apply(resource(3, 2, warm_up="10s"))
         woken.append(world.woken())
-        world.wakes.delay_changed(Key("ns", "res"))
+        world.handlers.delay_changed(Key("ns", "res"))
         return [*woken, world.woken()]
 
-    monkeypatch.setattr(Booking, "claim", claim)
+    monkeypatch.setattr(Booking, "interval", interval)
     every = {"active", "soon", "ahead"}
     assert virtual.run(main()) == [{"active"}, every, every]
     assert looks < 10
@@ -159,9 +159,9 @@ def test_a_change_of_a_resource_looks_at_no_booking_that_is_over(monkeypatch: py
 def test_a_late_start_or_stop_wakes_the_bookings_of_the_next_two_hours() -> None:
     async def main() -> set[str]:
         world = World()
-        world.caches.bookings.apply(booking("far", 2 * 3600 + 1, 9000))
+        world.informers.bookings.apply(booking("far", 2 * 3600 + 1, 9000))
         world.woken()
-        world.wakes.delay_changed(Key("ns", "res"))
+        world.handlers.delay_changed(Key("ns", "res"))
         return world.woken()
 
     assert virtual.run(main()) == {"active", "soon", "ahead"}
@@ -170,32 +170,32 @@ def test_a_late_start_or_stop_wakes_the_bookings_of_the_next_two_hours() -> None
 def test_only_bookings_with_notifications_or_a_memory_of_them_are_looked_at_for_these() -> None:
     async def main() -> list[list[str]]:
         world = World()
-        woken = [names(world.wakes.notices)]
-        world.caches.bookings.apply(booking("told", 5, 10, notifications=[ADA]))
-        woken.append(names(world.wakes.notices))
-        world.caches.bookings.apply(booking("told", 5, 10, 2))
-        woken.append(names(world.wakes.notices))
+        woken = [names(world.handlers.notifications)]
+        world.informers.bookings.apply(booking("told", 5, 10, notifications=[ADA]))
+        woken.append(names(world.handlers.notifications))
+        world.informers.bookings.apply(booking("told", 5, 10, 2))
+        woken.append(names(world.handlers.notifications))
         quiet = booking("soon", 60, 95, 2)
-        world.caches.bookings.apply(replace(quiet, status=replace(quiet.status, notified=("id",))))
-        return [*woken, names(world.wakes.notices)]
+        world.informers.bookings.apply(replace(quiet, status=replace(quiet.status, notified=("id",))))
+        return [*woken, names(world.handlers.notifications)]
 
     assert virtual.run(main()) == [[], ["told"], ["told"], ["soon"]]
 
 
 def test_a_booking_that_is_over_leaves_nothing_in_the_queue() -> None:
     async def main() -> tuple[set[str], list[timedelta]]:
-        caches, clock = Caches(REGION), VirtualClock()
-        wakes = Wakes(caches, clock)
-        wakes.subscribe()
+        informers, clock = Informers(REGION), VirtualClock()
+        handlers = EventHandlers(informers, clock)
+        handlers.subscribe()
         items = [booking("over", -20, -10), booking("ahead", 100, 200)]
-        caches.bookings.replace(items, Origin.INITIAL)
-        reconciler = BookingReconciler(caches, FakeStatus(caches.bookings), FakeEvents(), clock)
-        controller = Controller("test", wakes.bookings, reconciler.reconcile)
+        informers.bookings.replace(items, Origin.INITIAL)
+        reconciler = BookingReconciler(informers, FakeStatus(informers.bookings), FakeEvents(), clock)
+        controller = Controller("test", handlers.bookings, reconciler.reconcile)
         task = asyncio.ensure_future(controller.run())
         await asyncio.sleep(1)
         task.cancel()
         await asyncio.wait([task])
-        queue = wakes.bookings
+        queue = handlers.bookings
         return {key.name for key in queue._entries}, [at - EPOCH for at, _, _ in queue._timers]
 
     assert virtual.run(main()) == ({"ahead"}, [timedelta(seconds=100)])
@@ -206,7 +206,7 @@ def test_the_status_of_a_booking_wakes_nobody_else() -> None:
         world = World()
         changed = booking("active", -5, 10, 2, generation=1)
         status = replace(changed.status, status="IN PROGRESS")
-        world.caches.bookings.apply(replace(changed, status=status))
-        return world.woken(), names(world.wakes.resources)
+        world.informers.bookings.apply(replace(changed, status=status))
+        return world.woken(), names(world.handlers.resources)
 
     assert virtual.run(main()) == ({"active"}, [])

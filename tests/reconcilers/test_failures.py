@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.cloud.driver import CloudError, Fault, Order
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import CloudError, FailureKind, Order
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, by_hand, played
 from tests.support.fakes import Act, World
@@ -14,13 +14,18 @@ from tests.support.virtual import EPOCH
 
 
 def message(world: World, type_: str = "Synced") -> str:
-    found = world.caches.resources.get(Key("ns", "res"))
+    found = world.informers.resources.get(Key("ns", "res"))
     assert found is not None
     return next(item.message for item in found.status.conditions if item.type == type_)
 
 
 def refusing(
-    world: World, fault: Fault, pause: float, bad: str = "i-1", end: float = 900, others: float | None = None
+    world: World,
+    fault: FailureKind,
+    pause: float,
+    bad: str = "i-1",
+    end: float = 900,
+    others: float | None = None,
 ) -> list[float]:
     """Have `bad` refused at each start, to be tried again after `pause` seconds; when it was asked for.
 
@@ -38,11 +43,11 @@ def refusing(
                 wait = pause if id_ == bad else others
                 if wait is not None:
                     until = now + timedelta(seconds=wait) if wait else None
-                    error = CloudError("TheReason", "because of it.", fault=fault, retry_at=until)
+                    error = CloudError("TheReason", "because of it.", kind=fault, retry_at=until)
                     order.futures[id_].set_exception(error)
                 else:
-                    world.driver.instances[id_] = State.RUNNING
-                    order.futures[id_].set_result(State.RUNNING)
+                    world.driver.instances[id_] = InstanceState.RUNNING
+                    order.futures[id_].set_result(InstanceState.RUNNING)
             world.driver.view = world.driver.look(now)
 
         asyncio.get_running_loop().create_task(act())
@@ -54,7 +59,7 @@ def refusing(
 
 def test_an_instance_that_cannot_be_started_delays_no_stop_of_the_others() -> None:
     async def scenario(world: World) -> None:
-        refusing(world, Fault.CAPACITY, pause=60, end=40)
+        refusing(world, FailureKind.CAPACITY, pause=60, end=40)
 
     world = played(scenario, seconds=60)
     assert world.driver.acts == [Act("stop", ("i-2",), 40)]
@@ -62,7 +67,7 @@ def test_an_instance_that_cannot_be_started_delays_no_stop_of_the_others() -> No
 
 def test_a_next_try_that_is_over_already_is_tried_soon() -> None:
     async def scenario(world: World) -> None:
-        asked.append(refusing(world, Fault.REFUSED, pause=-5))
+        asked.append(refusing(world, FailureKind.REFUSED, pause=-5))
 
     asked: list[list[float]] = []
     played(scenario, seconds=60)
@@ -71,27 +76,29 @@ def test_a_next_try_that_is_over_already_is_tried_soon() -> None:
 
 def test_of_several_failures_the_first_next_try_is_kept() -> None:
     async def scenario(world: World) -> None:
-        asked.append(refusing(world, Fault.REFUSED, 3, others=300))
+        asked.append(refusing(world, FailureKind.REFUSED, 3, others=300))
         await asyncio.sleep(9.9)
-        by_hand(world, "i-1", State.STOPPED)  # which makes an order of its own
+        by_hand(world, "i-1", InstanceState.STOPPED)  # which makes an order of its own
 
     def before(world: World) -> None:
-        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.instances["i-1"] = InstanceState.RUNNING
 
     asked: list[list[float]] = []
     played(scenario, seconds=15, before=before, unbooked="Leave")
     assert asked[0] == [10, 13]
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.CAPACITY, Fault.DENIED, Fault.ACCOUNT])
-def test_which_instance_why_and_when_it_is_tried_next(fault: Fault) -> None:
+@pytest.mark.parametrize(
+    "fault", [FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT]
+)
+def test_which_instance_why_and_when_it_is_tried_next(fault: FailureKind) -> None:
     async def scenario(world: World) -> None:
         asked.extend([refusing(world, fault, pause=60)])
         await asyncio.sleep(20)
         assert world.conditions()["Synced"] == ("False", "TheReason")
         assert message(world) == "i-1: because of it. The next try is at 2026-01-01T09:01:10Z."
         assert world.conditions()["Ready"] == ("False", "Starting")
-        assert world.driver.instances["i-2"] is State.RUNNING
+        assert world.driver.instances["i-2"] is InstanceState.RUNNING
 
     asked: list[list[float]] = []
     world = played(scenario, seconds=200)
@@ -102,7 +109,7 @@ def test_which_instance_why_and_when_it_is_tried_next(fault: Fault) -> None:
 
 def test_what_has_no_time_of_its_own_is_tried_again_with_back_off() -> None:
     async def scenario(world: World) -> None:
-        asked.extend([refusing(world, Fault.UNSENT, pause=0)])
+        asked.extend([refusing(world, FailureKind.UNSENT, pause=0)])
         await asyncio.sleep(20)
         assert message(world) == "i-1: because of it."
 
@@ -116,8 +123,8 @@ def test_what_is_sent_again_by_the_driver_is_told_while_it_waits() -> None:
         await asyncio.sleep(11)
         (order,) = world.dispatcher.open_orders(Key("ns", "res"))
         until = EPOCH + timedelta(seconds=25)
-        broken = CloudError("InternalError", "It broke.", fault=Fault.TRANSIENT, retry_at=until)
-        order.trouble_with(broken)
+        broken = CloudError("InternalError", "It broke.", kind=FailureKind.TRANSIENT, retry_at=until)
+        order.set_pending_error(broken)
         await asyncio.sleep(4)
         assert world.conditions()["Synced"] == ("False", "InternalError")
         assert message(world) == "i-1, i-2: It broke. The next try is at 2026-01-01T09:00:25Z."
@@ -139,15 +146,15 @@ def test_a_stop_that_has_trouble_keeps_no_other_instance_running() -> None:
         def troubled(order: Order, *, hibernate: bool = False) -> None:
             if "i-1" in order.futures:
                 until = world.clock.now() + timedelta(seconds=5)
-                error = CloudError("InternalError", "It broke.", fault=Fault.TRANSIENT, retry_at=until)
-                asyncio.get_running_loop().call_later(11, order.trouble_with, error)
+                error = CloudError("InternalError", "It broke.", kind=FailureKind.TRANSIENT, retry_at=until)
+                asyncio.get_running_loop().call_later(11, order.set_pending_error, error)
             else:
                 stop(order, hibernate=hibernate)
 
         world.driver.stop = troubled  # type: ignore[method-assign]
-        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.instances["i-1"] = InstanceState.RUNNING
         await asyncio.sleep(30)
-        world.driver.instances["i-2"] = State.RUNNING
+        world.driver.instances["i-2"] = InstanceState.RUNNING
         world.driver.view = world.driver.look(world.clock.now())
         world.wake()
 
@@ -159,7 +166,7 @@ def test_an_order_that_was_withdrawn_is_made_again_when_it_is_wanted_again() -> 
     async def scenario(world: World) -> None:
         await asyncio.sleep(9)
         (order,) = world.dispatcher.open_orders(Key("ns", "res"))
-        order.withdraw()
+        order.cancel()
 
     world = played(scenario, seconds=20, before=lambda world: world.booking("b", 10, 900))
     assert world.driver.acts == [Act("start", BOTH, 10)]

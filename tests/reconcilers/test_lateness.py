@@ -5,9 +5,9 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from booking_operator.cloud.driver import Action, CloudError, Fault
-from booking_operator.domain.conditions import utc
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import Action, CloudError, FailureKind
+from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from tests.support.fakes import World
 from tests.support.virtual import EPOCH, run
@@ -30,12 +30,12 @@ class Measured(World):
 
     def remember(self, seconds: float) -> None:
         """What the operator before this one wrote about the next change of power."""
-        found: Any = self.caches.resources.get(Key("ns", "res"))
+        found: Any = self.informers.resources.get(Key("ns", "res"))
         assert found is not None
-        status = replace(found.status, next_change_at=utc(EPOCH + timedelta(seconds=seconds)))
+        status = replace(found.status, next_change_at=format_utc(EPOCH + timedelta(seconds=seconds)))
         version = str(int(found.metadata.resource_version) + 1)
         metadata = replace(found.metadata, resource_version=version)
-        self.caches.resources.apply(replace(found, status=status, metadata=metadata))
+        self.informers.resources.apply(replace(found, status=status, metadata=metadata))
 
 
 def test_foreseen_boundaries_count_for_each_instance() -> None:
@@ -96,7 +96,7 @@ def test_an_instance_started_by_hand_later_does_not_count() -> None:
         world.booking("bk", 2, 10)
         await world.run(30)
         world.late.clear()
-        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.instances["i-1"] = InstanceState.RUNNING
         world.driver.view = world.driver.look(world.clock.now())
         world.wake()
         await world.run(5)
@@ -109,7 +109,7 @@ def test_an_instance_started_by_hand_later_does_not_count() -> None:
 def test_a_refusal_makes_it_late_and_counts_once_it_is_accepted() -> None:
     async def main() -> None:
         world = Measured()
-        world.driver.act_error = CloudError("IncorrectState", "no", fault=Fault.REFUSED)
+        world.driver.act_error = CloudError("IncorrectState", "no", kind=FailureKind.REFUSED)
         world.booking("bk", 5, 600)
         await world.run(8)
         assert world.late == []
@@ -136,7 +136,7 @@ def test_what_came_due_while_no_operator_ran_counts_in_full() -> None:
 def test_a_first_run_over_old_bookings_counts_nothing() -> None:
     async def main() -> None:
         world = Measured()
-        world.driver.instances = dict.fromkeys(world.driver.instances, State.RUNNING)
+        world.driver.instances = dict.fromkeys(world.driver.instances, InstanceState.RUNNING)
         world.booking("old", -7200, -3600)
         await world.run(5)
         assert [act.verb for act in world.driver.acts] == ["stop"]

@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.domain.instance import Lock, State
-from booking_operator.engine.controller import PATIENCE_SECONDS
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.domain.instance import InstanceState, Lock
+from booking_operator.engine.controller import RECONCILE_TIMEOUT_SECONDS
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.lock_tags import FINALIZER
@@ -16,11 +16,11 @@ from tests.reconcilers.test_resource import BOTH, played
 from tests.support import virtual
 from tests.support.fakes import Act, World, at_text
 
-DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False, fault=Fault.DENIED)
+DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False, kind=FailureKind.DENIED)
 
 
 def refused(reason: str) -> CloudError:
-    return CloudError(reason, "CreateTags: no", fault=Fault.REFUSED)
+    return CloudError(reason, "CreateTags: no", kind=FailureKind.REFUSED)
 
 
 def lock_until(second: float, user: str = "ada") -> Lock:
@@ -28,7 +28,7 @@ def lock_until(second: float, user: str = "ada") -> Lock:
 
 
 def resource(world: World) -> Resource:
-    found = world.caches.resources.get(Key("ns", "res"))
+    found = world.informers.resources.get(Key("ns", "res"))
     assert found is not None
     return found
 
@@ -157,7 +157,7 @@ def test_a_foreign_lock_is_respected_until_it_expires_and_named() -> None:
 
 def test_a_foreign_lock_bars_a_stop_too() -> None:
     def before(world: World) -> None:
-        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
         world.driver.locks["i-1"] = lock_until(50, "bob")
 
     world = played(before=before)
@@ -185,8 +185,8 @@ def test_a_deleted_resource_goes_once_its_tags_are_gone() -> None:
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
     assert world.driver.locked[-1][:2] == (BOTH, None)
-    assert world.caches.resources.get(Key("ns", "res")) is None
-    assert set(world.driver.instances.values()) == {State.RUNNING}, "instances stay as they are"
+    assert world.informers.resources.get(Key("ns", "res")) is None
+    assert set(world.driver.instances.values()) == {InstanceState.RUNNING}, "instances stay as they are"
 
 
 def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
@@ -196,7 +196,7 @@ def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
         world.delete_resource()
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
-    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert world.informers.resources.get(Key("ns", "res")) is None
     assert ("Resource", "LockTagsLeft") in world.events.told
 
 
@@ -207,7 +207,7 @@ def test_a_deleted_resource_whose_tags_may_not_be_removed_is_let_go() -> None:
         world.delete_resource()
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
-    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert world.informers.resources.get(Key("ns", "res")) is None
     assert world.events.told.count(("Resource", "LockTagsLeft")) == 1
 
 
@@ -219,7 +219,7 @@ def test_the_release_of_a_resource_goes_on_where_the_reconcile_before_has_ended(
 
     with capture_logs() as logs:
         world = played(scenario, seconds=300, before=lambda world: world.booking("b", 10, 9000))
-    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert world.informers.resources.get(Key("ns", "res")) is None
     assert [(ids, lock) for ids, lock, _ in world.driver.locked[1:]] == [(BOTH, None), (BOTH[1:], None)]
     assert [entry for entry in logs if entry["event"] == "reconcile_timed_out"] == []
 
@@ -229,7 +229,7 @@ def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -
     async def scenario(world: World) -> float:
         loop = asyncio.get_running_loop()
         await world.clock.sleep(15)
-        world.trust.confirm_seconds = world.status.seconds = world.objects.seconds = 3600
+        world.consistency.confirm_seconds = world.status.seconds = world.objects.seconds = 3600
         world.driver.view_seconds, world.driver.lock_seconds = 29, 3600
         if deleted:
             world.delete_resource()
@@ -237,7 +237,7 @@ def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -
             world.delete_booking("b")
             world.booking("next", 0, 9000, user="grace")
         began = loop.time()
-        assert (await world.keeper.reconcile(Key("ns", "res"))).failed
+        assert (await world.lock_tags.reconcile(Key("ns", "res"))).failed
         return loop.time() - began
 
     async def main() -> float:
@@ -248,7 +248,7 @@ def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -
         await running
         return taken
 
-    assert 20 < virtual.run(main()) < PATIENCE_SECONDS - 10
+    assert 20 < virtual.run(main()) < RECONCILE_TIMEOUT_SECONDS - 10
 
 
 @pytest.mark.parametrize("where", ["lock_error", "observe_error"])
@@ -264,12 +264,12 @@ def test_a_deleted_resource_waits_for_its_tags_and_says_why(where: str) -> None:
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
     assert set(world.driver.locks.values()) == {None}
-    assert world.caches.resources.get(Key("ns", "res")) is None
+    assert world.informers.resources.get(Key("ns", "res")) is None
 
 
 def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
     def before(world: World) -> None:
-        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
         world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
         world.booking("b", -10, 500)
 
@@ -294,7 +294,7 @@ def test_a_restart_that_cannot_see_the_instances_keeps_the_finalizer() -> None:
 
 def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
     def before(world: World) -> None:
-        world.driver.instances = dict.fromkeys(BOTH, State.RUNNING)
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
         world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
         world.booking("b", -10, 500)
 
@@ -307,11 +307,11 @@ def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
 
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
-        setattr(world.trust, field, "the CRD is being deleted")
+        setattr(world.consistency, field, "the CRD is being deleted")
         world.delete_booking("b")
         await asyncio.sleep(30)
         assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999)]
-        setattr(world.trust, field, "")
+        setattr(world.consistency, field, "")
 
     world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
     assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]
@@ -320,7 +320,7 @@ def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
 def test_the_tags_of_the_next_holder_do_not_wait_long_for_a_confirmation() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
-        world.trust.confirm_seconds = 3600
+        world.consistency.confirm_seconds = 3600
         world.delete_booking("b")
         await asyncio.sleep(18)
         world.booking("next", 30, 999, user="grace")

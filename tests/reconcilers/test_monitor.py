@@ -14,15 +14,15 @@ from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.view import Record
 from booking_operator.cloud.service import ServiceDriver
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
-from booking_operator.reconcilers.event_handlers import Wakes
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.event_handlers import EventHandlers
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeStatus, FakeTrust, at_text
+from tests.support.fakes import REGION, FakeConsistency, FakeEvents, FakeStatus, at_text
 from tests.support.virtual import EPOCH, VirtualClock
 
 DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=False)
@@ -53,7 +53,7 @@ class FakeObjects:
 
     async def delete(self, _: Any, object_: Any) -> None:
         self.deleted.append(object_.metadata.name)
-        self._world.caches.resources.delete(Key("ns", object_.metadata.name))
+        self._world.informers.resources.delete(Key("ns", object_.metadata.name))
 
     async def update(self, *_: Any) -> None:
         raise AssertionError("a monitor edits nothing")
@@ -66,56 +66,56 @@ class World:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.clock = VirtualClock()
-        self.caches = Caches(REGION)
-        self.wakes = Wakes(self.caches, self.clock)
-        self.wakes.subscribe()
+        self.informers = Informers(REGION)
+        self.handlers = EventHandlers(self.informers, self.clock)
+        self.handlers.subscribe()
         self.asking: set[str] = {"web"}
         self.calls: list[float] = []
         self.error: CloudError | None = None
         self.inventory = Inventory(self.describe, self.clock, tasks)
         driver = ServiceDriver(self.inventory, None)  # type: ignore[arg-type]
-        self.status = FakeStatus(self.caches.monitors)
-        self.events, self.trust, self.objects = FakeEvents(), FakeTrust(), FakeObjects(self)
+        self.status = FakeStatus(self.informers.monitors)
+        self.events, self.consistency, self.objects = FakeEvents(), FakeConsistency(), FakeObjects(self)
         reconciler = MonitorReconciler(
-            self.caches,
+            self.informers,
             {"ec2": driver},
             self.status,
             self.events,
             self.objects,
-            self.trust,
+            self.consistency,
             self.clock,
         )
-        driver.track(self.wakes.audience("ec2"))
+        driver.set_listener(self.handlers.inventory_listener("ec2"))
         tasks.create_task(self.inventory.poll())
-        tasks.create_task(Controller("monitors", self.wakes.monitors, reconciler.reconcile).run())
+        tasks.create_task(Controller("monitors", self.handlers.monitors, reconciler.reconcile).run())
         self._version = 1
 
     async def describe(self, _: Scope) -> list[Record]:
         self.calls.append(self.second())
         if self.error:
             raise self.error
-        return [Record(tag, Instance(f"i-{tag}", State.STOPPED), managed=True) for tag in self.asking]
+        return [Record(tag, Instance(f"i-{tag}", InstanceState.STOPPED), managed=True) for tag in self.asking]
 
     def second(self) -> float:
         return round((self.clock.now() - EPOCH).total_seconds(), 1)
 
     def monitor(self, namespace: str = "ns", **spec: Any) -> None:
-        found = self.caches.monitors.get(Key(namespace, "rm"))
+        found = self.informers.monitors.get(Key(namespace, "rm"))
         generation = found.metadata.generation + 1 if found else 1
         whole = {"metadata": self._meta("rm", generation, namespace), "spec": {"type": "ec2", **spec}}
-        self.caches.monitors.apply(RESOURCE_MONITOR.adapter.validate_python(whole))
+        self.informers.monitors.apply(RESOURCE_MONITOR.adapter.validate_python(whole))
 
     def resource(
         self, name: str, annotations: dict[str, str] | None = None, namespace: str = "ns", **spec: Any
     ) -> None:
         metadata = {**self._meta(name, 1, namespace), "annotations": annotations or {}}
-        self.caches.resources.apply(RESOURCE.adapter.validate_python({"metadata": metadata, "spec": spec}))
+        self.informers.resources.apply(RESOURCE.adapter.validate_python({"metadata": metadata, "spec": spec}))
 
     def booking(self, resource: str, end: float) -> None:
         times = {"start_at": at_text(0), "end_at": at_text(end)}
         spec = {"resource_name": resource, "user_id": "ada", **times}
         whole = {"metadata": self._meta("bk", 1), "spec": spec}
-        self.caches.bookings.apply(BOOKING.adapter.validate_python(whole))
+        self.informers.bookings.apply(BOOKING.adapter.validate_python(whole))
 
     def _meta(self, name: str, generation: int, namespace: str = "ns") -> dict[str, Any]:
         self._version += 1000
@@ -129,10 +129,10 @@ class World:
         }
 
     def resources(self) -> set[str]:
-        return {resource.metadata.name for resource in self.caches.resources.all()}
+        return {resource.metadata.name for resource in self.informers.resources.objects()}
 
     def synced(self) -> tuple[str, str]:
-        monitor = self.caches.monitors.get(Key("ns", "rm"))
+        monitor = self.informers.monitors.get(Key("ns", "rm"))
         assert monitor is not None
         found = [item for item in monitor.status.conditions if item.type == "Synced"]
         return (found[0].status, found[0].reason) if found else ("", "")
@@ -196,12 +196,12 @@ def test_one_that_a_user_deleted_comes_back_and_one_that_was_edited_stays() -> N
         world.monitor()
         await asyncio.sleep(1)
         world.resource("web", type="ec2", tag="web", unbooked="Leave")
-        world.caches.resources.delete(Key("ns", "web"))
+        world.informers.resources.delete(Key("ns", "web"))
         await asyncio.sleep(0.1)
         assert world.resources() == {"web"}
         world.resource("web", type="ec2", tag="web", unbooked="Leave")
         await asyncio.sleep(300)
-        (resource,) = world.caches.resources.all()
+        (resource,) = world.informers.resources.objects()
         assert getattr(resource.spec, "unbooked", "") == "Leave"
 
     play(scenario)
@@ -217,10 +217,10 @@ def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() 
         world.asking = set()
         await asyncio.sleep(280)
         assert world.resources() == {"mine", "web"}
-        world.trust.doubts = "a list failed"
+        world.consistency.doubts = "a list failed"
         await asyncio.sleep(200)
         assert world.resources() == {"mine", "web"}
-        world.trust.doubts = ""
+        world.consistency.doubts = ""
         await asyncio.sleep(130)
         assert world.resources() == {"mine"}
         assert world.objects.deleted == ["web"]
@@ -237,16 +237,16 @@ def test_what_is_pruned_is_confirmed_by_the_api_server() -> None:
         await asyncio.sleep(1)
         world.asking = set()
         await asyncio.sleep(299)
-        assert (world.resources(), world.trust.asked) == ({"web"}, 0)
-        world.trust.unconfirmed = "the CustomResourceDefinition is being deleted"
-        world.caches.bookings.delete(Key("ns", "bk"))
+        assert (world.resources(), world.consistency.asked) == ({"web"}, 0)
+        world.consistency.unconfirmed = "the CustomResourceDefinition is being deleted"
+        world.informers.bookings.delete(Key("ns", "bk"))
         await asyncio.sleep(300)
         assert world.resources() == {"web"}
-        assert 1 < world.trust.asked < 5
-        world.trust.unconfirmed, world.trust.confirm_seconds = "", 60  # it hangs
+        assert 1 < world.consistency.asked < 5
+        world.consistency.unconfirmed, world.consistency.confirm_seconds = "", 60  # it hangs
         await asyncio.sleep(300)
         assert world.resources() == {"web"}
-        world.trust.confirm_seconds = 0
+        world.consistency.confirm_seconds = 0
         await asyncio.sleep(300)
         assert world.resources() == set()
 
@@ -264,23 +264,23 @@ async def _asking_again(world: World) -> None:
 
 
 async def _deleted(world: World) -> None:
-    world.caches.resources.delete(Key("ns", "web"))
+    world.informers.resources.delete(Key("ns", "web"))
 
 
 @pytest.mark.parametrize("meanwhile", [_booked, _asking_again, _deleted])
 def test_what_changes_during_the_confirmation_counts(meanwhile: Callable[[World], Awaitable[None]]) -> None:
     async def scenario(world: World) -> None:
         async def confirm() -> str:
-            world.trust.asked += 1
+            world.consistency.asked += 1
             await meanwhile(world)
             return ""
 
-        world.trust.confirm = confirm  # type: ignore[method-assign]
+        world.consistency.confirm = confirm  # type: ignore[method-assign]
         world.monitor(prune=True)
         await asyncio.sleep(1)
         world.asking = set()
         await asyncio.sleep(119)
-        assert world.trust.asked == 1
+        assert world.consistency.asked == 1
         assert world.objects.deleted == []
 
     play(scenario)
@@ -334,7 +334,11 @@ def test_of_two_monitors_of_one_place_only_one_makes_a_resource_before_the_watch
         await asyncio.sleep(300)
         world.asking |= {"db", "cache"}
         await asyncio.sleep(300)
-        assert sorted(item.metadata.name for item in world.caches.resources.all()) == ["cache", "db", "web"]
+        assert sorted(item.metadata.name for item in world.informers.resources.objects()) == [
+            "cache",
+            "db",
+            "web",
+        ]
 
     play(scenario)
 
@@ -345,7 +349,7 @@ def test_what_one_monitor_may_not_make_another_does() -> None:
         for namespace in ("a", "b"):
             world.monitor(namespace)
         await asyncio.sleep(300)
-        assert [item.metadata.namespace for item in world.caches.resources.all()] == ["b"]
+        assert [item.metadata.namespace for item in world.informers.resources.objects()] == ["b"]
 
     play(scenario)
 
@@ -357,14 +361,14 @@ def test_a_monitor_that_is_gone_keeps_no_other_from_making_a_resource(change: st
         world.monitor("a")
         await asyncio.sleep(0.5)
         if change == "deleted":
-            world.caches.monitors.delete(Key("a", "rm"))
+            world.informers.monitors.delete(Key("a", "rm"))
         else:
             world.monitor("a", interval="soon")
         await asyncio.sleep(3)
-        world.caches.resources.delete(Key("a", "web"))
+        world.informers.resources.delete(Key("a", "web"))
         world.monitor("b")
         await asyncio.sleep(5)
-        assert [item.metadata.namespace for item in world.caches.resources.all()] == ["b"]
+        assert [item.metadata.namespace for item in world.informers.resources.objects()] == ["b"]
 
     play(scenario)
 
@@ -372,9 +376,9 @@ def test_a_monitor_that_is_gone_keeps_no_other_from_making_a_resource(change: st
 def test_an_interval_is_a_timedelta_that_the_polls_share() -> None:
     async def scenario(world: World) -> None:
         world.monitor(interval="30s")
-        periods = world.wakes.audience("ec2").periods()
+        periods = world.handlers.inventory_listener("ec2").polling_periods()
         assert periods == {Scope("", REGION): timedelta(seconds=30)}
-        assert world.wakes.audience("rds").periods() == {}
+        assert world.handlers.inventory_listener("rds").polling_periods() == {}
         await asyncio.sleep(0)
 
     play(scenario)

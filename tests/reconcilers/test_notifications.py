@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.domain.notification import Notice
+from booking_operator.domain.notification import Notification
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.booking import BookingReconciler
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.notifications import Notifier
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.notifications import NotificationReconciler
 from booking_operator.reconcilers.ports import DeliveryError
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
@@ -43,11 +43,11 @@ class FakeChannel:
         self.free = asyncio.Semaphore(1000)
         self.pause = 0.0
 
-    async def deliver(self, notice: Notice, recipient: str) -> None:
+    async def deliver(self, notification: Notification, recipient: str) -> None:
         async with turn(self.free):
-            await self._send(notice, recipient)
+            await self._send(notification, recipient)
 
-    async def _send(self, notice: Notice, recipient: str) -> None:
+    async def _send(self, notification: Notification, recipient: str) -> None:
         self.tries += 1
         if self.hang:
             await asyncio.sleep(3600)
@@ -57,7 +57,7 @@ class FakeChannel:
             raise DeliveryError("TargetRefused", "slow down", retry_at=at)
         if self.error:
             raise self.error
-        self.told.append((recipient, notice.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
+        self.told.append((recipient, notification.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
 
 
 class World:
@@ -65,8 +65,8 @@ class World:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self.caches = Caches(REGION)
-        self.status = FakeStatus(self.caches.bookings)
+        self.informers = Informers(REGION)
+        self.status = FakeStatus(self.informers.bookings)
         self.events = FakeEvents()
         self.mail, self.slack = FakeChannel(self.clock), FakeChannel(self.clock)
         self.delivered: list[tuple[str, bool]] = []
@@ -75,10 +75,10 @@ class World:
 
     def start_again(self) -> None:
         """A new process: nothing is known but what is in the cluster."""
-        self.notices: WorkQueue[Key] = WorkQueue(self.clock)
+        self.notifications: WorkQueue[Key] = WorkQueue(self.clock)
         self.bookings: WorkQueue[Key] = WorkQueue(self.clock)
-        self.notifier = Notifier(
-            self.caches,
+        self.notifier = NotificationReconciler(
+            self.informers,
             {"email": self.mail, "slack": self.slack},
             self.status,
             self.events,
@@ -88,13 +88,13 @@ class World:
             delivered=lambda type_, done: self.delivered.append((type_, done)),
         )
         self.reconciler = BookingReconciler(
-            self.caches, self.status, self.events, self.clock, untold=self.notifier.failures.get
+            self.informers, self.status, self.events, self.clock, untold=self.notifier.failures.get
         )
 
     def booking(self, start: float, end: float, *notifications: dict[str, str], name: str = "bk") -> None:
         """Create a booking, or edit it."""
         key = Key("ns", name)
-        known = self.caches.bookings.get(key)
+        known = self.informers.bookings.get(key)
         spec = {
             "resource_name": "res",
             "user_id": "ada",
@@ -106,13 +106,13 @@ class World:
         metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "resourceVersion": str(version)}
         metadata["creationTimestamp"] = at_text(0)
         made: Booking = BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec})
-        self.caches.bookings.apply(replace(made, status=known.status) if known else made)
-        self.notices.add(key)
+        self.informers.bookings.apply(replace(made, status=known.status) if known else made)
+        self.notifications.add(key)
         self.bookings.add(key)
 
     async def run(self, seconds: float) -> None:
         tasks = [
-            asyncio.ensure_future(Controller("notices", self.notices, self.notifier.reconcile).run()),
+            asyncio.ensure_future(Controller("notices", self.notifications, self.notifier.reconcile).run()),
             asyncio.ensure_future(Controller("bookings", self.bookings, self.reconciler.reconcile).run()),
         ]
         await asyncio.sleep(seconds)
@@ -121,13 +121,13 @@ class World:
         await asyncio.wait(tasks)
 
     def notified(self) -> tuple[str, str]:
-        booking = self.caches.bookings.get(KEY)
+        booking = self.informers.bookings.get(KEY)
         assert booking is not None
         found = [item for item in booking.status.conditions if item.type == "Notified"]
         return (found[0].status, found[0].reason) if found else ("", "")
 
     def sent(self) -> bool:
-        booking = self.caches.bookings.get(KEY)
+        booking = self.informers.bookings.get(KEY)
         assert booking is not None
         return booking.status.notification_sent
 
@@ -179,7 +179,7 @@ def test_a_restart_tells_nobody_twice() -> None:
         world.booking(10, 100, ADA)
         await world.run(85)
         world.start_again()
-        world.notices.add(KEY)
+        world.notifications.add(KEY)
         await world.run(10)
 
     assert len(play(scenario).mail.told) == 1
@@ -192,7 +192,7 @@ def test_a_crash_before_it_is_remembered_tells_again_with_the_same_id() -> None:
         await world.run(85)
         world.status.away = False
         world.start_again()
-        world.notices.add(KEY)
+        world.notifications.add(KEY)
         await world.run(10)
 
     told = play(scenario).mail.told
@@ -281,7 +281,7 @@ def test_a_thousand_mails_over_four_connections_take_as_long_as_they_take() -> N
     with capture_logs() as logs:
         world = play(scenario)
     assert len({to for to, _, _ in world.mail.told}) == len(world.mail.told) == 1000
-    assert all(booking.status.notification_sent for booking in world.caches.bookings.all())
+    assert all(booking.status.notification_sent for booking in world.informers.bookings.objects())
     assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
     assert world.delivered == [("email", True)] * 1000
 
@@ -313,7 +313,7 @@ def test_a_delivery_is_remembered_before_a_slower_one_ends() -> None:
         await world.run(0)
         running = asyncio.ensure_future(world.run(90))
         await asyncio.sleep(81)
-        booking = world.caches.bookings.get(KEY)
+        booking = world.informers.bookings.get(KEY)
         assert booking is not None
         assert booking.status.notified == (world.slack.told[0][1],)
         assert not booking.status.notification_sent
@@ -378,9 +378,9 @@ def test_after_the_end_nobody_is_told() -> None:
 def test_what_the_go_operator_told_is_not_told_again_but_a_new_end_is() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
-        found: Any = world.caches.bookings.get(KEY)
+        found: Any = world.informers.bookings.get(KEY)
         told = replace(found.status, notification_sent=True)
-        world.caches.bookings.replace(
+        world.informers.bookings.replace(
             [replace(found, status=told, metadata=replace(found.metadata, resource_version="2"))]
         )
         await world.run(95)
@@ -398,7 +398,7 @@ def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
         await world.run(110)
 
     world = play(scenario)
-    booking: Any = world.caches.bookings.get(KEY)
+    booking: Any = world.informers.bookings.get(KEY)
     assert booking.status.status == "FINISHED"
 
 
@@ -409,7 +409,7 @@ def test_who_was_told_before_a_term_was_cut_short_is_not_told_by_the_next() -> N
         await world.run(85)
         world.slack.hang = False
         world.start_again()
-        world.notices.add(KEY)
+        world.notifications.add(KEY)
         await world.run(10)
 
     world = play(scenario)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from booking_operator.cloud.driver import CloudError
-from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.engine.store import Key
 from tests.support import virtual
 from tests.support.fakes import Act, World
@@ -105,24 +105,24 @@ def test_a_deleted_booking_stops_at_once_on_a_fresh_view_and_a_confirmation() ->
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 90))
     assert world.driver.acts[-1] == Act("stop", BOTH, 12.05)
-    assert world.trust.asked == 1
+    assert world.consistency.asked == 1
 
 
 def test_a_planned_stop_asks_for_no_confirmation() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20))
-    assert world.trust.asked == 0
+    assert world.consistency.asked == 0
 
 
 @pytest.mark.parametrize("field", ["doubts", "unconfirmed"])
 def test_nothing_is_stopped_on_a_doubt(field: str) -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
-        setattr(world.trust, field, "the list failed")
+        setattr(world.consistency, field, "the list failed")
         world.delete_booking("b")
         await asyncio.sleep(30)
         assert len(world.driver.acts) == 1
         assert world.conditions()["Ready"] == ("False", "StopWithheld")
-        setattr(world.trust, field, "")
+        setattr(world.consistency, field, "")
 
     world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
     assert [act.verb for act in world.driver.acts] == ["start", "stop"]
@@ -131,14 +131,14 @@ def test_nothing_is_stopped_on_a_doubt(field: str) -> None:
 
 def test_a_start_needs_no_trust() -> None:
     def before(world: World) -> None:
-        world.trust.doubts = "the list failed"
+        world.consistency.doubts = "the list failed"
         world.booking("b", 10, 20)
 
     world = played(before=before, seconds=15)
     assert world.driver.acts == [Act("start", BOTH, 10)]
 
 
-def by_hand(world: World, id_: str, state: State) -> None:
+def by_hand(world: World, id_: str, state: InstanceState) -> None:
     """Somebody starts or stops an instance, and the next view shows it."""
     world.driver.instances[id_] = state
     world.driver.view = world.driver.look(world.clock.now())
@@ -147,8 +147,8 @@ def by_hand(world: World, id_: str, state: State) -> None:
 
 def test_a_start_does_not_wait_for_the_confirmation_of_a_stop() -> None:
     def before(world: World) -> None:
-        world.trust.confirm_seconds = 30
-        world.driver.instances["i-1"] = State.RUNNING
+        world.consistency.confirm_seconds = 30
+        world.driver.instances["i-1"] = InstanceState.RUNNING
         world.booking("b", 10, 500)
 
     world = played(before=before)
@@ -158,16 +158,16 @@ def test_a_start_does_not_wait_for_the_confirmation_of_a_stop() -> None:
 def test_a_stop_that_is_not_confirmed_in_time_says_so() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(30)
-        found = world.caches.resources.get(Key("ns", "res"))
+        found = world.informers.resources.get(Key("ns", "res"))
         assert found is not None
         (ready,) = (item for item in found.status.conditions if item.type == "Ready")
         assert ready.reason == "StopWithheld"
         assert "the API server has not confirmed in time" in ready.message
-        world.trust.confirm_seconds = 0
+        world.consistency.confirm_seconds = 0
 
     def before(world: World) -> None:
-        world.trust.confirm_seconds = 3600
-        world.driver.instances["i-1"] = State.RUNNING
+        world.consistency.confirm_seconds = 3600
+        world.driver.instances["i-1"] = InstanceState.RUNNING
 
     world = played(scenario, before=before)
     assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-1",))]
@@ -176,11 +176,11 @@ def test_a_stop_that_is_not_confirmed_in_time_says_so() -> None:
 def test_a_confirmation_that_does_not_come_before_an_end_is_not_awaited_beyond_it() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(18.8)
-        world.trust.confirm_seconds = 30
+        world.consistency.confirm_seconds = 30
         world.delete_booking("long")
         await asyncio.sleep(0.5)
         world.booking("next", 19, 90)
-        by_hand(world, "i-2", State.STOPPED)
+        by_hand(world, "i-2", InstanceState.STOPPED)
 
     def before(world: World) -> None:
         world.booking("short", 10, 20)
@@ -202,13 +202,13 @@ def test_an_extension_at_the_last_moment_prevents_the_stop() -> None:
 def test_an_extension_during_the_confirmation_prevents_the_stop() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
-        real = world.trust.confirm
+        real = world.consistency.confirm
 
         async def confirm() -> str:
             world.booking("again", 0, 90)
             return await real()
 
-        world.trust.confirm = confirm  # type: ignore[method-assign]
+        world.consistency.confirm = confirm  # type: ignore[method-assign]
         world.delete_booking("b")
 
     world = played(scenario, seconds=30, before=lambda world: world.booking("b", 10, 90))
@@ -218,7 +218,7 @@ def test_an_extension_during_the_confirmation_prevents_the_stop() -> None:
 def test_what_somebody_started_by_hand_is_stopped() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(5)
-        by_hand(world, "i-1", State.RUNNING)
+        by_hand(world, "i-1", InstanceState.RUNNING)
 
     world = played(scenario)
     assert world.driver.acts == [Act("stop", ("i-1",), 5)]
@@ -226,7 +226,7 @@ def test_what_somebody_started_by_hand_is_stopped() -> None:
 
 def test_leave_is_remembered_before_the_start() -> None:
     def before(world: World) -> None:
-        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.instances["i-1"] = InstanceState.RUNNING
         world.booking("b", 10, 20)
 
     world = played(before=before, unbooked="Leave")
@@ -239,13 +239,13 @@ def test_a_start_that_shows_only_after_the_booking_is_stopped_also_under_leave()
 
     async def scenario(world: World) -> None:
         await asyncio.sleep(10.5)
-        shown = (Instance("i-1", State.RUNNING), Instance("i-2", State.STOPPED))
+        shown = (Instance("i-1", InstanceState.RUNNING), Instance("i-2", InstanceState.STOPPED))
         world.driver.view = Observation(shown, EPOCH + timedelta(seconds=9.9))
         await asyncio.sleep(25 - 10.5)
-        by_hand(world, "i-2", State.RUNNING)
+        by_hand(world, "i-2", InstanceState.RUNNING)
 
     def before(world: World) -> None:
-        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.instances["i-1"] = InstanceState.RUNNING
         world.booking("b", 10, 11)
 
     world = played(scenario, before=before, unbooked="Leave")
@@ -256,7 +256,7 @@ def test_a_start_that_shows_only_after_the_booking_is_stopped_also_under_leave()
 def test_leave_leaves_what_is_started_by_hand_once_the_booking_is_over_for_good() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(70)
-        by_hand(world, "i-2", State.RUNNING)
+        by_hand(world, "i-2", InstanceState.RUNNING)
 
     def before(world: World) -> None:
         world.booking("b", 10, 20)
@@ -285,7 +285,7 @@ def test_suspend_and_dry_run_touch_nothing(how: dict[str, Any], reason: str) -> 
 def test_what_was_not_started_for_suspend_is_left_after_it() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
-        by_hand(world, "i-1", State.RUNNING)
+        by_hand(world, "i-1", InstanceState.RUNNING)
         await asyncio.sleep(15)
         world.resource(unbooked="Leave")
 
@@ -302,7 +302,7 @@ def test_leave_stops_what_was_started_while_it_was_stop() -> None:
         world.resource(unbooked="Leave")
 
     def before(world: World) -> None:
-        world.driver.instances["i-1"] = State.RUNNING
+        world.driver.instances["i-1"] = InstanceState.RUNNING
         world.driver.view = world.driver.look(world.clock.now())
         world.booking("b", 0, 20)
 
@@ -345,7 +345,7 @@ def test_what_a_booking_has_started_costs_no_write_of_its_own() -> None:
         world.driver.boot_seconds = 3
         for instant, started, writes in ((9, (), 1), (11, BOTH, 1), (19, BOTH, 1), (29, (), 1)):
             await asyncio.sleep(instant - asyncio.get_running_loop().time())
-            found = world.caches.resources.get(Key("ns", "res"))
+            found = world.informers.resources.get(Key("ns", "res"))
             assert found is not None
             assert (found.status.started, world.status.writes) == (started, writes), instant
             world.status.writes = 0
@@ -366,7 +366,7 @@ def test_a_boundary_costs_one_write_of_status() -> None:
 def test_a_resource_that_is_deleted_is_released() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
-        world.caches.resources.delete(Key("ns", "res"))
+        world.informers.resources.delete(Key("ns", "res"))
         world.wake()
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 20))

@@ -12,8 +12,8 @@ from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
-from booking_operator.reconcilers.event_handlers import Wakes
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.event_handlers import EventHandlers
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
@@ -44,9 +44,9 @@ class FakeObjects:
         if self.error:
             raise self.error
         assert (kind.name, namespace) == ("Booking", "ns")
-        if self._world.caches.bookings.get(Key(namespace, name)):
+        if self._world.informers.bookings.get(Key(namespace, name)):
             raise ApiError(409, "HTTP 409: exists", reason="AlreadyExists")
-        if sum(1 for _ in self._world.caches.bookings.all()) >= self.room:
+        if sum(1 for _ in self._world.informers.bookings.objects()) >= self.room:
             raise ApiError(403, "HTTP 403: bookings is forbidden: exceeded quota: bookings")
         self.created.append(name)
         self._world.booking(name, spec, annotations, owner[1].metadata.uid)
@@ -57,7 +57,7 @@ class FakeObjects:
         self._world.booking(meta.name, spec, annotations, meta.controller_uid)
 
     async def delete(self, _: Any, object_: Any) -> None:
-        self._world.caches.bookings.delete(Key("ns", object_.metadata.name))
+        self._world.informers.bookings.delete(Key("ns", object_.metadata.name))
 
     async def set_finalizers(self, *_: Any) -> None:
         raise AssertionError("bookings carry no finalizer, ever")
@@ -68,8 +68,8 @@ class World:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.clock = VirtualClock()
-        self.caches = Caches(REGION)
-        self.status = FakeStatus(self.caches.schedulers)
+        self.informers = Informers(REGION)
+        self.status = FakeStatus(self.informers.schedulers)
         self.events, self.objects = FakeEvents(), FakeObjects(self)
         self._tasks = tasks
         self._version = 1
@@ -77,11 +77,11 @@ class World:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        wakes = Wakes(self.caches, self.clock)
-        wakes.subscribe()
-        reconciler = SchedulerReconciler(self.caches, self.status, self.events, self.objects, self.clock)
-        wakes.schedulers.add(KEY)
-        controller = Controller("schedulers", wakes.schedulers, reconciler.reconcile)
+        handlers = EventHandlers(self.informers, self.clock)
+        handlers.subscribe()
+        reconciler = SchedulerReconciler(self.informers, self.status, self.events, self.objects, self.clock)
+        handlers.schedulers.add(KEY)
+        controller = Controller("schedulers", handlers.schedulers, reconciler.reconcile)
         self._running = self._tasks.create_task(controller.run())
 
     def stop(self) -> None:
@@ -89,12 +89,12 @@ class World:
         self._running.cancel()
 
     def scheduler(self, schedule: str = "0 * * * *", **spec: Any) -> None:
-        found = self.caches.schedulers.get(KEY)
+        found = self.informers.schedulers.get(KEY)
         template = {"resource_name": "res", "user_id": "ada"}
         whole = {"schedule": schedule, "duration": 20, "bookingTemplate": template, "horizon": "0s", **spec}
         metadata = self._meta("bs", found.metadata.generation + 1 if found else 1)
         made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
-        self.caches.schedulers.apply(replace(made, status=found.status) if found else made)
+        self.informers.schedulers.apply(replace(made, status=found.status) if found else made)
 
     def booking(self, name: str, spec: Any, annotations: Any, owner: str, *, namespace: str = "ns") -> None:
         metadata = {
@@ -103,7 +103,7 @@ class World:
             "annotations": dict(annotations),
             "ownerReferences": [{"uid": owner, "controller": True}],
         }
-        self.caches.bookings.apply(BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec}))
+        self.informers.bookings.apply(BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec}))
 
     def _meta(self, name: str, generation: int) -> dict[str, Any]:
         self._version += 1000
@@ -118,17 +118,17 @@ class World:
 
     def starts(self) -> list[float]:
         """Starts of all bookings, in hours after the epoch."""
-        claims = [booking.claim() for booking in self.caches.bookings.all()]
-        found = [(claim.start_at - EPOCH).total_seconds() / HOUR for claim in claims if claim]
+        intervals = [booking.interval() for booking in self.informers.bookings.objects()]
+        found = [(interval.start_at - EPOCH).total_seconds() / HOUR for interval in intervals if interval]
         return sorted(found)
 
     def condition(self, type_: str) -> tuple[str, str]:
-        found: Any = self.caches.schedulers.get(KEY)
+        found: Any = self.informers.schedulers.get(KEY)
         matching = [item for item in found.status.conditions if item.type == type_]
         return (matching[0].status, matching[0].reason) if matching else ("", "")
 
     def message(self, type_: str) -> str:
-        found: Any = self.caches.schedulers.get(KEY)
+        found: Any = self.informers.schedulers.get(KEY)
         return str(next(item.message for item in found.status.conditions if item.type == type_))
 
 
@@ -144,7 +144,7 @@ def test_the_next_one_is_always_there_and_three_finished_ones_stay() -> None:
         assert world.starts() == [8, 9, 10, 11]
         assert len(world.objects.created) == 11
         assert world.condition("Ready") == ("True", "Synced")
-        found: Any = world.caches.schedulers.get(KEY)
+        found: Any = world.informers.schedulers.get(KEY)
         assert found.status.next == at_text(11 * HOUR)
 
     play(scenario)
@@ -156,7 +156,7 @@ def test_one_in_progress_that_was_deleted_stays_deleted_also_after_a_restart() -
         world.start()
         await asyncio.sleep(2 * HOUR + 60)
         (running,) = [item for item in world.objects.created if item.endswith("1100")]
-        world.caches.bookings.delete(Key("ns", running))
+        world.informers.bookings.delete(Key("ns", running))
         await asyncio.sleep(60)
         assert world.starts() == [1, 3]
         world.stop()
@@ -174,11 +174,11 @@ def test_a_status_that_somebody_has_garbled_keeps_no_booking_from_being_made(tex
         world.start()
         await asyncio.sleep(60)
         world.stop()
-        found: Any = world.caches.schedulers.get(KEY)
+        found: Any = world.informers.schedulers.get(KEY)
         metadata = replace(found.metadata, resource_version="999999")
         garbled = replace(found.status, scheduled_until=text)
-        world.caches.schedulers.apply(replace(found, metadata=metadata, status=garbled))
-        world.caches.bookings.delete(Key("ns", world.objects.created[0]))
+        world.informers.schedulers.apply(replace(found, metadata=metadata, status=garbled))
+        world.informers.bookings.delete(Key("ns", world.objects.created[0]))
         world.start()
         await asyncio.sleep(60)
         assert world.starts() == [1]
@@ -192,7 +192,7 @@ def test_one_that_has_not_begun_comes_back() -> None:
         world.scheduler()
         world.start()
         await asyncio.sleep(60)
-        world.caches.bookings.delete(Key("ns", world.objects.created[0]))
+        world.informers.bookings.delete(Key("ns", world.objects.created[0]))
         await asyncio.sleep(60)
         assert world.starts() == [1]
 
@@ -235,15 +235,17 @@ def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
         await asyncio.sleep(HOUR + 60)
         world.scheduler(duration=45)
         await asyncio.sleep(60)
-        claims: list[Any] = [booking.claim() for booking in world.caches.bookings.all()]
-        lengths = [round((claim.end_at - claim.start_at).total_seconds() / 60) for claim in claims]
+        intervals: list[Any] = [booking.interval() for booking in world.informers.bookings.objects()]
+        lengths = [
+            round((interval.end_at - interval.start_at).total_seconds() / 60) for interval in intervals
+        ]
         assert sorted(lengths) == [20, 45]
 
     play(scenario)
 
 
 @pytest.mark.parametrize(
-    ("words", "mend"),
+    ("words", "fix"),
     [
         (
             'bookings.manager.kotaico.de is forbidden: User "operator" cannot create resource "bookings"',
@@ -259,14 +261,14 @@ def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
         ),
     ],
 )
-def test_a_refused_creation_is_told_with_the_mend_and_tried_on(words: str, mend: str) -> None:
+def test_a_refused_creation_is_told_with_the_mend_and_tried_on(words: str, fix: str) -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(403, f"HTTP 403: {words}")
         world.scheduler()
         world.start()
         await asyncio.sleep(60)
         assert world.condition("Synced") == ("False", "Forbidden")
-        assert world.message("Synced").endswith(mend)
+        assert world.message("Synced").endswith(fix)
         assert ("BookingScheduler", "Forbidden") in world.events.told
         world.objects.error = None
         await asyncio.sleep(90)
@@ -324,7 +326,7 @@ def test_a_used_up_quota_is_told_and_one_that_begins_meanwhile_is_made_late() ->
         assert world.objects.asked == 5
         # The next one is called off, and somebody else takes its room: it is missing when it begins.
         world.objects.room = 0
-        world.caches.bookings.delete(Key("ns", world.objects.created[0]))
+        world.informers.bookings.delete(Key("ns", world.objects.created[0]))
         await asyncio.sleep(HOUR + 10 * 60)
         assert world.starts() == [2, 3]
         world.objects.room = 1000
@@ -345,7 +347,7 @@ def test_one_in_progress_that_was_deleted_stays_deleted_while_another_cannot_be_
         world.start()
         await asyncio.sleep(HOUR + 10 * 60)
         assert world.condition("Synced") == ("False", "NameTaken" if taken else "QuotaExceeded")
-        world.caches.bookings.delete(Key("ns", "bs-202601011000"))
+        world.informers.bookings.delete(Key("ns", "bs-202601011000"))
         await asyncio.sleep(5 * 60)
         assert world.objects.created.count("bs-202601011000") == 1
         assert min(world.starts()) == 2
@@ -394,7 +396,7 @@ def test_one_that_a_user_had_over_before_its_time_is_not_made_again() -> None:
         world.scheduler("0 12 * * *", duration=60, keep_finished=0)
         world.start()
         await asyncio.sleep(60)
-        (made,) = world.caches.bookings.all()
+        (made,) = world.informers.bookings.objects()
         spec = {
             "resource_name": "res",
             "user_id": "ada",

@@ -13,18 +13,18 @@ import pytest
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.driver import Group
 from booking_operator.cloud.service import Service
-from booking_operator.domain.instance import State
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.controller import Controller
-from booking_operator.reconcilers.delays import Delays
-from booking_operator.reconcilers.event_handlers import Wakes
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.delays import DelayController
+from booking_operator.reconcilers.event_handlers import EventHandlers
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.dispatch import Dispatcher
 from booking_operator.reconcilers.resource.orders import Orders
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 from booking_operator.reconcilers.resource.start_times import StartTimes
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeObjects, FakeStatus, FakeTrust, at_text
+from tests.support.fakes import REGION, FakeConsistency, FakeEvents, FakeObjects, FakeStatus, at_text
 from tests.support.fleet import Fleet
 from tests.support.virtual import VirtualClock
 
@@ -41,48 +41,50 @@ class Ground:
         self.clock = clock = VirtualClock()
         self.chance = random.Random(seed)
         self.fleet = Fleet(clock, self.chance)
-        self.caches = Caches(REGION)
-        self.wakes = Wakes(self.caches, clock)
+        self.informers = Informers(REGION)
+        self.handlers = EventHandlers(self.informers, clock)
         drivers = {"ec2": Service(self.fleet, clock, tasks).driver(tasks)}
-        status, events, trust = FakeStatus(self.caches.resources), FakeEvents(), FakeTrust()
-        orders = Orders(self.wakes.resources.add)
+        status, events, consistency = FakeStatus(self.informers.resources), FakeEvents(), FakeConsistency()
+        orders = Orders(self.handlers.resources.add)
         starts = StartTimes()
         dispatcher = Dispatcher(
-            self.caches, drivers, status, events, trust, orders, starts, clock, dry_run=False
+            self.informers, drivers, status, events, consistency, orders, starts, clock, dry_run=False
         )
-        delays = Delays(self.caches, drivers, dispatcher.open_orders, clock, self.wakes.delay_changed)
-        keeper = LockKeeper(
-            self.caches,
+        delays = DelayController(
+            self.informers, drivers, dispatcher.open_orders, clock, self.handlers.delay_changed
+        )
+        lock_tags = LockTagsReconciler(
+            self.informers,
             drivers,
             status,
             events,
-            FakeObjects(self.caches.resources),
-            trust,
+            FakeObjects(self.informers.resources),
+            consistency,
             clock,
-            self.wakes.locks,
-            failed=self.wakes.resources.add,
+            self.handlers.lock_tags,
+            failed=self.handlers.resources.add,
         )
         reconciler = ResourceReconciler(
-            self.caches,
+            self.informers,
             drivers,
             status,
             events,
-            trust,
-            keeper,
+            consistency,
+            lock_tags,
             dispatcher,
             clock,
             delays=delays,
             starts=starts,
             took_over_at=clock.now(),
         )
-        self.wakes.subscribe()
+        self.handlers.subscribe()
         self.spans: dict[str, list[tuple[float, float]]] = {}
-        self.wrong: dict[str, State] = {}
+        self.wrong: dict[str, InstanceState] = {}
         for number in range(GROUPS):
             self._group(f"g{number}", DOWN if number % 5 == 0 else "")
-        drivers["ec2"].track(self.wakes.audience("ec2"))
-        tasks.create_task(Controller("Resource", self.wakes.resources, reconciler.reconcile).run())
-        tasks.create_task(Controller("locks", self.wakes.locks, keeper.reconcile).run())
+        drivers["ec2"].set_listener(self.handlers.inventory_listener("ec2"))
+        tasks.create_task(Controller("Resource", self.handlers.resources, reconciler.reconcile).run())
+        tasks.create_task(Controller("locks", self.handlers.lock_tags, lock_tags.reconcile).run())
         tasks.create_task(delays.run())
 
     def _group(self, name: str, account: str) -> None:
@@ -97,20 +99,20 @@ class Ground:
             spans.append((SECONDS - 20, 9999))
         meta = {"namespace": f"ns{len(self.spans) % 4}", "resourceVersion": "1", "generation": 1}
         made = {"metadata": {"name": name, "uid": name, **meta}, "spec": {"tag": name, "account": account}}
-        self.caches.resources.apply(RESOURCE.adapter.validate_python(made))
+        self.informers.resources.apply(RESOURCE.adapter.validate_python(made))
         for number, (start, end) in enumerate(spans):
             booking = f"{name}-{number}"
             times = {"start_at": at_text(round(start, 3)), "end_at": at_text(round(end, 3))}
             spec = {"resource_name": name, "user_id": "ada", **times}
             whole = {"metadata": {"name": booking, "uid": booking, **meta}, "spec": spec}
-            self.caches.bookings.apply(BOOKING.adapter.validate_python(whole))
+            self.informers.bookings.apply(BOOKING.adapter.validate_python(whole))
 
     def booked(self, tag: str, seconds: float) -> bool:
         return any(round(start, 3) <= seconds < round(end, 3) for start, end in self.spans[tag])
 
-    def look(self) -> dict[str, State]:
+    def look(self) -> dict[str, InstanceState]:
         """The instances that are not as booked."""
-        now, wanted = self.fleet.now(), {True: State.RUNNING, False: State.STOPPED}
+        now, wanted = self.fleet.now(), {True: InstanceState.RUNNING, False: InstanceState.STOPPED}
         states = {id_: (machine.group.tag, machine.at(now)) for id_, machine in self.fleet.machines.items()}
         return {id_: at for id_, (tag, at) in states.items() if at is not wanted[self.booked(tag, now)]}
 

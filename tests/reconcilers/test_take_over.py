@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.domain.instance import InstanceState
 from booking_operator.domain.power import TAKE_OVER_TIMEOUT, start_waits_until
 from tests.reconcilers.test_resource import BOTH, played
 from tests.support.fakes import Act, World
@@ -40,10 +40,15 @@ def test_an_overdue_start_waits_for_a_view_since_the_take_over(
 
 
 def taken_over(
-    world: World, *, start: float = -5, viewed: float = -30, state: State = State.RUNNING, end: float = 500
+    world: World,
+    *,
+    start: float = -5,
+    viewed: float = -30,
+    state: InstanceState = InstanceState.RUNNING,
+    end: float = 500,
 ) -> None:
     """The view at hand shows stopped instances; meanwhile the leader before may have started them."""
-    world.driver.instances = dict.fromkeys(BOTH, State.STOPPED)
+    world.driver.instances = dict.fromkeys(BOTH, InstanceState.STOPPED)
     world.driver.view = world.driver.look(after(viewed))
     world.driver.instances = dict.fromkeys(BOTH, state)
     world.booking("b", start, end)
@@ -57,7 +62,7 @@ def test_what_the_leader_before_has_started_is_not_started_again() -> None:
 
 def test_what_the_leader_before_has_not_started_is_started_on_the_first_view() -> None:
     def before(world: World) -> None:
-        taken_over(world, state=State.STOPPED)
+        taken_over(world, state=InstanceState.STOPPED)
 
     world = played(before=before, seconds=30, took_over=0)
     assert world.driver.acts == [Act("start", BOTH, 0.05)]
@@ -66,7 +71,7 @@ def test_what_the_leader_before_has_not_started_is_started_on_the_first_view() -
 def test_only_what_is_missing_is_started() -> None:
     def before(world: World) -> None:
         taken_over(world)
-        world.driver.instances["i-2"] = State.STOPPED
+        world.driver.instances["i-2"] = InstanceState.STOPPED
 
     world = played(before=before, seconds=30, took_over=0)
     assert world.driver.acts == [Act("start", ("i-2",), 0.05)]
@@ -87,7 +92,9 @@ def test_a_cloud_that_refuses_makes_an_overdue_start_a_second_late_at_most(
 ) -> None:
     def before(world: World) -> None:
         taken_over(world)
-        world.driver.observe_error = CloudError("Reason", "no", retryable=retryable, fault=Fault.TRANSIENT)
+        world.driver.observe_error = CloudError(
+            "Reason", "no", retryable=retryable, kind=FailureKind.TRANSIENT
+        )
 
     world = played(before=before, seconds=30, took_over=0)
     assert world.driver.acts[0] == Act("start", BOTH, at)
@@ -100,7 +107,7 @@ def test_a_look_that_fails_once_is_made_again_within_the_second() -> None:
 
     def before(world: World) -> None:
         taken_over(world)
-        world.driver.observe_error = CloudError("CloudUnreachable", "reset", fault=Fault.TRANSIENT)
+        world.driver.observe_error = CloudError("CloudUnreachable", "reset", kind=FailureKind.TRANSIENT)
 
     world = played(scenario, before=before, seconds=30, took_over=0)
     assert world.driver.acts == []
@@ -138,7 +145,7 @@ def test_later_in_a_term_a_booking_in_the_past_starts_at_once_on_the_view_at_han
 
 def test_the_wait_ends_at_the_next_boundary() -> None:
     def before(world: World) -> None:
-        taken_over(world, state=State.STOPPED, end=0.4)
+        taken_over(world, state=InstanceState.STOPPED, end=0.4)
         world.driver.hang = True
 
     world = played(before=before, seconds=3, took_over=0)

@@ -9,7 +9,7 @@ from tests.support.fakes import Act, World
 
 
 def status(world: World) -> Any:
-    found = world.caches.resources.get(Key("ns", "res"))
+    found = world.informers.resources.get(Key("ns", "res"))
     assert found is not None
     return found.status
 

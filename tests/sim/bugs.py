@@ -18,21 +18,30 @@ from typing_extensions import override
 
 from booking_operator.api.kinds import KINDS
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.batching.token_bucket import Limit, Limits
-from booking_operator.cloud.driver import Audience, CloudError, Demand, Driver, Group, Order, Scope, always
-from booking_operator.domain.booking_timeline import Agenda, Moment
-from booking_operator.domain.decision_trigger import LEAD, Cause
-from booking_operator.domain.instance import Lock, Observation, State
+from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
+from booking_operator.cloud.driver import (
+    CloudError,
+    Demand,
+    Driver,
+    Group,
+    InventoryListener,
+    Order,
+    Scope,
+    always,
+)
+from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
+from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
+from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.domain.power import Plan
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.lease import Timing
+from booking_operator.engine.lease import LeaseTiming
 from booking_operator.engine.store import Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
 from booking_operator.kube.errors import ApiError
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
-from booking_operator.reconcilers.resource.snapshot import Scene
+from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot
 from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
 from tests.sim.sessions import SimSessions
@@ -42,24 +51,24 @@ _COLLECTIONS = frozenset(kind.path() for kind in KINDS)
 _CRDS = "/customresourcedefinitions/"
 _CONFLICT = 409
 _FAR = datetime(2100, 1, 1, tzinfo=UTC)
-_PLENTY = Limit(1e6, 1e6)
+_PLENTY = BucketLimit(1e6, 1e6)
 
 
 # The election, and the request limits.
 
 
-class LeadsTooLong(Timing):
+class LeadsTooLong(LeaseTiming):
     """A leadership lasts longer than others wait."""
 
     @property
     @override
-    def deadline(self) -> timedelta:
-        return self.lease * 3
+    def renew_deadline(self) -> timedelta:
+        return self.lease_duration * 3
 
 
-def unlimited(_: Scope, __: str) -> Limits:
+def unlimited(_: Scope, __: str) -> RequestLimits:
     """Limits that let everything pass."""
-    return Limits(_PLENTY, _PLENTY)
+    return RequestLimits(_PLENTY, _PLENTY)
 
 
 # The client of the API server.
@@ -250,12 +259,12 @@ class Between(Driver):
         self._driver = driver
 
     @override
-    def last(self, group: Group) -> Observation | None:
-        return self._driver.last(group)
+    def observation(self, group: Group) -> Observation | None:
+        return self._driver.observation(group)
 
     @override
-    def managed(self, scope: Scope) -> frozenset[str]:
-        return self._driver.managed(scope)
+    def managed_tags(self, scope: Scope) -> frozenset[str]:
+        return self._driver.managed_tags(scope)
 
     @override
     def failure(self, scope: Scope) -> CloudError | None:
@@ -274,8 +283,8 @@ class Between(Driver):
         self._driver.stop(order, hibernate=hibernate)
 
     @override
-    def lock(self, order: Order, lock: Lock | None) -> None:
-        self._driver.lock(order, lock)
+    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
+        self._driver.set_lock_tags(order, lock)
 
     @override
     async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
@@ -286,8 +295,8 @@ class Between(Driver):
         return await self._driver.forecast(demands)
 
     @override
-    def track(self, audience: Audience) -> None:
-        self._driver.track(audience)
+    def set_listener(self, listener: InventoryListener) -> None:
+        self._driver.set_listener(listener)
 
 
 class _Otherwise(Between):
@@ -311,11 +320,11 @@ class AlwaysStands(_Otherwise):
 
     @override
     def instead(self, order: Order) -> Order:
-        return replace(order, stands=always)
+        return replace(order, still_valid=always)
 
     @override
-    def lock(self, order: Order, lock: Lock | None) -> None:
-        super().lock(self.instead(order), lock)
+    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
+        super().set_lock_tags(self.instead(order), lock)
 
 
 class NeverWithdraws(_Otherwise):
@@ -345,7 +354,7 @@ class LeavesAtOnce(_Otherwise):
 
     @override
     def instead(self, order: Order) -> Order:
-        return replace(order, deadline=order.deadline - LEAD, stands=always)
+        return replace(order, deadline=order.deadline - LEAD_TIME, still_valid=always)
 
 
 def _copy(order: Order) -> Order:
@@ -355,12 +364,12 @@ def _copy(order: Order) -> Order:
         order.futures,
         order.deadline,
         tenant=order.tenant,
-        news=order.news,
-        accepted=order.accepted,
+        on_pending_error=order.on_pending_error,
+        on_accepted=order.on_accepted,
     )
 
 
-def _pass_on(original: Future[State | None], future: Future[State | None]) -> None:
+def _pass_on(original: Future[InstanceState | None], future: Future[InstanceState | None]) -> None:
     """Give an order the outcome of its copy, unless it was withdrawn."""
     if future.cancelled():
         original.cancel()
@@ -374,7 +383,7 @@ def _pass_on(original: Future[State | None], future: Future[State | None]) -> No
         original.set_result(future.result())
 
 
-def _drop(original: Future[State | None], _: Future[State | None]) -> None:
+def _drop(original: Future[InstanceState | None], _: Future[InstanceState | None]) -> None:
     """Settle an order, whatever has become of its copy."""
     original.cancel()
 
@@ -390,14 +399,14 @@ class _Tracked(WorkQueue[Key]):
     """
 
     def __init__(
-        self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
+        self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
-        super().__init__(clock, backoff, due=due)
+        super().__init__(clock, backoff, timer_priority=timer_priority)
         self.out: Counter[Key] = Counter()
 
     @override
-    def take(self) -> tuple[Key, ...]:
-        keys = super().take()
+    def try_get(self) -> tuple[Key, ...]:
+        keys = super().try_get()
         self.out.update(keys)
         return keys
 
@@ -411,9 +420,9 @@ class HandsOutTwice(_Tracked):
     """A key that is added while it is reconciled is handed out at once."""
 
     def __init__(
-        self, clock: Clock, backoff: Backoff | None = None, *, due: Priority = Priority.BOUNDARY
+        self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
-        super().__init__(clock, backoff, due=due)
+        super().__init__(clock, backoff, timer_priority=timer_priority)
         self._again: list[Key] = []
 
     @override
@@ -423,13 +432,13 @@ class HandsOutTwice(_Tracked):
             self._again.append(key)
 
     @override
-    def take(self) -> tuple[Key, ...]:
+    def try_get(self) -> tuple[Key, ...]:
         while self._again:
             key = self._again.pop()
             if self.out[key]:
                 self.out[key] += 1
                 return (key,)
-        return super().take()
+        return super().try_get()
 
     @override
     def done(self, key: Key, result: Result) -> None:
@@ -459,9 +468,11 @@ class KeepsKeys(WorkQueue[Key]):
 class NoBackoff(WorkQueue[Key]):
     """A key that fails is tried again at once."""
 
-    def __init__(self, clock: Clock, _: Backoff | None = None, *, due: Priority = Priority.BOUNDARY) -> None:
+    def __init__(
+        self, clock: Clock, _: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
+    ) -> None:
         at_once = timedelta(milliseconds=1)
-        super().__init__(clock, Backoff(first=at_once, longest=at_once), due=due)
+        super().__init__(clock, Backoff(initial=at_once, maximum=at_once), timer_priority=timer_priority)
 
 
 # The caches.
@@ -472,29 +483,34 @@ class KeepsTheDead(Store[Any]):
 
     @override
     def replace(
-        self, objects: Iterable[Any], origin: Origin = Origin.WATCH, *, anew: bool = False, as_of: str = ""
+        self,
+        objects: Iterable[Any],
+        origin: Origin = Origin.WATCH,
+        *,
+        ignore_versions: bool = False,
+        as_of: str = "",
     ) -> None:
         for object_ in objects:
             self.apply(object_)
 
 
-class _FirstEndWins(Agenda):
+class _FirstEndWins(BookingTimeline):
     """A booking that has ended leaves no holder, if it overlaps the one that would be."""
 
     @override
-    def moment(self, now: datetime, warm_up: timedelta = timedelta(0)) -> Moment:
-        seen = super().moment(now, warm_up)
-        ended, holder = seen.released, seen.holder
+    def state_at(self, now: datetime, warm_up: timedelta = timedelta(0)) -> TimelineState:
+        seen = super().state_at(now, warm_up)
+        ended, holder = seen.last_ended, seen.holder
         overlapped = ended and holder and holder.start_at < ended.end_at < now
         return replace(seen, holder=None) if overlapped else seen
 
 
-class FirstEndReleases(Caches):
+class FirstEndReleases(Informers):
     """A booking that ends releases the lock, although another still runs."""
 
     @override
-    def claims(self, resource: Resource) -> Agenda:
-        return _FirstEndWins(super().claims(resource))
+    def timeline(self, resource: Resource) -> BookingTimeline:
+        return _FirstEndWins(super().timeline(resource))
 
 
 # What decides on power, and on lock tags.
@@ -504,17 +520,17 @@ class ForgetsWhatRuns(ResourceReconciler):
     """What a booking has started is remembered until it runs."""
 
     @override
-    def decide(self, scene: Scene, doubt: str = "") -> Plan:
-        return _forgetting(super().decide(scene, doubt), scene, State.RUNNING)
+    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        return _forgetting(super().decide(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
 
 
 class ForgetsByAnOldView(ResourceReconciler):
     """What was started is forgotten where any view shows it stopped, however old."""
 
     @override
-    def decide(self, scene: Scene, doubt: str = "") -> Plan:
-        plan = super().decide(scene, doubt)
-        return plan if scene.seen.wanted else _forgetting(plan, scene, State.STOPPED)
+    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        plan = super().decide(snapshot, stale_reason)
+        return plan if snapshot.state.running_wanted else _forgetting(plan, snapshot, InstanceState.STOPPED)
 
 
 class ForgetsAtOnce(ResourceReconciler):
@@ -526,21 +542,25 @@ class ForgetsAtOnce(ResourceReconciler):
         return {}
 
     @override
-    def follow_cause(self, previous: Cause | None, scene: Scene) -> Cause:
-        cause = super().follow_cause(previous, scene)
-        self.since[key_of(scene.resource)] = cause.since
+    def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        cause = super().follow_cause(previous, snapshot)
+        self.since[key_of(snapshot.resource)] = cause.observed_since
         return cause
 
     @override
-    def decide(self, scene: Scene, doubt: str = "") -> Plan:
-        plan, seen = super().decide(scene, doubt), scene.observation
-        over = seen is not None and seen.at >= self.since[key_of(scene.resource)] and not scene.seen.wanted
-        return _forgetting(plan, scene, State.STOPPED) if over else plan
+    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        plan, seen = super().decide(snapshot, stale_reason), snapshot.observation
+        over = (
+            seen is not None
+            and seen.at >= self.since[key_of(snapshot.resource)]
+            and not snapshot.state.running_wanted
+        )
+        return _forgetting(plan, snapshot, InstanceState.STOPPED) if over else plan
 
 
-def _forgetting(plan: Plan, scene: Scene, state: State) -> Plan:
+def _forgetting(plan: Plan, snapshot: ResourceSnapshot, state: InstanceState) -> Plan:
     """A plan that forgets what was started and is seen in `state`."""
-    seen = scene.observation.ids(state) if scene.observation else ()
+    seen = snapshot.observation.ids(state) if snapshot.observation else ()
     return replace(plan, started=plan.started.difference(seen))
 
 
@@ -548,13 +568,13 @@ class BelievesWhatIsLeft(ResourceReconciler):
     """An end that an edit or a deletion has brought nearer counts as foreseen."""
 
     @override
-    def follow_cause(self, previous: Cause | None, scene: Scene) -> Cause:
-        return replace(super().follow_cause(previous, scene), shortened=False)
+    def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        return replace(super().follow_cause(previous, snapshot), brought_forward=False)
 
 
-class NeverWithholds(LockKeeper):
+class NeverWithholds(LockTagsReconciler):
     """Lock tags are removed although bookings may be missing."""
 
     @override
-    async def removal_withheld(self, scene: Scene, ids: Collection[str]) -> bool:
+    async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
         return False

@@ -7,8 +7,8 @@ are in the operator, which takes the parts that may be replaced as `booking_oper
 
 from dataclasses import dataclass
 
-from booking_operator.cloud.batching.token_bucket import LimitsOf, published
-from booking_operator.engine.lease import Timing
+from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
+from booking_operator.engine.lease import LeaseTiming
 from booking_operator.parts import REAL, Parts
 from tests.sim.client import SimKubeClient
 from tests.sim.sessions import SimSessions
@@ -29,8 +29,8 @@ class Build:
     parts: Parts = REAL
     client: type[SimKubeClient] = SimKubeClient
     sessions: type[SimSessions] = SimSessions
-    timing: type[Timing] = Timing
-    limits: LimitsOf = published
+    timing: type[LeaseTiming] = LeaseTiming
+    limits: LimitsOf = published_limits
 
 
 CORRECT = Build()

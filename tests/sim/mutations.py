@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from booking_operator.parts import Parts
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 from tests.sim import bugs
 from tests.sim.build import Build
 from tests.sim.violation import Invariant
@@ -76,7 +76,7 @@ MUTATIONS = (
         "the first booking that ends releases all",
         "A booking that ends releases the lock, although another that began before it ended still runs.",
         Invariant.NO_STOP,
-        Build(Parts(caches=bugs.FirstEndReleases)),
+        Build(Parts(informers=bugs.FirstEndReleases)),
         0,
     ),
     Mutation(
@@ -132,7 +132,7 @@ MUTATIONS = (
         "what vanished unseen is kept",
         "An object that vanished while the watch was down stays in the cache.",
         Invariant.CONVERGENCE,
-        Build(Parts(caches=partial(Caches, store=bugs.KeepsTheDead))),
+        Build(Parts(informers=partial(Informers, store=bugs.KeepsTheDead))),
         10,
     ),
     Mutation(

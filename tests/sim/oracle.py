@@ -85,9 +85,11 @@ class Oracle:
             if all(state and _ad_hoc(state, moment) for state in states for moment in at):
                 return "it is booked ad hoc"
             names = {state["metadata"]["name"] for state in states if state}
-            for claims in self.states("bookings", since, now):
-                if all(_booked(claim, names, moment, timedelta(0)) for claim in claims for moment in at):
-                    return f"it is booked by {claims[0]['metadata']['name'] if claims[0] else ''}"
+            for intervals in self.states("bookings", since, now):
+                if all(
+                    _booked(interval, names, moment, timedelta(0)) for interval in intervals for moment in at
+                ):
+                    return f"it is booked by {intervals[0]['metadata']['name'] if intervals[0] else ''}"
         if not any(
             any(_of(state, machine) for state in states) for states in self.states("resources", since, now)
         ):
@@ -106,8 +108,10 @@ class Oracle:
                     {state["metadata"]["name"]},
                     duration(state["spec"].get("warm_up", "0s")) + SLACK,
                 )
-                for claims in self.states("bookings", since, now):
-                    if any(_booked(claim, names, moment, early) for claim in claims for moment in at):
+                for intervals in self.states("bookings", since, now):
+                    if any(
+                        _booked(interval, names, moment, early) for interval in intervals for moment in at
+                    ):
                         return True
         return False
 
@@ -133,7 +137,7 @@ class Oracle:
         if _ad_hoc(resource, moment):
             return True
         names = {resource["metadata"]["name"]}
-        return any(_booked(claim, names, moment, early) for claim in self.kube.all("bookings"))
+        return any(_booked(interval, names, moment, early) for interval in self.kube.all("bookings"))
 
     def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
         """Whether what is wanted of it was another at some time since `since`."""
@@ -202,10 +206,10 @@ def _ad_hoc(state: Object, moment: datetime) -> bool:
     return bool(spec.get("booked_by")) and until is not None and moment < until
 
 
-def _booked(claim: State, names: set[str], moment: datetime, early: timedelta) -> bool:
-    if claim is None or claim["spec"]["resource_name"] not in names:
+def _booked(interval: State, names: set[str], moment: datetime, early: timedelta) -> bool:
+    if interval is None or interval["spec"]["resource_name"] not in names:
         return False
-    start, end = parse(claim["spec"]["start_at"]), parse(claim["spec"]["end_at"])
+    start, end = parse(interval["spec"]["start_at"]), parse(interval["spec"]["end_at"])
     return start is not None and end is not None and start < end and start - early <= moment < end
 
 

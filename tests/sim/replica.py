@@ -7,12 +7,12 @@ from typing_extensions import override
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.service import serving
-from booking_operator.engine.leader_election import Election, Elector, SoleReplica
-from booking_operator.engine.lease import Timing
-from booking_operator.engine.metrics import ControllerMetrics, Outcome
-from booking_operator.kube.lease import KubeLeases
-from booking_operator.observability.introspection import Observed
+from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
+from booking_operator.engine.lease import LeaseTiming
+from booking_operator.engine.metrics import ControllerMetrics, ReconcileOutcome
+from booking_operator.kube.lease import KubeLeaseLock
 from booking_operator.observability.prometheus import Metrics
+from booking_operator.observability.sources import Sources
 from booking_operator.operator import Operator
 from booking_operator.settings import Settings
 from tests.sim.aws import SimAws
@@ -32,13 +32,13 @@ LEASE_NAMESPACE, LEASE = "booking-operator-system", "booking-operator"
 class UntendedHeap:
     """`heap.Heap` of a process that shares its heap with the whole world."""
 
-    def settle(self) -> None:
+    def freeze(self) -> None:
         """Nothing."""
 
-    def settle_young(self) -> None:
+    def freeze_young(self) -> None:
         """Nothing."""
 
-    def tidy_up(self) -> None:
+    def collect_all(self) -> None:
         """Nothing."""
 
 
@@ -84,7 +84,7 @@ class ObservedController:
         self._metrics.reconcile_ended(key)
         self._ended(key)
 
-    def reconciled(self, outcome: Outcome, seconds: float) -> None:
+    def reconciled(self, outcome: ReconcileOutcome, seconds: float) -> None:
         self._metrics.reconciled(outcome, seconds)
 
 
@@ -124,7 +124,7 @@ class Replica:
         name: str,
         kube: SimKube,
         aws: SimAws,
-        timing: Timing | None,
+        timing: LeaseTiming | None,
         build: Build,
         observer: Observer,
     ) -> None:
@@ -134,9 +134,9 @@ class Replica:
         self.aws = Link(kernel, process, f"{seed}/aws", (0.01, 0.15))
         self.clock = SimClock(process)
         self.born_at = kernel.now
-        self.elector: Elector | None = None
+        self.elector: LeaderElector | None = None
         self.operator: Operator | None = None
-        self.observed = Observed(ACCOUNTS)
+        self.sources = Sources(ACCOUNTS)
         self._kernel = kernel
         self._kube = kube
         self._aws = aws
@@ -153,7 +153,7 @@ class Replica:
     @property
     def leads(self) -> bool:
         """Whether it works, or stands by."""
-        return self.process.alive and (self.elector is None or self.elector.leads)
+        return self.process.alive and (self.elector is None or self.elector.is_leader)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -163,12 +163,12 @@ class Replica:
     async def _run(self) -> None:
         clock, kernel, build = self.clock, self._kernel, self._build
         metrics = ObservedMetrics(self, self._observer)
-        election: Election = SoleReplica()
+        election: Election = SingleReplica()
         if self._timing is not None:
             client: Any = SimKubeClient(kernel, self._kube, self.lease)
-            leases = KubeLeases(client, LEASE_NAMESPACE, LEASE, clock)
-            election = self.elector = Elector(self.name, leases, clock, self._timing)
-        live = election.live
+            leases = KubeLeaseLock(client, LEASE_NAMESPACE, LEASE, clock)
+            election = self.elector = LeaderElector(self.name, leases, clock, self._timing)
+        live = election.may_write
         client = build.client(kernel, self._kube, self.kube, live)
         sessions: Any = build.sessions(kernel, self._aws, self.aws, clock, ACCOUNTS, live, metrics)
         settings = Settings(region=REGION, leader_elect=self._timing is not None)
@@ -181,7 +181,7 @@ class Replica:
                 election,
                 clock,
                 metrics,
-                self.observed,
+                self.sources,
                 UntendedHeap(),
                 build.parts,
             )

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.errors import translated
+from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.engine.clock import Clock
@@ -43,12 +43,12 @@ class SimSessions:
 
     async def ec2(self, scope: Scope) -> "SimEc2":
         """The client of EC2; raises `CloudError` where there is no such account."""
-        self._accounts.admit(scope)
+        self._accounts.check_scope(scope)
         return SimEc2(self, scope)
 
     async def rds(self, scope: Scope) -> "SimRds":
         """The client of RDS."""
-        self._accounts.admit(scope)
+        self._accounts.check_scope(scope)
         return SimRds(self, scope)
 
     async def credentials(self, _: str) -> None:
@@ -60,7 +60,7 @@ class SimSessions:
     @contextmanager
     def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
         """Have a failure come out as `CloudError`."""
-        with measured(self._metrics, self._clock, permission, scope), translated(permission, ids):
+        with measured(self._metrics, self._clock, permission, scope), translate_errors(permission, ids):
             yield
 
     async def sent(

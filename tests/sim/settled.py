@@ -65,7 +65,7 @@ class Settled:
 
     def _led(self) -> None:
         made = [made for _, made in self._world.replicas()]
-        leaders = [one.name for one in made if one.elector is None or one.elector.leads]
+        leaders = [one.name for one in made if one.elector is None or one.elector.is_leader]
         if len(leaders) != 1:
             raise ViolationError(Invariant.CONVERGENCE, f"leaders are {leaders}")
 
@@ -121,7 +121,7 @@ class Settled:
         if made.operator is None:
             raise ViolationError(Invariant.CONVERGENCE, f"{made.name} has no caches")
         for kind, store in made.operator.stores.items():
-            here = {item.metadata.name: item.metadata.resource_version for item in store.all()}
+            here = {item.metadata.name: item.metadata.resource_version for item in store.objects()}
             there = {
                 item["metadata"]["name"]: item["metadata"]["resourceVersion"]
                 for item in self._world.kube.all(kind.plural)

@@ -10,9 +10,9 @@ import pytest
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Group, Order
 from booking_operator.cloud.service import ServiceDriver, open_services
-from booking_operator.domain.instance import Lock, Observation, State
+from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, SystemClock
-from booking_operator.engine.fence import Live
+from booking_operator.engine.fence import MayWrite
 from tests.support.moto_server import REGION
 from tests.support.virtual import DoneError
 
@@ -34,10 +34,10 @@ class SkewedClock(SystemClock):
 
 @asynccontextmanager
 async def open_drivers(
-    clock: Clock, accounts: Accounts = ONE_ACCOUNT, live: Live = lambda: True
+    clock: Clock, accounts: Accounts = ONE_ACCOUNT, live: MayWrite = lambda: True
 ) -> AsyncIterator[dict[str, ServiceDriver]]:
     """The drivers of all services; their calls are cancelled at the end."""
-    async with open_services(clock, accounts, live=live) as services:
+    async with open_services(clock, accounts, may_write=live) as services:
         try:
             async with asyncio.TaskGroup() as tasks:
                 yield {name: service.driver(tasks) for name, service in services.items()}
@@ -57,25 +57,25 @@ async def open_driver(
 
 async def observe(driver: ServiceDriver, group: Group = WEB) -> Observation:
     await driver.refresh(group.scope, CLOCK.now())
-    observation = driver.last(group)
+    observation = driver.observation(group)
     assert observation is not None
     return observation
 
 
-async def outcomes(order: Order) -> dict[str, State | str | None]:
+async def outcomes(order: Order) -> dict[str, InstanceState | str | None]:
     """Each instance's state, or the reason of the error."""
     await asyncio.wait(order.futures.values(), timeout=SECONDS)
     return {id_: _outcome(future) for id_, future in order.futures.items()}
 
 
-def _outcome(future: asyncio.Future[State | None]) -> State | str | None:
+def _outcome(future: asyncio.Future[InstanceState | None]) -> InstanceState | str | None:
     error = future.exception()
     return error.reason if isinstance(error, CloudError) else future.result()
 
 
 async def start(
     driver: ServiceDriver, ids: Collection[str], group: Group = WEB
-) -> dict[str, State | str | None]:
+) -> dict[str, InstanceState | str | None]:
     order = Order.of(group, ids, CLOCK.now())
     driver.start(order)
     return await outcomes(order)
@@ -83,7 +83,7 @@ async def start(
 
 async def stop(
     driver: ServiceDriver, ids: Collection[str], group: Group = WEB, *, hibernate: bool = False
-) -> dict[str, State | str | None]:
+) -> dict[str, InstanceState | str | None]:
     order = Order.of(group, ids, CLOCK.now())
     driver.stop(order, hibernate=hibernate)
     return await outcomes(order)
@@ -92,7 +92,7 @@ async def stop(
 async def lock(driver: ServiceDriver, ids: Collection[str], wanted: Lock | None, group: Group = WEB) -> None:
     """Write lock tags; raises the first error."""
     order = Order.of(group, ids, CLOCK.now())
-    driver.lock(order, wanted)
+    driver.set_lock_tags(order, wanted)
     await asyncio.wait(order.futures.values(), timeout=SECONDS)
     for future in order.futures.values():
         future.result()

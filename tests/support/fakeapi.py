@@ -6,7 +6,13 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Literal
 
-from booking_operator.engine.reflector import Event, Page, ResourceExpiredError, SourceError, Verb
+from booking_operator.engine.reflector import (
+    EventType,
+    ListPage,
+    ListWatchError,
+    ResourceExpiredError,
+    WatchEvent,
+)
 from tests.support.things import Thing, thing
 
 Fault = Literal["", "refused", "instant close", "gone", "not found"]
@@ -19,7 +25,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.version = 1
         self.objects: dict[str, Thing] = {}
-        self.history: list[Event[Thing]] = []
+        self.history: list[WatchEvent[Thing]] = []
         self.compacted = 0
         self.fault: Fault = ""
         self.lists = 0
@@ -31,9 +37,9 @@ class FakeApi:
     def put(self, name: str, status: str) -> None:
         """Create or change an object."""
         self.version += 1
-        verb = Verb.MODIFIED if name in self.objects else Verb.ADDED
+        verb = EventType.MODIFIED if name in self.objects else EventType.ADDED
         self.objects[name] = thing(name, self.version, status)
-        self._record(Event(verb, str(self.version), self.objects[name]))
+        self._record(WatchEvent(verb, str(self.version), self.objects[name]))
 
     def remove(self, name: str) -> None:
         """Delete an object, if it is there."""
@@ -42,7 +48,7 @@ class FakeApi:
             return
         self.version += 1
         last = replace(gone, metadata=replace(gone.metadata, resource_version=str(self.version)))
-        self._record(Event(Verb.DELETED, str(self.version), last))
+        self._record(WatchEvent(EventType.DELETED, str(self.version), last))
 
     def restore(self, version: int, objects: dict[str, Thing]) -> None:
         """Become what it was at a version; what comes after has versions that were given before."""
@@ -50,7 +56,7 @@ class FakeApi:
 
     def bookmark(self) -> None:
         """Tell watchers the version, and nothing else."""
-        self._record(Event(Verb.BOOKMARK, str(self.version)))
+        self._record(WatchEvent(EventType.BOOKMARK, str(self.version)))
 
     def compact(self) -> None:
         """Expire older versions for new lists and watches; open watches go on."""
@@ -61,19 +67,19 @@ class FakeApi:
         self._cut += 1
         self._news.set()
 
-    def _record(self, event: Event[Thing]) -> None:
+    def _record(self, event: WatchEvent[Thing]) -> None:
         self.history.append(event)
         self._news.set()
 
     def _check(self) -> None:
         if self.fault == "refused":
-            raise SourceError("connection refused")
+            raise ListWatchError("connection refused")
         if self.fault == "gone":
             raise ResourceExpiredError("too old resource version")
         if self.fault == "not found":
-            raise SourceError("no such kind", doubt="the kind is not served")
+            raise ListWatchError("no such kind", stale_reason="the kind is not served")
 
-    async def list(self, token: str = "") -> Page[Thing]:
+    async def list(self, token: str = "") -> ListPage[Thing]:
         """Pages of two objects, all of the version of the first."""
         await asyncio.sleep(0.001)
         self._check()
@@ -87,10 +93,12 @@ class FakeApi:
         page, rest = rest[:PAGE], rest[PAGE:]
         if rest:
             self._snapshots[f"{token}+"] = (version, rest)
-        return Page(page, str(version), f"{token}+" if rest else "")
+        return ListPage(page, str(version), f"{token}+" if rest else "")
 
     @asynccontextmanager
-    async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[Event[Thing]]]:
+    async def watch(
+        self, resource_version: str, seconds: int
+    ) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
         """Events after a version, until cut or timed out."""
         await asyncio.sleep(0.001)
         self._check()
@@ -100,7 +108,7 @@ class FakeApi:
         async with aclosing(self._events(int(resource_version), seconds)) as events:
             yield events
 
-    async def _events(self, version: int, seconds: int) -> AsyncGenerator[Event[Thing], None]:
+    async def _events(self, version: int, seconds: int) -> AsyncGenerator[WatchEvent[Thing], None]:
         if self.fault == "instant close":
             return
         loop, cut = asyncio.get_running_loop(), self._cut

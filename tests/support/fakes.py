@@ -9,17 +9,17 @@ from typing import Any
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import Audience, CloudError, Demand, Group, Order, Scope
-from booking_operator.domain.conditions import utc
-from booking_operator.domain.instance import Instance, Lock, Observation, State
+from booking_operator.cloud.driver import CloudError, Demand, Group, InventoryListener, Order, Scope
+from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.status import WriteResult
-from booking_operator.reconcilers.delays import Delays
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.lock_tags import LockKeeper
+from booking_operator.reconcilers.delays import DelayController
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.dispatch import Dispatcher
 from booking_operator.reconcilers.resource.lateness import Late, untold
 from booking_operator.reconcilers.resource.orders import Orders
@@ -44,7 +44,9 @@ class FakeDriver:
     """A cloud with one group, which does at once what it is asked, or what a test sets."""
 
     clock: VirtualClock
-    instances: dict[str, State] = field(default_factory=lambda: {"i-1": State.STOPPED, "i-2": State.STOPPED})
+    instances: dict[str, InstanceState] = field(
+        default_factory=lambda: {"i-1": InstanceState.STOPPED, "i-2": InstanceState.STOPPED}
+    )
     acts: list[Act] = field(default_factory=list)
     observed: int = 0
     observe_error: CloudError | None = None
@@ -61,13 +63,13 @@ class FakeDriver:
     lock_pace: float = 0.0
     view_seconds: float = 0.05
 
-    def last(self, _: Group) -> Observation | None:
+    def observation(self, _: Group) -> Observation | None:
         return self.view
 
     def failure(self, _: Scope) -> CloudError | None:
         return self.observe_error
 
-    def managed(self, _: Scope) -> frozenset[str]:
+    def managed_tags(self, _: Scope) -> frozenset[str]:
         raise AssertionError("only monitors ask for it")
 
     async def refresh(self, _: Scope, since: datetime) -> datetime:
@@ -90,11 +92,11 @@ class FakeDriver:
         return round((self.clock.now() - EPOCH).total_seconds(), 3)
 
     def start(self, order: Order) -> None:
-        self._at_deadline(order, lambda: self._act("start", order, State.RUNNING))
+        self._at_deadline(order, lambda: self._act("start", order, InstanceState.RUNNING))
 
     def stop(self, order: Order, *, hibernate: bool = False) -> None:
         verb = "hibernate" if hibernate else "stop"
-        self._at_deadline(order, lambda: self._act(verb, order, State.STOPPED))
+        self._at_deadline(order, lambda: self._act(verb, order, InstanceState.STOPPED))
 
     def _at_deadline(self, order: Order, act: Callable[[], None]) -> None:
         wait = (order.deadline - self.clock.now()).total_seconds() + self.queue_seconds
@@ -103,9 +105,9 @@ class FakeDriver:
         else:
             act()
 
-    def _act(self, verb: str, order: Order, state: State) -> None:
-        if not order.stands():
-            order.withdraw()
+    def _act(self, verb: str, order: Order, state: InstanceState) -> None:
+        if not order.still_valid():
+            order.cancel()
         ids = order.pending
         if not ids:
             return
@@ -114,20 +116,20 @@ class FakeDriver:
             if self.act_error:
                 order.futures[id_].set_exception(self.act_error)
                 continue
-            boots = state is State.RUNNING and self.boot_seconds
-            self.instances[id_] = State.PENDING if boots else state
+            boots = state is InstanceState.RUNNING and self.boot_seconds
+            self.instances[id_] = InstanceState.PENDING if boots else state
             order.accept({id_: state})
             if boots:
                 asyncio.get_running_loop().call_later(self.boot_seconds, self._show, id_, state)
         if self.view is not None and not self.act_error:
             self.view = self.look(self.view.at)
 
-    def _show(self, id_: str, state: State) -> None:
+    def _show(self, id_: str, state: InstanceState) -> None:
         self.instances[id_] = state
         self.view = self.look(self.clock.now())
         self.told()
 
-    def lock(self, order: Order, lock: Lock | None) -> None:
+    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
         self.locked.append((tuple(order.pending), lock, self._second()))
         if self.lock_pace:
             for number, id_ in enumerate(order.pending, 1):
@@ -138,8 +140,8 @@ class FakeDriver:
             self._lock(order, lock)
 
     def _lock(self, order: Order, lock: Lock | None, only: str = "") -> None:
-        if not order.stands():
-            order.withdraw()
+        if not order.still_valid():
+            order.cancel()
         for id_ in order.pending:
             if only not in {"", id_}:
                 continue
@@ -158,7 +160,7 @@ class FakeDriver:
     async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
         return [demand.at + timedelta(seconds=self.queue_seconds) for demand in demands]
 
-    def track(self, _: Audience) -> None:
+    def set_listener(self, _: InventoryListener) -> None:
         raise AssertionError("reconcilers do not track")
 
 
@@ -188,7 +190,7 @@ class FakeObjects:
             return
         version = str(int(known.metadata.resource_version) + 1)
         metadata = replace(known.metadata, finalizers=tuple(finalizers), resource_version=version)
-        self._store.wrote(replace(known, metadata=metadata))
+        self._store.apply_own_write(replace(known, metadata=metadata))
 
 
 class FakeStatus:
@@ -212,7 +214,7 @@ class FakeStatus:
         self.writes += 1
         version = str(int(found.metadata.resource_version) + 1)
         metadata = replace(found.metadata, resource_version=version)
-        self._store.wrote(replace(found, status=status, metadata=metadata))
+        self._store.apply_own_write(replace(found, status=status, metadata=metadata))
 
     async def write(self, object_: Any, status: Any) -> WriteResult:
         if status != self.current(object_):
@@ -236,7 +238,7 @@ class FakeEvents:
 
 
 @dataclass
-class FakeTrust:
+class FakeConsistency:
     """A doubt that a test sets."""
 
     doubts: str = ""
@@ -244,7 +246,7 @@ class FakeTrust:
     asked: int = 0
     confirm_seconds: float = 0.0
 
-    def doubt(self) -> str:
+    def stale_reason(self) -> str:
         return self.doubts
 
     async def confirm(self) -> str:
@@ -260,23 +262,23 @@ class World:
         self, *, dry_run: bool = False, late: Late = untold, took_over: float = -3600, **spec: Any
     ) -> None:
         self.clock = VirtualClock()
-        self.caches = Caches(REGION)
+        self.informers = Informers(REGION)
         self.driver = FakeDriver(self.clock)
-        self.status = FakeStatus(self.caches.resources)
+        self.status = FakeStatus(self.informers.resources)
         self.events = FakeEvents()
-        self.trust = FakeTrust()
+        self.consistency = FakeConsistency()
         self.queue: WorkQueue[Key] = WorkQueue(self.clock)
-        self.objects = FakeObjects(self.caches.resources)
+        self.objects = FakeObjects(self.informers.resources)
         drivers = {"ec2": self.driver}
         self.locks: WorkQueue[Key] = WorkQueue(self.clock)
         self.driver.told = self.wake
-        self.keeper = LockKeeper(
-            self.caches,
+        self.lock_tags = LockTagsReconciler(
+            self.informers,
             drivers,
             self.status,
             self.events,
             self.objects,
-            self.trust,
+            self.consistency,
             self.clock,
             self.locks,
             dry_run=dry_run,
@@ -285,25 +287,27 @@ class World:
         orders = Orders(self.queue.add)
         self.starts = StartTimes()
         self.dispatcher = Dispatcher(
-            self.caches,
+            self.informers,
             drivers,
             self.status,
             self.events,
-            self.trust,
+            self.consistency,
             orders,
             self.starts,
             self.clock,
             dry_run=dry_run,
             late=late,
         )
-        self.delays = Delays(self.caches, drivers, self.dispatcher.open_orders, self.clock, self.queue.add)
+        self.delays = DelayController(
+            self.informers, drivers, self.dispatcher.open_orders, self.clock, self.queue.add
+        )
         self.reconciler = ResourceReconciler(
-            self.caches,
+            self.informers,
             drivers,
             self.status,
             self.events,
-            self.trust,
-            self.keeper,
+            self.consistency,
+            self.lock_tags,
             self.dispatcher,
             self.clock,
             dry_run=dry_run,
@@ -316,29 +320,29 @@ class World:
 
     def resource(self, name: str = "res", **spec: Any) -> None:
         """Create or edit a Resource."""
-        known = self.caches.resources.get(Key("ns", name))
+        known = self.informers.resources.get(Key("ns", name))
         generation = known.metadata.generation + 1 if known else 1
         whole = {"metadata": self._meta(name, generation), "spec": {"tag": "web", **spec}}
         made: Resource = RESOURCE.adapter.validate_python(whole)
-        self.caches.resources.apply(replace(made, status=known.status) if known else made)
+        self.informers.resources.apply(replace(made, status=known.status) if known else made)
         self.queue.add(Key("ns", name))
 
     def booking(self, name: str, start: float, end: float, user: str = "ada") -> None:
         """Create or edit a booking, from and to so many seconds after the epoch."""
         spec = {"resource_name": "res", "user_id": user, "start_at": at_text(start), "end_at": at_text(end)}
         made: Booking = BOOKING.adapter.validate_python({"metadata": self._meta(name, 1), "spec": spec})
-        self.caches.bookings.apply(made)
+        self.informers.bookings.apply(made)
         self.queue.add(Key("ns", "res"))
 
     def delete_booking(self, name: str) -> None:
-        self.caches.bookings.delete(Key("ns", name))
+        self.informers.bookings.delete(Key("ns", name))
         self.queue.add(Key("ns", "res"))
 
     def delete_resource(self) -> None:
         """What the API server does with a finalizer present: the object is marked, and stays."""
-        found: Any = self.caches.resources.get(Key("ns", "res"))
+        found: Any = self.informers.resources.get(Key("ns", "res"))
         metadata = replace(found.metadata, deletion_timestamp=self.clock.now(), resource_version="999999")
-        self.caches.resources.apply(replace(found, metadata=metadata))
+        self.informers.resources.apply(replace(found, metadata=metadata))
         self.wake()
 
     def wake(self) -> None:
@@ -346,7 +350,7 @@ class World:
 
     def _meta(self, name: str, generation: int) -> dict[str, Any]:
         self._versions += 1000
-        created = utc(EPOCH)
+        created = format_utc(EPOCH)
         return {
             "name": name,
             "namespace": "ns",
@@ -357,15 +361,15 @@ class World:
         }
 
     def conditions(self, name: str = "res") -> dict[str, tuple[str, str]]:
-        found = self.caches.resources.get(Key("ns", name))
+        found = self.informers.resources.get(Key("ns", name))
         assert found is not None
         return {condition.type: (condition.status, condition.reason) for condition in found.status.conditions}
 
     async def run(self, seconds: float) -> None:
         """Let the controller work for so long."""
         controller = Controller("test", self.queue, self.reconciler.reconcile)
-        keeper = Controller("locks", self.locks, self.keeper.reconcile)
-        tasks = [asyncio.ensure_future(item.run()) for item in (controller, keeper, self.delays)]
+        lock_tags = Controller("locks", self.locks, self.lock_tags.reconcile)
+        tasks = [asyncio.ensure_future(item.run()) for item in (controller, lock_tags, self.delays)]
         await asyncio.sleep(seconds)
         for task in tasks:
             task.cancel()
@@ -374,4 +378,4 @@ class World:
 
 def at_text(seconds: float) -> str:
     """RFC 3339, so many seconds after the epoch."""
-    return utc(datetime.fromtimestamp(EPOCH.timestamp() + seconds, tz=EPOCH.tzinfo))
+    return format_utc(datetime.fromtimestamp(EPOCH.timestamp() + seconds, tz=EPOCH.tzinfo))

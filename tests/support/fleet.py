@@ -8,15 +8,15 @@ from datetime import datetime
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Scope
-from booking_operator.cloud.inventory.view import Answer, Record
-from booking_operator.domain.instance import Instance, Lock, State
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Scope
+from booking_operator.cloud.inventory.view import ActionAnswer, Record
+from booking_operator.domain.instance import Instance, InstanceState, Lock
 from tests.support.aws_limits import Limits
 from tests.support.virtual import EPOCH, VirtualClock
 
-_GOAL = {Action.START: State.RUNNING, Action.STOP: State.STOPPED}
-_ON_THE_WAY = {Action.START: State.PENDING, Action.STOP: State.STOPPING}
-_FROM = {Action.START: State.STOPPED, Action.STOP: State.RUNNING}
+_GOAL = {Action.START: InstanceState.RUNNING, Action.STOP: InstanceState.STOPPED}
+_ON_THE_WAY = {Action.START: InstanceState.PENDING, Action.STOP: InstanceState.STOPPING}
+_FROM = {Action.START: InstanceState.STOPPED, Action.STOP: InstanceState.RUNNING}
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Machine:
     """One instance: the states it was in, each since an instant in seconds."""
 
     group: Group
-    history: list[tuple[float, State]]
+    history: list[tuple[float, InstanceState]]
     lock: Lock | None = None
 
-    def at(self, seconds: float) -> State:
+    def at(self, seconds: float) -> InstanceState:
         return next(state for since, state in reversed(self.history) if since <= seconds)
 
 
@@ -68,7 +68,9 @@ class Fleet:
 
     def add(self, group: Group, n: int) -> None:
         for number in range(n):
-            self.machines[f"i-{group.account}{group.tag}-{number}"] = Machine(group, [(-1e9, State.STOPPED)])
+            self.machines[f"i-{group.account}{group.tag}-{number}"] = Machine(
+                group, [(-1e9, InstanceState.STOPPED)]
+            )
 
     def now(self) -> float:
         return (self.clock.now() - EPOCH).total_seconds()
@@ -89,7 +91,7 @@ class Fleet:
     async def release(self, _: Scope) -> None:
         """There is nothing to let go of."""
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         action = change.action
         if action is Action.STOP:
             self.stops += [Stopped(self.clock.now(), id_, self.machines[id_].group) for id_ in ids]
@@ -97,23 +99,23 @@ class Fleet:
         if action not in _GOAL:
             for id_ in ids:
                 self.machines[id_].lock = change.lock
-            return {id_: Answer(None, None) for id_ in ids}
+            return {id_: ActionAnswer(None, None) for id_ in ids}
         for id_ in ids:
             if self.machines[id_].at(self.now()) is _ON_THE_WAY[_other(action)]:
                 text = f"The instance '{id_}' is not in a state for that."
-                raise CloudError("IncorrectInstanceState", text, fault=Fault.REFUSED, ids=[id_])
+                raise CloudError("IncorrectInstanceState", text, kind=FailureKind.REFUSED, ids=[id_])
         answers = {id_: self._set(id_, action) for id_ in ids}
         await asyncio.sleep(self.chance.uniform(0.02, 0.3))
         if loses:
-            raise CloudError("CloudUnreachable", "no reply", fault=Fault.LOST)
+            raise CloudError("CloudUnreachable", "no reply", kind=FailureKind.LOST)
         return answers
 
-    def _set(self, id_: str, action: Action) -> Answer:
+    def _set(self, id_: str, action: Action) -> ActionAnswer:
         machine, now = self.machines[id_], self.now()
         before = machine.at(now)
         if before is _FROM[action]:
             machine.history += [(now, _ON_THE_WAY[action]), (now + self.transition, _GOAL[action])]
-        return Answer(before, machine.at(now))
+        return ActionAnswer(before, machine.at(now))
 
     async def _arrive(self, scope: Scope, call: str, n: int) -> bool:
         """The way there, and what is refused at the door; whether the reply will be lost."""
@@ -121,13 +123,13 @@ class Fleet:
         await asyncio.sleep(self.chance.uniform(0.001, 0.01))
         if scope.account in self.down:
             await asyncio.sleep(self.chance.choice((0.01, 20)))
-            raise CloudError("Unavailable", "It is down.", fault=Fault.TRANSIENT)
+            raise CloudError("Unavailable", "It is down.", kind=FailureKind.TRANSIENT)
         drawn = self.chance.random()
         refused = not self.limits.admits(scope.account, scope.region, call, n, self.now())
         if drawn < self.throttled or refused:
-            raise CloudError("RequestLimitExceeded", "Too many.", fault=Fault.THROTTLED)
+            raise CloudError("RequestLimitExceeded", "Too many.", kind=FailureKind.THROTTLED)
         if drawn < self.throttled + self.reset / 2:
-            raise CloudError("CloudUnreachable", "no reply", fault=Fault.LOST)
+            raise CloudError("CloudUnreachable", "no reply", kind=FailureKind.LOST)
         return drawn < self.throttled + self.reset
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.driver import CloudError, Group, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.view import Record
-from booking_operator.domain.instance import Instance, Observation, State
+from booking_operator.domain.instance import Instance, InstanceState, Observation
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 
@@ -25,7 +25,10 @@ class Cloud:
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.latency = 0.2
-        self.states: dict[tuple[Group, str], State] = {(WEB, "a"): State.STOPPED, (DB, "d"): State.STOPPED}
+        self.states: dict[tuple[Group, str], InstanceState] = {
+            (WEB, "a"): InstanceState.STOPPED,
+            (DB, "d"): InstanceState.STOPPED,
+        }
         self.error: CloudError | None = None
         self.calls: list[tuple[Scope, datetime]] = []
         self.active = 0
@@ -52,13 +55,13 @@ class Cloud:
 
 
 @dataclass
-class Watchers:
+class FakeListener:
     """An audience: what a test names is watched, and what is told is called back."""
 
     groups: Callable[[], Collection[Group]] = tuple
-    changed: Callable[[Group], None] = lambda _: None
-    periods: Callable[[], Mapping[Scope, timedelta]] = dict
-    listed: Callable[[Scope], None] = lambda _: None
+    group_changed: Callable[[Group], None] = lambda _: None
+    polling_periods: Callable[[], Mapping[Scope, timedelta]] = dict
+    scope_changed: Callable[[Scope], None] = lambda _: None
 
 
 class Stage:
@@ -72,7 +75,7 @@ class Stage:
         self.inventory = Inventory(self.cloud.describe, self.clock, tasks)
 
     def track(self, *groups: Group) -> None:
-        self.inventory.track(Watchers(lambda: groups, self.told.append))
+        self.inventory.set_listener(FakeListener(lambda: groups, self.told.append))
         self.tasks.create_task(self.inventory.poll())
 
     async def sleep_to(self, seconds: float) -> None:
@@ -83,7 +86,7 @@ class Stage:
 
     async def view(self, group: Group, since: datetime) -> Observation:
         await self.inventory.refresh(group.scope, since)
-        observation = self.inventory.last(group)
+        observation = self.inventory.observation(group)
         assert observation is not None
         return observation
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from booking_operator.engine.leader_election import Elector
-from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError, Timing
+from booking_operator.engine.leader_election import LeaderElector
+from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError, LeaseTiming
 from tests.support.virtual import VirtualClock
 
-LEASE = Timing(timedelta(seconds=30))
+LEASE = LeaseTiming(timedelta(seconds=30))
 
 
 class LeaseServer:
@@ -96,11 +96,11 @@ class Candidate:
     name: str
     server: LeaseServer
     clock: VirtualClock = field(default_factory=VirtualClock)
-    timing: Timing = LEASE
+    timing: LeaseTiming = LEASE
 
     def __post_init__(self) -> None:
         self.connection = Connection(self.server)
-        self.elector = Elector(self.name, self.connection, self.clock, self.timing)
+        self.elector = LeaderElector(self.name, self.connection, self.clock, self.timing)
         self.writes: list[float] = []
         self.terms: list[tuple[float, float]] = []
         self.task: asyncio.Task[None] | None = None
@@ -124,7 +124,7 @@ class Candidate:
         began = now()
         try:
             while True:
-                if self.elector.live():
+                if self.elector.may_write():
                     self.writes.append(now())
                 await asyncio.sleep(0.1)
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from booking_operator.observability.catalogue import CATALOGUE, Family
+from booking_operator.observability.catalogue import CATALOGUE, MetricFamily
 
 MONITORING = Path("manifests/monitoring")
 TARGET = frozenset({"namespace", "job", "instance", "pod", "container", "service", "endpoint"})
@@ -38,7 +38,7 @@ def series() -> dict[str, frozenset[str]]:
     return found | {rule["record"]: frozenset(rule["labels"]) for rule in rules() if "record" in rule}
 
 
-def _labels(family: Family) -> frozenset[str]:
+def _labels(family: MetricFamily) -> frozenset[str]:
     return frozenset(family.labels) | ({"le"} if family.kind == "histogram" else frozenset())
 
 

@@ -20,7 +20,7 @@ from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.lease import Lease
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.lease import KubeLeases
+from booking_operator.kube.lease import KubeLeaseLock
 from tests.support.aws import AwsProxy, Call
 from tests.support.wire import Wire
 
@@ -141,7 +141,7 @@ async def field_of(
         history, clock = History(), SystemClock()
         cluster = ClusterConfig(str(ground.control_plane.kubeconfig))
         client = await stack.enter_async_context(KubeClient(cluster, clock))
-        leases = KubeLeases(client, namespace, "booking-operator", clock)
+        leases = KubeLeaseLock(client, namespace, "booking-operator", clock)
         watching = asyncio.ensure_future(leases.watch(history.see))
         try:
             yield Field((replicas[0], replicas[1]), aws, history)

@@ -11,25 +11,25 @@ from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.batching.retry import Sight
 from booking_operator.cloud.batching.sender import Sender
-from booking_operator.cloud.batching.token_bucket import OTHERS, PUBLISHED, Limits
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
-from booking_operator.cloud.inventory.view import Answer
-from booking_operator.domain.instance import State
+from booking_operator.cloud.batching.token_bucket import DEFAULT_LIMITS, PUBLISHED_LIMITS, RequestLimits
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
+from booking_operator.cloud.inventory.view import ActionAnswer
+from booking_operator.domain.instance import InstanceState
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 
 WEB = Group("ec2", "", "eu-west-1", "web")
 START, STOP = Change(Action.START), Change(Action.STOP)
 AFTER = {
-    Action.START: State.PENDING,
-    Action.STOP: State.STOPPING,
-    Action.HIBERNATE: State.STOPPING,
+    Action.START: InstanceState.PENDING,
+    Action.STOP: InstanceState.STOPPING,
+    Action.HIBERNATE: InstanceState.STOPPING,
     Action.TAG: None,
     Action.UNTAG: None,
 }
-THROTTLED = CloudError("RequestLimitExceeded", "too many", fault=Fault.THROTTLED)
-BROKEN = CloudError("InternalError", "it broke", fault=Fault.TRANSIENT)
-LOST = CloudError("CloudUnreachable", "no reply", fault=Fault.LOST)
+THROTTLED = CloudError("RequestLimitExceeded", "too many", kind=FailureKind.THROTTLED)
+BROKEN = CloudError("InternalError", "it broke", kind=FailureKind.TRANSIENT)
+LOST = CloudError("CloudUnreachable", "no reply", kind=FailureKind.LOST)
 
 Reply = Callable[[Change, Sequence[str]], CloudError | None]
 
@@ -58,17 +58,17 @@ class Stage:
     def __init__(self, tasks: TaskGroup, most: int = 1000) -> None:
         self.clock = VirtualClock()
         self.calls: list[Sent] = []
-        self.accepted: list[tuple[Group, Change, dict[str, Answer]]] = []
+        self.accepted: list[tuple[Group, Change, dict[str, ActionAnswer]]] = []
         self.reply: Reply = lambda *_: None
         self.silent_on: frozenset[str] = frozenset()
         self.latency = 0.0
         self.preparing = 0.0
-        self.states: dict[str, State] = {}
+        self.states: dict[str, InstanceState] = {}
         self.pools: dict[str, str] = {}
         self.failed_starts: dict[str, CloudError] = {}
         self.looks: list[float] = []
         self.look_error: CloudError | None = None
-        self.limits: dict[str, Limits] = dict(PUBLISHED)
+        self.limits: dict[str, RequestLimits] = dict(PUBLISHED_LIMITS)
         self.sender = Sender(
             self.ready,
             self.perform,
@@ -83,21 +83,21 @@ class Stage:
             tasks,
             most=most,
             lanes=Ec2Api.lanes,
-            limits=lambda _, action: self.limits.get(action, OTHERS),
+            limits=lambda _, action: self.limits.get(action, DEFAULT_LIMITS),
         )
 
     async def ready(self, _: Scope) -> None:
         if self.preparing:
             await asyncio.sleep(self.preparing)
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         self.calls.append(Sent(seconds(self.clock.now()), change.action, tuple(ids), scope))
         await asyncio.sleep(self.latency)
         if error := self.reply(change, ids):
             raise error
-        return {id_: Answer(None, AFTER[change.action]) for id_ in ids if id_ not in self.silent_on}
+        return {id_: ActionAnswer(None, AFTER[change.action]) for id_ in ids if id_ not in self.silent_on}
 
-    def accept(self, group: Group, change: Change, answers: Mapping[str, Answer]) -> None:
+    def accept(self, group: Group, change: Change, answers: Mapping[str, ActionAnswer]) -> None:
         self.accepted.append((group, change, dict(answers)))
 
     async def look(self, _: Scope, since: datetime) -> None:
@@ -117,7 +117,7 @@ class Stage:
     ) -> Order:
         """Order it for `at` seconds after the epoch, or for now."""
         deadline = self.clock.now() if at is None else after(at)
-        made = Order.of(group, ids, deadline, tenant=tenant, stands=stands)
+        made = Order.of(group, ids, deadline, tenant=tenant, still_valid=stands)
         self.sender.submit(made, change, ids)
         return made
 
@@ -134,7 +134,7 @@ def outcome(order: Order) -> dict[str, str]:
     return {id_: _told(future) for id_, future in order.futures.items()}
 
 
-def _told(future: "asyncio.Future[State | None]") -> str:
+def _told(future: "asyncio.Future[InstanceState | None]") -> str:
     if not future.done():
         return "waits"
     if future.cancelled():
@@ -145,12 +145,12 @@ def _told(future: "asyncio.Future[State | None]") -> str:
     return str(future.result())
 
 
-def refuse(reason: str, *bad: str, fault: Fault = Fault.REFUSED, named: bool = True) -> Reply:
+def refuse(reason: str, *bad: str, fault: FailureKind = FailureKind.REFUSED, named: bool = True) -> Reply:
     """Refuse each call that has any of `bad`, naming them or not."""
 
     def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
         hit = [id_ for id_ in ids if id_ in bad]
-        return CloudError(reason, ", ".join(hit), fault=fault, ids=hit if named else ()) if hit else None
+        return CloudError(reason, ", ".join(hit), kind=fault, ids=hit if named else ()) if hit else None
 
     return reply
 

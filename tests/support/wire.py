@@ -45,7 +45,7 @@ class Wire:
     def cut(self) -> None:
         self._open.clear()
 
-    async def mend(self) -> None:
+    async def fix(self) -> None:
         await self._break()
         self._open.set()
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from booking_operator.cloud.aws.regions import known, regions
+from booking_operator.cloud.aws.regions import check_region, regions
 from booking_operator.cloud.aws.request_limits import LimitsByAction
 from booking_operator.cloud.driver import CloudError, Scope
 
@@ -58,7 +58,7 @@ class Account(BaseModel):
 
     role_arn: Annotated[str, AfterValidator(_role_arn)]
     external_id: Annotated[str, BeforeValidator(_quoted), AfterValidator(_external_id)] = ""
-    regions: tuple[Annotated[str, AfterValidator(known)], ...] = ()
+    regions: tuple[Annotated[str, AfterValidator(check_region)], ...] = ()
     limits: LimitsByAction = {}
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class Accounts:
     own_role: str = ""
     named: Mapping[str, Account] = field(default_factory=dict)
 
-    def admit(self, scope: Scope) -> None:
+    def check_scope(self, scope: Scope) -> None:
         """Nothing, where the operator may act in `scope`.
 
         Raises:
@@ -132,7 +132,7 @@ class Accounts:
 def _must_exist(region: str) -> None:
     """Open no client for what anybody may have written into a spec: each takes memory, and is kept."""
     try:
-        known(region)
+        check_region(region)
     except ValueError as error:
         raise CloudError("InvalidRegion", f"spec.region: {error}", retryable=False) from None
 

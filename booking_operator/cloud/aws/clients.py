@@ -16,14 +16,14 @@ from botocore.loaders import Loader
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.credential_renewal import RenewedCredentials, open_credentials
-from booking_operator.cloud.aws.describe_parser import read_page
-from booking_operator.cloud.aws.errors import translated
+from booking_operator.cloud.aws.describe_parser import parse_page
+from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.aws.request_limits import CONNECTIONS
 from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.clock_skew import SkewMonitor
-from booking_operator.engine.fence import FencedBody, Live
+from booking_operator.engine.clock_skew import ClockSkewMonitor
+from booking_operator.engine.fence import FencedBody, MayWrite
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
@@ -55,7 +55,7 @@ class _Opened:
     closes: AsyncExitStack
 
 
-class Sessions:
+class AwsClients:
     """The clients of all accounts. An async context manager; open clients end with it.
 
     One session per account, so that the regions of an account share credentials and their renewal; one loader
@@ -67,14 +67,14 @@ class Sessions:
         self,
         clock: Clock,
         accounts: Accounts,
-        live: Live = lambda: True,
+        may_write: MayWrite = lambda: True,
         *,
         metrics: CloudMetrics = UNMEASURED,
     ) -> None:
-        self.skew = SkewMonitor("AWS")
+        self.skew = ClockSkewMonitor("AWS")
         self._metrics = metrics
         self._clock = clock
-        self._live = live
+        self._may_write = may_write
         self._accounts = accounts
         self._loader: Loader | None = None
         self._credentials: Mapping[str, RenewedCredentials] = {}
@@ -148,14 +148,14 @@ class Sessions:
         """
         with (
             measured(self._metrics, self._clock, permission, scope),
-            translated(permission, ids, clocks=self.skew),
+            translate_errors(permission, ids, clocks=self.skew),
         ):
             yield
 
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         opened = self._clients.get((service, scope))
         if opened is None:
-            self._accounts.admit(scope)
+            self._accounts.check_scope(scope)
             async with self._opening[service, scope]:
                 opened = self._clients.get((service, scope)) or await self._open(service, scope)
             # Callers that still wait for the lock hold it themselves.
@@ -164,7 +164,7 @@ class Sessions:
 
     async def _open(self, service: Literal["ec2", "rds"], scope: Scope) -> "_Opened":
         session, stack = self._session(scope.account), AsyncExitStack()
-        with translated("OpenClient"):
+        with translate_errors("OpenClient"):
             opening: Any = session.client(service, region_name=scope.region or None)
             client = await stack.enter_async_context(opening)
         client.meta.events.register("before-call", self._stamp)
@@ -172,7 +172,7 @@ class Sessions:
         client.meta.events.register("after-call", self._note_date)
         if service == "ec2":
             # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
-            client.meta.events.register("before-parse.ec2.DescribeInstances", read_page)
+            client.meta.events.register("before-parse.ec2.DescribeInstances", parse_page)
         opened = self._clients[service, scope] = _Opened(client, stack)
         return opened
 
@@ -185,12 +185,12 @@ class Sessions:
         operation = event_name.rpartition(".")[2]
         if not operation.startswith("Describe"):
             body = request.body
-            request.body = FencedBody(body.encode() if isinstance(body, str) else body, self._live)
+            request.body = FencedBody(body.encode() if isinstance(body, str) else body, self._may_write)
 
     def _note_date(self, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
         """Compare clocks by a reply, also one that is an error; a handler of `after-call`."""
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        self.skew.note(headers.get("date"), context["made_at"], self._clock.now())
+        self.skew.record(headers.get("date"), context["made_at"], self._clock.now())
         self._metrics.aws_skewed(self.skew.current)
 
     def _session(self, account: str) -> aioboto3.Session:

@@ -24,24 +24,24 @@ from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.aws.credentials import Load, Source, Sts, load_own, load_role
-from booking_operator.cloud.aws.errors import translated
+from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.aws.request_limits import CONNECTIONS
 from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, measured, unexpected
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.workqueue import Backoff
 
-AHEAD = timedelta(minutes=15)
+RENEW_BEFORE_EXPIRY = timedelta(minutes=15)
 """Credentials are renewed this long before they expire, as botocore does it."""
-LAST_USE = timedelta(minutes=1)
+MIN_REMAINING_LIFETIME = timedelta(minutes=1)
 """They are not used in the last of their time: a request may be on its way for a while."""
-LONGEST = timedelta(seconds=30)
+RENEWAL_TIMEOUT = timedelta(seconds=30)
 """For one renewal, from when the credentials are at hand that it is signed with. Time-outs of clients are per
 read, and botocore asks some endpoints three times."""
-PACE = timedelta(minutes=1)
+MIN_RENEWAL_INTERVAL = timedelta(minutes=1)
 """Between renewals that succeed in vain: an endpoint may give the same again, useless or near its end."""
 # Less than `inventory` waits at the longest, so that then each of its calls finds out anew.
-_BACKOFF = Backoff(first=timedelta(seconds=2), longest=timedelta(seconds=55))
+_BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=timedelta(seconds=55))
 
 # EC2 says RequestExpired also where the credentials are:
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -52,7 +52,7 @@ _CLOSED = CloudError("Closed", "The operator is shutting down.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _LoadedCredentials:
     """Credentials that were loaded: what they are, and what knows until when."""
 
     frozen: ReadOnlyCredentials
@@ -101,7 +101,7 @@ class RenewedCredentials(AioCredentials):
         self._observed = observed
         self._metrics = metrics
         self._by = by
-        self._held: _Held | None = None
+        self._held: _LoadedCredentials | None = None
         self._renewal: Task[None] | None = None
         self._ended_at: datetime | None = None
         self._failures = 0
@@ -119,9 +119,9 @@ class RenewedCredentials(AioCredentials):
             CloudError: there are none, or AWS gives none; the message names the account.
         """
         held = self._held
-        if held is not None and held.good_for(AHEAD):
+        if held is not None and held.good_for(RENEW_BEFORE_EXPIRY):
             return held.frozen
-        usable = held is not None and held.good_for(LAST_USE)
+        usable = held is not None and held.good_for(MIN_REMAINING_LIFETIME)
         if not self._resting() or not (usable or self._failures):
             self._begin()
         if held is not None and usable:
@@ -162,7 +162,7 @@ class RenewedCredentials(AioCredentials):
         """Whether the last renewal ended so short a time ago that another would be no use."""
         if self._ended_at is None:
             return False
-        pause = _BACKOFF.after(self._failures) if self._failures else PACE
+        pause = _BACKOFF.after(self._failures) if self._failures else MIN_RENEWAL_INTERVAL
         # One from the future precedes a clock set back.
         return self._ended_at <= self._clock.now() < self._ended_at + pause
 
@@ -184,14 +184,14 @@ class RenewedCredentials(AioCredentials):
             self._failures, self._failure = 0, None
         self._ended_at = self._clock.now()
 
-    async def _loaded(self) -> _Held:
+    async def _loaded(self) -> _LoadedCredentials:
         if self._by is not None:
             await self._by.get_frozen_credentials()
-        with self._observed(), translated(self._action):
+        with self._observed(), translate_errors(self._action):
             try:
-                async with asyncio.timeout(LONGEST.total_seconds()):
+                async with asyncio.timeout(RENEWAL_TIMEOUT.total_seconds()):
                     source = await self._load()
-                    held = _Held(await source.get_frozen_credentials(), source)
+                    held = _LoadedCredentials(await source.get_frozen_credentials(), source)
                     if held.good_for(timedelta(0)):
                         return held
             except RuntimeError as error:

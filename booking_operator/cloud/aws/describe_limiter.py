@@ -3,20 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from booking_operator.cloud.batching.token_bucket import LimitsOf, Throttle, full
-from booking_operator.cloud.driver import CloudError, Fault, Scope
+from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
+from booking_operator.cloud.driver import CloudError, FailureKind, Scope
 from booking_operator.engine.clock import Clock
 
 _STEP_SECONDS = 1.0
 
 
-class Gate:
+class DescribeLimiter:
     """Lets calls pass one after the other, as the buckets of their action allow."""
 
     def __init__(self, limits: LimitsOf, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._throttles: dict[tuple[Scope, str], Throttle] = {}
+        self._throttles: dict[tuple[Scope, str], RateLimiter] = {}
 
     def forget(self, scope: Scope, *actions: str) -> None:
         """Start with full buckets when these actions are next called in a scope. No call may be under way."""
@@ -24,13 +24,13 @@ class Gate:
             self._throttles.pop((scope, action), None)
 
     @asynccontextmanager
-    async def passed(self, scope: Scope, action: str) -> AsyncIterator[None]:
+    async def slot(self, scope: Scope, action: str) -> AsyncIterator[None]:
         """Wait for a token, then let the one call inside pass; a refusal of it is taken note of."""
         key = scope, action
         now = self._clock.now()
         if key not in self._throttles:
-            self._throttles[key] = full(self._limits(scope, action), now)
-        while not self._throttles[key].room(now):
+            self._throttles[key] = full_limiter(self._limits(scope, action), now)
+        while not self._throttles[key].available(now):
             # In short steps, since the clock may be set back meanwhile.
             wait = self._throttles[key].ready_at(1, now) - now
             await self._clock.sleep(min(wait.total_seconds(), _STEP_SECONDS))
@@ -39,7 +39,7 @@ class Gate:
         try:
             yield
         except CloudError as error:
-            if error.fault is Fault.THROTTLED:
-                self._throttles[key] = self._throttles[key].refused(1, self._clock.now())
+            if error.kind is FailureKind.THROTTLED:
+                self._throttles[key] = self._throttles[key].throttled(1, self._clock.now())
             raise
         self._throttles[key] = self._throttles[key].accepted(1, self._clock.now())

@@ -17,7 +17,7 @@ _OK = 200
 _NOTHING = b"<DescribeInstancesResponse/>"
 
 
-async def read_page(
+async def parse_page(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
     """Read a page in botocore's stead; a handler of its event `before-parse.ec2.DescribeInstances`.

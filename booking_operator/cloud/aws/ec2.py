@@ -5,16 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud.aws import tags as tagging
-from booking_operator.cloud.aws.clients import CALL_SECONDS, Sessions
-from booking_operator.cloud.aws.describe_limiter import Gate
-from booking_operator.cloud.aws.errors import tidy
+from booking_operator.cloud.aws.clients import CALL_SECONDS, AwsClients
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
+from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
 from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.driver import Action, Scope
-from booking_operator.cloud.inventory.view import TAGGED, Answer, Record
+from booking_operator.cloud.inventory.view import TAGGED, ActionAnswer, Record
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
-from booking_operator.domain.instance import Instance, State
+from booking_operator.domain.instance import Instance, InstanceState
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import (
@@ -35,7 +35,7 @@ _FILTERS: list["FilterTypeDef"] = [
     # Terminated instances are shown for an hour yet; all other states count.
     {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
 ]
-_KNOWN = frozenset(State)
+_KNOWN = frozenset(InstanceState)
 _NO_FAILURES = frozenset(
     {
         "Client.InstanceInitiatedShutdown",
@@ -62,7 +62,9 @@ class Ec2Api:
         Action.UNTAG: "DeleteTags",
     }
 
-    def __init__(self, sessions: Sessions, gate: Gate, *, metrics: CloudMetrics = UNMEASURED) -> None:
+    def __init__(
+        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = UNMEASURED
+    ) -> None:
         self._sessions = sessions
         self._gate = gate
         self._skipped = SkippedRows("ec2", metrics)
@@ -94,7 +96,7 @@ class Ec2Api:
         query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}
         if token:
             query["NextToken"] = token
-        async with self._gate.passed(scope, "DescribeInstances"):
+        async with self._gate.slot(scope, "DescribeInstances"):
             with self._sessions.call("ec2:DescribeInstances", scope):
                 await self._sessions.credentials(scope.account)
                 async with asyncio.timeout(CALL_SECONDS):
@@ -109,7 +111,7 @@ class Ec2Api:
         await self._sessions.ec2(scope)
         await self._sessions.credentials(scope.account)
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         """Start, stop or tag instances; the answer has those for which EC2 accepted it.
 
         Raises:
@@ -122,7 +124,7 @@ class Ec2Api:
                     case Action.START:
                         return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
                     case Action.TAG if change.lock:
-                        await client.create_tags(Resources=ids, Tags=lock_tags(change.lock))
+                        await client.create_tags(Resources=ids, Tags=write_lock(change.lock))
                     case Action.TAG | Action.UNTAG:
                         await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
                     case Action.STOP | Action.HIBERNATE:
@@ -146,7 +148,7 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
     Raises:
         Exception: it is malformed.
     """
-    tags = tagging.read(instance.get("Tags", ()))
+    tags = tagging.to_dict(instance.get("Tags", ()))
     state = _state(instance.get("State"))
     if state is None or not tags.get(APPLICATION_TAG):
         return None
@@ -154,11 +156,11 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
         raise ValueError("it has no id")
     return Record(
         tag=tags[APPLICATION_TAG],
-        instance=Instance(instance["InstanceId"], state, _obstacle(instance), lock_in(tags)),
+        instance=Instance(instance["InstanceId"], state, _obstacle(instance), read_lock(tags)),
         pool=_pool(instance),
         hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
-        managed=tagging.managed(tags),
-        why=_failure(instance.get("StateReason", {})) if state is State.STOPPED else "",
+        managed=tagging.asks_for_resource(tags),
+        failure_reason=_failure(instance.get("StateReason", {})) if state is InstanceState.STOPPED else "",
     )
 
 
@@ -177,7 +179,7 @@ def _failure(why: "StateReasonTypeDef") -> str:
     code, message = why.get("Code", ""), why.get("Message", "")
     if code in _NO_FAILURES or not code.startswith(("Client.", "Server.")):
         return ""
-    return tidy(message if message.startswith(code) else f"{code}: {message}")
+    return clean_message(message if message.startswith(code) else f"{code}: {message}")
 
 
 def _pool(instance: "InstanceTypeDef") -> str:
@@ -185,7 +187,7 @@ def _pool(instance: "InstanceTypeDef") -> str:
     return f"{instance['InstanceType']} in {zone}" if zone and instance.get("InstanceType") else ""
 
 
-def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Answer]:
+def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, ActionAnswer]:
     """The answers of those instances that exist now: a terminated one was neither started nor stopped.
 
     An answer without an id says nothing of any instance.
@@ -194,11 +196,11 @@ def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Answe
     for change in changes:
         id_, now = change.get("InstanceId"), _state(change.get("CurrentState"))
         if id_ and now is not None:
-            answers[id_] = Answer(before=_state(change.get("PreviousState")), now=now)
+            answers[id_] = ActionAnswer(before=_state(change.get("PreviousState")), now=now)
     return answers
 
 
-def _state(shown: "InstanceStateTypeDef | None") -> State | None:
+def _state(shown: "InstanceStateTypeDef | None") -> InstanceState | None:
     """EC2's name for a state as ours; None for those of instances that are gone or going."""
     name = (shown or {}).get("Name")
-    return State(name) if name in _KNOWN else None
+    return InstanceState(name) if name in _KNOWN else None

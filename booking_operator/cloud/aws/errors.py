@@ -13,10 +13,10 @@ import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.engine.clock_skew import SkewMonitor
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.engine.clock_skew import ClockSkewMonitor
 
-LONGEST_MESSAGE = 600
+MAX_MESSAGE_LENGTH = 600
 """Characters; a condition's message may have 32,768, yet people read it in one column of a terminal."""
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the general ones of
@@ -68,20 +68,24 @@ _EXPECTED = (
     ValueError,  # botocore's answer to a malformed AWS_ENDPOINT_URL, for one
 )
 # In this order: some derive from others. An error's own text may hold addresses that differ each time.
-_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], Fault, str], ...] = (
-    ((boto.ConnectTimeoutError,), Fault.TRANSIENT, "the connection was not made in time"),
-    ((boto.ReadTimeoutError, TimeoutError), Fault.LOST, "there was no reply in time"),
-    ((boto.SSLError,), Fault.TRANSIENT, "the TLS handshake failed"),
-    ((boto.ProxyConnectionError,), Fault.TRANSIENT, "the HTTP proxy cannot be reached"),
-    ((boto.EndpointConnectionError,), Fault.TRANSIENT, "the connection to the endpoint failed"),
-    ((boto.HTTPClientError, aiohttp.ClientError), Fault.LOST, "the connection broke before the reply came"),
+_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], FailureKind, str], ...] = (
+    ((boto.ConnectTimeoutError,), FailureKind.TRANSIENT, "the connection was not made in time"),
+    ((boto.ReadTimeoutError, TimeoutError), FailureKind.LOST, "there was no reply in time"),
+    ((boto.SSLError,), FailureKind.TRANSIENT, "the TLS handshake failed"),
+    ((boto.ProxyConnectionError,), FailureKind.TRANSIENT, "the HTTP proxy cannot be reached"),
+    ((boto.EndpointConnectionError,), FailureKind.TRANSIENT, "the connection to the endpoint failed"),
+    (
+        (boto.HTTPClientError, aiohttp.ClientError),
+        FailureKind.LOST,
+        "the connection broke before the reply came",
+    ),
 )
 _POOL = re.compile(r"sufficient (\S+) capacity in the Availability Zone you requested \(([\w-]+)\)")
 
 
 @contextmanager
-def translated(
-    action: str, ids: Collection[str] = (), *, clocks: SkewMonitor | None = None
+def translate_errors(
+    action: str, ids: Collection[str] = (), *, clocks: ClockSkewMonitor | None = None
 ) -> Iterator[None]:
     """Have what botocore raises inside come out as `CloudError`.
 
@@ -112,32 +116,34 @@ def _from_answer(
     """The service answered, with an error code."""
     action = _name(permission)
     details = error.response.get("Error", {})
-    code, message = str(details.get("Code", "")), tidy(str(details.get("Message", "")))
+    code, message = str(details.get("Code", "")), clean_message(str(details.get("Message", "")))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _THROTTLED:
         text = f"AWS limits the rate of {action} calls of this account; it is tried again."
-        return CloudError("RequestLimitExceeded", text, fault=Fault.THROTTLED)
+        return CloudError("RequestLimitExceeded", text, kind=FailureKind.THROTTLED)
     assuming = error.operation_name.startswith("AssumeRole")
     if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _OF_SERVER:
-        mend = _ASSUMING.get(error.operation_name, _TRUST)
-        text = f"AWS refused {error.operation_name}; {mend}. {message or code}"
-        return CloudError("NoCredentials", tidy(text), retryable=False)
+        fix = _ASSUMING.get(error.operation_name, _TRUST)
+        text = f"AWS refused {error.operation_name}; {fix}. {message or code}"
+        return CloudError("NoCredentials", clean_message(text), retryable=False)
     if code in _EXPIRED | _REFUSED_KEYS:
         return _account(code, action, message, skew)
     named = set(re.findall(r"[\w-]+", message)) & set(ids)
     if code in _UNAUTHORIZED:
         text = f"AWS does not permit {permission}; add it to the IAM policy of the operator's role. {message}"
-        return CloudError("UnauthorizedOperation", tidy(text), retryable=False, fault=Fault.DENIED, ids=named)
-    text = tidy(f"{action}: {message or code}")
+        return CloudError(
+            "UnauthorizedOperation", clean_message(text), retryable=False, kind=FailureKind.DENIED, ids=named
+        )
+    text = clean_message(f"{action}: {message or code}")
     if code in _NOT_ENABLED:
-        return CloudError(reason(code), text, retryable=False, fault=Fault.DENIED, ids=named)
+        return CloudError(reason_of(code), text, retryable=False, kind=FailureKind.DENIED, ids=named)
     if code.startswith("Insufficient") and code.endswith("Capacity"):
         pool = _POOL.search(message)
         where = f"{pool[1]} in {pool[2]}" if pool else ""
-        return CloudError(reason(code), text, fault=Fault.CAPACITY, pool=where)
+        return CloudError(reason_of(code), text, kind=FailureKind.CAPACITY, pool=where)
     if status >= _OF_SERVER:
-        return CloudError(reason(code), text, fault=Fault.TRANSIENT)
-    return CloudError(reason(code), text, fault=Fault.REFUSED, ids=named)
+        return CloudError(reason_of(code), text, kind=FailureKind.TRANSIENT)
+    return CloudError(reason_of(code), text, kind=FailureKind.REFUSED, ids=named)
 
 
 def _account(code: str, action: str, message: str, skew: timedelta) -> CloudError:
@@ -146,35 +152,37 @@ def _account(code: str, action: str, message: str, skew: timedelta) -> CloudErro
         way = "behind" if skew < timedelta(0) else "ahead of"
         clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} that of AWS"
         text = f"{action}: AWS does not accept the request, and {clocks}; set it by NTP. {message}"
-        return CloudError("ClockSkewed", tidy(text), fault=Fault.ACCOUNT)
+        return CloudError("ClockSkewed", clean_message(text), kind=FailureKind.ACCOUNT)
     if code in _EXPIRED:
         text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
-        return CloudError("ExpiredCredentials", tidy(text), fault=Fault.ACCOUNT)
+        return CloudError("ExpiredCredentials", clean_message(text), kind=FailureKind.ACCOUNT)
     text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
-    return CloudError(reason(code), tidy(text), retryable=False, fault=Fault.ACCOUNT)
+    return CloudError(reason_of(code), clean_message(text), retryable=False, kind=FailureKind.ACCOUNT)
 
 
 def _without_answer(error: Exception, action: str) -> CloudError:
     """The service was not asked, or its answer was lost."""
     for kinds, fault, how in _UNREACHABLE:
         if isinstance(error, kinds):
-            return CloudError("CloudUnreachable", f"{action}: {how}.", fault=fault)
+            return CloudError("CloudUnreachable", f"{action}: {how}.", kind=fault)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
         text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
-        return CloudError("NoCredentials", tidy(text), retryable=False)
+        return CloudError("NoCredentials", clean_message(text), retryable=False)
     if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.NoAuthTokenError):
-        return CloudError("NoCredentials", tidy(f"The AWS credentials cannot be fetched. {error}"))
+        return CloudError("NoCredentials", clean_message(f"The AWS credentials cannot be fetched. {error}"))
     if isinstance(error, boto.NoRegionError):
         text = "No AWS region is known; set spec.region, or the operator's own region."
         return CloudError("NoRegion", text, retryable=False)
     if isinstance(error, boto.InvalidRegionError):
-        return CloudError("InvalidRegion", tidy(f"{error}"), retryable=False)
+        return CloudError("InvalidRegion", clean_message(f"{error}"), retryable=False)
     if isinstance(error, ResponseParserError):
-        return CloudError("InvalidResponse", f"{action}: the reply is not what AWS sends.", fault=Fault.LOST)
-    return CloudError(type(error).__name__, tidy(f"{action}: {error}"))
+        return CloudError(
+            "InvalidResponse", f"{action}: the reply is not what AWS sends.", kind=FailureKind.LOST
+        )
+    return CloudError(type(error).__name__, clean_message(f"{action}: {error}"))
 
 
-def reason(code: str) -> str:
+def reason_of(code: str) -> str:
     """An error code as the reason of a condition, which takes letters and digits only here.
 
     EC2's codes have dots (`InvalidInstanceID.NotFound`), and botocore makes the bare HTTP status the code
@@ -184,10 +192,10 @@ def reason(code: str) -> str:
     return plain if plain[:1].isalpha() else f"HTTP{plain}" if plain else "UnknownError"
 
 
-def tidy(text: str) -> str:
+def clean_message(text: str) -> str:
     """One line, of bounded length, without what differs each time."""
     text = re.sub(r"Encoded authorization failure message: \S+", "", text)
     text = re.sub(r"(:assumed-role/[^/\s]+)/[^\s,]+", r"\1", text)
     text = re.sub(r"\(?\b[Rr]equest\s?I[Dd]:? [\w-]+\)?", "", text)
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
+    return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - 1]}…"

@@ -19,15 +19,15 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Literal
 
 from booking_operator.cloud.aws import tags as tagging
-from booking_operator.cloud.aws.clients import CALL_SECONDS, Sessions
-from booking_operator.cloud.aws.describe_limiter import Gate
+from booking_operator.cloud.aws.clients import CALL_SECONDS, AwsClients
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading, SkippedRows
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, lock_in, lock_tags
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
 from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.driver import Action, CloudError, Scope
-from booking_operator.cloud.inventory.view import TAGGED, Answer, Record
+from booking_operator.cloud.inventory.view import TAGGED, ActionAnswer, Record
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
-from booking_operator.domain.instance import Instance, Lock, State
+from booking_operator.domain.instance import Instance, InstanceState, Lock
 
 if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 PAGE = 100
 """Rows in one page, the most that RDS gives."""
 
-_POWER: Mapping[str, State | None] = {
-    "available": State.RUNNING,
-    "creating": State.PENDING,
+_POWER: Mapping[str, InstanceState | None] = {
+    "available": InstanceState.RUNNING,
+    "creating": InstanceState.PENDING,
     "deleted": None,
     "deleting": None,
-    "migrating": State.PENDING,
-    "preparing-data-migration": State.PENDING,
-    "rebooting": State.PENDING,
-    "starting": State.PENDING,
-    "stopped": State.STOPPED,
-    "stopping": State.STOPPING,
+    "migrating": InstanceState.PENDING,
+    "preparing-data-migration": InstanceState.PENDING,
+    "rebooting": InstanceState.PENDING,
+    "starting": InstanceState.PENDING,
+    "stopped": InstanceState.STOPPED,
+    "stopping": InstanceState.STOPPING,
 }
 """Statuses that say it all: on, off, or between the two; None for what exists no longer."""
 _BUSY = re.compile(
@@ -74,7 +74,9 @@ class RdsApi:
         Action.UNTAG: "RemoveTagsFromResource",
     }
 
-    def __init__(self, sessions: Sessions, gate: Gate, *, metrics: CloudMetrics = UNMEASURED) -> None:
+    def __init__(
+        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = UNMEASURED
+    ) -> None:
         self._sessions = sessions
         self._gate = gate
         self._skipped = SkippedRows("rds", metrics)
@@ -118,7 +120,7 @@ class RdsApi:
         """The pages of one list, each of which is a call."""
         marker = ""
         while True:
-            async with self._gate.passed(scope, action):
+            async with self._gate.slot(scope, action):
                 with self._sessions.call(f"rds:{action}", scope):
                     await self._sessions.credentials(scope.account)
                     async with asyncio.timeout(CALL_SECONDS):
@@ -137,7 +139,7 @@ class RdsApi:
         await self._sessions.rds(scope)
         await self._sessions.credentials(scope.account)
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, Answer]:
+    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         """Start, stop or tag the one instance or cluster in `ids`. There is no hibernation; it is a stop.
 
         The status in the reply may be that of before, so it is not read: what RDS accepts is on its way.
@@ -153,10 +155,10 @@ class RdsApi:
                 return {id_: TAGGED}
             case Action.START:
                 await self._switch(client, scope, "Start", id_)
-                return {id_: Answer(before=State.STOPPED, now=State.PENDING)}
+                return {id_: ActionAnswer(before=InstanceState.STOPPED, now=InstanceState.PENDING)}
             case Action.STOP | Action.HIBERNATE:
                 await self._switch(client, scope, "Stop", id_)
-                return {id_: Answer(before=State.RUNNING, now=State.STOPPING)}
+                return {id_: ActionAnswer(before=InstanceState.RUNNING, now=InstanceState.STOPPING)}
 
     async def _switch(
         self, client: "RDSClient", scope: Scope, verb: Literal["Start", "Stop"], id_: str
@@ -183,7 +185,7 @@ class RdsApi:
         with self._sessions.call(f"rds:{action}", scope):
             async with asyncio.timeout(CALL_SECONDS):
                 if lock:
-                    await client.add_tags_to_resource(ResourceName=arn, Tags=lock_tags(lock))
+                    await client.add_tags_to_resource(ResourceName=arn, Tags=write_lock(lock))
                 else:
                     await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
 
@@ -214,7 +216,7 @@ def _database_records(
 
 def _tagged_cluster(row: "DBClusterTypeDef") -> str:
     """Identifier of a cluster that carries the application tag; empty of others."""
-    tags = tagging.read(row.get("TagList", ()))
+    tags = tagging.to_dict(row.get("TagList", ()))
     return row.get("DBClusterIdentifier", "") if tags.get(APPLICATION_TAG) else ""
 
 
@@ -225,7 +227,7 @@ def _cluster(row: "DBClusterTypeDef") -> _Found | None:
         Exception: it is malformed.
     """
     name, tags, status = row.get("DBClusterIdentifier", ""), row.get("TagList", ()), row.get("Status", "")
-    record = _record("cluster", name, tags, status, cluster_bar(row))
+    record = _record("cluster", name, tags, status, cluster_blocked_reason(row))
     return (record, row.get("DBClusterArn", "")) if record else None
 
 
@@ -236,34 +238,34 @@ def _database(row: "DBInstanceTypeDef") -> _Found | None:
         Exception: it is malformed.
     """
     name, status = row.get("DBInstanceIdentifier", ""), row.get("DBInstanceStatus", "")
-    record = _record("db", name, row.get("TagList", ()), status, database_bar(row))
+    record = _record("db", name, row.get("TagList", ()), status, database_blocked_reason(row))
     return (record, row.get("DBInstanceArn", "")) if record else None
 
 
 def _record(kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Record | None:
-    tags = tagging.read(tag_list)
-    state, obstacle = power(status)
+    tags = tagging.to_dict(tag_list)
+    state, obstacle = state_of_status(status)
     if state is None or not tags.get(APPLICATION_TAG):
         return None
     if not name:
         raise ValueError("it has no identifier")
     return Record(
         tag=tags[APPLICATION_TAG],
-        instance=Instance(f"{kind}:{name}", state, bar or obstacle, lock_in(tags)),
-        managed=tagging.managed(tags),
+        instance=Instance(f"{kind}:{name}", state, bar or obstacle, read_lock(tags)),
+        managed=tagging.asks_for_resource(tags),
     )
 
 
-def power(status: str) -> tuple[State | None, str]:
+def state_of_status(status: str) -> tuple[InstanceState | None, str]:
     """What RDS's `status` means for the rules, and what it bars; no state for what exists no longer."""
     if status in _POWER:
         return _POWER[status], ""
     if _BUSY.fullmatch(status):
-        return State.RUNNING, f"cannot be stopped while it is {status}"
-    return State.UNAVAILABLE, f"has the status {status or 'unknown'} and needs somebody's help"
+        return InstanceState.RUNNING, f"cannot be stopped while it is {status}"
+    return InstanceState.UNAVAILABLE, f"has the status {status or 'unknown'} and needs somebody's help"
 
 
-def cluster_bar(row: "DBClusterTypeDef") -> str:
+def cluster_blocked_reason(row: "DBClusterTypeDef") -> str:
     """Why a cluster can never be stopped, empty where it can.
 
     See https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-cluster-stop-start.html.
@@ -280,7 +282,7 @@ def cluster_bar(row: "DBClusterTypeDef") -> str:
     return ""
 
 
-def database_bar(row: "DBInstanceTypeDef") -> str:
+def database_blocked_reason(row: "DBInstanceTypeDef") -> str:
     """Why a DB instance can never be stopped by itself, empty where it can.
 
     See https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html.

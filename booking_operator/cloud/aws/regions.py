@@ -23,7 +23,7 @@ def regions() -> Mapping[str, str]:
     )
 
 
-def known(region: str) -> str:
+def check_region(region: str) -> str:
     """The region itself.
 
     Raises:
@@ -33,7 +33,7 @@ def known(region: str) -> str:
         return region
     close = get_close_matches(region.lower().replace("_", "-"), regions(), n=1)
     if close:
-        mend = f"did you mean {close[0]}?"
+        fix = f"did you mean {close[0]}?"
     else:
-        mend = f"write it like eu-central-1, or update botocore ({botocore.__version__}) if it is new"
-    raise ValueError(f"{region!r} is no region that is known; {mend}")
+        fix = f"write it like eu-central-1, or update botocore ({botocore.__version__}) if it is new"
+    raise ValueError(f"{region!r} is no region that is known; {fix}")

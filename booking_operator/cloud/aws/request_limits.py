@@ -6,10 +6,16 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
-from booking_operator.cloud.batching.token_bucket import PUBLISHED, Limit, Limits, LimitsOf, published
+from booking_operator.cloud.batching.token_bucket import (
+    PUBLISHED_LIMITS,
+    BucketLimit,
+    LimitsOf,
+    RequestLimits,
+    published_limits,
+)
 from booking_operator.cloud.driver import Scope
 
-ACTIONS = frozenset(PUBLISHED) | {
+ACTIONS = frozenset(PUBLISHED_LIMITS) | {
     "AddTagsToResource",
     "DescribeDBClusters",
     "DescribeDBInstances",
@@ -18,15 +24,15 @@ ACTIONS = frozenset(PUBLISHED) | {
     "StopDBInstance",
 }
 """The actions whose limits are kept to. Those of DB clusters are counted with those of DB instances."""
-UNDER_WAY = 20
+MAX_CALLS_IN_FLIGHT = 20
 """Calls of one lane that are under way at a time. What waits for its turn does so in the backlog, where it is
 asked at the end whether it still stands; nothing asks what waits for a connection."""
-CONNECTIONS = 4 * UNDER_WAY + 2
+CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
 """Of one client: enough for its four lanes, so that none waits for another's, and for the one Describe that
 is under way; one to spare while a call that was cancelled has not let go of its own."""
 
 
-class TokenBucket(BaseModel):
+class BucketConfig(BaseModel):
     """One bucket: how many tokens it holds, and how many come back each second."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,13 +41,13 @@ class TokenBucket(BaseModel):
     rate: PositiveFloat
 
 
-class ActionLimits(BaseModel):
+class LimitsConfig(BaseModel):
     """The buckets of one action; one that is left out is as AWS publishes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    requests: TokenBucket | None = None
-    instances: TokenBucket | None = None
+    requests: BucketConfig | None = None
+    instances: BucketConfig | None = None
 
 
 def _actions(value: Any) -> Any:
@@ -53,11 +59,11 @@ def _actions(value: Any) -> Any:
     return value
 
 
-LimitsByAction = Annotated[dict[str, ActionLimits], BeforeValidator(_actions)]
+LimitsByAction = Annotated[dict[str, LimitsConfig], BeforeValidator(_actions)]
 """Limits by the name of the action, like StartInstances."""
 
 
-def limits_of(all_: Mapping[str, ActionLimits], named: Mapping[str, Mapping[str, ActionLimits]]) -> LimitsOf:
+def limits_of(all_: Mapping[str, LimitsConfig], named: Mapping[str, Mapping[str, LimitsConfig]]) -> LimitsOf:
     """The limits to go by.
 
     Args:
@@ -65,11 +71,11 @@ def limits_of(all_: Mapping[str, ActionLimits], named: Mapping[str, Mapping[str,
         named: those of single accounts, by account; they go before those of every account.
     """
 
-    def look_up(scope: Scope, action: str) -> Limits:
-        limits = published(scope, action)
+    def look_up(scope: Scope, action: str) -> RequestLimits:
+        limits = published_limits(scope, action)
         for told in (all_.get(action), named.get(scope.account, {}).get(action)):
             if told is not None:
-                limits = Limits(
+                limits = RequestLimits(
                     _bucket(told.requests) or limits.requests, _bucket(told.instances) or limits.instances
                 )
         return limits
@@ -77,5 +83,5 @@ def limits_of(all_: Mapping[str, ActionLimits], named: Mapping[str, Mapping[str,
     return look_up
 
 
-def _bucket(told: TokenBucket | None) -> Limit | None:
-    return Limit(told.size, told.rate) if told else None
+def _bucket(told: BucketConfig | None) -> BucketLimit | None:
+    return BucketLimit(told.size, told.rate) if told else None

@@ -23,23 +23,23 @@ class Tag(TypedDict, total=False):
     Value: str
 
 
-def read(tags: Iterable[Tag]) -> dict[str, str]:
+def to_dict(tags: Iterable[Tag]) -> dict[str, str]:
     """Tags by their keys."""
     return {tag.get("Key", ""): tag.get("Value", "") for tag in tags}
 
 
-def managed(tags: Mapping[str, str]) -> bool:
+def asks_for_resource(tags: Mapping[str, str]) -> bool:
     """Whether the tags ask for a Resource."""
     return tags.get(MANAGED_TAG) == "true"
 
 
-def lock_in(tags: Mapping[str, str]) -> Lock | None:
+def read_lock(tags: Mapping[str, str]) -> Lock | None:
     """What the lock tags among `tags` say; None when there are none."""
     if LOCKED_BY_TAG not in tags and LOCKED_UNTIL_TAG not in tags:
         return None
     return Lock(tags.get(LOCKED_BY_TAG, ""), tags.get(LOCKED_UNTIL_TAG, ""))
 
 
-def lock_tags(lock: Lock) -> list[Tag]:
+def write_lock(lock: Lock) -> list[Tag]:
     """The tags that say what `lock` does."""
     return [{"Key": LOCKED_BY_TAG, "Value": lock.by}, {"Key": LOCKED_UNTIL_TAG, "Value": lock.until}]

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError, Fault
+from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.workqueue import Backoff
 
@@ -16,23 +16,23 @@ _MINUTE = timedelta(minutes=1)
 _REMEMBERED = timedelta(hours=1)
 _LONGEST = 10 * _MINUTE
 
-GONE = Backoff(first=_MINUTE, longest=_LONGEST)
+UNKNOWN_INSTANCE = Backoff(initial=_MINUTE, maximum=_LONGEST)
 """An id that does not exist: the next view will not show it, unless it is new and EC2 is behind."""
-STATE = Backoff(first=timedelta(seconds=3), longest=_MINUTE)
+WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MINUTE)
 """A state from which it cannot be done: it is on its way, and a view was behind."""
-BARRED = Backoff(first=5 * _MINUTE, longest=_LONGEST)
+NEEDS_CHANGE = Backoff(initial=5 * _MINUTE, maximum=_LONGEST)
 """What only a change by somebody ends: stop protection, a one-time Spot request, a root device that would be
 lost."""
-SPOT = Backoff(first=timedelta(seconds=3), longest=_LONGEST)
+SPOT = Backoff(initial=timedelta(seconds=3), maximum=_LONGEST)
 """A start that the state of a Spot request does not allow. After a stop that lasts for some seconds, because
 the request is disabled later than its instance stops. After an interruption it lasts until EC2 itself starts
 the instance: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/stop-spot-instances.html."""
-CAPACITY = Backoff(first=_MINUTE, longest=5 * _MINUTE)
+CAPACITY = Backoff(initial=_MINUTE, maximum=5 * _MINUTE)
 """A type that a zone has no room for. AWS asks to wait "a few minutes":
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html."""
-DENIED = Backoff(first=timedelta(seconds=30), longest=_MINUTE)
+DENIED = Backoff(initial=timedelta(seconds=30), maximum=_MINUTE)
 """A missing permission. A changed policy takes effect within seconds, and somebody waits for it."""
-ACCOUNT = Backoff(first=timedelta(seconds=5), longest=_MINUTE)
+ACCOUNT = Backoff(initial=timedelta(seconds=5), maximum=_MINUTE)
 """Credentials or a clock."""
 
 # UnsupportedOperation is also what EC2 answers to the stop of an instance of a one-time Spot request:
@@ -44,17 +44,17 @@ _BARRING = frozenset({"OperationNotPermitted", "UnsupportedOperation"})
 _SPOT = frozenset({"IncorrectSpotRequestState", "IncorrectSpotInstanceRequestState"})
 
 
-def pause_of(error: CloudError) -> Backoff:
+def instance_backoff(error: CloudError) -> Backoff:
     """How long an instance that was refused by `error` is not asked for again."""
-    if error.fault is Fault.CAPACITY:
+    if error.kind is FailureKind.CAPACITY:
         return CAPACITY
-    if error.fault is Fault.DENIED:
+    if error.kind is FailureKind.DENIED:
         return DENIED
     if error.reason in _BARRING:
-        return BARRED
+        return NEEDS_CHANGE
     if error.reason in _SPOT:
         return SPOT
-    return STATE if "State" in error.reason else GONE
+    return WRONG_STATE if "State" in error.reason else UNKNOWN_INSTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Hold:
     times: int
 
 
-class Holds:
+class BackoffTable:
     """What was refused, each with its error and the end of its pause, which grows from time to time."""
 
     def __init__(self) -> None:
@@ -75,27 +75,27 @@ class Holds:
         """What is held, or was refused the last time."""
         return {"holds": self._holds.keys()}
 
-    def bar(self, key: Hashable, error: CloudError, pause: Backoff, now: datetime) -> CloudError:
+    def record_failure(self, key: Hashable, error: CloudError, pause: Backoff, now: datetime) -> CloudError:
         """Hold what was refused at `now`. Returns the error with the instant at which it is tried again."""
         if abs(now - self._swept_at) >= _MINUTE:
             self._forget(now)
         known = self._holds.get(key)
         times = known.times + 1 if known else 1
-        told = error.again_at(now + pause.after(times))
+        told = error.with_retry_at(now + pause.after(times))
         self._holds[key] = _Hold(told, told.retry_at or now, times)
         return told
 
-    def barred(self, key: Hashable, now: datetime) -> CloudError | None:
+    def active_failure(self, key: Hashable, now: datetime) -> CloudError | None:
         """Why it must not be asked for at `now`; None where it may."""
         hold = self._holds.get(key)
         # One that ends later than any pause lasts dates from before the clock was set back.
         return hold.error if hold and now < hold.until <= now + _LONGEST else None
 
-    def suspect(self, key: Hashable) -> bool:
+    def failed_before(self, key: Hashable) -> bool:
         """Whether it was refused the last time, though its pause may be over."""
         return key in self._holds
 
-    def lift(self, keys: Iterable[Hashable]) -> None:
+    def record_success(self, keys: Iterable[Hashable]) -> None:
         """Forget what was accepted again."""
         for key in keys:
             self._holds.pop(key, None)

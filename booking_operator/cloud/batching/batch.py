@@ -6,7 +6,7 @@ from datetime import datetime
 
 from booking_operator.cloud.batching.fair_queue import Parcel
 from booking_operator.cloud.driver import Action, CloudError, Order
-from booking_operator.domain.instance import Lock, State
+from booking_operator.domain.instance import InstanceState, Lock
 
 _GENERAL = 31  # failures: of the whole, two halves, and so on to sixteen sixteenths
 
@@ -138,7 +138,7 @@ class Batch:
             ]
         )
 
-    def settle(self, states: Mapping[str, State | None]) -> None:
+    def settle(self, states: Mapping[str, InstanceState | None]) -> None:
         """Settle its instances as accepted, with what the service answered."""
         for item in self.items:
             item.payload.order.accept({id_: states[id_] for id_ in item.ids})
@@ -156,4 +156,4 @@ class Batch:
     def withdraw(self) -> None:
         """Cancel the orders that it is for, as far as they have no outcome."""
         for item in self.items:
-            item.payload.order.withdraw()
+            item.payload.order.cancel()

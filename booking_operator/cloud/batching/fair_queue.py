@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Generic, TypeVar
 
-from booking_operator.cloud.batching.token_bucket import Throttle
+from booking_operator.cloud.batching.token_bucket import RateLimiter
 
 P = TypeVar("P")
 
-GATHER = timedelta(milliseconds=50)
+GATHER_TIME = timedelta(milliseconds=50)
 """How long what is late already waits for others to join its call."""
 
 
@@ -134,10 +134,10 @@ class Backlog(Generic[P]):
             )
             self.add(replace(parcel, due_at=due_at, ready_at=ready_at))
 
-    def take(self, now: datetime, throttle: Throttle) -> list[Parcel[P]]:
+    def take(self, now: datetime, throttle: RateLimiter) -> list[Parcel[P]]:
         """What leaves now by one call, taken out of the backlog; empty where nothing does."""
         load = self._next(now)
-        room = min(throttle.room(now), self._most)
+        room = min(throttle.available(now), self._most)
         if load is None or room < self._least(load, throttle):
             return []
         tenants = set(load.queues)
@@ -145,7 +145,7 @@ class Backlog(Generic[P]):
         self._forget(tenants - load.queues.keys())
         return taken
 
-    def next_at(self, now: datetime, throttle: Throttle) -> datetime | None:
+    def next_at(self, now: datetime, throttle: RateLimiter) -> datetime | None:
         """When to look again, provided that nothing is added; None where nothing waits."""
         load = self._next(now)
         if load is not None:
@@ -168,9 +168,9 @@ class Backlog(Generic[P]):
         """Whose turn it is: of the tenant that was served least, the earliest deadline."""
         return min((self._served[tenant], *queue[0][:2]) for tenant, queue in load.queues.items())
 
-    def _least(self, load: _Load[P], throttle: Throttle) -> int:
+    def _least(self, load: _Load[P], throttle: RateLimiter) -> int:
         """For how many instances at least the next call is made."""
-        return min(load.size, self._most, throttle.worthwhile)
+        return min(load.size, self._most, throttle.min_call_size)
 
     def _share(self, load: _Load[P], room: int) -> Iterator[Parcel[P]]:
         for tenant, granted in self._grant(load, room).items():
@@ -207,8 +207,8 @@ class Backlog(Generic[P]):
                 self._served.pop(tenant, None)
 
 
-def departures(
-    backlog: Backlog[P], throttle: Throttle, now: datetime, coming: Iterable[Parcel[P]] = ()
+def simulate(
+    backlog: Backlog[P], throttle: RateLimiter, now: datetime, coming: Iterable[Parcel[P]] = ()
 ) -> Iterator[tuple[datetime, list[Parcel[P]]]]:
     """What would leave when, if nobody else used the buckets and every call was let through.
 

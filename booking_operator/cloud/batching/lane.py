@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.aws.request_limits import UNDER_WAY
+from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.batch import Batch, Inquest, Item, Task
-from booking_operator.cloud.batching.fair_queue import Backlog, departures
-from booking_operator.cloud.batching.token_bucket import LONGEST_PAUSE, Limits, full
+from booking_operator.cloud.batching.fair_queue import Backlog, simulate
+from booking_operator.cloud.batching.token_bucket import MAX_PAUSE, RequestLimits, full_limiter
 from booking_operator.cloud.driver import CloudError, Order, Scope
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.engine.clock import Clock, wait_until
@@ -33,7 +33,7 @@ class Lane:
         self,
         scope: Scope,
         name: str,
-        limits: Limits,
+        limits: RequestLimits,
         clock: Clock,
         send: Callable[["Lane", Batch], None],
         *,
@@ -42,7 +42,7 @@ class Lane:
     ) -> None:
         self.scope = scope
         self.name = name
-        self.throttle = full(limits, clock.now())
+        self.throttle = full_limiter(limits, clock.now())
         self.troubles = 0  # calls in a row that failed without any answer about the instances
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
@@ -117,7 +117,7 @@ class Lane:
         """When the last of each order will leave, by the model: of what waits, and of what is `coming`."""
         leaves: dict[Order, datetime] = {}
         self._backlog.keep(lambda item: bool(_open(item)))
-        plan = departures(self._backlog, self.throttle, self._clock.now(), coming)
+        plan = simulate(self._backlog, self.throttle, self._clock.now(), coming)
         for number, (at, items) in enumerate(plan):
             leaves |= {item.payload.order: at for item in items}
             if number % _SLICE == 0:
@@ -129,10 +129,10 @@ class Lane:
         while True:
             self._wake.clear()
             now = self._clock.now()
-            full = self._under_way >= UNDER_WAY
+            full = self._under_way >= MAX_CALLS_IN_FLIGHT
             try:
                 if now < before:
-                    self._backlog.set_back(now, LONGEST_PAUSE)
+                    self._backlog.set_back(now, MAX_PAUSE)
                 taken = [] if full else self._backlog.take(now, self.throttle)
                 next_at = None if full or taken else self._backlog.next_at(now, self.throttle)
             except Exception as error:  # noqa: BLE001 - what comes after it must leave
@@ -174,7 +174,7 @@ class Lane:
             if order not in standing:
                 standing[order] = self._stands(order)
                 if not standing[order]:
-                    order.withdraw()
+                    order.cancel()
             if ids := _open(item):
                 wanted.append(replace(item, ids=ids))
         return wanted
@@ -182,7 +182,7 @@ class Lane:
     def _stands(self, order: Order) -> bool:
         """Whether an order is still wanted. One that cannot say so fails, and no other with it."""
         try:
-            return order.stands()
+            return order.still_valid()
         except Exception as error:  # noqa: BLE001 - see above
             order.fail(self._unexpected(error))
             return False
@@ -194,7 +194,7 @@ class Lane:
 
     def _abandon(self) -> None:
         for item in self._backlog:
-            item.payload.order.withdraw()
+            item.payload.order.cancel()
 
 
 def _open(item: Item) -> list[str]:

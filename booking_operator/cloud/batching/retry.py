@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from booking_operator.cloud.batching import backoff
-from booking_operator.cloud.batching.backoff import Holds, pause_of
+from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
 from booking_operator.cloud.batching.batch import Batch, Change, Inquest
 from booking_operator.cloud.batching.lane import Lane
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Scope
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Scope
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.workqueue import Backoff
 
-RETRY = Backoff(first=timedelta(seconds=0.5), longest=timedelta(seconds=15))
+RETRY = Backoff(initial=timedelta(seconds=0.5), maximum=timedelta(seconds=15))
 """Between two tries of what failed without an answer about the instances."""
 PATIENCE = 4
 """Such failures in a row after which a batch is sent in parts: one instance may be what the service trips
@@ -28,11 +28,11 @@ NAMED = 5
 LOOK_SECONDS = 30.0
 """How long a lost reply is looked into before the call is simply made again."""
 
-_LET_THROUGH = frozenset({Fault.REFUSED, Fault.CAPACITY, Fault.DENIED, Fault.ACCOUNT})
-_DONE: Mapping[Action, frozenset[State]] = {
-    Action.START: frozenset({State.PENDING, State.RUNNING}),
-    Action.STOP: frozenset({State.STOPPING, State.STOPPED}),
-    Action.HIBERNATE: frozenset({State.STOPPING, State.STOPPED}),
+_LET_THROUGH = frozenset({FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT})
+_DONE: Mapping[Action, frozenset[InstanceState]] = {
+    Action.START: frozenset({InstanceState.PENDING, InstanceState.RUNNING}),
+    Action.STOP: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
+    Action.HIBERNATE: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
 }
 
 
@@ -48,7 +48,7 @@ class Sight:
     """
 
     look: Callable[[Scope, datetime], Awaitable[object]]
-    shown: Callable[[Group, str], State | None]
+    shown: Callable[[Group, str], InstanceState | None]
     pool: Callable[[Scope, str], str]
     start_failed: Callable[[Scope, str], CloudError | None]
 
@@ -56,7 +56,7 @@ class Sight:
 class Recovery:
     """Decides who goes on, who waits and who is refused."""
 
-    def __init__(self, sight: Sight, held: Holds, clock: Clock) -> None:
+    def __init__(self, sight: Sight, held: BackoffTable, clock: Clock) -> None:
         self._sight = sight
         self._holds = held
         self._clock = clock
@@ -66,23 +66,25 @@ class Recovery:
         _take_note(lane, len(batch.ids), error, self._clock.now())
         if batch.change.action is Action.HIBERNATE and _hibernation_refused(error):
             self._stop_instead(lane, batch, error)
-        elif error.fault is Fault.LOST:
+        elif error.kind is FailureKind.LOST:
             await self._look_into(lane, batch, error)
         else:
             self._treat(lane, batch, error)
 
     def _treat(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         now = self._clock.now()
-        match error.fault:
-            case Fault.THROTTLED:
-                self._send(lane, batch.at(now), error.again_at(lane.throttle.ready_at(1, now)))
-            case Fault.CAPACITY:
+        match error.kind:
+            case FailureKind.THROTTLED:
+                self._send(lane, batch.at(now), error.with_retry_at(lane.throttle.ready_at(1, now)))
+            case FailureKind.CAPACITY:
                 self._no_capacity(lane, batch, error)
-            case Fault.ACCOUNT:
-                batch.fail(self._holds.bar(("account", lane.scope.account), error, backoff.ACCOUNT, now))
-            case Fault.UNSENT:
+            case FailureKind.ACCOUNT:
+                batch.fail(
+                    self._holds.record_failure(("account", lane.scope.account), error, backoff.ACCOUNT, now)
+                )
+            case FailureKind.UNSENT:
                 batch.fail(error)
-            case Fault.REFUSED | Fault.DENIED:
+            case FailureKind.REFUSED | FailureKind.DENIED:
                 self._isolate(lane, batch, error)
             case _:
                 self._retry(lane, batch, error)
@@ -98,16 +100,19 @@ class Recovery:
         """Settle instances as refused, none of them to be asked for again before its pause is over."""
         if not batch.items:
             return
-        now, pause, action = self._clock.now(), pause_of(error), batch.change.action
+        now, pause, action = self._clock.now(), instance_backoff(error), batch.change.action
         batch.refuse(
-            {id_: self._holds.bar((lane.scope, action, id_), error, pause, now) for id_ in batch.ids}
+            {
+                id_: self._holds.record_failure((lane.scope, action, id_), error, pause, now)
+                for id_ in batch.ids
+            }
         )
 
     def _send(self, lane: Lane, batch: Batch, trouble: CloudError | None = None) -> None:
         """Have a batch sent as it says; `trouble` is what users are told meanwhile."""
         if trouble is not None:
             for item in batch.items:
-                item.payload.order.trouble_with(trouble)
+                item.payload.order.set_pending_error(trouble)
         lane.add(batch.items)
 
     def _retry(self, lane: Lane, batch: Batch, error: CloudError) -> None:
@@ -129,7 +134,7 @@ class Recovery:
             return
         for part in batch.halves() if size > 1 else (batch,):
             again = part.again(now + pause, attempts=attempts, inquest=inquest, apart=object())
-            self._send(lane, again, error.again_at(now + pause))
+            self._send(lane, again, error.with_retry_at(now + pause))
 
     def _send_with_others(
         self, lane: Lane, batch: Batch, error: CloudError, attempts: int, pause: timedelta
@@ -142,12 +147,12 @@ class Recovery:
         alone = len(batch.ids) == 1 and attempts >= PATIENCE > lane.troubles
         at = now + pause if alone else lane.retry_at(now, pause)
         again = batch.again(at, attempts=attempts, apart=object() if alone else "retry")
-        self._send(lane, again, error.again_at(at))
+        self._send(lane, again, error.with_retry_at(at))
 
     async def _look_into(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """Settle what a fresh view shows to be done although the reply was lost; send the rest again."""
         wanted = _DONE.get(batch.change.action, frozenset())
-        seen: dict[str, State] = {}
+        seen: dict[str, InstanceState] = {}
         if wanted:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -160,7 +165,7 @@ class Recovery:
         batch.only(seen).settle(seen)
         rest = batch.without(seen)
         if rest.items:
-            lane.throttle = lane.throttle.returned(len(rest.ids), self._clock.now())
+            lane.throttle = lane.throttle.refunded(len(rest.ids), self._clock.now())
             self._retry(lane, rest, error)
 
     def _no_capacity(self, lane: Lane, batch: Batch, error: CloudError) -> None:
@@ -171,7 +176,7 @@ class Recovery:
         pool = error.pool or ("" if several else next(iter(pools.values())))
         hit = [id_ for id_, its in pools.items() if pool and its == pool]
         if hit:
-            batch.only(hit).fail(self._holds.bar((lane.scope, pool), error, backoff.CAPACITY, now))
+            batch.only(hit).fail(self._holds.record_failure((lane.scope, pool), error, backoff.CAPACITY, now))
             self._send(lane, batch.without(hit).again(now))
         elif several and not pool:
             # It does not say which: each is asked for by itself.
@@ -200,7 +205,7 @@ class Recovery:
         # Named one at a time again and again: halves find those that are good sooner. A missing permission is
         # laid to the first instance that AWS comes upon, so there a name proves nothing.
         inquest.failures += 1
-        if inquest.general and (not blamed.items or error.fault is Fault.DENIED):
+        if inquest.general and (not blamed.items or error.kind is FailureKind.DENIED):
             self._refuse_all(lane, Batch([*rest.items, *lane.take_back(inquest)]), error)
             return
         for part in rest.halves() if len(rest.ids) > 1 else (rest,):
@@ -209,9 +214,12 @@ class Recovery:
     def _refuse_all(self, lane: Lane, batch: Batch, error: CloudError) -> None:
         """It is not for the sake of some instances: a permission for the action is missing, say."""
         key, now = (lane.scope, lane.name), self._clock.now()
-        if error.fault is Fault.DENIED:
+        if error.kind is FailureKind.DENIED:
             # Other parts may be under way yet, and find the same.
-            batch.fail(self._holds.barred(key, now) or self._holds.bar(key, error, backoff.DENIED, now))
+            batch.fail(
+                self._holds.active_failure(key, now)
+                or self._holds.record_failure(key, error, backoff.DENIED, now)
+            )
         else:
             self.refuse(lane, batch, error)
 
@@ -224,16 +232,16 @@ def _search(batch: Batch, *, answered: bool) -> Inquest | None:
 
 def _take_note(lane: Lane, instances: int, error: CloudError, now: datetime) -> None:
     """What a failure tells of the limits."""
-    if error.fault is Fault.THROTTLED:
-        lane.throttle = lane.throttle.refused(instances, now)
+    if error.kind is FailureKind.THROTTLED:
+        lane.throttle = lane.throttle.throttled(instances, now)
         return
-    if error.fault in _LET_THROUGH:
+    if error.kind in _LET_THROUGH:
         lane.works()
         lane.throttle = lane.throttle.accepted(0, now)
-    if error.fault is Fault.LOST:
+    if error.kind is FailureKind.LOST:
         lane.throttle = lane.throttle.answered(now)
     else:
-        lane.throttle = lane.throttle.returned(instances, now)
+        lane.throttle = lane.throttle.refunded(instances, now)
 
 
 def _hibernation_refused(error: CloudError) -> bool:

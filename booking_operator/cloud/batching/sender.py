@@ -10,14 +10,14 @@ from itertools import groupby
 
 import structlog
 
-from booking_operator.cloud.batching.backoff import Holds
+from booking_operator.cloud.batching.backoff import BackoffTable
 from booking_operator.cloud.batching.batch import Batch, Change, Task
-from booking_operator.cloud.batching.fair_queue import GATHER, Parcel
+from booking_operator.cloud.batching.fair_queue import GATHER_TIME, Parcel
 from booking_operator.cloud.batching.lane import Lane
 from booking_operator.cloud.batching.retry import Recovery, Sight
 from booking_operator.cloud.batching.token_bucket import LimitsOf
-from booking_operator.cloud.driver import Action, CloudError, Fault, Group, Order, Scope
-from booking_operator.cloud.inventory.view import Answer
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
+from booking_operator.cloud.inventory.view import ActionAnswer
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
@@ -31,9 +31,9 @@ _LOGGED = 20  # ids and tags named in one log line
 
 Ready = Callable[[Scope], Awaitable[None]]
 """Has all that a call needs at hand, client and credentials; raises `CloudError`."""
-Perform = Callable[[Scope, Change, Sequence[str]], Awaitable[Mapping[str, Answer]]]
+Perform = Callable[[Scope, Change, Sequence[str]], Awaitable[Mapping[str, ActionAnswer]]]
 """Makes one call; the answer has the instances it was accepted for. Raises `CloudError`."""
-Accept = Callable[[Group, Change, Mapping[str, Answer]], None]
+Accept = Callable[[Group, Change, Mapping[str, ActionAnswer]], None]
 """Is told what was accepted of a group, before anybody who waits for it."""
 
 
@@ -65,7 +65,7 @@ class Sender:
         self._limits = limits
         self._metrics = metrics
         self._lanes: dict[tuple[Scope, str], Lane] = {}
-        self._holds = Holds()
+        self._holds = BackoffTable()
         self._recovery = Recovery(sight, self._holds, clock)
         self._log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ class Sender:
         now = self._clock.now()
         due = max(order.deadline, now)
         # What is known ahead leaves at its deadline; for the rest a moment's wait makes fewer calls.
-        ready = due if due > now else now + (UNHURRIED if change.action in _TAGS else GATHER)
+        ready = due if due > now else now + (UNHURRIED if change.action in _TAGS else GATHER_TIME)
         items = [
             Parcel(Task(order, change), some, order.tenant, order.deadline, due, ready, (change, *suspicion))
             for suspicion, some in self._sorted_out(order, change, ids)
@@ -118,9 +118,9 @@ class Sender:
         def suspicion(id_: str) -> tuple[str, ...]:
             scope = order.group.scope
             pool = self._sight.pool(scope, id_)
-            if change.action is Action.START and pool and self._holds.suspect((scope, pool)):
+            if change.action is Action.START and pool and self._holds.failed_before((scope, pool)):
                 return ("pool", pool)
-            return ("instance",) if self._holds.suspect((scope, change.action, id_)) else ()
+            return ("instance",) if self._holds.failed_before((scope, change.action, id_)) else ()
 
         return [(key, list(some)) for key, some in groupby(sorted(ids, key=suspicion), key=suspicion)]
 
@@ -137,14 +137,14 @@ class Sender:
         """The instances that may be asked for now; the others fail as they did the last time."""
         now, scope, action = self._clock.now(), lane.scope, batch.change.action
         for key in (("account", scope.account), (scope, lane.name)):
-            if error := self._holds.barred(key, now):
+            if error := self._holds.active_failure(key, now):
                 batch.fail(error)
                 return Batch([])
         barred: dict[str, CloudError] = {}
         for id_ in batch.ids:
-            error = self._holds.barred((scope, action, id_), now)
+            error = self._holds.active_failure((scope, action, id_), now)
             if error is None and action is Action.START:
-                error = self._holds.barred((scope, self._sight.pool(scope, id_)), now)
+                error = self._holds.active_failure((scope, self._sight.pool(scope, id_)), now)
                 error = error or self._sight.start_failed(scope, id_)
             if error is not None:
                 barred[id_] = error
@@ -182,27 +182,27 @@ class Sender:
         """The orders that still stand after there was something to wait for: credentials, say."""
         still = Batch(lane.standing(batch.items))
         withdrawn = len(batch.ids) - len(still.ids)
-        lane.throttle = lane.throttle.withdrawn(withdrawn, self._clock.now(), whole=not still.items)
+        lane.throttle = lane.throttle.cancelled(withdrawn, self._clock.now(), whole=not still.items)
         return still
 
-    def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, Answer]) -> None:
+    def _settle(self, lane: Lane, batch: Batch, answers: Mapping[str, ActionAnswer]) -> None:
         scope, action = lane.scope, batch.change.action
         if batch.inquest is not None:
             batch.inquest.cleared = True
-        self._holds.lift([("account", scope.account), (scope, lane.name)])
+        self._holds.record_success([("account", scope.account), (scope, lane.name)])
         for item in batch.items:
             order, accepted = item.payload.order, {id_: answers[id_] for id_ in item.ids if id_ in answers}
             self._accept(order.group, batch.change, accepted)
-            self._holds.lift((scope, action, id_) for id_ in accepted)
+            self._holds.record_success((scope, action, id_) for id_ in accepted)
             if action is Action.START:
-                self._holds.lift((scope, self._sight.pool(scope, id_)) for id_ in accepted)
+                self._holds.record_success((scope, self._sight.pool(scope, id_)) for id_ in accepted)
         batch.only(answers).settle({id_: answer.now for id_, answer in answers.items()})
         if answers:
             self._log.info(f"instances_{action}_accepted", **_facts(lane, batch.only(answers)))
         left_out = batch.without(answers)
         if left_out.items:
             text = f"AWS took the {action}, but not for this instance; it may be gone."
-            error = CloudError("NotAccepted", text, fault=Fault.REFUSED)
+            error = CloudError("NotAccepted", text, kind=FailureKind.REFUSED)
             self._log_failure(lane, left_out, error)
             self._recovery.refuse(lane, left_out, error)
 

@@ -18,20 +18,20 @@ from booking_operator.cloud.driver import Scope
 
 _EPSILON = 1e-6  # tokens; sums of fractions of a second do not come out even
 
-PAUSE = timedelta(seconds=0.5)
+INITIAL_PAUSE = timedelta(seconds=0.5)
 """After a refusal; twice as long after each further one in a row that no smaller call can explain."""
-LONGEST_PAUSE = timedelta(seconds=15)
-SATURATED = timedelta(seconds=1)
+MAX_PAUSE = timedelta(seconds=15)
+MIN_REFILL = timedelta(seconds=1)
 """While there is more to do than there are tokens, a call waits for what this span refills: one call for two
 instances each second, and not one for each every half."""
-_WORTH_A_SEARCH = 10  # seconds of refilling
-_TRIES = 3  # for a call that is smaller than that
+_MIN_SEARCH_SECONDS = 10  # seconds of refilling
+_MAX_TRIES = 3  # for a call that is smaller than that
 UNLIMITED = 1_000_000
 """Instances in a call of an action that has no bucket for them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class BucketLimit:
     """One token bucket as AWS publishes it: how many tokens it holds, and how many come back each second."""
 
     size: float
@@ -39,48 +39,48 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """The buckets of one action; `instances` is None where only calls are counted."""
 
-    requests: Limit
-    instances: Limit | None = None
+    requests: BucketLimit
+    instances: BucketLimit | None = None
 
 
-PUBLISHED: Mapping[str, Limits] = {
-    "StartInstances": Limits(Limit(5, 2), Limit(1000, 2)),
-    "StopInstances": Limits(Limit(50, 5), Limit(1000, 20)),
-    "CreateTags": Limits(Limit(100, 10)),
-    "DeleteTags": Limits(Limit(100, 10)),
-    "DescribeInstances": Limits(Limit(100, 20)),
+PUBLISHED_LIMITS: Mapping[str, RequestLimits] = {
+    "StartInstances": RequestLimits(BucketLimit(5, 2), BucketLimit(1000, 2)),
+    "StopInstances": RequestLimits(BucketLimit(50, 5), BucketLimit(1000, 20)),
+    "CreateTags": RequestLimits(BucketLimit(100, 10)),
+    "DeleteTags": RequestLimits(BucketLimit(100, 10)),
+    "DescribeInstances": RequestLimits(BucketLimit(100, 20)),
 }
 """What EC2 grants by default; DescribeInstances with filters or pages. An account may have more."""
-OTHERS = Limits(Limit(50, 5))
+DEFAULT_LIMITS = RequestLimits(BucketLimit(50, 5))
 """For actions without a published limit, as all of RDS: what EC2 grants to changes in general."""
 
 
-LimitsOf = Callable[[Scope, str], Limits]
+LimitsOf = Callable[[Scope, str], RequestLimits]
 """The limits of an action in a region of an account."""
 
 
-def published(_: Scope, action: str) -> Limits:
+def published_limits(_: Scope, action: str) -> RequestLimits:
     """The limits that AWS grants everybody."""
-    return PUBLISHED.get(action, OTHERS)
+    return PUBLISHED_LIMITS.get(action, DEFAULT_LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class TokenBucket:
     """One bucket that held `level` tokens at the instant `at` (aware UTC).
 
     Attributes:
         unanswered: tokens that were drawn since the last answer, or since it was full.
     """
 
-    limit: Limit
+    limit: BucketLimit
     level: float
     at: datetime
     unanswered: float = 0
 
-    def refilled(self, now: datetime) -> "Bucket":
+    def refilled(self, now: datetime) -> "TokenBucket":
         """The same at `now`. A clock that was set back refills nothing, and goes on from there."""
         elapsed = max(0.0, (now - self.at).total_seconds())
         return replace(self, level=min(self.limit.size, self.level + self.limit.rate * elapsed), at=now)
@@ -92,40 +92,40 @@ class Bucket:
             return now
         return now + timedelta(seconds=missing / self.limit.rate)
 
-    def changed(self, tokens: float, now: datetime) -> "Bucket":
+    def adjusted(self, tokens: float, now: datetime) -> "TokenBucket":
         """The same with so many tokens more, or less."""
         refilled = self.refilled(now)
         return replace(refilled, level=min(self.limit.size, refilled.level + tokens))
 
-    def drawn(self, tokens: float, now: datetime) -> "Bucket":
+    def drawn(self, tokens: float, now: datetime) -> "TokenBucket":
         """The same after a call has left that takes so many tokens."""
         full = self.refilled(now).level >= self.limit.size - _EPSILON
-        return replace(self.changed(-tokens, now), unanswered=tokens + (0 if full else self.unanswered))
+        return replace(self.adjusted(-tokens, now), unanswered=tokens + (0 if full else self.unanswered))
 
-    def restored(self, tokens: float, now: datetime) -> "Bucket":
+    def restored(self, tokens: float, now: datetime) -> "TokenBucket":
         """The same after so many tokens of a call will not be drawn."""
-        return replace(self.changed(tokens, now), unanswered=max(0, self.unanswered - tokens))
+        return replace(self.adjusted(tokens, now), unanswered=max(0, self.unanswered - tokens))
 
-    def answered(self, now: datetime) -> "Bucket":
+    def answered(self, now: datetime) -> "TokenBucket":
         """The same after the answer to a call, or when there will be none.
 
         AWS drew from its own bucket some time between call and answer. If that was full by then, it had lost
         what ours was refilled with meanwhile: so no more is counted than is left of a full one.
         """
-        return self.at_most(self.limit.size - self.unanswered, now).untouched()
+        return self.capped(self.limit.size - self.unanswered, now).settled()
 
-    def at_most(self, tokens: float, now: datetime) -> "Bucket":
+    def capped(self, tokens: float, now: datetime) -> "TokenBucket":
         """The same, corrected to hold no more than `tokens`."""
         refilled = self.refilled(now)
         return replace(refilled, level=min(refilled.level, tokens))
 
-    def untouched(self) -> "Bucket":
+    def settled(self) -> "TokenBucket":
         """The same after a call has drawn nothing."""
         return replace(self, unanswered=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Throttle:
+class RateLimiter:
     """The buckets of one action in one region of one account, as far as is known.
 
     Attributes:
@@ -136,21 +136,21 @@ class Throttle:
         ceiling: more instances than that were refused, while how many are left is being searched for.
     """
 
-    requests: Bucket
-    instances: Bucket | None
-    refusals: int = 0
+    requests: TokenBucket
+    instances: TokenBucket | None
+    throttles: int = 0
     not_before: datetime | None = None
     ceiling: int | None = None
 
     @property
-    def worthwhile(self) -> int:
+    def min_call_size(self) -> int:
         """For how many instances a call is made at least while more than that wait."""
         if self.instances is None:
             return UNLIMITED
         limit = self.instances.limit
-        return max(1, floor(min(limit.rate * SATURATED.total_seconds(), limit.size)))
+        return max(1, floor(min(limit.rate * MIN_REFILL.total_seconds(), limit.size)))
 
-    def room(self, now: datetime) -> int:
+    def available(self, now: datetime) -> int:
         """For how many instances one call may be made now; 0 where none may be made at all."""
         if self._paused(now) or self.requests.refilled(now).level < 1 - _EPSILON:
             return 0
@@ -166,41 +166,41 @@ class Throttle:
         # Rounded up to what a datetime can tell, so that there is room at that very instant.
         return ready if ready == now else ready + timedelta(microseconds=1)
 
-    def sent(self, instances: int, now: datetime) -> "Throttle":
+    def sent(self, instances: int, now: datetime) -> "RateLimiter":
         """After a call has left."""
         left = self.instances.drawn(instances, now) if self.instances else None
         return replace(self, requests=self.requests.drawn(1, now), instances=left)
 
-    def returned(self, instances: int, now: datetime) -> "Throttle":
+    def refunded(self, instances: int, now: datetime) -> "RateLimiter":
         """After a call failed without anything being done: its instances have taken no token.
 
         That is a guess, which AWS does not confirm. To be wrong costs a refusal; the other way round a lost
         connection at nine o'clock would keep a thousand instances waiting for eight minutes.
         """
-        known = self.instances.changed(instances, now).untouched() if self.instances else None
-        return replace(self, requests=self.requests.untouched(), instances=known)
+        known = self.instances.adjusted(instances, now).settled() if self.instances else None
+        return replace(self, requests=self.requests.settled(), instances=known)
 
-    def withdrawn(self, instances: int, now: datetime, *, whole: bool) -> "Throttle":
+    def cancelled(self, instances: int, now: datetime, *, whole: bool) -> "RateLimiter":
         """After so many instances of a call were taken out before it left; the `whole` of it never leaves."""
         left = self.instances.restored(instances, now) if self.instances else None
         return replace(self, requests=self.requests.restored(whole, now), instances=left)
 
-    def answered(self, now: datetime) -> "Throttle":
+    def answered(self, now: datetime) -> "RateLimiter":
         """After a call was answered, or its answer lost: whatever AWS has drawn for it, it has by now."""
         known = self.instances.answered(now) if self.instances else None
         return replace(self, requests=self.requests.answered(now), instances=known)
 
-    def accepted(self, instances: int, now: datetime) -> "Throttle":
+    def accepted(self, instances: int, now: datetime) -> "RateLimiter":
         """After a call was let through, whatever else became of it."""
         answered, ceiling = self.answered(now), self._ceiling_at(now)
         known = answered.instances
         if known is not None and ceiling is not None:
             # What was let through once may be so again; a refusal will tell.
             likely = min(instances, ceiling)
-            known = known.changed(max(0.0, likely - known.refilled(now).level), now)
-        return Throttle(answered.requests, known, ceiling=ceiling)
+            known = known.adjusted(max(0.0, likely - known.refilled(now).level), now)
+        return RateLimiter(answered.requests, known, ceiling=ceiling)
 
-    def refused(self, instances: int, now: datetime) -> "Throttle":
+    def throttled(self, instances: int, now: datetime) -> "RateLimiter":
         """After a call was refused for the rate.
 
         AWS does not tell which bucket was too empty. The first refusal is laid to that of the calls. A second
@@ -208,18 +208,18 @@ class Throttle:
         that is refused half as many are tried next, until what might be left is not worth the search. A call
         for few instances is tried some more before, as it is.
         """
-        refusals, known, ceiling = self.refusals + 1, self.instances, self._ceiling_at(now)
-        pause = min(PAUSE * (1 << min(refusals - 1, 16)), LONGEST_PAUSE)
+        refusals, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
+        pause = min(INITIAL_PAUSE * (1 << min(refusals - 1, 16)), MAX_PAUSE)
         if known is not None:
-            known = known.changed(instances, now).untouched()  # a refused call takes nothing
+            known = known.adjusted(instances, now).settled()  # a refused call takes nothing
             half = min(instances, ceiling or instances) // 2
-            if (refusals > 1 or ceiling) and half > _WORTH_A_SEARCH * self.worthwhile:
-                known, ceiling, refusals = known.at_most(half, now), half, 0
-            elif refusals > _TRIES or ceiling:
+            if (refusals > 1 or ceiling) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
+                known, ceiling, refusals = known.capped(half, now), half, 0
+            elif refusals > _MAX_TRIES or ceiling:
                 # As good as empty: from here on what is refilled is all there is.
-                known, ceiling = known.at_most(0, now), None
-        requests = self.requests.at_most(0, now).untouched()
-        return Throttle(requests, known, refusals, now + pause, ceiling)
+                known, ceiling = known.capped(0, now), None
+        requests = self.requests.capped(0, now).settled()
+        return RateLimiter(requests, known, refusals, now + pause, ceiling)
 
     def _ceiling_at(self, now: datetime) -> int | None:
         """The ceiling, as long as it says more than the time that has passed since it was found."""
@@ -229,13 +229,13 @@ class Throttle:
 
     def _paused(self, now: datetime) -> bool:
         # A pause that ends later than it can dates from before the clock was set back.
-        return self.not_before is not None and now < self.not_before <= now + LONGEST_PAUSE
+        return self.not_before is not None and now < self.not_before <= now + MAX_PAUSE
 
 
-def full(limits: Limits, now: datetime) -> Throttle:
+def full_limiter(limits: RequestLimits, now: datetime) -> RateLimiter:
     """Buckets that nobody has drawn from lately."""
     of_instances = limits.instances
-    return Throttle(
-        requests=Bucket(limits.requests, limits.requests.size, now),
-        instances=Bucket(of_instances, of_instances.size, now) if of_instances else None,
+    return RateLimiter(
+        requests=TokenBucket(limits.requests, limits.requests.size, now),
+        instances=TokenBucket(of_instances, of_instances.size, now) if of_instances else None,
     )

@@ -8,19 +8,19 @@ this is seen. Pure: whoever calls brings the time.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError, Fault
-from booking_operator.domain.instance import State
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.workqueue import Backoff
 
 _MINUTE = timedelta(minutes=1)
-FAILED = Backoff(first=_MINUTE, longest=10 * _MINUTE)
+START_BACKOFF = Backoff(initial=_MINUTE, maximum=10 * _MINUTE)
 """A start that came to nothing. What its cause is, only somebody's doing ends, as a rule."""
 _WITHIN = 10 * _MINUTE  # what has stopped later than that had been started
 _REMEMBERED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
+class _AcceptedStart:
     """One that was accepted; from when it has failed, `until` is the end of its pause."""
 
     accepted_at: datetime
@@ -29,21 +29,21 @@ class _Start:
     until: datetime | None = None
 
 
-class Starts:
+class AcceptedStarts:
     """The starts of one scope, by instance."""
 
     def __init__(self) -> None:
-        self._starts: dict[str, _Start] = {}
+        self._starts: dict[str, _AcceptedStart] = {}
 
-    def answered(self, id_: str, state: State, at: datetime) -> None:
+    def record_answer(self, id_: str, state: InstanceState, at: datetime) -> None:
         """Take note of the state that the service has answered to an action."""
-        if state is State.PENDING:
+        if state is InstanceState.PENDING:
             known = self._starts.get(id_)
-            self._starts[id_] = _Start(at, known.failures if known else 0)
+            self._starts[id_] = _AcceptedStart(at, known.failures if known else 0)
         else:
             self._starts.pop(id_, None)
 
-    def seen(self, id_: str, state: State, why: str, now: datetime) -> None:
+    def record_state(self, id_: str, state: InstanceState, why: str, now: datetime) -> None:
         """Take note of the state in which a view shows an instance; `why` is what the service says failed.
 
         Where it says nothing, somebody may have stopped the instance by hand: that has no pause the first
@@ -52,12 +52,12 @@ class Starts:
         start = self._starts.get(id_)
         if start is None:
             return
-        if state is State.RUNNING:
+        if state is InstanceState.RUNNING:
             del self._starts[id_]
-        elif state is State.STOPPED and start.until is None and now - start.accepted_at <= _WITHIN:
+        elif state is InstanceState.STOPPED and start.until is None and now - start.accepted_at <= _WITHIN:
             failures = start.failures + 1
             pauses = failures if why else failures - 1
-            until = now + FAILED.after(pauses) if pauses else now
+            until = now + START_BACKOFF.after(pauses) if pauses else now
             self._starts[id_] = replace(start, failures=failures, why=why, until=until)
 
     def forget(self, now: datetime) -> None:
@@ -68,11 +68,11 @@ class Starts:
             if timedelta(0) <= now - start.accepted_at <= _REMEMBERED
         }
 
-    def barred(self, id_: str, now: datetime) -> CloudError | None:
+    def active_failure(self, id_: str, now: datetime) -> CloudError | None:
         """Why an instance must not be started at `now`; None where it may."""
         start = self._starts.get(id_)
-        if start is None or start.until is None or not now < start.until <= now + FAILED.longest:
+        if start is None or start.until is None or not now < start.until <= now + START_BACKOFF.maximum:
             return None
         why = f": {start.why}" if start.why else "; the AWS console may tell why."
         text = f"AWS accepted the start, but it stopped again without having run{why}"
-        return CloudError("StartFailed", text, fault=Fault.REFUSED, retry_at=start.until)
+        return CloudError("StartFailed", text, kind=FailureKind.REFUSED, retry_at=start.until)

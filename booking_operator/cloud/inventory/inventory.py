@@ -21,11 +21,18 @@ from typing import TypeVar
 
 import structlog
 
-from booking_operator.cloud.driver import Audience, CloudError, Group, Scope
-from booking_operator.cloud.inventory.polling import BACKOFF, IDLE, PASSING, Call, Interest, Watched
-from booking_operator.cloud.inventory.view import Answer, Record
+from booking_operator.cloud.driver import CloudError, Group, InventoryListener, Scope
+from booking_operator.cloud.inventory.polling import (
+    BACKOFF,
+    IDLE_INTERVAL,
+    TRANSIENT_KINDS,
+    DescribeCall,
+    Interest,
+    ScopeWatch,
+)
+from booking_operator.cloud.inventory.view import ActionAnswer, Record
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
-from booking_operator.domain.instance import Lock, Observation, State
+from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.introspection import Contents
 
@@ -59,13 +66,13 @@ class Inventory:
         self._clock = clock
         self._tasks = tasks
         self._metrics = metrics
-        self._watches: dict[Scope, Watched] = {}
-        self._audience: Audience | None = None
+        self._watches: dict[Scope, ScopeWatch] = {}
+        self._listener: InventoryListener | None = None
         self._wake = Event()
         self._log = structlog.get_logger()
 
     @property
-    def watched(self) -> Mapping[Scope, Watched]:
+    def watched(self) -> Mapping[Scope, ScopeWatch]:
         """The scopes that are polled."""
         return {scope: self._watch(scope) for scope in self._tracked()}
 
@@ -73,11 +80,11 @@ class Inventory:
         """The scopes that there is a view of."""
         return {"views": self._watches.keys()}
 
-    def last(self, group: Group) -> Observation | None:
+    def observation(self, group: Group) -> Observation | None:
         """The newest view of the group at hand; None when its scope was never seen."""
         return self._watch(group.scope).view.observation(group.tag)
 
-    def managed(self, scope: Scope) -> frozenset[str]:
+    def managed_tags(self, scope: Scope) -> frozenset[str]:
         """Tags of the groups that ask for a Resource; empty when the scope was never seen."""
         return self._watch(scope).view.managed
 
@@ -93,13 +100,13 @@ class Inventory:
         """Type and zone of an instance, which share capacity; empty where that is not known."""
         return self._watch(scope).view.pool(id_)
 
-    def start_failed(self, scope: Scope, id_: str) -> CloudError | None:
+    def failed_start_error(self, scope: Scope, id_: str) -> CloudError | None:
         """Why an instance is not to be started yet: its last start came to nothing."""
-        return self._watch(scope).view.starts.barred(id_, self._clock.now())
+        return self._watch(scope).view.starts.active_failure(id_, self._clock.now())
 
-    def shown(self, group: Group, id_: str) -> State | None:
+    def state_of(self, group: Group, id_: str) -> InstanceState | None:
         """The state in which the newest view has an instance of the group; None where it has none."""
-        observation = self.last(group)
+        observation = self.observation(group)
         instances = observation.instances if observation else ()
         return next((instance.state for instance in instances if instance.id == id_), None)
 
@@ -118,28 +125,28 @@ class Inventory:
             since = min(since, now)
             if at is not None and since <= at <= now:  # one from the future precedes a clock set back
                 return at
-            if (error := watch.too_soon(now)) is not None:
+            if (error := watch.backoff_error(now)) is not None:
                 raise error
             await self._call(watch, since).outcome()
 
-    def note(self, group: Group, answers: Mapping[str, Answer]) -> None:
+    def record_answers(self, group: Group, answers: Mapping[str, ActionAnswer]) -> None:
         """Show what an accepted action has answered, and look soon at what comes of it."""
         watch = self._watch(group.scope)
         watch.moved_at = self._clock.now()
-        watch.view.note(group.tag, answers, watch.moved_at)
+        watch.view.record_answers(group.tag, answers, watch.moved_at)
         self._wake.set()
 
-    def note_lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
+    def record_lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
         """Show lock tags that were written, or with None removed."""
-        self._watch(group.scope).view.note_lock(group.tag, ids, lock, self._clock.now())
+        self._watch(group.scope).view.record_lock(group.tag, ids, lock, self._clock.now())
 
-    def track(self, audience: Audience) -> None:
+    def set_listener(self, listener: InventoryListener) -> None:
         """Poll the scopes that `audience` names from now on.
 
         It is told of a group whose instances differ from the view before, and of all groups of a scope that
         is seen for the first time, that cannot be seen any more, or that can be seen again.
         """
-        self._audience = audience
+        self._listener = listener
         self._wake.set()
 
     async def poll(self) -> None:
@@ -160,7 +167,7 @@ class Inventory:
     def _call_what_is_due(self, now: datetime) -> datetime:
         """Begin the calls that are due at `now`. Returns when to look again."""
         # Also the latest instant at which a scope that is new among the tracked ones will be noticed.
-        next_at = now + IDLE
+        next_at = now + IDLE_INTERVAL
         tracked = self._tracked()
         self._forget_unused(tracked, now)
         for scope, interest in tracked.items():
@@ -176,7 +183,7 @@ class Inventory:
 
     def _forget_unused(self, tracked: Mapping[Scope, Interest], now: datetime) -> None:
         """Forget the scopes that are neither tracked nor used. Before anything is tracked all are kept."""
-        if self._audience is None:
+        if self._listener is None:
             return
         watches = self._watches.items()
         for scope in [scope for scope, watch in watches if scope not in tracked and watch.unused(now)]:
@@ -190,49 +197,51 @@ class Inventory:
             facts = {"account": scope.account, "region": scope.region}
             unexpected(self._metrics, Part.POLL, "release", error, **facts)
 
-    def _watch(self, scope: Scope) -> Watched:
+    def _watch(self, scope: Scope) -> ScopeWatch:
         watch = self._watches.get(scope)
         if watch is None:
-            watch = self._watches[scope] = Watched(scope)
+            watch = self._watches[scope] = ScopeWatch(scope)
         return watch
 
     def _tracked(self) -> dict[Scope, Interest]:
-        if self._audience is None:
+        if self._listener is None:
             return {}
-        tracked = {scope: Interest(period) for scope, period in self._audience.periods().items()}
-        for group in self._audience.groups():
-            interest = tracked.setdefault(group.scope, Interest(IDLE))
-            interest.period = min(interest.period, IDLE)
+        tracked = {scope: Interest(period) for scope, period in self._listener.polling_periods().items()}
+        for group in self._listener.groups():
+            interest = tracked.setdefault(group.scope, Interest(IDLE_INTERVAL))
+            interest.period = min(interest.period, IDLE_INTERVAL)
             interest.tags.add(group.tag)
         return tracked
 
-    def _call(self, watch: Watched, since: datetime) -> Call:
+    def _call(self, watch: ScopeWatch, since: datetime) -> DescribeCall:
         """The call that answers who asks since `since`: one under way, or the one after it."""
         under_way = watch.under_way
         if under_way is not None and under_way.sent_at is not None and under_way.sent_at >= since:
             return under_way
-        if watch.wanted is None:
-            watch.wanted = Call()
+        if watch.next_call is None:
+            watch.next_call = DescribeCall()
             if under_way is None:
                 # All who ask before the task's first step share the call: its instant is taken there.
-                task = self._tasks.create_task(self._serve(watch), name=f"describe: {watch.scope.region}")
+                task = self._tasks.create_task(
+                    self._make_calls(watch), name=f"describe: {watch.scope.region}"
+                )
                 task.add_done_callback(partial(_cut_off, watch))
-        return watch.wanted
+        return watch.next_call
 
-    async def _serve(self, watch: Watched) -> None:
+    async def _make_calls(self, watch: ScopeWatch) -> None:
         """Make calls for as long as one is wanted."""
-        while (call := watch.wanted) is not None:
-            watch.under_way, watch.wanted = call, None
+        while (call := watch.next_call) is not None:
+            watch.under_way, watch.next_call = call, None
             call.sent_at = watch.sent_at = self._clock.now()
             call.error = await self._looked(watch, call.sent_at)
             watch.under_way = None
             call.done.set()
             self._wake.set()
 
-    async def _looked(self, watch: Watched, sent_at: datetime) -> CloudError | None:
+    async def _looked(self, watch: ScopeWatch, sent_at: datetime) -> CloudError | None:
         """Make one call, and update the view from it. Returns why that failed; None where it did not."""
         try:
-            self._seen(watch, await self._describe(watch.scope), sent_at)
+            self._succeeded(watch, await self._describe(watch.scope), sent_at)
         except CloudError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - other scopes must be looked at, and this one again
@@ -243,10 +252,10 @@ class Inventory:
         self._failed(watch, failure)
         return failure
 
-    def _seen(self, watch: Watched, records: Iterable[Record], sent_at: datetime) -> None:
+    def _succeeded(self, watch: ScopeWatch, records: Iterable[Record], sent_at: datetime) -> None:
         now, first = self._clock.now(), watch.view.at is None
         managed = watch.view.managed
-        tags = watch.view.take(records, sent_at, now)
+        tags = watch.view.update(records, sent_at, now)
         if tags:
             watch.moved_at = now
         recovered, watch.failure, watch.failures = watch.failure is not None, None, 0
@@ -254,14 +263,14 @@ class Inventory:
         if recovered:
             self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
         if first or recovered:
-            self._tell(watch.scope, None)
+            self._notify(watch.scope, None)
         else:
-            self._tell(watch.scope, tags, listed=managed != watch.view.managed)
+            self._notify(watch.scope, tags, listed=managed != watch.view.managed)
 
-    def _failed(self, watch: Watched, error: CloudError) -> None:
+    def _failed(self, watch: ScopeWatch, error: CloudError) -> None:
         watch.failures += 1
         watch.last_error = error
-        if watch.failures == 1 and error.fault in PASSING:
+        if watch.failures == 1 and error.kind in TRANSIENT_KINDS:
             return  # what the next call mends is not worth the attention of all who have a group there
         before, watch.failure = watch.failure, error
         if before is None or before.reason != error.reason:
@@ -274,22 +283,22 @@ class Inventory:
                 message=str(error),
             )
         if before is None:
-            self._tell(watch.scope, None)
+            self._notify(watch.scope, None)
 
-    def _tell(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
+    def _notify(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
         """Tell of the tracked groups of `scope` with one of `tags`; None stands for all."""
-        audience = self._audience
-        if audience is None:
+        listener = self._listener
+        if listener is None:
             return
 
         def wake(concerned: Scope) -> None:
-            for group in audience.groups():
+            for group in listener.groups():
                 if group.scope == concerned and (tags is None or group.tag in tags):
-                    self._wake_listener(audience.changed, group)
+                    self._wake_listener(listener.group_changed, group)
 
         self._wake_listener(wake, scope)
         if listed:
-            self._wake_listener(audience.listed, scope)
+            self._wake_listener(listener.scope_changed, scope)
 
     def _wake_listener(self, listener: Callable[[T], None], concerned: T) -> None:
         """Call a listener. One that raises keeps neither the others nor the view from what is new."""
@@ -299,9 +308,9 @@ class Inventory:
             unexpected(self._metrics, Part.LISTENER, "wake", error, concerned=str(concerned))
 
 
-def _cut_off(watch: Watched, task: asyncio.Task[None]) -> None:
+def _cut_off(watch: ScopeWatch, task: asyncio.Task[None]) -> None:
     """Let nobody wait for a call whose task was ended by the shutdown, even before its first step."""
     if task.cancelled() or task.exception() is not None:
-        for call in (watch.under_way, watch.wanted):
+        for call in (watch.under_way, watch.next_call):
             if call is not None:
                 call.done.set()

@@ -7,33 +7,33 @@ from asyncio import Event
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError, Fault, Scope
-from booking_operator.cloud.inventory.view import View
+from booking_operator.cloud.driver import CloudError, FailureKind, Scope
+from booking_operator.cloud.inventory.view import InstanceView
 from booking_operator.engine.workqueue import Backoff
 
-IDLE = timedelta(seconds=60)
+IDLE_INTERVAL = timedelta(seconds=60)
 """Between two polls of a scope where nothing moves: 60 calls an hour, however many groups."""
-MOVING = timedelta(seconds=1.5)
+TRANSITION_INTERVAL = timedelta(seconds=1.5)
 """Between two polls while instances are on their way."""
-STUCK = timedelta(seconds=15)
+STUCK_INTERVAL = timedelta(seconds=15)
 """Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
-PATIENCE = timedelta(minutes=10)
+MAX_TRANSITION_TIME = timedelta(minutes=10)
 """A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
 KEPT = timedelta(hours=1)
 """How long a scope is kept that no Resource and no monitor names any more, counted from the last call. A
 failed start is remembered as long, so a Resource that is deleted and created again shortens no pause."""
-PASSING = frozenset({Fault.THROTTLED, Fault.TRANSIENT, Fault.LOST})
+TRANSIENT_KINDS = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.LOST})
 """Failures that mostly pass by themselves: told from the second in a row on."""
 _FEW = 2
 """Such failures in a row after which those who ask are told of the last one for a while, without a call."""
-BACKOFF = Backoff(first=timedelta(seconds=2), longest=IDLE)
+BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=IDLE_INTERVAL)
 """Between two polls after a failure."""
 
 _CLOSED = CloudError("Closed", "The operator is shutting down.")
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class DescribeCall:
     """One Describe that any number of askers wait for.
 
     Attributes:
@@ -56,11 +56,11 @@ class Call:
         if self.error is not None:
             # One exception raised in many tasks would gather all of their tracebacks.
             error = self.error
-            raise error.again_at(error.retry_at) from error
+            raise error.with_retry_at(error.retry_at) from error
 
 
 @dataclass(slots=True, eq=False)
-class Watched:
+class ScopeWatch:
     """One scope: its view, its calls, and how its last call went.
 
     Attributes:
@@ -76,9 +76,9 @@ class Watched:
     """
 
     scope: Scope
-    view: View = field(default_factory=View)
-    under_way: Call | None = None
-    wanted: Call | None = None
+    view: InstanceView = field(default_factory=InstanceView)
+    under_way: DescribeCall | None = None
+    next_call: DescribeCall | None = None
     sent_at: datetime | None = None
     moved_at: datetime | None = None
     failures: int = 0
@@ -88,21 +88,21 @@ class Watched:
     @property
     def busy(self) -> bool:
         """Whether a call is under way or wanted."""
-        return self.under_way is not None or self.wanted is not None
+        return self.under_way is not None or self.next_call is not None
 
     def unused(self, now: datetime) -> bool:
         """Whether it can be forgotten without a loss: no call is under way, and none was made for `KEPT`."""
         # An instant in the future dates from before the clock was set back.
         return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= KEPT)
 
-    def too_soon(self, now: datetime) -> CloudError | None:
+    def backoff_error(self, now: datetime) -> CloudError | None:
         """The last error, where its class does not allow to ask again yet; None where it does."""
         error = self.last_error
-        if error is None or self.busy or self.sent_at is None or error.fault is Fault.UNSENT:
+        if error is None or self.busy or self.sent_at is None or error.kind is FailureKind.UNSENT:
             return None
-        many = self.failures - (_FEW if error.fault in PASSING else 0)
+        many = self.failures - (_FEW if error.kind in TRANSIENT_KINDS else 0)
         again_at = self.sent_at + BACKOFF.after(many) if many > 0 else now
-        return error.again_at(again_at) if self.sent_at <= now < again_at else None
+        return error.with_retry_at(again_at) if self.sent_at <= now < again_at else None
 
     def due_at(self, interest: "Interest", now: datetime) -> datetime:
         """When to call again by itself, counted from the last call, whoever asked for that."""
@@ -110,10 +110,10 @@ class Watched:
             return now
         if self.failures:
             return self.sent_at + BACKOFF.after(self.failures)
-        if not self.view.moving(interest.tags):
+        if not self.view.has_transitions(interest.tags):
             return self.sent_at + interest.period
-        stuck = self.moved_at is not None and now - self.moved_at > PATIENCE
-        return self.sent_at + (STUCK if stuck else MOVING)
+        stuck = self.moved_at is not None and now - self.moved_at > MAX_TRANSITION_TIME
+        return self.sent_at + (STUCK_INTERVAL if stuck else TRANSITION_INTERVAL)
 
 
 @dataclass(slots=True)

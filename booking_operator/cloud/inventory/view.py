@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.inventory.failed_starts import Starts
-from booking_operator.domain.instance import Instance, Lock, Observation, State
+from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
+from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
-LAG = timedelta(seconds=10)
+CONSISTENCY_LAG = timedelta(seconds=10)
 """How long after an action's answer a Describe may still show the state of before.
 
 EC2 is eventually consistent: what an action has changed "might not be immediately visible to all subsequent
@@ -21,8 +21,8 @@ few seconds are usual. Too short a time costs a second, harmless start; too long
 failed.
 """
 
-_ON_THEIR_WAY = frozenset({State.PENDING, State.STOPPING})
-_AIMS = {State.PENDING: State.RUNNING, State.STOPPING: State.STOPPED}
+_TRANSITIONS = frozenset({InstanceState.PENDING, InstanceState.STOPPING})
+_AIMS = {InstanceState.PENDING: InstanceState.RUNNING, InstanceState.STOPPING: InstanceState.STOPPED}
 """The state that an action aims at, by the state that it begins with."""
 
 
@@ -44,26 +44,26 @@ class Record:
     hibernates: bool = False
     managed: bool = False
     pool: str = ""
-    why: str = ""
+    failure_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ActionAnswer:
     """What the service answered to an action for one instance: its state before, and now.
 
     `before` is None where the service named a state that `State` does not know. Both are None for tags.
     """
 
-    before: State | None
-    now: State | None
+    before: InstanceState | None
+    now: InstanceState | None
 
 
-TAGGED = Answer(before=None, now=None)
+TAGGED = ActionAnswer(before=None, now=None)
 """The answer to a change of tags, which says nothing of states."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
+class _AcceptedAction:
     """An accepted action whose effect a Describe may not show yet.
 
     Attributes:
@@ -74,17 +74,17 @@ class _Note:
         answered_at: when it answered (aware UTC).
     """
 
-    outdated: frozenset[State | None]
-    state: State
+    outdated_states: frozenset[InstanceState | None]
+    state: InstanceState
     answered_at: datetime
 
-    def overrides(self, shown: State, asked_at: datetime) -> bool:
+    def overrides(self, shown: InstanceState, asked_at: datetime) -> bool:
         """Whether a Describe asked at `asked_at`, which shows `shown`, knows less than the note."""
         age = asked_at - self.answered_at
-        return age <= timedelta(0) or (shown in self.outdated and age <= LAG)
+        return age <= timedelta(0) or (shown in self.outdated_states and age <= CONSISTENCY_LAG)
 
 
-class View:
+class InstanceView:
     """The instances of one scope by group.
 
     Attributes:
@@ -94,21 +94,21 @@ class View:
     """
 
     def __init__(self) -> None:
-        self.starts = Starts()
+        self.starts = AcceptedStarts()
         self.at: datetime | None = None
         self.managed: frozenset[str] = frozenset()
         self._groups: dict[str, tuple[Instance, ...]] = {}
         self._hibernating: frozenset[str] = frozenset()
         self._pools: dict[str, str] = {}
-        self._notes: dict[str, _Note] = {}
+        self._accepted: dict[str, _AcceptedAction] = {}
         self._locks: dict[str, tuple[Lock | None, datetime]] = {}
-        self._states: Counter[State] | None = None
+        self._states: Counter[InstanceState] | None = None
 
     def observation(self, tag: str) -> Observation | None:
         """The group `tag`, empty when no instance carries it; None before the first Describe."""
         return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
 
-    def states(self) -> Mapping[State, int]:
+    def states(self) -> Mapping[InstanceState, int]:
         """How many instances are in each state."""
         if self._states is None:
             self._states = Counter(item.state for group in self._groups.values() for item in group)
@@ -122,18 +122,20 @@ class View:
         """Those of `ids` that can hibernate."""
         return tuple(id_ for id_ in ids if id_ in self._hibernating)
 
-    def moving(self, tags: Iterable[str]) -> bool:
+    def has_transitions(self, tags: Iterable[str]) -> bool:
         """Whether any instance of the groups `tags` is on its way to another state."""
-        return any(instance.state in _ON_THEIR_WAY for tag in tags for instance in self._groups.get(tag, ()))
+        return any(instance.state in _TRANSITIONS for tag in tags for instance in self._groups.get(tag, ()))
 
-    def take(self, records: Iterable[Record], asked_at: datetime, now: datetime) -> Collection[str]:
+    def update(self, records: Iterable[Record], asked_at: datetime, now: datetime) -> Collection[str]:
         """Take over a Describe that was sent at `asked_at`, and tell the tags of the groups that differ.
 
         Notes from later than `now` date from before the clock was set back; they would never end.
         """
-        notes = {id_: note for id_, note in self._notes.items() if note.answered_at <= now}
-        kept: dict[str, _Note] = {}
-        locks = {id_: note for id_, note in self._locks.items() if asked_at - LAG <= note[1] <= now}
+        notes = {id_: note for id_, note in self._accepted.items() if note.answered_at <= now}
+        kept: dict[str, _AcceptedAction] = {}
+        locks = {
+            id_: note for id_, note in self._locks.items() if asked_at - CONSISTENCY_LAG <= note[1] <= now
+        }
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
         hibernating, managed, pools = set(), set(), {}
         for record in records:
@@ -142,7 +144,7 @@ class View:
             if note is not None and note.overrides(instance.state, asked_at):
                 kept[instance.id] = note
                 instance = replace(instance, state=note.state)
-            self.starts.seen(instance.id, instance.state, record.why, now)
+            self.starts.record_state(instance.id, instance.state, record.failure_reason, now)
             if instance.id in locks:
                 instance = replace(instance, lock=locks[instance.id][0])
             members[record.tag][instance.id] = instance
@@ -156,24 +158,24 @@ class View:
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
         before, self._groups = self._groups, groups
         self._states = None
-        self.at, self._notes, self._hibernating = asked_at, kept, frozenset(hibernating)
+        self.at, self._accepted, self._hibernating = asked_at, kept, frozenset(hibernating)
         self.managed, self._locks, self._pools = frozenset(managed), locks, pools
         return [tag for tag in before | groups if before.get(tag) != groups.get(tag)]
 
-    def note(self, tag: str, answers: Mapping[str, Answer], answered_at: datetime) -> None:
+    def record_answers(self, tag: str, answers: Mapping[str, ActionAnswer], answered_at: datetime) -> None:
         """Show at once what an accepted action has answered for instances of the group `tag`."""
         group = self._groups.get(tag, ())
         shown = {instance.id: instance.state for instance in group}
         states = {id_: answer.now for id_, answer in answers.items() if answer.now is not None}
         for id_, state in states.items():
             outdated = frozenset({answers[id_].before, shown.get(id_)}) - {state, _AIMS.get(state)}
-            self._notes[id_] = _Note(outdated, state, answered_at)
-            self.starts.answered(id_, state, answered_at)
+            self._accepted[id_] = _AcceptedAction(outdated, state, answered_at)
+            self.starts.record_answer(id_, state, answered_at)
         if group:
             self._states = None
             self._groups[tag] = Observation(group, answered_at).with_states(states).instances
 
-    def note_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:
+    def record_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:
         """Show at once what was written into the lock tags of instances of the group `tag`."""
         self._locks |= dict.fromkeys(ids, (lock, written_at))
         group = self._groups.get(tag, ())

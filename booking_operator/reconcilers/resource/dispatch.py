@@ -13,15 +13,15 @@ from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Order
 from booking_operator.domain import conditions
-from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
-from booking_operator.reconcilers.informers import Caches
-from booking_operator.reconcilers.ports import Drivers, Events, Status, Tell, Trust
+from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.ports import CacheConsistency, Drivers, Events, Status, Tell
 from booking_operator.reconcilers.resource.lateness import Late, Punctuality, untold
 from booking_operator.reconcilers.resource.orders import Orders, Outcome, Placed, first_retry, joined
-from booking_operator.reconcilers.resource.snapshot import Scene, look
+from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 from booking_operator.reconcilers.resource.start_times import StartTimes
 
 PATIENCE = timedelta(seconds=2)
@@ -44,7 +44,7 @@ class Wish:
     action: Action
     ids: Collection[str]
     at: datetime
-    claim: Claim | None
+    interval: BookingInterval | None
 
 
 class Dispatcher:
@@ -56,11 +56,11 @@ class Dispatcher:
 
     def __init__(
         self,
-        caches: Caches,
+        informers: Informers,
         drivers: Drivers,
         status: Status[Resource],
         events: Events,
-        trust: Trust,
+        consistency: CacheConsistency,
         orders: Orders,
         starts: StartTimes,
         clock: Clock,
@@ -68,11 +68,11 @@ class Dispatcher:
         dry_run: bool,
         late: Late = untold,
     ) -> None:
-        self._caches = caches
+        self._informers = informers
         self._drivers = drivers
         self._status = status
         self._events = events
-        self._trust = trust
+        self._consistency = consistency
         self._orders = orders
         self._starts = starts
         self._clock = clock
@@ -91,16 +91,16 @@ class Dispatcher:
         """The orders of a Resource that have not been answered, those ahead included."""
         return [placed.order for placed in self._orders.open(key)]
 
-    def due(self, scene: Scene, wish: Wish) -> None:
+    def due(self, snapshot: ResourceSnapshot, wish: Wish) -> None:
         """Have in order what is due, and nothing else of that action."""
-        self._order(scene, wish, ahead=False)
+        self._order(snapshot, wish, ahead=False)
 
-    def announce(self, scene: Scene, wish: Wish) -> None:
+    def announce(self, snapshot: ResourceSnapshot, wish: Wish) -> None:
         """Have in order what will be due at `wish.at`, and nothing else ahead of that action."""
-        self._order(scene, wish, ahead=True)
+        self._order(snapshot, wish, ahead=True)
 
-    def _order(self, scene: Scene, wish: Wish, *, ahead: bool) -> None:
-        key, now = key_of(scene.resource), self._clock.now()
+    def _order(self, snapshot: ResourceSnapshot, wish: Wish, *, ahead: bool) -> None:
+        key, now = key_of(snapshot.resource), self._clock.now()
         missing = self._orders.missing(key, wish.action, wish.ids, now, ahead=ahead)
         if not missing:
             return
@@ -111,78 +111,80 @@ class Dispatcher:
 
         news = partial(self._orders.wake, key)
         order = Order.of(
-            scene.group,
+            snapshot.group,
             missing,
             wish.at,
             tenant=key.namespace,
-            stands=stands,
-            news=news,
-            accepted=self.punctuality.measure(key, wish.action, scene.group.service, wish.at),
+            still_valid=stands,
+            on_pending_error=news,
+            on_accepted=self.punctuality.measure(key, wish.action, snapshot.group.service, wish.at),
         )
         if wanted:
-            scene.driver.start(order)
+            snapshot.driver.start(order)
         else:
-            scene.driver.stop(order, hibernate=scene.policy.hibernate)
-        self._orders.place(key, Placed(order, wish.action, wish.claim, now))
+            snapshot.driver.stop(order, hibernate=snapshot.policy.hibernate)
+        self._orders.place(key, Placed(order, wish.action, wish.interval, now))
 
     def _stands(self, key: Key, *, wanted: bool) -> bool:
         """Whether a start (`wanted`) or stop is still to be done at this instant."""
-        resource = self._caches.resources.get(key)
+        resource = self._informers.resources.get(key)
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return False
         now, status = self._clock.now(), self._status.current(resource)
-        scene = look(self._caches, self._drivers, resource, status, now, dry_run=self._dry_run)
-        if scene is None or not scene.policy.acts or scene.seen.wanted is not wanted:
+        snapshot = take_snapshot(self._informers, self._drivers, resource, status, now, dry_run=self._dry_run)
+        if snapshot is None or not snapshot.policy.may_act or snapshot.state.running_wanted is not wanted:
             return False
-        return wanted or not self._trust.doubt()
+        return wanted or not self._consistency.stale_reason()
 
-    async def settled(self, scene: Scene) -> Failure | None:
+    async def settled(self, snapshot: ResourceSnapshot) -> Failure | None:
         """Wait a moment for what is due, but not into the next boundary; tell what was done.
 
         Returns:
             Why something was not done, or is not yet; None where all is well, or merely waits for its turn.
         """
-        key, now = key_of(scene.resource), self._clock.now()
+        key, now = key_of(snapshot.resource), self._clock.now()
         fresh = [max(placed.at, placed.order.deadline) + PATIENCE for placed in self._orders.due(key, now)]
-        until = min(max(fresh, default=now), now + PATIENCE, scene.seen.next_change_at or now + PATIENCE)
+        until = min(max(fresh, default=now), now + PATIENCE, snapshot.state.next_change_at or now + PATIENCE)
         outcomes = await self._orders.settled(key, (until - now).total_seconds(), now)
         for outcome in outcomes:
-            self._tell(scene, outcome)
+            self._tell(snapshot, outcome)
         failures = [_refused(outcome) for outcome in outcomes if outcome.errors]
         failures += [_troubled(outcome.placed.order) for outcome in outcomes if outcome.placed.order.pending]
         return joined(*failures)
 
-    def _tell(self, scene: Scene, outcome: Outcome) -> None:
+    def _tell(self, snapshot: ResourceSnapshot, outcome: Outcome) -> None:
         if not outcome.done:
             return
-        verb, claim, whom = _VERBS[outcome.placed.action], outcome.placed.claim, ""
+        verb, interval, whom = _VERBS[outcome.placed.action], outcome.placed.interval, ""
         if outcome.placed.action is Action.START:
-            self._starts.began(key_of(scene.resource), outcome.done, self._clock.now())
-            whom = f" for {claim.user_id}" if claim else ""
-        note = f"{verb} {conditions.listed(outcome.done)}{whom}."
-        self._events.normal(RESOURCE, scene.resource, verb, verb, note)
-        self.tell_booking(scene, claim, self._events.normal, verb, note)
+            self._starts.began(key_of(snapshot.resource), outcome.done, self._clock.now())
+            whom = f" for {interval.user_id}" if interval else ""
+        note = f"{verb} {conditions.summarize(outcome.done)}{whom}."
+        self._events.normal(RESOURCE, snapshot.resource, verb, verb, note)
+        self.tell_booking(snapshot, interval, self._events.normal, verb, note)
 
-    def tell_booking(self, scene: Scene, claim: Claim | None, tell: Tell, reason: str, note: str) -> None:
+    def tell_booking(
+        self, snapshot: ResourceSnapshot, interval: BookingInterval | None, tell: Tell, reason: str, note: str
+    ) -> None:
         """Record an Event on the booking `claim` too, where there is such an object."""
-        if claim is None or not claim.name:
+        if interval is None or not interval.name:
             return
-        booking = self._caches.bookings.get(Key(scene.resource.metadata.namespace, claim.name))
+        booking = self._informers.bookings.get(Key(snapshot.resource.metadata.namespace, interval.name))
         if booking is not None:
             tell(BOOKING, booking, reason, reason, note)
 
 
 def _refused(outcome: Outcome) -> Failure | None:
     first = next(iter(outcome.errors.values()))
-    return conditions.retried(
+    return conditions.with_retry_time(
         first.reason,
-        f"{conditions.listed(list(outcome.errors))}: {first}",
+        f"{conditions.summarize(list(outcome.errors))}: {first}",
         first_retry(outcome.errors.values()),
     )
 
 
 def _troubled(order: Order) -> Failure | None:
-    if order.trouble is None:
+    if order.pending_error is None:
         return None
-    text = f"{conditions.listed(order.pending)}: {order.trouble}"
-    return conditions.retried(order.trouble.reason, text, order.trouble.retry_at)
+    text = f"{conditions.summarize(order.pending)}: {order.pending_error}"
+    return conditions.with_retry_time(order.pending_error.reason, text, order.pending_error.retry_at)

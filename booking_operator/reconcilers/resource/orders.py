@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from booking_operator.cloud.driver import Action, CloudError, Order
-from booking_operator.domain.booking import Booking as Claim
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
@@ -35,7 +35,7 @@ class Placed:
 
     order: Order
     action: Action
-    claim: Claim | None
+    interval: BookingInterval | None
     at: datetime
     told: set[str] = field(default_factory=set)
     watched: set[str] = field(default_factory=set)
@@ -130,7 +130,7 @@ class Orders:
     def withdraw(self, key: Key) -> None:
         """Withdraw all orders of a Resource."""
         for placed in self._placed.pop(key, ()):
-            placed.order.withdraw()
+            placed.order.cancel()
 
     async def settled(self, key: Key, seconds: float, now: datetime) -> list[Outcome]:
         """Wait for answers to what is due at `now`, at most so long; tell what has come.

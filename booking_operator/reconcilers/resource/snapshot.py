@@ -5,24 +5,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
-from booking_operator.api.meta import Garbled
-from booking_operator.api.resource import LockTags, Resource, ResourceStatus, policy
+from booking_operator.api.meta import InvalidSpec
+from booking_operator.api.resource import LockTags, Resource, ResourceStatus, power_policy
 from booking_operator.cloud.driver import Driver, Group
 from booking_operator.domain import conditions, decision_trigger, locks
-from booking_operator.domain.booking_timeline import Agenda, Moment
+from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import Failure
-from booking_operator.domain.instance import Lock, Observation, State
-from booking_operator.domain.locks import Locks, Marks, Ours
-from booking_operator.domain.power import Policy
+from booking_operator.domain.instance import InstanceState, Lock, Observation
+from booking_operator.domain.locks import ClassifiedLocks, LockTagChanges, OwnLocks
+from booking_operator.domain.power import PowerPolicy
 from booking_operator.engine.store import key_of
-from booking_operator.reconcilers.informers import Caches
+from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.ports import Drivers
 
-_NO_LOCKS = Locks((), (), None)
+_NO_LOCKS = ClassifiedLocks((), (), None)
 
 
 @dataclass(frozen=True)
-class Scene:
+class ResourceSnapshot:
     """What a Resource is to be reconciled by.
 
     Attributes:
@@ -39,61 +39,65 @@ class Scene:
     resource: Resource
     group: Group
     driver: Driver
-    policy: Policy
+    policy: PowerPolicy
     now: datetime
-    claims: Agenda
-    seen: Moment
-    memory: Collection[Lock]
+    timeline: BookingTimeline
+    state: TimelineState
+    written_locks: Collection[Lock]
 
-    def at(self, instant: datetime) -> "Scene":
+    def at(self, instant: datetime) -> "ResourceSnapshot":
         """The same at another instant, as far as is known now."""
-        return replace(self, now=instant, seen=self.claims.moment(instant, self.policy.warm_up))
+        return replace(self, now=instant, state=self.timeline.state_at(instant, self.policy.warm_up))
 
     @property
     def observation(self) -> Observation | None:
         """The newest view at hand, with the locks of others as obstacles; None when there is none."""
-        observation = self.driver.last(self.group)
-        return locks.respected(observation, self.locks) if observation else None
+        observation = self.driver.observation(self.group)
+        return locks.block_foreign(observation, self.locks) if observation else None
 
     @cached_property
-    def ours(self) -> Ours:
+    def own_locks(self) -> OwnLocks:
         """The lock tags that are our own."""
-        return Ours(self.memory, self.claims)
+        return OwnLocks(self.written_locks, self.timeline)
 
     @property
-    def locks(self) -> Locks:
+    def locks(self) -> ClassifiedLocks:
         """The lock tags on the instances, sorted out."""
-        observation = self.driver.last(self.group)
+        observation = self.driver.observation(self.group)
         if observation is None or all(instance.lock is None for instance in observation.instances):
             return _NO_LOCKS  # before a start, which must not wait for what all the bookings would write
-        return locks.sort_out(observation, self.ours, self.now)
+        return locks.classify_locks(observation, self.own_locks, self.now)
 
     @property
-    def marks(self) -> Marks:
+    def lock_tag_changes(self) -> LockTagChanges:
         """What the lock tags are to say."""
-        observation = self.driver.last(self.group) or Observation((), self.now)
-        return locks.marks(observation, self.seen.holder, self.ours, self.locks, self.now)
+        observation = self.driver.observation(self.group) or Observation((), self.now)
+        return locks.lock_tag_changes(observation, self.state.holder, self.own_locks, self.locks, self.now)
 
     @property
-    def trouble(self) -> Failure | None:
+    def failure(self) -> Failure | None:
         """What stands in the way although nothing that was tried has failed: blindness, or foreign locks."""
         error = self.driver.failure(self.group.scope)
         if error is not None:
             return Failure(error.reason, str(error))
         if not self.locks.foreign:
             return None
-        held = conditions.listed([f"{instance.id} {locks.told(instance)}" for instance in self.locks.foreign])
+        held = conditions.summarize(
+            [f"{instance.id} {locks.describe_lock(instance)}" for instance in self.locks.foreign]
+        )
         return Failure("LockedElsewhere", f"{held}; it is left as it is.")
 
     @property
-    def remark(self) -> Failure | None:
+    def warning(self) -> Failure | None:
         """What is odd, and does no harm: lock tags that say nothing."""
-        if not self.locks.garbled:
+        if not self.locks.malformed:
             return None
-        odd = conditions.listed([f"{instance.id} {locks.told(instance)}" for instance in self.locks.garbled])
+        odd = conditions.summarize(
+            [f"{instance.id} {locks.describe_lock(instance)}" for instance in self.locks.malformed]
+        )
         return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
 
-    def counted(self, status: ResourceStatus) -> ResourceStatus:
+    def with_counts(self, status: ResourceStatus) -> ResourceStatus:
         """A status that tells how many instances there are; as it told while none were ever seen.
 
         Whatever is written first of a Resource must not claim that it has none.
@@ -104,55 +108,55 @@ class Scene:
         return replace(
             status,
             instances=len(seen.instances),
-            running=seen.count(State.RUNNING),
+            running=seen.count(InstanceState.RUNNING),
             status=conditions.power_status(seen),
         )
 
     def wake_at(self) -> datetime | None:
         """When to look at it again."""
-        instants = (decision_trigger.wake_at(self.seen, self.now), self.locks.expires_at)
+        instants = (decision_trigger.next_wake_up(self.state, self.now), self.locks.expires_at)
         return min((instant for instant in instants if instant), default=None)
 
 
-def look(
-    caches: Caches,
+def take_snapshot(
+    informers: Informers,
     drivers: Drivers,
     resource: Resource,
     status: ResourceStatus,
     now: datetime,
     *,
     dry_run: bool,
-) -> Scene | None:
+) -> ResourceSnapshot | None:
     """The scene of a Resource at `now`; None where nothing is done for it.
 
     Args:
-        caches: the objects.
+        informers: the objects.
         drivers: the cloud.
         resource: the Resource.
         status: its newest status, written or about to be.
         now: the instant, aware UTC.
         dry_run: whether the operator writes nothing to the cloud.
     """
-    spec, group = resource.spec, resource.group(caches.default_region)
-    if isinstance(spec, Garbled) or group is None or obstacle(caches, resource) is not None:
+    spec, group = resource.spec, resource.group(informers.default_region)
+    if isinstance(spec, InvalidSpec) or group is None or invalid_reason(informers, resource) is not None:
         return None
-    how, claims = policy(spec, status, dry_run=dry_run), caches.claims(resource)
-    seen = claims.moment(now, how.warm_up)
+    how, intervals = power_policy(spec, status, dry_run=dry_run), informers.timeline(resource)
+    seen = intervals.state_at(now, how.warm_up)
     memory = tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks)
-    return Scene(resource, group, drivers[spec.type], how, now, claims, seen, memory)
+    return ResourceSnapshot(resource, group, drivers[spec.type], how, now, intervals, seen, memory)
 
 
-def obstacle(caches: Caches, resource: Resource) -> tuple[str, str] | None:
+def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] | None:
     """Why nothing is done for a Resource, as reason and message; None where it has a scene."""
-    if isinstance(resource.spec, Garbled):
-        return "InvalidSpec", resource.spec.reason
-    elder = caches.elder(resource)
+    if isinstance(resource.spec, InvalidSpec):
+        return "InvalidSpec", resource.spec.message
+    elder = informers.older_duplicate(resource)
     if elder is not None:
         twin = f"The Resource {key_of(elder)} stands for the same instances and is older"
         return "Duplicate", f"{twin}; delete one of the two."
     return None
 
 
-def shown(locks: Collection[Lock]) -> tuple[LockTags, ...]:
+def to_lock_tags(locks: Collection[Lock]) -> tuple[LockTags, ...]:
     """Locks as a status shows them."""
     return tuple(LockTags(item.by, item.until) for item in locks)

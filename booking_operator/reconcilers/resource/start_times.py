@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.domain.instance import Observation, State
+from booking_operator.domain.instance import InstanceState, Observation
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key
 
@@ -43,7 +43,7 @@ class StartTimes:
         start = self._starts.get(key)
         if start is None or observation is None or observation.at < start.at:
             return None
-        if not start.ids <= set(observation.ids(State.RUNNING)):
+        if not start.ids <= set(observation.ids(InstanceState.RUNNING)):
             return None
         del self._starts[key]
         return observation.at - start.at

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from booking_operator.cloud.aws.tags import LOCK_TAGS
-from booking_operator.config import load
+from booking_operator.config import load_config
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.operator import run
 from booking_operator.settings import Settings
@@ -77,7 +77,7 @@ def test_one_operator_per_namespace(ground: Playground, desk: Path) -> None:
 
 
 def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> None:
-    assert set(load(desk / "team-a" / "config.yaml").limits) == {
+    assert set(load_config(desk / "team-a" / "config.yaml").limits) == {
         "StartInstances",
         "StopInstances",
         "CreateTags",

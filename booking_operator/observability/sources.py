@@ -11,7 +11,7 @@ from booking_operator.cloud.driver import CloudError, Scope
 from booking_operator.cloud.service import Service, ServiceDriver
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.reflector import Reflector
-from booking_operator.observability.object_counts import Census
+from booking_operator.observability.object_counts import ObjectCounts
 
 
 def never() -> bool:
@@ -20,7 +20,7 @@ def never() -> bool:
 
 
 @dataclass(slots=True)
-class Observed:
+class Sources:
     """The parts of the operator. All are empty before they are made, and those of a term between two terms.
 
     Attributes:
@@ -38,17 +38,17 @@ class Observed:
 
     accounts: Accounts = field(default_factory=Accounts)
     services: Mapping[str, Service] = field(default_factory=dict)
-    leads: Callable[[], bool] = never
+    is_leader: Callable[[], bool] = never
     tasks: Callable[[], int] = int
     reflectors: Sequence[Reflector[Any]] = ()
-    vital: Sequence[Reflector[Any]] = ()
+    required_reflectors: Sequence[Reflector[Any]] = ()
     objects: Callable[[], Mapping[str, int]] = dict
-    census: Census | None = None
+    object_counts: ObjectCounts | None = None
     controllers: Sequence[Controller[Any]] = ()
     drivers: Sequence[ServiceDriver] = ()
 
     @contextmanager
-    def term(
+    def leadership(
         self, controllers: Sequence[Controller[Any]], drivers: Sequence[ServiceDriver]
     ) -> Iterator[None]:
         """For as long as this replica leads."""
@@ -58,10 +58,10 @@ class Observed:
         finally:
             self.controllers, self.drivers = (), ()
 
-    def known(self, scope: Scope) -> bool:
+    def is_known_scope(self, scope: Scope) -> bool:
         """Whether a scope may name anything: tenants can write any account and region into a spec."""
         try:
-            self.accounts.admit(scope)
+            self.accounts.check_scope(scope)
         except CloudError:
             return False
         return scope.region in regions()
