@@ -18,7 +18,7 @@ A call waits 25 s for its answer, a view may not show for 10 s what was done, an
 TAKE_OVER_TIMEOUT = timedelta(seconds=1)
 """How long after a take-over a start waits at most for a view that was asked for since the take-over.
 
-A replica that does not lead looks at the instances once a minute. So when it takes over it may take for
+The view of a replica that does not lead may be up to a minute old. So when it takes over it may take for
 stopped what the leader before it has started, and each instance that is started again draws one more token
 from the bucket of StartInstances.
 """
