@@ -73,7 +73,7 @@ def test_a_start_of_the_leader_is_seen_within_ten_seconds() -> None:
     async def scenario(stage: Stage) -> None:
         informers = Informers(REGION)
         informers.resources.apply(resource("web", "STOPPED", "Stopped"))
-        stage.inventory.track(StandbyListener("ec2", informers))
+        stage.inventory.set_listener(StandbyListener("ec2", informers))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(65)
         calls = len(stage.cloud.calls)
@@ -82,6 +82,6 @@ def test_a_start_of_the_leader_is_seen_within_ten_seconds() -> None:
         informers.resources.apply(resource("web", "PENDING", "Starting", version=2))
         await stage.sleep_to(80 + TRANSITION_INTERVAL.total_seconds() + 0.1)
         assert len(stage.cloud.calls) > calls
-        assert stage.inventory.last(WEB) is not None
+        assert stage.inventory.observation(WEB) is not None
 
     play(scenario)
