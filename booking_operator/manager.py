@@ -165,6 +165,7 @@ class Manager:
             "resources": resources,
             "monitors": monitors,
             "failed locks": lock_tags.failures,
+            "notifications": notifier,
             "failed notifications": notifier.failures,
         }
         self._kept = {
@@ -200,7 +201,7 @@ class Manager:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for service, driver in self._drivers.items():
-                driver.set_listener(self._handlers.inventory_listener(service))
+                driver.inventory.set_listener(self._handlers.inventory_listener(service))
             for controller in self._controllers:
                 tasks.create_task(controller.run(), name=f"controller: {controller.name}")
             tasks.create_task(self._delays.run(), name="delays")

@@ -18,7 +18,7 @@ from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.cloud.aws.accounts import Accounts, own_role
 from booking_operator.cloud.aws.clients import default_region
 from booking_operator.cloud.aws.regions import check_region
-from booking_operator.cloud.service import Service, ServiceDriver, open_services
+from booking_operator.cloud.service import Driver, Service, open_services
 from booking_operator.config import load_config
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.introspection import Contents, Introspectable, joined
@@ -102,7 +102,7 @@ class Operator:
             gc_tuning=gc_tuning,
             parts=parts,
         )
-        self._drivers: Mapping[str, ServiceDriver] = {}
+        self._drivers: Mapping[str, Driver] = {}
         self._manager: Manager | None = None
         self._ended = asyncio.Event()
         sources.services, sources.is_leader = services, lambda: election.is_leader

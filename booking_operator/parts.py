@@ -12,7 +12,7 @@ takes as an argument anyway is replaced there: the API client, the cloud service
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from booking_operator.cloud.driver import Driver
+from booking_operator.cloud.service import Driver
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.reconcilers.informers import Informers

@@ -8,13 +8,13 @@ from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
+from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
 from booking_operator.config import load_config
 from booking_operator.domain.conditions import format_utc
 from booking_operator.domain.delay import format_duration
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import ListWatchError, ResourceExpiredError
 from booking_operator.engine.store import Store, key_of
-from booking_operator.forecast import Forecast, Late, Load, Member, forecast
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.list_watch import ListWatch
@@ -77,22 +77,22 @@ def _suspended(resource: Resource) -> bool:
 
 def as_json(found: Forecast, begin: datetime, end: datetime) -> str:
     """The forecast for programs: instants in RFC 3339, durations in seconds."""
-    whole = {"from": _second(begin), "to": _second(end), "calls": found.loads, "late": found.late}
+    whole = {"from": _second(begin), "to": _second(end), "calls": found.calls, "late": found.late}
     return json.dumps(whole, default=_plain, indent=2)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_utc(value)
-    if isinstance(value, Load | Late):
-        return asdict(value) | ({"resource": str(value.resource)} if isinstance(value, Late) else {})
+    if isinstance(value, CallForecast | LateBooking):
+        return asdict(value) | ({"resource": str(value.resource)} if isinstance(value, LateBooking) else {})
     return value.total_seconds()
 
 
 def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
     """The forecast for people, in columns as kubectl prints them."""
     lines = [f"From {_second(begin)} to {_second(end)}:", ""]
-    if not found.loads:
+    if not found.calls:
         return "\n".join([*lines, "Nothing is to be started or stopped."])
     lines += _table(
         ("CALL", "ACCOUNT", "REGION", "CALLS", "INSTANCES", "PEAK AT", "PEAK", "LAST OF PEAK AT"),
@@ -107,7 +107,7 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
                 str(item.peak),
                 _second(item.peak_done_at),
             )
-            for item in found.loads
+            for item in found.calls
         ],
     )
     if not found.late:

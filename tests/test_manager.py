@@ -64,12 +64,13 @@ class Ground:
     async def term(self) -> AsyncIterator[Manager]:
         """A term that ends with the context."""
         client: Any = self.client
+        drivers: Any = {"ec2": self.driver}
         term = Manager(
             Settings(),
             self.world.informers,
             self.world.consistency,
             client,
-            {"ec2": self.driver},
+            drivers,
             {},
             self.world.clock,
             lambda: self.live,

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Protocol, Self
 
-from booking_operator.domain.instance import InstanceState, Lock, Observation
+from booking_operator.domain.instance import Instance, InstanceState, Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,19 @@ class Action(StrEnum):
     UNTAG = "untag"
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one call does to all of its instances.
+
+    Attributes:
+        action: the action.
+        lock: what TAG writes into the lock tags; None for other actions.
+    """
+
+    action: Action
+    lock: Lock | None = None
+
+
 def always() -> bool:
     """Stands at any time."""
     return True
@@ -209,6 +222,74 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """One instance as a Describe shows it.
+
+    Attributes:
+        tag: the group it belongs to.
+        instance: its id and state.
+        hibernates: whether it was launched with hibernation enabled.
+        managed: whether it asks a ResourceMonitor to make a Resource for its group.
+        pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
+        why: of one that is stopped, what failed; empty where nothing did, or the service does not tell.
+    """
+
+    tag: str
+    instance: Instance
+    hibernates: bool = False
+    managed: bool = False
+    pool: str = ""
+    failure_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionAnswer:
+    """What the service answered to an action for one instance: its state before, and now.
+
+    `before` is None where the service named a state that `State` does not know. Both are None for tags.
+    """
+
+    before: InstanceState | None
+    now: InstanceState | None
+
+
+TAGGED = ActionAnswer(before=None, now=None)
+"""The answer to a change of tags, which says nothing of states."""
+
+
+class ServiceApi(Protocol):
+    """The calls of one service, in the operator's own terms. Each raises `CloudError`.
+
+    Attributes:
+        max_batch: for how many instances one call can be made.
+        api_actions: the AWS API action of each of our actions; AWS counts its request limits by it.
+    """
+
+    @property
+    def max_batch(self) -> int: ...  # noqa: D102
+    @property
+    def api_actions(self) -> Mapping[Action, str]: ...  # noqa: D102
+
+    async def describe(self, scope: Scope) -> list[Record]:
+        """All instances of `scope` that carry the application tag and exist."""
+        ...
+
+    async def ready(self, scope: Scope) -> None:
+        """Prepare client and credentials, so that a call does not wait for them."""
+        ...
+
+    async def perform(
+        self, scope: Scope, operation: Operation, ids: Sequence[str]
+    ) -> Mapping[str, ActionAnswer]:
+        """Make one call. The answer has the instances for which the service accepted it."""
+        ...
+
+    async def release(self, scope: Scope) -> None:
+        """Release what is kept for a scope. A later call may name the scope again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """What will be wanted of a group, for a forecast.
 
@@ -244,55 +325,4 @@ class InventoryListener(Protocol):
 
     def scope_changed(self, scope: Scope, /) -> None:
         """Other groups of `scope` ask for a Resource, or it can be seen no more, or again."""
-        ...
-
-
-class Driver(Protocol):
-    """One cloud service."""
-
-    def observation(self, group: Group) -> Observation | None:
-        """The newest view of the group at hand, without asking the cloud; None when it was never seen."""
-        ...
-
-    def managed_tags(self, scope: Scope) -> frozenset[str]:
-        """Tags of the groups in `scope` that ask for a Resource; empty when never seen."""
-        ...
-
-    def failure(self, scope: Scope) -> CloudError | None:
-        """Why the newest view of `scope` is older than it should be; None when it is not."""
-        ...
-
-    async def refresh(self, scope: Scope, since: datetime) -> datetime:
-        """Have a view of `scope` that was asked for at `since` or later (aware UTC); shared with all who ask.
-
-        Returns:
-            When it was asked for.
-
-        Raises:
-            CloudError: the cloud did not answer.
-        """
-        ...
-
-    def start(self, order: Order) -> None:
-        """Have instances started. Returns at once; the futures of `order` tell what becomes of each."""
-        ...
-
-    def stop(self, order: Order, *, hibernate: bool = False) -> None:
-        """Have instances stopped, by hibernation where that is wanted and possible."""
-        ...
-
-    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
-        """Have `lock` written into the lock tags of instances, or with None the tags removed."""
-        ...
-
-    async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
-        """When the last of each order that waits will leave, as far as the cloud's limits are known."""
-        ...
-
-    async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
-        """When the last instance of each demand would leave, after all that waits already."""
-        ...
-
-    def set_listener(self, listener: InventoryListener) -> None:
-        """Keep what `audience` names observed from now on, and tell it of what changes."""
         ...

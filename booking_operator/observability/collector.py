@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from booking_operator.cloud.batching.lane import Lane
+from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import RestartReason
@@ -36,7 +36,7 @@ class StateCollector(Collector):
         yield from self._queues()
         yield from self._watches()
         yield from self._objects()
-        yield from self._lanes()
+        yield from self._request_queues()
         yield from self._views()
 
     def _queues(self) -> Iterator[Found]:
@@ -76,17 +76,17 @@ class StateCollector(Collector):
             catalogue.UNREADY, [((reason,), since.timestamp()) for reason, since in unready.items()]
         )
 
-    def _lanes(self) -> Iterator[Found]:
-        known = self._sources.is_known_scope
-        lanes = [lane for driver in self._sources.drivers for lane in driver.lanes if known(lane.scope)]
-        yield _family(catalogue.THROTTLE_TOKENS, [row for lane in lanes for row in self._tokens(lane)])
-        yield _family(catalogue.THROTTLE_WAITING, [(_where(lane), float(lane.waiting)) for lane in lanes])
+    def _request_queues(self) -> Iterator[Found]:
+        known, drivers = self._sources.is_known_scope, self._sources.drivers
+        queues = [queue for driver in drivers for queue in driver.batcher.queues if known(queue.scope)]
+        yield _family(catalogue.THROTTLE_TOKENS, [row for queue in queues for row in self._tokens(queue)])
+        yield _family(catalogue.THROTTLE_WAITING, [(_where(queue), float(queue.waiting)) for queue in queues])
 
-    def _tokens(self, lane: Lane) -> Iterator[Row]:
-        now, throttle = self._clock.now(), lane.throttle
-        yield (*_where(lane), "requests"), throttle.requests.refilled(now).level
-        if throttle.instances is not None:
-            yield (*_where(lane), "instances"), throttle.instances.refilled(now).level
+    def _tokens(self, queue: RequestQueue) -> Iterator[Row]:
+        now, limiter = self._clock.now(), queue.limiter
+        yield (*_where(queue), "requests"), limiter.requests.refilled(now).level
+        if limiter.instances is not None:
+            yield (*_where(queue), "instances"), limiter.instances.refilled(now).level
 
     def _views(self) -> Iterator[Found]:
         seen: list[Row] = []
@@ -109,8 +109,8 @@ class StateCollector(Collector):
         yield _family(catalogue.STATES, states)
 
 
-def _where(lane: Lane) -> tuple[str, str, str]:
-    return lane.scope.account, lane.scope.region, lane.name
+def _where(queue: RequestQueue) -> tuple[str, str, str]:
+    return queue.scope.account, queue.scope.region, queue.call
 
 
 def _family(family: MetricFamily, rows: Iterable[Row]) -> Found:

@@ -8,7 +8,7 @@ from typing import Any
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.regions import regions
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.service import Service, ServiceDriver
+from booking_operator.cloud.service import Driver, Service
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.reflector import Reflector
 from booking_operator.observability.object_counts import ObjectCounts
@@ -45,12 +45,10 @@ class Sources:
     objects: Callable[[], Mapping[str, int]] = dict
     object_counts: ObjectCounts | None = None
     controllers: Sequence[Controller[Any]] = ()
-    drivers: Sequence[ServiceDriver] = ()
+    drivers: Sequence[Driver] = ()
 
     @contextmanager
-    def leadership(
-        self, controllers: Sequence[Controller[Any]], drivers: Sequence[ServiceDriver]
-    ) -> Iterator[None]:
+    def leadership(self, controllers: Sequence[Controller[Any]], drivers: Sequence[Driver]) -> Iterator[None]:
         """For as long as this replica leads."""
         self.controllers, self.drivers = controllers, drivers
         try:

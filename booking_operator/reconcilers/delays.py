@@ -137,7 +137,7 @@ class DelayController:
         for service in dict.fromkeys(item.snapshot.group.service for item in waiting):
             mine = [item for item in waiting if item.snapshot.group.service == service]
             orders = [order for item in mine for order in item.orders]
-            leaves = await self._drivers[service].expected(orders)
+            leaves = await self._drivers[service].batcher.expected(orders)
             for item in mine:
                 leaves_at = max((leaves[order] for order in item.orders if order in leaves), default=None)
                 at, snapshot = min(order.deadline for order in item.orders), item.snapshot
@@ -152,7 +152,7 @@ class DelayController:
         found: dict[Key, Delay] = {}
         for service in dict.fromkeys(item.snapshot.group.service for item in coming):
             mine = [item for item in coming if item.snapshot.group.service == service]
-            leaves = await self._drivers[service].forecast([item.demand for item in mine])
+            leaves = await self._drivers[service].batcher.forecast([item.demand for item in mine])
             for item, leaves_at in zip(mine, leaves, strict=True):
                 starting = item.demand.action is Action.START
                 if late := _delay(item.snapshot, item.demand.at, leaves_at, starting=starting):

@@ -183,10 +183,10 @@ class LockTagsReconciler:
         try:
             async with timeout(PATIENCE_SECONDS):
                 since = snapshot.resource.metadata.deletion_timestamp or snapshot.now
-                await snapshot.driver.refresh(snapshot.group.scope, since)
+                await snapshot.driver.inventory.refresh(snapshot.group.scope, since)
         except TimeoutError:
             raise CloudError("CloudSlow", "the cloud does not show the instances in time.") from None
-        observation = snapshot.driver.observation(snapshot.group)
+        observation = snapshot.driver.inventory.observation(snapshot.group)
         ids = (
             [item.id for item in observation.instances if item.lock in snapshot.own_locks]
             if observation
@@ -211,7 +211,7 @@ class LockTagsReconciler:
             return now is None or now.lock_tag_changes.lock == wanted
 
         order = Order.of(snapshot.group, ids, snapshot.now, tenant=key.namespace, still_valid=stands)
-        snapshot.driver.set_lock_tags(order, wanted)
+        snapshot.driver.batcher.set_lock_tags(order, wanted)
         try:
             left = max(0.0, deadline - self._clock.monotonic())
             _, late = await asyncio.wait(order.futures.values(), timeout=left)

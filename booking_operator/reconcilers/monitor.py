@@ -62,15 +62,15 @@ class MonitorReconciler:
         # The first view must not be older than the monitor itself; later ones come from the shared polls.
         since = max(monitor.metadata.creation_timestamp, now - interval)
         try:
-            listed_at = await driver.refresh(scope, since)
+            listed_at = await driver.inventory.refresh(scope, since)
         except CloudError as error:
             unseen = Failure(error.reason, str(error))
             self._reporter.report(monitor, conditions.creator_conditions(unseen, ""), now)
             # The polls go on, and tell when the cloud answers again.
             return Result(now + interval)
-        asking = driver.managed_tags(scope)
+        asking = driver.inventory.managed_tags(scope)
         failure = await self._sync(monitor, spec, scope, asking)
-        blind = driver.failure(scope)
+        blind = driver.inventory.failure(scope)
         why = Failure(blind.reason, str(blind)) if blind else failure
         verdicts = conditions.creator_conditions(why, "Every group that asks for a Resource has one.")
         shown = format_utc(listed_at.replace(microsecond=0))
@@ -114,7 +114,7 @@ class MonitorReconciler:
         found = self._found(monitor, spec, scope, resource) if resource is not None else None
         if resource is None or found is None or not found.prunable:
             return None
-        if found.tag in self._drivers[spec.type].managed_tags(scope):
+        if found.tag in self._drivers[spec.type].inventory.managed_tags(scope):
             return None
         return await try_write(self._objects.delete(RESOURCE, resource), name)
 

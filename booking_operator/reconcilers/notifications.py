@@ -13,6 +13,7 @@ from booking_operator.api.kinds import BOOKING
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.notification import Notification, notification_id, notify_at, single_line
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Backoff, Result
 from booking_operator.kube.status import WriteResult
@@ -96,6 +97,10 @@ class NotificationReconciler:
         self._messages: dict[Key, dict[str, _Message]] = {}
         self._delivered = delivered
         self._log = structlog.get_logger()
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"messages": self._messages.keys()}
 
     async def reconcile(self, key: Key) -> Result:
         """Notify those recipients of one booking that are to be notified now, or wake when they are."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from booking_operator.api.kinds import Kind
-from booking_operator.cloud.driver import Driver
+from booking_operator.cloud.service import Driver
 from booking_operator.domain.notification import Notification
 from booking_operator.engine.store import Object
 from booking_operator.kube.status import WriteResult

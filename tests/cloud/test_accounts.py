@@ -85,7 +85,7 @@ async def test_groups_of_the_same_tag_are_seen_and_started_apart(aws: AwsProxy) 
             assert [instance.id for instance in (await observe(driver, group)).instances] == ids
         assert await start(driver, in_acme, IN_ACME) == dict.fromkeys(in_acme, InstanceState.PENDING)
         assert await start(driver, in_acme, IN_OTHER) == dict.fromkeys(in_acme, "InvalidInstanceIDNotFound")
-        await drivers["rds"].refresh(IN_ACME.scope, CLOCK.now())
+        await drivers["rds"].inventory.refresh(IN_ACME.scope, CLOCK.now())
     assert set((await acme.states()).values()) == {"running"}
     assert set((await other.states()).values()) == set((await aws.moto.states()).values()) == {"stopped"}
     first, second = aws.calls_of("AssumeRole")  # both services and all calls share what they give

@@ -2,7 +2,6 @@
 
 import asyncio
 from asyncio import TaskGroup
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
@@ -15,14 +14,10 @@ from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.rds import PAGE, RdsApi
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.batching.retry import Sight
-from booking_operator.cloud.batching.sender import Sender
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
-from booking_operator.cloud.inventory.view import ActionAnswer
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order, Scope
 from booking_operator.cloud.metrics import Part, measured
-from booking_operator.domain.instance import InstanceState
+from tests.support.sending import Stage
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
 REGION = "eu-west-1"
@@ -134,41 +129,17 @@ def test_each_page_of_rds_is_a_call() -> None:
 def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> None:
     seen, accepted = Seen(), list[int]()
 
-    async def ready(_: Scope) -> None:
-        """All is at hand."""
-
-    async def look(_: Scope, __: object) -> None:
-        """Nothing is to be seen."""
-
-    async def perform(_: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
-        return {
-            id_: ActionAnswer(InstanceState.STOPPED, InstanceState.PENDING) for id_ in ids if id_ != "i-2"
-        }
-
-    def make(tasks: TaskGroup) -> Sender:
-        return Sender(
-            ready,
-            perform,
-            lambda _, __, ___: None,
-            Sight(look, lambda _, __: None, lambda _, __: "", lambda _, __: None),
-            VirtualClock(),
-            tasks,
-            most=1000,
-            lanes={Action.START: "StartInstances"},
-            limits=published_limits,
-            metrics=seen,
-        )
-
-    async def scenario(sender: Sender) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.silent_on = frozenset({"i-2"})
         group, deadline = Group("ec2", "", REGION, "web"), EPOCH + timedelta(seconds=5)
         order = Order.of(group, ["i-0", "i-1", "i-2"], deadline, on_accepted=accepted.append)
-        sender.submit(order, Change(Action.START), list(order.futures))
+        stage.batcher.submit(order, Operation(Action.START), list(order.futures))
         await VirtualClock().sleep(6)
         assert seen.batches == [("StartInstances", 3)]
         assert accepted == [2]
         assert isinstance(order.futures["i-2"].exception(), CloudError)
 
-    play(make, scenario)
+    play(partial(Stage, metrics=seen), scenario)
 
 
 def test_roles_that_are_assumed_are_calls_too() -> None:

@@ -79,7 +79,7 @@ async def test_an_accepted_start_shows_until_describe_has_caught_up(aws: AwsProx
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         await start(driver, ids[:1])
-        last = driver.observation(WEB)
+        last = driver.inventory.observation(WEB)
         assert last is not None
         assert (last.ids(InstanceState.PENDING), last.ids(InstanceState.STOPPED)) == ((ids[0],), (ids[1],))
         assert (await observe(driver)).ids(InstanceState.PENDING) == (ids[0],)
@@ -93,7 +93,7 @@ async def test_tracked_groups_are_told_of_a_change_by_others(aws: AwsProxy) -> N
     ids = await aws.create_instances("web", 1)
     told: asyncio.Queue[Group] = asyncio.Queue()
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
-        driver.set_listener(FakeListener(lambda: [WEB], told.put_nowait))
+        driver.inventory.set_listener(FakeListener(lambda: [WEB], told.put_nowait))
         assert await told.get() == WEB
         await aws.moto.change("StartInstances", ids)
         await observe(driver)
@@ -181,7 +181,7 @@ async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:
     await aws.create_instances("web", 1, instance_type="t3.micro", zone=f"{REGION}b")
     async with open_driver(CLOCK) as driver:
         (instance,) = (await observe(driver)).instances
-        assert driver._inventory.pool(WEB.scope, instance.id) == f"t3.micro in {REGION}b"
+        assert driver.inventory.pool(WEB.scope, instance.id) == f"t3.micro in {REGION}b"
 
 
 async def test_who_does_not_lead_looks_and_changes_nothing(aws: AwsProxy) -> None:
@@ -193,7 +193,7 @@ async def test_who_does_not_lead_looks_and_changes_nothing(aws: AwsProxy) -> Non
         assert (await observe(driver)).ids(InstanceState.STOPPED) == tuple(ids)
         troubled = asyncio.Event()
         order = Order.of(WEB, ids, CLOCK.now(), on_pending_error=troubled.set)
-        driver.start(order)
+        driver.batcher.start(order)
         async with asyncio.timeout(SECONDS):
             await troubled.wait()
         assert aws.calls_of("StartInstances") == []

@@ -115,11 +115,11 @@ async def test_a_reply_that_is_not_from_ec2_is_told(
     async with open_driver(CLOCK) as driver:
         aws.fail_raw("DescribeInstances", status=status, body=body, times=2)
         assert (await failure_of(driver)).reason == reason
-        assert driver.failure(WEB.scope) is None, "it may pass"
+        assert driver.inventory.failure(WEB.scope) is None, "it may pass"
         assert (await failure_of(driver)).reason == reason
-        assert driver.failure(WEB.scope) is not None
+        assert driver.inventory.failure(WEB.scope) is not None
         await observe(driver)
-        assert driver.failure(WEB.scope) is None
+        assert driver.inventory.failure(WEB.scope) is None
 
 
 async def test_a_call_that_never_ends_is_given_up(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ async def test_pending_futures_are_cancelled_when_the_driver_closes(aws: AwsProx
     aws.hold("StartInstances")
     async with open_driver(CLOCK) as driver:
         order = Order.of(WEB, ids, CLOCK.now())
-        driver.start(order)
+        driver.batcher.start(order)
         async with asyncio.timeout(SECONDS):
             await aws.arrived("StartInstances")
     assert order.futures[ids[0]].cancelled()

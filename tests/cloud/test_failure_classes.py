@@ -39,7 +39,7 @@ async def test_groups_that_are_due_together_start_by_one_call(aws: AwsProxy) -> 
     async with open_driver(CLOCK) as driver:
         orders = [Order.of(WEB, web, CLOCK.now()), Order.of(DB, db, CLOCK.now())]
         for order in orders:
-            driver.start(order)
+            driver.batcher.start(order)
         for order in orders:
             await outcomes(order)
     assert await starts(aws) == [4]
@@ -75,7 +75,7 @@ async def test_one_bad_instance_among_999_good_ones(aws: AwsProxy, how: str) -> 
 async def test_a_bad_instance_alone() -> None:
     async with open_driver(CLOCK) as driver:
         order = Order.of(WEB, [GONE], CLOCK.now())
-        driver.start(order)
+        driver.batcher.start(order)
         assert await outcomes(order) == {GONE: "InvalidInstanceIDNotFound"}
         error = order.futures[GONE].exception()
         assert isinstance(error, CloudError)
@@ -167,7 +167,7 @@ async def test_an_account_that_is_down_delays_nothing_in_another(aws: AwsProxy) 
     gate = aws.hold("StopInstances")
     running = await aws.create_instances("web", 1, state="running")
     async with open_driver(CLOCK) as driver:
-        driver.stop(Order.of(WEB, running, CLOCK.now()))
+        driver.batcher.stop(Order.of(WEB, running, CLOCK.now()))
         async with asyncio.timeout(SECONDS):
             await aws.arrived("StopInstances")
         assert await start(driver, ids, far) == dict.fromkeys(ids, InstanceState.PENDING)
@@ -192,7 +192,7 @@ async def test_a_clock_that_is_wrong_is_told_with_what_it_is_off(aws: AwsProxy) 
     async with open_driver(clock) as driver:
         aws.fail("StartInstances", code="AuthFailure", message=text, status=401)
         order = Order.of(WEB, ids, clock.now())
-        driver.start(order)
+        driver.batcher.start(order)
         assert await outcomes(order) == {ids[0]: "ClockSkewed"}
         error = order.futures[ids[0]].exception()
         assert "s ahead of that of AWS; set it by NTP" in str(error)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError, Record, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
-from booking_operator.cloud.inventory.view import Record
 from booking_operator.domain.instance import InstanceState, Observation
 from tests.support import virtual
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play

@@ -7,7 +7,7 @@ import pytest
 
 from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.driver import CloudError, Group, Order
-from booking_operator.cloud.service import ServiceDriver
+from booking_operator.cloud.service import Driver
 from booking_operator.domain.instance import InstanceState, Lock
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, SECONDS, WEB, lock, observe, open_driver, start
@@ -17,7 +17,7 @@ ADA = Lock("ada", "2026-01-05T10:00:00Z")
 SHOP = Group("rds", "", REGION, "shop")
 
 
-async def locks(driver: ServiceDriver, group: Group) -> Mapping[str, Lock | None]:
+async def locks(driver: Driver, group: Group) -> Mapping[str, Lock | None]:
     return {instance.id: instance.lock for instance in (await observe(driver, group)).instances}
 
 
@@ -39,7 +39,7 @@ async def test_tags_that_hang_delay_neither_a_start_nor_a_view(aws: AwsProxy) ->
     gate = aws.hold("CreateTags")
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
         for number, id_ in enumerate(ids):
-            driver.set_lock_tags(Order.of(WEB, [id_], CLOCK.now()), Lock(f"user{number}", ADA.until))
+            driver.batcher.set_lock_tags(Order.of(WEB, [id_], CLOCK.now()), Lock(f"user{number}", ADA.until))
         await aws.arrived("CreateTags", MAX_CALLS_IN_FLIGHT)
         assert await start(driver, ids) == dict.fromkeys(ids, InstanceState.PENDING)
         await observe(driver)
@@ -79,7 +79,7 @@ async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         await observe(driver)
         await lock(driver, ids, ADA)
-        observation = driver.observation(WEB)
+        observation = driver.inventory.observation(WEB)
     assert observation is not None
     assert [instance.lock for instance in observation.instances] == [ADA]
 

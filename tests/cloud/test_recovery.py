@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import Action, CloudError, FailureKind
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation
 from booking_operator.domain.instance import InstanceState
 from tests.support.sending import (
     BROKEN,
@@ -47,7 +46,7 @@ def test_what_is_throttled_is_sent_again_whole_when_the_model_allows() -> None:
         assert order.pending_error.retry_at is not None
         assert seconds(order.pending_error.retry_at) == 1.5
         assert await stage.outcome(order) == {"a": "pending", "b": "pending"}
-        assert [(call.at, call.ids) for call in stage.calls] == [(1, ("a", "b")), (1.5, ("a", "b"))]
+        assert [(call.at, call.ids) for call in stage.sent] == [(1, ("a", "b")), (1.5, ("a", "b"))]
         assert order.pending_error is None
 
     play(scenario)
@@ -57,7 +56,7 @@ def test_the_pauses_between_refusals_grow() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(*[THROTTLED] * 5)
         await stage.outcome(stage.order("a", at=0))
-        pauses = [round(b.at - a.at, 2) for a, b in pairwise(stage.calls)]
+        pauses = [round(b.at - a.at, 2) for a, b in pairwise(stage.sent)]
         assert pauses == [0.5, 1, 2, 4, 8]
 
     play(scenario)
@@ -71,7 +70,7 @@ def test_what_broke_is_sent_again_whole_after_a_pause_that_grows() -> None:
         stage.reply = once(BROKEN, BROKEN)
         order = stage.order("a", "b", at=1)
         assert set((await stage.outcome(order)).values()) == {"pending"}
-        assert [(call.at, len(call.ids)) for call in stage.calls] == [(1, 2), (1.5, 2), (2.5, 2)]
+        assert [(call.at, len(call.ids)) for call in stage.sent] == [(1, 2), (1.5, 2), (2.5, 2)]
 
     play(scenario)
 
@@ -84,7 +83,7 @@ def test_what_broke_does_not_keep_what_comes_after_it() -> None:
         for order in fresh:
             await stage.outcome(order)
         assert outcome(broken) == {"a": "waits"}
-        assert [call.at for call in stage.calls if "a" not in call.ids] == [2, 3, 4, 5, 6, 7, 8]
+        assert [call.at for call in stage.sent if "a" not in call.ids] == [2, 3, 4, 5, 6, 7, 8]
 
     play(scenario)
 
@@ -98,7 +97,7 @@ def test_one_instance_that_fails_while_others_do_not_keeps_nobody_who_fails_once
         once_broken = stage.order("once", at=70)
         stage.reply = lambda _, ids: BROKEN if "poison" in ids or seconds(stage.clock.now()) == 70 else None
         await stage.outcome(once_broken)
-        assert stage.calls[-1].at <= 71
+        assert stage.sent[-1].at <= 71
 
     play(scenario)
 
@@ -109,7 +108,7 @@ def test_one_instance_the_service_trips_over_is_found_and_the_others_start() -> 
         order = stage.order(*MANY, at=0)
         await asyncio.sleep(300)
         assert {id_: state for id_, state in outcome(order).items() if state != "waits"} == good("i-0007")
-        pauses = [call.at for call in stage.calls if call.ids == ("i-0007",)]
+        pauses = [call.at for call in stage.sent if call.ids == ("i-0007",)]
         assert all(later - earlier >= 14.9 for earlier, later in pairwise(pauses))
 
     play(scenario)
@@ -122,13 +121,13 @@ def test_an_outage_of_an_hour_costs_few_calls_and_all_go_soon_after_it(size: int
         orders = [stage.order(*MANY[start : start + size], at=start) for start in range(0, 1000, size)]
         await asyncio.sleep(3600)
         # Each is tried once when it is due; then all of them together.
-        assert len(stage.calls) < len(orders) + 600
-        before = len(stage.calls)
+        assert len(stage.sent) < len(orders) + 600
+        before = len(stage.sent)
         stage.reply = lambda *_: None
         for order in orders:
             assert set((await stage.outcome(order)).values()) == {"pending"}
-        assert stage.calls[-1].at - 3600 <= 20
-        assert len(stage.calls) - before <= 16
+        assert stage.sent[-1].at - 3600 <= 20
+        assert len(stage.sent) - before <= 16
 
     play(scenario)
 
@@ -143,7 +142,7 @@ def test_after_a_lost_reply_the_instances_are_looked_at_and_only_the_rest_is_sen
         order = stage.order("a", "b", at=1)
         assert await stage.outcome(order) == {"a": "pending", "b": "pending"}
         assert stage.looks == [1]
-        assert [call.ids for call in stage.calls] == [("a", "b"), ("b",)]
+        assert [call.ids for call in stage.sent] == [("a", "b"), ("b",)]
 
     play(scenario)
 
@@ -153,7 +152,7 @@ def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() 
         stage.reply = once(LOST)
         stage.states, stage.look_error = {"a": InstanceState.PENDING}, LOST
         assert await stage.outcome(stage.order("a", at=1)) == {"a": "pending"}
-        assert len(stage.calls) == 2
+        assert len(stage.sent) == 2
 
     play(scenario)
 
@@ -166,7 +165,7 @@ def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
         await asyncio.sleep(60)
         for late in ("b", "c", "d"):
             await stage.outcome(stage.order(late))
-        assert stage.calls[-1].at == pytest.approx(60, abs=1)
+        assert stage.sent[-1].at == pytest.approx(60, abs=1)
 
     play(scenario)
 
@@ -174,9 +173,9 @@ def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
 def test_lost_tags_are_simply_written_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
-        await stage.outcome(stage.order("a", change=Change(Action.UNTAG)))
+        await stage.outcome(stage.order("a", operation=Operation(Action.UNTAG)))
         assert stage.looks == []
-        assert len(stage.calls) == 2
+        assert len(stage.sent) == 2
 
     play(scenario)
 
@@ -193,7 +192,7 @@ def test_bad_instances_among_a_thousand_fail_alone(bad: Sequence[str], named: bo
         order = stage.order(*MANY, at=0)
         found = await stage.outcome(order)
         assert found == {**good(*bad), **dict.fromkeys(bad, "InvalidInstanceIDNotFound")}
-        assert len(stage.calls) <= (2 if named else 2 + 20 * len(bad))
+        assert len(stage.sent) <= (2 if named else 2 + 20 * len(bad))
 
     play(scenario)
 
@@ -202,7 +201,7 @@ def test_the_good_ones_go_on_at_once() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("IncorrectInstanceState", "bad")
         await stage.outcome(stage.order("a", "bad", "b", at=1))
-        assert stage.calls == [
+        assert stage.sent == [
             Sent(1, Action.START, ("a", "bad", "b")),
             Sent(1, Action.START, ("a", "b")),
         ]
@@ -211,14 +210,14 @@ def test_the_good_ones_go_on_at_once() -> None:
 
 
 def test_bad_instances_named_one_by_one_still_end() -> None:
-    def reply(_: Change, ids: Sequence[str]) -> CloudError:
+    def reply(_: Operation, ids: Sequence[str]) -> CloudError:
         return CloudError("IncorrectInstanceState", ids[0], kind=FailureKind.REFUSED, ids=ids[:1])
 
     async def scenario(stage: Stage) -> None:
         stage.reply = reply
         found = await stage.outcome(stage.order(*"abcd", at=0))
         assert set(found.values()) == {"IncorrectInstanceState"}
-        assert len(stage.calls) == 4
+        assert len(stage.sent) == 4
 
     play(scenario)
 
@@ -227,7 +226,7 @@ def test_bad_instances_named_one_by_one_still_end() -> None:
 def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: FailureKind) -> None:
     bad = MANY[::66]
 
-    def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
+    def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
         hit = [id_ for id_ in ids if id_ in bad]
         return CloudError("OperationNotPermitted", hit[0], kind=fault, ids=hit[:1]) if hit else None
 
@@ -246,7 +245,7 @@ def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
         stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", kind=FailureKind.REFUSED)
         found = await stage.outcome(stage.order(*MANY, at=0))
         assert set(found.values()) == {"VcpuLimitExceeded"}
-        assert len(stage.calls) <= 32
+        assert len(stage.sent) <= 32
 
     play(scenario)
 
@@ -264,7 +263,7 @@ def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
 def test_what_was_refused_is_not_asked_for_again_before_its_pause_is_over(reason: str, pause: float) -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse(reason, "bad")
-        order = stage.order("bad", change=STOP, at=0)
+        order = stage.order("bad", operation=STOP, at=0)
         await stage.outcome(order)
         error = order.futures["bad"].exception()
         assert isinstance(error, CloudError)
@@ -272,12 +271,12 @@ def test_what_was_refused_is_not_asked_for_again_before_its_pause_is_over(reason
         assert seconds(error.retry_at) == pytest.approx(pause, abs=0.06)
         for instant in (1, pause - 0.2):
             await asyncio.sleep(instant - seconds(stage.clock.now()))
-            again = stage.order("bad", "ok", change=STOP)
+            again = stage.order("bad", "ok", operation=STOP)
             assert await stage.outcome(again) == {"bad": reason, "ok": "stopping"}
-        assert sum("bad" in call.ids for call in stage.calls) == 1
+        assert sum("bad" in call.ids for call in stage.sent) == 1
         await asyncio.sleep(1)
         stage.reply = lambda *_: None
-        assert await stage.outcome(stage.order("bad", change=STOP)) == {"bad": "stopping"}
+        assert await stage.outcome(stage.order("bad", operation=STOP)) == {"bad": "stopping"}
 
     play(scenario)
 
@@ -305,7 +304,7 @@ def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
         await stage.outcome(stage.order("bad", at=0))
         await asyncio.sleep(61)
         await stage.outcome(stage.order("bad", "good"))
-        assert {call.ids for call in stage.calls[1:]} == {("bad",), ("good",)}
+        assert {call.ids for call in stage.sent[1:]} == {("bad",), ("good",)}
 
     play(scenario)
 
@@ -314,8 +313,8 @@ def test_an_instance_whose_start_came_to_nothing_is_not_asked_for_and_keeps_no_o
     async def scenario(stage: Stage) -> None:
         stage.failed_starts = {"bad": CloudError("StartFailed", "it fell back", kind=FailureKind.REFUSED)}
         assert await stage.outcome(stage.order("a", "bad", at=1)) == {"a": "pending", "bad": "StartFailed"}
-        assert await stage.outcome(stage.order("bad", change=STOP, at=2)) == {"bad": "stopping"}
-        assert stage.calls == [Sent(1, Action.START, ("a",)), Sent(2, Action.STOP, ("bad",))]
+        assert await stage.outcome(stage.order("bad", operation=STOP, at=2)) == {"bad": "stopping"}
+        assert stage.sent == [Sent(1, Action.START, ("a",)), Sent(2, Action.STOP, ("bad",))]
 
     play(scenario)
 
@@ -326,7 +325,7 @@ POOL, OTHER = "m5.large in eu-west-1a", "m5.large in eu-west-1b"
 
 
 def no_room(named: bool) -> Reply:
-    def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
+    def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
         pool = POOL if named else ""
         full = any(id_.startswith("full") for id_ in ids)
         error = CloudError("InsufficientInstanceCapacity", "no room", kind=FailureKind.CAPACITY, pool=pool)
@@ -347,7 +346,7 @@ def test_a_type_that_a_zone_has_no_room_for_keeps_no_other(named: bool) -> None:
             "a": "pending",
             "b": "pending",
         }
-        assert {call.at for call in stage.calls} == {1}
+        assert {call.at for call in stage.sent} == {1}
 
     play(scenario)
 
@@ -359,15 +358,15 @@ def test_no_other_instance_of_the_pool_is_tried_before_the_pause_is_over_and_the
         await stage.outcome(stage.order("full1", at=0))
         again = stage.order("full2", "a")
         assert await stage.outcome(again) == {"full2": "InsufficientInstanceCapacity", "a": "pending"}
-        assert sum("full2" in call.ids for call in stage.calls) == 0
+        assert sum("full2" in call.ids for call in stage.sent) == 0
         await asyncio.sleep(61)
         await stage.outcome(stage.order("full1", "full2", "a"))
-        assert {call.ids for call in stage.calls[-2:]} == {("full1", "full2"), ("a",)}
+        assert {call.ids for call in stage.sent[-2:]} == {("full1", "full2"), ("a",)}
         stage.reply = lambda *_: None
         await asyncio.sleep(121)
         await stage.outcome(stage.order("full1"))
         await stage.outcome(stage.order("full2", "a"))
-        assert stage.calls[-1].ids == ("full2", "a")
+        assert stage.sent[-1].ids == ("full2", "a")
 
     play(scenario)
 
@@ -386,7 +385,7 @@ def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_held(named: bool) -> None:
-    def reply(_: Change, ids: Sequence[str]) -> CloudError:
+    def reply(_: Operation, ids: Sequence[str]) -> CloudError:
         # AWS names the first instance that it evaluated the policy for.
         return CloudError(
             "UnauthorizedOperation", "no", kind=FailureKind.DENIED, ids=ids[:1] if named else ()
@@ -397,10 +396,10 @@ def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_hel
         stage.reply = reply
         found = await stage.outcome(stage.order(*MANY, at=0))
         assert set(found.values()) == {"UnauthorizedOperation"}
-        calls = len(stage.calls)
+        calls = len(stage.sent)
         assert calls <= 5 + 32
         await stage.outcome(stage.order("other"))
-        assert len(stage.calls) == calls
+        assert len(stage.sent) == calls
         await asyncio.sleep(31)
         stage.reply = lambda *_: None
         assert await stage.outcome(stage.order("other")) == {"other": "pending"}
@@ -418,8 +417,8 @@ def test_credentials_that_expired_hold_the_account_in_all_regions_and_no_other_a
         stage.reply = lambda *_: expired
         assert await stage.outcome(stage.order("a", at=0)) == {"a": "ExpiredCredentials"}
         stage.reply = lambda *_: None
-        assert await stage.outcome(stage.order("b", change=STOP)) == {"b": "ExpiredCredentials"}
-        assert len(stage.calls) == 1
+        assert await stage.outcome(stage.order("b", operation=STOP)) == {"b": "ExpiredCredentials"}
+        assert len(stage.sent) == 1
         other = stage.order("c", group=in_account("other"))
         assert await stage.outcome(other) == {"c": "pending"}
         await asyncio.sleep(5)
@@ -435,7 +434,7 @@ def test_an_account_that_hangs_delays_nothing_in_another() -> None:
         await asyncio.sleep(1.5)
         stage.latency = 0
         await stage.outcome(stage.order("b", at=2, group=in_account("other")))
-        assert stage.calls[-1].at == 2
+        assert stage.sent[-1].at == 2
         assert outcome(slow) == {"a": "waits"}
 
     play(scenario)
@@ -456,11 +455,11 @@ def test_what_could_not_be_sent_is_told_at_once_and_not_held() -> None:
 def test_what_does_not_stand_any_more_after_a_wait_for_credentials_is_not_sent() -> None:
     async def scenario(stage: Stage) -> None:
         stage.preparing = 20
-        gone = stage.order("a", change=STOP, at=1, stands=lambda: seconds(stage.clock.now()) < 10)
-        kept = stage.order("b", change=STOP, at=1)
+        gone = stage.order("a", operation=STOP, at=1, stands=lambda: seconds(stage.clock.now()) < 10)
+        kept = stage.order("b", operation=STOP, at=1)
         assert await stage.outcome(kept) == {"b": "stopping"}
         assert outcome(gone) == {"a": "withdrawn"}
-        assert [call.ids for call in stage.calls] == [("b",)]
+        assert [call.ids for call in stage.sent] == [("b",)]
 
     play(scenario)
 

@@ -9,9 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.batching.lane import KEPT
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order
+from booking_operator.cloud.batching.request_queue import MAX_IDLE
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
 from tests.support.sending import (
@@ -33,10 +32,10 @@ def test_what_is_ordered_ahead_leaves_at_its_deadline_by_one_call_whatever_group
     async def scenario(stage: Stage) -> None:
         orders = [stage.order("a", at=10), stage.order("b", "c", at=10, group=DB, tenant="other")]
         await asyncio.sleep(9.999)
-        assert stage.calls == []
+        assert stage.sent == []
         for order in orders:
             await stage.outcome(order)
-        assert stage.calls == [Sent(10, Action.START, ("a", "b", "c"))]
+        assert stage.sent == [Sent(10, Action.START, ("a", "b", "c"))]
         assert [(group, set(answers)) for group, _, answers in stage.accepted] == [
             (WEB, {"a"}),
             (DB, {"b", "c"}),
@@ -52,7 +51,7 @@ def test_what_is_late_already_waits_a_moment_for_company() -> None:
         second = stage.order("b", group=DB)
         await stage.outcome(first)
         await stage.outcome(second)
-        assert stage.calls == [Sent(0.05, Action.START, ("a", "b"))]
+        assert stage.sent == [Sent(0.05, Action.START, ("a", "b"))]
 
     play(scenario)
 
@@ -63,7 +62,7 @@ def test_regions_and_accounts_share_no_call_and_no_limit() -> None:
         far = stage.order("f", at=1, group=FAR)
         stage.order("b", at=1)
         await stage.outcome(far)
-        assert {(call.scope.region, call.at) for call in stage.calls} == {("eu-west-1", 1), ("us-east-1", 1)}
+        assert {(call.scope.region, call.at) for call in stage.sent} == {("eu-west-1", 1), ("us-east-1", 1)}
 
     play(scenario)
 
@@ -82,9 +81,9 @@ def test_more_than_a_call_takes_leaves_by_several_as_the_limits_allow() -> None:
 def test_stops_are_not_kept_by_starts() -> None:
     async def scenario(stage: Stage) -> None:
         stage.order(*(f"a{n}" for n in range(1500)), at=1)
-        stop = stage.order("z", at=2, change=STOP)
+        stop = stage.order("z", at=2, operation=STOP)
         await stage.outcome(stop)
-        assert stage.calls[-1] == Sent(2, Action.STOP, ("z",))
+        assert stage.sent[-1] == Sent(2, Action.STOP, ("z",))
 
     play(scenario)
 
@@ -94,15 +93,15 @@ def test_tags_of_the_same_words_are_written_by_one_call() -> None:
 
     async def scenario(stage: Stage) -> None:
         orders = [
-            stage.order("a", change=Change(Action.TAG, ada)),
-            stage.order("b", change=Change(Action.TAG, bob), group=DB),
-            stage.order("c", change=Change(Action.TAG, ada), group=DB),
-            stage.order("d", change=Change(Action.UNTAG)),
-            stage.order("e", change=Change(Action.UNTAG), group=DB),
+            stage.order("a", operation=Operation(Action.TAG, ada)),
+            stage.order("b", operation=Operation(Action.TAG, bob), group=DB),
+            stage.order("c", operation=Operation(Action.TAG, ada), group=DB),
+            stage.order("d", operation=Operation(Action.UNTAG)),
+            stage.order("e", operation=Operation(Action.UNTAG), group=DB),
         ]
         for order in orders:
             await stage.outcome(order)
-        assert sorted(call.ids for call in stage.calls) == [("a", "c"), ("b",), ("d", "e")]
+        assert sorted(call.ids for call in stage.sent) == [("a", "c"), ("b",), ("d", "e")]
 
     play(scenario)
 
@@ -111,7 +110,7 @@ def test_no_instance_no_call() -> None:
     async def scenario(stage: Stage) -> None:
         stage.order()
         await asyncio.sleep(1)
-        assert stage.calls == []
+        assert stage.sent == []
 
     play(scenario)
 
@@ -131,7 +130,7 @@ def test_an_order_that_does_not_stand_any_more_is_withdrawn_as_it_would_leave() 
         await stage.outcome(kept)
         assert outcome(gone) == {"a": "withdrawn"}
         assert asked == [5]
-        assert stage.calls == [Sent(5, Action.START, ("b",))]
+        assert stage.sent == [Sent(5, Action.START, ("b",))]
 
     play(scenario)
 
@@ -141,7 +140,7 @@ def test_what_was_withdrawn_is_not_sent_and_makes_no_call_by_itself() -> None:
         order = stage.order("a", at=5)
         order.cancel()
         await asyncio.sleep(9)
-        assert stage.calls == []
+        assert stage.sent == []
 
     play(scenario)
 
@@ -161,13 +160,13 @@ def test_what_is_withdrawn_under_way_stays_so_and_is_noted() -> None:
 def test_what_waits_for_calls_under_way_is_not_sent_after_it_was_withdrawn() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 2
-        orders = [stage.order(f"db{number}", change=STOP, at=1) for number in range(50)]
+        orders = [stage.order(f"db{number}", operation=STOP, at=1) for number in range(50)]
         await asyncio.sleep(2)
         for order in orders:
             order.cancel()
-        kept = stage.order("kept", change=STOP)
+        kept = stage.order("kept", operation=STOP)
         assert await stage.outcome(kept) == {"kept": "stopping"}
-        assert [(call.at, call.ids) for call in stage.calls[MAX_CALLS_IN_FLIGHT:]] == [(3, ("kept",))]
+        assert [(call.at, call.ids) for call in stage.sent[MAX_CALLS_IN_FLIGHT:]] == [(3, ("kept",))]
 
     play(scenario, most=1)
 
@@ -175,13 +174,13 @@ def test_what_waits_for_calls_under_way_is_not_sent_after_it_was_withdrawn() -> 
 def test_no_more_calls_of_a_lane_are_under_way_than_it_may_have() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 2
-        orders = [stage.order(f"db{number}", change=STOP, at=1) for number in range(50)]
+        orders = [stage.order(f"db{number}", operation=STOP, at=1) for number in range(50)]
         start = stage.order("a", at=2)
         await asyncio.wait([future for order in orders for future in order.futures.values()])
-        stops = Counter(call.at for call in stage.calls if call.action is Action.STOP)
+        stops = Counter(call.at for call in stage.sent if call.action is Action.STOP)
         assert stops == {1: MAX_CALLS_IN_FLIGHT, 3: MAX_CALLS_IN_FLIGHT, 5: 50 - 2 * MAX_CALLS_IN_FLIGHT}
         assert await stage.outcome(start) == {"a": "pending"}
-        assert [call.at for call in stage.calls if call.action is Action.START] == [2]
+        assert [call.at for call in stage.sent if call.action is Action.START] == [2]
 
     play(scenario, most=1)
 
@@ -190,8 +189,10 @@ def test_calls_that_fail_let_others_follow() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 1
         stage.reply = lambda _, ids: None if "last" in ids else CloudError("X", "y")
-        orders = [stage.order(f"db{number}", change=STOP, at=0) for number in range(2 * MAX_CALLS_IN_FLIGHT)]
-        last = stage.order("last", change=STOP, at=0.5)
+        orders = [
+            stage.order(f"db{number}", operation=STOP, at=0) for number in range(2 * MAX_CALLS_IN_FLIGHT)
+        ]
+        last = stage.order("last", operation=STOP, at=0.5)
         assert await stage.outcome(last) == {"last": "stopping"}
         assert {reason for order in orders for reason in outcome(order).values()} == {"X"}
 
@@ -208,7 +209,7 @@ def test_what_is_withdrawn_before_it_leaves_draws_nothing(kept: int) -> None:
         gone.cancel()
         await asyncio.sleep(0.2)
         assert [outcome(order)["kept"] for order in orders] == ["pending"] * len(orders)
-        throttle, now = stage.sender.lane(WEB.scope, Action.START).throttle, stage.clock.now()
+        throttle, now = stage.batcher.queue(WEB.scope, Action.START).limiter, stage.clock.now()
         assert throttle.available(now) == 1000 - kept
         assert throttle.requests.refilled(now).level == pytest.approx(4.1 if kept else 5)
 
@@ -222,12 +223,12 @@ def test_it_tells_when_the_last_of_an_order_will_leave() -> None:
     async def scenario(stage: Stage) -> None:
         first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
         second = stage.order(*(f"b{n}" for n in range(200)), at=1)
-        lane = stage.sender.lane(WEB.scope, Action.START)
+        lane = stage.batcher.queue(WEB.scope, Action.START)
         expected = await lane.forecast()
         assert 100 <= seconds(expected[second]) - 1 <= 102
         assert seconds(expected[first]) == 1
         await stage.outcome(second)
-        assert stage.calls[-1].at == pytest.approx(seconds(expected[second]), abs=1)
+        assert stage.sent[-1].at == pytest.approx(seconds(expected[second]), abs=1)
         assert await lane.forecast() == {}
 
     play(scenario)
@@ -238,7 +239,7 @@ def test_what_was_withdrawn_keeps_nobody_waiting() -> None:
         first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
         second = stage.order(*(f"b{n}" for n in range(200)), at=1)
         first.cancel()
-        expected = await stage.sender.lane(WEB.scope, Action.START).forecast()
+        expected = await stage.batcher.queue(WEB.scope, Action.START).forecast()
         assert seconds(expected[second]) == 1
 
     play(scenario)
@@ -271,11 +272,11 @@ def test_lanes_that_are_not_used_any_more_are_ended() -> None:
         before = len(asyncio.all_tasks())
         for number in range(30):
             await stage.outcome(stage.order("a", group=Group("ec2", "", f"region-{number}", "web")))
-        ahead = stage.order("b", at=3 * KEPT.total_seconds(), group=FAR)
-        await asyncio.sleep(KEPT.total_seconds() + 100)
-        assert len(stage.sender.lanes) == 31
+        ahead = stage.order("b", at=3 * MAX_IDLE.total_seconds(), group=FAR)
+        await asyncio.sleep(MAX_IDLE.total_seconds() + 100)
+        assert len(stage.batcher.queues) == 31
         await stage.outcome(stage.order("c"))
-        assert {lane.scope for lane in stage.sender.lanes} == {WEB.scope, FAR.scope}
+        assert {lane.scope for lane in stage.batcher.queues} == {WEB.scope, FAR.scope}
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == before + 2
         assert await stage.outcome(ahead) == {"b": "pending"}
@@ -330,9 +331,9 @@ def test_hibernation_refused_is_a_plain_stop(reason: str) -> None:
     async def scenario(stage: Stage) -> None:
         error = CloudError(reason, "no", kind=FailureKind.REFUSED)
         stage.reply = lambda change, _: error if change.action is Action.HIBERNATE else None
-        order = stage.order("a", "b", change=Change(Action.HIBERNATE))
+        order = stage.order("a", "b", operation=Operation(Action.HIBERNATE))
         assert await stage.outcome(order) == {"a": "stopping", "b": "stopping"}
-        assert [(call.action, call.ids) for call in stage.calls] == [
+        assert [(call.action, call.ids) for call in stage.sent] == [
             (Action.HIBERNATE, ("a", "b")),
             (Action.STOP, ("a", "b")),
         ]
@@ -344,9 +345,9 @@ def test_hibernation_refused_for_some_leaves_it_to_the_others() -> None:
     async def scenario(stage: Stage) -> None:
         named = refuse("UnsupportedHibernationConfiguration", "old")
         stage.reply = lambda change, ids: named(change, ids) if change.action is Action.HIBERNATE else None
-        order = stage.order("a", "old", change=Change(Action.HIBERNATE))
+        order = stage.order("a", "old", operation=Operation(Action.HIBERNATE))
         assert await stage.outcome(order) == {"a": "stopping", "old": "stopping"}
-        assert {(call.action, call.ids) for call in stage.calls[1:]} == {
+        assert {(call.action, call.ids) for call in stage.sent[1:]} == {
             (Action.STOP, ("old",)),
             (Action.HIBERNATE, ("a",)),
         }

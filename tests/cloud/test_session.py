@@ -144,8 +144,8 @@ async def test_one_attempt_is_made_and_no_more() -> None:
 
 def test_each_lane_of_a_client_has_connections_of_its_own_and_so_has_describe() -> None:
     connections = vars(CONFIG)["_user_provided_options"]["max_pool_connections"]
-    for lanes in (Ec2Api.lanes, RdsApi.lanes):
-        assert connections > len(set(lanes.values())) * MAX_CALLS_IN_FLIGHT
+    for api_actions in (Ec2Api.api_actions, RdsApi.api_actions):
+        assert connections > len(set(api_actions.values())) * MAX_CALLS_IN_FLIGHT
 
 
 async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:

@@ -8,11 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import CloudError, Order, Scope
+from booking_operator.cloud.driver import ActionAnswer, CloudError, Operation, Order, Record, Scope
 from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
-from booking_operator.cloud.inventory.view import ActionAnswer, Record
-from booking_operator.cloud.service import Service, ServiceDriver
+from booking_operator.cloud.service import Driver, Service
 from booking_operator.domain.instance import Instance, InstanceState
 from tests.support import virtual
 from tests.support.sending import WEB, seconds
@@ -122,7 +120,7 @@ def test_a_clock_that_was_set_back_bars_nothing_for_hours() -> None:
 class Api:
     """One instance that each start is accepted for; those of `fails` come to nothing after three seconds."""
 
-    most, lanes = Ec2Api.most, Ec2Api.lanes
+    max_batch, api_actions = Ec2Api.max_batch, Ec2Api.api_actions
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -137,9 +135,9 @@ class Api:
         """All is at hand."""
 
     async def release(self, _: Scope) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
-    async def perform(self, _: Scope, __: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
+    async def perform(self, _: Scope, __: Operation, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         self.starts.append(seconds(self.clock.now()))
         self.state = InstanceState.PENDING
         asyncio.get_running_loop().call_later(3, self.end)
@@ -149,16 +147,16 @@ class Api:
         self.state, self.why = (InstanceState.STOPPED, WHY) if self.fails else (InstanceState.RUNNING, "")
 
 
-async def keep_running(driver: ServiceDriver, api: Api, until: float) -> list[str]:
+async def keep_running(driver: Driver, api: Api, until: float) -> list[str]:
     """Start what is seen to be stopped, and look again as often as a reconciler does; all that is told."""
     told = []
     while seconds(api.clock.now()) < until:
-        await driver.refresh(WEB.scope, api.clock.now())
-        observation = driver.observation(WEB)
+        await driver.inventory.refresh(WEB.scope, api.clock.now())
+        observation = driver.inventory.observation(WEB)
         assert observation is not None
         if observation.ids(InstanceState.STOPPED):
             order = Order.of(WEB, ["i-1"], api.clock.now())
-            driver.start(order)
+            driver.batcher.start(order)
             await asyncio.wait(order.futures.values())
             error = order.futures["i-1"].exception()
             told += [error.reason] if isinstance(error, CloudError) else []
@@ -167,11 +165,11 @@ async def keep_running(driver: ServiceDriver, api: Api, until: float) -> list[st
 
 
 def test_an_instance_that_falls_back_is_started_a_few_times_an_hour_until_it_runs() -> None:
-    def make(tasks: TaskGroup) -> tuple[ServiceDriver, Api]:
+    def make(tasks: TaskGroup) -> tuple[Driver, Api]:
         api = Api(VirtualClock())
         return Service(api, api.clock, tasks).driver(tasks), api
 
-    async def scenario(world: tuple[ServiceDriver, Api]) -> None:
+    async def scenario(world: tuple[Driver, Api]) -> None:
         driver, api = world
         assert set(await keep_running(driver, api, 3600)) == {"StartFailed"}
         assert 5 <= len(api.starts) <= 10

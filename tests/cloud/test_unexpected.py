@@ -17,10 +17,9 @@ from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
-from booking_operator.cloud.batching.batch import Change
 from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order, Scope
 from booking_operator.cloud.metrics import Part, measured
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
@@ -161,7 +160,7 @@ def test_a_view_is_taken_over_although_nobody_can_say_whom_it_concerns() -> None
 def raising(error: Exception, *bad: str) -> sending.Reply:
     """Raise on each call that has any of `bad`."""
 
-    def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
+    def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
         if set(ids) & set(bad):
             raise error
         return None
@@ -192,11 +191,11 @@ def test_an_order_that_cannot_say_whether_it_stands_fails_alone() -> None:
         odd, good = stage.order("odd", stands=stands), stage.order("good")
         assert await stage.outcome(good) == {"good": "pending"}
         assert outcome(odd) == {"odd": "UnexpectedError"}
-        assert [call.ids for call in stage.calls] == [("good",)]
+        assert [call.ids for call in stage.sent] == [("good",)]
 
     with capture_logs() as logs:
         play(scenario)
-    assert tracebacks(logs) == [("lane", ValueError)]
+    assert tracebacks(logs) == [("queue", ValueError)]
 
 
 class Pools(dict[str, str]):
@@ -218,7 +217,7 @@ def test_what_cannot_be_sent_fails_and_the_lane_goes_on() -> None:
 
     with capture_logs() as logs:
         play(scenario)
-    assert tracebacks(logs) == [("lane", ValueError)]
+    assert tracebacks(logs) == [("queue", ValueError)]
 
 
 def test_a_lane_whose_backlog_fails_fails_what_waits_and_goes_on() -> None:
@@ -231,7 +230,7 @@ def test_a_lane_whose_backlog_fails_fails_what_waits_and_goes_on() -> None:
 
     with capture_logs() as logs:
         play(scenario)
-    assert tracebacks(logs) == [("lane", TypeError)]
+    assert tracebacks(logs) == [("queue", TypeError)]
 
 
 def test_an_end_is_no_failure() -> None:
@@ -416,7 +415,7 @@ def test_an_answer_without_an_id_says_nothing_of_the_others() -> None:
         states = {"CurrentState": {"Name": "pending"}, "PreviousState": {"Name": "stopped"}}
         changes = [states, {"InstanceId": "i-1", **states}]
         api = ec2_of(Client(start_instances={"StartingInstances": changes}), Counted())
-        return await api.perform(HERE, Change(Action.START), ["i-1", "i-2"])
+        return await api.perform(HERE, Operation(Action.START), ["i-1", "i-2"])
 
     assert {id_: answer.now for id_, answer in run(main()).items()} == {"i-1": InstanceState.PENDING}
 

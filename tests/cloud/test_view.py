@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.cloud.inventory.view import CONSISTENCY_LAG, ActionAnswer, InstanceView, Record
+from booking_operator.cloud.driver import ActionAnswer, Record
+from booking_operator.cloud.inventory.view import CONSISTENCY_LAG, InstanceView
 from booking_operator.domain.instance import Instance, InstanceState, Lock
 from tests.support.virtual import EPOCH
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.aws.accounts import Account, Accounts
-from booking_operator.cloud.batching.lane import Lane
-from booking_operator.cloud.batching.token_bucket import PUBLISHED_LIMITS
-from booking_operator.cloud.driver import Scope
+from booking_operator.cloud.batching.token_bucket import PUBLISHED_LIMITS, full_limiter
+from booking_operator.cloud.driver import ActionAnswer, Record, Scope
 from booking_operator.cloud.inventory.polling import ScopeWatch
-from booking_operator.cloud.inventory.view import ActionAnswer, InstanceView, Record
+from booking_operator.cloud.inventory.view import InstanceView
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.engine.store import Key
 from booking_operator.observability import catalogue
@@ -148,9 +147,10 @@ def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named
 def test_tokens_are_those_of_the_moment() -> None:
     async def main() -> None:
         clock = VirtualClock()
-        lane = starts(Scope("", REGION), clock)
-        lane.throttle = lane.throttle.sent(900, clock.now())
-        driver: Any = SimpleNamespace(lanes=[lane, starts(Scope("tattle", REGION), clock)])
+        queue = starts(Scope("", REGION), clock)
+        queue.limiter = queue.limiter.sent(900, clock.now())
+        queues = [queue, starts(Scope("tattle", REGION), clock)]
+        driver: Any = SimpleNamespace(batcher=SimpleNamespace(queues=queues))
         sources = Sources(Accounts(REGION))
         with sources.leadership((), (driver,)):
             tokens = read(sources, catalogue.THROTTLE_TOKENS.name, clock)
@@ -168,9 +168,9 @@ def test_tokens_are_those_of_the_moment() -> None:
     run(main())
 
 
-def starts(scope: Scope, clock: VirtualClock) -> Lane:
-    limits = PUBLISHED_LIMITS["StartInstances"]
-    return Lane(scope, "StartInstances", limits, clock, lambda _, __: None, most=1000)
+def starts(scope: Scope, clock: VirtualClock) -> Any:
+    limiter = full_limiter(PUBLISHED_LIMITS["StartInstances"], clock.now())
+    return SimpleNamespace(scope=scope, call="StartInstances", limiter=limiter, waiting=0)
 
 
 def test_instances_are_counted_where_the_operator_may_be_and_nowhere_else() -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError, Record, Scope
 from booking_operator.cloud.inventory.inventory import Inventory
-from booking_operator.cloud.inventory.view import Record
-from booking_operator.cloud.service import ServiceDriver
+from booking_operator.cloud.service import Driver
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
@@ -73,7 +72,7 @@ class World:
         self.calls: list[float] = []
         self.error: CloudError | None = None
         self.inventory = Inventory(self.describe, self.clock, tasks)
-        driver = ServiceDriver(self.inventory, None)  # type: ignore[arg-type]
+        driver = Driver(self.inventory, None)  # type: ignore[arg-type]
         self.status = FakeStatus(self.informers.monitors)
         self.events, self.consistency, self.objects = FakeEvents(), FakeConsistency(), FakeObjects(self)
         reconciler = MonitorReconciler(
@@ -85,7 +84,7 @@ class World:
             self.consistency,
             self.clock,
         )
-        driver.set_listener(self.handlers.inventory_listener("ec2"))
+        driver.inventory.set_listener(self.handlers.inventory_listener("ec2"))
         tasks.create_task(self.inventory.poll())
         tasks.create_task(Controller("monitors", self.handlers.monitors, reconciler.reconcile).run())
         self._version = 1

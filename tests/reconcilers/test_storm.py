@@ -82,7 +82,7 @@ class Ground:
         self.wrong: dict[str, InstanceState] = {}
         for number in range(GROUPS):
             self._group(f"g{number}", DOWN if number % 5 == 0 else "")
-        drivers["ec2"].set_listener(self.handlers.inventory_listener("ec2"))
+        drivers["ec2"].inventory.set_listener(self.handlers.inventory_listener("ec2"))
         tasks.create_task(Controller("Resource", self.handlers.resources, reconciler.reconcile).run())
         tasks.create_task(Controller("locks", self.handlers.lock_tags, lock_tags.reconcile).run())
         tasks.create_task(delays.run())

@@ -18,22 +18,17 @@ from typing_extensions import override
 
 from booking_operator.api.kinds import KINDS
 from booking_operator.api.resource import Resource
+from booking_operator.cloud.batching.batcher import Batcher
+from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
-from booking_operator.cloud.driver import (
-    CloudError,
-    Demand,
-    Driver,
-    Group,
-    InventoryListener,
-    Order,
-    Scope,
-    always,
-)
+from booking_operator.cloud.driver import Demand, Order, Scope, always
+from booking_operator.cloud.service import Driver
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
-from booking_operator.domain.instance import InstanceState, Lock, Observation
+from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.domain.power import Plan
 from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.lease import LeaseTiming
 from booking_operator.engine.store import Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
@@ -252,51 +247,45 @@ class RunsAtOnce(SimSessions):
 # The driver of a cloud service.
 
 
-class Between(Driver):
-    """Passes everything on to a driver."""
+class Between(Batcher):
+    """Passes everything on to the batcher of a driver."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+
+    @classmethod
+    def before(cls, driver: Driver) -> Driver:
+        """The same driver with this before its batcher."""
+        return replace(driver, batcher=cls(driver.batcher))
+
+    @property
+    @override
+    def queues(self) -> Collection[RequestQueue]:
+        return self._batcher.queues
 
     @override
-    def observation(self, group: Group) -> Observation | None:
-        return self._driver.observation(group)
-
-    @override
-    def managed_tags(self, scope: Scope) -> frozenset[str]:
-        return self._driver.managed_tags(scope)
-
-    @override
-    def failure(self, scope: Scope) -> CloudError | None:
-        return self._driver.failure(scope)
-
-    @override
-    async def refresh(self, scope: Scope, since: datetime) -> datetime:
-        return await self._driver.refresh(scope, since)
+    def introspect(self) -> Contents:
+        return self._batcher.introspect()
 
     @override
     def start(self, order: Order) -> None:
-        self._driver.start(order)
+        self._batcher.start(order)
 
     @override
     def stop(self, order: Order, *, hibernate: bool = False) -> None:
-        self._driver.stop(order, hibernate=hibernate)
+        self._batcher.stop(order, hibernate=hibernate)
 
     @override
     def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
-        self._driver.set_lock_tags(order, lock)
+        self._batcher.set_lock_tags(order, lock)
 
     @override
     async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
-        return await self._driver.expected(orders)
+        return await self._batcher.expected(orders)
 
     @override
     async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
-        return await self._driver.forecast(demands)
-
-    @override
-    def set_listener(self, listener: InventoryListener) -> None:
-        self._driver.set_listener(listener)
+        return await self._batcher.forecast(demands)
 
 
 class _Otherwise(Between):

@@ -90,21 +90,21 @@ MUTATIONS = (
         "orders stand whatever happens",
         "Nothing is asked again right before a call leaves, however long the order had to wait.",
         None,
-        Build(Parts(driver=bugs.AlwaysStands)),
+        Build(Parts(driver=bugs.AlwaysStands.before)),
         147,
     ),
     Mutation(
         "orders are never withdrawn",
         "A start or stop that was ordered is carried out, although it was withdrawn meanwhile.",
         None,
-        Build(Parts(driver=bugs.NeverWithdraws)),
+        Build(Parts(driver=bugs.NeverWithdraws.before)),
         104,
     ),
     Mutation(
         "what is ordered ahead leaves at once",
         "What is ordered before its boundary leaves when it is ordered.",
         Invariant.NO_START,
-        Build(Parts(driver=bugs.LeavesAtOnce)),
+        Build(Parts(driver=bugs.LeavesAtOnce.before)),
         2,
     ),
     Mutation(
@@ -153,7 +153,7 @@ MUTATIONS = (
         "a refusal is not looked at",
         "The outcome of a start or stop is dropped, and with it the error of a refusal.",
         Invariant.NO_SURPRISE,
-        Build(Parts(driver=bugs.LooksAway)),
+        Build(Parts(driver=bugs.LooksAway.before)),
         10,
     ),
     Mutation(

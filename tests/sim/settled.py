@@ -25,7 +25,7 @@ SCOPES, ACTIONS = 4, 5
 TASKS = {
     "event writer": 8,
     "inventory poll": 2,
-    "lane": SCOPES * ACTIONS,
+    "request queue": SCOPES * ACTIONS,
     "call": SCOPES * ACTIONS,
     "describe": SCOPES,
     "reconcile": FEW,

@@ -9,7 +9,7 @@ import pytest
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.driver import CloudError, Group, Order
-from booking_operator.cloud.service import ServiceDriver, open_services
+from booking_operator.cloud.service import Driver, open_services
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.fence import MayWrite
@@ -35,7 +35,7 @@ class SkewedClock(SystemClock):
 @asynccontextmanager
 async def open_drivers(
     clock: Clock, accounts: Accounts = ONE_ACCOUNT, live: MayWrite = lambda: True
-) -> AsyncIterator[dict[str, ServiceDriver]]:
+) -> AsyncIterator[dict[str, Driver]]:
     """The drivers of all services; their calls are cancelled at the end."""
     async with open_services(clock, accounts, may_write=live) as services:
         try:
@@ -49,15 +49,15 @@ async def open_drivers(
 @asynccontextmanager
 async def open_driver(
     clock: Clock, service: str = "ec2", accounts: Accounts = ONE_ACCOUNT
-) -> AsyncIterator[ServiceDriver]:
+) -> AsyncIterator[Driver]:
     """The driver of one service."""
     async with open_drivers(clock, accounts) as drivers:
         yield drivers[service]
 
 
-async def observe(driver: ServiceDriver, group: Group = WEB) -> Observation:
-    await driver.refresh(group.scope, CLOCK.now())
-    observation = driver.observation(group)
+async def observe(driver: Driver, group: Group = WEB) -> Observation:
+    await driver.inventory.refresh(group.scope, CLOCK.now())
+    observation = driver.inventory.observation(group)
     assert observation is not None
     return observation
 
@@ -74,31 +74,31 @@ def _outcome(future: asyncio.Future[InstanceState | None]) -> InstanceState | st
 
 
 async def start(
-    driver: ServiceDriver, ids: Collection[str], group: Group = WEB
+    driver: Driver, ids: Collection[str], group: Group = WEB
 ) -> dict[str, InstanceState | str | None]:
     order = Order.of(group, ids, CLOCK.now())
-    driver.start(order)
+    driver.batcher.start(order)
     return await outcomes(order)
 
 
 async def stop(
-    driver: ServiceDriver, ids: Collection[str], group: Group = WEB, *, hibernate: bool = False
+    driver: Driver, ids: Collection[str], group: Group = WEB, *, hibernate: bool = False
 ) -> dict[str, InstanceState | str | None]:
     order = Order.of(group, ids, CLOCK.now())
-    driver.stop(order, hibernate=hibernate)
+    driver.batcher.stop(order, hibernate=hibernate)
     return await outcomes(order)
 
 
-async def lock(driver: ServiceDriver, ids: Collection[str], wanted: Lock | None, group: Group = WEB) -> None:
+async def lock(driver: Driver, ids: Collection[str], wanted: Lock | None, group: Group = WEB) -> None:
     """Write lock tags; raises the first error."""
     order = Order.of(group, ids, CLOCK.now())
-    driver.set_lock_tags(order, wanted)
+    driver.batcher.set_lock_tags(order, wanted)
     await asyncio.wait(order.futures.values(), timeout=SECONDS)
     for future in order.futures.values():
         future.result()
 
 
-async def failure_of(driver: ServiceDriver, group: Group = WEB) -> CloudError:
+async def failure_of(driver: Driver, group: Group = WEB) -> CloudError:
     with pytest.raises(CloudError) as caught:
         await observe(driver, group)
     return caught.value

@@ -63,6 +63,14 @@ class FakeDriver:
     lock_pace: float = 0.0
     view_seconds: float = 0.05
 
+    @property
+    def inventory(self) -> "FakeDriver":
+        return self
+
+    @property
+    def batcher(self) -> "FakeDriver":
+        return self
+
     def observation(self, _: Group) -> Observation | None:
         return self.view
 
@@ -269,7 +277,7 @@ class World:
         self.consistency = FakeConsistency()
         self.queue: WorkQueue[Key] = WorkQueue(self.clock)
         self.objects = FakeObjects(self.informers.resources)
-        drivers = {"ec2": self.driver}
+        drivers: Any = {"ec2": self.driver}
         self.locks: WorkQueue[Key] = WorkQueue(self.clock)
         self.driver.told = self.wake
         self.lock_tags = LockTagsReconciler(

@@ -7,9 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Scope
-from booking_operator.cloud.inventory.view import ActionAnswer, Record
+from booking_operator.cloud.driver import (
+    Action,
+    ActionAnswer,
+    CloudError,
+    FailureKind,
+    Group,
+    Operation,
+    Record,
+    Scope,
+)
 from booking_operator.domain.instance import Instance, InstanceState, Lock
 from tests.support.aws_limits import Limits
 from tests.support.virtual import EPOCH, VirtualClock
@@ -63,8 +70,8 @@ class Fleet:
     calls: dict[str, int] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
-    most = Ec2Api.most
-    lanes = Ec2Api.lanes
+    max_batch = Ec2Api.max_batch
+    api_actions = Ec2Api.api_actions
 
     def add(self, group: Group, n: int) -> None:
         for number in range(n):
@@ -89,13 +96,15 @@ class Fleet:
         await asyncio.sleep(0)
 
     async def release(self, _: Scope) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
+    async def perform(
+        self, scope: Scope, change: Operation, ids: Sequence[str]
+    ) -> Mapping[str, ActionAnswer]:
         action = change.action
         if action is Action.STOP:
             self.stops += [Stopped(self.clock.now(), id_, self.machines[id_].group) for id_ in ids]
-        loses = await self._arrive(scope, self.lanes[action], len(ids))
+        loses = await self._arrive(scope, self.api_actions[action], len(ids))
         if action not in _GOAL:
             for id_ in ids:
                 self.machines[id_].lock = change.lock

@@ -6,20 +6,29 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.batching.retry import Sight
-from booking_operator.cloud.batching.sender import Sender
+from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.token_bucket import DEFAULT_LIMITS, PUBLISHED_LIMITS, RequestLimits
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Order, Scope
-from booking_operator.cloud.inventory.view import ActionAnswer
+from booking_operator.cloud.driver import (
+    Action,
+    ActionAnswer,
+    CloudError,
+    FailureKind,
+    Group,
+    Operation,
+    Order,
+    Record,
+    Scope,
+)
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import InstanceState
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 
 WEB = Group("ec2", "", "eu-west-1", "web")
-START, STOP = Change(Action.START), Change(Action.STOP)
+START, STOP = Operation(Action.START), Operation(Action.STOP)
 AFTER = {
     Action.START: InstanceState.PENDING,
     Action.STOP: InstanceState.STOPPING,
@@ -31,7 +40,7 @@ THROTTLED = CloudError("RequestLimitExceeded", "too many", kind=FailureKind.THRO
 BROKEN = CloudError("InternalError", "it broke", kind=FailureKind.TRANSIENT)
 LOST = CloudError("CloudUnreachable", "no reply", kind=FailureKind.LOST)
 
-Reply = Callable[[Change, Sequence[str]], CloudError | None]
+Reply = Callable[[Operation, Sequence[str]], CloudError | None]
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,15 @@ def after(since: float) -> datetime:
 
 
 class Stage:
-    """The sender, and the service: it accepts everything but what `reply` has an error for."""
+    """A batcher and its service, which accepts everything but what `reply` has an error for."""
 
-    def __init__(self, tasks: TaskGroup, most: int = 1000) -> None:
+    api_actions = Ec2Api.api_actions
+
+    def __init__(self, tasks: TaskGroup, max_batch: int = 1000, metrics: CloudMetrics = UNMEASURED) -> None:
+        self.max_batch = max_batch
         self.clock = VirtualClock()
-        self.calls: list[Sent] = []
-        self.accepted: list[tuple[Group, Change, dict[str, ActionAnswer]]] = []
+        self.sent: list[Sent] = []
+        self.accepted: list[tuple[Group, Operation, dict[str, ActionAnswer]]] = []
         self.reply: Reply = lambda *_: None
         self.silent_on: frozenset[str] = frozenset()
         self.latency = 0.0
@@ -69,47 +81,39 @@ class Stage:
         self.looks: list[float] = []
         self.look_error: CloudError | None = None
         self.limits: dict[str, RequestLimits] = dict(PUBLISHED_LIMITS)
-        self.sender = Sender(
-            self.ready,
-            self.perform,
-            self.accept,
-            Sight(
-                self.look,
-                lambda _, id_: self.states.get(id_),
-                lambda _, id_: self.pools.get(id_, ""),
-                lambda _, id_: self.failed_starts.get(id_),
-            ),
+        inventory: Any = StageInventory(self)
+        self.batcher = Batcher(
+            self,
+            inventory,
             self.clock,
             tasks,
-            most=most,
-            lanes=Ec2Api.lanes,
-            limits=lambda _, action: self.limits.get(action, DEFAULT_LIMITS),
+            lambda _, call: self.limits.get(call, DEFAULT_LIMITS),
+            metrics,
         )
+
+    async def describe(self, _: Scope) -> list[Record]:
+        return []
+
+    async def release(self, _: Scope) -> None:
+        """There is nothing to release."""
 
     async def ready(self, _: Scope) -> None:
         if self.preparing:
             await asyncio.sleep(self.preparing)
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
-        self.calls.append(Sent(seconds(self.clock.now()), change.action, tuple(ids), scope))
+    async def perform(
+        self, scope: Scope, operation: Operation, ids: Sequence[str]
+    ) -> Mapping[str, ActionAnswer]:
+        self.sent.append(Sent(seconds(self.clock.now()), operation.action, tuple(ids), scope))
         await asyncio.sleep(self.latency)
-        if error := self.reply(change, ids):
+        if error := self.reply(operation, ids):
             raise error
-        return {id_: ActionAnswer(None, AFTER[change.action]) for id_ in ids if id_ not in self.silent_on}
-
-    def accept(self, group: Group, change: Change, answers: Mapping[str, ActionAnswer]) -> None:
-        self.accepted.append((group, change, dict(answers)))
-
-    async def look(self, _: Scope, since: datetime) -> None:
-        self.looks.append(seconds(since))
-        await asyncio.sleep(0.1)
-        if self.look_error:
-            raise self.look_error
+        return {id_: ActionAnswer(None, AFTER[operation.action]) for id_ in ids if id_ not in self.silent_on}
 
     def order(
         self,
         *ids: str,
-        change: Change = START,
+        operation: Operation = START,
         at: float | None = None,
         tenant: str = "ns",
         group: Group = WEB,
@@ -118,7 +122,7 @@ class Stage:
         """Order it for `at` seconds after the epoch, or for now."""
         deadline = self.clock.now() if at is None else after(at)
         made = Order.of(group, ids, deadline, tenant=tenant, still_valid=stands)
-        self.sender.submit(made, change, ids)
+        self.batcher.submit(made, operation, ids)
         return made
 
     async def outcome(self, order: Order) -> dict[str, str]:
@@ -127,7 +131,34 @@ class Stage:
         return outcome(order)
 
     def sizes(self) -> list[tuple[float, int]]:
-        return [(call.at, len(call.ids)) for call in self.calls]
+        return [(call.at, len(call.ids)) for call in self.sent]
+
+
+class StageInventory:
+    """What the batcher asks of an inventory, as the stage says."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def pool(self, _: Scope, id_: str) -> str:
+        return self._stage.pools.get(id_, "")
+
+    def state_of(self, _: Group, id_: str) -> InstanceState | None:
+        return self._stage.states.get(id_)
+
+    def failed_start_error(self, _: Scope, id_: str) -> CloudError | None:
+        return self._stage.failed_starts.get(id_)
+
+    def record_accepted(
+        self, group: Group, operation: Operation, answers: Mapping[str, ActionAnswer]
+    ) -> None:
+        self._stage.accepted.append((group, operation, dict(answers)))
+
+    async def refresh(self, _: Scope, since: datetime) -> None:
+        self._stage.looks.append(seconds(since))
+        await asyncio.sleep(0.1)
+        if self._stage.look_error:
+            raise self._stage.look_error
 
 
 def outcome(order: Order) -> dict[str, str]:
@@ -148,7 +179,7 @@ def _told(future: "asyncio.Future[InstanceState | None]") -> str:
 def refuse(reason: str, *bad: str, fault: FailureKind = FailureKind.REFUSED, named: bool = True) -> Reply:
     """Refuse each call that has any of `bad`, naming them or not."""
 
-    def reply(_: Change, ids: Sequence[str]) -> CloudError | None:
+    def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
         hit = [id_ for id_ in ids if id_ in bad]
         return CloudError(reason, ", ".join(hit), kind=fault, ids=hit if named else ()) if hit else None
 
@@ -163,7 +194,7 @@ def once(*errors: CloudError) -> Reply:
 
 def play(scenario: Callable[[Stage], Awaitable[None]], *, most: int = 1000) -> None:
     """Run a scenario on virtual time, then cancel what still runs; a call is for at most `most` instances."""
-    virtual.play(partial(Stage, most=most), scenario)
+    virtual.play(partial(Stage, max_batch=most), scenario)
 
 
 def in_account(account: str, group: Group = WEB) -> Group:

@@ -10,9 +10,7 @@ from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import Action, Scope
-from booking_operator.cloud.inventory.view import TAGGED, ActionAnswer, Record
+from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, Scope
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import Instance, InstanceState
 
@@ -53,8 +51,8 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
 class Ec2Api:
     """`cloud.service.Api` for EC2."""
 
-    most = 1000  # its limits are per instance too, so larger calls gain nothing
-    lanes: Mapping[Action, str] = {
+    max_batch = 1000  # its limits are per instance too, so larger calls gain nothing
+    api_actions: Mapping[Action, str] = {
         Action.START: "StartInstances",
         Action.STOP: "StopInstances",
         Action.HIBERNATE: "StopInstances",
@@ -111,24 +109,26 @@ class Ec2Api:
         await self._sessions.ec2(scope)
         await self._sessions.credentials(scope.account)
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
+    async def perform(
+        self, scope: Scope, operation: Operation, ids: Sequence[str]
+    ) -> Mapping[str, ActionAnswer]:
         """Start, stop or tag instances; the answer has those for which EC2 accepted it.
 
         Raises:
             CloudError: EC2 refused, or its answer was lost; it has the ids that EC2 named as the reason.
         """
         client = await self._sessions.ec2(scope)
-        with self._sessions.call(f"ec2:{self.lanes[change.action]}", scope, ids):
+        with self._sessions.call(f"ec2:{self.api_actions[operation.action]}", scope, ids):
             async with asyncio.timeout(CALL_SECONDS):
-                match change.action:
+                match operation.action:
                     case Action.START:
                         return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
-                    case Action.TAG if change.lock:
-                        await client.create_tags(Resources=ids, Tags=write_lock(change.lock))
+                    case Action.TAG if operation.lock:
+                        await client.create_tags(Resources=ids, Tags=write_lock(operation.lock))
                     case Action.TAG | Action.UNTAG:
                         await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
                     case Action.STOP | Action.HIBERNATE:
-                        hibernate = change.action is Action.HIBERNATE
+                        hibernate = operation.action is Action.HIBERNATE
                         stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
                         return _answers(stopped["StoppingInstances"])
         return dict.fromkeys(ids, TAGGED)

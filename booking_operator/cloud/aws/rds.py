@@ -23,9 +23,7 @@ from booking_operator.cloud.aws.clients import CALL_SECONDS, AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
-from booking_operator.cloud.batching.batch import Change
-from booking_operator.cloud.driver import Action, CloudError, Scope
-from booking_operator.cloud.inventory.view import TAGGED, ActionAnswer, Record
+from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, CloudError, Operation, Record, Scope
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import Instance, InstanceState, Lock
 
@@ -65,8 +63,8 @@ https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html.
 class RdsApi:
     """`cloud.service.Api` for RDS."""
 
-    most = 1  # there is no call for several
-    lanes: Mapping[Action, str] = {
+    max_batch = 1  # there is no call for several
+    api_actions: Mapping[Action, str] = {
         Action.START: "StartDBInstance",
         Action.STOP: "StopDBInstance",
         Action.HIBERNATE: "StopDBInstance",
@@ -139,7 +137,9 @@ class RdsApi:
         await self._sessions.rds(scope)
         await self._sessions.credentials(scope.account)
 
-    async def perform(self, scope: Scope, change: Change, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
+    async def perform(
+        self, scope: Scope, operation: Operation, ids: Sequence[str]
+    ) -> Mapping[str, ActionAnswer]:
         """Start, stop or tag the one instance or cluster in `ids`. There is no hibernation; it is a stop.
 
         The status in the reply may be that of before, so it is not read: what RDS accepts is on its way.
@@ -149,9 +149,9 @@ class RdsApi:
         """
         (id_,) = ids
         client = await self._sessions.rds(scope)
-        match change.action:
+        match operation.action:
             case Action.TAG | Action.UNTAG:
-                await self._tag(client, scope, id_, change.lock)
+                await self._tag(client, scope, id_, operation.lock)
                 return {id_: TAGGED}
             case Action.START:
                 await self._switch(client, scope, "Start", id_)

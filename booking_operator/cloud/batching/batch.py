@@ -1,159 +1,149 @@
-"""What leaves by one call: parcels of several orders that want the same done to their instances."""
+"""Entries, which wait in a request queue, and batches, which are sent by one call."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from booking_operator.cloud.batching.fair_queue import Parcel
-from booking_operator.cloud.driver import Action, CloudError, Order
-from booking_operator.domain.instance import InstanceState, Lock
-
-_GENERAL = 31  # failures: of the whole, two halves, and so on to sixteen sixteenths
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one call does to all of its instances; `lock` is what TAG writes."""
-
-    action: Action
-    lock: Lock | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Inquest:
-    """The search for those of a batch that had it fail, by sending its halves, and halves of these.
-
-    Attributes:
-        size: of the batch.
-        answered: whether the service refuses them, or fails without an answer.
-        named: how many calls in a row were refused for the sake of instances that were named.
-        failures: of the batch and its parts so far, without those.
-        cleared: whether any part was accepted.
-    """
-
-    size: int
-    answered: bool
-    named: int = 0
-    failures: int = 0
-    cleared: bool = False
-
-    @property
-    def general(self) -> bool:
-        """Whether all parts have failed, to sixteenths or single ones: so it is not for the sake of some."""
-        return self.failures >= min(_GENERAL, 2 * self.size - 1) and not self.cleared
+from booking_operator.cloud.batching.retry import Bisection
+from booking_operator.cloud.driver import CloudError, Operation, Order
+from booking_operator.domain.instance import InstanceState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """What a parcel is to the sender.
+class Entry:
+    """Instances of one order that wait for the same call.
 
     Attributes:
-        order: whose instances they are.
-        change: what is to be done to them.
-        attempts: how many calls have failed without any answer about the instances.
-        inquest: the search that they are part of.
+        order: the order that the instances belong to.
+        operation: what is done to the instances.
+        ids: the instances.
+        due_at: the earliest instant at which the entry may be sent (aware UTC).
+        ready_at: from this instant on the entry does not wait for others to join its call; `due_at` or later.
+        call_key: entries share a call only if their keys are equal.
+        attempts: how many calls in a row failed without an answer about the instances.
+        bisection: the search that the entry is part of; None where there is none.
     """
 
     order: Order
-    change: Change
+    operation: Operation
+    ids: Sequence[str]
+    due_at: datetime
+    ready_at: datetime
+    call_key: Hashable = None
     attempts: int = 0
-    inquest: Inquest | None = None
+    bisection: Bisection | None = None
 
-
-Item = Parcel[Task]
+    @property
+    def open_ids(self) -> list[str]:
+        """The instances that have no outcome yet."""
+        return [id_ for id_ in self.ids if not self.order.futures[id_].done()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What leaves by one call: parcels that want the same change."""
+    """The entries of one call. All of them want the same operation."""
 
-    items: Sequence[Item]
-
-    @property
-    def change(self) -> Change:
-        """What is to be done."""
-        return self.items[0].payload.change
+    entries: Sequence[Entry]
 
     @property
-    def inquest(self) -> Inquest | None:
-        """The search that it is part of."""
-        return self.items[0].payload.inquest
+    def operation(self) -> Operation:
+        """What the call does."""
+        return self.entries[0].operation
+
+    @property
+    def bisection(self) -> Bisection | None:
+        """The search that the batch is part of; None where there is none."""
+        return self.entries[0].bisection
 
     @property
     def attempts(self) -> int:
-        """How many calls have failed for it without any answer about the instances."""
-        return max(item.payload.attempts for item in self.items)
+        """How many calls in a row failed without an answer about the instances."""
+        return max(entry.attempts for entry in self.entries)
 
     @property
     def ids(self) -> list[str]:
         """All instances of the call."""
-        return [id_ for item in self.items for id_ in item.ids]
+        return [id_ for entry in self.entries for id_ in entry.ids]
 
     def only(self, ids: Iterable[str]) -> "Batch":
-        """The same for some of its instances."""
+        """The part of the batch that concerns `ids`."""
         wanted = set(ids)
-        some = ((item, [id_ for id_ in item.ids if id_ in wanted]) for item in self.items)
-        return Batch([replace(item, ids=kept) for item, kept in some if kept])
+        parts = ((entry, [id_ for id_ in entry.ids if id_ in wanted]) for entry in self.entries)
+        return Batch([replace(entry, ids=kept) for entry, kept in parts if kept])
 
     def without(self, ids: Iterable[str]) -> "Batch":
-        """The same for all of its instances but some."""
+        """The part of the batch that concerns all other instances."""
         unwanted = set(ids)
         return self.only(id_ for id_ in self.ids if id_ not in unwanted)
 
-    def halves(self) -> "tuple[Batch, Batch]":
-        """The same in two."""
+    def halves(self) -> "tuple[Batch, ...]":
+        """Two parts of about equal size; the batch itself if it has one instance."""
         ids = self.ids
         middle = len(ids) // 2
-        return self.only(ids[:middle]), self.only(ids[middle:])
+        return (self.only(ids[:middle]), self.only(ids[middle:])) if middle else (self,)
 
-    def at(self, instant: datetime) -> "Batch":
-        """The same, to leave at `instant`."""
-        return Batch([replace(item, due_at=instant, ready_at=instant) for item in self.items])
+    def due(self, instant: datetime) -> "Batch":
+        """The same batch, due at `instant`, with its attempts and its bisection."""
+        return Batch([replace(entry, due_at=instant, ready_at=instant) for entry in self.entries])
 
     def again(
         self,
         instant: datetime,
         *,
-        change: Change | None = None,
+        operation: Operation | None = None,
         attempts: int = 0,
-        inquest: Inquest | None = None,
+        bisection: Bisection | None = None,
         apart: Hashable = None,
     ) -> "Batch":
-        """What is to be tried anew at `instant`; with `apart` only together with what has the same."""
-        if not self.items:
+        """The same instances, to be sent once more.
+
+        Args:
+            instant: when they are due (aware UTC).
+            operation: what is done to them; by default what was tried before.
+            attempts: how many calls failed without an answer.
+            bisection: the search that they are part of from now on.
+            apart: with a value, they share a call only with entries that have an equal one.
+        """
+        if not self.entries:
             return self
-        change = change or self.change
-        together = inquest is None and apart is None
-        load = (change,) if together else (change, inquest, apart)
+        operation = operation or self.operation
+        call_key = (operation,) if bisection is None and apart is None else (operation, bisection, apart)
         return Batch(
             [
                 replace(
-                    item,
-                    payload=Task(item.payload.order, change, attempts, inquest),
+                    entry,
+                    operation=operation,
                     due_at=instant,
                     ready_at=instant,
-                    load=load,
+                    call_key=call_key,
+                    attempts=attempts,
+                    bisection=bisection,
                 )
-                for item in self.items
+                for entry in self.entries
             ]
         )
 
-    def settle(self, states: Mapping[str, InstanceState | None]) -> None:
-        """Settle its instances as accepted, with what the service answered."""
-        for item in self.items:
-            item.payload.order.accept({id_: states[id_] for id_ in item.ids})
+    def accept(self, states: Mapping[str, InstanceState | None]) -> None:
+        """Settle all instances of the batch as accepted, with the states that the service answered."""
+        for entry in self.entries:
+            entry.order.accept({id_: states[id_] for id_ in entry.ids})
 
     def fail(self, error: CloudError) -> None:
-        """Settle all of its instances as refused."""
-        self.refuse(dict.fromkeys(self.ids, error))
+        """Settle all instances of the batch as failed."""
+        self.fail_each(dict.fromkeys(self.ids, error))
 
-    def refuse(self, errors: Mapping[str, CloudError]) -> None:
-        """Settle those of its instances as refused that `errors` has a reason for."""
-        for item in self.items:
-            for id_ in filter(errors.__contains__, item.ids):
-                item.payload.order.fail(errors[id_], (id_,))
+    def fail_each(self, errors: Mapping[str, CloudError]) -> None:
+        """Settle those instances as failed that `errors` has an error for."""
+        for entry in self.entries:
+            for id_ in filter(errors.__contains__, entry.ids):
+                entry.order.fail(errors[id_], (id_,))
 
-    def withdraw(self) -> None:
-        """Cancel the orders that it is for, as far as they have no outcome."""
-        for item in self.items:
-            item.payload.order.cancel()
+    def set_pending_error(self, error: CloudError) -> None:
+        """Record on the orders why their instances have no outcome yet."""
+        for entry in self.entries:
+            entry.order.set_pending_error(error)
+
+    def cancel(self) -> None:
+        """Cancel the orders of the batch, as far as they have no outcome."""
+        for entry in self.entries:
+            entry.order.cancel()

@@ -1,254 +1,145 @@
-"""What becomes of a batch that failed, by the class of the failure (`cloud.driver.Fault`).
+"""What to remember of failed calls: pauses, and the search for the instances that make a batch fail.
 
-What the classes have in common: the instances that are not to blame go on at once, nothing is asked again
-before its pause is over, and an order that waits can say why.
+Nothing here waits or reads a clock. `request_queue` asks these classes and acts on their answers.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from booking_operator.cloud.batching import backoff
-from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
-from booking_operator.cloud.batching.batch import Batch, Change, Inquest
-from booking_operator.cloud.batching.lane import Lane
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Scope
-from booking_operator.domain.instance import InstanceState
-from booking_operator.engine.clock import Clock
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.workqueue import Backoff
 
+_MINUTE = timedelta(minutes=1)
+_MAX_PAUSE = 10 * _MINUTE
+_REMEMBERED = timedelta(hours=1)
+
 RETRY = Backoff(initial=timedelta(seconds=0.5), maximum=timedelta(seconds=15))
-"""Between two tries of what failed without an answer about the instances."""
-PATIENCE = 4
-"""Such failures in a row after which a batch is sent in parts: one instance may be what the service trips
-over."""
-NAMED = 5
-"""Calls in a row that may each name an instance that is to blame; then halves are sent as well."""
-LOOK_SECONDS = 30.0
-"""How long a lost reply is looked into before the call is simply made again."""
+"""Between two attempts of a call that failed without an answer about its instances."""
+UNKNOWN_INSTANCE = Backoff(initial=_MINUTE, maximum=_MAX_PAUSE)
+"""An id that does not exist. The next view does not show it, unless it is new and EC2 is behind."""
+WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MINUTE)
+"""A state that does not allow the action. The instance is in transition, and the view was out of date."""
+NEEDS_CHANGE = Backoff(initial=5 * _MINUTE, maximum=_MAX_PAUSE)
+"""An obstacle that only an administrator can remove: stop protection, a one-time Spot request, an instance
+store."""
+SPOT = Backoff(initial=timedelta(seconds=3), maximum=_MAX_PAUSE)
+"""A start that the state of a Spot request does not allow. After a stop this lasts for some seconds, because
+EC2 disables the request later than the instance stops. After an interruption it lasts until EC2 itself starts
+the instance: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/stop-spot-instances.html."""
+CAPACITY = Backoff(initial=_MINUTE, maximum=5 * _MINUTE)
+"""A zone without capacity for an instance type. AWS asks to wait "a few minutes":
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html."""
+DENIED = Backoff(initial=timedelta(seconds=30), maximum=_MINUTE)
+"""A missing permission. A changed policy takes effect within seconds, and somebody waits for it."""
+ACCOUNT = Backoff(initial=timedelta(seconds=5), maximum=_MINUTE)
+"""Credentials or a clock that AWS does not accept."""
 
-_LET_THROUGH = frozenset({FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT})
-_DONE: Mapping[Action, frozenset[InstanceState]] = {
-    Action.START: frozenset({InstanceState.PENDING, InstanceState.RUNNING}),
-    Action.STOP: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
-    Action.HIBERNATE: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
-}
+# EC2 also answers UnsupportedOperation to the stop of an instance of a one-time Spot request:
+# https://github.com/cattle-ops/terraform-aws-gitlab-runner/discussions/1049
+_NEEDS_CHANGE_CODES = frozenset({"OperationNotPermitted", "UnsupportedOperation"})
+# botocore's model has no error codes of EC2. The first code is in AWS's list of them, and in reports such as
+# https://github.com/hashicorp/terraform-provider-aws/issues/33399. No report of the second one was found. It
+# is accepted because its name has no other meaning.
+_SPOT_CODES = frozenset({"IncorrectSpotRequestState", "IncorrectSpotInstanceRequestState"})
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What is known of the instances.
+def instance_backoff(error: CloudError) -> Backoff:
+    """The back-off of an instance that the service refused with `error`."""
+    if error.kind is FailureKind.CAPACITY:
+        return CAPACITY
+    if error.kind is FailureKind.DENIED:
+        return DENIED
+    if error.reason in _NEEDS_CHANGE_CODES:
+        return NEEDS_CHANGE
+    if error.reason in _SPOT_CODES:
+        return SPOT
+    return WRONG_STATE if "State" in error.reason else UNKNOWN_INSTANCE
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: CloudError
+    until: datetime
+    count: int
+
+
+class BackoffTable:
+    """The failures that are in back-off, by key. The pause grows with each failure of a key.
+
+    Keys are an instance and an action, a capacity pool, an action in a region, or an account. No caller asks
+    AWS again for a key before its pause is over. All instants are aware UTC and come from the caller.
+    """
+
+    def __init__(self) -> None:
+        self._failures: dict[Hashable, _Failure] = {}
+        self._swept_at = datetime.min.replace(tzinfo=UTC)
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"backoffs": self._failures.keys()}
+
+    def record_failure(self, key: Hashable, error: CloudError, backoff: Backoff, now: datetime) -> CloudError:
+        """Start the pause of a key. Returns the error with the instant of the next attempt."""
+        if abs(now - self._swept_at) >= _MINUTE:
+            self._forget_old(now)
+        known = self._failures.get(key)
+        count = known.count + 1 if known else 1
+        until = now + backoff.after(count)
+        timed = error.with_retry_at(until)
+        self._failures[key] = _Failure(timed, until, count)
+        return timed
+
+    def record_success(self, keys: Iterable[Hashable]) -> None:
+        """Forget the failures of keys for which a call was accepted."""
+        for key in keys:
+            self._failures.pop(key, None)
+
+    def active_failure(self, key: Hashable, now: datetime) -> CloudError | None:
+        """The failure that keeps `key` in back-off at `now`; None where a call may be made."""
+        failure = self._failures.get(key)
+        # A pause that ends later than any pause can dates from before the clock was set back.
+        return failure.error if failure and now < failure.until <= now + _MAX_PAUSE else None
+
+    def failed_before(self, key: Hashable) -> bool:
+        """Whether the last call for `key` failed, even if its pause is over."""
+        return key in self._failures
+
+    def _forget_old(self, now: datetime) -> None:
+        self._swept_at = now
+        self._failures = {
+            key: failure for key, failure in self._failures.items() if abs(now - failure.until) < _REMEMBERED
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Bisection:
+    """The search for the instances that make a batch fail, by calls for halves of it, and halves of these.
+
+    All parts of the batch share the search and its budget of failed calls. A search whose budget is used up
+    without an accepted part has shown that the failure does not depend on single instances.
 
     Attributes:
-        look: has a view of them since an instant. Raises `CloudError`.
-        shown: the state in which the newest view has an instance of a group; None where it has none.
-        pool: type and zone of an instance; empty where that is not known.
-        start_failed: why an instance is not to be started yet, its last start having come to nothing.
+        size: the number of instances in the batch.
+        answered: whether the service refuses the instances, or fails without an answer about them.
+        named: how many calls in a row were refused because of instances that the error named.
+        failures: how many calls for the batch and its parts failed so far, without those.
+        accepted: whether any part was accepted.
     """
 
-    look: Callable[[Scope, datetime], Awaitable[object]]
-    shown: Callable[[Group, str], InstanceState | None]
-    pool: Callable[[Scope, str], str]
-    start_failed: Callable[[Scope, str], CloudError | None]
+    MAX_FAILURES = 31
+    """The whole, two halves, four quarters, and so on to sixteen sixteenths."""
+    MAX_NAMED = 5
+    """So many calls in a row may each name an instance to drop. After that halves are tried as well."""
 
+    size: int
+    answered: bool
+    named: int = 0
+    failures: int = 0
+    accepted: bool = False
 
-class Recovery:
-    """Decides who goes on, who waits and who is refused."""
-
-    def __init__(self, sight: Sight, held: BackoffTable, clock: Clock) -> None:
-        self._sight = sight
-        self._holds = held
-        self._clock = clock
-
-    async def failed(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Treat a batch for which the call has failed."""
-        _take_note(lane, len(batch.ids), error, self._clock.now())
-        if batch.change.action is Action.HIBERNATE and _hibernation_refused(error):
-            self._stop_instead(lane, batch, error)
-        elif error.kind is FailureKind.LOST:
-            await self._look_into(lane, batch, error)
-        else:
-            self._treat(lane, batch, error)
-
-    def _treat(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        now = self._clock.now()
-        match error.kind:
-            case FailureKind.THROTTLED:
-                self._send(lane, batch.at(now), error.with_retry_at(lane.throttle.ready_at(1, now)))
-            case FailureKind.CAPACITY:
-                self._no_capacity(lane, batch, error)
-            case FailureKind.ACCOUNT:
-                batch.fail(
-                    self._holds.record_failure(("account", lane.scope.account), error, backoff.ACCOUNT, now)
-                )
-            case FailureKind.UNSENT:
-                batch.fail(error)
-            case FailureKind.REFUSED | FailureKind.DENIED:
-                self._isolate(lane, batch, error)
-            case _:
-                self._retry(lane, batch, error)
-
-    def _stop_instead(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Stop what cannot be hibernated; hibernate the rest."""
-        now = self._clock.now()
-        hit = batch.only(error.ids) if error.ids else batch
-        self._send(lane, hit.again(now, change=Change(Action.STOP)))
-        self._send(lane, batch.without(hit.ids).at(now))
-
-    def refuse(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Settle instances as refused, none of them to be asked for again before its pause is over."""
-        if not batch.items:
-            return
-        now, pause, action = self._clock.now(), instance_backoff(error), batch.change.action
-        batch.refuse(
-            {
-                id_: self._holds.record_failure((lane.scope, action, id_), error, pause, now)
-                for id_ in batch.ids
-            }
-        )
-
-    def _send(self, lane: Lane, batch: Batch, trouble: CloudError | None = None) -> None:
-        """Have a batch sent as it says; `trouble` is what users are told meanwhile."""
-        if trouble is not None:
-            for item in batch.items:
-                item.payload.order.set_pending_error(trouble)
-        lane.add(batch.items)
-
-    def _retry(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Have the whole sent again after a pause; in parts once it has failed too often."""
-        now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
-        inquest = _search(batch, answered=False)
-        lane.troubles += 1
-        pause = RETRY.after(max(attempts, lane.troubles))
-        if inquest is None and attempts >= PATIENCE and size > 1 and lane.worth_a_search(now):
-            inquest = Inquest(size, answered=False)
-        if inquest is None:
-            self._send_with_others(lane, batch, error, attempts, pause)
-            return
-        inquest.failures += 1
-        if inquest.general:
-            lane.searched(now)
-            whole = Batch([*batch.items, *lane.take_back(inquest)])
-            self._send_with_others(lane, whole, error, 1, pause)
-            return
-        for part in batch.halves() if size > 1 else (batch,):
-            again = part.again(now + pause, attempts=attempts, inquest=inquest, apart=object())
-            self._send(lane, again, error.with_retry_at(now + pause))
-
-    def _send_with_others(
-        self, lane: Lane, batch: Batch, error: CloudError, attempts: int, pause: timedelta
-    ) -> None:
-        """Have it sent with all that failed, lest an outage leave a call for each; apart from what is fresh.
-
-        One that fails while others do not goes alone.
-        """
-        now = self._clock.now()
-        alone = len(batch.ids) == 1 and attempts >= PATIENCE > lane.troubles
-        at = now + pause if alone else lane.retry_at(now, pause)
-        again = batch.again(at, attempts=attempts, apart=object() if alone else "retry")
-        self._send(lane, again, error.with_retry_at(at))
-
-    async def _look_into(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Settle what a fresh view shows to be done although the reply was lost; send the rest again."""
-        wanted = _DONE.get(batch.change.action, frozenset())
-        seen: dict[str, InstanceState] = {}
-        if wanted:
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._sight.look(lane.scope, self._clock.now())
-            except (CloudError, TimeoutError):
-                wanted = frozenset()
-        for item in batch.items:
-            shown = {id_: self._sight.shown(item.payload.order.group, id_) for id_ in item.ids}
-            seen |= {id_: state for id_, state in shown.items() if state is not None and state in wanted}
-        batch.only(seen).settle(seen)
-        rest = batch.without(seen)
-        if rest.items:
-            lane.throttle = lane.throttle.refunded(len(rest.ids), self._clock.now())
-            self._retry(lane, rest, error)
-
-    def _no_capacity(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Set those aside that there is no room for; all others go on."""
-        now = self._clock.now()
-        pools = {id_: self._sight.pool(lane.scope, id_) for id_ in batch.ids}
-        several = len(set(pools.values())) > 1
-        pool = error.pool or ("" if several else next(iter(pools.values())))
-        hit = [id_ for id_, its in pools.items() if pool and its == pool]
-        if hit:
-            batch.only(hit).fail(self._holds.record_failure((lane.scope, pool), error, backoff.CAPACITY, now))
-            self._send(lane, batch.without(hit).again(now))
-        elif several and not pool:
-            # It does not say which: each is asked for by itself.
-            for one in sorted(set(pools.values())):
-                apart = batch.only(id_ for id_, its in pools.items() if its == one)
-                self._send(lane, apart.again(now, apart=("pool", one)))
-        else:
-            self._isolate(lane, batch, error)
-
-    def _isolate(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """Refuse the instances that are to blame, named or found by halving; send the others."""
-        now, inquest = (
-            self._clock.now(),
-            _search(batch, answered=True) or Inquest(len(batch.ids), answered=True),
-        )
-        alone = len(batch.ids) == 1
-        blamed = batch if alone else batch.only(error.ids)
-        self.refuse(lane, blamed, error)
-        rest = batch.without(blamed.ids)
-        if not rest.items:
-            return
-        if blamed.items and inquest.named < NAMED:
-            inquest.named += 1
-            self._send(lane, rest.again(now, inquest=inquest, apart=object()))
-            return
-        # Named one at a time again and again: halves find those that are good sooner. A missing permission is
-        # laid to the first instance that AWS comes upon, so there a name proves nothing.
-        inquest.failures += 1
-        if inquest.general and (not blamed.items or error.kind is FailureKind.DENIED):
-            self._refuse_all(lane, Batch([*rest.items, *lane.take_back(inquest)]), error)
-            return
-        for part in rest.halves() if len(rest.ids) > 1 else (rest,):
-            self._send(lane, part.again(now, inquest=inquest, apart=object()))
-
-    def _refuse_all(self, lane: Lane, batch: Batch, error: CloudError) -> None:
-        """It is not for the sake of some instances: a permission for the action is missing, say."""
-        key, now = (lane.scope, lane.name), self._clock.now()
-        if error.kind is FailureKind.DENIED:
-            # Other parts may be under way yet, and find the same.
-            batch.fail(
-                self._holds.active_failure(key, now)
-                or self._holds.record_failure(key, error, backoff.DENIED, now)
-            )
-        else:
-            self.refuse(lane, batch, error)
-
-
-def _search(batch: Batch, *, answered: bool) -> Inquest | None:
-    """The search that a batch is part of, if it is of that kind."""
-    inquest = batch.inquest
-    return inquest if inquest is not None and inquest.answered is answered else None
-
-
-def _take_note(lane: Lane, instances: int, error: CloudError, now: datetime) -> None:
-    """What a failure tells of the limits."""
-    if error.kind is FailureKind.THROTTLED:
-        lane.throttle = lane.throttle.throttled(instances, now)
-        return
-    if error.kind in _LET_THROUGH:
-        lane.works()
-        lane.throttle = lane.throttle.accepted(0, now)
-    if error.kind is FailureKind.LOST:
-        lane.throttle = lane.throttle.answered(now)
-    else:
-        lane.throttle = lane.throttle.refunded(instances, now)
-
-
-def _hibernation_refused(error: CloudError) -> bool:
-    """Whether an instance cannot be hibernated, or not yet, but may be stopped.
-
-    `UnsupportedHibernationConfiguration` is said of those that are not set up for it, `UnsupportedOperation`
-    of those not ready for it, as in the minutes after the launch; see
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-instance-hibernate.html.
-    """
-    return "Hibernat" in error.reason or error.reason == "UnsupportedOperation"
+    @property
+    def exhausted(self) -> bool:
+        """Whether all parts failed, down to sixteenths or single instances."""
+        return self.failures >= min(self.MAX_FAILURES, 2 * self.size - 1) and not self.accepted

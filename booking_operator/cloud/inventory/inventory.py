@@ -21,7 +21,16 @@ from typing import TypeVar
 
 import structlog
 
-from booking_operator.cloud.driver import CloudError, Group, InventoryListener, Scope
+from booking_operator.cloud.driver import (
+    Action,
+    ActionAnswer,
+    CloudError,
+    Group,
+    InventoryListener,
+    Operation,
+    Record,
+    Scope,
+)
 from booking_operator.cloud.inventory.polling import (
     BACKOFF,
     IDLE_INTERVAL,
@@ -30,7 +39,6 @@ from booking_operator.cloud.inventory.polling import (
     Interest,
     ScopeWatch,
 )
-from booking_operator.cloud.inventory.view import ActionAnswer, Record
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, wait_until
@@ -128,6 +136,15 @@ class Inventory:
             if (error := watch.backoff_error(now)) is not None:
                 raise error
             await self._call(watch, since).outcome()
+
+    def record_accepted(
+        self, group: Group, operation: Operation, answers: Mapping[str, ActionAnswer]
+    ) -> None:
+        """Show what the service answered to an operation that it accepted."""
+        if operation.action in {Action.TAG, Action.UNTAG}:
+            self.record_lock(group, list(answers), operation.lock)
+        else:
+            self.record_answers(group, answers)
 
     def record_answers(self, group: Group, answers: Mapping[str, ActionAnswer]) -> None:
         """Show what an accepted action has answered, and look soon at what comes of it."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from booking_operator.cloud.driver import ActionAnswer, Record
 from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
@@ -24,42 +25,6 @@ failed.
 _TRANSITIONS = frozenset({InstanceState.PENDING, InstanceState.STOPPING})
 _AIMS = {InstanceState.PENDING: InstanceState.RUNNING, InstanceState.STOPPING: InstanceState.STOPPED}
 """The state that an action aims at, by the state that it begins with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One instance as a Describe shows it.
-
-    Attributes:
-        tag: the group it belongs to.
-        instance: its id and state.
-        hibernates: whether it was launched with hibernation enabled.
-        managed: whether it asks a ResourceMonitor to make a Resource for its group.
-        pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
-        why: of one that is stopped, what failed; empty where nothing did, or the service does not tell.
-    """
-
-    tag: str
-    instance: Instance
-    hibernates: bool = False
-    managed: bool = False
-    pool: str = ""
-    failure_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ActionAnswer:
-    """What the service answered to an action for one instance: its state before, and now.
-
-    `before` is None where the service named a state that `State` does not know. Both are None for tags.
-    """
-
-    before: InstanceState | None
-    now: InstanceState | None
-
-
-TAGGED = ActionAnswer(before=None, now=None)
-"""The answer to a change of tags, which says nothing of states."""
 
 
 @dataclass(frozen=True, slots=True)

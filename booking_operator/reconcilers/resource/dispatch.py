@@ -120,9 +120,9 @@ class Dispatcher:
             on_accepted=self.punctuality.measure(key, wish.action, snapshot.group.service, wish.at),
         )
         if wanted:
-            snapshot.driver.start(order)
+            snapshot.driver.batcher.start(order)
         else:
-            snapshot.driver.stop(order, hibernate=snapshot.policy.hibernate)
+            snapshot.driver.batcher.stop(order, hibernate=snapshot.policy.hibernate)
         self._orders.place(key, Placed(order, wish.action, wish.interval, now))
 
     def _stands(self, key: Key, *, wanted: bool) -> bool:

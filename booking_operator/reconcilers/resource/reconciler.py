@@ -174,7 +174,7 @@ class ResourceReconciler:
 
     def _fresh(self, snapshot: ResourceSnapshot, since: datetime | None = None) -> bool:
         """Whether the view at hand is young enough: not older than `since`, or the cause of it all."""
-        observation = snapshot.driver.observation(snapshot.group)
+        observation = snapshot.driver.inventory.observation(snapshot.group)
         return observation is not None and observation.at >= (since or self._trigger(snapshot).observed_since)
 
     def _note_whether_met(self, snapshot: ResourceSnapshot, plan: Plan) -> None:
@@ -202,7 +202,7 @@ class ResourceReconciler:
         """Until when what the bookings ask to start waits for a younger view; None where it does not."""
         if snapshot.now >= self._took_over_at + power.TAKE_OVER_TIMEOUT:
             return None  # before anything is worked out: this holds for all but the first second of a term
-        holder, view = snapshot.state.holder, snapshot.driver.observation(snapshot.group)
+        holder, view = snapshot.state.holder, snapshot.driver.inventory.observation(snapshot.group)
         if holder is None or view is None or not (snapshot.policy.may_act and self.decide(snapshot).start):
             return None
         return power.start_waits_until(
@@ -219,7 +219,7 @@ class ResourceReconciler:
             async with asyncio.timeout(min(left, self._time_budget(snapshot))):
                 while True:
                     try:
-                        await snapshot.driver.refresh(snapshot.group.scope, self._took_over_at)
+                        await snapshot.driver.inventory.refresh(snapshot.group.scope, self._took_over_at)
                     except CloudError as error:
                         if not error.retryable:
                             return
@@ -283,7 +283,7 @@ class ResourceReconciler:
         boundary, timeout = snapshot.state.next_change_at, self._time_budget(snapshot)
         try:
             async with asyncio.timeout(timeout):
-                await snapshot.driver.refresh(snapshot.group.scope, since)
+                await snapshot.driver.inventory.refresh(snapshot.group.scope, since)
         except CloudError as error:
             return Failure(error.reason, str(error))
         except TimeoutError:

@@ -7,7 +7,8 @@ from functools import cached_property
 
 from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.resource import LockTags, Resource, ResourceStatus, power_policy
-from booking_operator.cloud.driver import Driver, Group
+from booking_operator.cloud.driver import Group
+from booking_operator.cloud.service import Driver
 from booking_operator.domain import conditions, decision_trigger, locks
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import Failure
@@ -52,7 +53,7 @@ class ResourceSnapshot:
     @property
     def observation(self) -> Observation | None:
         """The newest view at hand, with the locks of others as obstacles; None when there is none."""
-        observation = self.driver.observation(self.group)
+        observation = self.driver.inventory.observation(self.group)
         return locks.block_foreign(observation, self.locks) if observation else None
 
     @cached_property
@@ -63,7 +64,7 @@ class ResourceSnapshot:
     @property
     def locks(self) -> ClassifiedLocks:
         """The lock tags on the instances, sorted out."""
-        observation = self.driver.observation(self.group)
+        observation = self.driver.inventory.observation(self.group)
         if observation is None or all(instance.lock is None for instance in observation.instances):
             return _NO_LOCKS  # before a start, which must not wait for what all the bookings would write
         return locks.classify_locks(observation, self.own_locks, self.now)
@@ -71,13 +72,13 @@ class ResourceSnapshot:
     @property
     def lock_tag_changes(self) -> LockTagChanges:
         """What the lock tags are to say."""
-        observation = self.driver.observation(self.group) or Observation((), self.now)
+        observation = self.driver.inventory.observation(self.group) or Observation((), self.now)
         return locks.lock_tag_changes(observation, self.state.holder, self.own_locks, self.locks, self.now)
 
     @property
     def failure(self) -> Failure | None:
         """What stands in the way although nothing that was tried has failed: blindness, or foreign locks."""
-        error = self.driver.failure(self.group.scope)
+        error = self.driver.inventory.failure(self.group.scope)
         if error is not None:
             return Failure(error.reason, str(error))
         if not self.locks.foreign:

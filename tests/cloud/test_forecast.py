@@ -12,9 +12,9 @@ from booking_operator.cloud.batching.token_bucket import (
     published_limits,
 )
 from booking_operator.cloud.driver import Action, Group
+from booking_operator.cloud.forecast import CALLS, MAX_BATCH, Forecast, Member, forecast
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.engine.store import Key
-from booking_operator.forecast import CALLS, MOST, Forecast, Member, forecast
 from tests.support.virtual import EPOCH
 
 DAY = timedelta(hours=24)
@@ -55,31 +55,31 @@ def test_calls_and_peaks_are_counted_by_action_account_and_region() -> None:
             member("c", booking("c1", 60, 200), account="prod"),
         ]
     )
-    rows = [(item.call, item.account, item.calls, item.instances, item.peak) for item in found.loads]
+    rows = [(item.call, item.account, item.calls, item.instances, item.peak) for item in found.calls]
     assert rows == [
         ("StartInstances", "", 2, 7, 5),
         ("StopInstances", "", 3, 7, 3),
         ("StartInstances", "prod", 1, 2, 2),
         ("StopInstances", "prod", 1, 2, 2),
     ]
-    start = found.loads[0]
+    start = found.calls[0]
     assert (start.peak_at, start.peak_done_at) == (after(60), after(60))
     assert found.late == []
 
 
 def test_back_to_back_bookings_are_one_run() -> None:
     found = foreseen([member("a", booking("1", 60, 120), booking("2", 120, 200), booking("3", 90, 150))])
-    assert [(item.call, item.calls) for item in found.loads] == [("StartInstances", 1), ("StopInstances", 1)]
+    assert [(item.call, item.calls) for item in found.calls] == [("StartInstances", 1), ("StopInstances", 1)]
 
 
 def test_only_the_span_counts() -> None:
     found = foreseen([member("a", booking("1", -60, 30), booking("2", 99999, 100000))])
-    assert [(item.call, item.calls) for item in found.loads] == [("StopInstances", 1)]
+    assert [(item.call, item.calls) for item in found.calls] == [("StopInstances", 1)]
 
 
 def test_databases_take_a_call_each() -> None:
     found = foreseen([member("a", booking("1", 60, 120), size=3, service="rds")])
-    assert [(item.call, item.calls) for item in found.loads] == [
+    assert [(item.call, item.calls) for item in found.calls] == [
         ("StartDBInstance", 3),
         ("StopDBInstance", 3),
     ]
@@ -95,7 +95,7 @@ def test_too_many_at_one_instant_come_late_and_more_warm_up_mends_it() -> None:
     remedies = {item.resource: item.remedy for item in found.late}
     mended = [
         member(
-            item.key.name, *item.intervals, warm_up=(remedies.get(item.key) or timedelta(0)).total_seconds()
+            item.key.name, *item.bookings, warm_up=(remedies.get(item.key) or timedelta(0)).total_seconds()
         )
         for item in members
     ]
@@ -125,7 +125,7 @@ def test_one_namespace_does_not_make_another_late() -> None:
 
 def test_groups_that_are_empty_or_were_never_seen_ask_for_nothing() -> None:
     found = foreseen([member("a", booking("1", 60, 120), size=0)])
-    assert (found.loads, found.late) == ([], [])
+    assert (found.calls, found.late) == ([], [])
 
 
 def test_a_warm_up_that_would_begin_in_the_past_is_no_remedy() -> None:
@@ -135,6 +135,6 @@ def test_a_warm_up_that_would_begin_in_the_past_is_no_remedy() -> None:
 
 def test_calls_and_their_size_are_those_of_the_driver() -> None:
     for service, api in (("ec2", Ec2Api), ("rds", RdsApi)):
-        assert MOST[service] == api.most
+        assert MAX_BATCH[service] == api.max_batch
         for action in (Action.START, Action.STOP):
-            assert CALLS[service, action] == api.lanes[action]
+            assert CALLS[service, action] == api.api_actions[action]

@@ -1,0 +1,137 @@
+"""Turns orders into few calls: one batcher for each cloud service, while this replica leads.
+
+The batcher sorts the instances of an order into the request queue of their action, region and account.
+Instances whose last call failed get a call of their own, so that they do not spoil the call of others.
+"""
+
+from asyncio import TaskGroup
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from booking_operator.cloud.batching.batch import Entry
+from booking_operator.cloud.batching.fair_queue import GATHER_TIME
+from booking_operator.cloud.batching.request_queue import RequestQueue, SendContext
+from booking_operator.cloud.batching.retry import BackoffTable
+from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
+from booking_operator.cloud.driver import Action, Demand, Operation, Order, Scope, ServiceApi
+from booking_operator.cloud.forecast import entry_of
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
+from booking_operator.domain.instance import Lock
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.introspection import Contents
+
+TAG_GATHER_TIME = timedelta(seconds=1)
+"""How long lock tags wait for others to join their call. A boundary may cause thousands of them."""
+_TAG_ACTIONS = frozenset({Action.TAG, Action.UNTAG})
+
+
+class Batcher:
+    """The request queues of one service. Queues and calls are tasks of `tasks`."""
+
+    def __init__(
+        self,
+        api: ServiceApi,
+        inventory: Inventory,
+        clock: Clock,
+        tasks: TaskGroup,
+        limits: LimitsOf = published_limits,
+        metrics: CloudMetrics = UNMEASURED,
+    ) -> None:
+        self._api = api
+        self._inventory = inventory
+        self._clock = clock
+        self._limits = limits
+        self._backoffs = BackoffTable()
+        self._context = SendContext(api, inventory, clock, tasks, metrics, self._backoffs)
+        self._queues: dict[tuple[Scope, str], RequestQueue] = {}
+
+    @property
+    def queues(self) -> Collection[RequestQueue]:
+        """The queues that had an entry so far."""
+        return self._queues.values()
+
+    def start(self, order: Order) -> None:
+        """Start the instances of an order. Returns at once; the futures of the order report the outcome."""
+        self.submit(order, Operation(Action.START), list(order.futures))
+
+    def stop(self, order: Order, *, hibernate: bool = False) -> None:
+        """Stop the instances of an order; with `hibernate`, hibernate those that can."""
+        able = set(self._inventory.hibernating(order.group.scope, order.futures)) if hibernate else set()
+        self.submit(order, Operation(Action.STOP), [id_ for id_ in order.futures if id_ not in able])
+        self.submit(order, Operation(Action.HIBERNATE), [id_ for id_ in order.futures if id_ in able])
+
+    def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
+        """Write `lock` into the lock tags of the instances of an order; with None, remove the tags."""
+        operation = Operation(Action.TAG, lock) if lock else Operation(Action.UNTAG)
+        self.submit(order, operation, list(order.futures))
+
+    def submit(self, order: Order, operation: Operation, ids: Sequence[str]) -> None:
+        """Queue an operation for some of the instances of an order. Returns at once."""
+        if not ids:
+            return
+        now = self._clock.now()
+        due = max(order.deadline, now)
+        # An order that is early is sent at its deadline; a short wait of late ones makes fewer calls.
+        wait = TAG_GATHER_TIME if operation.action in _TAG_ACTIONS else GATHER_TIME
+        ready = due if due > now else now + wait
+        entries = [
+            Entry(order, operation, some, due, ready, (operation, *suspicion))
+            for suspicion, some in self._by_suspicion(order.group.scope, operation.action, ids)
+        ]
+        self.queue(order.group.scope, operation.action).add(entries)
+
+    def queue(self, scope: Scope, action: Action) -> RequestQueue:
+        """The request queue of an action in a region of an account."""
+        call = self._api.api_actions[action]
+        queue = self._queues.get((scope, call))
+        if queue is None:
+            self._close_idle()
+            queue = RequestQueue(scope, call, self._limits(scope, call), self._context)
+            self._queues[scope, call] = queue
+        return queue
+
+    def _close_idle(self) -> None:
+        """Close the queues that are not used any more, before one more is opened."""
+        now = self._clock.now()
+        for key in [key for key, queue in self._queues.items() if queue.idle(now)]:
+            self._queues.pop(key).close()
+
+    def introspect(self) -> Contents:
+        """The keys of its entries, by collection."""
+        return {"queues": self._queues.keys(), **self._backoffs.introspect()}
+
+    def _by_suspicion(
+        self, scope: Scope, action: Action, ids: Sequence[str]
+    ) -> Iterable[tuple[tuple[str, ...], list[str]]]:
+        """The instances, with those apart whose last call failed."""
+
+        def suspicion(id_: str) -> tuple[str, ...]:
+            pool = self._inventory.pool(scope, id_)
+            if action is Action.START and pool and self._backoffs.failed_before((scope, pool)):
+                return ("pool", pool)
+            return ("instance",) if self._backoffs.failed_before((scope, action, id_)) else ()
+
+        return [(key, list(some)) for key, some in groupby(sorted(ids, key=suspicion), key=suspicion)]
+
+    async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
+        """When the last instance of each waiting start or stop will be sent, by the model (aware UTC)."""
+        sent_at: dict[Order, datetime] = {}
+        for scope in dict.fromkeys(order.group.scope for order in orders):
+            for action in (Action.START, Action.STOP):
+                sent_at |= await self.queue(scope, action).forecast()
+        return {order: sent_at[order] for order in orders if order in sent_at}
+
+    async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
+        """When the last instance of each demand would be sent, after everything that waits (aware UTC)."""
+        entries = [entry_of(demand) for demand in demands]
+        sent_at: dict[Order, datetime] = {}
+        for scope, action in dict.fromkeys((demand.group.scope, demand.action) for demand in demands):
+            mine = [
+                entry
+                for entry, demand in zip(entries, demands, strict=True)
+                if (demand.group.scope, demand.action) == (scope, action)
+            ]
+            sent_at |= await self.queue(scope, action).forecast(mine)
+        return [sent_at.get(entry.order, demand.at) for entry, demand in zip(entries, demands, strict=True)]

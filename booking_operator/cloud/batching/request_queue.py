@@ -1,0 +1,559 @@
+"""The calls of one action in one region of one account: what waits for it, its buckets, and its retries.
+
+AWS counts its limits for each action, region and account separately, so these queues share nothing: a queue
+that is slow, throttled or broken delays no other.
+
+The path of an entry: `add` queues it. `_run` takes the entries of the next call from the fair queue, when the
+buckets allow one, and asks each order whether it is still valid. `_send` drops instances that are in back-off
+and makes the call in a task of its own. `_accepted` settles the futures of the orders. `_failed` decides, by
+the kind of the failure, which instances fail and which go back into the queue.
+
+Invariants:
+- An order is asked whether it is still valid right before each call.
+- At most `MAX_CALLS_IN_FLIGHT` calls are in flight. Everything else waits in the fair queue.
+- No instance is sent before its pause, or that of its pool, action or account, is over.
+- The instances that are not the reason of a failure are sent again at once.
+- An unexpected exception fails the entries or the call in which it is raised, and nothing else.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from booking_operator.cloud.batching import retry
+from booking_operator.cloud.batching.batch import Batch, Entry
+from booking_operator.cloud.batching.fair_queue import FairQueue
+from booking_operator.cloud.batching.retry import BackoffTable, Bisection, instance_backoff
+from booking_operator.cloud.batching.token_bucket import MAX_PAUSE, RequestLimits, full_limiter
+from booking_operator.cloud.driver import (
+    Action,
+    ActionAnswer,
+    CloudError,
+    FailureKind,
+    Operation,
+    Order,
+    Scope,
+    ServiceApi,
+)
+from booking_operator.cloud.forecast import simulate
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.metrics import CloudMetrics, Part, unexpected
+from booking_operator.domain.instance import InstanceState
+from booking_operator.engine.clock import Clock, wait_until
+
+if TYPE_CHECKING:
+    from asyncio import Task, TaskGroup
+
+MAX_CALLS_IN_FLIGHT = 20
+"""Calls of one queue at a time. An entry in the queue is asked again whether its order is valid; a call that
+waits for a connection is not."""
+MAX_ATTEMPTS = 4
+"""Attempts without an answer, after which a batch is sent in parts: one instance may be the reason."""
+REFRESH_TIMEOUT_SECONDS = 30.0
+"""How long to wait for a view after a lost reply, before the call is made again without one."""
+PREPARATION_LIMIT = timedelta(seconds=0.1)
+"""After a longer wait for a client or credentials, orders are asked again whether they are valid."""
+BISECTION_PAUSE = timedelta(minutes=10)
+"""After a search showed that a failure does not depend on single instances, none starts for this long."""
+
+MAX_IDLE = timedelta(hours=1)
+"""How long an unused queue is kept. The buckets of AWS are full again after less than nine minutes."""
+
+_RESET_PAUSE_SECONDS = 1.0
+_FORECAST_SLICE = 10  # calls between two turns of other tasks; about a millisecond
+_MAX_LOGGED = 20  # ids and tags in one log line
+_ANSWERED = frozenset({FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT})
+"""Failures for which AWS let the call through its limits."""
+_DONE: Mapping[Action, frozenset[InstanceState]] = {
+    Action.START: frozenset({InstanceState.PENDING, InstanceState.RUNNING}),
+    Action.STOP: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
+    Action.HIBERNATE: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
+}
+"""The states that show that an action was carried out."""
+
+
+@dataclass(frozen=True)
+class SendContext:
+    """What all request queues of one service share.
+
+    Attributes:
+        api: makes the calls.
+        inventory: knows the instances, and learns what was accepted.
+        clock: the time.
+        tasks: owns the tasks of the queues and of their calls.
+        metrics: measures the calls.
+        backoffs: the failures in back-off, of instances, pools, actions and accounts.
+    """
+
+    api: ServiceApi
+    inventory: Inventory
+    clock: Clock
+    tasks: "TaskGroup"
+    metrics: CloudMetrics
+    backoffs: BackoffTable
+
+
+class RequestQueue:
+    """The entries, buckets and retries of one call. See the module.
+
+    Attributes:
+        scope: the account and the region.
+        call: the name of the AWS API action, like `StartInstances`.
+        limiter: the model of the request limits.
+    """
+
+    def __init__(self, scope: Scope, call: str, limits: RequestLimits, context: SendContext) -> None:
+        self.scope = scope
+        self.call = call
+        self.limiter = full_limiter(limits, context.clock.now())
+        self._context = context
+        self._clock = context.clock
+        self._backoffs = context.backoffs
+        self._queue = FairQueue(context.api.max_batch)
+        self._unanswered = 0  # calls in a row that failed without an answer about the instances
+        self._retry_at: datetime | None = None
+        self._searched_at: datetime | None = None
+        self._in_flight = 0
+        self._used_at = context.clock.now()
+        self._wake = asyncio.Event()
+        self._log = structlog.get_logger()
+        self._task = context.tasks.create_task(self._run(), name=f"request queue: {call}")
+        # Not in a `finally` of the task: a task that is cancelled before its first step never gets there.
+        self._task.add_done_callback(lambda _: self._cancel_waiting())
+
+    @property
+    def waiting(self) -> int:
+        """How many instances are due and wait for their turn."""
+        return self._queue.waiting
+
+    def idle(self, now: datetime) -> bool:
+        """Whether nothing waits or is in flight, and nothing did for `MAX_IDLE`."""
+        # An instant in the future dates from before the clock was set back.
+        return not self._in_flight and not any(self._queue) and abs(now - self._used_at) >= MAX_IDLE
+
+    def close(self) -> None:
+        """Make no more calls."""
+        self._task.cancel()
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Queue entries."""
+        for entry in entries:
+            self._queue.add(entry)
+        self._used_at = self._clock.now()
+        self._wake.set()
+
+    async def forecast(self, coming: Iterable[Entry] = ()) -> Mapping[Order, datetime]:
+        """When the last instance of each order will be sent, by the model of the limits (aware UTC).
+
+        Args:
+            coming: entries that will be added.
+        """
+        sent_at: dict[Order, datetime] = {}
+        self._queue.keep(lambda entry: bool(entry.open_ids))
+        calls = simulate(self._queue, self.limiter, self._clock.now(), coming)
+        for number, (at, entries) in enumerate(calls):
+            sent_at |= {entry.order: at for entry in entries}
+            if number % _FORECAST_SLICE == 0:
+                await self._clock.sleep(0)
+        return sent_at
+
+    async def _run(self) -> None:
+        before = self._clock.now()
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            full = self._in_flight >= MAX_CALLS_IN_FLIGHT
+            try:
+                if now < before:
+                    self._queue.limit_waits(now, MAX_PAUSE)
+                taken = [] if full else self._queue.take(now, self.limiter)
+                next_at = None if full or taken else self._queue.next_at(now, self.limiter)
+            except Exception as error:  # noqa: BLE001 - later entries must still be sent
+                self._reset(error)
+                await self._clock.sleep(_RESET_PAUSE_SECONDS)
+                continue
+            before = now
+            if not taken:
+                await wait_until(self._clock, next_at, self._wake)
+                continue
+            self._send_valid(taken)
+            await self._clock.sleep(0)  # hundreds of small calls must not starve other tasks
+
+    def _send_valid(self, taken: Sequence[Entry]) -> None:
+        """Make the call for those entries whose orders are still valid."""
+        try:
+            if valid := self._still_valid(taken):
+                self._send(Batch(valid))
+        except Exception as error:  # noqa: BLE001 - later entries must still be sent
+            Batch(taken).fail(self._unexpected(Part.QUEUE, error))
+
+    def _reset(self, error: Exception) -> None:
+        """Replace a fair queue that raised. Its orders fail, so that their Resources order again."""
+        failure, waiting = self._unexpected(Part.QUEUE, error), list(self._queue)
+        self._queue = FairQueue(self._context.api.max_batch)
+        for entry in waiting:
+            entry.order.fail(failure, entry.ids)
+
+    def _unexpected(self, part: Part, error: Exception, **fields: object) -> CloudError:
+        fields = fields or {"account": self.scope.account, "region": self.scope.region}
+        return unexpected(self._context.metrics, part, self.call, error, **fields)
+
+    def _cancel_waiting(self) -> None:
+        for entry in self._queue:
+            entry.order.cancel()
+
+    def _send(self, batch: Batch) -> None:
+        """Make the call for those instances that are not in back-off."""
+        allowed = self._without_backoffs(batch)
+        if not allowed.entries:
+            return
+        self.limiter = self.limiter.sent(len(allowed.ids), self._clock.now())
+        self._in_flight += 1
+        task = self._context.tasks.create_task(self._make_call(allowed), name=f"call: {self.call}")
+        task.add_done_callback(lambda task: self._call_ended(allowed, task))
+
+    def _call_ended(self, batch: Batch, task: "Task[None]") -> None:
+        if task.cancelled():
+            batch.cancel()
+        self._in_flight -= 1
+        self._wake.set()
+
+    def _without_backoffs(self, batch: Batch) -> Batch:
+        """The instances that may be sent now. The others fail with the error of their last attempt."""
+        now = self._clock.now()
+        for key in self._shared_keys:
+            if error := self._backoffs.active_failure(key, now):
+                batch.fail(error)
+                return Batch([])
+        failures = {id_: self._instance_failure(batch.operation.action, id_, now) for id_ in batch.ids}
+        active = {id_: error for id_, error in failures.items() if error is not None}
+        batch.fail_each(active)
+        return batch.without(active) if active else batch
+
+    @property
+    def _shared_keys(self) -> tuple[tuple[object, str], ...]:
+        """The keys of back-offs that concern all instances of the queue: the account and the action."""
+        return ("account", self.scope.account), (self.scope, self.call)
+
+    def _instance_failure(self, action: Action, id_: str, now: datetime) -> CloudError | None:
+        error = self._backoffs.active_failure((self.scope, action, id_), now)
+        if error is not None or action is not Action.START:
+            return error
+        pool = self._context.inventory.pool(self.scope, id_)
+        error = self._backoffs.active_failure((self.scope, pool), now)
+        return error or self._context.inventory.failed_start_error(self.scope, id_)
+
+    async def _make_call(self, batch: Batch) -> None:
+        """Make one call and settle its instances. An unexpected exception fails this call only."""
+        try:
+            await self._call(batch)
+        except Exception as error:  # noqa: BLE001 - other calls must go on
+            failure = self._unexpected(Part.BATCH, error, **self._log_fields(batch))
+            self.limiter = self.limiter.answered(self._clock.now())
+            batch.fail(failure)
+
+    async def _call(self, batch: Batch) -> None:
+        began = self._clock.now()
+        try:
+            await self._context.api.ready(self.scope)
+            if self._clock.now() - began > PREPARATION_LIMIT:
+                batch = self._valid_part(batch)
+            if not batch.entries:
+                return
+            self._context.metrics.batched(self.call, len(batch.ids))
+            answers = await self._context.api.perform(self.scope, batch.operation, batch.ids)
+        except CloudError as error:
+            self._log_failure(batch, error)
+            await self._failed(batch, error)
+        else:
+            self._accepted(batch, answers)
+
+    def _valid_part(self, batch: Batch) -> Batch:
+        """The orders that are still valid after a wait, for credentials for example."""
+        valid = Batch(self._still_valid(batch.entries))
+        dropped = len(batch.ids) - len(valid.ids)
+        self.limiter = self.limiter.cancelled(dropped, self._clock.now(), whole=not valid.entries)
+        return valid
+
+    def _still_valid(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries whose orders are valid at this instant, with their open instances.
+
+        This is the last instant at which an order can be cancelled. Orders that are not valid are.
+        """
+        valid: dict[Order, bool] = {}
+        kept = []
+        for entry in entries:
+            order = entry.order
+            if order not in valid:
+                valid[order] = self._is_valid(order)
+                if not valid[order]:
+                    order.cancel()
+            if ids := entry.open_ids:
+                kept.append(replace(entry, ids=ids))
+        return kept
+
+    def _is_valid(self, order: Order) -> bool:
+        """Whether an order is still valid. An order whose check raises fails, and no other order does."""
+        try:
+            return order.still_valid()
+        except Exception as error:  # noqa: BLE001 - see above
+            order.fail(self._unexpected(Part.QUEUE, error))
+            return False
+
+    # The call was accepted.
+
+    def _accepted(self, batch: Batch, answers: Mapping[str, ActionAnswer]) -> None:
+        self.limiter = self.limiter.accepted(len(batch.ids), self._clock.now())
+        self._call_was_answered()
+        if batch.bisection is not None:
+            batch.bisection.accepted = True
+        self._backoffs.record_success(self._shared_keys)
+        action = batch.operation.action
+        for entry in batch.entries:
+            accepted = {id_: answers[id_] for id_ in entry.ids if id_ in answers}
+            self._context.inventory.record_accepted(entry.order.group, entry.operation, accepted)
+            self._backoffs.record_success((self.scope, action, id_) for id_ in accepted)
+            if action is Action.START:
+                pools = (self._context.inventory.pool(self.scope, id_) for id_ in accepted)
+                self._backoffs.record_success((self.scope, pool) for pool in pools)
+        done = batch.only(answers)
+        done.accept({id_: answer.now for id_, answer in answers.items()})
+        if answers:
+            self._log.info(f"instances_{action}_accepted", **self._log_fields(done))
+        if left_out := batch.without(answers).entries:
+            text = f"AWS accepted the {action}, but not for this instance. The instance may be gone."
+            error = CloudError("NotAccepted", text, kind=FailureKind.REFUSED)
+            self._log_failure(Batch(left_out), error)
+            self._refuse(Batch(left_out), error)
+
+    def _call_was_answered(self) -> None:
+        """AWS answered, so there is no outage, or it is over."""
+        self._unanswered, self._searched_at = 0, None
+
+    # The call failed.
+
+    async def _failed(self, batch: Batch, error: CloudError) -> None:
+        self._learn_limits(len(batch.ids), error)
+        if batch.operation.action is Action.HIBERNATE and _hibernation_refused(error):
+            self._stop_instead(batch, error)
+        elif error.kind is FailureKind.LOST:
+            await self._check_and_retry(batch, error)
+        else:
+            self._handlers[error.kind](batch, error)
+
+    @property
+    def _handlers(self) -> Mapping[FailureKind, Callable[[Batch, CloudError], None]]:
+        """What to do with a failed batch, by the kind of the failure."""
+        return {
+            FailureKind.THROTTLED: self._retry_when_allowed,
+            FailureKind.TRANSIENT: self._retry_later,
+            FailureKind.REFUSED: self._isolate,
+            FailureKind.DENIED: self._isolate,
+            FailureKind.CAPACITY: self._set_pool_aside,
+            FailureKind.ACCOUNT: self._back_off_account,
+            FailureKind.UNSENT: lambda batch, error: batch.fail(error),
+        }
+
+    def _learn_limits(self, instances: int, error: CloudError) -> None:
+        """Correct the model of the limits by a failed call."""
+        now = self._clock.now()
+        if error.kind is FailureKind.THROTTLED:
+            self.limiter = self.limiter.throttled(instances, now)
+            return
+        if error.kind in _ANSWERED:
+            self._call_was_answered()
+            self.limiter = self.limiter.accepted(0, now)
+        if error.kind is FailureKind.LOST:
+            self.limiter = self.limiter.answered(now)
+        else:
+            self.limiter = self.limiter.refunded(instances, now)
+
+    def _requeue(self, batch: Batch, pending_error: CloudError | None = None) -> None:
+        """Queue a batch again. Its orders report `pending_error` while they wait."""
+        if pending_error is not None:
+            batch.set_pending_error(pending_error)
+        self.add(batch.entries)
+
+    def _retry_when_allowed(self, batch: Batch, error: CloudError) -> None:
+        """Send the whole batch again as soon as the model of the limits allows it."""
+        now = self._clock.now()
+        self._requeue(batch.due(now), error.with_retry_at(self.limiter.ready_at(1, now)))
+
+    def _back_off_account(self, batch: Batch, error: CloudError) -> None:
+        """Fail the batch, and make no call in the account before the pause is over."""
+        key = ("account", self.scope.account)
+        batch.fail(self._backoffs.record_failure(key, error, retry.ACCOUNT, self._clock.now()))
+
+    def _stop_instead(self, batch: Batch, error: CloudError) -> None:
+        """Stop the instances that cannot hibernate. Hibernate the others."""
+        now = self._clock.now()
+        unable = batch.only(error.ids) if error.ids else batch
+        self._requeue(unable.again(now, operation=Operation(Action.STOP)))
+        self._requeue(batch.without(unable.ids).due(now))
+
+    async def _check_and_retry(self, batch: Batch, error: CloudError) -> None:
+        """After a lost reply: settle what a new view shows to be done, and send the rest again."""
+        goal = _DONE.get(batch.operation.action, frozenset())
+        if goal and not await self._refreshed():
+            goal = frozenset()
+        done: dict[str, InstanceState] = {}
+        for entry in batch.entries:
+            states = {id_: self._context.inventory.state_of(entry.order.group, id_) for id_ in entry.ids}
+            done |= {id_: state for id_, state in states.items() if state is not None and state in goal}
+        batch.only(done).accept(done)
+        rest = batch.without(done)
+        if rest.entries:
+            self.limiter = self.limiter.refunded(len(rest.ids), self._clock.now())
+            self._retry_later(rest, error)
+
+    async def _refreshed(self) -> bool:
+        """Whether a view of the instances from now on was taken in time."""
+        try:
+            async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
+                await self._context.inventory.refresh(self.scope, self._clock.now())
+        except (CloudError, TimeoutError):
+            return False
+        return True
+
+    def _retry_later(self, batch: Batch, error: CloudError) -> None:
+        """Send the whole batch again after a pause; in parts, if it has failed too often."""
+        now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
+        self._unanswered += 1
+        pause = retry.RETRY.after(max(attempts, self._unanswered))
+        bisection = _bisection(batch, answered=False)
+        if bisection is None and attempts >= MAX_ATTEMPTS and size > 1 and self._may_bisect(now):
+            bisection = Bisection(size, answered=False)
+        if bisection is None:
+            self._retry_with_others(batch, error, attempts, pause)
+            return
+        bisection.failures += 1
+        if bisection.exhausted:
+            self._searched_at = now
+            whole = Batch([*batch.entries, *self._take_back(bisection)])
+            self._retry_with_others(whole, error, 1, pause)
+            return
+        for part in batch.halves():
+            again = part.again(now + pause, attempts=attempts, bisection=bisection, apart=object())
+            self._requeue(again, error.with_retry_at(now + pause))
+
+    def _retry_with_others(self, batch: Batch, error: CloudError, attempts: int, pause: timedelta) -> None:
+        """Send the batch together with all others that failed, so that an outage costs few calls.
+
+        Entries that have not failed go separately. An instance that keeps failing is retried alone while the
+        queue is otherwise healthy.
+        """
+        now = self._clock.now()
+        alone = len(batch.ids) == 1 and attempts >= MAX_ATTEMPTS > self._unanswered
+        at = now + pause if alone else self._common_retry_at(now, pause)
+        again = batch.again(at, attempts=attempts, apart=object() if alone else "retry")
+        self._requeue(again, error.with_retry_at(at))
+
+    def _common_retry_at(self, now: datetime, pause: timedelta) -> datetime:
+        """When to retry: after `pause`, or with others that are due after half of it or more."""
+        if self._retry_at is None or not now + pause / 2 <= self._retry_at <= now + pause:
+            self._retry_at = now + pause
+        return self._retry_at
+
+    def _may_bisect(self, now: datetime) -> bool:
+        """Whether a search may start. During an outage it would cost calls and find nothing."""
+        return self._searched_at is None or not self._searched_at <= now < self._searched_at + BISECTION_PAUSE
+
+    def _take_back(self, bisection: Bisection) -> list[Entry]:
+        """The parts of a search that have not been sent yet. They leave the queue."""
+        found = [entry for entry in self._queue if entry.bisection is bisection]
+        self._queue.keep(lambda entry: entry.bisection is not bisection)
+        return found
+
+    def _set_pool_aside(self, batch: Batch, error: CloudError) -> None:
+        """Fail the instances of the pool that is short of capacity. Send all others."""
+        now = self._clock.now()
+        pools = {id_: self._context.inventory.pool(self.scope, id_) for id_ in batch.ids}
+        several = len(set(pools.values())) > 1
+        short = error.pool or ("" if several else next(iter(pools.values())))
+        hit = [id_ for id_, pool in pools.items() if short and pool == short]
+        if hit:
+            timed = self._backoffs.record_failure((self.scope, short), error, retry.CAPACITY, now)
+            batch.only(hit).fail(timed)
+            self._requeue(batch.without(hit).again(now))
+        elif several and not short:
+            # The error does not name the pool, so there is one call for each.
+            for pool in sorted(set(pools.values())):
+                part = batch.only(id_ for id_, its in pools.items() if its == pool)
+                self._requeue(part.again(now, apart=("pool", pool)))
+        else:
+            self._isolate(batch, error)
+
+    def _isolate(self, batch: Batch, error: CloudError) -> None:
+        """Refuse the instances that are the reason of a refusal: named ones, or found by bisection."""
+        now = self._clock.now()
+        bisection = _bisection(batch, answered=True) or Bisection(len(batch.ids), answered=True)
+        culprits = batch if len(batch.ids) == 1 else batch.only(error.ids)
+        self._refuse(culprits, error)
+        rest = batch.without(culprits.ids)
+        if not rest.entries:
+            return
+        if culprits.entries and bisection.named < Bisection.MAX_NAMED:
+            bisection.named += 1
+            self._requeue(rest.again(now, bisection=bisection, apart=object()))
+            return
+        bisection.failures += 1
+        # AWS names the first instance it looks at for a missing permission, so that name proves nothing.
+        proven = not culprits.entries or error.kind is FailureKind.DENIED
+        if bisection.exhausted and proven:
+            self._refuse_all(Batch([*rest.entries, *self._take_back(bisection)]), error)
+            return
+        for part in rest.halves():
+            self._requeue(part.again(now, bisection=bisection, apart=object()))
+
+    def _refuse(self, batch: Batch, error: CloudError) -> None:
+        """Fail instances. Each of them is in back-off from now on."""
+        now, action = self._clock.now(), batch.operation.action if batch.entries else None
+        batch.fail_each(
+            {
+                id_: self._backoffs.record_failure(
+                    (self.scope, action, id_), error, instance_backoff(error), now
+                )
+                for id_ in batch.ids
+            }
+        )
+
+    def _refuse_all(self, batch: Batch, error: CloudError) -> None:
+        """Fail a batch whose failure does not depend on single instances, like a missing permission."""
+        if error.kind is not FailureKind.DENIED:
+            self._refuse(batch, error)
+            return
+        key, now = (self.scope, self.call), self._clock.now()
+        # Other parts of the batch may be in flight, and fail in the same way.
+        known = self._backoffs.active_failure(key, now)
+        batch.fail(known or self._backoffs.record_failure(key, error, retry.DENIED, now))
+
+    def _log_failure(self, batch: Batch, error: CloudError) -> None:
+        fields = self._log_fields(batch.only(error.ids) if error.ids else batch)
+        event = f"instances_{batch.operation.action}_refused"
+        self._log.warning(event, **fields, reason=error.reason, message=str(error))
+
+    def _log_fields(self, batch: Batch) -> dict[str, object]:
+        ids = batch.ids
+        tags = sorted({entry.order.group.tag for entry in batch.entries})
+        place = {"account": self.scope.account, "region": self.scope.region}
+        return {"tags": tags[:_MAX_LOGGED], **place, "count": len(ids), "ids": ids[:_MAX_LOGGED]}
+
+
+def _bisection(batch: Batch, *, answered: bool) -> Bisection | None:
+    """The search that a batch is part of, if it is a search of that kind."""
+    bisection = batch.bisection
+    return bisection if bisection is not None and bisection.answered is answered else None
+
+
+def _hibernation_refused(error: CloudError) -> bool:
+    """Whether an instance cannot hibernate, now or ever, but can be stopped.
+
+    EC2 answers `UnsupportedHibernationConfiguration` for an instance that is not set up for hibernation, and
+    `UnsupportedOperation` for one that is not ready for it, in the minutes after its launch for example. See
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-instance-hibernate.html.
+    """
+    return "Hibernat" in error.reason or error.reason == "UnsupportedOperation"

@@ -1,0 +1,292 @@
+"""Which calls the request limits allow when, and which bookings they make late.
+
+There is one simulation, `simulate`: it runs the queue and the buckets that decide about the real calls ahead
+of time. Two callers use it. The request queues forecast what waits and what the next hour brings, for the
+condition `Delayed`. `forecast` looks at the bookings of a whole span of time, for `booking-operator plan`; it
+starts with full buckets, no other client in the account, and no failures.
+
+Nothing here waits or reads a clock.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.batching.batch import Entry
+from booking_operator.cloud.batching.fair_queue import FairQueue
+from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
+from booking_operator.cloud.driver import Action, Demand, Group, Operation, Order, Scope
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.decision_trigger import BusyPeriod, busy_periods
+from booking_operator.domain.delay import TOLERANCE, round_up
+from booking_operator.engine.store import Key
+
+MAX_BATCH = {"ec2": 1000, "rds": 1}
+"""Instances that one call of a service can name."""
+CALLS = {
+    ("ec2", Action.START): "StartInstances",
+    ("ec2", Action.STOP): "StopInstances",
+    ("rds", Action.START): "StartDBInstance",
+    ("rds", Action.STOP): "StopDBInstance",
+}
+"""The AWS API action of each of our actions."""
+_MAX_ROUNDS = 6
+_MAX_WARM_UP = timedelta(hours=24)
+_MINUTE = timedelta(minutes=1)
+
+
+def simulate(
+    queue: FairQueue, limiter: RateLimiter, now: datetime, coming: Iterable[Entry] = ()
+) -> Iterator[tuple[datetime, list[Entry]]]:
+    """The calls that would be made, if no other client used the buckets and AWS accepted every call.
+
+    Neither `queue` nor `limiter` is changed. The code that makes the real calls decides here too, so the
+    forecast is as good as the model of the limits.
+
+    Args:
+        queue: the entries that wait already.
+        limiter: the buckets at `now`.
+        now: the instant at which the forecast begins (aware UTC).
+        coming: the entries that will be added.
+
+    Yields:
+        The instant of each call (aware UTC) and its entries.
+    """
+    waiting = queue.copy()
+    for entry in coming:
+        waiting.add(entry)
+    instant: datetime | None = now
+    while instant is not None:
+        if taken := waiting.take(instant, limiter):
+            limiter = limiter.sent(sum(len(entry.ids) for entry in taken), instant)
+            yield instant, taken
+        else:
+            instant = waiting.next_at(instant, limiter)
+
+
+def entry_of(demand: Demand) -> Entry:
+    """The entry of a forecast: its instances are numbers, and its order has no futures."""
+    order = Order(demand.group, {}, demand.at, demand.tenant)
+    operation = Operation(demand.action)
+    ids = [str(number) for number in range(demand.count)]
+    return Entry(order, operation, ids, demand.at, demand.at, (operation,))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One Resource with its bookings.
+
+    Attributes:
+        key: the Resource.
+        group: the instances that it stands for.
+        size: how many instances there are.
+        warm_up: how long before a booking they start.
+        bookings: its bookings.
+    """
+
+    key: Key
+    group: Group
+    size: int
+    warm_up: timedelta
+    bookings: Collection[BookingInterval]
+
+
+@dataclass(frozen=True, slots=True)
+class CallForecast:
+    """The calls of one action in one region of one account.
+
+    Attributes:
+        call: the AWS API action, like StartInstances.
+        account: the name of the account; empty for the operator's own.
+        region: the region.
+        calls: the number of calls.
+        instances: the number of instances in all calls.
+        peak_at: the instant at which most instances are due (aware UTC).
+        peak: how many instances are due then.
+        peak_done_at: when the last of those is sent (aware UTC).
+    """
+
+    call: str
+    account: str
+    region: str
+    calls: int
+    instances: int
+    peak_at: datetime
+    peak: int
+    peak_done_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LateBooking:
+    """A booking whose instances cannot all be started in time.
+
+    Attributes:
+        resource: the Resource.
+        booking: the name of the booking; empty for an ad-hoc one.
+        start_at: its start (aware UTC).
+        started_at: when the last of its instances is started (aware UTC).
+        late_by: how much later that is than it should be.
+        warm_up: the present warm-up.
+        remedy: the warm-up with which the booking is on time; None where none was found.
+    """
+
+    resource: Key
+    booking: str
+    start_at: datetime
+    started_at: datetime
+    late_by: timedelta
+    warm_up: timedelta
+    remedy: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The calls of a span of time, and the bookings that are late."""
+
+    calls: Sequence[CallForecast]
+    late: Sequence[LateBooking]
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """The start or stop of a group, at the begin or end of a busy period."""
+
+    member: Member
+    period: BusyPeriod
+    demand: Demand
+
+
+@dataclass(frozen=True, slots=True)
+class _LateStart:
+    """A start that comes too late: when its last instance is sent, and how late that is."""
+
+    switch: _Switch
+    sent_at: datetime
+    late_by: timedelta
+
+
+_Lane = tuple[str, Scope, Action]
+_Calls = Sequence[tuple[datetime, list[Entry]]]
+
+
+class _Simulation:
+    """The calls of all members for given warm-ups."""
+
+    def __init__(
+        self,
+        members: Iterable[Member],
+        warm_ups: Mapping[Key, timedelta],
+        begin: datetime,
+        end: datetime,
+        limits: LimitsOf,
+    ) -> None:
+        self._switches: dict[Order, _Switch] = {}
+        waiting: defaultdict[_Lane, list[Entry]] = defaultdict(list)
+        earliest = begin
+        for member in (member for member in members if member.size):
+            for switch in _switches(member, warm_ups[member.key], begin, end):
+                entry, demand = entry_of(switch.demand), switch.demand
+                self._switches[entry.order] = switch
+                earliest = min(earliest, demand.at)
+                waiting[demand.group.service, demand.group.scope, demand.action].append(entry)
+        self.calls: dict[_Lane, _Calls] = {}
+        for (service, scope, action), entries in waiting.items():
+            limiter = full_limiter(limits(scope, CALLS[service, action]), earliest)
+            queue = FairQueue(MAX_BATCH[service])
+            self.calls[service, scope, action] = list(simulate(queue, limiter, earliest, entries))
+
+    def late_starts(self) -> Iterator[_LateStart]:
+        """The starts that are later than they would be with the present warm-up of their Resource."""
+        for calls in self.calls.values():
+            last = {entry.order: at for at, entries in calls for entry in entries}
+            for order, at in last.items():
+                switch = self._switches[order]
+                late_by = at - switch.period.first.power_on_at(switch.member.warm_up)
+                if switch.demand.action is Action.START and late_by > TOLERANCE:
+                    yield _LateStart(switch, at, late_by)
+
+
+def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: LimitsOf) -> Forecast:
+    """What the bookings ask for from `begin` until before `end` (aware UTC)."""
+    warm_ups = {member.key: member.warm_up for member in members}
+    simulation = _Simulation(members, warm_ups, begin, end, limits)
+    late = list(simulation.late_starts())
+    remedies = _remedies(members, begin, end, limits, late)
+    bookings = [
+        LateBooking(
+            item.switch.member.key,
+            item.switch.period.first.name,
+            item.switch.period.first.start_at,
+            item.sent_at,
+            item.late_by,
+            item.switch.member.warm_up,
+            remedies.get(item.switch.member.key),
+        )
+        for item in late
+    ]
+    calls = [_summary(lane, made) for lane, made in sorted(simulation.calls.items(), key=_lane_order)]
+    return Forecast(calls, sorted(bookings, key=lambda item: (item.start_at, item.resource, item.booking)))
+
+
+def _switches(member: Member, warm_up: timedelta, begin: datetime, end: datetime) -> Iterator[_Switch]:
+    """The starts and stops of the span. With a longer warm-up than the present one, some may be before it."""
+
+    def switch(period: BusyPeriod, action: Action, at: datetime) -> _Switch:
+        return _Switch(member, period, Demand(member.group, action, member.size, at, member.key.namespace))
+
+    for period in busy_periods(member.bookings, warm_up):
+        if begin <= period.first.power_on_at(member.warm_up) < end:
+            yield switch(period, Action.START, period.begins_at)
+        if begin <= period.ends_at < end:
+            yield switch(period, Action.STOP, period.ends_at)
+
+
+def _remedies(
+    members: Sequence[Member], begin: datetime, end: datetime, limits: LimitsOf, late: Iterable[_LateStart]
+) -> Mapping[Key, timedelta]:
+    """The warm-ups with which everything is on time, found by trial; only of the Resources that are late."""
+    tried = {member.key: member.warm_up for member in members}
+    concerned = {item.switch.member.key for item in late}
+    for _ in range(_MAX_ROUNDS):
+        worst: dict[Key, timedelta] = {}
+        for item in late:
+            key = item.switch.member.key
+            worst[key] = max(item.late_by, worst.get(key, timedelta(0)))
+        if not worst:
+            break
+        tried |= {key: tried[key] + round_up(late_by, _MINUTE) for key, late_by in worst.items()}
+        late = list(_Simulation(members, tried, begin, end, limits).late_starts())
+    unsolved = {item.switch.member.key for item in late}
+    unsolved |= {
+        member.key
+        for member in members
+        if any(switch.demand.at < begin for switch in _switches(member, tried[member.key], begin, end))
+    }
+    return {key: tried[key] for key in concerned - unsolved if tried[key] <= _MAX_WARM_UP}
+
+
+def _lane_order(item: tuple[_Lane, _Calls]) -> tuple[str, str, str, Action]:
+    (service, scope, action), _ = item
+    return service, scope.account, scope.region, action
+
+
+def _summary(lane: _Lane, calls: _Calls) -> CallForecast:
+    service, scope, action = lane
+    due: defaultdict[datetime, int] = defaultdict(int)
+    done: dict[datetime, datetime] = {}
+    for at, entries in calls:
+        for entry in entries:
+            due[entry.due_at] += len(entry.ids)
+            done[entry.due_at] = at
+    peak_at = max(due, key=lambda instant: (due[instant], -instant.timestamp()))
+    return CallForecast(
+        call=CALLS[service, action],
+        account=scope.account,
+        region=scope.region,
+        calls=len(calls),
+        instances=sum(due.values()),
+        peak_at=peak_at,
+        peak=due[peak_at],
+        peak_done_at=done[peak_at],
+    )
