@@ -29,7 +29,7 @@ from booking_operator.devcluster.instances import Instances
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS
 from booking_operator.devcluster.process import ChildProcess
-from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.formatting import format_utc
 
 NEIGHBOUR, CROWD = "neighbour", "group-00000"
 STARTS, APART, LENGTH = 8, timedelta(seconds=6), timedelta(seconds=3)

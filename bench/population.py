@@ -14,8 +14,8 @@ from booking_operator.api.booking import Booking, BookingStatus
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import GROUP, merge_conditions
 from booking_operator.devcluster.controlplane import ControlPlane
-from booking_operator.domain.booking_conditions import BookedResource, booking_conditions
-from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.conditions import BookedResource, booking_conditions
+from booking_operator.domain.formatting import format_utc
 
 NAMESPACE = "default"
 BATCH = 100

@@ -13,7 +13,7 @@ import structlog
 
 from booking_operator.api import crd
 from booking_operator.api.kinds import KINDS
-from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.formatting import format_utc
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability import logs
 from booking_operator.params import Address, Duration, Instant, check_lease_duration

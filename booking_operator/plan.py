@@ -10,8 +10,7 @@ from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
 from booking_operator.config import load_config
-from booking_operator.domain.conditions import format_utc
-from booking_operator.domain.delay import format_duration
+from booking_operator.domain.formatting import format_duration, format_utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import ListWatchError, ResourceExpiredError
 from booking_operator.engine.store import Store, key_of

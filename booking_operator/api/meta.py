@@ -18,7 +18,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api.fields import INTERNED
-from booking_operator.domain.conditions import ConditionUpdate, Failure, format_utc
+from booking_operator.domain.conditions import ConditionUpdate, Failure
+from booking_operator.domain.formatting import format_utc
 
 GROUP = "manager.kotaico.de"
 VERSION = "v1"

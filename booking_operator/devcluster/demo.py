@@ -27,7 +27,7 @@ from booking_operator.devcluster.mailbox import Mailbox
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.devcluster.prepare import tell
 from booking_operator.devcluster.process import ChildProcess
-from booking_operator.domain.conditions import format_rfc3339
+from booking_operator.domain.formatting import format_rfc3339
 
 _READY_SECONDS = 20.0
 _AHEAD = timedelta(seconds=4)

@@ -1,25 +1,33 @@
-"""What users are told of a resource: counts, conditions and their reasons.
+"""The conditions of all kinds: what they say, and which changes become Events.
 
 Reasons are CamelCase and messages are sentences, as the Kubernetes API conventions ask
 (https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md).
-Nothing here ticks: a text changes only when the fact does, and the instant of the next try is part of that.
+A message changes only when the facts do, so that a status is not written without a reason. The instant of
+the next attempt is such a fact.
+
+`Ready` of a Resource is the result of a chain of checks, `_READY_CHECKS`. The first check that applies
+decides. `Ready` of a Booking works in the same way.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import TimelineState
-from booking_operator.domain.delay import Delay, format_duration
+from booking_operator.domain.delay import Delay
+from booking_operator.domain.formatting import format_duration, format_utc, summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.domain.power import Plan, PowerPolicy, UnbookedPolicy
-
-_MAX_LISTED = 5  # ids named in a message before it says how many more there are
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionUpdate:
-    """One condition without the fields that only its history gives; `status` None is Unknown."""
+    """What a condition says now. Its history, like the transition time, is in the object's status.
+
+    Attributes:
+        status: True, False, or None for Unknown.
+    """
 
     type: str
     status: bool | None
@@ -29,12 +37,12 @@ class ConditionUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the cloud did not do or tell what was asked.
+    """Why something was not done or observed.
 
     Attributes:
-        reason: CamelCase, for a condition.
-        message: a sentence or more.
-        retry_at: when the operator tries again (aware UTC); None where that follows from back-off.
+        reason: a CamelCase word for a condition.
+        message: one or more sentences.
+        retry_at: when the operator tries again (aware UTC); None where the back-off of the queue decides.
     """
 
     reason: str
@@ -42,50 +50,16 @@ class Failure:
     retry_at: datetime | None = None
 
 
+VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
+
+
 def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Failure:
-    """A failure whose message says when the operator tries again, where that is known."""
+    """A failure whose message has the time of the next attempt, where that is known."""
     if retry_at is None:
         return Failure(reason, message)
-    # To the second, and no sooner than it is.
+    # Rounded up to a second, so that the attempt is not later than the message says.
     shown = format_utc((retry_at + timedelta(microseconds=999_999)).replace(microsecond=0))
     return Failure(reason, f"{message.rstrip(' .')}. The next try is at {shown}.", retry_at)
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceReport:
-    """What became of one reconcile of a resource: the last view, the plan, what is wrong, odd or late."""
-
-    state: TimelineState
-    observation: Observation | None
-    plan: Plan
-    failure: Failure | None = None
-    warning: Failure | None = None
-    delay: Delay | None = None
-
-
-def format_utc(instant: datetime | None) -> str:
-    """RFC 3339 in UTC with `Z`, as Kubernetes prints times; empty for None."""
-    return "" if instant is None else format_rfc3339(instant.astimezone(UTC))
-
-
-def format_rfc3339(instant: datetime) -> str:
-    """RFC 3339 in the instant's own offset, with `Z` for UTC."""
-    return instant.isoformat().replace("+00:00", "Z")
-
-
-def summarize(ids: Sequence[str]) -> str:
-    """Name the first few ids and count the rest."""
-    more = len(ids) - _MAX_LISTED
-    return ", ".join(ids[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def power_status(observation: Observation | None) -> str:
-    """The STATUS column of a Resource: all run, all stand, or somewhere between."""
-    if observation is None:
-        return ""
-    if observation.all_in(InstanceState.RUNNING):
-        return "RUNNING"
-    return "STOPPED" if observation.count(InstanceState.STOPPED) == len(observation.instances) else "PENDING"
 
 
 def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]:
@@ -98,33 +72,25 @@ def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]
 
 
 def creator_conditions(failure: Failure | None, done: str) -> tuple[ConditionUpdate, ...]:
-    """Conditions of a valid object that makes others: whether all of them are there, as `done` says."""
-    valid = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
+    """Conditions of a valid ResourceMonitor or BookingScheduler.
+
+    Args:
+        failure: why not all of its objects exist; None where they do.
+        done: the message where they do.
+    """
     if failure is None:
-        return (
-            valid,
-            ConditionUpdate("Synced", True, "Synced", done),
-            ConditionUpdate("Ready", True, "Synced", done),
-        )
-    why = (failure.reason, failure.message)
-    return (valid, ConditionUpdate("Synced", False, *why), ConditionUpdate("Ready", False, *why))
-
-
-def resource_conditions(
-    tag: str, place: str, policy: PowerPolicy, outcome: ResourceReport
-) -> tuple[ConditionUpdate, ...]:
-    """Conditions of a valid Resource that stands for the group `tag` in `place`."""
+        synced, reason, message = True, "Synced", done
+    else:
+        synced, reason, message = False, failure.reason, failure.message
     return (
-        ConditionUpdate("Valid", True, "Accepted", "The spec is valid."),
-        _found(tag, place, outcome),
-        _synced(outcome),
-        _resource_ready(policy, outcome),
-        *delayed_conditions(outcome.delay),
+        VALID,
+        ConditionUpdate("Synced", synced, reason, message),
+        ConditionUpdate("Ready", synced, reason, message),
     )
 
 
 def delayed_conditions(delay: Delay | None) -> tuple[ConditionUpdate, ...]:
-    """The condition that is there only while a start or stop is late, or is going to be."""
+    """The condition `Delayed`, which exists only while a start or stop is late or is going to be."""
     if delay is None:
         return ()
     verb = "started" if delay.is_start else "stopped"
@@ -137,61 +103,163 @@ def delayed_conditions(delay: Delay | None) -> tuple[ConditionUpdate, ...]:
     return (ConditionUpdate("Delayed", True, "RequestLimits", message),)
 
 
-def _found(tag: str, place: str, outcome: ResourceReport) -> ConditionUpdate:
-    if outcome.observation is None:
+# Resource
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceReport:
+    """The result of one reconcile of a Resource.
+
+    Attributes:
+        state: what its bookings say.
+        observation: the newest view of its instances; None where there is none.
+        plan: what to start and to stop.
+        failure: what went wrong; None where nothing did.
+        warning: what is unusual and does no harm; None where nothing is.
+        delay: how late its present or next start or stop is; None where it is on time.
+    """
+
+    state: TimelineState
+    observation: Observation | None
+    plan: Plan
+    failure: Failure | None = None
+    warning: Failure | None = None
+    delay: Delay | None = None
+
+
+def resource_conditions(
+    tag: str, place: str, policy: PowerPolicy, report: ResourceReport
+) -> tuple[ConditionUpdate, ...]:
+    """Conditions of a valid Resource that stands for the instances with `tag` in `place`."""
+    return (
+        VALID,
+        _found(tag, place, report),
+        _synced(report),
+        _resource_ready(policy, report),
+        *delayed_conditions(report.delay),
+    )
+
+
+def power_status(observation: Observation | None) -> str:
+    """The STATUS column of a Resource: RUNNING and STOPPED if all instances are, else PENDING."""
+    if observation is None:
+        return ""
+    if observation.all_in(InstanceState.RUNNING):
+        return "RUNNING"
+    stopped = observation.count(InstanceState.STOPPED) == len(observation.instances)
+    return "STOPPED" if stopped else "PENDING"
+
+
+def _found(tag: str, place: str, report: ResourceReport) -> ConditionUpdate:
+    if report.observation is None:
         return ConditionUpdate("Found", None, "NotObserved", "The instances have not been seen yet.")
-    if not outcome.observation.instances:
-        tagged = f"resource-booking-application={tag}"
-        return ConditionUpdate(
-            "Found", False, "NoInstances", f"No instance in {place} carries the tag {tagged}."
-        )
+    if not report.observation.instances:
+        message = f"No instance in {place} carries the tag resource-booking-application={tag}."
+        return ConditionUpdate("Found", False, "NoInstances", message)
     return ConditionUpdate("Found", True, "InstancesFound", f"Instances of the group were found in {place}.")
 
 
-def _synced(outcome: ResourceReport) -> ConditionUpdate:
-    if outcome.failure is not None:
-        return ConditionUpdate("Synced", False, outcome.failure.reason, outcome.failure.message)
-    if outcome.observation is None:
+def _synced(report: ResourceReport) -> ConditionUpdate:
+    if report.failure is not None:
+        return ConditionUpdate("Synced", False, report.failure.reason, report.failure.message)
+    if report.observation is None:
         return ConditionUpdate("Synced", None, "NotObserved", "The instances have not been seen yet.")
-    if outcome.warning is not None:
-        return ConditionUpdate("Synced", True, outcome.warning.reason, outcome.warning.message)
+    if report.warning is not None:
+        return ConditionUpdate("Synced", True, report.warning.reason, report.warning.message)
     return ConditionUpdate("Synced", True, "Synced", "The cloud answers and took the last action.")
 
 
-def _resource_ready(policy: PowerPolicy, outcome: ResourceReport) -> ConditionUpdate:
-    plan, observation = outcome.plan, outcome.observation
-    if observation is None or not observation.instances:
+@dataclass(frozen=True, slots=True)
+class _Readiness:
+    """What the checks of `Ready` look at."""
+
+    policy: PowerPolicy
+    report: ResourceReport
+    observation: Observation
+
+    @property
+    def running(self) -> str:
+        count = self.observation.count(InstanceState.RUNNING)
+        return f"{count} of {len(self.observation.instances)} instances run"
+
+
+_Verdict = tuple[bool, str, str]
+"""Status, reason and message of `Ready`."""
+
+
+def _resource_ready(policy: PowerPolicy, report: ResourceReport) -> ConditionUpdate:
+    if report.observation is None or not report.observation.instances:
         return ConditionUpdate("Ready", False, "NoInstances", "There is no instance to start or stop.")
-    running = f"{observation.count(InstanceState.RUNNING)} of {len(observation.instances)} instances run"
-    if plan.has_actions and policy.suspend:
-        return ConditionUpdate(
-            "Ready", False, "Suspended", f"{describe_plan(plan)}, but spec.suspend is true."
-        )
-    if plan.has_actions and policy.dry_run:
-        return ConditionUpdate(
-            "Ready", False, "DryRun", f"{describe_plan(plan)}, but the operator runs with --dry-run."
-        )
+    readiness = _Readiness(policy, report, report.observation)
+    verdicts = (check(readiness) for check in _READY_CHECKS)
+    ready, reason, message = next(verdict for verdict in verdicts if verdict is not None)
+    return ConditionUpdate("Ready", ready, reason, message)
+
+
+def _suspended(it: _Readiness) -> _Verdict | None:
+    if it.report.plan.has_actions and it.policy.suspend:
+        return False, "Suspended", f"{describe_plan(it.report.plan)}, but spec.suspend is true."
+    return None
+
+
+def _dry_run(it: _Readiness) -> _Verdict | None:
+    if it.report.plan.has_actions and it.policy.dry_run:
+        return False, "DryRun", f"{describe_plan(it.report.plan)}, but the operator runs with --dry-run."
+    return None
+
+
+def _stop_withheld(it: _Readiness) -> _Verdict | None:
+    plan = it.report.plan
     if plan.withheld:
-        what = f"{summarize(plan.withheld)} would be stopped, but {plan.stale_reason}"
-        return ConditionUpdate("Ready", False, "StopWithheld", f"{what}.")
-    if plan.blocked:
-        return ConditionUpdate("Ready", False, "Blocked", f"{describe_blocked(plan.blocked)}.")
-    if outcome.state.running_wanted:
-        ready = observation.all_in(InstanceState.RUNNING)
-        return ConditionUpdate(
-            "Ready", ready, "Running" if ready else "Starting", f"{running}, all are booked."
-        )
-    if observation.all_in(InstanceState.STOPPED):
-        return ConditionUpdate("Ready", True, "Stopped", f"{running}, none is booked.")
-    if policy.unbooked is UnbookedPolicy.LEAVE and not plan.started:
-        return ConditionUpdate(
-            "Ready", True, "Left", f"{running}, none is booked, and spec.unbooked is Leave."
-        )
-    return ConditionUpdate("Ready", False, "Stopping", f"{running}, none is booked.")
+        message = f"{summarize(plan.withheld)} would be stopped, but {plan.stale_reason}."
+        return False, "StopWithheld", message
+    return None
+
+
+def _blocked(it: _Readiness) -> _Verdict | None:
+    if it.report.plan.blocked:
+        return False, "Blocked", f"{describe_blocked(it.report.plan.blocked)}."
+    return None
+
+
+def _booked(it: _Readiness) -> _Verdict | None:
+    if it.report.state.running_wanted:
+        ready = it.observation.all_in(InstanceState.RUNNING)
+        return ready, "Running" if ready else "Starting", f"{it.running}, all are booked."
+    return None
+
+
+def _stopped(it: _Readiness) -> _Verdict | None:
+    if it.observation.all_in(InstanceState.STOPPED):
+        return True, "Stopped", f"{it.running}, none is booked."
+    return None
+
+
+def _left(it: _Readiness) -> _Verdict | None:
+    if it.policy.unbooked is UnbookedPolicy.LEAVE and not it.report.plan.started:
+        return True, "Left", f"{it.running}, none is booked, and spec.unbooked is Leave."
+    return None
+
+
+def _stopping(it: _Readiness) -> _Verdict:
+    return False, "Stopping", f"{it.running}, none is booked."
+
+
+_READY_CHECKS: tuple[Callable[[_Readiness], _Verdict | None], ...] = (
+    _suspended,
+    _dry_run,
+    _stop_withheld,
+    _blocked,
+    _booked,
+    _stopped,
+    _left,
+    _stopping,
+)
+"""The first check that applies decides; the last one always does."""
 
 
 def describe_blocked(instances: Sequence[Instance]) -> str:
-    """Name the first few instances that cannot be started or stopped, and why."""
+    """The first few instances that cannot be started or stopped, each with the reason."""
     return summarize([f"{instance.id} {instance.blocked_reason}" for instance in instances])
 
 
@@ -201,6 +269,107 @@ def describe_plan(plan: Plan) -> str:
     return f"Would {verb} {summarize(ids)}"
 
 
+# Booking
+
+
+@dataclass(frozen=True, slots=True)
+class BookedResource:
+    """What the conditions of a Booking depend on in its Resource.
+
+    Attributes:
+        holder: the booking that holds the Resource now; None where no booking does.
+        instances: how many instances exist, as last reported.
+        running: how many of them run, as last reported.
+        failure: why the Resource cannot be as booked; None where nothing stands in the way.
+        warm_up: how long before `start_at` its instances start.
+        invalid_reason: why the operator does nothing for the Resource; empty where it is valid.
+        delay: how late its present or next start or stop is; None where it is on time.
+    """
+
+    holder: BookingInterval | None
+    instances: int
+    running: int
+    failure: Failure | None
+    warm_up: timedelta
+    invalid_reason: str = ""
+    delay: Delay | None = None
+
+
+def booking_conditions(
+    booking: BookingInterval, resource_name: str, resource: BookedResource | None, now: datetime
+) -> tuple[ConditionUpdate, ...]:
+    """Conditions of a valid Booking.
+
+    `Ready` exists only while the booking is active. Before and after that nothing is to become ready, and a
+    tool that reads kstatus would wait for a booking that starts next week, or that ended last week.
+    """
+    found = _resource_found(resource_name, resource)
+    warm_up = resource.warm_up if resource else timedelta(0)
+    conditions: tuple[ConditionUpdate, ...] = (VALID, found, _holds_lock(booking, resource, now, warm_up))
+    if booking.is_active(now, warm_up):
+        conditions = (*conditions, _booking_ready(found, resource))
+    delay = resource.delay if resource else None
+    concerned = delay is not None and delay.is_start and delay.due_at == booking.power_on_at(warm_up)
+    return (*conditions, *delayed_conditions(delay if concerned else None))
+
+
+def notified_condition(
+    booking: BookingInterval, now: datetime, *, sent: bool, failure: Failure | None
+) -> ConditionUpdate:
+    """Whether the recipients of a valid Booking were notified of its end."""
+    if failure is not None:
+        return ConditionUpdate("Notified", False, failure.reason, failure.message)
+    if sent:
+        message = f"All were told that it ends at {format_utc(booking.end_at)}."
+        return ConditionUpdate("Notified", True, "Sent", message)
+    if now >= booking.end_at:
+        return ConditionUpdate("Notified", False, "Missed", "It ended before all could be told.")
+    return ConditionUpdate("Notified", False, "Pending", "The recipients are told shortly before it ends.")
+
+
+def _resource_found(name: str, resource: BookedResource | None) -> ConditionUpdate:
+    if resource is None:
+        message = f"There is no Resource {name!r} in this namespace; create it, or name another one."
+        return ConditionUpdate("ResourceFound", False, "ResourceNotFound", message)
+    return ConditionUpdate("ResourceFound", True, "ResourceFound", f"The Resource {name} exists.")
+
+
+def _holds_lock(
+    booking: BookingInterval, resource: BookedResource | None, now: datetime, warm_up: timedelta
+) -> ConditionUpdate:
+    end = format_utc(booking.end_at)
+    if booking.phase_at(now) is Phase.FINISHED:
+        return ConditionUpdate("HoldsLock", False, "Finished", f"It ended at {end}.")
+    if not booking.is_active(now, warm_up):
+        message = f"It holds the resource from {format_utc(booking.power_on_at(warm_up))} on."
+        return ConditionUpdate("HoldsLock", False, "Scheduled", message)
+    if resource is None or resource.holder is None:
+        return ConditionUpdate("HoldsLock", False, "ResourceNotFound", "There is no resource to hold.")
+    if resource.invalid_reason:
+        return ConditionUpdate("HoldsLock", False, "ResourceInvalid", resource.invalid_reason)
+    if resource.holder.name == booking.name:
+        return ConditionUpdate("HoldsLock", True, "Holder", f"It holds the resource until {end}.")
+    other = f"{resource.holder.user_id} holds the resource until {format_utc(resource.holder.end_at)}"
+    message = f"{other}; the instances run for this booking too."
+    return ConditionUpdate("HoldsLock", False, "HeldByOther", message)
+
+
+def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> ConditionUpdate:
+    if resource is None:
+        return ConditionUpdate("Ready", False, found.reason, found.message)
+    if resource.invalid_reason:
+        return ConditionUpdate("Ready", False, "ResourceInvalid", resource.invalid_reason)
+    running = f"{resource.running} of {resource.instances} instances run"
+    if resource.instances and resource.running == resource.instances:
+        return ConditionUpdate("Ready", True, "Running", f"{running}.")
+    if resource.failure is not None:
+        return ConditionUpdate("Ready", False, resource.failure.reason, resource.failure.message)
+    return ConditionUpdate("Ready", False, "Starting", f"{running}.")
+
+
+# Events
+
+
 _REPORTED_TYPES = {"Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
 _UNREPORTED_REASONS = {"Pending"}
 _REPORTED_REASONS = {"Blocked", "DryRun", "LockGarbled", "StopWithheld"}
@@ -208,7 +377,7 @@ _REPORTED_REASONS = {"Blocked", "DryRun", "LockGarbled", "StopWithheld"}
 
 @dataclass(frozen=True, slots=True)
 class ConditionEvent:
-    """Something that became so, to be told once by an Event and a log line."""
+    """A change of a condition that is reported once, by an Event and a log line."""
 
     warning: bool
     reason: str
@@ -218,18 +387,23 @@ class ConditionEvent:
 def condition_events(
     previous: Mapping[str, tuple[str, str]], conditions: Iterable[ConditionUpdate]
 ) -> list[ConditionEvent]:
-    """What in `conditions` a user should be told, given the reason and message each type had before."""
-    told = []
+    """The changes to report.
+
+    Args:
+        previous: the reason and message that each condition type had before.
+        conditions: the conditions as they are now.
+    """
+    events = []
     for condition in conditions:
         reason, message = previous.get(condition.type, ("", ""))
-        told_of = condition.type in _REPORTED_TYPES and condition.reason not in _UNREPORTED_REASONS
+        reported = condition.type in _REPORTED_TYPES and condition.reason not in _UNREPORTED_REASONS
         bad = condition.status is False or condition.type == "Delayed"
-        if told_of and bad and condition.reason != reason:
-            told.append(ConditionEvent(warning=True, reason=condition.reason, message=condition.message))
+        if reported and bad and condition.reason != reason:
+            events.append(ConditionEvent(warning=True, reason=condition.reason, message=condition.message))
         elif condition.reason in _REPORTED_REASONS and (condition.reason, condition.message) != (
             reason,
             message,
         ):
             warning = condition.reason != "DryRun"
-            told.append(ConditionEvent(warning=warning, reason=condition.reason, message=condition.message))
-    return told
+            events.append(ConditionEvent(warning=warning, reason=condition.reason, message=condition.message))
+    return events

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from booking_operator.domain.formatting import round_up
+
 TOLERANCE = timedelta(seconds=2)
 """What is late by less is not worth a word."""
 ROUNDING = timedelta(seconds=10)
@@ -45,15 +47,3 @@ def delay_of(
     if leaves_at - due_at <= TOLERANCE:
         return None
     return Delay(is_start, due_at, _ORIGIN + round_up(leaves_at - _ORIGIN, ROUNDING), warm_up)
-
-
-def round_up(span: timedelta, step: timedelta) -> timedelta:
-    """`span` rounded up to a multiple of `step`."""
-    return -(-span // step) * step
-
-
-def format_duration(span: timedelta) -> str:
-    """A duration in Go's notation, as fields of the API take it: `8m20s`; whole seconds."""
-    seconds = round(span.total_seconds())
-    parts = (("h", seconds // 3600), ("m", seconds // 60 % 60), ("s", seconds % 60))
-    return "".join(f"{number}{unit}" for unit, number in parts if number) or "0s"

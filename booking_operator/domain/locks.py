@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline
-from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
 MAX_REMEMBERED = 16

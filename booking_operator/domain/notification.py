@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.formatting import single_line
 
 _EXTENSION = timedelta(hours=1)
 
@@ -64,9 +65,3 @@ def notification_id(uid: str, end_at: datetime, channel: str, recipient: str) ->
     """Tells one message from all others, for ever; see `Notice.id`."""
     parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
-
-
-def single_line(text: str, longest: int = 300) -> str:
-    """`text` without line breaks and other control characters, of bounded length."""
-    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from booking_operator.domain.booking import BookingInterval
-from booking_operator.domain.delay import round_up
+from booking_operator.domain.formatting import round_up
 
 MAX_STARTS = 20
 """Starts that are remembered."""

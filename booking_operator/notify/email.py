@@ -14,7 +14,8 @@ from typing import Literal
 
 import aiosmtplib
 
-from booking_operator.domain.notification import Notification, single_line
+from booking_operator.domain.formatting import single_line
+from booking_operator.domain.notification import Notification
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedError, MayWrite
 from booking_operator.notify.turns import turn

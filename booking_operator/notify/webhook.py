@@ -11,7 +11,8 @@ from typing import Any, Literal
 import aiohttp
 
 from booking_operator.config import Target
-from booking_operator.domain.notification import Notification, single_line
+from booking_operator.domain.formatting import single_line
+from booking_operator.domain.notification import Notification
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, MayWrite
 from booking_operator.engine.http_proxy import proxy_for

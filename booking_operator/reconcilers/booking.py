@@ -7,9 +7,8 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import InvalidSpec, first_failure
 from booking_operator.api.resource import Resource, ResourceStatus
-from booking_operator.domain import booking_conditions
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import Failure
+from booking_operator.domain.conditions import BookedResource, Failure, booking_conditions, notified_condition
 from booking_operator.domain.delay import Delay
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
@@ -59,24 +58,20 @@ class BookingReconciler:
             return Result()
         resource = self._informers.resources.get(Key(key.namespace, booking.spec.resource_name))
         booked = self._booked(resource, interval, now) if resource else None
-        conditions = booking_conditions.booking_conditions(interval, booking.spec.resource_name, booked, now)
+        conditions = booking_conditions(interval, booking.spec.resource_name, booked, now)
         if booking.spec.notifications:
             sent = self._reporter.current(booking).notification_sent
-            conditions += (
-                booking_conditions.notified_condition(interval, now, sent=sent, failure=self._untold(key)),
-            )
+            conditions += (notified_condition(interval, now, sent=sent, failure=self._untold(key)),)
         phase = interval.phase_at(now)
         # What is over is no news: the first run over an old cluster must not tell it all.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
         return Result(_next_at(interval, booked, now))
 
-    def _booked(
-        self, resource: Resource, interval: BookingInterval, now: datetime
-    ) -> booking_conditions.BookedResource:
+    def _booked(self, resource: Resource, interval: BookingInterval, now: datetime) -> BookedResource:
         warm_up, holder, why = resource.warm_up, None, invalid_reason(self._informers, resource)
         if interval.is_active(now, warm_up):
             holder = self._informers.holder(resource, now)
-        return booking_conditions.BookedResource(
+        return BookedResource(
             holder=holder,
             instances=resource.status.instances,
             running=resource.status.running,
@@ -96,9 +91,7 @@ def _resource_failure(status: ResourceStatus) -> Failure | None:
     return first_failure(status.conditions, "Synced", "Found")
 
 
-def _next_at(
-    interval: BookingInterval, booked: booking_conditions.BookedResource | None, now: datetime
-) -> datetime | None:
+def _next_at(interval: BookingInterval, booked: BookedResource | None, now: datetime) -> datetime | None:
     instants = [interval.start_at, interval.end_at]
     if booked is not None:
         instants.append(interval.power_on_at(booked.warm_up))

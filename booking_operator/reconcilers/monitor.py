@@ -7,8 +7,9 @@ from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, Group, Scope
 from booking_operator.domain import conditions, discovery
-from booking_operator.domain.conditions import Failure, format_utc
+from booking_operator.domain.conditions import Failure
 from booking_operator.domain.discovery import KnownResource
+from booking_operator.domain.formatting import format_utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of

@@ -11,7 +11,8 @@ import structlog
 from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, NotificationSpec
 from booking_operator.api.kinds import BOOKING
 from booking_operator.domain.conditions import Failure
-from booking_operator.domain.notification import Notification, notification_id, notify_at, single_line
+from booking_operator.domain.formatting import single_line
+from booking_operator.domain.notification import Notification, notification_id, notify_at
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of

@@ -9,7 +9,8 @@ from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.api.meta import TEMPLATE_ANNOTATION, InvalidSpec
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
 from booking_operator.domain import conditions, schedule
-from booking_operator.domain.conditions import Failure, format_rfc3339, format_utc
+from booking_operator.domain.conditions import Failure
+from booking_operator.domain.formatting import format_rfc3339, format_utc
 from booking_operator.domain.schedule import CreatedBooking, SchedulePlan, ScheduleRule
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key

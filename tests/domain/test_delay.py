@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from booking_operator.domain.conditions import delayed_conditions
-from booking_operator.domain.delay import TOLERANCE, Delay, delay_of, format_duration, round_up
+from booking_operator.domain.delay import TOLERANCE, Delay, delay_of
+from booking_operator.domain.formatting import format_duration, round_up
 from tests.support.virtual import EPOCH
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import BookingInterval
-from booking_operator.domain.notification import Notification, notification_id, notify_at, single_line
+from booking_operator.domain.formatting import single_line
+from booking_operator.domain.notification import Notification, notification_id, notify_at
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
 BEFORE = timedelta(minutes=20)

@@ -8,6 +8,7 @@ from booking_operator.domain import conditions
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.conditions import ConditionUpdate, ResourceReport
+from booking_operator.domain.formatting import summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.domain.power import Plan, PowerPolicy, UnbookedPolicy
 
@@ -99,7 +100,7 @@ def test_leave_is_ready_while_others_run() -> None:
 
 
 def test_long_lists_of_ids_are_cut() -> None:
-    assert conditions.summarize([f"i-{n}" for n in range(7)]) == "i-0, i-1, i-2, i-3, i-4 and 2 more"
+    assert summarize([f"i-{n}" for n in range(7)]) == "i-0, i-1, i-2, i-3, i-4 and 2 more"
 
 
 def of(conditions: tuple[ConditionUpdate, ...]) -> dict[str, tuple[bool | None, str]]:

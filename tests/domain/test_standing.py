@@ -3,8 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from booking_operator.domain.booking import BookingInterval
-from booking_operator.domain.booking_conditions import BookedResource, booking_conditions
-from booking_operator.domain.conditions import ConditionUpdate, Failure
+from booking_operator.domain.conditions import BookedResource, ConditionUpdate, Failure, booking_conditions
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = BookingInterval("b", "ada", NOW, NOW + timedelta(hours=1), NOW)

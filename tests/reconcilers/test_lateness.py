@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from booking_operator.cloud.driver import Action, CloudError, FailureKind
-from booking_operator.domain.conditions import format_utc
+from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from tests.support.fakes import World

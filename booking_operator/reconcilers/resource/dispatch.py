@@ -15,6 +15,7 @@ from booking_operator.cloud.driver import Action, Order
 from booking_operator.domain import conditions
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure
+from booking_operator.domain.formatting import summarize
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.informers import Informers
@@ -159,7 +160,7 @@ class Dispatcher:
         if outcome.placed.action is Action.START:
             self._starts.began(key_of(snapshot.resource), outcome.done, self._clock.now())
             whom = f" for {interval.user_id}" if interval else ""
-        note = f"{verb} {conditions.summarize(outcome.done)}{whom}."
+        note = f"{verb} {summarize(outcome.done)}{whom}."
         self._events.normal(RESOURCE, snapshot.resource, verb, verb, note)
         self.tell_booking(snapshot, interval, self._events.normal, verb, note)
 
@@ -178,7 +179,7 @@ def _refused(outcome: Outcome) -> Failure | None:
     first = next(iter(outcome.errors.values()))
     return conditions.with_retry_time(
         first.reason,
-        f"{conditions.summarize(list(outcome.errors))}: {first}",
+        f"{summarize(list(outcome.errors))}: {first}",
         first_retry(outcome.errors.values()),
     )
 
@@ -186,5 +187,5 @@ def _refused(outcome: Outcome) -> Failure | None:
 def _troubled(order: Order) -> Failure | None:
     if order.pending_error is None:
         return None
-    text = f"{conditions.summarize(order.pending)}: {order.pending_error}"
+    text = f"{summarize(order.pending)}: {order.pending_error}"
     return conditions.with_retry_time(order.pending_error.reason, text, order.pending_error.retry_at)

@@ -19,9 +19,9 @@ from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.resource import DEFAULT_WARM_UPS, Resource, ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
-from booking_operator.domain.conditions import Failure, ResourceReport, format_utc
+from booking_operator.domain.conditions import Failure, ResourceReport
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
-from booking_operator.domain.delay import format_duration as shown_duration
+from booking_operator.domain.formatting import format_duration, format_utc
 from booking_operator.domain.power import Plan
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
@@ -325,7 +325,7 @@ class ResourceReconciler:
         starts = warm_up.add_start(current.start_seconds, taken) if taken else current.start_seconds
         suggested = warm_up.suggest(starts, DEFAULT_WARM_UPS[spec.type])
         applied = warm_up.effective(snapshot.policy.warm_up, suggested, snapshot.timeline, snapshot.now)
-        return {"warm_up": shown_duration(applied), "start_seconds": starts}
+        return {"warm_up": format_duration(applied), "start_seconds": starts}
 
     def _report(self, snapshot: ResourceSnapshot, plan: Plan, failure: Failure | None) -> None:
         observation, holder, marks = snapshot.observation, snapshot.state.holder, snapshot.lock_tag_changes

@@ -12,6 +12,7 @@ from booking_operator.cloud.service import Driver
 from booking_operator.domain import conditions, decision_trigger, locks
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import Failure
+from booking_operator.domain.formatting import summarize
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.domain.locks import ClassifiedLocks, LockTagChanges, OwnLocks
 from booking_operator.domain.power import PowerPolicy
@@ -83,7 +84,7 @@ class ResourceSnapshot:
             return Failure(error.reason, str(error))
         if not self.locks.foreign:
             return None
-        held = conditions.summarize(
+        held = summarize(
             [f"{instance.id} {locks.describe_lock(instance)}" for instance in self.locks.foreign]
         )
         return Failure("LockedElsewhere", f"{held}; it is left as it is.")
@@ -93,7 +94,7 @@ class ResourceSnapshot:
         """What is odd, and does no harm: lock tags that say nothing."""
         if not self.locks.malformed:
             return None
-        odd = conditions.summarize(
+        odd = summarize(
             [f"{instance.id} {locks.describe_lock(instance)}" for instance in self.locks.malformed]
         )
         return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
