@@ -67,13 +67,17 @@ class AuditLog:
         ]
 
     def _of(self, user: str) -> Iterator[dict[str, Any]]:
-        """Entries about resources; what is no resource, like discovery, is open to everybody."""
+        """Requests of the operator for resources. Everybody may ask for others, such as discovery.
+
+        Other tests use the same ServiceAccount through kubectl.
+        """
         if not self._log.exists():
             return
         for line in self._log.read_text().splitlines():
             entry = json.loads(line)
             if (
                 entry["user"]["username"] == user
+                and entry.get("userAgent") == "booking-operator"
                 and "objectRef" in entry
                 and "resource" in entry["objectRef"]
             ):

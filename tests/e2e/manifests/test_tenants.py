@@ -118,7 +118,7 @@ async def test_mad_and_huge_bookings_delay_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fats = [f"fat-{number}" for number in range(4)]
-    monkeypatch.setattr(transport, "LONGEST_ANSWER", 2**22)  # less than all of them together
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 2**22)  # less than all of them together
     bodies = [attacker.deep("deep"), *map(attacker.fat, fats), attacker.fat("fattest", 5200)]
     assert [attacker.post(body) for body in bodies] == [""] * len(bodies)
     await asyncio.to_thread(attacker.fatten, "fattest")
