@@ -1,7 +1,7 @@
-"""A term: all that decides and writes, for as long as this replica leads.
+"""Builds and runs the reconcilers of one leadership.
 
-Each term begins anew over caches that are warm, and knows nothing of the one before: a plan is made from
-scratch anyway, so another replica, or this one once more, goes on where the last left off.
+The informers, the inventory and the API client outlast a leadership. A `Manager` does not: each leadership
+begins with a new one. So a replica that takes over continues from the cluster and from AWS alone.
 """
 
 import asyncio
@@ -13,174 +13,130 @@ from typing import Any
 import structlog
 
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR
-from booking_operator.engine.clock import Clock
+from booking_operator.cloud.service import Driver
+from booking_operator.dependencies import Dependencies
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.fence import MayWrite
 from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
-from booking_operator.gc_tuning import GcTuning
-from booking_operator.kube.client import KubeClient
+from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.events import EventRecorder
 from booking_operator.kube.objects import ObjectWriter
 from booking_operator.kube.status import StatusWriter
-from booking_operator.observability.prometheus import Metrics
 from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.delays import DelayController
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from booking_operator.reconcilers.notifications import NotificationReconciler
-from booking_operator.reconcilers.ports import CacheConsistency, Channels, Drivers
-from booking_operator.reconcilers.resource.dispatch import Dispatcher
-from booking_operator.reconcilers.resource.orders import Orders
-from booking_operator.reconcilers.resource.start_times import StartTimes
+from booking_operator.reconcilers.resource.orders import ResourceOrders
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
-from booking_operator.settings import Settings
 
 FLUSH_TIMEOUT_SECONDS = 0.3
 
 
 class Manager:
-    """Reconcilers and writers of all kinds, wired to one another."""
+    """The reconcilers of all kinds and what they share, from the start of a leadership to its end."""
 
     def __init__(
         self,
-        settings: Settings,
+        dependencies: Dependencies,
         informers: Informers,
         consistency: CacheConsistency,
-        client: KubeClient,
-        drivers: Drivers,
-        channels: Channels,
-        clock: Clock,
+        drivers: Mapping[str, Driver],
         may_write: MayWrite,
-        metrics: Metrics,
-        gc_tuning: GcTuning,
         parts: Parts = REAL,
     ) -> None:
         self._log = structlog.get_logger()
-        self._gc_tuning = gc_tuning
+        self._gc_tuning = dependencies.gc_tuning
+        settings, client, clock, metrics = (
+            dependencies.settings,
+            dependencies.client,
+            dependencies.clock,
+            dependencies.metrics,
+        )
         self._may_write = may_write
-        self._drivers = drivers = {name: parts.driver(driver) for name, driver in drivers.items()}
+        self._drivers = {name: parts.driver(driver) for name, driver in drivers.items()}
         self._handlers = handlers = EventHandlers(informers, clock, parts.queue)
-        self._recorder = events = EventRecorder(client, clock, dropped=metrics.event_dropped)
-        measured = partial(Controller, metrics=metrics.controller)
-        deciders = {
+        self._recorder = EventRecorder(client, clock, dropped=metrics.event_dropped)
+        queues = {
             BOOKING: handlers.bookings,
             RESOURCE: handlers.resources,
             BOOKING_SCHEDULER: handlers.schedulers,
             RESOURCE_MONITOR: handlers.monitors,
         }
-        status = {
+        statuses = {
             kind: StatusWriter(
                 client,
                 kind,
                 store,
-                events,
-                clock,
+                self._recorder,
+                parts.queue(clock),
                 metrics=metrics.controller,
-                requeue=deciders[kind].add,
-                queue=parts.queue,
+                requeue=queues[kind].add,
             )
             for kind, store in informers.stores.items()
         }
-        self._writers = tuple(status.values())
+        self._writers = tuple(statuses.values())
         self._status_controllers = tuple(writer.controller for writer in self._writers)
-        objects, dry_run = ObjectWriter(client), settings.dry_run
-        lock_tags = parts.locks(
+        environment = Environment(
             informers,
-            drivers,
-            status[RESOURCE],
-            events,
-            objects,
+            self._drivers,
+            statuses,
+            self._recorder,
+            ObjectWriter(client),
             consistency,
             clock,
-            handlers.lock_tags,
-            dry_run=dry_run,
-            failed=handlers.resources.add,
+            dry_run=settings.dry_run,
         )
-        orders, starts = Orders(handlers.resources.add), StartTimes()
-        dispatcher = Dispatcher(
-            informers,
-            drivers,
-            status[RESOURCE],
-            events,
-            consistency,
-            orders,
-            starts,
-            clock,
-            dry_run=dry_run,
-            late=metrics.late,
-        )
+        orders = ResourceOrders(environment, handlers.resources.add, metrics.late)
         self._delays = delays = DelayController(
-            informers, drivers, dispatcher.open_orders, clock, handlers.delay_changed, metrics=metrics
+            environment, orders.open_orders, handlers.delay_changed, metrics=metrics
         )
-        resources = parts.resources(
-            informers,
-            drivers,
-            status[RESOURCE],
-            events,
-            consistency,
-            lock_tags,
-            dispatcher,
-            clock,
-            dry_run=dry_run,
-            delays=delays,
-            starts=starts,
-            took_over_at=clock.now(),
-        )
+        lock_tags = parts.locks(environment, handlers.lock_tags, handlers.resources.add)
+        resources = parts.resources(environment, orders, lock_tags, delays, took_over_at=clock.now())
         notifier = NotificationReconciler(
-            informers,
-            channels,
-            status[BOOKING],
-            events,
-            clock,
+            environment,
+            dependencies.channels,
             before=settings.notify_before,
             changed=handlers.bookings.add,
             delivered=metrics.notified,
         )
-        bookings = BookingReconciler(
-            informers, status[BOOKING], events, clock, untold=notifier.failures.get, delay=delays.get
-        )
-        schedulers = SchedulerReconciler(informers, status[BOOKING_SCHEDULER], events, objects, clock)
-        monitors = MonitorReconciler(
-            informers, drivers, status[RESOURCE_MONITOR], events, objects, consistency, clock
-        )
+        bookings = BookingReconciler(environment, undelivered=notifier.failures.get, delay=delays.get)
+        schedulers = SchedulerReconciler(environment)
+        monitors = MonitorReconciler(environment)
+        measured = partial(Controller, metrics=metrics.controller)
         notify = measured("notifications", handlers.notifications, notifier.reconcile)
         self._controllers = (
-            *(() if dry_run else (notify,)),
+            *(() if settings.dry_run else (notify,)),
             measured(RESOURCE.name, handlers.resources, resources.reconcile),
             measured("lock tags", handlers.lock_tags, lock_tags.reconcile),
             measured(BOOKING.name, handlers.bookings, bookings.reconcile),
             measured(BOOKING_SCHEDULER.name, handlers.schedulers, schedulers.reconcile),
             measured(RESOURCE_MONITOR.name, handlers.monitors, monitors.reconcile),
         )
-
-        kept: Mapping[str, Introspectable] = {
+        self._introspectables: Mapping[str, Introspectable] = {
             "orders": orders,
-            "start times": starts,
-            "punctuality": dispatcher.punctuality,
             "delays": delays,
             "resources": resources,
             "monitors": monitors,
             "failed locks": lock_tags.failures,
             "notifications": notifier,
             "failed notifications": notifier.failures,
-        }
-        self._kept = {
-            **kept,
-            **{f"status of {kind.plural}": writer for kind, writer in status.items()},
+            **{f"status of {kind.plural}": writer for kind, writer in statuses.items()},
             **{f"controller {controller.name}": controller for controller in self.controllers},
         }
 
     def introspect(self) -> Contents:
-        """The keys of all that the parts of this term keep, by `owner.collection`."""
-        return joined(self._kept)
+        """The keys of all that is kept for this leadership, by `owner.collection`."""
+        return joined(self._introspectables)
 
     @property
     def controllers(self) -> Sequence[Controller[Any]]:
-        """All that work, those that write statuses included."""
+        """All controllers, including those that write statuses."""
         return (*self._controllers, *self._status_controllers)
 
     async def run(self) -> None:
@@ -212,7 +168,7 @@ class Manager:
             self._log.info("all_reconciled")
 
     async def _flush(self) -> None:
-        """Wait a moment for what is to be told of what was done: nobody else will tell it."""
+        """Wait a moment until statuses and Events are written: nobody else will write them."""
         if not self._may_write():
             return
         with suppress(TimeoutError):
@@ -221,11 +177,11 @@ class Manager:
                 await self._recorder.wait_until_idle()
 
     def on_listed(self) -> None:
-        """A kind was listed anew, which may have ended a doubt."""
+        """A kind was listed again, so data may no longer be stale."""
         self._handlers.enqueue_all()
 
     def on_recovered(self) -> None:
-        """The API server is back: what waits to be written is tried at once."""
+        """The API server is back: write the waiting statuses at once."""
         for writer in self._writers:
             writer.retry()
 

@@ -20,13 +20,14 @@ from booking_operator.cloud.aws.clients import default_region
 from booking_operator.cloud.aws.regions import check_region
 from booking_operator.cloud.service import Driver, Service, open_services
 from booking_operator.config import load_config
+from booking_operator.dependencies import Dependencies
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
 from booking_operator.engine.lease import LeaseTiming
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
-from booking_operator.gc_tuning import GC_THRESHOLD, GcTuning, ProcessGcTuning
+from booking_operator.gc_tuning import GC_THRESHOLD
 from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
@@ -40,7 +41,6 @@ from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.server import open_servers
 from booking_operator.observability.sources import Sources
 from booking_operator.parts import REAL, Parts
-from booking_operator.reconcilers.ports import Channels
 from booking_operator.reconcilers.standby_listener import StandbyListener
 from booking_operator.settings import Settings
 
@@ -50,34 +50,30 @@ BOUNDARY_MARGIN = timedelta(seconds=2)
 
 
 class Operator:
-    """What lasts as long as the process: caches that are kept up to date, and views of the instances.
+    """One replica: the informers, the inventory and the election. The leader runs a `Manager` too.
 
-    A replica that does not lead has all of this, so that it can act at once when it does.
+    A replica that does not lead keeps its informers and its inventory current, so that it can act at once
+    when it leads.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        client: KubeClient,
+        dependencies: Dependencies,
         services: Mapping[str, Service],
-        channels: Channels,
         election: Election,
-        clock: Clock,
-        metrics: Metrics,
         sources: Sources,
-        gc_tuning: GcTuning | None = None,
         parts: Parts = REAL,
     ) -> None:
         self._log = structlog.get_logger()
-        self._clock = clock
-        self._gc_tuning = gc_tuning = gc_tuning or ProcessGcTuning()
-        self._metrics = metrics
+        self._dependencies = dependencies
+        self._clock = clock = dependencies.clock
+        client, namespace = dependencies.client, dependencies.settings.namespace
         self._sources = sources
         self._services = services
         self._election = election
-        self._informers = informers = parts.informers(settings.region)
+        self._informers = informers = parts.informers(dependencies.settings.region)
         reflectors = {
-            kind: Reflector(kind.plural, ListWatch(client, kind, settings.namespace), store, clock)
+            kind: Reflector(kind.plural, ListWatch(client, kind, namespace), store, clock)
             for kind, store in informers.stores.items()
         }
         self._reflectors = tuple(reflectors.values())
@@ -90,17 +86,7 @@ class Operator:
             reflector.on_recovered(self._on_recovery)
         self._consistency = consistency = CacheConsistency(client, self._required_reflectors, clock)
         self._new_manager = partial(
-            Manager,
-            settings,
-            informers,
-            consistency,
-            client,
-            channels=channels,
-            clock=clock,
-            may_write=election.may_write,
-            metrics=metrics,
-            gc_tuning=gc_tuning,
-            parts=parts,
+            Manager, dependencies, informers, consistency, may_write=election.may_write, parts=parts
         )
         self._drivers: Mapping[str, Driver] = {}
         self._manager: Manager | None = None
@@ -111,7 +97,7 @@ class Operator:
             self._required_reflectors,
         )
         sources.objects = lambda: {kind.plural: len(store) for kind, store in informers.stores.items()}
-        sources.object_counts = self._census = ObjectCounts(informers)
+        sources.object_counts = self._object_counts = ObjectCounts(informers)
 
     @property
     def stores(self) -> Mapping[Kind[Any], Store[Any]]:
@@ -125,8 +111,8 @@ class Operator:
         leader, such as queues, orders and lanes.
         """
         parts: dict[str, Introspectable] = {
-            "caches": self._informers,
-            "census": self._census,
+            "informers": self._informers,
+            "object counts": self._object_counts,
             **{f"store of {kind.plural}": store for kind, store in self.stores.items()},
             **{f"service {name}": service for name, service in self._services.items()},
             **{f"driver {name}": driver for name, driver in self._drivers.items()},
@@ -145,7 +131,7 @@ class Operator:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector: {reflector.kind}")
             await self._synced.wait()
-            self._gc_tuning.freeze()
+            self._dependencies.gc_tuning.freeze()
             self._log.info(
                 "caches_synced",
                 bookings=len(self._informers.bookings),
@@ -155,14 +141,14 @@ class Operator:
             await self._election.run(self._lead)
 
     async def _collect_garbage(self) -> None:
-        """Some time after each term that was lost, let go of what it has left, which was exempt from that."""
+        """Some time after each lost leadership, free what it has left: `freeze` had exempted it from collection."""
         while True:
             await self._ended.wait()
             self._ended.clear()
             await self._clock.sleep(GC_DELAY_SECONDS)
             while self._boundary_is_near():  # it would be late
                 await self._clock.sleep(1)
-            self._gc_tuning.collect_all()
+            self._dependencies.gc_tuning.collect_all()
 
     def _boundary_is_near(self) -> bool:
         now = self._clock.now()
@@ -174,17 +160,17 @@ class Operator:
             service.set_listener(StandbyListener(name, self._informers))
 
     async def _lead(self) -> None:
-        """Work for one term, until it is cancelled."""
+        """Run a manager until the leadership ends."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 drivers = {name: service.driver(tasks) for name, service in self._services.items()}
                 self._drivers = drivers
-                self._manager = term = self._new_manager(drivers=drivers)
-                self._metrics.began_to_lead()
+                self._manager = manager = self._new_manager(drivers=drivers)
+                self._dependencies.metrics.began_to_lead()
                 if self._election.has_rivals:
                     self._relist()
-                with self._sources.leadership(term.controllers, tuple(drivers.values())):
-                    await term.run()
+                with self._sources.leadership(manager.controllers, tuple(drivers.values())):
+                    await manager.run()
         finally:
             self._manager, self._drivers = None, {}
             self._stand_by()
@@ -261,7 +247,8 @@ async def run(settings: Settings) -> None:
             open_services(clock, accounts, config.limits_of(), may_write, metrics=metrics)
         )
         channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock, may_write))
-        await Operator(settings, client, services, channels, election, clock, metrics, sources).run()
+        dependencies = Dependencies(settings, client, channels, clock, metrics)
+        await Operator(dependencies, services, election, sources).run()
 
 
 @asynccontextmanager

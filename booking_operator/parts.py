@@ -1,6 +1,6 @@
 """The parts of an operator that a simulation may replace, as one argument of the composition root.
 
-`app.Operator` and `term.Term` take a `Parts`. Production never passes one: the defaults are the real parts.
+`Operator` and `Manager` take a `Parts`. Production never passes one: the defaults are the real parts.
 `tests/sim` passes a `Parts` with a mistake in it, to show that its invariants catch that mistake.
 A replacement is a subclass that overrides public methods, and marks each with `typing_extensions.override`.
 So mypy reports a method that was renamed or removed.
@@ -31,7 +31,7 @@ class Parts:
 
     Attributes:
         queue: the work queue of each controller.
-        caches: the objects of the API server, made from the default region.
+        informers: the objects of the API server, made from the default region.
         driver: returns what the reconcilers use as the driver of a cloud service, given the driver itself.
         resources: decides what is started and stopped.
         locks: keeps the lock tags.

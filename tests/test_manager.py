@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from booking_operator.cloud.driver import InventoryListener, Order
+from booking_operator.dependencies import Dependencies
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
-from booking_operator.gc_tuning import ProcessGcTuning
 from booking_operator.kube.errors import ApiError
 from booking_operator.manager import Manager
 from booking_operator.observability.prometheus import Metrics
@@ -66,16 +66,11 @@ class Ground:
         client: Any = self.client
         drivers: Any = {"ec2": self.driver}
         term = Manager(
-            Settings(),
+            Dependencies(Settings(), client, {}, self.world.clock, Metrics()),
             self.world.informers,
             self.world.consistency,
-            client,
             drivers,
-            {},
-            self.world.clock,
             lambda: self.live,
-            Metrics(),
-            ProcessGcTuning(),
         )
         task = asyncio.ensure_future(term.run())
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.driver import InventoryListener
+from booking_operator.dependencies import Dependencies
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.leader_election import Lead
@@ -130,7 +131,7 @@ def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: Virtual
     services: Any = {"ec2": cloud}
     votes: Any = election
     settings, sources = Settings(region=REGION), Sources(Accounts(REGION))
-    return Operator(settings, client, services, {}, votes, clock, Metrics(), sources)
+    return Operator(Dependencies(settings, client, {}, clock, Metrics()), services, votes, sources)
 
 
 async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceState) -> list[str]:
@@ -199,6 +200,6 @@ def test_what_an_operator_keeps_is_named_and_counted() -> None:
         return before, after
 
     standing_by, leading = virtual.run(main())
-    assert (standing_by["store of bookings.objects"], standing_by["caches.agendas"]) == (1, 1)
+    assert (standing_by["store of bookings.objects"], standing_by["informers.timelines"]) == (1, 1)
     assert "orders.placed" not in standing_by
-    assert (leading["orders.placed"], leading["resources.causes"]) == (0, 1)
+    assert (leading["orders.placed"], leading["resources.triggers"]) == (0, 1)

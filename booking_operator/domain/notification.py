@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.formatting import single_line
@@ -65,3 +66,46 @@ def notification_id(uid: str, end_at: datetime, channel: str, recipient: str) ->
     """Tells one message from all others, for ever; see `Notice.id`."""
     parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+class DeliveryError(Exception):
+    """A message was not delivered.
+
+    Attributes:
+        reason: CamelCase, for a condition.
+        retryable: whether another try can help although nobody changes anything.
+        retry_at: not to be tried before (aware UTC); None where a back-off decides.
+    """
+
+    def __init__(
+        self, reason: str, message: str, *, retryable: bool = True, retry_at: datetime | None = None
+    ) -> None:
+        """Build it from what went wrong."""
+        super().__init__(message)
+        self.reason = reason
+        self.retryable = retryable
+        self.retry_at = retry_at
+
+
+class BusyError(DeliveryError):
+    """Nothing was sent, because the channel has too much to do. This is no failure.
+
+    The message is to be tried again at once, or at `retry_at` where that is given.
+    """
+
+    def __init__(self, message: str, *, retry_at: datetime | None = None) -> None:
+        """Build it from what the message waits for."""
+        super().__init__("Busy", message, retry_at=retry_at)
+
+
+class Channel(Protocol):
+    """One way to notify users."""
+
+    async def deliver(self, notification: Notification, recipient: str) -> None:
+        """Deliver one message, within a minute.
+
+        Raises:
+            BusyError: nothing was sent, because too many messages wait.
+            DeliveryError: it failed.
+        """
+        ...

@@ -1,7 +1,7 @@
 """Read-only introspection: the keys that each long-lived collection holds.
 
 Every class that keeps state by the key of an object for longer than one call implements `Introspectable`.
-The composition root joins them, and `app.Operator.introspect` returns the whole. Tests use it to find entries
+The composition root joins them, and `Operator.introspect` returns the whole. Tests use it to find entries
 that outlive their objects. Nothing in the operator decides by it.
 """
 

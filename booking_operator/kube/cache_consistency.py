@@ -22,6 +22,8 @@ T = TypeVar("T")
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
 
+CONFIRM_TIMEOUT_SECONDS = 10.0
+"""How long a confirmation may take, for callers that no user waits for."""
 CRD_READ_TIMEOUT_SECONDS = 2.0
 """How long the start waits for the CRD, at most: what is booked must not wait for it."""
 DISCOVERY_LAG_SECONDS = 1.0
@@ -97,6 +99,14 @@ class CacheConsistency:
         if stale_reason := self.stale_reason():
             return stale_reason
         return await self._shared() or self.stale_reason()
+
+    async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS) -> str:
+        """The same; no answer within `seconds` counts as stale data."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.confirm()
+        except TimeoutError:
+            return "the API server has not confirmed in time that no booking is missing"
 
     async def _shared(self) -> str:
         """Why the bookings may be about to vanish, by a call that begins now or later."""

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from booking_operator.api.kinds import Kind
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.introspection import BOUNDED, Contents
 from booking_operator.engine.metrics import MetricsProvider, unmeasured
@@ -90,11 +89,10 @@ class StatusWriter(Generic[O]):
         kind: Kind[O],
         store: Store[O],
         recorder: EventRecorder,
-        clock: Clock,
+        queue: WorkQueue[Key],
         *,
         metrics: MetricsProvider = unmeasured,
         requeue: Callable[[Key], None] = lambda _: None,
-        queue: type[WorkQueue[Key]] = WorkQueue,
     ) -> None:
         self._client = client
         self._requeue = requeue
@@ -106,7 +104,7 @@ class StatusWriter(Generic[O]):
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
             f"{kind.name} status",
-            queue(clock),
+            queue,
             self._reconcile,
             workers=MAX_PATCHES,
             metrics=metrics,

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from booking_operator.config import Target
+from booking_operator.domain.notification import Channel
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import MayWrite
 from booking_operator.notify.email import EmailChannel, SmtpConfig
 from booking_operator.notify.webhook import WebhookChannel
-from booking_operator.reconcilers.ports import Channel
 
 
 @asynccontextmanager

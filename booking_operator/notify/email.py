@@ -15,11 +15,10 @@ from typing import Literal
 import aiosmtplib
 
 from booking_operator.domain.formatting import single_line
-from booking_operator.domain.notification import Notification
+from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedError, MayWrite
 from booking_operator.notify.turns import turn
-from booking_operator.reconcilers.ports import DeliveryError
 
 TIMEOUT_SECONDS = 20.0
 """Of one mail, from the connection to the answer. The wait for a connection does not count."""
@@ -87,7 +86,7 @@ def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
 
 
 class EmailChannel:
-    """`reconcilers.ports.Channel` for `type: email`; the recipient is an address."""
+    """`domain.notification.Channel` for `type: email`; the recipient is an address."""
 
     def __init__(self, config: SmtpConfig, clock: Clock, may_write: MayWrite = lambda: True) -> None:
         self._config = config

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from booking_operator.reconcilers.ports import BusyError
+from booking_operator.domain.notification import BusyError
 
 TURN_SECONDS = 30.0
 """Together with the time-out of a channel this is well below the limit of a reconcile."""

@@ -12,12 +12,11 @@ import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.domain.formatting import single_line
-from booking_operator.domain.notification import Notification
+from booking_operator.domain.notification import BusyError, DeliveryError, Notification
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, MayWrite
 from booking_operator.engine.http_proxy import proxy_for
 from booking_operator.notify.turns import turn
-from booking_operator.reconcilers.ports import BusyError, DeliveryError
 
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 """Of one post. aiohttp includes the wait for a connection of the pool, so the pool must have no limit."""
@@ -51,7 +50,7 @@ class _Place:
 
 
 class WebhookChannel:
-    """`reconcilers.ports.Channel` for `type: webhook` and `type: slack`; the recipient names a target.
+    """`domain.notification.Channel` for `type: webhook` and `type: slack`; the recipient names a target.
 
     A tenant writes the recipient, so it is never an address: else anybody could make the operator call
     whatever can be reached from where it runs. For the same reason redirects are not followed.

@@ -3,18 +3,15 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import InvalidSpec, first_failure
 from booking_operator.api.resource import Resource, ResourceStatus
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.conditions import BookedResource, Failure, booking_conditions, notified_condition
 from booking_operator.domain.delay import Delay
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.informers import Informers
-from booking_operator.reconcilers.ports import Events, Status
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.resource.snapshot import invalid_reason
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
@@ -30,19 +27,16 @@ class BookingReconciler:
 
     def __init__(
         self,
-        informers: Informers,
-        status: Status[Booking],
-        events: Events,
-        clock: Clock,
+        environment: Environment,
         *,
-        untold: Callable[[Key], Failure | None] = lambda _: None,
+        undelivered: Callable[[Key], Failure | None] = lambda _: None,
         delay: Callable[[Key], Delay | None] = lambda _: None,
     ) -> None:
-        self._informers = informers
-        self._untold = untold
+        self._informers = environment.informers
+        self._undelivered = undelivered
         self._delay = delay
-        self._reporter = StatusReporter(BOOKING, status, events)
-        self._clock = clock
+        self._reporter = StatusReporter(BOOKING, environment)
+        self._clock = environment.clock
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one booking; a deleted one needs nothing."""
@@ -61,7 +55,7 @@ class BookingReconciler:
         conditions = booking_conditions(interval, booking.spec.resource_name, booked, now)
         if booking.spec.notifications:
             sent = self._reporter.current(booking).notification_sent
-            conditions += (notified_condition(interval, now, sent=sent, failure=self._untold(key)),)
+            conditions += (notified_condition(interval, now, sent=sent, failure=self._undelivered(key)),)
         phase = interval.phase_at(now)
         # What is over is no news: the first run over an old cluster must not tell it all.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)

@@ -16,11 +16,9 @@ from booking_operator.cloud.driver import Action, Demand, Order
 from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.domain.delay import TOLERANCE, Delay, delay_of
 from booking_operator.domain.instance import InstanceState
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
-from booking_operator.reconcilers.informers import Informers
-from booking_operator.reconcilers.ports import Drivers
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
 HORIZON = timedelta(hours=1)
@@ -55,18 +53,17 @@ class DelayController:
 
     def __init__(
         self,
-        informers: Informers,
-        drivers: Drivers,
+        environment: Environment,
         open_orders: Callable[[Key], list[Order]],
-        clock: Clock,
         changed: Callable[[Key], None],
         *,
         metrics: CloudMetrics = UNMEASURED,
     ) -> None:
-        self._informers = informers
-        self._drivers = drivers
+        self._environment = environment
+        self._informers = environment.informers
+        self._drivers = environment.drivers
         self._open_orders = open_orders
-        self._clock = clock
+        self._clock = environment.clock
         self._changed = changed
         self._metrics = metrics
         self._delays: dict[Key, Delay] = {}
@@ -90,7 +87,7 @@ class DelayController:
             self._wake.clear()
             try:
                 await self.update()
-            except Exception as error:  # noqa: BLE001 - a forecast must end no term
+            except Exception as error:  # noqa: BLE001 - a forecast must not end the leadership
                 unexpected(self._metrics, Part.DELAYS, "forecast", error)
             await self._clock.sleep(SPACING.total_seconds())
             with suppress(TimeoutError):
@@ -117,10 +114,8 @@ class DelayController:
     def _consider(self, resource: Resource, waiting: list[_Waiting], coming: list[_Coming]) -> None:
         """One Resource: what waits, or else what the next boundary will ask for."""
         now, key = self._clock.now(), key_of(resource)
-        snapshot = take_snapshot(
-            self._informers, self._drivers, resource, resource.status, now, dry_run=False
-        )
-        if snapshot is None or not snapshot.policy.may_act:
+        snapshot = take_snapshot(self._environment, resource, now)
+        if snapshot is None or snapshot.policy.suspend:
             return
         if orders := self._open_orders(key):
             waiting.append(_Waiting(key, snapshot, orders))

@@ -59,6 +59,8 @@ class Informers:
         }
         self._timelines: dict[Key, BookingTimeline] = {}
         self._holders: dict[Key, _CachedHolder] = {}
+        self._revisions: dict[Key, int] = {}
+        self._revision = 0
         self.bookings.subscribe(self._on_booking)
         self.resources.subscribe(self._on_resource)
 
@@ -70,7 +72,11 @@ class Informers:
             for interval in agenda
             if interval.name  # not so of an ad-hoc booking
         }
-        return {"agendas": booked, "holders": self._holders.keys()}
+        return {
+            "timelines": booked,
+            "holders": self._holders.keys(),
+            "revisions": self._revisions.keys(),
+        }
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
         group = resource.group(self.default_region)
@@ -139,6 +145,18 @@ class Informers:
             Key(resource.namespace, interval.name) for interval in intervals if interval.name
         ]  # an ad-hoc one has none
 
+    def revision(self, resource: Key) -> tuple[int, int]:
+        """Changes whenever a decision about a Resource may change without the passing of time.
+
+        The first number counts Resources that came or went, since they may stand for the same instances. The
+        second one counts changes of the bookings, of the spec and of the warm-up of this Resource.
+        """
+        return self._revision, self._revisions.get(resource, 0)
+
+    def _revise(self, resource: Key) -> None:
+        if self.resources.get(resource) is not None:
+            self._revisions[resource] = self._revisions.get(resource, 0) + 1
+
     def _update_timeline(
         self, key: Key, *, gone: BookingInterval | None = None, come: BookingInterval | None = None
     ) -> None:
@@ -168,10 +186,15 @@ class Informers:
         return held.holder
 
     def _on_resource(self, change: Change[Resource]) -> None:
+        if change.old is None or change.new is None:
+            self._revision += 1
+        elif not change.status_only or change.old.warm_up != change.new.warm_up:
+            self._revise(change.key)
         if not change.status_only:
             self._update_timeline(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
         if change.new is None:
             self._holders.pop(change.key, None)
+            self._revisions.pop(change.key, None)
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether it is known that a change of a booking, just now, has not changed who holds a Resource."""
@@ -185,6 +208,7 @@ class Informers:
             if booking is not None:
                 key = Key(booking.metadata.namespace, booking.resource_name)
                 interval, gone = booking.interval(), booking is change.old
+                self._revise(key)
                 self._update_timeline(key, gone=interval if gone else None, come=None if gone else interval)
                 held = self._holders.get(key)
                 if held is not None and held.invalidated_by(interval, gone=gone):

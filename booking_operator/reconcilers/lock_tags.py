@@ -21,15 +21,12 @@ from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, FailureKind, Order
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.instance import InstanceState, Lock
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.errors import ApiError
-from booking_operator.kube.status import WriteResult
-from booking_operator.reconcilers.confirmation import CONFIRM_TIMEOUT_SECONDS, confirm
+from booking_operator.kube.status import StatusWriter, WriteResult
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failures import FailureTracker
-from booking_operator.reconcilers.informers import Informers
-from booking_operator.reconcilers.ports import CacheConsistency, Drivers, Events, Objects, Status
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot, to_lock_tags
 
 FINALIZER = f"{GROUP}/lock-tags"
@@ -45,28 +42,14 @@ class LockTagsReconciler:
     """Writes and removes the lock tags of Resources."""
 
     def __init__(
-        self,
-        informers: Informers,
-        drivers: Drivers,
-        status: Status[Resource],
-        events: Events,
-        objects: Objects,
-        consistency: CacheConsistency,
-        clock: Clock,
-        queue: WorkQueue[Key],
-        *,
-        dry_run: bool = False,
-        failed: Callable[[Key], None],
+        self, environment: Environment, queue: WorkQueue[Key], failed: Callable[[Key], None]
     ) -> None:
-        self._informers = informers
-        self._drivers = drivers
-        self._status = status
-        self._events = events
-        self._objects = objects
-        self._consistency = consistency
-        self._clock = clock
+        self._environment = environment
+        self._informers = environment.informers
+        self._status: StatusWriter[Resource] = environment.statuses[RESOURCE]
+        self._events = environment.events
+        self._clock = environment.clock
         self._queue = queue
-        self._dry_run = dry_run
         self.failures = FailureTracker(failed)
         self._log = structlog.get_logger()
 
@@ -97,7 +80,7 @@ class LockTagsReconciler:
         deadline = self._clock.monotonic() + CLOUD_SECONDS
         resource = self._informers.resources.get(key)
         snapshot = self._take_snapshot(resource) if resource else None
-        if resource is None or self._dry_run:
+        if resource is None or self._environment.dry_run:
             return Result()
         if resource.metadata.deletion_timestamp is not None:
             return Result(failed=not await self._release(resource, snapshot, deadline))
@@ -106,8 +89,7 @@ class LockTagsReconciler:
         return Result(failed=not await self._sync_tags(key, snapshot, deadline))
 
     def _take_snapshot(self, resource: Resource) -> ResourceSnapshot | None:
-        status, now = self._status.current(resource), self._clock.now()
-        return take_snapshot(self._informers, self._drivers, resource, status, now, dry_run=self._dry_run)
+        return take_snapshot(self._environment, resource, self._clock.now())
 
     async def _sync_tags(self, key: Key, snapshot: ResourceSnapshot, deadline: float) -> bool:
         """Whether tags, memory and finalizer are as they should be now.
@@ -145,7 +127,7 @@ class LockTagsReconciler:
         if snapshot.state.running_wanted or snapshot.observation is None:
             return False
         on = snapshot.observation.ids(InstanceState.PENDING, InstanceState.RUNNING)
-        return not set(ids).isdisjoint(on) and bool(await confirm(self._consistency, CONFIRM_TIMEOUT_SECONDS))
+        return not set(ids).isdisjoint(on) and bool(await self._environment.consistency.confirm_within())
 
     async def _record_locks(self, snapshot: ResourceSnapshot, memory: Collection[Lock]) -> bool:
         """Whether a status that names the locks is stored, after an attempt to write it."""
@@ -234,7 +216,7 @@ class LockTagsReconciler:
         try:
             finalizers = [*others, FINALIZER] if wanted else others
             async with timeout(PATIENCE_SECONDS):
-                await self._objects.set_finalizers(RESOURCE, known, finalizers)
+                await self._environment.objects.set_finalizers(RESOURCE, known, finalizers)
         except TimeoutError:
             self._log.warning("finalizer_failed", resource=str(key_of(resource)), error="no answer in time")
             return False

@@ -10,36 +10,24 @@ from booking_operator.domain import conditions, discovery
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.discovery import KnownResource
 from booking_operator.domain.formatting import format_utc
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.confirmation import CONFIRM_TIMEOUT_SECONDS, confirm
-from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.object_writes import try_create, try_write
-from booking_operator.reconcilers.ports import CacheConsistency, Drivers, Events, Objects, Status
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 
 class MonitorReconciler:
     """Keeps a Resource for each group that one monitor sees, and wakes after its interval."""
 
-    def __init__(
-        self,
-        informers: Informers,
-        drivers: Drivers,
-        status: Status[ResourceMonitor],
-        events: Events,
-        objects: Objects,
-        consistency: CacheConsistency,
-        clock: Clock,
-    ) -> None:
-        self._informers = informers
-        self._drivers = drivers
-        self._reporter = StatusReporter(RESOURCE_MONITOR, status, events)
-        self._objects = objects
-        self._consistency = consistency
-        self._clock = clock
+    def __init__(self, environment: Environment) -> None:
+        self._informers = environment.informers
+        self._drivers = environment.drivers
+        self._reporter = StatusReporter(RESOURCE_MONITOR, environment)
+        self._objects = environment.objects
+        self._consistency = environment.consistency
+        self._clock = environment.clock
         # What each monitor made when it looked last: until the watch tells, another would make it too.
         self._made: dict[Key, set[Group]] = {}
 
@@ -103,7 +91,7 @@ class MonitorReconciler:
         failures = [
             await self._create(monitor, spec, scope, name, tag) for name, tag in changes.create.items()
         ]
-        if changes.delete and not await confirm(self._consistency, CONFIRM_TIMEOUT_SECONDS):
+        if changes.delete and not await self._consistency.confirm_within():
             failures += [await self._delete(monitor, spec, scope, name) for name in changes.delete]
         return next(filter(None, failures), None)
 

@@ -12,15 +12,20 @@ from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, No
 from booking_operator.api.kinds import BOOKING
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import single_line
-from booking_operator.domain.notification import Notification, notification_id, notify_at
-from booking_operator.engine.clock import Clock
+from booking_operator.domain.notification import (
+    BusyError,
+    Channel,
+    DeliveryError,
+    Notification,
+    notification_id,
+    notify_at,
+)
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Backoff, Result
-from booking_operator.kube.status import WriteResult
+from booking_operator.kube.status import StatusWriter, WriteResult
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failures import FailureTracker
-from booking_operator.reconcilers.informers import Informers
-from booking_operator.reconcilers.ports import BusyError, Channel, DeliveryError, Events, Status
 
 _TRIES = 3
 WRITE_SECONDS = 30.0
@@ -78,21 +83,18 @@ class NotificationReconciler:
 
     def __init__(
         self,
-        informers: Informers,
+        environment: Environment,
         channels: Mapping[str, Channel],
-        status: Status[Booking],
-        events: Events,
-        clock: Clock,
         *,
         before: timedelta,
         changed: Callable[[Key], None],
         delivered: Callable[[str, bool], None] = lambda _, __: None,
     ) -> None:
-        self._informers = informers
+        self._informers = environment.informers
         self._channels = channels
-        self._status = status
-        self._events = events
-        self._clock = clock
+        self._status: StatusWriter[Booking] = environment.statuses[BOOKING]
+        self._events = environment.events
+        self._clock = environment.clock
         self._before = before
         self.failures = FailureTracker(changed)
         self._messages: dict[Key, dict[str, _Message]] = {}

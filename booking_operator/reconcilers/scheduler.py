@@ -12,12 +12,10 @@ from booking_operator.domain import conditions, schedule
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import format_rfc3339, format_utc
 from booking_operator.domain.schedule import CreatedBooking, SchedulePlan, ScheduleRule
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.object_writes import QUOTA_EXCEEDED, try_create, try_write
-from booking_operator.reconcilers.ports import Events, Objects, Status
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 MAX_EDIT_DELAY = timedelta(minutes=2)
@@ -27,18 +25,11 @@ MAX_EDIT_DELAY = timedelta(minutes=2)
 class SchedulerReconciler:
     """Keeps the bookings of one scheduler as its schedule says, and wakes when the next is to be made."""
 
-    def __init__(
-        self,
-        informers: Informers,
-        status: Status[BookingScheduler],
-        events: Events,
-        objects: Objects,
-        clock: Clock,
-    ) -> None:
-        self._informers = informers
-        self._reporter = StatusReporter(BOOKING_SCHEDULER, status, events)
-        self._objects = objects
-        self._clock = clock
+    def __init__(self, environment: Environment) -> None:
+        self._informers = environment.informers
+        self._reporter = StatusReporter(BOOKING_SCHEDULER, environment)
+        self._objects = environment.objects
+        self._clock = environment.clock
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one scheduler. The bookings of a deleted one go with it, by their ownerReferences."""

@@ -16,7 +16,8 @@ from booking_operator.domain.conditions import (
     invalid_conditions,
 )
 from booking_operator.engine.store import Object, key_of
-from booking_operator.reconcilers.ports import Events, Status
+from booking_operator.kube.status import StatusWriter
+from booking_operator.reconcilers.environment import Environment
 
 T = TypeVar("T", bound=Object)
 
@@ -24,10 +25,10 @@ T = TypeVar("T", bound=Object)
 class StatusReporter(Generic[T]):
     """Reports on the objects of one kind."""
 
-    def __init__(self, kind: Kind[T], status: Status[T], events: Events) -> None:
+    def __init__(self, kind: Kind[T], environment: Environment) -> None:
         self.kind = kind
-        self.status = status
-        self._events = events
+        self.status: StatusWriter[T] = environment.statuses[kind]
+        self._events = environment.events
         self._log = structlog.get_logger()
 
     def current(self, object_: T) -> Any:

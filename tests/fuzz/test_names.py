@@ -22,11 +22,10 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 from booking_operator.domain.locks import OwnLocks, block_foreign, classify_locks, lock_for, lock_tag_changes
-from booking_operator.domain.notification import Notification
+from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.kube.events import EventRecorder
 from booking_operator.notify.email import EmailChannel, SmtpConfig
 from booking_operator.notify.webhook import slack_body, webhook_body
-from booking_operator.reconcilers.ports import DeliveryError
 from tests.support import mad
 from tests.support.virtual import EPOCH, VirtualClock
 

@@ -13,6 +13,7 @@ from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.resource import Resource
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Key, Store
+from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError, error_from_response
@@ -76,7 +77,7 @@ class Rig:
             RESOURCE,
             self.store,
             self.recorder,
-            self.clock,
+            WorkQueue(self.clock),
             requeue=self.again.append,
         )
         self.store.apply(resource())

@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.notification import Notification
+from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.engine.clock import SystemClock
 from booking_operator.notify import email as channel
 from booking_operator.notify.email import (
@@ -28,7 +28,6 @@ from booking_operator.notify.email import (
     parse_address,
     smtp_config,
 )
-from booking_operator.reconcilers.ports import DeliveryError
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")
 NOTICE = Notification("0123abcd", "team", "night", "analytics", "ada", END)

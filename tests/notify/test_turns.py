@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from booking_operator.domain.notification import BusyError
 from booking_operator.notify.turns import TURN_SECONDS, turn
-from booking_operator.reconcilers.ports import BusyError
 from tests.support import virtual
 
 

@@ -15,12 +15,11 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from booking_operator.config import Target
-from booking_operator.domain.notification import Notification
+from booking_operator.domain.notification import BusyError, DeliveryError, Notification
 from booking_operator.notify import turns, webhook
 from booking_operator.notify.channels import open_channels
 from booking_operator.notify.email import SmtpConfig
 from booking_operator.notify.webhook import WebhookChannel, slack_body
-from booking_operator.reconcilers.ports import BusyError, DeliveryError
 from tests.support.virtual import EPOCH, VirtualClock
 
 END = datetime.fromisoformat("2026-01-31T21:00:00+01:00")

@@ -16,7 +16,7 @@ from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers
 from tests.support import virtual
-from tests.support.fakes import FakeEvents, FakeStatus, at_text
+from tests.support.fakes import FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import VirtualClock
 
 KEY = Key("ns", "bk")
@@ -33,7 +33,10 @@ class World:
         self.status = FakeStatus(self.informers.bookings)
         self.events = FakeEvents()
         self.queue: WorkQueue[Key] = WorkQueue(VirtualClock())
-        self.reconciler = BookingReconciler(self.informers, self.status, self.events, VirtualClock())
+        environment = fake_environment(
+            self.informers, VirtualClock(), statuses={BOOKING: self.status}, events=self.events
+        )
+        self.reconciler = BookingReconciler(environment)
         whole = {"resource_name": "res", "user_id": "ada", "start_at": at_text(10), "end_at": at_text(20)}
         self.informers.bookings.apply(
             BOOKING.adapter.validate_python({"metadata": meta("bk"), "spec": whole | spec})

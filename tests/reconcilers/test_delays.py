@@ -48,7 +48,7 @@ def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits()
         world.driver.queue_seconds = 61  # from its start: it leaves a second after it was made
         world.booking("b", 50, 400)
         await asyncio.sleep(0.5)
-        assert world.dispatcher.open_orders(Key("ns", "res"))
+        assert world.orders.open_orders(Key("ns", "res"))
         await world.delays.update()
         assert world.delays.get(Key("ns", "res")) is None
 
@@ -66,7 +66,7 @@ def test_a_start_that_waits_is_withdrawn_when_its_booking_goes() -> None:
         await asyncio.sleep(110)
         world.delete_booking("b")
         await asyncio.sleep(1)
-        assert not any(order.pending for order in world.dispatcher.open_orders(Key("ns", "res")))
+        assert not any(order.pending for order in world.orders.open_orders(Key("ns", "res")))
 
     world = played(run, seconds=160, before=lambda world: queued(40, world))
     assert world.driver.acts == []

@@ -17,7 +17,7 @@ from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
+from tests.support.fakes import REGION, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 ADA = {"type": "email", "recipient": "ada@example.com"}
@@ -189,7 +189,8 @@ def test_a_booking_that_is_over_leaves_nothing_in_the_queue() -> None:
         handlers.subscribe()
         items = [booking("over", -20, -10), booking("ahead", 100, 200)]
         informers.bookings.replace(items, Origin.INITIAL)
-        reconciler = BookingReconciler(informers, FakeStatus(informers.bookings), FakeEvents(), clock)
+        environment = fake_environment(informers, clock, statuses={BOOKING: FakeStatus(informers.bookings)})
+        reconciler = BookingReconciler(environment)
         controller = Controller("test", handlers.bookings, reconciler.reconcile)
         task = asyncio.ensure_future(controller.run())
         await asyncio.sleep(1)

@@ -121,7 +121,7 @@ def test_what_has_no_time_of_its_own_is_tried_again_with_back_off() -> None:
 def test_what_is_sent_again_by_the_driver_is_told_while_it_waits() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(11)
-        (order,) = world.dispatcher.open_orders(Key("ns", "res"))
+        (order,) = world.orders.open_orders(Key("ns", "res"))
         until = EPOCH + timedelta(seconds=25)
         broken = CloudError("InternalError", "It broke.", kind=FailureKind.TRANSIENT, retry_at=until)
         order.set_pending_error(broken)
@@ -165,7 +165,7 @@ def test_a_stop_that_has_trouble_keeps_no_other_instance_running() -> None:
 def test_an_order_that_was_withdrawn_is_made_again_when_it_is_wanted_again() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(9)
-        (order,) = world.dispatcher.open_orders(Key("ns", "res"))
+        (order,) = world.orders.open_orders(Key("ns", "res"))
         order.cancel()
 
     world = played(scenario, seconds=20, before=lambda world: world.booking("b", 10, 900))

@@ -21,7 +21,7 @@ from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeConsistency, FakeEvents, FakeStatus, at_text
+from tests.support.fakes import REGION, FakeConsistency, FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=False)
@@ -75,15 +75,16 @@ class World:
         driver = Driver(self.inventory, None)  # type: ignore[arg-type]
         self.status = FakeStatus(self.informers.monitors)
         self.events, self.consistency, self.objects = FakeEvents(), FakeConsistency(), FakeObjects(self)
-        reconciler = MonitorReconciler(
+        environment = fake_environment(
             self.informers,
-            {"ec2": driver},
-            self.status,
-            self.events,
-            self.objects,
-            self.consistency,
             self.clock,
+            drivers={"ec2": driver},
+            statuses={RESOURCE_MONITOR: self.status},
+            events=self.events,
+            objects=self.objects,
+            consistency=self.consistency,
         )
+        reconciler = MonitorReconciler(environment)
         driver.inventory.set_listener(self.handlers.inventory_listener("ec2"))
         tasks.create_task(self.inventory.poll())
         tasks.create_task(Controller("monitors", self.handlers.monitors, reconciler.reconcile).run())

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
-from booking_operator.domain.notification import Notification
+from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
@@ -19,9 +19,8 @@ from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.notifications import NotificationReconciler
-from booking_operator.reconcilers.ports import DeliveryError
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
+from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 BEFORE = timedelta(seconds=20)
@@ -77,19 +76,17 @@ class World:
         """A new process: nothing is known but what is in the cluster."""
         self.notifications: WorkQueue[Key] = WorkQueue(self.clock)
         self.bookings: WorkQueue[Key] = WorkQueue(self.clock)
+        environment = fake_environment(
+            self.informers, self.clock, statuses={BOOKING: self.status}, events=self.events
+        )
         self.notifier = NotificationReconciler(
-            self.informers,
+            environment,
             {"email": self.mail, "slack": self.slack},
-            self.status,
-            self.events,
-            self.clock,
             before=self.before,
             changed=self.bookings.add,
             delivered=lambda type_, done: self.delivered.append((type_, done)),
         )
-        self.reconciler = BookingReconciler(
-            self.informers, self.status, self.events, self.clock, untold=self.notifier.failures.get
-        )
+        self.reconciler = BookingReconciler(environment, undelivered=self.notifier.failures.get)
 
     def booking(self, start: float, end: float, *notifications: dict[str, str], name: str = "bk") -> None:
         """Create a booking, or edit it."""

@@ -16,7 +16,7 @@ from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text
+from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 HOUR = 3600
@@ -79,7 +79,14 @@ class World:
     def start(self) -> None:
         handlers = EventHandlers(self.informers, self.clock)
         handlers.subscribe()
-        reconciler = SchedulerReconciler(self.informers, self.status, self.events, self.objects, self.clock)
+        environment = fake_environment(
+            self.informers,
+            self.clock,
+            statuses={BOOKING_SCHEDULER: self.status},
+            events=self.events,
+            objects=self.objects,
+        )
+        reconciler = SchedulerReconciler(environment)
         handlers.schedulers.add(KEY)
         controller = Controller("schedulers", handlers.schedulers, reconciler.reconcile)
         self._running = self._tasks.create_task(controller.run())

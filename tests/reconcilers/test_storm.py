@@ -19,12 +19,10 @@ from booking_operator.reconcilers.delays import DelayController
 from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
-from booking_operator.reconcilers.resource.dispatch import Dispatcher
-from booking_operator.reconcilers.resource.orders import Orders
+from booking_operator.reconcilers.resource.orders import ResourceOrders
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
-from booking_operator.reconcilers.resource.start_times import StartTimes
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeConsistency, FakeEvents, FakeObjects, FakeStatus, at_text
+from tests.support.fakes import REGION, FakeObjects, FakeStatus, at_text, fake_environment
 from tests.support.fleet import Fleet
 from tests.support.virtual import VirtualClock
 
@@ -44,39 +42,17 @@ class Ground:
         self.informers = Informers(REGION)
         self.handlers = EventHandlers(self.informers, clock)
         drivers = {"ec2": Service(self.fleet, clock, tasks).driver(tasks)}
-        status, events, consistency = FakeStatus(self.informers.resources), FakeEvents(), FakeConsistency()
-        orders = Orders(self.handlers.resources.add)
-        starts = StartTimes()
-        dispatcher = Dispatcher(
-            self.informers, drivers, status, events, consistency, orders, starts, clock, dry_run=False
-        )
-        delays = DelayController(
-            self.informers, drivers, dispatcher.open_orders, clock, self.handlers.delay_changed
-        )
-        lock_tags = LockTagsReconciler(
+        environment = fake_environment(
             self.informers,
-            drivers,
-            status,
-            events,
-            FakeObjects(self.informers.resources),
-            consistency,
             clock,
-            self.handlers.lock_tags,
-            failed=self.handlers.resources.add,
+            drivers=drivers,
+            statuses={RESOURCE: FakeStatus(self.informers.resources)},
+            objects=FakeObjects(self.informers.resources),
         )
-        reconciler = ResourceReconciler(
-            self.informers,
-            drivers,
-            status,
-            events,
-            consistency,
-            lock_tags,
-            dispatcher,
-            clock,
-            delays=delays,
-            starts=starts,
-            took_over_at=clock.now(),
-        )
+        orders = ResourceOrders(environment, self.handlers.resources.add)
+        delays = DelayController(environment, orders.open_orders, self.handlers.delay_changed)
+        lock_tags = LockTagsReconciler(environment, self.handlers.lock_tags, self.handlers.resources.add)
+        reconciler = ResourceReconciler(environment, orders, lock_tags, delays, took_over_at=clock.now())
         self.handlers.subscribe()
         self.spans: dict[str, list[tuple[float, float]]] = {}
         self.wrong: dict[str, InstanceState] = {}

@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.service import serving
+from booking_operator.dependencies import Dependencies
 from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
 from booking_operator.engine.lease import LeaseTiming
 from booking_operator.engine.metrics import ControllerMetrics, ReconcileOutcome
@@ -29,8 +30,8 @@ ACCOUNTS = Accounts(
 LEASE_NAMESPACE, LEASE = "booking-operator-system", "booking-operator"
 
 
-class UntendedHeap:
-    """`heap.Heap` of a process that shares its heap with the whole world."""
+class NoGcTuning:
+    """`GcTuning` of a process that shares its heap with the whole world."""
 
     def freeze(self) -> None:
         """Nothing."""
@@ -174,15 +175,10 @@ class Replica:
         settings = Settings(region=REGION, leader_elect=self._timing is not None)
         async with serving(sessions, clock, build.limits, metrics=metrics) as services:
             self.operator = Operator(
-                settings,
-                client,
+                Dependencies(settings, client, {}, clock, metrics, NoGcTuning()),
                 services,
-                {},
                 election,
-                clock,
-                metrics,
                 self.sources,
-                UntendedHeap(),
                 build.parts,
             )
             await self.operator.run()

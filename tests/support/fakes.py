@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from typing_extensions import override
+
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
@@ -15,16 +17,15 @@ from booking_operator.domain.instance import Instance, InstanceState, Lock, Obse
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.engine.workqueue import WorkQueue
+from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.status import WriteResult
 from booking_operator.reconcilers.delays import DelayController
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
-from booking_operator.reconcilers.resource.dispatch import Dispatcher
-from booking_operator.reconcilers.resource.lateness import Late, untold
-from booking_operator.reconcilers.resource.orders import Orders
+from booking_operator.reconcilers.resource.orders import Late, ResourceOrders, ignore_lateness
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
-from booking_operator.reconcilers.resource.start_times import StartTimes
 from tests.support.virtual import EPOCH, VirtualClock
 
 REGION = "eu-west-1"
@@ -246,7 +247,7 @@ class FakeEvents:
 
 
 @dataclass
-class FakeConsistency:
+class FakeConsistency(CacheConsistency):
     """A doubt that a test sets."""
 
     doubts: str = ""
@@ -254,20 +255,36 @@ class FakeConsistency:
     asked: int = 0
     confirm_seconds: float = 0.0
 
+    @override
     def stale_reason(self) -> str:
         return self.doubts
 
+    @override
     async def confirm(self) -> str:
         self.asked += 1
         await asyncio.sleep(self.confirm_seconds)
         return self.doubts or self.unconfirmed
 
 
+def fake_environment(
+    informers: Informers, clock: VirtualClock, *, dry_run: bool = False, **fakes: Any
+) -> Environment:
+    """An environment with fakes in place of the collaborators that a test names."""
+    collaborators: dict[str, Any] = {
+        "drivers": {},
+        "statuses": {},
+        "events": FakeEvents(),
+        "objects": None,
+        "consistency": FakeConsistency(),
+    }
+    return Environment(informers, clock=clock, dry_run=dry_run, **(collaborators | fakes))
+
+
 class World:
     """One Resource `ns/res` for the group `web`, its bookings, and the reconciler that is tested."""
 
     def __init__(
-        self, *, dry_run: bool = False, late: Late = untold, took_over: float = -3600, **spec: Any
+        self, *, dry_run: bool = False, late: Late = ignore_lateness, took_over: float = -3600, **spec: Any
     ) -> None:
         self.clock = VirtualClock()
         self.informers = Informers(REGION)
@@ -277,50 +294,26 @@ class World:
         self.consistency = FakeConsistency()
         self.queue: WorkQueue[Key] = WorkQueue(self.clock)
         self.objects = FakeObjects(self.informers.resources)
-        drivers: Any = {"ec2": self.driver}
-        self.locks: WorkQueue[Key] = WorkQueue(self.clock)
+        self.lock_tag_queue: WorkQueue[Key] = WorkQueue(self.clock)
         self.driver.told = self.wake
-        self.lock_tags = LockTagsReconciler(
+        self.environment = fake_environment(
             self.informers,
-            drivers,
-            self.status,
-            self.events,
-            self.objects,
-            self.consistency,
             self.clock,
-            self.locks,
+            drivers={"ec2": self.driver},
+            statuses={RESOURCE: self.status},
+            events=self.events,
+            objects=self.objects,
+            consistency=self.consistency,
             dry_run=dry_run,
-            failed=self.queue.add,
         )
-        orders = Orders(self.queue.add)
-        self.starts = StartTimes()
-        self.dispatcher = Dispatcher(
-            self.informers,
-            drivers,
-            self.status,
-            self.events,
-            self.consistency,
-            orders,
-            self.starts,
-            self.clock,
-            dry_run=dry_run,
-            late=late,
-        )
-        self.delays = DelayController(
-            self.informers, drivers, self.dispatcher.open_orders, self.clock, self.queue.add
-        )
+        self.lock_tags = LockTagsReconciler(self.environment, self.lock_tag_queue, self.queue.add)
+        self.orders = ResourceOrders(self.environment, self.queue.add, late)
+        self.delays = DelayController(self.environment, self.orders.open_orders, self.queue.add)
         self.reconciler = ResourceReconciler(
-            self.informers,
-            drivers,
-            self.status,
-            self.events,
-            self.consistency,
+            self.environment,
+            self.orders,
             self.lock_tags,
-            self.dispatcher,
-            self.clock,
-            dry_run=dry_run,
-            delays=self.delays,
-            starts=self.starts,
+            self.delays,
             took_over_at=EPOCH + timedelta(seconds=took_over),
         )
         self._versions = 1
@@ -376,7 +369,7 @@ class World:
     async def run(self, seconds: float) -> None:
         """Let the controller work for so long."""
         controller = Controller("test", self.queue, self.reconciler.reconcile)
-        lock_tags = Controller("locks", self.locks, self.lock_tags.reconcile)
+        lock_tags = Controller("locks", self.lock_tag_queue, self.lock_tags.reconcile)
         tasks = [asyncio.ensure_future(item.run()) for item in (controller, lock_tags, self.delays)]
         await asyncio.sleep(seconds)
         for task in tasks:

@@ -80,7 +80,7 @@ class RenewedCredentials(AioCredentials):
             waited for before the time of a load begins.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - three of them have defaults
         self,
         owner: str,
         action: str,

@@ -16,31 +16,26 @@ from typing import Any
 from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.resource import DEFAULT_WARM_UPS, Resource, ResourceStatus
+from booking_operator.api.resource import DEFAULT_WARM_UPS, ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.conditions import Failure, ResourceReport
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.formatting import format_duration, format_utc
 from booking_operator.domain.power import Plan
-from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
-from booking_operator.reconcilers.confirmation import confirm
 from booking_operator.reconcilers.delays import DelayController
-from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
-from booking_operator.reconcilers.ports import CacheConsistency, Drivers, Events, Status
-from booking_operator.reconcilers.resource.dispatch import Dispatcher, Wish
-from booking_operator.reconcilers.resource.orders import joined
+from booking_operator.reconcilers.resource.orders import ResourceOrders, first_failure
 from booking_operator.reconcilers.resource.snapshot import (
     ResourceSnapshot,
     invalid_reason,
     take_snapshot,
     to_lock_tags,
 )
-from booking_operator.reconcilers.resource.start_times import StartTimes
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 REFRESH_TIMEOUT_SECONDS = 10.0
@@ -60,37 +55,28 @@ class ResourceReconciler:
 
     def __init__(
         self,
-        informers: Informers,
-        drivers: Drivers,
-        status: Status[Resource],
-        events: Events,
-        consistency: CacheConsistency,
+        environment: Environment,
+        orders: ResourceOrders,
         lock_tags: LockTagsReconciler,
-        dispatcher: Dispatcher,
-        clock: Clock,
-        *,
-        dry_run: bool = False,
         delays: DelayController,
-        starts: StartTimes,
+        *,
         took_over_at: datetime,
     ) -> None:
-        self._informers = informers
-        self._drivers = drivers
-        self._reporter = StatusReporter(RESOURCE, status, events)
+        self._environment = environment
+        self._informers = environment.informers
+        self._reporter = StatusReporter(RESOURCE, environment)
+        self._events = environment.events
+        self._consistency = environment.consistency
+        self._clock = environment.clock
+        self._orders = orders
         self._lock_tags = lock_tags
-        self._dispatcher = dispatcher
-        self._events = events
-        self._consistency = consistency
-        self._clock = clock
-        self._dry_run = dry_run
         self._delays = delays
-        self._starts = starts
         self._took_over_at = took_over_at
         self._triggers: dict[Key, DecisionTrigger] = {}
 
     def introspect(self) -> Contents:
         """The keys of its entries, by collection."""
-        return {"causes": self._triggers.keys()}
+        return {"triggers": self._triggers.keys()}
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one Resource. A deleted one is released: its instances stay as they are."""
@@ -106,23 +92,21 @@ class ResourceReconciler:
             snapshot = self._take_snapshot(key)
             if snapshot is None:
                 return self._release(key)
-            failure = joined(failure, blind) or await self._start(snapshot)
+            failure = first_failure(failure, blind) or await self._start(snapshot)
         stale_reason, other = await self._stop(snapshot)
-        failure = joined(failure, other)
+        failure = first_failure(failure, other)
         ahead = await self._order_ahead(snapshot)
         plan = self.decide(snapshot, stale_reason)
         self._note_whether_met(snapshot, plan)
-        begun = self._starts.under_way(key) if snapshot.state.running_wanted else frozenset()
+        begun = self._orders.starting(key) if snapshot.state.running_wanted else frozenset()
         plan = replace(plan, started=plan.started | ahead.started | begun)
         self._report(snapshot, plan, failure or snapshot.failure or self._lock_tags.failures.get(key))
         self._lock_tags.enqueue_if_needed(key, snapshot)
         return self._result(snapshot, plan, failure)
 
     def _release(self, key: Key) -> Result:
-        self._starts.forget(key)
         self._triggers.pop(key, None)
-        self._dispatcher.withdraw(key)
-        self._dispatcher.punctuality.forget(key)
+        self._orders.release(key)
         self._lock_tags.enqueue_if_needed(key, None)
         return Result()
 
@@ -135,7 +119,7 @@ class ResourceReconciler:
         settled = settled if settled is None or settled > now else None
         instants = [snapshot.wake_at(), failure.retry_at if failure else None, settled]
         delay = self._delays.get(key)
-        if waiting := self._dispatcher.waiting(key):
+        if waiting := self._orders.waiting(key):
             instants.append(now + QUEUED_CHECK_INTERVAL)
         if waiting or (delay is not None and delay.due_at <= now):
             self._delays.update_soon()
@@ -150,11 +134,11 @@ class ResourceReconciler:
             return None
         now = self._clock.now()
         status = self._reporter.current(resource)
-        snapshot = take_snapshot(self._informers, self._drivers, resource, status, now, dry_run=self._dry_run)
+        snapshot = take_snapshot(self._environment, resource, now)
         if snapshot is not None:
             self._triggers[key] = self.follow_cause(self._triggers.get(key), snapshot)
             coming = snapshot.state.next_change_at
-            self._dispatcher.punctuality.foresee(key, coming, now, remembered=status.next_change)
+            self._orders.expect_change(key, coming, status.next_change)
         elif why := invalid_reason(self._informers, resource):
             self._reporter.report_invalid(resource, *why, now)
         return snapshot
@@ -181,7 +165,7 @@ class ResourceReconciler:
         """Whether what the last boundary asked for is done, as far as it can be, or not wanted."""
         done = self._fresh(snapshot) and not (plan.has_actions or plan.withheld or plan.in_transition)
         if done or not snapshot.policy.may_act:
-            self._dispatcher.punctuality.met(key_of(snapshot.resource))
+            self._orders.as_booked(key_of(snapshot.resource))
 
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
         """What is to be started and stopped, by the bookings and the view at hand.
@@ -201,7 +185,7 @@ class ResourceReconciler:
     def _start_waits_until(self, snapshot: ResourceSnapshot) -> datetime | None:
         """Until when what the bookings ask to start waits for a younger view; None where it does not."""
         if snapshot.now >= self._took_over_at + power.TAKE_OVER_TIMEOUT:
-            return None  # before anything is worked out: this holds for all but the first second of a term
+            return None  # before anything is worked out: this holds after the first second of a leadership
         holder, view = snapshot.state.holder, snapshot.driver.inventory.observation(snapshot.group)
         if holder is None or view is None or not (snapshot.policy.may_act and self.decide(snapshot).start):
             return None
@@ -235,10 +219,10 @@ class ResourceReconciler:
             await self._record_started(snapshot, plan)
         holder = snapshot.state.holder
         at = holder.power_on_at(snapshot.policy.warm_up) if holder else snapshot.now
-        self._dispatcher.due(snapshot, Wish(Action.START, start, at, holder))
+        self._orders.place(snapshot, Action.START, start, at, holder)
         if snapshot.state.running_wanted:
-            self._dispatcher.due(snapshot, Wish(Action.STOP, (), snapshot.now, None))
-        return await self._dispatcher.settled(snapshot)
+            self._orders.place(snapshot, Action.STOP, (), snapshot.now, None)
+        return await self._orders.settle(snapshot)
 
     async def _stop(self, snapshot: ResourceSnapshot) -> tuple[str, Failure | None]:
         """Stop what the plan says; also why it did not, where there is a doubt."""
@@ -250,8 +234,8 @@ class ResourceReconciler:
             plan = self.decide(snapshot)
         released, stop = snapshot.state.last_ended, plan.stop if snapshot.policy.may_act else ()
         at = released.end_at if released else snapshot.now
-        self._dispatcher.due(snapshot, Wish(Action.STOP, stop, at, released))
-        return plan.stale_reason, await self._dispatcher.settled(snapshot)
+        self._orders.place(snapshot, Action.STOP, stop, at, released)
+        return plan.stale_reason, await self._orders.settle(snapshot)
 
     async def _order_ahead(self, snapshot: ResourceSnapshot) -> Plan:
         """Order ahead what the next boundary will ask for, if it is near and the view is young enough."""
@@ -264,8 +248,8 @@ class ResourceReconciler:
             if plan.start:
                 await self._record_started(then, plan)
         at = boundary or snapshot.now
-        self._dispatcher.announce(then, Wish(Action.START, plan.start, at, then.state.holder))
-        self._dispatcher.announce(then, Wish(Action.STOP, plan.stop, at, then.state.last_ended))
+        self._orders.place_ahead(then, Action.START, plan.start, at, then.state.holder)
+        self._orders.place_ahead(then, Action.STOP, plan.stop, at, then.state.last_ended)
         return plan
 
     def _time_budget(self, snapshot: ResourceSnapshot) -> float:
@@ -276,7 +260,7 @@ class ResourceReconciler:
 
     async def _confirm(self, snapshot: ResourceSnapshot) -> str:
         """Why bookings may be missing; what is due at the next boundary does not wait for the answer."""
-        return await confirm(self._consistency, self._time_budget(snapshot))
+        return await self._consistency.confirm_within(self._time_budget(snapshot))
 
     async def _refresh(self, snapshot: ResourceSnapshot, since: datetime) -> Failure | None:
         """Wait for a fresh view; what is due at the next boundary leaves on the view at hand."""
@@ -316,9 +300,9 @@ class ResourceReconciler:
         """The fields of the status that `warm_up: auto` goes by."""
         key, current = key_of(snapshot.resource), self._reporter.current(snapshot.resource)
         if not snapshot.state.running_wanted:
-            self._starts.forget(key)
-        whole = not self._dispatcher.open_orders(key)
-        taken = self._starts.arrived(key, snapshot.observation) if whole else None
+            self._orders.forget_start(key)
+        whole = not self._orders.open_orders(key)
+        taken = self._orders.complete_start(key, snapshot.observation) if whole else None
         spec = snapshot.resource.spec
         if isinstance(spec, InvalidSpec) or spec.warm_up != AUTO:
             return {"warm_up": "", "start_seconds": ()}
@@ -354,6 +338,6 @@ class ResourceReconciler:
         )
         for item in news:
             if failure is not None and item.reason == failure.reason:
-                self._dispatcher.tell_booking(
-                    snapshot, holder, self._events.warning, item.reason, item.message
+                self._orders.report_on_booking(
+                    snapshot.resource, holder, self._events.warning, item.reason, item.message
                 )

@@ -1,10 +1,14 @@
-"""One valid Resource and all that bears on it, at one instant."""
+"""One valid Resource and all that bears on it, at one instant.
+
+Every decision about a Resource is made from a snapshot. So it depends on one instant and on nothing else.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
+from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.resource import LockTags, Resource, ResourceStatus, power_policy
 from booking_operator.cloud.driver import Group
@@ -17,25 +21,26 @@ from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.domain.locks import ClassifiedLocks, LockTagChanges, OwnLocks
 from booking_operator.domain.power import PowerPolicy
 from booking_operator.engine.store import key_of
+from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.informers import Informers
-from booking_operator.reconcilers.ports import Drivers
 
 _NO_LOCKS = ClassifiedLocks((), (), None)
 
 
 @dataclass(frozen=True)
 class ResourceSnapshot:
-    """What a Resource is to be reconciled by.
+    """A Resource as the reconciler sees it.
 
     Attributes:
         resource: the Resource.
-        group: the instances it stands for.
-        driver: what reaches them.
-        policy: how they are to be treated.
-        now: the instant, aware UTC.
-        claims: all valid bookings of it.
-        seen: what these say now.
-        memory: lock tags that the operator has written, and that may still be there.
+        group: the instances that it stands for.
+        driver: the cloud service of the instances.
+        policy: how the instances are treated.
+        now: the instant (aware UTC).
+        timeline: all valid bookings of the Resource.
+        state: what the bookings say at `now`.
+        written_locks: lock tags that the operator wrote, and that may still be on instances.
+        revision: of the bookings and the Resource; it changes whenever one of them does.
     """
 
     resource: Resource
@@ -46,6 +51,7 @@ class ResourceSnapshot:
     timeline: BookingTimeline
     state: TimelineState
     written_locks: Collection[Lock]
+    revision: tuple[int, int]
 
     def at(self, instant: datetime) -> "ResourceSnapshot":
         """The same at another instant, as far as is known now."""
@@ -120,32 +126,29 @@ class ResourceSnapshot:
         return min((instant for instant in instants if instant), default=None)
 
 
-def take_snapshot(
-    informers: Informers,
-    drivers: Drivers,
-    resource: Resource,
-    status: ResourceStatus,
-    now: datetime,
-    *,
-    dry_run: bool,
-) -> ResourceSnapshot | None:
-    """The scene of a Resource at `now`; None where nothing is done for it.
+def take_snapshot(environment: Environment, resource: Resource, now: datetime) -> ResourceSnapshot | None:
+    """A Resource and all that bears on it at `now` (aware UTC); None where the operator does nothing for it.
 
-    Args:
-        informers: the objects.
-        drivers: the cloud.
-        resource: the Resource.
-        status: its newest status, written or about to be.
-        now: the instant, aware UTC.
-        dry_run: whether the operator writes nothing to the cloud.
+    The status is the newest one, even if it is not written yet.
     """
-    spec, group = resource.spec, resource.group(informers.default_region)
+    informers, spec = environment.informers, resource.spec
+    group = resource.group(informers.default_region)
     if isinstance(spec, InvalidSpec) or group is None or invalid_reason(informers, resource) is not None:
         return None
-    how, intervals = power_policy(spec, status, dry_run=dry_run), informers.timeline(resource)
-    seen = intervals.state_at(now, how.warm_up)
-    memory = tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks)
-    return ResourceSnapshot(resource, group, drivers[spec.type], how, now, intervals, seen, memory)
+    status: ResourceStatus = environment.statuses[RESOURCE].current(resource)
+    policy = power_policy(spec, status, dry_run=environment.dry_run)
+    timeline = informers.timeline(resource)
+    return ResourceSnapshot(
+        resource=resource,
+        group=group,
+        driver=environment.drivers[spec.type],
+        policy=policy,
+        now=now,
+        timeline=timeline,
+        state=timeline.state_at(now, policy.warm_up),
+        written_locks=tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks),
+        revision=informers.revision(key_of(resource)),
+    )
 
 
 def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] | None:

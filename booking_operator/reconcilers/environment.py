@@ -1,0 +1,43 @@
+"""What all reconcilers share while this replica leads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from booking_operator.api.kinds import Kind
+from booking_operator.cloud.service import Driver
+from booking_operator.engine.clock import Clock
+from booking_operator.engine.store import Object
+from booking_operator.kube.cache_consistency import CacheConsistency
+from booking_operator.kube.events import EventRecorder
+from booking_operator.kube.objects import ObjectWriter
+from booking_operator.kube.status import StatusWriter
+from booking_operator.reconcilers.informers import Informers
+
+RecordEvent = Callable[[Kind[Any], Object, str, str, str], None]
+"""Records one Event: the kind, the object, the reason, the action and the note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The collaborators of the reconcilers.
+
+    Attributes:
+        informers: the objects of all kinds, as the API server has them.
+        drivers: the cloud services, by `spec.type`.
+        statuses: the status writer of each kind.
+        events: records Events.
+        objects: creates, updates and deletes objects.
+        consistency: whether the informers may be missing bookings.
+        clock: the time.
+        dry_run: whether nothing is written to the cloud.
+    """
+
+    informers: Informers
+    drivers: Mapping[str, Driver]
+    statuses: Mapping[Kind[Any], StatusWriter[Any]]
+    events: EventRecorder
+    objects: ObjectWriter
+    consistency: CacheConsistency
+    clock: Clock
+    dry_run: bool = False
