@@ -141,7 +141,7 @@ class Operator:
             await self._election.run(self._lead)
 
     async def _collect_garbage(self) -> None:
-        """Some time after each lost leadership, free what it has left: `freeze` had exempted it from collection."""
+        """Some time after each lost leadership, free what it has left, which `freeze` had exempted."""
         while True:
             await self._ended.wait()
             self._ended.clear()

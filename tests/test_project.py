@@ -26,11 +26,21 @@ def test_the_lock_has_every_dependency() -> None:
     assert whole["dependency-groups"]["build"] == build  # by which they get there
 
 
-def test_the_map_in_the_readme_is_of_this_package() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for place in re.findall(r"^\| `([a-z_/.]+)`", readme, re.MULTILINE):
-        if "/" in place:
-            assert (ROOT / place).exists(), place
+def test_the_module_table_lists_what_is_in_the_package() -> None:
+    table = (ROOT / "docs/design.md").read_text().split("## Modules and their invariants")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    listed = {name for cell in cells for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", cell)}
+    package = ROOT / "booking_operator"
+    assert not [name for name in listed if not (package / name).exists()]
+    found = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    found |= {path.name for path in package.glob("[a-z]*.py")}
+    assert sorted(found - {name.split("/")[0] + "/" if "/" in name else name for name in listed}) == []
+
+
+def test_each_hop_of_a_booking_names_a_module() -> None:
+    hops = re.findall(r"^\| \d+ \| `([a-z_/0-9]+\.py)`", (ROOT / "docs/design.md").read_text(), re.MULTILINE)
+    assert len(hops) == 15
+    assert not [hop for hop in hops if not (ROOT / "booking_operator" / hop).exists()]
 
 
 LICENCES = re.compile(
