@@ -124,7 +124,7 @@ def _cluster_options(command: Command) -> Command:
     envvar="NOTIFY_BEFORE",
     default="20m",
     show_default=True,
-    help="Tell the recipients of a booking's notifications this long before its end.",
+    help="Notify the recipients of a booking this long before its end.",
 )
 @click.option(
     "--log-format",

@@ -168,7 +168,7 @@ class Manager:
             self._log.info("all_reconciled")
 
     async def _flush(self) -> None:
-        """Wait a moment until statuses and Events are written: nobody else will write them."""
+        """Wait a moment until statuses and Events are written: no other replica will write them."""
         if not self._may_write():
             return
         with suppress(TimeoutError):

@@ -45,7 +45,7 @@ from booking_operator.reconcilers.standby_listener import StandbyListener
 from booking_operator.settings import Settings
 
 GC_DELAY_SECONDS = 10.0
-"""Who has lost the Lease for a moment leads again before, and has made its plans: this takes up to 0.3 s."""
+"""A replica that lost the Lease for a moment leads again before that, and has made its plans in 0.3 s."""
 BOUNDARY_MARGIN = timedelta(seconds=2)
 
 
@@ -177,15 +177,15 @@ class Operator:
             self._ended.set()
 
     def _relist(self) -> None:
-        """Whoever led before us may have known more: a watch that is dead is noticed late.
+        """The leader before may have known more: a watch that is dead is noticed late.
 
-        So nothing is stopped before all has been listed anew. What is to be started is.
+        So nothing is stopped before all has been listed again. Starts do not wait for it.
         """
         for reflector in self._required_reflectors:
             reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
 
     def _on_list(self) -> None:
-        """A complete list: once both kinds have one, work begins; later ones may have ended a doubt."""
+        """Handle a complete list. Once both kinds have one, work begins. A later one may end stale data."""
         if not all(reflector.has_synced for reflector in self._required_reflectors):
             return
         if self._manager is not None:
@@ -198,7 +198,7 @@ class Operator:
 
 
 class RegionError(Exception):
-    """Neither flags nor environment name a region, or there is none of that name.
+    """Neither flags nor environment name a region, or there is no region of that name.
 
     Attributes:
         fatal: for the command line: the message says it all, a traceback says no more.

@@ -1,4 +1,4 @@
-"""The command `plan`: reads the bookings of a cluster and tells what the request limits make of them."""
+"""The command `plan`: reads the bookings of a cluster and forecasts the calls for them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock)
     Raises:
         ConfigError: there is no usable cluster configuration.
         ConfigFileError: the operator's configuration file cannot be used.
-        PlanError: the API server does not tell.
+        PlanError: the API server does not answer, or refuses.
     """
     limits, informers = load_config(settings.config).limits_of(), Informers(settings.region)
     async with KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock) as client:

@@ -26,8 +26,11 @@ def test_the_lock_has_every_dependency() -> None:
     assert whole["dependency-groups"]["build"] == build  # by which they get there
 
 
+DESIGN = (ROOT / "docs/design.md").read_text()
+
+
 def test_the_module_table_lists_what_is_in_the_package() -> None:
-    table = (ROOT / "docs/design.md").read_text().split("## Modules and their invariants")[1].split("\n## ")[0]
+    table = DESIGN.split("## Modules and their invariants")[1].split("\n## ")[0]
     cells = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
     listed = {name for cell in cells for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", cell)}
     package = ROOT / "booking_operator"
@@ -38,7 +41,7 @@ def test_the_module_table_lists_what_is_in_the_package() -> None:
 
 
 def test_each_hop_of_a_booking_names_a_module() -> None:
-    hops = re.findall(r"^\| \d+ \| `([a-z_/0-9]+\.py)`", (ROOT / "docs/design.md").read_text(), re.MULTILINE)
+    hops = re.findall(r"^\| \d+ \| `([a-z_/0-9]+\.py)`", DESIGN, re.MULTILINE)
     assert len(hops) == 15
     assert not [hop for hop in hops if not (ROOT / "booking_operator" / hop).exists()]
 

@@ -20,12 +20,12 @@ from booking_operator.domain.booking import BookingInterval, Phase
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class NotificationSpec:
-    """Whom to tell before the booking ends."""
+    """One recipient who is notified before the booking ends."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)]
-    """How to tell: `email`, `webhook` or `slack`."""
+    """The channel: `email`, `webhook` or `slack`."""
     recipient: Annotated[str, Field(min_length=1, max_length=320)]
-    """Whom to tell: for `email` an address, else the name of a target in the operator's configuration."""
+    """The recipient: for `email` an address, else the name of a target in the operator's configuration."""
 
 
 NotificationSpecs = Annotated[tuple[NotificationSpec, ...], Field(max_length=16), FailFast()]
@@ -33,7 +33,7 @@ NotificationSpecs = Annotated[tuple[NotificationSpec, ...], Field(max_length=16)
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSpec:
-    """Who needs which resource from when to when.
+    """A user who needs a resource from one instant to another.
 
     It stays editable: a later end_at extends the booking, an earlier one releases the resource.
     """
@@ -45,9 +45,9 @@ class BookingSpec:
     end_at: fields.Date
     """When they may be stopped again, unless somebody else has booked them: an RFC 3339 date."""
     user_id: fields.UserId
-    """Who books; shown as LOCKED BY on the Resource."""
+    """The user who books; shown as LOCKED BY on the Resource."""
     notifications: NotificationSpecs = ()
-    """Whom to tell shortly before the booking ends."""
+    """The recipients who are notified shortly before the booking ends."""
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> Self:
@@ -63,12 +63,12 @@ class BookingStatus:
     status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]}), fields.INTERNED] = ""
     """SCHEDULED, IN PROGRESS or FINISHED."""
     notification_sent: bool = False
-    """Whether all recipients were told of the coming end."""
+    """Whether all recipients were notified of the end."""
     notified: tuple[str, ...] = ()
     """Ids of the messages that were delivered; another end_at makes others."""
     conditions: tuple[Condition, ...] = ()
     """Valid, ResourceFound, HoldsLock; Ready while the booking is active; Notified where somebody is to be
-    told of its end; Stalled when it can never be."""
+    notified of its end; Stalled when it can never be."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 

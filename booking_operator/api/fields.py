@@ -41,7 +41,7 @@ def validations(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(entries)}
 
 
-IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it anew to change it")
+IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it again to change it")
 
 
 # Each date is read three times while its object is. And bookings begin and end at round hours, so that many

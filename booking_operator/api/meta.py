@@ -119,7 +119,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class InvalidSpec:
-    """A spec that was stored although it breaks the schema; `reason` names the fields and the mend."""
+    """A spec that was stored although it breaks the schema; `reason` names the fields and the fix."""
 
     message: str
 
@@ -162,7 +162,7 @@ def _parse_or_default(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
 
 
 EMPTY_IF_INVALID = WrapValidator(_parse_or_default)
-"""Turns a status that breaks the schema into an empty one: status is ours to write anew."""
+"""Turns a status that breaks the schema into an empty one: the operator writes it again."""
 
 
 def merge_conditions(

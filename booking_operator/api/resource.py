@@ -36,7 +36,7 @@ class ResourceSpec:
     type: fields.ServiceType = "ec2"
     """The cloud service: `ec2` or `rds`. Immutable."""
     booked_by: Annotated[str, Field(max_length=256)] = ""
-    """Who has it, without a Booking object. Counts together with booked_until only."""
+    """The user who has it, without a Booking object. Counts together with booked_until only."""
     booked_until: fields.OptionalDate = ""
     """Until when booked_by has it: an RFC 3339 date, like 2026-01-31T20:00:00Z."""
     region: fields.RegionOrAccount = ""
@@ -44,8 +44,8 @@ class ResourceSpec:
     account: fields.RegionOrAccount = ""
     """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
     unbooked: Literal["Stop", "Leave"] = "Stop"
-    """What becomes of running instances that nobody has booked. `Stop`: they are stopped, whoever started
-    them. `Leave`: only those that a booking started are stopped."""
+    """What becomes of running instances that nobody has booked. `Stop`: they are stopped, no matter who
+    started them. `Leave`: only those that a booking started are stopped."""
     warm_up: fields.WarmUp = "0s"
     """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`. With
     `auto` as long as the starts seen so far took."""
@@ -97,7 +97,7 @@ class ResourceStatus:
 
     @property
     def next_change(self) -> datetime | None:
-        """When its power will next change, aware UTC; None where that is not told."""
+        """When its power will next change, aware UTC; None where that is unknown."""
         try:
             return fields.parse_rfc3339(self.next_change_at)
         except ValueError:  # there is none, or somebody else wrote it
@@ -132,7 +132,7 @@ class Resource:
 
     @property
     def creation_order(self) -> tuple[object, ...]:
-        """Sort key among several Resources of one group: the eldest acts."""
+        """Sort key among several Resources of one group: the oldest acts."""
         meta = self.metadata
         return (meta.creation_timestamp, meta.namespace, meta.name)
 

@@ -55,9 +55,9 @@ class BookingTemplate:
     resource_name: fields.ResourceName
     """Name of the Resource in the same namespace."""
     user_id: fields.UserId
-    """Who books; shown as LOCKED BY on the Resource."""
+    """The user who books; shown as LOCKED BY on the Resource."""
     notifications: NotificationSpecs = ()
-    """Whom to tell shortly before each booking ends."""
+    """The recipients who are notified shortly before each booking ends."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -112,7 +112,7 @@ class BookingSchedulerSpec:
         return dumped
 
     def template_hash(self) -> str:
-        """Tells bookings made from this template and duration from those made before an edit."""
+        """Distinguishes bookings made from this template and duration from those made before an edit."""
         basis = json.dumps([self.duration, self.booking_spec()], sort_keys=True)
         return hashlib.sha256(basis.encode()).hexdigest()[:16]
 

@@ -67,12 +67,12 @@ class FailureKind(Enum):
 
 
 class CloudError(Exception):
-    """The cloud did not do or tell what was asked.
+    """The cloud service refused a call or did not answer it.
 
     Attributes:
         reason: CamelCase, for a condition; the service's own error code where it gave one.
         retryable: whether trying again can help without anybody's doing.
-        fault: how it is treated.
+        kind: how it is treated.
         ids: the instances that are named as the reason; empty where none is.
         pool: the type and zone that lack capacity; empty where none is named.
         retry_at: when the operator tries again (aware UTC); None where it does not know.
@@ -140,11 +140,11 @@ def always() -> bool:
 
 
 def unheard() -> None:
-    """Tells nobody."""
+    """Do nothing."""
 
 
 def uncounted(_: int) -> None:
-    """Tells nobody either."""
+    """Do nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -157,10 +157,10 @@ class Order:
             `CloudError`.
         deadline: when it is to be done, not before (aware UTC); of two that cannot both go, the earlier goes.
         tenant: who wants it, of those among whom calls are shared out fairly: a namespace.
-        stands: asked right before a call leaves; an order that does not stand any more is withdrawn.
-        news: called each time that there is a `trouble` to tell.
-        accepted: called with the number of instances, as soon as the service has accepted it for them.
-        trouble: why those without an outcome have none yet; None where nothing has failed.
+        still_valid: asked right before a call leaves; an order that does not stand any more is withdrawn.
+        on_pending_error: called each time that there is a new `pending_error`.
+        on_accepted: called with the number of instances, as soon as the service has accepted it for them.
+        pending_error: why those without an outcome have none yet; None where nothing has failed.
     """
 
     group: Group
@@ -231,7 +231,8 @@ class Record:
         hibernates: whether it was launched with hibernation enabled.
         managed: whether it asks a ResourceMonitor to make a Resource for its group.
         pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
-        why: of one that is stopped, what failed; empty where nothing did, or the service does not tell.
+        failure_reason: of one that is stopped, what failed; empty where nothing did, or the service does not
+        say.
     """
 
     tag: str
@@ -309,7 +310,7 @@ class Demand:
 
 
 class InventoryListener(Protocol):
-    """Who watches a service: asked at each poll what for, and told what looks different."""
+    """Watches a service: each poll asks it for its scopes, and reports which groups have changed."""
 
     def groups(self) -> Collection[Group]:
         """The groups of the service to be kept observed."""

@@ -105,8 +105,8 @@ def measured(metrics: CloudMetrics, clock: Clock, permission: str, scope: Scope)
     """Have the one call that is made inside measured.
 
     Args:
-        metrics: who is told.
-        clock: what tells the time.
+        metrics: receives the measurement.
+        clock: the time.
         permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
         scope: where it is called; of STS, for which account, and whose STS.
 

@@ -67,7 +67,7 @@ class Service:
         return self._inventory.watched
 
     def set_listener(self, listener: InventoryListener) -> None:
-        """Keep what `audience` names observed from now on, and tell it of what changes."""
+        """Poll what `audience` names from now on, and notify it of changes."""
         self._inventory.set_listener(listener)
 
     def introspect(self) -> Contents:
@@ -95,7 +95,7 @@ async def open_services(
     that nobody has a group in is never called.
 
     Args:
-        clock: what tells the time.
+        clock: the time.
         accounts: the operator's own account, and those that its configuration names.
         limits: the request limits of an action in a region of an account.
         may_write: whether anything may be changed at this instant; asked right before a call leaves.

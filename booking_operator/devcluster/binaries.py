@@ -50,7 +50,7 @@ def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def find_or_build(progress: Progress, environ: Mapping[str, str] | None = None) -> Binaries:
-    """Find the programs of a control plane; build what is missing, telling `progress` how far it is.
+    """Find the programs of a control plane; build what is missing, and report each step to `progress`.
 
     Raises:
         DevclusterError: something is missing and cannot be built.

@@ -42,9 +42,9 @@ class ControlPlane:
 
         Args:
             binaries: the programs.
-            flags: the last word on what the API server is told.
+            flags: override the flags of the API server.
             pods: whether pods will run in it.
-            address: where it listens, and what pods are told.
+            address: where it listens, also for pods.
             port: by default a free one.
             within: where its directory will be; by default where the system has temporary files.
         """

@@ -1,8 +1,8 @@
 """`booking-operator demo`: all four kinds start and stop instances through a real kube-apiserver, live.
 
 Two ResourceMonitors find a group of instances and a database; a Booking takes the database, and its user is
-told of the end by mail; a BookingScheduler books the instances at the next full minute, and its booking is
-brought forward, as users may, so that nobody has to wait for that.
+notified of the end by mail; a BookingScheduler books the instances at the next full minute, and its booking
+is brought forward, as users may, so that nobody has to wait for that.
 
 Exit code 0 means that it was seen: every booking went SCHEDULED -> IN PROGRESS -> FINISHED, every group
 STOPPED -> RUNNING -> STOPPED, the mail came, and each start and stop is known to the millisecond.

@@ -54,7 +54,7 @@ func main() {
 	<-stop
 }
 """
-"""What a pod's own container runs: it keeps the namespaces of the pod, and waits to be told to end."""
+"""What a pod's own container runs: it keeps the namespaces of the pod, and waits for SIGTERM."""
 _ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
 _SMALL = "1 to 3 minutes on 2 cores"
 _LONGEST_SECONDS = 3600

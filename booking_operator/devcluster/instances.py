@@ -10,7 +10,7 @@ from booking_operator.devcluster.moto import CREDENTIALS
 
 
 class Instances:
-    """Creates groups of instances, and tells how they are."""
+    """Creates groups of instances, and reads their states."""
 
     def __init__(self, url: str) -> None:
         self._ec2 = _client("ec2", url)
@@ -58,7 +58,7 @@ class Instances:
 
 
 class Databases:
-    """Creates databases of a group, and tells how they are."""
+    """Creates databases of a group, and reads their states."""
 
     def __init__(self, url: str) -> None:
         self._rds = _client("rds", url)

@@ -48,7 +48,7 @@ def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
     """Stand all of it up, and take all of it down.
 
     Args:
-        apiserver_flags: what the API server is to be told beyond the usual.
+        apiserver_flags: more flags of the API server.
 
     Raises:
         DevclusterError: something is missing or does not start.

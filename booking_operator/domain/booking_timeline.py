@@ -1,6 +1,6 @@
 """All bookings of one resource, kept in order, so that what they say at an instant is found without a walk.
 
-A team may make tens of thousands of bookings of one resource, and each change of one of them asks anew. Two
+A team may make tens of thousands of bookings of one resource, and each change of one of them asks again. Two
 lists in order answer: all bookings by their ends, and by precedence those that are not over. The second moves
 along with the clock, and back with it.
 """
@@ -18,7 +18,7 @@ from booking_operator.domain.booking import BookingInterval
 _START, _END, _PRECEDENCE = attrgetter("start_at"), attrgetter("end_at"), attrgetter("precedence")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _RESORT_RATIO = 8
-"""Where more than one in so many has ended, all are sorted anew."""
+"""Where more than one in so many has ended, all are sorted again."""
 
 
 def _end_order(booking: BookingInterval) -> tuple[Any, ...]:
@@ -31,7 +31,7 @@ class TimelineState:
 
     Attributes:
         holder: the active booking that holds the lock, or None when nobody does.
-        released: the booking that ended last, at or before this instant.
+        last_ended: the booking that ended last, at or before this instant.
         next_at: the next instant at which anything here may change; later than the instant, or None.
         next_change_at: the next instant at which power is to change; later than the instant, or None.
     """
@@ -156,7 +156,7 @@ class BookingTimeline:
         return self._all[begin:end]
 
     def _move_to(self, now: datetime) -> int:
-        """Have the open ones be those that end after `now`; tell how many are over."""
+        """Have the open ones be those that end after `now`; return how many are over."""
         over, before = (bisect_right(self._all, instant, key=_END) for instant in (now, self._position))
         self._position = now
         if abs(over - before) > len(self._open) // _RESORT_RATIO:

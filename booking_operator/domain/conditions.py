@@ -320,11 +320,11 @@ def notified_condition(
     if failure is not None:
         return ConditionUpdate("Notified", False, failure.reason, failure.message)
     if sent:
-        message = f"All were told that it ends at {format_utc(booking.end_at)}."
+        message = f"All recipients were notified that it ends at {format_utc(booking.end_at)}."
         return ConditionUpdate("Notified", True, "Sent", message)
     if now >= booking.end_at:
-        return ConditionUpdate("Notified", False, "Missed", "It ended before all could be told.")
-    return ConditionUpdate("Notified", False, "Pending", "The recipients are told shortly before it ends.")
+        return ConditionUpdate("Notified", False, "Missed", "It ended before all recipients were notified.")
+    return ConditionUpdate("Notified", False, "Pending", "They are notified shortly before it ends.")
 
 
 def _resource_found(name: str, resource: BookedResource | None) -> ConditionUpdate:

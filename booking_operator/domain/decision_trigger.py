@@ -16,12 +16,13 @@ class DecisionTrigger:
     """Why power is wanted as it is: since when an observation may back a decision.
 
     Attributes:
-        wanted: the power that is wanted.
+        running_wanted: the power that is wanted.
         basis: what else the decision rests on, such as the policy; a change of it is a cause of its own.
-        since: a view of the instances taken before this instant proves nothing about it.
+        observed_since: a view of the instances taken before this instant proves nothing about it.
         planned: the change came at a boundary that was known ahead, not by an edit or a deletion.
-        foreseen: the next boundary of power, as known now; arriving at it makes a change planned.
-        shortened: an edit or a deletion has brought `foreseen` nearer while power was wanted, so what comes
+        expected_change_at: the next boundary of power, as known now; arriving at it makes a change planned.
+        brought_forward: an edit or a deletion has brought `expected_change_at` nearer while power was wanted,
+        so what comes
             there is not planned.
     """
 

@@ -18,9 +18,9 @@ class Delay:
     """One start or stop of a group that is late, or will be.
 
     Attributes:
-        starting: whether it is a start.
-        at: when it was to be (aware UTC); for a start that is `start_at` less the warm-up.
-        until: when the last instance will have been started or stopped, rounded up to `STEP`.
+        is_start: whether it is a start.
+        due_at: when it was to be (aware UTC); for a start that is `start_at` less the warm-up.
+        complete_at: when the last instance will have been started or stopped, rounded up to `STEP`.
         warm_up: how long before `start_at` the start is made as things are.
     """
 

@@ -41,7 +41,7 @@ def plan_discovery(
 ) -> DiscoveryPlan:
     """What is to be done so that each group that asks for a Resource has one.
 
-    A group that has one already, whoever made it and whatever it is called, gets no second.
+    A group that has one already, of any name and from any user, gets no second.
 
     Args:
         asking: tags of the groups that ask for a Resource.

@@ -34,7 +34,8 @@ class Instance:
     Attributes:
         id: what the service knows it by, and the user.
         state: its power state.
-        obstacle: why it can be neither started nor stopped at present, as the end of the sentence "it …";
+        blocked_reason: why it can be neither started nor stopped at present, as the end of the sentence "it
+        …";
             empty when nothing stands in the way.
         lock: its lock tags; None where it has none.
     """

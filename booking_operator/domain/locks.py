@@ -29,7 +29,7 @@ class ClassifiedLocks:
 
     Attributes:
         foreign: instances that somebody else has locked, until later than now.
-        garbled: instances with a lock that says nothing.
+        malformed: instances with a lock that says nothing.
         expires_at: when the first of the foreign locks does; None without any.
     """
 
@@ -46,7 +46,7 @@ class LockTagChanges:
         lock: what the tags are to say; None where nobody holds the group.
         write: ids of the instances that are to get it.
         remove: ids of the instances whose tags are to go.
-        memory: every lock that may be on an instance by our doing, once all of this is done.
+        remembered: every lock that may be on an instance by our doing, once all of this is done.
     """
 
     lock: Lock | None
@@ -99,7 +99,7 @@ class OwnLocks:
 
 
 def classify_locks(observation: Observation, ours: OwnLocks, now: datetime) -> ClassifiedLocks:
-    """Tell foreign locks from `ours`, from expired ones, and from those that say nothing."""
+    """Distinguish foreign locks from `ours`, from expired ones, and from unreadable ones."""
     foreign, garbled, ends = [], [], []
     for instance in observation.instances:
         if instance.lock is None or instance.lock in ours:

@@ -15,7 +15,7 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that does not tell one group from another.
+    """Refuse a template that gives several groups the same name.
 
     Raises:
         ValueError: it lacks `{tag}`, or has something in it that no name may contain.

@@ -1,4 +1,4 @@
-"""What users are told before a booking ends, and when."""
+"""The notification that a booking ends: its text and its time."""
 
 import hashlib
 import json
@@ -58,12 +58,12 @@ class Notification:
 
 
 def notify_at(booking: BookingInterval, before: timedelta) -> datetime:
-    """When to tell of the end of a booking: `before` it, or when a shorter one begins."""
+    """When the notification of the end of a booking is due: `before` it, or when a shorter one begins."""
     return max(booking.start_at, booking.end_at - before)
 
 
 def notification_id(uid: str, end_at: datetime, channel: str, recipient: str) -> str:
-    """Tells one message from all others, for ever; see `Notice.id`."""
+    """Identifies one message for ever; see `Notification.id`."""
     parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""What is to be done to the instances of one resource, decided anew from scratch each time."""
+"""Decides which instances of one Resource to start and to stop, from scratch each time."""
 
 from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
@@ -57,12 +57,12 @@ class Plan:
     Attributes:
         start: ids to start now.
         stop: ids to stop now.
-        withheld: ids that would be stopped, were there no doubt.
-        doubt: why they are not stopped; empty where there is none.
+        withheld: ids that would be stopped if no data were stale.
+        stale_reason: why they are not stopped; empty where nothing is stale.
         blocked: instances that are not as booked and cannot be made so, each with its obstacle.
         started: ids that a booking has started, to be remembered; under `unbooked: Leave` also those
             that it is about to start.
-        moving: instances are on their way; their arrival will be seen by the inventory.
+        in_transition: instances are on their way; their arrival will be seen by the inventory.
     """
 
     start: tuple[str, ...] = ()
@@ -90,8 +90,8 @@ def decide(
 ) -> Plan:
     """Decide what to start and what to stop.
 
-    A start needs the booking alone. A stop needs more: no `doubt` about the bookings, and an observation
-    that is not older than `since`, the cause of the decision.
+    A start needs the booking alone. A stop needs more: no `stale_reason` about the bookings, and an
+    observation that is not older than `since`, the cause of the decision.
 
     Args:
         policy: how the Resource wants to be treated.
@@ -161,7 +161,7 @@ def start_waits_until(
 def settled_after(
     started: Collection[str], policy: PowerPolicy, state: TimelineState, observed_since: datetime
 ) -> datetime | None:
-    """From when on a view may tell that what is `started` is over; None where that matters to nobody."""
+    """From when on a view may show that what is `started` is over; None where nothing depends on it."""
     matters = started and not state.running_wanted and policy.unbooked is UnbookedPolicy.LEAVE
     return observed_since + SETTLE_TIME if matters else None
 

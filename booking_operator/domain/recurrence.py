@@ -23,7 +23,7 @@ _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A schedule that fires. Occurrences are instants in aware UTC, each told once, in order."""
+    """A schedule that fires. Occurrences are instants in aware UTC, each once, in order."""
 
     schedule: str
     zone: ZoneInfo
@@ -81,7 +81,7 @@ class Recurrence:
         while True:
             change = self._next_change(instant)
             offset = timezone(instant.astimezone(self.zone).utcoffset() or timedelta(0))
-            # cronsim tells what is later than the instant it is given, and the instant itself counts here.
+            # cronsim returns what is later than the instant it is given, and the instant itself counts here.
             for local in CronSim(self.schedule, (instant - _SECOND).astimezone(offset)):
                 if local >= change:
                     break

@@ -19,8 +19,8 @@ class ScheduleRule:
     Attributes:
         name: the scheduler's; names of bookings begin with it.
         recurrence: when bookings start.
-        length: how long each lasts.
-        digest: tells bookings that are as the rule wants them from those made before an edit.
+        duration: how long each lasts.
+        template_hash: distinguishes bookings that are as the rule wants them from those made before an edit.
         horizon: bookings are made this long ahead, and always the next one.
         keep_finished: how many finished bookings stay.
         suspend: no bookings but those that have begun.
@@ -53,9 +53,9 @@ class SchedulePlan:
         create: names of bookings to make, with their start, in the order of that.
         update: bookings that have not begun and date from before an edit, with their start.
         delete: names of bookings to delete.
-        next: when the next booking starts; None while suspended.
+        next_start: when the next booking starts; None while suspended.
         next_at: the next instant at which anything here changes; later than now, or None.
-        until: start of the last booking that is there once all of this is done.
+        complete_until: start of the last booking that is there once all of this is done.
     """
 
     create: dict[str, datetime]

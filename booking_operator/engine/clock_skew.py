@@ -1,4 +1,4 @@
-"""Tells when a server's clock and ours differ, by the Date headers of its answers.
+"""Reports when a server's clock and ours differ, by the Date headers of its answers.
 
 The operator's own clock decides when a booking begins; users whose `date` says otherwise should find out.
 """
@@ -38,7 +38,7 @@ class ClockSkewMonitor:
         self._log = structlog.get_logger()
 
     def record(self, header: str | None, sent_at: datetime, received_at: datetime) -> None:
-        """Take the Date header of one answer; one that is missing or garbled tells nothing."""
+        """Take the Date header of one answer; one that is missing or unreadable is ignored."""
         try:
             date = parsedate_to_datetime(header or "")
             if date.tzinfo is None:

@@ -25,7 +25,7 @@ class Controller(Generic[K]):
     Attributes:
         name: what it is called in logs and metrics.
         queue: where its keys come from.
-        taken: how many keys it has taken so far.
+        keys_taken: how many keys it has taken so far.
     """
 
     def __init__(

@@ -5,8 +5,8 @@ takes it over; the API server's check of versions lets only one of several do so
 people. Nobody compares them with a clock of its own: what counts is for how long no change was seen.
 
 What differs, on purpose:
-- a watch tells of a Lease that was given back, so that a hand-over takes milliseconds;
-- whoever loses the Lease stands by again, with its caches warm, and does not exit;
+- a watch reports a Lease that was released, so that a hand-over takes milliseconds;
+- a replica that loses the Lease stands by again, with its caches warm, and does not exit;
 - leadership ends RenewDeadline after the last renewal was *sent*, by the monotonic clock and by the wall
   clock, whichever is later, so that neither a process that was stopped nor a suspended machine goes on;
 - a Lease that vanishes ends leadership, and who saw it held waits as if it were there.
@@ -69,8 +69,8 @@ class LeaderElector:
 
     Attributes:
         identity: its own, which no other candidate has.
-        leads: whether `lead` is being run.
-        rivals: whether another may have written before us.
+        is_leader: whether `lead` is being run.
+        has_rivals: whether another may have written before us.
     """
 
     has_rivals = True
@@ -118,7 +118,7 @@ class LeaderElector:
                 await self._release()
 
     def _on_change(self, lease: Lease | None) -> None:
-        """The watch tells of a change."""
+        """The watch reports a change."""
         self._record(lease)
         self._changed.set()
 
@@ -141,7 +141,8 @@ class LeaderElector:
                 if wait <= 0:
                     return await self._take_over()
             except LeaseConflictError:
-                # Look at once, and take it if it is free; but whoever loses again and again asks less often.
+                # Look at once, and take it if it is free; a replica that loses again and again asks less
+                # often.
                 self._observed.was_read, wait = (
                     False,
                     conflicts * self._timing.retry_period.total_seconds() / 4,
@@ -192,11 +193,11 @@ class LeaderElector:
         await self._release()
 
     async def _renew_until_lost(self) -> str:
-        """Renew until that fails for too long, or somebody else holds the Lease; tells why."""
+        """Renew until that fails for too long, or another replica holds the Lease; return why."""
         wait = self._timing.retry_period.total_seconds()
         while True:
             self._changed.clear()
-            if not self._lost_reason():  # what was told while an answer was awaited
+            if not self._lost_reason():  # what the watch reported while an answer was awaited
                 await self._wait_for_change(min(wait, self._seconds_left()))
             if usurped := self._lost_reason():
                 return usurped

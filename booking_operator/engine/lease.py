@@ -64,7 +64,7 @@ class LeaseTiming:
     """How long things take, all from LeaseDuration, in client-go's proportions.
 
     Attributes:
-        lease: LeaseDuration: how long others wait after the last renewal that they saw.
+        lease_duration: LeaseDuration: how long others wait after the last renewal that they saw.
     """
 
     lease_duration: timedelta = timedelta(seconds=30)
@@ -90,9 +90,9 @@ class ObservedLease:
     """What a candidate has seen of the Lease, and when, on the monotonic clock in seconds.
 
     Attributes:
-        known: whether it was looked at yet.
+        was_read: whether it was looked at yet.
         lease: as it is, or as it was before it vanished.
-        there: whether it exists.
+        exists: whether it exists.
         changed_at: when it was first seen so.
     """
 

@@ -1,6 +1,7 @@
-"""What controllers tell those who measure them: client-go's `MetricsProvider`, in this engine's terms.
+"""What controllers report to be measured: client-go's `MetricsProvider`, in this engine's terms.
 
-The engine knows nothing of Prometheus. Whoever measures hands in a provider; without one nothing is measured.
+The engine knows nothing of Prometheus. A caller that measures gives a provider; without one nothing is
+measured.
 """
 
 from collections.abc import Callable, Hashable

@@ -2,7 +2,7 @@
 
 As client-go's Reflector, with these differences. Lists are consistent (no resourceVersion), because one from
 the API server's cache may be behind, and a booking that is missing from it would get its machines stopped. A
-watch that ends at once again and again is an error. And a reflector knows whether its store may be doubted.
+watch that ends at once again and again is an error. And a reflector knows whether its store may be stale.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ EVENTS_PER_TURN = 16
 OUTAGE_SECONDS = 1.0
 """No API server is restarted, let alone restored, in less; what is shorter is resumed."""
 MAX_SILENCE = timedelta(seconds=75)
-"""Bookmarks come about once a minute: who has told nothing for longer was away."""
+"""Bookmarks come about once a minute: after a longer silence the server was away."""
 MIN_WATCH_TIME = timedelta(seconds=1)
 """A watch that brought nothing and ended sooner than this did not do its work."""
 MAX_RESUME_BACKOFF = timedelta(seconds=5)
@@ -46,9 +46,9 @@ class ListWatchError(Exception):
     """The API server did not do what was asked.
 
     Attributes:
-        doubt: why the store can no longer be trusted; empty where it is only no longer brought up to date.
+        stale_reason: why the store may miss objects; empty where it is only no longer brought up to date.
         retry_after: how long the server asks to wait, in seconds.
-        lost: whether to watch on from where it failed could fail for ever; then all is listed again.
+        needs_relist: whether to watch on from where it failed could fail for ever; then all is listed again.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class _ShortWatchError(ListWatchError):
 
 
 class RestartReason(StrEnum):
-    """Why a watch had to be opened anew."""
+    """Why a watch had to be opened again."""
 
     ENDED = "ended"
     """By the server, after its time: as it should be."""
@@ -124,11 +124,11 @@ class Reflector(Generic[T]):
 
     Attributes:
         kind: plural name of the kind.
-        synced: whether it was listed since the start.
-        pausing: whether the last list or watch failed, and the next waits for its back-off.
-        heard_at: when the API server last told anything of the kind, be it a bookmark (aware UTC).
-        listed_in: how long the last list took, in seconds.
-        restarts: how often a list or watch had to be begun anew, by the reason.
+        has_synced: whether it was listed since the start.
+        backing_off: whether the last list or watch failed, and the next waits for its back-off.
+        last_activity_at: when the API server last sent anything of the kind, bookmarks included (aware UTC).
+        list_seconds: how long the last list took, in seconds.
+        restarts: how often a list or watch had to begin again, by the reason.
     """
 
     def __init__(
@@ -163,7 +163,8 @@ class Reflector(Generic[T]):
     def stale_reason(self) -> str:
         """Why the store may miss objects; empty while it may be trusted.
 
-        A watch that is merely down is no doubt: what was known holds until the API server says otherwise.
+        A watch that is down does not make the store stale: what was known holds until the API server says
+        otherwise.
         """
         if not self.has_synced:
             return f"the {self.kind} have not been listed yet"
@@ -178,7 +179,7 @@ class Reflector(Generic[T]):
         self._recovered_callbacks.append(call)
 
     def relist(self, why: str) -> None:
-        """Have all listed anew, whatever is under way; until then there is the doubt `why`."""
+        """List everything again. Until then the store is stale, for the reason `why`."""
         self._stale_reason, asked = why, self._needs_list
         self._needs_list = True
         if self._timeout is None or self._timeout.expired():
@@ -232,7 +233,7 @@ class Reflector(Generic[T]):
             items += page.items
         gone_back, self._version = is_older(page.resource_version, self._version), page.resource_version
         origin = Origin.WATCH if self.has_synced else Origin.INITIAL
-        # What we wrote since stays, and the watch tells the rest; not so where versions may be given twice.
+        # What we wrote since stays, and the watch brings the rest; not so where versions may be given twice.
         self._store.replace(items, origin, ignore_versions=gone_back, as_of="" if lapsed else self._version)
         self.has_synced, self._stale_reason, self._disconnected_at = True, "", None
         self.last_activity_at, self.list_seconds = self._clock.now(), self._clock.monotonic() - began
@@ -244,7 +245,7 @@ class Reflector(Generic[T]):
     def _had_outage(self) -> bool:
         """Whether the server was away for so long that its storage may have been restored from a backup.
 
-        Then versions are given twice. A watch from one that lies ahead is no error to it: it would tell
+        Then versions are given twice. A watch from one that lies ahead is no error to it: it would report
         nothing until that is reached, and never what the backup has changed.
         """
         if self._disconnected_at is None:

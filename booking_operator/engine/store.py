@@ -12,7 +12,7 @@ from booking_operator.engine.introspection import Contents
 
 
 class Key(NamedTuple):
-    """Namespace and name of an object, which together tell it from all others of its kind."""
+    """Namespace and name of an object, which together identify it among all of its kind."""
 
     namespace: str
     name: str
@@ -170,7 +170,7 @@ class Store(Generic[T]):
         Args:
             objects: all there are.
             origin: where they come from.
-            ignore_versions: whether versions tell nothing, because the server has given them twice.
+            ignore_versions: whether versions mean nothing, because the server has given them twice.
             as_of: the version of the list; what was written by us since stays.
         """
         listed = {key_of(object_): object_ for object_ in objects}
@@ -189,10 +189,10 @@ class Store(Generic[T]):
             self._set(object_, Origin.WATCH)
 
     def apply_own_write(self, object_: T) -> None:
-        """Take the answer to our own write, so that the next reconcile sees it before the watch tells it.
+        """Take the answer to our own write, so that the next reconcile sees it before the watch reports it.
 
-        An object that is gone, or made anew, is not brought back. An answer that also carries somebody else's
-        change counts as told by the watch, which will not tell it again.
+        An object that is gone, or was created again, is not brought back. An answer that also carries
+        somebody else's change counts as reported by the watch, which will not report it again.
         """
         known = self._objects.get(key_of(object_))
         if known is None or known.metadata.uid != object_.metadata.uid or _same_or_older(object_, known):

@@ -91,11 +91,11 @@ class _Entry:
 class WorkQueue(Generic[K]):
     """A queue of keys for one consumer. Everything but `get` is synchronous and never blocks.
 
-    `due` is the priority of what is due by the clock: less than a boundary's where it only tells users.
+    `due` is the priority of what is due by the clock: less than a boundary's where it only informs users.
 
     Attributes:
-        clock: what tells the time.
-        metrics: who is told of what happens; the controller sets it.
+        clock: the time.
+        metrics: receives the measurements; the controller sets it.
     """
 
     def __init__(

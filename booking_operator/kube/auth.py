@@ -1,4 +1,4 @@
-"""Who we are to the API server and whom we trust, kept up to date while the operator runs.
+"""The operator's credentials for the API server and the CA that it trusts, kept up to date while it runs.
 
 In a pod both are files that are replaced under way: the kubelet renews the token when a fifth of its life is
 left, and the CA's certificates when they change. As client-go does it, files are read again once a minute.
@@ -32,7 +32,7 @@ class Credentials:
     Attributes:
         configuration: where the API server is, and which way leads there.
         authorization: value of the header; empty for none.
-        trust: for new connections.
+        ssl_context: for new connections.
         files: contents of the files that this was made from.
     """
 

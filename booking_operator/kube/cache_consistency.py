@@ -58,15 +58,16 @@ _DEFINITION, _SERVED = TypeAdapter(_Definition), TypeAdapter(_Discovery)
 class CacheConsistency:
     """Trusts the caches while all reflectors do, and asks the API server before what nobody could foresee.
 
-    When a CRD is deleted, the API server deletes all its objects, and the watch tells of each as if a user
+    When a CRD is deleted, the API server deletes all its objects, and the watch reports each as if a user
     had deleted it. A booking that vanishes so must not stop machines; the CRD itself knows better, because it
     carries its deletionTimestamp before the first object goes.
 
     A CRD that was deleted and applied again before anybody asks looks as good as new, but has another uid
-    than the one whose bookings were listed: then all are listed anew.
+    than the one whose bookings were listed: then all are listed again.
 
-    Who may not read the CRD asks discovery, which every ServiceAccount may read: it takes `create` from the
-    verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second later. It has no uid.
+    An operator that may not read the CRD asks discovery, which every ServiceAccount may read: it takes
+    `create` from the verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second
+    later. It has no uid.
 
     Callers share requests: a call answers all callers that asked before it began. At most one call is under
     way, so a caller waits for two at most.
@@ -128,7 +129,7 @@ class CacheConsistency:
         return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted" if vanishing else ""
 
     async def _vanishing(self) -> bool:
-        """Whether the CRD is being deleted. If it is another one than was known, all is listed anew.
+        """Whether the CRD is being deleted. If it is another one than was known, all is listed again.
 
         Raises:
             ApiError: neither the CRD nor discovery can be read.
@@ -150,7 +151,7 @@ class CacheConsistency:
             return
         self._uid = uid
         for reflector in self._reflectors:
-            reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed anew")
+            reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed again")
 
     async def _read(self, path: str, model: TypeAdapter[T]) -> T:
         """What is at a path.

@@ -37,8 +37,8 @@ RESERVED = 8
 was not foreseen. Writes report decisions, and there may be thousands of them at once."""
 
 MAX_RESPONSE_BYTES = 2**24
-"""In bytes, of an answer that is kept in memory whole. 500 objects of a usual size are 1 MiB; but whoever may
-write objects can make each of them 1.5 MiB large, and memory has a limit."""
+"""In bytes, of an answer that is kept in memory whole. 500 objects of a usual size are 1 MiB; but a user who
+may write objects can make each of them 1.5 MiB large, and memory has a limit."""
 
 Query = Sequence[tuple[str, str]]
 
@@ -172,7 +172,7 @@ class KubeClient:
                 _abort_unread(response)
 
     async def _send_authenticated(self, request: _Request) -> aiohttp.ClientResponse:
-        """An answer of any status. Who is refused tries once more, if there are other credentials."""
+        """An answer of any status. A refused request is tried once more, if there are other credentials."""
         used = self._keyring.current()
         try:
             response = await self._send(request, used)

@@ -13,7 +13,7 @@ class ApiError(Exception):
     Attributes:
         status: HTTP status; 0 when there was no answer.
         reason: of the `Status` that was the answer, in CamelCase; empty when there was none.
-        retry_after: how long the server asks to wait, in seconds; whoever asks again decides how much of it.
+        retry_after: how long the server asks to wait, in seconds; the caller decides how much of it to wait.
     """
 
     def __init__(self, status: int, message: str, *, reason: str = "", retry_after: float = 0) -> None:

@@ -1,6 +1,6 @@
 """Records Events, which `kubectl describe` shows beneath the object (API events.k8s.io/v1).
 
-Best effort, in tasks of its own: an Event never delays what it tells of, and one that cannot be written is
+Best effort, in tasks of its own: an Event never delays what it reports, and one that cannot be written is
 dropped after a few tries, with a log line.
 """
 
@@ -51,11 +51,11 @@ class EventRecorder:
         self._log = structlog.get_logger()
 
     def normal(self, kind: Kind[Any], object_: Object, reason: str, action: str, note: str) -> None:
-        """Tell of something that went as it should."""
+        """Record an Event of type Normal."""
         self._record(kind, object_, "Normal", reason, action, note)
 
     def warning(self, kind: Kind[Any], object_: Object, reason: str, action: str, note: str) -> None:
-        """Tell of something that somebody should look at."""
+        """Record an Event of type Warning."""
         self._record(kind, object_, "Warning", reason, action, note)
 
     def _record(
@@ -113,7 +113,7 @@ class EventRecorder:
                 await self._client.request("POST", path, body=event.body)
             except ApiError as error:
                 if error.already_exists:
-                    return  # it was written, and the answer lost: nobody else has that name
+                    return  # it was written, and the answer was lost: the name is unique
                 if error.invalid or error.status in {403, 404} or attempt == _MAX_ATTEMPTS:
                     reason = event.body["reason"]
                     self._dropped()

@@ -53,7 +53,7 @@ class ClusterAccess:
 
 
 class ClusterConfig:
-    """Loads credentials anew whenever it is asked to, so that rotated ones are found."""
+    """Loads credentials again whenever it is asked to, so that rotated ones are found."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class ClusterConfig:
         return "default"
 
     def _default(self) -> Path:
-        """Where kubectl looks. Only HOME tells the home directory: in a pod our user is nowhere recorded."""
+        """Where kubectl looks. Only HOME has the home directory: a pod has no entry for our user."""
         return Path(self._environ.get("HOME") or "/") / ".kube" / "config"
 
     def _source(self, default: Path) -> str:

@@ -83,7 +83,7 @@ class KubeLeaseLock:
         """As it is now; None where there is none.
 
         Raises:
-            LeaseError: the API server does not tell.
+            LeaseError: the API server does not answer, or refuses.
         """
         with self._translated():
             try:

@@ -60,7 +60,7 @@ class _Wanted:
     Attributes:
         uid: of the object.
         status: the whole status.
-        base: the stored status that this one was decided on.
+        based_on: the stored status that this one was decided on.
         refused: whether the API server refuses it whenever it is sent.
         under_way: whether an attempt to write it is in progress.
         result: resolved at the end of the next attempt; None while no caller waits.
@@ -216,18 +216,18 @@ class StatusWriter(Generic[O]):
     def _is_outdated(self, key: Key, object_: O, wanted: _Wanted) -> bool:
         """Whether another client has written the status since this one was decided.
 
-        To send it with the newer version would undo what the other wrote: a leader before us, as a rule,
-        whose memory of what was started, locked or told is in there.
+        To send it with the newer version would undo what the other wrote: usually a leader before us,
+        whose memory of what was started, locked or notified is in there.
         """
         return object_.status not in (wanted.based_on, wanted.status, self._last_written.get(key))
 
     async def _patch(self, object_: O, wanted: Any) -> O:
         key, version = key_of(object_), object_.metadata.resource_version
         dumped = self._kind.status_adapter.dump_python(wanted, mode="json", by_alias=True)
-        # null removes a field (RFC 7386): an empty list is told by its absence.
+        # null removes a field (RFC 7386): an empty list is written by leaving it out.
         status = {name: None if value == [] else value for name, value in dumped.items()}
         # The version makes the server refuse what was decided for an object that has changed since, or that
-        # was deleted and made anew. (Of a uid in a patch of the status it takes no notice.)
+        # was deleted and created again. (Of a uid in a patch of the status it takes no notice.)
         answer = await self._client.request(
             "PATCH",
             self._kind.path(key.namespace, key.name, "status"),
@@ -242,7 +242,7 @@ class StatusWriter(Generic[O]):
             self._forget(key, wanted)
             return WriteResult.GONE
         if error.conflict:
-            return WriteResult.FAILED  # until the watch has told what changed
+            return WriteResult.FAILED  # until the watch has reported what changed
         if error.invalid:
             # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
             wanted.refused = True

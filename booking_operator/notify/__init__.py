@@ -1,1 +1,1 @@
-"""How users are told that a booking is about to end: one module per channel."""
+"""Delivers the notifications that a booking ends: one module per channel."""

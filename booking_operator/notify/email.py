@@ -1,4 +1,4 @@
-"""Tells by mail, through an SMTP server that takes mail for others."""
+"""Sends mail through an SMTP relay."""
 
 import asyncio
 import ssl
@@ -128,7 +128,7 @@ class EmailChannel:
             with suppress(aiosmtplib.SMTPException, OSError):  # it has been taken already
                 await smtp.quit(timeout=QUIT_SECONDS)
         finally:
-            # Not in good order: whoever is cancelled must not wait for a server that is silent.
+            # Without QUIT: a cancelled delivery must not wait for a server that is silent.
             smtp.close()
 
     def _client(self) -> aiosmtplib.SMTP:

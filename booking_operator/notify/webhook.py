@@ -1,4 +1,4 @@
-"""Tells by HTTP: a webhook of one's own, or Slack's. Where to, the operator's configuration says."""
+"""Sends notifications over HTTP, to a webhook or to Slack. The operator's configuration has the addresses."""
 
 import asyncio
 import json

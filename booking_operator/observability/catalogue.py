@@ -25,7 +25,7 @@ class MetricFamily:
     Attributes:
         kind: what Prometheus calls its type.
         name: with the unit and, of a counter, `_total`.
-        text: what it tells.
+        text: its HELP text.
         labels: what its series differ in.
         buckets: upper bounds, of a histogram.
     """
@@ -106,12 +106,12 @@ RECONCILES = _counter(
 
 WATCH_HEARD = _gauge(
     "watch_last_heard_timestamp_seconds",
-    "When the API server last told anything of the kind: a list, an event or a bookmark.",
+    "When the API server last sent anything of the kind: a list, an event or a bookmark.",
     "kind",
 )
 WATCH_RESTARTS = _counter(
     "watch_restarts_total",
-    "Lists and watches that had to be begun anew: ended, which is as it should be, expired, refused, failed.",
+    "Lists and watches that had to begin again: ended, which is normal, expired, refused, failed.",
     "kind",
     "reason",
 )

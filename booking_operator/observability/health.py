@@ -1,7 +1,7 @@
-"""Whether the operator is alive, and whether it is ready, as the API server tells it of itself.
+"""Whether the operator is alive, and whether it is ready, like the probes of the API server.
 
-Alive is whatever a restart would not mend: an API server or an AWS that is away is no reason for one, and
-only makes the next start slow. Not alive is one that stands still although nothing keeps it.
+The operator is alive unless a restart would help: an API server or an AWS that is away is no reason for one,
+and only makes the next start slow. It is not alive if it makes no progress although it waits for nothing.
 """
 
 from collections.abc import Callable, Hashable, Iterator

@@ -64,5 +64,6 @@ def configure(format_: Format, level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("aiobotocore", "botocore", "aiohttp", "kubernetes_asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It prints a traceback for each renewal that fails, which `cloud.aws.credential_renewal` tells in a line.
+    # It prints a traceback for each renewal that fails, which `cloud.aws.credential_renewal` reports in a
+    # line.
     logging.getLogger("aiobotocore.credentials").setLevel(logging.ERROR)

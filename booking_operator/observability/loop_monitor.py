@@ -8,7 +8,7 @@ PERIOD_SECONDS = 0.25
 
 
 class LoopMonitor:
-    """A timer of the running loop that starts itself anew. `lagged` is told in seconds how late it was.
+    """A timer of the running loop that restarts itself. It calls `lagged` with how late it was, in seconds.
 
     It goes by the loop's own clock, because the loop's own timers are what it measures.
     """

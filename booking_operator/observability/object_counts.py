@@ -79,7 +79,7 @@ def _conditions(resource: Resource) -> Iterable[tuple[str, str]]:
 
 
 def _unready(resource: Resource) -> tuple[str, datetime] | None:
-    """Why a Resource is not Ready, and since when; None where it is, or nobody can tell."""
+    """Why a Resource is not Ready, and since when; None where it is, or where that is unknown."""
     for condition in resource.status.conditions:
         if condition.type == "Ready" and condition.status == "False" and condition.last_transition_time:
             reason = condition.reason if condition.reason in REASONS else OTHER

@@ -50,7 +50,7 @@ async def open_servers(
         health_address: where to serve `/healthz` and `/readyz`; `0` for nowhere.
         metrics: what is counted.
         sources: the parts that the pages read.
-        clock: what tells the time.
+        clock: the time.
 
     Raises:
         BindError: an address is none, or is taken.

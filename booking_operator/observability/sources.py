@@ -26,12 +26,12 @@ class Sources:
     Attributes:
         accounts: those that there may be anything in.
         services: the cloud services, by name.
-        leads: whether this replica leads.
+        is_leader: whether this replica leads.
         tasks: how many tasks of the event loop are not done.
         reflectors: of all kinds.
-        vital: those without which nothing is reconciled.
+        required_reflectors: those without which nothing is reconciled.
         objects: how many objects are known, by kind.
-        census: what is counted of bookings and Resources.
+        object_counts: what is counted of bookings and Resources.
         controllers: those of the present term.
         drivers: the same.
     """

@@ -57,7 +57,7 @@ class BookingReconciler:
             sent = self._reporter.current(booking).notification_sent
             conditions += (notified_condition(interval, now, sent=sent, failure=self._undelivered(key)),)
         phase = interval.phase_at(now)
-        # What is over is no news: the first run over an old cluster must not tell it all.
+        # What is over is not reported: the first run over an old cluster would report all of it.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
         return Result(_next_at(interval, booked, now))
 
@@ -79,7 +79,7 @@ class BookingReconciler:
 def _resource_failure(status: ResourceStatus) -> Failure | None:
     """What the Resource says why it cannot be as booked."""
     ready = first_failure(status.conditions, "Ready")
-    # While nobody has it booked, Ready tells of a stop.
+    # While nobody has it booked, Ready is about a stop.
     if ready is not None and ready.reason in _BLOCKING_REASONS and status.locked_until:
         return ready
     return first_failure(status.conditions, "Synced", "Found")

@@ -95,7 +95,7 @@ class DelayController:
                     await self._wake.wait()
 
     async def update(self) -> None:
-        """Work out all delays anew, and tell which have changed."""
+        """Compute all delays, and report which have changed."""
         waiting: list[_Waiting] = []
         coming: list[_Coming] = []
         for number, resource in enumerate(list(self._informers.resources.objects())):

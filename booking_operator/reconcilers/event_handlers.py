@@ -22,7 +22,7 @@ class EventHandlers:
     def __init__(self, informers: Informers, clock: Clock, queue: type[WorkQueue[Key]] = WorkQueue) -> None:
         self._informers = informers
         self._clock = clock
-        # Bookings only tell users: a thousand that begin at one instant must not delay the starts.
+        # Bookings only inform users: a thousand that begin at one instant must not delay the starts.
         self.bookings = queue(clock, timer_priority=Priority.CHANGE)
         self.resources = queue(clock)
         self.lock_tags = queue(clock)
@@ -37,23 +37,23 @@ class EventHandlers:
         )
 
     def subscribe(self) -> None:
-        """Be told of all that the caches hold, and of all their changes from now on."""
+        """Handle all that the informers hold, and all their changes from now on."""
         for store, handler in self._handlers:
             for object_ in store.objects():
                 handler(Change(None, object_, Origin.INITIAL))
             store.subscribe(handler)
         for resource in self._informers.resources.objects():
-            # What is due first goes first: whoever takes over has all of them to look at.
+            # What is due first goes first: after a take-over all of them are reconciled.
             if (at := resource.status.next_change) is not None:
                 self.resources.add_at(key_of(resource), at)
 
     def unsubscribe(self) -> None:
-        """Be told no more."""
+        """Handle no more changes."""
         for store, handler in self._handlers:
             store.unsubscribe(handler)
 
     def enqueue_all(self) -> None:
-        """A kind was listed anew, which may have ended a doubt about what is to be stopped or pruned."""
+        """A kind was listed again: a stop or a pruning that was withheld may now be allowed."""
         for resource in self._informers.resources.objects():
             self.resources.add(key_of(resource))
         for monitor in self._informers.monitors.objects():
@@ -67,7 +67,7 @@ class EventHandlers:
         if any(booking is not None and _notifies(booking) for booking in (change.old, change.new)):
             self.notifications.add(change.key, priority)
         if change.status_only:
-            return  # nobody else reads it; and it may be our own, which the watch told first
+            return  # no other object reads it; and it may be our own, which the watch reported first
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 self.resources.add(Key(change.key.namespace, booking.resource_name), priority)
@@ -77,7 +77,7 @@ class EventHandlers:
             self._enqueue_peers(change, priority)
 
     def _enqueue_peers(self, change: Change[Booking], priority: Priority) -> None:
-        """Who holds the lock is told on all active bookings of the resource, not only on the changed one.
+        """All active bookings of the resource show who holds the lock, not only the changed one.
 
         One that is not active now, and was not before, changes nothing for the others, and neither does one
         that leaves the lock where it is: of many bookings made for one resource, each would wake all.
@@ -111,7 +111,7 @@ class EventHandlers:
             if group is not None:
                 self.scope_listed(group.service, group.scope)
         if change.status_only:
-            # How far the instances are, and what stands in their way, is told on those who want them now.
+            # The active bookings show how far the instances are, and why they are not ready.
             self._enqueue_active(change.key, priority)
             return
         for key in self._informers.unfinished(change.key, self._clock.now()):
@@ -179,7 +179,7 @@ class ReconcilerListener:
 
 
 def _notifies(booking: Booking) -> bool:
-    """Whether somebody is to be told of its end, or a status of it remembers that somebody was."""
+    """Whether a recipient is to be notified of its end, or its status remembers that one was."""
     asked = isinstance(booking.spec, BookingSpec) and booking.spec.notifications
     return bool(asked or booking.status.notified or booking.status.notification_sent)
 

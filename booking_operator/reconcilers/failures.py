@@ -1,4 +1,4 @@
-"""What goes wrong beside a reconciler, for the one that tells users."""
+"""Failures outside of a reconciler, for the reconciler that reports them to users."""
 
 from collections.abc import Callable
 

@@ -23,7 +23,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _CachedHolder:
-    """Who holds a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
+    """The holder of a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
 
     basis: tuple[object, ...]
     warm_up: timedelta
@@ -65,7 +65,7 @@ class Informers:
         self.resources.subscribe(self._on_resource)
 
     def introspect(self) -> Contents:
-        """The keys of the bookings on all agendas, and of the Resources whose holder is known."""
+        """The keys of the bookings on all timelines, and of the Resources with a holder or revision."""
         booked = {
             Key(key.namespace, interval.name)
             for key, agenda in self._timelines.items()
@@ -160,7 +160,7 @@ class Informers:
     def _update_timeline(
         self, key: Key, *, gone: BookingInterval | None = None, come: BookingInterval | None = None
     ) -> None:
-        """Have another booking on the agenda of a Resource, be it there or not."""
+        """Put another booking on the timeline of a Resource, whether the Resource exists or not."""
         agenda = self._timelines.setdefault(key, BookingTimeline())
         if gone is not None:
             agenda.discard(gone)

@@ -114,7 +114,7 @@ class LockTagsReconciler:
         return bool(marks.remembered) or await self._set_finalizer(snapshot.resource, wanted=False)
 
     def _failed(self, resource: Resource, error: CloudError) -> None:
-        """Have it told in the status; of a Resource that is being deleted, which gets none, by an Event."""
+        """Report it in the status. A Resource that is being deleted gets an Event instead."""
         key, deleted = key_of(resource), resource.metadata.deletion_timestamp is not None
         before = self.failures.get(key)
         self.failures.set(key, Failure(error.reason, f"Lock tags: {error}", error.retry_at))

@@ -28,7 +28,7 @@ class MonitorReconciler:
         self._objects = environment.objects
         self._consistency = environment.consistency
         self._clock = environment.clock
-        # What each monitor made when it looked last: until the watch tells, another would make it too.
+        # What each monitor created last: until the watch reports it, the monitor would create it again.
         self._made: dict[Key, set[Group]] = {}
 
     def introspect(self) -> Contents:
@@ -55,7 +55,7 @@ class MonitorReconciler:
         except CloudError as error:
             unseen = Failure(error.reason, str(error))
             self._reporter.report(monitor, conditions.creator_conditions(unseen, ""), now)
-            # The polls go on, and tell when the cloud answers again.
+            # The polls go on, and notify the monitor when the cloud answers again.
             return Result(now + interval)
         asking = driver.inventory.managed_tags(scope)
         failure = await self._sync(monitor, spec, scope, asking)

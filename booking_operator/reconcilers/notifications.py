@@ -1,4 +1,4 @@
-"""Tells of the coming end of bookings: at least once each recipient, for each end."""
+"""Notifies each recipient of the end of a booking, at least once for each end."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -137,7 +137,7 @@ class NotificationReconciler:
     ) -> dict[str, _Message]:
         """What is known of each message, by the status of the booking and by this process."""
         before: BookingStatus = self._status.current(booking)
-        # The Go operator remembers no more than that all were told.
+        # The Go operator remembers only that all recipients were notified.
         all_told = before.notification_sent and not before.notified
         known = self._messages.pop(key, {})
         found = {id_: known.get(id_) or _Message() for id_ in items}
@@ -258,14 +258,14 @@ class NotificationReconciler:
             self._log.warning("notification_failed", **facts, reason=error.reason, message=str(error))
             return error
         except Exception as error:  # noqa: BLE001
-            # A bug that one recipient triggers must not keep the others from being told.
+            # A bug that one recipient triggers must not affect the other notifications.
             self._delivered(self._type(item.type), False)
             failure = _unexpected(error, item.recipient)
             self._log.exception("notification_crashed", **facts, exc_info=failure)
             return failure
         self._delivered(self._type(item.type), True)
         self._log.info("notification_sent", **facts, id=id_)
-        note = f"Told {item.recipient} by {item.type} that it ends at {spec.end_at}."
+        note = f"Notified {item.recipient} by {item.type} that it ends at {spec.end_at}."
         self._events.normal(BOOKING, booking, "Notified", "Notify", note)
         return None
 
@@ -282,7 +282,7 @@ class NotificationReconciler:
 
 
 def _unexpected(error: Exception, recipient: str) -> DeliveryError:
-    """What an error that no channel promised is told as, with its traceback.
+    """How an unexpected error of a channel is reported. The log has its traceback.
 
     Its own text, and those of its causes, may hold the URL of a target or a password, which are secrets.
     """

@@ -1,4 +1,4 @@
-"""How writes of objects end: as a failure that users are told of, or as none."""
+"""How writes of objects end: as a failure that is reported to users, or as none."""
 
 from collections.abc import Awaitable
 
@@ -18,7 +18,7 @@ async def try_write(write: Awaitable[None], name: str) -> Failure | None:
 
 
 async def try_create(write: Awaitable[None], name: str) -> Failure | None:
-    """The same for a creation. That there is one already means that the watch has not told yet.
+    """The same for a creation. That there is one already means that the watch has not reported it yet.
 
     No other conflict does: a quota that others use up at the same time is answered with one, too.
     """

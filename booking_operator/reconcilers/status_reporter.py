@@ -44,9 +44,9 @@ class StatusReporter(Generic[T]):
         quiet: bool = False,
         **facts: Any,
     ) -> list[ConditionEvent]:
-        """Have conditions and `facts` written as the status; tell what is news, and return it.
+        """Write conditions and `facts` as the status. Report what is new, and return it.
 
-        With `quiet` nothing is told: of what is over long since, say.
+        With `quiet` nothing is reported, for example for what was over long ago.
         """
         current, verdicts = self.current(object_), tuple(verdicts)
         previous = {known.type: (known.reason, known.message) for known in current.conditions}

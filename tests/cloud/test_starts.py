@@ -62,7 +62,7 @@ def test_where_the_service_says_nothing_it_may_have_been_stopped_by_hand_the_fir
     fall(starts, 3, why="")
     assert pause(starts, 6) == 60
     error = starts.active_failure("i-1", after(6))
-    assert "the AWS console may tell why" in str(error)
+    assert "the AWS console may show why" in str(error)
 
 
 def test_views_that_show_it_stopped_again_make_the_pause_no_longer() -> None:

@@ -37,7 +37,7 @@ policies = st.builds(PowerPolicy, unbooked=st.sampled_from(UnbookedPolicy))
 memories = st.sets(st.sampled_from([f"i-{n}" for n in range(8)])).map(frozenset)
 
 
-@given(observations, moments, policies, memories, st.sampled_from(["", "a doubt"]))
+@given(observations, moments, policies, memories, st.sampled_from(["", "a list failed"]))
 def test_only_stopped_ones_start_only_running_ones_stop_and_never_both(
     observation: Observation,
     seen: TimelineState,

@@ -119,7 +119,7 @@ def test_what_a_resource_stands_for_is_immutable(tenant: Tenant, field: str) -> 
         "-n", tenant.namespace, "apply", "-f", "-", stdin=json.dumps(changed)
     )
     assert f"spec.{field}" in answer.stderr
-    assert "it is immutable; delete the object and create it anew to change it" in answer.stderr
+    assert "it is immutable; delete the object and create it again to change it" in answer.stderr
 
 
 def test_columns(ground: Playground) -> None:

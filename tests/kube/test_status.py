@@ -388,14 +388,14 @@ def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
         await trust.record_crd()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
-        doubts = [await trust.confirm()]
+        reasons = [await trust.confirm()]
         before, server.answer = api.lists, {"metadata": {"uid": "new"}}
-        doubts.append(await trust.confirm())
+        reasons.append(await trust.confirm())
         await asyncio.sleep(1)
-        doubts.append(await trust.confirm())
+        reasons.append(await trust.confirm())
         task.cancel()
         await asyncio.wait([task])
-        return doubts, api.lists - before
+        return reasons, api.lists - before
 
     (first, anew, after), lists = virtual.run(main())
     assert (first, after, lists) == ("", "", 1)

@@ -14,6 +14,7 @@ CHECKED = (
     "docs/**/*.md",
     "manifests/**/*.json",
     "manifests/**/*.yaml",
+    "booking_operator/**/*.py",
     "tests/prose/*.py",
 )
 """Glob patterns of the files that the check reads, relative to the top directory."""

@@ -301,7 +301,7 @@ def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
     assert resource(played(before=before)).metadata.finalizers == (FINALIZER,)
 
 
-@pytest.mark.parametrize("field", ["doubts", "unconfirmed"])
+@pytest.mark.parametrize("field", ["stale", "unconfirmed"])
 def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
     """Seed 149 of the simulation: the bookings vanish with their CRD, and the tags went while all ran on."""
 

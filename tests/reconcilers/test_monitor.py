@@ -217,10 +217,10 @@ def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() 
         world.asking = set()
         await asyncio.sleep(280)
         assert world.resources() == {"mine", "web"}
-        world.consistency.doubts = "a list failed"
+        world.consistency.stale = "a list failed"
         await asyncio.sleep(200)
         assert world.resources() == {"mine", "web"}
-        world.consistency.doubts = ""
+        world.consistency.stale = ""
         await asyncio.sleep(130)
         assert world.resources() == {"mine"}
         assert world.objects.deleted == ["web"]

@@ -113,7 +113,7 @@ def test_a_planned_stop_asks_for_no_confirmation() -> None:
     assert world.consistency.asked == 0
 
 
-@pytest.mark.parametrize("field", ["doubts", "unconfirmed"])
+@pytest.mark.parametrize("field", ["stale", "unconfirmed"])
 def test_nothing_is_stopped_on_a_doubt(field: str) -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
@@ -131,7 +131,7 @@ def test_nothing_is_stopped_on_a_doubt(field: str) -> None:
 
 def test_a_start_needs_no_trust() -> None:
     def before(world: World) -> None:
-        world.consistency.doubts = "the list failed"
+        world.consistency.stale = "the list failed"
         world.booking("b", 10, 20)
 
     world = played(before=before, seconds=15)

@@ -248,22 +248,22 @@ class FakeEvents:
 
 @dataclass
 class FakeConsistency(CacheConsistency):
-    """A doubt that a test sets."""
+    """Stale data that a test sets."""
 
-    doubts: str = ""
+    stale: str = ""
     unconfirmed: str = ""
     asked: int = 0
     confirm_seconds: float = 0.0
 
     @override
     def stale_reason(self) -> str:
-        return self.doubts
+        return self.stale
 
     @override
     async def confirm(self) -> str:
         self.asked += 1
         await asyncio.sleep(self.confirm_seconds)
-        return self.doubts or self.unconfirmed
+        return self.stale or self.unconfirmed
 
 
 def fake_environment(

@@ -72,7 +72,7 @@ class Account(BaseModel):
 
 
 def _names(value: Any) -> Any:
-    """Check the names here, where the message can have them: pydantic tells of a key without its value."""
+    """Check the names here, where the message can have them: pydantic reports a key without its value."""
     if not isinstance(value, dict):
         return value
     for name in value:

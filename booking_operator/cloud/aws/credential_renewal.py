@@ -1,6 +1,6 @@
 """Credentials that are renewed ahead of time, by a call that all who need them share.
 
-botocore renews them while it signs a request: whoever comes first waits for STS, though what it has may be
+botocore renews them while it signs a request: the first caller waits for STS, though what it has may be
 good for minutes yet, and all who come after a failure call again, one after the other. So here:
 - a renewal is a task of its own; while the present credentials are good, nobody waits for it;
 - at most one is under way; all who have to wait share it, and one who is cancelled takes nobody along;
@@ -40,7 +40,7 @@ RENEWAL_TIMEOUT = timedelta(seconds=30)
 read, and botocore asks some endpoints three times."""
 MIN_RENEWAL_INTERVAL = timedelta(minutes=1)
 """Between renewals that succeed in vain: an endpoint may give the same again, useless or near its end."""
-# Less than `inventory` waits at the longest, so that then each of its calls finds out anew.
+# Less than `inventory` waits at the longest, so that then each of its calls checks again.
 _BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=timedelta(seconds=55))
 
 # EC2 says RequestExpired also where the credentials are:
@@ -71,8 +71,8 @@ class RenewedCredentials(AioCredentials):
     Args:
         owner: whose they are, as a sentence begins with it.
         action: what loading them calls, as `translated` takes it.
-        load: loads them anew.
-        clock: what tells the time.
+        load: loads them.
+        clock: the time.
         tasks: where renewals run.
         observed: measures one load of them; what is no call of AWS is not measured.
         metrics: counts exceptions that no rule covers.
@@ -145,7 +145,7 @@ class RenewedCredentials(AioCredentials):
         session.register("after-call", after_call)
 
     def reject(self) -> None:
-        """AWS does not accept them, whatever their date says: begin to load them anew, unless they are new.
+        """AWS does not accept them, whatever their date says: begin to load them again, unless they are new.
 
         They are used until then, for it may be one region alone that refuses them: one that the account has
         not enabled does, and any tenant may name it.
@@ -154,7 +154,7 @@ class RenewedCredentials(AioCredentials):
             self._begin()
 
     def cancel(self) -> None:
-        """End what is under way; who waits for it is told that there is nothing more to come."""
+        """Cancel the renewal. Callers that wait for it get an error."""
         if self._renewal is not None:
             self._renewal.cancel()
 

@@ -1,6 +1,6 @@
 """Where credentials come from: the operator's own from botocore's chain, those of a role from STS.
 
-Each load reads everything anew, environment and files included; `renewal` decides when to load.
+Each load reads everything again, environment and files included; `credential_renewal` decides when to load.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class Sts:
 
 
 async def load_role(account: Account, sts: Sts, clock: Clock) -> Source:
-    """Credentials of the account's role, fetched once they are asked for; `clock` tells when they expire."""
+    """Credentials of the account's role, loaded at first use; `clock` decides when they expire."""
     return AioDeferredRefreshableCredentials(
         refresh_using=partial(sts.assume, account), method="assume-role", time_fetcher=clock.now
     )
@@ -139,6 +139,6 @@ def _with_container_token(environ: dict[str, str]) -> dict[str, str]:
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
     except OSError:
-        return environ  # botocore tells of it, if it comes to that: others go before
+        return environ  # botocore reports it if it is needed: other sources come first
     del environ[AioContainerProvider.ENV_VAR_AUTH_TOKEN_FILE]
     return environ | {AioContainerProvider.ENV_VAR_AUTH_TOKEN: token}

@@ -44,7 +44,7 @@ _NO_FAILURES = frozenset(
         "Server.SpotInstanceTermination",
     }
 )
-"""Why an instance that ran was stopped; all other reasons tell of a start that failed. See
+"""Why an instance that ran was stopped; all other reasons mean that a start failed. See
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
 
 
@@ -175,7 +175,7 @@ def _obstacle(instance: "InstanceTypeDef") -> str:
 
 
 def _failure(why: "StateReasonTypeDef") -> str:
-    """What EC2 says of a start that failed; its messages begin with the code, as a rule."""
+    """What EC2 says of a start that failed; its messages usually begin with the code."""
     code, message = why.get("Code", ""), why.get("Message", "")
     if code in _NO_FAILURES or not code.startswith(("Client.", "Server.")):
         return ""

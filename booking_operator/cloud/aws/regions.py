@@ -27,7 +27,7 @@ def check_region(region: str) -> str:
     """The region itself.
 
     Raises:
-        ValueError: there is none of that name; the message says what may have been meant.
+        ValueError: there is no region of that name; the message has the closest names.
     """
     if region in regions():
         return region

@@ -10,7 +10,7 @@ APPLICATION_TAG = "resource-booking-application"
 MANAGED_TAG = "resource-booking-managed"
 """`true` asks a ResourceMonitor to make a Resource for the group."""
 LOCKED_BY_TAG = "resource-booking-locked-by"
-"""Who has the instance now."""
+"""The user who has the instance now."""
 LOCKED_UNTIL_TAG = "resource-booking-locked-until"
 """Until when: RFC 3339, in UTC."""
 LOCK_TAGS = (LOCKED_BY_TAG, LOCKED_UNTIL_TAG)

@@ -131,7 +131,7 @@ class RateLimiter:
     Attributes:
         requests: tokens for calls.
         instances: tokens for instances; None where the action does not count them.
-        refusals: how many calls in a row were refused without a smaller one being tried.
+        throttles: how many calls in a row were refused without a smaller one being tried.
         not_before: when the pause after the last refusal is over.
         ceiling: more instances than that were refused, while how many are left is being searched for.
     """
@@ -163,7 +163,7 @@ class RateLimiter:
         ready = max(self.requests.available_at(1, now), self.not_before or now)
         if self.instances is not None:
             ready = max(ready, self.instances.available_at(instances, now))
-        # Rounded up to what a datetime can tell, so that there is room at that very instant.
+        # Rounded up to the resolution of a datetime, so that there is room at that very instant.
         return ready if ready == now else ready + timedelta(microseconds=1)
 
     def sent(self, instances: int, now: datetime) -> "RateLimiter":
@@ -195,7 +195,7 @@ class RateLimiter:
         answered, ceiling = self.answered(now), self._ceiling_at(now)
         known = answered.instances
         if known is not None and ceiling is not None:
-            # What was let through once may be so again; a refusal will tell.
+            # What was accepted once may be accepted again; otherwise there is another refusal.
             likely = min(instances, ceiling)
             known = known.adjusted(max(0.0, likely - known.refilled(now).level), now)
         return RateLimiter(answered.requests, known, ceiling=ceiling)
@@ -203,10 +203,10 @@ class RateLimiter:
     def throttled(self, instances: int, now: datetime) -> "RateLimiter":
         """After a call was refused for the rate.
 
-        AWS does not tell which bucket was too empty. The first refusal is laid to that of the calls. A second
-        in a row is laid to that of the instances, and begins a search for what is left of them: of each call
-        that is refused half as many are tried next, until what might be left is not worth the search. A call
-        for few instances is tried some more before, as it is.
+        AWS does not say which bucket was too empty. The first refusal is attributed to that of the calls. A
+        second in a row is attributed to that of the instances, and begins a search for what is left of them:
+        of each call that is refused half as many are tried next, until what might be left is not worth the
+        search. A call for few instances is tried some more before, as it is.
         """
         refusals, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
         pause = min(INITIAL_PAUSE * (1 << min(refusals - 1, 16)), MAX_PAUSE)

@@ -2,7 +2,7 @@
 
 EC2 may accept a start and drop it: the instance is `pending` for seconds and then `stopped` again, because
 its volume's key cannot be used, say. Nothing refuses such a start, so it would be made again each time that
-this is seen. Pure: whoever calls brings the time.
+this is seen. Pure: the caller gives the time.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from booking_operator.engine.workqueue import Backoff
 
 _MINUTE = timedelta(minutes=1)
 START_BACKOFF = Backoff(initial=_MINUTE, maximum=10 * _MINUTE)
-"""A start that came to nothing. What its cause is, only somebody's doing ends, as a rule."""
+"""Between two attempts to start an instance whose start failed. Usually only a user can remove the cause."""
 _WITHIN = 10 * _MINUTE  # what has stopped later than that had been started
 _REMEMBERED = timedelta(hours=1)
 
@@ -73,6 +73,6 @@ class AcceptedStarts:
         start = self._starts.get(id_)
         if start is None or start.until is None or not now < start.until <= now + START_BACKOFF.maximum:
             return None
-        why = f": {start.why}" if start.why else "; the AWS console may tell why."
+        why = f": {start.why}" if start.why else "; the AWS console may show why."
         text = f"AWS accepted the start, but it stopped again without having run{why}"
         return CloudError("StartFailed", text, kind=FailureKind.REFUSED, retry_at=start.until)

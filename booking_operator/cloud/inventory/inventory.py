@@ -1,4 +1,4 @@
-"""The shared view of all instances: one Describe per scope serves every group in it, whoever asks.
+"""The shared view of all instances: one Describe per scope serves every group in it.
 
 Invariants, for each scope:
 - at most one call is under way, and at most one more is wanted after it;
@@ -160,8 +160,8 @@ class Inventory:
     def set_listener(self, listener: InventoryListener) -> None:
         """Poll the scopes that `audience` names from now on.
 
-        It is told of a group whose instances differ from the view before, and of all groups of a scope that
-        is seen for the first time, that cannot be seen any more, or that can be seen again.
+        It is notified of a group whose instances differ from the view before, and of all groups of a scope
+        that is seen for the first time, that cannot be seen any more, or that can be seen again.
         """
         self._listener = listener
         self._wake.set()
@@ -288,7 +288,7 @@ class Inventory:
         watch.failures += 1
         watch.last_error = error
         if watch.failures == 1 and error.kind in TRANSIENT_KINDS:
-            return  # what the next call mends is not worth the attention of all who have a group there
+            return  # the next call usually succeeds, so the groups there are not notified
         before, watch.failure = watch.failure, error
         if before is None or before.reason != error.reason:
             scope = watch.scope
@@ -303,7 +303,7 @@ class Inventory:
             self._notify(watch.scope, None)
 
     def _notify(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
-        """Tell of the tracked groups of `scope` with one of `tags`; None stands for all."""
+        """Notify the listener of the tracked groups of `scope` with one of `tags`; None stands for all."""
         listener = self._listener
         if listener is None:
             return

@@ -23,9 +23,9 @@ KEPT = timedelta(hours=1)
 """How long a scope is kept that no Resource and no monitor names any more, counted from the last call. A
 failed start is remembered as long, so a Resource that is deleted and created again shortens no pause."""
 TRANSIENT_KINDS = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.LOST})
-"""Failures that mostly pass by themselves: told from the second in a row on."""
+"""Failures that usually pass by themselves: reported from the second in a row on."""
 _FEW = 2
-"""Such failures in a row after which those who ask are told of the last one for a while, without a call."""
+"""After so many such failures in a row, callers get the last one for some time, without a call."""
 BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=IDLE_INTERVAL)
 """Between two polls after a failure."""
 
@@ -67,7 +67,7 @@ class ScopeWatch:
         scope: the region and account.
         view: what was seen there.
         under_way: the call that was sent, and has no outcome yet.
-        wanted: the one after it.
+        next_call: the call after it.
         sent_at: when the last one was sent.
         moved_at: when instances last changed.
         failures: how many calls in a row have failed.
@@ -105,7 +105,7 @@ class ScopeWatch:
         return error.with_retry_at(again_at) if self.sent_at <= now < again_at else None
 
     def due_at(self, interest: "Interest", now: datetime) -> datetime:
-        """When to call again by itself, counted from the last call, whoever asked for that."""
+        """When to call again by itself, counted from the last call, whichever caller asked for it."""
         if self.sent_at is None or self.sent_at > now:
             return now
         if self.failures:

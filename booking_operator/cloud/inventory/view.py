@@ -32,7 +32,8 @@ class _AcceptedAction:
     """An accepted action whose effect a Describe may not show yet.
 
     Attributes:
-        outdated: the states that a Describe shows which does not know of the action yet. The state that the
+        outdated_states: the states that a Describe shows which does not know of the action yet. The state
+        that the
             action aims at is not among them: a Describe that shows it has caught up, whatever state the
             instance had before.
         state: the state that the service has answered.
@@ -92,7 +93,7 @@ class InstanceView:
         return any(instance.state in _TRANSITIONS for tag in tags for instance in self._groups.get(tag, ()))
 
     def update(self, records: Iterable[Record], asked_at: datetime, now: datetime) -> Collection[str]:
-        """Take over a Describe that was sent at `asked_at`, and tell the tags of the groups that differ.
+        """Take over a Describe that was sent at `asked_at`, and return the tags of the groups that differ.
 
         Notes from later than `now` date from before the clock was set back; they would never end.
         """

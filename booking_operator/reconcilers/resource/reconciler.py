@@ -170,7 +170,7 @@ class ResourceReconciler:
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
         """What is to be started and stopped, by the bookings and the view at hand.
 
-        `doubt` is why the bookings may be incomplete, where the caller knows more than the caches do.
+        `stale_reason` is why the bookings may be incomplete, where the caller knows more than the caches do.
         """
         current: ResourceStatus = self._reporter.current(snapshot.resource)
         return power.decide(
@@ -225,7 +225,7 @@ class ResourceReconciler:
         return await self._orders.settle(snapshot)
 
     async def _stop(self, snapshot: ResourceSnapshot) -> tuple[str, Failure | None]:
-        """Stop what the plan says; also why it did not, where there is a doubt."""
+        """Stop what the plan says; return why it did not, where data is stale."""
         plan = self.decide(snapshot)
         if plan.stop and snapshot.policy.may_act:
             if not self._trigger(snapshot).planned and (stale_reason := await self._confirm(snapshot)):
@@ -291,7 +291,7 @@ class ResourceReconciler:
                 found = self._informers.resources.get(key_of(snapshot.resource)) or snapshot.resource
                 if written or found.status == snapshot.resource.status:
                     return
-                # Overtaken, by whoever led before: what both have started is remembered.
+                # The leader before has written meanwhile: what both have started is remembered.
                 known: ResourceStatus = self._reporter.current(found)
                 both = tuple(sorted({*known.started, *started}))
                 await self._reporter.status.write(found, replace(snapshot.with_counts(known), started=both))

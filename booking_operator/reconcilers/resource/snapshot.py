@@ -106,7 +106,7 @@ class ResourceSnapshot:
         return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
 
     def with_counts(self, status: ResourceStatus) -> ResourceStatus:
-        """A status that tells how many instances there are; as it told while none were ever seen.
+        """A status with how many instances there are; as it was while none were ever seen.
 
         Whatever is written first of a Resource must not claim that it has none.
         """
