@@ -28,6 +28,21 @@ CRD_READ_TIMEOUT_SECONDS = 2.0
 """How long the start waits for the CRD, at most: what is booked must not wait for it."""
 DISCOVERY_LAG_SECONDS = 1.0
 """Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
+JOIN_SECONDS = 0.1
+"""How long a call waits for more callers, at most, while another one is under way."""
+
+
+class _Call:
+    """A question to the API server that several callers share.
+
+    Attributes:
+        ended: set when the call has ended.
+        answer: the answer; None if the call was cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -69,8 +84,9 @@ class CacheConsistency:
     `create` from the verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second
     later. It has no uid.
 
-    Callers share requests: a call answers all callers that asked before it began. At most one call is under
-    way, so a caller waits for two at most.
+    Callers share requests: a call answers all callers that asked before it began. While another one is
+    under way, a call waits `JOIN_SECONDS` for more callers. It does not wait longer: a slow API server must
+    not delay it twice.
     """
 
     def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
@@ -79,10 +95,9 @@ class CacheConsistency:
         self._clock = clock
         self._warned = False
         self._uid = ""  # of the CRD, read before the bookings were listed
-        self._calling = asyncio.Lock()
-        self._begun = 0  # number of calls
-        self._answered = 0  # the number of the call that `_answer` is from
-        self._answer = ""
+        self._next: _Call | None = None  # the call that has not begun
+        self._under_way = 0
+        self._idle = asyncio.Event()
         self._log = structlog.get_logger()
 
     async def record_crd(self) -> None:
@@ -111,15 +126,37 @@ class CacheConsistency:
 
     async def _shared(self) -> str:
         """Why the bookings may be about to vanish, by a call that begins now or later."""
-        asked = self._begun
-        async with self._calling:
-            # A call whose caller is cancelled has no answer. Then the next caller begins another one.
-            if self._answered <= asked:
-                self._begun += 1
-                number = self._begun
-                self._answer = await self._ask()
-                self._answered = number
-            return self._answer
+        while True:
+            call = self._next
+            if call is None:
+                call = self._next = _Call()
+                return await self._make(call)
+            await call.ended.wait()
+            if call.answer is not None:
+                return call.answer
+
+    async def _make(self, call: _Call) -> str:
+        """Ask the API server for all callers that join `call` before it begins."""
+        try:
+            if self._under_way:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(JOIN_SECONDS):
+                        await self._idle.wait()
+            self._next = None
+            self._under_way += 1
+            self._idle.clear()
+            try:
+                call.answer = await self._ask()
+            finally:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._idle.set()
+            return call.answer
+        finally:
+            # If this caller is cancelled, one of the others makes another call.
+            if self._next is call:
+                self._next = None
+            call.ended.set()
 
     async def _ask(self) -> str:
         try:

@@ -114,6 +114,7 @@ class StatusWriter(Generic[O]):
         """The keys of its entries, by collection."""
         return {
             "wanted": self._wanted.keys(),
+            "waiting": [key for key, wanted in self._wanted.items() if not wanted.refused],
             f"{BOUNDED}written": self._last_written.keys(),
         }
 

@@ -424,6 +424,29 @@ def test_all_who_ask_before_a_confirmation_begins_share_it() -> None:
     assert virtual.run(main()) == ({""}, 2)
 
 
+def test_a_confirmation_waits_for_more_callers_and_not_for_a_slow_one() -> None:
+    async def main() -> tuple[list[float], int]:
+        server, loop = Server(), asyncio.get_running_loop()
+        server.answer, server.seconds = {"metadata": {}}, 9
+        trust, ends = await trusted(server), []
+        began = loop.time()
+
+        async def ask() -> None:
+            assert await trust.confirm() == ""
+            ends.append(round(loop.time() - began, 2))
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask())
+            for _ in range(40):
+                await asyncio.sleep(0.01)
+                tasks.create_task(ask())
+        return ends, server.count("GET")
+
+    ends, requests = virtual.run(main())
+    assert requests == 1 + 4
+    assert max(ends) <= 0.4 + 0.1 + 9.01
+
+
 def test_a_caller_is_not_answered_by_a_confirmation_that_began_before_it_asked() -> None:
     async def main() -> list[str]:
         server = Server()

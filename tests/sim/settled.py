@@ -61,6 +61,7 @@ class Settled:
             self._recurs(scheduler)
         for _, made in self._world.replicas():
             self._in_step(made)
+            self._written(made)
             self._not_leaking(made)
 
     def _led(self) -> None:
@@ -129,6 +130,17 @@ class Settled:
             differ = dict(set(here.items()) ^ set(there.items()))
             if any(self._world.kube.storage.changed_at(kind.plural, name) < told for name in differ):
                 raise ViolationError(Invariant.CONVERGENCE, f"{made.name} has other {kind.plural}: {differ}")
+
+    def _written(self, made: Replica) -> None:
+        """Each status that waits to be written is in the queue of its writer."""
+        contents = made.operator.introspect() if made.operator else {}
+        for kind in KINDS:
+            waiting = contents.get(f"status of {kind.plural}.waiting", ())
+            queue = contents.get(f"controller {kind.name} status.queue", ())
+            if forgotten := [str(key) for key in waiting if key not in queue]:
+                raise ViolationError(
+                    Invariant.CONVERGENCE, f"{made.name} does not write the status of {forgotten}"
+                )
 
     def _not_leaking(self, made: Replica) -> None:
         """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
