@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -123,6 +124,18 @@ def test_a_run_does_not_get_the_interrupt_of_the_terminal() -> None:
     assert done.stdout == "True\n"
 
 
+@pytest.fixture
+def _no_handlers() -> Iterator[None]:
+    """A process without signal handlers of its own. A playground of another test may have set some."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_no_handlers")
 def test_the_second_of_two_interrupts_does_not_break_off_the_clean_up() -> None:
     before = signal.getsignal(signal.SIGINT)
     cleaned_up = False
@@ -137,6 +150,7 @@ def test_the_second_of_two_interrupts_does_not_break_off_the_clean_up() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("_no_handlers")
 def test_two_interrupts_at_the_same_time_are_one() -> None:
     both = {signal.SIGINT, signal.SIGTERM}
     with interrupted_once():
