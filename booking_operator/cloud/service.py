@@ -15,10 +15,10 @@ from booking_operator.cloud.batching.token_bucket import LimitsOf, published_lim
 from booking_operator.cloud.driver import InventoryListener, Scope, ServiceApi
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.polling import ScopeWatch
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import MayWrite
 from booking_operator.engine.introspection import Contents
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Service:
         tasks: TaskGroup,
         limits: LimitsOf = published_limits,
         *,
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self._api = api
         self._metrics = metrics
@@ -87,7 +87,7 @@ async def open_services(
     limits: LimitsOf = published_limits,
     may_write: MayWrite = lambda: True,
     *,
-    metrics: CloudMetrics = UNMEASURED,
+    metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[dict[str, Service]]:
     """All services, by their `spec.type`, for the length of the context.
 
@@ -114,7 +114,7 @@ async def serving(
     clock: Clock,
     limits: LimitsOf = published_limits,
     *,
-    metrics: CloudMetrics = UNMEASURED,
+    metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[dict[str, Service]]:
     """All services with the clients of `sessions`, for the length of the context."""
     gate = DescribeLimiter(limits, clock)

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 import structlog
 
 from booking_operator.engine.introspection import Contents
-from booking_operator.engine.metrics import MetricsProvider, ReconcileOutcome, unmeasured
 from booking_operator.engine.workqueue import Result, WorkQueue
+from booking_operator.metrics import NO_METRICS, MetricsProvider, ReconcileOutcome
 
 K = TypeVar("K", bound=Hashable)
 
@@ -35,7 +35,7 @@ class Controller(Generic[K]):
         reconcile: Callable[[K], Awaitable[Result]],
         *,
         workers: int = sys.maxsize,
-        metrics: MetricsProvider = unmeasured,
+        metrics: MetricsProvider = NO_METRICS.controller,
     ) -> None:
         self.name = name
         self.queue = queue

@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.introspection import Contents
-from booking_operator.engine.metrics import UNMEASURED
+from booking_operator.metrics import NO_METRICS, ControllerMetrics
 
 K = TypeVar("K", bound=Hashable)
 
@@ -102,7 +102,7 @@ class WorkQueue(Generic[K]):
         self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
         self.clock = clock
-        self.metrics = UNMEASURED
+        self.metrics: ControllerMetrics = NO_METRICS
         self._timer_priority = timer_priority
         self._backoff = backoff or Backoff()
         self._entries: dict[K, _Entry] = {}

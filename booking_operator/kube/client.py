@@ -5,8 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,6 +17,7 @@ from booking_operator.kube.auth import Credentials, CredentialStore
 from booking_operator.kube.errors import ResponseTooLargeError, error_from_response, unreachable_error
 from booking_operator.kube.http_session import open_session
 from booking_operator.kube.kubeconfig import ClusterConfig
+from booking_operator.metrics import NO_METRICS, KubeMetrics
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -43,26 +43,6 @@ may write objects can make each of them 1.5 MiB large, and memory has a limit.""
 Query = Sequence[tuple[str, str]]
 
 
-class KubeMetrics(Protocol):
-    """What is measured of the requests."""
-
-    def requested(self, verb: str, code: str, seconds: float) -> None:
-        """One request got the head of an answer of status `code`, or none ("error"), after so long."""
-        ...
-
-    def api_skewed(self, ahead: timedelta) -> None:
-        """So far our clock is ahead of the API server's at least; behind: negative."""
-        ...
-
-
-class _Unmeasured:
-    def requested(self, *_: object) -> None:
-        """Take note of nothing."""
-
-    def api_skewed(self, _: timedelta) -> None:
-        """Take note of nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: str
@@ -85,14 +65,14 @@ class KubeClient:
         clock: Clock,
         may_write: MayWrite = lambda: True,
         *,
-        metrics: KubeMetrics | None = None,
+        metrics: KubeMetrics = NO_METRICS,
     ) -> None:
         self._keyring = CredentialStore(config, clock)
         self._clock = clock
         self._may_write = may_write
         self.skew = ClockSkewMonitor("the API server")
         self._http: aiohttp.ClientSession | None = None
-        self._metrics = metrics or _Unmeasured()
+        self._metrics = metrics
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._turns_of_writes = asyncio.Semaphore(MAX_REQUESTS - RESERVED)
 

@@ -16,13 +16,13 @@ import structlog
 from booking_operator.api.kinds import Kind
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.introspection import BOUNDED, Contents
-from booking_operator.engine.metrics import MetricsProvider, unmeasured
 from booking_operator.engine.store import Key, Object, Store, key_of
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.client import MERGE_PATCH, KubeClient
 from booking_operator.kube.decoding import decode_response
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.events import EventRecorder
+from booking_operator.metrics import NO_METRICS, MetricsProvider
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
@@ -91,7 +91,7 @@ class StatusWriter(Generic[O]):
         recorder: EventRecorder,
         queue: WorkQueue[Key],
         *,
-        metrics: MetricsProvider = unmeasured,
+        metrics: MetricsProvider = NO_METRICS.controller,
         requeue: Callable[[Key], None] = lambda _: None,
     ) -> None:
         self._client = client

@@ -15,9 +15,8 @@ from prometheus_client import (
 )
 
 from booking_operator.cloud.aws.regions import regions
-from booking_operator.cloud.driver import Action, Scope
-from booking_operator.cloud.metrics import Part
-from booking_operator.engine.metrics import ControllerMetrics, ReconcileOutcome
+from booking_operator.cloud.driver import Action
+from booking_operator.metrics import ControllerMetrics, FailedPart, ReconcileOutcome
 from booking_operator.observability import catalogue
 from booking_operator.observability.catalogue import MetricFamily
 
@@ -25,7 +24,7 @@ _STATUSES = range(100, 600)
 
 
 class _Controller:
-    """`engine.metrics.ControllerMetrics`, with the series looked up once."""
+    """`metrics.ControllerMetrics`, with the series looked up once."""
 
     def __init__(self, name: str, metrics: "Metrics") -> None:
         self.added: Callable[[], None] = metrics.adds.labels(name).inc
@@ -86,7 +85,7 @@ class Metrics:
         for service in ("ec2", "rds"):  # so that a rate is 0, and not absent, before the first
             self._start.labels(service)
             self._stop.labels(service)
-        for part in Part:  # the same
+        for part in FailedPart:  # the same
             self._unexpected.labels(part.value)
 
     def _counter(self, family: MetricFamily) -> Counter:
@@ -106,14 +105,14 @@ class Metrics:
             observe(seconds)
 
     def controller(self, name: str) -> ControllerMetrics:
-        """What measures the controller of that name; `engine.metrics.MetricsProvider`."""
+        """What measures the controller of that name; `metrics.MetricsProvider`."""
         label = label_of(name)
         if label not in self._controllers:
             self._controllers[label] = _Controller(label, self)
         return self._controllers[label]
 
     def requested(self, verb: str, code: str, seconds: float) -> None:
-        """One request to the API server; `kube.client.KubeMetrics`."""
+        """One request to the API server; `metrics.KubeMetrics`."""
         known = not code.isdecimal() or int(code) in _STATUSES
         self._requests.labels(verb, code if known else "other").inc()
         self._request_times.labels(verb).observe(seconds)
@@ -122,11 +121,13 @@ class Metrics:
         """How far our clock is ahead of the API server's; the same."""
         self._skew.labels("kubernetes").set(ahead.total_seconds())
 
-    def called(self, service: str, action: str, scope: Scope, result: str, seconds: float) -> None:
-        """One call of AWS; `cloud.metrics.CloudMetrics`."""
+    def called(
+        self, service: str, action: str, account: str, region: str, result: str, seconds: float
+    ) -> None:
+        """One call of AWS; `metrics.CloudMetrics`."""
         # Accounts are bounded by the configuration; of regions tenants may write what they like.
-        region = scope.region if not scope.region or scope.region in regions() else "other"
-        self._calls.labels(service, action, scope.account, region, result).inc()
+        region = region if not region or region in regions() else "other"
+        self._calls.labels(service, action, account, region, result).inc()
         self._call_times.labels(service, action).observe(seconds)
 
     def batched(self, action: str, instances: int) -> None:
@@ -137,7 +138,7 @@ class Metrics:
         """How far our clock is ahead of AWS's; the same."""
         self._skew.labels("aws").set(ahead.total_seconds())
 
-    def unexpected(self, part: Part, times: int = 1) -> None:
+    def unexpected(self, part: FailedPart, times: int = 1) -> None:
         """An exception that no rule covers has failed a part of the cloud adapters; the same."""
         self._unexpected.labels(part.value).inc(times)
 

@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Demand, Order
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
+from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.domain.delay import TOLERANCE, Delay, delay_of
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
+from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
@@ -57,7 +58,7 @@ class DelayController:
         open_orders: Callable[[Key], list[Order]],
         changed: Callable[[Key], None],
         *,
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self._environment = environment
         self._informers = environment.informers
@@ -88,7 +89,7 @@ class DelayController:
             try:
                 await self.update()
             except Exception as error:  # noqa: BLE001 - a forecast must not end the leadership
-                unexpected(self._metrics, Part.DELAYS, "forecast", error)
+                unexpected(self._metrics, FailedPart.DELAYS, "forecast", error)
             await self._clock.sleep(SPACING.total_seconds())
             with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD.total_seconds()):
@@ -104,7 +105,9 @@ class DelayController:
             try:
                 self._consider(resource, waiting, coming)
             except Exception as error:  # noqa: BLE001 - the other Resources need theirs
-                unexpected(self._metrics, Part.DELAYS, "forecast", error, resource=str(key_of(resource)))
+                unexpected(
+                    self._metrics, FailedPart.DELAYS, "forecast", error, resource=str(key_of(resource))
+                )
         found = await self._of_waiting(waiting) | await self._of_coming(coming)
         before, self._delays = self._delays, found
         for key in before | found:

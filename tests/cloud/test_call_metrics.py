@@ -16,7 +16,8 @@ from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.rds import PAGE, RdsApi
 from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order, Scope
-from booking_operator.cloud.metrics import Part, measured
+from booking_operator.cloud.instrumentation import measured
+from booking_operator.metrics import FailedPart
 from tests.support.sending import Stage
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
@@ -31,10 +32,12 @@ class Seen:
         self.calls: list[tuple[str, str, str, float]] = []
         self.scopes: set[Scope] = set()
         self.batches: list[tuple[str, int]] = []
-        self.surprises: list[Part] = []
+        self.surprises: list[FailedPart] = []
 
-    def called(self, service: str, action: str, scope: Scope, result: str, seconds: float) -> None:
-        self.scopes.add(scope)
+    def called(
+        self, service: str, action: str, account: str, region: str, result: str, seconds: float
+    ) -> None:
+        self.scopes.add(Scope(account, region))
         self.calls.append((service, action, result, round(seconds, 3)))
 
     def batched(self, action: str, instances: int) -> None:
@@ -43,7 +46,7 @@ class Seen:
     def aws_skewed(self, _: timedelta) -> None:
         raise AssertionError("no clock is read here")
 
-    def unexpected(self, part: Part, times: int = 1) -> None:
+    def unexpected(self, part: FailedPart, times: int = 1) -> None:
         self.surprises += [part] * times
 
 

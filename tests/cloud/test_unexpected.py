@@ -20,9 +20,10 @@ from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order, Scope
-from booking_operator.cloud.metrics import Part, measured
+from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
+from booking_operator.metrics import FailedPart
 from tests.support import sending
 from tests.support.inventory import DB, FAR, WEB, FakeListener
 from tests.support.inventory import Stage as Views
@@ -39,10 +40,10 @@ class Counted:
     """Metrics that remember what was unexpected, and the results of calls."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[FailedPart] = []
         self.results: list[str] = []
 
-    def called(self, _: str, __: str, ___: Scope, result: str, ____: float) -> None:
+    def called(self, _: str, __: str, ___: str, ____: str, result: str, _____: float) -> None:
         self.results.append(result)
 
     def batched(self, action: str, instances: int) -> None:
@@ -51,7 +52,7 @@ class Counted:
     def aws_skewed(self, ahead: timedelta) -> None:
         pass
 
-    def unexpected(self, part: Part, times: int = 1) -> None:
+    def unexpected(self, part: FailedPart, times: int = 1) -> None:
         self.parts += [part] * times
 
 
@@ -328,7 +329,7 @@ def test_a_record_of_an_instance_that_is_malformed_hides_no_other(odd: Any) -> N
         api = ec2_of(client, metrics)
         for _ in range(3):
             assert [record.instance.id for record in await api.describe(HERE)] == ["i-0", "i-9"]
-        assert metrics.parts == [Part.RECORD] * 3
+        assert metrics.parts == [FailedPart.RECORD] * 3
         del rows[1]
         await api.describe(HERE)
 
@@ -386,7 +387,7 @@ def test_a_record_of_a_database_that_is_malformed_hides_no_other(odd_database: A
         for _ in range(2):
             found = [record.instance.id for record in await api.describe(HERE)]
             assert found == ["cluster:c1", "db:d1"]
-        assert metrics.parts == [Part.RECORD] * 4
+        assert metrics.parts == [FailedPart.RECORD] * 4
 
     with capture_logs() as logs:
         run(main())
@@ -400,7 +401,7 @@ def test_an_answer_that_is_not_what_aws_sends_is_a_failed_call(answer: Any) -> N
         api = ec2_of(Client(start_instances=answer), metrics)
         with pytest.raises(CloudError) as caught:
             await api.perform(HERE, START, ["i-1"])
-        assert (metrics.parts, metrics.results) == ([Part.CALL], ["lost"])
+        assert (metrics.parts, metrics.results) == ([FailedPart.CALL], ["lost"])
         return caught.value
 
     with capture_logs() as logs:

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from booking_operator.engine.controller import RECONCILE_TIMEOUT_SECONDS, Controller
-from booking_operator.engine.metrics import ReconcileOutcome
 from booking_operator.engine.workqueue import Priority, Result, WorkQueue
+from booking_operator.metrics import ReconcileOutcome
 from tests.support.virtual import EPOCH, VirtualClock, run
 
 

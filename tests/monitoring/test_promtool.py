@@ -9,7 +9,6 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from booking_operator.cloud.driver import Scope
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability.collector import StateCollector
 from booking_operator.observability.prometheus import Metrics
@@ -159,7 +158,7 @@ def test_the_rules_are_valid(rule_file: Path) -> None:
 def test_the_metrics_follow_the_conventions() -> None:
     metrics = Metrics()
     metrics.controller("Resource").added()
-    metrics.called("ec2", "StartInstances", Scope("", "eu-west-1"), "ok", 0.1)
+    metrics.called("ec2", "StartInstances", "", "eu-west-1", "ok", 0.1)
     metrics.requested("GET", "200", 0.1)
     metrics.registry.register(StateCollector(Sources(), SystemClock()))
     text = generate_latest(metrics.registry)

@@ -137,7 +137,7 @@ def test_what_is_no_date_is_no_time_since_when_a_resource_is_unready(since: str)
 def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
     metrics = Metrics()
     for region in (REGION, "", "tattle-1", "tattle-2"):
-        metrics.called("ec2", "DescribeInstances", Scope("acme", region), "ok", 0.1)
+        metrics.called("ec2", "DescribeInstances", "acme", region, "ok", 0.1)
     for region, calls in ((REGION, 1), ("", 1), ("other", 2), ("tattle-1", None)):
         labels = {"service": "ec2", "action": "DescribeInstances", "account": "acme", "region": region}
         value = metrics.registry.get_sample_value(catalogue.AWS_CALLS.name, {**labels, "result": "ok"})

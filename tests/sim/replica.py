@@ -10,8 +10,8 @@ from booking_operator.cloud.service import serving
 from booking_operator.dependencies import Dependencies
 from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
 from booking_operator.engine.lease import LeaseTiming
-from booking_operator.engine.metrics import ControllerMetrics, ReconcileOutcome
 from booking_operator.kube.lease import KubeLeaseLock
+from booking_operator.metrics import ControllerMetrics, ReconcileOutcome
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
 from booking_operator.operator import Operator
@@ -56,7 +56,7 @@ class Observer(Protocol):
 
 
 class ObservedController:
-    """`engine.metrics.ControllerMetrics` that passes everything on, and reports each reconcile."""
+    """`metrics.ControllerMetrics` that passes everything on, and reports each reconcile."""
 
     def __init__(
         self,

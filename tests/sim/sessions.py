@@ -10,8 +10,9 @@ from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTi
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
+from booking_operator.cloud.instrumentation import measured
 from booking_operator.engine.clock import Clock
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 from tests.sim.aws import SimAws, shown
 from tests.sim.kernel import Kernel
 from tests.sim.network import Link, NoReplyError, NotSentError
@@ -31,7 +32,7 @@ class SimSessions:
         clock: Clock,
         accounts: Accounts,
         live: Callable[[], bool],
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self._kernel = kernel
         self._aws = aws

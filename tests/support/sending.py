@@ -22,8 +22,8 @@ from booking_operator.cloud.driver import (
     Record,
     Scope,
 )
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import InstanceState
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
 
@@ -66,7 +66,7 @@ class Stage:
 
     api_actions = Ec2Api.api_actions
 
-    def __init__(self, tasks: TaskGroup, max_batch: int = 1000, metrics: CloudMetrics = UNMEASURED) -> None:
+    def __init__(self, tasks: TaskGroup, max_batch: int = 1000, metrics: CloudMetrics = NO_METRICS) -> None:
         self.max_batch = max_batch
         self.clock = VirtualClock()
         self.sent: list[Sent] = []

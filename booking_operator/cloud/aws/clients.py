@@ -20,10 +20,11 @@ from booking_operator.cloud.aws.describe_parser import parse_page
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.aws.request_limits import CONNECTIONS
 from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, measured
+from booking_operator.cloud.instrumentation import measured
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.clock_skew import ClockSkewMonitor
 from booking_operator.engine.fence import FencedBody, MayWrite
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
@@ -69,7 +70,7 @@ class AwsClients:
         accounts: Accounts,
         may_write: MayWrite = lambda: True,
         *,
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self.skew = ClockSkewMonitor("AWS")
         self._metrics = metrics

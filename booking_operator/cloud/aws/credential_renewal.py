@@ -27,9 +27,10 @@ from booking_operator.cloud.aws.credentials import Load, Source, Sts, load_own, 
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.aws.request_limits import CONNECTIONS
 from booking_operator.cloud.driver import CloudError, Scope
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, measured, unexpected
+from booking_operator.cloud.instrumentation import measured, unexpected
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.workqueue import Backoff
+from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
 RENEW_BEFORE_EXPIRY = timedelta(minutes=15)
 """Credentials are renewed this long before they expire, as botocore does it."""
@@ -89,7 +90,7 @@ class RenewedCredentials(AioCredentials):
         tasks: TaskGroup,
         *,
         observed: Callable[[], AbstractContextManager[None]] = nullcontext,
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
         by: "RenewedCredentials | None" = None,
     ) -> None:
         super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
@@ -177,7 +178,9 @@ class RenewedCredentials(AioCredentials):
         except CloudError as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - all accounts share the task group
-            self._failed(unexpected(self._metrics, Part.CREDENTIALS, self._action, error, owner=self._owner))
+            self._failed(
+                unexpected(self._metrics, FailedPart.CREDENTIALS, self._action, error, owner=self._owner)
+            )
         else:
             if self._failures:
                 self._log.info("credentials_renewed", owner=self._owner)
@@ -220,7 +223,7 @@ async def open_credentials(
     make_session: Callable[[], AioSession],
     clock: Clock,
     *,
-    metrics: CloudMetrics = UNMEASURED,
+    metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[Mapping[str, RenewedCredentials]]:
     """The credentials of all accounts by name, the operator's own as `""`; they end with the context.
 

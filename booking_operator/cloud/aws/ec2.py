@@ -11,8 +11,8 @@ from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
 from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, Scope
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import Instance, InstanceState
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
     from types_aiobotocore_ec2.type_defs import (
@@ -61,7 +61,7 @@ class Ec2Api:
     }
 
     def __init__(
-        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = UNMEASURED
+        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
     ) -> None:
         self._sessions = sessions
         self._gate = gate

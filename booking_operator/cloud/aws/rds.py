@@ -24,8 +24,8 @@ from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
 from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, CloudError, Operation, Record, Scope
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import Instance, InstanceState, Lock
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
@@ -73,7 +73,7 @@ class RdsApi:
     }
 
     def __init__(
-        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = UNMEASURED
+        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
     ) -> None:
         self._sessions = sessions
         self._gate = gate

@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 
 from booking_operator.cloud.driver import Scope
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part
+from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Reading:
 class SkippedRows:
     """The rows of one service that could not be read, as they were logged last, by scope."""
 
-    def __init__(self, service: str, metrics: CloudMetrics = UNMEASURED) -> None:
+    def __init__(self, service: str, metrics: CloudMetrics = NO_METRICS) -> None:
         self._service = service
         self._metrics = metrics
         self._logged: dict[Scope, dict[str, str]] = {}
@@ -57,7 +57,7 @@ class SkippedRows:
         """Log what the Describe of a scope has skipped, where that is news."""
         skipped = reading.skipped
         if skipped:
-            self._metrics.unexpected(Part.RECORD, len(skipped))
+            self._metrics.unexpected(FailedPart.RECORD, len(skipped))
         if skipped == self._logged.get(scope, {}):
             return
         facts = {"service": self._service, "account": scope.account, "region": scope.region}

@@ -17,10 +17,10 @@ from booking_operator.cloud.batching.token_bucket import LimitsOf, published_lim
 from booking_operator.cloud.driver import Action, Demand, Operation, Order, Scope, ServiceApi
 from booking_operator.cloud.forecast import entry_of
 from booking_operator.cloud.inventory.inventory import Inventory
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics
 from booking_operator.domain.instance import Lock
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
+from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 TAG_GATHER_TIME = timedelta(seconds=1)
 """How long lock tags wait for others to join their call. A boundary may cause thousands of them."""
@@ -37,7 +37,7 @@ class Batcher:
         clock: Clock,
         tasks: TaskGroup,
         limits: LimitsOf = published_limits,
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self._api = api
         self._inventory = inventory

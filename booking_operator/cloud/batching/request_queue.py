@@ -40,10 +40,11 @@ from booking_operator.cloud.driver import (
     ServiceApi,
 )
 from booking_operator.cloud.forecast import simulate
+from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.inventory import Inventory
-from booking_operator.cloud.metrics import CloudMetrics, Part, unexpected
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.metrics import CloudMetrics, FailedPart
 
 if TYPE_CHECKING:
     from asyncio import Task, TaskGroup
@@ -189,16 +190,16 @@ class RequestQueue:
             if valid := self._still_valid(taken):
                 self._send(Batch(valid))
         except Exception as error:  # noqa: BLE001 - later entries must still be sent
-            Batch(taken).fail(self._unexpected(Part.QUEUE, error))
+            Batch(taken).fail(self._unexpected(FailedPart.QUEUE, error))
 
     def _reset(self, error: Exception) -> None:
         """Replace a fair queue that raised. Its orders fail, so that their Resources order again."""
-        failure, waiting = self._unexpected(Part.QUEUE, error), list(self._queue)
+        failure, waiting = self._unexpected(FailedPart.QUEUE, error), list(self._queue)
         self._queue = FairQueue(self._context.api.max_batch)
         for entry in waiting:
             entry.order.fail(failure, entry.ids)
 
-    def _unexpected(self, part: Part, error: Exception, **fields: object) -> CloudError:
+    def _unexpected(self, part: FailedPart, error: Exception, **fields: object) -> CloudError:
         fields = fields or {"account": self.scope.account, "region": self.scope.region}
         return unexpected(self._context.metrics, part, self.call, error, **fields)
 
@@ -252,7 +253,7 @@ class RequestQueue:
         try:
             await self._call(batch)
         except Exception as error:  # noqa: BLE001 - other calls must go on
-            failure = self._unexpected(Part.BATCH, error, **self._log_fields(batch))
+            failure = self._unexpected(FailedPart.BATCH, error, **self._log_fields(batch))
             self.limiter = self.limiter.answered(self._clock.now())
             batch.fail(failure)
 
@@ -301,7 +302,7 @@ class RequestQueue:
         try:
             return order.still_valid()
         except Exception as error:  # noqa: BLE001 - see above
-            order.fail(self._unexpected(Part.QUEUE, error))
+            order.fail(self._unexpected(FailedPart.QUEUE, error))
             return False
 
     # The call was accepted.

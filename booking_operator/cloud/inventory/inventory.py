@@ -31,6 +31,7 @@ from booking_operator.cloud.driver import (
     Record,
     Scope,
 )
+from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.polling import (
     BACKOFF,
     IDLE_INTERVAL,
@@ -39,10 +40,10 @@ from booking_operator.cloud.inventory.polling import (
     Interest,
     ScopeWatch,
 )
-from booking_operator.cloud.metrics import UNMEASURED, CloudMetrics, Part, unexpected
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.introspection import Contents
+from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class Inventory:
         tasks: TaskGroup,
         *,
         release: Release = keep,
-        metrics: CloudMetrics = UNMEASURED,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self._describe = describe
         self._release = release
@@ -177,7 +178,7 @@ class Inventory:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - the next poll must come, whatever has failed this one
                 failures += 1
-                unexpected(self._metrics, Part.POLL, "poll", error)
+                unexpected(self._metrics, FailedPart.POLL, "poll", error)
                 next_at = now + BACKOFF.after(failures)
             await wait_until(self._clock, next_at, self._wake)
 
@@ -212,7 +213,7 @@ class Inventory:
             await self._release(scope)
         except Exception as error:  # noqa: BLE001 - what is not released is kept, which harms nothing
             facts = {"account": scope.account, "region": scope.region}
-            unexpected(self._metrics, Part.POLL, "release", error, **facts)
+            unexpected(self._metrics, FailedPart.POLL, "release", error, **facts)
 
     def _watch(self, scope: Scope) -> ScopeWatch:
         watch = self._watches.get(scope)
@@ -263,7 +264,7 @@ class Inventory:
             failure = error
         except Exception as error:  # noqa: BLE001 - other scopes must be looked at, and this one again
             facts = {"account": watch.scope.account, "region": watch.scope.region}
-            failure = unexpected(self._metrics, Part.VIEW, "Describe", error, **facts)
+            failure = unexpected(self._metrics, FailedPart.VIEW, "Describe", error, **facts)
         else:
             return None
         self._failed(watch, failure)
@@ -322,7 +323,7 @@ class Inventory:
         try:
             listener(concerned)
         except Exception as error:  # noqa: BLE001 - see above
-            unexpected(self._metrics, Part.LISTENER, "wake", error, concerned=str(concerned))
+            unexpected(self._metrics, FailedPart.LISTENER, "wake", error, concerned=str(concerned))
 
 
 def _cut_off(watch: ScopeWatch, task: asyncio.Task[None]) -> None:
