@@ -12,7 +12,7 @@ def main() -> None:
     """
     code = 0 if sys.argv[1:2] == ["run"] else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
-    from booking_operator.cli import main as command_line  # noqa: PLC0415
+    from booking_operator.cli.commands import main as command_line  # noqa: PLC0415
 
     command_line()
 

@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `crds`, `devcluster`, `demo`."""
+"""The commands: `run`, `plan`, `crds`, `devcluster`, `demo`."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from booking_operator.api.kinds import KINDS
 from booking_operator.domain.formatting import format_utc
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability import logs
-from booking_operator.params import Address, Duration, Instant, check_lease_duration
+from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
 from booking_operator.settings import Settings
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -171,7 +171,7 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
     if begin >= end:
         raise click.UsageError(f"--to {_second(end)} must be later than --from {_second(begin)}")
     logs.configure("console", "warning")
-    from booking_operator import plan as planning  # noqa: PLC0415
+    from booking_operator.cli import plan as planning  # noqa: PLC0415
 
     try:
         found = asyncio.run(planning.plan(Settings(**options), begin, end, SystemClock()))
