@@ -11,8 +11,8 @@ from booking_operator.cloud.batching.token_bucket import (
     BucketLimit,
     RequestLimits,
 )
-from booking_operator.cloud.driver import Scope
 from booking_operator.config import ConfigFileError, load_config
+from booking_operator.domain.group import Scope
 
 ARN = "arn:aws:iam::123456789012:role/operator"
 URL = "https://hooks.example.com/T/secret"

@@ -1,7 +1,9 @@
 """What is promised about the project itself."""
 
+import ast
 import re
 import tomllib
+from collections import Counter
 from importlib.metadata import Distribution, distribution
 from itertools import chain
 from pathlib import Path
@@ -38,6 +40,17 @@ def test_the_module_table_lists_what_is_in_the_package() -> None:
     found = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
     found |= {path.name for path in package.glob("[a-z]*.py")}
     assert sorted(found - {name.split("/")[0] + "/" if "/" in name else name for name in listed}) == []
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    paths = (ROOT / "booking_operator").rglob("*.py")
+    names = Counter(
+        node.name
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_each_hop_of_a_booking_names_a_module() -> None:

@@ -15,8 +15,8 @@ from booking_operator.api.meta import (
     MetaWithoutFinalizers,
     or_invalid,
 )
-from booking_operator.cloud.driver import Scope
 from booking_operator.domain import naming
+from booking_operator.domain.group import Scope
 
 _TEMPLATE_RULE = fields.cel(
     rf"self.matches(r'{naming.TEMPLATE_PATTERN}') && self.contains('{{tag}}')",

@@ -16,8 +16,8 @@ from booking_operator.api.meta import (
     ObjectMeta,
     or_invalid,
 )
-from booking_operator.cloud.driver import Group
 from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.group import Group
 from booking_operator.domain.power import PowerPolicy, UnbookedPolicy
 from booking_operator.domain.warm_up import MAX_WARM_UP
 

@@ -13,10 +13,10 @@ import structlog
 
 from booking_operator.api import crd
 from booking_operator.api.kinds import KINDS
+from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
 from booking_operator.domain.formatting import format_utc
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability import logs
-from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
 from booking_operator.settings import Settings
 
 _INTERRUPTED = 128 + signal.SIGINT

@@ -11,7 +11,8 @@ from functools import partial
 
 import structlog
 
-from booking_operator.cloud.driver import CloudError, FailureKind, Scope
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import CloudMetrics, FailedPart
 

@@ -12,9 +12,10 @@ from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
-from booking_operator.cloud.driver import InventoryListener, Scope, ServiceApi
+from booking_operator.cloud.driver import InventoryListener, ServiceApi
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.polling import ScopeWatch
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import MayWrite
 from booking_operator.engine.introspection import Contents

@@ -7,8 +7,9 @@ from typing import Any
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.regions import regions
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError
 from booking_operator.cloud.service import Driver, Service
+from booking_operator.domain.group import Scope
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.reflector import Reflector
 from booking_operator.observability.object_counts import ObjectCounts

@@ -8,7 +8,7 @@ from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, monitored_scope, sync_interval
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
-from booking_operator.cloud.driver import Group, Scope
+from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Change, Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Priority, WorkQueue

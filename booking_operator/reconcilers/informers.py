@@ -12,9 +12,9 @@ from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.monitor import ResourceMonitor, monitored_scope
 from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_interval
 from booking_operator.api.scheduler import BookingScheduler
-from booking_operator.cloud.driver import Group, Scope
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline
+from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key, Store, key_of
 

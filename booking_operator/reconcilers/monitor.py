@@ -5,11 +5,12 @@ from booking_operator.api.kinds import RESOURCE, RESOURCE_MONITOR
 from booking_operator.api.meta import MONITOR_ANNOTATION, InvalidSpec
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import CloudError, Group, Scope
+from booking_operator.cloud.driver import CloudError
 from booking_operator.domain import conditions, discovery
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.discovery import KnownResource
 from booking_operator.domain.formatting import format_utc
+from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from booking_operator.api.monitor import ResourceMonitorSpec, monitored_scope
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import Group, Scope
 from booking_operator.cloud.inventory.polling import IDLE_INTERVAL
+from booking_operator.domain.group import Group, Scope
 from booking_operator.reconcilers.informers import Informers
 
 TRANSITION_INTERVAL = timedelta(seconds=10)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from booking_operator.cloud.aws.accounts import Account, Accounts, OwnRoleError, own_role
-from booking_operator.cloud.driver import CloudError, Group, Scope
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy, Call
 from tests.support.driving import CLOCK, SECONDS, failure_of, observe, open_driver, open_drivers, start

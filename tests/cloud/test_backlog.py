@@ -17,8 +17,9 @@ from booking_operator.cloud.batching.token_bucket import (
     TokenBucket,
     full_limiter,
 )
-from booking_operator.cloud.driver import Action, Group, Operation, Order
+from booking_operator.cloud.driver import Action, Operation, Order
 from booking_operator.cloud.forecast import simulate
+from booking_operator.domain.group import Group
 from tests.support.virtual import EPOCH
 
 START = PUBLISHED_LIMITS["StartInstances"]

@@ -15,8 +15,9 @@ from booking_operator.cloud.aws.credential_renewal import RenewedCredentials
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.rds import PAGE, RdsApi
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order, Scope
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation, Order
 from booking_operator.cloud.instrumentation import measured
+from booking_operator.domain.group import Group, Scope
 from booking_operator.metrics import FailedPart
 from tests.support.sending import Stage
 from tests.support.virtual import EPOCH, VirtualClock, play, run

@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.credential_renewal import MIN_RENEWAL_INTERVAL
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.group import Scope
 from tests.support.aws import AwsProxy, Call
 from tests.support.driving import CLOCK, SECONDS, SkewedClock
 from tests.support.moto_server import REGION

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from booking_operator.cloud.aws import ec2
-from booking_operator.cloud.driver import Group, Order
+from booking_operator.cloud.driver import Order
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import (

@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.cloud.driver import CloudError, Group, Order
+from booking_operator.cloud.driver import CloudError, Order
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import (

@@ -11,9 +11,10 @@ from booking_operator.cloud.batching.token_bucket import (
     RequestLimits,
     published_limits,
 )
-from booking_operator.cloud.driver import Action, Group
+from booking_operator.cloud.driver import Action
 from booking_operator.cloud.forecast import CALLS, MAX_BATCH, Forecast, Member, forecast
 from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.group import Group
 from booking_operator.engine.store import Key
 from tests.support.virtual import EPOCH
 

@@ -7,7 +7,8 @@ import pytest
 
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
-from booking_operator.cloud.driver import CloudError, FailureKind, Scope
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.domain.group import Scope
 from tests.support import virtual
 from tests.support.virtual import VirtualClock
 

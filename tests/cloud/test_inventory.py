@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.cloud.driver import CloudError, Record, Scope
+from booking_operator.cloud.driver import CloudError, Record
 from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Observation
 from tests.support import virtual
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, Stage, play

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
-from booking_operator.cloud.driver import CloudError, Group, Order
+from booking_operator.cloud.driver import CloudError, Order
 from booking_operator.cloud.service import Driver
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState, Lock
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, SECONDS, WEB, lock, observe, open_driver, start

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.cloud.driver import ActionAnswer, Group, Scope
+from booking_operator.cloud.driver import ActionAnswer
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.polling import (
     IDLE_INTERVAL,
@@ -15,6 +15,7 @@ from booking_operator.cloud.inventory.polling import (
     STUCK_INTERVAL,
     TRANSITION_INTERVAL,
 )
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from tests.support.inventory import DB, FAR, UNREACHABLE, WEB, FakeListener, Stage, play
 

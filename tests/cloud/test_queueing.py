@@ -25,7 +25,8 @@ from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.group import Scope
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
 HERE = Scope("acme", "eu-west-1")

@@ -7,7 +7,7 @@ import pytest
 
 from booking_operator.cloud.aws import rds
 from booking_operator.cloud.aws.rds import cluster_blocked_reason, database_blocked_reason, state_of_status
-from booking_operator.cloud.driver import Group
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import Instance, InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import CLOCK, failure_of, observe, open_driver, start, stop

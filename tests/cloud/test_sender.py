@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.request_queue import MAX_IDLE
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation, Order
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
 from tests.support.sending import (

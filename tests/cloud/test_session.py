@@ -17,7 +17,8 @@ from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import SystemClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")

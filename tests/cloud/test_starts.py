@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.driver import ActionAnswer, CloudError, Operation, Order, Record, Scope
+from booking_operator.cloud.driver import ActionAnswer, CloudError, Operation, Order, Record
 from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
 from booking_operator.cloud.service import Driver, Service
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from tests.support import virtual
 from tests.support.sending import WEB, seconds

@@ -19,8 +19,9 @@ from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import Action, CloudError, FailureKind, Group, Operation, Order, Scope
+from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation, Order
 from booking_operator.cloud.instrumentation import measured
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import FailedPart

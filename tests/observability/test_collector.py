@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.batching.token_bucket import PUBLISHED_LIMITS, full_limiter
-from booking_operator.cloud.driver import ActionAnswer, Record, Scope
+from booking_operator.cloud.driver import ActionAnswer, Record
 from booking_operator.cloud.inventory.polling import ScopeWatch
 from booking_operator.cloud.inventory.view import InstanceView
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.engine.store import Key
 from booking_operator.observability import catalogue

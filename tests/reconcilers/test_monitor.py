@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
-from booking_operator.cloud.driver import CloudError, Record, Scope
+from booking_operator.cloud.driver import CloudError, Record
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.service import Driver
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from booking_operator.api.kinds import RESOURCE, RESOURCE_MONITOR
-from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.inventory.polling import IDLE_INTERVAL
+from booking_operator.domain.group import Scope
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.standby_listener import TRANSITION_INTERVAL, StandbyListener
 from tests.support.fakes import REGION

@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
-from booking_operator.cloud.driver import Group
 from booking_operator.cloud.service import Service
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.controller import Controller
 from booking_operator.reconcilers.delays import DelayController

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, MANAGED_TAG
-from booking_operator.cloud.driver import Scope
+from booking_operator.domain.group import Scope
 from tests.sim.kernel import Kernel
 from tests.support.aws_limits import Limits
 

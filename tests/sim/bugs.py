@@ -21,10 +21,11 @@ from booking_operator.api.resource import Resource
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
-from booking_operator.cloud.driver import Demand, Order, Scope, always
+from booking_operator.cloud.driver import Demand, Order, always
 from booking_operator.cloud.service import Driver
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.domain.power import Plan
 from booking_operator.engine.clock import Clock

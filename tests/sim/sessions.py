@@ -9,8 +9,8 @@ from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTi
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.errors import translate_errors
-from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.instrumentation import measured
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 from tests.sim.aws import SimAws, shown

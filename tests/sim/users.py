@@ -6,7 +6,7 @@ An act of a script is a method here, or of `world.World`.
 from typing import Any
 
 from booking_operator.cloud.aws.tags import MANAGED_TAG
-from booking_operator.cloud.driver import Scope
+from booking_operator.domain.group import Scope
 from tests.sim.aws import SimAws
 from tests.sim.kernel import Kernel
 from tests.sim.kube import SimKube

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.driver import CloudError, Group, Order
+from booking_operator.cloud.driver import CloudError, Order
 from booking_operator.cloud.service import Driver, open_services
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.fence import MayWrite

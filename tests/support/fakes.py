@@ -11,8 +11,9 @@ from typing_extensions import override
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import CloudError, Demand, Group, InventoryListener, Order, Scope
+from booking_operator.cloud.driver import CloudError, Demand, InventoryListener, Order
 from booking_operator.domain.formatting import format_utc
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key, Object, key_of

@@ -7,16 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.driver import (
-    Action,
-    ActionAnswer,
-    CloudError,
-    FailureKind,
-    Group,
-    Operation,
-    Record,
-    Scope,
-)
+from booking_operator.cloud.driver import Action, ActionAnswer, CloudError, FailureKind, Operation, Record
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock
 from tests.support.aws_limits import Limits
 from tests.support.virtual import EPOCH, VirtualClock

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError, Group, Record, Scope
+from booking_operator.cloud.driver import CloudError, Record
 from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock

@@ -16,12 +16,11 @@ from booking_operator.cloud.driver import (
     ActionAnswer,
     CloudError,
     FailureKind,
-    Group,
     Operation,
     Order,
     Record,
-    Scope,
 )
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 from tests.support import virtual

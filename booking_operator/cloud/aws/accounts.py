@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 
 from booking_operator.cloud.aws.regions import check_region, regions
 from booking_operator.cloud.aws.request_limits import LimitsByAction
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError
+from booking_operator.domain.group import Scope
 
 OWN_ROLE_VARIABLE = "AWS_ASSUME_ROLE_ARN"
 """Names the role that the operator's own account is, as it does for the Go operator."""

@@ -19,8 +19,8 @@ from booking_operator.cloud.aws.credential_renewal import RenewedCredentials, op
 from booking_operator.cloud.aws.describe_parser import parse_page
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.aws.request_limits import CONNECTIONS
-from booking_operator.cloud.driver import Scope
 from booking_operator.cloud.instrumentation import measured
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.clock_skew import ClockSkewMonitor
 from booking_operator.engine.fence import FencedBody, MayWrite

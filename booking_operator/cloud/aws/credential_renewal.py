@@ -26,8 +26,9 @@ from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.aws.credentials import Load, Source, Sts, load_own, load_role
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.aws.request_limits import CONNECTIONS
-from booking_operator.cloud.driver import CloudError, Scope
+from booking_operator.cloud.driver import CloudError
 from booking_operator.cloud.instrumentation import measured, unexpected
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.workqueue import Backoff
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart

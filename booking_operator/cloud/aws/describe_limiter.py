@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
-from booking_operator.cloud.driver import CloudError, FailureKind, Scope
+from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 
 _STEP_SECONDS = 1.0

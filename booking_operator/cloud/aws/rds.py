@@ -23,7 +23,8 @@ from booking_operator.cloud.aws.clients import CALL_SECONDS, AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
-from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, CloudError, Operation, Record, Scope
+from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, CloudError, Operation, Record
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from booking_operator.cloud.driver import Scope
+from booking_operator.domain.group import Scope
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from booking_operator.cloud.batching.token_bucket import (
     RequestLimits,
     published_limits,
 )
-from booking_operator.cloud.driver import Scope
+from booking_operator.domain.group import Scope
 
 ACTIONS = frozenset(PUBLISHED_LIMITS) | {
     "AddTagsToResource",

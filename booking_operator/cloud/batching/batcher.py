@@ -14,9 +14,10 @@ from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.request_queue import RequestQueue, SendContext
 from booking_operator.cloud.batching.retry import BackoffTable
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
-from booking_operator.cloud.driver import Action, Demand, Operation, Order, Scope, ServiceApi
+from booking_operator.cloud.driver import Action, Demand, Operation, Order, ServiceApi
 from booking_operator.cloud.forecast import entry_of
 from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Lock
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents

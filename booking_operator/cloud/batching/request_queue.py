@@ -36,12 +36,12 @@ from booking_operator.cloud.driver import (
     FailureKind,
     Operation,
     Order,
-    Scope,
     ServiceApi,
 )
 from booking_operator.cloud.forecast import simulate
 from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.metrics import CloudMetrics, FailedPart

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import floor
 
-from booking_operator.cloud.driver import Scope
+from booking_operator.domain.group import Scope
 
 _EPSILON = 1e-6  # tokens; sums of fractions of a second do not come out even
 

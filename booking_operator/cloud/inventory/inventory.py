@@ -25,11 +25,9 @@ from booking_operator.cloud.driver import (
     Action,
     ActionAnswer,
     CloudError,
-    Group,
     InventoryListener,
     Operation,
     Record,
-    Scope,
 )
 from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.polling import (
@@ -40,6 +38,7 @@ from booking_operator.cloud.inventory.polling import (
     Interest,
     ScopeWatch,
 )
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.introspection import Contents

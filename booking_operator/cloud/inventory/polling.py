@@ -7,8 +7,9 @@ from asyncio import Event
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError, FailureKind, Scope
+from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.cloud.inventory.view import InstanceView
+from booking_operator.domain.group import Scope
 from booking_operator.engine.workqueue import Backoff
 
 IDLE_INTERVAL = timedelta(seconds=60)

@@ -11,12 +11,12 @@ from functools import cached_property
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.resource import LockTags, Resource, ResourceStatus, power_policy
-from booking_operator.cloud.driver import Group
 from booking_operator.cloud.service import Driver
 from booking_operator.domain import conditions, decision_trigger, locks
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import summarize
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.domain.locks import ClassifiedLocks, LockTagChanges, OwnLocks
 from booking_operator.domain.power import PowerPolicy
