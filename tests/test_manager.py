@@ -87,7 +87,7 @@ class Ground:
             await self.driver.acted.wait()
 
 
-def test_what_was_done_is_told_before_an_end_in_good_order() -> None:
+def test_what_was_done_is_reported_before_an_orderly_end() -> None:
     async def main() -> list[str]:
         ground = Ground()
         async with ground.term():
@@ -124,7 +124,7 @@ def test_a_term_takes_up_what_the_last_one_left() -> None:
     assert virtual.run(main()) == ["start", "stop"]
 
 
-def test_nothing_of_a_term_is_told_of_changes_after_its_end() -> None:
+def test_nothing_of_a_leadership_is_notified_of_changes_after_its_end() -> None:
     async def main() -> None:
         ground = Ground()
         async with ground.term() as first:

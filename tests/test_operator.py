@@ -152,7 +152,7 @@ async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceSta
     return [act.verb for act in cloud.acts]
 
 
-def test_who_takes_over_stops_nothing_for_a_booking_that_it_was_not_told_of() -> None:
+def test_a_new_leader_stops_nothing_for_a_booking_that_it_has_not_seen() -> None:
     assert virtual.run(taken_over([(0, 600)], InstanceState.RUNNING)) == []
 
 
@@ -160,7 +160,7 @@ def test_who_takes_over_stops_what_nobody_has_booked() -> None:
     assert virtual.run(taken_over([(300, 600)], InstanceState.RUNNING)) == ["stop"]
 
 
-def test_who_takes_over_starts_what_it_was_not_told_of() -> None:
+def test_a_new_leader_starts_what_it_had_not_seen() -> None:
     assert virtual.run(taken_over([(0, 600)], InstanceState.STOPPED)) == ["start"]
 
 

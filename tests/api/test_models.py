@@ -159,7 +159,7 @@ def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
     assert sys.getrefcount(text) == references
 
 
-def test_a_condition_that_stays_is_not_made_anew() -> None:
+def test_a_condition_that_stays_is_not_created_again() -> None:
     verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances run.")
     first = merge_conditions((), [verdict], 1, NOW)
     later = NOW + timedelta(minutes=1)

@@ -40,7 +40,7 @@ def test_a_sample_is_of_the_process_and_of_its_metrics() -> None:
     assert found.fds > 2
 
 
-def test_terminal_and_page_tell_the_same() -> None:
+def test_terminal_and_page_report_the_same() -> None:
     whole = record()
     findings = judged(whole.samples, whole.boundaries, ["StopInstances for web"])
     text, page = shown(whole, findings), folded(PAGE, whole, findings)

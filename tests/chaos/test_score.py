@@ -77,7 +77,7 @@ def test_after_a_restore_all_is_as_it_was_then() -> None:
     assert [item.name for item in ledger.present()] == ["b0"]
 
 
-def test_while_all_is_doubted_who_runs_runs_on_and_nobody_is_started() -> None:
+def test_while_all_data_is_stale_what_runs_runs_on_and_nothing_is_started() -> None:
     ledger = booked((10, 100), (200, 300))
     ledger.doubted(t(50), t(70))
     assert [item.at for item in ledger.boundaries("web")] == [t(10), t(70)]

@@ -46,7 +46,7 @@ def test_an_account_that_names_no_regions_is_for_all() -> None:
 
 
 @pytest.mark.parametrize("account", ["", "acme"])
-def test_a_region_that_does_not_exist_is_told_whatever_the_account(account: str) -> None:
+def test_a_region_that_does_not_exist_is_reported_for_any_account(account: str) -> None:
     accounts = Accounts(named={"acme": Account(role_arn=ACME)})
     with pytest.raises(CloudError) as caught:
         accounts.check_scope(Scope(account, "eu-west-11"))
@@ -56,7 +56,7 @@ def test_a_region_that_does_not_exist_is_told_whatever_the_account(account: str)
     )
 
 
-def test_an_account_that_is_not_configured_is_told() -> None:
+def test_an_account_that_is_not_configured_is_reported() -> None:
     with pytest.raises(CloudError, match=r"'acme' .* correct spec\.account, or add it") as caught:
         Accounts().check_scope(Scope("acme", "eu-west-1"))
     assert caught.value.reason == "UnknownAccount"
@@ -151,7 +151,7 @@ async def test_an_error_of_sts_itself_is_no_refusal(aws: AwsProxy) -> None:
     assert str(error) == "Account 'acme': AssumeRole: try later"
 
 
-async def test_keys_that_sts_does_not_accept_are_told(aws: AwsProxy) -> None:
+async def test_keys_that_sts_does_not_accept_are_reported(aws: AwsProxy) -> None:
     aws.fail("AssumeRole", code="InvalidClientTokenId", message="The security token is invalid", status=403)
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
         error = await failure_of(driver, IN_ACME)
@@ -159,7 +159,7 @@ async def test_keys_that_sts_does_not_accept_are_told(aws: AwsProxy) -> None:
     assert "AWS does not accept the credentials" in str(error)
 
 
-async def test_an_account_is_told_that_the_operator_has_no_credentials_of_its_own(
+async def test_an_account_without_credentials_of_the_operator_is_reported(
     aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

@@ -70,7 +70,7 @@ def refusal(code: str, status: int = 400) -> ClientError:
         (CloudError("NoCredentials", "none"), FailureKind.UNSENT),
     ],
 )
-def test_a_call_is_told_by_the_class_of_its_failure(error: Exception, result: FailureKind) -> None:
+def test_a_call_is_reported_by_the_class_of_its_failure(error: Exception, result: FailureKind) -> None:
     async def main() -> None:
         seen, clock = Seen(), VirtualClock()
         sessions = AwsClients(clock, Accounts(REGION), metrics=seen)
@@ -130,7 +130,7 @@ def test_each_page_of_rds_is_a_call() -> None:
     run(main())
 
 
-def test_batches_are_told_by_their_size_and_what_was_accepted_by_its_count() -> None:
+def test_batches_are_reported_by_their_size_and_what_was_accepted_by_its_count() -> None:
     seen, accepted = Seen(), list[int]()
 
     async def scenario(stage: Stage) -> None:

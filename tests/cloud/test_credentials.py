@@ -115,7 +115,7 @@ async def test_a_service_accounts_role_is_renewed_with_the_token_of_then(aws: Aw
 
 
 @pytest.mark.usefixtures("_service_account")
-async def test_a_token_that_sts_refuses_is_told(aws: AwsProxy) -> None:
+async def test_a_token_that_sts_refuses_is_reported(aws: AwsProxy) -> None:
     aws.fail(WEB_IDENTITY, code="InvalidIdentityToken", message="No OpenIDConnect provider found")
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
@@ -124,7 +124,9 @@ async def test_a_token_that_sts_refuses_is_told(aws: AwsProxy) -> None:
 
 
 @pytest.mark.usefixtures("_service_account")
-async def test_a_token_file_that_is_not_there_is_told(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_file_that_is_not_there_is_reported(
+    aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
@@ -193,7 +195,7 @@ async def test_pod_identity_is_renewed_with_the_token_of_then(
     assert (agent.tokens[0], agent.tokens[-1]) == ("the-first-token", "the-second-token")
 
 
-async def test_an_agent_that_answers_something_else_is_told(aws: AwsProxy, agent: Agent) -> None:
+async def test_an_agent_that_answers_something_else_is_reported(aws: AwsProxy, agent: Agent) -> None:
     agent.answers = ["{}"]
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
@@ -202,7 +204,7 @@ async def test_an_agent_that_answers_something_else_is_told(aws: AwsProxy, agent
     assert aws.calls == []
 
 
-async def test_the_agents_token_file_that_is_not_there_is_told(
+async def test_the_agents_token_file_that_is_not_there_is_reported(
     aws: AwsProxy, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere/token")
@@ -223,7 +225,7 @@ async def test_a_token_of_the_environment_itself_is_shown(
 
 
 @pytest.mark.usefixtures("_keyless")
-async def test_keys_that_are_rotated_in_their_file_are_read_anew(
+async def test_keys_that_are_rotated_in_their_file_are_read_again(
     aws: AwsProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, clock = tmp_path / "credentials", SkewedClock()
@@ -242,7 +244,7 @@ async def test_keys_that_are_rotated_in_their_file_are_read_anew(
 
 
 @pytest.mark.usefixtures("_keyless")
-async def test_keys_that_sts_refuses_are_read_anew(
+async def test_keys_that_sts_refuses_are_read_again(
     aws: AwsProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, clock = tmp_path / "credentials", SkewedClock()

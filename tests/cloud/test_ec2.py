@@ -90,7 +90,7 @@ async def test_an_accepted_start_shows_until_describe_has_caught_up(aws: AwsProx
         assert (await observe(driver)).ids(InstanceState.RUNNING) == (ids[0],)
 
 
-async def test_tracked_groups_are_told_of_a_change_by_others(aws: AwsProxy) -> None:
+async def test_tracked_groups_are_notified_of_a_change_by_others(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     told: asyncio.Queue[Group] = asyncio.Queue()
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
@@ -167,7 +167,9 @@ def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -
         ("pending", "Client.InternalError", "Client error on launch", ""),
     ],
 )
-def test_a_start_that_failed_is_told_from_a_stop(state: str, code: str, message: str, why: str) -> None:
+def test_a_start_that_failed_is_distinguished_from_a_stop(
+    state: str, code: str, message: str, why: str
+) -> None:
     row = {
         "InstanceId": "i-1",
         "State": {"Name": state},

@@ -71,7 +71,7 @@ async def test_what_passes_by_itself_is_tried_again_whole(aws: AwsProxy, code: s
         ("ExpiredToken", 400, "ExpiredCredentials"),
     ],
 )
-async def test_what_does_not_is_told_and_not_asked_for_again_before_its_pause_is_over(
+async def test_what_fails_is_reported_and_not_tried_again_before_its_pause_is_over(
     aws: AwsProxy, code: str, status: int, reason: str
 ) -> None:
     ids = await aws.create_instances("web", 1)
@@ -110,7 +110,7 @@ async def test_a_start_that_never_arrived_is_made_again(aws: AwsProxy) -> None:
         (200, "<html><body>Log in", "InvalidResponse"),
     ],
 )
-async def test_a_reply_that_is_not_from_ec2_is_told(
+async def test_a_reply_that_is_not_from_ec2_is_reported(
     aws: AwsProxy, status: int, body: str, reason: str
 ) -> None:
     async with open_driver(CLOCK) as driver:
@@ -177,7 +177,7 @@ async def test_half_the_credentials_are_none(aws: AwsProxy, monkeypatch: pytest.
         (Group("ec2", "other", REGION, "web"), "UnknownAccount"),
     ],
 )
-async def test_a_place_that_cannot_be_reached_is_told(aws: AwsProxy, group: Group, reason: str) -> None:
+async def test_a_place_that_cannot_be_reached_is_reported(aws: AwsProxy, group: Group, reason: str) -> None:
     async with open_driver(CLOCK) as driver:
         error = await failure_of(driver, group)
     assert (error.reason, error.retryable) == (reason, False)

@@ -89,7 +89,7 @@ def test_each_failure_has_a_reason(error: Exception, expected: str) -> None:
         refusal("OptInRequired"),
     ],
 )
-def test_what_somebody_has_to_mend_is_not_retryable(error: Exception) -> None:
+def test_what_a_user_has_to_fix_is_not_retryable(error: Exception) -> None:
     assert not outcome(error).retryable
 
 
@@ -127,7 +127,7 @@ def test_messages_are_bounded_and_without_request_ids() -> None:
     assert text.startswith("StartInstances: what happened again")
 
 
-def test_a_refusal_that_names_instances_tells_which() -> None:
+def test_the_instances_that_a_refusal_names_are_found() -> None:
     error = outcome(
         refusal("InvalidInstanceID.NotFound", f"The instance ID '{ID}' does not exist"), ID, OTHER
     )
@@ -192,7 +192,7 @@ def test_lack_of_capacity_names_type_and_zone() -> None:
 
 
 @pytest.mark.parametrize("code", ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch"])
-def test_a_clock_that_is_wrong_is_told_as_such(code: str) -> None:
+def test_a_wrong_clock_is_reported(code: str) -> None:
     clocks = ClockSkewMonitor("AWS")
     clocks.current = timedelta(minutes=-7)
     with pytest.raises(CloudError) as caught, translate_errors("ec2:StartInstances", clocks=clocks):

@@ -185,7 +185,7 @@ async def test_a_stale_view_neither_repeats_a_start_nor_hides_it(aws: AwsProxy) 
     assert {instance.state for instance in seen.instances} == {InstanceState.PENDING}
 
 
-async def test_a_clock_that_is_wrong_is_told_with_what_it_is_off(aws: AwsProxy) -> None:
+async def test_a_wrong_clock_is_reported_with_its_difference(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     clock = SkewedClock()
     clock.skew = timedelta(minutes=7)
@@ -199,7 +199,7 @@ async def test_a_clock_that_is_wrong_is_told_with_what_it_is_off(aws: AwsProxy) 
         assert "s ahead of that of AWS; set it by NTP" in str(error)
 
 
-async def test_credentials_that_expired_are_told_and_hold_the_account(aws: AwsProxy) -> None:
+async def test_credentials_that_expired_are_reported_and_hold_the_account(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", code="RequestExpired")

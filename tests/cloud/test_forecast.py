@@ -86,7 +86,7 @@ def test_databases_take_a_call_each() -> None:
     ]
 
 
-def test_too_many_at_one_instant_come_late_and_more_warm_up_mends_it() -> None:
+def test_too_many_at_one_instant_come_late_and_more_warm_up_helps() -> None:
     members = [member(f"r{n}", booking(f"b{n}", 3600, 7200)) for n in range(700)]
     found = foreseen(members)
     assert len(found.late) == 199  # two more leave within the tolerance

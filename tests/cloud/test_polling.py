@@ -133,7 +133,7 @@ def test_a_scope_that_a_new_group_names_is_polled_soon() -> None:
     play(scenario)
 
 
-def test_a_poll_counts_from_the_last_call_whoever_asked_for_it() -> None:
+def test_a_poll_counts_from_the_last_call_of_any_caller() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         await stage.sleep_to(50)
@@ -219,7 +219,7 @@ def test_a_clock_that_is_set_back_does_not_stop_the_polls() -> None:
     play(scenario)
 
 
-def test_changed_groups_are_told_and_no_others() -> None:
+def test_the_listener_hears_of_changed_groups_and_of_no_others() -> None:
     async def scenario(stage: Stage) -> None:
         empty = Group("ec2", "", "eu-west-1", "empty")
         stage.track(WEB, DB, empty)
@@ -235,7 +235,7 @@ def test_changed_groups_are_told_and_no_others() -> None:
     play(scenario)
 
 
-def test_a_group_that_loses_its_last_instance_is_told_and_one_that_appears() -> None:
+def test_a_group_that_loses_its_last_instance_is_reported_and_one_that_appears() -> None:
     async def scenario(stage: Stage) -> None:
         new = Group("ec2", "", "eu-west-1", "new")
         stage.track(WEB, DB, new)
@@ -284,7 +284,7 @@ def test_a_view_sent_before_the_answer_does_not_undo_it() -> None:
     play(scenario)
 
 
-def test_the_cause_of_blindness_is_known_until_it_ends_and_told_at_both_ends() -> None:
+def test_the_cause_of_a_failed_describe_is_known_until_it_ends_and_reported_at_both_ends() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB, DB, FAR)
         await stage.sleep_to(1)

@@ -68,7 +68,7 @@ async def test_others_in_the_account_use_up_the_limits(steered: Steered) -> None
         await steered.client.change("StartInstances", ids)
 
 
-async def test_what_it_cannot_do_is_told(steered: Steered) -> None:
+async def test_what_it_cannot_do_is_reported(steered: Steered) -> None:
     assert "there is no 'rain'; there are calm," in await steered.do("rain")
     assert "there is no setting 'colour'; there are cached," in await steered.do("set", colour="red")
     assert "storm: " in await steered.do("storm", wind=9)

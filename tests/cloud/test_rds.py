@@ -59,7 +59,7 @@ async def test_members_go_with_their_cluster(aws: AwsProxy) -> None:
         assert [found.id for found in (await observe(driver, SHOP)).instances] == ["cluster:orders"]
 
 
-async def test_a_tagged_member_of_an_untagged_cluster_is_told_by_name(aws: AwsProxy) -> None:
+async def test_a_tagged_member_of_an_untagged_cluster_is_reported_by_name(aws: AwsProxy) -> None:
     await aws.moto.create_database("orders", "", kind="cluster")
     member = {"DBClusterIdentifier": "orders", "Engine": "aurora-postgresql"}
     await aws.moto.create_database("member", "shop", **member)

@@ -384,7 +384,7 @@ def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_permission_that_is_missing_altogether_is_told_after_few_calls_and_held(named: bool) -> None:
+def test_a_permission_that_is_missing_altogether_is_reported_after_few_calls_and_held(named: bool) -> None:
     def reply(_: Operation, ids: Sequence[str]) -> CloudError:
         # AWS names the first instance that it evaluated the policy for.
         return CloudError(
@@ -440,7 +440,7 @@ def test_an_account_that_hangs_delays_nothing_in_another() -> None:
     play(scenario)
 
 
-def test_what_could_not_be_sent_is_told_at_once_and_not_held() -> None:
+def test_what_could_not_be_sent_is_reported_at_once_and_not_held() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(CloudError("NoCredentials", "none"))
         assert await stage.outcome(stage.order("a", at=0)) == {"a": "NoCredentials"}

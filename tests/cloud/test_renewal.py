@@ -156,7 +156,7 @@ async def test_a_failure_is_shared_within_a_back_off_that_grows_to_most_of_a_min
 
 
 @scenario
-async def test_who_waits_is_told_why_and_whose(world: World) -> None:
+async def test_a_caller_that_waits_gets_the_reason_and_the_owner(world: World) -> None:
     world.error = REFUSED
     assert str(await world.failure()).startswith("Account 'acme': The AWS credentials cannot be fetched.")
 
@@ -172,7 +172,7 @@ async def test_one_that_hangs_is_given_up(world: World) -> None:
 
 
 @scenario
-async def test_what_comes_expired_is_told(world: World) -> None:
+async def test_what_comes_expired_is_reported(world: World) -> None:
     world.lives = -HOUR
     failure = await world.failure()
     assert failure.reason == "ExpiredCredentials"
@@ -198,7 +198,7 @@ async def test_what_lives_for_seconds_is_loaded_each_time(world: World) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError("AccessKeyId"), TypeError("list indices must be integers")])
-def test_a_reply_that_lacks_something_is_told(error: Exception) -> None:
+def test_a_reply_that_lacks_something_is_reported(error: Exception) -> None:
     async def test(world: World) -> None:
         world.error = error
         failure = await world.failure()
@@ -209,7 +209,7 @@ def test_a_reply_that_lacks_something_is_told(error: Exception) -> None:
 
 
 @scenario
-async def test_what_aws_rejects_is_loaded_anew_once_a_minute(world: World) -> None:
+async def test_what_aws_rejects_is_loaded_again_once_a_minute(world: World) -> None:
     await world.key()
     world.credentials.reject()
     assert await world.after(timedelta(seconds=1)) == "key-1"
@@ -258,7 +258,7 @@ async def test_a_clock_set_back_ends_the_rest(world: World) -> None:
 
 
 @scenario
-async def test_the_shutdown_is_told_to_who_waits(world: World) -> None:
+async def test_a_caller_that_waits_gets_an_error_at_shutdown(world: World) -> None:
     world.takes = 10
     waiting = world.tasks.create_task(world.failure())
     await asyncio.sleep(1)

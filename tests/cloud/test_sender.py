@@ -220,7 +220,7 @@ def test_what_is_withdrawn_before_it_leaves_draws_nothing(kept: int) -> None:
 # --- prospects
 
 
-def test_it_tells_when_the_last_of_an_order_will_leave() -> None:
+def test_it_reports_when_the_last_of_an_order_will_leave() -> None:
     async def scenario(stage: Stage) -> None:
         first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
         second = stage.order(*(f"b{n}" for n in range(200)), at=1)

@@ -159,7 +159,7 @@ async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:
         assert vars(config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
 
 
-async def test_no_region_and_no_such_account_are_told_before_anything_is_opened() -> None:
+async def test_no_region_and_no_such_account_are_reported_before_anything_is_opened() -> None:
     async with AwsClients(SystemClock(), Accounts()) as sessions:
         for scope, reason in ((Scope("", ""), "NoRegion"), (Scope("acme", "eu-west-1"), "UnknownAccount")):
             with pytest.raises(CloudError) as caught:

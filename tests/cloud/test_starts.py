@@ -47,7 +47,7 @@ def test_the_pause_grows_each_time_up_to_its_bound() -> None:
     assert pauses == [60, 120, 240, 480, 600, 600]
 
 
-def test_it_tells_what_the_service_says_of_it() -> None:
+def test_it_reports_what_the_service_says_of_it() -> None:
     starts = AcceptedStarts()
     fall(starts, 0)
     error = starts.active_failure("i-1", after(3))

@@ -191,7 +191,9 @@ def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) ->
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.integers(1, 400), st.floats(0, 60), st.floats(0, 1)), max_size=30)
 )
-def test_whoever_keeps_to_it_alone_is_never_refused(steps: list[tuple[float, int, float, float]]) -> None:
+def test_a_client_that_keeps_to_it_alone_is_never_refused(
+    steps: list[tuple[float, int, float, float]],
+) -> None:
     """Wherever between call and answer AWS draws."""
     account, throttle, now = Account(1000), full_limiter(START, EPOCH), EPOCH
     for pause, size, seconds, share in steps:

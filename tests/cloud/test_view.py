@@ -60,7 +60,7 @@ def test_instances_come_in_the_order_of_their_ids() -> None:
     assert list(seen(view)) == ["a", "b", "c"]
 
 
-def test_groups_that_appear_change_or_vanish_are_told() -> None:
+def test_groups_that_appear_change_or_vanish_are_reported() -> None:
     view = InstanceView()
     instances = [Record(tag, Instance(tag, STOPPED)) for tag in ("same", "changes", "vanishes")]
     view.update(instances, EPOCH, EPOCH)
@@ -233,7 +233,7 @@ def locks(view: InstanceView) -> dict[str, Lock | None]:
     return {instance.id: instance.lock for instance in observation.instances}
 
 
-def test_groups_that_ask_for_a_resource_are_told_apart() -> None:
+def test_groups_that_ask_for_a_resource_are_distinguished() -> None:
     view = InstanceView()
     asking = Record("web", Instance("a", RUNNING), managed=True)
     view.update([asking, Record("db", Instance("b", RUNNING))], EPOCH, EPOCH)

@@ -33,7 +33,7 @@ def test_a_booking_lives_as_its_user_sees_it(operator: Installation, team: Team)
     assert len(team.cloud.accepted("StopInstances", ids)) == 1
 
 
-def test_logs_tell_who_leads_and_of_no_error(operator: Installation) -> None:
+def test_logs_report_who_leads_and_of_no_error(operator: Installation) -> None:
     leader = operator.leader()
     lines = operator("logs", leader).splitlines()
     entries = [json.loads(line) for line in lines]

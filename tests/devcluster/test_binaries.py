@@ -54,7 +54,7 @@ def test_the_cache_is_keyed_by_versions() -> None:
     assert gobuild.ETCD in name
 
 
-def test_a_go_that_fails_is_told_with_its_output_and_leaves_no_program(tmp_path: Path) -> None:
+def test_a_go_that_fails_is_reported_with_its_output_and_leaves_no_program(tmp_path: Path) -> None:
     go(tmp_path / "bin", "echo 'no space left on device' >&2; exit 1")
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path / "bin")}
     with pytest.raises(DevclusterError, match=r"(?s)`go mod init` failed.*build\.log.*no space left"):

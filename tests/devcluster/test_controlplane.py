@@ -46,7 +46,7 @@ def test_it_stands_comes_back_and_leaves_nothing() -> None:
     assert not directory.exists()
 
 
-def test_a_program_that_cannot_run_is_told(tmp_path: Path) -> None:
+def test_a_program_that_cannot_run_is_reported(tmp_path: Path) -> None:
     broken = tmp_path / "etcd"
     broken.write_text("#!/bin/sh\necho 'cannot bind' >&2\nexit 1\n")
     broken.chmod(0o755)

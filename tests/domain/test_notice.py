@@ -35,7 +35,7 @@ def test_it_shows_the_line_that_extends() -> None:
     )
 
 
-def test_a_booking_shorter_than_the_time_before_is_told_of_when_it_begins() -> None:
+def test_the_end_of_a_booking_shorter_than_the_time_before_is_notified_when_it_begins() -> None:
     assert notify_at(booking(60), BEFORE) == END - BEFORE
     assert notify_at(booking(5), BEFORE) == END - timedelta(minutes=5)
 

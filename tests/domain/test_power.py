@@ -68,7 +68,7 @@ def test_a_view_older_than_the_cause_stops_nothing(
 
 
 @pytest.mark.parametrize(("seen", "state"), [(BOOKED, InstanceState.STOPPED), (FREE, InstanceState.RUNNING)])
-def test_an_obstacle_keeps_one_instance_as_it_is_and_is_told(
+def test_an_obstacle_keeps_one_instance_as_it_is_and_is_reported(
     seen: TimelineState, state: InstanceState
 ) -> None:
     held, free = Instance("i-0", state, "is a read replica"), Instance("i-1", state)
@@ -110,7 +110,7 @@ def test_pending_ones_are_stopped_once_they_run() -> None:
     assert decide(PowerPolicy(), FREE, view(InstanceState.RUNNING), observed_since=NOW).stop == ("i-0",)
 
 
-def test_a_start_needs_no_fresh_view_and_survives_a_doubt() -> None:
+def test_a_start_needs_neither_a_fresh_view_nor_fresh_bookings() -> None:
     stale = view(InstanceState.STOPPED, at=BEFORE)
     assert decide(PowerPolicy(), BOOKED, stale, observed_since=NOW, stale_reason="not synced").start == (
         "i-0",
@@ -179,7 +179,7 @@ def test_a_view_from_before_has_nothing_forgotten(seen: TimelineState) -> None:
     )
 
 
-def test_stop_remembers_what_was_started_lest_it_becomes_leave_meanwhile() -> None:
+def test_stop_remembers_what_was_started_in_case_it_becomes_leave() -> None:
     memory, running = frozenset({"i-1", "i-9"}), view(InstanceState.RUNNING, InstanceState.RUNNING)
     assert decide(PowerPolicy(), BOOKED, running, started=memory, observed_since=NOW).started == {"i-1"}
     assert (

@@ -107,7 +107,7 @@ def of(conditions: tuple[ConditionUpdate, ...]) -> dict[str, tuple[bool | None, 
     return {condition.type: (condition.status, condition.reason) for condition in conditions}
 
 
-def test_news_are_told_once() -> None:
+def test_a_change_is_reported_once() -> None:
     failed = ConditionUpdate("Synced", False, "RequestLimitExceeded", "throttled")
     assert [item.reason for item in conditions.condition_events({}, [failed])] == ["RequestLimitExceeded"]
     assert conditions.condition_events({"Synced": ("RequestLimitExceeded", "throttled")}, [failed]) == []

@@ -30,7 +30,7 @@ def test_before_and_after_there_is_no_ready_to_wait_for() -> None:
         assert "Ready" not in of(booking_conditions(CLAIM, "r", booked(None), now))
 
 
-def test_trouble_of_the_resource_is_told_on_the_booking() -> None:
+def test_trouble_of_the_resource_is_reported_on_the_booking() -> None:
     trouble = Failure("UnauthorizedOperation", "no")
     conditions = of(booking_conditions(CLAIM, "r", booked(CLAIM, 0, trouble), NOW))
     assert conditions["Ready"] == (False, "UnauthorizedOperation")
@@ -43,7 +43,7 @@ def test_a_missing_resource_is_named() -> None:
     assert "'lost'" in conditions[1].message
 
 
-def test_the_lock_of_another_is_told() -> None:
+def test_the_lock_of_another_is_reported() -> None:
     other = BookingInterval("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
     conditions = booking_conditions(CLAIM, "r", booked(other), NOW)
     assert of(conditions)["HoldsLock"] == (False, "HeldByOther")

@@ -30,7 +30,7 @@ async def test_a_resource_of_another_account_is_booked(
         assert tenant.states() == ["running"] * 2
 
 
-async def test_a_region_that_the_account_is_not_for_is_told(
+async def test_a_region_that_the_account_is_not_for_is_reported(
     tenant: Tenant, operator: Operator, config: Path
 ) -> None:
     async with operator(config=config):

@@ -180,7 +180,7 @@ async def test_absent_credentials_are_named_and_asked_for_again(
         await until(lambda: tenant.condition("resource", "res", "Synced") == ("True", "Synced"), 40)
 
 
-async def test_a_tampered_status_is_mended(tenant: Tenant, operator: Operator) -> None:
+async def test_a_tampered_status_is_fixed(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource()
         await until(lambda: tenant.status("resource", "res").get("instances") == 2)

@@ -79,7 +79,7 @@ def process(ground: Playground, tenant: Tenant, tmp_path: Path) -> Iterator[Chil
         yield running
 
 
-async def test_a_bookings_life_as_the_metrics_tell_it(tenant: Tenant, process: ChildProcess) -> None:
+async def test_a_bookings_life_as_the_metrics_report_it(tenant: Tenant, process: ChildProcess) -> None:
     served = await started(process)
     await until(lambda: get(served.health, "/readyz")[0] == 200)
     tenant.resource()

@@ -56,7 +56,7 @@ async def test_a_mail_comes_before_the_end_and_another_for_another_end(
         ("coop", "pigeon", "ChannelNotConfigured"),
     ],
 )
-async def test_what_cannot_be_delivered_is_told_on_the_booking(
+async def test_what_cannot_be_delivered_is_reported_on_the_booking(
     tenant: Tenant, operator: Operator, mailbox: Mailbox, recipient: str, type_: str, reason: str
 ) -> None:
     async with operator():

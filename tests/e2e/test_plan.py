@@ -19,7 +19,7 @@ def run_plan(ground: Playground, *arguments: str, **environ: str) -> "subprocess
     return subprocess.run(command, env=whole, capture_output=True, text=True, timeout=60, check=False)
 
 
-async def test_it_tells_calls_and_what_comes_late(
+async def test_it_reports_calls_and_what_comes_late(
     ground: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
     tenant.resource()

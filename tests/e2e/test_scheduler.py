@@ -97,7 +97,7 @@ async def test_a_booking_that_somebody_extended_is_left_so(tenant: Tenant, opera
         assert tenant.get("booking", name)["spec"]["end_at"] == end
 
 
-async def test_a_foreign_booking_of_the_name_is_told_and_left(tenant: Tenant, operator: Operator) -> None:
+async def test_a_foreign_booking_of_the_name_is_reported_and_left(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         scheduler(tenant)
         await until(lambda: is_ready(tenant) and bookings(tenant))
@@ -110,7 +110,7 @@ async def test_a_foreign_booking_of_the_name_is_told_and_left(tenant: Tenant, op
         assert [item["metadata"]["uid"] for item in bookings(tenant)] == [booking["metadata"]["uid"]]
 
 
-async def test_a_quota_that_is_used_up_is_told_by_its_name_and_mended_by_more_room(
+async def test_a_quota_that_is_used_up_is_reported_by_its_name_and_fixed_by_more_room(
     tenant: Tenant, operator: Operator
 ) -> None:
     limit_bookings(tenant.ground, tenant.namespace, hard=1, used=0)

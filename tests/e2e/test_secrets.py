@@ -128,7 +128,7 @@ def page(url: str) -> str:
 
 
 @pytest.mark.parametrize("format_", ["json", "console"])
-async def test_no_secret_is_told(tenant: Tenant, tmp_path: Path, format_: str) -> None:
+async def test_no_secret_is_revealed(tenant: Tenant, tmp_path: Path, format_: str) -> None:
     tenant.resource()
     tenant.resource("far", account="acme", region="eu-west-1")
     tenant.booking("bk", soon(-60), soon(600))

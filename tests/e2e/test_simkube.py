@@ -120,7 +120,7 @@ async def test_the_simulated_api_server_answers_as_a_real_one(tenant: Tenant) ->
     assert await told(simulated(kube), "team") == said
 
 
-async def test_and_it_tells_watches_the_same(tenant: Tenant) -> None:
+async def test_and_it_reports_watches_the_same(tenant: Tenant) -> None:
     """What happens after a version, in order, be it before or after the watch was opened."""
     async with real(tenant) as ask:
         many = f"{GROUP}/namespaces/{tenant.namespace}/bookings"

@@ -361,5 +361,5 @@ def test_it_reads_the_time_of_a_lease_as_text_for_people_only() -> None:
     assert SECONDS <= virtual.run(main()) < SECONDS + 0.5
 
 
-def test_the_elector_is_told_apart_by_its_identity() -> None:
+def test_the_elector_is_distinguished_by_its_identity() -> None:
     assert isinstance(Candidate("a", LeaseServer()).elector, LeaderElector)

@@ -58,7 +58,7 @@ def test_a_lease_that_is_being_taken_is_given_back(instant: float) -> None:
     assert virtual.run(main()) in {"none", ""}
 
 
-def test_it_ends_when_it_is_told_to_while_a_lost_term_is_still_ending() -> None:
+def test_it_ends_on_demand_while_a_lost_leadership_is_still_ending() -> None:
     async def main() -> list[bool]:
         server = LeaseServer()
         candidate, begun = Candidate("a", server), []
@@ -142,7 +142,7 @@ def test_who_cannot_take_the_lease_does_not_ask_in_a_hot_loop(error: Callable[[s
     assert 10 < virtual.run(main()) < 25
 
 
-def test_an_edited_duration_shortens_nothing_and_is_mended() -> None:
+def test_an_edited_duration_shortens_nothing_and_is_fixed() -> None:
     async def main() -> list[int]:
         server = LeaseServer()
         one, two = Candidate("a", server), Candidate("b", server)

@@ -99,7 +99,7 @@ def test_a_key_added_while_it_is_processed_waits_from_then_on() -> None:
         (None, 0.01, ReconcileOutcome.REQUEUE),
     ],
 )
-def test_every_end_is_told_by_its_class(
+def test_every_end_is_reported_by_its_class(
     error: Exception | None, needs: float, outcome: ReconcileOutcome
 ) -> None:
     async def fail(_: str) -> Result:
@@ -146,7 +146,7 @@ def test_each_reconcile_is_reported_when_it_starts_and_when_it_ends_in_whatever_
     run(main())
 
 
-def test_the_oldest_reconcile_is_told_while_it_runs() -> None:
+def test_the_oldest_reconcile_is_reported_while_it_runs() -> None:
     async def slow(_: str) -> Result:
         await asyncio.sleep(60)
         return Result()

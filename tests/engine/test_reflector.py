@@ -104,7 +104,7 @@ def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ACTIONS, max_size=15))
-def test_changes_tell_the_whole_story(actions: list[tuple[str, ...]]) -> None:
+def test_changes_report_the_whole_story(actions: list[tuple[str, ...]]) -> None:
     """Whoever follows the changes alone knows what the store knows."""
 
     async def scenario(rig: Rig) -> None:
@@ -138,7 +138,7 @@ def test_the_first_list_is_marked_and_read_in_pages() -> None:
     assert {change.origin for change in rig.changes} == {Origin.INITIAL}
 
 
-def test_there_is_a_doubt_until_the_first_list() -> None:
+def test_the_store_is_stale_until_the_first_list() -> None:
     async def scenario(rig: Rig) -> None:
         assert "not been listed" in rig.reflector.stale_reason
         rig.api.fault = "refused"
@@ -148,7 +148,7 @@ def test_there_is_a_doubt_until_the_first_list() -> None:
     reflecting(scenario)
 
 
-def test_a_watch_that_is_down_is_no_doubt_and_a_list_that_failed_is_one() -> None:
+def test_a_watch_that_is_down_does_not_make_the_store_stale_and_a_failed_list_does() -> None:
     async def scenario(rig: Rig) -> None:
         rig.api.put("a", "x")
         await asyncio.sleep(1)
@@ -171,7 +171,7 @@ def test_a_watch_that_is_down_is_no_doubt_and_a_list_that_failed_is_one() -> Non
     assert reflecting(scenario).stored() == {"a": "x", "b": "x"}
 
 
-def test_a_kind_that_is_no_longer_served_is_a_doubt_and_forgets_nothing() -> None:
+def test_a_kind_that_is_no_longer_served_makes_the_store_stale_and_forgets_nothing() -> None:
     async def scenario(rig: Rig) -> None:
         rig.api.put("a", "x")
         await asyncio.sleep(1)
@@ -198,7 +198,7 @@ def test_nothing_is_asked_in_a_hot_loop() -> None:
         assert rig.api.lists + rig.api.watches < 250, fault
 
 
-def test_a_watch_that_stands_again_is_told() -> None:
+def test_a_watch_that_works_again_is_reported() -> None:
     told: list[float] = []
 
     async def scenario(rig: Rig) -> None:
@@ -236,7 +236,7 @@ def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
     reflecting(scenario)
 
 
-def test_a_server_that_has_gone_back_is_listed_anew() -> None:
+def test_a_server_that_has_gone_back_is_listed_again() -> None:
     """Its storage was restored: a watch from the version that was seen would be open, and tell nothing."""
 
     async def scenario(rig: Rig) -> None:
@@ -256,7 +256,7 @@ def test_a_server_that_has_gone_back_is_listed_anew() -> None:
     reflecting(scenario)
 
 
-def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
+def test_a_server_that_has_gone_back_unseen_is_listed_again() -> None:
     """Nothing tells it: the versions have passed the one that was seen before the watch stands again."""
 
     async def scenario(rig: Rig) -> None:
@@ -274,7 +274,7 @@ def test_a_server_that_has_gone_back_unseen_is_listed_anew() -> None:
     reflecting(scenario)
 
 
-def test_a_server_that_has_gone_back_is_listed_anew_whoever_asks_for_the_list() -> None:
+def test_a_server_that_has_gone_back_is_listed_again_for_any_caller() -> None:
     async def scenario(rig: Rig) -> None:
         rig.api.put("kept", "x")
         version, objects = rig.api.version, dict(rig.api.objects)
@@ -308,7 +308,7 @@ def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
     assert [change.latest.status for change in rig.changes] == ["x", "x", "x", "ours"]
 
 
-def test_a_list_that_expires_again_and_again_is_a_doubt() -> None:
+def test_a_list_that_expires_again_and_again_makes_the_store_stale() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "gone"
@@ -337,7 +337,7 @@ def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
     reflecting(scenario)
 
 
-def test_no_list_that_fails_after_a_lapse_is_a_doubt() -> None:
+def test_a_list_that_fails_after_a_lapse_does_not_make_the_store_stale() -> None:
     """It is the watch that is down: what was known holds."""
 
     async def scenario(rig: Rig) -> None:
@@ -368,7 +368,7 @@ def test_no_server_makes_it_wait_for_longer_than_its_own_back_off(asked: float) 
     assert virtual.run(main()) == 11
 
 
-def test_each_list_is_told() -> None:
+def test_each_list_is_reported() -> None:
     told: list[int] = []
 
     async def scenario(rig: Rig) -> None:
@@ -466,7 +466,7 @@ class Silent(Deaf):
             yield stream
 
 
-def test_after_a_silence_all_is_listed_anew() -> None:
+def test_after_a_silence_all_is_listed_again() -> None:
     async def main() -> dict[str, str]:
         rig = Rig(Silent())
         task = asyncio.ensure_future(rig.reflector.run())
@@ -524,7 +524,7 @@ def test_a_list_may_be_asked_for_several_times_within_one_turn_of_the_loop(away:
     reflecting(scenario)
 
 
-def test_a_list_that_is_asked_for_and_fails_leaves_the_doubt() -> None:
+def test_a_list_that_is_asked_for_and_fails_leaves_the_store_stale() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"

@@ -23,7 +23,7 @@ def test_only_what_is_certain_counts(sent: float, received: float, expected: flo
     assert clock_skew(DATE, after(sent), after(received)) == timedelta(seconds=expected)
 
 
-def test_it_is_told_when_it_begins_and_ends() -> None:
+def test_it_is_reported_when_it_begins_and_ends() -> None:
     monitor = ClockSkewMonitor("the API server")
     with capture_logs() as logs:
         for seconds in (0.5, 1.9, 7, 8, 0.5):
@@ -43,7 +43,7 @@ def test_it_is_told_when_it_begins_and_ends() -> None:
         "Fri, 31 Dec 9999 23:59:59 GMT",
     ],
 )
-def test_a_header_that_is_none_tells_nothing(header: str | None) -> None:
+def test_a_header_that_is_no_date_is_ignored(header: str | None) -> None:
     monitor = ClockSkewMonitor("the API server")
     monitor.record(header, after(99), after(99))
     assert monitor.current == timedelta(0)

@@ -61,7 +61,7 @@ def test_a_list_does_not_undo_what_was_written_since() -> None:
     assert [change.latest.status for change in changes] == ["theirs"]
 
 
-def test_what_was_made_anew_before_a_list_takes_the_place_of_what_was_written() -> None:
+def test_what_was_created_again_before_a_list_takes_the_place_of_what_was_written() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 12, "ours"))
     store.replace([thing("a", 10, "another", uid="u2")], as_of="11")
@@ -89,7 +89,7 @@ def test_the_echo_of_our_own_write_wakes_nobody() -> None:
     assert [change.origin for change in changes] == [Origin.OWN, Origin.WATCH]
 
 
-def test_a_write_does_not_bring_back_what_is_gone_or_made_anew() -> None:
+def test_a_write_does_not_bring_back_what_is_gone_or_created_again() -> None:
     store: Store[Thing] = Store()
     store.apply_own_write(thing("a", 5))
     assert len(store) == 0

@@ -51,7 +51,7 @@ def test_it_runs_the_operator_as_nobody_in_particular(config: dict[str, Any]) ->
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}
 
 
-def test_its_labels_tell_what_it_is(config: dict[str, Any]) -> None:
+def test_its_labels_say_what_it_is(config: dict[str, Any]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     prefix = "org.opencontainers.image."
     told = {key.removeprefix(prefix): value for key, value in config["Labels"].items() if prefix in key}

@@ -61,7 +61,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 @pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-async def test_what_writes_is_sent_only_by_who_leads(
+async def test_only_the_leader_sends_writes(
     server: Server, tmp_path: Path, method: str, *, live: bool
 ) -> None:
     cluster = ClusterConfig(str(tmp_path / "kubeconfig"))

@@ -211,7 +211,7 @@ async def test_a_plugin_is_run_once_for_all_who_are_refused_and_may_fail(
     assert runs.read_text() == "x"
 
 
-def test_a_plugin_that_does_not_end_is_given_up_and_told() -> None:
+def test_a_plugin_that_does_not_end_is_given_up_and_reported() -> None:
     class Plugged(ClusterConfig):
         hangs = False
 
@@ -274,7 +274,7 @@ async def test_a_ca_file_that_is_no_certificate_leaves_the_one_that_there_was(tm
     assert guard.seen == ["t0"]
 
 
-async def test_a_pod_without_its_files_is_told_which(tmp_path: Path) -> None:
+async def test_a_pod_without_its_files_is_reported_which(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the pod's ServiceAccount: Service token file does not exist"):
         await pod(tmp_path, 443).load()
 

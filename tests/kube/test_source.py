@@ -130,7 +130,7 @@ async def test_a_list_in_pages(tmp_path: Path) -> None:
     assert asked == [{"limit": "500"}, {"limit": "500", "continue": "next"}]
 
 
-async def test_a_watch_tells_changes_and_bookmarks(tmp_path: Path) -> None:
+async def test_a_watch_reports_changes_and_bookmarks(tmp_path: Path) -> None:
     chunks = (
         event("ADDED", booking("a", 5)),
         BOOKMARK[:20],
@@ -205,7 +205,7 @@ async def test_a_silent_watch_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("status", "fix"), [(404, "kubectl apply -k manifests/crds"), (403, "grant list and watch")]
 )
-async def test_a_missing_crd_and_a_refused_permission_name_the_mend(
+async def test_a_missing_crd_and_a_refused_permission_name_the_fix(
     status: int, fix: str, tmp_path: Path
 ) -> None:
     async with serving(answering(status, json.dumps({"message": "no"})), tmp_path) as source:

@@ -160,7 +160,7 @@ def test_what_another_has_written_meanwhile_is_not_undone_and_it_is_decided_agai
     assert rig.again == [KEY]
 
 
-def test_who_waits_for_a_write_that_is_overtaken_is_told_that_it_was_not_done() -> None:
+def test_a_caller_of_a_write_that_is_overtaken_learns_that_it_was_not_done() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(500, b"", None)]
         known = rig.stored
@@ -213,7 +213,7 @@ def test_an_api_server_that_is_away_is_tried_again_and_at_once_when_it_is_back()
     played(scenario)
 
 
-def test_a_garbled_answer_is_told_as_such_and_the_write_is_tried_again() -> None:
+def test_a_garbled_answer_is_reported_as_such_and_the_write_is_tried_again() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.garbage = [b'{"metadata": {"na', b"[]"]
         rig.writer.set(rig.stored, rig.status(1))
@@ -235,7 +235,7 @@ def test_an_object_that_is_gone_is_let_go() -> None:
     assert played(scenario).server.count("PATCH") == 1
 
 
-def test_a_conflict_is_tried_again_with_the_version_that_the_watch_tells() -> None:
+def test_a_conflict_is_tried_again_with_the_version_that_the_watch_reports() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(409, "the object has been modified")]
         rig.writer.set(rig.stored, rig.status(1))
@@ -248,7 +248,7 @@ def test_a_conflict_is_tried_again_with_the_version_that_the_watch_tells() -> No
     assert [body["metadata"]["resourceVersion"] for body in bodies] == ["1", "7"]
 
 
-def test_a_refusal_is_told_once_and_not_repeated() -> None:
+def test_a_refusal_is_reported_once_and_not_repeated() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(422, b'{"message": "spec.start_at: Invalid value"}', None)]
         for _ in range(5):
@@ -262,7 +262,7 @@ def test_a_refusal_is_told_once_and_not_repeated() -> None:
     assert "spec.start_at: Invalid value" in event["note"]
 
 
-def test_what_was_made_anew_is_not_written_to() -> None:
+def test_what_was_created_again_is_not_written_to() -> None:
     async def scenario(rig: Rig) -> None:
         old = rig.stored
         rig.store.delete(KEY)
@@ -377,7 +377,7 @@ def test_a_stop_nobody_foresaw_is_confirmed(
     assert bool(after) == bool(stale_reason)
 
 
-def test_a_crd_that_was_made_anew_has_all_listed_again() -> None:
+def test_a_crd_that_was_created_again_has_all_listed_again() -> None:
     """It was deleted, with all bookings, and applied again, before anybody asked."""
 
     async def main() -> tuple[list[str], int]:
@@ -481,7 +481,7 @@ def test_a_caller_that_gives_up_takes_no_confirmation_from_the_others() -> None:
     assert virtual.run(main()) == ("", 3, 3.5)
 
 
-def test_a_confirmation_that_fails_is_told_to_all_and_the_next_asks_again() -> None:
+def test_all_callers_of_a_failed_confirmation_get_its_error_and_the_next_asks_again() -> None:
     async def main() -> tuple[set[str], str]:
         server = Server()
         server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no"), ApiError(0, "no")]
@@ -532,7 +532,7 @@ def test_a_decision_on_what_was_before_an_own_write_goes_by_that_write() -> None
     assert (rig.server.count("PATCH"), rig.again) == (2, [])
 
 
-def test_what_was_made_anew_has_its_own_status() -> None:
+def test_what_was_created_again_has_its_own_status() -> None:
     async def scenario(rig: Rig) -> None:
         before = rig.stored
         rig.store.delete(KEY)
@@ -633,7 +633,7 @@ def test_a_write_of_what_is_stored_is_done() -> None:
     assert played(scenario).server.requests == []
 
 
-def test_a_write_to_what_is_deleted_or_made_anew_says_so() -> None:
+def test_a_write_to_what_is_deleted_or_created_again_says_so() -> None:
     async def scenario(rig: Rig) -> None:
         before = rig.stored
         rig.server.errors = [ApiError(404, "gone")]

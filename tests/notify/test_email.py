@@ -165,7 +165,7 @@ async def test_a_password_is_sent_over_tls_only(tls: ssl.SSLContext) -> None:
     assert len(asked) == told, "without STARTTLS no password is sent"
 
 
-async def test_a_server_that_refuses_or_is_not_there_is_told() -> None:
+async def test_a_server_that_refuses_or_is_not_there_is_reported() -> None:
     mailbox = Mailbox()
     mailbox.refusal = "451 try later\r\n"
     async with server(mailbox) as port:

@@ -248,12 +248,12 @@ async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert error.reason == "TargetUnreachable"
 
 
-async def test_a_target_that_is_not_there_is_told_without_its_url() -> None:
+async def test_a_target_that_is_not_there_is_reported_without_its_url() -> None:
     assert (await refused("http://127.0.0.1:1")).reason == "TargetUnreachable"
 
 
 @pytest.mark.parametrize("host", ["hooks..example.com", f"{'a' * 64}.example.com"])
-async def test_a_host_that_can_be_none_is_told_without_its_url(host: str) -> None:
+async def test_a_host_that_can_be_none_is_reported_without_its_url(host: str) -> None:
     """The configuration file may not have it; a name that leads to one may come all the same."""
     url = SecretStr(f"https://{host}/hook?token=secret")
     async with aiohttp.ClientSession() as http:
@@ -287,7 +287,9 @@ async def test_a_target_is_reached_by_the_proxy_of_the_environment(
 
 
 @pytest.mark.usefixtures("_no_proxies")
-async def test_a_proxy_is_asked_for_a_tunnel_and_its_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_is_asked_for_a_tunnel_and_its_refusal_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -101,7 +101,7 @@ def test_resources_are_counted_by_condition() -> None:
     }
 
 
-def test_the_resource_that_is_unready_for_the_longest_is_told_by_reason() -> None:
+def test_the_resource_that_is_unready_for_the_longest_is_reported_by_reason() -> None:
     informers = Informers(REGION)
     sources = Sources()
     sources.object_counts = ObjectCounts(informers)
@@ -135,7 +135,7 @@ def test_what_is_no_date_is_no_time_since_when_a_resource_is_unready(since: str)
     assert read(sources, catalogue.RESOURCES.name)["Ready", "False"] == 2
 
 
-def test_calls_are_told_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
+def test_calls_are_reported_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
     metrics = Metrics()
     for region in (REGION, "", "tattle-1", "tattle-2"):
         metrics.called("ec2", "DescribeInstances", "acme", region, "ok", 0.1)

@@ -116,7 +116,7 @@ def test_keys_that_nobody_takes_are_named() -> None:
     run(main())
 
 
-def test_a_heart_that_beats_no_more_is_told() -> None:
+def test_a_heart_that_beats_no_more_is_reported() -> None:
     async def main() -> None:
         patient = Patient(succeed)
         await asyncio.sleep(45)
@@ -184,7 +184,7 @@ def test_the_lag_of_the_loop_is_measured() -> None:
     run(main())
 
 
-def test_the_controllers_of_another_term_begin_anew() -> None:
+def test_the_controllers_of_another_term_begin_again() -> None:
     async def main() -> None:
         patient = Patient(succeed, workers=0)
         patient.queue.add("a")

@@ -46,9 +46,7 @@ def test_no_text_begins_a_line_or_moves_a_cursor(
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_traceback_tells_no_values_of_variables(
-    capsys: pytest.CaptureFixture[str], format_: Format
-) -> None:
+def test_a_traceback_has_no_values_of_variables(capsys: pytest.CaptureFixture[str], format_: Format) -> None:
     def fail(password: str) -> None:
         raise ValueError(f"{len(password)} letters; {EVIL}")
 

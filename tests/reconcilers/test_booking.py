@@ -127,7 +127,7 @@ def why(reason: str, **status: Any) -> ResourceStatus:
 
 
 @pytest.mark.parametrize("reason", ["Suspended", "DryRun", "Blocked"])
-def test_what_keeps_the_instances_from_running_is_told_in_the_words_of_the_resource(reason: str) -> None:
+def test_what_keeps_the_instances_from_running_is_reported_in_the_words_of_the_resource(reason: str) -> None:
     async def main() -> Booking:
         world = World()
         world.resource(why(reason, locked_until=at_text(20)))
@@ -161,7 +161,7 @@ def test_a_resource_that_is_not_valid_is_not_held(spec: dict[str, str]) -> None:
     assert conditions["HoldsLock"] == conditions["Ready"] == ("False", "ResourceInvalid")
 
 
-def test_a_missing_resource_is_told_once_and_not_of_what_is_over() -> None:
+def test_a_missing_resource_is_reported_once_and_not_of_what_is_over() -> None:
     async def main(end: float) -> list[tuple[str, str]]:
         world = World(start_at=at_text(-10), end_at=at_text(end))
         await world.watch(1)

@@ -31,14 +31,14 @@ def scenario(*steps: tuple[float, bool]) -> Callable[[World], Awaitable[None]]:
     return run
 
 
-def test_a_start_that_will_be_late_is_told_ahead_and_until_it_was_made() -> None:
+def test_a_start_that_will_be_late_is_reported_ahead_and_until_it_was_made() -> None:
     steps = scenario((50, True), (99, True), (139, True), (145, False))
     world = played(steps, seconds=150, before=lambda world: queued(40, world, end=9000))
     assert world.driver.acts == [Act("start", BOTH, 140)]
     assert world.events.told.count(("Resource", "RequestLimits")) == 1
 
 
-def test_what_will_be_on_time_is_not_told() -> None:
+def test_what_will_be_on_time_is_not_reported() -> None:
     played(scenario((50, False), (99, False), (105, False)), seconds=110, before=lambda w: queued(1, w))
 
 
@@ -55,7 +55,7 @@ def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits()
     played(run, seconds=140)
 
 
-def test_a_stop_that_will_be_late_is_told_too() -> None:
+def test_a_stop_that_will_be_late_is_reported_too() -> None:
     steps = scenario((350, True), (399, True), (445, False))
     world = played(steps, seconds=450, before=lambda world: queued(40, world))
     assert world.driver.acts[-1] == Act("stop", BOTH, 440)

@@ -202,7 +202,7 @@ def test_a_booking_that_is_over_leaves_nothing_in_the_queue() -> None:
     assert virtual.run(main()) == ({"ahead"}, [timedelta(seconds=100)])
 
 
-def test_the_status_of_a_booking_wakes_nobody_else() -> None:
+def test_the_status_of_a_booking_wakes_no_other_object() -> None:
     async def main() -> tuple[set[str], list[str]]:
         world = World()
         changed = booking("active", -5, 10, 2, generation=1)

@@ -118,7 +118,7 @@ def test_what_has_no_time_of_its_own_is_tried_again_with_back_off() -> None:
     assert 5 < len(asked[0]) < 15
 
 
-def test_what_is_sent_again_by_the_driver_is_told_while_it_waits() -> None:
+def test_what_the_driver_sends_again_is_reported_while_it_waits() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(11)
         (order,) = world.orders.open_orders(Key("ns", "res"))

@@ -67,7 +67,7 @@ def test_an_extension_updates_them() -> None:
 
 
 @pytest.mark.parametrize("error", [DENIED, refused("TagLimitExceeded")])
-def test_tags_that_are_refused_keep_nothing_else_and_are_told(error: CloudError) -> None:
+def test_refused_tags_affect_nothing_else_and_are_reported(error: CloudError) -> None:
     def before(world: World) -> None:
         world.booking("b", 10, 20)
         world.driver.lock_error = error
@@ -166,7 +166,7 @@ def test_a_foreign_lock_bars_a_stop_too() -> None:
     assert world.driver.locks["i-1"] == lock_until(50, "bob"), "not ours to remove"
 
 
-def test_a_garbled_lock_is_told_and_ignored() -> None:
+def test_a_garbled_lock_is_reported_and_ignored() -> None:
     def before(world: World) -> None:
         world.driver.locks["i-1"] = Lock("bob", "soon")
         world.booking("b", 10, 20)
@@ -302,7 +302,7 @@ def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
 
 
 @pytest.mark.parametrize("field", ["stale", "unconfirmed"])
-def test_what_is_not_stopped_for_a_doubt_keeps_its_lock(field: str) -> None:
+def test_what_is_not_stopped_on_stale_data_keeps_its_lock(field: str) -> None:
     """Seed 149 of the simulation: the bookings vanish with their CRD, and the tags went while all ran on."""
 
     async def scenario(world: World) -> None:

@@ -298,7 +298,7 @@ def test_without_prune_nothing_is_deleted() -> None:
     play(scenario)
 
 
-def test_a_cloud_that_does_not_answer_is_told_and_nothing_is_lost() -> None:
+def test_a_cloud_that_does_not_answer_is_reported_and_nothing_is_lost() -> None:
     async def scenario(world: World) -> None:
         world.monitor(prune=True)
         await asyncio.sleep(1)
@@ -313,7 +313,7 @@ def test_a_cloud_that_does_not_answer_is_told_and_nothing_is_lost() -> None:
     play(scenario)
 
 
-def test_a_refused_creation_is_told_and_tried_again() -> None:
+def test_a_refused_creation_is_reported_and_tried_again() -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(403, "HTTP 403: forbidden")
         world.monitor()
@@ -327,7 +327,7 @@ def test_a_refused_creation_is_told_and_tried_again() -> None:
     play(scenario)
 
 
-def test_of_two_monitors_of_one_place_only_one_makes_a_resource_before_the_watch_tells() -> None:
+def test_of_two_monitors_of_one_place_only_one_makes_a_resource_before_the_watch_reports() -> None:
     async def scenario(world: World) -> None:
         world.objects.seconds = 0.02
         for namespace in ("a", "b"):

@@ -138,7 +138,7 @@ def play(scenario: Callable[[World], Awaitable[None]]) -> World:
     return virtual.run(main())
 
 
-def test_all_are_told_once_and_on_time() -> None:
+def test_all_recipients_are_notified_once_and_on_time() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA, OPS)
         await world.run(79)
@@ -155,7 +155,7 @@ def test_all_are_told_once_and_on_time() -> None:
     assert ("Booking", "Notified") in world.events.told
 
 
-def test_an_extended_booking_is_told_of_again_for_its_new_end() -> None:
+def test_the_new_end_of_an_extended_booking_is_notified_too() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         await world.run(85)
@@ -171,7 +171,7 @@ def test_an_extended_booking_is_told_of_again_for_its_new_end() -> None:
     assert at == 180
 
 
-def test_a_restart_tells_nobody_twice() -> None:
+def test_a_restart_notifies_nobody_twice() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         await world.run(85)
@@ -182,7 +182,7 @@ def test_a_restart_tells_nobody_twice() -> None:
     assert len(play(scenario).mail.told) == 1
 
 
-def test_a_crash_before_it_is_remembered_tells_again_with_the_same_id() -> None:
+def test_a_crash_before_the_status_write_notifies_again_with_the_same_id() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         world.status.away = True
@@ -197,7 +197,7 @@ def test_a_crash_before_it_is_remembered_tells_again_with_the_same_id() -> None:
     assert len({id_ for _, id_, _ in told}) == 1
 
 
-def test_what_fails_is_tried_on_and_told_and_keeps_nobody_else() -> None:
+def test_a_failed_delivery_is_tried_again_and_reported_and_affects_no_other() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("SmtpFailed", "no")
         world.booking(10, 100, ADA, OPS)
@@ -214,7 +214,7 @@ def test_what_fails_is_tried_on_and_told_and_keeps_nobody_else() -> None:
     assert ("Booking", "SmtpFailed") in world.events.told
 
 
-def test_a_bug_of_one_channel_keeps_nobody_else_and_tells_no_secret() -> None:
+def test_a_bug_of_one_channel_affects_no_other_and_reveals_no_secret() -> None:
     async def scenario(world: World) -> None:
         world.slack.error = UnicodeError("https://hooks.example.com/T/secret")
         world.slack.error.__cause__ = KeyError("secret")
@@ -240,7 +240,7 @@ def test_a_bug_of_one_channel_keeps_nobody_else_and_tells_no_secret() -> None:
     assert "secret" not in traceback + str(logs)
 
 
-def test_what_can_never_work_is_told_and_not_tried_again() -> None:
+def test_what_can_never_work_is_reported_and_not_tried_again() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
         world.booking(10, 100, ADA, {"type": "pigeon", "recipient": "coop"})
@@ -357,7 +357,7 @@ def test_a_recipient_that_asks_for_short_pauses_again_and_again_is_asked_less_of
     assert 3 < play(scenario).slack.tries < 10
 
 
-def test_after_the_end_nobody_is_told() -> None:
+def test_after_the_end_nobody_is_notified() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("SmtpFailed", "no")
         world.booking(10, 100, ADA)
@@ -372,7 +372,7 @@ def test_after_the_end_nobody_is_told() -> None:
     assert world.notified() == ("False", "Missed")
 
 
-def test_what_the_go_operator_told_is_not_told_again_but_a_new_end_is() -> None:
+def test_what_the_go_operator_sent_is_not_sent_again_but_a_new_end_is() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         found: Any = world.informers.bookings.get(KEY)
@@ -399,7 +399,7 @@ def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
     assert booking.status.status == "FINISHED"
 
 
-def test_who_was_told_before_a_term_was_cut_short_is_not_told_by_the_next() -> None:
+def test_a_recipient_who_was_notified_before_a_leadership_was_cut_short_is_not_notified_by_the_next() -> None:
     async def scenario(world: World) -> None:
         world.slack.hang = True
         world.booking(10, 100, ADA, OPS)

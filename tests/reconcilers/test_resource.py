@@ -50,7 +50,7 @@ def test_a_view_is_taken_before_each_boundary_and_not_awaited_at_it() -> None:
 
 
 @pytest.mark.parametrize("fault", ["hang", "error"])
-def test_a_cloud_that_does_not_tell_never_makes_a_start_late(fault: str) -> None:
+def test_a_cloud_that_does_not_answer_never_makes_a_start_late(fault: str) -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(5)
         if fault == "hang":
@@ -62,7 +62,7 @@ def test_a_cloud_that_does_not_tell_never_makes_a_start_late(fault: str) -> None
     assert world.driver.acts == [Act("start", BOTH, 10)]
 
 
-def test_a_stop_waits_for_a_cloud_that_tells() -> None:
+def test_a_stop_waits_for_an_answer_of_the_cloud() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         world.driver.observe_error = CloudError("CloudUnreachable", "no route")
@@ -76,7 +76,7 @@ def test_a_stop_waits_for_a_cloud_that_tells() -> None:
     assert world.driver.acts[1].at > 25
 
 
-def test_a_failed_start_is_told_and_retried_with_back_off_and_keeps_the_end() -> None:
+def test_a_failed_start_is_reported_and_retried_with_back_off_and_keeps_the_end() -> None:
     async def scenario(world: World) -> None:
         world.driver.act_error = THROTTLED
         await asyncio.sleep(12)
@@ -114,7 +114,7 @@ def test_a_planned_stop_asks_for_no_confirmation() -> None:
 
 
 @pytest.mark.parametrize("field", ["stale", "unconfirmed"])
-def test_nothing_is_stopped_on_a_doubt(field: str) -> None:
+def test_nothing_is_stopped_on_stale_data(field: str) -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
         setattr(world.consistency, field, "the list failed")

@@ -268,7 +268,7 @@ def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
         ),
     ],
 )
-def test_a_refused_creation_is_told_with_the_mend_and_tried_on(words: str, fix: str) -> None:
+def test_a_refused_creation_is_reported_with_the_fix_and_tried_on(words: str, fix: str) -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(403, f"HTTP 403: {words}")
         world.scheduler()
@@ -308,7 +308,7 @@ def test_a_quota_that_others_use_at_the_same_time_delays_a_booking_and_loses_non
     play(scenario)
 
 
-def test_one_that_is_there_before_the_watch_tells_is_no_failure() -> None:
+def test_one_that_is_there_before_the_watch_reports_is_no_failure() -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(409, "HTTP 409: already exists", reason="AlreadyExists")
         world.scheduler()
@@ -321,7 +321,7 @@ def test_one_that_is_there_before_the_watch_tells_is_no_failure() -> None:
     play(scenario)
 
 
-def test_a_used_up_quota_is_told_and_one_that_begins_meanwhile_is_made_late() -> None:
+def test_a_used_up_quota_is_reported_and_one_that_begins_meanwhile_is_made_late() -> None:
     async def scenario(world: World) -> None:
         world.objects.room = 3
         world.scheduler(horizon="12h", duration=50)

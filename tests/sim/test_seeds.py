@@ -48,7 +48,7 @@ def test_each_invariant_is_explained_and_can_fail() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(found.FOLDER.glob("*.json")), ids=lambda path: path.stem)
-def test_what_was_found_once_is_mended(path: Path) -> None:
+def test_each_script_that_showed_a_mistake_passes_now_and_shows_it_still(path: Path) -> None:
     kept, invariant, name = found.load(path)
     assert play(kept).message == ""
     bug = next(one for one in (*MUTATIONS, *RARE) if one.name == name)

@@ -99,7 +99,7 @@ def test_a_paused_process_goes_on_where_it_was() -> None:
     assert ground.done == [1, 10, 11]
 
 
-def test_a_process_that_does_not_end_is_told_of() -> None:
+def test_a_process_that_does_not_end_is_reported() -> None:
     ground = Ground()
 
     async def main() -> None:
@@ -129,7 +129,7 @@ def test_across_a_cut_nothing_comes_and_a_request_is_given_up() -> None:
     assert len(ground.done) == 1
 
 
-def test_a_watch_tells_all_after_its_version_in_order_and_breaks_with_the_server() -> None:
+def test_a_watch_reports_all_after_its_version_in_order_and_breaks_with_the_server() -> None:
     ground = Ground()
     ground.kube.user("POST", "bookings", "zero", {"spec": SPEC})
     since = str(ground.kube.storage.version)

@@ -86,7 +86,7 @@ async def test_a_namespace_gets_the_groups_that_its_annotation_names(
     assert found not in owned.kubectl("get", "resources", "-o", "name")
 
 
-async def test_without_the_policy_whoever_is_first_has_the_group(tenant: Tenant, operator: Operator) -> None:
+async def test_without_the_policy_the_first_user_has_the_group(tenant: Tenant, operator: Operator) -> None:
     other = Tenant(tenant.ground, f"{tenant.namespace}-mallory")
     tenant.ground.kubectl("create", "namespace", other.namespace)
     other.tag = tenant.tag
