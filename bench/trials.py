@@ -17,7 +17,7 @@ _SETTLE_SECONDS = 2
 KILL_BEFORE = timedelta(seconds=0.2)
 """How long before the boundary the subject is killed: too short to be back in time."""
 END_BEFORE = timedelta(seconds=0.05)
-"""How long before the boundary the leader is told to end, while another replica stands by."""
+"""How long before the boundary the leader gets SIGTERM, while another replica stands by."""
 LEADER_ELECTION = ("--leader-elect", "--leader-election-namespace={namespace}")
 DRAIN_BEFORE = timedelta(seconds=0.05)
 """How long before the boundary others use up the limits: the next call is allowed 0.45 s after it."""

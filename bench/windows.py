@@ -30,7 +30,7 @@ class Arrival:
     """One call to AWS as it arrived at the proxy; `at` is aware UTC.
 
     Attributes:
-        status: the HTTP status of its reply, be it one that was lost; 0 if there was none.
+        status: the HTTP status of its reply, also of a lost one; 0 if there was none.
     """
 
     action: str

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, bad input, and the lines that name the mend."""
+"""The command line as a user meets it: help, bad input, and the lines that name the fix."""
 
 import json
 import os

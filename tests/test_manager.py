@@ -1,4 +1,4 @@
-"""A term: what it leaves behind for the next one, and what it tells before it ends."""
+"""A leadership: what it leaves behind for the next one, and what it reports before it ends."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ class SlowClient:
 
 @dataclass
 class Driver(FakeDriver):
-    """A cloud that is looked at when it is asked to be, and tells when it has acted."""
+    """A cloud that is looked at when it is asked to be, and says when it has acted."""
 
     acted: asyncio.Event = field(default_factory=asyncio.Event)
 

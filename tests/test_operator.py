@@ -135,7 +135,7 @@ def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: Virtual
 
 
 async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceState) -> list[str]:
-    """What is done by a standby that was told of nothing since its start, and takes over after 10 s."""
+    """What a standby does that has seen no change since its start, and takes over after 10 s."""
     clock, cluster, election = VirtualClock(), Cluster(), Election()
     cloud = Cloud(clock, instances={"i-1": state})
     cluster.add("resources", "res", {"tag": "web", "region": REGION})

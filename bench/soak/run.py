@@ -49,7 +49,7 @@ class Record:
         machine: where, and when.
         seconds: how long it was.
         faults: the name of each, and seconds from the beginning to its begin and its end.
-        told: notifications that the webhook has taken.
+        notifications: notifications that the webhook has received.
         errors: what the operator logged as errors, and how often.
     """
 
@@ -59,7 +59,7 @@ class Record:
     samples: list[Sample] = field(default_factory=list)
     boundaries: list[Kept] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
-    told: int = 0
+    notifications: int = 0
     errors: dict[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
@@ -96,14 +96,14 @@ class Run:
         await asyncio.to_thread(self._make_groups)
         begin = datetime.now(UTC) + PREPARED_IN
         end = begin + timedelta(seconds=self._seconds)
-        told, faults = script(begin, end, self._seed), list(calendar(begin, end))
+        story, faults = script(begin, end, self._seed), list(calendar(begin, end))
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(connected(self._world.plane))
             listens = await stack.enter_async_context(hook())
             wire = await stack.enter_async_context(Wire(urlsplit(self._world.plane.url).port or 0))
             credentials = await asyncio.to_thread(Credentials, self._world, wire.port)
             users = Users(http, Instances(self._world.aws.url), self._groups)
-            await users.prepare(told.standing)
+            await users.prepare(story.standing)
             process = self._process(credentials, listens.url)
             process.start()
             stack.push_async_callback(asyncio.to_thread, process.stop)
@@ -119,13 +119,13 @@ class Run:
                     tasks.create_task(credentials.rotate(begin)),
                     tasks.create_task(strike(faults, self._world.aws, wire)),
                 )
-                await users.act(told.deeds)
+                await users.act(story.deeds)
                 await sleep_until(end)
                 for task in going_on:
                     task.cancel()
             await asyncio.sleep(_PATIENCE.total_seconds())
-        self._conclude(told, faults, begin)
-        self._record.told, self._record.errors = listens.told, _errors(process.log)
+        self._conclude(story, faults, begin)
+        self._record.notifications, self._record.errors = listens.received, _errors(process.log)
         return self._record
 
     def _make_groups(self) -> None:
@@ -158,11 +158,11 @@ class Run:
                     f"{sample.aws_calls:.0f} calls, term {sample.terms:.0f}"
                 )
 
-    def _conclude(self, told: Script, faults: Sequence[Fault], begin: datetime) -> None:
+    def _conclude(self, story: Script, faults: Sequence[Fault], begin: datetime) -> None:
         end = begin + timedelta(seconds=self._seconds)
         arrivals, record = self._world.aws.arrivals(_REGION), self._record
-        record.boundaries = kept(told.boundaries, self._groups, arrivals, faults, begin)
-        record.strays = strays(told.boundaries, self._groups, arrivals, end)
+        record.boundaries = kept(story.boundaries, self._groups, arrivals, faults, begin)
+        record.strays = strays(story.boundaries, self._groups, arrivals, end)
         record.faults = [
             (fault.kind.name, (fault.begin - begin).total_seconds(), (fault.end - begin).total_seconds())
             for fault in faults

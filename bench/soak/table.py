@@ -51,7 +51,7 @@ def summary(record: Record) -> list[str]:
         f"{len(record.boundaries):,} boundaries",
         f"{last.reconciles - first.reconciles:,.0f} reconciles",
         f"{last.aws_calls - first.aws_calls:,.0f} AWS calls",
-        f"{record.told:,} notifications",
+        f"{record.notifications:,} notifications",
         f"{len(record.faults)} faults",
         f"{last.terms:.0f} terms of leadership",
     )

@@ -1,4 +1,4 @@
-"""Those who use the cluster during the run: they make, edit and delete objects, and are told by a webhook."""
+"""The users of the cluster during the run: they change objects, and a webhook notifies them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -88,12 +88,12 @@ class Hook:
 
     Attributes:
         url: where it listens.
-        told: how many messages it has taken.
+        received: how many messages it has received.
     """
 
     def __init__(self) -> None:
         self.url = ""
-        self.told = 0
+        self.received = 0
         self._asked = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -101,7 +101,7 @@ class Hook:
         self._asked += 1
         if self._asked % _REFUSED_OF == 0:
             return web.Response(status=503)
-        self.told += 1
+        self.received += 1
         return web.Response()
 
 

@@ -1,4 +1,4 @@
-"""How a soak is told: samples from metrics, a table for terminal and page, and the record."""
+"""How a soak is reported: samples from metrics, a table for terminal and page, and the record."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ booking_operator_leader_transitions_total 2.0
 
 def record() -> Record:
     faults = [("API server cut off", 130.0, 135.0)]
-    return Record("two cores", 3600, faults, samples(), boundaries(), told=7)
+    return Record("two cores", 3600, faults, samples(), boundaries(), notifications=7)
 
 
 def test_a_sample_is_of_the_process_and_of_its_metrics() -> None:

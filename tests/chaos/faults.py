@@ -30,7 +30,7 @@ class Fault:
 
     Attributes:
         name: the row's.
-        told: what is done, as the table says it.
+        description: what is done, as the table says it.
         seconds: how long it lasts.
         settle: by when, after it, all edits made meanwhile must have been seen.
         late: how late a booked boundary may be acted upon that counts as kept.
@@ -43,7 +43,7 @@ class Fault:
     """
 
     name: str
-    told: str
+    description: str
     strike: Strike
     seconds: float = 5
     settle: float = 8
@@ -60,7 +60,9 @@ class Fault:
 
 
 FAULTS = (
-    Fault("cut off", "nothing passes between operator and API server, and nobody is told", cut_off),
+    Fault(
+        "cut off", "nothing passes between operator and API server, and neither side gets an error", cut_off
+    ),
     Fault("delay", "answers and events are 0.5 to 1.5 s late", proxied(KubeFault("delay", (0.5, 1.5)))),
     Fault(
         "reset",
@@ -97,7 +99,7 @@ FAULTS = (
     ),
     Fault(
         "silent watches",
-        "watches stay open and tell nothing, until the read timeout of 80 s ends them",
+        "watches stay open and send nothing, until the read timeout of 80 s ends them",
         proxied(KubeFault("silence")),
         seconds=84,
         rounds=1,
@@ -143,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         "CRD deleted",
-        "the CRD of the bookings deleted with all of them for 3 s, and the bookings applied anew after 12",
+        "the CRD of the bookings deleted with all of them for 3 s, and the bookings applied again after 12",
         delete_crd,
         seconds=12,
         settle=10,
@@ -153,7 +155,7 @@ FAULTS = (
     ),
     Fault(
         "CRD replaced",
-        "the CRD deleted with all bookings, and all of it applied anew at once",
+        "the CRD deleted with all bookings, and all of it applied again at once",
         replace_crd,
         settle=10,
         quiet=3,

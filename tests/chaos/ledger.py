@@ -7,7 +7,7 @@ from typing import Literal
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 BLINK = timedelta(seconds=1)
-"""Who is off for less than this between two bookings need not be stopped."""
+"""An instance without a booking for less than this between two bookings need not be stopped."""
 
 Action = Literal["StartInstances", "StopInstances"]
 
@@ -49,7 +49,7 @@ class Ledger:
         self.versions: list[Version] = []
 
     def made(self, tag: str, name: str, start: datetime, end: datetime, at: datetime) -> None:
-        """The API server has a booking, or has it anew, from `at` on."""
+        """The API server has a booking, or has it again, from `at` on."""
         self.gone(name, at)
         self.versions.append(Version(tag, name, start, end, at))
 
@@ -77,7 +77,7 @@ class Ledger:
     def doubted(self, since: datetime, until: datetime) -> None:
         """All bookings have vanished, and nobody knows what that means before `until`.
 
-        Who runs, runs on to its end; nobody is started.
+        What runs, runs on to its end; nothing is started.
         """
         for version in self.present():
             ends = until if version.holds(since) else since

@@ -83,7 +83,7 @@ def _note(found: Score, due: Boundary, late: timedelta | None, bound: Bound) -> 
 
 
 def _lateness(due: Boundary, before: datetime, ids: Sequence[str], calls: Sequence[Sent]) -> timedelta | None:
-    """How long after a boundary the last instance was told; None if one never was, or only after the next."""
+    """How long after a boundary the last instance got its action; None if not before the next one."""
     latest = timedelta(0)
     for id_ in ids:
         told = [

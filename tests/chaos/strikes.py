@@ -98,7 +98,7 @@ def _snapshot(world: World, later: int = 0) -> Path:
 
 
 async def delete_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings. It is applied anew, and when that has been seen, so are they."""
+    """The CRD and with it all bookings. It is applied again, and when that has been seen, so are they."""
     had = world.ledger.present()
     await _without_crd(world, asyncio.sleep(seconds / 4))
     await asyncio.sleep(seconds * 3 / 4)
@@ -106,7 +106,7 @@ async def delete_crd(world: World, seconds: float) -> None:
 
 
 async def replace_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings, and all of it applied anew at once."""
+    """The CRD and with it all bookings, and all of it applied again at once."""
     had = world.ledger.present()
 
     async def gone() -> bool:
@@ -119,7 +119,7 @@ async def replace_crd(world: World, seconds: float) -> None:
 
 
 async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
-    """Delete the CRD of the bookings, and when `lasts` is over, apply it anew."""
+    """Delete the CRD of the bookings, and when `lasts` is over, apply it again."""
     kubectl = world.ground.kubectl
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
     vanished = datetime.now(UTC)

@@ -50,7 +50,7 @@ def rows(page: str) -> Sequence[str]:
 
 def name(fault: Fault) -> str:
     """The first cell of a row."""
-    return f"**{fault.name}**: {fault.told}"
+    return f"**{fault.name}**: {fault.description}"
 
 
 def _line(fault: Fault, result: Mapping[str, Any]) -> str:

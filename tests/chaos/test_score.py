@@ -1,4 +1,4 @@
-"""The judge of the chaos can tell what it is to tell."""
+"""The judge of the chaos finds what it is there to find."""
 
 import random
 from dataclasses import dataclass

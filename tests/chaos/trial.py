@@ -157,7 +157,7 @@ async def _loops(stands: World) -> list[str]:
 
 
 def _traces(fault: Fault, stands: World) -> list[str]:
-    """What the operator's logs tell."""
+    """What the operator's logs say."""
     found = [f"the operator has not felt it: no {event}" for event in fault.felt if not stands.logged(event)]
     if len(stands.logged("caches_synced")) != stands.starts:
         found.append("a replica has restarted by itself")

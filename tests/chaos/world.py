@@ -89,7 +89,7 @@ class World:
                 tasks.create_task(does[edit.do](edit.span))
 
     async def book_again(self, versions: Sequence[Version]) -> None:
-        """Make bookings that have vanished anew, as a GitOps tool does."""
+        """Create bookings that have vanished again, as a GitOps tool does."""
         await self.book([Span(item.tag, item.name, item.start, item.end) for item in versions])
 
     async def objects(self, kind: Kind[Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Each class of failure before the fake EC2: the others start on time, and AWS is not asked too often.
 
-What users are told of each is tested in `tests/reconcilers/test_failures.py`.
+What users see of each is tested in `tests/reconcilers/test_failures.py`.
 """
 
 import asyncio

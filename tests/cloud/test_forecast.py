@@ -1,4 +1,4 @@
-"""What the bookings of a span ask of the cloud, which come late, and what would mend it."""
+"""What the bookings of a span ask of the cloud, which come late, and what helps."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

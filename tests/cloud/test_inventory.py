@@ -1,4 +1,4 @@
-"""Who shares which call: on virtual time, before a cloud in memory."""
+"""Which callers share which call: on virtual time, before a cloud in memory."""
 
 import asyncio
 from asyncio import TaskGroup

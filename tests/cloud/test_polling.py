@@ -1,4 +1,4 @@
-"""When the inventory polls, and whom it tells: on virtual time, before a cloud in memory."""
+"""When the inventory polls, and what it notifies: on virtual time, before a cloud in memory."""
 
 import asyncio
 from datetime import timedelta

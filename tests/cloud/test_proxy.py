@@ -161,7 +161,7 @@ async def test_a_cached_describe_says_what_moto_says(aws: AwsProxy, client: Moto
 
 
 def described(reply: ET.Element) -> dict[str, list[bytes]]:
-    """All that is told of each instance, whatever the order."""
+    """All that is reported of each instance, in any order."""
     found = {}
     for item in reply.iterfind("reservationSet/item/instancesSet/item"):
         parts = [ET.tostring(ET.fromstring(ET.tostring(child).strip())) for child in item]  # noqa: S314

@@ -1,4 +1,4 @@
-"""RDS before moto: what is found, what is started and stopped, and what is told of what cannot be."""
+"""RDS before moto: what is found, what is started and stopped, and what is reported of what cannot be."""
 
 from collections.abc import Mapping
 from typing import Any

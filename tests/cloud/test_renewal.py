@@ -1,4 +1,4 @@
-"""When credentials are loaded, who waits for it, and who is told of a failure. All on virtual time."""
+"""When credentials are loaded, which callers wait for it, and which get a failure. All on virtual time."""
 
 import asyncio
 from asyncio import TaskGroup

@@ -1,4 +1,4 @@
-"""Starts that are accepted and come to nothing: not made again and again, and told."""
+"""Starts that are accepted and come to nothing: not made again and again, and reported."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -149,7 +149,7 @@ class Api:
 
 
 async def keep_running(driver: Driver, api: Api, until: float) -> list[str]:
-    """Start what is seen to be stopped, and look again as often as a reconciler does; all that is told."""
+    """Start what is seen to be stopped, and look again as a reconciler does; all that is reported."""
     told = []
     while seconds(api.clock.now()) < until:
         await driver.inventory.refresh(WEB.scope, api.clock.now())

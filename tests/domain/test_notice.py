@@ -1,4 +1,4 @@
-"""What is told before the end, when, and that nothing in a field can break out of its line."""
+"""The notification before the end, its time, and that nothing in a field can break out of its line."""
 
 from datetime import datetime, timedelta
 

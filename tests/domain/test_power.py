@@ -171,7 +171,7 @@ def test_leave_remembers_through_the_stop() -> None:
 
 @pytest.mark.parametrize("seen", [FREE, BOOKED], ids=["free", "booked"])
 def test_a_view_from_before_has_nothing_forgotten(seen: TimelineState) -> None:
-    """Whoever takes over may have looked last before the start, and be refused the next look."""
+    """A new leader may have looked last before the start, and its next look may be refused."""
     memory, since = frozenset({"i-0", "i-9"}), NOW + timedelta(seconds=1)
     assert (
         decide(LEAVE, seen, view(InstanceState.STOPPED), started=memory, observed_since=since).started

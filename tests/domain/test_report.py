@@ -1,4 +1,4 @@
-"""What users read: conditions with a reason and the mend, and nothing that ticks."""
+"""What users read: conditions with a reason and the fix, and nothing that changes with time."""
 
 from datetime import UTC, datetime, timedelta
 

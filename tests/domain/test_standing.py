@@ -1,4 +1,4 @@
-"""What a booking says of itself, and of what stands in its way."""
+"""The conditions of a booking, also those about its Resource."""
 
 from datetime import UTC, datetime, timedelta
 

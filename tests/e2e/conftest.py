@@ -125,7 +125,7 @@ def tenant(ground: Playground) -> Tenant:
 
 @pytest.fixture
 def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
-    """Runs the operator on the test's own loop, for the tenant's namespace unless told otherwise."""
+    """Runs the operator on the test's own loop, for the tenant's namespace by default."""
     for name, value in ground.environ.items():
         monkeypatch.setenv(name, value)
 

@@ -1,4 +1,4 @@
-"""`spec.account` from the configuration file to the instances, and what is told where it does not fit."""
+"""`spec.account` from the configuration file to the instances, and what is reported where it does not fit."""
 
 from pathlib import Path
 

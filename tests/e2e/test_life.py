@@ -350,7 +350,7 @@ async def test_garbage_stored_earlier_harms_nothing_else(
         assert any("spec.start_at: 'soon' is no RFC 3339 date" in message for message in messages)
         await until(lambda: "InvalidSpec" in tenant.events("Booking", "soon"))
         await until(lambda: tenant.events("Booking", "numbers") >= {"InvalidSpec", "StatusRefused"})
-        # Labels of a garbled object stay writable, and mending the spec mends the booking.
+        # Labels of a garbled object stay writable, and fixing the spec fixes the booking.
         tenant.kubectl("label", "booking", "soon", "seen=true")
         tenant.booking("soon", soon(-60), soon(600))
         await until(lambda: is_ready(tenant, "booking", "soon", "True", "Running"))

@@ -37,7 +37,7 @@ async def test_groups_become_resources_at_once_and_stay_as_users_edit_them(
         patch = '{"spec": {"unbooked": "Leave"}}'
         tenant.kubectl("patch", "resource", tenant.tag, "--type=merge", "-p", patch)
         await tenant.delete("resource", tenant.tag)
-        await until(lambda: tenant.tag in names(tenant))  # comes back, made anew
+        await until(lambda: tenant.tag in names(tenant))  # comes back, created again
         assert tenant.get("resource", tenant.tag)["spec"]["unbooked"] == "Stop"
         tenant.kubectl("patch", "resource", tenant.tag, "--type=merge", "-p", patch)
         tenant.kubectl("annotate", "resourcemonitor", "ec2", "nudge=1")

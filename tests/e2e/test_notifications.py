@@ -43,7 +43,7 @@ async def test_a_mail_comes_before_the_end_and_another_for_another_end(
         await until(lambda: len(mailbox.mails) == 2)
         assert mailbox.mails[1]["Message-ID"] != first["Message-ID"]
         await until(lambda: notified(tenant) == ("True", "Sent"))
-    async with operator():  # a restart tells nobody again
+    async with operator():  # a restart notifies nobody again
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Running"))
         assert len(mailbox.mails) == 2
 

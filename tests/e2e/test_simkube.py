@@ -121,7 +121,7 @@ async def test_the_simulated_api_server_answers_as_a_real_one(tenant: Tenant) ->
 
 
 async def test_and_it_reports_watches_the_same(tenant: Tenant) -> None:
-    """What happens after a version, in order, be it before or after the watch was opened."""
+    """What happens after a version, in order, from before and after the watch was opened."""
     async with real(tenant) as ask:
         many = f"{GROUP}/namespaces/{tenant.namespace}/bookings"
         listed = await ask("GET", many)

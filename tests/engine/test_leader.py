@@ -311,7 +311,7 @@ def test_of_many_candidates_one_leads_whatever_fails() -> None:
             await candidate.end()
         writes = sorted((at, candidate.name) for candidate in candidates for at in candidate.writes)
         for (at, name), (_, other), (later, again) in zip(writes, writes[1:], writes[2:], strict=False):
-            # A writer writes every 0.1 s: nobody else does in between.
+            # A writer writes every 0.1 s: no other one does in between.
             assert name == other or name != again or later - at > 0.2, (seed, at, name, other)
         return sum(name != other for (_, name), (_, other) in pairwise(writes))
 

@@ -1,4 +1,4 @@
-"""The election when a replica ends, at whatever instant it is told to."""
+"""The election when a replica ends, at any instant."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def holder(server: LeaseServer) -> str:
 
 
 async def ended(candidate: Candidate, seconds: float = 5) -> bool:
-    """Tell it to end; whether it has after so long."""
+    """Ask it to end; whether it has after so long."""
     assert candidate.task is not None
     candidate.task.cancel()
     await asyncio.wait([candidate.task], timeout=seconds)
@@ -154,7 +154,7 @@ def test_an_edited_duration_shortens_nothing_and_is_fixed() -> None:
         found = []
         server.write(replace(server.lease, seconds=1))
         found.append(server.lease.seconds)
-        one.connection.cut = True  # and cannot mend it
+        one.connection.cut = True  # and cannot correct it
         await asyncio.sleep(DEADLINE)
         assert two.writes == []
         one.connection.cut = False

@@ -1,4 +1,4 @@
-"""What a controller tells those who measure it, on virtual time."""
+"""What a controller reports to its metrics, on virtual time."""
 
 import asyncio
 from collections.abc import Hashable

@@ -105,7 +105,7 @@ def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> N
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ACTIONS, max_size=15))
 def test_changes_report_the_whole_story(actions: list[tuple[str, ...]]) -> None:
-    """Whoever follows the changes alone knows what the store knows."""
+    """A handler that follows the changes alone knows what the store knows."""
 
     async def scenario(rig: Rig) -> None:
         for name, *arguments in actions:
@@ -237,7 +237,7 @@ def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
 
 
 def test_a_server_that_has_gone_back_is_listed_again() -> None:
-    """Its storage was restored: a watch from the version that was seen would be open, and tell nothing."""
+    """Its storage was restored: a watch from the version that was seen would be open, and send nothing."""
 
     async def scenario(rig: Rig) -> None:
         rig.api.put("kept", "x")
@@ -257,7 +257,7 @@ def test_a_server_that_has_gone_back_is_listed_again() -> None:
 
 
 def test_a_server_that_has_gone_back_unseen_is_listed_again() -> None:
-    """Nothing tells it: the versions have passed the one that was seen before the watch stands again."""
+    """Nothing shows it: the versions have passed the one that was seen before the watch stands again."""
 
     async def scenario(rig: Rig) -> None:
         rig.api.put("deleted later", "x")
@@ -417,7 +417,7 @@ def test_a_flood_of_events_gives_others_a_turn() -> None:
 
 
 class Deaf(FakeApi):
-    """Its watches are open, and tell nothing: as over a connection whose other end is gone."""
+    """Its watches are open, and send nothing: as over a connection whose other end is gone."""
 
     def watch(self, *_: Any) -> Any:
         return self._silence()
@@ -453,7 +453,7 @@ def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
 
 
 class Silent(Deaf):
-    """Its watches tell nothing until the client has had enough."""
+    """Its watches send nothing until the client gives up."""
 
     @asynccontextmanager
     async def _silence(self) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:

@@ -43,7 +43,7 @@ CHANGES = st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", ""]))
 
 
 class MadApi(FakeApi):
-    """Says what `garbage` tells it to before what there is to say."""
+    """Sends what `garbage` has before what there is to send."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ def test_occurrences_are_later_in_order_and_on_the_minute_in_any_year(
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize("schedule", ["* * * * *", "0-59 0-23 * * *"])
 def test_days_that_are_left_out_take_no_time_however_full(schedule: str, zone: str) -> None:
-    """Whoever may write a scheduler could keep the loop from all others."""
+    """A user who may write a scheduler could block the loop for all others."""
     begin = date(2026, 1, 1)
     skipped = frozenset(begin + DAY * number for number in range(400))
     began = thread_time()

@@ -52,7 +52,7 @@ class RawServer:
                 self.sent += len(self.endless)
                 await writer.drain()
         except (OSError, asyncio.CancelledError):
-            pass  # whoever asked has gone
+            pass  # the client has gone
         finally:
             writer.close()
 

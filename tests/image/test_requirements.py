@@ -1,4 +1,4 @@
-"""What a machine lacks is told with the mend."""
+"""What a machine lacks is reported with the fix."""
 
 import pytest
 

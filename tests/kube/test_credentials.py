@@ -36,7 +36,7 @@ class Leaping(SystemClock):
 
 
 class Guard:
-    """An API server that admits who has one of `tokens`, and whose stream goes on until it is told to end."""
+    """An API server that admits clients with one of `tokens`. Its stream goes on until a test ends it."""
 
     def __init__(self, *tokens: str) -> None:
         self.tokens = set(tokens)

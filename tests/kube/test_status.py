@@ -1,4 +1,4 @@
-"""Status writes, Events and trust, against an API server that says what a test tells it to."""
+"""Status writes, Events and trust, against an API server that answers as a test sets it."""
 
 import asyncio
 import json
@@ -140,7 +140,7 @@ def test_of_several_changes_only_the_last_is_written() -> None:
 
 
 def written_by_another(version: int) -> Resource:
-    """The object with a memory that whoever led before has written."""
+    """The object with a memory that the leader before has written."""
     found = resource(version)
     return replace(found, status=replace(found.status, started=("i-1",)))
 
@@ -346,7 +346,7 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({}, [404], "cannot be read"),
         ({}, [0], "cannot be read"),
         ({}, [], "garbled"),
-        # Who may not read the CRD asks discovery.
+        # An operator that may not read the CRD asks discovery.
         (discovery("create", "list"), [403], ""),
         (discovery("delete", "list"), [403], "is being deleted"),
         ({"resources": []}, [403], "is being deleted"),
@@ -518,7 +518,7 @@ def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
 
 
 def test_a_decision_on_what_was_before_an_own_write_goes_by_that_write() -> None:
-    """What `unbooked: Leave` has started is written, then the rest, by who had looked before."""
+    """What `unbooked: Leave` has started is written, then the rest, by a leader that had looked before."""
 
     async def scenario(rig: Rig) -> None:
         before = rig.stored

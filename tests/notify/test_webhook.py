@@ -254,7 +254,7 @@ async def test_a_target_that_is_not_there_is_reported_without_its_url() -> None:
 
 @pytest.mark.parametrize("host", ["hooks..example.com", f"{'a' * 64}.example.com"])
 async def test_a_host_that_can_be_none_is_reported_without_its_url(host: str) -> None:
-    """The configuration file may not have it; a name that leads to one may come all the same."""
+    """The configuration file may not have it; a name that leads to one may still come."""
     url = SecretStr(f"https://{host}/hook?token=secret")
     async with aiohttp.ClientSession() as http:
         found = {"ci": Target.model_construct(type="webhook", url=url)}
@@ -340,7 +340,7 @@ async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
                 await writer.drain()
                 sent += 65536
         except (OSError, asyncio.CancelledError):
-            writer.transport.abort()  # whoever asked has gone
+            writer.transport.abort()  # the client has gone
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server, asyncio.timeout(5):

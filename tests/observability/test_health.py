@@ -1,4 +1,4 @@
-"""What counts as alive, on virtual time: what a restart would mend, and nothing else."""
+"""What counts as alive, on virtual time: only what a restart would fix counts as not alive."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

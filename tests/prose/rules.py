@@ -15,7 +15,8 @@ CHECKED = (
     "manifests/**/*.json",
     "manifests/**/*.yaml",
     "booking_operator/**/*.py",
-    "tests/prose/*.py",
+    "tests/**/*.py",
+    "bench/**/*.py",
 )
 """Glob patterns of the files that the check reads, relative to the top directory."""
 

@@ -1,4 +1,4 @@
-"""What will be late is told before it is, and for as long as it is."""
+"""What will be late is reported before it is, and for as long as it is."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

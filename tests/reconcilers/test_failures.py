@@ -1,4 +1,4 @@
-"""What users are told of each class of failure: which instance, why, and when it is tried next."""
+"""What users see of each class of failure: which instance, why, and when it is tried next."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Who holds a Resource, as all its active bookings ask: always the same as when it is worked out anew."""
+"""The holder of a Resource, as all its active bookings ask: always the same as when it is computed again."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,7 +57,7 @@ class Scene:
         raise AssertionError("nobody waits here")
 
     def asked(self) -> BookingInterval | None:
-        """Who holds the Resource, as its active bookings are told."""
+        """The holder of the Resource, as its active bookings get it."""
         found = self.informers.resources.get(RES)
         return self.informers.holder(found, self.at) if found and self.active() else None
 

@@ -1,4 +1,4 @@
-"""Who is told of the end of a booking, when, and how often, on virtual time."""
+"""Which recipients are notified of the end of a booking, when, and how often, on virtual time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

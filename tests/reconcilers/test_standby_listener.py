@@ -40,7 +40,11 @@ def periods(*resources: Any, service: str = "ec2") -> dict[Scope, timedelta]:
     [
         ("", "", IDLE_INTERVAL),
         ("RUNNING", "Running", IDLE_INTERVAL),
-        ("STOPPED", "Starting", IDLE_INTERVAL),  # nothing was accepted, for want of capacity, say
+        (
+            "STOPPED",
+            "Starting",
+            IDLE_INTERVAL,
+        ),  # nothing was accepted, for example because there is no capacity
         ("PENDING", "Blocked", IDLE_INTERVAL),  # what stays between the two for long
         ("PENDING", "Left", IDLE_INTERVAL),
         ("PENDING", "Starting", TRANSITION_INTERVAL),

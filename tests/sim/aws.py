@@ -94,7 +94,7 @@ class SimAws:
 
     Attributes:
         machines: all instances there ever were, by their ids.
-        called: is told of each call.
+        called: called with each call.
     """
 
     def __init__(self, kernel: Kernel, seed: str) -> None:

@@ -448,7 +448,7 @@ class LosesAdds(_Tracked):
 
 
 class KeepsKeys(WorkQueue[Key]):
-    """Each key has a timer, be it one that is years ahead."""
+    """Each key has a timer, even if it is years ahead."""
 
     @override
     def done(self, key: Key, result: Result) -> None:

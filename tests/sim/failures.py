@@ -116,7 +116,7 @@ class Failures:
             yield Act(at + lasts * 0.99, "compact", {})
 
     def stale(self, at: float) -> Iterator[Act]:
-        """What users do right before the operator begins anew."""
+        """What users do right before the operator starts again."""
         for _ in range(self._chance.randint(1, 3)):
             yield from self._story.user(at)
         yield Act(

@@ -111,7 +111,7 @@ class Invariants:
             raise ViolationError(Invariant.ONE_WRITER, f"{call.action} is sent by {call.client} {leads}")
 
     def _may_stop(self, machine: Machine, call: Call, seen: Seen) -> None:
-        # Who begins, or takes over, lists everything before it stops anything.
+        # A replica that begins, or takes over, lists everything before it stops anything.
         since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at, seen.leads_since)
         why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
         if why:
@@ -198,7 +198,7 @@ class Invariants:
             )
 
     def logged(self, process: str, level: str, event: str, kind: str) -> None:
-        """The operator has logged something; `kind` tells of which kind of objects, where it is of one."""
+        """The operator has logged something; `kind` is the kind of the objects, where it is about one."""
         if level in {"error", "critical", "exception"} and event != "term_does_not_end":
             raise ViolationError(Invariant.NO_SURPRISE, f"{process} logs {event}")
         if level == "warning":

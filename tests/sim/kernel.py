@@ -142,7 +142,7 @@ class Process(AbstractEventLoop):
         slowness: how many times longer than usual a step takes.
         tasks: those that have not ended, in the order of their making.
         failure: what it ended with, if that was no cancellation.
-        complained: is told of each error that would only be printed: of a callback, or one nobody looked at.
+        complained: called with each error that would only be printed: of a callback, or one nobody looked at.
     """
 
     def __init__(self, kernel: Kernel, name: str) -> None:

@@ -63,7 +63,7 @@ class SimKube:
         storage: what it has.
         crds: the kinds that it serves.
         faults: what it does wrong at present.
-        asked: is told of each request, with the status that it was answered with.
+        asked: called with each request and the status of its answer.
     """
 
     def __init__(self, kernel: Kernel, seed: str) -> None:

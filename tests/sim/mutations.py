@@ -165,7 +165,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a lock is removed on stale data",
-        "The lock tags of instances that run on, because bookings may be missing, are removed all the same.",
+        "The lock tags of instances that run on, because bookings may be missing, are removed nevertheless.",
         Invariant.NO_RELEASE,
         Build(Parts(locks=bugs.NeverWithholds)),
         112,

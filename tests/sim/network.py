@@ -1,7 +1,7 @@
 """What lies between a process and a server: latency, and all that can become of a request or its answer.
 
 A request that has left arrives, whatever becomes of the process that sent it; what was lost on the way back
-was done all the same. Both are how networks are, and what the operator has to reckon with.
+was done nevertheless. Networks do both, and the operator must expect it.
 """
 
 import random
@@ -43,7 +43,8 @@ class Weather:
         slow: seconds that are added to each direction, at most.
         unsent: the share of requests whose connection is not made.
         unanswered: the share of requests that are done, and whose answer is lost.
-        reset: of the lost answers, the share that the sender is told of; the others are waited for in vain.
+        reset: of the lost answers, the share for which the sender gets an error; for the others it waits in
+        vain.
     """
 
     way: Way = Way.OPEN
@@ -63,7 +64,7 @@ class Link:
 
     Attributes:
         weather: how it is now.
-        streams: what is to be told when the way is cut: connections that last.
+        streams: the connections that last; they are ended when the way is cut.
     """
 
     def __init__(self, kernel: Kernel, process: Process, seed: str, latency: tuple[float, float]) -> None:
@@ -140,7 +141,7 @@ def _settle(reply: Future[Any], result: Any) -> None:
 
 
 class Stream:
-    """A connection on which the server tells one thing after the other; in order, or not at all.
+    """A connection on which the server sends one thing after the other; in order, or not at all.
 
     Attributes:
         closed: whether one of the two has closed it; the server then forgets it.
@@ -163,7 +164,7 @@ class Stream:
         return self._link.process
 
     def send(self, item: bytes | None) -> None:
-        """Tell one line; None ends it in good order."""
+        """Send one line; None ends it in good order."""
         if self.closed:
             return
         if self._link.weather.way is Way.OPEN:

@@ -1,7 +1,8 @@
-"""What was promised: which instances may be started or stopped at an instant, by who knows what.
+"""What was promised: which instances may be started or stopped at an instant, by a process that knows what it
+has seen.
 
 Written apart from the operator's own rules, from the truth that the world keeps. A replica need not know what
-it cannot have been told, so each object is looked at in all states that it may be taken to be in: from the
+it cannot have seen, so each object is looked at in all states that it may be taken to be in: from the
 newest that must be known to the newest there is. What holds in all of them holds for certain.
 """
 
@@ -17,7 +18,7 @@ from tests.sim.storage import Object
 from tests.sim.world import Slot
 
 TOLD_SECONDS = 2.0
-"""Within which a watch that works tells what has happened."""
+"""Within which a watch that works reports what has happened."""
 STEPPED_SECONDS = 15.0
 """For how long after its clock was set a replica may act by what it showed before."""
 AUTO_SECONDS = 3600.0
@@ -116,7 +117,7 @@ class Oracle:
         return False
 
     def _acts(self, state: State, machine: Machine, since: float, now: float) -> bool:
-        """Whether a Resource stands for an instance, and no elder does."""
+        """Whether a Resource stands for an instance, and no older one does."""
         if not _of(state, machine) or state is None:
             return False
         mine = _seniority(state)
@@ -149,7 +150,7 @@ class Oracle:
         return False
 
     def elders(self) -> list[Object]:
-        """The Resources that act: the eldest of each group."""
+        """The Resources that act: the oldest of each group."""
         eldest: dict[tuple[str, str, str], Object] = {}
         for resource in sorted(self.kube.all("resources"), key=_seniority):
             spec = resource["spec"]

@@ -1,4 +1,4 @@
-"""Plays a script, and tells what came of it."""
+"""Plays a script, and reports the outcome."""
 
 import hashlib
 import random

@@ -43,7 +43,7 @@ class Settled:
         self._oracle = Oracle(world.kube)
 
     def check(self) -> None:
-        """All is as booked, and users are told so; nothing more is kept than is needed."""
+        """All is as booked, and the statuses say so; nothing more is kept than is needed."""
         for slot in self._world.slots:
             made = slot.replica
             if made is None or made.process.failure is not None or made.process.ended:
@@ -104,8 +104,8 @@ class Settled:
     def _remembered(self, resource: Object, machine: Machine) -> bool:
         """Whether an instance is one that a booking has started, as the status has said since.
 
-        Not so where the spec was ever edited: it may have been another policy's. One that was made anew knows
-        nothing of what was started before.
+        Not so where the spec was ever edited: it may have been another policy's. One that was created again
+        knows nothing of what was started before.
         """
         client, at = machine.switched
         meta = resource["metadata"]

@@ -1,4 +1,4 @@
-"""What an API server stores, and tells those who watch: each write makes a version; old ones are forgotten.
+"""What an API server stores, and sends to watches: each write makes a version; old ones are forgotten.
 
 What each object was at which time is kept apart, for good: an oracle needs it to say what could be known.
 """
@@ -58,7 +58,7 @@ class Storage:
         compacted: versions before it are forgotten.
         objects: as they are now.
         past: what each object was.
-        written: is told of each change: who made it, the kind, the object before and after.
+        written: called with each change: the client that made it, the kind, the object before and after.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -110,7 +110,7 @@ class Storage:
         return versions[-1].since if versions else 0.0
 
     def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
-        """Tell of all that was written after `since`, and of what will be, for so many seconds."""
+        """Send all that was written after `since`, and what will be, for so many seconds."""
         for event in self._history[plural]:
             if event.version > since and name in {"", event.name[1]}:
                 stream.send(event.line)

@@ -15,7 +15,7 @@ class Story:
     """Writes the script of a seed: the world as it is at first, and what its users do.
 
     Attributes:
-        chance: whence all is drawn.
+        chance: the source of all random choices.
         hot: instants at which much happens at once (s).
     """
 

@@ -49,7 +49,7 @@ class World:
     Attributes:
         slots: the places of the replicas.
         everyone: all processes of the operator that there ever were.
-        born: is told of each process of the operator.
+        born: called with each process of the operator.
     """
 
     def __init__(self, script: Script, build: Build, observer: Observer, told: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Answers Describes of EC2 in moto's place, from what moto has told of each region."""
+"""Answers Describes of EC2 in moto's place, from what moto has answered for each region."""
 
 import asyncio
 from asyncio import Lock
@@ -22,7 +22,7 @@ class Cache:
         self._forgotten = 0
 
     def forget(self, account: str, region: str) -> None:
-        """Ask moto anew for the instances of a region, at the next Describe."""
+        """Ask moto again for the instances of a region, at the next Describe."""
         self._fleets.pop((account, region), None)
         self._forgotten += 1
 

@@ -1,6 +1,6 @@
 """What AWS does instead of giving a good reply: scripted, at random, by account, and by instance.
 
-No I/O here: `Faults` is told what to do wrong, and says for each call what becomes of it.
+No I/O here: a test sets the mistakes, and `Faults` decides for each call.
 """
 
 import random

@@ -1,7 +1,7 @@
 """All instances of one region as moto describes them, taken apart once.
 
 moto takes more than two seconds for a Describe of 1,000 instances. So its reply is kept, and what changes in
-it, states and tags, is put in anew each time. Instances come in pages, as EC2's do; moto pages reservations.
+it, states and tags, is put in again each time. Instances come in pages, as EC2's do; moto pages reservations.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -65,7 +65,7 @@ class Fleet:
         )
 
     def took(self, action: str, params: Mapping[str, str]) -> bool:
-        """Follow an action that moto has carried out; False for one after which moto must be asked anew."""
+        """Follow an action that moto has carried out; False for one after which moto must be asked again."""
         if action in _FINAL:
             ids = values(params, "InstanceId.")
             for id_ in self._members.keys() & set(ids):

@@ -30,7 +30,7 @@ class Bucket:
         return min(self.capacity, self._level + (now - self._at) * self.per_second)
 
     def take(self, tokens: float, now: float) -> None:
-        """Take tokens that are there, as `level` has told."""
+        """Take tokens that are there, as `level` has shown."""
         self._level, self._at = self.level(now) - tokens, max(now, self._at)
 
 

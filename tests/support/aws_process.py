@@ -28,7 +28,7 @@ _SETTINGS = frozenset({"transition_seconds", "stale_seconds", "cached"})
 
 
 class Control:
-    """The routes that steer a proxy and tell what it has recorded."""
+    """The routes that steer a proxy and return what it has recorded."""
 
     def __init__(self, aws: AwsProxy) -> None:
         self._aws = aws

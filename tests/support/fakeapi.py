@@ -55,7 +55,7 @@ class FakeApi:
         self.version, self.objects, self.history = version, dict(objects), []
 
     def bookmark(self) -> None:
-        """Tell watchers the version, and nothing else."""
+        """Send watchers the version, and nothing else."""
         self._record(WatchEvent(EventType.BOOKMARK, str(self.version)))
 
     def compact(self) -> None:

@@ -236,7 +236,7 @@ class FakeStatus:
 
 @dataclass
 class FakeEvents:
-    """Remembers what was told, of which kind of object."""
+    """Remembers which Events were recorded, and for which kind of object."""
 
     told: list[tuple[str, str]] = field(default_factory=list)
 

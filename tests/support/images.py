@@ -1,7 +1,7 @@
 """Images, made by buildah from what Debian's packages and this repository have; no registry is asked.
 
 The base is one of our own under the name of the real one, so that the Dockerfile is built as users build it.
-All of it is kept in the user's cache directory, and made anew only when what it is made of has changed.
+All of it is kept in the user's cache directory, and made again only when what it is made of has changed.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ IMAGE = "localhost/booking-operator"
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _SUITE = "bookworm"
 _DAYS = 7
-"""A base that is older is made anew, for Debian's updates."""
+"""A base that is older is made again, for Debian's updates."""
 _HOURS = 3
 _SECONDS = 900
 _SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "LICENSE")
@@ -32,7 +32,7 @@ _SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store of images that nobody else uses."""
+    """A store of images for these tests alone."""
 
     directory: Path
 
@@ -58,7 +58,7 @@ class Store:
         return done.stdout.strip()
 
     def inspect(self, image: str) -> dict[str, Any]:
-        """What an image says of itself, in the format of OCI."""
+        """The configuration of an image, in the format of OCI."""
         found: dict[str, Any] = json.loads(self.buildah("inspect", "--type=image", image))["OCIv1"]
         return found
 

@@ -56,7 +56,7 @@ class Cloud:
 
 @dataclass
 class FakeListener:
-    """An audience: what a test names is watched, and what is told is called back."""
+    """An audience: what a test names is watched, and changes are called back."""
 
     groups: Callable[[], Collection[Group]] = tuple
     group_changed: Callable[[Group], None] = lambda _: None
@@ -65,7 +65,7 @@ class FakeListener:
 
 
 class Stage:
-    """An inventory on virtual time, its cloud, and what it has told."""
+    """An inventory on virtual time, its cloud, and what it has reported."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.clock = VirtualClock()

@@ -28,7 +28,7 @@ class KubeFault:
     `delay` lets each answer and each event of a watch wait for a time within `seconds`; `reset` breaks the
     connection, half of the time after the request was carried out; `truncate` breaks it in the middle of an
     answer or event; `garble` puts garbage in place of the second half; `refuse` breaks what is open, and
-    answers with one of `refusals`; `silence` lets the watches that are open stay so and tell nothing.
+    answers with one of `refusals`; `silence` lets the watches that are open stay so and send nothing.
     """
 
     kind: Literal["delay", "reset", "truncate", "garble", "refuse", "silence"]

@@ -66,7 +66,7 @@ class KubeProxy:
         self._http = await self._stack.enter_async_context(session)
         app = web.Application(client_max_size=4 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        # Who goes away takes its request along, as through any wire.
+        # A client that goes away cancels its request, as over any connection.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

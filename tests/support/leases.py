@@ -46,7 +46,7 @@ class Connection:
         server: what it leads to.
         cut: nothing goes through, and no answer comes.
         refused: requests fail at once.
-        deaf: the watch tells nothing.
+        deaf: the watch reports nothing.
         reply_lost: writes are done, and their answers are lost.
     """
 

@@ -38,7 +38,7 @@ def run_moto() -> Iterator[str]:
 class Moto:
     """Speaks to moto past the proxy, unrecorded: what others do to instances, and what is true of them.
 
-    `changed` is told of each account and region where something was done.
+    `changed` is called with each account and region where something was done.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Moto:
         await self.call(action, region, account, **named)
 
     async def pages(self, region: str = REGION, account: str = "") -> list[ET.Element]:
-        """All instances, as DescribeInstances tells of them; moto's pages hold so many reservations."""
+        """All instances, as DescribeInstances returns them; moto's pages hold so many reservations."""
         found: list[ET.Element] = []
         token = ""
         while token or not found:

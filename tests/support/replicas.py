@@ -71,7 +71,7 @@ class Tenure:
 
 @dataclass
 class History:
-    """Who has held the Lease."""
+    """The replicas that have held the Lease."""
 
     tenures: list[Tenure] = field(default_factory=list)
     holder: str = ""
@@ -93,7 +93,7 @@ class History:
         ]
 
     def at(self, instant: datetime) -> str:
-        """Who held the Lease at an instant, or was the last who did."""
+        """The replica that held the Lease at an instant, or was the last that did."""
         before = [tenure.holder for tenure in self.tenures if tenure.since <= instant]
         return before[-1] if before else "nobody"
 
@@ -167,7 +167,7 @@ def electing(namespace: str, lease: str) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Way:
-    """Where a replica is told that the API server is.
+    """The address of the API server that a replica gets.
 
     Attributes:
         ca_file: whose certificates to trust there; None for the API server's own.

@@ -19,9 +19,9 @@ def reset(transport: asyncio.BaseTransport | None) -> None:
 
 
 class Wire:
-    """An async context manager. While it is cut nothing passes, and nobody is told: as in a partition.
+    """An async context manager. While it is cut nothing passes, without an error: as in a partition.
 
-    When it is mended, connections from before are broken, and what was on its way is lost.
+    When it is restored, connections from before are broken, and what was on its way is lost.
     """
 
     def __init__(self, target: int) -> None:

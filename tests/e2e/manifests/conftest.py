@@ -65,7 +65,7 @@ async def in_force(
     """An admission policy, for as long as the block lasts.
 
     The API server learns by a watch of its own that one came or went, so both are waited for: `refused`
-    tells whether it refuses what only this policy forbids.
+    says whether it refuses what only this policy forbids.
     """
     ground.kubectl("apply", "--validate=strict", *source, stdin=stdin)
     try:

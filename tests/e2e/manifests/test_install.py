@@ -106,7 +106,7 @@ def test_applied_again_it_changes_nothing(ground: Playground) -> None:
     ground.kubectl("apply", "-k", str(MANIFESTS))  # over whatever another test has made of it
     said = ground.kubectl("apply", "-k", str(MANIFESTS)).splitlines()
     changed = {line.partition("/")[0] for line in said if not line.endswith(" unchanged")}
-    # kubectl replaces the selector of a PodDisruptionBudget whole, and cannot tell that it was the same.
+    # kubectl replaces the selector of a PodDisruptionBudget whole, and cannot see that it was the same.
     assert changed <= {"poddisruptionbudget.policy"}
 
 

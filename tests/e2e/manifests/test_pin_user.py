@@ -1,4 +1,4 @@
-"""With the component pin-user, whoever books does it in the own name."""
+"""With the component pin-user, users book in their own name only."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ async def test_nobody_books_in_the_name_of_another(pinned: Tenant, made: Any, fi
     assert f"{field} is 'grace', but you are 'ada'; write your own name" in said
     assert applied(pinned, made("ada"), *ADA).returncode == 0
     assert f"{field} is 'grace'" in applied(pinned, made("grace"), *ADA).stderr
-    # Who is of the group may write it, and that it stands hinders nobody's other changes.
+    # A member of the group may write it, and other users may then edit other fields.
     assert applied(pinned, made("grace"), *BOT).returncode == 0
     changed = made("grace")
     changed["metadata"]["labels"] = {"team": "x"}

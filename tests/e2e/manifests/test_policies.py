@@ -91,7 +91,7 @@ async def test_without_the_policy_the_first_user_has_the_group(tenant: Tenant, o
     tenant.ground.kubectl("create", "namespace", other.namespace)
     other.tag = tenant.tag
     other.resource("first", suspend=True)
-    await at(created(other, "first") + timedelta(seconds=1))  # ages are told to the second
+    await at(created(other, "first") + timedelta(seconds=1))  # ages have a resolution of one second
     tenant.resource()
     async with operator(namespace=""):
         await until(lambda: tenant.condition("resource", "res", "Valid") == ("False", "Duplicate"))

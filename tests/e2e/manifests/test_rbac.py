@@ -101,7 +101,7 @@ async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
         await everything(tenant)
     user, where = service_account(tenant.namespace), tenant.namespace
     granted = rules(ground, "role", "booking-operator", where) | rules(ground, "role", ELECTION, where)
-    # It asks for the CRD, is told no, and makes do with discovery.
+    # It asks for the CRD, is refused, and uses discovery instead.
     assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
     assert audit.used(user, granted) == granted | {CRD}
     everybody = listed(ground, f"system:serviceaccount:{where}:other", where)

@@ -56,7 +56,7 @@ async def test_it_goes_on_with_another_token_and_another_ca(
     async with operator(kubeconfig=str(files.kubeconfig)):
         await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
 
-        # A token that is good no longer: of a ServiceAccount that was deleted and made anew.
+        # A token that is good no longer: of a ServiceAccount that was deleted and created again.
         ground.kubectl("delete", "serviceaccount", "booking-operator", "-n", SYSTEM)
         ground.kubectl("apply", "-k", str(MANIFESTS))
         await until(lambda: not files.admitted(), 40)

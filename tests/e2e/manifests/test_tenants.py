@@ -165,7 +165,8 @@ async def test_a_booking_reaches_no_other_namespace(
         for number in range(len(names)):
             await until(partial(unfound, mine, f"reach-{number}"))
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
-        # Each is told by an Event, however long its name and its text are, and nothing in it moves a cursor.
+        # Each is reported by an Event, however long its name and its text are, and nothing in it moves a
+        # cursor.
         for name in (*(f"reach-{number}" for number in range(len(names))), LONG_NAME):
             await until(partial(told, mine, name))
         for command in (("get", "bookings", "-o", "wide"), ("describe", "bookings"), ("get", "events")):

@@ -1,4 +1,4 @@
-"""The bridge that pods are on, and what CNI is told of it."""
+"""The bridge that pods are on, and its CNI configuration."""
 
 import json
 import subprocess
@@ -18,8 +18,8 @@ HARDWARE = "02:00:0a:58:00:01"
 then do not reach the node until their neighbour entries expire, up to half a minute later."""
 SERVICES = "10.88.1.0/24"
 API = "10.88.1.1"
-"""The first address of `SERVICES`, which is what pods are told of the API server; without a kube-proxy it has
-to be the API server's own."""
+"""The first address of `SERVICES`, which pods get as the address of the API server; without a kube-proxy it
+has to be the API server's own."""
 
 
 @contextmanager

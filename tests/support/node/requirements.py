@@ -14,7 +14,7 @@ NODES = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "ip": 
 
 
 def missing(programs: Mapping[str, str], *, root: bool | None = None) -> str:
-    """What is missing, with the mend; an empty text if nothing is."""
+    """What is missing, with the fix; an empty text if nothing is."""
     if sys.platform != "linux":
         return "it takes a Linux machine"
     packages = {package for name, package in programs.items() if shutil.which(name) is None}

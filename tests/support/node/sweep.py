@@ -1,4 +1,4 @@
-"""Removes what is left of a cluster, whoever left it; everything of it names its directory."""
+"""Removes what is left of a cluster by any process; everything of it names its directory."""
 
 import os
 import shutil
