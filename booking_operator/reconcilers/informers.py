@@ -32,7 +32,7 @@ class _CachedHolder:
     holder: BookingInterval | None
 
     def invalidated_by(self, interval: BookingInterval | None, *, gone: bool) -> bool:
-        """Whether somebody else may hold it, now that `claim` has come, or has gone."""
+        """Whether another booking may hold it, now that `interval` was added, or has gone."""
         if interval is None:
             return False
         if gone:
@@ -43,12 +43,12 @@ class _CachedHolder:
 
 
 class Informers:
-    """Resources by the group they stand for, and bookings by the resource they name."""
+    """The stores of all kinds, Resources by their group, and the bookings of each Resource in order."""
 
     def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
         self.default_region = default_region
         self.resources: Store[Resource] = store({"group": self._groups})
-        self.bookings: Store[Booking] = store({"resource": _named_resource, "controller": _controller})
+        self.bookings: Store[Booking] = store({"controller": _controller})
         self.schedulers: Store[BookingScheduler] = store({"identity": lambda item: (_identity(item),)})
         self.monitors: Store[ResourceMonitor] = store({"scope": self._scopes})
         self.stores: Mapping[Kind[Any], Store[Any]] = {
@@ -106,10 +106,6 @@ class Informers:
         """An older Resource of the same group, which acts in its stead."""
         eldest = min(self.duplicates(resource), key=lambda peer: peer.creation_order, default=resource)
         return None if key_of(eldest) == key_of(resource) else eldest
-
-    def bookings_of(self, key: Key) -> list[Booking]:
-        """All bookings that name the Resource `key`, whatever their state."""
-        return self.bookings.by_index("resource", key)
 
     def scheduler_of(self, booking: Booking) -> BookingScheduler | None:
         """The scheduler that made a booking, if it is there."""
@@ -229,7 +225,3 @@ def _identity(scheduler: BookingScheduler) -> tuple[str, str]:
 def _controller(booking: Booking) -> tuple[tuple[str, str], ...]:
     meta = booking.metadata
     return ((meta.namespace, meta.controller_uid),) if meta.controller_uid else ()
-
-
-def _named_resource(booking: Booking) -> tuple[Key, ...]:
-    return (Key(booking.metadata.namespace, booking.resource_name),) if booking.resource_name else ()

@@ -62,7 +62,7 @@ class Scene:
         return self.informers.holder(found, self.at) if found and self.active() else None
 
     def active(self) -> set[str]:
-        intervals = [booking.interval() for booking in self.informers.bookings_of(RES)]
+        intervals = [booking.interval() for booking in self.informers.bookings.objects()]
         return {
             interval.name for interval in intervals if interval is not None and interval.is_active(self.at)
         }
@@ -90,7 +90,7 @@ class Scene:
 
     def intervals(self, resource: Resource) -> list[BookingInterval]:
         """All valid bookings of a Resource, from the objects themselves."""
-        intervals = [booking.interval() for booking in self.informers.bookings_of(RES)]
+        intervals = [booking.interval() for booking in self.informers.bookings.objects()]
         if isinstance(resource.spec, ResourceSpec):
             intervals.append(ad_hoc_interval(resource, resource.spec))
         return [interval for interval in intervals if interval is not None]
