@@ -108,7 +108,7 @@ class Operator:
         """The keys that each long-lived collection holds, by `owner.collection`.
 
         It is for tests; see `engine.introspection`. A replica that does not lead lacks the collections of a
-        leader, such as queues, orders and lanes.
+        leader, such as work queues, orders and request queues.
         """
         parts: dict[str, Introspectable] = {
             "informers": self._informers,
@@ -118,10 +118,6 @@ class Operator:
             **{f"driver {name}": driver for name, driver in self._drivers.items()},
         }
         return {**joined(parts), **(self._manager.introspect() if self._manager else {})}
-
-    def sizes(self) -> Mapping[str, int]:
-        """How many entries each of these collections has."""
-        return {name: len(keys) for name, keys in self.introspect().items()}
 
     async def run(self) -> None:
         """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""

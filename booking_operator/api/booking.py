@@ -91,11 +91,6 @@ class Booking:
         """Name of the Resource it is for; empty when the spec is garbled."""
         return self.spec.resource_name if isinstance(self.spec, BookingSpec) else ""
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether its status says that it is over."""
-        return self.status.status == Phase.FINISHED
-
     def interval(self) -> BookingInterval | None:
         """The booking as the rules see it, or None while its spec is garbled."""
         return self._interval

@@ -14,7 +14,7 @@ import structlog
 from booking_operator.api import crd
 from booking_operator.api.kinds import KINDS
 from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
-from booking_operator.domain.formatting import format_utc
+from booking_operator.domain.formatting import format_second
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability import logs
 from booking_operator.settings import Settings
@@ -169,7 +169,7 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
     It asks AWS nothing: groups are as large as the operator last reported, and buckets are taken for full.
     """
     if begin >= end:
-        raise click.UsageError(f"--to {_second(end)} must be later than --from {_second(begin)}")
+        raise click.UsageError(f"--to {format_second(end)} must be later than --from {format_second(begin)}")
     logs.configure("console", "warning")
     from booking_operator.cli import plan as planning  # noqa: PLC0415
 
@@ -181,10 +181,6 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
         raise click.ClickException(str(error)) from error
     show = planning.as_json if output == "json" else planning.as_text
     click.echo(show(found, begin, end))
-
-
-def _second(instant: datetime) -> str:
-    return format_utc(instant.replace(microsecond=0))
 
 
 async def _until_signalled(work: Any) -> int:

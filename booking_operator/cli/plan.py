@@ -10,7 +10,7 @@ from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
 from booking_operator.config import load_config
-from booking_operator.domain.formatting import format_duration, format_utc
+from booking_operator.domain.formatting import format_duration, format_second, format_utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import ListWatchError, ResourceExpiredError
 from booking_operator.engine.store import Store, key_of
@@ -76,7 +76,7 @@ def _suspended(resource: Resource) -> bool:
 
 def as_json(found: Forecast, begin: datetime, end: datetime) -> str:
     """The forecast for programs: instants in RFC 3339, durations in seconds."""
-    whole = {"from": _second(begin), "to": _second(end), "calls": found.calls, "late": found.late}
+    whole = {"from": format_second(begin), "to": format_second(end), "calls": found.calls, "late": found.late}
     return json.dumps(whole, default=_plain, indent=2)
 
 
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
 
 def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
     """The forecast for people, in columns as kubectl prints them."""
-    lines = [f"From {_second(begin)} to {_second(end)}:", ""]
+    lines = [f"From {format_second(begin)} to {format_second(end)}:", ""]
     if not found.calls:
         return "\n".join([*lines, "Nothing is to be started or stopped."])
     lines += _table(
@@ -104,7 +104,7 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
                 str(item.instances),
                 format_utc(item.peak_at),
                 str(item.peak),
-                _second(item.peak_done_at),
+                format_second(item.peak_done_at),
             )
             for item in found.calls
         ],
@@ -122,7 +122,7 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
                 item.booking or "(ad hoc)",
                 item.resource.name,
                 format_utc(item.start_at),
-                _second(item.started_at),
+                format_second(item.started_at),
                 format_duration(item.late_by),
                 format_duration(item.warm_up),
                 f"warm_up: {format_duration(item.remedy)}" if item.remedy is not None else "none found",
@@ -131,10 +131,6 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
         ],
     )
     return "\n".join(lines)
-
-
-def _second(instant: datetime) -> str:
-    return format_utc(instant.replace(microsecond=0))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -108,15 +108,15 @@ class Operation:
 
 
 def always() -> bool:
-    """Stands at any time."""
+    """Valid at any time."""
     return True
 
 
-def unheard() -> None:
+def ignore_pending_error() -> None:
     """Do nothing."""
 
 
-def uncounted(_: int) -> None:
+def ignore_accepted(_: int) -> None:
     """Do nothing."""
 
 
@@ -141,8 +141,8 @@ class Order:
     deadline: datetime
     tenant: str = ""
     still_valid: Callable[[], bool] = always
-    on_pending_error: Callable[[], None] = unheard
-    on_accepted: Callable[[int], None] = uncounted
+    on_pending_error: Callable[[], None] = ignore_pending_error
+    on_accepted: Callable[[int], None] = ignore_accepted
     pending_error: CloudError | None = None
 
     @classmethod
@@ -154,8 +154,8 @@ class Order:
         *,
         tenant: str = "",
         still_valid: Callable[[], bool] = always,
-        on_pending_error: Callable[[], None] = unheard,
-        on_accepted: Callable[[int], None] = uncounted,
+        on_pending_error: Callable[[], None] = ignore_pending_error,
+        on_accepted: Callable[[int], None] = ignore_accepted,
     ) -> Self:
         """An order with a future of the running loop for each of `ids`."""
         loop = asyncio.get_running_loop()

@@ -168,7 +168,7 @@ class _LateStart:
     late_by: timedelta
 
 
-_Lane = tuple[str, Scope, Action]
+_CallKey = tuple[str, Scope, Action]
 _Calls = Sequence[tuple[datetime, list[Entry]]]
 
 
@@ -184,7 +184,7 @@ class _Simulation:
         limits: LimitsOf,
     ) -> None:
         self._switches: dict[Order, _Switch] = {}
-        waiting: defaultdict[_Lane, list[Entry]] = defaultdict(list)
+        waiting: defaultdict[_CallKey, list[Entry]] = defaultdict(list)
         earliest = begin
         for member in (member for member in members if member.size):
             for switch in _switches(member, warm_ups[member.key], begin, end):
@@ -192,7 +192,7 @@ class _Simulation:
                 self._switches[entry.order] = switch
                 earliest = min(earliest, demand.at)
                 waiting[demand.group.service, demand.group.scope, demand.action].append(entry)
-        self.calls: dict[_Lane, _Calls] = {}
+        self.calls: dict[_CallKey, _Calls] = {}
         for (service, scope, action), entries in waiting.items():
             limiter = full_limiter(limits(scope, CALLS[service, action]), earliest)
             queue = FairQueue(MAX_BATCH[service])
@@ -227,7 +227,7 @@ def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: 
         )
         for item in late
     ]
-    calls = [_summary(lane, made) for lane, made in sorted(simulation.calls.items(), key=_lane_order)]
+    calls = [_summary(key, made) for key, made in sorted(simulation.calls.items(), key=_call_order)]
     return Forecast(calls, sorted(bookings, key=lambda item: (item.start_at, item.resource, item.booking)))
 
 
@@ -268,13 +268,13 @@ def _remedies(
     return {key: tried[key] for key in concerned - unsolved if tried[key] <= _MAX_WARM_UP}
 
 
-def _lane_order(item: tuple[_Lane, _Calls]) -> tuple[str, str, str, Action]:
+def _call_order(item: tuple[_CallKey, _Calls]) -> tuple[str, str, str, Action]:
     (service, scope, action), _ = item
     return service, scope.account, scope.region, action
 
 
-def _summary(lane: _Lane, calls: _Calls) -> CallForecast:
-    service, scope, action = lane
+def _summary(key: _CallKey, calls: _Calls) -> CallForecast:
+    service, scope, action = key
     due: defaultdict[datetime, int] = defaultdict(int)
     done: dict[datetime, datetime] = {}
     for at, entries in calls:

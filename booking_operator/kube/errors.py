@@ -87,10 +87,10 @@ def malformed_error(why: object) -> ApiError:
 def error_from_response(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
     pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-    told = _status_texts(body)
-    text = told.get("message", body[:_LONGEST].decode("utf-8", "replace"))
+    texts = _status_texts(body)
+    text = texts.get("message", body[:_LONGEST].decode("utf-8", "replace"))
     message = f"HTTP {status}: {' '.join(text.split())[:_LONGEST]}"
-    return ApiError(status, message, reason=told.get("reason", ""), retry_after=pause)
+    return ApiError(status, message, reason=texts.get("reason", ""), retry_after=pause)
 
 
 def _status_texts(body: bytes) -> dict[str, str]:

@@ -192,7 +192,7 @@ STATES = _gauge(
 )
 UNEXPECTED = _counter(
     "unexpected_errors_total",
-    "Exceptions that no rule covers, by the part that failed: call, view, listener, poll, batch, lane, "
+    "Exceptions that no rule covers, by the part that failed: call, view, listener, poll, batch, queue, "
     "credentials, delays, record.",
     "part",
 )

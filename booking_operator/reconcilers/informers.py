@@ -68,8 +68,8 @@ class Informers:
         """The keys of the bookings on all timelines, and of the Resources with a holder or revision."""
         booked = {
             Key(key.namespace, interval.name)
-            for key, agenda in self._timelines.items()
-            for interval in agenda
+            for key, timeline in self._timelines.items()
+            for interval in timeline
             if interval.name  # not so of an ad-hoc booking
         }
         return {
@@ -135,8 +135,8 @@ class Informers:
 
         It takes no walk over those that are over, of which there may be very many.
         """
-        agenda = self._timelines.get(resource)
-        intervals = agenda.unfinished_by(now, start) if agenda else []
+        timeline = self._timelines.get(resource)
+        intervals = timeline.unfinished_by(now, start) if timeline else []
         return [
             Key(resource.namespace, interval.name) for interval in intervals if interval.name
         ]  # an ad-hoc one has none
@@ -157,12 +157,12 @@ class Informers:
         self, key: Key, *, gone: BookingInterval | None = None, come: BookingInterval | None = None
     ) -> None:
         """Put another booking on the timeline of a Resource, whether the Resource exists or not."""
-        agenda = self._timelines.setdefault(key, BookingTimeline())
+        timeline = self._timelines.setdefault(key, BookingTimeline())
         if gone is not None:
-            agenda.discard(gone)
+            timeline.discard(gone)
         if come is not None:
-            agenda.add(come)
-        if not agenda:
+            timeline.add(come)
+        if not timeline:
             del self._timelines[key]
 
     def holder(self, resource: Resource, now: datetime) -> BookingInterval | None:

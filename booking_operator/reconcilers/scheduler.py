@@ -43,16 +43,16 @@ class SchedulerReconciler:
         bookings = {booking.metadata.name: booking for booking in self._informers.bookings_made_by(scheduler)}
         made = [item for item in map(_made, bookings.values()) if item is not None]
         since = self._since(scheduler, now)
-        agenda = schedule.plan_bookings(_rule(scheduler, spec), made, now, since)
-        missing, unmade = await self._create_missing(scheduler, spec, agenda)
-        untidy = await self._update_and_delete(spec, agenda, bookings)
+        plan = schedule.plan_bookings(_rule(scheduler, spec), made, now, since)
+        missing, unmade = await self._create_missing(scheduler, spec, plan)
+        untidy = await self._update_and_delete(spec, plan, bookings)
         failure = unmade or untidy
-        verdicts = conditions.creator_conditions(failure, _done(spec, agenda))
-        until = format_utc(agenda.scheduled_until(missing))
+        verdicts = conditions.creator_conditions(failure, _done(spec, plan))
+        until = format_utc(plan.scheduled_until(missing))
         self._reporter.report(
-            scheduler, verdicts, now, next=format_utc(agenda.next_start), scheduled_until=until
+            scheduler, verdicts, now, next=format_utc(plan.next_start), scheduled_until=until
         )
-        return Result(agenda.next_at, failed=failure is not None)
+        return Result(plan.next_at, failed=failure is not None)
 
     def _since(self, scheduler: BookingScheduler, now: datetime) -> datetime:
         """From when on an occurrence that has begun, and has no booking, is made up for.
@@ -71,14 +71,14 @@ class SchedulerReconciler:
             return now
 
     async def _create_missing(
-        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, agenda: SchedulePlan
+        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, plan: SchedulePlan
     ) -> tuple[datetime | None, Failure | None]:
         """Make bookings; the start of the first that could not be made, and why.
 
         One that is refused keeps no other, save where a quota refuses, which would refuse all.
         """
         annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, dict[datetime, Failure]()
-        for name, start in agenda.create.items():
+        for name, start in plan.create.items():
             failure = await self._create(scheduler, name, _times(spec, start), annotations)
             if failure is not None:
                 failures[start] = failure
@@ -87,15 +87,15 @@ class SchedulerReconciler:
         return next(iter(failures.items()), (None, None))
 
     async def _update_and_delete(
-        self, spec: BookingSchedulerSpec, agenda: SchedulePlan, bookings: dict[str, Booking]
+        self, spec: BookingSchedulerSpec, plan: SchedulePlan, bookings: dict[str, Booking]
     ) -> Failure | None:
         """Bring bookings up to date, and delete those that are left over; the first failure, if any."""
         annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, []
-        for name, start in agenda.update.items():
+        for name, start in plan.update.items():
             write = self._objects.update(BOOKING, bookings[name], _times(spec, start), annotations)
             failures.append(await try_write(write, name))
         failures += [
-            await try_write(self._objects.delete(BOOKING, bookings[name]), name) for name in agenda.delete
+            await try_write(self._objects.delete(BOOKING, bookings[name]), name) for name in plan.delete
         ]
         return next(filter(None, failures), None)
 
@@ -139,11 +139,9 @@ def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
     }
 
 
-def _done(spec: BookingSchedulerSpec, agenda: SchedulePlan) -> str:
+def _done(spec: BookingSchedulerSpec, plan: SchedulePlan) -> str:
     if spec.suspend:
         return "No booking is made while spec.suspend is true."
     return (
-        "Every booking within the horizon is there."
-        if agenda.next_start
-        else "The schedule has no more dates."
+        "Every booking within the horizon is there." if plan.next_start else "The schedule has no more dates."
     )

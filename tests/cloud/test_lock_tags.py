@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
+from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.driver import CloudError, Order
 from booking_operator.cloud.service import Driver
 from booking_operator.domain.group import Group

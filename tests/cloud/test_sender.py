@@ -8,8 +8,7 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
-from booking_operator.cloud.batching.request_queue import MAX_IDLE
+from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT, MAX_IDLE
 from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation, Order
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import Lock

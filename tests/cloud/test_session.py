@@ -15,7 +15,7 @@ from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
-from booking_operator.cloud.aws.request_limits import MAX_CALLS_IN_FLIGHT
+from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.group import Scope

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
+from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.token_bucket import (
     PUBLISHED_LIMITS,
     BucketLimit,
@@ -24,12 +25,9 @@ ACTIONS = frozenset(PUBLISHED_LIMITS) | {
     "StopDBInstance",
 }
 """The actions whose limits are kept to. Those of DB clusters are counted with those of DB instances."""
-MAX_CALLS_IN_FLIGHT = 20
-"""Calls of one lane that are under way at a time. What waits for its turn does so in the backlog, where it is
-asked at the end whether it still stands; nothing asks what waits for a connection."""
 CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
-"""Of one client: enough for its four lanes, so that none waits for another's, and for the one Describe that
-is under way; one to spare while a call that was cancelled has not let go of its own."""
+"""Of one client: enough for its four request queues, so that none waits for another's, and for the one
+Describe that is under way; one to spare while a call that was cancelled has not let go of its own."""
 
 
 class BucketConfig(BaseModel):
@@ -73,15 +71,15 @@ def limits_of(all_: Mapping[str, LimitsConfig], named: Mapping[str, Mapping[str,
 
     def look_up(scope: Scope, action: str) -> RequestLimits:
         limits = published_limits(scope, action)
-        for told in (all_.get(action), named.get(scope.account, {}).get(action)):
-            if told is not None:
+        for given in (all_.get(action), named.get(scope.account, {}).get(action)):
+            if given is not None:
                 limits = RequestLimits(
-                    _bucket(told.requests) or limits.requests, _bucket(told.instances) or limits.instances
+                    _bucket(given.requests) or limits.requests, _bucket(given.instances) or limits.instances
                 )
         return limits
 
     return look_up
 
 
-def _bucket(told: BucketConfig | None) -> BucketLimit | None:
-    return BucketLimit(told.size, told.rate) if told else None
+def _bucket(given: BucketConfig | None) -> BucketLimit | None:
+    return BucketLimit(given.size, given.rate) if given else None

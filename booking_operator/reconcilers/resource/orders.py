@@ -31,7 +31,7 @@ from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.resource import Resource
-from booking_operator.cloud.driver import Action, CloudError, Order
+from booking_operator.cloud.driver import Action, CloudError, Order, ignore_accepted
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, with_retry_time
 from booking_operator.domain.formatting import summarize
@@ -190,6 +190,8 @@ class ResourceOrders:
         ids: Collection[str],
         at: datetime,
         booking: BookingInterval | None,
+        *,
+        ahead: bool = False,
     ) -> None:
         """Order what is due, and cancel every other due order of that action.
 
@@ -199,30 +201,8 @@ class ResourceOrders:
             ids: the instances.
             at: when the action was due (aware UTC).
             booking: the booking that it is for, or that has ended.
+            ahead: order what will be due at `at`, and cancel every other order ahead of that action.
         """
-        self._place(snapshot, action, ids, at, booking, ahead=False)
-
-    def place_ahead(
-        self,
-        snapshot: ResourceSnapshot,
-        action: Action,
-        ids: Collection[str],
-        at: datetime,
-        booking: BookingInterval | None,
-    ) -> None:
-        """Order what will be due at `at`, and cancel every other order ahead of that action."""
-        self._place(snapshot, action, ids, at, booking, ahead=True)
-
-    def _place(
-        self,
-        snapshot: ResourceSnapshot,
-        action: Action,
-        ids: Collection[str],
-        at: datetime,
-        booking: BookingInterval | None,
-        *,
-        ahead: bool,
-    ) -> None:
         key, now = key_of(snapshot.resource), self._clock.now()
         missing = self._missing(key, action, ids, now, ahead=ahead)
         if not missing:
@@ -389,7 +369,7 @@ class ResourceOrders:
     ) -> Callable[[int], None]:
         state = self._states.get(key)
         if state is None or deadline not in {state.next_change_at, state.missed_change_at}:
-            return _ignore
+            return ignore_accepted
 
         def accepted(instances: int) -> None:
             seconds = (self._clock.now() - deadline).total_seconds()
@@ -458,7 +438,3 @@ def _pending_failure(order: Order) -> Failure | None:
     if error is None or not pending:
         return None
     return with_retry_time(error.reason, f"{summarize(pending)}: {error}", error.retry_at)
-
-
-def _ignore(_: int) -> None:
-    """The callback of an order whose lateness does not count."""

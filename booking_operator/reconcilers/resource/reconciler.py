@@ -248,8 +248,8 @@ class ResourceReconciler:
             if plan.start:
                 await self._record_started(then, plan)
         at = boundary or snapshot.now
-        self._orders.place_ahead(then, Action.START, plan.start, at, then.state.holder)
-        self._orders.place_ahead(then, Action.STOP, plan.stop, at, then.state.last_ended)
+        self._orders.place(then, Action.START, plan.start, at, then.state.holder, ahead=True)
+        self._orders.place(then, Action.STOP, plan.stop, at, then.state.last_ended, ahead=True)
         return plan
 
     def _time_budget(self, snapshot: ResourceSnapshot) -> float:

@@ -152,7 +152,7 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
 
 
 def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] | None:
-    """Why nothing is done for a Resource, as reason and message; None where it has a scene."""
+    """Why nothing is done for a Resource, as reason and message; None where it has a snapshot."""
     if isinstance(resource.spec, InvalidSpec):
         return "InvalidSpec", resource.spec.message
     elder = informers.older_duplicate(resource)
