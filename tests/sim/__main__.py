@@ -36,6 +36,7 @@ SEEDS_OF_MUTATIONS = 200
     "--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file."
 )
 @click.option("--mutations", is_flag=True, help="Find for each bug the first seed that shows it.")
+@click.option("--reseed", is_flag=True, help="Record a seed that shows the fault in each file of `found`.")
 @click.option("--jobs", default=os.cpu_count() or 1, help="How many are played at a time; one for each core.")
 def main(
     seeds: int,
@@ -45,11 +46,14 @@ def main(
     mutation: str | None,
     save: Path | None,
     mutations: bool,
+    reseed: bool,
     jobs: int,
 ) -> None:
     """Simulate the operator with what fails, and print what does not hold, by the shortest script."""
     if mutations:
         sys.exit(not find_all(jobs))
+    if reseed:
+        sys.exit(not found.reseed())
     if seed is None:
         sys.exit(not play_all(range(first, first + seeds), jobs))
     build = next((one.build for one in (*MUTATIONS, *RARE) if one.name == mutation), CORRECT)
@@ -58,7 +62,7 @@ def main(
         click.echo("\n".join(outcome.trace))
     least = report(seed, outcome, build)
     if save and least and outcome.invariant:
-        save.write_text(found.dump(least.script, outcome.invariant, mutation or ""))
+        save.write_text(found.FoundScript(least.script, outcome.invariant, mutation or "").dump())
     sys.exit(least is not None)
 
 

@@ -1,24 +1,68 @@
-"""Scripts that have once found a bug, each cut down to the shortest, as files beside this one."""
+"""Minimal scripts that once showed a fault of the operator, one JSON file each in the folder `found`.
+
+Each file names the invariant that was broken and the mutation that has the fault. The seed in the file makes
+the mutation break the invariant in one run. A change of the operator shifts the timing by milliseconds, and
+the recorded seed may no longer show the fault. `python -m tests.sim --reseed` then records another one.
+"""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tests.sim.mutations import MUTATIONS, RARE
+from tests.sim.run import play
 from tests.sim.script import Act, Script
 from tests.sim.violation import Invariant
 
 FOLDER = Path(__file__).parent / "found"
+_MAX_SEEDS = 500
+"""How many seeds `reseeded` tries."""
 
 
-def dump(script: Script, invariant: Invariant, mutation: str) -> str:
-    """A script with what it has shown, and the mutation that brings the bug back."""
-    return (
-        json.dumps({"invariant": invariant, "mutation": mutation, "script": asdict(script)}, indent=1) + "\n"
-    )
+@dataclass(frozen=True)
+class FoundScript:
+    """A script and the fault that it shows.
+
+    Attributes:
+        script: the acts and the seed.
+        invariant: the invariant that the mutation breaks.
+        mutation: the name of the mutation.
+    """
+
+    script: Script
+    invariant: Invariant
+    mutation: str
+
+    @classmethod
+    def load(cls, path: Path) -> "FoundScript":
+        """Read a file of the folder."""
+        kept = json.loads(path.read_text())
+        acts = tuple(Act(**act) for act in kept["script"].pop("acts"))
+        return cls(Script(acts=acts, **kept["script"]), Invariant(kept["invariant"]), kept["mutation"])
+
+    def dump(self) -> str:
+        """Return the content of a file of the folder."""
+        kept = {"invariant": self.invariant, "mutation": self.mutation, "script": asdict(self.script)}
+        return json.dumps(kept, indent=1) + "\n"
+
+    def shows_fault(self) -> bool:
+        """Whether the mutated operator breaks the invariant in a run with this seed."""
+        mutation = next(one for one in (*MUTATIONS, *RARE) if one.name == self.mutation)
+        return play(self.script, mutation.build).invariant is self.invariant
+
+    def reseeded(self) -> "FoundScript | None":
+        """Return the script with the next seed that shows the fault; None if no seed tried shows it."""
+        first = self.script.seed
+        tried = (replace(self, script=replace(self.script, seed=first + more)) for more in range(_MAX_SEEDS))
+        return next((one for one in tried if one.shows_fault()), None)
 
 
-def load(path: Path) -> tuple[Script, Invariant, str]:
-    """A script, the invariant that it has once broken, and the mutation that brings the bug back."""
-    kept = json.loads(path.read_text())
-    acts = tuple(Act(**act) for act in kept["script"].pop("acts"))
-    return Script(acts=acts, **kept["script"]), Invariant(kept["invariant"]), kept["mutation"]
+def reseed() -> bool:
+    """Record a seed that shows the fault in each file; return whether there is one for each."""
+    found = {path: FoundScript.load(path).reseeded() for path in sorted(FOLDER.glob("*.json"))}
+    for path, script in found.items():
+        if script is None:
+            print(f"{path.name}: no seed of {_MAX_SEEDS} shows the fault")  # noqa: T201 - a command's output
+        else:
+            path.write_text(script.dump())
+    return None not in found.values()
