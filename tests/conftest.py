@@ -1,6 +1,25 @@
-"""What holds for all tests."""
+"""Settings of all tests, and the marks of whole folders."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("plain", deadline=None)  # time is measured in bench/, not here
 settings.load_profile("plain")
+
+_HERE = Path(__file__).parent
+_MARKS = {
+    _HERE / "bench": pytest.mark.tooling,
+    _HERE / "devcluster": pytest.mark.tooling,
+    _HERE / "image": pytest.mark.tooling,
+    # One process runs them, because they install the operator in a control plane of their own.
+    _HERE / "e2e" / "manifests": pytest.mark.xdist_group("manifests"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder, mark in _MARKS.items():
+            if folder in item.path.parents:
+                item.add_marker(mark)

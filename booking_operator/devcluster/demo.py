@@ -24,7 +24,7 @@ import yaml
 
 from booking_operator.devcluster.errors import DevclusterError
 from booking_operator.devcluster.mailbox import Mailbox
-from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.playground import OwnPlayground, Playground, playground
 from booking_operator.devcluster.prepare import tell
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.domain.formatting import format_rfc3339
@@ -192,7 +192,7 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
     return 1 if failures else 0
 
 
-def _keep(ground: Playground) -> None:
+def _keep(ground: OwnPlayground) -> None:
     kept = Path(f"booking-operator-logs-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     kept.mkdir()
     for directory in (ground.directory, ground.control_plane.directory):

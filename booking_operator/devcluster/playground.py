@@ -4,11 +4,12 @@ import shlex
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import yaml
 
 from booking_operator.api import crd
 from booking_operator.devcluster.controlplane import ControlPlane
@@ -24,9 +25,13 @@ GROUPS = {"analytics": 2, "reporting": 1}
 
 @dataclass(frozen=True, slots=True)
 class Playground:
-    """A control plane with our CRDs, a fake AWS, and the means to use both."""
+    """An API server with the CRDs of the operator, a fake AWS, and clients of both.
 
-    control_plane: ControlPlane
+    Attributes:
+        directory: where its logs are. It is removed at the end.
+    """
+
+    kubeconfig: Path
     kubectl: Kubectl
     moto: MotoServer
     instances: Instances
@@ -34,41 +39,84 @@ class Playground:
     directory: Path
 
     @property
+    def server(self) -> str:
+        """URL of the API server."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        return str(config["clusters"][0]["cluster"]["server"])
+
+    @property
     def environ(self) -> dict[str, str]:
-        """What the operator needs in its environment to use both."""
+        """The environment variables by which the operator finds both."""
         return {
-            "KUBECONFIG": str(self.control_plane.kubeconfig),
+            "KUBECONFIG": str(self.kubeconfig),
             "AWS_ENDPOINT_URL": self.moto.url,
             **CREDENTIALS,
         }
 
 
+@dataclass(frozen=True, slots=True)
+class OwnPlayground(Playground):
+    """A playground whose API server and etcd can be stopped, since no other playground uses them."""
+
+    control_plane: ControlPlane
+
+
 @contextmanager
-def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
-    """Stand all of it up, and take all of it down.
+def control_plane(apiserver_flags: Sequence[str] = ()) -> Iterator[ControlPlane]:
+    """Run etcd and an API server with the CRDs of the operator.
 
     Args:
-        apiserver_flags: more flags of the API server.
+        apiserver_flags: additional flags of the API server.
 
     Raises:
-        DevclusterError: something is missing or does not start.
+        DevclusterError: a program is missing or does not start.
     """
-    with ExitStack() as stack:
-        stack.enter_context(interrupted_once())
-        binaries, kubectl = prepare()
-        temporary = tempfile.TemporaryDirectory(prefix="booking-operator-")
-        directory = Path(stack.enter_context(temporary))
-        moto = stack.enter_context(MotoServer(directory))
-        control_plane = stack.enter_context(ControlPlane(binaries, apiserver_flags))
-        call = Kubectl(kubectl, control_plane.kubeconfig)
-        paths = crd.write(directory / "crds")
-        call("apply", "-f", str(directory / "crds"))
-        call(
-            "wait",
-            "--for=condition=Established",
-            *(argument for path in paths for argument in ("-f", str(path))),
+    binaries, kubectl = prepare()
+    with ControlPlane(binaries, apiserver_flags) as plane, tempfile.TemporaryDirectory() as directory:
+        call = Kubectl(kubectl, plane.kubeconfig)
+        files = [argument for path in crd.write(Path(directory)) for argument in ("-f", str(path))]
+        call("apply", *files)
+        call("wait", "--for=condition=Established", *files)
+        yield plane
+
+
+@contextmanager
+def joined_playground(kubeconfig: Path) -> Iterator[Playground]:
+    """Run a fake AWS beside an API server that runs already and has the CRDs.
+
+    Raises:
+        DevclusterError: a program is missing or does not start.
+    """
+    _, program = prepare()
+    with tempfile.TemporaryDirectory(prefix="booking-operator-") as name, MotoServer(Path(name)) as moto:
+        kubectl = Kubectl(program, kubeconfig)
+        yield Playground(kubeconfig, kubectl, moto, Instances(moto.url), Databases(moto.url), Path(name))
+
+
+@contextmanager
+def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[OwnPlayground]:
+    """Run a control plane with the CRDs of the operator, and a fake AWS.
+
+    Args:
+        apiserver_flags: additional flags of the API server.
+
+    Raises:
+        DevclusterError: a program is missing or does not start.
+    """
+    with (
+        interrupted_once(),
+        control_plane(apiserver_flags) as plane,
+        joined_playground(plane.kubeconfig) as ground,
+    ):
+        yield OwnPlayground(
+            ground.kubeconfig,
+            ground.kubectl,
+            ground.moto,
+            ground.instances,
+            ground.databases,
+            ground.directory,
+            plane,
         )
-        yield Playground(control_plane, call, moto, Instances(moto.url), Databases(moto.url), directory)
 
 
 def run() -> None:

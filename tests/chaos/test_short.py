@@ -1,7 +1,9 @@
-"""The short form of `tox -e chaos`, for every day."""
+"""A short form of `tox -e chaos`, which holds that its world and its score work."""
 
 import asyncio
 from pathlib import Path
+
+import pytest
 
 from tests.chaos.faults import Fault
 from tests.chaos.strikes import kill_apiserver, proxied
@@ -16,6 +18,7 @@ async def reset_and_kill(world: World, seconds: float) -> None:
     await asyncio.sleep(seconds / 4)
 
 
+@pytest.mark.tooling
 async def test_connections_that_are_reset_and_an_api_server_that_is_killed_lose_no_boundary(
     tmp_path: Path,
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
-from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.playground import OwnPlayground, Playground, playground
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.client import JSON, MERGE_PATCH, KubeClient
 from booking_operator.kube.errors import ApiError
@@ -47,7 +47,7 @@ class World:
         snapshots: when etcd's disk was copied.
     """
 
-    ground: Playground
+    ground: OwnPlayground
     aws: AwsProxy
     proxy: KubeProxy
     client: KubeClient
@@ -171,7 +171,7 @@ async def world(
                 )
                 for n in range(replicas)
             ]
-            admin = ClusterConfig(str(ground.control_plane.kubeconfig))
+            admin = ClusterConfig(str(ground.kubeconfig))
             client = await stack.enter_async_context(KubeClient(admin, SystemClock()))
             for tag in TAGS:
                 body = manifest(RESOURCE.name, tag, {"type": "ec2", "tag": tag, "region": REGION})

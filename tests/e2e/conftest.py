@@ -1,10 +1,10 @@
-"""A real kube-apiserver and moto's server, once per run; a namespace and a group of its own for each test."""
+"""A real kube-apiserver for the run, moto's server for each process, a namespace and group for each test."""
 
 import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -12,23 +12,46 @@ from typing import Any
 
 import pytest
 
-from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.playground import OwnPlayground, Playground, joined_playground, playground
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.operator import run
 from booking_operator.settings import Settings
+from tests.support.shared_control_plane import shared_control_plane
 
 _numbers = count(1)
 
 Operator = Callable[..., AbstractAsyncContextManager[None]]
+
+OWN_GROUND = pytest.mark.xdist_group("own ground")
 
 BOOKINGS = "count/bookings.manager.kotaico.de"
 """What a ResourceQuota calls the number of bookings."""
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Playground]:
-    with playground() as stands:
-        yield stands
+def ground(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Playground]:
+    base = tmp_path_factory.getbasetemp()
+    directory = (base if worker_id == "master" else base.parent) / "control-plane"
+    directory.mkdir(exist_ok=True)
+    with shared_control_plane(directory) as kubeconfig, joined_playground(kubeconfig) as ground:
+        yield ground
+
+
+@pytest.fixture(scope="session")
+def own_ground() -> Iterator[OwnPlayground]:
+    """A playground whose API server tests may kill; the mark `OWN_GROUND` runs them in one process."""
+    with playground() as ground:
+        yield ground
+
+
+@contextmanager
+def apiserver_killed(ground: OwnPlayground) -> Iterator[None]:
+    """Kill the API server, and start it again at the end of the block."""
+    ground.control_plane.stop_apiserver(kill=True)
+    try:
+        yield
+    finally:
+        ground.control_plane.start_apiserver()
 
 
 class Tenant:
@@ -115,9 +138,13 @@ def limit_bookings(ground: Playground, namespace: str, hard: int, used: int) -> 
 
 
 @pytest.fixture
-def tenant(ground: Playground) -> Tenant:
+def tenant(ground: Playground, worker_id: str) -> Tenant:
     """A namespace whose name is also the tag of a group of two stopped instances."""
-    name = f"t{next(_numbers)}"
+    return new_tenant(ground, f"{worker_id}-t{next(_numbers)}")
+
+
+def new_tenant(ground: Playground, name: str) -> Tenant:
+    """Create a namespace, and a group of two stopped instances with the same name."""
     ground.kubectl("create", "namespace", name)
     ground.instances.create(name, 2)
     return Tenant(ground, name)

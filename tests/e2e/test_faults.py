@@ -13,8 +13,18 @@ import yaml
 
 from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING
-from booking_operator.devcluster.playground import Playground, playground
-from tests.e2e.conftest import Operator, Tenant, at, operator_process, soon, until
+from booking_operator.devcluster.playground import OwnPlayground, Playground
+from tests.e2e.conftest import (
+    OWN_GROUND,
+    Operator,
+    Tenant,
+    apiserver_killed,
+    at,
+    new_tenant,
+    operator_process,
+    soon,
+    until,
+)
 
 STOPPED, RUNNING = ["stopped", "stopped"], ["running", "running"]
 
@@ -90,50 +100,47 @@ async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_p
     assert "Traceback" not in process.log.read_text()
 
 
+@OWN_GROUND
 @pytest.mark.timeout(120)
-async def test_boundaries_are_kept_while_the_api_server_is_away(tmp_path: Path) -> None:
-    """Its own control plane, because the other tests need theirs."""
-    with playground() as ground:
-        ground.kubectl("create", "namespace", "away")
-        tenant = Tenant(ground, "away")
-        ground.instances.create(tenant.tag, 2)
-        tenant.resource()
-        with operator_process(ground, tenant.namespace, tmp_path) as process:
-            start, end = soon(6), soon(10)
-            tenant.booking("bk", start, end)
-            await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
-            ground.control_plane.stop_apiserver(kill=True)
+async def test_boundaries_are_kept_while_the_api_server_is_down(
+    own_ground: OwnPlayground, tmp_path: Path
+) -> None:
+    tenant = new_tenant(own_ground, "down")
+    tenant.resource()
+    with operator_process(own_ground, tenant.namespace, tmp_path) as process:
+        start, end = soon(6), soon(10)
+        tenant.booking("bk", start, end)
+        await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
+        with apiserver_killed(own_ground):
             await at(start + timedelta(seconds=1))
             assert tenant.states() == RUNNING
             await at(end + timedelta(seconds=1))
             assert tenant.states() == STOPPED
-            await asyncio.to_thread(ground.control_plane.start_apiserver)
-            await until(lambda: tenant.status("booking", "bk").get("status") == "FINISHED", 60)
-            await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
-        for event, boundary in (("instances_start_accepted", start), ("instances_stop_accepted", end)):
-            [entry] = logged(process.log, event)
-            assert datetime.fromisoformat(str(entry["timestamp"])) >= boundary
+        await until(lambda: tenant.status("booking", "bk").get("status") == "FINISHED", 60)
+        await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
+    for event, boundary in (("instances_start_accepted", start), ("instances_stop_accepted", end)):
+        [entry] = logged(process.log, event)
+        assert datetime.fromisoformat(str(entry["timestamp"])) >= boundary
 
 
+@OWN_GROUND
 @pytest.mark.timeout(120)
-async def test_a_crd_that_is_deleted_stops_nothing(tmp_path: Path) -> None:
-    with playground() as ground:
-        ground.kubectl("create", "namespace", "crd")
-        tenant = Tenant(ground, "crd")
-        ground.instances.create(tenant.tag, 2)
-        tenant.resource()
-        tenant.booking("bk", soon(-60), soon(600))
-        with operator_process(ground, tenant.namespace, tmp_path) as process:
-            await until(lambda: tenant.states() == RUNNING)
-            ground.kubectl("delete", "crd", BOOKING.crd_name)
+async def test_the_deletion_of_a_crd_stops_no_instance(own_ground: OwnPlayground, tmp_path: Path) -> None:
+    tenant = new_tenant(own_ground, "crd")
+    tenant.resource()
+    tenant.booking("bk", soon(-60), soon(600))
+    with operator_process(own_ground, tenant.namespace, tmp_path) as process:
+        await until(lambda: tenant.states() == RUNNING)
+        own_ground.kubectl("delete", "crd", BOOKING.crd_name)
+        try:
             await until(lambda: logged(process.log, "list_failed"))
             await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
             assert tenant.states() == RUNNING
             [fix] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
             assert "kubectl apply -k manifests/crds" in fix
-            # Once it is back, an empty list is an answer.
-            ground.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
-            await until(lambda: tenant.states() == STOPPED, 60)
+        finally:
+            own_ground.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
+        await until(lambda: tenant.states() == STOPPED, 60)  # the new CRD has no bookings
 
 
 async def test_a_refused_permission_is_named_and_works_once_granted(
@@ -141,7 +148,7 @@ async def test_a_refused_permission_is_named_and_works_once_granted(
 ) -> None:
     tenant.kubectl("create", "serviceaccount", "operator")
     kubeconfig = tmp_path / "kubeconfig"
-    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(ground.kubeconfig.read_text())
     whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "operator").strip()
     kubeconfig.write_text(yaml.safe_dump(whole))
     with operator_process(ground, tenant.namespace, tmp_path, f"--kubeconfig={kubeconfig}") as process:

@@ -13,10 +13,10 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.playground import OwnPlayground, Playground
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.observability.catalogue import CATALOGUE
-from tests.e2e.conftest import Tenant, operator_process, soon, until
+from tests.e2e.conftest import OWN_GROUND, Tenant, apiserver_killed, new_tenant, operator_process, soon, until
 from tests.e2e.test_faults import logged
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -224,15 +224,16 @@ async def test_a_port_that_is_taken_is_named_in_one_line(
     assert "Traceback" not in process.log.read_text()
 
 
+@OWN_GROUND
 @pytest.mark.timeout(120)
-async def test_an_api_server_that_is_away_is_no_reason_for_a_restart(tmp_path: Path) -> None:
-    """Its own control plane, because the other tests need theirs."""
-    with playground() as ground:
-        ground.kubectl("create", "namespace", "away")
-        with operator_process(ground, "away", tmp_path, *SERVED) as process:
-            served = await started(process)
-            await until(lambda: get(served.health, "/readyz")[0] == 200)
-            ground.control_plane.stop_apiserver(kill=True)
+async def test_the_loss_of_the_api_server_is_no_reason_for_a_restart(
+    own_ground: OwnPlayground, tmp_path: Path
+) -> None:
+    tenant = new_tenant(own_ground, "probed")
+    with operator_process(own_ground, tenant.namespace, tmp_path, *SERVED) as process:
+        served = await started(process)
+        await until(lambda: get(served.health, "/readyz")[0] == 200)
+        with apiserver_killed(own_ground):
             failed = {"kind": "bookings", "reason": "failed"}
             await until(lambda: value(samples(served.metrics), "watch_restarts_total", **failed) > 0)
             for path, check in (("/healthz", "watch/bookings"), ("/readyz", "cache-sync/bookings")):
@@ -258,7 +259,7 @@ async def test_a_replica_that_cannot_list_is_alive_and_not_ready(
 def without_permissions(ground: Playground, tenant: Tenant, directory: Path) -> ChildProcess:
     """An operator that may not read anything."""
     tenant.kubectl("create", "serviceaccount", "nobody")
-    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(ground.kubeconfig.read_text())
     whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "nobody").strip()
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(whole))

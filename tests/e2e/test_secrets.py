@@ -62,7 +62,7 @@ def serving(server: socketserver.TCPServer) -> Iterator[int]:
 
 def kubeconfig(tenant: Tenant, path: Path, token: str) -> str:
     """Write the playground's kubeconfig, with `token` if there is one; returns what token is in it."""
-    whole = yaml.safe_load(tenant.ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(tenant.ground.kubeconfig.read_text())
     user = whole["users"][0]["user"]
     used = token or user["token"]
     path.write_text(yaml.safe_dump(whole | {"users": [{**whole["users"][0], "user": {"token": used}}]}))

@@ -131,7 +131,7 @@ async def field_of(
 ) -> AsyncIterator[Field]:
     """Two replicas, ready to be started, which serve one namespace and hold a Lease of `lease` there."""
     async with AsyncExitStack() as stack:
-        way = Way(ground.control_plane.url)
+        way = Way(ground.server)
         replicas = [
             await stack.enter_async_context(
                 replica(ground, aws, namespace, directory, name, way=way, flags=electing(namespace, lease))
@@ -139,7 +139,7 @@ async def field_of(
             for name in ("replica-a", "replica-b")
         ]
         history, clock = History(), SystemClock()
-        cluster = ClusterConfig(str(ground.control_plane.kubeconfig))
+        cluster = ClusterConfig(str(ground.kubeconfig))
         client = await stack.enter_async_context(KubeClient(cluster, clock))
         leases = KubeLeaseLock(client, namespace, "booking-operator", clock)
         watching = asyncio.ensure_future(leases.watch(history.see))
@@ -208,7 +208,7 @@ async def replica(
 
 
 def _kubeconfig(ground: Playground, path: Path, kube: Wire, way: Way) -> Path:
-    config = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    config = yaml.safe_load(ground.kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     cluster["server"] = f"https://127.0.0.1:{kube.port}"
     if way.ca_file is not None:

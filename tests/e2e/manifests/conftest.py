@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from booking_operator.devcluster.playground import Playground, playground
+from booking_operator.devcluster.playground import OwnPlayground, Playground, playground
 from tests.e2e.conftest import Tenant, until
 from tests.support.audit import AuditLog
 
@@ -23,7 +23,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
 
 
 @pytest.fixture(scope="session")
-def ground(audit: AuditLog) -> Iterator[Playground]:
+def ground(audit: AuditLog) -> Iterator[OwnPlayground]:
     """Stands in for the `ground` of the folder above, and so for all that rests on it.
 
     As on OpenShift, who sets an ownerReference that blocks the owner's deletion needs a right on the owner.
@@ -50,7 +50,7 @@ def service_account(namespace: str = SYSTEM) -> str:
 
 def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTEM) -> str:
     """A kubeconfig with a bound token of the operator's ServiceAccount, as its pod has one."""
-    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(ground.kubeconfig.read_text())
     token = ground.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
     whole["users"][0]["user"] = {"token": token}
     path = directory / "kubeconfig"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from booking_operator.devcluster.playground import Playground
+from booking_operator.devcluster.playground import OwnPlayground
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM
 
@@ -14,10 +14,10 @@ from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM
 class Files:
     """A kubeconfig that names a token file and a CA file, as a pod has them."""
 
-    def __init__(self, ground: Playground, directory: Path) -> None:
+    def __init__(self, ground: OwnPlayground, directory: Path) -> None:
         self._ground = ground
         self.kubeconfig, self.token, self._ca = (directory / name for name in ("config", "token", "ca.crt"))
-        whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+        whole = yaml.safe_load(ground.kubeconfig.read_text())
         whole["users"][0]["user"] = {"tokenFile": str(self.token)}
         whole["clusters"][0]["cluster"]["certificate-authority"] = str(self._ca)
         self.kubeconfig.write_text(yaml.safe_dump(whole))
@@ -36,7 +36,7 @@ class Files:
         return self._ground.kubectl.attempt(*user).returncode == 0
 
 
-def replace_serving_certificate(ground: Playground) -> None:
+def replace_serving_certificate(ground: OwnPlayground) -> None:
     """Restart the API server with a certificate of its own making that nobody knows yet.
 
     In the main thread, because a child ends with the thread that started it.
@@ -49,7 +49,7 @@ def replace_serving_certificate(ground: Playground) -> None:
 
 
 async def test_it_goes_on_with_another_token_and_another_ca(
-    ground: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
+    ground: OwnPlayground, tenant: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
     files = await asyncio.to_thread(Files, ground, tmp_path)
     tenant.resource()
