@@ -1,4 +1,4 @@
-"""`booking-operator devcluster`: a control plane with our CRDs and a fake AWS, to play with until Ctrl-C."""
+"""`booking-operator devcluster`: a control plane with the operator's CRDs and a fake AWS, until Ctrl-C."""
 
 import shlex
 import signal
@@ -19,12 +19,12 @@ from booking_operator.devcluster.prepare import prepare, tell
 from booking_operator.devcluster.process import interrupted_once
 
 GROUPS = {"analytics": 2, "reporting": 1}
-"""Groups of the playground, and how many instances each has."""
+"""The groups of the playground, and the number of instances in each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Playground:
-    """A control plane with our CRDs, a fake AWS, and the means to use both."""
+    """A control plane with the operator's CRDs, a fake AWS, and clients for both."""
 
     control_plane: ControlPlane
     kubectl: Kubectl
@@ -35,7 +35,7 @@ class Playground:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What the operator needs in its environment to use both."""
+        """The environment variables with which the operator uses both."""
         return {
             "KUBECONFIG": str(self.control_plane.kubeconfig),
             "AWS_ENDPOINT_URL": self.moto.url,
@@ -45,13 +45,13 @@ class Playground:
 
 @contextmanager
 def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
-    """Stand all of it up, and take all of it down.
+    """Start a control plane and a fake AWS, and stop both at the end of the context.
 
     Args:
-        apiserver_flags: more flags of the API server.
+        apiserver_flags: additional flags of the API server.
 
     Raises:
-        DevclusterError: something is missing or does not start.
+        DevclusterError: a program is missing or does not start.
     """
     with ExitStack() as stack:
         stack.enter_context(interrupted_once())
@@ -72,7 +72,7 @@ def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[Playground]:
 
 
 def run() -> None:
-    """Stand a playground up, say how to use it, and wait."""
+    """Start a playground, print how to use it, and wait for Ctrl-C."""
     try:
         with playground() as ground:
             for tag, count in GROUPS.items():

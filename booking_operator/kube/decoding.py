@@ -1,4 +1,4 @@
-"""Decodes the responses of the API server, whatever their size and nesting depth.
+"""Decodes responses of the API server of any size and any nesting depth.
 
 A user with write access to an object controls its managedFields, which no schema prunes. They can be a
 megabyte in size and thousands of levels deep. The API server accepts and serves 10,000 levels. The JSON
@@ -105,7 +105,7 @@ async def _in_turns(work: Slices) -> bytes:
 def without_managed_fields(body: bytes, size: int = SLICE_BYTES) -> Slices:
     """Replace each array named managedFields with null; return `body` itself if there is none.
 
-    The run time is linear in the length of the body, whatever its content. A slice has about `size` bytes.
+    The run time is linear in the length of the body for any content. A slice has about `size` bytes.
     """
     kept, copied = [], 0
     while match := _MANAGED_FIELDS.search(body, copied):

@@ -13,7 +13,7 @@ from booking_operator.domain.group import Scope
 from booking_operator.engine.workqueue import Backoff
 
 IDLE_INTERVAL = timedelta(seconds=60)
-"""Polling interval of a scope without transitions: 60 calls an hour, whatever the number of groups."""
+"""Polling interval of a scope without transitions: 60 calls an hour for any number of groups."""
 TRANSITION_INTERVAL = timedelta(seconds=1.5)
 """Polling interval while instances are in transition."""
 STUCK_INTERVAL = timedelta(seconds=15)
