@@ -1,7 +1,7 @@
 """Decides whether the informer caches are complete enough to stop instances.
 
-Stops rest on the absence of bookings. This module reports why bookings may be missing from the caches: a
-reflector that is not in sync, or a CRD that is being deleted.
+The operator stops instances that have no booking, so a missing booking leads to a wrong stop. This module
+reports why bookings may be missing: a reflector is not in sync, or the CRD is being deleted.
 """
 
 import asyncio

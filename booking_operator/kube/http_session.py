@@ -11,7 +11,7 @@ from booking_operator.kube.kubeconfig import ConfigError
 
 CONNECTIONS = 100
 # A cancelled request leaves a TLS connection that closes slowly. `enable_cleanup_closed` aborts such
-# connections. aiohttp rejects the option on Python versions that do this themselves:
+# connections. aiohttp ignores the option, with a warning, on Python versions that have the fix:
 # https://github.com/python/cpython/pull/118960. On 3.11.2, which Debian 12 has, an abort of a closed
 # connection raises AttributeError.
 _TLS_CLOSES_LATE = (3, 11, 7) <= sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)

@@ -47,8 +47,8 @@ _POWER: Mapping[str, InstanceState | None] = {
     "stopped": InstanceState.STOPPED,
     "stopping": InstanceState.STOPPING,
 }
-"""Statuses with a definite state: running, stopped, or in transition. None means that the database no longer
-exists."""
+"""Statuses with a definite state: running, stopped, or in transition. None means deleted, or being
+deleted."""
 _BUSY = re.compile(
     "backing-up|backtracking|configuring-.+|converting-to-vpc|delete-precheck|failing-over|maintenance"
     "|modifying|moving-to-vpc|promoting|renaming|resetting-master-credentials|scaling-.+|storage-config-upgrade"
@@ -261,7 +261,7 @@ def _record(kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: st
 def state_of_status(status: str) -> tuple[InstanceState | None, str]:
     """Return the state for an RDS `status`, and why it blocks an action, or an empty string.
 
-    The state is None if the database no longer exists.
+    The state is None if the database is deleted, or being deleted.
     """
     if status in _POWER:
         return _POWER[status], ""

@@ -127,7 +127,7 @@ class TokenBucket:
         return replace(refilled, level=min(refilled.level, tokens))
 
     def settled(self) -> "TokenBucket":
-        """Return the bucket after the open calls have drawn nothing."""
+        """Return the bucket without unanswered tokens."""
         return replace(self, unanswered=0)
 
 
