@@ -1,1 +1,1 @@
-"""Cloud services behind one port: `driver` says what the operator needs of them, the rest is AWS."""
+"""Cloud services. `driver` is the interface to the reconcilers; the other modules implement it for AWS."""

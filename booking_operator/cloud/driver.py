@@ -1,8 +1,8 @@
-"""The port between the reconcilers and the cloud: groups are observed, instances started and stopped.
+"""The interface between the reconcilers and the cloud: observe groups, and start and stop instances.
 
-What is wanted of a group is an order: instances, a deadline, and a future for each instance. That is what
-lets an adapter gather the orders of many groups into few calls, send them in a fair order, and have one bad
-instance fail alone.
+A reconciler creates an `Order`: instances, a deadline, and a future for each instance. So an adapter can
+combine the orders of many groups into few calls, send them in a fair order, and let one bad instance fail
+alone.
 """
 
 import asyncio
@@ -18,37 +18,38 @@ from booking_operator.domain.instance import Instance, InstanceState, Lock
 
 
 class FailureKind(Enum):
-    """The classes of failure, each of which is treated in its own way."""
+    """The kinds of failure. Each leads to a different handling."""
 
     THROTTLED = "throttled"
-    """The rate of calls is limited; nothing was done. Sent again when the limits allow."""
+    """The request limit is exceeded; nothing was done. The operator retries when the limits allow it."""
     TRANSIENT = "transient"
-    """The service or the way to it failed, and nothing was done. Sent again after a pause."""
+    """The service or the network failed; nothing was done. The operator retries after a back-off."""
     LOST = "lost"
-    """There was no reply, so it may have been done or not. First of all the instances are looked at."""
+    """There was no response, so the action may have happened. The operator observes the instances before it
+    retries."""
     REFUSED = "refused"
-    """Some of the instances are the reason, and asking again at once would not help. They are named, or
-    found."""
+    """Some of the instances are the cause, and an immediate retry would fail too. The error names these
+    instances, or bisection finds them."""
     CAPACITY = "capacity"
-    """The cloud has no room for instances of one type in one zone."""
+    """The cloud has no capacity for one instance type in one zone."""
     DENIED = "denied"
-    """A permission or a consent is missing, for some instances or for the action as such."""
+    """A permission or a consent is missing, for some instances or for the whole action."""
     ACCOUNT = "account"
-    """Nothing goes in this account for now: credentials that have expired, a clock that is wrong."""
+    """All calls in this account fail for now, for example because credentials expired or a clock is wrong."""
     UNSENT = "unsent"
-    """Nothing was sent, because that could not succeed: no credentials, no such account."""
+    """The call was not sent, because it could not succeed: the credentials or the account are missing."""
 
 
 class CloudError(Exception):
-    """The cloud service refused a call or did not answer it.
+    """The cloud service refused a call, or did not respond.
 
     Attributes:
-        reason: CamelCase, for a condition; the service's own error code where it gave one.
-        retryable: whether trying again can help without anybody's doing.
-        kind: how it is treated.
-        ids: the instances that are named as the reason; empty where none is.
-        pool: the type and zone that lack capacity; empty where none is named.
-        retry_at: when the operator tries again (aware UTC); None where it does not know.
+        reason: CamelCase, for a condition: the error code of the service, if there is one.
+        retryable: whether a retry can succeed without human action.
+        kind: the kind of failure, which determines the handling.
+        ids: the instances that the service names as the cause; empty if it names none.
+        pool: the type and zone that lack capacity; empty if the service names none.
+        retry_at: when the operator retries (aware UTC); None if unknown.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class CloudError(Exception):
         pool: str = "",
         retry_at: datetime | None = None,
     ) -> None:
-        """Build it from the service's answer."""
+        """Create it from the response of the service."""
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
@@ -72,7 +73,7 @@ class CloudError(Exception):
         self.retry_at = retry_at
 
     def with_retry_at(self, instant: datetime | None) -> "CloudError":
-        """The same, to be tried again at `instant`."""
+        """Return a copy with another `retry_at` (aware UTC)."""
         return CloudError(
             self.reason,
             str(self),
@@ -85,7 +86,7 @@ class CloudError(Exception):
 
 
 class Action(StrEnum):
-    """What can be done to instances."""
+    """The actions on instances."""
 
     START = "start"
     STOP = "stop"
@@ -96,11 +97,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one call does to all of its instances.
+    """The operation that one call performs on all of its instances.
 
     Attributes:
         action: the action.
-        lock: what TAG writes into the lock tags; None for other actions.
+        lock: the content of the lock tags for TAG; None for other actions.
     """
 
     action: Action
@@ -108,32 +109,33 @@ class Operation:
 
 
 def always() -> bool:
-    """Valid at any time."""
+    """Return True: the order is always valid."""
     return True
 
 
 def ignore_pending_error() -> None:
-    """Do nothing."""
+    """Ignore the new pending error."""
 
 
 def ignore_accepted(_: int) -> None:
-    """Do nothing."""
+    """Ignore the number of accepted instances."""
 
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """What is wanted of instances of one group.
+    """An action that is requested for instances of one group.
 
     Attributes:
-        group: whose instances they are.
-        futures: by id what became of it: the state that the service answered (None for tags), or
+        group: the group of the instances.
+        futures: the outcome by instance id: the state in the service's response (None for tags), or
             `CloudError`.
-        deadline: when it is to be done, not before (aware UTC); of two that cannot both go, the earlier goes.
-        tenant: who wants it, of those among whom calls are shared out fairly: a namespace.
-        still_valid: asked right before a call leaves; an order that does not stand any more is withdrawn.
-        on_pending_error: called each time that there is a new `pending_error`.
-        on_accepted: called with the number of instances, as soon as the service has accepted it for them.
-        pending_error: why those without an outcome have none yet; None where nothing has failed.
+        deadline: when the action is due, not before (aware UTC). If two orders compete, the earlier one goes
+            first.
+        tenant: the namespace of the Resource. Tenants share the calls fairly.
+        still_valid: called right before a call is sent; an order that is no longer valid is cancelled.
+        on_pending_error: called each time `pending_error` is set to an error.
+        on_accepted: called with the number of instances for which the service accepted the action.
+        pending_error: why instances have no outcome; None if no attempt has failed.
     """
 
     group: Group
@@ -157,18 +159,18 @@ class Order:
         on_pending_error: Callable[[], None] = ignore_pending_error,
         on_accepted: Callable[[int], None] = ignore_accepted,
     ) -> Self:
-        """An order with a future of the running loop for each of `ids`."""
+        """Create an order with a future of the running loop for each of `ids`."""
         loop = asyncio.get_running_loop()
         futures = {id_: loop.create_future() for id_ in ids}
         return cls(group, futures, deadline, tenant, still_valid, on_pending_error, on_accepted)
 
     @property
     def pending(self) -> list[str]:
-        """Ids without an outcome that somebody still waits for."""
+        """The ids of the instances without an outcome whose futures are not cancelled."""
         return [id_ for id_, future in self.futures.items() if not future.done()]
 
     def accept(self, states: Mapping[str, InstanceState | None]) -> None:
-        """Settle instances as accepted, with what the service answered (None for tags)."""
+        """Resolve the futures of accepted instances with the states in the response (None for tags)."""
         self.pending_error = None
         pending = [id_ for id_ in states if not self.futures[id_].done()]
         for id_ in pending:
@@ -177,20 +179,20 @@ class Order:
             self.on_accepted(len(pending))
 
     def fail(self, error: CloudError, ids: Iterable[str] | None = None) -> None:
-        """Settle instances that have no outcome as failed; without `ids` all of them."""
+        """Fail the futures of instances that have no outcome; without `ids`, all of them."""
         for id_ in self.futures if ids is None else ids:
             if not self.futures[id_].done():
                 self.futures[id_].set_exception(error)
 
     def set_pending_error(self, error: CloudError) -> None:
-        """Say why what has no outcome has none yet."""
+        """Record why the remaining instances have no outcome, and call `on_pending_error`."""
         self.pending_error = error
         self.on_pending_error()
 
     def cancel(self) -> None:
-        """Have nothing more sent for it. What is under way already stays so."""
+        """Cancel all pending futures, so that no further call is sent. A call in flight continues."""
         for future in self.futures.values():
-            # Of one that is done, `cancel` only takes back that somebody must look at it.
+            # On a done future, `cancel` only suppresses the log record about an unretrieved exception.
             future.cancel()
 
 
@@ -199,13 +201,13 @@ class Record:
     """One instance as a Describe shows it.
 
     Attributes:
-        tag: the group it belongs to.
+        tag: the group that it belongs to.
         instance: its id and state.
         hibernates: whether it was launched with hibernation enabled.
-        managed: whether it asks a ResourceMonitor to make a Resource for its group.
-        pool: its type and zone, which share capacity: `m5.large in eu-west-1a`; empty where there is no such.
-        failure_reason: of one that is stopped, what failed; empty where nothing did, or the service does not
-        say.
+        managed: whether it asks a ResourceMonitor to create a Resource for its group.
+        pool: its type and zone, which share capacity, such as `m5.large in eu-west-1a`; empty if not
+            applicable.
+        failure_reason: why a stopped instance failed; empty if it did not, or if the service gives no reason.
     """
 
     tag: str
@@ -218,9 +220,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ActionAnswer:
-    """What the service answered to an action for one instance: its state before, and now.
+    """The service's response to an action for one instance: its previous and its current state.
 
-    `before` is None where the service named a state that `State` does not know. Both are None for tags.
+    `before` is None if `InstanceState` does not contain the reported state. Both are None for tags.
     """
 
     before: InstanceState | None
@@ -228,15 +230,15 @@ class ActionAnswer:
 
 
 TAGGED = ActionAnswer(before=None, now=None)
-"""The answer to a change of tags, which says nothing of states."""
+"""The response to a change of tags, which contains no states."""
 
 
 class ServiceApi(Protocol):
-    """The calls of one service, in the operator's own terms. Each raises `CloudError`.
+    """The calls of one service. Each raises `CloudError`.
 
     Attributes:
-        max_batch: for how many instances one call can be made.
-        api_actions: the AWS API action of each of our actions; AWS counts its request limits by it.
+        max_batch: the maximum number of instances in one call.
+        api_actions: the AWS API action for each `Action`. AWS counts its request limits per API action.
     """
 
     @property
@@ -245,34 +247,34 @@ class ServiceApi(Protocol):
     def api_actions(self) -> Mapping[Action, str]: ...  # noqa: D102
 
     async def describe(self, scope: Scope) -> list[Record]:
-        """All instances of `scope` that carry the application tag and exist."""
+        """Return all existing instances of `scope` that have the application tag."""
         ...
 
     async def ready(self, scope: Scope) -> None:
-        """Prepare client and credentials, so that a call does not wait for them."""
+        """Prepare the client and the credentials, so that a call does not wait for them."""
         ...
 
     async def perform(
         self, scope: Scope, operation: Operation, ids: Sequence[str]
     ) -> Mapping[str, ActionAnswer]:
-        """Make one call. The answer has the instances for which the service accepted it."""
+        """Make one call. The result contains the instances for which the service accepted it."""
         ...
 
     async def release(self, scope: Scope) -> None:
-        """Release what is kept for a scope. A later call may name the scope again."""
+        """Release the resources of a scope. A later call may use the scope again."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What will be wanted of a group, for a forecast.
+    """A future action on a group, as input of a forecast.
 
     Attributes:
-        group: whose instances they are.
-        action: what is to be done.
-        count: to how many of them.
-        at: when (aware UTC).
-        tenant: who wants it.
+        group: the group of the instances.
+        action: the action.
+        count: the number of instances.
+        at: when the action is due (aware UTC).
+        tenant: the namespace of the Resource.
     """
 
     group: Group
@@ -283,20 +285,20 @@ class Demand:
 
 
 class InventoryListener(Protocol):
-    """Watches a service: each poll asks it for its scopes, and reports which groups have changed."""
+    """Selects the scopes that an inventory polls, and receives the changes."""
 
     def groups(self) -> Collection[Group]:
-        """The groups of the service to be kept observed."""
+        """The groups of the service to observe."""
         ...
 
     def polling_periods(self) -> Mapping[Scope, timedelta]:
-        """Scopes to be listed for their groups, and at least how often."""
+        """The scopes to search for groups, each with its longest polling period."""
         ...
 
     def group_changed(self, group: Group) -> None:
-        """The instances of a group look different, or it can be seen no more, or again."""
+        """Handle a group whose instances changed, or whose scope has failed or recovered."""
         ...
 
     def scope_changed(self, scope: Scope, /) -> None:
-        """Other groups of `scope` ask for a Resource, or it can be seen no more, or again."""
+        """Handle a scope whose managed groups changed, or which has failed or recovered."""
         ...

@@ -1,11 +1,13 @@
-"""Which calls the request limits allow when, and which bookings they make late.
+"""Forecasts when the request limits allow each call, and which bookings are late because of them.
 
-There is one simulation, `simulate`: it runs the queue and the buckets that decide about the real calls ahead
-of time. Two callers use it. The request queues forecast what waits and what the next hour brings, for the
-condition `Delayed`. `forecast` looks at the bookings of a whole span of time, for `booking-operator plan`; it
-starts with full buckets, no other client in the account, and no failures.
+`simulate` is the only simulation. It runs the fair queue and the token buckets of the real calls ahead of
+time. It has two callers:
+- The request queues forecast the waiting entries and the demand of the next hour, for the condition
+  `Delayed`.
+- `forecast` covers the bookings of a whole time span, for `booking-operator plan`. It assumes full buckets,
+  no other client in the account, and no failures.
 
-Nothing here waits or reads a clock.
+This module is pure: it never waits or reads a clock.
 """
 
 from collections import defaultdict
@@ -25,14 +27,14 @@ from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.store import Key
 
 MAX_BATCH = {"ec2": 1000, "rds": 1}
-"""Instances that one call of a service can name."""
+"""The maximum number of instances in one call, by service."""
 CALLS = {
     ("ec2", Action.START): "StartInstances",
     ("ec2", Action.STOP): "StopInstances",
     ("rds", Action.START): "StartDBInstance",
     ("rds", Action.STOP): "StopDBInstance",
 }
-"""The AWS API action of each of our actions."""
+"""The AWS API action, by service and action."""
 _MAX_ROUNDS = 6
 _MAX_WARM_UP = timedelta(hours=24)
 _MINUTE = timedelta(minutes=1)
@@ -41,15 +43,15 @@ _MINUTE = timedelta(minutes=1)
 def simulate(
     queue: FairQueue, limiter: RateLimiter, now: datetime, coming: Iterable[Entry] = ()
 ) -> Iterator[tuple[datetime, list[Entry]]]:
-    """The calls that would be made, if no other client used the buckets and AWS accepted every call.
+    """Simulate the calls, on the assumption that no other client uses the buckets and AWS accepts all calls.
 
-    Neither `queue` nor `limiter` is changed. The code that makes the real calls decides here too, so the
-    forecast is as good as the model of the limits.
+    The simulation changes neither `queue` nor `limiter`. The same code decides about the real calls, so the
+    forecast is as accurate as the model of the limits.
 
     Args:
         queue: the entries that wait already.
         limiter: the buckets at `now`.
-        now: the instant at which the forecast begins (aware UTC).
+        now: the start of the forecast (aware UTC).
         coming: the entries that will be added.
 
     Yields:
@@ -68,7 +70,7 @@ def simulate(
 
 
 def entry_of(demand: Demand) -> Entry:
-    """The entry of a forecast: its instances are numbers, and its order has no futures."""
+    """Create an entry for a forecast. Its ids are numbers, and its order has no futures."""
     order = Order(demand.group, {}, demand.at, demand.tenant)
     operation = Operation(demand.action)
     ids = [str(number) for number in range(demand.count)]
@@ -80,11 +82,11 @@ class Member:
     """One Resource with its bookings.
 
     Attributes:
-        key: the Resource.
-        group: the instances that it stands for.
-        size: how many instances there are.
-        warm_up: how long before a booking they start.
-        bookings: its bookings.
+        key: the key of the Resource.
+        group: the group of the Resource.
+        size: the number of instances.
+        warm_up: how long before a booking the instances start.
+        bookings: the bookings of the Resource.
     """
 
     key: Key
@@ -99,14 +101,14 @@ class CallForecast:
     """The calls of one action in one region of one account.
 
     Attributes:
-        call: the AWS API action, like StartInstances.
+        call: the AWS API action, such as StartInstances.
         account: the name of the account; empty for the operator's own.
         region: the region.
         calls: the number of calls.
         instances: the number of instances in all calls.
         peak_at: the instant at which most instances are due (aware UTC).
-        peak: how many instances are due then.
-        peak_done_at: when the last of those is sent (aware UTC).
+        peak: the number of instances that are due at `peak_at`.
+        peak_done_at: when the last of these is sent (aware UTC).
     """
 
     call: str
@@ -121,16 +123,16 @@ class CallForecast:
 
 @dataclass(frozen=True, slots=True)
 class LateBooking:
-    """A booking whose instances cannot all be started in time.
+    """A booking whose instances cannot all start in time.
 
     Attributes:
-        resource: the Resource.
+        resource: the key of the Resource.
         booking: the name of the booking; empty for an ad-hoc one.
-        start_at: its start (aware UTC).
-        started_at: when the last of its instances is started (aware UTC).
-        late_by: how much later that is than it should be.
-        warm_up: the present warm-up.
-        remedy: the warm-up with which the booking is on time; None where none was found.
+        start_at: the start of the booking (aware UTC).
+        started_at: when the start of its last instance is sent (aware UTC).
+        late_by: the time from the planned power-on to `started_at`.
+        warm_up: the current warm-up.
+        remedy: a warm-up with which the booking is on time; None if none was found.
     """
 
     resource: Key
@@ -144,7 +146,7 @@ class LateBooking:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The calls of a span of time, and the bookings that are late."""
+    """The calls of a time span, and the late bookings."""
 
     calls: Sequence[CallForecast]
     late: Sequence[LateBooking]
@@ -152,7 +154,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Switch:
-    """The start or stop of a group, at the begin or end of a busy period."""
+    """The start of a group at the beginning of a busy period, or its stop at the end."""
 
     member: Member
     period: BusyPeriod
@@ -161,7 +163,7 @@ class _Switch:
 
 @dataclass(frozen=True, slots=True)
 class _LateStart:
-    """A start that comes too late: when its last instance is sent, and how late that is."""
+    """A late start: when its last instance is sent (aware UTC), and how late that is."""
 
     switch: _Switch
     sent_at: datetime
@@ -173,7 +175,7 @@ _Calls = Sequence[tuple[datetime, list[Entry]]]
 
 
 class _Simulation:
-    """The calls of all members for given warm-ups."""
+    """The calls of all members with the given warm-ups."""
 
     def __init__(
         self,
@@ -199,7 +201,7 @@ class _Simulation:
             self.calls[service, scope, action] = list(simulate(queue, limiter, earliest, entries))
 
     def late_starts(self) -> Iterator[_LateStart]:
-        """The starts that are later than they would be with the present warm-up of their Resource."""
+        """Yield the starts that are late, measured against the current warm-up of their Resource."""
         for calls in self.calls.values():
             last = {entry.order: at for at, entries in calls for entry in entries}
             for order, at in last.items():
@@ -210,7 +212,7 @@ class _Simulation:
 
 
 def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: LimitsOf) -> Forecast:
-    """What the bookings ask for from `begin` until before `end` (aware UTC)."""
+    """Forecast the calls for the bookings from `begin` until before `end` (aware UTC)."""
     warm_ups = {member.key: member.warm_up for member in members}
     simulation = _Simulation(members, warm_ups, begin, end, limits)
     late = list(simulation.late_starts())
@@ -232,7 +234,10 @@ def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: 
 
 
 def _switches(member: Member, warm_up: timedelta, begin: datetime, end: datetime) -> Iterator[_Switch]:
-    """The starts and stops of the span. With a longer warm-up than the present one, some may be before it."""
+    """Yield the starts and stops of the span.
+
+    With a longer warm-up than the current one, a start may precede it.
+    """
 
     def switch(period: BusyPeriod, action: Action, at: datetime) -> _Switch:
         return _Switch(member, period, Demand(member.group, action, member.size, at, member.key.namespace))
@@ -247,7 +252,7 @@ def _switches(member: Member, warm_up: timedelta, begin: datetime, end: datetime
 def _remedies(
     members: Sequence[Member], begin: datetime, end: datetime, limits: LimitsOf, late: Iterable[_LateStart]
 ) -> Mapping[Key, timedelta]:
-    """The warm-ups with which everything is on time, found by trial; only of the Resources that are late."""
+    """Find warm-ups with which all starts are on time, by trial. Only late Resources get one."""
     tried = {member.key: member.warm_up for member in members}
     concerned = {item.switch.member.key for item in late}
     for _ in range(_MAX_ROUNDS):

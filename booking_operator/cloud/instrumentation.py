@@ -1,8 +1,8 @@
-"""Measures the calls of AWS, and turns unexpected exceptions into errors of the cloud adapters.
+"""Measures the AWS calls, and converts unexpected exceptions into `CloudError`.
 
-An exception that no rule covers is a fault of the operator, or an answer that AWS does not document. It fails
-the one call, view or batch in which it is raised, and nothing else: `unexpected` logs it with its traceback,
-counts it, and makes it a `CloudError`, so that a condition names it and the usual back-off applies.
+An exception that no rule covers is a bug in the operator, or a response that AWS does not document. It fails
+only the call, view or batch that raised it. `unexpected` logs it with its traceback, counts it, and converts
+it into a `CloudError`, so that a condition shows it and the usual back-off applies.
 """
 
 from collections.abc import Iterator
@@ -23,15 +23,16 @@ def unexpected(
     """Log an exception that no rule covers, with its traceback, and count it.
 
     Args:
-        metrics: counts it.
-        part: what it has failed.
-        action: what was being done, as a condition names it.
+        metrics: counts the exception.
+        part: the part of the program that failed.
+        action: the action in progress, as a condition names it.
         error: the exception.
-        facts: further fields of the log line.
+        facts: further fields of the log record.
 
     Returns:
-        The error for all callers that wait. Whether AWS has done anything is not known, so its fault is LOST.
-        Its message names the type of the exception only: the text of an exception may differ each time.
+        The error for all waiting callers. Its kind is LOST, because AWS may have performed the action. Its
+            message contains only the type of the exception, because the text of an exception may differ each
+            time.
     """
     structlog.get_logger().error("unexpected_error", part=part.value, action=action, **facts, exc_info=error)
     metrics.unexpected(part)
@@ -41,16 +42,16 @@ def unexpected(
 
 @contextmanager
 def measured(metrics: CloudMetrics, clock: Clock, permission: str, scope: Scope) -> Iterator[None]:
-    """Have the one call that is made inside measured.
+    """Measure the single call that the context makes.
 
     Args:
         metrics: receives the measurement.
-        clock: the time.
-        permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
-        scope: where it is called; of STS, for which account, and whose STS.
+        clock: the clock.
+        permission: the call in the form of an IAM permission, such as `ec2:StartInstances`.
+        scope: the scope of the call. For STS, it is the account of the credentials and the region of STS.
 
     Raises:
-        CloudError: the call failed, by an exception that no rule covers too.
+        CloudError: the call failed; also for an exception that no rule covers.
     """
     service, _, action = permission.partition(":")
     called = partial(metrics.called, service, action, scope.account, scope.region)

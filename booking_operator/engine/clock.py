@@ -1,4 +1,7 @@
-"""The only place that reads time or sleeps. All instants are aware UTC."""
+"""The only module that reads the time or sleeps.
+
+All instants are aware `datetime` values in UTC.
+"""
 
 import asyncio
 import time
@@ -6,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 MAX_SLEEP = timedelta(seconds=10)
-"""Deadlines are on the wall clock, sleeps on the monotonic one: in steps of this length, a suspended machine
-or a clock that is set is noticed this late at most."""
+"""The longest single sleep. Deadlines are in wall-clock time, but `asyncio` sleeps in monotonic time. After a
+suspend, or after the wall clock was set, a waiting task notices the new time at most this late."""
 _MONOTONIC: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -19,38 +22,44 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some instant, on a clock that nobody sets."""
+        """Seconds since an arbitrary instant, on a clock that cannot be set."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep `seconds` on the event loop's monotonic clock."""
+        """Sleep `seconds`, measured on the monotonic clock of the event loop."""
         ...
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
         """The current instant, aware UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds since some instant; on Linux the time during which the machine is suspended counts."""
+        """Seconds since an arbitrary instant.
+
+        On Linux the value includes the time for which the machine is suspended.
+        """
         return time.clock_gettime(_MONOTONIC)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep `seconds` on the event loop's monotonic clock."""
+        """Sleep `seconds`, measured on the monotonic clock of the event loop."""
         await asyncio.sleep(seconds)
 
 
 async def sleep_until(clock: Clock, deadline: datetime) -> None:
-    """Return at `deadline` on the wall clock or right after, never before, even if the clock is set."""
+    """Return as soon as the wall clock has reached `deadline`, even if the clock is set during the sleep."""
     while (left := deadline - clock.now()) > timedelta(0):
         await clock.sleep(min(left, MAX_SLEEP).total_seconds())
 
 
 async def wait_until(clock: Clock, deadline: datetime | None, event: asyncio.Event) -> None:
-    """Return when `event` is set, or at `deadline`, or after the longest sleep: the caller looks again."""
+    """Wait until `event` is set, until `deadline`, or for `MAX_SLEEP`, whichever comes first.
+
+    Without a deadline, wait for `event` only. The caller checks its condition again after each return.
+    """
     if deadline is None:
         await event.wait()
         return

@@ -1,6 +1,7 @@
-"""Reports when a server's clock and ours differ, by the Date headers of its answers.
+"""Reports clock skew between the operator and a server, measured from the Date headers of the responses.
 
-The operator's own clock decides when a booking begins; users whose `date` says otherwise should find out.
+The operator's clock decides when a booking begins. A skew that goes unnoticed makes bookings begin too early
+or too late for users whose clock is right.
 """
 
 from datetime import datetime, timedelta
@@ -13,9 +14,11 @@ _RESOLUTION = timedelta(seconds=1)  # of a Date header, RFC 9110 section 5.6.7
 
 
 def clock_skew(date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
-    """How far our clock is ahead of a server's at least (behind: negative), given when it answered.
+    """Return the smallest skew that a response proves, or zero if it proves none.
 
-    The server took its time somewhere between `sent_at` and `received_at` of ours, and cut it to a second.
+    The skew is positive if the operator's clock is ahead, and negative if it is behind. The server read its
+    clock between `sent_at` and `received_at`, which are instants of the operator's clock, and truncated it to
+    whole seconds.
     """
     ahead = sent_at - (date + _RESOLUTION)
     behind = received_at - date
@@ -25,20 +28,23 @@ def clock_skew(date: datetime, sent_at: datetime, received_at: datetime) -> time
 
 
 class ClockSkewMonitor:
-    """Warns when the skew exceeds a second, and says when it no longer does.
+    """Logs a warning when the skew exceeds one second, and an info record when it no longer does.
 
     Attributes:
-        current: how far our clock is ahead at least; negative when it is behind.
+        current: the smallest skew that the last response proves; negative if the operator's clock is behind.
     """
 
     def __init__(self, server: str) -> None:
-        """Watch the clock of `server`, which is what the log calls it."""
+        """Create a monitor; `server` is the name of the server in log records."""
         self.current = timedelta(0)
         self._server = server
         self._log = structlog.get_logger()
 
     def record(self, header: str | None, sent_at: datetime, received_at: datetime) -> None:
-        """Take the Date header of one answer; one that is missing or unreadable is ignored."""
+        """Measure the skew from the Date header of one response.
+
+        A header that is missing or invalid is ignored.
+        """
         try:
             date = parsedate_to_datetime(header or "")
             if date.tzinfo is None:

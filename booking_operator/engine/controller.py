@@ -1,4 +1,4 @@
-"""Takes keys from a work queue and reconciles each in a task of its own."""
+"""Takes keys from a work queue and reconciles each key in its own task."""
 
 import asyncio
 import sys
@@ -14,18 +14,20 @@ from booking_operator.metrics import NO_METRICS, MetricsProvider, ReconcileOutco
 K = TypeVar("K", bound=Hashable)
 
 RECONCILE_TIMEOUT_SECONDS = 120.0
-"""A reconcile that takes longer is cancelled and tried again: no call in it may hang for ever."""
+"""A reconcile that takes longer is cancelled and retried, so that a call that hangs cannot block its key for
+ever."""
 
 
 class Controller(Generic[K]):
-    """Reconciles the keys of one queue. Keys run side by side; one key never runs twice at once.
+    """Reconciles the keys of one work queue.
 
-    At most `workers` of them run at a time, for what uses something scarce; otherwise all that are ready.
+    Different keys run concurrently. One key never runs twice at the same time, which the queue guarantees. At
+    most `workers` reconciles run at a time; the default is no limit.
 
     Attributes:
-        name: what it is called in logs and metrics.
-        queue: where its keys come from.
-        keys_taken: how many keys it has taken so far.
+        name: the name of the controller in logs and metrics.
+        queue: the work queue that delivers the keys.
+        keys_taken: how many keys the controller has taken from the queue since it was created.
     """
 
     def __init__(
@@ -48,16 +50,16 @@ class Controller(Generic[K]):
 
     @property
     def longest_running_seconds(self) -> float:
-        """For how long the oldest of the reconciles that are under way has run; 0 where none is."""
+        """How long the oldest reconcile in flight has run, in seconds; 0 if none is in flight."""
         began = next(iter(self._running.values()), None)
         return 0.0 if began is None else self.queue.clock.monotonic() - began
 
     def introspect(self) -> Contents:
-        """The keys that are reconciled at this instant, and those that the queue knows."""
+        """The keys that are being reconciled, and the keys in the queue."""
         return {"running": self._running.keys(), **self.queue.introspect()}
 
     async def run(self) -> None:
-        """Reconcile until cancelled; what is under way then is cancelled too."""
+        """Reconcile until cancelled. Cancellation also cancels the reconciles in flight."""
         free = asyncio.Semaphore(self._workers)
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -66,7 +68,8 @@ class Controller(Generic[K]):
                 self.keys_taken += 1
                 task = tasks.create_task(self._process(key), name=f"reconcile: {self.name}")
                 task.add_done_callback(lambda _: free.release())
-                # One key a turn: a thousand that are due together must not keep the loop from other things.
+                # Start one reconcile per turn of the event loop, so that many due keys do not block other
+                # tasks.
                 await asyncio.sleep(0)
 
     async def _process(self, key: K) -> None:
@@ -86,7 +89,7 @@ class Controller(Generic[K]):
             async with timeout:
                 result = await self._reconcile(key)
         except Exception:  # noqa: BLE001
-            # The last line of defence: a bug that one object triggers must not stop all others.
+            # A bug that one object triggers must not stop the reconciles of the other objects.
             if timeout.expired():
                 self._log.exception("reconcile_timed_out", key=str(key), seconds=RECONCILE_TIMEOUT_SECONDS)
                 return Result(failed=True), ReconcileOutcome.TIMEOUT

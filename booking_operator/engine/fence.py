@@ -1,12 +1,12 @@
-"""The last look before a write leaves: of several replicas, only the one with a live lease may write.
+"""The last check before a write leaves the process: only the replica with a live Lease may write.
 
-Between a decision and its bytes lie queues, signatures and new connections; and a process can be stopped
-anywhere in between, for longer than its lease, and then go on where it was. So the question is asked where
-the body is written into the connection, and nothing of the request has been sent before.
+Queues, request signing and new connections delay a write after its decision. The process can also be paused
+for longer than its Lease and then continue. So the check runs when aiohttp writes the request body to the
+connection, before any byte of the request is sent.
 
-What is left is the system call itself, and the way through the network. The time between RenewDeadline and
-LeaseDuration is there for that; and the kernel sends again what nobody has acknowledged for a few seconds
-only, not for the quarter of an hour that it would.
+The remaining delay is the system call and the network. The time between RenewDeadline and LeaseDuration
+covers it. TCP_USER_TIMEOUT limits how long the kernel retransmits unacknowledged data: a few seconds instead
+of the Linux default of about 15 minutes.
 """
 
 import socket
@@ -16,30 +16,33 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 MayWrite = Callable[[], bool]
-"""Whether this replica may write at this instant."""
+"""Return whether this replica may write now."""
 
 
 ACK_TIMEOUT_SECONDS = 5
-"""How long what was sent may go unacknowledged; then the connection is dead, and what is on its way in it."""
+"""How long sent data may stay unacknowledged. Then the kernel closes the connection and drops the data."""
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux, RFC 5482
 
 
 class FencedError(Exception):
-    """A write was held back: the lease is not live."""
+    """A write was blocked because this replica has no live Lease."""
 
 
 class FencedBody(BytesPayload):
-    """A body of a request that is only sent while `live()`. aiohttp sends the head together with it."""
+    """A request body that is sent only if `may_write()` is true.
+
+    aiohttp sends the request head together with it.
+    """
 
     def __init__(self, value: bytes, may_write: MayWrite) -> None:
         super().__init__(value)
         self._may_write = may_write
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Send it, or fail the request.
+        """Send the body, or fail the request.
 
         Raises:
-            FencedError: the lease is not live.
+            FencedError: this replica has no live Lease.
         """
         if not self._may_write():
             raise FencedError("this replica does not lead")
@@ -48,7 +51,7 @@ class FencedBody(BytesPayload):
 
 
 def _set_ack_timeout(writer: AbstractStreamWriter) -> None:
-    """Have the kernel give up soon what does not arrive."""
+    """Limit how long the kernel retransmits unacknowledged data."""
     transport = getattr(writer, "transport", None)
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is not None and _USER_TIMEOUT is not None:

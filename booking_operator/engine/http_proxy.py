@@ -1,15 +1,16 @@
-"""Which HTTP proxy leads where, as the environment says."""
+"""Finds the HTTP proxy for a URL from the environment variables."""
 
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy for `url`, by HTTPS_PROXY, HTTP_PROXY and NO_PROXY; None where they name none.
+    """Return the proxy for `url` by HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or None if there is none.
 
-    To be asked once: aiohttp's own `trust_env` asks for each request, in a thread, and reads ~/.netrc then.
+    Callers call it once per session. The `trust_env` option of aiohttp would do this lookup in a thread for
+    each request, and read ~/.netrc each time.
     """
     parts = urlsplit(url)
     proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-    # Without a scheme it is an HTTP proxy to curl, Go and botocore.
+    # curl, Go and botocore also take a proxy without a scheme as an HTTP proxy.
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy

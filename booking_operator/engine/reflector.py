@@ -1,8 +1,10 @@
-"""Keeps a store equal to what the API server has: one consistent list, then a watch from there, for ever.
+"""Keeps a store in sync with the API server: one consistent list, then a watch, until cancelled.
 
-As client-go's Reflector, with these differences. Lists are consistent (no resourceVersion), because one from
-the API server's cache may be behind, and a booking that is missing from it would get its machines stopped. A
-watch that ends at once again and again is an error. And a reflector knows whether its store may be stale.
+It follows client-go's Reflector, with three differences:
+- Lists are consistent reads (without a resourceVersion). A list from the watch cache of the API server may be
+  stale, and a booking that is missing from it would let the instances stop.
+- A watch that ends immediately is an error and leads to a back-off.
+- The reflector knows whether its store may miss objects (`stale_reason`).
 """
 
 import asyncio
@@ -24,37 +26,42 @@ from booking_operator.engine.workqueue import Backoff
 T = TypeVar("T", bound=Object)
 
 EVENTS_PER_TURN = 16
-"""Watch events in a row that are taken before the loop's other tasks get a turn."""
+"""How many watch events the reflector applies before it yields to the other tasks of the event loop."""
 OUTAGE_SECONDS = 1.0
-"""No API server is restarted, let alone restored, in less; what is shorter is resumed."""
+"""An outage at least this long leads to a relist, because etcd may have been restored from a backup. After a
+shorter one the watch resumes: no API server restarts that fast."""
 MAX_SILENCE = timedelta(seconds=75)
-"""Bookmarks come about once a minute: after a longer silence the server was away."""
+"""The API server sends a bookmark about once a minute. If the reflector received nothing for longer than this
+before a failure, it treats the failure as an outage."""
 MIN_WATCH_TIME = timedelta(seconds=1)
-"""A watch that brought nothing and ended sooner than this did not do its work."""
+"""A watch that ends sooner than this without an event counts as failed."""
 MAX_RESUME_BACKOFF = timedelta(seconds=5)
-"""The longest wait before a watch is tried again: what is acted upon meanwhile is what was known, so a
-booking that was extended would be stopped. Lists, which cost more, wait longer; then nothing is stopped."""
+"""The longest back-off before a watch is retried. Until it resumes, the operator acts on the cache, and stops
+the instances of a booking whose extension it has not received. Lists cost more, so their back-off is longer;
+it is safe, because a stale store blocks stops."""
 WATCH_TIMEOUT_SECONDS = (300, 600)
-"""Bounds of the server-side timeout of a watch: random, so that not all of them reconnect together."""
+"""Bounds of the server-side timeout of a watch. The value is random, so that the watches do not all reconnect
+at the same time."""
 
 
 class ResourceExpiredError(Exception):
-    """The resource version is too old to watch from (410 Gone): list again."""
+    """The resourceVersion is too old to watch from (410 Gone). A relist is necessary."""
 
 
 class ListWatchError(Exception):
-    """The API server did not do what was asked.
+    """A list or a watch failed.
 
     Attributes:
-        stale_reason: why the store may miss objects; empty where it is only no longer brought up to date.
-        retry_after: how long the server asks to wait, in seconds.
-        needs_relist: whether to watch on from where it failed could fail for ever; then all is listed again.
+        stale_reason: why the store may miss objects; empty if the store is only no longer updated.
+        retry_after: the delay that the server asks for, in seconds.
+        needs_relist: whether a watch from the same resourceVersion could fail every time, so that a relist is
+            necessary.
     """
 
     def __init__(
         self, message: str, *, stale_reason: str = "", retry_after: float = 0, needs_relist: bool = False
     ) -> None:
-        """Build it from the server's answer."""
+        """Create it from the response of the API server."""
         super().__init__(message)
         self.stale_reason = stale_reason
         self.retry_after = retry_after
@@ -62,20 +69,20 @@ class ListWatchError(Exception):
 
 
 class _ShortWatchError(ListWatchError):
-    """The API server answers, and ends the watch at once."""
+    """The API server responds, but ends the watch immediately."""
 
 
 class RestartReason(StrEnum):
-    """Why a watch had to be opened again."""
+    """Why a list or a watch started again."""
 
     ENDED = "ended"
-    """By the server, after its time: as it should be."""
+    """The server ended the watch at its timeout, as expected."""
     EXPIRED = "expired"
-    """410: what was missed is no longer known, and all is listed again."""
+    """410 Gone: the server no longer has the missed events. The reflector relists."""
     REFUSED = "refused"
-    """The kind is not served (404), or not readable (403)."""
+    """The API server does not serve the kind (404), or forbids the request (403)."""
     FAILED = "failed"
-    """All else: no connection, an error of the server, silence, garbage."""
+    """All other failures: no connection, a server error, a timeout, or an invalid response."""
 
 
 class EventType(StrEnum):
@@ -89,7 +96,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListPage(Generic[T]):
-    """One page of a list; `token` is empty on the last one."""
+    """One page of a list. `token` is the continue token; it is empty on the last page."""
 
     items: list[T]
     resource_version: str
@@ -98,7 +105,7 @@ class ListPage(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
-    """One watch event; a bookmark has no object."""
+    """One watch event. A bookmark has no object."""
 
     type: EventType
     resource_version: str
@@ -106,29 +113,30 @@ class WatchEvent(Generic[T]):
 
 
 class ListerWatcher(Protocol[T]):
-    """Lists and watches one kind. Both raise `ResourceExpiredError` and `SourceError`, and nothing else."""
+    """Lists and watches one kind. Both methods raise only `ResourceExpiredError` and `ListWatchError`."""
 
     async def list(self, token: str = "") -> ListPage[T]:
-        """One page of a consistent list; `token` is the previous page's."""
+        """Return one page of a consistent list; `token` comes from the previous page."""
         ...
 
     def watch(
         self, resource_version: str, seconds: int
     ) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent[T]]]:
-        """Events after `resource_version`; the server ends the watch after `seconds`."""
+        """Watch the events after `resource_version`. The server ends the watch after `seconds`."""
         ...
 
 
 class Reflector(Generic[T]):
-    """Runs list and watch of one kind into a store.
+    """Lists and watches one kind, and writes the result to a store.
 
     Attributes:
         kind: plural name of the kind.
-        has_synced: whether it was listed since the start.
-        backing_off: whether the last list or watch failed, and the next waits for its back-off.
-        last_activity_at: when the API server last sent anything of the kind, bookmarks included (aware UTC).
+        has_synced: whether the first list has completed.
+        backing_off: whether the last list or watch failed and the reflector waits for its back-off.
+        last_activity_at: when the API server last sent an event, a bookmark or a list page of the kind (aware
+            UTC).
         list_seconds: how long the last list took, in seconds.
-        restarts: how often a list or watch had to begin again, by the reason.
+        restarts: how often a list or watch started again, by reason.
     """
 
     def __init__(
@@ -151,7 +159,7 @@ class Reflector(Generic[T]):
         self._backoff = backoff or Backoff(maximum=timedelta(seconds=30))
         self._version = ""
         self._stale_reason = ""
-        self._failures: Counter[str] = Counter()  # since a watch last did its work, by what failed
+        self._failures: Counter[str] = Counter()  # since the last successful watch, by log event
         self._timeout: asyncio.Timeout | None = None
         self._needs_list = True
         self._disconnected_at: float | None = None  # on the monotonic clock
@@ -161,29 +169,29 @@ class Reflector(Generic[T]):
 
     @property
     def stale_reason(self) -> str:
-        """Why the store may miss objects; empty while it may be trusted.
+        """Why the store may miss objects; empty if it is complete.
 
-        A watch that is down does not make the store stale: what was known holds until the API server says
-        otherwise.
+        A watch that is down does not make the store stale. The cached objects stay valid until the API server
+        reports a change.
         """
         if not self.has_synced:
             return f"the {self.kind} have not been listed yet"
         return self._stale_reason
 
     def on_synced(self, call: Callable[[], None]) -> None:
-        """Have `call` called after each complete list."""
+        """Call `call` after each complete list."""
         self._synced_callbacks.append(call)
 
     def on_recovered(self, call: Callable[[], None]) -> None:
-        """Have `call` called when a watch stands again after a failure: the API server is back."""
+        """Call `call` each time a watch opens after a failure."""
         self._recovered_callbacks.append(call)
 
     def relist(self, why: str) -> None:
-        """List everything again. Until then the store is stale, for the reason `why`."""
+        """List all objects again. Until then the store is stale, with the reason `why`."""
         self._stale_reason, asked = why, self._needs_list
         self._needs_list = True
         if self._timeout is None or self._timeout.expired():
-            return  # what is under way is interrupted already, and a list follows
+            return  # not running, or already interrupted; a list follows
         if self.backing_off or not asked:
             self._timeout.reschedule(0)
 
@@ -191,7 +199,7 @@ class Reflector(Generic[T]):
         """List and watch until cancelled."""
         try:
             while True:
-                with suppress(TimeoutError):  # when asked to list
+                with suppress(TimeoutError):  # `relist` interrupts with a timeout
                     async with asyncio.timeout(None) as self._timeout:
                         await self._list_and_watch()
         finally:
@@ -213,7 +221,7 @@ class Reflector(Generic[T]):
             await self._handle_failure(error)
 
     async def _handle_failure(self, error: ResourceExpiredError | ListWatchError) -> None:
-        """After a pause; with a list, where there must be one."""
+        """Wait for the back-off. The next attempt starts with a list if the failure requires one."""
         if isinstance(error, ResourceExpiredError):
             self._needs_list = True
             self.restarts[RestartReason.EXPIRED] += 1
@@ -233,7 +241,8 @@ class Reflector(Generic[T]):
             items += page.items
         gone_back, self._version = is_older(page.resource_version, self._version), page.resource_version
         origin = Origin.WATCH if self.has_synced else Origin.INITIAL
-        # What we wrote since stays, and the watch brings the rest; not so where versions may be given twice.
+        # Own writes that are newer than the list stay; the watch delivers all later changes. After an outage
+        # the list replaces them too, because etcd may have issued their resourceVersions a second time.
         self._store.replace(items, origin, ignore_versions=gone_back, as_of="" if lapsed else self._version)
         self.has_synced, self._stale_reason, self._disconnected_at = True, "", None
         self.last_activity_at, self.list_seconds = self._clock.now(), self._clock.monotonic() - began
@@ -243,10 +252,11 @@ class Reflector(Generic[T]):
 
     @property
     def _had_outage(self) -> bool:
-        """Whether the server was away for so long that its storage may have been restored from a backup.
+        """Whether the outage was so long that etcd may have been restored from a backup.
 
-        Then versions are given twice. A watch from one that lies ahead is no error to it: it would report
-        nothing until that is reached, and never what the backup has changed.
+        A restored etcd issues the same resourceVersions a second time. A watch from a resourceVersion in its
+        future does not fail. It delivers no event until etcd reaches that version, and never the changes that
+        the restore made.
         """
         if self._disconnected_at is None:
             return False
@@ -269,7 +279,7 @@ class Reflector(Generic[T]):
                 events += 1
                 self._failures.clear()
                 if events % EVENTS_PER_TURN == 0:
-                    await asyncio.sleep(0)  # those that have arrived already are read without a pause
+                    await asyncio.sleep(0)  # buffered events arrive without yielding to the loop
         if not events and self._clock.now() - began < MIN_WATCH_TIME:
             raise _ShortWatchError("the API server ends the watch at once")
         self._failures.clear()
@@ -290,8 +300,8 @@ class Reflector(Generic[T]):
             self._store.apply(event.object)
 
     async def _back_off(self, event: str, error: ResourceExpiredError | ListWatchError) -> None:
-        # Each kind of failure counts by itself: a 410 after many refusals is an answer, and the list that it
-        # asks for comes soon.
+        # Each kind of failure has its own counter. A 410 after many failed watches shows that the server
+        # responds, so the relist follows after a short back-off.
         self._failures[event] += 1
         failures = self._failures[event]
         asked = error.retry_after if isinstance(error, ListWatchError) else 0

@@ -1,4 +1,7 @@
-"""A local copy of one kind's objects, with indexes, kept by a reflector and by our own writes."""
+"""A local cache of the objects of one kind, with indexes.
+
+A reflector and the operator's own writes update it. Subscribed handlers receive each change synchronously.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
@@ -12,18 +15,18 @@ from booking_operator.engine.introspection import Contents
 
 
 class Key(NamedTuple):
-    """Namespace and name of an object, which together identify it among all of its kind."""
+    """Namespace and name, which identify an object among all objects of its kind."""
 
     namespace: str
     name: str
 
     def __str__(self) -> str:
-        """As kubectl and client-go write it."""
+        """Format the key as client-go does: `namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
 
 class Meta(Protocol):
-    """The metadata a store reads."""
+    """The metadata that a store reads."""
 
     @property
     def namespace(self) -> str: ...  # noqa: D102
@@ -40,7 +43,7 @@ class Meta(Protocol):
 
 
 class Object(Protocol):
-    """An object as the API server serves it."""
+    """An object that the API server serves."""
 
     @property
     def metadata(self) -> Meta: ...  # noqa: D102
@@ -54,7 +57,7 @@ T = TypeVar("T", bound=Object)
 
 
 class Origin(Enum):
-    """Where a change came from."""
+    """The source of a change."""
 
     INITIAL = "initial"
     WATCH = "watch"
@@ -63,7 +66,7 @@ class Origin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
-    """One object before and after; None where it did not exist."""
+    """One object before and after a change; None if it did not exist."""
 
     old: T | None
     new: T | None
@@ -76,7 +79,7 @@ class Change(Generic[T]):
 
     @property
     def latest(self) -> T:
-        """The object after the change, or before it when it is gone."""
+        """The object after the change, or the last known object if it was deleted."""
         object_ = self.new if self.new is not None else self.old
         if object_ is None:
             raise ValueError("a change is of an object that is or was there")
@@ -84,14 +87,14 @@ class Change(Generic[T]):
 
     @property
     def significant(self) -> bool:
-        """Whether anything that a reconciler reads has changed: not so for a mere resourceVersion."""
+        """Whether the change affects a reconciler. A new resourceVersion alone does not."""
         if self.old is None or self.new is None:
             return True
         return not self.status_only or bool(self.old.status != self.new.status)
 
     @property
     def status_only(self) -> bool:
-        """Whether it is the same object with the same spec."""
+        """Whether old and new are the same object with the same spec."""
         if self.old is None or self.new is None:
             return False
         old, new = self.old.metadata, self.new.metadata
@@ -99,12 +102,12 @@ class Change(Generic[T]):
             old.uid == new.uid
             and old.generation == new.generation
             and old.deletion_timestamp == new.deletion_timestamp
-            and self.old.spec == self.new.spec  # a generation may be given twice, by a restored etcd
+            and self.old.spec == self.new.spec  # a restored etcd may issue a generation twice
         )
 
 
 def key_of(object_: Object) -> Key:
-    """The key of an object."""
+    """Return the key of an object."""
     return Key(object_.metadata.namespace, object_.metadata.name)
 
 
@@ -112,7 +115,7 @@ Index = Callable[[T], Iterable[Hashable]]
 
 
 class Store(Generic[T]):
-    """Objects by key, and by whatever the indexes say. Handlers are called in order, synchronously."""
+    """Objects by key and by index. Handlers are called in subscription order, synchronously."""
 
     def __init__(self, indexes: Mapping[str, Index[T]] | None = None) -> None:
         self._objects: dict[Key, T] = {}
@@ -123,38 +126,38 @@ class Store(Generic[T]):
         self._handlers: list[Callable[[Change[T]], None]] = []
 
     def __len__(self) -> int:
-        """How many objects there are."""
+        """The number of objects."""
         return len(self._objects)
 
     def introspect(self) -> Contents:
-        """The keys of all objects, and of those in each index."""
+        """The keys of all objects, and of the objects in each index."""
         return {"objects": self._objects.keys()} | {
             f"index {name}": set(chain(*values.values())) for name, values in self._indexed.items()
         }
 
     def subscribe(self, handler: Callable[[Change[T]], None]) -> None:
-        """Have `handler` called for each change from now on."""
+        """Call `handler` for each significant change from now on."""
         self._handlers.append(handler)
 
     def unsubscribe(self, handler: Callable[[Change[T]], None]) -> None:
-        """Have `handler` called no more."""
+        """Stop calling `handler`."""
         self._handlers.remove(handler)
 
     def get(self, key: Key) -> T | None:
-        """The object with that key."""
+        """Return the object with this key, or None."""
         return self._objects.get(key)
 
     def objects(self) -> Iterable[T]:
-        """All objects, in no order."""
+        """All objects, in no particular order."""
         return self._objects.values()
 
     def by_index(self, index: str, value: Hashable) -> list[T]:
-        """The objects for which `index` yields `value`."""
+        """Return the objects for which `index` yields `value`."""
         found = self._indexed[index].get(value)
         return list(found.values()) if found else []
 
     def index_values(self, index: str) -> Collection[Any]:
-        """All values that `index` yields for any object, each once."""
+        """All distinct values that `index` yields."""
         return self._indexed[index].keys()
 
     def replace(
@@ -165,34 +168,37 @@ class Store(Generic[T]):
         ignore_versions: bool = False,
         as_of: str = "",
     ) -> None:
-        """Become a consistent list: what is not in it has been deleted.
+        """Replace the contents with a consistent list. An object that the list does not contain was deleted.
 
         Args:
-            objects: all there are.
-            origin: where they come from.
-            ignore_versions: whether versions mean nothing, because the server has given them twice.
-            as_of: the version of the list; what was written by us since stays.
+            objects: all objects of the kind.
+            origin: the source of the changes.
+            ignore_versions: whether to skip the version checks, because a restored etcd may issue
+                resourceVersions twice.
+            as_of: resourceVersion of the list; the store keeps own writes that are newer. If empty, the list
+                replaces them.
         """
         listed = {key_of(object_): object_ for object_ in objects}
         for key in [key for key in self._objects if key not in listed]:
             self.delete(key)
         for key, object_ in listed.items():
-            # What has not changed stays as it is: a list of everything must not stop the loop for long.
+            # Skip unchanged objects, so that a full list blocks the event loop only briefly.
             known = self._objects.get(key)
             if ignore_versions or not (known and (_same(object_, known) or _is_newer(known, object_, as_of))):
                 self._set(object_, origin)
 
     def apply(self, object_: T) -> None:
-        """Take an added or modified object from a watch, unless the store has a newer one."""
+        """Store an added or modified object from a watch. The same or an older version is ignored."""
         known = self._objects.get(key_of(object_))
         if known is None or not _same_or_older(object_, known):
             self._set(object_, Origin.WATCH)
 
     def apply_own_write(self, object_: T) -> None:
-        """Take the answer to our own write, so that the next reconcile sees it before the watch reports it.
+        """Store the response to an own write, so that the next reconcile already reads it.
 
-        An object that is gone, or was created again, is not brought back. An answer that also carries
-        somebody else's change counts as reported by the watch, which will not report it again.
+        The store ignores the response if the object was deleted or recreated. If the response also contains a
+        spec change by another client, its origin is `Origin.WATCH`, because the watch will not report that
+        change again.
         """
         known = self._objects.get(key_of(object_))
         if known is None or known.metadata.uid != object_.metadata.uid or _same_or_older(object_, known):
@@ -201,7 +207,7 @@ class Store(Generic[T]):
         self._set(object_, Origin.OWN if alone else Origin.WATCH)
 
     def delete(self, key: Key) -> None:
-        """Forget an object that was deleted."""
+        """Remove a deleted object."""
         old = self._objects.pop(key, None)
         if old is not None:
             self._unindex(key, old)
@@ -233,7 +239,7 @@ class Store(Generic[T]):
 
 
 def _is_newer(known: Object, object_: Object, as_of: str) -> bool:
-    """Whether what is known of an object is from after a list of the version `as_of`, which has it too."""
+    """Whether the store has a later version of the object than a list of the version `as_of` can contain."""
     return known.metadata.uid == object_.metadata.uid and is_older(as_of, known.metadata.resource_version)
 
 
@@ -244,7 +250,10 @@ def _same(object_: Object, known: Object) -> bool:
 
 
 def _same_or_older(object_: Object, known: Object) -> bool:
-    """Compare versions of the same object; others are not comparable."""
+    """Whether `object_` is the same version as `known` or older.
+
+    Versions of different objects are not comparable.
+    """
     if object_.metadata.uid != known.metadata.uid:
         return False
     version, known_version = object_.metadata.resource_version, known.metadata.resource_version
@@ -252,5 +261,8 @@ def _same_or_older(object_: Object, known: Object) -> bool:
 
 
 def is_older(version: str, known: str) -> bool:
-    """Whether a resource version is older than another; both are numbers (KEP-5504), or nobody can say."""
+    """Whether a resourceVersion is older than another.
+
+    Both must be decimal numbers (KEP-5504), else the result is False.
+    """
     return version.isdecimal() and known.isdecimal() and int(version) < int(known)

@@ -1,15 +1,17 @@
-"""The work queue: client-go's invariants, with one absolute wake-up time per key.
+"""A work queue with the invariants of client-go and one absolute wake-up time per key.
 
-What holds, as in k8s.io/client-go/util/workqueue:
-- a key that is handed out is not handed out again before it is done;
-- a key added while it is processed is handed out once more after;
-- adds of a waiting key collapse into one, and none is lost;
-- a delayed add keeps the earliest time;
-- a key that fails comes back after an exponential back-off, which success forgets.
+The invariants, as in k8s.io/client-go/util/workqueue:
+- A key in processing is not handed out again before `done`.
+- A key added while it is in processing is handed out once more after `done`.
+- Several adds of a waiting key collapse into one, and no add is lost.
+- A delayed add keeps the earliest time.
+- A key whose reconcile fails is requeued after an exponential back-off. Success resets the back-off.
 
-What differs, on purpose: the result of a reconcile replaces the key's timer; a failure keeps the key's next
-boundary, so that no back-off makes it late; and work that is due by the clock goes before work that a change
-asks for, and that before the work of the first list, so that no flood makes a boundary late.
+The differences from client-go:
+- The result of a reconcile replaces the timer of the key.
+- A failure keeps the next boundary of the key, so that a back-off never delays a boundary.
+- Keys that are due by the clock go first, then changed keys, then keys of the initial list. So a burst of
+  changes does not delay a boundary.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ _MIN_STALE_TIMERS = 64
 
 
 class Priority(IntEnum):
-    """What goes first when several keys are ready."""
+    """The order in which ready keys are handed out: the lowest value first."""
 
     BOUNDARY = 0
     CHANGE = 1
@@ -40,11 +42,11 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a reconcile asks of the queue.
+    """When the queue hands out the key again after a reconcile.
 
     Attributes:
-        next_at: when to reconcile the key again (aware UTC); None for not before something changes.
-        failed: whether it is to be retried after a back-off, or at `next_at` if that is earlier.
+        next_at: when to reconcile the key again (aware UTC); None to wait for a change.
+        failed: whether to retry after a back-off, or at `next_at` if that is earlier.
     """
 
     next_at: datetime | None = None
@@ -53,13 +55,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential back-off: `first`, then twice as long each time, at most `longest`."""
+    """Exponential back-off: `initial`, doubled after each failure, at most `maximum`."""
 
     initial: timedelta = timedelta(milliseconds=250)
     maximum: timedelta = timedelta(seconds=60)
 
     def after(self, failures: int) -> timedelta:
-        """How long to wait after that many failures in a row, one or more."""
+        """Return how long to wait after `failures` failures in a row; `failures` is at least 1."""
         doublings = min(failures - 1, 32)
         return min(self.initial * (1 << doublings), self.maximum)
 
@@ -72,16 +74,19 @@ class _Timer:
 
 @dataclass(slots=True)
 class _Entry:
-    """All that is known of one key. Never both `ready` and `processing`; `again` only while `processing`."""
+    """The state of one key.
+
+    A key is never `ready` and `processing` at the same time. `again` is set only while `processing`.
+    """
 
     ready: Priority | None = None
     processing: bool = False
     again: Priority | None = None
     timer: _Timer | None = None
-    held: _Timer | None = None  # the timer at hand-out, for a failure that knows no better
+    held: _Timer | None = None  # the timer at hand-out; restored if the reconcile fails without a `next_at`
     taken_at: datetime | None = None
     failures: int = 0
-    since: datetime | None = None  # when it was added, or due, of what is ready or comes again
+    since: datetime | None = None  # when the pending hand-out was requested or due
 
     @property
     def idle(self) -> bool:
@@ -89,12 +94,13 @@ class _Entry:
 
 
 class WorkQueue(Generic[K]):
-    """A queue of keys for one consumer. Everything but `get` is synchronous and never blocks.
+    """A queue of keys for one consumer. All methods except `get` and `wait_until_idle` are synchronous.
 
-    `due` is the priority of what is due by the clock: less than a boundary's where it only informs users.
+    `timer_priority` is the priority of keys that are due by the clock. A queue that only informs users passes
+    `Priority.CHANGE`.
 
     Attributes:
-        clock: the time.
+        clock: the clock of all times in the queue.
         metrics: receives the measurements; the controller sets it.
     """
 
@@ -116,21 +122,21 @@ class WorkQueue(Generic[K]):
         self._idle.set()
 
     def __len__(self) -> int:
-        """How many keys are ready to be handed out."""
+        """How many keys are ready."""
         return self._waiting
 
     @property
     def key_count(self) -> int:
-        """How many keys it knows: ready, processed, or waiting for their time or the end of a back-off."""
+        """How many keys the queue holds: ready, in processing, or waiting for a timer or a back-off."""
         return len(self._entries)
 
     def introspect(self) -> Contents:
-        """The same keys themselves."""
+        """The keys that `key_count` counts."""
         return {"queue": self._entries.keys()}
 
     @property
     def busy(self) -> bool:
-        """Whether any key is ready or being processed; timers do not count."""
+        """Whether any key is ready or in processing. Keys that wait for a timer do not count."""
         return not self._idle.is_set()
 
     async def wait_until_idle(self) -> None:
@@ -138,18 +144,18 @@ class WorkQueue(Generic[K]):
         await self._idle.wait()
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
-        """Have `key` handed out as soon as it can be."""
+        """Enqueue `key` now. If it is in processing, it becomes ready again after `done`."""
         self._add(key, self._entries.setdefault(key, _Entry()), priority, self.clock.now())
         self._changed.set()
 
     def add_at(self, key: K, when: datetime) -> None:
-        """Have `key` handed out at `when` (aware UTC), unless an earlier time is set already."""
+        """Enqueue `key` at `when` (aware UTC), unless it has an earlier timer."""
         entry = self._entries.setdefault(key, _Entry())
         self._set_timer(key, entry, _Timer(when, self._timer_priority), entry.timer)
         self._changed.set()
 
     async def get(self) -> K:
-        """Wait for the next key. It must be given back by `done`."""
+        """Wait for the next key. The caller must return it with `done`."""
         while True:
             self._changed.clear()
             for key in self.try_get():
@@ -157,7 +163,10 @@ class WorkQueue(Generic[K]):
             await wait_until(self.clock, self._timers[0][0] if self._timers else None, self._changed)
 
     def try_get(self) -> tuple[K, ...]:
-        """The next key, if one is ready or due now. It must be given back by `done`."""
+        """Return the next key if one is ready or due, else an empty tuple.
+
+        The caller must return the key with `done`.
+        """
         self._fire_timers()
         if not self._ready:
             return ()
@@ -173,7 +182,11 @@ class WorkQueue(Generic[K]):
         return (key,)
 
     def done(self, key: K, result: Result) -> None:
-        """Take a key back. Its timer is what `result` says, or an earlier one added meanwhile."""
+        """Return `key` after a reconcile.
+
+        Its timer becomes the time that `result` asks for, or an earlier time that was added during the
+        reconcile.
+        """
         entry, now = self._entries[key], self.clock.now()
         wanted = [_Timer(result.next_at, self._timer_priority)] if result.next_at else []
         if result.failed:
@@ -185,8 +198,8 @@ class WorkQueue(Generic[K]):
                 wanted.append(entry.held)
         else:
             entry.failures = 0
-        # A boundary that was due at hand-out has been served by this very reconcile.
-        # Not so where the clock was set back since: then it is yet to come.
+        # This reconcile has handled every boundary that was due at hand-out. If the clock was set back since
+        # then, such a boundary is in the future again.
         served = min(entry.taken_at or now, now)
         wanted = [timer for timer in wanted if timer.at > served]
         entry.processing, entry.held, entry.taken_at = False, None, None
@@ -239,13 +252,16 @@ class WorkQueue(Generic[K]):
             self._rebuild_timers()
 
     def _rebuild_timers(self) -> None:
-        """Drop superseded timers: of a key whose boundary is months ahead each reconcile leaves one."""
+        """Drop superseded timers.
+
+        Each reconcile of a key with a boundary months ahead leaves one in the heap.
+        """
         held = ((entry.timer, key) for key, entry in self._entries.items())
         self._timers = [(timer.at, next(self._sequence), key) for timer, key in held if timer is not None]
         heapq.heapify(self._timers)
 
     def _discard_stale(self) -> None:
-        """Keep the heads of both heaps true: superseded entries are dropped when they come up."""
+        """Drop superseded entries from the heads of both heaps, so that the heads are valid."""
         while self._ready and self._is_stale_ready(*self._ready[0]):
             heapq.heappop(self._ready)
         while self._timers and self._is_stale_timer(*self._timers[0]):

@@ -1,4 +1,4 @@
-"""What is wrong with a file of YAML, without quoting it: such files have secrets in them."""
+"""Describes YAML errors without quoting the file, because these files contain secrets."""
 
 import re
 
@@ -8,7 +8,7 @@ _QUOTED = re.compile(r"'.*'", re.DOTALL)
 
 
 def describe_yaml_error(error: yaml.YAMLError) -> str:
-    """Where the file is wrong, and how, in one line."""
+    """Return the position and the kind of a YAML error, in one line."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return "it is no YAML"
     mark = error.problem_mark

@@ -1,9 +1,9 @@
 """The operator's credentials for the API server and the CA that it trusts, kept up to date while it runs.
 
-In a pod both are files that are replaced under way: the kubelet renews the token when a fifth of its life is
-left, and the CA's certificates when they change. As client-go does it, files are read again once a minute.
-When the API server refuses us, or shows a certificate that we do not trust, everything is read again at once,
-and plugins are run. What is open stays open: only later requests are sent with what is new.
+In a pod, both are files that change at run time. The kubelet renews the token when a fifth of its lifetime is
+left, and replaces the CA certificates when they change. As in client-go, files are reread once a minute.
+After a 401 or an untrusted server certificate, the store reloads all credentials immediately and runs the
+exec plugins. Open connections stay open: new credentials apply to later requests only.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from booking_operator.kube.kubeconfig import ClusterAccess, ClusterConfig, Confi
 
 RELOAD_SECONDS = 60.0
 LOAD_TIMEOUT_SECONDS = 30.0
-"""How long a plugin may take: as long as a request, which waits for it."""
+"""Timeout of an exec plugin. It equals the timeout of a request, because a request waits for the plugin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Credentials:
-    """What one request is sent with.
+    """The credentials of one request.
 
     Attributes:
-        configuration: where the API server is, and which way leads there.
-        authorization: value of the header; empty for none.
-        ssl_context: for new connections.
-        files: contents of the files that this was made from.
+        configuration: the address and the proxy settings of the API server.
+        authorization: value of the Authorization header; empty to omit it.
+        ssl_context: the TLS context for new connections.
+        files: contents of the files from which these credentials were created.
     """
 
     configuration: Configuration
@@ -42,7 +42,7 @@ class Credentials:
     files: Mapping[Path, bytes]
 
     def equivalent_to(self, other: "Credentials") -> bool:
-        """Whether the other one would have a request end in the same way."""
+        """Whether a request with the other credentials would have the same result."""
         return (self.configuration.host, self.authorization, self.files) == (
             other.configuration.host,
             other.authorization,
@@ -64,11 +64,11 @@ class CredentialStore:
         self._log = structlog.get_logger()
 
     async def open(self) -> Credentials:
-        """Read everything.
+        """Load the configuration and all credential files.
 
         Raises:
-            ConfigError: there is no usable configuration, or it names certificates that are not, or what it
-                runs or asks for a token does not answer.
+            ConfigError: there is no usable configuration, its certificates are unusable, or its exec plugin
+                or OIDC provider does not respond in time.
         """
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_SECONDS):
@@ -81,10 +81,12 @@ class CredentialStore:
         return current
 
     def current(self) -> Credentials:
-        """The credentials, from files as they were a minute ago at the longest.
+        """Return the credentials. Their files were read at most `RELOAD_SECONDS` ago.
+
+        If a file cannot be read, the last credentials stay in use.
 
         Raises:
-            RuntimeError: they have not been opened.
+            RuntimeError: `open` was not called.
         """
         current = self._current
         if current is None:
@@ -102,16 +104,16 @@ class CredentialStore:
         return current
 
     async def renew(self, refused: Credentials, why: str) -> Credentials:
-        """What to try after `refused` did not do; that itself, where there is nothing else.
+        """Return newer credentials after the server refused `refused`; return `refused` if there are none.
 
-        However many are refused at a time, one of them reads.
+        If several callers come at the same time, only one of them reloads.
         """
         before = self._attempts
         async with self._renewing:
             if self._current is not None and self._current is not refused:
                 return self._current
             if self._attempts != before:
-                return refused  # another one has just found nothing better
+                return refused  # another caller has just reloaded, without a difference
             self._attempts += 1
             try:
                 renewed = await self.open()
@@ -126,10 +128,10 @@ class CredentialStore:
 
 
 def _contents(access: ClusterAccess) -> dict[Path, bytes]:
-    """What is in the files that may change.
+    """Read the files that may change.
 
     Raises:
-        ConfigError: one cannot be read.
+        ConfigError: a file cannot be read.
     """
     configuration = access.configuration
     named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file, access.token_file)
@@ -142,12 +144,12 @@ def _contents(access: ClusterAccess) -> dict[Path, bytes]:
 def _credentials(
     access: ClusterAccess, files: Mapping[Path, bytes], before: Credentials | None = None
 ) -> Credentials:
-    """Put together what was read.
+    """Build the credentials from the configuration and the contents of its files.
 
-    Where only the token differs from what there was `before`, trust stays, and with it the connections.
+    If only the token differs from `before`, its TLS context is reused, which keeps the connections open.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: the token file is empty, or the certificates are unusable.
     """
     authorization = access.configuration.api_key.get("BearerToken", "")
     if access.token_file is not None:

@@ -1,4 +1,8 @@
-"""Whether the caches may be believed when they say that nobody has a resource booked."""
+"""Decides whether the informer caches are complete enough to stop instances.
+
+The operator stops instances that have no booking, so a missing booking leads to a wrong stop. This module
+reports why bookings may be missing: a reflector is not in sync, or the CRD is being deleted.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,21 +27,23 @@ _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_na
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
 
 CONFIRM_TIMEOUT_SECONDS = 10.0
-"""How long a confirmation may take, for callers that no user waits for."""
+"""Timeout of a confirmation, for callers that no user waits for."""
 CRD_READ_TIMEOUT_SECONDS = 2.0
-"""How long the start waits for the CRD, at most: what is booked must not wait for it."""
+"""Timeout of the first read of the CRD. Existing bookings must not wait longer at the start of the
+operator."""
 DISCOVERY_LAG_SECONDS = 1.0
-"""Discovery hears of a deletion by a watch of its own, some 10 ms later, before or after we hear of it."""
+"""Delay before discovery is read. Discovery learns of a deletion by its own watch, up to about 10 ms before
+or after the operator."""
 JOIN_SECONDS = 0.1
-"""How long a call waits for more callers, at most, while another one is under way."""
+"""How long a call waits for more callers, at most, while another call is in flight."""
 
 
 class _Call:
-    """A question to the API server that several callers share.
+    """A check with the API server that several callers share.
 
     Attributes:
-        ended: set when the call has ended.
-        answer: the answer; None if the call was cancelled.
+        ended: set when the check has ended.
+        answer: the stale reason, empty if the caches are consistent; None if the check was cancelled.
     """
 
     def __init__(self) -> None:
@@ -71,22 +77,22 @@ _DEFINITION, _SERVED = TypeAdapter(_Definition), TypeAdapter(_Discovery)
 
 
 class CacheConsistency:
-    """Trusts the caches while all reflectors do, and asks the API server before what nobody could foresee.
+    """Checks the reflectors, and confirms with the API server before an unplanned stop.
 
-    When a CRD is deleted, the API server deletes all its objects, and the watch reports each as if a user
-    had deleted it. A booking that vanishes so must not stop machines; the CRD itself knows better, because it
-    carries its deletionTimestamp before the first object goes.
+    When a CRD is deleted, the API server deletes all its objects. The watch reports each as if a user had
+    deleted it. Such a deletion must not stop instances. The CRD gets its deletionTimestamp before its first
+    object is deleted, so the operator reads the CRD.
 
-    A CRD that was deleted and applied again before anybody asks looks as good as new, but has another uid
-    than the one whose bookings were listed: then all are listed again.
+    If the CRD was deleted and created again in the meantime, it has another uid than before. Then the
+    reflectors relist.
 
-    An operator that may not read the CRD asks discovery, which every ServiceAccount may read: it takes
-    `create` from the verbs of a kind whose CRD is being deleted. It is a cache, so it is asked a second
-    later. It has no uid.
+    If the operator may not read the CRD, it reads discovery, which every ServiceAccount may read. While a CRD
+    is being deleted, discovery lists its kind without the verb `create`. Discovery is cached, so the operator
+    waits `DISCOVERY_LAG_SECONDS` before it reads it. Discovery contains no uid.
 
-    Callers share requests: a call answers all callers that asked before it began. While another one is
-    under way, a call waits `JOIN_SECONDS` for more callers. It does not wait longer: a slow API server must
-    not delay it twice.
+    Callers share requests: a call answers all callers that asked before it began. While another call is in
+    flight, a new call waits `JOIN_SECONDS` for more callers. It does not wait longer, so that a slow API
+    server does not delay it twice.
     """
 
     def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
@@ -95,29 +101,32 @@ class CacheConsistency:
         self._clock = clock
         self._warned = False
         self._uid = ""  # of the CRD, read before the bookings were listed
-        self._next: _Call | None = None  # the call that has not begun
+        self._next: _Call | None = None  # the call that has not started
         self._under_way = 0
         self._idle = asyncio.Event()
         self._log = structlog.get_logger()
 
     async def record_crd(self) -> None:
-        """Note which CRD there is, before bookings are listed; unknown, it has them listed once more."""
+        """Record the uid of the CRD before the bookings are listed.
+
+        If this fails, the first `confirm` relists.
+        """
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(CRD_READ_TIMEOUT_SECONDS):
                 self._uid = (await self._read(_CRD, _DEFINITION)).metadata.uid
 
     def stale_reason(self) -> str:
-        """Why bookings may be missing from the caches; empty when they are trusted."""
+        """Why bookings may be missing from the caches; empty if all caches are in sync."""
         return next((reflector.stale_reason for reflector in self._reflectors if reflector.stale_reason), "")
 
     async def confirm(self) -> str:
-        """The same, and whether the bookings are about to vanish altogether."""
+        """Return `stale_reason`, or that the API server is deleting the CRD."""
         if stale_reason := self.stale_reason():
             return stale_reason
         return await self._shared() or self.stale_reason()
 
     async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS) -> str:
-        """The same; no answer within `seconds` counts as stale data."""
+        """Call `confirm` with a timeout. A timeout counts as stale data."""
         try:
             async with asyncio.timeout(seconds):
                 return await self.confirm()
@@ -125,7 +134,7 @@ class CacheConsistency:
             return "the API server has not confirmed in time that no booking is missing"
 
     async def _shared(self) -> str:
-        """Why the bookings may be about to vanish, by a call that begins now or later."""
+        """Return the result of a call that starts now or later."""
         while True:
             call = self._next
             if call is None:
@@ -136,7 +145,7 @@ class CacheConsistency:
                 return call.answer
 
     async def _make(self, call: _Call) -> str:
-        """Ask the API server for all callers that join `call` before it begins."""
+        """Make one request for all callers that join `call` before it starts."""
         try:
             if self._under_way:
                 with suppress(TimeoutError):
@@ -153,7 +162,7 @@ class CacheConsistency:
                     self._idle.set()
             return call.answer
         finally:
-            # If this caller is cancelled, one of the others makes another call.
+            # If this caller is cancelled, one of the waiting callers makes another call.
             if self._next is call:
                 self._next = None
             call.ended.set()
@@ -166,7 +175,7 @@ class CacheConsistency:
         return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted" if vanishing else ""
 
     async def _vanishing(self) -> bool:
-        """Whether the CRD is being deleted. If it is another one than was known, all is listed again.
+        """Whether the CRD is being deleted. A CRD with a new uid makes the reflectors relist.
 
         Raises:
             ApiError: neither the CRD nor discovery can be read.
@@ -191,10 +200,10 @@ class CacheConsistency:
             reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed again")
 
     async def _read(self, path: str, model: TypeAdapter[T]) -> T:
-        """What is at a path.
+        """GET `path` and parse the response.
 
         Raises:
-            ApiError: nothing that can be read.
+            ApiError: the request failed, or the response is invalid.
         """
         return await decode_response(model, await self._client.request("GET", path))
 

@@ -1,4 +1,4 @@
-"""The transport: every request to the API server goes through here, each with timeouts."""
+"""The transport to the API server: all requests of the operator go through it, each with timeouts."""
 
 import asyncio
 import json
@@ -26,19 +26,19 @@ _UNAUTHORIZED = 401
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5, sock_connect=5)
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=80)
-"""Bookmarks come about once a minute, so a watch that is silent for longer is dead."""
+"""The API server sends a bookmark about once a minute, so a watch that is silent for longer has failed."""
 
 MAX_REQUESTS = 64
-"""How many requests are under way at a time; watches have connections besides these. The time that aiohttp
-gives a connection includes the wait for a free one, so without this a flood of requests fails as if the API
-server could not be reached."""
+"""Maximum number of requests in flight; watches use connections in addition. The connect timeout of aiohttp
+includes the wait for a free connection. Without this limit a burst of requests would fail as if the API
+server were unreachable."""
 RESERVED = 8
-"""How many of `REQUESTS` are for reads alone. Decisions wait for reads: a list, or the CRD before a stop that
-was not foreseen. Writes report decisions, and there may be thousands of them at once."""
+"""How many of `MAX_REQUESTS` are reserved for reads. Decisions wait for reads: a list, or the read of the CRD
+before an unplanned stop. Writes report decisions, and there may be thousands at the same time."""
 
 MAX_RESPONSE_BYTES = 2**24
-"""In bytes, of an answer that is kept in memory whole. 500 objects of a usual size are 1 MiB; but a user who
-may write objects can make each of them 1.5 MiB large, and memory has a limit."""
+"""Maximum size of a response that is held in memory as a whole, in bytes. 500 typical objects have 1 MiB. But
+a user with write access can make each object 1.5 MiB large, and memory is limited."""
 
 Query = Sequence[tuple[str, str]]
 
@@ -54,9 +54,9 @@ class _Request:
 
 
 class KubeClient:
-    """One connection pool to one API server. An async context manager.
+    """A connection pool to one API server, as an async context manager.
 
-    Requests with a body, which are those that write, are only sent while `live()`.
+    Requests with a body are writes. They are only sent while `may_write()` is true.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class KubeClient:
         """Load the configuration and open the pool.
 
         Raises:
-            ConfigError: there is no usable configuration, or it names certificates that are not.
+            ConfigError: there is no usable configuration, or its certificates are unusable.
         """
         credentials = await self._keyring.open()
         self._http = open_session(credentials.configuration)
@@ -100,11 +100,11 @@ class KubeClient:
         body: dict[str, Any] | None = None,
         content_type: str = JSON,
     ) -> bytes:
-        """Send one request and return the body of a 2xx answer.
+        """Send one request and return the body of the 2xx response.
 
         Raises:
-            ApiError: there was no answer within 30 s of its turn, or another one.
-            TooLongError: there is more of it than `LONGEST_ANSWER`.
+            ApiError: there was no response within 30 s of sending, or the response is not 2xx.
+            ResponseTooLargeError: the body exceeds `MAX_RESPONSE_BYTES`.
         """
         request = _Request(method, path, query, body, content_type)
         async with self._turn(request), self._open(request) as response:
@@ -115,7 +115,7 @@ class KubeClient:
 
     @asynccontextmanager
     async def _turn(self, request: _Request) -> AsyncIterator[None]:
-        """Wait until the request may be sent, and count it as under way for the length of the context."""
+        """Wait for a free slot, and hold it while the request is in flight."""
         async with AsyncExitStack() as turns:
             if request.method != "GET":
                 await turns.enter_async_context(self._turns_of_writes)
@@ -124,10 +124,10 @@ class KubeClient:
 
     @asynccontextmanager
     async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a GET whose answer is read line by line, and which may last.
+        """Send a GET and read the response line by line, as for a watch.
 
         Raises:
-            ApiError: no 2xx answer; or, while reading, the connection broke or was silent for 80 s.
+            ApiError: the response is not 2xx, the connection failed, or the server was silent for 80 s.
         """
         async with (
             self._open(_Request("GET", path, query, limit=WATCH_TIMEOUT)) as response,
@@ -137,7 +137,7 @@ class KubeClient:
 
     @asynccontextmanager
     async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with status 2xx."""
+        """Send a request and yield its 2xx response."""
         try:
             response = await self._send_authenticated(request)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -152,7 +152,10 @@ class KubeClient:
                 _abort_unread(response)
 
     async def _send_authenticated(self, request: _Request) -> aiohttp.ClientResponse:
-        """An answer of any status. A refused request is tried once more, if there are other credentials."""
+        """Return a response of any status.
+
+        After a 401 or an untrusted certificate, the request is retried once if newer credentials exist.
+        """
         used = self._keyring.current()
         try:
             response = await self._send(request, used)
@@ -184,7 +187,7 @@ class KubeClient:
                 ssl=credentials.ssl_context,
                 server_hostname=configuration.tls_server_name,
                 proxy_headers=configuration.proxy_headers,
-                allow_redirects=False,  # the token is for the API server alone
+                allow_redirects=False,  # a redirect would send the token to another server
             )
         except (aiohttp.ClientError, TimeoutError, OSError):
             self._metrics.requested(verb, "error", self._clock.monotonic() - began)
@@ -205,9 +208,9 @@ def _headers(request: _Request, credentials: Credentials) -> dict[str, str]:
 
 
 def _abort_unread(response: aiohttp.ClientResponse) -> None:
-    """Cut the connection of an answer that was not read to its end, as a watch never is.
+    """Abort the connection of a response that was not read to its end, such as a watch.
 
-    To close TLS in good order takes the server's reply, which a loop that is about to end does not wait for.
+    An orderly TLS shutdown waits for the server's reply. A loop that is about to end does not wait for it.
     """
     connection = response.connection
     if connection is not None and connection.transport is not None:
@@ -220,7 +223,8 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None
             if line.strip():
                 yield line
     except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
-        # A line without an end is an HttpProcessingError or a ValueError, as aiohttp's version has it.
+        # aiohttp raises HttpProcessingError or ValueError for a line that is too long, depending on its
+        # version.
         raise unreachable_error(error) from error
 
 

@@ -1,11 +1,12 @@
-"""Reads what the API server sends, however large it is and however deep it is nested.
+"""Decodes responses of the API server of any size and any nesting depth.
 
-A user who may write an object may write its managedFields, which no schema prunes: a megabyte of them,
-thousands of levels deep. The API server takes and serves 10,000 levels. The parser here fails at 200, and
-with it all that is in the same list. No model has managedFields. A large object is parsed without them.
+A user with write access to an object controls its managedFields, which no schema prunes. They can be a
+megabyte in size and thousands of levels deep. The API server accepts and serves 10,000 levels. The JSON
+parser here fails at 200 levels, and then the whole list fails. The models have no managedFields, so this
+module removes them from large bodies before it parses these.
 
-That is done in slices of less than a millisecond each, and the other tasks of the event loop get a turn after
-each slice.
+The removal runs in slices of less than a millisecond. After each slice it yields to the other tasks of the
+event loop.
 """
 
 import asyncio
@@ -22,14 +23,15 @@ from booking_operator.kube.errors import malformed_error
 T = TypeVar("T")
 
 DEEPEST = 32
-"""What a model may have in it; a list of objects with a status needs eight."""
+"""The nesting depth that a model may have. A list of objects with a status needs eight levels."""
 LARGE = 2**16
-"""In bytes. An object of a usual size has some 2,000, and is parsed as it is."""
+"""Size in bytes from which a single object is parsed without managedFields. A typical object has about 2,000
+bytes."""
 LARGE_LIST = 2**22
-"""The same of a page of 500 objects, which has about 1 MiB."""
+"""The same limit for a list page. A page of 500 typical objects has about 1 MiB."""
 
 Slices: TypeAlias = Generator[None, None, bytes]
-"""Work on a body that pauses after each slice, and returns the body that comes of it."""
+"""A generator that pauses after each slice of its work, and returns the resulting body."""
 
 SLICE_BYTES = 2**13
 _SLICE_TOKENS = 2**10
@@ -38,14 +40,16 @@ _MANAGED_FIELDS = re.compile(rb'"managedFields"\s*+:\s*+\[')
 _BRACKETS = frozenset(b"[]{}")
 _OTHERS = bytes(set(range(256)) - _BRACKETS)
 _STEPS = bytes(1 if char in b"[{" else 255 for char in range(256))
-"""What a bracket adds to the depth, as a signed byte: 1 or -1."""
+"""Maps each bracket to its change of depth, as a signed byte: 1 or -1."""
 
 
 async def decode(adapter: TypeAdapter[T], body: bytes, *, large: int = LARGE) -> T:
-    """`body` as the model of `adapter`; of a body of more than `large` bytes without its managedFields.
+    """Parse `body` with the model of `adapter`.
+
+    A body of more than `large` bytes loses its managedFields first.
 
     Raises:
-        ValidationError: it is no JSON, or none of that model.
+        ValidationError: the body is not valid JSON, or does not match the model.
     """
     if len(body) <= large:
         try:
@@ -66,10 +70,10 @@ async def decode(adapter: TypeAdapter[T], body: bytes, *, large: int = LARGE) ->
 
 
 async def decode_response(adapter: TypeAdapter[T], body: bytes) -> T:
-    """`body`, which answers a request, as the model of `adapter`.
+    """Parse the body of a response with the model of `adapter`.
 
     Raises:
-        ApiError: it is garbled.
+        ApiError: the body is invalid.
     """
     try:
         return await decode(adapter, body)
@@ -78,17 +82,17 @@ async def decode_response(adapter: TypeAdapter[T], body: bytes) -> T:
 
 
 def first_problem(error: ValidationError) -> str:
-    """What is wrong with it first, without the input."""
+    """Return the first validation error, without the input."""
     return error.errors(include_url=False, include_input=False)[0]["msg"]
 
 
 def _unparsed(error: ValidationError) -> bool:
-    """Whether it is no JSON to the parser, because it is too deep, or really so."""
+    """Whether the parser found invalid JSON. It also reports JSON that is nested too deep as invalid."""
     return error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
 
 
 async def _in_turns(work: Slices) -> bytes:
-    """The result of `work`, with a turn for the other tasks of the event loop after each slice."""
+    """Run `work`, and yield to the event loop after each slice. Return its result."""
     while True:
         try:
             next(work)
@@ -99,16 +103,16 @@ async def _in_turns(work: Slices) -> bytes:
 
 
 def without_managed_fields(body: bytes, size: int = SLICE_BYTES) -> Slices:
-    """The same JSON with null for each array that is named managedFields; `body` itself where none is.
+    """Replace each array named managedFields with null; return `body` itself if there is none.
 
-    The work grows with the length of the body alone, whatever is in it. A slice has about `size` bytes.
+    The run time is linear in the length of the body for any content. A slice has about `size` bytes.
     """
     kept, copied = [], 0
     while match := _MANAGED_FIELDS.search(body, copied):
         begin = match.end() - 1
         end = yield from _end_of_array(body, begin, size)
         if end < 0:
-            break  # it is cut off, or garbled: the parser says so
+            break  # the array has no end; the parser reports the error
         kept += [body[copied:begin], b"null"]
         copied = end
         yield
@@ -116,12 +120,12 @@ def without_managed_fields(body: bytes, size: int = SLICE_BYTES) -> Slices:
 
 
 def _end_of_array(body: bytes, begin: int, size: int) -> Generator[None, None, int]:
-    """Where the array that begins at `begin` ends; negative where it does not.
+    """Return the end of the array that begins at `begin`, or -1 if it has no end.
 
-    The brackets of a slice are counted by methods of `bytes` and by iterators that run in C. Only the slice
-    that has the end in it is looked through bracket by bracket.
+    For speed, methods of `bytes` and iterators in C count the brackets of a slice. Only the slice that
+    contains the end is searched bracket by bracket.
     """
-    at, depth, inside = begin + 1, 1, False  # whether a slice begins inside a string
+    at, depth, inside = begin + 1, 1, False  # inside: the slice begins in a string
     while at < len(body):
         piece, end = _slice(body, at, size)
         parts = piece.split(b'"')
@@ -137,10 +141,10 @@ def _end_of_array(body: bytes, begin: int, size: int) -> Generator[None, None, i
 
 
 def _slice(body: bytes, begin: int, size: int) -> tuple[bytes, int]:
-    """Some of the body from `begin` on, with escapes made unrecognizable, and where it ends."""
+    """Return a slice of the body from `begin`, with escapes replaced, and the offset of its end."""
     piece = body[begin : begin + size]
     if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-        piece = body[begin : begin + size + 1]  # no escape is cut into two
+        piece = body[begin : begin + size + 1]  # do not split an escape
     end = begin + len(piece)
     if b"\\" in piece:
         piece = piece.replace(b"\\\\", b"..").replace(b'\\"', b"..")
@@ -148,12 +152,12 @@ def _slice(body: bytes, begin: int, size: int) -> tuple[bytes, int]:
 
 
 def _lowest(shape: bytes) -> int:
-    """How far below the depth at its begin some brackets reach; 0 or less."""
+    """Return the lowest depth within some brackets, relative to the depth at their start; 0 or less."""
     return min(accumulate(array("b", shape.translate(_STEPS)), initial=0))
 
 
 def _end_in(piece: bytes, depth: int, *, inside: bool) -> int:
-    """Where, in a slice without escapes that begins in that depth, the depth comes to be 0."""
+    """Return the offset at which the depth reaches 0, in a slice without escapes that starts at `depth`."""
     begin = piece.find(b'"') + 1 if inside else 0
     for token in _TOKEN.finditer(piece, begin):
         if token[0] in {b"{", b"["}:
@@ -166,7 +170,7 @@ def _end_in(piece: bytes, depth: int, *, inside: bool) -> int:
 
 
 def flattened(body: bytes) -> bytes:
-    """The same JSON with null for all that is below the level `DEEPEST`; `body` itself where nothing is."""
+    """Replace all values below the level `DEEPEST` with null; return `body` itself if there are none."""
     work = flattening(body)
     while True:
         try:
@@ -177,7 +181,7 @@ def flattened(body: bytes) -> bytes:
 
 
 def flattening(body: bytes) -> Slices:
-    """`flattened` in slices."""
+    """Do the work of `flattened` in slices."""
     kept, depth, copied = [], 0, 0
     for number, token in enumerate(_TOKEN.finditer(body), 1):
         char = token[0]

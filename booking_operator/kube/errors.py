@@ -1,4 +1,4 @@
-"""What the API server, or the way to it, can answer instead of what was asked."""
+"""The errors of a request to the API server: error responses, invalid responses and connection failures."""
 
 import json
 
@@ -8,16 +8,16 @@ _TOO_LARGE = "etcdserver: request is too large"
 
 
 class ApiError(Exception):
-    """The API server refused a request, or could not be reached.
+    """The API server refused a request, or the request got no valid response.
 
     Attributes:
-        status: HTTP status; 0 when there was no answer.
-        reason: of the `Status` that was the answer, in CamelCase; empty when there was none.
-        retry_after: how long the server asks to wait, in seconds; the caller decides how much of it to wait.
+        status: HTTP status; 0 if there was no valid response.
+        reason: `reason` of the `Status` object in the response, in CamelCase; empty if there was none.
+        retry_after: the delay that the server asks for, in seconds. The caller decides how long it waits.
     """
 
     def __init__(self, status: int, message: str, *, reason: str = "", retry_after: float = 0) -> None:
-        """Build it from the parts of an answer."""
+        """Create it from the parts of a response."""
         super().__init__(message)
         self.status = status
         self.reason = reason
@@ -25,7 +25,7 @@ class ApiError(Exception):
 
     @property
     def not_found(self) -> bool:
-        """Whether the object is no longer there."""
+        """Whether the object, or its kind, does not exist."""
         return self.status == _NOT_FOUND
 
     @property
@@ -35,57 +35,61 @@ class ApiError(Exception):
 
     @property
     def already_exists(self) -> bool:
-        """Whether there is an object of that name already."""
+        """Whether an object with this name already exists."""
         return self.conflict and self.reason == "AlreadyExists"
 
     @property
     def forbidden(self) -> bool:
-        """Whether a permission is missing, or an admission plugin refuses."""
+        """Whether a permission is missing, or an admission plugin refused the request."""
         return self.status == _FORBIDDEN
 
     @property
     def permission_missing(self) -> bool:
-        """Whether a permission is missing, which the authorizer says in words only.
+        """Whether the authorizer refused the request, because a permission is missing.
 
-        What an admission policy refuses, or a namespace that is being deleted, has the same status.
+        Admission policies, and a namespace that is being deleted, lead to the same HTTP status. Only the
+        message of the authorizer distinguishes them.
         """
         return self.forbidden and 'User "' in str(self) and '" cannot ' in str(self)
 
     @property
     def over_quota(self) -> bool:
-        """Whether a ResourceQuota has no room left, which its admission plugin says in words only."""
+        """Whether the request would exceed a ResourceQuota.
+
+        Only the message of the admission plugin shows it.
+        """
         return self.forbidden and "exceeded quota" in str(self)
 
     @property
     def invalid(self) -> bool:
-        """Whether the same request would be refused again, whatever the time.
+        """Whether the server would refuse the same request at any time.
 
-        An object may be so large that etcd takes no status more; it says so with a 500.
+        This includes an object that is too large for etcd. The API server reports it with status 500.
         """
         return self.status in {400, 413, 422} or (self.status == _FAILED and _TOO_LARGE in str(self))
 
 
 class ResponseTooLargeError(ApiError):
-    """An answer is too long to be kept in memory; to be asked for less would help."""
+    """The response exceeds `MAX_RESPONSE_BYTES`. A request with a smaller `limit` may succeed."""
 
     def __init__(self, message: str) -> None:
-        """Build it from what was asked for."""
+        """Create it from a message about the response."""
         super().__init__(0, message)
 
 
 def unreachable_error(error: Exception) -> ApiError:
-    """A request that got no answer."""
+    """Return the error for a request without a response."""
     text = str(error) or type(error).__name__
     return ApiError(0, f"the API server cannot be reached: {text}")
 
 
 def malformed_error(why: object) -> ApiError:
-    """A request that was answered with 2xx, and with something that is no answer to it."""
+    """Return the error for a 2xx response with an invalid body."""
     return ApiError(0, f"the API server's answer is garbled: {why}")
 
 
 def error_from_response(status: int, body: bytes, retry_after: str | None) -> ApiError:
-    """A request that was answered with an error: a `Status` object, or whatever a proxy makes of it."""
+    """Return the error for an error response. The body is a `Status` object, or the text of a proxy."""
     pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
     texts = _status_texts(body)
     text = texts.get("message", body[:_LONGEST].decode("utf-8", "replace"))
@@ -94,7 +98,7 @@ def error_from_response(status: int, body: bytes, retry_after: str | None) -> Ap
 
 
 def _status_texts(body: bytes) -> dict[str, str]:
-    """The texts of a `Status` object; none where it is something else."""
+    """Return the string fields of a `Status` object; empty if the body is not a JSON object."""
     try:
         parsed = json.loads(body)
     except ValueError:

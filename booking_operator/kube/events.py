@@ -1,7 +1,7 @@
-"""Records Events, which `kubectl describe` shows beneath the object (API events.k8s.io/v1).
+"""Records Events, which `kubectl describe` shows for an object (API events.k8s.io/v1).
 
-Best effort, in tasks of its own: an Event never delays what it reports, and one that cannot be written is
-dropped after a few tries, with a log line.
+This is best effort, in separate tasks: an Event never delays the action that it reports. An Event that cannot
+be written is dropped after a few attempts, with a log record.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.kube.objects import micro_time
 
 CONTROLLER = "manager.kotaico.de/booking-operator"
-_MAX_NOTE_BYTES = 1024  # in bytes
-_MAX_QUEUED = 10_000  # a thousand Resources that start at one instant have two Events each
+_MAX_NOTE_BYTES = 1024
+_MAX_QUEUED = 10_000  # 1,000 Resources that start at the same time have two Events each
 _WRITERS = 8
 _MAX_ATTEMPTS = 4
 
@@ -35,9 +35,9 @@ class _QueuedEvent:
 
 
 class EventRecorder:
-    """Takes Events from anywhere, at once, and writes them.
+    """Accepts Events synchronously and writes them in the background.
 
-    `dropped` is called for each that it gives up.
+    It calls `dropped` for each Event that it drops.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class EventRecorder:
             self._log.warning("event_dropped", name=meta.name, reason=reason, because="too many wait")
 
     async def wait_until_idle(self) -> None:
-        """Wait until no Event waits."""
+        """Wait until all queued Events are written or dropped."""
         await self._queue.join()
 
     async def run(self) -> None:
@@ -113,7 +113,7 @@ class EventRecorder:
                 await self._client.request("POST", path, body=event.body)
             except ApiError as error:
                 if error.already_exists:
-                    return  # it was written, and the answer was lost: the name is unique
+                    return  # the name is unique, so an earlier attempt has written it
                 if error.invalid or error.status in {403, 404} or attempt == _MAX_ATTEMPTS:
                     reason = event.body["reason"]
                     self._dropped()

@@ -1,4 +1,4 @@
-"""The HTTP session with one API server, as its configuration says: which way, and whom to trust."""
+"""The HTTP session with one API server: connection pool, proxy and TLS context."""
 
 import ssl
 import sys
@@ -10,16 +10,20 @@ from booking_operator.engine.http_proxy import proxy_for
 from booking_operator.kube.kubeconfig import ConfigError
 
 CONNECTIONS = 100
-# Requests that are cancelled leave connections that close in their own time, unless they are cut with the
-# rest; aiohttp refuses that where Python does it: https://github.com/python/cpython/pull/118960.
-# Debian 12 has 3.11.2, where to cut what is closed already raises AttributeError.
+# A cancelled request leaves a TLS connection that closes slowly. `enable_cleanup_closed` aborts such
+# connections. aiohttp ignores the option, with a warning, on Python versions that have the fix:
+# https://github.com/python/cpython/pull/118960. On 3.11.2, which Debian 12 has, an abort of a closed
+# connection raises AttributeError.
 _TLS_CLOSES_LATE = (3, 11, 7) <= sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
 _LONGEST_LINE = 2**21
-"""An object has 1.5 MiB at most, which is etcd's limit, and a watch event is one line."""
+"""In bytes. A watch event is one line, and an object has at most 1.5 MiB, which is the limit of etcd."""
 
 
 def open_session(configuration: Configuration) -> aiohttp.ClientSession:
-    """Open a session; it must be closed. Each request brings its own trust, because that may change."""
+    """Open a session; the caller must close it.
+
+    Each request passes its TLS context, because that may change.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, enable_cleanup_closed=_TLS_CLOSES_LATE),
         proxy=configuration.proxy or proxy_for(configuration.host or ""),
@@ -28,10 +32,10 @@ def open_session(configuration: Configuration) -> aiohttp.ClientSession:
 
 
 def ssl_context(configuration: Configuration) -> ssl.SSLContext:
-    """Whom to trust, and which certificate to show.
+    """Create the TLS context: the trusted CA and the client certificate.
 
     Raises:
-        ConfigError: a certificate that the configuration names cannot be used.
+        ConfigError: a certificate file of the configuration is unusable.
     """
     try:
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)

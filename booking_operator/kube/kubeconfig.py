@@ -1,4 +1,4 @@
-"""Finds the cluster and the credentials the way kubectl does."""
+"""Finds the cluster and the credentials in the same way as kubectl."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from booking_operator.engine.yaml_errors import describe_yaml_error
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-# kubernetes_asyncio meets a malformed kubeconfig with whatever Python raises first.
+# kubernetes_asyncio does not validate a kubeconfig: a malformed one raises any of these.
 _UNUSABLE = (
     config.ConfigException,
     yaml.YAMLError,
@@ -30,10 +30,12 @@ _UNUSABLE = (
 
 
 class ConfigError(Exception):
-    """There is no usable cluster configuration; the message says what is missing and where it was sought.
+    """There is no usable cluster configuration.
+
+    The message names what is missing and where the operator looked.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: for the command line: the message is complete, so it prints no traceback.
     """
 
     fatal = True
@@ -41,11 +43,11 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClusterAccess:
-    """How to get at the API server.
+    """How to reach the API server.
 
     Attributes:
-        configuration: where it is, whom to trust, who we are.
-        token_file: which file the token came from, if from one: it may be replaced at any time.
+        configuration: the address, the trusted CA and the credentials.
+        token_file: the file that contains the token, if any. It may be replaced at any time.
     """
 
     configuration: Configuration
@@ -53,7 +55,10 @@ class ClusterAccess:
 
 
 class ClusterConfig:
-    """Loads credentials again whenever it is asked to, so that rotated ones are found."""
+    """Loads the cluster configuration.
+
+    Each call reads the files again, so that it finds rotated credentials.
+    """
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class ClusterConfig:
         """Read the configuration.
 
         Raises:
-            ConfigError: there is none, or it cannot be used.
+            ConfigError: there is no configuration, or it is unusable.
         """
         configuration = Configuration()
         default = self._default()
@@ -92,12 +97,12 @@ class ClusterConfig:
         except _UNUSABLE as error:
             why = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else error
             raise ConfigError(f"cannot use {self._source(default)}: {why}") from error
-        # kubernetes_asyncio reads token files as they are, and many end in a newline.
+        # kubernetes_asyncio does not strip the contents of token files, and many end in a newline.
         configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
         return ClusterAccess(configuration, token_file)
 
     def namespace(self) -> str:
-        """The namespace that we are in: the pod's, or that of the kubeconfig's context; else `default`."""
+        """The current namespace: of the pod, or of the context in the kubeconfig; else `default`."""
         if pod := self._environ.get("POD_NAMESPACE"):
             return pod
         default = self._default()
@@ -111,7 +116,7 @@ class ClusterConfig:
         return "default"
 
     def _default(self) -> Path:
-        """Where kubectl looks. Only HOME has the home directory: a pod has no entry for our user."""
+        """The path where kubectl looks. Only HOME is reliable: in a pod, the user has no passwd entry."""
         return Path(self._environ.get("HOME") or "/") / ".kube" / "config"
 
     def _source(self, default: Path) -> str:
@@ -146,10 +151,10 @@ class ClusterConfig:
 class _Loader(KubeConfigLoader):
     @property
     def token_file(self) -> Path | None:
-        """The file that the token was read from, if it was."""
+        """The file that the token comes from, or None."""
         user = self._user
         if user is None or "tokenFile" not in user:
             return None
         if self.provider or "exec" in user or "token" in user:
-            return None  # each of these comes first
+            return None  # these take precedence
         return Path(self._get_base_path(user.path), str(user["tokenFile"]))

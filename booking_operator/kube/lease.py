@@ -1,4 +1,4 @@
-"""The Lease of the leader election in the API server (coordination.k8s.io/v1)."""
+"""Reads, writes and watches the Lease of the leader election (coordination.k8s.io/v1)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,11 +40,11 @@ class LeaseObject:
 
     @property
     def status(self) -> LeaseSpec:
-        """What changes without a new generation, as the status of other kinds does."""
+        """The spec. A Lease has no generation, so the store compares this as the status of other kinds."""
         return self.spec
 
     def lease(self) -> Lease:
-        """What it says."""
+        """Convert it to the `Lease` of the leader election."""
         spec = self.spec
         return Lease(
             spec.holder or "",
@@ -70,7 +70,10 @@ LEASE = Kind(
 
 
 class KubeLeaseLock:
-    """`engine.lease.Leases` for one Lease. The client should be its own: renewals wait behind nothing."""
+    """A `LeaseLock` for one Lease.
+
+    It needs its own client, so that renewals do not wait for other requests.
+    """
 
     def __init__(self, client: KubeClient, namespace: str, name: str, clock: Clock) -> None:
         self._client = client
@@ -80,10 +83,10 @@ class KubeLeaseLock:
         self._reflector = Reflector(LEASE.plural, source, self._store, clock)
 
     async def get(self) -> Lease | None:
-        """As it is now; None where there is none.
+        """Read the Lease; None if it does not exist.
 
         Raises:
-            LeaseError: the API server does not answer, or refuses.
+            LeaseError: the API server refused the request, or could not be reached.
         """
         with self._translated():
             try:
@@ -96,11 +99,11 @@ class KubeLeaseLock:
             return await self._store_response(answer)
 
     async def write(self, lease: Lease) -> Lease:
-        """Create it, where `lease.version` is empty, or update that version.
+        """Create the Lease if `lease.version` is empty, else update that version.
 
         Raises:
-            LeaseConflictError: it is not as it was seen.
-            LeaseError: the API server refused, or did not answer.
+            LeaseConflictError: another replica has changed, created or deleted the Lease.
+            LeaseError: the API server refused the request, or could not be reached.
         """
         namespace, name = self._key
         meta = {"name": name, "namespace": namespace}
@@ -121,7 +124,7 @@ class KubeLeaseLock:
                 raise
 
     async def watch(self, see: Callable[[Lease | None], None]) -> None:
-        """Have `see` called with each change that is newer than what was read or written, until cancelled."""
+        """Call `see` with each change that is newer than the last read or write, until cancelled."""
 
         def changed(change: Change[LeaseObject]) -> None:
             if change.key == self._key:
@@ -134,7 +137,8 @@ class KubeLeaseLock:
         found: LeaseObject = await decode_response(LEASE.adapter, answer)
         self._store.apply(found)
         if self._reflector.backing_off:
-            # The API server answers: there is no reason to wait for a back-off, and to miss a hand-over.
+            # The API server responds, so end the back-off of the watch. A watch that waits would miss a
+            # release of the Lease.
             self._reflector.relist("the API server was away")
         return found.lease()
 

@@ -1,4 +1,4 @@
-"""Lists and watches one kind through the API server, for a reflector."""
+"""Lists and watches one kind through the API server. It is the source of a reflector."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -25,7 +25,7 @@ T = TypeVar("T")
 O = TypeVar("O", bound=Object)  # noqa: E741
 
 PAGE_SIZE = 500
-_PAGE_SHRINK_FACTOR = 8  # of objects of 1.5 MiB, seven fit into an answer
+_PAGE_SHRINK_FACTOR = 8  # 500, 62, 7: a response fits seven objects of 1.5 MiB
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _GONE = 400, 403, 404, 410
 
 
@@ -71,7 +71,10 @@ class _Error:
 
 
 class ListWatch(Generic[O]):
-    """The objects of one kind, in one namespace or (with an empty one) in all; `selector` may narrow it."""
+    """Lists and watches the objects of one kind in one namespace; an empty namespace means all.
+
+    `selector` adds query parameters, such as a field selector.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class ListWatch(Generic[O]):
         )
 
     async def list(self, token: str = "") -> ListPage[O]:
-        """One page of a consistent list (no resourceVersion: as new as etcd)."""
+        """Return one page of a consistent list. Without a resourceVersion, the API server reads from etcd."""
         query = list(self._selector)
         if token:
             query.append(("continue", token))
@@ -102,7 +105,7 @@ class ListWatch(Generic[O]):
         return ListPage(found.items, found.metadata.resource_version, found.metadata.token)
 
     async def _page(self, query: Query) -> bytes:
-        """One page of as many objects as fit into an answer, whatever their size."""
+        """Return the body of one page. The page size shrinks until the response fits into memory."""
         while True:
             limit = ("limit", str(self._page_size))
             try:
@@ -117,7 +120,7 @@ class ListWatch(Generic[O]):
 
     @asynccontextmanager
     async def watch(self, resource_version: str, seconds: int) -> AsyncIterator[AsyncIterator[WatchEvent[O]]]:
-        """Events after `resource_version`, with bookmarks."""
+        """Watch the events after `resource_version`, with bookmarks."""
         query = [
             *self._selector,
             ("watch", "true"),
@@ -153,7 +156,7 @@ class ListWatch(Generic[O]):
         except ApiError as error:
             if error.status == _GONE:
                 raise ResourceExpiredError(str(error)) from error
-            lost = error.status == _BAD_REQUEST  # of a version that makes no sense
+            lost = error.status == _BAD_REQUEST  # the server rejects the resourceVersion
             raise ListWatchError(
                 self._with_fix(error),
                 stale_reason=self._stale_reason(error),

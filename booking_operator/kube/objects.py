@@ -1,4 +1,8 @@
-"""Creates, updates and deletes objects, each by one request that says which version it was decided for."""
+"""Creates, updates and deletes objects with one request each.
+
+Updates and deletes contain the resourceVersion that the decision was based on, so that a stale one fails with
+a conflict.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,7 +17,7 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "booking-operator"}
 
 
 class ObjectWriter:
-    """Writes objects of any kind. What was written is learnt from the watch, like anybody else's writes."""
+    """Writes objects of any kind. It does not update a store: the watch delivers the result."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -28,10 +32,10 @@ class ObjectWriter:
         annotations: Mapping[str, str],
         owner: tuple[Kind[Any], Object] | None = None,
     ) -> None:
-        """Create an object; with `owner` it is deleted together with that.
+        """Create an object. Garbage collection deletes it together with its `owner`, if there is one.
 
         Raises:
-            ApiError: it was refused; `conflict` where there is one of that name.
+            ApiError: the API server refused it; `conflict` if the name exists.
         """
         metadata: dict[str, Any] = {"name": name, "labels": MANAGED_BY, "annotations": dict(annotations)}
         if owner is not None:
@@ -42,26 +46,26 @@ class ObjectWriter:
     async def update(
         self, kind: Kind[Any], object_: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]
     ) -> None:
-        """Set fields of the spec and annotations of an object.
+        """Set some spec fields and annotations of an object, by a merge patch.
 
         Raises:
-            ApiError: it was refused; `conflict` where it has changed meanwhile.
+            ApiError: the API server refused it; `conflict` if the object has changed since it was read.
         """
         await self._patch(kind, object_, {"annotations": dict(annotations)}, {"spec": dict(spec)})
 
     async def set_finalizers(self, kind: Kind[Any], object_: Object, finalizers: Sequence[str]) -> None:
-        """Set what must be done before the object may go.
+        """Replace the finalizers of an object.
 
         Raises:
-            ApiError: it was refused; `conflict` where it has changed meanwhile.
+            ApiError: the API server refused it; `conflict` if the object has changed since it was read.
         """
         await self._patch(kind, object_, {"finalizers": list(finalizers)}, {})
 
     async def delete(self, kind: Kind[Any], object_: Object) -> None:
-        """Delete an object, if it is still as it was seen; one that is gone already is no failure.
+        """Delete an object if it is unchanged. It is no error if the object does not exist.
 
         Raises:
-            ApiError: it was refused; `conflict` where it has changed meanwhile.
+            ApiError: the API server refused it; `conflict` if the object has changed since it was read.
         """
         key, meta = key_of(object_), object_.metadata
         seen = {"uid": meta.uid, "resourceVersion": meta.resource_version}
@@ -80,7 +84,7 @@ class ObjectWriter:
 
 
 def micro_time(instant: datetime) -> str:
-    """An instant (aware) as Kubernetes' MicroTime."""
+    """Format an aware instant as a Kubernetes MicroTime (UTC)."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

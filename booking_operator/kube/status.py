@@ -1,8 +1,8 @@
-"""Writes status: one merge patch per change, and none where nothing changed.
+"""Writes the status of objects: one merge patch per change.
 
-A reconciler says what an object's status shall be and goes on; the write happens here, in a controller of
-its own, with its own back-off. So an API server that is slow or away never delays what is due in the cloud,
-and of several changes meanwhile only the last is written.
+A reconciler sets the wanted status and continues. A separate controller with its own back-off sends the
+patch. So a slow or unreachable API server never delays an action in the cloud. If the status changes several
+times before the patch is sent, only the last one is written.
 """
 
 import asyncio
@@ -27,26 +27,26 @@ from booking_operator.metrics import NO_METRICS, MetricsProvider
 O = TypeVar("O", bound=Object)  # noqa: E741
 
 MAX_PATCHES = 16
-"""How many patches of one kind are under way at a time. A first run writes every object there is, and must
-leave connections, and time of the loop, to others."""
+"""Maximum number of patches in flight per kind. The first run writes all objects; this limit leaves
+connections and time on the event loop for other work."""
 
 
 _FEW = 64
 
 
 class WriteResult(Enum):
-    """What became of a status write. True in a condition if the status is stored."""
+    """The result of a status write. It is true in a condition if the status is stored."""
 
     WRITTEN = "written"
-    """The status is stored; or a later one that replaced it before it was sent."""
+    """The status is stored, or a later one replaced it before it was sent."""
     FAILED = "failed"
     """The request failed. The writer retries it with back-off."""
     OVERTAKEN = "overtaken"
-    """Another client has changed the status. This one was not sent, and the object is reconciled again."""
+    """Another client has changed the status. The patch was not sent, and the object is reconciled again."""
     REFUSED = "refused"
-    """The API server refuses this status whenever it is sent. The writer does not retry it."""
+    """The API server would refuse this status at any time. The writer does not retry it."""
     GONE = "gone"
-    """The object does not exist any more."""
+    """The object does not exist any more, or was recreated."""
 
     def __bool__(self) -> bool:
         """Whether the status is stored."""
@@ -55,14 +55,14 @@ class WriteResult(Enum):
 
 @dataclass(eq=False, slots=True)
 class _Wanted:
-    """What a status shall be.
+    """The status that an object should have.
 
     Attributes:
-        uid: of the object.
+        uid: uid of the object.
         status: the whole status.
-        based_on: the stored status that this one was decided on.
-        refused: whether the API server refuses it whenever it is sent.
-        under_way: whether an attempt to write it is in progress.
+        based_on: the stored status that the decision was based on.
+        refused: whether the API server refuses this status permanently.
+        under_way: whether a write is in flight.
         result: resolved at the end of the next attempt; None while no caller waits.
     """
 
@@ -74,14 +74,17 @@ class _Wanted:
     result: asyncio.Future[WriteResult] | None = None
 
     def settle(self, result: WriteResult) -> None:
-        """Answer the callers that wait for an attempt."""
+        """Resolve `result` for the callers that wait for the attempt."""
         if self.result is not None:
             self.result.set_result(result)
             self.result = None
 
 
 class StatusWriter(Generic[O]):
-    """Brings the status of one kind's objects to what the reconcilers say."""
+    """Writes the status that the reconcilers set for the objects of one kind.
+
+    It calls `requeue` with the key of an object whose status another client has changed.
+    """
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class StatusWriter(Generic[O]):
         self._store = store
         self._recorder = recorder
         self._wanted: dict[Key, _Wanted] = {}
-        self._last_written: dict[Key, Any] = {}  # what we wrote last, which nobody is overtaken by
+        self._last_written: dict[Key, Any] = {}  # own writes; they do not count as overtaken
         self._log = structlog.get_logger(kind=kind.name)
         self.controller = Controller(
             f"{kind.name} status",
@@ -119,7 +122,7 @@ class StatusWriter(Generic[O]):
         }
 
     def current(self, object_: O) -> Any:
-        """The newest status of an object, written or about to be, however old `object_` is."""
+        """Return the newest status of an object, stored or queued, even if `object_` is older."""
         wanted = self._wanted.get(key_of(object_))
         if wanted is None or wanted.uid != object_.metadata.uid or wanted.refused:
             return self._stored(object_)
@@ -130,15 +133,14 @@ class StatusWriter(Generic[O]):
         return (found if found and found.metadata.uid == object_.metadata.uid else object_).status
 
     def set(self, object_: O, status: Any) -> None:
-        """Have `status` written soon, where it is news."""
+        """Queue a write of `status` if it differs from the current one."""
         if self._want(object_, status):
             self.controller.queue.add(key_of(object_))
 
     async def write(self, object_: O, status: Any) -> WriteResult:
         """Write `status` and wait for the end of the first attempt that includes it.
 
-        An attempt that is under way with another status does not count. A status that waits for its back-off
-        keeps waiting for it.
+        An attempt in flight with another status does not count. A status in back-off stays in back-off.
         """
         self.set(object_, status)
         wanted = self._wanted.get(key_of(object_))
@@ -148,11 +150,11 @@ class StatusWriter(Generic[O]):
             return WriteResult.REFUSED
         if wanted.result is None:
             wanted.result = asyncio.get_running_loop().create_future()
-        # Several callers may wait for one attempt. One that is cancelled must not end it for the others.
+        # Several callers may wait for one attempt. The cancellation of one must not cancel the others.
         return await asyncio.shield(wanted.result)
 
     def retry(self) -> None:
-        """Try at once what waits for its back-off."""
+        """Retry all writes now that wait for a back-off."""
         for key in self._wanted:
             self.controller.queue.add(key)
 
@@ -217,18 +219,18 @@ class StatusWriter(Generic[O]):
     def _is_outdated(self, key: Key, object_: O, wanted: _Wanted) -> bool:
         """Whether another client has written the status since this one was decided.
 
-        To send it with the newer version would undo what the other wrote: usually a leader before us,
-        whose memory of what was started, locked or notified is in there.
+        A patch with the newer resourceVersion would undo that write. The other client is usually the previous
+        leader, and its status records what it started, locked and notified.
         """
         return object_.status not in (wanted.based_on, wanted.status, self._last_written.get(key))
 
     async def _patch(self, object_: O, wanted: Any) -> O:
         key, version = key_of(object_), object_.metadata.resource_version
         dumped = self._kind.status_adapter.dump_python(wanted, mode="json", by_alias=True)
-        # null removes a field (RFC 7386): an empty list is written by leaving it out.
+        # null removes a field (RFC 7386). An empty list is stored as an absent field.
         status = {name: None if value == [] else value for name, value in dumped.items()}
-        # The version makes the server refuse what was decided for an object that has changed since, or that
-        # was deleted and created again. (Of a uid in a patch of the status it takes no notice.)
+        # With the resourceVersion, the server rejects the patch if the object has changed or was recreated.
+        # It ignores a uid in a patch of the status.
         answer = await self._client.request(
             "PATCH",
             self._kind.path(key.namespace, key.name, "status"),
@@ -243,9 +245,9 @@ class StatusWriter(Generic[O]):
             self._forget(key, wanted)
             return WriteResult.GONE
         if error.conflict:
-            return WriteResult.FAILED  # until the watch has reported what changed
+            return WriteResult.FAILED  # retry until the watch delivers the change
         if error.invalid:
-            # An object that breaks the schema, on a server without ratcheting: nothing can be written to it.
+            # The object violates the schema, on a server without CRD ratcheting: every write to it fails.
             wanted.refused = True
             self._log.warning("status_refused", key=str(key), error=str(error))
             self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))

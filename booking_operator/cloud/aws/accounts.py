@@ -1,6 +1,6 @@
-"""The AWS accounts that the operator reaches: its own, and those that its configuration names.
+"""The AWS accounts that the operator uses: its own, and those in its configuration.
 
-A tenant names an account, and never a role: what the operator may become is decided in its own configuration.
+A tenant names an account, not a role. Only the operator's configuration decides which roles it may assume.
 """
 
 import re
@@ -16,7 +16,7 @@ from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.group import Scope
 
 OWN_ROLE_VARIABLE = "AWS_ASSUME_ROLE_ARN"
-"""Names the role that the operator's own account is, as it does for the Go operator."""
+"""The environment variable with the role of the operator's own account, as in the Go operator."""
 
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-names
 _ROLE_ARN = re.compile(r"arn:(aws[a-z-]*):iam::[0-9]{12}:role/([!-~]{1,510}/)?[A-Za-z0-9_+=,.@-]{1,64}")
@@ -32,9 +32,12 @@ def _role_arn(arn: str) -> str:
 
 
 def _quoted(value: Any) -> Any:
-    """YAML reads digits as a number, with a leading zero even as an octal one, and `no` as False."""
+    """Reject an unquoted value.
+
+    YAML reads digits as a number, digits after a zero as octal, and `no` as False.
+    """
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text; put it in quotes")  # noqa: TRY004 - what pydantic takes
+        raise ValueError(f"{value!r} is no text; put it in quotes")  # noqa: TRY004 - pydantic requires it
     return value
 
 
@@ -46,13 +49,14 @@ def _external_id(text: str) -> str:
 
 
 class Account(BaseModel):
-    """One account, by the role in it that the operator assumes.
+    """One account, and the role in it that the operator assumes.
 
     Attributes:
-        role_arn: the role.
-        external_id: what the role's trust policy asks for as `sts:ExternalId`; empty where it asks for none.
-        regions: where in the account groups may be; empty for everywhere.
-        limits: request limits of the account that differ from those of all.
+        role_arn: the ARN of the role.
+        external_id: the `sts:ExternalId` that the trust policy of the role requires; empty if it requires
+            none.
+        regions: the regions in which groups may be; empty for all regions.
+        limits: request limits of this account that differ from those of all accounts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +77,7 @@ class Account(BaseModel):
 
 
 def _names(value: Any) -> Any:
-    """Check the names here, where the message can have them: pydantic reports a key without its value."""
+    """Validate the account names here, because pydantic does not report a key in its message."""
     if not isinstance(value, dict):
         return value
     for name in value:
@@ -87,7 +91,7 @@ def _names(value: Any) -> Any:
 
 
 NamedAccounts = Annotated[dict[str, Account], BeforeValidator(_names)]
-"""The accounts of the configuration file, by the names that `spec.account` takes."""
+"""The accounts of the configuration file, by the name that `spec.account` uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,9 @@ class Accounts:
     """All accounts.
 
     Attributes:
-        region: the operator's own region, whose STS is asked; empty for the one of environment or profile.
-        own_role: ARN of the role that the operator's own account is; empty where its credentials are.
-        named: the others, by name.
+        region: the operator's own region, whose STS is used; empty for the region of environment or profile.
+        own_role: ARN of the role of the operator's own account; empty to use its credentials directly.
+        named: the other accounts, by name.
     """
 
     region: str = ""
@@ -105,10 +109,10 @@ class Accounts:
     named: Mapping[str, Account] = field(default_factory=dict)
 
     def check_scope(self, scope: Scope) -> None:
-        """Nothing, where the operator may act in `scope`.
+        """Check that the operator may act in `scope`.
 
         Raises:
-            CloudError: there is no such region, or the account is not configured, or not for that region.
+            CloudError: the region does not exist, or the account is not configured, or not for this region.
         """
         if scope.region:
             _must_exist(scope.region)
@@ -131,7 +135,7 @@ class Accounts:
 
 
 def _must_exist(region: str) -> None:
-    """Open no client for what anybody may have written into a spec: each takes memory, and is kept."""
+    """Check the region before a client is opened. A client takes memory, and tenants write the region."""
     try:
         check_region(region)
     except ValueError as error:
@@ -139,20 +143,20 @@ def _must_exist(region: str) -> None:
 
 
 class OwnRoleError(Exception):
-    """The environment names something else than a role.
+    """The value of `OWN_ROLE_VARIABLE` is not the ARN of a role.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: for the command line: the message is complete, so it prints no traceback.
     """
 
     fatal = True
 
 
 def own_role(environ: Mapping[str, str]) -> str:
-    """ARN of the role that the operator's own account is; empty where it is that of its credentials.
+    """Return the ARN of the role of the operator's own account; empty to use its credentials directly.
 
     Raises:
-        OwnRoleError: the variable is set to no such ARN.
+        OwnRoleError: the value of the variable is not the ARN of a role.
     """
     arn = environ.get(OWN_ROLE_VARIABLE, "").strip()
     try:

@@ -1,4 +1,7 @@
-"""AWS clients: one per region and account, opened at first use, closed when released or at the end."""
+"""AWS clients: one per service, region and account.
+
+They open at first use and close on release or at the end.
+"""
 
 import asyncio
 import os
@@ -31,16 +34,17 @@ if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
 
 CALL_SECONDS = 60.0
-"""For one call, from when the credentials are at hand that it is signed with. The client's own time-outs are
-per read, so a reply that trickles would never end, and all callers would wait for that view."""
+"""Timeout of one call, after the credentials are available. The timeouts of the client are per read. A
+response that arrives very slowly would never time out, and all callers would wait for it."""
 CLOSING_SECONDS = 2 * CALL_SECONDS
-"""How long a client that is released stays open, for a call that has taken it before."""
+"""How long a released client stays open for calls that already use it."""
 CONFIG = AioConfig(
-    # aiobotocore makes these two the `sock_connect` and `sock_read` of aiohttp. Neither of them counts how
-    # long a call waits for a connection that is in use, so a call that merely queues does not time out.
+    # aiobotocore passes these two as `sock_connect` and `sock_read` to aiohttp. Neither includes the wait for
+    # a free connection, so a call in the queue of the pool does not time out.
     connect_timeout=5,
     read_timeout=20,
-    # Of this pair botocore makes one attempt in all: retries are ours, who know what is urgent.
+    # These settings disable the retries of botocore. The request queues retry, because they know the
+    # priorities.
     retries={"max_attempts": 0, "mode": "standard"},
     max_pool_connections=CONNECTIONS,
     tcp_keepalive=True,
@@ -50,18 +54,18 @@ CONFIG = AioConfig(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Opened:
-    """A client, and what closes it."""
+    """A client, and the exit stack that closes it."""
 
     client: Any
     closes: AsyncExitStack
 
 
 class AwsClients:
-    """The clients of all accounts. An async context manager; open clients end with it.
+    """The clients of all accounts, as an async context manager. Open clients close with it.
 
-    One session per account, so that the regions of an account share credentials and their renewal; one loader
-    for all, because the description of EC2 alone takes 18 MiB and a fifth of a second to read. What changes
-    anything is sent only while `live()`.
+    Each account has one session, so that its regions share credentials and their renewal. All sessions share
+    one loader, because the EC2 service model alone takes 18 MiB and a fifth of a second to load. Requests
+    that change anything are only sent while `may_write()` is true.
     """
 
     def __init__(
@@ -95,30 +99,31 @@ class AwsClients:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         closing = AsyncExitStack()
-        closing.push_async_exit(self._stack)  # first in, last out: clients sign with the credentials
+        closing.push_async_exit(self._stack)  # closes last: the clients sign with the credentials
         for stack in (*self._closing, *(opened.closes for opened in self._clients.values())):
             closing.push_async_exit(stack)
         self._clients.clear()
         await closing.__aexit__(kind, error, trace)
 
     async def ec2(self, scope: Scope) -> "EC2Client":
-        """The client of EC2 for `scope`; without waiting when it is open already.
+        """Return the EC2 client for `scope`. If it is open, this does not wait.
 
-        What it is asked raises `CloudError` itself where the account has no credentials.
+        If the account has no credentials, the calls of the client raise `CloudError`.
 
         Raises:
-            CloudError: there is no such account, it is not for that region, or there is no region.
+            CloudError: the account or the region does not exist, or the account is not configured for the
+                region.
         """
         return cast("EC2Client", await self._client("ec2", scope))
 
     async def rds(self, scope: Scope) -> "RDSClient":
-        """The client of RDS for `scope`, as `ec2` is that of EC2."""
+        """Return the RDS client for `scope`, as `ec2` does for EC2."""
         return cast("RDSClient", await self._client("rds", scope))
 
     async def release(self, service: Literal["ec2", "rds"], scope: Scope) -> None:
-        """Close a client that is not needed any more, after `CLOSING_SECONDS`; a later call opens another.
+        """Close an unused client after `CLOSING_SECONDS`; a later call opens another.
 
-        Each client of EC2 takes more than a megabyte, and tenants may name any region of AWS.
+        Each EC2 client takes more than a megabyte, and tenants may name any AWS region.
         """
         opened = self._clients.pop((service, scope), None)
         if opened is not None:
@@ -128,21 +133,21 @@ class AwsClients:
             self._closing.remove(opened.closes)
 
     async def credentials(self, account: str) -> None:
-        """Have good credentials of an account at hand; without waiting when there are.
+        """Ensure valid credentials of an account. If they are loaded, this does not wait.
 
         Raises:
-            CloudError: there are none, or AWS gives none.
+            CloudError: there are no credentials, or AWS refuses to issue them.
         """
         await self._credentials[account].get_frozen_credentials()
 
     @contextmanager
     def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
-        """Have the one call that is made inside measured, and its failure come out as `CloudError`.
+        """Measure the single call in the context, and translate its failure into `CloudError`.
 
         Args:
-            permission: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
-            scope: where it is called.
-            ids: the instances it is called for.
+            permission: the call in the form of an IAM permission, such as `ec2:StartInstances`.
+            scope: the scope of the call.
+            ids: the instances of the call.
 
         Raises:
             CloudError: the call failed.
@@ -159,7 +164,7 @@ class AwsClients:
             self._accounts.check_scope(scope)
             async with self._opening[service, scope]:
                 opened = self._clients.get((service, scope)) or await self._open(service, scope)
-            # Callers that still wait for the lock hold it themselves.
+            # Callers that wait for the lock keep their own reference to it.
             self._opening.pop((service, scope), None)
         return opened.client
 
@@ -172,24 +177,24 @@ class AwsClients:
         client.meta.events.register("before-send", self._fence)
         client.meta.events.register("after-call", self._note_date)
         if service == "ec2":
-            # aiobotocore awaits handlers; its stubs repeat botocore's, which does not.
+            # aiobotocore awaits async handlers, but its type stubs do not allow them.
             client.meta.events.register("before-parse.ec2.DescribeInstances", parse_page)
         opened = self._clients[service, scope] = _Opened(client, stack)
         return opened
 
     def _stamp(self, context: dict[str, Any], **_: object) -> None:
-        """Remember when a request was made; a handler of botocore's event `before-call`."""
+        """Record when a request was made; a handler of the botocore event `before-call`."""
         context["made_at"] = self._clock.now()
 
     def _fence(self, request: Any, event_name: str, **_: object) -> None:
-        """Send what is no mere look only while we may write; a handler of `before-send`."""
+        """Send a mutating request only while `may_write()` is true; a handler of `before-send`."""
         operation = event_name.rpartition(".")[2]
         if not operation.startswith("Describe"):
             body = request.body
             request.body = FencedBody(body.encode() if isinstance(body, str) else body, self._may_write)
 
     def _note_date(self, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
-        """Compare clocks by a reply, also one that is an error; a handler of `after-call`."""
+        """Measure the clock skew from a response, including errors; a handler of `after-call`."""
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         self.skew.record(headers.get("date"), context["made_at"], self._clock.now())
         self._metrics.aws_skewed(self.skew.current)
@@ -203,7 +208,7 @@ class AwsClients:
         return session
 
     def _core(self) -> AioSession:
-        """A session with botocore's own chain of credentials; its clients of STS keep the same time-outs."""
+        """Return a session with botocore's credential chain, the shared loader and `CONFIG`."""
         core = AioSession()
         if self._loader is None:
             self._loader = core.get_component("data_loader")
@@ -213,8 +218,8 @@ class AwsClients:
 
 
 def default_region() -> str:
-    """The region that environment or profile name; empty where they name none.
+    """Return the region of the environment or the profile; empty if there is none.
 
-    botocore knows AWS_DEFAULT_REGION alone; AWS_REGION is what other SDKs and EKS set.
+    botocore reads only AWS_DEFAULT_REGION. Other SDKs and EKS use AWS_REGION, so that has precedence.
     """
     return os.environ.get("AWS_REGION") or aioboto3.Session().region_name or ""

@@ -1,11 +1,12 @@
-"""Credentials that are renewed ahead of time, by a call that all who need them share.
+"""Renews credentials ahead of time, with one renewal that all callers share.
 
-botocore renews them while it signs a request: the first caller waits for STS, though what it has may be
-good for minutes yet, and all who come after a failure call again, one after the other. So here:
-- a renewal is a task of its own; while the present credentials are good, nobody waits for it;
-- at most one is under way; all who have to wait share it, and one who is cancelled takes nobody along;
-- a failure goes to all callers within a back-off after it, without another call; an exception that no rule
-  covers is such a failure too.
+botocore renews credentials while it signs a request. The first caller waits for STS, although the current
+credentials may be valid for minutes. After a failure, each waiting caller calls STS again, one after the
+other. This module avoids both:
+- A renewal is a separate task. While the current credentials are valid, no caller waits for it.
+- At most one renewal is in flight. All waiting callers share it, and a cancelled caller does not cancel it.
+- A failure goes to all callers during the back-off after it, without another call. This includes an exception
+  that no rule covers.
 """
 
 import asyncio
@@ -34,18 +35,18 @@ from booking_operator.engine.workqueue import Backoff
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
 RENEW_BEFORE_EXPIRY = timedelta(minutes=15)
-"""Credentials are renewed this long before they expire, as botocore does it."""
+"""Credentials are renewed this long before they expire, as in botocore."""
 MIN_REMAINING_LIFETIME = timedelta(minutes=1)
-"""They are not used in the last of their time: a request may be on its way for a while."""
+"""Credentials with less time left are not used, because a request may be in transit for a while."""
 RENEWAL_TIMEOUT = timedelta(seconds=30)
-"""For one renewal, from when the credentials are at hand that it is signed with. Time-outs of clients are per
-read, and botocore asks some endpoints three times."""
+"""Timeout of one renewal, after the credentials that sign it are available. The timeouts of the clients are
+per read, and botocore calls some endpoints three times."""
 MIN_RENEWAL_INTERVAL = timedelta(minutes=1)
-"""Between renewals that succeed in vain: an endpoint may give the same again, useless or near its end."""
-# Less than `inventory` waits at the longest, so that then each of its calls checks again.
+"""Minimum time between successful renewals: an endpoint may return the same expiring credentials again."""
+# The maximum is below the longest back-off of `inventory`, so that each of its calls then tries again.
 _BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=timedelta(seconds=55))
 
-# EC2 says RequestExpired also where the credentials are:
+# EC2 also responds with RequestExpired if the credentials have expired:
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 _REFUSED_CREDENTIALS = frozenset(
     {"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "RequestExpired"}
@@ -55,31 +56,31 @@ _CLOSED = CloudError("Closed", "The operator is shutting down.")
 
 @dataclass(frozen=True, slots=True)
 class _LoadedCredentials:
-    """Credentials that were loaded: what they are, and what knows until when."""
+    """Loaded credentials, and the source that knows their expiry."""
 
     frozen: ReadOnlyCredentials
     source: Source
 
     def good_for(self, time: timedelta) -> bool:
-        """Whether they do not expire within `time`."""
+        """Whether they are valid for at least `time`."""
         if not isinstance(self.source, RefreshableCredentials):
             return True
         return not self.source.refresh_needed(int(time.total_seconds()))
 
 
 class RenewedCredentials(AioCredentials):
-    """One set of credentials, as botocore's clients take them. Its renewals are tasks of `tasks`.
+    """One set of credentials for the clients of botocore. Its renewals are tasks of `tasks`.
 
     Args:
-        owner: whose they are, as a sentence begins with it.
-        action: what loading them calls, as `translated` takes it.
-        load: loads them.
-        clock: the time.
-        tasks: where renewals run.
-        observed: measures one load of them; what is no call of AWS is not measured.
+        owner: the owner, as the beginning of a message.
+        action: the call that loads them, in the form that `translate_errors` takes.
+        load: loads the credentials.
+        clock: the clock.
+        tasks: the task group of the renewals.
+        observed: measures one load; by default it is not measured, because it is not an AWS call.
         metrics: counts exceptions that no rule covers.
-        by: the credentials that a load is signed with; None where it is signed with none of ours. They are
-            waited for before the time of a load begins.
+        by: the credentials that sign a load; None if no `RenewedCredentials` sign it. The wait for them is
+            not part of the timeout.
     """
 
     def __init__(  # noqa: PLR0913 - three of them have defaults
@@ -94,7 +95,7 @@ class RenewedCredentials(AioCredentials):
         metrics: CloudMetrics = NO_METRICS,
         by: "RenewedCredentials | None" = None,
     ) -> None:
-        super().__init__("", "", method="booking-operator")  # what keys there are is in `_held` alone
+        super().__init__("", "", method="booking-operator")  # the keys are only in `_held`
         self._owner = owner
         self._action = action
         self._load = load
@@ -111,14 +112,14 @@ class RenewedCredentials(AioCredentials):
         self._log = structlog.get_logger()
 
     async def load_credentials(self) -> "RenewedCredentials":
-        """Themselves: to botocore they stand for its chain."""
+        """Return this object: botocore uses it in place of its credential chain."""
         return self
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:  # type: ignore[override]
-        """What to sign a request with; without waiting while there are good ones.
+        """Return the credentials for a request. While they are valid, this does not wait.
 
         Raises:
-            CloudError: there are none, or AWS gives none; the message names the account.
+            CloudError: there are no credentials, or AWS refuses to issue them; the message names the account.
         """
         held = self._held
         if held is not None and held.good_for(RENEW_BEFORE_EXPIRY):
@@ -132,12 +133,12 @@ class RenewedCredentials(AioCredentials):
             await asyncio.wait({self._renewal})
         if self._held is None or self._failure is not None:
             error = self._failure or _CLOSED
-            # One exception raised in many tasks would gather all of their tracebacks.
+            # Raise a copy: one exception raised in many tasks would accumulate all their tracebacks.
             raise CloudError(error.reason, str(error), retryable=error.retryable) from error
         return self._held.frozen
 
     def sign_for(self, session: AioSession) -> None:
-        """Have the clients of `session` sign with them, and notice there when AWS refuses them."""
+        """Let the clients of `session` sign with these credentials, and renew them when AWS refuses them."""
         session.register_component("credential_provider", self)
 
         def after_call(parsed: Mapping[str, Any], **_: Any) -> None:
@@ -147,10 +148,10 @@ class RenewedCredentials(AioCredentials):
         session.register("after-call", after_call)
 
     def reject(self) -> None:
-        """AWS does not accept them, whatever their date says: begin to load them again, unless they are new.
+        """Start a renewal after AWS refused the credentials, unless they are new.
 
-        They are used until then, for it may be one region alone that refuses them: one that the account has
-        not enabled does, and any tenant may name it.
+        The current credentials stay in use until then. Perhaps only one region refuses them, because the
+        account has not enabled it, and any tenant may name a region.
         """
         if not self._resting():
             self._begin()
@@ -161,15 +162,15 @@ class RenewedCredentials(AioCredentials):
             self._renewal.cancel()
 
     def _resting(self) -> bool:
-        """Whether the last renewal ended so short a time ago that another would be no use."""
+        """Whether the last renewal ended so recently that another one would be useless."""
         if self._ended_at is None:
             return False
         pause = _BACKOFF.after(self._failures) if self._failures else MIN_RENEWAL_INTERVAL
-        # One from the future precedes a clock set back.
+        # An end in the future is from before the clock was set back.
         return self._ended_at <= self._clock.now() < self._ended_at + pause
 
     def _begin(self) -> None:
-        """Begin a renewal, unless one is under way."""
+        """Start a renewal, unless one is in flight."""
         if self._renewal is None or self._renewal.done():
             self._renewal = self._tasks.create_task(self._renew(), name="credential renewal")
 
@@ -199,10 +200,10 @@ class RenewedCredentials(AioCredentials):
                     if held.good_for(timedelta(0)):
                         return held
             except RuntimeError as error:
-                if "still expired" not in str(error):  # which is how botocore finds it
+                if "still expired" not in str(error):  # botocore raises no specific type
                     raise
             except (LookupError, TypeError) as error:
-                # botocore takes for granted what it finds in the reply of an endpoint or process.
+                # botocore does not validate the response of an endpoint or a process.
                 text = f"What was fetched is not complete ({type(error).__name__}: {error})."
                 raise CloudError("NoCredentials", f"{text} Check what the endpoint answers.") from error
         text = "What was fetched has expired already; check the clock of the operator's machine."
@@ -226,16 +227,16 @@ async def open_credentials(
     *,
     metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[Mapping[str, RenewedCredentials]]:
-    """The credentials of all accounts by name, the operator's own as `""`; they end with the context.
+    """Open the credentials of all accounts by name, with the operator's own as `""`.
 
-    None are loaded before they are asked for.
+    They are loaded at first use. Their renewals end with the context.
     """
     async with AsyncExitStack() as stack, TaskGroup() as tasks:
 
         async def sts_of(by: RenewedCredentials) -> Sts:
             session = make_session()
             by.sign_for(session)
-            # All accounts may renew at once, and none must wait for the connection of another.
+            # All accounts may renew at the same time, so each needs its own connection.
             connections = max(CONNECTIONS, len(accounts.named) + 1)
             sts = Sts(session, accounts.region, connections=connections)
             return await stack.enter_async_context(sts)

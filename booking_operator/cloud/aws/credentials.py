@@ -1,6 +1,6 @@
-"""Where credentials come from: the operator's own from botocore's chain, those of a role from STS.
+"""The sources of credentials: botocore's credential chain for the operator's own, and STS for a role.
 
-Each load reads everything again, environment and files included; `credential_renewal` decides when to load.
+Each load reads the environment and all files again. `credential_renewal` decides when to load.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ from booking_operator.cloud.aws.accounts import Account
 from booking_operator.engine.clock import Clock
 
 ROLE_SESSION_NAME = "booking-operator"
-"""Under which CloudTrail shows what the operator does in a role."""
+"""The session name that CloudTrail shows for the actions of the operator in a role."""
 
 Source = AioCredentials | AioRefreshableCredentials
 Load = Callable[[], Awaitable[Source]]
-"""Loads credentials; those of STS may be fetched only once they are asked for."""
+"""Loads credentials. Credentials of STS may be fetched only at first use."""
 
 
 async def load_own(make: Callable[[], AioSession], region: str) -> Source:
-    """The operator's own credentials, by botocore's chain, in botocore's order.
+    """Load the operator's own credentials by botocore's chain, in its order.
 
     Args:
-        make: makes a session, which reads the configuration files.
-        region: whose STS is asked; empty for the one of environment or profile.
+        make: creates a session, which reads the configuration files.
+        region: the region whose STS is used; empty for the region of environment or profile.
 
     Raises:
-        NoCredentialsError: nothing in the chain has any.
-        Exception: whatever botocore has against them; `cloud.aws.errors.translated` knows it.
+        NoCredentialsError: no provider in the chain has credentials.
+        Exception: any other error of botocore; `cloud.aws.errors.translate_errors` translates it.
     """
     session = make()
     chain = create_credential_resolver(session, region_name=region or None)
-    # Both kinds of token file may end in a newline, as editors and `kubectl create secret` leave it there.
-    # botocore sends it with the one, and refuses to send the other.
+    # Both kinds of token file may end in a newline, which editors and `kubectl create secret` keep. botocore
+    # sends the one token with the newline, and rejects the other.
     web_identity = AioAssumeRoleWithWebIdentityProvider(
         load_config=lambda: session.full_config,
         client_creator=_creator(session, region),
@@ -67,14 +67,14 @@ async def load_own(make: Callable[[], AioSession], region: str) -> Source:
 
 
 class Sts:
-    """STS, asked with what `session` signs with. An async context manager; its client ends with it.
+    """An STS client that signs with the credentials of `session`. An async context manager.
 
-    One client for all roles: to open one takes longer than to ask, and nothing else runs meanwhile.
+    All roles share one client, because opening a client takes longer than a call and blocks the event loop.
 
     Args:
-        session: makes the client.
-        region: whose STS is asked; empty for the one of environment or profile.
-        connections: how many calls can be under way at once.
+        session: creates the client.
+        region: the region whose STS is used; empty for the region of environment or profile.
+        connections: the maximum number of calls in flight.
     """
 
     def __init__(self, session: AioSession, region: str, *, connections: int) -> None:
@@ -95,7 +95,10 @@ class Sts:
         await self._stack.__aexit__(kind, error, trace)
 
     async def assume(self, account: Account) -> dict[str, str]:
-        """Credentials of the account's role for an hour, by the names that botocore renews them with."""
+        """Assume the role of the account for one hour.
+
+        The keys of the result are those that botocore expects.
+        """
         async with self._opening:
             if self._client is None:
                 opening: Any = _creator(self._session, self._region)("sts", config=self._config)
@@ -113,32 +116,35 @@ class Sts:
 
 
 async def load_role(account: Account, sts: Sts, clock: Clock) -> Source:
-    """Credentials of the account's role, loaded at first use; `clock` decides when they expire."""
+    """Return the credentials of the account's role, fetched at first use; `clock` determines their expiry."""
     return AioDeferredRefreshableCredentials(
         refresh_using=partial(sts.assume, account), method="assume-role", time_fetcher=clock.now
     )
 
 
 def _creator(session: AioSession, region: str) -> Any:
-    """What opens a client; the stubs repeat botocore's, whose clients open without waiting."""
+    """Return a function that opens a client.
+
+    Its type is Any, because the stubs describe synchronous clients.
+    """
     return partial(session.create_client, region_name=region or None)
 
 
 class _TokenFile(FileWebIdentityTokenLoader):
-    """The token that the kubelet keeps in a file, and replaces there before it expires."""
+    """Reads the token that the kubelet stores in a file, and replaces before it expires."""
 
     def __call__(self) -> str:
         return str(super().__call__()).strip()
 
 
 def _with_container_token(environ: dict[str, str]) -> dict[str, str]:
-    """The environment with the token of EKS pod identity itself, in place of the path of its file."""
+    """Return the environment with the EKS pod identity token itself, instead of the path of its file."""
     path = environ.get(AioContainerProvider.ENV_VAR_AUTH_TOKEN_FILE)
     if path is None:
         return environ
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
     except OSError:
-        return environ  # botocore reports it if it is needed: other sources come first
+        return environ  # botocore reports the error if no earlier source has credentials
     del environ[AioContainerProvider.ENV_VAR_AUTH_TOKEN_FILE]
     return environ | {AioContainerProvider.ENV_VAR_AUTH_TOKEN: token}

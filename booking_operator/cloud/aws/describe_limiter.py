@@ -1,4 +1,4 @@
-"""Keeps calls that are made one at a time, as Describe's pages are, within the limits of their action."""
+"""Keeps sequential calls, such as the pages of a Describe, within the request limits of their action."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ _STEP_SECONDS = 1.0
 
 
 class DescribeLimiter:
-    """Lets calls pass one after the other, as the buckets of their action allow."""
+    """Delays calls until the token buckets of their action allow them."""
 
     def __init__(self, limits: LimitsOf, clock: Clock) -> None:
         self._limits = limits
@@ -20,19 +20,25 @@ class DescribeLimiter:
         self._throttles: dict[tuple[Scope, str], RateLimiter] = {}
 
     def forget(self, scope: Scope, *actions: str) -> None:
-        """Start with full buckets when these actions are next called in a scope. No call may be under way."""
+        """Drop the buckets of these actions in a scope; the next call starts with full ones.
+
+        No such call may be in flight.
+        """
         for action in actions:
             self._throttles.pop((scope, action), None)
 
     @asynccontextmanager
     async def slot(self, scope: Scope, action: str) -> AsyncIterator[None]:
-        """Wait for a token, then let the one call inside pass; a refusal of it is taken note of."""
+        """Wait for a token, then allow the single call in the context.
+
+        A throttled call corrects the model.
+        """
         key = scope, action
         now = self._clock.now()
         if key not in self._throttles:
             self._throttles[key] = full_limiter(self._limits(scope, action), now)
         while not self._throttles[key].available(now):
-            # In short steps, since the clock may be set back meanwhile.
+            # Sleep in short steps, because the clock may be set back during the wait.
             wait = self._throttles[key].ready_at(1, now) - now
             await self._clock.sleep(min(wait.total_seconds(), _STEP_SECONDS))
             now = self._clock.now()

@@ -1,4 +1,4 @@
-"""The calls of EC2: instances are found by their tag, started and stopped by id."""
+"""The EC2 calls: it finds instances by tag, and starts and stops them by id."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     )
 
 PAGE = 1000
-"""Instances in one page, the most that EC2 gives."""
+"""Instances per page: the maximum of EC2."""
 
 _FILTERS: list["FilterTypeDef"] = [
     {"Name": "tag-key", "Values": [APPLICATION_TAG]},
-    # Terminated instances are shown for an hour yet; all other states count.
+    # Exclude terminated instances, which EC2 shows for an hour.
     {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
 ]
 _KNOWN = frozenset(InstanceState)
@@ -45,14 +45,14 @@ _NO_FAILURES = frozenset(
         "Server.SpotInstanceTermination",
     }
 )
-"""Why an instance that ran was stopped; all other reasons mean that a start failed. See
+"""Reasons for which a running instance was stopped. All other reasons mean that a start failed. See
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
 
 
 class Ec2Api:
-    """`cloud.service.Api` for EC2."""
+    """The `ServiceApi` of `cloud.driver` for EC2."""
 
-    max_batch = 1000  # its limits are per instance too, so larger calls gain nothing
+    max_batch = 1000  # EC2 also limits the rate of instances, so larger calls gain nothing
     api_actions: Mapping[Action, str] = {
         Action.START: "StartInstances",
         Action.STOP: "StopInstances",
@@ -69,10 +69,10 @@ class Ec2Api:
         self._skipped = SkippedRows("ec2", metrics)
 
     async def describe(self, scope: Scope) -> list[Record]:
-        """All instances of `scope` that carry the application tag, and exist.
+        """Return all existing instances of `scope` that have the application tag.
 
         Raises:
-            CloudError: EC2 did not answer.
+            CloudError: a call failed.
         """
         records: list[Record] = []
         reading, token = Reading(), ""
@@ -85,7 +85,7 @@ class Ec2Api:
                 return records
 
     async def release(self, scope: Scope) -> None:
-        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        """Close the client of a scope that is no longer polled; the next call opens another."""
         self._gate.forget(scope, "DescribeInstances")
         self._skipped.forget(scope)
         await self._sessions.release("ec2", scope)
@@ -102,10 +102,10 @@ class Ec2Api:
                     return await client.describe_instances(**query)
 
     async def ready(self, scope: Scope) -> None:
-        """Have client and credentials at hand.
+        """Prepare the client and the credentials.
 
         Raises:
-            CloudError: there is no such account or region, or there are no credentials.
+            CloudError: the account or the region does not exist, or there are no credentials.
         """
         await self._sessions.ec2(scope)
         await self._sessions.credentials(scope.account)
@@ -113,10 +113,11 @@ class Ec2Api:
     async def perform(
         self, scope: Scope, operation: Operation, ids: Sequence[str]
     ) -> Mapping[str, ActionAnswer]:
-        """Start, stop or tag instances; the answer has those for which EC2 accepted it.
+        """Start, stop or tag instances. The result contains those for which EC2 accepted it.
 
         Raises:
-            CloudError: EC2 refused, or its answer was lost; it has the ids that EC2 named as the reason.
+            CloudError: EC2 refused the call, or the response was lost; `ids` are those that EC2 named as the
+                cause.
         """
         client = await self._sessions.ec2(scope)
         with self._sessions.call(f"ec2:{self.api_actions[operation.action]}", scope, ids):
@@ -144,10 +145,10 @@ def _records(page: "DescribeInstancesResultTypeDef", reading: Reading) -> Iterab
 
 
 def _record(instance: "InstanceTypeDef") -> Record | None:
-    """One instance; None where it does not count.
+    """Parse one instance; return None if it has no application tag or no relevant state.
 
     Raises:
-        Exception: it is malformed.
+        Exception: the instance is invalid.
     """
     tags = tagging.to_dict(instance.get("Tags", ()))
     state = _state(instance.get("State"))
@@ -166,7 +167,7 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
 
 
 def _obstacle(instance: "InstanceTypeDef") -> str:
-    """Why EC2 will never stop an instance, empty where it may.
+    """Return why EC2 can never stop an instance; empty if it can.
 
     See https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Stop_Start.html.
     """
@@ -176,7 +177,7 @@ def _obstacle(instance: "InstanceTypeDef") -> str:
 
 
 def _failure(why: "StateReasonTypeDef") -> str:
-    """What EC2 says of a start that failed; its messages usually begin with the code."""
+    """Return the state reason of a failed start; its message usually begins with the code."""
     code, message = why.get("Code", ""), why.get("Message", "")
     if code in _NO_FAILURES or not code.startswith(("Client.", "Server.")):
         return ""
@@ -189,9 +190,9 @@ def _pool(instance: "InstanceTypeDef") -> str:
 
 
 def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, ActionAnswer]:
-    """The answers of those instances that exist now: a terminated one was neither started nor stopped.
+    """Return the states of the instances that exist. A terminated instance is neither started nor stopped.
 
-    An answer without an id says nothing of any instance.
+    An entry without an id is ignored.
     """
     answers = {}
     for change in changes:
@@ -202,6 +203,6 @@ def _answers(changes: Iterable["InstanceStateChangeTypeDef"]) -> dict[str, Actio
 
 
 def _state(shown: "InstanceStateTypeDef | None") -> InstanceState | None:
-    """EC2's name for a state as ours; None for those of instances that are gone or going."""
+    """Convert an EC2 state; return None for terminated and terminating instances."""
     name = (shown or {}).get("Name")
     return InstanceState(name) if name in _KNOWN else None

@@ -1,7 +1,8 @@
-"""Translates what botocore raises into `CloudError`, once, here.
+"""Translates the exceptions of botocore into `CloudError`. Only this module does this.
 
-Texts end up in conditions and Events: one line, bounded, the same at each repetition. So request ids, the
-encoded part of an authorisation failure and the session's name, all of which differ each time, are cut out.
+The messages appear in conditions and Events. So they are single lines of bounded length, and equal at each
+repetition. The parts that differ each time are removed: request ids, encoded authorization failures and
+session names.
 """
 
 import re
@@ -17,9 +18,9 @@ from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.engine.clock_skew import ClockSkewMonitor
 
 MAX_MESSAGE_LENGTH = 600
-"""Characters; a condition's message may have 32,768, yet people read it in one column of a terminal."""
+"""In characters. A condition message may have 32,768, but users read it in one column of a terminal."""
 
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the general ones of
+# See https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and the common errors in
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonErrors.html
 _THROTTLED = frozenset(
     {
@@ -34,10 +35,11 @@ _THROTTLED = frozenset(
     }
 )
 _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-# Of one instance whose Marketplace terms nobody has accepted, say, or of a region: not of all that there is.
+# These concern one instance (for example, its Marketplace terms are not accepted) or one region, not the
+# account.
 _NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-_SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes, and some services a good deal longer
+_SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
 _TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
 _REFUSED_KEYS = _TIME_CODES | frozenset(
     {
@@ -53,21 +55,22 @@ _REFUSED_KEYS = _TIME_CODES | frozenset(
 _GIVE_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod's ServiceAccount a role"
 _TRUST = "check the role's trust policy"
 _ASSUMING = {
-    # Sessions of EKS pod identity have tags that are handed on, which is a permission of its own.
+    # EKS pod identity passes session tags on, which requires a separate permission.
     "AssumeRole": f"{_TRUST}, the external_id, and sts:AssumeRole in the IAM policy of the operator's role; "
     "with EKS pod identity sts:TagSession too, in both policies",
     "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
 }
-_OF_SERVER = 500  # from this HTTP status on it is the service's fault
+_OF_SERVER = 500  # server errors start at this HTTP status
 _EXPECTED = (
     boto.BotoCoreError,
     boto.ClientError,
     ResponseParserError,
     aiohttp.ClientError,
-    OSError,  # a token or configuration file that is not there; TimeoutError is one too
-    ValueError,  # botocore's answer to a malformed AWS_ENDPOINT_URL, for one
+    OSError,  # a missing token or configuration file; also TimeoutError
+    ValueError,  # for example, botocore raises it for an invalid AWS_ENDPOINT_URL
 )
-# In this order: some derive from others. An error's own text may hold addresses that differ each time.
+# The order matters, because some types derive from others. The text of an error may contain changing
+# addresses.
 _UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], FailureKind, str], ...] = (
     ((boto.ConnectTimeoutError,), FailureKind.TRANSIENT, "the connection was not made in time"),
     ((boto.ReadTimeoutError, TimeoutError), FailureKind.LOST, "there was no reply in time"),
@@ -87,15 +90,15 @@ _POOL = re.compile(r"sufficient (\S+) capacity in the Availability Zone you requ
 def translate_errors(
     action: str, ids: Collection[str] = (), *, clocks: ClockSkewMonitor | None = None
 ) -> Iterator[None]:
-    """Have what botocore raises inside come out as `CloudError`.
+    """Translate the exceptions of botocore in the context into `CloudError`.
 
     Args:
-        action: what is called, in the form of an IAM permission, like `ec2:StartInstances`.
-        ids: the instances it is called for.
-        clocks: knows how far our clock is ahead of the service's.
+        action: the call in the form of an IAM permission, such as `ec2:StartInstances`.
+        ids: the instances of the call.
+        clocks: measures how far the operator's clock is ahead of the service's.
 
     Raises:
-        CloudError: any failure; its `ids` are those of `ids` that the service named as the reason.
+        CloudError: any failure; its `ids` are those of `ids` that the service named as the cause.
     """
     try:
         yield
@@ -113,7 +116,7 @@ def _name(permission: str) -> str:
 def _from_answer(
     error: boto.ClientError, permission: str, ids: Collection[str], skew: timedelta
 ) -> CloudError:
-    """The service answered, with an error code."""
+    """Translate an error response of the service."""
     action = _name(permission)
     details = error.response.get("Error", {})
     code, message = str(details.get("Code", "")), clean_message(str(details.get("Message", "")))
@@ -147,7 +150,7 @@ def _from_answer(
 
 
 def _account(code: str, action: str, message: str, skew: timedelta) -> CloudError:
-    """The service takes nothing from this account, or not with these credentials, or not at this time."""
+    """Translate an error that concerns the account: its status, its credentials, or the clock."""
     if abs(skew) > _SKEWED or code in _TIME_CODES:
         way = "behind" if skew < timedelta(0) else "ahead of"
         clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} that of AWS"
@@ -161,7 +164,7 @@ def _account(code: str, action: str, message: str, skew: timedelta) -> CloudErro
 
 
 def _without_answer(error: Exception, action: str) -> CloudError:
-    """The service was not asked, or its answer was lost."""
+    """Translate an error without a response: the request was not sent, or the response was lost."""
     for kinds, fault, how in _UNREACHABLE:
         if isinstance(error, kinds):
             return CloudError("CloudUnreachable", f"{action}: {how}.", kind=fault)
@@ -183,17 +186,17 @@ def _without_answer(error: Exception, action: str) -> CloudError:
 
 
 def reason_of(code: str) -> str:
-    """An error code as the reason of a condition, which takes letters and digits only here.
+    """Convert an error code into the reason of a condition, which has only letters and digits here.
 
-    EC2's codes have dots (`InvalidInstanceID.NotFound`), and botocore makes the bare HTTP status the code
-    where a proxy answered in HTML.
+    EC2 codes contain dots (`InvalidInstanceID.NotFound`). If a proxy responds in HTML, botocore uses the HTTP
+    status as the code.
     """
     plain = re.sub(r"[^A-Za-z0-9]", "", code)
     return plain if plain[:1].isalpha() else f"HTTP{plain}" if plain else "UnknownError"
 
 
 def clean_message(text: str) -> str:
-    """One line, of bounded length, without what differs each time."""
+    """Return the text as one line of bounded length, without the parts that differ each time."""
     text = re.sub(r"Encoded authorization failure message: \S+", "", text)
     text = re.sub(r"(:assumed-role/[^/\s]+)/[^\s,]+", r"\1", text)
     text = re.sub(r"\(?\b[Rr]equest\s?I[Dd]:? [\w-]+\)?", "", text)

@@ -1,7 +1,7 @@
-"""The calls of RDS: DB instances and clusters are found by their tag, each started and stopped by itself.
+"""The RDS calls: it finds DB instances and clusters by tag, and starts and stops each with one call.
 
-An id here is the last part of the ARN, `db:orders` or `cluster:orders`: each kind has names of its
-own. The members of a cluster start and stop with it; RDS refuses to do so one by one.
+An id is the last part of the ARN, `db:orders` or `cluster:orders`, because names are unique per kind only.
+The members of a cluster start and stop with it; RDS refuses to start or stop a single member.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_rds.type_defs import DBClusterTypeDef, DBInstanceTypeDef, TagTypeDef
 
 PAGE = 100
-"""Rows in one page, the most that RDS gives."""
+"""Rows per page: the maximum of RDS."""
 
 _POWER: Mapping[str, InstanceState | None] = {
     "available": InstanceState.RUNNING,
@@ -47,24 +47,24 @@ _POWER: Mapping[str, InstanceState | None] = {
     "stopped": InstanceState.STOPPED,
     "stopping": InstanceState.STOPPING,
 }
-"""Statuses that say it all: on, off, or between the two; None for what exists no longer."""
+"""Statuses with a definite state: running, stopped, or in transition. None means deleted, or being
+deleted."""
 _BUSY = re.compile(
     "backing-up|backtracking|configuring-.+|converting-to-vpc|delete-precheck|failing-over|maintenance"
     "|modifying|moving-to-vpc|promoting|renaming|resetting-master-credentials|scaling-.+|storage-config-upgrade"
     "|storage-initialization|storage-optimization|update-iam-db-auth|upgrading"
 )
-"""Statuses of one that is on, and becomes `available` again by itself; only then it can be stopped.
+"""Statuses of a running database that becomes `available` again without action. It can be stopped only then.
 
-What is in neither table asks for somebody's help, such as `storage-full`. The lists:
+All other statuses, such as `storage-full`, need human action. The lists:
 https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.DBInstance.Status.html and
-https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html.
-"""
+https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html."""
 
 
 class RdsApi:
-    """`cloud.service.Api` for RDS."""
+    """The `ServiceApi` of `cloud.driver` for RDS."""
 
-    max_batch = 1  # there is no call for several
+    max_batch = 1  # RDS has no call for several databases
     api_actions: Mapping[Action, str] = {
         Action.START: "StartDBInstance",
         Action.STOP: "StopDBInstance",
@@ -82,12 +82,12 @@ class RdsApi:
         self._arns: dict[Scope, Mapping[str, str]] = {}
 
     async def describe(self, scope: Scope) -> list[Record]:
-        """All DB instances and clusters of `scope` that carry the application tag, and exist.
+        """Return all existing DB instances and clusters of `scope` that have the application tag.
 
-        RDS cannot filter by tag, so all are read.
+        RDS cannot filter by tag, so this reads all of them.
 
         Raises:
-            CloudError: RDS did not answer.
+            CloudError: a call failed.
         """
         client = await self._sessions.rds(scope)
         clusters: list[DBClusterTypeDef] = []
@@ -102,12 +102,12 @@ class RdsApi:
             *_database_records(databases, clusters, reading),
         ]
         self._skipped.note(scope, reading)
-        # Tags are addressed by the ARNs, and no other call gives them.
+        # The tag calls require ARNs, which only Describe returns.
         self._arns[scope] = {record.instance.id: arn for record, arn in found}
         return [record for record, _ in found]
 
     async def release(self, scope: Scope) -> None:
-        """Close the client of a scope that nobody looks at any more; the next call opens another."""
+        """Close the client of a scope that is no longer polled; the next call opens another."""
         self._gate.forget(scope, "DescribeDBClusters", "DescribeDBInstances")
         self._skipped.forget(scope)
         self._arns.pop(scope, None)
@@ -116,7 +116,7 @@ class RdsApi:
     async def _pages(
         self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
     ) -> AsyncIterator[Any]:
-        """The pages of one list, each of which is a call."""
+        """Yield the pages of one list; each is one call."""
         marker = ""
         while True:
             async with self._gate.slot(scope, action):
@@ -130,10 +130,10 @@ class RdsApi:
                 return
 
     async def ready(self, scope: Scope) -> None:
-        """Have client and credentials at hand.
+        """Prepare the client and the credentials.
 
         Raises:
-            CloudError: there is no such account or region, or there are no credentials.
+            CloudError: the account or the region does not exist, or there are no credentials.
         """
         await self._sessions.rds(scope)
         await self._sessions.credentials(scope.account)
@@ -141,12 +141,13 @@ class RdsApi:
     async def perform(
         self, scope: Scope, operation: Operation, ids: Sequence[str]
     ) -> Mapping[str, ActionAnswer]:
-        """Start, stop or tag the one instance or cluster in `ids`. There is no hibernation; it is a stop.
+        """Start, stop or tag the single DB instance or cluster in `ids`. Hibernation is a stop.
 
-        The status in the reply may be that of before, so it is not read: what RDS accepts is on its way.
+        The status in the response may be the previous one, so it is ignored: after RDS accepts an action, the
+        database is in transition.
 
         Raises:
-            CloudError: RDS refused, or its answer was lost.
+            CloudError: RDS refused the call, or the response was lost.
         """
         (id_,) = ids
         client = await self._sessions.rds(scope)
@@ -192,7 +193,7 @@ class RdsApi:
 
 
 _Found = tuple[Record, str]
-"""A record, and the ARN of what it shows."""
+"""A record, and the ARN of its database."""
 
 
 def _cluster_records(rows: "Iterable[DBClusterTypeDef]", reading: Reading) -> Iterator[_Found]:
@@ -216,16 +217,16 @@ def _database_records(
 
 
 def _tagged_cluster(row: "DBClusterTypeDef") -> str:
-    """Identifier of a cluster that carries the application tag; empty of others."""
+    """Return the identifier of a cluster that has the application tag, else an empty string."""
     tags = tagging.to_dict(row.get("TagList", ()))
     return row.get("DBClusterIdentifier", "") if tags.get(APPLICATION_TAG) else ""
 
 
 def _cluster(row: "DBClusterTypeDef") -> _Found | None:
-    """One cluster; None where it does not count.
+    """Parse one cluster; return None if it has no application tag or no longer exists.
 
     Raises:
-        Exception: it is malformed.
+        Exception: the row is invalid.
     """
     name, tags, status = row.get("DBClusterIdentifier", ""), row.get("TagList", ()), row.get("Status", "")
     record = _record("cluster", name, tags, status, cluster_blocked_reason(row))
@@ -233,10 +234,10 @@ def _cluster(row: "DBClusterTypeDef") -> _Found | None:
 
 
 def _database(row: "DBInstanceTypeDef") -> _Found | None:
-    """One DB instance; None where it does not count.
+    """Parse one DB instance; return None if it has no application tag or no longer exists.
 
     Raises:
-        Exception: it is malformed.
+        Exception: the row is invalid.
     """
     name, status = row.get("DBInstanceIdentifier", ""), row.get("DBInstanceStatus", "")
     record = _record("db", name, row.get("TagList", ()), status, database_blocked_reason(row))
@@ -258,7 +259,10 @@ def _record(kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: st
 
 
 def state_of_status(status: str) -> tuple[InstanceState | None, str]:
-    """What RDS's `status` means for the rules, and what it bars; no state for what exists no longer."""
+    """Return the state for an RDS `status`, and why it blocks an action, or an empty string.
+
+    The state is None if the database is deleted, or being deleted.
+    """
     if status in _POWER:
         return _POWER[status], ""
     if _BUSY.fullmatch(status):
@@ -267,7 +271,7 @@ def state_of_status(status: str) -> tuple[InstanceState | None, str]:
 
 
 def cluster_blocked_reason(row: "DBClusterTypeDef") -> str:
-    """Why a cluster can never be stopped, empty where it can.
+    """Return why a cluster can never be stopped; empty if it can.
 
     See https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-cluster-stop-start.html.
     """
@@ -284,7 +288,7 @@ def cluster_blocked_reason(row: "DBClusterTypeDef") -> str:
 
 
 def database_blocked_reason(row: "DBInstanceTypeDef") -> str:
-    """Why a DB instance can never be stopped by itself, empty where it can.
+    """Return why a DB instance can never be stopped separately; empty if it can.
 
     See https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html.
     """

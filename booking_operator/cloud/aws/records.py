@@ -1,7 +1,7 @@
-"""Reads the rows of a Describe one by one, so that a row that is malformed hides no other.
+"""Parses the rows of a Describe one by one, so that an invalid row does not hide the others.
 
-A row that cannot be read is skipped. Each set of skipped rows is logged once, until it changes; the metric
-counts them at each Describe.
+Invalid rows are skipped. A set of skipped rows is logged when it changes. The metric counts them at each
+Describe.
 """
 
 from collections.abc import Callable
@@ -15,37 +15,37 @@ from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 R = TypeVar("R")
 T = TypeVar("T")
 
-_LOGGED = 20  # malformed rows that are described in one log line
-_LONGEST_ERROR = 200  # characters of an error that are logged
+_LOGGED = 20  # invalid rows in one log record
+_LONGEST_ERROR = 200  # characters of an error in a log record
 
 
 class Reading:
     """The rows of one Describe.
 
     Attributes:
-        skipped: what was wrong with the rows that could not be read, by their description.
+        skipped: the errors of the skipped rows, by row id.
     """
 
     def __init__(self) -> None:
         self.skipped: dict[str, str] = {}
 
     def read(self, row: R, parse: Callable[[R], T], name: str) -> T | None:
-        """What `parse` makes of a row; None where it raises.
+        """Parse a row; return None and record the error if `parse` raises.
 
         Args:
-            row: what AWS has sent.
-            parse: reads it.
+            row: the row that AWS sent.
+            parse: the function that parses it.
             name: the key whose value identifies a row in the log.
         """
         try:
             return parse(row)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one row, the others are good
+        except Exception as error:  # noqa: BLE001 - one invalid row must not hide the others
             self.skipped[_described(row, name)] = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
             return None
 
 
 class SkippedRows:
-    """The rows of one service that could not be read, as they were logged last, by scope."""
+    """The skipped rows of one service that were logged last, by scope."""
 
     def __init__(self, service: str, metrics: CloudMetrics = NO_METRICS) -> None:
         self._service = service
@@ -54,7 +54,7 @@ class SkippedRows:
         self._log = structlog.get_logger()
 
     def note(self, scope: Scope, reading: Reading) -> None:
-        """Log what the Describe of a scope has skipped, where that is news."""
+        """Count and log the skipped rows of a Describe. The log contains changes only."""
         skipped = reading.skipped
         if skipped:
             self._metrics.unexpected(FailedPart.RECORD, len(skipped))
@@ -70,11 +70,11 @@ class SkippedRows:
             self._log.info("records_readable", **facts)
 
     def forget(self, scope: Scope) -> None:
-        """Nobody looks at the scope any more."""
+        """Drop the state of a scope that is no longer polled."""
         self._logged.pop(scope, None)
 
 
 def _described(row: object, name: str) -> str:
-    """A row in one word: by its id where it has one."""
+    """Return the id of a row, or a placeholder if it has none."""
     found = row.get(name) if isinstance(row, dict) else None
     return str(found) if found else f"without {name}"

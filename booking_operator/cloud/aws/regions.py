@@ -1,4 +1,4 @@
-"""The regions of AWS, as botocore knows them."""
+"""The AWS regions that botocore knows."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -11,23 +11,23 @@ from botocore.loaders import Loader
 
 @cache
 def regions() -> Mapping[str, str]:
-    """All regions, each with its partition (`aws`, `aws-cn`, …)."""
+    """Return all regions, each with its partition (`aws`, `aws-cn`, …)."""
     partitions = Loader().load_data("partitions")["partitions"]
     return MappingProxyType(
         {
             region: partition["id"]
             for partition in partitions
             for region in partition["regions"]
-            if not region.endswith("-global")  # stands for a whole partition, and has no instances
+            if not region.endswith("-global")  # a pseudo-region without instances
         }
     )
 
 
 def check_region(region: str) -> str:
-    """The region itself.
+    """Return the region if it exists.
 
     Raises:
-        ValueError: there is no region of that name; the message has the closest names.
+        ValueError: the region does not exist; the message contains the closest name.
     """
     if region in regions():
         return region

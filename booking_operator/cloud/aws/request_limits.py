@@ -1,4 +1,4 @@
-"""The request limits of accounts for which AWS has raised them, as the operator's configuration has them."""
+"""The request limits in the operator's configuration, for accounts whose limits AWS has raised."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -24,14 +24,14 @@ ACTIONS = frozenset(PUBLISHED_LIMITS) | {
     "StartDBInstance",
     "StopDBInstance",
 }
-"""The actions whose limits are kept to. Those of DB clusters are counted with those of DB instances."""
+"""The actions whose limits the operator keeps. Calls for DB clusters count as calls for DB instances."""
 CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
-"""Of one client: enough for its four request queues, so that none waits for another's, and for the one
-Describe that is under way; one to spare while a call that was cancelled has not let go of its own."""
+"""Pool size of one client. It suffices for its four request queues, so that none waits for another, and for
+one Describe. One more is for a cancelled call that has not released its connection."""
 
 
 class BucketConfig(BaseModel):
-    """One bucket: how many tokens it holds, and how many come back each second."""
+    """One bucket: its size in tokens, and its refill rate in tokens per second."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class BucketConfig(BaseModel):
 
 
 class LimitsConfig(BaseModel):
-    """The buckets of one action; one that is left out is as AWS publishes it."""
+    """The buckets of one action. A missing bucket has the limit that AWS publishes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,15 +58,15 @@ def _actions(value: Any) -> Any:
 
 
 LimitsByAction = Annotated[dict[str, LimitsConfig], BeforeValidator(_actions)]
-"""Limits by the name of the action, like StartInstances."""
+"""Limits by the name of the action, such as StartInstances."""
 
 
 def limits_of(all_: Mapping[str, LimitsConfig], named: Mapping[str, Mapping[str, LimitsConfig]]) -> LimitsOf:
-    """The limits to go by.
+    """Return a function that looks up the limits of an action.
 
     Args:
-        all_: those of every account, where they differ from what AWS publishes.
-        named: those of single accounts, by account; they go before those of every account.
+        all_: limits of all accounts that differ from those that AWS publishes.
+        named: limits of single accounts, by account; they have precedence over `all_`.
     """
 
     def look_up(scope: Scope, action: str) -> RequestLimits:

@@ -1,1 +1,1 @@
-"""Sending: orders become few calls, within the request limits."""
+"""Sending: combines orders into few calls, within the request limits."""

@@ -1,4 +1,4 @@
-"""Entries, which wait in a request queue, and batches, which are sent by one call."""
+"""Entries wait in a request queue. One call sends a batch of entries."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ class Entry:
     """Instances of one order that wait for the same call.
 
     Attributes:
-        order: the order that the instances belong to.
-        operation: what is done to the instances.
-        ids: the instances.
+        order: the order of the instances.
+        operation: the operation on the instances.
+        ids: the ids of the instances.
         due_at: the earliest instant at which the entry may be sent (aware UTC).
-        ready_at: from this instant on the entry does not wait for others to join its call; `due_at` or later.
+        ready_at: when the entry stops waiting for others to join its call (aware UTC); `due_at` or later.
         call_key: entries share a call only if their keys are equal.
-        attempts: how many calls in a row failed without an answer about the instances.
-        bisection: the search that the entry is part of; None where there is none.
+        attempts: the number of calls in a row that failed without a response about the instances.
+        bisection: the search that the entry is part of, or None.
     """
 
     order: Order
@@ -35,29 +35,29 @@ class Entry:
 
     @property
     def open_ids(self) -> list[str]:
-        """The instances that have no outcome yet."""
+        """The instances without an outcome."""
         return [id_ for id_ in self.ids if not self.order.futures[id_].done()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """The entries of one call. All of them want the same operation."""
+    """The entries of one call. All have the same operation."""
 
     entries: Sequence[Entry]
 
     @property
     def operation(self) -> Operation:
-        """What the call does."""
+        """The operation of the call."""
         return self.entries[0].operation
 
     @property
     def bisection(self) -> Bisection | None:
-        """The search that the batch is part of; None where there is none."""
+        """The search that the batch is part of, or None."""
         return self.entries[0].bisection
 
     @property
     def attempts(self) -> int:
-        """How many calls in a row failed without an answer about the instances."""
+        """The number of calls in a row that failed without a response about the instances."""
         return max(entry.attempts for entry in self.entries)
 
     @property
@@ -66,24 +66,24 @@ class Batch:
         return [id_ for entry in self.entries for id_ in entry.ids]
 
     def only(self, ids: Iterable[str]) -> "Batch":
-        """The part of the batch that concerns `ids`."""
+        """Return the part of the batch with the instances `ids`."""
         wanted = set(ids)
         parts = ((entry, [id_ for id_ in entry.ids if id_ in wanted]) for entry in self.entries)
         return Batch([replace(entry, ids=kept) for entry, kept in parts if kept])
 
     def without(self, ids: Iterable[str]) -> "Batch":
-        """The part of the batch that concerns all other instances."""
+        """Return the part of the batch without the instances `ids`."""
         unwanted = set(ids)
         return self.only(id_ for id_ in self.ids if id_ not in unwanted)
 
     def halves(self) -> "tuple[Batch, ...]":
-        """Two parts of about equal size; the batch itself if it has one instance."""
+        """Return two parts of about equal size, or the batch itself if it has one instance."""
         ids = self.ids
         middle = len(ids) // 2
         return (self.only(ids[:middle]), self.only(ids[middle:])) if middle else (self,)
 
     def due(self, instant: datetime) -> "Batch":
-        """The same batch, due at `instant`, with its attempts and its bisection."""
+        """Return the batch with another `due_at`, and with its attempts and its bisection."""
         return Batch([replace(entry, due_at=instant, ready_at=instant) for entry in self.entries])
 
     def again(
@@ -95,14 +95,14 @@ class Batch:
         bisection: Bisection | None = None,
         apart: Hashable = None,
     ) -> "Batch":
-        """The same instances, to be sent once more.
+        """Return the same instances for a retry.
 
         Args:
             instant: when they are due (aware UTC).
-            operation: what is done to them; by default what was tried before.
-            attempts: how many calls failed without an answer.
+            operation: the operation; by default the previous one.
+            attempts: the number of calls that failed without a response.
             bisection: the search that they are part of from now on.
-            apart: with a value, they share a call only with entries that have an equal one.
+            apart: if not None, they share a call only with entries whose value is equal.
         """
         if not self.entries:
             return self
@@ -124,7 +124,7 @@ class Batch:
         )
 
     def accept(self, states: Mapping[str, InstanceState | None]) -> None:
-        """Settle all instances of the batch as accepted, with the states that the service answered."""
+        """Settle all instances of the batch as accepted, with the states in the service's response."""
         for entry in self.entries:
             entry.order.accept({id_: states[id_] for id_ in entry.ids})
 
@@ -133,17 +133,17 @@ class Batch:
         self.fail_each(dict.fromkeys(self.ids, error))
 
     def fail_each(self, errors: Mapping[str, CloudError]) -> None:
-        """Settle those instances as failed that `errors` has an error for."""
+        """Settle the instances in `errors` as failed."""
         for entry in self.entries:
             for id_ in filter(errors.__contains__, entry.ids):
                 entry.order.fail(errors[id_], (id_,))
 
     def set_pending_error(self, error: CloudError) -> None:
-        """Record on the orders why their instances have no outcome yet."""
+        """Record on the orders why their instances have no outcome."""
         for entry in self.entries:
             entry.order.set_pending_error(error)
 
     def cancel(self) -> None:
-        """Cancel the orders of the batch, as far as they have no outcome."""
+        """Cancel the orders of the batch that have no outcome."""
         for entry in self.entries:
             entry.order.cancel()

@@ -1,7 +1,8 @@
-"""Turns orders into few calls: one batcher for each cloud service, while this replica leads.
+"""Combines orders into few calls. Each cloud service has one batcher during a leadership.
 
-The batcher sorts the instances of an order into the request queue of their action, region and account.
-Instances whose last call failed get a call of their own, so that they do not spoil the call of others.
+The batcher puts the instances of an order into the request queue of their action, region and account.
+Instances whose last call failed get a separate call, so that they do not make the call of other instances
+fail.
 """
 
 from asyncio import TaskGroup
@@ -24,7 +25,7 @@ from booking_operator.engine.introspection import Contents
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 TAG_GATHER_TIME = timedelta(seconds=1)
-"""How long lock tags wait for others to join their call. A boundary may cause thousands of them."""
+"""How long lock tags wait for others to join their call. One boundary may cause thousands of them."""
 _TAG_ACTIONS = frozenset({Action.TAG, Action.UNTAG})
 
 
@@ -50,11 +51,14 @@ class Batcher:
 
     @property
     def queues(self) -> Collection[RequestQueue]:
-        """The queues that had an entry so far."""
+        """The open request queues."""
         return self._queues.values()
 
     def start(self, order: Order) -> None:
-        """Start the instances of an order. Returns at once; the futures of the order report the outcome."""
+        """Start the instances of an order.
+
+        Returns immediately; the futures of the order report the outcome.
+        """
         self.submit(order, Operation(Action.START), list(order.futures))
 
     def stop(self, order: Order, *, hibernate: bool = False) -> None:
@@ -64,17 +68,17 @@ class Batcher:
         self.submit(order, Operation(Action.HIBERNATE), [id_ for id_ in order.futures if id_ in able])
 
     def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
-        """Write `lock` into the lock tags of the instances of an order; with None, remove the tags."""
+        """Write `lock` into the lock tags of the instances of an order; if it is None, remove the tags."""
         operation = Operation(Action.TAG, lock) if lock else Operation(Action.UNTAG)
         self.submit(order, operation, list(order.futures))
 
     def submit(self, order: Order, operation: Operation, ids: Sequence[str]) -> None:
-        """Queue an operation for some of the instances of an order. Returns at once."""
+        """Queue an operation for some of the instances of an order. Returns immediately."""
         if not ids:
             return
         now = self._clock.now()
         due = max(order.deadline, now)
-        # An order that is early is sent at its deadline; a short wait of late ones makes fewer calls.
+        # An early order is sent at its deadline. A late order waits a little for others, which saves calls.
         wait = TAG_GATHER_TIME if operation.action in _TAG_ACTIONS else GATHER_TIME
         ready = due if due > now else now + wait
         entries = [
@@ -84,7 +88,7 @@ class Batcher:
         self.queue(order.group.scope, operation.action).add(entries)
 
     def queue(self, scope: Scope, action: Action) -> RequestQueue:
-        """The request queue of an action in a region of an account."""
+        """Return the request queue of an action in a region of an account."""
         call = self._api.api_actions[action]
         queue = self._queues.get((scope, call))
         if queue is None:
@@ -94,19 +98,19 @@ class Batcher:
         return queue
 
     def _close_idle(self) -> None:
-        """Close the queues that are not used any more, before one more is opened."""
+        """Close the unused queues. It runs before a new queue is opened."""
         now = self._clock.now()
         for key in [key for key, queue in self._queues.items() if queue.idle(now)]:
             self._queues.pop(key).close()
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"queues": self._queues.keys(), **self._backoffs.introspect()}
 
     def _by_suspicion(
         self, scope: Scope, action: Action, ids: Sequence[str]
     ) -> Iterable[tuple[tuple[str, ...], list[str]]]:
-        """The instances, with those apart whose last call failed."""
+        """Group the instances, with a separate group for those whose last call failed."""
 
         def suspicion(id_: str) -> tuple[str, ...]:
             pool = self._inventory.pool(scope, id_)
@@ -117,7 +121,7 @@ class Batcher:
         return [(key, list(some)) for key, some in groupby(sorted(ids, key=suspicion), key=suspicion)]
 
     async def expected(self, orders: Collection[Order]) -> Mapping[Order, datetime]:
-        """When the last instance of each waiting start or stop will be sent, by the model (aware UTC)."""
+        """Forecast when the last instance of each waiting start or stop is sent (aware UTC)."""
         sent_at: dict[Order, datetime] = {}
         for scope in dict.fromkeys(order.group.scope for order in orders):
             for action in (Action.START, Action.STOP):
@@ -125,7 +129,7 @@ class Batcher:
         return {order: sent_at[order] for order in orders if order in sent_at}
 
     async def forecast(self, demands: Sequence[Demand]) -> Sequence[datetime]:
-        """When the last instance of each demand would be sent, after everything that waits (aware UTC)."""
+        """Forecast when the last instance of each demand is sent, after all waiting entries (aware UTC)."""
         entries = [entry_of(demand) for demand in demands]
         sent_at: dict[Order, datetime] = {}
         for scope, action in dict.fromkeys((demand.group.scope, demand.action) for demand in demands):

@@ -1,12 +1,13 @@
-"""The entries that wait for one action in one region of one account, and which of them is sent next.
+"""The entries that wait for one action in one region of one account, and the choice of the next call.
 
 - No entry is sent before its deadline. The entry with the earliest deadline goes first.
-- An entry that was queued before its deadline is sent at it. A late entry waits `GATHER_TIME` for others.
-- If there is not enough room for all, the tenants take turns, one instance at a time. So a burst of one
-  tenant does not delay the single booking of another. An idle tenant accrues no credit.
-- Entries that must not share a call differ in their `call_key`.
+- An entry that was queued before its deadline is sent at its deadline. A late entry waits `GATHER_TIME` for
+  others.
+- If not all entries fit into a call, the tenants take turns, one instance at a time. So a burst of one tenant
+  does not delay a single booking of another. An idle tenant accrues no credit.
+- Entries with different `call_key` do not share a call.
 
-Nothing here waits or reads a clock.
+Pure: it never waits or reads a clock.
 """
 
 import heapq
@@ -24,12 +25,12 @@ GATHER_TIME = timedelta(milliseconds=50)
 """How long a late entry waits for others to join its call."""
 
 _Ranked = tuple[datetime, int, Entry]
-"""An entry behind its sort key: an instant, then a sequence number, which is unique."""
+"""An entry after its sort key: an instant, then a unique sequence number."""
 
 
 @dataclass(slots=True)
 class _CallQueue:
-    """The due entries that may share a call. The entries of each tenant are in the order of deadlines."""
+    """The due entries that may share a call. The entries of each tenant are sorted by deadline."""
 
     ready_at: datetime
     size: int = 0
@@ -68,7 +69,7 @@ class FairQueue:
         self._sequence = 0
         self._future: list[_Ranked] = []  # a heap by due_at
         self._due: dict[Hashable, _CallQueue] = {}
-        # How many instances of each waiting tenant were sent, counted from where the tenant joined.
+        # The number of instances sent for each waiting tenant. A new tenant starts at the current minimum.
         self._served: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Entry]:
@@ -78,11 +79,11 @@ class FairQueue:
 
     @property
     def waiting(self) -> int:
-        """How many instances are due, as of the last `take` or `next_at`, and wait for their turn."""
+        """The number of due instances, as of the last `take` or `next_at`."""
         return sum(queue.size for queue in self._due.values())
 
     def copy(self) -> "FairQueue":
-        """A queue that can be emptied without a change of the original. It shares the entries."""
+        """Return a copy that can be emptied without a change of the original. It shares the entries."""
         shared = {id(entry): entry for entry in self}
         return deepcopy(self, dict(shared))
 
@@ -101,7 +102,7 @@ class FairQueue:
         self._forget(set(self._served))
 
     def limit_waits(self, now: datetime, longest: timedelta) -> None:
-        """After the clock was set back to `now`: wait at most `longest`, except for a deadline."""
+        """After the clock was set back to `now`, limit all waits to `longest`, except for a deadline."""
         latest = now + longest
         entries = list(self)
         self._future, self._due, self._served = [], {}, {}
@@ -112,7 +113,7 @@ class FairQueue:
             self.add(replace(entry, due_at=due_at, ready_at=ready_at))
 
     def take(self, now: datetime, limiter: RateLimiter) -> list[Entry]:
-        """Take the entries of the call to make now; empty where no call is to be made yet."""
+        """Take the entries of the call to make at `now`; empty if no call is due or allowed."""
         queue = self._next_call(now)
         room = min(limiter.available(now), self._max_batch)
         if queue is None or room < self._min_size(queue, limiter):
@@ -123,7 +124,7 @@ class FairQueue:
         return taken
 
     def next_at(self, now: datetime, limiter: RateLimiter) -> datetime | None:
-        """When to call `take` again, provided that nothing is added; None for an empty queue."""
+        """Return when to call `take` again if nothing is added; None for an empty queue."""
         queue = self._next_call(now)
         if queue is not None:
             return limiter.ready_at(self._min_size(queue, limiter), now)
@@ -132,7 +133,7 @@ class FairQueue:
         return min(instants, default=None)
 
     def _next_call(self, now: datetime) -> _CallQueue | None:
-        """The entries that share the next call; None where none is ready."""
+        """Return the entries that share the next call, or None if none is ready."""
         while self._future and self._future[0][0] <= now:
             _, number, entry = self._future[0]
             self._due.setdefault(entry.call_key, _CallQueue(entry.ready_at)).add(number, entry)
@@ -142,7 +143,7 @@ class FairQueue:
         return min(ready, key=self._rank, default=None)
 
     def _rank(self, queue: _CallQueue) -> tuple[int, datetime, int]:
-        """The sort key of calls: the tenant that was served least comes first, then the earliest deadline."""
+        """The sort key of calls: first the tenant that was served least, then the earliest deadline."""
         return min((self._served[tenant], *entries[0][:2]) for tenant, entries in queue.tenants.items())
 
     def _min_size(self, queue: _CallQueue, limiter: RateLimiter) -> int:
@@ -159,7 +160,7 @@ class FairQueue:
                 yield entry
 
     def _grant(self, queue: _CallQueue, room: int) -> dict[str, int]:
-        """How many instances of each tenant go into a call with room for `room` instances."""
+        """Return the number of instances of each tenant in a call for `room` instances."""
         wanted = {
             tenant: sum(len(ranked[2].ids) for ranked in entries) for tenant, entries in queue.tenants.items()
         }
@@ -178,7 +179,7 @@ class FairQueue:
         return granted
 
     def _forget(self, tenants: set[str]) -> None:
-        """Drop empty call queues, and those `tenants` that have no entry left."""
+        """Drop empty call queues, and the counters of those `tenants` that have no due entry."""
         for key in [key for key, queue in self._due.items() if not queue.tenants]:
             del self._due[key]
         for tenant in tenants:

@@ -1,19 +1,19 @@
-"""The calls of one action in one region of one account: what waits for it, its buckets, and its retries.
+"""The calls of one action in one region of one account: the waiting entries, token buckets and retries.
 
-AWS counts its limits for each action, region and account separately, so these queues share nothing: a queue
-that is slow, throttled or broken delays no other.
+AWS counts its limits per action, region and account, so these queues share no limit. A queue that is slow,
+throttled or broken delays no other queue.
 
-The path of an entry: `add` queues it. `_run` takes the entries of the next call from the fair queue, when the
-buckets allow one, and asks each order whether it is still valid. `_send` drops instances that are in back-off
-and makes the call in a task of its own. `_accepted` settles the futures of the orders. `_failed` decides, by
-the kind of the failure, which instances fail and which go back into the queue.
+The path of an entry: `add` queues it. When the buckets allow a call, `_run` takes its entries from the fair
+queue, and checks whether each order is still valid. `_send` drops instances that are in back-off, and makes
+the call in a separate task. `_accepted` settles the futures of the orders. `_failed` decides by the kind of
+the failure which instances fail, and which go back into the queue.
 
 Invariants:
-- An order is asked whether it is still valid right before each call.
-- At most `MAX_CALLS_IN_FLIGHT` calls are in flight. Everything else waits in the fair queue.
-- No instance is sent before its pause, or that of its pool, action or account, is over.
-- The instances that are not the reason of a failure are sent again at once.
-- An unexpected exception fails the entries or the call in which it is raised, and nothing else.
+- Right before each call, the queue checks whether its orders are still valid.
+- At most `MAX_CALLS_IN_FLIGHT` calls are in flight. All other entries wait in the fair queue.
+- No instance is sent before the back-offs of the instance, its pool, the action and the account are over.
+- Instances that did not cause a failure are retried immediately.
+- An unexpected exception fails only the entries or the call that raised it.
 """
 
 import asyncio
@@ -50,23 +50,23 @@ if TYPE_CHECKING:
     from asyncio import Task, TaskGroup
 
 MAX_CALLS_IN_FLIGHT = 20
-"""Calls of one queue at a time. An entry in the queue is asked again whether its order is valid; a call that
-waits for a connection is not."""
+"""Maximum number of calls of one queue in flight. The order of an entry that waits in the queue is checked
+again before the call. The order of a call that waits for a connection is not."""
 MAX_ATTEMPTS = 4
-"""Attempts without an answer, after which a batch is sent in parts: one instance may be the reason."""
+"""After this many attempts without a response, a batch is sent in parts: one instance may be the cause."""
 REFRESH_TIMEOUT_SECONDS = 30.0
-"""How long to wait for a view after a lost reply, before the call is made again without one."""
+"""How long to wait for a view after a lost response. After that, the call is retried without a view."""
 PREPARATION_LIMIT = timedelta(seconds=0.1)
-"""After a longer wait for a client or credentials, orders are asked again whether they are valid."""
+"""If the wait for a client or credentials is longer, the orders are checked again."""
 BISECTION_PAUSE = timedelta(minutes=10)
-"""After a search showed that a failure does not depend on single instances, none starts for this long."""
+"""After a search shows that a failure does not depend on single instances, no search starts for this long."""
 
 MAX_IDLE = timedelta(hours=1)
 """How long an unused queue is kept. The buckets of AWS are full again after less than nine minutes."""
 
 _RESET_PAUSE_SECONDS = 1.0
-_FORECAST_SLICE = 10  # calls between two turns of other tasks; about a millisecond
-_MAX_LOGGED = 20  # ids and tags in one log line
+_FORECAST_SLICE = 10  # calls between two yields to other tasks; about a millisecond
+_MAX_LOGGED = 20  # ids and tags in one log record
 _ANSWERED = frozenset({FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT})
 """Failures for which AWS let the call through its limits."""
 _DONE: Mapping[Action, frozenset[InstanceState]] = {
@@ -74,17 +74,17 @@ _DONE: Mapping[Action, frozenset[InstanceState]] = {
     Action.STOP: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
     Action.HIBERNATE: frozenset({InstanceState.STOPPING, InstanceState.STOPPED}),
 }
-"""The states that show that an action was carried out."""
+"""The states that show that an action was accepted."""
 
 
 @dataclass(frozen=True)
 class SendContext:
-    """What all request queues of one service share.
+    """The objects that all request queues of one service share.
 
     Attributes:
         api: makes the calls.
-        inventory: knows the instances, and learns what was accepted.
-        clock: the time.
+        inventory: the view of the instances; it records accepted actions.
+        clock: the clock.
         tasks: owns the tasks of the queues and of their calls.
         metrics: measures the calls.
         backoffs: the failures in back-off, of instances, pools, actions and accounts.
@@ -99,11 +99,11 @@ class SendContext:
 
 
 class RequestQueue:
-    """The entries, buckets and retries of one call. See the module.
+    """The entries, token buckets and retries of one API action. The module docstring describes the flow.
 
     Attributes:
         scope: the account and the region.
-        call: the name of the AWS API action, like `StartInstances`.
+        call: the name of the AWS API action, such as `StartInstances`.
         limiter: the model of the request limits.
     """
 
@@ -115,7 +115,7 @@ class RequestQueue:
         self._clock = context.clock
         self._backoffs = context.backoffs
         self._queue = FairQueue(context.api.max_batch)
-        self._unanswered = 0  # calls in a row that failed without an answer about the instances
+        self._unanswered = 0  # calls in a row that failed without a response about the instances
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
         self._in_flight = 0
@@ -123,21 +123,21 @@ class RequestQueue:
         self._wake = asyncio.Event()
         self._log = structlog.get_logger()
         self._task = context.tasks.create_task(self._run(), name=f"request queue: {call}")
-        # Not in a `finally` of the task: a task that is cancelled before its first step never gets there.
+        # A `finally` in the task would not run if the task is cancelled before its first step.
         self._task.add_done_callback(lambda _: self._cancel_waiting())
 
     @property
     def waiting(self) -> int:
-        """How many instances are due and wait for their turn."""
+        """The number of instances that are due and wait for a call."""
         return self._queue.waiting
 
     def idle(self, now: datetime) -> bool:
-        """Whether nothing waits or is in flight, and nothing did for `MAX_IDLE`."""
-        # An instant in the future dates from before the clock was set back.
+        """Whether no entry waits, no call is in flight, and the last use was `MAX_IDLE` ago."""
+        # An instant in the future is from before the clock was set back.
         return not self._in_flight and not any(self._queue) and abs(now - self._used_at) >= MAX_IDLE
 
     def close(self) -> None:
-        """Make no more calls."""
+        """Stop the queue. Waiting orders are cancelled."""
         self._task.cancel()
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -148,7 +148,7 @@ class RequestQueue:
         self._wake.set()
 
     async def forecast(self, coming: Iterable[Entry] = ()) -> Mapping[Order, datetime]:
-        """When the last instance of each order will be sent, by the model of the limits (aware UTC).
+        """Forecast when the last instance of each order is sent, by the model of the limits (aware UTC).
 
         Args:
             coming: entries that will be added.
@@ -182,7 +182,7 @@ class RequestQueue:
                 await wait_until(self._clock, next_at, self._wake)
                 continue
             self._send_valid(taken)
-            await self._clock.sleep(0)  # hundreds of small calls must not starve other tasks
+            await self._clock.sleep(0)  # many small calls must not starve other tasks
 
     def _send_valid(self, taken: Sequence[Entry]) -> None:
         """Make the call for those entries whose orders are still valid."""
@@ -193,7 +193,7 @@ class RequestQueue:
             Batch(taken).fail(self._unexpected(FailedPart.QUEUE, error))
 
     def _reset(self, error: Exception) -> None:
-        """Replace a fair queue that raised. Its orders fail, so that their Resources order again."""
+        """Replace a fair queue that raised. Its orders fail, so that their Resources create new orders."""
         failure, waiting = self._unexpected(FailedPart.QUEUE, error), list(self._queue)
         self._queue = FairQueue(self._context.api.max_batch)
         for entry in waiting:
@@ -224,7 +224,7 @@ class RequestQueue:
         self._wake.set()
 
     def _without_backoffs(self, batch: Batch) -> Batch:
-        """The instances that may be sent now. The others fail with the error of their last attempt."""
+        """Return the instances that may be sent now. The others fail with their last error."""
         now = self._clock.now()
         for key in self._shared_keys:
             if error := self._backoffs.active_failure(key, now):
@@ -237,7 +237,7 @@ class RequestQueue:
 
     @property
     def _shared_keys(self) -> tuple[tuple[object, str], ...]:
-        """The keys of back-offs that concern all instances of the queue: the account and the action."""
+        """The keys of the back-offs that apply to all instances of the queue: the account and the action."""
         return ("account", self.scope.account), (self.scope, self.call)
 
     def _instance_failure(self, action: Action, id_: str, now: datetime) -> CloudError | None:
@@ -252,7 +252,7 @@ class RequestQueue:
         """Make one call and settle its instances. An unexpected exception fails this call only."""
         try:
             await self._call(batch)
-        except Exception as error:  # noqa: BLE001 - other calls must go on
+        except Exception as error:  # noqa: BLE001 - other calls must continue
             failure = self._unexpected(FailedPart.BATCH, error, **self._log_fields(batch))
             self.limiter = self.limiter.answered(self._clock.now())
             batch.fail(failure)
@@ -274,16 +274,16 @@ class RequestQueue:
             self._accepted(batch, answers)
 
     def _valid_part(self, batch: Batch) -> Batch:
-        """The orders that are still valid after a wait, for credentials for example."""
+        """Return the orders that are still valid after a wait, for example for credentials."""
         valid = Batch(self._still_valid(batch.entries))
         dropped = len(batch.ids) - len(valid.ids)
         self.limiter = self.limiter.cancelled(dropped, self._clock.now(), whole=not valid.entries)
         return valid
 
     def _still_valid(self, entries: Iterable[Entry]) -> list[Entry]:
-        """The entries whose orders are valid at this instant, with their open instances.
+        """Return the entries with open instances whose orders are valid now. Cancel the invalid orders.
 
-        This is the last instant at which an order can be cancelled. Orders that are not valid are.
+        After this check an order cannot be cancelled.
         """
         valid: dict[Order, bool] = {}
         kept = []
@@ -298,7 +298,7 @@ class RequestQueue:
         return kept
 
     def _is_valid(self, order: Order) -> bool:
-        """Whether an order is still valid. An order whose check raises fails, and no other order does."""
+        """Whether an order is still valid. If its check raises, only this order fails."""
         try:
             return order.still_valid()
         except Exception as error:  # noqa: BLE001 - see above
@@ -332,7 +332,7 @@ class RequestQueue:
             self._refuse(Batch(left_out), error)
 
     def _call_was_answered(self) -> None:
-        """AWS answered, so there is no outage, or it is over."""
+        """Record that AWS responded: there is no outage, or it is over."""
         self._unanswered, self._searched_at = 0, None
 
     # The call failed.
@@ -348,7 +348,7 @@ class RequestQueue:
 
     @property
     def _handlers(self) -> Mapping[FailureKind, Callable[[Batch, CloudError], None]]:
-        """What to do with a failed batch, by the kind of the failure."""
+        """The handling of a failed batch, by the kind of the failure."""
         return {
             FailureKind.THROTTLED: self._retry_when_allowed,
             FailureKind.TRANSIENT: self._retry_later,
@@ -360,7 +360,7 @@ class RequestQueue:
         }
 
     def _learn_limits(self, instances: int, error: CloudError) -> None:
-        """Correct the model of the limits by a failed call."""
+        """Correct the model of the limits after a failed call."""
         now = self._clock.now()
         if error.kind is FailureKind.THROTTLED:
             self.limiter = self.limiter.throttled(instances, now)
@@ -380,12 +380,12 @@ class RequestQueue:
         self.add(batch.entries)
 
     def _retry_when_allowed(self, batch: Batch, error: CloudError) -> None:
-        """Send the whole batch again as soon as the model of the limits allows it."""
+        """Retry the whole batch as soon as the model of the limits allows it."""
         now = self._clock.now()
         self._requeue(batch.due(now), error.with_retry_at(self.limiter.ready_at(1, now)))
 
     def _back_off_account(self, batch: Batch, error: CloudError) -> None:
-        """Fail the batch, and make no call in the account before the pause is over."""
+        """Fail the batch, and start the back-off of the account."""
         key = ("account", self.scope.account)
         batch.fail(self._backoffs.record_failure(key, error, retry.ACCOUNT, self._clock.now()))
 
@@ -397,7 +397,7 @@ class RequestQueue:
         self._requeue(batch.without(unable.ids).due(now))
 
     async def _check_and_retry(self, batch: Batch, error: CloudError) -> None:
-        """After a lost reply: settle what a new view shows to be done, and send the rest again."""
+        """After a lost response, settle the instances that a new view shows as done, and retry the others."""
         goal = _DONE.get(batch.operation.action, frozenset())
         if goal and not await self._refreshed():
             goal = frozenset()
@@ -412,7 +412,7 @@ class RequestQueue:
             self._retry_later(rest, error)
 
     async def _refreshed(self) -> bool:
-        """Whether a view of the instances from now on was taken in time."""
+        """Whether a view that was sent from now on arrived in time."""
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
                 await self._context.inventory.refresh(self.scope, self._clock.now())
@@ -421,7 +421,7 @@ class RequestQueue:
         return True
 
     def _retry_later(self, batch: Batch, error: CloudError) -> None:
-        """Send the whole batch again after a pause; in parts, if it has failed too often."""
+        """Retry the whole batch after a back-off, or in parts if it has failed too often."""
         now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
         self._unanswered += 1
         pause = retry.RETRY.after(max(attempts, self._unanswered))
@@ -442,7 +442,7 @@ class RequestQueue:
             self._requeue(again, error.with_retry_at(now + pause))
 
     def _retry_with_others(self, batch: Batch, error: CloudError, attempts: int, pause: timedelta) -> None:
-        """Send the batch together with all others that failed, so that an outage costs few calls.
+        """Retry the batch together with all other failed batches, so that an outage costs few calls.
 
         Entries that have not failed go separately. An instance that keeps failing is retried alone while the
         queue is otherwise healthy.
@@ -454,7 +454,7 @@ class RequestQueue:
         self._requeue(again, error.with_retry_at(at))
 
     def _common_retry_at(self, now: datetime, pause: timedelta) -> datetime:
-        """When to retry: after `pause`, or with others that are due after half of it or more."""
+        """Return when to retry: after `pause`, or with other entries that are due in its second half."""
         if self._retry_at is None or not now + pause / 2 <= self._retry_at <= now + pause:
             self._retry_at = now + pause
         return self._retry_at
@@ -464,13 +464,13 @@ class RequestQueue:
         return self._searched_at is None or not self._searched_at <= now < self._searched_at + BISECTION_PAUSE
 
     def _take_back(self, bisection: Bisection) -> list[Entry]:
-        """The parts of a search that have not been sent yet. They leave the queue."""
+        """Remove the unsent parts of a search from the queue, and return them."""
         found = [entry for entry in self._queue if entry.bisection is bisection]
         self._queue.keep(lambda entry: entry.bisection is not bisection)
         return found
 
     def _set_pool_aside(self, batch: Batch, error: CloudError) -> None:
-        """Fail the instances of the pool that is short of capacity. Send all others."""
+        """Fail the instances of the pool that lacks capacity. Retry all others."""
         now = self._clock.now()
         pools = {id_: self._context.inventory.pool(self.scope, id_) for id_ in batch.ids}
         several = len(set(pools.values())) > 1
@@ -481,7 +481,7 @@ class RequestQueue:
             batch.only(hit).fail(timed)
             self._requeue(batch.without(hit).again(now))
         elif several and not short:
-            # The error does not name the pool, so there is one call for each.
+            # The error does not name the pool, so make one call per pool.
             for pool in sorted(set(pools.values())):
                 part = batch.only(id_ for id_, its in pools.items() if its == pool)
                 self._requeue(part.again(now, apart=("pool", pool)))
@@ -489,7 +489,7 @@ class RequestQueue:
             self._isolate(batch, error)
 
     def _isolate(self, batch: Batch, error: CloudError) -> None:
-        """Refuse the instances that are the reason of a refusal: named ones, or found by bisection."""
+        """Refuse the instances that cause a refusal: those that the error names, or bisection finds."""
         now = self._clock.now()
         bisection = _bisection(batch, answered=True) or Bisection(len(batch.ids), answered=True)
         culprits = batch if len(batch.ids) == 1 else batch.only(error.ids)
@@ -502,7 +502,7 @@ class RequestQueue:
             self._requeue(rest.again(now, bisection=bisection, apart=object()))
             return
         bisection.failures += 1
-        # AWS names the first instance it looks at for a missing permission, so that name proves nothing.
+        # If a permission is missing, AWS names the first instance that it checks, so the name proves nothing.
         proven = not culprits.entries or error.kind is FailureKind.DENIED
         if bisection.exhausted and proven:
             self._refuse_all(Batch([*rest.entries, *self._take_back(bisection)]), error)
@@ -511,7 +511,7 @@ class RequestQueue:
             self._requeue(part.again(now, bisection=bisection, apart=object()))
 
     def _refuse(self, batch: Batch, error: CloudError) -> None:
-        """Fail instances. Each of them is in back-off from now on."""
+        """Fail instances and start the back-off of each."""
         now, action = self._clock.now(), batch.operation.action if batch.entries else None
         batch.fail_each(
             {
@@ -523,12 +523,12 @@ class RequestQueue:
         )
 
     def _refuse_all(self, batch: Batch, error: CloudError) -> None:
-        """Fail a batch whose failure does not depend on single instances, like a missing permission."""
+        """Fail a batch whose failure does not depend on single instances, such as a missing permission."""
         if error.kind is not FailureKind.DENIED:
             self._refuse(batch, error)
             return
         key, now = (self.scope, self.call), self._clock.now()
-        # Other parts of the batch may be in flight, and fail in the same way.
+        # Other parts of the batch may be in flight and have failed in the same way.
         known = self._backoffs.active_failure(key, now)
         batch.fail(known or self._backoffs.record_failure(key, error, retry.DENIED, now))
 
@@ -545,16 +545,16 @@ class RequestQueue:
 
 
 def _bisection(batch: Batch, *, answered: bool) -> Bisection | None:
-    """The search that a batch is part of, if it is a search of that kind."""
+    """Return the search that a batch is part of, if it is of that kind."""
     bisection = batch.bisection
     return bisection if bisection is not None and bisection.answered is answered else None
 
 
 def _hibernation_refused(error: CloudError) -> bool:
-    """Whether an instance cannot hibernate, now or ever, but can be stopped.
+    """Whether an instance cannot hibernate, now or permanently, but can be stopped.
 
-    EC2 answers `UnsupportedHibernationConfiguration` for an instance that is not set up for hibernation, and
-    `UnsupportedOperation` for one that is not ready for it, in the minutes after its launch for example. See
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-instance-hibernate.html.
+    EC2 responds with `UnsupportedHibernationConfiguration` if an instance is not configured for hibernation.
+    It responds with `UnsupportedOperation` if the instance is not ready, for example in the minutes after its
+    launch. See https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-instance-hibernate.html.
     """
     return "Hibernat" in error.reason or error.reason == "UnsupportedOperation"

@@ -1,12 +1,12 @@
-"""AWS's request limits as a model: when the next call may leave, and for how many instances.
+"""A model of AWS's request limits: when the next call may be sent, and for how many instances.
 
-EC2 keeps two token buckets per account, region and action: each call takes one token from the first, and
-one per instance from the second, where the action has one. A call that finds either too empty is refused
-whole with `RequestLimitExceeded`, and takes nothing. See
+EC2 keeps up to two token buckets per account, region and action. Each call takes one token from the first
+bucket. If the action has a second bucket, the call takes one token per instance from it. If either bucket has
+too few tokens, EC2 refuses the whole call with `RequestLimitExceeded` and takes no token. See
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html.
 
-Everybody in the account draws from the same buckets, so the model is a guess that refusals correct. It is
-pure: each step returns the model after it.
+All clients in the account draw from the same buckets, so the model is an estimate that refusals correct. It
+is pure: each step returns a new model.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,23 +16,25 @@ from math import floor
 
 from booking_operator.domain.group import Scope
 
-_EPSILON = 1e-6  # tokens; sums of fractions of a second do not come out even
+_EPSILON = 1e-6  # tokens; tolerance for rounding errors
 
 INITIAL_PAUSE = timedelta(seconds=0.5)
-"""After a refusal; twice as long after each further one in a row that no smaller call can explain."""
+"""Pause after a throttled call. It doubles with each throttled call in a row, unless a smaller call is tried
+next."""
 MAX_PAUSE = timedelta(seconds=15)
 MIN_REFILL = timedelta(seconds=1)
-"""While there is more to do than there are tokens, a call waits for what this span refills: one call for two
-instances each second, and not one for each every half."""
-_MIN_SEARCH_SECONDS = 10  # seconds of refilling
-_MAX_TRIES = 3  # for a call that is smaller than that
+"""While more instances wait than there are tokens, a call waits for the refill of this time span. For
+StartInstances this makes one call for two instances per second, instead of two calls for one instance
+each."""
+_MIN_SEARCH_SECONDS = 10  # the search ends below the refill of this time
+_MAX_TRIES = 3  # attempts of a call that is too small to search
 UNLIMITED = 1_000_000
-"""Instances in a call of an action that has no bucket for them."""
+"""The number of instances in a call of an action without a bucket for instances."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketLimit:
-    """One token bucket as AWS publishes it: how many tokens it holds, and how many come back each second."""
+    """One token bucket as AWS publishes it: its size in tokens, and its refill rate in tokens per second."""
 
     size: float
     rate: float
@@ -40,7 +42,7 @@ class BucketLimit:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """The buckets of one action; `instances` is None where only calls are counted."""
+    """The buckets of one action; `instances` is None if AWS counts only calls."""
 
     requests: BucketLimit
     instances: BucketLimit | None = None
@@ -53,17 +55,18 @@ PUBLISHED_LIMITS: Mapping[str, RequestLimits] = {
     "DeleteTags": RequestLimits(BucketLimit(100, 10)),
     "DescribeInstances": RequestLimits(BucketLimit(100, 20)),
 }
-"""What EC2 grants by default; DescribeInstances with filters or pages. An account may have more."""
+"""The default limits of EC2; DescribeInstances with filters or pagination. An account may have higher
+limits."""
 DEFAULT_LIMITS = RequestLimits(BucketLimit(50, 5))
-"""For actions without a published limit, as all of RDS: what EC2 grants to changes in general."""
+"""For actions without a published limit, such as all of RDS: the EC2 limit for other mutating actions."""
 
 
 LimitsOf = Callable[[Scope, str], RequestLimits]
-"""The limits of an action in a region of an account."""
+"""Returns the limits of an action in a region of an account."""
 
 
 def published_limits(_: Scope, action: str) -> RequestLimits:
-    """The limits that AWS grants everybody."""
+    """Return the default limits of AWS."""
     return PUBLISHED_LIMITS.get(action, DEFAULT_LIMITS)
 
 
@@ -72,7 +75,7 @@ class TokenBucket:
     """One bucket that held `level` tokens at the instant `at` (aware UTC).
 
     Attributes:
-        unanswered: tokens that were drawn since the last answer, or since it was full.
+        unanswered: tokens drawn since the last response, or since the bucket was full.
     """
 
     limit: BucketLimit
@@ -81,59 +84,63 @@ class TokenBucket:
     unanswered: float = 0
 
     def refilled(self, now: datetime) -> "TokenBucket":
-        """The same at `now`. A clock that was set back refills nothing, and goes on from there."""
+        """Return the bucket at `now`.
+
+        A clock that was set back adds no tokens, and the refill continues from `now`.
+        """
         elapsed = max(0.0, (now - self.at).total_seconds())
         return replace(self, level=min(self.limit.size, self.level + self.limit.rate * elapsed), at=now)
 
     def available_at(self, tokens: float, now: datetime) -> datetime:
-        """When it will hold `tokens`, of which it can hold at most its size."""
+        """Return when the bucket will hold `tokens`, or its size if that is less."""
         missing = min(tokens, self.limit.size) - self.refilled(now).level
         if missing <= _EPSILON:
             return now
         return now + timedelta(seconds=missing / self.limit.rate)
 
     def adjusted(self, tokens: float, now: datetime) -> "TokenBucket":
-        """The same with so many tokens more, or less."""
+        """Return the bucket with `tokens` added; a negative number removes them."""
         refilled = self.refilled(now)
         return replace(refilled, level=min(self.limit.size, refilled.level + tokens))
 
     def drawn(self, tokens: float, now: datetime) -> "TokenBucket":
-        """The same after a call has left that takes so many tokens."""
+        """Return the bucket after a call that takes `tokens` was sent."""
         full = self.refilled(now).level >= self.limit.size - _EPSILON
         return replace(self.adjusted(-tokens, now), unanswered=tokens + (0 if full else self.unanswered))
 
     def restored(self, tokens: float, now: datetime) -> "TokenBucket":
-        """The same after so many tokens of a call will not be drawn."""
+        """Return the bucket after `tokens` of a call will not be drawn."""
         return replace(self.adjusted(tokens, now), unanswered=max(0, self.unanswered - tokens))
 
     def answered(self, now: datetime) -> "TokenBucket":
-        """The same after the answer to a call, or when there will be none.
+        """Return the bucket after the response to a call, or after the response was lost.
 
-        AWS drew from its own bucket some time between call and answer. If that was full by then, it had lost
-        what ours was refilled with meanwhile: so no more is counted than is left of a full one.
+        AWS drew the tokens some time between the call and the response. If its bucket was full then, the
+        refill until then was lost there, but the model has counted it. So the level is capped at the size
+        less the unanswered tokens.
         """
         return self.capped(self.limit.size - self.unanswered, now).settled()
 
     def capped(self, tokens: float, now: datetime) -> "TokenBucket":
-        """The same, corrected to hold no more than `tokens`."""
+        """Return the bucket with at most `tokens`."""
         refilled = self.refilled(now)
         return replace(refilled, level=min(refilled.level, tokens))
 
     def settled(self) -> "TokenBucket":
-        """The same after a call has drawn nothing."""
+        """Return the bucket without unanswered tokens."""
         return replace(self, unanswered=0)
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimiter:
-    """The buckets of one action in one region of one account, as far as is known.
+    """The estimated buckets of one action in one region of one account.
 
     Attributes:
         requests: tokens for calls.
-        instances: tokens for instances; None where the action does not count them.
-        throttles: how many calls in a row were refused without a smaller one being tried.
-        not_before: when the pause after the last refusal is over.
-        ceiling: more instances than that were refused, while how many are left is being searched for.
+        instances: tokens for instances; None if the action does not count instances.
+        throttles: the number of throttled calls in a row, without a smaller call tried.
+        not_before: the end of the pause after the last throttled call (aware UTC).
+        ceiling: an upper bound for the available instance tokens, during the search for their number.
     """
 
     requests: TokenBucket
@@ -144,14 +151,14 @@ class RateLimiter:
 
     @property
     def min_call_size(self) -> int:
-        """For how many instances a call is made at least while more than that wait."""
+        """The smallest number of instances in a call while more of them wait."""
         if self.instances is None:
             return UNLIMITED
         limit = self.instances.limit
         return max(1, floor(min(limit.rate * MIN_REFILL.total_seconds(), limit.size)))
 
     def available(self, now: datetime) -> int:
-        """For how many instances one call may be made now; 0 where none may be made at all."""
+        """Return the maximum number of instances for a call at `now`; 0 if no call is allowed."""
         if self._paused(now) or self.requests.refilled(now).level < 1 - _EPSILON:
             return 0
         if self.instances is None:
@@ -159,81 +166,88 @@ class RateLimiter:
         return max(0, floor(self.instances.refilled(now).level + _EPSILON))
 
     def ready_at(self, instances: int, now: datetime) -> datetime:
-        """When one call for so many instances may be made; for more than ever fit, when as many as do."""
+        """Return when a call for `instances` is allowed, or for as many as the bucket can hold."""
         ready = max(self.requests.available_at(1, now), self.not_before or now)
         if self.instances is not None:
             ready = max(ready, self.instances.available_at(instances, now))
-        # Rounded up to the resolution of a datetime, so that there is room at that very instant.
+        # Round up to the resolution of a datetime, so that the tokens exist at that instant.
         return ready if ready == now else ready + timedelta(microseconds=1)
 
     def sent(self, instances: int, now: datetime) -> "RateLimiter":
-        """After a call has left."""
+        """Return the model after a call was sent."""
         left = self.instances.drawn(instances, now) if self.instances else None
         return replace(self, requests=self.requests.drawn(1, now), instances=left)
 
     def refunded(self, instances: int, now: datetime) -> "RateLimiter":
-        """After a call failed without anything being done: its instances have taken no token.
+        """Return the model after a call failed without effect: its instances took no token.
 
-        That is a guess, which AWS does not confirm. To be wrong costs a refusal; the other way round a lost
-        connection at nine o'clock would keep a thousand instances waiting for eight minutes.
+        This is an assumption that AWS does not confirm. If it is wrong, one call is throttled. The opposite
+        error is worse: one lost connection at a common start time would delay a thousand instances by eight
+        minutes.
         """
         known = self.instances.adjusted(instances, now).settled() if self.instances else None
         return replace(self, requests=self.requests.settled(), instances=known)
 
     def cancelled(self, instances: int, now: datetime, *, whole: bool) -> "RateLimiter":
-        """After so many instances of a call were taken out before it left; the `whole` of it never leaves."""
+        """Return the model after `instances` were removed from an unsent call.
+
+        `whole` is True if no instance remains, so that the call is not sent.
+        """
         left = self.instances.restored(instances, now) if self.instances else None
         return replace(self, requests=self.requests.restored(whole, now), instances=left)
 
     def answered(self, now: datetime) -> "RateLimiter":
-        """After a call was answered, or its answer lost: whatever AWS has drawn for it, it has by now."""
+        """Return the model after a response, or after the response was lost.
+
+        AWS has drawn all tokens of the call by then.
+        """
         known = self.instances.answered(now) if self.instances else None
         return replace(self, requests=self.requests.answered(now), instances=known)
 
     def accepted(self, instances: int, now: datetime) -> "RateLimiter":
-        """After a call was let through, whatever else became of it."""
+        """Return the model after AWS let a call through its limits, whatever its result."""
         answered, ceiling = self.answered(now), self._ceiling_at(now)
         known = answered.instances
         if known is not None and ceiling is not None:
-            # What was accepted once may be accepted again; otherwise there is another refusal.
+            # AWS will probably accept a call of the same size again. If not, the refusal corrects the model.
             likely = min(instances, ceiling)
             known = known.adjusted(max(0.0, likely - known.refilled(now).level), now)
         return RateLimiter(answered.requests, known, ceiling=ceiling)
 
     def throttled(self, instances: int, now: datetime) -> "RateLimiter":
-        """After a call was refused for the rate.
+        """Return the model after a throttled call.
 
-        AWS does not say which bucket was too empty. The first refusal is attributed to that of the calls. A
-        second in a row is attributed to that of the instances, and begins a search for what is left of them:
-        of each call that is refused half as many are tried next, until what might be left is not worth the
-        search. A call for few instances is tried some more before, as it is.
+        AWS does not report which bucket was empty. The first refusal is attributed to the bucket for calls.
+        The second one in a row is attributed to the bucket for instances, and starts a search for its level.
+        Each refusal halves the number of instances in the next call. The search ends when the remaining
+        tokens are few. A call that is too small for a search is retried unchanged some more times first.
         """
         refusals, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
         pause = min(INITIAL_PAUSE * (1 << min(refusals - 1, 16)), MAX_PAUSE)
         if known is not None:
-            known = known.adjusted(instances, now).settled()  # a refused call takes nothing
+            known = known.adjusted(instances, now).settled()  # a throttled call takes no token
             half = min(instances, ceiling or instances) // 2
             if (refusals > 1 or ceiling) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
                 known, ceiling, refusals = known.capped(half, now), half, 0
             elif refusals > _MAX_TRIES or ceiling:
-                # As good as empty: from here on what is refilled is all there is.
+                # Treat the bucket as empty: only the refill is available from now on.
                 known, ceiling = known.capped(0, now), None
         requests = self.requests.capped(0, now).settled()
         return RateLimiter(requests, known, refusals, now + pause, ceiling)
 
     def _ceiling_at(self, now: datetime) -> int | None:
-        """The ceiling, as long as it says more than the time that has passed since it was found."""
+        """Return the ceiling until the refill has reached it, then None."""
         if self.ceiling is None or self.instances is None:
             return None
         return self.ceiling if self.instances.refilled(now).level < self.ceiling else None
 
     def _paused(self, now: datetime) -> bool:
-        # A pause that ends later than it can dates from before the clock was set back.
+        # A pause that ends later than `MAX_PAUSE` from now is from before the clock was set back.
         return self.not_before is not None and now < self.not_before <= now + MAX_PAUSE
 
 
 def full_limiter(limits: RequestLimits, now: datetime) -> RateLimiter:
-    """Buckets that nobody has drawn from lately."""
+    """Return a model with full buckets."""
     of_instances = limits.instances
     return RateLimiter(
         requests=TokenBucket(limits.requests, limits.requests.size, now),

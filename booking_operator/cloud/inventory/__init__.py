@@ -1,1 +1,1 @@
-"""Observation: which instances exist, and in which state."""
+"""Observation: which instances exist, and their states."""

@@ -1,8 +1,8 @@
-"""Starts that were accepted, until their instances are seen to run.
+"""Tracks accepted starts until their instances run.
 
-EC2 may accept a start and drop it: the instance is `pending` for seconds and then `stopped` again, because
-its volume's key cannot be used, say. Nothing refuses such a start, so it would be made again each time that
-this is seen. Pure: the caller gives the time.
+EC2 may accept a start and then drop it, for example because the key of a volume is unusable. The instance is
+`pending` for seconds and then `stopped` again. No response reports this failure. Without this module, the
+operator would start the instance again after each Describe. Pure: the caller passes the time.
 """
 
 from dataclasses import dataclass, replace
@@ -14,14 +14,15 @@ from booking_operator.engine.workqueue import Backoff
 
 _MINUTE = timedelta(minutes=1)
 START_BACKOFF = Backoff(initial=_MINUTE, maximum=10 * _MINUTE)
-"""Between two attempts to start an instance whose start failed. Usually only a user can remove the cause."""
-_WITHIN = 10 * _MINUTE  # what has stopped later than that had been started
+"""Back-off between attempts to start an instance whose start failed. Usually only a user can remove the
+cause."""
+_WITHIN = 10 * _MINUTE  # an instance that stops later had started successfully
 _REMEMBERED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class _AcceptedStart:
-    """One that was accepted; from when it has failed, `until` is the end of its pause."""
+    """An accepted start. After it has failed, `until` is the end of its back-off."""
 
     accepted_at: datetime
     failures: int = 0
@@ -30,13 +31,13 @@ class _AcceptedStart:
 
 
 class AcceptedStarts:
-    """The starts of one scope, by instance."""
+    """The accepted starts of one scope, by instance."""
 
     def __init__(self) -> None:
         self._starts: dict[str, _AcceptedStart] = {}
 
     def record_answer(self, id_: str, state: InstanceState, at: datetime) -> None:
-        """Take note of the state that the service has answered to an action."""
+        """Record the state in the service's response to an action."""
         if state is InstanceState.PENDING:
             known = self._starts.get(id_)
             self._starts[id_] = _AcceptedStart(at, known.failures if known else 0)
@@ -44,10 +45,9 @@ class AcceptedStarts:
             self._starts.pop(id_, None)
 
     def record_state(self, id_: str, state: InstanceState, why: str, now: datetime) -> None:
-        """Take note of the state in which a view shows an instance; `why` is what the service says failed.
+        """Record the state of an instance in a Describe; `why` is the failure that the service reports.
 
-        Where it says nothing, somebody may have stopped the instance by hand: that has no pause the first
-        time.
+        If `why` is empty, a user may have stopped the instance. So the first such failure has no back-off.
         """
         start = self._starts.get(id_)
         if start is None:
@@ -61,7 +61,7 @@ class AcceptedStarts:
             self._starts[id_] = replace(start, failures=failures, why=why, until=until)
 
     def forget(self, now: datetime) -> None:
-        """Keep nothing that is long over, or from before the clock was set back."""
+        """Drop starts that are older than `_REMEMBERED`, or from before the clock was set back."""
         self._starts = {
             id_: start
             for id_, start in self._starts.items()
@@ -69,7 +69,7 @@ class AcceptedStarts:
         }
 
     def active_failure(self, id_: str, now: datetime) -> CloudError | None:
-        """Why an instance must not be started at `now`; None where it may."""
+        """Return why an instance must not be started at `now`, or None if it may be."""
         start = self._starts.get(id_)
         if start is None or start.until is None or not now < start.until <= now + START_BACKOFF.maximum:
             return None

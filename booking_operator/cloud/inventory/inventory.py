@@ -1,15 +1,14 @@
-"""The shared view of all instances: one Describe per scope serves every group in it.
+"""The shared view of all instances: one Describe per scope serves all its groups.
 
 Invariants, for each scope:
-- at most one call is under way, and at most one more is wanted after it;
-- who asks for a view since T gets one whose call was sent at T or later, and joins such a call where there
-  is one;
-- a call belongs to the inventory's task group, so an asker that is cancelled takes nobody with it;
-- an error goes to all callers that wait for that call; the last good view stays;
-- an exception that no rule covers fails one call, one poll or one listener, and ends no task.
+- At most one call is in flight, and at most one more is requested after it.
+- A caller that requests a view since T gets one from a call that was sent at T or later. Callers share such a
+  call.
+- Calls are tasks of the inventory's task group, so a cancelled caller does not cancel the call for others.
+- An error goes to all callers that wait for the call; the last good view remains.
+- An exception that no rule covers fails one call, one poll or one listener, and ends no task.
 
-A scope that is not tracked any more is forgotten after `KEPT`. So a region that a tenant has named once does
-not take memory for ever.
+A scope that is no longer tracked is dropped after `KEPT`, so that memory stays bounded.
 """
 
 import asyncio
@@ -47,18 +46,18 @@ from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 T = TypeVar("T")
 
 Describe = Callable[[Scope], Awaitable[Iterable[Record]]]
-"""Asks the cloud for all instances of a scope that carry the application tag; raises `CloudError`."""
+"""Requests all instances of a scope that have the application tag; raises `CloudError`."""
 
 Release = Callable[[Scope], Awaitable[None]]
-"""Lets go of what is kept for a scope that is forgotten, such as a client."""
+"""Releases the resources of a dropped scope, such as a client."""
 
 
 async def keep(_: Scope) -> None:
-    """Let go of nothing."""
+    """Release nothing."""
 
 
 class Inventory:
-    """Views of the instances of any number of scopes. Its calls are tasks of `tasks`."""
+    """The views of the instances of any number of scopes. Its calls are tasks of `tasks`."""
 
     def __init__(
         self,
@@ -85,53 +84,58 @@ class Inventory:
         return {scope: self._watch(scope) for scope in self._tracked()}
 
     def introspect(self) -> Contents:
-        """The scopes that there is a view of."""
+        """The scopes that have a view."""
         return {"views": self._watches.keys()}
 
     def observation(self, group: Group) -> Observation | None:
-        """The newest view of the group at hand; None when its scope was never seen."""
+        """Return the newest observation of the group; None before the first view of its scope."""
         return self._watch(group.scope).view.observation(group.tag)
 
     def managed_tags(self, scope: Scope) -> frozenset[str]:
-        """Tags of the groups that ask for a Resource; empty when the scope was never seen."""
+        """Return the tags of the groups that ask for a Resource; empty before the first view of the scope."""
         return self._watch(scope).view.managed
 
     def failure(self, scope: Scope) -> CloudError | None:
-        """Why the newest call for the scope failed; None when it did not."""
+        """Return why the view of the scope is outdated, or None if it is current.
+
+        A single transient failure does not count.
+        """
         return self._watch(scope).failure
 
     def hibernating(self, scope: Scope, ids: Iterable[str]) -> tuple[str, ...]:
-        """Those of `ids` that were launched with hibernation enabled, as far as is known."""
+        """Return those of `ids` that were launched with hibernation enabled, as far as known."""
         return self._watch(scope).view.hibernating(ids)
 
     def pool(self, scope: Scope, id_: str) -> str:
-        """Type and zone of an instance, which share capacity; empty where that is not known."""
+        """Return the type and the zone of an instance, which share capacity; empty if unknown."""
         return self._watch(scope).view.pool(id_)
 
     def failed_start_error(self, scope: Scope, id_: str) -> CloudError | None:
-        """Why an instance is not to be started yet: its last start came to nothing."""
+        """Return why an instance must not be started now, or None. Its last start may have failed."""
         return self._watch(scope).view.starts.active_failure(id_, self._clock.now())
 
     def state_of(self, group: Group, id_: str) -> InstanceState | None:
-        """The state in which the newest view has an instance of the group; None where it has none."""
+        """Return the state of an instance of the group in the newest view, or None if it is unknown."""
         observation = self.observation(group)
         instances = observation.instances if observation else ()
         return next((instance.state for instance in instances if instance.id == id_), None)
 
     async def refresh(self, scope: Scope, since: datetime) -> datetime:
-        """Have a view that was asked for at `since` or later (aware UTC); a future `since` means now.
+        """Ensure a view whose call was sent at `since` or later (aware UTC).
+
+        A `since` in the future means now.
 
         Returns:
-            When it was asked for.
+            When the call of the view was sent (aware UTC).
 
         Raises:
-            CloudError: the call failed.
+            CloudError: the call failed, or the scope is in back-off.
         """
         watch = self._watch(scope)
         while True:
             now, at = self._clock.now(), watch.view.at
             since = min(since, now)
-            if at is not None and since <= at <= now:  # one from the future precedes a clock set back
+            if at is not None and since <= at <= now:  # a view from the future precedes a clock set back
                 return at
             if (error := watch.backoff_error(now)) is not None:
                 raise error
@@ -140,34 +144,34 @@ class Inventory:
     def record_accepted(
         self, group: Group, operation: Operation, answers: Mapping[str, ActionAnswer]
     ) -> None:
-        """Show what the service answered to an operation that it accepted."""
+        """Record the service's response to an operation that it accepted."""
         if operation.action in {Action.TAG, Action.UNTAG}:
             self.record_lock(group, list(answers), operation.lock)
         else:
             self.record_answers(group, answers)
 
     def record_answers(self, group: Group, answers: Mapping[str, ActionAnswer]) -> None:
-        """Show what an accepted action has answered, and look soon at what comes of it."""
+        """Record the response to an accepted action, and poll the scope more often."""
         watch = self._watch(group.scope)
         watch.moved_at = self._clock.now()
         watch.view.record_answers(group.tag, answers, watch.moved_at)
         self._wake.set()
 
     def record_lock(self, group: Group, ids: Collection[str], lock: Lock | None) -> None:
-        """Show lock tags that were written, or with None removed."""
+        """Record lock tags that were written, or removed if `lock` is None."""
         self._watch(group.scope).view.record_lock(group.tag, ids, lock, self._clock.now())
 
     def set_listener(self, listener: InventoryListener) -> None:
-        """Poll the scopes that `audience` names from now on.
+        """Poll the scopes that `listener` selects from now on.
 
-        It is notified of a group whose instances differ from the view before, and of all groups of a scope
-        that is seen for the first time, that cannot be seen any more, or that can be seen again.
+        The listener is notified of each group whose instances have changed. It is notified of all groups of a
+        scope after the first view, after the scope has failed, and after it has recovered.
         """
         self._listener = listener
         self._wake.set()
 
     async def poll(self) -> None:
-        """Keep the views of all tracked groups up to date, until cancelled."""
+        """Keep the views of all tracked groups current, until cancelled."""
         failures = 0
         while True:
             self._wake.clear()
@@ -175,15 +179,15 @@ class Inventory:
             try:
                 next_at = self._call_what_is_due(now)
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - the next poll must come, whatever has failed this one
+            except Exception as error:  # noqa: BLE001 - a failed poll must not stop the later ones
                 failures += 1
                 unexpected(self._metrics, FailedPart.POLL, "poll", error)
                 next_at = now + BACKOFF.after(failures)
             await wait_until(self._clock, next_at, self._wake)
 
     def _call_what_is_due(self, now: datetime) -> datetime:
-        """Begin the calls that are due at `now`. Returns when to look again."""
-        # Also the latest instant at which a scope that is new among the tracked ones will be noticed.
+        """Start the calls that are due at `now`, and return when to check again."""
+        # A newly tracked scope is noticed at this time at the latest.
         next_at = now + IDLE_INTERVAL
         tracked = self._tracked()
         self._forget_unused(tracked, now)
@@ -199,7 +203,7 @@ class Inventory:
         return next_at
 
     def _forget_unused(self, tracked: Mapping[Scope, Interest], now: datetime) -> None:
-        """Forget the scopes that are neither tracked nor used. Before anything is tracked all are kept."""
+        """Drop the scopes that are neither tracked nor used. Without a listener, keep all."""
         if self._listener is None:
             return
         watches = self._watches.items()
@@ -210,7 +214,7 @@ class Inventory:
     async def _let_go(self, scope: Scope) -> None:
         try:
             await self._release(scope)
-        except Exception as error:  # noqa: BLE001 - what is not released is kept, which harms nothing
+        except Exception as error:  # noqa: BLE001 - a resource that is not released does no harm
             facts = {"account": scope.account, "region": scope.region}
             unexpected(self._metrics, FailedPart.POLL, "release", error, **facts)
 
@@ -231,14 +235,14 @@ class Inventory:
         return tracked
 
     def _call(self, watch: ScopeWatch, since: datetime) -> DescribeCall:
-        """The call that answers who asks since `since`: one under way, or the one after it."""
+        """Return the call that serves callers since `since`: the one in flight, or the next one."""
         under_way = watch.under_way
         if under_way is not None and under_way.sent_at is not None and under_way.sent_at >= since:
             return under_way
         if watch.next_call is None:
             watch.next_call = DescribeCall()
             if under_way is None:
-                # All who ask before the task's first step share the call: its instant is taken there.
+                # `sent_at` is set in the first step of the task. All callers until then share the call.
                 task = self._tasks.create_task(
                     self._make_calls(watch), name=f"describe: {watch.scope.region}"
                 )
@@ -246,7 +250,7 @@ class Inventory:
         return watch.next_call
 
     async def _make_calls(self, watch: ScopeWatch) -> None:
-        """Make calls for as long as one is wanted."""
+        """Make calls as long as one is requested."""
         while (call := watch.next_call) is not None:
             watch.under_way, watch.next_call = call, None
             call.sent_at = watch.sent_at = self._clock.now()
@@ -256,12 +260,12 @@ class Inventory:
             self._wake.set()
 
     async def _looked(self, watch: ScopeWatch, sent_at: datetime) -> CloudError | None:
-        """Make one call, and update the view from it. Returns why that failed; None where it did not."""
+        """Make one call, and update the view. Return the error, or None."""
         try:
             self._succeeded(watch, await self._describe(watch.scope), sent_at)
         except CloudError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - other scopes must be looked at, and this one again
+        except Exception as error:  # noqa: BLE001 - the polls of all scopes must continue
             facts = {"account": watch.scope.account, "region": watch.scope.region}
             failure = unexpected(self._metrics, FailedPart.VIEW, "Describe", error, **facts)
         else:
@@ -288,7 +292,7 @@ class Inventory:
         watch.failures += 1
         watch.last_error = error
         if watch.failures == 1 and error.kind in TRANSIENT_KINDS:
-            return  # the next call usually succeeds, so the groups there are not notified
+            return  # the next call usually succeeds, so do not notify the listener
         before, watch.failure = watch.failure, error
         if before is None or before.reason != error.reason:
             scope = watch.scope
@@ -303,7 +307,7 @@ class Inventory:
             self._notify(watch.scope, None)
 
     def _notify(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
-        """Notify the listener of the tracked groups of `scope` with one of `tags`; None stands for all."""
+        """Notify the listener of the tracked groups of `scope` with one of `tags`; None means all."""
         listener = self._listener
         if listener is None:
             return
@@ -318,7 +322,7 @@ class Inventory:
             self._wake_listener(listener.scope_changed, scope)
 
     def _wake_listener(self, listener: Callable[[T], None], concerned: T) -> None:
-        """Call a listener. One that raises keeps neither the others nor the view from what is new."""
+        """Call a listener. If it raises, the other listeners and the view are unaffected."""
         try:
             listener(concerned)
         except Exception as error:  # noqa: BLE001 - see above
@@ -326,7 +330,7 @@ class Inventory:
 
 
 def _cut_off(watch: ScopeWatch, task: asyncio.Task[None]) -> None:
-    """Let nobody wait for a call whose task was ended by the shutdown, even before its first step."""
+    """Release the callers of a call whose task was cancelled by the shutdown, even before its first step."""
     if task.cancelled() or task.exception() is not None:
         for call in (watch.under_way, watch.next_call):
             if call is not None:

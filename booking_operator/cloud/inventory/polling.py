@@ -1,6 +1,6 @@
-"""When a scope is described: how often by itself, and how soon again after a failure.
+"""Decides when a scope is described: the polling interval, and the back-off after a failure.
 
-Nothing here waits or reads a clock; `inventory` does.
+Pure: it never waits or reads a clock; `inventory` does.
 """
 
 from asyncio import Event
@@ -13,34 +13,37 @@ from booking_operator.domain.group import Scope
 from booking_operator.engine.workqueue import Backoff
 
 IDLE_INTERVAL = timedelta(seconds=60)
-"""Between two polls of a scope where nothing moves: 60 calls an hour, however many groups."""
+"""Polling interval of a scope without transitions: 60 calls an hour for any number of groups."""
 TRANSITION_INTERVAL = timedelta(seconds=1.5)
-"""Between two polls while instances are on their way."""
+"""Polling interval while instances are in transition."""
 STUCK_INTERVAL = timedelta(seconds=15)
-"""Between two polls once nothing has changed for `PATIENCE`, though instances are on their way."""
+"""Polling interval while instances are in transition, but nothing has changed for `MAX_TRANSITION_TIME`."""
 MAX_TRANSITION_TIME = timedelta(minutes=10)
-"""A start takes a minute, hibernation several. One that hangs for hours must not cost 2,400 calls an hour."""
+"""A start takes a minute, and hibernation takes several. An instance that hangs for hours must not cost 2,400
+calls an hour."""
 KEPT = timedelta(hours=1)
-"""How long a scope is kept that no Resource and no monitor names any more, counted from the last call. A
-failed start is remembered as long, so a Resource that is deleted and created again shortens no pause."""
+"""How long a scope is kept after its last call when no Resource and no monitor names it. It equals the time
+for which a failed start is remembered. So a Resource that is deleted and recreated does not shorten a
+back-off."""
 TRANSIENT_KINDS = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.LOST})
-"""Failures that usually pass by themselves: reported from the second in a row on."""
+"""Failures that usually pass without action. They are reported from the second one in a row."""
 _FEW = 2
-"""After so many such failures in a row, callers get the last one for some time, without a call."""
+"""After more transient failures in a row than this, callers get the last error during the back-off, without a
+call."""
 BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=IDLE_INTERVAL)
-"""Between two polls after a failure."""
+"""Back-off between polls after failures."""
 
 _CLOSED = CloudError("Closed", "The operator is shutting down.")
 
 
 @dataclass(slots=True, eq=False)
 class DescribeCall:
-    """One Describe that any number of askers wait for.
+    """One Describe call that any number of callers share.
 
     Attributes:
-        sent_at: when it was sent; None while it waits for its turn.
-        done: set when there is an outcome.
-        error: the outcome, None for success; a call that never got one was cut off by the shutdown.
+        sent_at: when it was sent (aware UTC); None before that.
+        done: set when the call has an outcome.
+        error: the error; None for success. The initial value applies if the shutdown cancels the call.
     """
 
     sent_at: datetime | None = None
@@ -48,32 +51,32 @@ class DescribeCall:
     error: CloudError | None = _CLOSED
 
     async def outcome(self) -> None:
-        """Wait for it.
+        """Wait for the outcome.
 
         Raises:
             CloudError: the call failed.
         """
         await self.done.wait()
         if self.error is not None:
-            # One exception raised in many tasks would gather all of their tracebacks.
+            # Raise a copy: one exception raised in many tasks would accumulate all their tracebacks.
             error = self.error
             raise error.with_retry_at(error.retry_at) from error
 
 
 @dataclass(slots=True, eq=False)
 class ScopeWatch:
-    """One scope: its view, its calls, and how its last call went.
+    """The state of one scope: its view, its calls, and the result of its last call.
 
     Attributes:
-        scope: the region and account.
-        view: what was seen there.
-        under_way: the call that was sent, and has no outcome yet.
+        scope: the region and the account.
+        view: the last observation.
+        under_way: the call in flight; None if there is none.
         next_call: the call after it.
-        sent_at: when the last one was sent.
-        moved_at: when instances last changed.
-        failures: how many calls in a row have failed.
-        failure: why the view is older than it should be, for all to know; None where it is not.
-        last_error: what the last call failed with; None where it did not.
+        sent_at: when the last call was sent (aware UTC).
+        moved_at: when instances last changed (aware UTC).
+        failures: the number of failed calls in a row.
+        failure: why the view is outdated, as reported to users; None if it is current.
+        last_error: the error of the last call; None if it succeeded.
     """
 
     scope: Scope
@@ -88,16 +91,16 @@ class ScopeWatch:
 
     @property
     def busy(self) -> bool:
-        """Whether a call is under way or wanted."""
+        """Whether a call is in flight or requested."""
         return self.under_way is not None or self.next_call is not None
 
     def unused(self, now: datetime) -> bool:
-        """Whether it can be forgotten without a loss: no call is under way, and none was made for `KEPT`."""
-        # An instant in the future dates from before the clock was set back.
+        """Whether the scope can be dropped: no call is in flight or requested, or was sent within `KEPT`."""
+        # An instant in the future is from before the clock was set back.
         return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= KEPT)
 
     def backoff_error(self, now: datetime) -> CloudError | None:
-        """The last error, where its class does not allow to ask again yet; None where it does."""
+        """Return the last error while the scope is in back-off; None if a call is allowed."""
         error = self.last_error
         if error is None or self.busy or self.sent_at is None or error.kind is FailureKind.UNSENT:
             return None
@@ -106,7 +109,7 @@ class ScopeWatch:
         return error.with_retry_at(again_at) if self.sent_at <= now < again_at else None
 
     def due_at(self, interest: "Interest", now: datetime) -> datetime:
-        """When to call again by itself, counted from the last call, whichever caller asked for it."""
+        """Return when the next poll is due, counted from the last call by any caller."""
         if self.sent_at is None or self.sent_at > now:
             return now
         if self.failures:
@@ -119,7 +122,7 @@ class ScopeWatch:
 
 @dataclass(slots=True)
 class Interest:
-    """What one scope is polled for: groups by their tags, and a list of all at least every `period`."""
+    """What a scope is polled for: groups by tag, and all groups at least every `period`."""
 
     period: timedelta
     tags: set[str] = field(default_factory=set)

@@ -1,6 +1,6 @@
-"""What is known of the instances of one scope: the last Describe, corrected by the actions accepted since.
+"""The known state of the instances of one scope: the last Describe, corrected by later accepted actions.
 
-Nothing here waits or reads a clock; `inventory` does.
+Pure: it never waits or reads a clock; `inventory` does.
 """
 
 import sys
@@ -14,30 +14,28 @@ from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
 CONSISTENCY_LAG = timedelta(seconds=10)
-"""How long after an action's answer a Describe may still show the state of before.
+"""How long after the response to an action a Describe may still show the previous state.
 
 EC2 is eventually consistent: what an action has changed "might not be immediately visible to all subsequent
-commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html). It names no bound; a
-few seconds are usual. Too short a time costs a second, harmless start; too long a one hides that a start
-failed.
-"""
+commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html). The document gives no
+bound; a few seconds are usual. If this value is too short, it costs a second, harmless start. If it is too
+long, it hides a failed start."""
 
 _TRANSITIONS = frozenset({InstanceState.PENDING, InstanceState.STOPPING})
 _AIMS = {InstanceState.PENDING: InstanceState.RUNNING, InstanceState.STOPPING: InstanceState.STOPPED}
-"""The state that an action aims at, by the state that it begins with."""
+"""The final state of an action, by its transitional state."""
 
 
 @dataclass(frozen=True, slots=True)
 class _AcceptedAction:
-    """An accepted action whose effect a Describe may not show yet.
+    """An accepted action that a Describe may not show.
 
     Attributes:
-        outdated_states: the states that a Describe shows which does not know of the action yet. The state
-        that the
-            action aims at is not among them: a Describe that shows it has caught up, whatever state the
-            instance had before.
-        state: the state that the service has answered.
-        answered_at: when it answered (aware UTC).
+        outdated_states: the states in a Describe that does not include the action. The final state of the
+            action is not among them: a Describe with that state includes the action, whatever the state
+            before was.
+        state: the state in the response to the action.
+        answered_at: when the response arrived (aware UTC).
     """
 
     outdated_states: frozenset[InstanceState | None]
@@ -45,18 +43,18 @@ class _AcceptedAction:
     answered_at: datetime
 
     def overrides(self, shown: InstanceState, asked_at: datetime) -> bool:
-        """Whether a Describe asked at `asked_at`, which shows `shown`, knows less than the note."""
+        """Whether a Describe sent at `asked_at` that shows `shown` is older than this action."""
         age = asked_at - self.answered_at
         return age <= timedelta(0) or (shown in self.outdated_states and age <= CONSISTENCY_LAG)
 
 
 class InstanceView:
-    """The instances of one scope by group.
+    """The instances of one scope, by group.
 
     Attributes:
-        at: when the last Describe was sent; None before the first.
+        at: when the last Describe was sent (aware UTC); None before the first.
         managed: tags of the groups with an instance that asks for a Resource.
-        starts: what became of the starts that were accepted.
+        starts: the accepted starts and their failures.
     """
 
     def __init__(self) -> None:
@@ -71,31 +69,32 @@ class InstanceView:
         self._states: Counter[InstanceState] | None = None
 
     def observation(self, tag: str) -> Observation | None:
-        """The group `tag`, empty when no instance carries it; None before the first Describe."""
+        """Return the group `tag`, empty if it has no instances; None before the first Describe."""
         return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
 
     def states(self) -> Mapping[InstanceState, int]:
-        """How many instances are in each state."""
+        """Return the number of instances in each state."""
         if self._states is None:
             self._states = Counter(item.state for group in self._groups.values() for item in group)
         return self._states
 
     def pool(self, id_: str) -> str:
-        """Type and zone of an instance; empty where that is not known."""
+        """Return the type and the zone of an instance; empty if unknown."""
         return self._pools.get(id_, "")
 
     def hibernating(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Those of `ids` that can hibernate."""
+        """Return those of `ids` that can hibernate."""
         return tuple(id_ for id_ in ids if id_ in self._hibernating)
 
     def has_transitions(self, tags: Iterable[str]) -> bool:
-        """Whether any instance of the groups `tags` is on its way to another state."""
+        """Whether any instance of the groups `tags` is in transition."""
         return any(instance.state in _TRANSITIONS for tag in tags for instance in self._groups.get(tag, ()))
 
     def update(self, records: Iterable[Record], asked_at: datetime, now: datetime) -> Collection[str]:
-        """Take over a Describe that was sent at `asked_at`, and return the tags of the groups that differ.
+        """Apply a Describe that was sent at `asked_at`, and return the tags of the groups that changed.
 
-        Notes from later than `now` date from before the clock was set back; they would never end.
+        Accepted actions from later than `now` are dropped. They are from before the clock was set back, and
+        would never expire.
         """
         notes = {id_: note for id_, note in self._accepted.items() if note.answered_at <= now}
         kept: dict[str, _AcceptedAction] = {}
@@ -129,7 +128,7 @@ class InstanceView:
         return [tag for tag in before | groups if before.get(tag) != groups.get(tag)]
 
     def record_answers(self, tag: str, answers: Mapping[str, ActionAnswer], answered_at: datetime) -> None:
-        """Show at once what an accepted action has answered for instances of the group `tag`."""
+        """Apply the response to an accepted action immediately, for instances of the group `tag`."""
         group = self._groups.get(tag, ())
         shown = {instance.id: instance.state for instance in group}
         states = {id_: answer.now for id_, answer in answers.items() if answer.now is not None}
@@ -142,7 +141,7 @@ class InstanceView:
             self._groups[tag] = Observation(group, answered_at).with_states(states).instances
 
     def record_lock(self, tag: str, ids: Collection[str], lock: Lock | None, written_at: datetime) -> None:
-        """Show at once what was written into the lock tags of instances of the group `tag`."""
+        """Apply written lock tags immediately, for instances of the group `tag`."""
         self._locks |= dict.fromkeys(ids, (lock, written_at))
         group = self._groups.get(tag, ())
         if group:
