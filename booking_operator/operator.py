@@ -23,8 +23,7 @@ from booking_operator.config import load_config
 from booking_operator.dependencies import Dependencies
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.introspection import Contents, Introspectable, joined
-from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
-from booking_operator.engine.lease import LeaseTiming
+from booking_operator.engine.leader_election import Election, LeaderElector, LeaseTiming, SingleReplica
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
 from booking_operator.gc_tuning import GC_THRESHOLD

@@ -1,62 +1,172 @@
-"""Leader election by a Lease: of several replicas one works, and the others stand by.
+"""Leader election by a Lease: one of several replicas leads, and the others stand by.
 
-As client-go's `leaderelection`: who holds the Lease renews it; who has seen no renewal for as long as it says
-takes it over; the API server's check of versions lets only one of several do so. Times in the Lease are for
-people. Nobody compares them with a clock of its own: what counts is for how long no change was seen.
+The rules are those of client-go's `leaderelection`. The holder renews the Lease. A candidate that has seen no
+renewal for LeaseDuration takes the Lease. The API server's version check lets only one candidate succeed.
+Each candidate measures on its own monotonic clock how long it has seen no change. It never compares its clock
+with the times in the Lease, which are for people.
 
-What differs, on purpose:
-- a watch reports a Lease that was released, so that a hand-over takes milliseconds;
-- a replica that loses the Lease stands by again, with its caches warm, and does not exit;
-- leadership ends RenewDeadline after the last renewal was *sent*, by the monotonic clock and by the wall
-  clock, whichever is later, so that neither a process that was stopped nor a suspended machine goes on;
-- a Lease that vanishes ends leadership, and who saw it held waits as if it were there.
+The differences from client-go:
+- A watch reports the release of the Lease, so that a hand-over takes milliseconds.
+- A replica that loses the Lease stands by again with warm caches, and does not exit.
+- Leadership ends RenewDeadline after the last renewal was *sent*, on the monotonic or on the wall clock,
+  whichever reaches it first. So neither a paused process nor a suspended machine continues to lead.
+- The deletion of the Lease ends leadership. A candidate that has seen a holder waits as if the Lease existed.
+
+`manager` runs the controllers as `lead`. `may_write` is the fence that each write passes.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 import structlog
 
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.lease import (
-    Lease,
-    LeaseConflictError,
-    LeaseError,
-    LeaseLock,
-    LeaseTiming,
-    ObservedLease,
-)
 
 T = TypeVar("T")
 
 SHUTDOWN_TIMEOUT_SECONDS = 1.0
-"""How long what the leader does may take to end; then the Lease is given back, and the fence holds."""
+"""Shutdown grace period of `lead`. After it the Lease is released anyway; the fence blocks late writes."""
 RELEASE_TIMEOUT_SECONDS = 0.8
-"""How long giving the Lease back may take: the process is about to end, and is not waited for long."""
+"""Timeout of the release of the Lease. It is short because the process is about to end."""
 
 Lead = Callable[[], Awaitable[None]]
-"""What the leader does, until it is cancelled."""
+"""The work of the leader. It runs until it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The content of the Lease.
+
+    Attributes:
+        holder: the identity of the leader; empty after a release.
+        seconds: how long other candidates wait after a renewal.
+        acquired_at: when the holder took the Lease (aware UTC).
+        renewed_at: when the holder last renewed the Lease (aware UTC).
+        transitions: how often the holder has changed.
+        version: the resourceVersion; an update fails if it is not the newest.
+    """
+
+    holder: str = ""
+    seconds: int = 1
+    acquired_at: datetime | None = None
+    renewed_at: datetime | None = None
+    transitions: int = 0
+    version: str = ""
+
+
+class LeaseError(Exception):
+    """The API server did not read or write the Lease."""
+
+
+class LeaseConflictError(LeaseError):
+    """Another client has written the Lease since it was read."""
+
+
+class LeaseLock(Protocol):
+    """The Lease in the API server. Each method raises `LeaseError`, and none retries."""
+
+    async def get(self) -> Lease | None:
+        """Return the current Lease; None if it does not exist."""
+        ...
+
+    async def write(self, lease: Lease) -> Lease:
+        """Create the Lease if `lease.version` is empty; otherwise update that version.
+
+        Raises:
+            LeaseConflictError: the version is not the newest.
+        """
+        ...
+
+    async def watch(self, on_change: Callable[[Lease | None], None]) -> None:
+        """Call `on_change` for each change newer than the last read or write; run until cancelled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """The durations of an election. All follow from LeaseDuration, in the proportions of client-go.
+
+    Attributes:
+        lease_duration: LeaseDuration: how long candidates wait after the last renewal that they saw.
+    """
+
+    lease_duration: timedelta = timedelta(seconds=30)
+
+    @property
+    def seconds(self) -> int:
+        """LeaseDuration in whole seconds, as the Lease stores it."""
+        return math.ceil(self.lease_duration.total_seconds())
+
+    @property
+    def renew_deadline(self) -> timedelta:
+        """RenewDeadline: how long the leader continues after its last renewal."""
+        return self.lease_duration * 2 / 3
+
+    @property
+    def retry_period(self) -> timedelta:
+        """RetryPeriod: the time between two renewals."""
+        return self.lease_duration * 2 / 15
+
+
+@dataclass(slots=True)
+class ObservedLease:
+    """The Lease as one candidate has last seen it. Times are monotonic, in seconds.
+
+    Attributes:
+        was_read: whether the candidate has read the Lease.
+        lease: the last content, which stays after a deletion.
+        exists: whether the Lease exists.
+        changed_at: when the candidate first saw this content.
+    """
+
+    was_read: bool = False
+    lease: Lease = field(default_factory=Lease)
+    exists: bool = False
+    changed_at: float = -math.inf
+
+    def observe(self, lease: Lease | None, now: float) -> None:
+        """Record a read or a watch event.
+
+        A deletion counts as a renewal at `now`: the holder may have renewed the Lease right before it.
+        """
+        if lease is None and self.exists:
+            self.changed_at = now
+        elif lease is not None and lease != self.lease:
+            self.lease, self.changed_at = lease, now
+        self.was_read, self.exists = True, lease is not None
+
+    def free_at(self, identity: str, timing: LeaseTiming) -> float:
+        """Return when `identity` may take the Lease.
+
+        The longer of the duration in the Lease and the configured one counts, so that an edit of the Lease
+        cannot shorten the wait.
+        """
+        holder = self.lease.holder
+        if not holder or (holder == identity and self.exists):
+            return -math.inf
+        return self.changed_at + max(self.lease.seconds, timing.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Renewal:
-    """When the last renewal was sent, on both clocks: earlier than anybody else can have seen it."""
+    """When the last renewal was sent, on both clocks. Every other replica sees it later."""
 
     monotonic: float
     at: datetime
 
 
 class SingleReplica:
-    """Stands in for an `Elector` where there is no election: it always leads."""
+    """The elector where leader election is off: it always leads."""
 
     is_leader = True
     has_rivals = False
 
     def may_write(self) -> bool:
-        """Whether writes may leave at this instant."""
+        """Whether a write may leave now: always."""
         return True
 
     async def run(self, lead: Lead) -> None:
@@ -65,12 +175,12 @@ class SingleReplica:
 
 
 class LeaderElector:
-    """One candidate. `live` is what every writer asks right before it writes.
+    """One candidate of an election.
 
     Attributes:
-        identity: its own, which no other candidate has.
-        is_leader: whether `lead` is being run.
-        has_rivals: whether another may have written before us.
+        identity: the unique identity of this candidate.
+        is_leader: whether `lead` runs.
+        has_rivals: whether another replica may have written before this one.
     """
 
     has_rivals = True
@@ -91,11 +201,11 @@ class LeaderElector:
 
     @property
     def leader(self) -> str:
-        """Identity of who holds the Lease, as far as is known; empty when nobody does."""
+        """The identity of the holder that was last seen; empty if the Lease has no holder."""
         return self._observed.lease.holder if self._observed.exists else ""
 
     def may_write(self) -> bool:
-        """Whether this candidate holds the Lease for certain at this instant."""
+        """Whether a write may leave now, because this candidate certainly holds the Lease."""
         renewal, deadline = self._renewal, self._timing.renew_deadline
         if renewal is None:
             return False
@@ -103,9 +213,9 @@ class LeaderElector:
         return passed < deadline.total_seconds() and self._clock.now() - renewal.at < deadline
 
     async def run(self, lead: Lead) -> None:
-        """Stand by, and run `lead` whenever and for as long as the Lease is held; until cancelled.
+        """Stand by, and run `lead` while this candidate holds the Lease; repeat until cancelled.
 
-        When cancelled, the Lease is given back once `lead` has ended.
+        A cancellation first ends `lead` and then releases the Lease.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lock.watch(self._on_change), name="lease watch")
@@ -118,7 +228,7 @@ class LeaderElector:
                 await self._release()
 
     def _on_change(self, lease: Lease | None) -> None:
-        """The watch reports a change."""
+        """Handle an event of the watch."""
         self._record(lease)
         self._changed.set()
 
@@ -129,7 +239,7 @@ class LeaderElector:
             self._log.info("leader_is", leader=self.leader or "nobody")
 
     async def _acquire(self) -> None:
-        """Return once the Lease is ours."""
+        """Return when this candidate has taken the Lease."""
         conflicts = 0
         while True:
             self._changed.clear()
@@ -141,12 +251,9 @@ class LeaderElector:
                 if wait <= 0:
                     return await self._take_over()
             except LeaseConflictError:
-                # Look at once, and take it if it is free; a replica that loses again and again asks less
-                # often.
-                self._observed.was_read, wait = (
-                    False,
-                    conflicts * self._timing.retry_period.total_seconds() / 4,
-                )
+                # The first conflict is followed by a read at once. Further ones back off.
+                self._observed.was_read = False
+                wait = conflicts * self._timing.retry_period.total_seconds() / 4
                 conflicts = min(conflicts + 1, 4)
             except LeaseError as error:
                 wait = self._timing.retry_period.total_seconds()
@@ -171,36 +278,36 @@ class LeaderElector:
         self.is_leader = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                term = tasks.create_task(_run_forever(lead), name="leader")
+                leading = tasks.create_task(_run_forever(lead), name="leader")
                 try:
                     reason = await self._renew_until_lost()
                 except asyncio.CancelledError:
-                    await self._shut_down(term)
+                    await self._shut_down(leading)
                     raise
-                self._renewal = None  # what is under way is cancelled only now, and must not write
+                self._renewal = None  # `lead` is cancelled after this, and must not write until then
                 raise _LeadershipLostError(reason)  # noqa: TRY301 - raised here to be caught here
         except* _LeadershipLostError as lost:
             self._log.warning("leadership_lost", reason=str(lost.exceptions[0]))
         finally:
             self.is_leader = False
 
-    async def _shut_down(self, term: asyncio.Task[None]) -> None:
-        """End in good order: first what the leader does, then the leadership."""
-        term.cancel()
-        _, late = await asyncio.wait([term], timeout=SHUTDOWN_TIMEOUT_SECONDS)
+    async def _shut_down(self, leading: asyncio.Task[None]) -> None:
+        """Cancel `lead`, wait for its end, then release the Lease."""
+        leading.cancel()
+        _, late = await asyncio.wait([leading], timeout=SHUTDOWN_TIMEOUT_SECONDS)
         if late:
-            self._log.error("term_does_not_end", after_s=SHUTDOWN_TIMEOUT_SECONDS)
+            self._log.error("leader_shutdown_timed_out", after_s=SHUTDOWN_TIMEOUT_SECONDS)
         await self._release()
 
     async def _renew_until_lost(self) -> str:
-        """Renew until that fails for too long, or another replica holds the Lease; return why."""
+        """Renew until the Lease is lost or RenewDeadline has passed; return the reason."""
         wait = self._timing.retry_period.total_seconds()
         while True:
             self._changed.clear()
-            if not self._lost_reason():  # what the watch reported while an answer was awaited
+            if not self._lost_reason():  # the watch may have reported a change during the last write
                 await self._wait_for_change(min(wait, self._seconds_left()))
-            if usurped := self._lost_reason():
-                return usurped
+            if lost := self._lost_reason():
+                return lost
             if not self.may_write():
                 return "it could not be renewed in time"
             try:
@@ -216,7 +323,10 @@ class LeaderElector:
                 )
 
     async def _read_again(self) -> float:
-        """After a conflict, which may be with an own write whose answer was lost; how long to wait then."""
+        """Read the Lease after a conflict; return how many seconds to wait before the next renewal.
+
+        The conflict may be with an earlier write of this candidate whose answer was lost.
+        """
         try:
             self._record(await self._with_timeout(self._lock.get()))
         except LeaseError as error:
@@ -236,13 +346,13 @@ class LeaderElector:
         try:
             self._record(await self._with_timeout(self._lock.write(lease)))
         except LeaseConflictError:
-            # This one was not taken; one before it, whose answer was lost, may have been.
+            # This write had no effect. An earlier one whose answer was lost may have had one.
             self._write_uncertain = before
             raise
         self._write_uncertain, self._renewal = False, renewal
 
     async def _with_timeout(self, call: Awaitable[T]) -> T:
-        """Wait for an answer, but not beyond the end of the leadership, nor half as long as it lasts."""
+        """Wait for an answer at most until the leadership ends, and at most half of RenewDeadline."""
         timeout = self._timing.renew_deadline.total_seconds() / 2
         if self._renewal is not None:
             timeout = min(timeout, self._seconds_left())
@@ -253,14 +363,14 @@ class LeaderElector:
             raise LeaseError(f"no answer within {timeout:.1f} s") from None
 
     def _seconds_left(self) -> float:
-        """For how many seconds we lead yet if nothing is renewed."""
+        """How many seconds the leadership lasts without another renewal."""
         if self._renewal is None:
             return 0.0
         passed = self._clock.monotonic() - self._renewal.monotonic
         return max(0.0, self._timing.renew_deadline.total_seconds() - passed)
 
     async def _wait_for_change(self, seconds: float) -> None:
-        """Return when the Lease has changed, or after so long."""
+        """Return at the next change of the Lease, or after `seconds`."""
         if seconds <= 0:
             return
         try:
@@ -270,14 +380,14 @@ class LeaderElector:
             return
 
     async def _release(self) -> None:
-        """Give the Lease back, so that others need not wait; a try, no more."""
-        sure, self._renewal = self.may_write(), None
-        if not (sure or self._write_uncertain):
+        """Try once to release the Lease, so that other candidates need not wait for its expiry."""
+        certain, self._renewal = self.may_write(), None
+        if not (certain or self._write_uncertain):
             return
-        self._write_uncertain = True  # who is interrupted once more tries once more
+        self._write_uncertain = True  # a cancellation during the release leads to another try
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
-                await self._clear_holder(self._observed.lease if sure else await self._lock.get())
+                await self._clear_holder(self._observed.lease if certain else await self._lock.get())
         except (LeaseError, TimeoutError) as error:
             self._log.warning("lease_not_released", error=str(error) or "no answer")
         self._write_uncertain = False
@@ -288,7 +398,7 @@ class LeaderElector:
             try:
                 await self._lock.write(replace(held, holder="", seconds=1, acquired_at=now, renewed_at=now))
             except LeaseConflictError:
-                held = await self._lock.get()  # a renewal was on its way
+                held = await self._lock.get()  # a renewal was in flight
             else:
                 self._log.info("lease_released")
                 return
@@ -299,15 +409,15 @@ Election = LeaderElector | SingleReplica
 
 async def _run_forever(lead: Lead) -> None:
     await lead()
-    raise RuntimeError("what the leader does has ended by itself")
+    raise RuntimeError("the work of the leader ended without being cancelled")
 
 
 def _raise_if_cancelled() -> None:
-    """A task group that is being left for another reason swallows that its task is to end."""
+    """Raise a cancellation that a TaskGroup has swallowed, because it left for another reason."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
 
 
 class _LeadershipLostError(Exception):
-    """Ends what the leader does."""
+    """Leaves the TaskGroup that runs `lead`."""

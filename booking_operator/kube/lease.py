@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from booking_operator.api.kinds import Kind
 from booking_operator.api.meta import WIRE_CONFIG, ObjectMeta
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError
+from booking_operator.engine.leader_election import Lease, LeaseConflictError, LeaseError
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Change, Key, Store
 from booking_operator.kube.client import KubeClient

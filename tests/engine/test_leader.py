@@ -6,8 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from booking_operator.engine.leader_election import LeaderElector, SingleReplica
-from booking_operator.engine.lease import Lease, LeaseTiming, ObservedLease
+from booking_operator.engine.leader_election import (
+    LeaderElector,
+    Lease,
+    LeaseTiming,
+    ObservedLease,
+    SingleReplica,
+)
 from tests.support import virtual
 from tests.support.leases import LEASE, Candidate, LeaseServer, now
 from tests.support.virtual import EPOCH

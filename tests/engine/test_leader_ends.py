@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from booking_operator.engine.lease import LeaseConflictError, LeaseError
+from booking_operator.engine.leader_election import LeaseConflictError, LeaseError
 from tests.support import virtual
 from tests.support.leases import LEASE, Candidate, LeaseServer, now
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from booking_operator.api.kinds import BOOKING
 from booking_operator.engine.clock import SystemClock
-from booking_operator.engine.lease import LeaseError
+from booking_operator.engine.leader_election import LeaseError
 from booking_operator.engine.reflector import EventType, ListWatchError, ResourceExpiredError, WatchEvent
 from booking_operator.kube import client as transport
 from booking_operator.kube.client import KubeClient

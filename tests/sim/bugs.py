@@ -30,7 +30,7 @@ from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.domain.power import Plan
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
-from booking_operator.engine.lease import LeaseTiming
+from booking_operator.engine.leader_election import LeaseTiming
 from booking_operator.engine.store import Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
 from booking_operator.kube.errors import ApiError

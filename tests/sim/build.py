@@ -8,7 +8,7 @@ are in the operator, which takes the parts that may be replaced as `booking_oper
 from dataclasses import dataclass
 
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
-from booking_operator.engine.lease import LeaseTiming
+from booking_operator.engine.leader_election import LeaseTiming
 from booking_operator.parts import REAL, Parts
 from tests.sim.client import SimKubeClient
 from tests.sim.sessions import SimSessions

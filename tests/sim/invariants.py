@@ -199,7 +199,7 @@ class Invariants:
 
     def logged(self, process: str, level: str, event: str, kind: str) -> None:
         """The operator has logged something; `kind` is the kind of the objects, where it is about one."""
-        if level in {"error", "critical", "exception"} and event != "term_does_not_end":
+        if level in {"error", "critical", "exception"} and event != "leader_shutdown_timed_out":
             raise ViolationError(Invariant.NO_SURPRISE, f"{process} logs {event}")
         if level == "warning":
             self.failed("log", process, event, kind)

@@ -8,8 +8,7 @@ from typing_extensions import override
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.service import serving
 from booking_operator.dependencies import Dependencies
-from booking_operator.engine.leader_election import Election, LeaderElector, SingleReplica
-from booking_operator.engine.lease import LeaseTiming
+from booking_operator.engine.leader_election import Election, LeaderElector, LeaseTiming, SingleReplica
 from booking_operator.kube.lease import KubeLeaseLock
 from booking_operator.metrics import ControllerMetrics, ReconcileOutcome
 from booking_operator.observability.prometheus import Metrics

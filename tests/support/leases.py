@@ -6,8 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from booking_operator.engine.leader_election import LeaderElector
-from booking_operator.engine.lease import Lease, LeaseConflictError, LeaseError, LeaseTiming
+from booking_operator.engine.leader_election import (
+    LeaderElector,
+    Lease,
+    LeaseConflictError,
+    LeaseError,
+    LeaseTiming,
+)
 from tests.support.virtual import VirtualClock
 
 LEASE = LeaseTiming(timedelta(seconds=30))

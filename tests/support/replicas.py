@@ -17,7 +17,7 @@ import yaml
 from booking_operator.devcluster.playground import Playground
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.engine.clock import SystemClock
-from booking_operator.engine.lease import Lease
+from booking_operator.engine.leader_election import Lease
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.lease import KubeLeaseLock
