@@ -105,7 +105,10 @@ def _object_schema(kind: Kind[Any]) -> Schema:
 
 
 def _structural(model: type, *, defaults: bool) -> Schema:
-    """Return the schema of `model` with inlined references, without titles, and without unwanted defaults."""
+    """Return the schema of `model` with inlined references and without titles.
+
+    Without `defaults`, as for a status, the schema has no default values.
+    """
     schema = TypeAdapter(model).json_schema(by_alias=True)
     return _inline(schema, schema.pop("$defs", {}), defaults=defaults)
 
