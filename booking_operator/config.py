@@ -1,4 +1,8 @@
-"""The operator's configuration file: what is too long for flags, and whom tenants can name but not choose."""
+"""The configuration file: targets of notifications, AWS accounts, and request limits.
+
+Tenants use the names of targets and accounts in their manifests. Only the configuration file defines the URLs
+and roles behind these names.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,16 +20,21 @@ DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
-_LONGEST_LABEL = 63  # RFC 1035, 2.3.4
+_LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 
 
 def _url(secret: SecretStr) -> SecretStr:
-    """The URL as a browser reads it (https://url.spec.whatwg.org): what was checked is what is called."""
+    """Validate and normalize a URL by https://url.spec.whatwg.org, so that the validated URL is the one used.
+
+    Raises:
+        ValueError: the URL or a part of its host is invalid.
+    """
     try:
         url = _URL.validate_python(secret.get_secret_value())
     except ValidationError:
         raise ValueError("it must be a URL like https://hooks.example.com/…") from None
-    # By number and not by name: who forgot the host has a part of the secret in its place.
+    # The messages give the number of a part and not its text. If the user forgot the host, a part of the
+    # secret is in its place.
     for number, label in enumerate((url.host or "").removesuffix(".").split("."), start=1):
         if not label:
             raise ValueError(
@@ -40,7 +49,7 @@ def _url(secret: SecretStr) -> SecretStr:
 
 
 class Target(BaseModel):
-    """Where a notification of type `webhook` or `slack` goes; its name is the recipient."""
+    """The target of notifications of type `webhook` or `slack`. Its name is the recipient in manifests."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +58,7 @@ class Target(BaseModel):
 
 
 class Config(BaseModel):
-    """The whole file."""
+    """The contents of the configuration file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +67,7 @@ class Config(BaseModel):
     limits: LimitsByAction = {}
 
     def limits_of(self) -> LimitsOf:
-        """The request limits of each account, as far as is known."""
+        """Return a function that looks up the request limits of an action in a scope."""
         named = {name: account.limits for name, account in self.accounts.items()}
         return limits_of(self.limits, named)
 
@@ -67,17 +76,21 @@ class ConfigFileError(Exception):
     """The configuration file cannot be used.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: whether the command line prints only the message, without a traceback.
     """
 
     fatal = True
 
 
 def load_config(path: Path | None, default: Path = DEFAULT) -> Config:
-    """Read the file, which is YAML; without a `path` that at `default`, if there is one.
+    """Read the configuration file, which is YAML.
+
+    Args:
+        path: the file. If None, the file at `default` if it exists, and an empty configuration otherwise.
+        default: the default path.
 
     Raises:
-        ConfigFileError: it cannot be read, or something in it is wrong; the message names the field.
+        ConfigFileError: the file cannot be read or is invalid. The message names the field.
     """
     path = path or _found(default)
     if path is None:
@@ -95,10 +108,10 @@ def load_config(path: Path | None, default: Path = DEFAULT) -> Config:
 
 
 def _found(default: Path) -> Path | None:
-    """The file at `default`, if there is one.
+    """Return `default` if the file exists; None if it does not.
 
     Raises:
-        ConfigFileError: there are others in its place, as of a ConfigMap whose key is misspelt.
+        ConfigFileError: the directory has only other files, for example from a ConfigMap with a misspelt key.
     """
     if default.exists() or not default.parent.is_dir():
         return default if default.exists() else None

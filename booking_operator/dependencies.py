@@ -1,4 +1,4 @@
-"""What the operator of one process depends on, from its start to its end."""
+"""The collaborators of an operator that exist for the whole process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from booking_operator.settings import Settings
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The collaborators that outlast a leadership.
+    """The collaborators that exist for the whole process, also between leaderships.
 
     Attributes:
-        settings: the flags of the command line.
-        client: the API server.
-        channels: how notifications are delivered, by `type`.
-        clock: the time.
+        settings: the settings from flags and environment.
+        client: the client of the API server.
+        channels: the notification channels, by `type`.
+        clock: the wall clock and the monotonic clock.
         metrics: the metrics.
-        gc_tuning: when the garbage collector runs.
+        gc_tuning: controls the garbage collector.
     """
 
     settings: Settings

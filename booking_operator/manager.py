@@ -1,7 +1,8 @@
 """Builds and runs the reconcilers of one leadership.
 
-The informers, the inventory and the API client outlast a leadership. A `Manager` does not: each leadership
-begins with a new one. So a replica that takes over continues from the cluster and from AWS alone.
+The informers, the inventory and the API client exist for the whole process. A `Manager` exists for one
+leadership: each leadership begins with a new one. A replica that takes over therefore continues from the
+state in the cluster and in AWS alone.
 """
 
 import asyncio
@@ -39,7 +40,16 @@ FLUSH_TIMEOUT_SECONDS = 0.3
 
 
 class Manager:
-    """The reconcilers of all kinds and what they share, from the start of a leadership to its end."""
+    """The reconcilers of all kinds, their controllers and their collaborators, for one leadership.
+
+    Args:
+        dependencies: the collaborators that exist for the whole process.
+        informers: the caches.
+        consistency: decides whether the caches may be missing bookings.
+        drivers: the cloud services, by `spec.type`.
+        may_write: whether this replica may write now.
+        parts: the constructors of parts that a simulation may replace.
+    """
 
     def __init__(
         self,
@@ -131,16 +141,16 @@ class Manager:
         }
 
     def introspect(self) -> Contents:
-        """The keys of all that is kept for this leadership, by `owner.collection`."""
+        """The keys of all entries that this leadership keeps, by `owner.collection`."""
         return joined(self._introspectables)
 
     @property
     def controllers(self) -> Sequence[Controller[Any]]:
-        """All controllers, including those that write statuses."""
+        """All controllers, including the controllers that write statuses."""
         return (*self._controllers, *self._status_controllers)
 
     async def run(self) -> None:
-        """Work until cancelled. The caches must be synced."""
+        """Run all controllers until cancelled. The caches must be synced."""
         self._handlers.subscribe()
         try:
             async with asyncio.TaskGroup() as writers:
@@ -162,13 +172,17 @@ class Manager:
                 tasks.create_task(controller.run(), name=f"controller: {controller.name}")
             tasks.create_task(self._delays.run(), name="delays")
             await self._handlers.resources.wait_until_idle()
-            self._gc_tuning.freeze_young()  # what is older was looked through when the caches were synced
+            # Older objects were collected and frozen when the caches were synced.
+            self._gc_tuning.freeze_young()
             self._log.info("first_plans_made")
             await _wait_until_idle(controller.queue for controller in self.controllers)
             self._log.info("all_reconciled")
 
     async def _flush(self) -> None:
-        """Wait a moment until statuses and Events are written: no other replica will write them."""
+        """Wait at most `FLUSH_TIMEOUT_SECONDS` until statuses and Events are written.
+
+        The next leader does not know them, so it will not write them.
+        """
         if not self._may_write():
             return
         with suppress(TimeoutError):
@@ -177,17 +191,17 @@ class Manager:
                 await self._recorder.wait_until_idle()
 
     def on_listed(self) -> None:
-        """A kind was listed again, so data may no longer be stale."""
+        """Enqueue all Resources and monitors after a relist, because data may no longer be stale."""
         self._handlers.enqueue_all()
 
     def on_recovered(self) -> None:
-        """The API server is back: write the waiting statuses at once."""
+        """Write the waiting statuses at once, because the API server is available again."""
         for writer in self._writers:
             writer.retry()
 
 
 async def _wait_until_idle(queues: Iterable[WorkQueue[Key]]) -> None:
-    """Wait until nothing is left to be reconciled or written."""
+    """Wait until all queues are idle at the same time."""
     every = tuple(queues)
     while busy := [queue for queue in every if queue.busy]:
         await busy[0].wait_until_idle()

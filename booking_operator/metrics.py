@@ -1,7 +1,7 @@
-"""What the parts of the operator measure. Without metrics they measure nothing.
+"""The metrics interfaces that the parts of the operator call.
 
-These are protocols, so that no part below `observability` imports Prometheus. `NO_METRICS` implements all of
-them and does nothing.
+They are protocols, so that only `observability` imports Prometheus. `NO_METRICS` implements all of them as
+no-ops.
 """
 
 from collections.abc import Callable, Hashable
@@ -11,111 +11,116 @@ from typing import Protocol
 
 
 class ReconcileOutcome(StrEnum):
-    """How a reconcile has ended."""
+    """The outcome of a reconcile."""
 
     SUCCESS = "success"
     REQUEUE = "requeue"
-    """It asks to be tried again: something that it needs is not there yet, or refuses."""
+    """The reconcile asks for a retry, for example because a request failed or data is stale."""
     TIMEOUT = "timeout"
     ERROR = "error"
-    """An unexpected exception: a bug."""
+    """The reconcile raised an unexpected exception, which is a bug."""
 
 
 class FailedPart(StrEnum):
-    """What an unexpected exception has failed."""
+    """The part of the operator in which an unexpected exception was raised."""
 
     CALL = "call"
-    """A call of AWS, reading the answer included."""
+    """A call of an AWS API, including reading the response."""
     VIEW = "view"
-    """Opening a client, reading the answer to a Describe, or updating the view of the instances from it."""
+    """Opening a client, reading the response of a Describe, or updating the view of the instances from it."""
     LISTENER = "listener"
-    """A listener that is woken by a change of the instances."""
+    """A listener of inventory changes."""
     POLL = "poll"
-    """The decision which regions to look at."""
+    """The decision which scopes to poll, and the release of unused scopes."""
     BATCH = "batch"
-    """The treatment of a batch, before or after its call."""
+    """The processing of a batch before or after its call."""
     QUEUE = "queue"
-    """The decision what is sent by the next call."""
+    """The selection of the entries for the next call."""
     CREDENTIALS = "credentials"
     """The renewal of credentials."""
     DELAYS = "delays"
     """The forecast of delays."""
     RECORD = "record"
-    """Reading one record of a Describe, which is skipped."""
+    """Reading one record of a Describe response. The record is skipped."""
 
 
 class ControllerMetrics(Protocol):
-    """What is measured of one controller and its queue."""
+    """The metrics of one controller and its work queue."""
 
     def added(self) -> None:
-        """A key was made ready to be handed out."""
+        """Count a key that was added or has become due."""
         ...
 
     def waited(self, seconds: float) -> None:
-        """A key was handed out, so long after it was added, or after it was due by the clock."""
+        """Record the time from when a key was added, or due, until a worker got it."""
         ...
 
     def retried(self) -> None:
-        """A key comes back after a back-off."""
+        """Count a key that is retried after a back-off."""
         ...
 
     def reconcile_started(self, key: Hashable, /) -> None:
-        """A reconcile of `key` begins."""
+        """Record the start of a reconcile of `key`."""
         ...
 
     def reconcile_ended(self, key: Hashable, /) -> None:
-        """The reconcile of `key` is over, also when it was cancelled or has raised."""
+        """Record the end of the reconcile of `key`, also after a cancellation or an exception."""
         ...
 
     def reconciled(self, outcome: ReconcileOutcome, seconds: float) -> None:
-        """A reconcile has ended after so long. Not called for one that was cancelled."""
+        """Record the outcome and the duration of a reconcile. A cancelled reconcile is not recorded."""
         ...
 
 
 MetricsProvider = Callable[[str], ControllerMetrics]
-"""Returns the metrics of the controller of a name, like client-go's `MetricsProvider`. The same name gets the
-same metrics again."""
+"""Returns the metrics of a controller by its name, like client-go's `MetricsProvider`.
+
+Equal names get the same metrics.
+"""
 
 
 class KubeMetrics(Protocol):
-    """What is measured of the requests to the API server."""
+    """The metrics of requests to the API server."""
 
     def requested(self, verb: str, code: str, seconds: float) -> None:
-        """One request got the head of an answer of status `code`, or none ("error"), after so long."""
+        """Record a request, and the time until its response headers arrived.
+
+        `code` is the HTTP status, or "error" when there was no response.
+        """
         ...
 
     def api_skewed(self, ahead: timedelta) -> None:
-        """So far our clock is ahead of the API server's at least; behind: negative."""
+        """Record the minimum clock skew against the API server; negative when the local clock is behind."""
         ...
 
 
 class CloudMetrics(Protocol):
-    """What is measured of the calls of AWS."""
+    """The metrics of AWS API calls."""
 
     def called(
         self, service: str, action: str, account: str, region: str, result: str, seconds: float
     ) -> None:
-        """A call has ended after so long; `result` is the class of its failure, or "ok"."""
+        """Record a call and its duration. `result` is "ok" or the `FailureKind` of the error."""
         ...
 
     def batched(self, action: str, instances: int) -> None:
-        """A call for so many instances is about to leave."""
+        """Record the number of instances of a call that is about to leave."""
         ...
 
     def aws_skewed(self, ahead: timedelta) -> None:
-        """So far our clock is ahead of AWS's at least; behind: negative."""
+        """Record the minimum clock skew against AWS; negative when the local clock is behind."""
         ...
 
     def unexpected(self, part: FailedPart, times: int = 1) -> None:
-        """An exception that no rule covers has failed a part, so many times."""
+        """Count unexpected exceptions of a part."""
         ...
 
 
 class NoMetrics:
-    """Measures nothing."""
+    """Implements all metrics interfaces as no-ops."""
 
     def controller(self, _: str) -> ControllerMetrics:
-        """The metrics of a controller: these."""
+        """Return no-op metrics for a controller."""
         return self
 
     def _ignore(self, *_: object) -> None:

@@ -1,4 +1,7 @@
-"""The composition root: builds and wires everything, and nothing else does."""
+"""The composition root: builds all parts of a replica and runs them from start to exit.
+
+The informers and the inventory run in every replica. A leader also runs a `Manager`.
+"""
 
 import asyncio
 import gc
@@ -44,15 +47,23 @@ from booking_operator.reconcilers.standby_listener import StandbyListener
 from booking_operator.settings import Settings
 
 GC_DELAY_SECONDS = 10.0
-"""A replica that lost the Lease for a moment leads again before that, and has made its plans in 0.3 s."""
+"""Delay before the full collection after a leadership, so that a short loss of the Lease ends before it."""
 BOUNDARY_MARGIN = timedelta(seconds=2)
+"""A full collection does not begin if a boundary is less than this ahead."""
 
 
 class Operator:
-    """One replica: the informers, the inventory and the election. The leader runs a `Manager` too.
+    """One replica: its informers, its inventory and its leader election. A leader also has a `Manager`.
 
-    A replica that does not lead keeps its informers and its inventory current, so that it can act at once
-    when it leads.
+    A standby replica keeps its informers and its inventory current, so that it can act at once after a
+    take-over.
+
+    Args:
+        dependencies: the collaborators that exist for the whole process.
+        services: the cloud services, by `spec.type`.
+        election: the leader election.
+        sources: receives the values that metrics and health probes read.
+        parts: the constructors of parts that a simulation may replace.
     """
 
     def __init__(
@@ -76,7 +87,8 @@ class Operator:
             for kind, store in informers.stores.items()
         }
         self._reflectors = tuple(reflectors.values())
-        # All that power depends on. The other two kinds may be missing, or not permitted.
+        # Decisions about power depend on these kinds only. For the other two kinds, the CRD or the permission
+        # may be missing.
         self._required_reflectors = (reflectors[BOOKING], reflectors[RESOURCE])
         self._synced = asyncio.Event()
         for reflector in self._required_reflectors:
@@ -100,14 +112,14 @@ class Operator:
 
     @property
     def stores(self) -> Mapping[Kind[Any], Store[Any]]:
-        """The objects as this replica knows them, by kind. For reading only."""
+        """The cached objects of each kind. Callers must not change them."""
         return self._informers.stores
 
     def introspect(self) -> Contents:
         """The keys that each long-lived collection holds, by `owner.collection`.
 
-        It is for tests; see `engine.introspection`. A replica that does not lead lacks the collections of a
-        leader, such as work queues, orders and request queues.
+        Tests use it; see `engine.introspection`. A standby replica lacks the collections of a leader, such as
+        work queues, orders and request queues.
         """
         parts: dict[str, Introspectable] = {
             "informers": self._informers,
@@ -119,7 +131,7 @@ class Operator:
         return {**joined(parts), **(self._manager.introspect() if self._manager else {})}
 
     async def run(self) -> None:
-        """Run until cancelled. Nothing is reconciled before bookings and resources have been listed."""
+        """Run until cancelled. Reconciles begin when the caches of Bookings and Resources are synced."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._collect_garbage(), name="tidy up")
             await self._consistency.record_crd()
@@ -136,12 +148,15 @@ class Operator:
             await self._election.run(self._lead)
 
     async def _collect_garbage(self) -> None:
-        """Some time after each lost leadership, free what it has left, which `freeze` had exempted."""
+        """Run a full garbage collection `GC_DELAY_SECONDS` after each leadership.
+
+        It frees the objects of the leadership, which `freeze` has exempted from normal collections.
+        """
         while True:
             await self._ended.wait()
             self._ended.clear()
             await self._clock.sleep(GC_DELAY_SECONDS)
-            while self._boundary_is_near():  # it would be late
+            while self._boundary_is_near():  # a full collection would make the boundary late
                 await self._clock.sleep(1)
             self._dependencies.gc_tuning.collect_all()
 
@@ -172,15 +187,19 @@ class Operator:
             self._ended.set()
 
     def _relist(self) -> None:
-        """The leader before may have known more: a watch that is dead is noticed late.
+        """List Bookings and Resources again after a take-over.
 
-        So nothing is stopped before all has been listed again. Starts do not wait for it.
+        The watch of this replica may be dead without notice, so the previous leader may have known more
+        bookings. Stops wait for the lists. Starts do not wait.
         """
         for reflector in self._required_reflectors:
             reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
 
     def _on_list(self) -> None:
-        """Handle a complete list. Once both kinds have one, work begins. A later one may end stale data."""
+        """Handle a complete list of a required kind.
+
+        Work begins when both kinds are listed. After a later list, data may no longer be stale.
+        """
         if not all(reflector.has_synced for reflector in self._required_reflectors):
             return
         if self._manager is not None:
@@ -193,17 +212,21 @@ class Operator:
 
 
 class RegionError(Exception):
-    """Neither flags nor environment name a region, or there is no region of that name.
+    """Flags and environment name no AWS region, or the region does not exist.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: whether the command line prints only the message, without a traceback.
     """
 
     fatal = True
 
 
 def _region(flag: str) -> str:
-    """The operator's own region."""
+    """Return the AWS region of the operator, from the flag or the environment.
+
+    Raises:
+        RegionError: there is no region, or it does not exist.
+    """
     region = flag or default_region()
     if not region:
         raise RegionError("there is no AWS region; give --region or set AWS_REGION")
@@ -218,11 +241,11 @@ async def run(settings: Settings) -> None:
 
     Raises:
         ConfigError: there is no usable cluster configuration.
-        RegionError: there is no region for Resources that name none, or it is not known.
-        SmtpConfigError: the variables SMTP_* make no sense.
-        OwnRoleError: nor does AWS_ASSUME_ROLE_ARN.
-        ConfigFileError: nor does the configuration file.
-        BindError: metrics or probes cannot be served where they are to be.
+        RegionError: flags and environment name no AWS region, or the region does not exist.
+        SmtpConfigError: the variables SMTP_* are invalid.
+        OwnRoleError: AWS_ASSUME_ROLE_ARN is invalid.
+        ConfigFileError: the configuration file is invalid.
+        BindError: the address for metrics or for probes cannot be used.
     """
     gc.set_threshold(GC_THRESHOLD)
     settings = replace(settings, region=_region(settings.region))
@@ -250,7 +273,7 @@ async def run(settings: Settings) -> None:
 async def open_election(
     settings: Settings, cluster: ClusterConfig, clock: Clock, metrics: Metrics
 ) -> AsyncIterator[LeaderElector]:
-    """A candidate for the leadership. Its client is its own: a renewal waits behind nothing."""
+    """Create a leader elector with its own API client, so that renewals wait for no other request."""
     namespace = settings.leader_election_namespace or cluster.namespace()
     identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
     async with KubeClient(cluster, clock, metrics=metrics) as client:

@@ -1,12 +1,12 @@
 """The parts of an operator that a simulation may replace, as one argument of the composition root.
 
-`Operator` and `Manager` take a `Parts`. Production never passes one: the defaults are the real parts.
+`Operator` and `Manager` take a `Parts`. In production the argument is absent, and the defaults apply.
 `tests/sim` passes a `Parts` with a mistake in it, to show that its invariants catch that mistake.
 A replacement is a subclass that overrides public methods, and marks each with `typing_extensions.override`.
-So mypy reports a method that was renamed or removed.
+mypy therefore reports a method that was renamed or removed.
 
-A field is added here only for a mistake that cannot be made outside of the operator. Whatever the operator
-takes as an argument anyway is replaced there: the API client, the cloud services, the clock, the election.
+Add a field here only for a mistake that cannot be injected by an argument of the operator. The API client,
+the cloud services, the clock and the election are arguments.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 
 
 def direct(driver: Driver) -> Driver:
-    """The driver itself, with nothing before it."""
+    """Return the driver unchanged."""
     return driver
 
 
@@ -30,11 +30,11 @@ class Parts:
     """Constructors of the parts.
 
     Attributes:
-        queue: the work queue of each controller.
-        informers: the objects of the API server, made from the default region.
-        driver: returns what the reconcilers use as the driver of a cloud service, given the driver itself.
-        resources: decides what is started and stopped.
-        locks: keeps the lock tags.
+        queue: the class of all work queues.
+        informers: creates the informers from the default region.
+        driver: returns the driver that the reconcilers use, given the driver of a cloud service.
+        resources: the class of the reconciler of Resources.
+        locks: the class of the reconciler of lock tags.
     """
 
     queue: type[WorkQueue[Key]] = WorkQueue
@@ -45,4 +45,4 @@ class Parts:
 
 
 REAL = Parts()
-"""The parts of every operator outside of the simulation."""
+"""The parts that production uses."""

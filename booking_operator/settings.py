@@ -1,4 +1,4 @@
-"""Configuration of `run`: flags over environment over defaults."""
+"""The settings of `run` and `plan`. Flags override environment variables, which override defaults."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `run` was asked to do. Fields are documented by the flags of the same names in `cli`."""
+    """The settings of `run` and `plan`. The flags in `cli.commands` document the fields of the same names."""
 
     kubeconfig: str | None = None
     context: str | None = None

@@ -1,1 +1,1 @@
-"""Wire models of the API group `manager.kotaico.de/v1`, and the CRDs that are generated from them."""
+"""The wire models of the API group `manager.kotaico.de/v1`, and the generator of their CRDs."""

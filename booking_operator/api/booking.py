@@ -1,4 +1,4 @@
-"""The kind Booking: who needs which resource from when to when."""
+"""The kind Booking: a user books a Resource for a time interval."""
 
 from dataclasses import field
 from typing import Annotated, Self
@@ -20,12 +20,12 @@ from booking_operator.domain.booking import BookingInterval, Phase
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class NotificationSpec:
-    """One recipient who is notified before the booking ends."""
+    """A recipient of the notification before the booking ends."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)]
     """The channel: `email`, `webhook` or `slack`."""
     recipient: Annotated[str, Field(min_length=1, max_length=320)]
-    """The recipient: for `email` an address, else the name of a target in the operator's configuration."""
+    """For `email` an address, otherwise the name of a target in the configuration of the operator."""
 
 
 NotificationSpecs = Annotated[tuple[NotificationSpec, ...], Field(max_length=16), FailFast()]
@@ -33,21 +33,23 @@ NotificationSpecs = Annotated[tuple[NotificationSpec, ...], Field(max_length=16)
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSpec:
-    """A user who needs a resource from one instant to another.
+    """A booking of a Resource by a user.
 
-    It stays editable: a later end_at extends the booking, an earlier one releases the resource.
+    The spec is editable: a later end_at extends the booking, and an earlier end_at ends it sooner.
     """
 
     resource_name: fields.ResourceName
-    """Name of the Resource in the same namespace."""
+    """The name of the Resource in the same namespace."""
     start_at: fields.Date
-    """When the instances are to be started: an RFC 3339 date with any offset, like 2026-01-31T20:00:00Z."""
+    """When the booking begins: an RFC 3339 date with any UTC offset, like 2026-01-31T20:00:00Z.
+    The instances start at this time, or earlier by the warm_up of the Resource."""
     end_at: fields.Date
-    """When they may be stopped again, unless somebody else has booked them: an RFC 3339 date."""
+    """When the booking ends: an RFC 3339 date with any UTC offset.
+    The instances then stop, unless another booking of the Resource is active."""
     user_id: fields.UserId
-    """The user who books; shown as LOCKED BY on the Resource."""
+    """The user of the booking. The Resource shows the user as LOCKED BY."""
     notifications: NotificationSpecs = ()
-    """The recipients who are notified shortly before the booking ends."""
+    """The recipients to notify shortly before the booking ends."""
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> Self:
@@ -58,24 +60,25 @@ class BookingSpec:
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingStatus:
-    """Where the booking stands."""
+    """The state of the booking."""
 
     status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]}), fields.INTERNED] = ""
     """SCHEDULED, IN PROGRESS or FINISHED."""
     notification_sent: bool = False
     """Whether all recipients were notified of the end."""
     notified: tuple[str, ...] = ()
-    """Ids of the messages that were delivered; another end_at makes others."""
+    """The ids of the delivered messages. After a change of end_at, all messages are new."""
     conditions: tuple[Condition, ...] = ()
-    """Valid, ResourceFound, HoldsLock; Ready while the booking is active; Notified where somebody is to be
-    notified of its end; Stalled when it can never be."""
+    """Always: Valid. If the spec is valid: ResourceFound, HoldsLock.
+    Ready while the booking is active, or if the spec is invalid. Delayed while its start is late.
+    Notified if the spec has notifications. Stalled if the spec is invalid."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class Booking:
-    """A claim on a Resource for a span of time: its instances run from start_at to end_at."""
+    """A booking of a Resource: its instances run from start_at to end_at."""
 
     metadata: MetaWithoutFinalizers
     spec: Annotated[BookingSpec | InvalidSpec, or_invalid(BookingSpec)] = InvalidSpec("spec: it is missing")
@@ -83,16 +86,16 @@ class Booking:
     _interval: BookingInterval | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Read the claim once: a Resource asks for those of all its bookings each time it is reconciled."""
+        """Build the booking interval once, because reconcilers read the intervals of all bookings often."""
         object.__setattr__(self, "_interval", _interval_of(self.metadata, self.spec))
 
     @property
     def resource_name(self) -> str:
-        """Name of the Resource it is for; empty when the spec is garbled."""
+        """The name of the booked Resource; empty when the spec is invalid."""
         return self.spec.resource_name if isinstance(self.spec, BookingSpec) else ""
 
     def interval(self) -> BookingInterval | None:
-        """The booking as the rules see it, or None while its spec is garbled."""
+        """Return the booking as the rules use it; None when the spec is invalid."""
         return self._interval
 
 

@@ -1,5 +1,6 @@
 """Generates the CustomResourceDefinitions from the models, as structural OpenAPI v3 schemas.
 
+The docstrings of models and of their attributes become the descriptions that `kubectl explain` shows. See
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
 """
 
@@ -19,7 +20,7 @@ _CATEGORY = "booking-operator"
 
 
 def custom_resource_definition(kind: Kind[Any]) -> Schema:
-    """The CRD of one kind, in the order a reader expects."""
+    """Return the CRD of one kind, with its keys in the usual order."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -57,12 +58,12 @@ def write(directory: Path) -> list[Path]:
 
 
 def render(kind: Kind[Any]) -> str:
-    """The CRD as the YAML text that is committed."""
+    """Return the CRD of one kind as YAML text."""
     return _HEADER + yaml.safe_dump(custom_resource_definition(kind), sort_keys=False, width=110)
 
 
 def file_name(kind: Kind[Any]) -> str:
-    """Name of the file a CRD is kept in, as kubebuilder names it."""
+    """Return the file name of the CRD of one kind, as kubebuilder names it."""
     return f"{GROUP}_{kind.plural}.yaml"
 
 
@@ -73,7 +74,10 @@ def _write_one(directory: Path, kind: Kind[Any]) -> Path:
 
 
 def _selectable(kind: Kind[Any]) -> Schema:
-    """Nothing for none: the API server drops an empty list, and tools would see a difference for ever."""
+    """Return the key `selectableFields`, or nothing if the kind has none.
+
+    The API server drops an empty list, so tools that compare manifests would show a permanent difference.
+    """
     return {"selectableFields": [{"jsonPath": path} for path in kind.selectable]} if kind.selectable else {}
 
 
@@ -101,7 +105,10 @@ def _object_schema(kind: Kind[Any]) -> Schema:
 
 
 def _structural(model: type, *, defaults: bool) -> Schema:
-    """The schema of `model` without references, titles, and (in a status) defaults and required fields."""
+    """Return the schema of `model` with inlined references and without titles.
+
+    Without `defaults`, as for a status, the schema has no default values.
+    """
     schema = TypeAdapter(model).json_schema(by_alias=True)
     return _inline(schema, schema.pop("$defs", {}), defaults=defaults)
 

@@ -1,7 +1,7 @@
-"""Field types that the kinds share, each with the rule the API server enforces and the same rule here.
+"""Field types that the kinds share, each with a CEL rule for the CRD and the same check in the model.
 
-A rule stands twice on purpose: in the CRD it refuses new objects with a clear message, and in the model it
-finds the objects that were stored before the CRD had it.
+The CEL rule makes the API server refuse new objects with a clear message. The check in the model finds
+objects that were stored before the CRD had the rule.
 """
 
 import re
@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-# RFC 3339 within the years that Go's and Python's time types share, and only days that exist, so that CEL's
-# timestamp() can never fail on a text that matches: a runtime error in a rule would refuse every later update
-# of an object that was stored before the rule.
+# RFC 3339 with years that both Go and Python support, and only with days that exist. CEL's timestamp() then
+# never fails on a text that matches. A runtime error in a rule would refuse every later update of an object
+# that was stored before the rule existed.
 _YEAR = r"(19[7-9][0-9]|2[0-9]{3})"
 _LEAP_YEAR = r"(19(7[26]|8[048]|9[26])|2[0-9](0[48]|[2468][048]|[13579][26])|2[048]00)"
 _DATE = (
@@ -32,26 +32,26 @@ _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def cel(rule: str, message: str, **more: Any) -> dict[str, Any]:
-    """One entry of `x-kubernetes-validations`."""
+    """Return one entry of `x-kubernetes-validations`."""
     return {"rule": rule, "message": message, **more}
 
 
 def validations(*entries: dict[str, Any]) -> dict[str, Any]:
-    """CEL rules for a field or a model, in the form pydantic copies into the schema."""
+    """Return CEL rules for a field or a model, in the form that Pydantic copies into the schema."""
     return {"x-kubernetes-validations": list(entries)}
 
 
 IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it again to change it")
 
 
-# Each date is read three times while its object is. And bookings begin and end at round hours, so that many
-# share the instant.
+# The cache helps because decoding an object parses each date three times, and because many bookings begin and
+# end at the same round hours.
 @lru_cache(maxsize=4096)
 def parse_rfc3339(text: str) -> datetime:
     """Parse an RFC 3339 date with any offset into aware UTC.
 
     Raises:
-        ValueError: `text` is none; the message shows an example.
+        ValueError: `text` is not an RFC 3339 date. The message shows an example.
     """
     if not _RFC3339.fullmatch(text):
         raise ValueError(f"{text!r} is no RFC 3339 date; write it like {_EXAMPLE}")
@@ -63,7 +63,7 @@ def parse_duration(text: str) -> timedelta:
     """Parse a duration in Go's notation, hours, minutes and seconds: `90s`, `1h30m`.
 
     Raises:
-        ValueError: `text` is none, or longer than can be counted; the message shows an example.
+        ValueError: `text` is not a duration, or is too long for `timedelta`. The message shows an example.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is no duration; write it like 90s, 10m or 1h30m")
@@ -75,7 +75,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 INTERNED = AfterValidator(sys.intern)
-"""Keeps a text that many objects have in common once for all: such texts would be most of the memory."""
+"""Interns a string that many objects share. Without this such strings would use most of the memory."""
 
 
 def _is_rfc3339(text: str) -> str:
@@ -109,7 +109,7 @@ OptionalDate = Annotated[
 
 
 def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[AfterValidator, Any]:
-    """What makes a string a duration from `shortest` to `longest`, both in Go's notation, or a `word`."""
+    """Return annotations for a string field: a duration between two bounds in Go's notation, or `word`."""
     low, high = parse_duration(shortest), parse_duration(longest)
 
     def in_range(text: str) -> str:
@@ -130,7 +130,7 @@ def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[A
 
 
 AUTO = "auto"
-"""A `warm_up` that learns."""
+"""The value of `warm_up` that derives the warm-up from past starts."""
 _WARM_UP = _duration_between("0s", "24h", word=AUTO)
 _INTERVAL, _HORIZON = _duration_between("10s", "24h"), _duration_between("0s", "8784h")
 
@@ -141,11 +141,14 @@ ResourceName = Annotated[str, Field(min_length=1, max_length=253), INTERNED]
 UserId = Annotated[str, Field(min_length=1, max_length=256), INTERNED]
 ServiceType = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=validations(IMMUTABLE))]
 RegionOrAccount = Annotated[str, Field(max_length=63, json_schema_extra=validations(IMMUTABLE))]
-"""A region, or the name of an account."""
+"""The name of a region or of an account."""
 
 
 def date_order(start: str, end: str) -> dict[str, Any]:
-    """A rule on a spec: date field `start` is before date field `end`, where both are dates at all."""
+    """Return a CEL rule for a spec: the date in `start` is before the date in `end`.
+
+    The rule passes if a field is missing or is not a date, because other rules report that.
+    """
     guards = " || ".join(f"!has(self.{field}) || !self.{field}.matches({_RAW})" for field in (start, end))
     return cel(
         f"{guards} || timestamp(self.{start}) < timestamp(self.{end})",

@@ -1,4 +1,4 @@
-"""The kinds of the group: how the API server is to serve and print each, and the model that reads it."""
+"""The kinds of the API group: their names, models, printer columns and URL paths."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of `kubectl get`; a `wide` one is shown with `-o wide` only."""
+    """One column of `kubectl get`.
+
+    Attributes:
+        name: the heading.
+        path: the JSONPath of the value.
+        type: the OpenAPI type of the value.
+        wide: whether only `-o wide` shows the column.
+    """
 
     name: str
     path: str
@@ -24,7 +31,20 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Kind(Generic[T]):
-    """One kind: its names, its model and what the CRD says beyond the schema."""
+    """One kind: its names, its models, and the parts of its CRD that the models do not define.
+
+    Attributes:
+        name: the kind, such as `Booking`.
+        plural: the plural name in lower case.
+        short_name: the short name for kubectl.
+        model: the model of the object.
+        spec: the model of the spec.
+        status: the model of the status.
+        spec_rules: the CEL rules of the spec.
+        columns: the printer columns.
+        selectable: the JSONPaths of the fields for field selectors.
+        api_version: group and version.
+    """
 
     name: str
     plural: str
@@ -39,23 +59,23 @@ class Kind(Generic[T]):
 
     @property
     def crd_name(self) -> str:
-        """Name of its CustomResourceDefinition."""
+        """The name of the CustomResourceDefinition."""
         return f"{self.plural}.{GROUP}"
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """URL path of the collection, of one object, or of its subresource."""
+        """Return the URL path of the collection, of an object, or of a subresource of an object."""
         scope = f"/namespaces/{namespace}" if namespace else ""
         tail = "".join(f"/{part}" for part in (name, subresource) if part)
         return f"/apis/{self.api_version}{scope}/{self.plural}{tail}"
 
     @cached_property
     def adapter(self) -> TypeAdapter[T]:
-        """Reads one object, from JSON or from what JSON parses to."""
+        """The type adapter that reads an object from JSON or from parsed JSON."""
         return TypeAdapter(self.model)
 
     @cached_property
     def status_adapter(self) -> TypeAdapter[Any]:
-        """Writes a status as JSON types."""
+        """The type adapter that dumps a status to JSON types."""
         return TypeAdapter(self.status)
 
 

@@ -1,4 +1,7 @@
-"""What every object of the group has: metadata, conditions, and a spec that may be garbled."""
+"""The parts that all kinds share: metadata, conditions, and the handling of invalid specs.
+
+Invariant: an object that breaks the schema never stops a list or a watch. Its spec becomes `InvalidSpec`.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,9 +28,9 @@ GROUP = "manager.kotaico.de"
 VERSION = "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
 MONITOR_ANNOTATION = f"{GROUP}/monitor"
-"""Annotation of a Resource: the monitor that made it."""
+"""Annotation of a Resource: the name of the monitor that created it."""
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
-"""Annotation of a Booking: what its scheduler made it from."""
+"""Annotation of a Booking: the hash of the template from which its scheduler created it."""
 _KNOWN_ANNOTATIONS, _MAX_NAME_LENGTH = (MONITOR_ANNOTATION, TEMPLATE_ANNOTATION), 253
 
 WIRE_CONFIG = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_docstrings=True)
@@ -35,7 +38,7 @@ WIRE_CONFIG = ConfigDict(extra="ignore", populate_by_name=True, use_attribute_do
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class OwnerReference:
-    """Whose an object is; it is deleted with its owner."""
+    """An owner of an object. Garbage collection deletes the object with its owner."""
 
     uid: str
     controller: bool = False
@@ -46,7 +49,7 @@ _MAX_ERRORS, _MAX_ERROR_LENGTH = 10, 300
 
 
 def _known_annotations(annotations: Any) -> Any:
-    """Only those annotations that the operator reads: others can be large, and there are many objects."""
+    """Keep only the annotations that the operator reads, because others can use much memory."""
     if not isinstance(annotations, dict):
         return annotations
     return {
@@ -59,7 +62,7 @@ def _short(value: Any) -> bool:
 
 
 def _controller_owners(owners: Any) -> Any:
-    """Only the owner that is the controller, for the same reason; the API server allows no more than one."""
+    """Keep only the owner that is the controller, to save memory. The API server allows at most one."""
     if not isinstance(owners, list):
         return owners
     return [owner for owner in owners if not isinstance(owner, dict) or owner.get("controller")]
@@ -67,7 +70,7 @@ def _controller_owners(owners: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ObjectMeta:
-    """The part of an object's metadata that the operator reads."""
+    """The metadata of an object, as far as the operator reads it."""
 
     name: str
     uid: str = ""
@@ -88,46 +91,50 @@ class ObjectMeta:
 
     @property
     def controller_uid(self) -> str:
-        """The uid of the object that made this one and looks after it; empty where nobody does."""
+        """The uid of the owner that is the controller; empty when there is none."""
         return next((owner.uid for owner in self.owner_references if owner.controller), "")
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class MetaWithoutFinalizers(ObjectMeta):
-    """Metadata of a kind that the operator needs no finalizers of: an object may have a megabyte of them."""
+    """The metadata of a kind without its finalizers, which the operator does not read.
+
+    An object may have a megabyte of finalizers.
+    """
 
     finalizers: Annotated[tuple[str, ...], PlainValidator(lambda _: ())] = ()
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class Condition:
-    """One observation of the object's state, as the Kubernetes API conventions describe conditions."""
+    """One aspect of the state of the object, as in the Kubernetes API conventions."""
 
     type: Annotated[str, Field(max_length=316), INTERNED]
-    """What is observed: Valid, Ready and so on."""
+    """The aspect, such as Valid or Ready."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Whether the condition is true."""
     reason: Annotated[str, Field(max_length=1024), INTERNED] = ""
-    """Why, in one CamelCase word that programs can compare."""
+    """The reason for the status, as one CamelCase word for programs."""
     message: Annotated[str, Field(max_length=32768), INTERNED] = ""
-    """Why, in a sentence."""
+    """The reason for the status, as text for people."""
     last_transition_time: Annotated[str, Field(alias="lastTransitionTime"), INTERNED] = ""
-    """When `status` last changed."""
+    """When `status` last changed, in UTC."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
-    """The generation of the spec that this was observed for."""
+    """The generation of the spec that this condition describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidSpec:
-    """A spec that was stored although it breaks the schema; `reason` names the fields and the fix."""
+    """A stored spec that breaks the schema. `message` names the fields and the fix."""
 
     message: str
 
 
 def describe_errors(error: ValidationError, *root: str) -> str:
-    """What is wrong, each with the path of its field below `root`; without the input, which may be secret.
+    """Describe validation errors, each with the path of its field below `root`.
 
-    It is kept with each object, so it is no longer than a few sentences, whatever is wrong.
+    The text leaves out the input, which may be secret. Its length is limited, because the cache keeps it with
+    each invalid object.
     """
     problems = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]:
@@ -142,7 +149,7 @@ def _truncate(text: str) -> str:
 
 
 def or_invalid(spec: type) -> PlainValidator:
-    """Reads a spec, or `Garbled` where it breaks the schema, so that one bad object never stops a list."""
+    """Return a validator that reads a spec, or returns `InvalidSpec` if it breaks the schema."""
     adapter: TypeAdapter[Any] = TypeAdapter(spec)
 
     def parse(value: Any) -> Any:
@@ -162,13 +169,13 @@ def _parse_or_default(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
 
 
 EMPTY_IF_INVALID = WrapValidator(_parse_or_default)
-"""Turns a status that breaks the schema into an empty one: the operator writes it again."""
+"""Reads a status that breaks the schema as an empty status. The operator then writes it again."""
 
 
 def merge_conditions(
     previous: Sequence[Condition], verdicts: Sequence[ConditionUpdate], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """The new conditions, with the transition time kept wherever `status` did not change."""
+    """Return the new conditions. A condition with an unchanged `status` keeps its transition time."""
     known, at = {condition.type: condition for condition in previous}, format_utc(now.replace(microsecond=0))
     return tuple(_transition(known.get(verdict.type), verdict, generation, at) for verdict in verdicts)
 
@@ -193,12 +200,12 @@ def _transition(previous: Condition | None, verdict: ConditionUpdate, generation
 
 
 def find_condition(conditions: Sequence[Condition], type_: str) -> Condition | None:
-    """The condition of that type, or None."""
+    """Return the condition of a type; None when there is none."""
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
 def first_failure(conditions: Sequence[Condition], *types: str) -> Failure | None:
-    """The first of the conditions `types` that is False, as a failure to pass on; None when none is."""
+    """Return the first condition of `types` that is False, as a failure; None when there is none."""
     for type_ in types:
         condition = find_condition(conditions, type_)
         if condition is not None and condition.status == "False":

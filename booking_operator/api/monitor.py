@@ -1,4 +1,4 @@
-"""The kind ResourceMonitor: makes a Resource for each group of instances that asks for one."""
+"""The kind ResourceMonitor: creates a Resource for each group of instances that asks for one."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -31,45 +31,46 @@ def _check_template(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceMonitorSpec:
-    """Where to look for groups, and what to make of them."""
+    """Where to look for groups, and how to create Resources for them."""
 
     type: fields.ServiceType = "ec2"
     """The cloud service: `ec2` or `rds`. Immutable."""
     region: fields.RegionOrAccount = ""
-    """Region to look in; the operator's own when empty. Immutable."""
+    """The region to look in. If empty, the region of the operator. Immutable."""
     account: fields.RegionOrAccount = ""
-    """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
+    """The name of an account in the configuration of the operator. If empty, its own account. Immutable."""
     interval: fields.Interval = "2m"
-    """A group has its Resource at most this long after its instances were tagged: `30s`, `2m`."""
+    """The time between two syncs, like `30s` or `2m`. A tagged group gets its Resource within this time."""
     name_template: Annotated[
         str,
         AfterValidator(_check_template),
         Field(max_length=200, json_schema_extra=fields.validations(_TEMPLATE_RULE)),
     ] = "{tag}"
-    """Name of a Resource, from `{tag}`, `{type}`, `{region}` and `{account}`. `{type}.{tag}` is also what a
-    Resource is called whose name is taken already."""
+    """The name of each Resource, built from `{tag}`, `{type}`, `{region}` and `{account}`.
+    If the name is taken, the Resource is named `{type}.{tag}`."""
     prune: bool = False
-    """Delete a Resource that this monitor made once no instance of its group asks for it, and nobody has an
-    unfinished booking of it."""
+    """Whether to delete a Resource that this monitor created when its group no longer asks for it.
+    A Resource with an unfinished booking stays."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceMonitorStatus:
-    """What was found."""
+    """The result of the last sync."""
 
     discovered: int = 0
-    """How many groups ask for a Resource."""
+    """The number of groups that ask for a Resource."""
     last_sync_at: str = ""
-    """When they were last listed, in UTC."""
+    """When the instances were last listed, in UTC."""
     conditions: tuple[Condition, ...] = ()
-    """Valid, Synced (the cloud was listed and every group has its Resource), Ready; Stalled."""
+    """Always: Valid, Ready. If the spec is valid: Synced (every group that asks has its Resource).
+    Stalled if the spec is invalid."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceMonitor:
-    """Makes a Resource for each group of instances with the tag `resource-booking-managed=true`."""
+    """Creates a Resource for each group of instances with the tag `resource-booking-managed=true`."""
 
     metadata: MetaWithoutFinalizers
     spec: Annotated[ResourceMonitorSpec | InvalidSpec, or_invalid(ResourceMonitorSpec)] = InvalidSpec(
@@ -79,12 +80,12 @@ class ResourceMonitor:
 
 
 def monitored_scope(spec: ResourceMonitorSpec, default_region: str) -> Scope:
-    """Where it looks."""
+    """Return the scope in which a monitor looks for groups."""
     return Scope(spec.account, spec.region or default_region)
 
 
 def sync_interval(spec: ResourceMonitorSpec) -> timedelta:
-    """How long a group may wait for its Resource."""
+    """Return the time between two syncs of a monitor."""
     return fields.parse_duration(spec.interval)
 
 

@@ -22,12 +22,12 @@ from booking_operator.domain.power import PowerPolicy, UnbookedPolicy
 from booking_operator.domain.warm_up import MAX_WARM_UP
 
 DEFAULT_WARM_UPS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
-"""The warm-up of `auto` before any start was seen; databases take several minutes."""
+"""The warm-up of `warm_up: auto` before the first measured start. Databases take several minutes."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceSpec:
-    """Which instances the Resource stands for, and how they are treated."""
+    """Which instances belong to the Resource, and how the operator starts and stops them."""
 
     tag: Annotated[
         str, Field(min_length=1, max_length=256, json_schema_extra=fields.validations(fields.IMMUTABLE))
@@ -36,84 +36,86 @@ class ResourceSpec:
     type: fields.ServiceType = "ec2"
     """The cloud service: `ec2` or `rds`. Immutable."""
     booked_by: Annotated[str, Field(max_length=256)] = ""
-    """The user who has it, without a Booking object. Counts together with booked_until only."""
+    """The user of an ad-hoc booking, which needs no Booking object. It needs booked_until as well."""
     booked_until: fields.OptionalDate = ""
-    """Until when booked_by has it: an RFC 3339 date, like 2026-01-31T20:00:00Z."""
+    """The end of the ad-hoc booking of booked_by: an RFC 3339 date, like 2026-01-31T20:00:00Z."""
     region: fields.RegionOrAccount = ""
-    """Region of the instances; the operator's own when empty. Immutable."""
+    """The region of the instances. If empty, the region of the operator. Immutable."""
     account: fields.RegionOrAccount = ""
-    """Name of an account in the operator's configuration; the operator's own when empty. Immutable."""
+    """The name of an account in the configuration of the operator. If empty, its own account. Immutable."""
     unbooked: Literal["Stop", "Leave"] = "Stop"
-    """What becomes of running instances that nobody has booked. `Stop`: they are stopped, no matter who
-    started them. `Leave`: only those that a booking started are stopped."""
+    """What to do with running instances that are not booked.
+    `Stop`: stop all of them, no matter how they were started.
+    `Leave`: stop only the instances that a booking has started."""
     warm_up: fields.WarmUp = "0s"
-    """Start the instances this long before a booking's start_at, to be ready on time: `90s`, `10m`. With
-    `auto` as long as the starts seen so far took."""
+    """How long before start_at of a booking the instances start, such as `90s` or `10m`.
+    `auto`: as long as past starts of the group took."""
     hibernate: bool = False
-    """Stop by hibernation where the instance supports it."""
+    """Whether to hibernate the instances that support it, instead of stopping them."""
     suspend: bool = False
-    """While true, instances are neither started nor stopped; everything is still observed and reported."""
+    """While true, the operator starts and stops no instance. It still observes and reports."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class LockTags:
-    """What the operator has written into the lock tags of instances."""
+    """Lock tags that the operator has written to instances."""
 
     locked_by: str = ""
-    """Value of the tag `resource-booking-locked-by`."""
+    """The value of the tag `resource-booking-locked-by`."""
     locked_until: str = ""
-    """Value of the tag `resource-booking-locked-until`."""
+    """The value of the tag `resource-booking-locked-until`."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceStatus:
-    """What is known of the instances, and who has them."""
+    """The state of the instances, and the user who holds the Resource."""
 
     instances: int = 0
-    """How many instances exist."""
+    """The number of instances."""
     running: int = 0
-    """How many of them run."""
+    """The number of running instances."""
     status: Annotated[str, Field(json_schema_extra={"enum": ["", "STOPPED", "PENDING", "RUNNING"]})] = ""
-    """STOPPED, PENDING or RUNNING."""
+    """RUNNING or STOPPED if all instances are, otherwise PENDING. Empty before the first observation."""
     locked_by: str = ""
-    """The user whose booking holds it now; empty when nobody does."""
+    """The user of the booking that holds the Resource now. Empty if there is none."""
     locked_until: str = ""
-    """When that booking ends, in UTC."""
+    """When that booking ends, in UTC. Empty if there is none."""
     next_change_at: str = ""
-    """When its instances will next be started or stopped, in UTC."""
+    """When the bookings next start or stop the instances, in UTC. Empty if they never do."""
     started: tuple[str, ...] = ()
-    """Ids of the instances that a booking has started, until they stop: what `unbooked: Leave` may stop."""
+    """The ids of the instances that a booking has started. `unbooked: Leave` may stop only these."""
     locks: tuple[LockTags, ...] = ()
-    """Lock tags that the operator wrote last, and that may still be on instances: any others are foreign."""
+    """The lock tags that the operator wrote and that instances may still have."""
     warm_up: str = ""
-    """How long before start_at the instances are started; for `warm_up: auto` only."""
+    """The present warm-up of `warm_up: auto`."""
     start_seconds: tuple[int, ...] = ()
-    """How long the last starts took until all instances ran; kept for `warm_up: auto` only."""
+    """The last start times in seconds, for `warm_up: auto`. A start ends when all instances run."""
     conditions: tuple[Condition, ...] = ()
-    """Valid, Found, Synced, Ready; Delayed while a start or stop is late, or going to be; Stalled when it
-    cannot be acted on."""
+    """Always: Valid, Ready. If the spec is valid: Found, Synced.
+    Delayed while a start or stop is late or expected to be late.
+    Stalled if the spec is invalid, or if an older Resource has the same instances."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 
     @property
     def next_change(self) -> datetime | None:
-        """When its power will next change, aware UTC; None where that is unknown."""
+        """`next_change_at` as aware UTC; None when it is empty or malformed."""
         try:
             return fields.parse_rfc3339(self.next_change_at)
-        except ValueError:  # there is none, or somebody else wrote it
+        except ValueError:  # the field is empty, or another client wrote it
             return None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class Resource:
-    """A group of cloud instances with the same tag, started and stopped together by Bookings."""
+    """A group of cloud instances with the same tag. Bookings start and stop them together."""
 
     metadata: ObjectMeta
     spec: Annotated[ResourceSpec | InvalidSpec, or_invalid(ResourceSpec)] = InvalidSpec("spec: it is missing")
     status: Annotated[ResourceStatus, EMPTY_IF_INVALID] = ResourceStatus()
 
     def group(self, default_region: str) -> Group | None:
-        """The instances it stands for, or None while its spec is garbled."""
+        """Return the group of instances of the Resource; None when its spec is invalid."""
         if not isinstance(self.spec, ResourceSpec):
             return None
         return Group(
@@ -125,30 +127,30 @@ class Resource:
 
     @property
     def warm_up(self) -> timedelta:
-        """How long before a booking its instances start."""
+        """How long before `start_at` the instances start; zero when the spec is invalid."""
         if not isinstance(self.spec, ResourceSpec):
             return timedelta(0)
         return warm_up(self.spec, self.status)
 
     @property
     def creation_order(self) -> tuple[object, ...]:
-        """Sort key among several Resources of one group: the oldest acts."""
+        """The sort key among the Resources of one group. Only the first one acts."""
         meta = self.metadata
         return (meta.creation_timestamp, meta.namespace, meta.name)
 
 
 def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
-    """How long before a booking the instances start."""
+    """Return how long before `start_at` of a booking the instances start."""
     if spec.warm_up != fields.AUTO:
         return fields.parse_duration(spec.warm_up)
     try:
         return min(fields.parse_duration(status.warm_up), MAX_WARM_UP)
-    except ValueError:  # there is none yet, or somebody else wrote it
+    except ValueError:  # the field is still empty, or another client wrote it
         return DEFAULT_WARM_UPS[spec.type]
 
 
 def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> PowerPolicy:
-    """How the Resource wants its instances treated."""
+    """Return the rules of a Resource for starts and stops."""
     return PowerPolicy(
         unbooked=UnbookedPolicy(spec.unbooked),
         warm_up=warm_up(spec, status),
@@ -159,7 +161,10 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -
 
 
 def ad_hoc_interval(resource: Resource, spec: ResourceSpec) -> BookingInterval | None:
-    """The booking in the spec itself, which began when the Resource did; None unless both fields are set."""
+    """Return the ad-hoc booking in the spec of a Resource, which begins when the Resource is created.
+
+    It is None unless `booked_by` and `booked_until` are set, and `booked_until` is after the creation.
+    """
     if not (spec.booked_by and spec.booked_until):
         return None
     began, until = resource.metadata.creation_timestamp, fields.parse_rfc3339(spec.booked_until)

@@ -1,4 +1,4 @@
-"""The kind BookingScheduler: makes bookings that recur."""
+"""The kind BookingScheduler: creates recurring Bookings."""
 
 import hashlib
 import json
@@ -50,38 +50,38 @@ _ExceptDate = Annotated[
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingTemplate:
-    """What is the same for all bookings of the scheduler."""
+    """The spec of each booking, without start_at and end_at."""
 
     resource_name: fields.ResourceName
-    """Name of the Resource in the same namespace."""
+    """The name of the Resource in the same namespace."""
     user_id: fields.UserId
-    """The user who books; shown as LOCKED BY on the Resource."""
+    """The user of the bookings. The Resource shows the user as LOCKED BY."""
     notifications: NotificationSpecs = ()
-    """The recipients who are notified shortly before each booking ends."""
+    """The recipients to notify shortly before each booking ends."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSchedulerSpec:
-    """When the bookings recur, and what they are like."""
+    """When bookings recur, and their template."""
 
     schedule: Annotated[str, Field(max_length=200, json_schema_extra=fields.validations(_CRON_RULE))]
-    """When a booking starts: five cron fields, minute hour day-of-month month day-of-week, in time_zone. A
-    time that the clocks skip in spring counts when they have moved on; one that they repeat in autumn counts
-    once."""
+    """When bookings start: five cron fields, minute hour day-of-month month day-of-week, in time_zone.
+    A fixed time of day that the clocks skip in spring occurs at the end of the skipped time.
+    A fixed time of day that the clocks repeat in autumn occurs once."""
     duration: Annotated[int, Field(ge=1, le=525600)]
-    """How long a booking lasts, in minutes."""
+    """The duration of each booking in minutes of elapsed time."""
     booking_template: Annotated[BookingTemplate, Field(alias="bookingTemplate")]
-    """What is the same for all bookings: a Booking's spec without its times."""
+    """The spec of each booking, without start_at and end_at."""
     time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_is_zone)] = "UTC"
-    """Name of the time zone of schedule and except_dates, like Europe/Berlin."""
+    """The IANA time zone of schedule and except_dates, like Europe/Berlin."""
     suspend: bool = False
-    """While true, no booking is made, and those that have not begun are deleted."""
+    """While true, no bookings are created, and bookings that have not begun are deleted."""
     except_dates: Annotated[tuple[_ExceptDate, ...], Field(max_length=400), FailFast()] = ()
-    """Days, in time_zone, on which no booking starts: 2026-12-24."""
+    """The days in time_zone on which no booking starts, like 2026-12-24."""
     horizon: fields.Horizon = "24h"
-    """Bookings are made this long ahead. The next one is there in any case, and never more than 100 are."""
+    """How far ahead bookings are created, at most 100 of them. The next booking is always created."""
     keep_finished: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How many finished bookings to keep; older ones are deleted."""
+    """The number of finished bookings to keep. Older ones are deleted."""
 
     @model_validator(mode="after")
     def _schedule_is_valid(self) -> Self:
@@ -92,27 +92,27 @@ class BookingSchedulerSpec:
         return self
 
     def recurrence(self) -> Recurrence:
-        """When its bookings start."""
+        """Return the times at which bookings start."""
         skipped = frozenset(map(date.fromisoformat, self.except_dates))
         return Recurrence(self.schedule, self.zone, skipped)
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone of its schedule."""
+        """The time zone of the schedule."""
         return parse_zone(self.time_zone)
 
     @property
     def booking_duration(self) -> timedelta:
-        """How long each of its bookings lasts."""
+        """The duration of each booking."""
         return timedelta(minutes=self.duration)
 
     def booking_spec(self) -> dict[str, Any]:
-        """The spec of each booking, without its times."""
+        """Return the spec of each booking, without its times."""
         dumped: dict[str, Any] = _TEMPLATE.dump_python(self.booking_template, mode="json")
         return dumped
 
     def template_hash(self) -> str:
-        """Distinguishes bookings made from this template and duration from those made before an edit."""
+        """Return a hash of the template and the duration. Bookings from before an edit have another hash."""
         basis = json.dumps([self.duration, self.booking_spec()], sort_keys=True)
         return hashlib.sha256(basis.encode()).hexdigest()[:16]
 
@@ -122,21 +122,22 @@ _TEMPLATE = TypeAdapter(BookingTemplate)
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingSchedulerStatus:
-    """Where the scheduler stands."""
+    """The state of the scheduler."""
 
     next: str = ""
-    """When the next booking starts, in UTC; empty while suspended."""
+    """When the next booking starts, in UTC. Empty if there is none, for example while suspended."""
     scheduled_until: str = ""
-    """Start of the last booking that was made, in UTC: an earlier one that is missing was deleted."""
+    """The time up to which every occurrence got a booking, in UTC. Deleted bookings up to it stay deleted."""
     conditions: tuple[Condition, ...] = ()
-    """Valid, Synced (every booking is there), Ready; Stalled when there can never be one."""
+    """Always: Valid, Ready. If the spec is valid: Synced (every booking within the horizon exists).
+    Stalled if the spec is invalid."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingScheduler:
-    """Makes a Booking each time its schedule says so."""
+    """Creates Bookings by a schedule."""
 
     metadata: MetaWithoutFinalizers
     spec: Annotated[BookingSchedulerSpec | InvalidSpec, or_invalid(BookingSchedulerSpec)] = InvalidSpec(

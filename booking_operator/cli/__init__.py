@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: the commands, the types of their parameters, and the command `plan`."""

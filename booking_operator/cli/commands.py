@@ -33,7 +33,7 @@ Command = Callable[..., Any]
 
 
 def _cluster_options(command: Command) -> Command:
-    """The options of all commands that use a cluster."""
+    """Add the options that all commands with a cluster share."""
     options = (
         click.option(
             "--kubeconfig",
@@ -145,7 +145,8 @@ def run(log_format: Any, **options: Any) -> None:
     """
     settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
     logs.configure(settings.log_format, settings.log_level)
-    # The Kubernetes client and botocore take most of a second to import: only this command pays for them.
+    # The imports of the Kubernetes client and of botocore take most of a second. The import is here, so that
+    # other commands start faster.
     from booking_operator import operator  # noqa: PLC0415
 
     sys.exit(asyncio.run(_until_signalled(operator.run(settings))))
@@ -164,9 +165,10 @@ def run(log_format: Any, **options: Any) -> None:
 )
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
-    """Print what the bookings in the cluster will ask of AWS, and which of them its request limits make late.
+    """Print the AWS API calls that the bookings in the cluster need, and the starts that will be late.
 
-    It asks AWS nothing: groups are as large as the operator last reported, and buckets are taken for full.
+    This command makes no AWS API calls. The sizes of the groups come from the status of the Resources, and
+    the token buckets of AWS count as full.
     """
     if begin >= end:
         raise click.UsageError(f"--to {format_second(end)} must be later than --from {format_second(begin)}")
@@ -184,7 +186,11 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
 
 
 async def _until_signalled(work: Any) -> int:
-    """Run `work`; SIGTERM and SIGINT cancel it and are a clean end. Returns the exit code."""
+    """Run `work` until it ends. SIGTERM and SIGINT cancel it.
+
+    Returns:
+        The exit code: 0 after a signal, 1 after an error whose class sets `fatal`.
+    """
     events, loop = structlog.get_logger(), asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Types of the command line's parameters: each reads one notation, and refuses the rest with an example."""
+"""The types of command-line parameters. Each parses one notation, and its error messages show an example."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,12 +11,12 @@ from booking_operator.observability.bind_address import BindAddress
 
 
 class Duration(click.ParamType[timedelta]):
-    """A duration in Go's notation, like those in manifests."""
+    """A duration in Go's notation, as in manifests."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Parse it, or fail with a message that shows an example."""
+        """Parse a duration, or fail with a message that shows an example."""
         if isinstance(value, timedelta):
             return value
         try:
@@ -26,12 +26,12 @@ class Duration(click.ParamType[timedelta]):
 
 
 class Instant(click.ParamType[datetime]):
-    """An instant in UTC: a date as manifests have it, or a duration from now."""
+    """An instant in UTC: an RFC 3339 date as in manifests, or a duration from now."""
 
     name = "instant"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Parse it, or fail with a message that shows examples."""
+        """Parse an instant, or fail with a message that shows examples."""
         if isinstance(value, datetime):
             return value
         text = str(value)
@@ -47,11 +47,18 @@ class Instant(click.ParamType[datetime]):
 
 
 MIN_LEASE_DURATION = timedelta(seconds=2)
-"""The Lease counts whole seconds, and a third of it has to be enough for what is under way."""
+"""The minimum of `--lease-duration`.
+
+A Lease has whole seconds. Requests in flight must end within the last third of its duration.
+"""
 
 
 def check_lease_duration(_: click.Context, __: click.Parameter, value: timedelta) -> timedelta:
-    """The duration of a Lease itself; one that is too short is refused."""
+    """Return the duration of a Lease unchanged.
+
+    Raises:
+        click.BadParameter: the duration is shorter than `MIN_LEASE_DURATION`.
+    """
     if value < MIN_LEASE_DURATION:
         seconds = MIN_LEASE_DURATION.total_seconds()
         raise click.BadParameter(
@@ -62,12 +69,12 @@ def check_lease_duration(_: click.Context, __: click.Parameter, value: timedelta
 
 
 class Address(click.ParamType[str]):
-    """Where to listen, as Go programs take it."""
+    """An address to listen on, in the notation of Go programs."""
 
     name = "address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check it, or fail with a message that shows examples."""
+        """Validate an address, or fail with a message that shows examples."""
         try:
             BindAddress.parse(str(value))
         except ValueError as error:

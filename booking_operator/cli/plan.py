@@ -22,24 +22,24 @@ from booking_operator.settings import Settings
 
 
 class PlanError(Exception):
-    """There is nothing to plan by.
+    """The Resources and Bookings cannot be read.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: whether the command line prints only the message, without a traceback.
     """
 
     fatal = True
 
 
 async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock) -> Forecast:
-    """What the bookings in the cluster ask for from `begin` until before `end` (aware UTC).
+    """Forecast the calls for the bookings in the cluster, from `begin` until before `end` (aware UTC).
 
-    Nothing is asked of AWS: groups are as large as the operator last reported.
+    The forecast makes no AWS API calls. The sizes of the groups come from the status of the Resources.
 
     Raises:
         ConfigError: there is no usable cluster configuration.
-        ConfigFileError: the operator's configuration file cannot be used.
-        PlanError: the API server does not answer, or refuses.
+        ConfigFileError: the configuration file is invalid.
+        PlanError: the API server does not answer, or refuses the request.
     """
     limits, informers = load_config(settings.config).limits_of(), Informers(settings.region)
     async with KubeClient(ClusterConfig(settings.kubeconfig, settings.context), clock) as client:
@@ -62,7 +62,7 @@ async def _fill(client: KubeClient, kind: Kind[Any], namespace: str, store: Stor
 
 
 def _members(informers: Informers) -> Iterator[Member]:
-    """The Resources that act, each with its bookings."""
+    """Yield the Resources that start or stop instances, each with its bookings."""
     for resource in informers.resources.objects():
         group = resource.group(informers.default_region)
         if group is not None and informers.older_duplicate(resource) is None and not _suspended(resource):
@@ -75,7 +75,7 @@ def _suspended(resource: Resource) -> bool:
 
 
 def as_json(found: Forecast, begin: datetime, end: datetime) -> str:
-    """The forecast for programs: instants in RFC 3339, durations in seconds."""
+    """Format a forecast for programs: JSON with instants in RFC 3339 and durations in seconds."""
     whole = {"from": format_second(begin), "to": format_second(end), "calls": found.calls, "late": found.late}
     return json.dumps(whole, default=_plain, indent=2)
 
@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
-    """The forecast for people, in columns as kubectl prints them."""
+    """Format a forecast for people, in columns like those of kubectl."""
     lines = [f"From {format_second(begin)} to {format_second(end)}:", ""]
     if not found.calls:
         return "\n".join([*lines, "Nothing is to be started or stopped."])

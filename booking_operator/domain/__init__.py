@@ -1,1 +1,1 @@
-"""Decisions, as pure functions of explicit inputs: no I/O, no clock reads, no asyncio."""
+"""The rules, as pure functions of explicit inputs: no I/O, no clock reads, no asyncio."""

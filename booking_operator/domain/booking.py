@@ -1,4 +1,4 @@
-"""One booking as the rules see it: an interval of time, and who asked for it."""
+"""A booking as the rules use it: a time interval and its user."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where a booking stands; the values are what `kubectl get bookings` shows."""
+    """The phase of a booking. `kubectl get bookings` shows the values."""
 
     SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN PROGRESS"
@@ -15,9 +15,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BookingInterval:
-    """A valid claim on a resource for the half-open interval `[start_at, end_at)`, in aware UTC.
+    """A valid booking of a Resource for the half-open interval `[start_at, end_at)`, in aware UTC.
 
-    `name` is empty for the ad-hoc booking that a Resource carries in its own spec.
+    Attributes:
+        name: the name of the Booking; empty for the ad-hoc booking in the spec of a Resource.
+        user_id: the user of the booking.
+        start_at: when the instances should run.
+        end_at: when the booking ends.
+        created_at: when the object was created.
     """
 
     name: str
@@ -27,29 +32,29 @@ class BookingInterval:
     created_at: datetime
 
     def __post_init__(self) -> None:
-        """Refuse what no rule could be right about.
+        """Validate the interval.
 
         Raises:
-            ValueError: the interval is empty or backwards.
+            ValueError: `start_at` is not before `end_at`.
         """
         if not self.start_at < self.end_at:
             raise ValueError(f"start_at {self.start_at} must be before end_at {self.end_at}")
 
     @property
     def precedence(self) -> tuple[datetime, datetime, str]:
-        """Sort key for who holds the lock: earliest start, then earliest creation, then name."""
+        """The sort key that selects the holder: earliest start, then earliest creation, then name."""
         return (self.start_at, self.created_at, self.name)
 
     def power_on_at(self, warm_up: timedelta) -> datetime:
-        """When its instances are to be started, so that they run at `start_at`."""
+        """Return when to start the instances, so that they run at `start_at`."""
         return self.start_at - warm_up
 
     def is_active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> bool:
-        """Whether it wants its instances running at `now`, warm-up included."""
+        """Whether the booking wants its instances running at `now`, warm-up included."""
         return self.power_on_at(warm_up) <= now < self.end_at
 
     def phase_at(self, now: datetime) -> Phase:
-        """Where it stands at `now`. Warm-up is still SCHEDULED: the user's time has not begun."""
+        """Return the phase at `now`. It is SCHEDULED during the warm-up."""
         if now < self.start_at:
             return Phase.SCHEDULED
         return Phase.IN_PROGRESS if now < self.end_at else Phase.FINISHED

@@ -1,8 +1,9 @@
-"""All bookings of one resource, kept in order, so that what they say at an instant is found without a walk.
+"""The booking timeline: all bookings of one Resource, sorted, and their state at an instant.
 
-A team may make tens of thousands of bookings of one resource, and each change of one of them asks again. Two
-lists in order answer: all bookings by their ends, and by precedence those that are not over. The second moves
-along with the clock, and back with it.
+One Resource may have tens of thousands of bookings, and each change of one of them causes a query. The
+timeline therefore keeps two sorted lists: all bookings by their end, and the bookings that end after the
+position, by precedence. The position is the instant of the last query. The second list is updated when a
+query has another instant, which may also be an earlier one.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -18,7 +19,7 @@ from booking_operator.domain.booking import BookingInterval
 _START, _END, _PRECEDENCE = attrgetter("start_at"), attrgetter("end_at"), attrgetter("precedence")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _RESORT_RATIO = 8
-"""Where more than one in so many has ended, all are sorted again."""
+"""If more than one in eight bookings is added or passes its end at once, the list is sorted as a whole."""
 
 
 def _end_order(booking: BookingInterval) -> tuple[Any, ...]:
@@ -27,13 +28,13 @@ def _end_order(booking: BookingInterval) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TimelineState:
-    """What the bookings of a resource say at one instant.
+    """The state of the bookings of a Resource at one instant.
 
     Attributes:
-        holder: the active booking that holds the lock, or None when nobody does.
-        last_ended: the booking that ended last, at or before this instant.
-        next_at: the next instant at which anything here may change; later than the instant, or None.
-        next_change_at: the next instant at which power is to change; later than the instant, or None.
+        holder: the active booking that comes first by precedence; None when no booking is active.
+        last_ended: the booking that ended last, at or before the instant; None when none has ended.
+        next_at: the next instant at which a booking begins or ends, warm-up included; None for never.
+        next_change_at: the next boundary, at which the power of the group changes; None for never.
     """
 
     holder: BookingInterval | None
@@ -49,7 +50,7 @@ class TimelineState:
 
 @dataclass(slots=True)
 class _CurrentPeriod:
-    """The unbroken run of bookings that is going on, as it was found at `at` for one warm-up."""
+    """The busy period that includes `at`, computed for one warm-up. It ends at `end`."""
 
     warm_up: timedelta
     at: datetime
@@ -57,25 +58,25 @@ class _CurrentPeriod:
 
 
 class BookingTimeline:
-    """The bookings of one resource. To ask, and to add or remove one, takes no walk over all of them."""
+    """The bookings of one Resource. Queries, additions and removals do not iterate over all bookings."""
 
     def __init__(self, bookings: Iterable[BookingInterval] = ()) -> None:
         self._all: list[BookingInterval] = []
-        self._open: list[BookingInterval] = []  # those that end after the mark
+        self._open: list[BookingInterval] = []  # the bookings that end after `_position`
         self._position = _NEVER
         self._unsorted = list(bookings)
         self._busy_period: _CurrentPeriod | None = None
 
     def __len__(self) -> int:
-        """How many bookings there are."""
+        """The number of bookings."""
         return len(self._all) + len(self._unsorted)
 
     def __iter__(self) -> Iterator[BookingInterval]:
-        """All bookings, in no order."""
+        """Iterate over all bookings, in no particular order."""
         return chain(self._all, self._unsorted)
 
     def __contains__(self, booking: object) -> bool:
-        """Whether it is one of them."""
+        """Whether the timeline has the booking. This iterates over all bookings."""
         return any(booking == known for known in self)
 
     def add(self, booking: BookingInterval) -> None:
@@ -83,18 +84,18 @@ class BookingTimeline:
         self._unsorted.append(booking)
 
     def discard(self, booking: BookingInterval) -> None:
-        """Remove a booking, if it is there."""
+        """Remove a booking. If the timeline does not have it, this is a no-op."""
         self._sort_added()
         if not _remove(self._all, booking, _end_order):
             return
         _remove(self._open, booking, _PRECEDENCE)
         run = self._busy_period
-        # One that is over matters as well, to a clock that is set back.
+        # A finished booking counts as well, because the clock may be set back.
         if run is not None and run.at < booking.end_at and booking.power_on_at(run.warm_up) <= run.end:
             self._busy_period = None
 
     def _sort_added(self) -> None:
-        """Put what was added into order: many at once, as the first list brings them, or each by itself."""
+        """Insert the added bookings: one by one, or by a full sort if they are many."""
         coming, self._unsorted = self._unsorted, []
         if len(coming) > len(self._all) // _RESORT_RATIO:
             self._all = sorted([*self._all, *coming], key=_end_order)
@@ -114,18 +115,19 @@ class BookingTimeline:
         if run is None or not booking.power_on_at(run.warm_up) <= run.end < booking.end_at:
             return
         if booking.end_at <= self._position:
-            self._busy_period = None  # of what is over nobody knows what else joins it
+            # `_open` does not have the bookings before `_position`, so the end must be computed again.
+            self._busy_period = None
         else:
             beyond = bisect_right(self._open, run.end + run.warm_up, key=_START)
             run.end = self._extended_end(booking.end_at, run.warm_up, beyond)
 
     def state_at(self, now: datetime, warm_up: timedelta = timedelta(0)) -> TimelineState:
-        """What the bookings say at `now` (aware UTC)."""
+        """Return the state of the bookings at `now` (aware UTC)."""
         self._sort_added()
         over = self._move_to(now)
         active = bisect_right(self._open, now + warm_up, key=_START)
         start = self._open[active].power_on_at(warm_up) if active < len(self._open) else None
-        # The first to end is active, or ends after the next one starts.
+        # The booking that ends first is active, or it ends after the next one starts.
         instants = [start, self._all[over].end_at if active else None]
         return TimelineState(
             holder=self._open[0] if active else None,
@@ -140,23 +142,26 @@ class BookingTimeline:
         return bool(self._all) and now < self._all[-1].end_at
 
     def active(self, now: datetime, warm_up: timedelta = timedelta(0)) -> list[BookingInterval]:
-        """The bookings that want the instances running at `now` (aware UTC), in order of precedence."""
+        """Return the bookings that are active at `now` (aware UTC), by precedence."""
         return self.unfinished_by(now, now + warm_up)
 
     def unfinished_by(self, now: datetime, start: datetime | None = None) -> list[BookingInterval]:
-        """The bookings that end after `now`, by precedence; with `start` those that start by then."""
+        """Return the bookings that end after `now` (aware UTC), by precedence.
+
+        With `start`, return only those that start at `start` or before.
+        """
         self._sort_added()
         self._move_to(now)
         return self._open[: None if start is None else bisect_right(self._open, start, key=_START)]
 
     def ending_at(self, instant: datetime) -> list[BookingInterval]:
-        """The bookings that end at `instant` (aware UTC), in order of precedence."""
+        """Return the bookings that end at `instant` (aware UTC), by precedence."""
         self._sort_added()
         begin, end = (bisect(self._all, instant, key=_END) for bisect in (bisect_left, bisect_right))
         return self._all[begin:end]
 
     def _move_to(self, now: datetime) -> int:
-        """Have the open ones be those that end after `now`; return how many are over."""
+        """Update `_open` to the bookings that end after `now`. Returns the number of the others."""
         over, before = (bisect_right(self._all, instant, key=_END) for instant in (now, self._position))
         self._position = now
         if abs(over - before) > len(self._open) // _RESORT_RATIO:
@@ -169,7 +174,7 @@ class BookingTimeline:
         return over
 
     def _busy_until(self, now: datetime, warm_up: timedelta, active: int) -> datetime:
-        """The end of the unbroken run of bookings that the active ones begin: back-to-back ones join it."""
+        """Return the end of the busy period at `now`. Back-to-back bookings are one busy period."""
         run = self._busy_period
         if run is None or run.warm_up != warm_up or not run.at <= now < run.end:
             end = max(map(_END, self._open[:active]))
@@ -177,7 +182,7 @@ class BookingTimeline:
         return run.end
 
     def _extended_end(self, end: datetime, warm_up: timedelta, number: int) -> datetime:
-        """The end of a run by those of the open bookings that join it, from the one of that number on."""
+        """Return the end of a busy period, extended by the open bookings from index `number` that join it."""
         for booking in islice(self._open, number, None):
             if booking.power_on_at(warm_up) > end:
                 break
@@ -188,7 +193,7 @@ class BookingTimeline:
 def _remove(
     ordered: list[BookingInterval], booking: BookingInterval, key: Callable[[BookingInterval], Any]
 ) -> bool:
-    """Remove one from a list that is in order; whether it was there."""
+    """Remove a booking from a sorted list. Returns whether the list had it."""
     place = bisect_left(ordered, key(booking), key=key)
     while place < len(ordered) and key(ordered[place]) == key(booking):
         if ordered[place] == booking:

@@ -1,9 +1,9 @@
-"""The conditions of all kinds: what they say, and which changes become Events.
+"""The conditions of all kinds: their reasons and messages, and which changes become Events.
 
-Reasons are CamelCase and messages are sentences, as the Kubernetes API conventions ask
+Reasons are CamelCase and messages are sentences, as the Kubernetes API conventions require
 (https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md).
-A message changes only when the facts do, so that a status is not written without a reason. The instant of
-the next attempt is such a fact.
+A message changes only when the facts change, so that the status is not written unnecessarily. The time of the
+next attempt is such a fact.
 
 `Ready` of a Resource is the result of a chain of checks, `_READY_CHECKS`. The first check that applies
 decides. `Ready` of a Booking works in the same way.
@@ -23,10 +23,13 @@ from booking_operator.domain.power import Plan, PowerPolicy, UnbookedPolicy
 
 @dataclass(frozen=True, slots=True)
 class ConditionUpdate:
-    """What a condition says now. Its history, like the transition time, is in the object's status.
+    """The present value of a condition, without its transition time.
 
     Attributes:
+        type: the condition type.
         status: True, False, or None for Unknown.
+        reason: a CamelCase word.
+        message: one or more sentences.
     """
 
     type: str
@@ -42,7 +45,7 @@ class Failure:
     Attributes:
         reason: a CamelCase word for a condition.
         message: one or more sentences.
-        retry_at: when the operator tries again (aware UTC); None where the back-off of the queue decides.
+        retry_at: when the operator tries again (aware UTC); None when the back-off of the queue decides.
     """
 
     reason: str
@@ -54,7 +57,7 @@ VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
 
 
 def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Failure:
-    """A failure whose message has the time of the next attempt, where that is known."""
+    """Return a failure whose message includes the time of the next attempt, if it is known."""
     if retry_at is None:
         return Failure(reason, message)
     # Rounded up to a second, so that the attempt is not later than the message says.
@@ -63,7 +66,7 @@ def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Fai
 
 
 def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]:
-    """Conditions of an object that cannot be acted on. `Stalled` makes kstatus tools fail at once."""
+    """Return the conditions of an invalid object. `Stalled` makes tools that use kstatus fail at once."""
     return (
         ConditionUpdate("Valid", False, reason, message),
         ConditionUpdate("Ready", False, reason, message),
@@ -72,11 +75,11 @@ def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]
 
 
 def creator_conditions(failure: Failure | None, done: str) -> tuple[ConditionUpdate, ...]:
-    """Conditions of a valid ResourceMonitor or BookingScheduler.
+    """Return the conditions of a valid ResourceMonitor or BookingScheduler.
 
     Args:
-        failure: why not all of its objects exist; None where they do.
-        done: the message where they do.
+        failure: why its objects are not all up to date; None when they are.
+        done: the message when they are.
     """
     if failure is None:
         synced, reason, message = True, "Synced", done
@@ -90,7 +93,7 @@ def creator_conditions(failure: Failure | None, done: str) -> tuple[ConditionUpd
 
 
 def delayed_conditions(delay: Delay | None) -> tuple[ConditionUpdate, ...]:
-    """The condition `Delayed`, which exists only while a start or stop is late or is going to be."""
+    """Return the condition `Delayed`, which exists only while a start or stop is late or expected late."""
     if delay is None:
         return ()
     verb = "started" if delay.is_start else "stopped"
@@ -111,12 +114,12 @@ class ResourceReport:
     """The result of one reconcile of a Resource.
 
     Attributes:
-        state: what its bookings say.
-        observation: the newest view of its instances; None where there is none.
-        plan: what to start and to stop.
-        failure: what went wrong; None where nothing did.
-        warning: what is unusual and does no harm; None where nothing is.
-        delay: how late its present or next start or stop is; None where it is on time.
+        state: the state of its bookings.
+        observation: the newest observation of its instances; None before the first one.
+        plan: the instances to start and to stop.
+        failure: what went wrong; None when nothing did.
+        warning: a harmless problem; None when there is none.
+        delay: the delay of its current or next start or stop; None when it is on time.
     """
 
     state: TimelineState
@@ -130,7 +133,7 @@ class ResourceReport:
 def resource_conditions(
     tag: str, place: str, policy: PowerPolicy, report: ResourceReport
 ) -> tuple[ConditionUpdate, ...]:
-    """Conditions of a valid Resource that stands for the instances with `tag` in `place`."""
+    """Return the conditions of a valid Resource for the instances with `tag` in `place`."""
     return (
         VALID,
         _found(tag, place, report),
@@ -141,7 +144,10 @@ def resource_conditions(
 
 
 def power_status(observation: Observation | None) -> str:
-    """The STATUS column of a Resource: RUNNING and STOPPED if all instances are, else PENDING."""
+    """Return the STATUS of a Resource: RUNNING or STOPPED if all instances are, otherwise PENDING.
+
+    It is empty before the first observation. A group without instances is STOPPED.
+    """
     if observation is None:
         return ""
     if observation.all_in(InstanceState.RUNNING):
@@ -171,7 +177,7 @@ def _synced(report: ResourceReport) -> ConditionUpdate:
 
 @dataclass(frozen=True, slots=True)
 class _Readiness:
-    """What the checks of `Ready` look at."""
+    """The input of the checks of `Ready`."""
 
     policy: PowerPolicy
     report: ResourceReport
@@ -255,16 +261,16 @@ _READY_CHECKS: tuple[Callable[[_Readiness], _Verdict | None], ...] = (
     _left,
     _stopping,
 )
-"""The first check that applies decides; the last one always does."""
+"""The first check that applies decides. The last check always applies."""
 
 
 def describe_blocked(instances: Sequence[Instance]) -> str:
-    """The first few instances that cannot be started or stopped, each with the reason."""
+    """Describe the first few blocked instances, each with its reason."""
     return summarize([f"{instance.id} {instance.blocked_reason}" for instance in instances])
 
 
 def describe_plan(plan: Plan) -> str:
-    """What a plan would do, as the beginning of a sentence."""
+    """Describe a plan as the beginning of a sentence."""
     verb, ids = ("start", plan.start) if plan.start else ("stop", plan.stop)
     return f"Would {verb} {summarize(ids)}"
 
@@ -274,16 +280,16 @@ def describe_plan(plan: Plan) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BookedResource:
-    """What the conditions of a Booking depend on in its Resource.
+    """The facts about a Resource that the conditions of its Bookings depend on.
 
     Attributes:
-        holder: the booking that holds the Resource now; None where no booking does.
-        instances: how many instances exist, as last reported.
-        running: how many of them run, as last reported.
-        failure: why the Resource cannot be as booked; None where nothing stands in the way.
+        holder: the booking that holds the Resource now; None when there is none.
+        instances: the number of instances in its status.
+        running: the number of running instances in its status.
+        failure: why the Resource cannot be as booked; None when there is no failure.
         warm_up: how long before `start_at` its instances start.
-        invalid_reason: why the operator does nothing for the Resource; empty where it is valid.
-        delay: how late its present or next start or stop is; None where it is on time.
+        invalid_reason: why the operator does nothing for the Resource; empty when it is valid.
+        delay: the delay of its current or next start or stop; None when it is on time.
     """
 
     holder: BookingInterval | None
@@ -298,10 +304,10 @@ class BookedResource:
 def booking_conditions(
     booking: BookingInterval, resource_name: str, resource: BookedResource | None, now: datetime
 ) -> tuple[ConditionUpdate, ...]:
-    """Conditions of a valid Booking.
+    """Return the conditions of a valid Booking.
 
-    `Ready` exists only while the booking is active. Before and after that nothing is to become ready, and a
-    tool that reads kstatus would wait for a booking that starts next week, or that ended last week.
+    `Ready` exists only while the booking is active. Otherwise a tool that uses kstatus would wait for a
+    booking that starts next week, or that ended last week.
     """
     found = _resource_found(resource_name, resource)
     warm_up = resource.warm_up if resource else timedelta(0)
@@ -316,7 +322,7 @@ def booking_conditions(
 def notified_condition(
     booking: BookingInterval, now: datetime, *, sent: bool, failure: Failure | None
 ) -> ConditionUpdate:
-    """Whether the recipients of a valid Booking were notified of its end."""
+    """Return the condition `Notified`: whether all recipients of a valid Booking were notified of its end."""
     if failure is not None:
         return ConditionUpdate("Notified", False, failure.reason, failure.message)
     if sent:
@@ -387,11 +393,11 @@ class ConditionEvent:
 def condition_events(
     previous: Mapping[str, tuple[str, str]], conditions: Iterable[ConditionUpdate]
 ) -> list[ConditionEvent]:
-    """The changes to report.
+    """Return the changes of conditions to report.
 
     Args:
-        previous: the reason and message that each condition type had before.
-        conditions: the conditions as they are now.
+        previous: the previous reason and message of each condition type.
+        conditions: the present conditions.
     """
     events = []
     for condition in conditions:

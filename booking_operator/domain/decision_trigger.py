@@ -1,4 +1,8 @@
-"""Why a resource is wanted as it is, when to look at it again, and the runs that its bookings make."""
+"""The decision trigger of a Resource, its next wake-up, and its busy periods.
+
+The trigger says why power is wanted as it is, and therefore how new an observation must be to back a
+decision. The reconciler of Resources follows the trigger from one reconcile to the next.
+"""
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -8,22 +12,23 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
 
 LEAD_TIME = timedelta(seconds=1.5)
-"""How long before a boundary the instances are looked at: so the action can leave at the boundary itself."""
+"""How long before a boundary the operator observes the instances, so that calls leave at the boundary."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionTrigger:
-    """Why power is wanted as it is: since when an observation may back a decision.
+    """Why power is wanted as it is.
 
     Attributes:
-        running_wanted: the power that is wanted.
-        basis: what else the decision rests on, such as the policy; a change of it is a cause of its own.
-        observed_since: a view of the instances taken before this instant proves nothing about it.
-        planned: the change came at a boundary that was known ahead, not by an edit or a deletion.
-        expected_change_at: the next boundary of power, as known now; arriving at it makes a change planned.
-        brought_forward: an edit or a deletion has brought `expected_change_at` nearer while power was wanted,
-        so what comes
-            there is not planned.
+        running_wanted: whether the instances are wanted running.
+        basis: the other input of the decision, such as the policy. A change of it is a new trigger.
+        observed_since: an observation from before this instant cannot back a decision (aware UTC).
+        planned: whether the last change of power came at a boundary that was known ahead, and not by an edit
+            or a deletion.
+        expected_change_at: the next boundary, as known now (aware UTC); None for never. A change at this
+            instant is planned.
+        brought_forward: whether an edit or a deletion has moved `expected_change_at` to an earlier instant
+            while the instances were wanted running. The change at that instant is then not planned.
     """
 
     running_wanted: bool
@@ -37,11 +42,17 @@ class DecisionTrigger:
 def next_trigger(
     previous: DecisionTrigger | None, state: TimelineState, now: datetime, basis: Hashable = None
 ) -> DecisionTrigger:
-    """Follow the cause of the wanted power from one reconcile to the next.
+    """Return the decision trigger at `now`, given the trigger of the previous reconcile.
 
-    A change at a foreseen boundary counts from `LEAD` before it, because the view taken then is what makes
-    the action leave at the boundary itself. Any other change counts from `now`, when it was seen. A boundary
-    less than `LEAD` away asks for that view.
+    For a change at a boundary that was known ahead, `observed_since` is `LEAD_TIME` before the boundary: an
+    observation from then allows the call to leave at the boundary. For any other change it is `now`. When the
+    next boundary is less than `LEAD_TIME` away, `observed_since` asks for that observation.
+
+    Args:
+        previous: the trigger of the previous reconcile; None for the first one.
+        state: the state of the bookings at `now`.
+        now: the instant (aware UTC).
+        basis: the other input of the decision.
     """
     if previous is None or previous.basis != basis:
         since, planned = now, False
@@ -61,13 +72,16 @@ def next_trigger(
         shortened = previous.brought_forward or sooner
     if coming is not None and coming - LEAD_TIME <= now:
         since = max(since, coming - LEAD_TIME)
-    # One from the future dates from before the clock was set back; no view would ever be young enough.
+    # An instant in the future is from before the clock was set back. No observation could be new enough.
     since = min(since, now)
     return DecisionTrigger(state.running_wanted, basis, since, planned, coming, shortened)
 
 
 def next_wake_up(state: TimelineState, now: datetime) -> datetime | None:
-    """When to look at the resource again: at its next boundary, and `LEAD` before the next one of power."""
+    """Return when to reconcile the Resource again (aware UTC); None for never.
+
+    It is the next instant at which a booking begins or ends, or `LEAD_TIME` before the next boundary.
+    """
     instants = [state.next_at]
     if state.next_change_at is not None:
         instants += [state.next_change_at - LEAD_TIME, state.next_change_at]
@@ -76,12 +90,12 @@ def next_wake_up(state: TimelineState, now: datetime) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class BusyPeriod:
-    """An unbroken run of bookings: what begins before the last one ends joins it.
+    """An unbroken run of bookings: each booking begins before, or when, the earlier ones end.
 
     Attributes:
-        first: the booking that begins it.
+        first: the booking with which the period begins.
         begins_at: when the instances are started, warm-up included (aware UTC).
-        ends_at: when they are stopped.
+        ends_at: when the instances are stopped (aware UTC).
     """
 
     first: BookingInterval
@@ -92,7 +106,7 @@ class BusyPeriod:
 def busy_periods(
     bookings: Iterable[BookingInterval], warm_up: timedelta = timedelta(0)
 ) -> Iterator[BusyPeriod]:
-    """All runs that `bookings` make, in the order of time."""
+    """Yield all busy periods of `bookings` in the order of time."""
     run: BusyPeriod | None = None
     for booking in sorted(bookings, key=lambda booking: booking.precedence):
         begins_at = booking.power_on_at(warm_up)

@@ -1,4 +1,4 @@
-"""Which Resources a monitor is to make and to delete, decided from scratch each time."""
+"""Decides which Resources a monitor creates and deletes. Each decision is independent of earlier ones."""
 
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
@@ -9,12 +9,13 @@ from booking_operator.domain import naming
 
 @dataclass(frozen=True, slots=True)
 class KnownResource:
-    """A Resource as far as it matters here.
+    """The facts about an existing Resource that the decision depends on.
 
     Attributes:
-        name: its own.
-        tag: the group it stands for, of those the monitor looks at; None for any other group.
-        prunable: it was made by this monitor, and nobody has an unfinished booking of it.
+        name: its name.
+        tag: the tag of its group; None if the group is outside the scope and type of the monitor.
+        prunable: whether the monitor may delete it: `spec.prune` is set, this monitor created the Resource,
+            and no unfinished booking names it.
     """
 
     name: str
@@ -24,7 +25,12 @@ class KnownResource:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryPlan:
-    """Resources to create, by name with their tag; and names of those to delete."""
+    """The result of a decision.
+
+    Attributes:
+        create: the tags of the Resources to create, by name.
+        delete: the names of the Resources to delete.
+    """
 
     create: Mapping[str, str]
     delete: tuple[str, ...]
@@ -39,17 +45,17 @@ def plan_discovery(
     prune: bool,
     taken: AbstractSet[str] = frozenset(),
 ) -> DiscoveryPlan:
-    """What is to be done so that each group that asks for a Resource has one.
+    """Decide what to do so that each group that asks for a Resource has one.
 
-    A group that has one already, of any name and from any user, gets no second.
+    A group that already has a Resource gets no second one, regardless of its name and its creator.
 
     Args:
-        asking: tags of the groups that ask for a Resource.
+        asking: the tags of the groups that ask for a Resource.
         found: the Resources of the monitor's namespace.
-        template: how Resources are named; `naming.check` has passed it.
+        template: the name template of Resources. It must pass `naming.check_template`.
         place: `type`, `region` and `account` of all these groups.
-        prune: whether Resources of groups that ask no longer are deleted.
-        taken: tags that a Resource of another namespace stands for.
+        prune: whether to delete prunable Resources whose group no longer asks for one.
+        taken: the tags of groups that have a Resource in any namespace, or get one from another monitor.
     """
     names = {resource.name for resource in found}
     served = {resource.tag for resource in found} | taken

@@ -1,11 +1,16 @@
-"""Groups of instances, and where they are."""
+"""Groups of instances and their scopes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One region of one account: as far as one call reaches, and what AWS counts its limits for."""
+    """One region of one account. A call reaches one scope, and AWS counts request limits by scope.
+
+    Attributes:
+        account: the name of the account in the configuration; empty for the operator's own account.
+        region: the AWS region.
+    """
 
     account: str
     region: str
@@ -13,7 +18,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group of instances: those whose application tag is `tag`, in one region of one account."""
+    """All instances of a service whose tag `resource-booking-application` is `tag`, in one scope."""
 
     service: str
     account: str
@@ -22,10 +27,10 @@ class Group:
 
     @property
     def scope(self) -> Scope:
-        """The region and account it lies in."""
+        """The region and account of the group."""
         return Scope(self.account, self.region)
 
     @property
     def place(self) -> str:
-        """Where it is, as a user would say it."""
+        """The region and account as text for users."""
         return f"{self.region} of account {self.account}" if self.account else self.region

@@ -1,4 +1,4 @@
-"""Instances as the rules see them, the same for every cloud service."""
+"""Instances as the rules use them, independent of the cloud service."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ from enum import StrEnum
 
 
 class InstanceState(StrEnum):
-    """Power state of an instance that exists; terminated ones are left out where instances are read.
+    """The power state of an existing instance. The drivers leave terminated instances out.
 
-    `UNAVAILABLE` is neither on nor off, and nothing that the operator does will change that.
+    `UNAVAILABLE` is a state that is neither on nor off, and that the operator cannot change.
     """
 
     STOPPED = "stopped"
@@ -21,7 +21,12 @@ class InstanceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What the lock tags of an instance say, word for word: who has it, and until when."""
+    """The values of the lock tags of an instance, unparsed.
+
+    Attributes:
+        by: the tag `resource-booking-locked-by`: the user.
+        until: the tag `resource-booking-locked-until`: the end, usually in RFC 3339.
+    """
 
     by: str
     until: str
@@ -32,12 +37,11 @@ class Instance:
     """One instance and its power state.
 
     Attributes:
-        id: what the service knows it by, and the user.
+        id: its id in the service.
         state: its power state.
-        blocked_reason: why it can be neither started nor stopped at present, as the end of the sentence "it
-        …";
-            empty when nothing stands in the way.
-        lock: its lock tags; None where it has none.
+        blocked_reason: why it cannot be started or stopped now, as the end of the sentence "it …"; empty when
+            nothing blocks it.
+        lock: its lock tags; None when it has none.
     """
 
     id: str
@@ -48,29 +52,29 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The instances of one group as they were at `at` (aware UTC), the instant the question was sent."""
+    """The instances of one group at `at` (aware UTC), the instant at which the Describe was sent."""
 
     instances: tuple[Instance, ...]
     at: datetime
 
     def ids(self, *states: InstanceState) -> tuple[str, ...]:
-        """Ids of the instances in one of `states`, in order."""
+        """Return the ids of the instances in one of `states`, in order."""
         return tuple(instance.id for instance in self.instances if instance.state in states)
 
     def unblocked(self, state: InstanceState) -> tuple[str, ...]:
-        """Ids of the instances in `state` that nothing keeps there, in order."""
+        """Return the ids of the instances in `state` that are not blocked, in order."""
         return tuple(item.id for item in self.instances if item.state is state and not item.blocked_reason)
 
     def count(self, state: InstanceState) -> int:
-        """How many instances are in `state`."""
+        """Count the instances in `state`."""
         return sum(instance.state is state for instance in self.instances)
 
     def all_in(self, state: InstanceState) -> bool:
-        """Whether there are instances, and all of them are in `state`."""
+        """Whether there is an instance, and all instances are in `state`."""
         return bool(self.instances) and self.count(state) == len(self.instances)
 
     def with_states(self, states: Mapping[str, InstanceState]) -> "Observation":
-        """The same view, corrected by the states that an accepted action has answered."""
+        """Return the observation with the given states, by instance id, in place of the observed ones."""
         return replace(self, instances=_corrected(self.instances, states))
 
 

@@ -1,6 +1,7 @@
-"""The lock tags of instances: what they say of whose an instance is, and which are to be respected.
+"""The lock tags of instances: which tags to write and remove, and which foreign locks to respect.
 
-Tags live where the instances do, so that other tools, and other operators, see who has them.
+Lock tags show other tools, other operators and people which user an instance is booked for. The operator
+does not start or stop an instance with an unexpired lock that it did not write.
 """
 
 import unicodedata
@@ -14,10 +15,13 @@ from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
 MAX_REMEMBERED = 16
-"""How many locks are remembered that are not seen: of more than that many none is on its way any more."""
+"""The maximum number of locks in the status that no instance shows.
+
+A write of such a lock may still be in flight. With more locks than this, the earliest writes have ended.
+"""
 _MAX_LENGTH = 256
-# What tags of every service may hold: letters of any script, digits, spaces (in Unicode's sense, so no line
-# breaks) and these; and how they may not begin. See
+# Characters that every service allows in tag values: letters of any script, digits, spaces (the Unicode
+# category, so no line breaks) and the characters of `_OTHERS`. A value must not begin with `_RESERVED`. See
 # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_Tag.html.
 _ALLOWED, _OTHERS = frozenset("LNZ"), frozenset("_.:/=+-@")
 _RESERVED = ("aws:", "rds:")
@@ -25,12 +29,12 @@ _RESERVED = ("aws:", "rds:")
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedLocks:
-    """The locks on the instances of one group, sorted out.
+    """The locks on the instances of one group that the operator did not write.
 
     Attributes:
-        foreign: instances that somebody else has locked, until later than now.
-        malformed: instances with a lock that says nothing.
-        expires_at: when the first of the foreign locks does; None without any.
+        foreign: the instances with an unexpired foreign lock.
+        malformed: the instances whose lock names no user, or no valid end with a UTC offset.
+        expires_at: when the first foreign lock expires (aware UTC); None when there is none.
     """
 
     foreign: tuple[Instance, ...]
@@ -40,13 +44,13 @@ class ClassifiedLocks:
 
 @dataclass(frozen=True, slots=True)
 class LockTagChanges:
-    """What is to be done about the lock tags of one group.
+    """The changes that the lock tags of one group need.
 
     Attributes:
-        lock: what the tags are to say; None where nobody holds the group.
-        write: ids of the instances that are to get it.
-        remove: ids of the instances whose tags are to go.
-        remembered: every lock that may be on an instance by our doing, once all of this is done.
+        lock: the lock of the holder; None when there is no holder.
+        write: the ids of the instances that need the lock.
+        remove: the ids of the instances whose lock tags must be removed.
+        remembered: every lock of this operator that an instance may have after these changes.
     """
 
     lock: Lock | None
@@ -56,7 +60,10 @@ class LockTagChanges:
 
 
 def lock_for(booking: BookingInterval) -> Lock:
-    """What the tags say while `booking` holds the group."""
+    """Return the lock for the time in which `booking` is the holder.
+
+    Characters that AWS does not allow in tag values become `_`.
+    """
     by = "".join(char if _allowed(char) else "_" for char in booking.user_id).strip()
     if by.lower().startswith(_RESERVED):
         by = f"_{by}"
@@ -68,9 +75,13 @@ def _allowed(char: str) -> bool:
 
 
 class OwnLocks:
-    """The locks that are our own: those we remember, and those that our bookings would write.
+    """The locks of this operator: the locks in the status, and the lock of each booking.
 
-    A lock is `in` it if it says the same, in whatever notation of its date.
+    `lock in own_locks` compares the instant of `Lock.until`, not its text.
+
+    Args:
+        memory: the locks in the status.
+        intervals: the bookings of the Resource.
     """
 
     def __init__(self, memory: Iterable[Lock], intervals: BookingTimeline) -> None:
@@ -79,7 +90,7 @@ class OwnLocks:
         self._known: dict[Lock, bool] = {}
 
     def unexpired(self, now: datetime) -> set[Lock]:
-        """Those we remember that have not expired: one may still be on its way to an instance."""
+        """Return the unexpired locks in the status. A write of one of them may still be in flight."""
         return {lock for lock in self._written if now < (_expiry(lock) or now)}
 
     def __contains__(self, lock: object) -> bool:
@@ -99,7 +110,7 @@ class OwnLocks:
 
 
 def classify_locks(observation: Observation, ours: OwnLocks, now: datetime) -> ClassifiedLocks:
-    """Distinguish foreign locks from `ours`, from expired ones, and from unreadable ones."""
+    """Find the foreign and the malformed locks. Locks in `ours` and expired locks are neither."""
     foreign, garbled, ends = [], [], []
     for instance in observation.instances:
         if instance.lock is None or instance.lock in ours:
@@ -114,7 +125,7 @@ def classify_locks(observation: Observation, ours: OwnLocks, now: datetime) -> C
 
 
 def block_foreign(observation: Observation, locks: ClassifiedLocks) -> Observation:
-    """The same view, with every foreign lock as an obstacle."""
+    """Return the observation with `blocked_reason` set on each instance that has a foreign lock."""
     if not locks.foreign:
         return observation
     barred = {instance.id: describe_lock(instance) for instance in locks.foreign}
@@ -126,7 +137,7 @@ def block_foreign(observation: Observation, locks: ClassifiedLocks) -> Observati
 
 
 def describe_lock(instance: Instance) -> str:
-    """What the lock of an instance says, as the end of the sentence "it …"."""
+    """Describe the lock of an instance, as the end of the sentence "it …"."""
     lock = instance.lock or Lock("", "")
     return f"is locked by {lock.by or 'nobody'} until {lock.until or 'no time'}"
 
@@ -138,7 +149,17 @@ def lock_tag_changes(
     locks: ClassifiedLocks,
     now: datetime,
 ) -> LockTagChanges:
-    """What the tags of a group are to say now. Nothing is written on an instance that does not run."""
+    """Return the changes that the lock tags of a group need at `now` (aware UTC).
+
+    Only pending and running instances get a lock. Instances with a foreign lock keep it.
+
+    Args:
+        observation: the newest observation of the group.
+        holder: the booking that holds the group; None when there is none.
+        ours: the locks of this operator.
+        locks: the other locks on the instances.
+        now: the instant.
+    """
     lock = lock_for(holder) if holder else None
     barred = {instance.id for instance in locks.foreign}
     free = [instance for instance in observation.instances if instance.id not in barred]
@@ -162,9 +183,9 @@ def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:
 
 
 def _expiry(lock: Lock) -> datetime | None:
-    """When a lock expires; None where it does not say who has it, or until when."""
+    """Return when a lock expires (aware UTC); None when it is malformed."""
     try:
         until = datetime.fromisoformat(lock.until)
         return until.astimezone(UTC) if lock.by and until.tzinfo else None
-    except (ValueError, OverflowError):  # the latter: in UTC it is before the first year, or after the last
+    except (ValueError, OverflowError):  # OverflowError: the year in UTC is not in the range 1 to 9999
         return None

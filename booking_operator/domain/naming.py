@@ -1,4 +1,4 @@
-"""Names of the Resources that a monitor makes: valid for Kubernetes, and never the same for two groups."""
+"""Names of the Resources that a monitor creates: valid for Kubernetes, and unique for each group."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 TEMPLATE_PATTERN = r"^([a-z0-9.-]|\{(tag|type|region|account)\})+$"
 FALLBACK_TEMPLATE = "{type}.{tag}"
-"""For a group whose name is taken already; also how the Go operator names all of them."""
+"""The template for a group whose preferred name is taken. The Go operator names all Resources like this."""
 
 _MAX_LENGTH = 253
 _HASH_LENGTH = 8
@@ -15,10 +15,11 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that gives several groups the same name.
+    """Validate a name template.
 
     Raises:
-        ValueError: it lacks `{tag}`, or has something in it that no name may contain.
+        ValueError: the template has a character that names must not contain, or lacks `{tag}`, so that
+            several groups would get the same name.
     """
     if not re.fullmatch(TEMPLATE_PATTERN, template):
         text = "write it from {tag}, {type}, {region}, {account}, lower-case letters, digits, '-' and '.'"
@@ -28,11 +29,11 @@ def check_template(template: str) -> None:
 
 
 def name_candidates(template: str, group: Mapping[str, str]) -> Iterator[str]:
-    """Names for a group, the preferred one first; the last is no other group's.
+    """Yield names for a group, the preferred name first. The last name is unique to the group.
 
     Args:
-        template: a template that passed `check`.
-        group: its `tag`, `type`, `region` and `account`.
+        template: a template that passes `check_template`.
+        group: `tag`, `type`, `region` and `account` of the group.
     """
     yield sanitize_name(template.format_map(group))
     plain = sanitize_name(FALLBACK_TEMPLATE.format_map(group))
@@ -42,7 +43,7 @@ def name_candidates(template: str, group: Mapping[str, str]) -> Iterator[str]:
 
 
 def sanitize_name(name: str) -> str:
-    """`name` as it is where Kubernetes allows it, otherwise made to fit, with a hash of what it was."""
+    """Return `name` if Kubernetes allows it, otherwise an allowed name with a hash of `name`."""
     if len(name) <= _MAX_LENGTH and _SUBDOMAIN.fullmatch(name):
         return name
     return _with_hash(name, name)

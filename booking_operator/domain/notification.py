@@ -1,4 +1,4 @@
-"""The notification that a booking ends: its text and its time."""
+"""The notification before the end of a booking: its text, its time and its delivery errors."""
 
 import hashlib
 import json
@@ -17,12 +17,13 @@ class Notification:
     """One message to one recipient.
 
     Attributes:
-        id: the same for each try to deliver it; another one for another end, recipient or booking.
-        namespace: of the booking.
-        booking: its name.
-        resource: what it is for.
-        user: who made it.
-        end_at: when it ends, aware, in the offset that the user wrote.
+        id: the message id. It is the same for each attempt to deliver the message, and different for another
+            end, recipient, channel or Booking.
+        namespace: the namespace of the Booking.
+        booking: the name of the Booking.
+        resource: the name of the Resource.
+        user: the user of the Booking.
+        end_at: when the Booking ends, aware, with the UTC offset that the user wrote.
     """
 
     id: str
@@ -34,12 +35,12 @@ class Notification:
 
     @property
     def subject(self) -> str:
-        """One line, whatever is in the fields."""
+        """The subject, which is always one line."""
         return single_line(f"Booking {self.booking} of {self.resource} ends at {self._end}")
 
     @property
     def text(self) -> str:
-        """The whole message, with the line that extends the booking."""
+        """The message text, with the command that extends the booking by an hour."""
         patch = json.dumps({"spec": {"end_at": (self.end_at + _EXTENSION).isoformat()}})
         booking, namespace = single_line(self.booking), single_line(self.namespace)
         resource, user = single_line(self.resource), single_line(self.user)
@@ -58,12 +59,19 @@ class Notification:
 
 
 def notify_at(booking: BookingInterval, before: timedelta) -> datetime:
-    """When the notification of the end of a booking is due: `before` it, or when a shorter one begins."""
+    """Return when the notification is due (aware UTC): `before` the end, but not before the start."""
     return max(booking.start_at, booking.end_at - before)
 
 
 def notification_id(uid: str, end_at: datetime, channel: str, recipient: str) -> str:
-    """Identifies one message for ever; see `Notification.id`."""
+    """Return the id of a message. Equal arguments give equal ids, also after a restart.
+
+    Args:
+        uid: the uid of the Booking.
+        end_at: when the Booking ends (aware).
+        channel: the type of the channel.
+        recipient: the recipient.
+    """
     parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
@@ -72,15 +80,15 @@ class DeliveryError(Exception):
     """A message was not delivered.
 
     Attributes:
-        reason: CamelCase, for a condition.
-        retryable: whether another try can help although nobody changes anything.
-        retry_at: not to be tried before (aware UTC); None where a back-off decides.
+        reason: a CamelCase word for a condition.
+        retryable: whether a retry can succeed without a change by a user.
+        retry_at: the earliest time of the next attempt (aware UTC); None when only the back-off applies.
     """
 
     def __init__(
         self, reason: str, message: str, *, retryable: bool = True, retry_at: datetime | None = None
     ) -> None:
-        """Build it from what went wrong."""
+        """Initialize the error with a message for users."""
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
@@ -88,13 +96,13 @@ class DeliveryError(Exception):
 
 
 class BusyError(DeliveryError):
-    """Nothing was sent, because the channel has too much to do. This is no failure.
+    """The channel is busy and has not sent the message. This does not count as a failed attempt.
 
-    The message is to be tried again at once, or at `retry_at` where that is given.
+    The caller retries at once, or at `retry_at` if it is set.
     """
 
     def __init__(self, message: str, *, retry_at: datetime | None = None) -> None:
-        """Build it from what the message waits for."""
+        """Initialize the error with what the message waits for."""
         super().__init__("Busy", message, retry_at=retry_at)
 
 
@@ -102,10 +110,10 @@ class Channel(Protocol):
     """One way to notify users."""
 
     async def deliver(self, notification: Notification, recipient: str) -> None:
-        """Deliver one message, within a minute.
+        """Deliver one message within a minute.
 
         Raises:
-            BusyError: nothing was sent, because too many messages wait.
-            DeliveryError: it failed.
+            BusyError: the message was not sent, because too many messages wait.
+            DeliveryError: the delivery failed.
         """
         ...

@@ -1,4 +1,8 @@
-"""Decides which instances of one Resource to start and to stop, from scratch each time."""
+"""Decides which instances of one Resource to start and to stop.
+
+Each decision depends only on its inputs, not on earlier decisions. Invariants: a start needs only a booking;
+a stop needs complete bookings and a fresh observation.
+"""
 
 from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
@@ -10,22 +14,22 @@ from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 
 SETTLE_TIME = timedelta(seconds=40)
-"""How long a start may go unnoticed that was sent right before nobody wanted it any more.
+"""How long a start that was sent right before the end of a booking may stay invisible.
 
-A call waits 25 s for its answer, a view may not show for 10 s what was done, and some is to spare.
+A call waits up to 25 s for its answer, a Describe may lag 10 s behind, and 5 s are a reserve.
 """
 
 TAKE_OVER_TIMEOUT = timedelta(seconds=1)
-"""How long after a take-over a start waits at most for a view that was asked for since the take-over.
+"""How long after a take-over an overdue start waits for an observation that is newer than the take-over.
 
-The view of a replica that does not lead may be up to a minute old. So when it takes over it may take for
-stopped what the leader before it has started, and each instance that is started again draws one more token
-from the bucket of StartInstances.
+The view of a standby replica may be up to a minute old, so it may show instances as stopped that the previous
+leader has started. Each instance that is started again draws one more token from the bucket of
+StartInstances.
 """
 
 
 class UnbookedPolicy(StrEnum):
-    """What becomes of running instances that nobody has booked."""
+    """What the operator does with running instances that are not booked."""
 
     STOP = "Stop"
     LEAVE = "Leave"
@@ -33,9 +37,14 @@ class UnbookedPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PowerPolicy:
-    """How one Resource wants its instances treated.
+    """The rules of one Resource for starts and stops.
 
-    `dry_run` is the operator's, not the Resource's: plan and report, write nothing to the cloud.
+    Attributes:
+        unbooked: what to do with running instances that are not booked.
+        warm_up: how long before `start_at` the instances start.
+        hibernate: whether to hibernate instances instead of stopping them, if they can.
+        suspend: whether the operator only plans and reports for this Resource.
+        dry_run: whether the operator only plans and reports for all Resources, by `--dry-run`.
     """
 
     unbooked: UnbookedPolicy = UnbookedPolicy.STOP
@@ -46,23 +55,23 @@ class PowerPolicy:
 
     @property
     def may_act(self) -> bool:
-        """Whether power may be changed at all."""
+        """Whether the operator may start and stop the instances."""
         return not (self.suspend or self.dry_run)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the bookings ask of the instances, given what was seen of them.
+    """The result of a power decision.
 
     Attributes:
-        start: ids to start now.
-        stop: ids to stop now.
-        withheld: ids that would be stopped if no data were stale.
-        stale_reason: why they are not stopped; empty where nothing is stale.
-        blocked: instances that are not as booked and cannot be made so, each with its obstacle.
-        started: ids that a booking has started, to be remembered; under `unbooked: Leave` also those
-            that it is about to start.
-        in_transition: instances are on their way; their arrival will be seen by the inventory.
+        start: the ids of the instances to start.
+        stop: the ids of the instances to stop.
+        withheld: the ids of the instances that are not stopped because data is stale.
+        stale_reason: why data is stale; empty when it is not.
+        blocked: the instances that are not as booked and have a `blocked_reason`.
+        started: the ids of the instances that a booking has started, for the status. Under `unbooked: Leave`
+            it includes the instances to start.
+        in_transition: whether an instance is pending or stopping. The inventory reports the end of that.
     """
 
     start: tuple[str, ...] = ()
@@ -75,7 +84,7 @@ class Plan:
 
     @property
     def has_actions(self) -> bool:
-        """Whether anything is to be sent to the cloud."""
+        """Whether the plan starts or stops an instance."""
         return bool(self.start or self.stop)
 
 
@@ -90,15 +99,15 @@ def decide(
 ) -> Plan:
     """Decide what to start and what to stop.
 
-    A start needs the booking alone. A stop needs more: no `stale_reason` about the bookings, and an
-    observation that is not older than `since`, the cause of the decision.
+    A start needs only a booking. A stop also needs complete bookings, and an observation that is not older
+    than `observed_since`. Under `unbooked: Leave` only instances that a booking has started are stopped.
 
     Args:
-        policy: how the Resource wants to be treated.
-        state: what the bookings say now.
-        observation: the instances, or None when they were never seen.
-        started: ids that a booking has started, as remembered.
-        observed_since: a view from before this instant proves nothing (aware UTC).
+        policy: the rules of the Resource.
+        state: the state of the bookings.
+        observation: the newest observation; None before the first one.
+        started: the ids of the instances that a booking has started, from the status.
+        observed_since: an observation from before this instant cannot back a stop (aware UTC).
         stale_reason: why the bookings may be incomplete; empty when they are complete.
     """
     if observation is None:
@@ -136,23 +145,23 @@ def decide(
 def start_waits_until(
     due_at: datetime, *, viewed_at: datetime, took_over_at: datetime, now: datetime
 ) -> datetime | None:
-    """Until when a start waits for a view that shows what the leader before this one has started.
+    """Return until when a start waits for an observation that shows what the previous leader has started.
 
-    Only an overdue start waits, because the leader before may have sent it. A start that is due after the
-    take-over leaves at its time. A start that is decided on a view since the take-over leaves at once.
+    Only an overdue start waits, because the previous leader may have sent it. A start that is due after the
+    take-over leaves on time. A start on an observation from after the take-over leaves at once.
 
     Args:
-        due_at: when the start is due.
-        viewed_at: when the view at hand was asked for.
-        took_over_at: when this replica began to lead.
-        now: the instant. All four are aware UTC.
+        due_at: when the start is due (aware UTC).
+        viewed_at: when the Describe of the present observation was sent (aware UTC).
+        took_over_at: when this replica began to lead (aware UTC).
+        now: the instant (aware UTC).
 
     Returns:
-        The latest instant at which it leaves, on the view at hand if there is no younger one; None where it
-        does not wait.
+        The instant at which the start leaves on the present observation, if there is no newer one; None when
+        the start does not wait.
     """
     until = took_over_at + TAKE_OVER_TIMEOUT
-    # The clock may be set back to before the take-over; then nothing waits.
+    # If the clock was set back to before the take-over, the start does not wait.
     if not took_over_at <= now < until:
         return None
     return until if due_at < took_over_at and viewed_at < took_over_at else None
@@ -161,7 +170,12 @@ def start_waits_until(
 def settled_after(
     started: Collection[str], policy: PowerPolicy, state: TimelineState, observed_since: datetime
 ) -> datetime | None:
-    """From when on a view may show that what is `started` is over; None where nothing depends on it."""
+    """Return from when on an observation may remove stopped instances from `started` (aware UTC).
+
+    An instance may show as stopped although a start of it was sent right before the end of the booking. The
+    result is None if no decision depends on it, which means: nothing is started, the instances are booked, or
+    the policy is `unbooked: Stop`.
+    """
     matters = started and not state.running_wanted and policy.unbooked is UnbookedPolicy.LEAVE
     return observed_since + SETTLE_TIME if matters else None
 
@@ -173,7 +187,10 @@ def _blocked(observation: Observation, goal: InstanceState) -> tuple[Instance, .
 def _still_started(
     observation: Observation, started: AbstractSet[str], since: datetime, over: Iterable[str] = ()
 ) -> frozenset[str]:
-    """What is `started`, but for what is gone, or `over`: an older view may be from before the start."""
+    """Return `started` without the instances that no longer exist and those in `over`.
+
+    An observation from before `since` (aware UTC) may be older than a start, so it removes nothing.
+    """
     if observation.at < since:
         return frozenset(started)
     return frozenset(instance.id for instance in observation.instances if instance.id in started) - set(over)

@@ -1,9 +1,9 @@
-"""When something recurs: five cron fields in a time zone, with days left out.
+"""Cron schedules: five fields in a time zone, with excluded dates.
 
-Times that the clocks skip or repeat are treated as Debian's cron(8) does: a fixed time of day that does not
-exist counts as soon as the clocks have moved on, one that exists twice counts the first time only. A schedule
-whose minute or hour begins with `*` counts real time instead: a skipped hour has no occurrence, a repeated
-one has its own.
+Daylight saving time is treated as in Debian's cron(8). A fixed time of day that the clocks skip occurs at the
+end of the skipped time. A fixed time of day that the clocks repeat occurs once, the first time. A schedule
+whose minute or hour field begins with `*` follows elapsed time instead: a skipped hour has no occurrence, and
+a repeated hour has its occurrences twice.
 """
 
 from collections.abc import Generator, Iterator
@@ -15,7 +15,8 @@ from cronsim import CronSim, CronSimError
 
 _FIELDS = 5
 _MAX_CLOCK_CHANGE = timedelta(hours=26)
-"""Further back than any zone has ever moved its clocks, so that what a skipped time became is not missed."""
+"""More than any time zone has ever moved its clocks. A search that begins this much earlier finds the
+occurrence of a skipped time."""
 _SECOND = timedelta(seconds=1)
 _DAYS = 366
 _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -23,17 +24,23 @@ _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A schedule that fires. Occurrences are instants in aware UTC, each once, in order."""
+    """A cron schedule. Its occurrences are distinct instants in aware UTC, in order.
+
+    Attributes:
+        schedule: five cron fields.
+        zone: the time zone of the schedule.
+        except_dates: the days without occurrences, in `zone`.
+    """
 
     schedule: str
     zone: ZoneInfo
     except_dates: frozenset[date] = frozenset()
 
     def __post_init__(self) -> None:
-        """Refuse a schedule that says nothing.
+        """Validate the schedule.
 
         Raises:
-            ValueError: it is malformed, or no day of the calendar matches it.
+            ValueError: the schedule is malformed, or matches no day of the calendar.
         """
         if len(self.schedule.split()) != _FIELDS:
             raise ValueError(f"{self.schedule!r} must have five fields, like 0 9 * * MON-FRI")
@@ -44,7 +51,7 @@ class Recurrence:
             raise ValueError(text) from None
 
     def after(self, instant: datetime) -> Iterator[datetime]:
-        """All occurrences later than `instant` (aware), without end."""
+        """Yield all occurrences later than `instant` (aware). The iterator is usually endless."""
         last: datetime | None = instant.astimezone(UTC)
         minute, hour, *_ = self.schedule.split()
         walk = self._real_time if "*" in (minute[0], hour[0]) else self._wall_clock
@@ -54,9 +61,13 @@ class Recurrence:
     def _until_excluded_day(
         self, last: datetime, walk: Iterator[datetime]
     ) -> Generator[datetime, None, datetime | None]:
-        """Those of `walk` later than `last`, until a day that is left out; returns what to go on after.
+        """Yield the occurrences of `walk` later than `last`, until the first one on an excluded day.
 
-        Such a day is passed over whole: it may have an occurrence each minute, and there may be hundreds.
+        The caller then continues after the excluded day. It is not searched, because each of hundreds of
+        excluded days may have an occurrence each minute.
+
+        Returns:
+            The instant after which the caller continues; None if `walk` has ended.
         """
         for found in walk:
             if found <= last:
@@ -70,18 +81,21 @@ class Recurrence:
         return None
 
     def _wall_clock(self, instant: datetime) -> Iterator[datetime]:
-        """By the clock on the wall, which is what cronsim does with fixed times of day."""
+        """Yield occurrences from `instant` on in wall-clock time, as cronsim treats fixed times of day."""
         begin, end = (instant - _MAX_CLOCK_CHANGE).astimezone(self.zone), instant.astimezone(self.zone)
         unchanged = begin.utcoffset() == end.utcoffset()
         for local in CronSim(self.schedule, end if unchanged else begin):
             yield local.astimezone(UTC)
 
     def _real_time(self, instant: datetime) -> Iterator[datetime]:
-        """From one change of the clocks to the next: between them a zone is a mere offset."""
+        """Yield occurrences from `instant` on in elapsed time.
+
+        Between two changes of the clocks, the time zone has a fixed UTC offset.
+        """
         while True:
             change = self._next_change(instant)
             offset = timezone(instant.astimezone(self.zone).utcoffset() or timedelta(0))
-            # cronsim returns what is later than the instant it is given, and the instant itself counts here.
+            # cronsim yields only instants after its argument, and here `instant` itself counts.
             for local in CronSim(self.schedule, (instant - _SECOND).astimezone(offset)):
                 if local >= change:
                     break
@@ -91,7 +105,7 @@ class Recurrence:
             instant = change
 
     def _next_change(self, instant: datetime) -> datetime:
-        """The first whole second after `instant` with another offset, or one that is a year away."""
+        """Return the first whole second after `instant` with another UTC offset, or an instant in a year."""
         offset = instant.astimezone(self.zone).utcoffset()
         early = late = instant.replace(microsecond=0)
         for _ in range(_DAYS):
@@ -108,10 +122,10 @@ class Recurrence:
 
 
 def parse_zone(name: str) -> ZoneInfo:
-    """The time zone of that name.
+    """Return the time zone of a name in the IANA database.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such time zone.
     """
     try:
         return ZoneInfo(name)

@@ -1,4 +1,7 @@
-"""Which bookings of a scheduler are to be made, brought up to date and deleted, decided from scratch."""
+"""Decides which Bookings of a scheduler to create, update and delete.
+
+Each decision depends only on its inputs, not on earlier decisions.
+"""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -9,21 +12,21 @@ from booking_operator.domain.naming import sanitize_name
 from booking_operator.domain.recurrence import Recurrence
 
 MAX_BOOKINGS_AHEAD = 100
-"""Bookings of one scheduler that have not begun: `* * * * *` and a long horizon must not fill the cluster."""
+"""The maximum number of future bookings of one scheduler, for schedules such as `* * * * *`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRule:
-    """What a scheduler wants.
+    """The spec of a scheduler, as far as the decision depends on it.
 
     Attributes:
-        name: the scheduler's; names of bookings begin with it.
+        name: the name of the scheduler. The names of its bookings begin with it.
         recurrence: when bookings start.
-        duration: how long each lasts.
-        template_hash: distinguishes bookings that are as the rule wants them from those made before an edit.
-        horizon: bookings are made this long ahead, and always the next one.
-        keep_finished: how many finished bookings stay.
-        suspend: no bookings but those that have begun.
+        duration: the duration of each booking.
+        template_hash: a hash of the booking template. Bookings with another hash are from before an edit.
+        horizon: how far ahead bookings are created. The next booking is always created.
+        keep_finished: the number of finished bookings to keep.
+        suspend: whether to create no bookings and to delete those that have not begun.
     """
 
     name: str
@@ -37,7 +40,7 @@ class ScheduleRule:
 
 @dataclass(frozen=True, slots=True)
 class CreatedBooking:
-    """A booking that the scheduler made: as it stands now, users may have edited it since."""
+    """A booking that the scheduler created, in its present state. Users may have edited it."""
 
     name: str
     start_at: datetime
@@ -47,15 +50,16 @@ class CreatedBooking:
 
 @dataclass(frozen=True, slots=True)
 class SchedulePlan:
-    """What is to be done, and when to look again.
+    """The result of a decision.
 
     Attributes:
-        create: names of bookings to make, with their start, in the order of that.
-        update: bookings that have not begun and date from before an edit, with their start.
-        delete: names of bookings to delete.
-        next_start: when the next booking starts; None while suspended.
-        next_at: the next instant at which anything here changes; later than now, or None.
-        complete_until: start of the last booking that is there once all of this is done.
+        create: the bookings to create: their start (aware UTC) by name, in order of the start.
+        update: the bookings to update: their start (aware UTC) by name. They have not begun and are from
+            before an edit of the scheduler.
+        delete: the names of the bookings to delete.
+        next_start: when the next booking starts (aware UTC); None while suspended.
+        next_at: when to decide again (aware UTC); None for never.
+        complete_until: the start of the last booking once the plan is carried out (aware UTC).
     """
 
     create: dict[str, datetime]
@@ -66,7 +70,10 @@ class SchedulePlan:
     complete_until: datetime
 
     def scheduled_until(self, missing: datetime | None) -> datetime:
-        """Up to when each start has a booking, where `missing` is the first that could not be made."""
+        """Return the instant (aware UTC) up to which every occurrence has a booking.
+
+        `missing` is the start of the first booking that could not be created; None if all were created.
+        """
         return (
             self.complete_until
             if missing is None
@@ -77,10 +84,16 @@ class SchedulePlan:
 def plan_bookings(
     rule: ScheduleRule, made: Collection[CreatedBooking], now: datetime, since: datetime
 ) -> SchedulePlan:
-    """What `rule` asks for at `now` (aware UTC), given the bookings it has `made`.
+    """Decide what `rule` needs at `now` (aware UTC).
 
-    An occurrence that has begun counts only where it is later than `since`: a booking of an earlier one was
-    made, and if it is missing somebody has deleted it. One that has ended is not made up for.
+    An occurrence in progress gets a booking only if it starts after `since`. A missing booking of an earlier
+    occurrence was deleted by a user. An occurrence that has ended gets no booking.
+
+    Args:
+        rule: the spec of the scheduler.
+        made: the existing bookings of the scheduler.
+        now: the instant.
+        since: the instant up to which all bookings were created (aware UTC).
     """
     begun, ahead, beyond = _occurrences(rule, now, since)
     wanted = {booking_name(rule.name, start): start for start in (*begun, *ahead)}
@@ -97,7 +110,8 @@ def plan_bookings(
     return SchedulePlan(
         create={name: start for name, start in wanted.items() if name not in known},
         update={name: start for name, start in wanted.items() if name in outdated},
-        # One that is over before its time, by an edit, stays: it would be made again.
+        # A booking that an edit has ended early stays until its occurrence ends. Otherwise it would be
+        # created again.
         delete=(
             *stale,
             *_surplus([item for item in made if item.name not in wanted], now, rule.keep_finished),
@@ -109,21 +123,21 @@ def plan_bookings(
 
 
 def _moved_by_user(rule: ScheduleRule, booking: CreatedBooking) -> bool:
-    """Whether a user has put it off, maybe beyond its occurrence: it is theirs, unless all is suspended."""
+    """Whether a user has moved the start of a booking. Such a booking stays, except during a suspension."""
     start = booking.start_at
-    within = start.replace(second=0, microsecond=0) != start  # occurrences are on whole minutes
+    within = start.replace(second=0, microsecond=0) != start  # occurrences are at whole minutes
     return not rule.suspend and (within or booking.name != booking_name(rule.name, start))
 
 
 def booking_name(scheduler: str, start: datetime) -> str:
-    """The name of the booking of `scheduler` that starts at `start`, always the same."""
+    """Return the name of the booking of `scheduler` for the occurrence at `start` (aware UTC)."""
     return sanitize_name(f"{scheduler}-{start:%Y%m%d%H%M}")
 
 
 def _occurrences(
     rule: ScheduleRule, now: datetime, since: datetime
 ) -> tuple[list[datetime], list[datetime], datetime | None]:
-    """Those in progress, those to be made ahead, and the first one that is not."""
+    """Return the occurrences in progress, the ones to create ahead, and the first one after these."""
     if rule.suspend:
         return [], [], None
     earliest = max(since, now - rule.duration)

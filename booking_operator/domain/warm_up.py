@@ -1,7 +1,7 @@
-"""The warm-up that learns: how long before a booking a group must be started so that it runs on time.
+"""`warm_up: auto`: how long before a booking a group must start so that it runs on time.
 
-Learnt from the starts seen so far, of which the last few are kept. What counts is a high percentile: late for
-one start in twenty is all that a rare slow one may cause.
+The warm-up is the 95th percentile of the last `MAX_STARTS` start times of the group. One slow start in twenty
+therefore does not increase it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,23 +12,23 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.formatting import round_up
 
 MAX_STARTS = 20
-"""Starts that are remembered."""
+"""The number of start times that the status keeps."""
 PERCENTILE = 0.95
 MAX_WARM_UP = timedelta(minutes=30)
-"""What it never exceeds, and what a start that takes longer does not count for."""
+"""The maximum warm-up. A start that takes longer does not count."""
 ROUNDING = timedelta(seconds=5)
-"""To which it is rounded up: instances are looked at only so often while they start."""
+"""The warm-up is rounded up to a multiple of this: polling limits the precision of start times."""
 
 
 def add_start(starts: Sequence[int], taken: timedelta) -> tuple[int, ...]:
-    """The seconds of past starts with a new one, the oldest left out where there are too many."""
+    """Return the start times in seconds with a new one added, at most the last `MAX_STARTS`."""
     if not timedelta(0) <= taken <= MAX_WARM_UP:
         return tuple(starts)
     return (*starts, ceil(taken.total_seconds()))[-MAX_STARTS:]
 
 
 def suggest(starts: Sequence[int], fallback: timedelta) -> timedelta:
-    """The warm-up that `starts` suggest, in seconds each; `fallback` before there is any."""
+    """Return the warm-up for the start times `starts` in seconds; `fallback` when there is none."""
     if not starts:
         return fallback
     ranked = sorted(starts)
@@ -39,10 +39,10 @@ def suggest(starts: Sequence[int], fallback: timedelta) -> timedelta:
 def effective(
     current: timedelta, suggested: timedelta, bookings: Iterable[BookingInterval], now: datetime
 ) -> timedelta:
-    """The warm-up to go by from `now` on.
+    """Return the warm-up to apply from `now` (aware UTC) on.
 
-    It does not shrink while a booking is in its warm-up: that would begin later then, and what has just been
-    started would be stopped.
+    The warm-up does not shrink while a booking is in its warm-up. Otherwise the warm-up of that booking would
+    begin later, and its instances would be stopped again.
     """
     if suggested < current and any(
         booking.is_active(now, current) and now < booking.start_at for booking in bookings

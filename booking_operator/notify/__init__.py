@@ -1,1 +1,1 @@
-"""Delivers the notifications that a booking ends: one module per channel."""
+"""The notification channels: one module for each way to notify users."""

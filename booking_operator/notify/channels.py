@@ -1,4 +1,4 @@
-"""All channels that the operator's configuration makes possible."""
+"""Opens the notification channels that the configuration of the operator allows."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,12 +17,16 @@ from booking_operator.notify.webhook import WebhookChannel
 async def open_channels(
     smtp: SmtpConfig | None, targets: Mapping[str, Target], clock: Clock, may_write: MayWrite = lambda: True
 ) -> AsyncIterator[dict[str, Channel]]:
-    """The channels by `type` of a notification, for the length of the context.
+    """Open the channels, by the `type` of a notification, for the length of the context.
 
-    Nothing is sent unless `live()`.
+    Args:
+        smtp: the mail relay; None for no channel `email`.
+        targets: the targets of `webhook` and `slack`, by name.
+        clock: the wall clock and the monotonic clock.
+        may_write: whether this replica may write now. The channels check it right before they send.
     """
-    # The channels limit how many posts are under way. A limit of the pool as well would have posts wait while
-    # their time-out runs.
+    # Each channel limits its requests in flight. A limit of the connection pool would let requests wait while
+    # their timeout runs.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         channels: dict[str, Channel] = {
             "webhook": WebhookChannel("webhook", targets, http, clock, may_write),

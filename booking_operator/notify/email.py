@@ -1,4 +1,4 @@
-"""Sends mail through an SMTP relay."""
+"""The channel `email`: sends notifications through an SMTP relay."""
 
 import asyncio
 import ssl
@@ -21,19 +21,19 @@ from booking_operator.engine.fence import FencedError, MayWrite
 from booking_operator.notify.turns import turn
 
 TIMEOUT_SECONDS = 20.0
-"""Of one mail, from the connection to the answer. The wait for a connection does not count."""
+"""Timeout of one mail, from the connection to the reply. The wait for a free connection does not count."""
 QUIT_SECONDS = 1.0
 CONNECTIONS = 4
-"""At a time. Mails are not urgent to the second, and servers limit how many connections one client has."""
+"""The maximum number of connections at a time. Servers limit the connections of one client."""
 _TLS_PORT = 465
-_POLICY = SMTP.clone(max_line_length=400)  # a subject is shorter; folded ones look odd in some clients
+_POLICY = SMTP.clone(max_line_length=400)  # longer than a subject: some clients show folded ones badly
 
 
 class SmtpConfigError(Exception):
-    """The variables SMTP_* say nothing usable.
+    """The environment variables SMTP_* are invalid.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: whether the command line prints only the message, without a traceback.
     """
 
     fatal = True
@@ -41,7 +41,7 @@ class SmtpConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SmtpConfig:
-    """Where mails go, as the environment says it.
+    """The SMTP relay, from the environment.
 
     Attributes:
         host: SMTP_HOST.
@@ -49,8 +49,8 @@ class SmtpConfig:
         port: SMTP_PORT.
         user: SMTP_USER; empty for no authentication.
         password: SMTP_PASSWORD.
-        security: SMTP_SECURITY: `tls` from the first byte, `starttls` before anything else, `auto` STARTTLS
-            where the server offers it, or `none`.
+        security: SMTP_SECURITY. `tls` uses TLS from the first byte, and `starttls` requires STARTTLS. `auto`
+            uses STARTTLS if the server offers it. `none` sends plain text.
     """
 
     host: str
@@ -62,12 +62,13 @@ class SmtpConfig:
 
 
 def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
-    """Read the variables SMTP_*; None where there is no SMTP_HOST.
+    """Read the environment variables SMTP_*. Returns None if SMTP_HOST is not set.
 
-    Port 465 means TLS, and a password is never sent in the clear: both unless SMTP_SECURITY says otherwise.
+    Without SMTP_SECURITY, port 465 uses `tls`, a user name requires `starttls`, and all else uses `auto`. A
+    password is then never sent as plain text.
 
     Raises:
-        SmtpConfigError: a variable is missing or makes no sense.
+        SmtpConfigError: a variable is missing or invalid.
     """
     host, user = environ.get("SMTP_HOST", ""), environ.get("SMTP_USER", "")
     if not host:
@@ -86,7 +87,7 @@ def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
 
 
 class EmailChannel:
-    """`domain.notification.Channel` for `type: email`; the recipient is an address."""
+    """The `domain.notification.Channel` for `type: email`. The recipient is a mail address."""
 
     def __init__(self, config: SmtpConfig, clock: Clock, may_write: MayWrite = lambda: True) -> None:
         self._config = config
@@ -99,8 +100,8 @@ class EmailChannel:
         """Send one mail.
 
         Raises:
-            BusyError: no connection became free in time, and nothing was sent.
-            DeliveryError: the address is none, or the server did not take the mail.
+            BusyError: no connection became free in time, so the mail was not sent.
+            DeliveryError: the recipient is not a mail address, or the server did not accept the mail.
         """
         message = self.compose(notification, recipient)
         async with turn(self._free):
@@ -112,7 +113,7 @@ class EmailChannel:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await self._send(message, recipient)
         except (aiosmtplib.SMTPException, FencedError, OSError, ValueError) as error:
-            # A time-out is an OSError; a ValueError is what an impossible option becomes.
+            # A timeout is an OSError. An invalid option raises ValueError.
             text = single_line(str(error)) or type(error).__name__
             raise DeliveryError(
                 "SmtpFailed", f"{config.host}:{config.port} did not take the mail: {text}"
@@ -125,10 +126,10 @@ class EmailChannel:
             if not self._may_write():
                 raise FencedError("this replica does not lead")
             await smtp.sendmail(self._config.sender, [recipient], message)
-            with suppress(aiosmtplib.SMTPException, OSError):  # it has been taken already
+            with suppress(aiosmtplib.SMTPException, OSError):  # the server has already accepted the mail
                 await smtp.quit(timeout=QUIT_SECONDS)
         finally:
-            # Without QUIT: a cancelled delivery must not wait for a server that is silent.
+            # Close without QUIT: a cancelled delivery must not wait for a server that does not answer.
             smtp.close()
 
     def _client(self) -> aiosmtplib.SMTP:
@@ -145,10 +146,10 @@ class EmailChannel:
         )
 
     def compose(self, notification: Notification, recipient: str) -> EmailMessage:
-        """The mail as it is sent.
+        """Return the mail for a notification.
 
         Raises:
-            DeliveryError: `recipient` is no address.
+            DeliveryError: `recipient` is not a mail address.
         """
         to = parse_address(recipient)
         if to is None:
@@ -160,16 +161,16 @@ class EmailChannel:
         message["To"] = to
         message["Date"] = format_datetime(self._clock.now())
         message["Message-ID"] = f"<{notification.id}@{self._config.sender.rpartition('@')[2]}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+        message["Auto-Submitted"] = "auto-generated"  # prevents out-of-office replies (RFC 3834)
         message.set_content(notification.text)
         return message
 
 
 def parse_address(text: str) -> Address | None:
-    """The one mail address that `text` is; None where it is none, or more than one."""
+    """Parse one mail address. Returns None if `text` is not exactly one address."""
     try:
         found = Address(addr_spec=text)
     except (HeaderParseError, ValueError, IndexError):
         return None
-    plain = text.isascii() and text.isprintable() and " " not in text  # RFC 6531 is for few servers
+    plain = text.isascii() and text.isprintable() and " " not in text  # few servers support RFC 6531
     return found if plain and found.username and "." in found.domain.strip(".") else None

@@ -1,7 +1,8 @@
-"""Bounds how many messages are on their way to one server, and for how long the next one waits for its turn.
+"""Limits the number of messages in flight to one server, and the time that a message waits for its turn.
 
-A message that waits has not been sent. So the wait does not count against the time-out of a request, after
-which it is unknown whether the message arrived. It is no failure either.
+A waiting message has not been sent. The wait therefore does not count against the timeout of a request, and
+the end of the wait is not a failed attempt. After the timeout of a request it is unknown whether the message
+arrived.
 """
 
 import asyncio
@@ -11,15 +12,18 @@ from contextlib import asynccontextmanager
 from booking_operator.domain.notification import BusyError
 
 TURN_SECONDS = 30.0
-"""Together with the time-out of a channel this is well below the limit of a reconcile."""
+"""The maximum wait. Together with the timeout of a channel it is well below the timeout of a reconcile."""
 
 
 @asynccontextmanager
 async def turn(free: asyncio.Semaphore) -> AsyncIterator[None]:
-    """Hold one of the connections that are free, for the length of the context.
+    """Hold one free connection for the length of the context.
+
+    Args:
+        free: a semaphore with one permit for each connection.
 
     Raises:
-        BusyError: none became free within `TURN_SECONDS`.
+        BusyError: no connection became free within `TURN_SECONDS`.
     """
     try:
         async with asyncio.timeout(TURN_SECONDS):

@@ -1,4 +1,4 @@
-"""Sends notifications over HTTP, to a webhook or to Slack. The operator's configuration has the addresses."""
+"""The channels `webhook` and `slack`: post notifications to the targets in the configuration."""
 
 import asyncio
 import json
@@ -19,11 +19,14 @@ from booking_operator.engine.http_proxy import proxy_for
 from booking_operator.notify.turns import turn
 
 TIMEOUT = aiohttp.ClientTimeout(total=10)
-"""Of one post. aiohttp includes the wait for a connection of the pool, so the pool must have no limit."""
+"""Timeout of one request.
+
+aiohttp includes the wait for a connection of the pool in it, so the pool must be unlimited.
+"""
 CONNECTIONS = 16
-"""To one target at a time."""
+"""The maximum number of requests in flight to one target."""
 MAX_RETRY_AFTER = timedelta(minutes=5)
-"""The longest pause that a target may ask for: a message is of use until the end of its booking."""
+"""The longest pause that a target can request. A message is useless after the end of its booking."""
 _OK = range(200, 300)
 _WAITS = {429, 503}
 _PERMANENT = {
@@ -37,10 +40,10 @@ class _Place:
     """One target.
 
     Attributes:
-        url: where to post. It is a secret.
-        proxy: the proxy to go by, if any.
-        free: connections that are free.
-        held_until: when it wants to be asked again, on the monotonic clock.
+        url: the URL, which is a secret.
+        proxy: the URL of the HTTP proxy; None for no proxy.
+        free: a semaphore with one permit for each request in flight.
+        held_until: the end of the pause that the target has requested, in seconds on the monotonic clock.
     """
 
     url: str
@@ -50,10 +53,11 @@ class _Place:
 
 
 class WebhookChannel:
-    """`domain.notification.Channel` for `type: webhook` and `type: slack`; the recipient names a target.
+    """The `domain.notification.Channel` for `type: webhook` or `type: slack`. The recipient names a target.
 
-    A tenant writes the recipient, so it is never an address: else anybody could make the operator call
-    whatever can be reached from where it runs. For the same reason redirects are not followed.
+    Tenants write the recipient, so it is never a URL. Otherwise a tenant could make the operator send
+    requests to every host in its network (server-side request forgery). For the same reason the channel does
+    not follow redirects.
     """
 
     def __init__(
@@ -75,8 +79,9 @@ class WebhookChannel:
         """Post one message.
 
         Raises:
-            BusyError: nothing was sent, because too many messages wait, or the target has asked for a pause.
-            DeliveryError: there is no such target, it cannot be reached, or it did not answer 2xx.
+            BusyError: the message was not sent, because too many messages wait or the target has requested a
+                pause.
+            DeliveryError: the target does not exist, cannot be reached, or did not answer with 2xx.
         """
         place = self._places.get(recipient)
         if place is None:
@@ -98,8 +103,8 @@ class WebhookChannel:
             async with send as reply:
                 status, pause = reply.status, reply.headers.get("Retry-After")
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
-            # A time-out is an OSError; a ValueError is what a host becomes that can be none.
-            # The text of an error may hold the URL, which is a secret.
+            # A timeout is an OSError. An invalid host raises ValueError. The message of the error may contain
+            # the URL, which is a secret.
             raise DeliveryError("TargetUnreachable", f"{recipient}: {type(error).__name__}") from error
         if status in _OK:
             return
@@ -110,7 +115,11 @@ class WebhookChannel:
         raise DeliveryError("TargetRefused", text, retry_at=retry_at)
 
     def _hold(self, place: _Place, retry_after: str | None) -> datetime | None:
-        """Send nothing to the target for as long as it asks; the end of that pause, if there is one."""
+        """Start the pause that a target requests by Retry-After.
+
+        Returns:
+            The end of the pause (aware UTC); None if the header requests none.
+        """
         now = self._clock.now()
         pause = _pause(retry_after or "", now)
         if pause <= timedelta(0):
@@ -126,9 +135,10 @@ class WebhookChannel:
 
 
 def _pause(retry_after: str, now: datetime) -> timedelta:
-    """What a Retry-After header asks for, within bounds; not positive where it makes no sense.
+    """Return the pause that a Retry-After header requests, at most `MAX_RETRY_AFTER`.
 
-    It is a number of seconds or a date (RFC 9110, 10.2.3).
+    The header has a number of seconds or a date (RFC 9110, section 10.2.3). The result is zero or negative if
+    the header is invalid or its date has passed.
     """
     if retry_after.isascii() and retry_after.isdigit():
         return timedelta(seconds=min(float(retry_after), MAX_RETRY_AFTER.total_seconds()))
@@ -142,7 +152,7 @@ def _pause(retry_after: str, now: datetime) -> timedelta:
 
 
 def webhook_body(notification: Notification) -> dict[str, Any]:
-    """What a webhook gets."""
+    """Return the JSON body for a webhook."""
     return {
         "event": "booking_ending",
         "id": notification.id,
@@ -156,7 +166,7 @@ def webhook_body(notification: Notification) -> dict[str, Any]:
 
 
 def slack_body(notification: Notification) -> dict[str, Any]:
-    """What Slack gets, with its three special characters escaped.
+    """Return the JSON body for Slack, with the three special characters of Slack escaped.
 
     See https://docs.slack.dev/messaging/formatting-message-text#escaping.
     """

@@ -1,1 +1,1 @@
-"""What others see of a running operator: metrics and health, over HTTP. It looks, and decides nothing."""
+"""Metrics, health probes and logs. This package reads the state of the operator and changes nothing."""

@@ -1,4 +1,4 @@
-"""Where to listen, in the notation of Go programs: `:8080`, `host:port`, `[::1]:8080`; `0` for nowhere."""
+"""Addresses to listen on, in the notation of Go programs: `:8080`, `host:port`, `[::1]:8080` or `0`."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,22 @@ _HIGHEST = 65535
 
 @dataclass(frozen=True, slots=True)
 class BindAddress:
-    """Where to listen; an empty host stands for all addresses, port 0 for any that is free."""
+    """An address to listen on.
+
+    Attributes:
+        host: the host name or IP address; empty for all addresses.
+        port: the TCP port; 0 for any free port.
+    """
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> "BindAddress | None":
-        """Read it; None stands for nowhere.
+        """Parse an address. Returns None for `0`, which means not to listen.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: `text` is neither an address nor `0`.
         """
         if text == "0":
             return None
@@ -29,7 +34,7 @@ class BindAddress:
         return cls(host[1:-1] if bracketed else host, int(port))
 
     def __str__(self) -> str:
-        """As it is read."""
+        """Return the notation that `parse` reads."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -1,20 +1,20 @@
-"""All metrics by name, so that code, documentation, alerts and dashboard speak of the same.
+"""The catalogue of all metrics. Tests compare documentation, alerts and dashboard with it.
 
-Names and units are Prometheus's own: https://prometheus.io/docs/practices/naming/. No label takes its values
-from users: namespaces, names, tags and ids never are one. Accounts are bounded by the operator's
-configuration, regions by AWS.
+Names and units follow https://prometheus.io/docs/practices/naming/. The cardinality of labels is bounded:
+users cannot choose label values, so no label has namespaces, names, tags or ids. The configuration bounds the
+accounts, and AWS bounds the regions.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 LATENESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Seconds. A boundary is kept within milliseconds, unless the request limits of AWS, an outage or a restart
-come in between."""
+"""Buckets in seconds. The usual lateness is a few milliseconds. Request limits of AWS, an outage or a restart
+cause longer ones."""
 DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0)
-"""Seconds, up to the longest time that a reconcile may take."""
+"""Buckets in seconds, up to the timeout of a reconcile."""
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-"""Seconds."""
+"""Buckets in seconds."""
 INSTANCES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
@@ -23,11 +23,11 @@ class MetricFamily:
     """One metric.
 
     Attributes:
-        kind: what Prometheus calls its type.
-        name: with the unit and, of a counter, `_total`.
-        text: its HELP text.
-        labels: what its series differ in.
-        buckets: upper bounds, of a histogram.
+        kind: the metric type of Prometheus.
+        name: the name with its unit; with `_total` for a counter.
+        text: the HELP text.
+        labels: the names of the labels.
+        buckets: the upper bounds of a histogram.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -38,7 +38,7 @@ class MetricFamily:
 
     @property
     def samples(self) -> frozenset[str]:
-        """The names of its series."""
+        """The names of the time series."""
         if self.kind == "histogram":
             return frozenset({f"{self.name}_{suffix}" for suffix in ("bucket", "sum", "count")})
         return frozenset({self.name})
@@ -211,4 +211,4 @@ BUILD_INFO = _gauge("build_info", "Always 1.", "version", "python_version")
 CATALOGUE: tuple[MetricFamily, ...] = tuple(
     found for found in list(globals().values()) if isinstance(found, MetricFamily)
 )
-"""All of them, in the order of the documentation. Besides, there are `process_*` as in all clients."""
+"""All metrics in the order of the documentation. The registry also has the standard `process_*` metrics."""

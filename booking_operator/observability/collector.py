@@ -1,4 +1,4 @@
-"""What is read when Prometheus asks: the state of queues, watches, buckets and views as it is then."""
+"""Collects the metrics that are read at scrape time: queues, watches, token buckets and views."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -19,18 +19,21 @@ Row = tuple[Sequence[str], float]
 
 
 class StateCollector(Collector):
-    """Reads an operator's state. All of it is at hand or counted already, so this takes little time."""
+    """Reads the state of the operator at scrape time.
+
+    All values are in memory and already counted, so a scrape takes little time.
+    """
 
     def __init__(self, sources: Sources, clock: Clock) -> None:
         self._sources = sources
         self._clock = clock
 
     def describe(self) -> Iterable[Found]:
-        """The metrics without values, so that the registry need not ask for these."""
+        """Return the metrics without values, so that the registration collects no values."""
         return [_family(family, ()) for family in READ]
 
     def collect(self) -> Iterator[Found]:
-        """The metrics as they are."""
+        """Yield the metrics with their present values."""
         yield _family(catalogue.LEADER, [((), float(self._sources.is_leader()))])
         yield _family(catalogue.TASKS, [((), float(self._sources.tasks()))])
         yield from self._queues()
@@ -141,4 +144,4 @@ READ = (
     catalogue.VIEW_FAILURES,
     catalogue.STATES,
 )
-"""The metrics that are read here; the others are kept by `metrics`."""
+"""The metrics of this collector. `observability.prometheus` keeps the others."""

@@ -1,7 +1,7 @@
-"""Whether the operator is alive, and whether it is ready, like the probes of the API server.
+"""The liveness and readiness checks, in the format of the probes of the API server.
 
-The operator is alive unless a restart would help: an API server or an AWS that is away is no reason for one,
-and only makes the next start slow. It is not alive if it makes no progress although it waits for nothing.
+Liveness fails only if a restart would help: a part makes no progress although it waits for nothing. An
+unavailable API server or AWS does not make liveness fail, because a restart would only delay the recovery.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -13,26 +13,42 @@ from booking_operator.observability.prometheus import label_of
 from booking_operator.observability.sources import Sources
 
 MAX_LOOP_LAG_SECONDS = 30.0
-"""The event loop may take this long, at most, between two beats of its heart."""
+"""The maximum time between two beats of the event loop."""
 MAX_RECONCILE_SECONDS = RECONCILE_TIMEOUT_SECONDS + 30.0
-"""A reconcile is cancelled after its time; one that goes on nevertheless is wedged. As long keys may wait
-without any being taken: all workers may be busy for their whole time."""
+"""The maximum duration of a reconcile, and the maximum time in which a controller takes no ready key.
+
+A reconcile is cancelled at its timeout, so one that continues is stuck. Ready keys may wait for the same time
+because all workers may be busy until their timeout.
+"""
 MAX_WATCH_SILENCE_SECONDS = 600.0
-"""A watch that neither hears nor fails for so long is wedged: bookmarks come about once a minute, a silent
-one is cut after 80 s, and one that failed is tried again after half a minute, unless the server asks for
-more."""
+"""The maximum time in which a watch neither receives anything nor fails.
+
+Bookmarks arrive about once a minute, a silent watch is closed after 80 s, and a failed watch is retried after
+half a minute, unless the API server requests a longer pause.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `problem` is empty where it is well. No text here is anybody's data."""
+    """The result of one check. No text in it comes from users.
+
+    Attributes:
+        name: the name of the check.
+        problem: why the check failed; empty when it passed.
+    """
 
     name: str
     problem: str = ""
 
 
 class Health:
-    """Looks whether things move. What stands still is found by comparing one look with those before."""
+    """Runs the checks. It detects parts that make no progress by comparing their state between probes.
+
+    Args:
+        sources: the parts of the operator.
+        beat_age: returns the seconds since the last beat of the event loop.
+        clock: the monotonic clock.
+    """
 
     def __init__(self, sources: Sources, beat_age: Callable[[], float], clock: Clock) -> None:
         self._sources = sources
@@ -41,11 +57,14 @@ class Health:
         self._marks: dict[str, tuple[Hashable, float]] = {}
 
     def live(self) -> list[Check]:
-        """Whether the process does its work, or at least tries to."""
+        """Return the liveness checks: the event loop, the controllers and the watches."""
         return [*self._loop(), *self._controllers(), *self._watches()]
 
     def ready(self) -> list[Check]:
-        """Whether the caches are synced. A replica that stands by is ready too: it can take over at once."""
+        """Return the readiness checks: whether the required caches are synced.
+
+        A standby replica is ready too, because it can take over at once.
+        """
         vital = self._sources.required_reflectors
         if not vital:
             return [Check("started", "the operator is starting")]
@@ -61,7 +80,7 @@ class Health:
         for controller in self._sources.controllers:
             name, problem = f"controller/{label_of(controller.name)}", ""
             waiting = len(controller.queue)
-            # Each term has controllers of its own, and one that is idle is in no hurry.
+            # A new leadership has new controllers, and a controller without ready keys is not stuck.
             mark = (controller, controller.keys_taken) if waiting else object()
             still = self._unchanged_seconds(name, mark)
             running = controller.longest_running_seconds
@@ -83,7 +102,7 @@ class Health:
             yield Check(name, problem)
 
     def _unchanged_seconds(self, name: str, mark: Hashable) -> float:
-        """For how many seconds the mark of something has been the same, as far as it was looked at."""
+        """Return for how many seconds a part has had the same mark in all probes."""
         now = self._clock.monotonic()
         before = self._marks.get(name)
         if before is None or before[0] != mark:
@@ -92,7 +111,10 @@ class Health:
 
 
 def as_text(endpoint: str, checks: list[Check], *, verbose: bool) -> tuple[bool, str]:
-    """Whether all is well, and the text to say so; every check has a line if one fails, or with `verbose`."""
+    """Return whether all checks passed, and the response text.
+
+    The text has a line for each check if a check failed, or with `verbose`.
+    """
     well = not any(check.problem for check in checks)
     if well and not verbose:
         return True, "ok"

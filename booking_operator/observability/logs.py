@@ -1,4 +1,4 @@
-"""Structured logs on stderr: one event name per fact, keys instead of prose."""
+"""Configures structured logs on stderr: each record has an event name and key-value pairs."""
 
 import logging
 import sys
@@ -12,23 +12,26 @@ Format = Literal["json", "console"]
 
 
 def _escaped(text: str) -> str:
-    """`text` with all that would move a cursor, or begin a line, written as Python writes it."""
+    """Escape control characters and line breaks as in a Python string literal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _on_one_line(_: Any, __: str, event: EventDict) -> EventDict:
-    """Users write some of the values, and libraries quote them. Of others the console shows the `repr`."""
+    """Escape all string values, because some of them come from users. The console shows others by `repr`."""
     return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _traceback(to: TextIO, exception: ExcInfo) -> None:
-    """Indented, so that no line of it can pass for a line of the log, and without the values of variables."""
+    """Write a traceback without the values of variables.
+
+    It is indented, so that no line of it looks like a log record.
+    """
     lines = "".join(traceback.format_exception(*exception)).splitlines()
     to.writelines(f"\n    {_escaped(line)}" for line in lines)
 
 
 def configure(format_: Format, level: str) -> None:
-    """Send our own events and the libraries' records through the same processors, to stderr."""
+    """Configure logging to stderr, with the same processors for the operator and for libraries."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -36,7 +39,7 @@ def configure(format_: Format, level: str) -> None:
     ]
     renderer: list[Processor]
     if format_ == "json":
-        # Without the values of variables, of which some are secrets.
+        # Tracebacks leave out the values of variables, because some of them are secrets.
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         renderer = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     else:
@@ -64,6 +67,6 @@ def configure(format_: Format, level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("aiobotocore", "botocore", "aiohttp", "kubernetes_asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It prints a traceback for each renewal that fails, which `cloud.aws.credential_renewal` reports in a
-    # line.
+    # This logger prints a traceback for each failed renewal of credentials, which
+    # `cloud.aws.credential_renewal` already reports in one line.
     logging.getLogger("aiobotocore.credentials").setLevel(logging.ERROR)

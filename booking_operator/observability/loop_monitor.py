@@ -1,16 +1,17 @@
-"""Measures how late the event loop runs what is due, and when it last ran anything."""
+"""Measures the lag of the event loop, and when it last ran a timer."""
 
 import asyncio
 from collections.abc import Callable
 
 PERIOD_SECONDS = 0.25
-"""A step of the loop that takes longer than this is seen for certain, a shorter one by chance."""
+"""The period of the timer. A blocking call that takes longer is always measured, a shorter one sometimes."""
 
 
 class LoopMonitor:
-    """A timer of the running loop that restarts itself. It calls `lagged` with how late it was, in seconds.
+    """A periodic timer of the running event loop, which uses the clock of the loop.
 
-    It goes by the loop's own clock, because the loop's own timers are what it measures.
+    Args:
+        lagged: called with the lateness of each beat in seconds.
     """
 
     def __init__(self, lagged: Callable[[float], None]) -> None:
@@ -21,15 +22,15 @@ class LoopMonitor:
 
     @property
     def age(self) -> float:
-        """Seconds since the last beat; a little more than the period at most, while all is well."""
+        """The seconds since the last beat. In a healthy loop it is at most a little more than the period."""
         return self._loop.time() - self._beat_at
 
     def start(self) -> None:
-        """Beat until `stop`."""
+        """Start the timer. It repeats until `stop`."""
         self._timer = self._loop.call_later(PERIOD_SECONDS, self._beat)
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

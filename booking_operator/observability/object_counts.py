@@ -1,4 +1,7 @@
-"""Counts bookings by status and Resources by condition, as they change: a look at it costs little."""
+"""Counts Bookings by status and Resources by condition.
+
+The counts are updated with each change of a cached object, so that a scrape does not iterate over objects.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,15 +25,15 @@ _PHASES = frozenset(phase.value for phase in Phase)
 
 
 class ObjectCounts:
-    """How many there are of each.
+    """The counts of Bookings and Resources.
 
     Attributes:
-        bookings: by status; `none` where there is none yet, or it is not one of ours.
-        conditions: Resources by type and status of each of their conditions.
+        bookings: the number of Bookings by status; `none` for an empty or unknown status.
+        conditions: the number of Resources by the type and status of their conditions.
     """
 
     def __init__(self, informers: Informers) -> None:
-        """Count from now on, which must be before anything is listed."""
+        """Subscribe to the informers, which must still be empty."""
         self.bookings: Counter[str] = Counter(dict.fromkeys((*_PHASES, NO_STATUS), 0))
         pairs = ((condition, status) for condition in CONDITIONS for status in STATUSES)
         self.conditions: Counter[tuple[str, str]] = Counter(dict.fromkeys(pairs, 0))
@@ -39,7 +42,7 @@ class ObjectCounts:
         informers.resources.subscribe(self._on_resource)
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"unready": self._unready.keys()}
 
     def _on_booking(self, change: Change[Booking]) -> None:
@@ -60,7 +63,7 @@ class ObjectCounts:
             self._unready[change.key] = unready
 
     def unready_since(self) -> Mapping[str, datetime]:
-        """Since when the Resource has not been Ready that has been so for the longest, by reason (UTC)."""
+        """Return, by reason, since when the longest unready Resource has not been Ready (aware UTC)."""
         found: dict[str, datetime] = {}
         for reason, since in self._unready.values():
             found[reason] = min(since, found.get(reason, since))
@@ -79,11 +82,11 @@ def _conditions(resource: Resource) -> Iterable[tuple[str, str]]:
 
 
 def _unready(resource: Resource) -> tuple[str, datetime] | None:
-    """Why a Resource is not Ready, and since when; None where it is, or where that is unknown."""
+    """Return why a Resource is not Ready, and since when; None when it is Ready or that is unknown."""
     for condition in resource.status.conditions:
         if condition.type == "Ready" and condition.status == "False" and condition.last_transition_time:
             reason = condition.reason if condition.reason in REASONS else OTHER
-            # Others may write a status too.
+            # Another client may have written a malformed time.
             with suppress(ValueError):
                 return reason, parse_rfc3339(condition.last_transition_time)
     return None

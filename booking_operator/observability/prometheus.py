@@ -1,4 +1,4 @@
-"""What is counted and timed as it happens. Lasts as long as the process, whatever becomes of a leadership."""
+"""The Prometheus metrics that are updated as things happen. They exist for the whole process."""
 
 import platform
 from collections.abc import Callable, Hashable
@@ -24,7 +24,7 @@ _STATUSES = range(100, 600)
 
 
 class _Controller:
-    """`metrics.ControllerMetrics`, with the series looked up once."""
+    """Implements `metrics.ControllerMetrics`. It looks up its time series once."""
 
     def __init__(self, name: str, metrics: "Metrics") -> None:
         self.added: Callable[[], None] = metrics.adds.labels(name).inc
@@ -36,26 +36,26 @@ class _Controller:
         }
 
     def reconcile_started(self, _: Hashable, /) -> None:
-        """Nothing: a label for each key would be a series for each object."""
+        """Do nothing: a label for each key would create a time series for each object."""
 
     def reconcile_ended(self, _: Hashable, /) -> None:
-        """The same."""
+        """Do nothing, for the same reason."""
 
     def reconciled(self, outcome: ReconcileOutcome, seconds: float) -> None:
-        """A reconcile has ended."""
+        """Record the outcome and the duration of a reconcile."""
         self._ended[outcome].inc()
         self._worked(seconds)
 
 
-# One series more of each counter and histogram, which nobody looks at.
+# The series `*_created` would add one unused time series to each counter and histogram.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """All instruments, in a registry of their own; each layer is handed the part that it knows of.
+    """All updated metrics. It implements the protocols of the module `metrics`.
 
     Attributes:
-        registry: where they are collected from.
+        registry: the registry of these metrics and of `collector.StateCollector`.
     """
 
     def __init__(self) -> None:
@@ -82,10 +82,11 @@ class Metrics:
         self._transitions = self._counter(catalogue.LEADER_TRANSITIONS)
         info = self._gauge(catalogue.BUILD_INFO)
         info.labels(version("booking-operator"), platform.python_version()).set(1)
-        for service in ("ec2", "rds"):  # so that a rate is 0, and not absent, before the first
+        # Create the time series now, so that a rate is 0, and not absent, before the first event.
+        for service in ("ec2", "rds"):
             self._start.labels(service)
             self._stop.labels(service)
-        for part in FailedPart:  # the same
+        for part in FailedPart:
             self._unexpected.labels(part.value)
 
     def _counter(self, family: MetricFamily) -> Counter:
@@ -99,66 +100,66 @@ class Metrics:
         return Histogram(family.name, family.text, family.labels, registry=self.registry, buckets=buckets)
 
     def late(self, action: Action, service: str, seconds: float, instances: int) -> None:
-        """So many instances were accepted so late; `reconcilers.resource.lateness.Late`."""
+        """Record the lateness of accepted instances; see `reconcilers.resource.orders.Late`."""
         observe = (self._start if action is Action.START else self._stop).labels(service).observe
         for _ in range(instances):
             observe(seconds)
 
     def controller(self, name: str) -> ControllerMetrics:
-        """What measures the controller of that name; `metrics.MetricsProvider`."""
+        """Return the metrics of a controller; see `metrics.MetricsProvider`."""
         label = label_of(name)
         if label not in self._controllers:
             self._controllers[label] = _Controller(label, self)
         return self._controllers[label]
 
     def requested(self, verb: str, code: str, seconds: float) -> None:
-        """One request to the API server; `metrics.KubeMetrics`."""
+        """Record a request to the API server; see `metrics.KubeMetrics`."""
         known = not code.isdecimal() or int(code) in _STATUSES
         self._requests.labels(verb, code if known else "other").inc()
         self._request_times.labels(verb).observe(seconds)
 
     def api_skewed(self, ahead: timedelta) -> None:
-        """How far our clock is ahead of the API server's; the same."""
+        """Record the clock skew against the API server; see `metrics.KubeMetrics`."""
         self._skew.labels("kubernetes").set(ahead.total_seconds())
 
     def called(
         self, service: str, action: str, account: str, region: str, result: str, seconds: float
     ) -> None:
-        """One call of AWS; `metrics.CloudMetrics`."""
-        # Accounts are bounded by the configuration; of regions tenants may write what they like.
+        """Record a call of an AWS API; see `metrics.CloudMetrics`."""
+        # The configuration bounds the accounts, but tenants can write any region into a spec.
         region = region if not region or region in regions() else "other"
         self._calls.labels(service, action, account, region, result).inc()
         self._call_times.labels(service, action).observe(seconds)
 
     def batched(self, action: str, instances: int) -> None:
-        """A call for so many instances; the same."""
+        """Record the number of instances of a call; see `metrics.CloudMetrics`."""
         self._batches.labels(action).observe(instances)
 
     def aws_skewed(self, ahead: timedelta) -> None:
-        """How far our clock is ahead of AWS's; the same."""
+        """Record the clock skew against AWS; see `metrics.CloudMetrics`."""
         self._skew.labels("aws").set(ahead.total_seconds())
 
     def unexpected(self, part: FailedPart, times: int = 1) -> None:
-        """An exception that no rule covers has failed a part of the cloud adapters; the same."""
+        """Count unexpected exceptions of a part; see `metrics.CloudMetrics`."""
         self._unexpected.labels(part.value).inc(times)
 
     def notified(self, type_: str, sent: bool) -> None:
-        """A message was sent, or not, by a channel."""
+        """Count an attempt of a channel to deliver a message."""
         self._notifications.labels(type_, "sent" if sent else "failed").inc()
 
     def event_dropped(self) -> None:
-        """An Event was given up."""
+        """Count an Event that was dropped."""
         self._dropped.inc()
 
     def began_to_lead(self) -> None:
-        """This replica leads from now on."""
+        """Count the start of a leadership of this replica."""
         self._transitions.inc()
 
     def lagged(self, seconds: float) -> None:
-        """The event loop ran what was due so late."""
+        """Record a lag of the event loop in seconds."""
         self._lag.observe(seconds)
 
 
 def label_of(name: str) -> str:
-    """The name of a controller as a label has it: `lock-tags`, `booking-status`."""
+    """Return the label value for the name of a controller, such as `lock-tags` or `booking-status`."""
     return name.lower().replace(" ", "-")

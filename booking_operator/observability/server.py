@@ -1,4 +1,7 @@
-"""The HTTP servers for metrics and for probes. Both are for the pod's own network, and take nothing in."""
+"""The HTTP servers for metrics and for probes.
+
+Both serve only GET requests without a body, for clients in the network of the cluster.
+"""
 
 import asyncio
 import gzip
@@ -22,18 +25,18 @@ from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
 
 SHUTDOWN_SECONDS = 1.0
-"""How long answers that are under way may take when the operator ends; then they are cancelled."""
-_QUICK = 1  # gzip's level: fifteen times smaller in a third of a millisecond
-_END = b"# EOF\n"  # of OpenMetrics
+"""How long requests in flight may take at shutdown before they are cancelled."""
+_QUICK = 1  # the gzip level: it makes the response 15 times smaller in 0.3 ms
+_END = b"# EOF\n"  # the end marker of OpenMetrics
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class BindError(Exception):
-    """Nothing can be listened for at an address.
+    """The operator cannot listen on an address.
 
     Attributes:
-        fatal: for the command line: the message says it all, a traceback says no more.
+        fatal: whether the command line prints only the message, without a traceback.
     """
 
     fatal = True
@@ -46,14 +49,14 @@ async def open_servers(
     """Serve metrics and probes for the length of the context.
 
     Args:
-        metrics_address: where to serve `/metrics`; `0` for nowhere.
-        health_address: where to serve `/healthz` and `/readyz`; `0` for nowhere.
-        metrics: what is counted.
-        sources: the parts that the pages read.
-        clock: the time.
+        metrics_address: the address for `/metrics`; `0` for none.
+        health_address: the address for `/healthz` and `/readyz`; `0` for none.
+        metrics: the metrics.
+        sources: the parts of the operator that metrics and probes read.
+        clock: the wall clock and the monotonic clock.
 
     Raises:
-        BindError: an address is none, or is taken.
+        BindError: an address is invalid or in use.
     """
     loop = asyncio.get_running_loop()
     sources.tasks = lambda: len(asyncio.all_tasks(loop))
@@ -72,7 +75,7 @@ async def open_servers(
 
 @asynccontextmanager
 async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIterator[None]:
-    """Serve `pages` at an address."""
+    """Serve `pages` on an address for the length of the context."""
     flag = "--metrics-bind-address" if what == "metrics" else "--health-probe-bind-address"
     try:
         bind = BindAddress.parse(address)
@@ -99,7 +102,7 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
 
 
 def _listen(bind: BindAddress) -> socket.socket:
-    """A socket for all addresses of both families, or for the one that was named."""
+    """Open a socket. Without a host it accepts IPv4 and IPv6 on all addresses."""
     if not bind.host and socket.has_dualstack_ipv6():
         return socket.create_server(("", bind.port), family=socket.AF_INET6, dualstack_ipv6=True)
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
@@ -120,7 +123,7 @@ def _exposition(registry: CollectorRegistry, clock: Clock) -> Handler:
 
 
 class _Only(Collector):
-    """One metric, as if it were a registry."""
+    """A collector of one metric, for the encoder."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
@@ -130,7 +133,10 @@ class _Only(Collector):
 
 
 async def encoded(registry: CollectorRegistry, encode: Callable[[Any], bytes], clock: Clock) -> bytes:
-    """All metrics as text, one a turn: a thousand series take 12 ms, which no boundary may wait for."""
+    """Encode all metrics as text, and yield to the event loop after each metric.
+
+    A thousand time series take 12 ms, which would delay a boundary.
+    """
     parts, end = [], b""
     for metric in registry.collect():
         part = encode(_Only(metric))

@@ -1,4 +1,4 @@
-"""What there is to look at in a running operator: the composition root fills it in as things come and go."""
+"""The parts of a running operator that metrics and probes read. The composition root sets them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,25 +16,25 @@ from booking_operator.observability.object_counts import ObjectCounts
 
 
 def never() -> bool:
-    """Leads at no time."""
+    """Return False."""
     return False
 
 
 @dataclass(slots=True)
 class Sources:
-    """The parts of the operator. All are empty before they are made, and those of a term between two terms.
+    """The parts of the operator. Each is empty before the composition root sets it.
 
     Attributes:
-        accounts: those that there may be anything in.
-        services: the cloud services, by name.
-        is_leader: whether this replica leads.
-        tasks: how many tasks of the event loop are not done.
-        reflectors: of all kinds.
-        required_reflectors: those without which nothing is reconciled.
-        objects: how many objects are known, by kind.
-        object_counts: what is counted of bookings and Resources.
-        controllers: those of the present term.
-        drivers: the same.
+        accounts: the AWS accounts of the operator.
+        services: the cloud services, by `spec.type`.
+        is_leader: returns whether this replica leads.
+        tasks: returns the number of tasks of the event loop that are not done.
+        reflectors: the reflectors of all kinds.
+        required_reflectors: the reflectors that must have synced before the operator reconciles.
+        objects: returns the number of cached objects, by plural name of the kind.
+        object_counts: the counts of Bookings and Resources.
+        controllers: the controllers of the present leadership; empty without one.
+        drivers: the drivers of the present leadership; empty without one.
     """
 
     accounts: Accounts = field(default_factory=Accounts)
@@ -50,7 +50,7 @@ class Sources:
 
     @contextmanager
     def leadership(self, controllers: Sequence[Controller[Any]], drivers: Sequence[Driver]) -> Iterator[None]:
-        """For as long as this replica leads."""
+        """Set the parts of a leadership for the length of the context."""
         self.controllers, self.drivers = controllers, drivers
         try:
             yield
@@ -58,7 +58,7 @@ class Sources:
             self.controllers, self.drivers = (), ()
 
     def is_known_scope(self, scope: Scope) -> bool:
-        """Whether a scope may name anything: tenants can write any account and region into a spec."""
+        """Whether the account and the region of a scope exist: tenants can write any text into a spec."""
         try:
             self.accounts.check_scope(scope)
         except CloudError:

@@ -1,1 +1,1 @@
-"""One reconciler per kind: reads the caches, lets the domain decide, has the decision carried out."""
+"""The reconcilers: each one reads the caches, applies the rules of `domain`, and carries out the decision."""

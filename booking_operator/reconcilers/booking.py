@@ -1,4 +1,7 @@
-"""Reconciles Bookings: says where each stands. It changes nothing but their status."""
+"""Reconciles Bookings: writes the phase and the conditions of each Booking into its status.
+
+This reconciler writes only the status of Bookings. The reconciler of Resources starts and stops instances.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,15 +18,22 @@ from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.resource.snapshot import invalid_reason
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
+# Reasons of the condition Ready of a Resource that its Bookings show as well.
 _BLOCKING_REASONS = {
     "Blocked",
     "DryRun",
     "Suspended",
-}  # reasons of a Resource's Ready that a booking passes on
+}
 
 
 class BookingReconciler:
-    """Brings the status of one booking up to date, and wakes at its next boundary."""
+    """Updates the status of one Booking, and requeues it for its next boundary.
+
+    Args:
+        environment: what all reconcilers share.
+        undelivered: returns why the notifications of a Booking are not delivered; None without a failure.
+        delay: returns the expected delay of a Resource; None when it is on time.
+    """
 
     def __init__(
         self,
@@ -39,7 +49,7 @@ class BookingReconciler:
         self._clock = environment.clock
 
     async def reconcile(self, key: Key) -> Result:
-        """Reconcile one booking; a deleted one needs nothing."""
+        """Reconcile one Booking. For a deleted Booking this is a no-op."""
         booking = self._informers.bookings.get(key)
         if booking is None or booking.metadata.deletion_timestamp is not None:
             return Result()
@@ -57,7 +67,7 @@ class BookingReconciler:
             sent = self._reporter.current(booking).notification_sent
             conditions += (notified_condition(interval, now, sent=sent, failure=self._undelivered(key)),)
         phase = interval.phase_at(now)
-        # What is over is not reported: the first run over an old cluster would report all of it.
+        # Finished Bookings get no Event: the first run in an old cluster would record one for each.
         self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
         return Result(_next_at(interval, booked, now))
 
@@ -77,9 +87,9 @@ class BookingReconciler:
 
 
 def _resource_failure(status: ResourceStatus) -> Failure | None:
-    """What the Resource says why it cannot be as booked."""
+    """Return the failure in the conditions of a Resource that keeps it from being as booked."""
     ready = first_failure(status.conditions, "Ready")
-    # While nobody has it booked, Ready is about a stop.
+    # While the Resource has no holder, Ready describes a stop, which does not concern a booking.
     if ready is not None and ready.reason in _BLOCKING_REASONS and status.locked_until:
         return ready
     return first_failure(status.conditions, "Synced", "Found")

@@ -1,8 +1,11 @@
-"""Knows which starts and stops will come late, before they do: from the model of the cloud's limits.
+"""Forecasts which starts and stops will be late because of the request limits of AWS.
 
-It looks ahead from time to time, and soon when an order waits for its turn or a booking is made, at what
-waits and at what the bookings of the next hour will ask for. An exception that no rule covers costs the delay
-of one Resource, or one look, and is tried again at the next.
+The controller computes the delays every `PERIOD`, and earlier after `update_soon`. The forecast covers the
+orders without an answer, and the next boundary of each Resource within `HORIZON`. The reconcilers of
+Resources and Bookings show the delays in conditions.
+
+An unexpected exception while one Resource is read drops the delay of that Resource. Any other unexpected
+exception ends one update. Both are counted and logged, and the next update tries again.
 """
 
 import asyncio
@@ -23,17 +26,17 @@ from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
 HORIZON = timedelta(hours=1)
-"""How far ahead it looks."""
+"""How far ahead the forecast looks for boundaries."""
 PERIOD = timedelta(seconds=30)
-"""How often, when nothing calls for it."""
+"""How long the controller waits for `update_soon` before it updates anyway. `SPACING` comes on top."""
 SPACING = timedelta(seconds=2)
-"""At most how often."""
-_SLICE = 25  # Resources between two looks at what else there is to do; about a millisecond
+"""Minimum time between two updates."""
+_SLICE = 25  # Resources between two yields to the event loop: about 1 ms of work.
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A Resource with orders that have not been answered."""
+    """A Resource with orders that have no answer yet."""
 
     key: Key
     snapshot: ResourceSnapshot
@@ -42,7 +45,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Coming:
-    """A Resource, and what its next boundary will ask for."""
+    """A Resource, and the demand of its next boundary."""
 
     key: Key
     snapshot: ResourceSnapshot
@@ -50,7 +53,14 @@ class _Coming:
 
 
 class DelayController:
-    """The delays of all Resources. `changed` is called with the key of one whose delay is another now."""
+    """Computes and keeps the delays of all Resources.
+
+    Args:
+        environment: what all reconcilers share.
+        open_orders: returns the orders of a Resource that have no answer yet.
+        changed: called with the key of a Resource when its delay has changed.
+        metrics: counts unexpected exceptions.
+    """
 
     def __init__(
         self,
@@ -71,19 +81,19 @@ class DelayController:
         self._wake = asyncio.Event()
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"delays": self._delays.keys()}
 
     def get(self, key: Key) -> Delay | None:
-        """How late the present or next start or stop of a Resource is; None where it is on time."""
+        """Return the delay of the current or next start or stop of a Resource; None when it is on time."""
         return self._delays.get(key)
 
     def update_soon(self) -> None:
-        """Something waits for its turn, or the next boundary of a Resource is another."""
+        """Update the delays soon, because an order waits or the next boundary of a Resource has changed."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Look ahead again and again, until cancelled."""
+        """Update the delays periodically until cancelled."""
         while True:
             self._wake.clear()
             try:
@@ -96,7 +106,7 @@ class DelayController:
                     await self._wake.wait()
 
     async def update(self) -> None:
-        """Compute all delays, and report which have changed."""
+        """Compute all delays, and call `changed` for each delay that differs from the last update."""
         waiting: list[_Waiting] = []
         coming: list[_Coming] = []
         for number, resource in enumerate(list(self._informers.resources.objects())):
@@ -104,7 +114,7 @@ class DelayController:
                 await self._clock.sleep(0)
             try:
                 self._consider(resource, waiting, coming)
-            except Exception as error:  # noqa: BLE001 - the other Resources need theirs
+            except Exception as error:  # noqa: BLE001 - one Resource must not end the forecast for all
                 unexpected(
                     self._metrics, FailedPart.DELAYS, "forecast", error, resource=str(key_of(resource))
                 )
@@ -115,7 +125,7 @@ class DelayController:
                 self._changed(key)
 
     def _consider(self, resource: Resource, waiting: list[_Waiting], coming: list[_Coming]) -> None:
-        """One Resource: what waits, or else what the next boundary will ask for."""
+        """Add a Resource to `waiting` if it has open orders, otherwise to `coming` if a boundary is near."""
         now, key = self._clock.now(), key_of(resource)
         snapshot = take_snapshot(self._environment, resource, now)
         if snapshot is None or snapshot.policy.suspend:
@@ -141,7 +151,7 @@ class DelayController:
                 at, snapshot = min(order.deadline for order in item.orders), item.snapshot
                 starting = snapshot.at(max(at, snapshot.now)).state.running_wanted
                 if leaves_at is None or leaves_at - snapshot.now <= TOLERANCE:
-                    continue  # it is no limit that makes late what leaves as soon as it was asked for
+                    continue  # the order leaves at once, so the request limits are not what makes it late
                 if late := _delay(snapshot, at, leaves_at, starting=starting):
                     found[item.key] = late
         return found
@@ -163,7 +173,7 @@ def _delay(snapshot: ResourceSnapshot, at: datetime, leaves_at: datetime, *, sta
 
 
 def _count(snapshot: ResourceSnapshot) -> int:
-    """How many instances the next boundary will concern, as they are now."""
+    """Count the instances that the next boundary will start or stop, by their present states."""
     observation = snapshot.observation
     if observation is None:
         return 0

@@ -1,4 +1,4 @@
-"""What all reconcilers share while this replica leads."""
+"""The collaborators that all reconcilers share during one leadership."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Environment:
     """The collaborators of the reconcilers.
 
     Attributes:
-        informers: the objects of all kinds, as the API server has them.
+        informers: the caches of all kinds.
         drivers: the cloud services, by `spec.type`.
         statuses: the status writer of each kind.
         events: records Events.
         objects: creates, updates and deletes objects.
-        consistency: whether the informers may be missing bookings.
-        clock: the time.
-        dry_run: whether nothing is written to the cloud.
+        consistency: decides whether the caches may be missing bookings.
+        clock: the wall clock and the monotonic clock.
+        dry_run: whether the operator writes nothing to the cloud.
     """
 
     informers: Informers

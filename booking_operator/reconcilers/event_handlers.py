@@ -1,4 +1,8 @@
-"""What wakes what: which keys are to be reconciled when an object, or a group of instances, has changed."""
+"""Event handlers: enqueue the keys that a change of an object or of the instances concerns.
+
+The handlers run synchronously in the informers and in the inventory. They own the work queues of all kinds,
+and the controllers of `Manager` process these queues.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,12 +21,13 @@ from booking_operator.reconcilers.informers import Informers
 
 
 class EventHandlers:
-    """The queues of all kinds, and what fills them between `subscribe` and `unsubscribe`."""
+    """The work queues of all kinds, and the handlers that fill them between `subscribe` and `unsubscribe`."""
 
     def __init__(self, informers: Informers, clock: Clock, queue: type[WorkQueue[Key]] = WorkQueue) -> None:
         self._informers = informers
         self._clock = clock
-        # Bookings only inform users: a thousand that begin at one instant must not delay the starts.
+        # The status of Bookings only informs users. A thousand that begin at one instant must not delay the
+        # starts of Resources, so their timers get the priority of a change.
         self.bookings = queue(clock, timer_priority=Priority.CHANGE)
         self.resources = queue(clock)
         self.lock_tags = queue(clock)
@@ -37,23 +42,23 @@ class EventHandlers:
         )
 
     def subscribe(self) -> None:
-        """Handle all that the informers hold, and all their changes from now on."""
+        """Enqueue every cached object, and handle every change from now on."""
         for store, handler in self._handlers:
             for object_ in store.objects():
                 handler(Change(None, object_, Origin.INITIAL))
             store.subscribe(handler)
         for resource in self._informers.resources.objects():
-            # What is due first goes first: after a take-over all of them are reconciled.
+            # After a take-over all Resources are in the queue. The timer gives the overdue ones priority.
             if (at := resource.status.next_change) is not None:
                 self.resources.add_at(key_of(resource), at)
 
     def unsubscribe(self) -> None:
-        """Handle no more changes."""
+        """Stop handling changes."""
         for store, handler in self._handlers:
             store.unsubscribe(handler)
 
     def enqueue_all(self) -> None:
-        """A kind was listed again: a stop or a pruning that was withheld may now be allowed."""
+        """Enqueue all Resources and monitors after a relist, which may allow a withheld stop or pruning."""
         for resource in self._informers.resources.objects():
             self.resources.add(key_of(resource))
         for monitor in self._informers.monitors.objects():
@@ -67,7 +72,9 @@ class EventHandlers:
         if any(booking is not None and _notifies(booking) for booking in (change.old, change.new)):
             self.notifications.add(change.key, priority)
         if change.status_only:
-            return  # no other object reads it; and it may be our own, which the watch reported first
+            # No other object depends on the status of a Booking. The status may also be the operator's own
+            # write, if the watch event came before the response.
+            return
         for booking in (change.old, change.new):
             if booking is not None and booking.resource_name:
                 self.resources.add(Key(change.key.namespace, booking.resource_name), priority)
@@ -77,10 +84,11 @@ class EventHandlers:
             self._enqueue_peers(change, priority)
 
     def _enqueue_peers(self, change: Change[Booking], priority: Priority) -> None:
-        """All active bookings of the resource show who holds the lock, not only the changed one.
+        """Enqueue all active Bookings of the Resource if the holder may have changed.
 
-        One that is not active now, and was not before, changes nothing for the others, and neither does one
-        that leaves the lock where it is: of many bookings made for one resource, each would wake all.
+        Every active Booking shows the holder in its status. If the changed Booking is not active and was not
+        active before, or if the holder is still known, the other Bookings are not enqueued. Otherwise each of
+        many new Bookings of one Resource would enqueue all others.
         """
         now = self._clock.now()
         for booking in (change.old, change.new):
@@ -111,14 +119,14 @@ class EventHandlers:
             if group is not None:
                 self.scope_listed(group.service, group.scope)
         if change.status_only:
-            # The active bookings show how far the instances are, and why they are not ready.
+            # The active Bookings show how many instances run, and why the instances are not ready.
             self._enqueue_active(change.key, priority)
             return
         for key in self._informers.unfinished(change.key, self._clock.now()):
             self.bookings.add(key, priority)
 
     def delay_changed(self, resource: Key) -> None:
-        """The start or stop of a Resource that is next, or under way, will be late, or on time again."""
+        """Enqueue a Resource whose delay has changed, and the Bookings that may show the delay."""
         self.resources.add(resource)
         now = self._clock.now()
         for key in self._informers.unfinished(resource, now, now + 2 * HORIZON):
@@ -133,22 +141,26 @@ class EventHandlers:
             self.monitors.add(change.key, _priority(change))
 
     def group_changed(self, group: Group) -> None:
-        """The instances of a group look different."""
+        """Enqueue the Resources of a group after a change of its instances."""
         for resource in self._informers.resources_for(group):
             self.resources.add(key_of(resource))
 
     def scope_listed(self, service: str, place: Scope) -> None:
-        """Other groups of a scope ask for a Resource, or one of them has lost its own."""
+        """Enqueue the monitors of a scope.
+
+        Callers use this when the set of groups that ask for a Resource has changed, or when a Resource of the
+        scope was created or deleted.
+        """
         for monitor in self._informers.monitors.by_index("scope", (service, place)):
             self.monitors.add(key_of(monitor))
 
     def inventory_listener(self, service: str) -> "ReconcilerListener":
-        """`cloud.driver.Audience` for all Resources and monitors of one type."""
+        """Return the `cloud.driver.InventoryListener` for all Resources and monitors of one type."""
         return ReconcilerListener(service, self._informers, self)
 
 
 class ReconcilerListener:
-    """What the Resources and monitors of one type want watched, and whom that wakes."""
+    """The inventory listener of a leader: names what to poll, and enqueues what a change concerns."""
 
     def __init__(self, service: str, informers: Informers, handlers: EventHandlers) -> None:
         self._service = service
@@ -156,11 +168,11 @@ class ReconcilerListener:
         self._handlers = handlers
 
     def groups(self) -> list[Group]:
-        """The groups that a Resource stands for."""
+        """The groups of all Resources of this type."""
         return [group for group in self._informers.groups() if group.service == self._service]
 
     def polling_periods(self) -> dict[Scope, timedelta]:
-        """The scopes that a monitor looks at, and how often at least."""
+        """The scopes of all monitors of this type, each with the shortest `sync_interval` of its monitors."""
         found: dict[Scope, timedelta] = {}
         for monitor in self._informers.monitors.objects():
             spec = monitor.spec
@@ -170,16 +182,16 @@ class ReconcilerListener:
         return found
 
     def group_changed(self, group: Group) -> None:
-        """The instances of a group look different."""
+        """Enqueue the Resources of the group."""
         self._handlers.group_changed(group)
 
     def scope_changed(self, place: Scope) -> None:
-        """Other groups of `place` ask for a Resource."""
+        """Enqueue the monitors of the scope."""
         self._handlers.scope_listed(self._service, place)
 
 
 def _notifies(booking: Booking) -> bool:
-    """Whether a recipient is to be notified of its end, or its status remembers that one was."""
+    """Whether a Booking has recipients in its spec, or delivered notifications in its status."""
     asked = isinstance(booking.spec, BookingSpec) and booking.spec.notifications
     return bool(asked or booking.status.notified or booking.status.notification_sent)
 

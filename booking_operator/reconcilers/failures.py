@@ -1,4 +1,7 @@
-"""Failures outside of a reconciler, for the reconciler that reports them to users."""
+"""Keeps failures of one reconciler for another reconciler, which reports them in a status.
+
+For example, the reconciler of Bookings reports failed notifications.
+"""
 
 from collections.abc import Callable
 
@@ -8,22 +11,26 @@ from booking_operator.engine.store import Key
 
 
 class FailureTracker:
-    """The present failure of each object, if any. `changed` is called with the key of one that differs."""
+    """The present failure of each object, by key.
+
+    Args:
+        changed: called with the key of an object when its failure has changed.
+    """
 
     def __init__(self, changed: Callable[[Key], None]) -> None:
         self.changed = changed
         self._failures: dict[Key, Failure] = {}
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"failures": self._failures.keys()}
 
     def get(self, key: Key) -> Failure | None:
-        """Why something about the object is not as it should be; None when it is."""
+        """Return the present failure of an object; None when there is none."""
         return self._failures.get(key)
 
     def set(self, key: Key, failure: Failure | None) -> None:
-        """Replace it; None when all is well, or the object is gone."""
+        """Replace the failure of an object; None removes it."""
         before = self._failures.pop(key, None)
         if failure is not None:
             self._failures[key] = failure

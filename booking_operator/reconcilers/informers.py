@@ -1,4 +1,7 @@
-"""The cached objects as the reconcilers ask for them."""
+"""The caches of all kinds, with the indexes and the booking timelines that the reconcilers read.
+
+Reflectors fill the stores. All methods are synchronous and read memory only.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -23,7 +26,15 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _CachedHolder:
-    """The holder of a Resource from `begin` until before `end`, as long as its uid, spec and warm-up stay."""
+    """The holder of a Resource in the half-open interval `[begin, end)`.
+
+    Attributes:
+        basis: the uid, spec and warm-up of the Resource; the entry is invalid if one of them has changed.
+        warm_up: the warm-up of the Resource.
+        begin: when the holder was computed (aware UTC).
+        end: the next instant at which a booking begins or ends, warm-up included (aware UTC).
+        holder: the holder; None when there is none.
+    """
 
     basis: tuple[object, ...]
     warm_up: timedelta
@@ -32,7 +43,7 @@ class _CachedHolder:
     holder: BookingInterval | None
 
     def invalidated_by(self, interval: BookingInterval | None, *, gone: bool) -> bool:
-        """Whether another booking may hold it, now that `interval` was added, or has gone."""
+        """Whether the holder may be another one after `interval` was added, or removed if `gone`."""
         if interval is None:
             return False
         if gone:
@@ -43,7 +54,12 @@ class _CachedHolder:
 
 
 class Informers:
-    """The stores of all kinds, Resources by their group, and the bookings of each Resource in order."""
+    """The stores of all kinds, the booking timeline of each Resource, and cached holders.
+
+    Attributes:
+        default_region: the AWS region of Resources and monitors that name none.
+        stores: the store of each kind.
+    """
 
     def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
         self.default_region = default_region
@@ -65,12 +81,12 @@ class Informers:
         self.resources.subscribe(self._on_resource)
 
     def introspect(self) -> Contents:
-        """The keys of the bookings on all timelines, and of the Resources with a holder or revision."""
+        """The keys of the Bookings on all timelines, and of the Resources with a holder or revision."""
         booked = {
             Key(key.namespace, interval.name)
             for key, timeline in self._timelines.items()
             for interval in timeline
-            if interval.name  # not so of an ad-hoc booking
+            if interval.name  # an ad-hoc booking has no name
         }
         return {
             "timelines": booked,
@@ -91,61 +107,65 @@ class Informers:
         )
 
     def groups(self) -> Collection[Group]:
-        """All groups that a Resource stands for."""
+        """The groups of all Resources."""
         return self.resources.index_values("group")
 
     def duplicates(self, resource: Resource) -> list[Resource]:
-        """All Resources that stand for the same instances, itself among them."""
+        """Return all Resources of the same group, including `resource`."""
         return [peer for group in self._groups(resource) for peer in self.resources_for(group)]
 
     def resources_for(self, group: Group) -> list[Resource]:
-        """All Resources that stand for these instances."""
+        """Return all Resources of a group."""
         return self.resources.by_index("group", group)
 
     def older_duplicate(self, resource: Resource) -> Resource | None:
-        """An older Resource of the same group, which acts in its stead."""
+        """Return the oldest Resource of the same group; None if `resource` is the oldest.
+
+        Only the oldest Resource of a group acts.
+        """
         eldest = min(self.duplicates(resource), key=lambda peer: peer.creation_order, default=resource)
         return None if key_of(eldest) == key_of(resource) else eldest
 
     def scheduler_of(self, booking: Booking) -> BookingScheduler | None:
-        """The scheduler that made a booking, if it is there."""
+        """Return the scheduler that created a Booking; None if there is none in the cache."""
         made_by = (self.schedulers.by_index("identity", identity) for identity in _controller(booking))
         return next(chain.from_iterable(made_by), None)
 
     def bookings_made_by(self, scheduler: BookingScheduler) -> list[Booking]:
-        """All bookings that the scheduler made."""
+        """Return all Bookings that a scheduler created."""
         return self.bookings.by_index("controller", _identity(scheduler))
 
     def has_unfinished_booking(self, resource: Resource, now: datetime) -> bool:
-        """Whether any booking of the Resource is unfinished."""
+        """Whether any valid booking of the Resource ends after `now` (aware UTC)."""
         return self.timeline(resource).has_unfinished(now)
 
     def timeline(self, resource: Resource) -> BookingTimeline:
-        """All valid bookings of a Resource, the ad-hoc one in its spec included."""
+        """Return all valid bookings of a Resource, including the ad-hoc booking in its spec."""
         return self._timelines.get(key_of(resource)) or BookingTimeline()
 
     def active(self, resource: Key, now: datetime) -> list[Key]:
-        """The Bookings that are active at `now` (aware UTC), the warm-up of their Resource included."""
+        """Return the Bookings that are active at `now` (aware UTC), including the warm-up of the Resource."""
         found = self.resources.get(resource)
         warm_up = found.warm_up if found is not None else timedelta(0)
         return self.unfinished(resource, now, now + warm_up)
 
     def unfinished(self, resource: Key, now: datetime, start: datetime | None = None) -> list[Key]:
-        """The valid Bookings of a Resource that end after `now`; with `start` those that start by then.
+        """Return the valid Bookings of a Resource that end after `now` (aware UTC).
 
-        It takes no walk over those that are over, of which there may be very many.
+        With `start`, return only those that start at `start` or before. The cost does not depend on the
+        number of finished Bookings, which may be large.
         """
         timeline = self._timelines.get(resource)
         intervals = timeline.unfinished_by(now, start) if timeline else []
-        return [
-            Key(resource.namespace, interval.name) for interval in intervals if interval.name
-        ]  # an ad-hoc one has none
+        # An ad-hoc booking has no name and no object.
+        return [Key(resource.namespace, interval.name) for interval in intervals if interval.name]
 
     def revision(self, resource: Key) -> tuple[int, int]:
-        """Changes whenever a decision about a Resource may change without the passing of time.
+        """Return a revision that changes whenever the input of a decision about a Resource changes.
 
-        The first number counts Resources that came or went, since they may stand for the same instances. The
-        second one counts changes of the bookings, of the spec and of the warm-up of this Resource.
+        The passing of time does not change the revision. The first number counts created and deleted
+        Resources, because they may be of the same group. The second number counts changes of the bookings, of
+        the spec and of the warm-up of this Resource.
         """
         return self._revision, self._revisions.get(resource, 0)
 
@@ -156,7 +176,7 @@ class Informers:
     def _update_timeline(
         self, key: Key, *, gone: BookingInterval | None = None, come: BookingInterval | None = None
     ) -> None:
-        """Put another booking on the timeline of a Resource, whether the Resource exists or not."""
+        """Update the timeline of a Resource. The Resource need not exist: Bookings may be cached first."""
         timeline = self._timelines.setdefault(key, BookingTimeline())
         if gone is not None:
             timeline.discard(gone)
@@ -166,10 +186,10 @@ class Informers:
             del self._timelines[key]
 
     def holder(self, resource: Resource, now: datetime) -> BookingInterval | None:
-        """The booking that holds a Resource at `now` (aware UTC); None when nobody does.
+        """Return the holder of a Resource at `now` (aware UTC); None when there is none.
 
-        All active bookings ask for it, each time they are reconciled, and of one Resource there may be very
-        many. So it is found once for all who ask until the bookings change, or one of them begins or ends.
+        Each active Booking reads the holder in each reconcile, and one Resource may have very many Bookings.
+        The holder is therefore cached until a booking that matters changes, begins or ends.
         """
         key, warm_up = key_of(resource), resource.warm_up
         held = self._holders.get(key)
@@ -193,7 +213,7 @@ class Informers:
             self._revisions.pop(change.key, None)
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
-        """Whether it is known that a change of a booking, just now, has not changed who holds a Resource."""
+        """Whether the cached holder is valid at `now`, which means that the last change kept the holder."""
         held = self._holders.get(resource)
         return held is not None and held.begin <= now < held.end
 
@@ -218,7 +238,10 @@ def _ad_hoc(resource: Resource | None) -> BookingInterval | None:
 
 
 def _identity(scheduler: BookingScheduler) -> tuple[str, str]:
-    """Its uid, and its namespace: who may write in another one may put any uid into an ownerReference."""
+    """Return namespace and uid of a scheduler.
+
+    The namespace is part of it because a user of another namespace can write any uid into an ownerReference.
+    """
     return scheduler.metadata.namespace, scheduler.metadata.uid
 
 

@@ -1,10 +1,12 @@
-"""Keeps the lock tags of instances in step with who holds them.
+"""Reconciles the lock tags of instances with the holder of their Resource.
 
-It has a queue of its own, which the reconciler of Resources fills once power is as it should be: so that
-neither a slow cloud nor an API server that is away makes a start or a stop wait for tags.
+The reconciler has its own work queue. The reconciler of Resources adds a key at the end of each reconcile
+that finds tags to change. A slow cloud or an unavailable API server therefore delays tags, but no start or
+stop.
 
-What is to be written is remembered in the Resource's status before, and a finalizer stays on the Resource for
-as long as there are tags, so that neither a crash nor a deletion leaves a lock behind that nobody knows.
+Invariant: the status of the Resource lists a lock before the lock is written to instances, and the Resource
+has a finalizer while the operator's tags may exist. The operator therefore finds and removes its locks after
+a crash and after a deletion.
 """
 
 import asyncio
@@ -31,15 +33,27 @@ from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, tak
 
 FINALIZER = f"{GROUP}/lock-tags"
 PATIENCE_SECONDS = 30.0
-"""How long a view of the instances, or one write to the API server, may take."""
+"""Timeout in seconds of one refresh of the inventory, and of one write to the API server."""
 CLOUD_SECONDS = 75.0
-"""When a reconcile is done with the cloud at the latest, counted from its beginning. Tags wait for their
-turn, after a burst of bookings a while. With the write that follows, a reconcile ends within 105 s, and the
-controller allows 120 s. The next reconcile does what is left."""
+"""Deadline in seconds for the cloud calls of one reconcile, counted from its beginning.
+
+Tag changes may wait long in their request queue after a burst of bookings. With the write to the API server
+that follows, a reconcile ends within 105 s. The timeout of the controller is 120 s. The next reconcile does
+the remaining work.
+"""
 
 
 class LockTagsReconciler:
-    """Writes and removes the lock tags of Resources."""
+    """Writes and removes the lock tags of the instances of Resources.
+
+    Args:
+        environment: what all reconcilers share.
+        queue: the work queue of this reconciler.
+        failed: called with the key of a Resource when its failure has changed.
+
+    Attributes:
+        failures: why the lock tags of a Resource are not up to date; its condition shows the failure.
+    """
 
     def __init__(
         self, environment: Environment, queue: WorkQueue[Key], failed: Callable[[Key], None]
@@ -54,11 +68,11 @@ class LockTagsReconciler:
         self._log = structlog.get_logger()
 
     def enqueue_if_needed(self, key: Key, snapshot: ResourceSnapshot | None) -> None:
-        """Have the tags of a Resource brought up to date, if there is anything to be done.
+        """Enqueue a Resource if its lock tags, its list of locks or its finalizer must change.
 
         Args:
-            key: of the Resource.
-            snapshot: what it was reconciled by; None where nothing is done for it, or it is being deleted.
+            key: the key of the Resource.
+            snapshot: the snapshot of the last reconcile; None if the Resource is invalid or being deleted.
         """
         resource = self._informers.resources.get(key)
         if resource is None:
@@ -68,7 +82,7 @@ class LockTagsReconciler:
         if snapshot is None or resource.metadata.deletion_timestamp is not None:
             needed = held
         elif snapshot.observation is None:
-            needed = False  # what is not seen may well be tagged
+            needed = False  # the instances were never observed, so they may have tags
         else:
             marks = snapshot.lock_tag_changes
             needed = bool(marks.write or marks.remove) or held != bool(marks.remembered)
@@ -76,7 +90,7 @@ class LockTagsReconciler:
             self._queue.add(key)
 
     async def reconcile(self, key: Key) -> Result:
-        """Bring the tags of one Resource up to date, or let it go if it is being deleted."""
+        """Update the lock tags of one Resource, or release the Resource if it is being deleted."""
         deadline = self._clock.monotonic() + CLOUD_SECONDS
         resource = self._informers.resources.get(key)
         snapshot = self._take_snapshot(resource) if resource else None
@@ -92,9 +106,12 @@ class LockTagsReconciler:
         return take_snapshot(self._environment, resource, self._clock.now())
 
     async def _sync_tags(self, key: Key, snapshot: ResourceSnapshot, deadline: float) -> bool:
-        """Whether tags, memory and finalizer are as they should be now.
+        """Update the tags, the list of locks in the status, and the finalizer.
 
-        `deadline` is the time on the monotonic clock by which the cloud must be done.
+        `deadline` is the deadline of the cloud calls on the monotonic clock.
+
+        Returns:
+            Whether everything is up to date.
         """
         marks = snapshot.lock_tag_changes
         if await self.removal_withheld(snapshot, marks.remove):
@@ -114,7 +131,7 @@ class LockTagsReconciler:
         return bool(marks.remembered) or await self._set_finalizer(snapshot.resource, wanted=False)
 
     def _failed(self, resource: Resource, error: CloudError) -> None:
-        """Report it in the status. A Resource that is being deleted gets an Event instead."""
+        """Record a failure for the status. If the Resource is being deleted, record an Event as well."""
         key, deleted = key_of(resource), resource.metadata.deletion_timestamp is not None
         before = self.failures.get(key)
         self.failures.set(key, Failure(error.reason, f"Lock tags: {error}", error.retry_at))
@@ -123,14 +140,18 @@ class LockTagsReconciler:
             self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
     async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
-        """Whether instances keep their tags because they run, and bookings of them may be missing."""
+        """Whether running instances keep their tags because the caches may be missing bookings."""
         if snapshot.state.running_wanted or snapshot.observation is None:
             return False
         on = snapshot.observation.ids(InstanceState.PENDING, InstanceState.RUNNING)
         return not set(ids).isdisjoint(on) and bool(await self._environment.consistency.confirm_within())
 
     async def _record_locks(self, snapshot: ResourceSnapshot, memory: Collection[Lock]) -> bool:
-        """Whether a status that names the locks is stored, after an attempt to write it."""
+        """Write the locks into the status.
+
+        Returns:
+            Whether the status is stored.
+        """
         status = replace(
             snapshot.with_counts(self._status.current(snapshot.resource)), locks=to_lock_tags(memory)
         )
@@ -140,7 +161,11 @@ class LockTagsReconciler:
         return False
 
     async def _release(self, resource: Resource, snapshot: ResourceSnapshot | None, deadline: float) -> bool:
-        """Let a Resource go once its lock tags are gone; False when they are not, or that failed."""
+        """Remove the lock tags of a Resource that is being deleted, and then its finalizer.
+
+        Returns:
+            Whether the finalizer is removed. If False, the next reconcile tries again.
+        """
         if FINALIZER not in resource.metadata.finalizers:
             return True
         try:
@@ -150,17 +175,20 @@ class LockTagsReconciler:
             if error.retryable:
                 self._failed(resource, error)
                 return False
-            # A cloud that will never do it must not keep a Resource for ever.
+            # An error that a retry cannot fix must not block the deletion of the Resource for ever.
             note = f"The lock tags stay until they expire: {error}"
             self._events.warning(RESOURCE, resource, "LockTagsLeft", "Release", note)
         self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)
 
     async def _remove_all(self, snapshot: ResourceSnapshot, deadline: float) -> bool:
-        """Remove all lock tags that are our own, by a view taken since the deletion.
+        """Remove all lock tags that the operator wrote, on a view that is newer than the deletion.
+
+        Returns:
+            Whether all of these tags are removed.
 
         Raises:
-            CloudError: the cloud did not show them, or did not remove them.
+            CloudError: the instances could not be observed in time, or some tags were not removed.
         """
         try:
             async with timeout(PATIENCE_SECONDS):
@@ -179,11 +207,17 @@ class LockTagsReconciler:
     async def _write(
         self, snapshot: ResourceSnapshot, ids: Collection[str], wanted: Lock | None, deadline: float
     ) -> bool:
-        """Write or remove the tags of what is not gone; False where that is not wanted any more.
+        """Write the lock `wanted` to instances, or remove their lock tags if it is None.
+
+        Instances that no longer exist count as done.
+
+        Returns:
+            Whether the operation is done for all instances. False means that the order was cancelled, because
+            the bookings now want another lock.
 
         Raises:
-            CloudError: some were not written by the deadline; one that is worth another try, if there is
-                such a one.
+            CloudError: some instances have no answer by the deadline, or their call failed. If several calls
+                failed, this is a retryable error if there is one.
         """
         key = key_of(snapshot.resource)
 
@@ -208,7 +242,11 @@ class LockTagsReconciler:
         return len(done) == len(order.futures)
 
     async def _set_finalizer(self, resource: Resource, *, wanted: bool) -> bool:
-        """Have the finalizer on the Resource, or not; False when that failed."""
+        """Add the finalizer to a Resource, or remove it.
+
+        Returns:
+            Whether the Resource has the wanted state, or no longer exists. False means that the write failed.
+        """
         known = self._informers.resources.get(key_of(resource))
         if known is None or (FINALIZER in known.metadata.finalizers) == wanted:
             return True
@@ -228,5 +266,5 @@ class LockTagsReconciler:
 
 
 def _instance_gone(error: CloudError) -> bool:
-    """Whether an instance is there no more, and its tags with it."""
+    """Whether an error says that the instance, and with it its tags, no longer exists."""
     return error.kind is FailureKind.REFUSED and (error.reason == "NotAccepted" or "NotFound" in error.reason)

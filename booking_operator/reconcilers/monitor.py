@@ -1,4 +1,9 @@
-"""Reconciles ResourceMonitors: makes a Resource for each group of instances that asks for one."""
+"""Reconciles ResourceMonitors: creates a Resource for each group of instances that asks for one.
+
+A group asks for a Resource by the tag `resource-booking-managed=true` on one of its instances. With
+`spec.prune` the reconciler also deletes a Resource that it created, once the group no longer asks for it and
+no unfinished booking names it.
+"""
 
 from booking_operator.api import monitor as api
 from booking_operator.api.kinds import RESOURCE, RESOURCE_MONITOR
@@ -20,7 +25,7 @@ from booking_operator.reconcilers.status_reporter import StatusReporter
 
 
 class MonitorReconciler:
-    """Keeps a Resource for each group that one monitor sees, and wakes after its interval."""
+    """Creates and deletes the Resources of one monitor, and requeues the monitor after its interval."""
 
     def __init__(self, environment: Environment) -> None:
         self._informers = environment.informers
@@ -29,15 +34,16 @@ class MonitorReconciler:
         self._objects = environment.objects
         self._consistency = environment.consistency
         self._clock = environment.clock
-        # What each monitor created last: until the watch reports it, the monitor would create it again.
+        # The groups for which each monitor created a Resource in its last reconcile. The cache may not have
+        # these Resources yet, and a second monitor would create them again under another name.
         self._made: dict[Key, set[Group]] = {}
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"made": self._made.keys()}
 
     async def reconcile(self, key: Key) -> Result:
-        """Reconcile one monitor. The Resources of a deleted one stay: somebody may have booked them."""
+        """Reconcile one monitor. The Resources of a deleted monitor stay, because users may book them."""
         monitor, now = self._informers.monitors.get(key), self._clock.now()
         if monitor is None or monitor.metadata.deletion_timestamp is not None:
             self._made.pop(key, None)
@@ -49,14 +55,14 @@ class MonitorReconciler:
             return Result()
         scope = api.monitored_scope(spec, self._informers.default_region)
         driver, interval = self._drivers[spec.type], api.sync_interval(spec)
-        # The first view must not be older than the monitor itself; later ones come from the shared polls.
+        # The first view must not be older than the monitor. Later views come from the periodic polls.
         since = max(monitor.metadata.creation_timestamp, now - interval)
         try:
             listed_at = await driver.inventory.refresh(scope, since)
         except CloudError as error:
             unseen = Failure(error.reason, str(error))
             self._reporter.report(monitor, conditions.creator_conditions(unseen, ""), now)
-            # The polls go on, and notify the monitor when the cloud answers again.
+            # The polls continue, and enqueue the monitor when the cloud answers again.
             return Result(now + interval)
         asking = driver.inventory.managed_tags(scope)
         failure = await self._sync(monitor, spec, scope, asking)
@@ -99,7 +105,7 @@ class MonitorReconciler:
     async def _delete(
         self, monitor: ResourceMonitor, spec: ResourceMonitorSpec, scope: Scope, name: str
     ) -> Failure | None:
-        """Delete a Resource, unless it was booked, or its group asks for it again, since that was decided."""
+        """Delete a Resource, unless a user has booked it or its group asks for it again since the plan."""
         resource = self._informers.resources.get(Key(monitor.metadata.namespace, name))
         found = self._found(monitor, spec, scope, resource) if resource is not None else None
         if resource is None or found is None or not found.prunable:
@@ -132,7 +138,7 @@ class MonitorReconciler:
         write = self._objects.create(RESOURCE, namespace, name, made, annotations=annotations)
         failure = await try_create(write, name)
         if failure is not None:
-            # Another monitor may be allowed to.
+            # A monitor of another namespace may have the permission and the quota.
             self._made[key_of(monitor)].discard(_group(spec, scope, tag))
         return failure
 

@@ -1,4 +1,8 @@
-"""Notifies each recipient of the end of a booking, at least once for each end."""
+"""Reconciles notifications: notifies each recipient before a booking ends.
+
+Delivery is at least once for each recipient and each end time. The status of the Booking lists the delivered
+messages, so that a later leader does not repeat them.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -29,20 +33,22 @@ from booking_operator.reconcilers.failures import FailureTracker
 
 _TRIES = 3
 WRITE_SECONDS = 30.0
-"""How long a reconcile waits until it is stored what was delivered; the status writer goes on after that.
-Together with a delivery, which takes up to a minute, this is below the limit of a reconcile."""
+"""Timeout in seconds for storing the delivered messages. The status writer continues after it.
+
+Together with a delivery, which takes up to a minute, the timeout stays below the timeout of a reconcile.
+"""
 _BACKOFF = Backoff()
 
 
 @dataclass(slots=True)
 class _Message:
-    """What this process knows of one message that was due.
+    """The delivery state of one message, as this process knows it.
 
     Attributes:
-        delivered: whether it was delivered.
-        error: why the last try failed; None where none did.
-        failures: how many tries in a row have failed.
-        wait_until: not to be tried before, on the monotonic clock.
+        delivered: whether the message was delivered.
+        error: why the last attempt failed; None when it did not fail.
+        failures: the number of failed attempts in a row.
+        wait_until: the earliest time of the next attempt, in seconds on the monotonic clock.
     """
 
     delivered: bool = False
@@ -52,19 +58,19 @@ class _Message:
 
     @property
     def given_up(self) -> bool:
-        """Whether no other try can help."""
+        """Whether the last error is permanent."""
         return self.error is not None and not self.error.retryable
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """A booking whose recipients are to be notified now.
+    """A Booking whose notifications are due.
 
     Attributes:
-        booking: the booking.
-        spec: its spec.
-        items: its notifications by the ids of their messages.
-        messages: what is known of each, by the same ids.
+        booking: the Booking.
+        spec: its valid spec.
+        items: its notifications, by message id.
+        messages: the delivery state of each notification, by message id.
     """
 
     booking: Booking
@@ -74,11 +80,21 @@ class _Due:
 
 
 class NotificationReconciler:
-    """Delivers what is due, remembers it in the booking's status, and tries on what failed.
+    """Delivers due notifications, stores the result in the status of the Booking, and retries failures.
 
-    A reconcile delivers what it can within its limit. Of a thousand mails over a few connections most wait
-    for their turn. The next reconcile, which follows at once, goes on with them. Each message has its own
-    back-off, so that a recipient that fails delays no other.
+    A channel limits how many messages are in flight. A message that waits too long for its turn ends with
+    `BusyError`, and the next reconcile, which follows at once, tries it again. Each message has its own
+    back-off, so that one failing recipient does not delay others.
+
+    Args:
+        environment: what all reconcilers share.
+        channels: the notification channels, by type.
+        before: how long before the end of a booking its notifications are due.
+        changed: called with the key of a Booking when its status must be reconciled again.
+        delivered: called after each attempt with the type, and with whether it succeeded.
+
+    Attributes:
+        failures: why the notifications of a Booking are not delivered.
     """
 
     def __init__(
@@ -102,11 +118,11 @@ class NotificationReconciler:
         self._log = structlog.get_logger()
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"messages": self._messages.keys()}
 
     async def reconcile(self, key: Key) -> Result:
-        """Notify those recipients of one booking that are to be notified now, or wake when they are."""
+        """Deliver the due notifications of one Booking, and requeue it for the next attempt."""
         booking = self._informers.bookings.get(key)
         interval = booking.interval() if booking else None
         if booking is None or interval is None or not isinstance(booking.spec, BookingSpec):
@@ -120,7 +136,8 @@ class NotificationReconciler:
         }
         messages = self._known(key, booking, items)
         if due_at <= now:
-            self._messages[key] = messages  # not before: there may be tens of thousands of bookings
+            # Store no state before notifications are due: there may be tens of thousands of Bookings.
+            self._messages[key] = messages
             await self._deliver_all(_Due(booking, booking.spec, items, messages))
         await self._remember(key, booking, messages)
         if not items:
@@ -135,9 +152,9 @@ class NotificationReconciler:
     def _known(
         self, key: Key, booking: Booking, items: Mapping[str, NotificationSpec]
     ) -> dict[str, _Message]:
-        """What is known of each message, by the status of the booking and by this process."""
+        """Return the delivery state of each message, from the status of the Booking and from this process."""
         before: BookingStatus = self._status.current(booking)
-        # The Go operator remembers only that all recipients were notified.
+        # The Go operator stores only `notification_sent`, which means that all recipients were notified.
         all_told = before.notification_sent and not before.notified
         known = self._messages.pop(key, {})
         found = {id_: known.get(id_) or _Message() for id_ in items}
@@ -146,7 +163,7 @@ class NotificationReconciler:
         return found
 
     def _next_at(self, end_at: datetime, messages: Mapping[str, _Message]) -> datetime:
-        """When the next message may be tried, or the booking ends."""
+        """Return the time of the next attempt, or of the end of the booking if that is earlier (UTC)."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         waits = [
             message.wait_until - monotonic
@@ -158,7 +175,7 @@ class NotificationReconciler:
         return end_at if left <= soonest else now + timedelta(seconds=soonest)
 
     async def _deliver_all(self, due: _Due) -> None:
-        """Try to deliver each message that may be tried now."""
+        """Deliver concurrently all messages that are not delivered and not in back-off."""
         monotonic = self._clock.monotonic()
         tried = {
             id_
@@ -173,7 +190,8 @@ class NotificationReconciler:
             await self._try(due, id_, message)
             under_way -= 1
             if message.delivered and under_way:
-                self._note(due)  # the others may take a while, and a crash meanwhile would repeat this one
+                # The other messages may take long, and a crash before the end would repeat this one.
+                self._note(due)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -185,7 +203,7 @@ class NotificationReconciler:
             raise
 
     def _note(self, due: _Due) -> None:
-        """Have it remembered soon which messages were delivered: a later leader must not repeat them."""
+        """Queue a status write with the delivered messages, so that a later leader does not repeat them."""
         found = self._informers.bookings.get(key_of(due.booking))
         if found is None:
             return
@@ -194,25 +212,28 @@ class NotificationReconciler:
         self._status.set(found, replace(current, notified=tuple(dict.fromkeys((*current.notified, *done)))))
 
     async def _remember(self, key: Key, booking: Booking, messages: Mapping[str, _Message]) -> None:
-        """Write which messages were delivered: a crash before would repeat them."""
+        """Write the delivered messages into the status, and wait until the status is stored.
+
+        A crash before this write repeats the messages.
+        """
         done = tuple(id_ for id_, message in messages.items() if message.delivered)
         sent = bool(messages) and len(done) == len(messages)
         with suppress(TimeoutError):
             async with asyncio.timeout(WRITE_SECONDS):
-                for _ in range(_TRIES):  # others write the same status, and may be faster
+                for _ in range(_TRIES):  # another client may change the status between read and write
                     found = self._informers.bookings.get(key) or booking
                     current: BookingStatus = self._status.current(found)
                     wanted = replace(current, notified=done, notification_sent=sent)
                     if wanted == current:
-                        break  # it is there, or on its way, whatever the API server says
+                        break  # the status is stored, or the status writer already has it
                     self.failures.changed(key)
                     if await self._status.write(found, wanted) is not WriteResult.OVERTAKEN:
-                        break  # it is stored, or the writer retries it, or it never can be
+                        break  # the status is stored, the writer retries it, or the write can never succeed
         errors = [message.error for message in messages.values() if not message.delivered and message.error]
         self.failures.set(key, Failure(errors[0].reason, str(errors[0])) if errors else None)
 
     async def _try(self, due: _Due, id_: str, message: _Message) -> None:
-        """Try to deliver one message, and note what comes of it."""
+        """Try to deliver one message, and record the result in `message`."""
         try:
             error = await self._deliver(due.booking, due.spec, id_, due.items[id_])
         except BusyError as busy:
@@ -226,7 +247,7 @@ class NotificationReconciler:
         message.wait_until = max(pause, self._monotonic(error.retry_at))
 
     def _monotonic(self, instant: datetime | None) -> float:
-        """An instant on the monotonic clock; None is the past."""
+        """Convert an instant to the monotonic clock; None becomes minus infinity."""
         if instant is None:
             return float("-inf")
         return self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
@@ -234,10 +255,13 @@ class NotificationReconciler:
     async def _deliver(
         self, booking: Booking, spec: BookingSpec, id_: str, item: NotificationSpec
     ) -> DeliveryError | None:
-        """Why a message was not delivered; None where it was.
+        """Deliver one message, and record the result as an Event, a log line and a metric.
+
+        Returns:
+            Why the message was not delivered; None when it was delivered.
 
         Raises:
-            BusyError: it was not tried.
+            BusyError: the channel did not try to deliver the message.
         """
         meta = booking.metadata
         notification = Notification(
@@ -258,7 +282,7 @@ class NotificationReconciler:
             self._log.warning("notification_failed", **facts, reason=error.reason, message=str(error))
             return error
         except Exception as error:  # noqa: BLE001
-            # A bug that one recipient triggers must not affect the other notifications.
+            # A bug that one recipient triggers must not affect other notifications.
             self._delivered(self._type(item.type), False)
             failure = _unexpected(error, item.recipient)
             self._log.exception("notification_crashed", **facts, exc_info=failure)
@@ -270,7 +294,7 @@ class NotificationReconciler:
         return None
 
     def _type(self, type_: str) -> str:
-        """A type that users made up must not become the name of anything."""
+        """Return the label of a channel type: a type from a spec must not become a metric label unchecked."""
         return type_ if type_ in self._channels else "unknown"
 
     def _channel(self, type_: str) -> Channel:
@@ -282,9 +306,10 @@ class NotificationReconciler:
 
 
 def _unexpected(error: Exception, recipient: str) -> DeliveryError:
-    """How an unexpected error of a channel is reported. The log has its traceback.
+    """Return the error that users see instead of an unexpected error of a channel.
 
-    Its own text, and those of its causes, may hold the URL of a target or a password, which are secrets.
+    It has the traceback of `error` for the log. It leaves out the message of `error` and its causes, because
+    they may contain secrets such as the URL of a target or a password.
     """
     text = f"{single_line(recipient)}: {type(error).__name__}; it is a bug, and the operator's log says where"
     return DeliveryError("DeliveryFailed", text).with_traceback(error.__traceback__)

@@ -1,4 +1,4 @@
-"""How writes of objects end: as a failure that is reported to users, or as none."""
+"""Turns API errors of object writes into failures for conditions."""
 
 from collections.abc import Awaitable
 
@@ -9,7 +9,7 @@ QUOTA_EXCEEDED = "QuotaExceeded"
 
 
 async def try_write(write: Awaitable[None], name: str) -> Failure | None:
-    """Await a write of the object `name`; how it failed, if it did."""
+    """Await a write of the object `name`. Returns the failure, or None on success."""
     try:
         await write
     except ApiError as error:
@@ -18,9 +18,10 @@ async def try_write(write: Awaitable[None], name: str) -> Failure | None:
 
 
 async def try_create(write: Awaitable[None], name: str) -> Failure | None:
-    """The same for a creation. That there is one already means that the watch has not reported it yet.
+    """Await the creation of the object `name`. Returns the failure, or None on success.
 
-    No other conflict does: a quota that others use up at the same time is answered with one, too.
+    The error AlreadyExists counts as success: the watch has not reported the object yet. Other conflicts are
+    failures. For example, the API server answers 409 when several clients use up a quota at the same time.
     """
     try:
         await write

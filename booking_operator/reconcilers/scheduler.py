@@ -1,4 +1,8 @@
-"""Reconciles BookingSchedulers: makes their bookings ahead of time, and tidies up behind."""
+"""Reconciles BookingSchedulers: creates their Bookings ahead of time, and updates and deletes them.
+
+`domain.schedule` decides which Bookings to create, update and delete. This module carries the plan out and
+reports the result in the status of the scheduler.
+"""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,11 +23,14 @@ from booking_operator.reconcilers.object_writes import QUOTA_EXCEEDED, try_creat
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 MAX_EDIT_DELAY = timedelta(minutes=2)
-"""For so long an edit may have been there before it was seen: a hand-over takes that, or a new operator."""
+"""The assumed maximum time from an edit of a scheduler to its first reconcile.
+
+A hand-over or an upgrade of the operator may take that long.
+"""
 
 
 class SchedulerReconciler:
-    """Keeps the bookings of one scheduler as its schedule says, and wakes when the next is to be made."""
+    """Creates, updates and deletes the Bookings of one scheduler, and requeues it for its next change."""
 
     def __init__(self, environment: Environment) -> None:
         self._informers = environment.informers
@@ -32,7 +39,10 @@ class SchedulerReconciler:
         self._clock = environment.clock
 
     async def reconcile(self, key: Key) -> Result:
-        """Reconcile one scheduler. The bookings of a deleted one go with it, by their ownerReferences."""
+        """Reconcile one scheduler.
+
+        Garbage collection deletes the Bookings of a deleted scheduler by their ownerReferences.
+        """
         scheduler, now = self._informers.schedulers.get(key), self._clock.now()
         if scheduler is None or scheduler.metadata.deletion_timestamp is not None:
             return Result()
@@ -55,10 +65,11 @@ class SchedulerReconciler:
         return Result(plan.next_at, failed=failure is not None)
 
     def _since(self, scheduler: BookingScheduler, now: datetime) -> datetime:
-        """From when on an occurrence that has begun, and has no booking, is made up for.
+        """Return the start (aware UTC) from which a missed occurrence still gets a Booking.
 
-        Not one from before the scheduler was there, or was edited: what ran then is left as it is. An edit
-        may have been made a while before anybody saw it.
+        A missed occurrence has begun and has no Booking. Occurrences from before the creation or the last
+        edit of the scheduler get none. The time of an edit is not known exactly, so it counts as
+        `MAX_EDIT_DELAY` before `now`.
         """
         current, meta = self._reporter.current(scheduler), scheduler.metadata
         if not current.observed_generation:
@@ -67,15 +78,17 @@ class SchedulerReconciler:
             return max(meta.creation_timestamp, now - MAX_EDIT_DELAY)
         try:
             return parse_rfc3339(current.scheduled_until)
-        except ValueError:  # somebody else wrote it
+        except ValueError:  # another client wrote the status
             return now
 
     async def _create_missing(
         self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, plan: SchedulePlan
     ) -> tuple[datetime | None, Failure | None]:
-        """Make bookings; the start of the first that could not be made, and why.
+        """Create the missing Bookings. A failure does not stop the others, unless a quota is exceeded.
 
-        One that is refused keeps no other, save where a quota refuses, which would refuse all.
+        Returns:
+            The start and the failure of the first Booking that could not be created; None and None if all
+            were created.
         """
         annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, dict[datetime, Failure]()
         for name, start in plan.create.items():
@@ -89,7 +102,7 @@ class SchedulerReconciler:
     async def _update_and_delete(
         self, spec: BookingSchedulerSpec, plan: SchedulePlan, bookings: dict[str, Booking]
     ) -> Failure | None:
-        """Bring bookings up to date, and delete those that are left over; the first failure, if any."""
+        """Update and delete Bookings as the plan says. Returns the first failure, or None on success."""
         annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, []
         for name, start in plan.update.items():
             write = self._objects.update(BOOKING, bookings[name], _times(spec, start), annotations)
@@ -132,7 +145,7 @@ def _made(booking: Booking) -> CreatedBooking | None:
 
 
 def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
-    """The spec of the booking that starts at `start`, its times in the scheduler's own zone."""
+    """Return the spec of the Booking that starts at `start`, with times in the scheduler's time zone."""
     times = {"start_at": start, "end_at": start + spec.booking_duration}
     return spec.booking_spec() | {
         name: format_rfc3339(at.astimezone(spec.zone)) for name, at in times.items()

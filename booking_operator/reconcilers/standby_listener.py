@@ -1,4 +1,7 @@
-"""What a replica that does not lead keeps in view, so that it can act at once when it does."""
+"""The inventory listener of a standby replica.
+
+It keeps the view of the instances recent, so that a standby replica can act at once after a take-over.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
@@ -10,17 +13,21 @@ from booking_operator.domain.group import Group, Scope
 from booking_operator.reconcilers.informers import Informers
 
 TRANSITION_INTERVAL = timedelta(seconds=10)
-"""Between two polls of a scope in which the leader starts or stops instances. A replica takes over from a
-leader that died about LeaseDuration later, which is 30 s by default. So its view has what the leader started,
-even if AWS then takes longer to answer than a start waits."""
+"""Interval between two polls of a scope in which the leader starts or stops instances.
+
+A replica takes over from a dead leader after about LeaseDuration, which is 30 s by default. With this
+interval its view already shows what the leader started. This matters if the first view after the take-over
+takes longer than `TAKE_OVER_TIMEOUT`.
+"""
 _TRANSITION_REASONS = frozenset({"Starting", "Stopping"})
 
 
 class StandbyListener:
     """`cloud.driver.InventoryListener` of a standby replica.
 
-    It polls every scope once a minute, and every 10 s while instances are in transition. That costs as much
-    as an idle operator, and keeps client, credentials and instances at hand. It acts on nothing.
+    A standby replica polls every scope once a minute, and every 10 s while instances are in transition. The
+    cost is that of an idle leader. The polls keep API clients, credentials and the view ready. A standby
+    replica does not act on changes.
     """
 
     def __init__(self, service: str, informers: Informers) -> None:
@@ -28,11 +35,11 @@ class StandbyListener:
         self._informers = informers
 
     def groups(self) -> Collection[Group]:
-        """No group is followed while its instances are in transition."""
+        """Return no group: a standby replica does not poll a group faster while its instances change."""
         return ()
 
     def polling_periods(self) -> Mapping[Scope, timedelta]:
-        """The scopes of all Resources and monitors."""
+        """The scopes of all Resources and monitors of this type, each with its polling interval."""
         groups = (group.scope for group in self._informers.groups() if group.service == self._service)
         specs = (monitor.spec for monitor in self._informers.monitors.objects())
         region = self._informers.default_region
@@ -45,7 +52,7 @@ class StandbyListener:
         return idle | dict.fromkeys(self._scopes_in_transition(), TRANSITION_INTERVAL)
 
     def _scopes_in_transition(self) -> Iterator[Scope]:
-        """The scopes with instances in transition, as the leader reports them in the status of Resources."""
+        """Yield the scopes with instances in transition, as the leader shows them in the status."""
         for resource in self._informers.resources.objects():
             if _in_transition(resource):
                 group = resource.group(self._informers.default_region)
@@ -53,14 +60,14 @@ class StandbyListener:
                     yield group.scope
 
     def group_changed(self, group: Group) -> None:
-        """A standby replica does not act on it."""
+        """Do nothing: a standby replica does not act on changes."""
 
     def scope_changed(self, scope: Scope, /) -> None:
-        """A standby replica does not act on it."""
+        """Do nothing: a standby replica does not act on changes."""
 
 
 def _in_transition(resource: Resource) -> bool:
-    """Whether some instances are in transition; not if they are only blocked."""
+    """Whether the status shows instances in transition. PENDING without a transition means blocked."""
     status = resource.status
     return status.status == "PENDING" and any(
         condition.type == "Ready" and condition.reason in _TRANSITION_REASONS

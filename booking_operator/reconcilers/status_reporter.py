@@ -1,4 +1,4 @@
-"""Says how an object stands: its status and conditions, and what of that is news as Event and log line."""
+"""Writes the status of an object, and records changed conditions as Events and log lines."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +23,12 @@ T = TypeVar("T", bound=Object)
 
 
 class StatusReporter(Generic[T]):
-    """Reports on the objects of one kind."""
+    """Reports the status of the objects of one kind.
+
+    Attributes:
+        kind: the kind.
+        status: the status writer of the kind.
+    """
 
     def __init__(self, kind: Kind[T], environment: Environment) -> None:
         self.kind = kind
@@ -32,7 +37,7 @@ class StatusReporter(Generic[T]):
         self._log = structlog.get_logger()
 
     def current(self, object_: T) -> Any:
-        """The newest status of the object, written or about to be."""
+        """Return the newest status of an object, including a status that is not written yet."""
         return self.status.current(object_)
 
     def report(
@@ -44,9 +49,19 @@ class StatusReporter(Generic[T]):
         quiet: bool = False,
         **facts: Any,
     ) -> list[ConditionEvent]:
-        """Write conditions and `facts` as the status. Report what is new, and return it.
+        """Set the conditions and other status fields of an object, and record an Event for each news.
 
-        With `quiet` nothing is reported, for example for what was over long ago.
+        The status writer writes the status asynchronously.
+
+        Args:
+            object_: the object.
+            verdicts: the conditions.
+            now: the transition time of conditions that change (aware UTC).
+            quiet: record neither Events nor log lines, for example for a finished Booking.
+            **facts: the other fields of the status.
+
+        Returns:
+            The recorded Events.
         """
         current, verdicts = self.current(object_), tuple(verdicts)
         previous = {known.type: (known.reason, known.message) for known in current.conditions}
@@ -64,5 +79,5 @@ class StatusReporter(Generic[T]):
         return news
 
     def report_invalid(self, object_: T, reason: str, message: str, now: datetime) -> None:
-        """Say that nothing is done for the object, and why."""
+        """Report that the operator does nothing for an object, and why."""
         self.report(object_, invalid_conditions(reason, message), now)

@@ -1,1 +1,1 @@
-"""The reconciler of Resources: its snapshot, its orders, its power decisions."""
+"""The reconciler of Resources, the snapshots that it decides on, and the orders that it places."""

@@ -1,24 +1,24 @@
-"""The orders of Resources: what was asked of the cloud driver, and what became of it.
+"""The orders of Resources: what the cloud driver was asked to do, and the results.
 
-One state machine for each Resource:
+Each Resource has one state machine:
 
     ordered ahead --deadline--> due --answer--> settled --reported--> forgotten
          |                       |
          +-- no longer wanted ---+--> cancelled
 
-A reconcile places orders, cancels those that are no longer wanted, and collects the answers. It waits only
-`SETTLE_WAIT` for them: an order that takes longer, because it waits for its turn, wakes the Resource when it
-is answered.
+A reconcile places orders, cancels the orders that are no longer wanted, and collects the answers. It waits at
+most `SETTLE_WAIT` for answers. An order may take longer because it waits in its request queue; its answer
+enqueues the Resource.
 
 Invariants:
-- An instance is never ordered twice for the same action.
-- An order carries the question whether it is still valid. The driver asks it right before a call, so a
-  decision is never carried out against newer bookings.
-- Each outcome is reported once, as an Event on the Resource and on its booking.
+- An instance has at most one order in flight for the same action and the same kind (ahead or due).
+- The driver calls `Order.still_valid` right before a call. A decision is therefore never carried out against
+  newer bookings.
+- Each outcome is reported once, as an Event on the Resource and on its Booking.
 
-Two measurements belong to the orders. Lateness is the service level: the time from a boundary that was known
-before it came to the acceptance of the call, for each instance. The start time is how long a group takes from
-the accepted call until all of its instances run; `warm_up: auto` learns from it.
+The module takes two measurements. Lateness is the service level indicator: for each instance, the time from a
+boundary that was known ahead to the acceptance of the call. The start time is the time from the first
+accepted call of a start until all of its instances run. `warm_up: auto` uses the start times.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ from booking_operator.reconcilers.environment import Environment, RecordEvent
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
 SETTLE_WAIT = timedelta(seconds=2)
-"""How long a reconcile waits for the answers to new orders. Most of them arrive by then."""
+"""How long a reconcile waits for the answers to due orders. Most answers arrive within this time."""
 
 Late = Callable[[Action, str, float, int], None]
-"""Records a lateness: START or STOP, the service, how late in seconds, and for how many instances."""
+"""Records a lateness: START or STOP, the service, the lateness in seconds, and the number of instances."""
 
 
 def ignore_lateness(_: Action, __: str, ___: float, ____: int) -> None:
@@ -57,16 +57,16 @@ _VERBS = {Action.START: "Started", Action.STOP: "Stopped"}
 
 @dataclass(slots=True, eq=False)
 class _Placed:
-    """An order that the driver has.
+    """An order that the driver has accepted.
 
     Attributes:
         order: the order.
         action: START or STOP.
-        booking: the booking that it is for, or that has ended; None where there is none.
-        placed_at: when it was placed (aware UTC).
-        basis: what its validity was last proven for; None where it was not.
+        booking: the booking that causes a start, or whose end causes a stop; None when there is none.
+        placed_at: when the order was placed (aware UTC).
+        basis: the input of the last successful validity check; None before the first one.
         reported: the instances whose outcome was reported.
-        watched: the instances whose outcome wakes the Resource.
+        watched: the instances whose outcome enqueues the Resource.
     """
 
     order: Order
@@ -78,7 +78,7 @@ class _Placed:
     watched: set[str] = field(default_factory=set)
 
     def cancelled(self, id_: str) -> bool:
-        """Whether the order no longer concerns the instance."""
+        """Whether the order is cancelled for an instance."""
         return self.order.futures[id_].cancelled()
 
     def watch(self, wake: Callable[[Future[Any]], None]) -> None:
@@ -88,7 +88,11 @@ class _Placed:
             self.order.futures[id_].add_done_callback(wake)
 
     def take_outcome(self) -> "_Outcome":
-        """What became of the instances whose outcome was not reported yet. They count as reported now."""
+        """Return the outcomes that were not reported yet, and mark them as reported.
+
+        Raises:
+            Exception: an outcome is an error other than `CloudError`, which is a bug.
+        """
         done: list[str] = []
         errors: dict[str, CloudError] = {}
         for id_, future in self.order.futures.items():
@@ -107,12 +111,12 @@ class _Placed:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """What a validity check depends on: unless one of these changes, it has the same result.
+    """The input of a validity check. While it holds, another check has the same result.
 
     Attributes:
-        revision: of the bookings and the Resource.
+        revision: the revision of the bookings and of the Resource, see `Informers.revision`.
         from_: the instant of the check (aware UTC).
-        until: when the bookings change by themselves; None for never.
+        until: the next instant at which a booking begins or ends (aware UTC); None for never.
     """
 
     revision: tuple[int, int]
@@ -120,13 +124,19 @@ class _Basis:
     until: datetime | None
 
     def holds(self, revision: tuple[int, int], now: datetime) -> bool:
-        """Whether nothing relevant has changed."""
+        """Whether the input is the same at `now` (aware UTC)."""
         return self.revision == revision and self.from_ <= now and (self.until is None or now < self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """The accepted and the failed instances of an order."""
+    """New outcomes of an order.
+
+    Attributes:
+        placed: the order.
+        done: the instances for which the service accepted the call.
+        errors: the error of each failed instance.
+    """
 
     placed: _Placed
     done: list[str]
@@ -135,7 +145,7 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _RunningStart:
-    """Instances whose start was accepted, the first of them at `accepted_at` (aware UTC)."""
+    """Instances of one start. The service accepted the first of them at `accepted_at` (aware UTC)."""
 
     ids: frozenset[str]
     accepted_at: datetime
@@ -147,9 +157,9 @@ class _State:
 
     Attributes:
         placed: its orders.
-        next_change_at: when its power changes next, as far as its bookings are known (aware UTC).
-        missed_change_at: when its power should have changed, while that is not done (aware UTC).
-        start: its start that is not complete yet.
+        next_change_at: the next boundary, by the known bookings (aware UTC); None for never.
+        missed_change_at: the last boundary, until the group is as booked (aware UTC); None otherwise.
+        start: the start whose instances do not all run yet; None when there is none.
     """
 
     placed: list[_Placed] = field(default_factory=list)
@@ -163,8 +173,8 @@ class ResourceOrders:
 
     Args:
         environment: what all reconcilers share.
-        wake: called with the key of a Resource that has to look at its orders.
-        late: called for each acceptance that counts for the service level.
+        wake: called with the key of a Resource whose orders have news; it enqueues the Resource.
+        late: called for each acceptance that counts for the service level indicator.
     """
 
     def __init__(
@@ -177,7 +187,7 @@ class ResourceOrders:
         self._states: dict[Key, _State] = {}
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         placed = [key for key, state in self._states.items() if state.placed]
         return {"states": self._states.keys(), "placed": placed}
 
@@ -193,15 +203,18 @@ class ResourceOrders:
         *,
         ahead: bool = False,
     ) -> None:
-        """Order what is due, and cancel every other due order of that action.
+        """Place an order for an action, and cancel the orders of other instances for the same action.
+
+        Instances that already have an order get no second one. Orders ahead and due orders are separate: a
+        call compares and cancels only orders of its own kind.
 
         Args:
-            snapshot: the Resource.
+            snapshot: the snapshot of the Resource.
             action: START or STOP.
-            ids: the instances.
-            at: when the action was due (aware UTC).
-            booking: the booking that it is for, or that has ended.
-            ahead: order what will be due at `at`, and cancel every other order ahead of that action.
+            ids: all instances for which the action is wanted.
+            at: the deadline of the action: the driver does not send the call earlier (aware UTC).
+            booking: the booking that causes a start, or whose end causes a stop.
+            ahead: whether the order is for the next boundary.
         """
         key, now = key_of(snapshot.resource), self._clock.now()
         missing = self._missing(key, action, ids, now, ahead=ahead)
@@ -227,12 +240,12 @@ class ResourceOrders:
     def _missing(
         self, key: Key, action: Action, wanted: Collection[str], now: datetime, *, ahead: bool
     ) -> list[str]:
-        """Cancel what is no longer wanted. Returns the wanted instances for which there is no order yet."""
+        """Cancel the instances that are no longer wanted. Returns the wanted instances without an order."""
         ordered: set[str] = set()
         for placed in self._placed(key):
             if placed.action is not action or (placed.order.deadline > now) is not ahead:
                 continue
-            # An outcome that was not reported yet is reported before the instance is ordered again.
+            # An instance with an unreported outcome gets no new order before the outcome is reported.
             ordered |= {
                 id_ for id_ in placed.order.futures.keys() - placed.reported if not placed.cancelled(id_)
             }
@@ -242,13 +255,17 @@ class ResourceOrders:
         return [id_ for id_ in wanted if id_ not in ordered]
 
     def release(self, key: Key) -> None:
-        """Cancel all orders of a Resource and forget it."""
+        """Cancel all orders of a Resource, and remove its state."""
         state = self._states.pop(key, None)
         for placed in state.placed if state else ():
             placed.order.cancel()
 
     def _still_valid(self, key: Key, placed: _Placed) -> bool:
-        """Whether the action is still wanted now. If nothing changed, this only compares revisions."""
+        """Whether the action is still wanted now, and a stop is not based on stale data.
+
+        If the input of the last check is unchanged, the check only compares revisions. A thousand orders are
+        checked at one boundary.
+        """
         now = self._clock.now()
         if placed.basis is not None and placed.basis.holds(self._environment.informers.revision(key), now):
             return placed.action is Action.START or not self._environment.consistency.stale_reason()
@@ -262,14 +279,14 @@ class ResourceOrders:
         placed.basis = basis
         return placed.action is Action.START or not self._environment.consistency.stale_reason()
 
-    # Look at orders
+    # Read orders
 
     def waiting(self, key: Key) -> list[Order]:
-        """The orders of a Resource that are due and have no answer yet."""
+        """Return the orders of a Resource that are due and have no answer yet."""
         return [placed.order for placed in self._due(key, self._clock.now()) if placed.order.pending]
 
     def open_orders(self, key: Key) -> list[Order]:
-        """The orders of a Resource that have no answer yet, including those ahead."""
+        """Return the orders of a Resource that have no answer yet, including orders ahead."""
         return [placed.order for placed in self._placed(key) if placed.order.pending]
 
     def _placed(self, key: Key) -> list[_Placed]:
@@ -282,10 +299,12 @@ class ResourceOrders:
     # Collect answers
 
     async def settle(self, snapshot: ResourceSnapshot) -> Failure | None:
-        """Wait a moment for the answers to what is due, but not into the next boundary, and report them.
+        """Wait for the answers to the due orders of a Resource, and report the outcomes.
+
+        The wait ends `SETTLE_WAIT` after the orders were placed and due, or at the next boundary.
 
         Returns:
-            Why something was not done, or is not done yet; None where nothing failed.
+            Why an action failed, or why its call is delayed by an error; None when nothing failed.
         """
         key, now = key_of(snapshot.resource), self._clock.now()
         due = self._due(key, now)
@@ -301,7 +320,7 @@ class ResourceOrders:
         return first_failure(*failed, *(_pending_failure(outcome.placed.order) for outcome in outcomes))
 
     async def _wait(self, key: Key, due: Iterable[_Placed], seconds: float) -> None:
-        """Wait at most so long for answers. Later ones wake the Resource."""
+        """Wait at most `seconds` for answers. Later answers enqueue the Resource."""
         futures = [future for placed in due for future in placed.order.futures.values() if not future.done()]
         if futures:
             await asyncio.wait(futures, timeout=max(0.0, seconds))
@@ -328,7 +347,7 @@ class ResourceOrders:
     def report_on_booking(
         self, resource: Resource, booking: BookingInterval | None, record: RecordEvent, reason: str, note: str
     ) -> None:
-        """Record an Event on a booking, if it has an object. An ad-hoc booking has none."""
+        """Record an Event on the Booking of a booking interval. An ad-hoc booking has no object."""
         if booking is None or not booking.name:
             return
         key = Key(resource.metadata.namespace, booking.name)
@@ -339,17 +358,17 @@ class ResourceOrders:
     # Lateness
 
     def expect_change(self, key: Key, next_change_at: datetime | None, known_before: datetime | None) -> None:
-        """Record when the power of a Resource changes next.
+        """Record the next boundary of a Resource.
 
-        A boundary counts for the service level if it was known before it came, to this process or to the one
-        before. What nobody could foresee does not count: a booking for now, an edit, a deletion,
-        or an instance that somebody started by hand. A boundary counts until the group is as booked for the
+        A boundary counts for the service level indicator if this process, or an earlier leader, knew it
+        ahead. The following causes do not count: a booking that begins at its creation, an edit, a deletion,
+        and an instance that a user started by hand. A boundary counts until the group is as booked for the
         first time after it.
 
         Args:
-            key: the Resource.
-            next_change_at: by its bookings (aware UTC); None for never.
-            known_before: what its status said before this process knew the Resource (aware UTC).
+            key: the key of the Resource.
+            next_change_at: the next boundary by its bookings (aware UTC); None for never.
+            known_before: the next boundary in its status, for the first call in this process (aware UTC).
         """
         state = self._states.get(key)
         if state is None:
@@ -359,7 +378,10 @@ class ResourceOrders:
         state.next_change_at = next_change_at
 
     def as_booked(self, key: Key) -> None:
-        """The group of a Resource is as booked, or no longer has to be. Later orders have another reason."""
+        """Record that the group of a Resource is as booked, or that the operator may not act on it.
+
+        Later orders no longer count as late for the last boundary.
+        """
         state = self._states.get(key)
         if state is not None:
             state.missed_change_at = None
@@ -387,12 +409,17 @@ class ResourceOrders:
             state.start = replace(state.start, ids=state.start.ids | frozenset(ids))
 
     def starting(self, key: Key) -> frozenset[str]:
-        """The instances of a Resource whose start was accepted, until all of them run."""
+        """Return the instances of the last accepted start; empty once all of them run."""
         state = self._states.get(key)
         return state.start.ids if state and state.start else frozenset()
 
     def complete_start(self, key: Key, observation: Observation | None) -> timedelta | None:
-        """How long the last start took, once all of it runs; None before that, and without a start."""
+        """End the last start if the observation shows that all of its instances run.
+
+        Returns:
+            The time from the first accepted call to the observation; None if the start is not complete, or
+            if there is no start.
+        """
         state = self._states.get(key)
         start = state.start if state else None
         if state is None or start is None or observation is None or observation.at < start.accepted_at:
@@ -403,27 +430,27 @@ class ResourceOrders:
         return observation.at - start.accepted_at
 
     def forget_start(self, key: Key) -> None:
-        """The last start no longer matters, because the Resource is not booked any more."""
+        """Stop the measurement of the last start, because the Resource is no longer booked."""
         state = self._states.get(key)
         if state is not None:
             state.start = None
 
 
 def _basis(snapshot: ResourceSnapshot, action: Action) -> _Basis | None:
-    """What the validity of an order depends on; None where the snapshot does not want the action."""
+    """Return the input of a validity check; None when the snapshot does not want the action."""
     wanted = snapshot.policy.may_act and snapshot.state.running_wanted is (action is Action.START)
     return _Basis(snapshot.revision, snapshot.now, snapshot.state.next_at) if wanted else None
 
 
 def first_retry(errors: Iterable[CloudError | Failure]) -> datetime | None:
-    """The earliest instant of a next attempt; None where one of them is not known."""
+    """Return the earliest `retry_at` (aware UTC); None if one of the errors has none."""
     instants = [error.retry_at for error in errors]
     known = [instant for instant in instants if instant is not None]
     return min(known) if known and len(known) == len(instants) else None
 
 
 def first_failure(*failures: Failure | None) -> Failure | None:
-    """The first of several failures, with the earliest next attempt of all; None where there is none."""
+    """Return the first failure with the `retry_at` of `first_retry`; None when there is no failure."""
     known = [failure for failure in failures if failure is not None]
     return replace(known[0], retry_at=first_retry(known)) if known else None
 

@@ -1,10 +1,14 @@
-"""Reconciles Resources: decides power from the bookings and has the cloud driver carry it out.
+"""Reconciles Resources: decides the power of instances from the bookings, and orders starts and stops.
 
-The order within one reconcile is what the product is about. A start that the bookings ask for leaves first,
-on the view of the instances that is at hand; right after a take-over an overdue start waits for a fresh view,
-for a second at most. Only then is a fresh view awaited where one is needed, above all for a stop. Shortly
-before a boundary what it will ask for is ordered ahead, so that it leaves at the boundary itself, by one call
-with all others that are due then. What users read, status and Events, comes last and is written by others.
+The order of the steps in one reconcile matters:
+1. Order the starts, on the present view of the instances. Right after a take-over, overdue starts wait for a
+   fresh view, one second at most.
+2. Refresh the view if it is too old for a decision, and order the starts again. A stop needs a fresh view.
+3. Order the stops.
+4. Shortly before a boundary, order ahead what the boundary will need. The driver then sends it at the
+   boundary, in one call with all other orders that are due.
+5. Set the status and enqueue the lock tags. Other controllers write them, so a slow API server delays no
+   start and no stop.
 """
 
 import asyncio
@@ -39,19 +43,29 @@ from booking_operator.reconcilers.resource.snapshot import (
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 REFRESH_TIMEOUT_SECONDS = 10.0
-"""How long a fresh view is awaited, or a confirmation. A Resource's other business, a new booking, must not
-wait longer."""
+"""Timeout for a fresh view, and for the confirmation of the caches. A new booking of the same Resource waits
+at most this long."""
 STARTED_WRITE_TIMEOUT_SECONDS = 2.0
-"""How long a start under `unbooked: Leave` waits for its memory to be written. A start needs the booking
-alone: without the memory the instances merely stay up later."""
+"""How long a start under `unbooked: Leave` waits until the status lists the started instances.
+
+The start does not depend on this write. If the list is lost, the instances stay up after the booking.
+"""
 RETRY_SECONDS = 0.25
-"""Between two tries to get a view right after a take-over, when each moment makes the starts late."""
+"""Pause between two attempts to refresh the view right after a take-over, while overdue starts wait."""
 QUEUED_CHECK_INTERVAL = timedelta(seconds=15)
-"""How often a Resource is looked at while its order waits for its turn."""
+"""How often a Resource is reconciled while one of its orders waits in a request queue."""
 
 
 class ResourceReconciler:
-    """Brings the instances of one Resource to what its bookings want, and says how that goes."""
+    """Reconciles Resources, one by one.
+
+    Args:
+        environment: what all reconcilers share.
+        orders: the orders of all Resources.
+        lock_tags: the reconciler of lock tags.
+        delays: the forecast delays.
+        took_over_at: when this replica began to lead (aware UTC).
+    """
 
     def __init__(
         self,
@@ -75,11 +89,11 @@ class ResourceReconciler:
         self._triggers: dict[Key, DecisionTrigger] = {}
 
     def introspect(self) -> Contents:
-        """The keys of its entries, by collection."""
+        """The keys of the entries, by collection."""
         return {"triggers": self._triggers.keys()}
 
     async def reconcile(self, key: Key) -> Result:
-        """Reconcile one Resource. A deleted one is released: its instances stay as they are."""
+        """Reconcile one Resource. The instances of a deleted Resource stay as they are."""
         snapshot = self._take_snapshot(key)
         if snapshot is not None and (until := self._start_waits_until(snapshot)) is not None:
             await self._view_since_take_over(snapshot, until)
@@ -111,7 +125,11 @@ class ResourceReconciler:
         return Result()
 
     def _result(self, snapshot: ResourceSnapshot, plan: Plan, failure: Failure | None) -> Result:
-        """When to look again; what waits for its turn is looked after, since its prospects may change."""
+        """Return when to reconcile the Resource again.
+
+        While an order waits or a change is overdue, the forecast is updated, because the expected time may
+        change.
+        """
         settled = power.settled_after(
             plan.started, snapshot.policy, snapshot.state, self._trigger(snapshot).observed_since
         )
@@ -128,7 +146,11 @@ class ResourceReconciler:
         return Result(next_at, failed=unknown or bool(plan.withheld))
 
     def _take_snapshot(self, key: Key) -> ResourceSnapshot | None:
-        """The Resource as it stands now; None when there is nothing to act on, which is reported."""
+        """Take a snapshot of the Resource now, and record its decision trigger and its next boundary.
+
+        Returns:
+            The snapshot; None if the Resource is deleted or invalid. The status of an invalid one says why.
+        """
         resource = self._informers.resources.get(key)
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return None
@@ -144,33 +166,36 @@ class ResourceReconciler:
         return snapshot
 
     def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        """Why power is wanted as it is, given why it was when the Resource was looked at last."""
+        """Return the decision trigger of a snapshot, given the trigger of the last reconcile."""
         return decision_trigger.next_trigger(previous, snapshot.state, snapshot.now, basis=snapshot.policy)
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
 
     def _needed(self, snapshot: ResourceSnapshot) -> datetime:
-        """What a view must not be older than, to back any decision."""
+        """Return the instant (aware UTC) that a view must not precede, to back every decision."""
         since, current = self._trigger(snapshot).observed_since, self._reporter.current(snapshot.resource)
         settled = power.settled_after(current.started, snapshot.policy, snapshot.state, since)
         return since if settled is None or settled > snapshot.now else settled
 
     def _fresh(self, snapshot: ResourceSnapshot, since: datetime | None = None) -> bool:
-        """Whether the view at hand is young enough: not older than `since`, or the cause of it all."""
+        """Whether the present view is not older than `since`, by default the decision trigger."""
         observation = snapshot.driver.inventory.observation(snapshot.group)
         return observation is not None and observation.at >= (since or self._trigger(snapshot).observed_since)
 
     def _note_whether_met(self, snapshot: ResourceSnapshot, plan: Plan) -> None:
-        """Whether what the last boundary asked for is done, as far as it can be, or not wanted."""
+        """Record that the group is as booked, if nothing is left to do or the operator may not act."""
         done = self._fresh(snapshot) and not (plan.has_actions or plan.withheld or plan.in_transition)
         if done or not snapshot.policy.may_act:
             self._orders.as_booked(key_of(snapshot.resource))
 
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        """What is to be started and stopped, by the bookings and the view at hand.
+        """Decide what to start and stop, by the bookings and the present view.
 
-        `stale_reason` is why the bookings may be incomplete, where the caller knows more than the caches do.
+        Args:
+            snapshot: the snapshot of the Resource.
+            stale_reason: why the cached bookings may be incomplete. If it is empty, the reason of the caches
+                applies.
         """
         current: ResourceStatus = self._reporter.current(snapshot.resource)
         return power.decide(
@@ -183,9 +208,9 @@ class ResourceReconciler:
         )
 
     def _start_waits_until(self, snapshot: ResourceSnapshot) -> datetime | None:
-        """Until when what the bookings ask to start waits for a younger view; None where it does not."""
+        """Return until when a start waits for a fresh view (aware UTC); None when it does not wait."""
         if snapshot.now >= self._took_over_at + power.TAKE_OVER_TIMEOUT:
-            return None  # before anything is worked out: this holds after the first second of a leadership
+            return None  # checked first because it is cheap and true after the first second of a leadership
         holder, view = snapshot.state.holder, snapshot.driver.inventory.observation(snapshot.group)
         if holder is None or view is None or not (snapshot.policy.may_act and self.decide(snapshot).start):
             return None
@@ -197,7 +222,7 @@ class ResourceReconciler:
         )
 
     async def _view_since_take_over(self, snapshot: ResourceSnapshot, until: datetime) -> None:
-        """Wait for a view that is as young as the take-over, but not beyond `until` or the next boundary."""
+        """Wait for a view that is not older than the take-over, until `until` or the next boundary."""
         left = (until - self._clock.now()).total_seconds()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(left, self._time_budget(snapshot))):
@@ -212,7 +237,11 @@ class ResourceReconciler:
                     await self._clock.sleep(RETRY_SECONDS)
 
     async def _start(self, snapshot: ResourceSnapshot) -> Failure | None:
-        """Have what is to be started in order, and what is not out of it."""
+        """Order the starts of the plan, and cancel starts and stops that are no longer wanted.
+
+        Returns:
+            Why a start failed or is delayed; None when nothing failed.
+        """
         plan = self.decide(snapshot)
         start = plan.start if snapshot.policy.may_act else ()
         if start:
@@ -225,7 +254,11 @@ class ResourceReconciler:
         return await self._orders.settle(snapshot)
 
     async def _stop(self, snapshot: ResourceSnapshot) -> tuple[str, Failure | None]:
-        """Stop what the plan says; return why it did not, where data is stale."""
+        """Order the stops of the plan, unless data is stale.
+
+        Returns:
+            Why data is stale (or empty), and why a stop failed or is delayed (or None).
+        """
         plan = self.decide(snapshot)
         if plan.stop and snapshot.policy.may_act:
             if not self._trigger(snapshot).planned and (stale_reason := await self._confirm(snapshot)):
@@ -238,7 +271,11 @@ class ResourceReconciler:
         return plan.stale_reason, await self._orders.settle(snapshot)
 
     async def _order_ahead(self, snapshot: ResourceSnapshot) -> Plan:
-        """Order ahead what the next boundary will ask for, if it is near and the view is young enough."""
+        """Order ahead what the next boundary will need, if it is near and the view is fresh.
+
+        Returns:
+            The plan for the boundary; an empty plan if nothing is ordered ahead.
+        """
         boundary, plan, then = snapshot.state.next_change_at, Plan(), snapshot
         near = boundary is not None and boundary - LEAD_TIME <= self._clock.now() < boundary
         if boundary is not None and near and snapshot.policy.may_act and self._fresh(snapshot):
@@ -253,17 +290,25 @@ class ResourceReconciler:
         return plan
 
     def _time_budget(self, snapshot: ResourceSnapshot) -> float:
-        """How many seconds the cloud or the API server may take, never into a boundary."""
+        """Return the timeout in seconds for a request to the cloud or the API server.
+
+        The timeout never passes the next boundary.
+        """
         boundary = snapshot.state.next_change_at
         left = (boundary - self._clock.now()).total_seconds() if boundary else REFRESH_TIMEOUT_SECONDS
         return min(REFRESH_TIMEOUT_SECONDS, left)
 
     async def _confirm(self, snapshot: ResourceSnapshot) -> str:
-        """Why bookings may be missing; what is due at the next boundary does not wait for the answer."""
+        """Return why the caches may be missing bookings; empty if the API server confirms them in time."""
         return await self._consistency.confirm_within(self._time_budget(snapshot))
 
     async def _refresh(self, snapshot: ResourceSnapshot, since: datetime) -> Failure | None:
-        """Wait for a fresh view; what is due at the next boundary leaves on the view at hand."""
+        """Wait for a view that is not older than `since`, until the next boundary at most.
+
+        Returns:
+            Why there is no such view; None on success, and also at the boundary, where decisions use the
+            present view.
+        """
         boundary, timeout = snapshot.state.next_change_at, self._time_budget(snapshot)
         try:
             async with asyncio.timeout(timeout):
@@ -276,7 +321,11 @@ class ResourceReconciler:
         return None
 
     async def _record_started(self, snapshot: ResourceSnapshot, plan: Plan) -> None:
-        """Under `unbooked: Leave`, write what is about to be started before it is."""
+        """Under `unbooked: Leave`, write the started instances into the status before their start.
+
+        The write may take `STARTED_WRITE_TIMEOUT_SECONDS`. For a start ahead it ends at the boundary. If the
+        write fails, the start leaves anyway.
+        """
         current: ResourceStatus = self._reporter.current(snapshot.resource)
         started = tuple(sorted(plan.started))
         if snapshot.policy.unbooked is power.UnbookedPolicy.STOP or started == current.started:
@@ -291,13 +340,13 @@ class ResourceReconciler:
                 found = self._informers.resources.get(key_of(snapshot.resource)) or snapshot.resource
                 if written or found.status == snapshot.resource.status:
                     return
-                # The leader before has written meanwhile: what both have started is remembered.
+                # Another client, usually the previous leader, has changed the status. Keep what both started.
                 known: ResourceStatus = self._reporter.current(found)
                 both = tuple(sorted({*known.started, *started}))
                 await self._reporter.status.write(found, replace(snapshot.with_counts(known), started=both))
 
     def _warm_up_status(self, snapshot: ResourceSnapshot) -> dict[str, Any]:
-        """The fields of the status that `warm_up: auto` goes by."""
+        """Return the status fields of `warm_up: auto`, after adding a start that is now complete."""
         key, current = key_of(snapshot.resource), self._reporter.current(snapshot.resource)
         if not snapshot.state.running_wanted:
             self._orders.forget_start(key)

@@ -1,6 +1,7 @@
-"""One valid Resource and all that bears on it, at one instant.
+"""A snapshot: everything that a decision about one valid Resource depends on, at one instant.
 
-Every decision about a Resource is made from a snapshot. So it depends on one instant and on nothing else.
+Every decision about a Resource uses a snapshot, so all its parts see the same bookings at the same instant.
+The properties of a snapshot read the newest observation from the inventory.
 """
 
 from collections.abc import Collection
@@ -29,18 +30,18 @@ _NO_LOCKS = ClassifiedLocks((), (), None)
 
 @dataclass(frozen=True)
 class ResourceSnapshot:
-    """A Resource as the reconciler sees it.
+    """A Resource with its bookings and its instances at one instant.
 
     Attributes:
         resource: the Resource.
-        group: the instances that it stands for.
+        group: its group of instances.
         driver: the cloud service of the instances.
-        policy: how the instances are treated.
+        policy: the rules of the Resource for starts and stops.
         now: the instant (aware UTC).
         timeline: all valid bookings of the Resource.
-        state: what the bookings say at `now`.
-        written_locks: lock tags that the operator wrote, and that may still be on instances.
-        revision: of the bookings and the Resource; it changes whenever one of them does.
+        state: the state of the bookings at `now`.
+        written_locks: the locks that the operator wrote, and that instances may still have.
+        revision: the revision of the bookings and of the Resource, see `Informers.revision`.
     """
 
     resource: Resource
@@ -54,37 +55,38 @@ class ResourceSnapshot:
     revision: tuple[int, int]
 
     def at(self, instant: datetime) -> "ResourceSnapshot":
-        """The same at another instant, as far as is known now."""
+        """Return the snapshot for another instant, by the present bookings and the present view."""
         return replace(self, now=instant, state=self.timeline.state_at(instant, self.policy.warm_up))
 
     @property
     def observation(self) -> Observation | None:
-        """The newest view at hand, with the locks of others as obstacles; None when there is none."""
+        """The newest observation; instances with a foreign lock are blocked. None before the first one."""
         observation = self.driver.inventory.observation(self.group)
         return locks.block_foreign(observation, self.locks) if observation else None
 
     @cached_property
     def own_locks(self) -> OwnLocks:
-        """The lock tags that are our own."""
+        """The locks of this operator."""
         return OwnLocks(self.written_locks, self.timeline)
 
     @property
     def locks(self) -> ClassifiedLocks:
-        """The lock tags on the instances, sorted out."""
+        """The foreign and the malformed locks on the instances."""
         observation = self.driver.inventory.observation(self.group)
         if observation is None or all(instance.lock is None for instance in observation.instances):
-            return _NO_LOCKS  # before a start, which must not wait for what all the bookings would write
+            # This shortcut saves a start the comparison with the locks of all bookings.
+            return _NO_LOCKS
         return locks.classify_locks(observation, self.own_locks, self.now)
 
     @property
     def lock_tag_changes(self) -> LockTagChanges:
-        """What the lock tags are to say."""
+        """The changes that the lock tags of the group need."""
         observation = self.driver.inventory.observation(self.group) or Observation((), self.now)
         return locks.lock_tag_changes(observation, self.state.holder, self.own_locks, self.locks, self.now)
 
     @property
     def failure(self) -> Failure | None:
-        """What stands in the way although nothing that was tried has failed: blindness, or foreign locks."""
+        """A failure that does not come from an order: instances cannot be observed, or have foreign locks."""
         error = self.driver.inventory.failure(self.group.scope)
         if error is not None:
             return Failure(error.reason, str(error))
@@ -97,7 +99,7 @@ class ResourceSnapshot:
 
     @property
     def warning(self) -> Failure | None:
-        """What is odd, and does no harm: lock tags that say nothing."""
+        """A harmless problem for users to fix: malformed lock tags."""
         if not self.locks.malformed:
             return None
         odd = summarize(
@@ -106,9 +108,9 @@ class ResourceSnapshot:
         return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
 
     def with_counts(self, status: ResourceStatus) -> ResourceStatus:
-        """A status with how many instances there are; as it was while none were ever seen.
+        """Return `status` with the present counts of instances; unchanged before the first observation.
 
-        Whatever is written first of a Resource must not claim that it has none.
+        A status without an observation must not claim that the Resource has no instances.
         """
         seen = self.observation
         if seen is None:
@@ -121,15 +123,15 @@ class ResourceSnapshot:
         )
 
     def wake_at(self) -> datetime | None:
-        """When to look at it again."""
+        """Return when to reconcile the Resource again (aware UTC); None for never."""
         instants = (decision_trigger.next_wake_up(self.state, self.now), self.locks.expires_at)
         return min((instant for instant in instants if instant), default=None)
 
 
 def take_snapshot(environment: Environment, resource: Resource, now: datetime) -> ResourceSnapshot | None:
-    """A Resource and all that bears on it at `now` (aware UTC); None where the operator does nothing for it.
+    """Take a snapshot of a Resource at `now` (aware UTC); None if `invalid_reason` names a reason.
 
-    The status is the newest one, even if it is not written yet.
+    The snapshot uses the newest status, even if it is not written yet.
     """
     informers, spec = environment.informers, resource.spec
     group = resource.group(informers.default_region)
@@ -152,7 +154,7 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
 
 
 def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] | None:
-    """Why nothing is done for a Resource, as reason and message; None where it has a snapshot."""
+    """Return why the operator does nothing for a Resource, as reason and message; None if it is valid."""
     if isinstance(resource.spec, InvalidSpec):
         return "InvalidSpec", resource.spec.message
     elder = informers.older_duplicate(resource)
@@ -163,5 +165,5 @@ def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] 
 
 
 def to_lock_tags(locks: Collection[Lock]) -> tuple[LockTags, ...]:
-    """Locks as a status shows them."""
+    """Convert locks to the form of the status."""
     return tuple(LockTags(item.by, item.until) for item in locks)
