@@ -1,6 +1,6 @@
 """Measure what two settings of the Python runtime gain: `python -m bench.runtime`.
 
-The first setting is in `kube/__init__.py`: it imports kubernetes_asyncio without its generated APIs and models.
+The first setting is in `kube/__init__.py`: it imports kubernetes_asyncio without its generated modules.
 The second one is in `gc_tuning.py`: the threshold of the garbage collector, and the exemption of the caches.
 Each sample is a process of its own. The samples with and without a setting alternate, so that a busy machine
 affects both.

@@ -13,8 +13,7 @@ _MARKS = {
     _HERE / "bench": pytest.mark.tooling,
     _HERE / "devcluster": pytest.mark.tooling,
     _HERE / "image": pytest.mark.tooling,
-    # One process runs them, because they install the operator in a control plane of their own.
-    _HERE / "e2e" / "manifests": pytest.mark.xdist_group("manifests"),
+    _HERE / "e2e" / "manifests": pytest.mark.dedicated,
 }
 
 

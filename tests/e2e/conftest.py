@@ -16,13 +16,12 @@ from booking_operator.devcluster.playground import OwnPlayground, Playground, jo
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.operator import run
 from booking_operator.settings import Settings
+from tests.support.audit import AuditLog
 from tests.support.shared_control_plane import shared_control_plane
 
 _numbers = count(1)
 
 Operator = Callable[..., AbstractAsyncContextManager[None]]
-
-OWN_GROUND = pytest.mark.xdist_group("own ground")
 
 BOOKINGS = "count/bookings.manager.kotaico.de"
 """What a ResourceQuota calls the number of bookings."""
@@ -38,9 +37,19 @@ def ground(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def own_ground() -> Iterator[OwnPlayground]:
-    """A playground whose API server tests may kill; the mark `OWN_GROUND` runs them in one process."""
-    with playground() as ground:
+def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
+    return AuditLog(tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture(scope="session")
+def own_ground(audit: AuditLog) -> Iterator[OwnPlayground]:
+    """A control plane that no other process uses. Tests that need it have the mark `dedicated`.
+
+    As on OpenShift, a client that sets an ownerReference which blocks the deletion of the owner needs a
+    permission on the owner.
+    """
+    admission = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+    with playground([*audit.flags, admission]) as ground:
         yield ground
 
 

@@ -15,7 +15,6 @@ from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING
 from booking_operator.devcluster.playground import OwnPlayground, Playground
 from tests.e2e.conftest import (
-    OWN_GROUND,
     Operator,
     Tenant,
     apiserver_killed,
@@ -100,7 +99,7 @@ async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_p
     assert "Traceback" not in process.log.read_text()
 
 
-@OWN_GROUND
+@pytest.mark.dedicated
 @pytest.mark.timeout(120)
 async def test_boundaries_are_kept_while_the_api_server_is_down(
     own_ground: OwnPlayground, tmp_path: Path
@@ -123,7 +122,7 @@ async def test_boundaries_are_kept_while_the_api_server_is_down(
         assert datetime.fromisoformat(str(entry["timestamp"])) >= boundary
 
 
-@OWN_GROUND
+@pytest.mark.dedicated
 @pytest.mark.timeout(120)
 async def test_the_deletion_of_a_crd_stops_no_instance(own_ground: OwnPlayground, tmp_path: Path) -> None:
     tenant = new_tenant(own_ground, "crd")

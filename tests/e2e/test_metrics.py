@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from booking_operator.devcluster.playground import OwnPlayground, Playground
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.observability.catalogue import CATALOGUE
-from tests.e2e.conftest import OWN_GROUND, Tenant, apiserver_killed, new_tenant, operator_process, soon, until
+from tests.e2e.conftest import Tenant, apiserver_killed, new_tenant, operator_process, soon, until
 from tests.e2e.test_faults import logged
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -224,7 +224,7 @@ async def test_a_port_that_is_taken_is_named_in_one_line(
     assert "Traceback" not in process.log.read_text()
 
 
-@OWN_GROUND
+@pytest.mark.dedicated
 @pytest.mark.timeout(120)
 async def test_the_loss_of_the_api_server_is_no_reason_for_a_restart(
     own_ground: OwnPlayground, tmp_path: Path

@@ -9,29 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
-from booking_operator.devcluster.playground import OwnPlayground, Playground, playground
+from booking_operator.devcluster.playground import OwnPlayground, Playground
 from tests.e2e.conftest import Tenant, until
-from tests.support.audit import AuditLog
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
 SYSTEM = "booking-operator-system"
 
 
 @pytest.fixture(scope="session")
-def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
-    return AuditLog(tmp_path_factory.mktemp("audit"))
-
-
-@pytest.fixture(scope="session")
-def ground(audit: AuditLog) -> Iterator[OwnPlayground]:
-    """Stands in for the `ground` of the folder above, and so for all that rests on it.
-
-    As on OpenShift, who sets an ownerReference that blocks the owner's deletion needs a right on the owner.
-    """
-    admission = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
-    with playground([*audit.flags, admission]) as stands:
-        stands.kubectl("apply", "--validate=strict", "-k", str(MANIFESTS))
-        yield stands
+def ground(own_ground: OwnPlayground) -> OwnPlayground:
+    """The `ground` of these tests, and so of the fixtures of the folder above."""
+    own_ground.kubectl("apply", "--validate=strict", "-k", str(MANIFESTS))
+    return own_ground
 
 
 @pytest.fixture
