@@ -59,6 +59,28 @@ def test_each_hop_of_a_booking_names_a_module() -> None:
     assert not [hop for hop in hops if not (ROOT / "booking_operator" / hop).exists()]
 
 
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_contributing_describes_each_folder_of_tests() -> None:
+    rows = re.findall(r"^\| (`tests/.*?) \|", CONTRIBUTING, re.MULTILINE)
+    described = set(re.findall(r"`(tests/[a-z0-9/]+)`", " ".join(rows)))
+    folders = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert described == folders - {"tests"}
+
+
+def test_contributing_describes_each_tox_environment() -> None:
+    tox = (ROOT / "tox.ini").read_text()
+    described = set(re.findall(r"^\| `tox -e ([a-z-]+)` \|", CONTRIBUTING, re.MULTILINE))
+    assert described == set(re.findall(r"^\[testenv:([a-z-]+)\]$", tox, re.MULTILINE))
+
+
+def test_ci_runs_the_environments_that_contributing_names() -> None:
+    commands = re.findall(r"^python3 -m tox -e ([a-z-]+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    [sentence] = re.findall(r"`\.ci/run` runs `tox` and then (.*?)\.", CONTRIBUTING, re.DOTALL)
+    assert commands == re.findall(r"`([a-z-]+)`", sentence)
+
+
 LICENCES = re.compile(
     r"Apache[ -](License )?2\.0|MIT|BSD.*|PSF-2\.0|MPL-2\.0|Apache Software License|Dual License",
     re.IGNORECASE,
