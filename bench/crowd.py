@@ -149,9 +149,7 @@ def main() -> int:
     )
     parser.add_argument("--bookings", type=int, default=100_000)
     found = measure(parser.parse_args().bookings)
-    print(
-        f"\n{found.bookings} bookings in one namespace: {found.rss_mib:.0f} MiB, peak {found.peak_mib:.0f} MiB"
-    )
+    print(f"\n{found.bookings} bookings in one namespace: {found.rss_mib:.0f} MiB, peak {found.peak_mib:.0f}")
     for name, late in (("does not change", found.still), ("creates bookings", found.stirred)):
         print(
             f"the neighbour's starts while the crowd {name}: {sorted(late)[len(late) // 2]:.2f} s late",
