@@ -1,4 +1,4 @@
-"""An inventory on virtual time, before a cloud in memory."""
+"""An inventory on virtual time, in front of a cloud in memory."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -20,7 +20,7 @@ UNREACHABLE = CloudError("CloudUnreachable", "There was no reply.")
 
 
 class Cloud:
-    """Instances in memory, and a Describe that takes `latency` seconds."""
+    """Instances in memory. A Describe takes `latency` seconds."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -56,7 +56,7 @@ class Cloud:
 
 @dataclass
 class FakeListener:
-    """An audience: what a test names is watched, and changes are called back."""
+    """An inventory listener with the callbacks that a test passes."""
 
     groups: Callable[[], Collection[Group]] = tuple
     group_changed: Callable[[Group], None] = lambda _: None
@@ -65,7 +65,7 @@ class FakeListener:
 
 
 class Stage:
-    """An inventory on virtual time, its cloud, and what it has reported."""
+    """An inventory on virtual time, its cloud, and the groups that it reported as changed."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.clock = VirtualClock()
@@ -92,5 +92,5 @@ class Stage:
 
 
 def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    """Run a scenario on virtual time, then cancel what still runs."""
+    """Run a scenario on virtual time, then cancel the remaining tasks."""
     virtual.play(Stage, scenario)
