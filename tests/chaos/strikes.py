@@ -1,4 +1,4 @@
-"""What is done to a world. All is well again when a strike returns."""
+"""The strikes: functions that cause a fault. The world is healthy again when a strike returns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,11 +17,11 @@ from tests.support.replicas import comes_true
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 Strike = Callable[[World, float], Coroutine[Any, Any, None]]
-"""Does it to a world, for so many seconds; all is well again when it returns."""
+"""Causes a fault in a world for the given number of seconds, and ends it before it returns."""
 
 
 def proxied(fault: KubeFault) -> Strike:
-    """Let the proxy do it, and see that it has."""
+    """A strike that sets a fault of the proxy, and checks that it affected requests."""
 
     async def strike(world: World, seconds: float) -> None:
         before = world.proxy.struck
@@ -87,7 +87,7 @@ async def take_snapshot(world: World) -> None:
 
 
 async def restore_snapshot(world: World, seconds: float) -> None:
-    """Wiped and restored at once: the servers are away for as long as that takes."""
+    """Restore etcd immediately. The servers are down for as long as the restore takes."""
     restored = await asyncio.to_thread(etcd.restore, world.ground.control_plane, _snapshot(world, -1))
     world.ledger.rolled_back(world.snapshots[-1], restored)
     await asyncio.sleep(seconds / 2)
@@ -98,7 +98,7 @@ def _snapshot(world: World, later: int = 0) -> Path:
 
 
 async def delete_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings. It is applied again, and when that has been seen, so are they."""
+    """Delete the CRD and with it all bookings. Apply the CRD after a while, and later the bookings."""
     had = world.ledger.present()
     await _without_crd(world, asyncio.sleep(seconds / 4))
     await asyncio.sleep(seconds * 3 / 4)
@@ -106,7 +106,7 @@ async def delete_crd(world: World, seconds: float) -> None:
 
 
 async def replace_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings, and all of it applied again at once."""
+    """Delete the CRD and with it all bookings, and apply both again immediately."""
     had = world.ledger.present()
 
     async def gone() -> bool:
@@ -119,7 +119,7 @@ async def replace_crd(world: World, seconds: float) -> None:
 
 
 async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
-    """Delete the CRD of the bookings, and when `lasts` is over, apply it again."""
+    """Delete the CRD of the bookings, and apply it again when `lasts` is done."""
     kubectl = world.ground.kubectl
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
     vanished = datetime.now(UTC)
@@ -131,7 +131,10 @@ async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
 
 
 async def revoke_token(world: World, seconds: float) -> None:
-    """Have it refused, which takes 10 s because good ones are remembered; break watches; replace it."""
+    """Revoke the operator's token, reset its watches, and later replace the token.
+
+    The API server caches token reviews, so that it refuses the token only after about 10 s.
+    """
     began, ground = asyncio.get_running_loop().time(), world.ground
     token = world.token_file.read_text().strip()
     await asyncio.to_thread(ground.kubectl, "delete", "secret", world.secret, "-n", "booking-operator-system")

@@ -1,4 +1,4 @@
-"""The short form of `tox -e chaos`, for every day."""
+"""A short form of `tox -e chaos` for the everyday test run."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ async def reset_and_kill(world: World, seconds: float) -> None:
     await asyncio.sleep(seconds / 4)
 
 
-async def test_connections_that_are_reset_and_an_api_server_that_is_killed_lose_no_boundary(
+async def test_connection_resets_and_a_killed_api_server_lose_no_boundary(
     tmp_path: Path,
 ) -> None:
     fault = Fault("short", "both", reset_and_kill, seconds=3, settle=9, felt=["watch_failed"])

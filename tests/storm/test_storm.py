@@ -1,8 +1,9 @@
 """Ten minutes in which AWS fails in every way, against a real API server: `tox -e storm`.
 
-Nearly one call in three is throttled, one in twenty loses its connection before or after it was taken, what
-Describe shows is five seconds old, and one account is down. Meanwhile hundreds of bookings begin and end.
-Each group is to be as booked in the end, and no instance may be stopped inside an active booking.
+AWS throttles nearly one call in three, and resets one connection in twenty, before or after the call was
+carried out. Describe shows states that are five seconds old. One account is down. Hundreds of bookings begin
+and end. At the end, each group must be in the booked state, and no instance may have been stopped inside an
+active booking.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ accounts:
 
 @dataclass(frozen=True)
 class Span:
-    """A booking of one group; the last one of each may go on beyond the storm."""
+    """A booking of one group. The last one of each group may end after the storm."""
 
     tag: str
     start: datetime
@@ -45,7 +46,7 @@ class Span:
 
 
 def spans(chance: random.Random, tag: str, begin: datetime) -> Iterator[Span]:
-    """Bookings one after the other, with gaps, back to back, and overlapping."""
+    """Consecutive bookings, with gaps, back to back, and overlapping."""
     at, end = begin, begin + timedelta(seconds=SECONDS)
     while at < end - timedelta(seconds=40):
         until_ = at + timedelta(seconds=chance.uniform(15, 60))
@@ -73,7 +74,7 @@ def book(ground: Playground, tags: Sequence[str], booked: dict[str, list[Span]],
 
 
 def violations(calls: Sequence[Call], groups: dict[str, str], booked: dict[str, list[Span]]) -> list[str]:
-    """Stops that arrived, taken or not, for an instance that had been booked for a moment by then."""
+    """Stops that arrived, accepted or refused, for an instance that was booked then and shortly before."""
     found = []
     for call in calls:
         if call.action != "StopInstances":
@@ -87,7 +88,7 @@ def violations(calls: Sequence[Call], groups: dict[str, str], booked: dict[str, 
 
 @pytest.mark.storm
 @pytest.mark.timeout(SECONDS + 600)
-async def test_every_group_is_as_booked_after_the_storm_and_none_was_stopped_while_booked(
+async def test_each_group_is_as_booked_after_the_storm_and_no_booked_instance_was_stopped(
     tmp_path: Path,
 ) -> None:
     config = tmp_path / "config.yaml"
@@ -123,7 +124,7 @@ async def test_every_group_is_as_booked_after_the_storm_and_none_was_stopped_whi
 
 
 async def settled(aws: AwsProxy, groups: dict[str, str], booked: dict[str, list[Span]]) -> None:
-    """Wait until every instance is as booked."""
+    """Wait until every instance is in the booked state."""
     deadline = asyncio.get_running_loop().time() + 120
     while True:
         states = {**await aws.states(), **await aws.states(account=ACCOUNT)}
@@ -141,7 +142,7 @@ async def settled(aws: AwsProxy, groups: dict[str, str], booked: dict[str, list[
 
 
 def tell(calls: Sequence[Call]) -> None:
-    """How many calls of each kind there were, and how many of them were let through."""
+    """Print the number of calls of each action, and how many of them were answered."""
     counted: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for call in calls:
         counted[call.action][0] += 1
