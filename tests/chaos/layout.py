@@ -1,4 +1,4 @@
-"""The bookings of one round: boundaries before, in, right after and some time after the fault. No I/O."""
+"""The bookings of one round, with boundaries before, during and after the fault. No I/O."""
 
 import random
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A real kube-apiserver and moto's server, once per run; a namespace and a group of its own for each test."""
+"""A real kube-apiserver and moto's server, once per run. Each test gets its own namespace and group."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ _numbers = count(1)
 Operator = Callable[..., AbstractAsyncContextManager[None]]
 
 BOOKINGS = "count/bookings.manager.kotaico.de"
-"""What a ResourceQuota calls the number of bookings."""
+"""The name of the number of bookings in a ResourceQuota."""
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def ground() -> Iterator[Playground]:
 
 
 class Tenant:
-    """One namespace and one group of instances, and what a user does with kubectl."""
+    """One namespace, one group of instances, and the actions of a user with kubectl."""
 
     def __init__(self, ground: Playground, name: str) -> None:
         self.ground = ground
@@ -43,7 +43,10 @@ class Tenant:
         return self.ground.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
     async def delete(self, kind: str, name: str) -> None:
-        """Delete an object and wait until it is gone, which the operator, on this loop, may have a say in."""
+        """Delete an object, and wait until it is gone.
+
+        It runs in a thread, because the operator on this event loop may have to remove a finalizer.
+        """
         await asyncio.to_thread(self.kubectl, "delete", kind, name, "--timeout=20s")
 
     def apply(self, kind: str, name: str, **spec: Any) -> None:
@@ -73,7 +76,7 @@ class Tenant:
         return status
 
     def condition(self, kind: str, name: str, type_: str) -> tuple[str, str]:
-        """Status and reason; two empty texts while there is no such condition."""
+        """Status and reason of a condition; two empty strings if the object does not have it."""
         for condition in self.status(kind, name).get("conditions", []):
             if condition["type"] == type_:
                 return condition["status"], condition["reason"]
@@ -83,7 +86,7 @@ class Tenant:
         return self.ground.instances.states(self.tag)
 
     def events(self, kind: str, name: str) -> set[str]:
-        """Reasons of the Events on an object."""
+        """The reasons of the Events of an object."""
         listed = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
         return {
             event["reason"]
@@ -102,9 +105,10 @@ def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def limit_bookings(ground: Playground, namespace: str, hard: int, used: int) -> None:
-    """Set the ResourceQuota `bookings`, and what is used of it.
+    """Set the ResourceQuota `bookings` and its used count.
 
-    In a cluster, the controller manager counts what is there; until it has, nothing is refused.
+    In a cluster, the controller manager counts the objects. There is none here, and a quota without a used
+    count refuses nothing.
     """
     spec = {"hard": {BOOKINGS: str(hard)}}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bookings"}, "spec": spec}
@@ -125,13 +129,13 @@ def tenant(ground: Playground) -> Tenant:
 
 @pytest.fixture
 def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
-    """Runs the operator on the test's own loop, for the tenant's namespace by default."""
+    """Runs the operator on the event loop of the test, by default for the tenant's namespace."""
     for name, value in ground.environ.items():
         monkeypatch.setenv(name, value)
 
     @asynccontextmanager
     async def running(**settings: Any) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:  # an operator that dies ends the test at once
+        async with asyncio.TaskGroup() as tasks:  # an error of the operator ends the test immediately
             task = tasks.create_task(run(Settings(**{"namespace": tenant.namespace, **settings})))
             try:
                 yield
@@ -142,14 +146,14 @@ def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant
 
 
 def operator_process(ground: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
-    """The operator as a process of its own, which can be killed."""
+    """The operator as a separate process, which can be killed."""
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", namespace]
     command += ["--metrics-bind-address=0", "--health-probe-bind-address=0", *flags]
     return ChildProcess("operator", command, directory / "operator.log", ground.environ)
 
 
 async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait for `check` to return something true, looked at from a thread; fail with what it returned last."""
+    """Wait until `check`, called in a thread, returns a true value; fail with its last value."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         found = await asyncio.to_thread(check)
@@ -161,12 +165,12 @@ async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 async def at(instant: datetime) -> None:
-    """Wait for an instant of the wall clock."""
+    """Sleep until an instant of the wall clock."""
     await asyncio.sleep(max(0.0, (instant - datetime.now(UTC)).total_seconds()))
 
 
 def soon(seconds: float) -> datetime:
-    """An instant so many seconds ahead."""
+    """The instant that many seconds from now."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 

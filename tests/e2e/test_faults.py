@@ -1,4 +1,4 @@
-"""What must not matter: a killed operator, an API server that is away, a CRD that is deleted."""
+"""Faults that must do no harm: a killed operator, an unavailable API server, a deleted CRD."""
 
 import asyncio
 import json
@@ -54,10 +54,10 @@ async def test_kill_and_restart_across_both_boundaries(
         process.stop()
 
 
-async def test_kills_at_any_moment_around_both_boundaries(
+async def test_random_kills_around_both_boundaries(
     ground: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
-    """Killed in its imports, its first list, the view before the boundary, at it, or in what follows."""
+    """The operator is killed during its imports, its first list, the refresh before a boundary, and so on."""
     chance = random.Random()
     tenant.resource()
     start, end = soon(6), soon(14)
@@ -79,7 +79,7 @@ async def test_kills_at_any_moment_around_both_boundaries(
         process.stop()
 
 
-async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_path: Path) -> None:
+async def test_sigterm_stops_the_operator_cleanly(ground: Playground, tenant: Tenant, tmp_path: Path) -> None:
     process = operator_process(ground, tenant.namespace, tmp_path)
     with process:
         await until(lambda: logged(process.log, "caches_synced"))
@@ -91,8 +91,8 @@ async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_p
 
 
 @pytest.mark.timeout(120)
-async def test_boundaries_are_kept_while_the_api_server_is_away(tmp_path: Path) -> None:
-    """Its own control plane, because the other tests need theirs."""
+async def test_boundaries_are_kept_while_the_api_server_is_down(tmp_path: Path) -> None:
+    """With a control plane of its own, because it stops the API server."""
     with playground() as ground:
         ground.kubectl("create", "namespace", "away")
         tenant = Tenant(ground, "away")
@@ -116,7 +116,7 @@ async def test_boundaries_are_kept_while_the_api_server_is_away(tmp_path: Path) 
 
 
 @pytest.mark.timeout(120)
-async def test_a_crd_that_is_deleted_stops_nothing(tmp_path: Path) -> None:
+async def test_a_deleted_crd_stops_no_instance(tmp_path: Path) -> None:
     with playground() as ground:
         ground.kubectl("create", "namespace", "crd")
         tenant = Tenant(ground, "crd")
@@ -131,12 +131,12 @@ async def test_a_crd_that_is_deleted_stops_nothing(tmp_path: Path) -> None:
             assert tenant.states() == RUNNING
             [fix] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
             assert "kubectl apply -k manifests/crds" in fix
-            # Once it is back, an empty list is an answer.
+            # Once the CRD exists again, an empty list is a valid list.
             ground.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
             await until(lambda: tenant.states() == STOPPED, 60)
 
 
-async def test_a_refused_permission_is_named_and_works_once_granted(
+async def test_a_missing_permission_is_reported_and_works_once_granted(
     ground: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     tenant.kubectl("create", "serviceaccount", "operator")
@@ -159,12 +159,12 @@ async def test_a_refused_permission_is_named_and_works_once_granted(
             f"--serviceaccount={tenant.namespace}:operator",
         )
         await until(lambda: logged(process.log, "caches_synced"), 40)
-        # It may neither read the CRD nor write Events: it says so, and does its work.
+        # Without permission to read the CRD and to write Events, the operator logs warnings and works.
         tenant.resource()
         await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
 
 
-async def test_absent_credentials_are_named_and_asked_for_again(
+async def test_missing_credentials_are_reported_and_loaded_later(
     tenant: Tenant, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
@@ -190,8 +190,8 @@ async def test_a_tampered_status_is_fixed(tenant: Tenant, operator: Operator) ->
         assert tenant.status("resource", "res")["locked_by"] == ""
 
 
-async def test_nothing_is_written_while_nothing_changes(tenant: Tenant, operator: Operator) -> None:
-    """Seen by resourceVersion: the API server gives a new one for each write, and only for a write."""
+async def test_no_writes_while_nothing_changes(tenant: Tenant, operator: Operator) -> None:
+    """The check compares resourceVersions. The API server changes them only for writes."""
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(120), soon(600))
@@ -201,7 +201,7 @@ async def test_nothing_is_written_while_nothing_changes(tenant: Tenant, operator
         before = [tenant.get(kind, name)["metadata"] for kind, name in OBJECTS]
         await asyncio.sleep(1.5)
         after = [tenant.get(kind, name)["metadata"] for kind, name in OBJECTS]
-        assert before == after  # nothing is written while nothing changes
+        assert before == after
 
 
 OBJECTS = (("resource", "res"), ("booking", "bk"))

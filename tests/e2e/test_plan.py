@@ -19,7 +19,7 @@ def run_plan(ground: Playground, *arguments: str, **environ: str) -> "subprocess
     return subprocess.run(command, env=whole, capture_output=True, text=True, timeout=60, check=False)
 
 
-async def test_it_reports_calls_and_what_comes_late(
+async def test_plan_reports_calls_and_late_bookings(
     ground: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
     tenant.resource()
@@ -35,8 +35,8 @@ async def test_it_reports_calls_and_what_comes_late(
     tight = await asyncio.to_thread(run_plan, ground, "-n", tenant.namespace, f"--config={config}")
     assert "1 booking starts late," in tight.stdout
     assert "warm_up: 2m" in tight.stdout
-    asked = ("-n", tenant.namespace, f"--config={config}", "-o", "json", "--to", "2h")
-    found = json.loads((await asyncio.to_thread(run_plan, ground, *asked)).stdout)
+    options = ("-n", tenant.namespace, f"--config={config}", "-o", "json", "--to", "2h")
+    found = json.loads((await asyncio.to_thread(run_plan, ground, *options)).stdout)
     assert [item["instances"] for item in found["calls"]] == [2, 2]
     assert found["late"][0]["booking"] == "morning"
     assert found["late"][0]["remedy"] == 120.0
@@ -50,7 +50,7 @@ async def test_it_reports_calls_and_what_comes_late(
         (("--from=2h", "--to=1h"), "must be later than --from"),
     ],
 )
-def test_what_it_cannot_do_is_one_line(ground: Playground, arguments: tuple[str, ...], words: str) -> None:
+def test_an_error_is_one_line(ground: Playground, arguments: tuple[str, ...], words: str) -> None:
     done = run_plan(ground, *arguments)
     assert done.returncode != 0
     assert words in done.stderr

@@ -1,4 +1,4 @@
-"""A control plane of its own, on which the operator is installed as its users do it."""
+"""A control plane on which the operator is installed as users install it."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,9 +24,9 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
 
 @pytest.fixture(scope="session")
 def ground(audit: AuditLog) -> Iterator[Playground]:
-    """Stands in for the `ground` of the folder above, and so for all that rests on it.
+    """Replaces the fixture `ground` of the parent folder, also for all fixtures that use it.
 
-    As on OpenShift, who sets an ownerReference that blocks the owner's deletion needs a right on the owner.
+    As on OpenShift, an ownerReference that blocks the owner's deletion requires a permission on the owner.
     """
     admission = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
     with playground([*audit.flags, admission]) as stands:
@@ -36,7 +36,7 @@ def ground(audit: AuditLog) -> Iterator[Playground]:
 
 @pytest.fixture
 def tenant(tenant: Tenant) -> Iterator[Tenant]:
-    """Leaves nothing to the operator of a later test, which serves all namespaces."""
+    """Deletes all objects at the end, because the operators of later tests serve all namespaces."""
     yield tenant
     tenant.kubectl("delete", "bookingschedulers,resourcemonitors,bookings", "--all")
     tenant.kubectl("delete", "resources", "--all", "--wait=false")
@@ -49,7 +49,7 @@ def service_account(namespace: str = SYSTEM) -> str:
 
 
 def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTEM) -> str:
-    """A kubeconfig with a bound token of the operator's ServiceAccount, as its pod has one."""
+    """A kubeconfig with a bound token of the operator's ServiceAccount, as in its pod."""
     whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
     token = ground.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
     whole["users"][0]["user"] = {"token": token}
@@ -62,10 +62,10 @@ def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTE
 async def in_force(
     ground: Playground, *source: str, refused: Callable[[], bool], stdin: str | None = None
 ) -> AsyncIterator[None]:
-    """An admission policy, for as long as the block lasts.
+    """An admission policy that is in force during the block.
 
-    The API server learns by a watch of its own that one came or went, so both are waited for: `refused`
-    says whether it refuses what only this policy forbids.
+    The API server loads policies by a watch, so both ends of the block wait for it. `refused` returns whether
+    the API server refuses an object that only this policy forbids.
     """
     ground.kubectl("apply", "--validate=strict", *source, stdin=stdin)
     try:
@@ -81,12 +81,12 @@ Overlay = Callable[..., Path]
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Overlay:
-    """Writes a kustomization like that of a user, over the manifests and some of their components."""
+    """Writes a kustomization like that of a user, with the manifests and some of the components."""
 
     def write(*components: str, base: bool = True, **more: Any) -> Path:
         directory = tmp_path / "overlay"
         directory.mkdir()
-        # kustomize takes relative paths only.
+        # kustomize accepts relative paths only.
         up = Path("../" * (len(directory.resolve().parts) - 1))
         at = {name: str(up / str(MANIFESTS / "components" / name)[1:]) for name in components}
         whole = {
@@ -101,12 +101,12 @@ def overlay(tmp_path: Path) -> Overlay:
 
 
 def rendered(ground: Playground, directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """What `kubectl kustomize` makes of a directory, by kind and name."""
+    """The objects that `kubectl kustomize` renders for a directory, by kind and name."""
     found = yaml.safe_load_all(ground.kubectl("kustomize", str(directory)))
     return {(item["kind"], item["metadata"]["name"]): item for item in found}
 
 
 def read(ground: Playground, *arguments: str) -> dict[str, Any]:
-    """What `kubectl get` finds."""
+    """The output of `kubectl get`."""
     found: dict[str, Any] = json.loads(ground.kubectl("get", *arguments, "-o", "json"))
     return found

@@ -1,4 +1,4 @@
-"""What `kubectl apply -k manifests` makes of a cluster, and what the optional components change."""
+"""The objects of `kubectl apply -k manifests`, and the effect of the optional components."""
 
 import json
 from itertools import chain
@@ -69,7 +69,8 @@ SERVICE_MONITORS = {
         ],
     },
 }
-"""The part of the Prometheus operator's CRD that ours uses; with strict validation nothing else passes."""
+"""The part of the Prometheus operator's CRD that the manifests use. Strict validation refuses all other
+fields."""
 
 
 def deployment(ground: Playground) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def template(ground: Playground) -> dict[str, Any]:
     return found
 
 
-def test_all_of_it_is_there_and_labelled(ground: Playground) -> None:
+def test_all_objects_exist_with_labels(ground: Playground) -> None:
     made = rendered(ground, MANIFESTS)
     assert {kind for kind, _ in made} == {
         "ClusterRole",
@@ -102,15 +103,15 @@ def test_all_of_it_is_there_and_labelled(ground: Playground) -> None:
         assert stored["metadata"].get("namespace") == item["metadata"].get("namespace")
 
 
-def test_applied_again_it_changes_nothing(ground: Playground) -> None:
-    ground.kubectl("apply", "-k", str(MANIFESTS))  # over whatever another test has made of it
+def test_a_second_apply_changes_nothing(ground: Playground) -> None:
+    ground.kubectl("apply", "-k", str(MANIFESTS))  # undoes changes by other tests
     said = ground.kubectl("apply", "-k", str(MANIFESTS)).splitlines()
     changed = {line.partition("/")[0] for line in said if not line.endswith(" unchanged")}
-    # kubectl replaces the selector of a PodDisruptionBudget whole, and cannot see that it was the same.
+    # kubectl replaces the selector of a PodDisruptionBudget as a whole, and does not notice that it is equal.
     assert changed <= {"poddisruptionbudget.policy"}
 
 
-def test_the_api_server_has_nothing_to_warn_of(ground: Playground) -> None:
+def test_the_api_server_prints_no_warnings(ground: Playground) -> None:
     assert ground.kubectl.attempt("apply", "-k", str(MANIFESTS)).stderr == ""
 
 
@@ -137,7 +138,7 @@ def test_a_pod_of_it_writes_nothing_and_is_nobody(ground: Playground) -> None:
     assert (account["automountServiceAccountToken"], spec["automountServiceAccountToken"]) == (False, True)
 
 
-def test_two_replicas_of_which_one_may_go_at_a_time(ground: Playground) -> None:
+def test_two_replicas_and_only_one_may_be_unavailable(ground: Playground) -> None:
     spec = deployment(ground)["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -146,7 +147,7 @@ def test_two_replicas_of_which_one_may_go_at_a_time(ground: Playground) -> None:
     assert budget["selector"]["matchLabels"].items() <= template(ground)["metadata"]["labels"].items()
 
 
-def test_ports_have_the_names_that_others_use(ground: Playground) -> None:
+def test_services_and_probes_use_the_names_of_the_ports(ground: Playground) -> None:
     [container] = template(ground)["spec"]["containers"]
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
         "metrics": 8080,
@@ -161,7 +162,7 @@ def test_ports_have_the_names_that_others_use(ground: Playground) -> None:
     assert [port["port"] for port in chain(*(rule["ports"] for rule in rules))] == ["metrics", "health"]
 
 
-def test_what_users_set_in_an_overlay_arrives(ground: Playground, overlay: Overlay) -> None:
+def test_settings_in_a_users_overlay_take_effect(ground: Playground, overlay: Overlay) -> None:
     directory = overlay(
         namespace=SYSTEM,
         images=[{"name": "booking-operator", "newName": "example.com/booking-operator", "newTag": "v1"}],
@@ -175,7 +176,7 @@ def test_what_users_set_in_an_overlay_arrives(ground: Playground, overlay: Overl
     spec = made["Deployment", "booking-operator"]["spec"]["template"]["spec"]
     [container], [volume] = spec["containers"], spec["volumes"]
     assert container["image"] == "example.com/booking-operator:v1"
-    # Generated names have a hash, so whatever changes in them replaces the pods.
+    # Generated names contain a hash of the content, so that a change replaces the pods.
     names = [source.popitem()[1] for source in ({**item} for item in container["envFrom"])]
     assert {item["name"] for item in [*names, volume["configMap"]]} == {
         name for kind, name in made if kind in {"ConfigMap", "Secret"}
@@ -204,7 +205,9 @@ def test_the_service_monitor_selects_the_service(ground: Playground, overlay: Ov
     assert spec["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
 
 
-def test_in_single_namespace_mode_nothing_is_outside_of_it(ground: Playground, overlay: Overlay) -> None:
+def test_single_namespace_mode_has_no_objects_outside_the_namespace(
+    ground: Playground, overlay: Overlay
+) -> None:
     made = rendered(ground, overlay("single-namespace", namespace="team-a"))
     assert {item["metadata"].get("namespace") for item in made.values()} == {"team-a"}
     assert not any(kind.startswith("Cluster") for kind, _ in made)
@@ -214,22 +217,20 @@ def test_in_single_namespace_mode_nothing_is_outside_of_it(ground: Playground, o
     assert namespace["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
 
 
-def test_wherever_it_is_installed_it_may_make_the_bookings_of_schedulers(
-    ground: Playground, overlay: Overlay
-) -> None:
+def test_the_operator_may_impersonate_whatever_its_namespace(ground: Playground, overlay: Overlay) -> None:
     made = rendered(ground, overlay("pin-user", namespace="elsewhere"))
     operator, group = made["ClusterRoleBinding", "booking-operator-impersonator"]["subjects"]
     assert (operator["name"], operator["namespace"]) == ("booking-operator", "elsewhere")
     assert group["name"] == "booking-operator:impersonators"
 
 
-def test_a_single_replica_never_runs_beside_its_successor(ground: Playground, overlay: Overlay) -> None:
+def test_a_single_replica_stops_before_its_successor_starts(ground: Playground, overlay: Overlay) -> None:
     spec = rendered(ground, overlay("single-replica"))["Deployment", "booking-operator"]["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     assert spec["template"]["spec"]["containers"][0]["args"] == ["run"]
 
 
-def test_tenant_roles_add_up_from_viewing_to_administering(ground: Playground, overlay: Overlay) -> None:
+def test_tenant_roles_aggregate_into_view_edit_and_admin(ground: Playground, overlay: Overlay) -> None:
     made = rendered(ground, overlay("tenant-roles"))
     written: dict[str, set[str]] = {}
     for role in ("view", "edit", "admin"):
@@ -238,10 +239,10 @@ def test_tenant_roles_add_up_from_viewing_to_administering(ground: Playground, o
         assert aggregated == {f"rbac.authorization.k8s.io/aggregate-to-{role}"}
         [rule] = item["rules"]
         written[role] = set(rule["resources"]) if "create" in rule["verbs"] else set()
-        # Status is the operator's; and who could impersonate could book in any name.
+        # Only the operator writes a status, and a user who may impersonate could book in any name.
         assert not any("/" in resource for resource in rule["resources"])
         assert not {"*", "impersonate"} & set(rule["verbs"])
-    # A Resource may name any tag: who may write one has power over machines of others.
+    # A Resource may name any tag, so that its authors control machines of other users.
     assert written == {
         "view": set(),
         "edit": {"bookings", "bookingschedulers"},
@@ -256,8 +257,8 @@ def test_the_version_is_that_of_the_package() -> None:
     assert f"image: booking-operator:{version}\n" in manifest
 
 
-def test_samples_are_listed_nowhere(ground: Playground) -> None:
-    """An installation makes no Resource: from the first one on, instances of its group are stopped."""
+def test_the_installation_contains_no_samples(ground: Playground) -> None:
+    """An installation creates no Resource, because the operator stops unbooked instances of its group."""
     assert not Path(MANIFESTS / "samples" / "kustomization.yaml").exists()
     kinds = {kind for kind, _ in rendered(ground, MANIFESTS)}
     assert not kinds & {"Booking", "BookingScheduler", "Resource", "ResourceMonitor"}

@@ -1,4 +1,4 @@
-"""docs/operations.md, followed as it is written."""
+"""The commands and files of docs/operations.md."""
 
 import asyncio
 import shlex
@@ -20,7 +20,7 @@ PAGE = "docs/operations.md"
 
 
 def shown(kind: str) -> list[str]:
-    """Blocks of the page that begin so."""
+    """The blocks of the page that begin with `kind`."""
     return [block for block in blocks(PAGE) if block.startswith(kind)]
 
 
@@ -40,7 +40,7 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_page_has_what_is_tested_here() -> None:
+def test_the_page_has_the_blocks_for_these_tests() -> None:
     assert len(OVERLAYS) == 2
     assert len(PATCHES) == 4
     assert len(LIMITS) == 1
@@ -86,14 +86,14 @@ def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> No
     }
 
 
-def test_who_books_for_others_is_bound_to_a_role_that_there_is(ground: Playground, desk: Path) -> None:
+def test_the_binding_for_impersonators_names_an_existing_role(ground: Playground, desk: Path) -> None:
     [command] = commands(PAGE, "Tenants")
     follow(ground, desk, f"{command} --dry-run=server")
     assert "booking-operator-impersonator" in command
 
 
 def follow(ground: Playground, desk: Path, command: str) -> str:
-    """Run one of its commands; what is named in it lies on the desk."""
+    """Run one of the page's commands. The paths in it refer to the desk."""
     program, *arguments = shlex.split(command)
     assert program == "kubectl"
     for place in ("my-cluster", "team-a", "booking-operator/manifests/crds"):
@@ -104,7 +104,7 @@ def follow(ground: Playground, desk: Path, command: str) -> str:
     return ground.kubectl(*arguments)
 
 
-def test_from_two_replicas_to_one_by_way_of_none(ground: Playground, desk: Path) -> None:
+def test_from_two_replicas_to_one_by_scaling_to_zero(ground: Playground, desk: Path) -> None:
     scale, wait, apply = commands(PAGE, "One replica or two")
 
     def replicas() -> int:
@@ -124,7 +124,7 @@ def locks(tenant: Tenant) -> set[str]:
 
 
 async def locked(tenant: Tenant) -> None:
-    """Have a group booked, locked and running."""
+    """Book a group, and wait until it has lock tags and runs."""
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
     await in_use(tenant)
@@ -135,7 +135,7 @@ async def in_use(tenant: Tenant) -> None:
 
 
 def collect_garbage(ground: Playground) -> None:
-    """Delete bookings whose scheduler is gone, as the controller-manager would, which is not here."""
+    """Delete bookings of deleted schedulers, as the controller manager does, which does not run here."""
     [schedulers, bookings] = (
         read(ground, kind, "--all-namespaces")["items"] for kind in ("bookingschedulers", "bookings")
     )
@@ -147,8 +147,8 @@ def collect_garbage(ground: Playground) -> None:
             ground.kubectl("delete", "booking", name, "-n", namespace)
 
 
-async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a control plane of its own, which is of no use to anybody after."""
+async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a control plane of its own, which no other test can use afterwards."""
     with playground() as ground:
         for name, value in ground.environ.items():
             monkeypatch.setenv(name, value)
@@ -160,7 +160,8 @@ async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytes
         async with asyncio.TaskGroup() as tasks:
             operator = tasks.create_task(run(Settings()))
             tenant.apply("ResourceMonitor", "rm", type="ec2")
-            # Warmed up for a booking of the scheduler, which alone holds it: nobody waits for a full minute.
+            # The warm-up starts the group now, and only a booking of the scheduler holds it. The test does
+            # not have to wait for a full minute.
             tenant.resource(warm_up="10m")
             at = soon(120)
             template = {"resource_name": "res", "user_id": "ada"}
@@ -175,12 +176,12 @@ async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytes
             assert locks(tenant) == set()
             assert set(tenant.states()) == {"running"}
             operator.cancel()
-        # Namespaces go with the help of the controller-manager, which is not here.
+        # The controller manager deletes namespaces, and does not run here.
         follow(ground, desk, f"{uninstall} --wait=false")
         await until(lambda: not ground.kubectl("get", "crds", "-o", "name"))
 
 
-async def test_resources_of_an_operator_that_is_gone_are_let_go_by_hand(
+async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
     ground: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
     async with operator():
@@ -191,7 +192,7 @@ async def test_resources_of_an_operator_that_is_gone_are_let_go_by_hand(
     assert tenant.kubectl("get", "resource", "res", "--ignore-not-found", "-o", "name") == ""
 
 
-async def test_the_go_operator_is_scaled_to_zero_and_its_objects_are_looked_at(
+async def test_the_migration_commands_from_the_go_operator(
     ground: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
     scale, look, delete, *_ = commands(PAGE, "Come from the Go operator")
@@ -212,7 +213,7 @@ async def test_the_go_operator_is_scaled_to_zero_and_its_objects_are_looked_at(
     follow(ground, desk, f"{delete} --wait=false")
 
 
-async def test_a_lock_of_the_go_operator_is_waited_for(tenant: Tenant, operator: Operator) -> None:
+async def test_a_lock_of_the_go_operator_delays_the_stop(tenant: Tenant, operator: Operator) -> None:
     ids, ends = tenant.ground.instances.start(tenant.tag), soon(8)
     values = ("0b1e9c1e-4a3f-4b43-9d3c-0a4c1d0f8c55", ends.isoformat(timespec="seconds"))
     tenant.ground.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))

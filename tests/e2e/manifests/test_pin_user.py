@@ -1,4 +1,4 @@
-"""With the component pin-user, users book in their own name only."""
+"""With the component pin-user, users can book only in their own name."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def applied(tenant: Tenant, object_: dict[str, Any], *identity: str) -> "subproc
 
 @pytest.fixture
 async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Tenant]:
-    """A tenant in whose namespace everybody may write everything, were it not for the policy."""
+    """A tenant in whose namespace all users may write everything, apart from the policy."""
     kinds = "bookings,bookingschedulers,resources"
     tenant.kubectl("create", "role", "writer", "--verb=get,create,update,patch", f"--resource={kinds}")
     tenant.kubectl("create", "rolebinding", "writer", "--role=writer", "--group=system:authenticated")
@@ -75,14 +75,14 @@ async def test_nobody_books_in_the_name_of_another(pinned: Tenant, made: Any, fi
     assert applied(pinned, changed, *ADA).returncode == 0
 
 
-async def test_a_resource_that_nobody_has_booked_names_nobody(pinned: Tenant) -> None:
+async def test_a_resource_without_an_ad_hoc_booking_needs_no_name(pinned: Tenant) -> None:
     plain = manifest("Resource", "res", {"tag": "t"})
     assert applied(pinned, plain, *ADA).returncode == 0
     assert applied(pinned, resource("grace"), *BOT).returncode == 0
     assert applied(pinned, plain, *ADA).returncode == 0
 
 
-async def test_the_operator_makes_the_bookings_of_schedulers_and_writes_status(
+async def test_the_operator_creates_bookings_of_schedulers_and_writes_status(
     pinned: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
     kubeconfig = await asyncio.to_thread(token_kubeconfig, pinned.ground, tmp_path)

@@ -1,4 +1,4 @@
-"""The policies of docs/security.md, as they are written there, on a real API server."""
+"""The policies of docs/security.md on a real API server."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ LONG = {"start_at": "2026-01-01T09:00:00Z", "end_at": "2026-01-15T09:00:01Z"}
 
 
 def said(tenant: Tenant, kind: str, name: str, **spec: object) -> str:
-    """What is wrong with an object, empty where it is taken; one that is called `probe` is not kept."""
+    """The error for an object; empty if it is accepted. An object with the name `probe` is not stored."""
     body = json.dumps(manifest(kind, name, spec))
     command = ["-n", tenant.namespace, "apply", "-f", "-"]
     command += ["--dry-run=server"] if name == "probe" else []
@@ -27,8 +27,8 @@ def said(tenant: Tenant, kind: str, name: str, **spec: object) -> str:
 
 
 def booking(tenant: Tenant, name: str, *recipients: str, **times: str) -> str:
-    told = [{"type": "email", "recipient": recipient} for recipient in recipients]
-    whole = {"resource_name": "res", "user_id": "ada", "notifications": told} | (times or SHORT)
+    notifications = [{"type": "email", "recipient": recipient} for recipient in recipients]
+    whole = {"resource_name": "res", "user_id": "ada", "notifications": notifications} | (times or SHORT)
     return said(tenant, "Booking", name, **whole)
 
 
@@ -46,7 +46,7 @@ async def bounded(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
 async def test_no_booking_is_longer_than_the_policy_says(bounded: Tenant) -> None:
     assert booking(bounded, "short", **SHORT) == ""
     assert "a booking may last two weeks at most" in booking(bounded, "short", **LONG)
-    # One from before is left alone, and may be labelled.
+    # A booking from before the policy may stay and be labelled.
     bounded.kubectl("label", "booking", "elder", "team=x")
     assert "two weeks" in booking(bounded, "elder", **(LONG | {"end_at": "2027-01-01T00:00:00Z"}))
 
@@ -73,16 +73,16 @@ async def test_a_namespace_gets_the_groups_that_its_annotation_names(
     await until(lambda: said(owned, "Resource", "mine", tag=owned.tag) == "")
     assert "the group 'theirs' is not among" in said(owned, "Resource", "theirs", tag="theirs")
     owned.kubectl("label", "resource", "mine", "team=x")
-    # What a monitor finds is not its namespace's either.
+    # The policy also covers the Resources that a monitor creates.
     found = f"{owned.tag}-found"
     ids = owned.ground.instances.create(found, 1)
     owned.ground.instances.mark(ids, {"resource-booking-managed": "true"})
     async with operator():
         assert said(owned, "ResourceMonitor", "all", interval="10s") == ""
         await until(lambda: owned.condition("resourcemonitor", "all", "Synced") == ("False", "Forbidden"))
-    told = json.dumps(owned.status("resourcemonitor", "all"))
-    assert "booking-operator-own-groups" in told
-    assert "ServiceAccount" not in told  # no permission is missing
+    notifications = json.dumps(owned.status("resourcemonitor", "all"))
+    assert "booking-operator-own-groups" in notifications
+    assert "ServiceAccount" not in notifications  # no permission is missing
     assert found not in owned.kubectl("get", "resources", "-o", "name")
 
 

@@ -1,4 +1,4 @@
-"""The operator as its ServiceAccount, with a bound token and the Roles that ship: enough, and no more."""
+"""The operator with a bound token of its ServiceAccount: the shipped Roles grant enough, and not more."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def rules(ground: Playground, kind: str, name: str, namespace: str = SYSTEM) -> 
 
 
 def electing(namespace: str) -> dict[str, Any]:
-    """What the flag --leader-elect sets in a pod of that namespace."""
+    """The settings that --leader-elect implies in a pod of that namespace."""
     return {"leader_elect": True, "leader_election_namespace": namespace}
 
 
@@ -38,13 +38,13 @@ def finalizers(tenant: Tenant, booking: str, *names: str) -> None:
 
 
 async def everything(tenant: Tenant) -> None:
-    """Have the operator do all that it can do through the API server."""
+    """Let the operator use every permission."""
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
     await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
     await until(lambda: tenant.get("resource", "res")["metadata"].get("finalizers"))
     await until(lambda: "Started" in " ".join(tenant.events("Resource", "res")))
-    tenant.kubectl("delete", "booking", "bk")  # a stop that no boundary foresaw
+    tenant.kubectl("delete", "booking", "bk")  # a stop without a boundary
     await until(lambda: set(tenant.states()) == {"stopped"})
     await tenant.delete("resource", "res")
     await schedulers(tenant)
@@ -88,20 +88,20 @@ async def test_what_it_does_is_what_it_may(
 
 @pytest.fixture
 async def confined(ground: Playground, tenant: Tenant, overlay: Overlay, tmp_path: Path) -> str:
-    """Installed in the tenant's namespace alone; a kubeconfig of the operator there."""
+    """Installs the operator for the tenant's namespace only; returns its kubeconfig."""
     directory = overlay("single-namespace", namespace=tenant.namespace)
     ground.kubectl("apply", "--validate=strict", "-k", str(directory))
     return await asyncio.to_thread(token_kubeconfig, ground, tmp_path, tenant.namespace)
 
 
-async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
+async def test_single_namespace_mode_needs_no_cluster_permissions(
     ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, confined: str
 ) -> None:
     async with operator(kubeconfig=confined, **electing(tenant.namespace)):
         await everything(tenant)
     user, where = service_account(tenant.namespace), tenant.namespace
     granted = rules(ground, "role", "booking-operator", where) | rules(ground, "role", ELECTION, where)
-    # It asks for the CRD, is refused, and uses discovery instead.
+    # It requests the CRD, gets 403, and uses discovery instead.
     assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
     assert audit.used(user, granted) == granted | {CRD}
     everybody = listed(ground, f"system:serviceaccount:{where}:other", where)
@@ -111,12 +111,13 @@ async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
     )
 
 
-async def test_a_crd_that_it_may_not_read_stops_nothing_when_it_is_deleted(
+async def test_a_deleted_crd_that_it_may_not_read_stops_no_instance(
     ground: Playground, tenant: Tenant, operator: Operator, confined: str
 ) -> None:
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
-    # A booking that stays until somebody has let it go: so long the kind is served, and its list no failure.
+    # The finalizer keeps this booking. While it exists, the API server serves the kind, so that a list
+    # succeeds.
     tenant.booking("stuck", soon(-600), soon(-60))
     finalizers(tenant, "stuck", "example.com/held")
     async with operator(kubeconfig=confined):
@@ -133,7 +134,7 @@ async def test_a_crd_that_it_may_not_read_stops_nothing_when_it_is_deleted(
 
 
 def listed(ground: Playground, user: str, namespace: str) -> set[Permission]:
-    """What `kubectl auth can-i --list` says of resources."""
+    """The permissions for resources in the output of `kubectl auth can-i --list`."""
     table = ground.kubectl("auth", "can-i", "--list", "--no-headers", "--as", user, "-n", namespace)
     found = set()
     for line in table.splitlines():
@@ -158,7 +159,7 @@ def test_can_i_shows_nothing_beyond(ground: Playground) -> None:
 
 
 @pytest.mark.parametrize("verb", ["get", "delete", "deletecollection", "patch"])
-def test_a_lease_of_somebody_else_is_out_of_its_reach(ground: Playground, verb: str) -> None:
+def test_the_operator_cannot_access_other_leases(ground: Playground, verb: str) -> None:
     answer = ground.kubectl.attempt(
         "auth", "can-i", verb, "leases/somebody", "--as", service_account(), "-n", SYSTEM
     )

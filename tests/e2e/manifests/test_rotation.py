@@ -1,4 +1,4 @@
-"""The token and the CA are replaced while the operator runs, and it goes on without a restart."""
+"""Rotation of the token and of the CA while the operator runs, without a restart."""
 
 import asyncio
 import shutil
@@ -12,7 +12,7 @@ from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM
 
 
 class Files:
-    """A kubeconfig that names a token file and a CA file, as a pod has them."""
+    """A kubeconfig with paths of a token file and a CA file, as in a pod."""
 
     def __init__(self, ground: Playground, directory: Path) -> None:
         self._ground = ground
@@ -31,15 +31,15 @@ class Files:
         shutil.copy(self._ground.control_plane.ca_file, self._ca)
 
     def admitted(self) -> bool:
-        """Whether the API server still takes the token that is in the file."""
+        """Whether the API server still accepts the token in the file."""
         user = ("--kubeconfig", str(self.kubeconfig), "auth", "whoami")
         return self._ground.kubectl.attempt(*user).returncode == 0
 
 
 def replace_serving_certificate(ground: Playground) -> None:
-    """Restart the API server with a certificate of its own making that nobody knows yet.
+    """Restart the API server with a new self-signed certificate.
 
-    In the main thread, because a child ends with the thread that started it.
+    It runs in the main thread, because the child process ends with the thread that started it.
     """
     plane = ground.control_plane
     plane.stop_apiserver()
@@ -48,7 +48,7 @@ def replace_serving_certificate(ground: Playground) -> None:
     plane.start_apiserver()
 
 
-async def test_it_goes_on_with_another_token_and_another_ca(
+async def test_the_operator_continues_after_rotation_of_token_and_ca(
     ground: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
     files = await asyncio.to_thread(Files, ground, tmp_path)
@@ -56,12 +56,12 @@ async def test_it_goes_on_with_another_token_and_another_ca(
     async with operator(kubeconfig=str(files.kubeconfig)):
         await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
 
-        # A token that is good no longer: of a ServiceAccount that was deleted and created again.
+        # The token becomes invalid, because its ServiceAccount is deleted and created again.
         ground.kubectl("delete", "serviceaccount", "booking-operator", "-n", SYSTEM)
         ground.kubectl("apply", "-k", str(MANIFESTS))
         await until(lambda: not files.admitted(), 40)
         tenant.booking("first", soon(-60), soon(600))
-        # The cloud is driven from what is known, as always while the API server does not answer.
+        # While the API server does not answer, the operator acts on its caches.
         await until(lambda: set(tenant.states()) == {"running"})
         assert tenant.status("booking", "first") == {}
         await asyncio.to_thread(files.renew_token)

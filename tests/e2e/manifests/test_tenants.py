@@ -1,4 +1,4 @@
-"""What somebody with the role `edit` in one namespace can do to others: docs/security.md, claim by claim."""
+"""The harm that a user with the role `edit` in one namespace can do to others; see docs/security.md."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ LONG_NAME = "a" * 219 + "-" + "b" * 33
 
 
 class Attacker:
-    """Mallory, who may do in a namespace of her own what the role `edit` allows."""
+    """Mallory, who has the role `edit` in a namespace of her own."""
 
     def __init__(self, ground: Playground, namespace: str) -> None:
         self.ground = ground
@@ -30,7 +30,7 @@ class Attacker:
         return self.ground.kubectl.attempt(*MALLORY, *arguments, stdin=stdin)
 
     def post(self, body: str, plural: str = "bookings", namespace: str = "") -> str:
-        """Send an object as it is, past all that kubectl would say to it; returns what was wrong."""
+        """Send an object without validation by kubectl; return the error."""
         path = f"/apis/manager.kotaico.de/v1/namespaces/{namespace or self.namespace}/{plural}"
         return self.attempt("create", "--raw", path, "-f", "-", stdin=body).stderr
 
@@ -49,7 +49,7 @@ class Attacker:
         return json.dumps(made)
 
     def deep(self, name: str, levels: int = 9000) -> str:
-        """A booking whose managedFields, which no schema prunes, are as deep as the API server takes them."""
+        """A booking with the deepest managedFields that the API server accepts. No schema prunes them."""
         fields = {"manager": "m", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": "here"}
         fields |= {"apiVersion": "manager.kotaico.de/v1", "time": "2026-01-01T00:00:00Z"}
         nested = '{"f:spec":' + '{"f:a":' * levels + "{}" + "}" * (levels + 1)
@@ -61,7 +61,7 @@ class Attacker:
         return self.booking(name, ownerReferences=[owner | {"uid": f"u{number}"} for number in range(owners)])
 
     def fatten(self, name: str) -> None:
-        """Leave so little room in a booking that etcd takes no status of it."""
+        """Fill a booking up so that a status does not fit into the size limit of etcd."""
         low, high = 1000, 250_000
         while high - low > 200:
             middle = (low + high) // 2
@@ -84,7 +84,7 @@ async def attacker(ground: Playground, tenant: Tenant, overlay: Overlay) -> Asyn
     namespace = f"{tenant.namespace}-mallory"
     ground.kubectl("apply", "--validate=strict", "-k", str(overlay("tenant-roles", base=False)))
     ground.kubectl("create", "namespace", namespace)
-    # What aggregates them into `edit` is the controller manager, which does not run here.
+    # The controller manager aggregates the roles into `edit`, and does not run here.
     for role in ("edit", "view"):
         name = f"booking-operator-{role}"
         ground.kubectl(
@@ -104,7 +104,7 @@ def everywhere(operator: Operator, ground: Playground, tmp_path: Path) -> Callab
 
 
 async def is_kept(tenant: Tenant, name: str) -> None:
-    """A booking of the tenant begins at once, and ends when it is deleted."""
+    """Check that a booking of the tenant starts instances, and that its deletion stops them."""
     await asyncio.to_thread(tenant.booking, name, soon(-1), soon(600))
     await until(lambda: set(tenant.states()) == {"running"}, 10)
     await asyncio.to_thread(tenant.kubectl, "delete", "booking", name)
@@ -118,7 +118,7 @@ async def test_mad_and_huge_bookings_delay_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fats = [f"fat-{number}" for number in range(4)]
-    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 2**22)  # less than all of them together
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 2**22)  # smaller than all of them together
     bodies = [attacker.deep("deep"), *map(attacker.fat, fats), attacker.fat("fattest", 5200)]
     assert [attacker.post(body) for body in bodies] == [""] * len(bodies)
     await asyncio.to_thread(attacker.fatten, "fattest")
@@ -131,7 +131,7 @@ async def test_mad_and_huge_bookings_delay_nobody(
         await is_kept(tenant, "after-the-watch")
         for name in ("deep", "deeper", *fats, "fatter"):
             await until(partial(accepted, mine, name))
-        # For a status there is no room left in it.
+        # A status does not fit into this object.
         await until(lambda: "StatusRefused" in mine.events("Booking", "fattest"))
 
 
@@ -139,7 +139,7 @@ def accepted(tenant: Tenant, name: str) -> bool:
     return tenant.condition("booking", name, "Valid")[0] == "True"
 
 
-def told(tenant: Tenant, name: str) -> bool:
+def reported(tenant: Tenant, name: str) -> bool:
     return "ResourceNotFound" in tenant.events("Booking", name)
 
 
@@ -165,10 +165,9 @@ async def test_a_booking_reaches_no_other_namespace(
         for number in range(len(names)):
             await until(partial(unfound, mine, f"reach-{number}"))
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
-        # Each is reported by an Event, however long its name and its text are, and nothing in it moves a
-        # cursor.
+        # Each gets an Event, whatever the length of its name and text. No output contains an escape sequence.
         for name in (*(f"reach-{number}" for number in range(len(names))), LONG_NAME):
-            await until(partial(told, mine, name))
+            await until(partial(reported, mine, name))
         for command in (("get", "bookings", "-o", "wide"), ("describe", "bookings"), ("get", "events")):
             assert "\x1b" not in mine.kubectl(*command)
         assert set(tenant.states()) == {"stopped"}
@@ -202,7 +201,7 @@ async def test_a_quota_bounds_how_many_bookings_there_are(attacker: Attacker) ->
     assert f"exceeded quota: bookings, {spent}" in said[-1]
 
 
-def test_the_roles_that_ship_are_those_that_are_tested() -> None:
+def test_there_are_no_other_tenant_roles() -> None:
     assert sorted(file.stem for file in (MANIFESTS / "components" / "tenant-roles").glob("*.yaml")) == [
         "admin",
         "edit",
