@@ -53,7 +53,7 @@ def samples(change: Callable[[float], dict[str, Any]] = lambda _: {}) -> list[Sa
 
 
 def boundaries(late: Callable[[float], float | None] = lambda _: 0.0, **fields: Any) -> list[Kept]:
-    """A thousand boundaries in an hour, some ms late. `late` adds a delay by the elapsed share of it."""
+    """A thousand boundaries in an hour, some ms late. `late` adds a delay by the elapsed share."""
     chance = random.Random(2)
     found = []
     for number in range(1000):
