@@ -1,4 +1,4 @@
-"""The transport: what a replica that does not lead may ask of the API server."""
+"""The client: request limits, connections, and the fence of a replica that does not lead."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from booking_operator.kube.kubeconfig import ClusterConfig
 
 
 class Server:
-    """Says yes to everything, and remembers what was asked."""
+    """Accepts and records all requests. It holds back methods in `holds` until `held` is set."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -75,7 +75,7 @@ async def test_only_the_leader_sends_writes(
     assert server.asked == (["GET", method] if live else ["GET"])
 
 
-async def test_a_read_does_not_wait_behind_writes(server: Server, tmp_path: Path) -> None:
+async def test_reads_do_not_wait_for_writes(server: Server, tmp_path: Path) -> None:
     cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
     server.expected = transport.MAX_REQUESTS - transport.RESERVED
     async with KubeClient(cluster, SystemClock()) as client, asyncio.TaskGroup() as tasks:
@@ -89,10 +89,8 @@ async def test_a_read_does_not_wait_behind_writes(server: Server, tmp_path: Path
     assert server.asked.count("PATCH") == 2000
 
 
-async def test_the_pool_has_a_connection_for_all_that_may_be_under_way(
-    server: Server, tmp_path: Path
-) -> None:
-    """The time that aiohttp gives a request includes the wait for a connection from the pool."""
+async def test_the_pool_has_a_connection_for_all_requests_in_flight(server: Server, tmp_path: Path) -> None:
+    """In aiohttp, the timeout of a request includes the wait for a connection from the pool."""
     watches = len(KINDS)
     assert transport.MAX_REQUESTS + watches <= CONNECTIONS
     cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
