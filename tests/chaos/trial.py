@@ -145,7 +145,7 @@ async def _loops(stands: World) -> list[str]:
     await asyncio.sleep(1)
     since = datetime.now(UTC)
     await asyncio.sleep(QUIET_SECONDS)
-    requests = [item for item in stands.proxy.asked if item.at >= since]
+    requests = [item for item in stands.proxy.requests if item.at >= since]
     writes = [f"{item.method} {item.path}" for item in requests if item.writes]
     writes += [
         call.action

@@ -123,7 +123,7 @@ def test_a_failed_release_does_not_stop_polling() -> None:
 def test_the_scope_of_a_new_group_is_polled_soon() -> None:
     async def scenario(stage: Stage) -> None:
         groups: list[Group] = []
-        stage.inventory.set_listener(FakeListener(lambda: groups, stage.told.append))
+        stage.inventory.set_listener(FakeListener(lambda: groups, stage.changed.append))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(100)
         groups.append(WEB)
@@ -224,13 +224,13 @@ def test_the_listener_is_notified_of_changed_groups_only() -> None:
         empty = Group("ec2", "", "eu-west-1", "empty")
         stage.track(WEB, DB, empty)
         await stage.sleep_to(1)
-        assert set(stage.told) == {WEB, DB, empty}  # the first view reports all groups
-        stage.told.clear()
+        assert set(stage.changed) == {WEB, DB, empty}  # the first view reports all groups
+        stage.changed.clear()
         stage.cloud.states[WEB, "a"] = RUNNING
         await stage.sleep_to(61)
-        assert stage.told == [WEB]
+        assert stage.changed == [WEB]
         await stage.sleep_to(200)
-        assert stage.told == [WEB]
+        assert stage.changed == [WEB]
 
     play(scenario)
 
@@ -240,11 +240,11 @@ def test_groups_that_become_empty_or_appear_are_reported() -> None:
         new = Group("ec2", "", "eu-west-1", "new")
         stage.track(WEB, DB, new)
         await stage.sleep_to(1)
-        stage.told.clear()
+        stage.changed.clear()
         del stage.cloud.states[WEB, "a"]
         stage.cloud.states[new, "n"] = STOPPED
         await stage.observe(DB)
-        assert set(stage.told) == {WEB, new}
+        assert set(stage.changed) == {WEB, new}
         last = stage.inventory.observation(WEB)
         assert last is not None
         assert last.instances == ()
@@ -256,7 +256,7 @@ def test_an_accepted_start_is_visible_and_polled_immediately() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         await stage.sleep_to(20)
-        stage.told.clear()
+        stage.changed.clear()
         stage.inventory.record_answers(WEB, {"a": ActionAnswer(STOPPED, PENDING)})
         last = stage.inventory.observation(WEB)
         assert last is not None
@@ -264,10 +264,10 @@ def test_an_accepted_start_is_visible_and_polled_immediately() -> None:
         await stage.sleep_to(20.01)
         assert len(stage.cloud.calls) == 2  # this Describe still shows the old state
         await stage.sleep_to(25)
-        assert stage.told == []
+        assert stage.changed == []
         stage.cloud.states[WEB, "a"] = RUNNING
         await stage.sleep_to(27)
-        assert stage.told == [WEB]
+        assert stage.changed == [WEB]
 
     play(scenario)
 
@@ -288,15 +288,15 @@ def test_a_failed_describe_is_reported_when_it_begins_and_when_it_ends() -> None
     async def scenario(stage: Stage) -> None:
         stage.track(WEB, DB, FAR)
         await stage.sleep_to(1)
-        stage.told.clear()
+        stage.changed.clear()
         stage.cloud.error = UNREACHABLE
         await stage.sleep_to(100)
         assert stage.inventory.failure(WEB.scope) is UNREACHABLE
-        assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
-        stage.told.clear()
+        assert sorted(map(hash, stage.changed)) == sorted(map(hash, [WEB, DB, FAR]))
+        stage.changed.clear()
         stage.cloud.error = None
         await stage.sleep_to(200)
         assert stage.inventory.failure(WEB.scope) is None
-        assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
+        assert sorted(map(hash, stage.changed)) == sorted(map(hash, [WEB, DB, FAR]))
 
     play(scenario)

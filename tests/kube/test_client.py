@@ -22,7 +22,7 @@ class Server:
     """Accepts and records all requests. It holds back methods in `holds` until `held` is set."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.held: asyncio.Event | None = None
         self.holds = {"PATCH"}
         self.under_way = 0
@@ -30,7 +30,7 @@ class Server:
         self.full = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.method)
+        self.requests.append(request.method)
         self.under_way += 1
         if self.under_way == self.expected:
             self.full.set()
@@ -72,7 +72,7 @@ async def test_only_the_leader_sends_writes(
         else:
             with pytest.raises(ApiError, match="does not lead"):
                 await client.request(method, "/api", body={"kind": "Lease"})
-    assert server.asked == (["GET", method] if live else ["GET"])
+    assert server.requests == (["GET", method] if live else ["GET"])
 
 
 async def test_reads_do_not_wait_for_writes(server: Server, tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ async def test_reads_do_not_wait_for_writes(server: Server, tmp_path: Path) -> N
         async with asyncio.timeout(20):
             await server.full.wait()
             await asyncio.gather(*(client.request("GET", "/api") for _ in range(3 * transport.RESERVED)))
-            assert server.asked.count("PATCH") == server.expected
+            assert server.requests.count("PATCH") == server.expected
             server.held.set()
-    assert server.asked.count("PATCH") == 2000
+    assert server.requests.count("PATCH") == 2000
 
 
 async def test_the_pool_has_a_connection_for_all_requests_in_flight(server: Server, tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ async def test_the_namespace_is_that_of_the_pod_or_of_the_context(server: Server
     assert ClusterConfig(file, environ={}).namespace() == "mine"
     assert ClusterConfig(file, "test", environ={}).namespace() == "mine"
     assert ClusterConfig(str(tmp_path / "none"), environ={}).namespace() == "default"
-    assert server.asked == []
+    assert server.requests == []

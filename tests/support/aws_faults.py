@@ -17,7 +17,7 @@ ZONES = ("a", "b", "c")
 Outage = Literal["error", "reset", "hang"]
 
 
-class Asked(Protocol):
+class CallLike(Protocol):
     """The attributes of a call that `Faults` reads."""
 
     @property
@@ -160,7 +160,7 @@ class Faults:
             for cursed in self._cursed.values():
                 cursed.pop(id_, None)
 
-    def at_the_door(self, call: Asked) -> Fault | None:
+    def at_the_door(self, call: CallLike) -> Fault | None:
         """The fault of a call that does not depend on its parameters: outage, scripted fault, or storm."""
         how = self._down.get(call.account) or self._down.get(call.access_key)
         if how is not None:
@@ -170,7 +170,7 @@ class Faults:
             return scripted.popleft()
         return self._storm.strikes(call.action) if self._storm else None
 
-    def on_merit(self, call: Asked) -> Fault | None:
+    def on_merit(self, call: CallLike) -> Fault | None:
         """The error with which EC2 refuses a call because of the instances that it names."""
         cursed = self._cursed[call.action]
         for id_ in call.instance_ids:
@@ -183,7 +183,7 @@ class Faults:
             return self._without_capacity(call)
         return None
 
-    def _without_capacity(self, call: Asked) -> Fault | None:
+    def _without_capacity(self, call: CallLike) -> Fault | None:
         for id_ in call.instance_ids:
             place = self.places.get(id_)
             if place is not None and place in self._exhausted:

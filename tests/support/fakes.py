@@ -56,7 +56,7 @@ class FakeDriver:
     hang: bool = False
     queue_seconds: float = 0.0
     boot_seconds: float = 0.0
-    told: Callable[[], None] = lambda: None
+    changed: Callable[[], None] = lambda: None
     view: Observation | None = None
     locks: dict[str, Lock | None] = field(default_factory=dict)
     locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
@@ -137,7 +137,7 @@ class FakeDriver:
     def _show(self, id_: str, state: InstanceState) -> None:
         self.instances[id_] = state
         self.view = self.look(self.clock.now())
-        self.told()
+        self.changed()
 
     def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
         self.locked.append((tuple(order.pending), lock, self._second()))
@@ -238,13 +238,13 @@ class FakeStatus:
 class FakeEvents:
     """Records the reasons of Events and the kinds of their objects."""
 
-    told: list[tuple[str, str]] = field(default_factory=list)
+    recorded: list[tuple[str, str]] = field(default_factory=list)
 
     def normal(self, kind: Kind[Any], _: Object, reason: str, __: str, ___: str) -> None:
-        self.told.append((kind.name, reason))
+        self.recorded.append((kind.name, reason))
 
     def warning(self, kind: Kind[Any], _: Object, reason: str, __: str, ___: str) -> None:
-        self.told.append((kind.name, reason))
+        self.recorded.append((kind.name, reason))
 
 
 @dataclass
@@ -253,7 +253,7 @@ class FakeConsistency(CacheConsistency):
 
     stale: str = ""
     unconfirmed: str = ""
-    asked: int = 0
+    confirmations: int = 0
     confirm_seconds: float = 0.0
 
     @override
@@ -262,7 +262,7 @@ class FakeConsistency(CacheConsistency):
 
     @override
     async def confirm(self) -> str:
-        self.asked += 1
+        self.confirmations += 1
         await asyncio.sleep(self.confirm_seconds)
         return self.stale or self.unconfirmed
 
@@ -296,7 +296,7 @@ class World:
         self.queue: WorkQueue[Key] = WorkQueue(self.clock)
         self.objects = FakeObjects(self.informers.resources)
         self.lock_tag_queue: WorkQueue[Key] = WorkQueue(self.clock)
-        self.driver.told = self.wake
+        self.driver.changed = self.wake
         self.environment = fake_environment(
             self.informers,
             self.clock,

@@ -71,11 +71,11 @@ class Stage:
         self.clock = VirtualClock()
         self.cloud = Cloud(self.clock)
         self.tasks = tasks
-        self.told: list[Group] = []
+        self.changed: list[Group] = []
         self.inventory = Inventory(self.cloud.describe, self.clock, tasks)
 
     def track(self, *groups: Group) -> None:
-        self.inventory.set_listener(FakeListener(lambda: groups, self.told.append))
+        self.inventory.set_listener(FakeListener(lambda: groups, self.changed.append))
         self.tasks.create_task(self.inventory.poll())
 
     async def sleep_to(self, seconds: float) -> None:

@@ -23,7 +23,7 @@ _LONGEST_LINE = 2**21
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProxiedRequest:
     """One request, with the time of its arrival (aware UTC)."""
 
     at: datetime
@@ -43,14 +43,14 @@ class KubeProxy:
     Attributes:
         url: the URL of the proxy.
         ca_file: the CA of the proxy's certificate.
-        asked: all requests, in order of arrival.
+        requests: all requests, in order of arrival.
         struck: the number of requests, responses and watches that a fault affected.
     """
 
     def __init__(self, plane: ControlPlane, directory: Path, chance: random.Random) -> None:
         self.url = ""
         self.ca_file = directory / "proxy-ca.crt"
-        self.asked: list[Asked] = []
+        self.requests: list[ProxiedRequest] = []
         self.struck = 0
         self._plane = plane
         self._chance = chance
@@ -106,7 +106,7 @@ class KubeProxy:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         watch = request.query.get("watch") == "true"
-        self.asked.append(Asked(datetime.now(UTC), request.method, request.path, watch))
+        self.requests.append(ProxiedRequest(datetime.now(UTC), request.method, request.path, watch))
         fault, late = self._fault, False
         match fault:
             case KubeFault(kind="refuse"):
@@ -164,13 +164,13 @@ class KubeProxy:
         self._watches[id(request)] = request
         try:
             async for line in answer.content:
-                if not await self._told(request, reply, line):
+                if not await self._forward_event(request, reply, line):
                     return _broken_off(request)
         finally:
             del self._watches[id(request)]
         return reply
 
-    async def _told(self, request: web.Request, reply: web.StreamResponse, line: bytes) -> bool:
+    async def _forward_event(self, request: web.Request, reply: web.StreamResponse, line: bytes) -> bool:
         """Forward one event; return whether the watch continues."""
         fault = self._fault
         if fault is not None and fault.kind == "silence" and id(request) not in self._silenced:

@@ -29,14 +29,14 @@ class LeaseServer:
             raise LeaseConflictError("not as it was seen")
         self.version += 1
         self.lease = replace(lease, version=str(self.version))
-        self.tell()
+        self.notify()
         return self.lease
 
     def delete(self) -> None:
         self.lease = None
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         for see in self.watchers:
             see(self.lease)
 
@@ -74,15 +74,15 @@ class Connection:
         return written
 
     async def watch(self, see: Callable[[Lease | None], None]) -> None:
-        def told(lease: Lease | None) -> None:
+        def forward(lease: Lease | None) -> None:
             if not (self.cut or self.deaf):
                 see(lease)
 
-        self.server.watchers.append(told)
+        self.server.watchers.append(forward)
         try:
             await Future()
         finally:
-            self.server.watchers.remove(told)
+            self.server.watchers.remove(forward)
 
     async def _pass(self) -> None:
         await asyncio.sleep(self.seconds)

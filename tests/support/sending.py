@@ -161,10 +161,10 @@ class StageInventory:
 
 
 def outcome(order: Order) -> dict[str, str]:
-    return {id_: _told(future) for id_, future in order.futures.items()}
+    return {id_: _result(future) for id_, future in order.futures.items()}
 
 
-def _told(future: "asyncio.Future[InstanceState | None]") -> str:
+def _result(future: "asyncio.Future[InstanceState | None]") -> str:
     if not future.done():
         return "waits"
     if future.cancelled():
