@@ -1,4 +1,4 @@
-"""Tags and names as AWS and tenants write them, wherever they end up: names, mails, Events, webhooks."""
+"""Tags and names of AWS and of tenants in all places: object names, mails, Events, webhooks."""
 
 import email
 import email.policy
@@ -258,7 +258,7 @@ def test_what_webhooks_get_is_json_and_slack_can_be_made_to_mention_nobody(
 
 
 class Posted:
-    """A client that keeps what is posted."""
+    """A client that records the posted bodies."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -275,7 +275,10 @@ NAMES = st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda name: len(name) <
 @given(NAMES, st.text(max_size=2000) | st.integers(0, 600).map(lambda n: "x" * n + "\U0001f4a5" * 600))
 @example("a" * 219 + "-" + "b" * 33, "\xe9" * 1024)
 def test_every_event_is_one_that_the_api_server_takes(name: str, note: str) -> None:
-    """Lengths are in bytes: https://github.com/kubernetes/kubernetes/blob/master/pkg/apis/core/validation/events.go."""
+    """The API server limits lengths in bytes.
+
+    See https://github.com/kubernetes/kubernetes/blob/master/pkg/apis/core/validation/events.go.
+    """
     recorder = EventRecorder(cast("Any", Posted()), VirtualClock())
     recorder._clock = cast("Any", FixedClock())
     made = BOOKING.adapter.validate_python({"metadata": mad.meta(name), "spec": mad.SPECS["Booking"]})
