@@ -1,4 +1,4 @@
-"""What is promised about the project itself."""
+"""Properties of the project: locked dependencies, licences, and documentation."""
 
 import ast
 import re
@@ -25,13 +25,13 @@ def test_the_lock_has_every_dependency() -> None:
         )
     )
     assert names - {project["name"]} <= locked, "run: tox -e lock"
-    assert whole["dependency-groups"]["build"] == build  # by which they get there
+    assert whole["dependency-groups"]["build"] == build  # the lock includes this group
 
 
 DESIGN = (ROOT / "docs/design.md").read_text()
 
 
-def test_the_module_table_lists_what_is_in_the_package() -> None:
+def test_the_module_table_lists_all_modules() -> None:
     table = DESIGN.split("## Modules and their invariants")[1].split("\n## ")[0]
     cells = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
     listed = {name for cell in cells for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", cell)}
@@ -66,7 +66,7 @@ LICENCES = re.compile(
 
 
 def installed() -> dict[str, Distribution]:
-    """All that comes with the package where it is installed without extras, by name."""
+    """The package and all its dependencies without extras, by name."""
     found: dict[str, Distribution] = {}
     waiting = ["booking-operator"]
     while waiting:
@@ -82,7 +82,7 @@ def installed() -> dict[str, Distribution]:
 
 
 def test_what_is_installed_is_what_is_locked() -> None:
-    """Each version is one that somebody looked at: nothing comes in by itself."""
+    """Every version was reviewed: there are no unlocked dependencies."""
     locked = dict(
         re.findall(r"^([a-z0-9._-]+)==([^ ;\n]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     )
@@ -93,14 +93,14 @@ def test_what_is_installed_is_what_is_locked() -> None:
 
 def test_every_licence_is_one_that_may_be_passed_on() -> None:
     for name, found in installed().items():
-        told = found.metadata.json
-        classified = [text for text in told.get("classifier", ()) if text.startswith("License")]
-        said = str(told.get("license_expression") or told.get("license") or classified[0])
-        for part in re.split(r" AND | OR ", said.rpartition(" :: ")[2]):
-            assert LICENCES.fullmatch(part), f"{name}: {said}"
+        metadata = found.metadata.json
+        classified = [text for text in metadata.get("classifier", ()) if text.startswith("License")]
+        licence = str(metadata.get("license_expression") or metadata.get("license") or classified[0])
+        for part in re.split(r" AND | OR ", licence.rpartition(" :: ")[2]):
+            assert LICENCES.fullmatch(part), f"{name}: {licence}"
 
 
-def test_every_test_that_the_threat_model_names_is_there() -> None:
+def test_every_test_that_the_threat_model_names_exists() -> None:
     named = re.findall(
         r"`(tests/[a-z0-9_/]+\.py)(?:::([a-z0-9_]+))?`", (ROOT / "docs" / "security.md").read_text()
     )

@@ -1,4 +1,4 @@
-"""Logs: one line for each fact, whatever text a user has written into it, and no secrets in tracebacks."""
+"""Logs have one line for each fact, whatever texts users write, and no secrets in tracebacks."""
 
 import json
 import logging
