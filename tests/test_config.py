@@ -123,7 +123,7 @@ def test_the_default_path_is_where_the_deployment_mounts_the_file(tmp_path: Path
         ("- a", "valid dictionary"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_errors_in_the_file_are_reported_without_secrets(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigFileError, match=r"config\.yaml") as caught:

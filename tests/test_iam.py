@@ -68,7 +68,7 @@ def called() -> set[str]:
     return {known[word] for path in modules for word in words(ast.parse(path.read_text())) if word in known}
 
 
-def test_what_is_allowed_is_what_is_called() -> None:
+def test_the_policies_allow_exactly_the_calls_of_the_code() -> None:
     assert allowed("ec2", "rds", "assume-role") - WITHOUT_A_CALL == called()
 
 
@@ -87,7 +87,7 @@ def test_each_service_has_its_own_document() -> None:
 
 
 @pytest.mark.parametrize("name", ["ec2", "rds"])
-def test_what_changes_anything_needs_the_booking_tag(name: str) -> None:
+def test_write_actions_require_the_booking_tag(name: str) -> None:
     for statement in statements(name):
         actions = set(as_list(statement["Action"]))
         if all(action.partition(":")[2].startswith("Describe") for action in actions):

@@ -81,7 +81,7 @@ def installed() -> dict[str, Distribution]:
     return found
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
+def test_installed_versions_are_the_locked_ones() -> None:
     """Every version was reviewed: there are no unlocked dependencies."""
     locked = dict(
         re.findall(r"^([a-z0-9._-]+)==([^ ;\n]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
@@ -91,7 +91,7 @@ def test_what_is_installed_is_what_is_locked() -> None:
     assert here == {name: locked.get(name) for name in here}
 
 
-def test_every_licence_is_one_that_may_be_passed_on() -> None:
+def test_every_licence_allows_redistribution() -> None:
     for name, found in installed().items():
         metadata = found.metadata.json
         classified = [text for text in metadata.get("classifier", ()) if text.startswith("License")]

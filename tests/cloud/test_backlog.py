@@ -195,7 +195,7 @@ def test_every_instance_leaves_once_and_not_early(
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(1, 100))
-def test_no_tenant_gets_more_than_another_that_still_waits(sizes: list[int], room: int) -> None:
+def test_waiting_tenants_get_equal_shares(sizes: list[int], room: int) -> None:
     made = fair_queue(*(entry(str(number), n, tenant=str(number)) for number, n in enumerate(sizes)))
     got = names(made.take(EPOCH, empty(room)))
     for number, n in enumerate(sizes):

@@ -104,7 +104,7 @@ def test_discarding_an_unknown_booking_is_a_no_op() -> None:
 
 
 @pytest.mark.parametrize("much", [2_000, 20_000])
-def test_to_ask_again_takes_no_walk(much: int) -> None:
+def test_a_repeated_query_does_not_scan_all_bookings(much: int) -> None:
     """Counted, not timed: how many bookings are looked at."""
     looked = 0
 

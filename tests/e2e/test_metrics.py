@@ -191,7 +191,7 @@ async def test_all_served_metrics_are_in_the_catalogue(tenant: Tenant, process: 
                 assert sample.labels.keys() - {"le"} == labels.get(name, labels.get(family.name))
 
 
-async def test_nothing_else_is_answered(process: ChildProcess) -> None:
+async def test_other_paths_and_methods_are_refused(process: ChildProcess) -> None:
     served = await started(process)
     for port, path in ((served.metrics, "/metrics"), (served.health, "/healthz"), (served.health, "/readyz")):
         assert (await asyncio.to_thread(get, port, path, "POST"))[0] == 405

@@ -84,7 +84,7 @@ def use(object_: Any) -> None:
 
 @mad.budget(150)
 @given(st.data(), mad.kinds)
-def test_a_mad_object_is_read_and_disturbs_no_other(data: st.DataObject, kind: Kind[Any]) -> None:
+def test_a_malformed_object_is_decoded_and_affects_no_other(data: st.DataObject, kind: Kind[Any]) -> None:
     before, bad, after = listed(
         kind, mad.page(mad.good(kind, "a"), data.draw(mad.stored(kind, "mad")), mad.good(kind, "z"))
     )
@@ -252,7 +252,7 @@ def test_one_object_that_is_too_large_fails_without_a_loop() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_what_is_kept_of_a_large_object_is_small(kind: Kind[Any]) -> None:
+def test_little_of_a_large_object_is_kept(kind: Kind[Any]) -> None:
     """The finalizers of a Resource are an exception: to set one, the operator must write them all."""
     large = mad.good(kind, "a")
     large["metadata"] |= {

@@ -66,7 +66,7 @@ def test_occurrences_are_in_order_and_at_full_minutes_in_any_year(
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize("schedule", ["* * * * *", "0-59 0-23 * * *"])
-def test_days_that_are_left_out_take_no_time_however_full(schedule: str, zone: str) -> None:
+def test_many_excepted_days_take_little_time(schedule: str, zone: str) -> None:
     """Otherwise, a user who may write a scheduler could block the event loop for all other users."""
     begin = date(2026, 1, 1)
     skipped = frozenset(begin + DAY * number for number in range(400))

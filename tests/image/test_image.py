@@ -61,7 +61,7 @@ def test_labels_describe_the_image(config: dict[str, Any]) -> None:
     assert labels["description"]
 
 
-def test_there_is_nothing_in_it_to_build_with(container: tuple[str, Path]) -> None:
+def test_the_image_has_no_build_tools(container: tuple[str, Path]) -> None:
     _, root = container
     programs = {
         path.name for folder in ("bin", "usr/bin", "usr/local/bin") for path in root.glob(f"{folder}/*")

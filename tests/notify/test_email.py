@@ -129,7 +129,7 @@ async def test_tls_from_the_first_byte(tls: ssl.SSLContext) -> None:
     assert mailbox.recipients == ["ada@example.com"]
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     mailbox = Mailbox()

@@ -240,7 +240,7 @@ async def test_a_post_without_a_turn_is_not_sent(monkeypatch: pytest.MonkeyPatch
     assert len(made.visits) == webhook.CONNECTIONS
 
 
-async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_target_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     async with receiver() as made:
         made.hang = True
@@ -319,7 +319,7 @@ async def test_mail_is_a_channel_if_a_server_is_configured() -> None:
         assert set(channels) == {"webhook", "slack", "email"}
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
     trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(trust)
     async with receiver(trust) as made:
@@ -327,7 +327,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
     assert not made.visits
 
 
-async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
+async def test_an_endless_response_is_not_read() -> None:
     sent = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -359,7 +359,7 @@ async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
         "",
     ],
 )
-async def test_a_tenant_can_name_a_target_and_no_address(recipient: str) -> None:
+async def test_a_tenant_can_name_a_target_but_not_an_address(recipient: str) -> None:
     async with receiver() as made:
         assert (await refused(made.url, recipient=recipient)).reason == "UnknownTarget"
     assert not made.visits

@@ -140,7 +140,7 @@ def test_no_tags_are_written_without_the_finalizer() -> None:
     assert world.driver.locked == []
 
 
-def test_a_foreign_lock_is_respected_until_it_expires_and_named() -> None:
+def test_a_foreign_lock_is_respected_until_it_expires_and_reported() -> None:
     def before(world: World) -> None:
         world.driver.locks["i-1"] = lock_until(50, "bob")
         world.booking("b", 10, 500)

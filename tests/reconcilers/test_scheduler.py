@@ -365,7 +365,7 @@ def test_a_booking_deleted_in_progress_stays_deleted_while_another_is_refused(ta
     play(scenario)
 
 
-def test_a_booking_of_another_namespace_is_nobodys_whatever_it_says() -> None:
+def test_a_booking_of_another_namespace_is_never_adopted() -> None:
     async def scenario(world: World) -> None:
         spec = {
             "resource_name": "x",

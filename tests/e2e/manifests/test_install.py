@@ -115,7 +115,7 @@ def test_the_api_server_prints_no_warnings(ground: Playground) -> None:
     assert ground.kubectl.attempt("apply", "-k", str(MANIFESTS)).stderr == ""
 
 
-def test_its_pods_are_admitted_where_restricted_is_enforced(ground: Playground) -> None:
+def test_pods_are_admitted_by_the_level_restricted(ground: Playground) -> None:
     namespace = read(ground, "namespace", SYSTEM)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     pod = {"apiVersion": "v1", "kind": "Pod", **template(ground)}
@@ -128,7 +128,7 @@ def test_its_pods_are_admitted_where_restricted_is_enforced(ground: Playground) 
     assert 'violates PodSecurity "restricted:latest"' in refused.stderr
 
 
-def test_a_pod_of_it_writes_nothing_and_is_nobody(ground: Playground) -> None:
+def test_pods_run_unprivileged_with_a_read_only_file_system(ground: Playground) -> None:
     spec = template(ground)["spec"]
     [container] = spec["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

@@ -63,7 +63,7 @@ async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncI
     ],
     ids=["Booking", "BookingScheduler", "Resource"],
 )
-async def test_nobody_books_in_the_name_of_another(pinned: Tenant, made: Any, field: str) -> None:
+async def test_users_cannot_book_in_the_name_of_another(pinned: Tenant, made: Any, field: str) -> None:
     said = applied(pinned, made("grace"), *ADA).stderr
     assert f"{field} is 'grace', but you are 'ada'; write your own name" in said
     assert applied(pinned, made("ada"), *ADA).returncode == 0

@@ -43,7 +43,7 @@ async def bounded(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
         yield tenant
 
 
-async def test_no_booking_is_longer_than_the_policy_says(bounded: Tenant) -> None:
+async def test_the_policy_limits_the_length_of_bookings(bounded: Tenant) -> None:
     assert booking(bounded, "short", **SHORT) == ""
     assert "a booking may last two weeks at most" in booking(bounded, "short", **LONG)
     # A booking from before the policy may stay and be labelled.
@@ -51,7 +51,7 @@ async def test_no_booking_is_longer_than_the_policy_says(bounded: Tenant) -> Non
     assert "two weeks" in booking(bounded, "elder", **(LONG | {"end_at": "2027-01-01T00:00:00Z"}))
 
 
-async def test_mails_go_to_the_own_domain_only(bounded: Tenant) -> None:
+async def test_mails_go_only_to_the_own_domain(bounded: Tenant) -> None:
     assert booking(bounded, "own", "ada@example.com") == ""
     assert "example.com only" in booking(bounded, "other", "ada@example.com", "eve@example.org")
 
@@ -86,7 +86,7 @@ async def test_a_namespace_gets_the_groups_that_its_annotation_names(
     assert found not in owned.kubectl("get", "resources", "-o", "name")
 
 
-async def test_without_the_policy_the_first_user_has_the_group(tenant: Tenant, operator: Operator) -> None:
+async def test_without_the_policy_the_first_user_gets_the_group(tenant: Tenant, operator: Operator) -> None:
     other = Tenant(tenant.ground, f"{tenant.namespace}-mallory")
     tenant.ground.kubectl("create", "namespace", other.namespace)
     other.tag = tenant.tag

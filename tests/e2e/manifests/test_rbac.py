@@ -75,7 +75,7 @@ async def monitors(tenant: Tenant) -> None:
     await until(lambda: gone(tenant, "resource", tenant.tag), 40)
 
 
-async def test_what_it_does_is_what_it_may(
+async def test_granted_permissions_are_exactly_those_used(
     ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, tmp_path: Path
 ) -> None:
     kubeconfig = await asyncio.to_thread(token_kubeconfig, ground, tmp_path)
@@ -149,7 +149,7 @@ def listed(ground: Playground, user: str, namespace: str) -> set[Permission]:
     return found
 
 
-def test_can_i_shows_nothing_beyond(ground: Playground) -> None:
+def test_kubectl_can_i_shows_no_other_permissions(ground: Playground) -> None:
     cluster = rules(ground, "clusterrole", "booking-operator")
     lease = rules(ground, "role", ELECTION)
     everybody = listed(ground, f"system:serviceaccount:{SYSTEM}:other", SYSTEM)

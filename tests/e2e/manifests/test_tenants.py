@@ -111,7 +111,7 @@ async def is_kept(tenant: Tenant, name: str) -> None:
     await until(lambda: set(tenant.states()) == {"stopped"}, 10)
 
 
-async def test_mad_and_huge_bookings_delay_nobody(
+async def test_malformed_and_huge_bookings_delay_no_other_tenant(
     tenant: Tenant,
     attacker: Attacker,
     everywhere: Callable[[], Any],
@@ -174,9 +174,7 @@ async def test_a_booking_reaches_no_other_namespace(
         assert tenant.status("resource", "res")["locked_by"] == ""
 
 
-def test_edit_allows_bookings_of_the_own_namespace_and_nothing_else(
-    tenant: Tenant, attacker: Attacker
-) -> None:
+def test_the_role_edit_allows_only_bookings_of_the_own_namespace(tenant: Tenant, attacker: Attacker) -> None:
     own, other = attacker.namespace, tenant.namespace
     resource = json.dumps(manifest("Resource", "theirs", {"tag": other}))
     monitor = json.dumps(manifest("ResourceMonitor", "all", {}))
@@ -193,7 +191,7 @@ def test_edit_allows_bookings_of_the_own_namespace_and_nothing_else(
         assert "orbidden" in attacker.attempt(*command).stderr, command
 
 
-async def test_a_quota_bounds_how_many_bookings_there_are(attacker: Attacker) -> None:
+async def test_a_quota_limits_the_number_of_bookings(attacker: Attacker) -> None:
     limit_bookings(attacker.ground, attacker.namespace, hard=3, used=1)
     said = [await asyncio.to_thread(attacker.post, attacker.booking(f"bk-{number}")) for number in range(5)]
     assert [bool(text) for text in said] == [False, False, True, True, True]
