@@ -89,12 +89,12 @@ def status(booking: Booking, now: datetime) -> dict[str, Any]:
         raise RuntimeError(f"a booking that makes no sense: {booking}")
     resource = BookedResource(None, 1, 0, None, timedelta(0))
     verdicts = booking_conditions(interval, booking.resource_name, resource, now)
-    told = BookingStatus(
+    booking_status = BookingStatus(
         status=interval.phase_at(now),
         conditions=merge_conditions((), verdicts, 1, now),
         observed_generation=1,
     )
-    dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(told, mode="json", by_alias=True)
+    dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(booking_status, mode="json", by_alias=True)
     return {field: value for field, value in dumped.items() if value != []}
 
 

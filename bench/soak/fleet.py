@@ -106,11 +106,11 @@ def script(begin: datetime, end: datetime, seed: int) -> Script:
             deeds += _guest(tag, turn, at + turn * _GUEST_PERIOD, monitored=number % 2 == 0)
     deeds += _office(begin, end)
     boundaries += _crons(begin, end)
-    told = sorted(deeds, key=lambda deed: deed.at)
+    ordered = sorted(deeds, key=lambda deed: deed.at)
     ahead = [Deed(begin, "create", BOOKING, f"ahead-{n:04}", _ahead(n, begin)) for n in range(AHEAD)]
     return Script(
-        (*_fixed(begin), *standing(told, begin), *ahead),
-        tuple(deed for deed in told if begin <= deed.at < end),
+        (*_fixed(begin), *standing(ordered, begin), *ahead),
+        tuple(deed for deed in ordered if begin <= deed.at < end),
         tuple(sorted((item for item in boundaries if begin <= item.due < end), key=lambda item: item.due)),
     )
 
@@ -131,8 +131,8 @@ def standing(deeds: Iterable[Deed], begin: datetime) -> list[Deed]:
 def booking(tag: str, start: datetime, end: datetime, *recipients: str) -> dict[str, Any]:
     """The spec of a Booking."""
     times = {"start_at": start.isoformat(), "end_at": end.isoformat()}
-    told = [{"type": "webhook", "recipient": recipient} for recipient in recipients]
-    return {"resource_name": tag, "user_id": "ada", **times, "notifications": told}
+    notifications = [{"type": "webhook", "recipient": recipient} for recipient in recipients]
+    return {"resource_name": tag, "user_id": "ada", **times, "notifications": notifications}
 
 
 def _stay(chance: random.Random, tag: str, at: datetime) -> tuple[list[Deed], list[Boundary]]:

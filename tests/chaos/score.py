@@ -86,15 +86,15 @@ def _lateness(due: Boundary, before: datetime, ids: Sequence[str], calls: Sequen
     """The time from a boundary to the action on its last instance; None if the next boundary came first."""
     latest = timedelta(0)
     for id_ in ids:
-        told = [
+        delays = [
             call.at - due.at
             for call in calls
             if call.action == due.action and call.status == 200 and id_ in call.instance_ids
             if due.at <= call.at < before
         ]
-        if not told:
+        if not delays:
             return None
-        latest = max(latest, min(told))
+        latest = max(latest, min(delays))
     return latest
 
 

@@ -44,7 +44,7 @@ async def cut_off(world: World, seconds: float) -> None:
 async def cut_off_and_compact(world: World, seconds: float) -> None:
     async def compact() -> None:
         await asyncio.sleep(seconds - 1)
-        await etcd.compact(world.ground.control_plane)
+        await etcd.compact(world.devcluster.control_plane)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(compact())
@@ -53,20 +53,20 @@ async def cut_off_and_compact(world: World, seconds: float) -> None:
 
 async def compact(world: World, seconds: float) -> None:
     for _ in range(int(seconds)):
-        await etcd.compact(world.ground.control_plane)
+        await etcd.compact(world.devcluster.control_plane)
         await asyncio.sleep(1)
 
 
 async def kill_apiserver(world: World, seconds: float) -> None:
-    await asyncio.to_thread(world.ground.control_plane.stop_apiserver, kill=True)
+    await asyncio.to_thread(world.devcluster.control_plane.stop_apiserver, kill=True)
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(world.ground.control_plane.start_apiserver)
+    await asyncio.to_thread(world.devcluster.control_plane.start_apiserver)
 
 
 async def kill_etcd(world: World, seconds: float) -> None:
-    await asyncio.to_thread(world.ground.control_plane.stop_etcd, kill=True)
+    await asyncio.to_thread(world.devcluster.control_plane.stop_etcd, kill=True)
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(world.ground.control_plane.start_etcd)
+    await asyncio.to_thread(world.devcluster.control_plane.start_etcd)
 
 
 async def kill_operator(world: World, seconds: float) -> None:
@@ -82,13 +82,13 @@ async def pause_operator(world: World, seconds: float) -> None:
 
 
 async def take_snapshot(world: World) -> None:
-    await asyncio.to_thread(etcd.snapshot, world.ground.control_plane, _snapshot(world))
+    await asyncio.to_thread(etcd.snapshot, world.devcluster.control_plane, _snapshot(world))
     world.snapshots.append(datetime.now(UTC))
 
 
 async def restore_snapshot(world: World, seconds: float) -> None:
     """Restore etcd immediately. The servers are down for as long as the restore takes."""
-    restored = await asyncio.to_thread(etcd.restore, world.ground.control_plane, _snapshot(world, -1))
+    restored = await asyncio.to_thread(etcd.restore, world.devcluster.control_plane, _snapshot(world, -1))
     world.ledger.rolled_back(world.snapshots[-1], restored)
     await asyncio.sleep(seconds / 2)
 
@@ -110,7 +110,7 @@ async def replace_crd(world: World, seconds: float) -> None:
     had = world.ledger.present()
 
     async def gone() -> bool:
-        found = await asyncio.to_thread(world.ground.kubectl.attempt, "get", "crd", BOOKING.crd_name)
+        found = await asyncio.to_thread(world.devcluster.kubectl.attempt, "get", "crd", BOOKING.crd_name)
         return found.returncode != 0
 
     await _without_crd(world, comes_true(gone, seconds))
@@ -120,7 +120,7 @@ async def replace_crd(world: World, seconds: float) -> None:
 
 async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
     """Delete the CRD of the bookings, and apply it again when `lasts` is done."""
-    kubectl = world.ground.kubectl
+    kubectl = world.devcluster.kubectl
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
     vanished = datetime.now(UTC)
     await lasts
@@ -135,17 +135,19 @@ async def revoke_token(world: World, seconds: float) -> None:
 
     The API server caches token reviews, so that it refuses the token only after about 10 s.
     """
-    began, ground = asyncio.get_running_loop().time(), world.ground
+    began, devcluster = asyncio.get_running_loop().time(), world.devcluster
     token = world.token_file.read_text().strip()
-    await asyncio.to_thread(ground.kubectl, "delete", "secret", world.secret, "-n", "booking-operator-system")
+    await asyncio.to_thread(
+        devcluster.kubectl, "delete", "secret", world.secret, "-n", "booking-operator-system"
+    )
 
     async def refused() -> bool:
-        return not await asyncio.to_thread(_admitted, ground.kubectl, token)
+        return not await asyncio.to_thread(_admitted, devcluster.kubectl, token)
 
     await comes_true(refused, seconds)
     world.proxy.break_all()
     await asyncio.sleep(max(3.0, began + seconds - asyncio.get_running_loop().time()))
-    world.secret = await asyncio.to_thread(issue_token, ground, world.token_file)
+    world.secret = await asyncio.to_thread(issue_token, devcluster, world.token_file)
 
 
 def _admitted(kubectl: Kubectl, token: str) -> bool:

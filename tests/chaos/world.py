@@ -47,7 +47,7 @@ class World:
         snapshots: the times at which the data directory of etcd was copied.
     """
 
-    ground: Playground
+    devcluster: Playground
     aws: AwsProxy
     proxy: KubeProxy
     client: KubeClient
@@ -133,15 +133,15 @@ class World:
                     return sent
 
 
-def issue_token(ground: Playground, file: Path) -> str:
+def issue_token(devcluster: Playground, file: Path) -> str:
     """Write a token of the operator's ServiceAccount that is bound to a Secret; return the Secret's name.
 
     The deletion of the Secret revokes the token.
     """
     name = f"token-{time.monotonic_ns()}"
-    ground.kubectl("create", "secret", "generic", name, "-n", SYSTEM)
+    devcluster.kubectl("create", "secret", "generic", name, "-n", SYSTEM)
     bound = ("--bound-object-kind=Secret", f"--bound-object-name={name}")
-    file.write_text(ground.kubectl("create", "token", "booking-operator", "-n", SYSTEM, *bound))
+    file.write_text(devcluster.kubectl("create", "token", "booking-operator", "-n", SYSTEM, *bound))
     return name
 
 
@@ -158,32 +158,32 @@ async def world(
 
     The caller starts the processes with `World.begin`.
     """
-    with playground(apiserver_flags) as ground:
-        ground.kubectl("create", "namespace", NAMESPACE)
+    with playground(apiserver_flags) as devcluster:
+        devcluster.kubectl("create", "namespace", NAMESPACE)
         token_file, secret = directory / "token", ""
         if service_account:
-            ground.kubectl("apply", "-k", str(MANIFESTS))
-            secret = issue_token(ground, token_file)
+            devcluster.kubectl("apply", "-k", str(MANIFESTS))
+            secret = issue_token(devcluster, token_file)
         async with AsyncExitStack() as stack:
-            proxied = AwsProxy(ground.moto.url, transition_seconds=PENDING_SECONDS)
+            proxied = AwsProxy(devcluster.moto.url, transition_seconds=PENDING_SECONDS)
             aws = await stack.enter_async_context(proxied)
             groups = await aws.create_groups(TAGS, SIZE)
-            proxy = await stack.enter_async_context(KubeProxy(ground.control_plane, directory, chance))
+            proxy = await stack.enter_async_context(KubeProxy(devcluster.control_plane, directory, chance))
             way = Way(proxy.url, proxy.ca_file, token_file if service_account else None)
             flags = electing(NAMESPACE, "30s") if replicas > 1 else ()
             processes = [
                 await stack.enter_async_context(
-                    replica(ground, aws, NAMESPACE, directory, f"replica-{n}", way=way, flags=flags)
+                    replica(devcluster, aws, NAMESPACE, directory, f"replica-{n}", way=way, flags=flags)
                 )
                 for n in range(replicas)
             ]
-            admin = ClusterConfig(str(ground.control_plane.kubeconfig))
+            admin = ClusterConfig(str(devcluster.control_plane.kubeconfig))
             client = await stack.enter_async_context(KubeClient(admin, SystemClock()))
             for tag in TAGS:
                 body = manifest(RESOURCE.name, tag, {"type": "ec2", "tag": tag, "region": REGION})
                 await client.request("POST", RESOURCE.path(NAMESPACE), body=body)
             stands = World(
-                ground, aws, proxy, client, processes, groups, directory, chance, token_file, secret
+                devcluster, aws, proxy, client, processes, groups, directory, chance, token_file, secret
             )
             yield stands
             for one in processes:

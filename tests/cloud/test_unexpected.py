@@ -213,7 +213,7 @@ def test_an_exception_before_a_call_fails_its_order_and_the_queue_continues() ->
     async def scenario(stage: Stage) -> None:
         stage.pools = Pools()
         order = stage.order("odd")
-        stage.pools["odd"] = "asked when the call is about to leave"
+        stage.pools["odd"] = "read right before the call is sent"
         assert await stage.outcome(order) == {"odd": "UnexpectedError"}
         assert await stage.outcome(stage.order("good")) == {"good": "pending"}
 

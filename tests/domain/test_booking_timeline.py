@@ -105,7 +105,7 @@ def test_discarding_an_unknown_booking_is_a_no_op() -> None:
 
 @pytest.mark.parametrize("much", [2_000, 20_000])
 def test_a_repeated_query_does_not_scan_all_bookings(much: int) -> None:
-    """Counted, not timed: how many bookings are looked at."""
+    """Count the bookings that are read. A measurement of time would be unreliable."""
     looked = 0
 
     class Counted(BookingInterval):

@@ -26,7 +26,7 @@ BOOKINGS = "count/bookings.manager.kotaico.de"
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Playground]:
+def devcluster() -> Iterator[Playground]:
     with playground() as stands:
         yield stands
 
@@ -34,13 +34,13 @@ def ground() -> Iterator[Playground]:
 class Tenant:
     """One namespace, one group of instances, and the actions of a user with kubectl."""
 
-    def __init__(self, ground: Playground, name: str) -> None:
-        self.ground = ground
+    def __init__(self, devcluster: Playground, name: str) -> None:
+        self.devcluster = devcluster
         self.namespace = name
         self.tag = name
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.ground.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+        return self.devcluster.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
     async def delete(self, kind: str, name: str) -> None:
         """Delete an object, and wait until it is gone.
@@ -83,7 +83,7 @@ class Tenant:
         return "", ""
 
     def states(self) -> list[str]:
-        return self.ground.instances.states(self.tag)
+        return self.devcluster.instances.states(self.tag)
 
     def events(self, kind: str, name: str) -> set[str]:
         """The reasons of the Events of an object."""
@@ -104,7 +104,7 @@ def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def limit_bookings(ground: Playground, namespace: str, hard: int, used: int) -> None:
+def limit_bookings(devcluster: Playground, namespace: str, hard: int, used: int) -> None:
     """Set the ResourceQuota `bookings` and its used count.
 
     In a cluster, the controller manager counts the objects. There is none here, and a quota without a used
@@ -112,25 +112,25 @@ def limit_bookings(ground: Playground, namespace: str, hard: int, used: int) -> 
     """
     spec = {"hard": {BOOKINGS: str(hard)}}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bookings"}, "spec": spec}
-    ground.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(quota))
+    devcluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(quota))
     status = json.dumps({"status": spec | {"used": {BOOKINGS: str(used)}}})
     change = ("patch", "quota", "bookings", "--subresource=status", "--type=merge", "-p", status)
-    ground.kubectl("-n", namespace, *change)
+    devcluster.kubectl("-n", namespace, *change)
 
 
 @pytest.fixture
-def tenant(ground: Playground) -> Tenant:
+def tenant(devcluster: Playground) -> Tenant:
     """A namespace whose name is also the tag of a group of two stopped instances."""
     name = f"t{next(_numbers)}"
-    ground.kubectl("create", "namespace", name)
-    ground.instances.create(name, 2)
-    return Tenant(ground, name)
+    devcluster.kubectl("create", "namespace", name)
+    devcluster.instances.create(name, 2)
+    return Tenant(devcluster, name)
 
 
 @pytest.fixture
-def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
+def operator(devcluster: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
     """Runs the operator on the event loop of the test, by default for the tenant's namespace."""
-    for name, value in ground.environ.items():
+    for name, value in devcluster.environ.items():
         monkeypatch.setenv(name, value)
 
     @asynccontextmanager
@@ -145,11 +145,11 @@ def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant
     return running
 
 
-def operator_process(ground: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
+def operator_process(devcluster: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
     """The operator as a separate process, which can be killed."""
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", namespace]
     command += ["--metrics-bind-address=0", "--health-probe-bind-address=0", *flags]
-    return ChildProcess("operator", command, directory / "operator.log", ground.environ)
+    return ChildProcess("operator", command, directory / "operator.log", devcluster.environ)
 
 
 async def until(check: Callable[[], Any], seconds: float = 20) -> Any:

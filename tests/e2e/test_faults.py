@@ -30,10 +30,10 @@ def logged(log: Path, event: str) -> list[dict[str, object]]:
 
 
 async def test_kill_and_restart_across_both_boundaries(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     tenant.resource()
-    process = operator_process(ground, tenant.namespace, tmp_path)
+    process = operator_process(devcluster, tenant.namespace, tmp_path)
     try:
         process.start()
         start, end = soon(8), soon(16)
@@ -55,14 +55,14 @@ async def test_kill_and_restart_across_both_boundaries(
 
 
 async def test_random_kills_around_both_boundaries(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     """The operator is killed during its imports, its first list, the refresh before a boundary, and so on."""
     chance = random.Random()
     tenant.resource()
     start, end = soon(6), soon(14)
     tenant.booking("bk", start, end)
-    process = operator_process(ground, tenant.namespace, tmp_path)
+    process = operator_process(devcluster, tenant.namespace, tmp_path)
     try:
         for boundary, states in ((start, RUNNING), (end, STOPPED)):
             while datetime.now(UTC) < boundary + timedelta(seconds=1):
@@ -79,8 +79,10 @@ async def test_random_kills_around_both_boundaries(
         process.stop()
 
 
-async def test_sigterm_stops_the_operator_cleanly(ground: Playground, tenant: Tenant, tmp_path: Path) -> None:
-    process = operator_process(ground, tenant.namespace, tmp_path)
+async def test_sigterm_stops_the_operator_cleanly(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
+    process = operator_process(devcluster, tenant.namespace, tmp_path)
     with process:
         await until(lambda: logged(process.log, "caches_synced"))
         began = monotonic()
@@ -93,21 +95,21 @@ async def test_sigterm_stops_the_operator_cleanly(ground: Playground, tenant: Te
 @pytest.mark.timeout(120)
 async def test_boundaries_are_kept_while_the_api_server_is_down(tmp_path: Path) -> None:
     """With a control plane of its own, because it stops the API server."""
-    with playground() as ground:
-        ground.kubectl("create", "namespace", "away")
-        tenant = Tenant(ground, "away")
-        ground.instances.create(tenant.tag, 2)
+    with playground() as devcluster:
+        devcluster.kubectl("create", "namespace", "away")
+        tenant = Tenant(devcluster, "away")
+        devcluster.instances.create(tenant.tag, 2)
         tenant.resource()
-        with operator_process(ground, tenant.namespace, tmp_path) as process:
+        with operator_process(devcluster, tenant.namespace, tmp_path) as process:
             start, end = soon(6), soon(10)
             tenant.booking("bk", start, end)
             await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
-            ground.control_plane.stop_apiserver(kill=True)
+            devcluster.control_plane.stop_apiserver(kill=True)
             await at(start + timedelta(seconds=1))
             assert tenant.states() == RUNNING
             await at(end + timedelta(seconds=1))
             assert tenant.states() == STOPPED
-            await asyncio.to_thread(ground.control_plane.start_apiserver)
+            await asyncio.to_thread(devcluster.control_plane.start_apiserver)
             await until(lambda: tenant.status("booking", "bk").get("status") == "FINISHED", 60)
             await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
         for event, boundary in (("instances_start_accepted", start), ("instances_stop_accepted", end)):
@@ -117,34 +119,34 @@ async def test_boundaries_are_kept_while_the_api_server_is_down(tmp_path: Path) 
 
 @pytest.mark.timeout(120)
 async def test_a_deleted_crd_stops_no_instance(tmp_path: Path) -> None:
-    with playground() as ground:
-        ground.kubectl("create", "namespace", "crd")
-        tenant = Tenant(ground, "crd")
-        ground.instances.create(tenant.tag, 2)
+    with playground() as devcluster:
+        devcluster.kubectl("create", "namespace", "crd")
+        tenant = Tenant(devcluster, "crd")
+        devcluster.instances.create(tenant.tag, 2)
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
-        with operator_process(ground, tenant.namespace, tmp_path) as process:
+        with operator_process(devcluster, tenant.namespace, tmp_path) as process:
             await until(lambda: tenant.states() == RUNNING)
-            ground.kubectl("delete", "crd", BOOKING.crd_name)
+            devcluster.kubectl("delete", "crd", BOOKING.crd_name)
             await until(lambda: logged(process.log, "list_failed"))
             await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
             assert tenant.states() == RUNNING
             [fix] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
             assert "kubectl apply -k manifests/crds" in fix
             # Once the CRD exists again, an empty list is a valid list.
-            ground.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
+            devcluster.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
             await until(lambda: tenant.states() == STOPPED, 60)
 
 
 async def test_a_missing_permission_is_reported_and_works_once_granted(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     tenant.kubectl("create", "serviceaccount", "operator")
     kubeconfig = tmp_path / "kubeconfig"
-    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(devcluster.control_plane.kubeconfig.read_text())
     whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "operator").strip()
     kubeconfig.write_text(yaml.safe_dump(whole))
-    with operator_process(ground, tenant.namespace, tmp_path, f"--kubeconfig={kubeconfig}") as process:
+    with operator_process(devcluster, tenant.namespace, tmp_path, f"--kubeconfig={kubeconfig}") as process:
         [*_, entry] = await until(lambda: logged(process.log, "list_failed"))
         assert "grant list and watch" in str(entry["error"])
         assert f"in namespace {tenant.namespace}" in str(entry["error"])

@@ -24,11 +24,13 @@ async def aws() -> AsyncIterator[AwsProxy]:
 
 
 @pytest.fixture
-async def field(ground: Playground, tenant: Tenant, tmp_path: Path, aws: AwsProxy) -> AsyncIterator[Field]:
+async def field(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path, aws: AwsProxy
+) -> AsyncIterator[Field]:
     """Two replicas with warm caches. The first one leads."""
     await aws.create_instances(tenant.tag, 2)
     await asyncio.to_thread(tenant.resource, region=REGION)
-    async with field_of(ground, aws, tenant.namespace, tmp_path, f"{LEASE:.0f}s") as field:
+    async with field_of(devcluster, aws, tenant.namespace, tmp_path, f"{LEASE:.0f}s") as field:
         first, second = field.replicas
         await first.ready()
         await field.led(by=first)

@@ -131,10 +131,10 @@ async def test_a_deleted_booking_in_progress_stops_its_instances(tenant: Tenant,
 
 
 async def test_moving_a_booking_to_another_resource_affects_both(
-    ground: Playground, tenant: Tenant, operator: Operator
+    devcluster: Playground, tenant: Tenant, operator: Operator
 ) -> None:
-    other = Tenant(ground, f"{tenant.tag}-other")
-    ground.instances.create(other.tag, 2)
+    other = Tenant(devcluster, f"{tenant.tag}-other")
+    devcluster.instances.create(other.tag, 2)
     start, end = soon(-60), soon(600)
     async with operator():
         tenant.resource()
@@ -174,25 +174,25 @@ async def test_a_booking_works_when_its_resource_appears(tenant: Tenant, operato
 
 
 async def test_a_group_without_instances_is_reported_until_it_has_some(
-    ground: Playground, tenant: Tenant, operator: Operator
+    devcluster: Playground, tenant: Tenant, operator: Operator
 ) -> None:
     async with operator():
         tenant.resource(tag=f"{tenant.tag}-empty")
         await until(lambda: tenant.condition("resource", "res", "Found") == ("False", "NoInstances"))
-        ground.instances.create(f"{tenant.tag}-empty", 1)
+        devcluster.instances.create(f"{tenant.tag}-empty", 1)
         tenant.booking("bk", soon(-60), soon(600))
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
 
 
 async def test_instances_without_a_booking_are_stopped(tenant: Tenant, operator: Operator) -> None:
-    tenant.ground.instances.start(tenant.tag)
+    tenant.devcluster.instances.start(tenant.tag)
     async with operator():
         tenant.resource()
         await until(lambda: tenant.states() == STOPPED)
 
 
 async def test_leave_stops_only_instances_that_a_booking_started(tenant: Tenant, operator: Operator) -> None:
-    mine = tenant.ground.instances.start(tenant.tag, 1)
+    mine = tenant.devcluster.instances.start(tenant.tag, 1)
     async with operator():
         tenant.resource(unbooked="Leave")
         await until(lambda: is_ready(tenant, "resource", "res", "True", "Left"))
@@ -265,7 +265,7 @@ async def test_the_newer_of_two_resources_of_one_group_is_a_duplicate(
 async def test_a_database_runs_while_booked_and_is_stopped_again_after_aws_starts_it(
     tenant: Tenant, operator: Operator
 ) -> None:
-    databases, name = tenant.ground.databases, f"{tenant.tag}-orders"
+    databases, name = tenant.devcluster.databases, f"{tenant.tag}-orders"
     databases.create(tenant.tag, name)
     async with operator():
         tenant.resource(type="rds")
@@ -283,7 +283,9 @@ async def test_a_database_runs_while_booked_and_is_stopped_again_after_aws_start
 
 
 def locked_by(tenant: Tenant) -> set[str]:
-    return {tags.get("resource-booking-locked-by", "") for tags in tenant.ground.instances.tags(tenant.tag)}
+    return {
+        tags.get("resource-booking-locked-by", "") for tags in tenant.devcluster.instances.tags(tenant.tag)
+    }
 
 
 async def test_instances_have_the_lock_tags_of_their_holder(tenant: Tenant, operator: Operator) -> None:
@@ -294,7 +296,7 @@ async def test_instances_have_the_lock_tags_of_their_holder(tenant: Tenant, oper
         await until(lambda: locked_by(tenant) == {"ada"})
         until_tags = {
             datetime.fromisoformat(tags["resource-booking-locked-until"])
-            for tags in tenant.ground.instances.tags(tenant.tag)
+            for tags in tenant.devcluster.instances.tags(tenant.tag)
         }
         assert until_tags == {end}
         assert tenant.get("resource", "res")["metadata"]["finalizers"] == ["manager.kotaico.de/lock-tags"]
@@ -333,10 +335,10 @@ UNWRITABLE = {"numbers": {"resource_name": 7, "start_at": 8, "end_at": [], "user
 
 @pytest.mark.timeout(180)
 async def test_invalid_objects_from_before_the_schema_affect_no_other(
-    ground: Playground, tenant: Tenant, operator: Operator
+    devcluster: Playground, tenant: Tenant, operator: Operator
 ) -> None:
-    store_against_the_rules(ground, tenant.namespace, "Booking", GARBAGE | UNWRITABLE)
-    store_against_the_rules(ground, tenant.namespace, "Resource", {"broken": {"tag": "", "type": "gce"}})
+    store_against_the_rules(devcluster, tenant.namespace, "Booking", GARBAGE | UNWRITABLE)
+    store_against_the_rules(devcluster, tenant.namespace, "Resource", {"broken": {"tag": "", "type": "gce"}})
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))

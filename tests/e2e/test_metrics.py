@@ -74,8 +74,8 @@ async def started(process: ChildProcess) -> Served:
 
 
 @pytest.fixture
-def process(ground: Playground, tenant: Tenant, tmp_path: Path) -> Iterator[ChildProcess]:
-    with operator_process(ground, tenant.namespace, tmp_path, *SERVED) as running:
+def process(devcluster: Playground, tenant: Tenant, tmp_path: Path) -> Iterator[ChildProcess]:
+    with operator_process(devcluster, tenant.namespace, tmp_path, *SERVED) as running:
         yield running
 
 
@@ -143,13 +143,16 @@ async def test_no_label_takes_its_value_from_users(tenant: Tenant, process: Chil
         assert "i-" not in text.replace("aws-", "").replace("api-", "")
 
 
-async def test_leader_and_standby_are_both_ready(ground: Playground, tenant: Tenant, tmp_path: Path) -> None:
+async def test_leader_and_standby_are_both_ready(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
     election = ("--leader-elect", f"--leader-election-namespace={tenant.namespace}", "--lease-duration=3s")
     directories = [tmp_path / name for name in ("one", "other")]
     for directory in directories:
         directory.mkdir()
     one, other = (
-        operator_process(ground, tenant.namespace, directory, *SERVED, *election) for directory in directories
+        operator_process(devcluster, tenant.namespace, directory, *SERVED, *election)
+        for directory in directories
     )
     with one:
         leader = await started(one)
@@ -204,12 +207,12 @@ async def test_other_paths_and_methods_are_refused(process: ChildProcess) -> Non
 
 
 async def test_a_port_in_use_is_reported_in_one_line(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         process = operator_process(
-            ground, tenant.namespace, tmp_path, f"--health-probe-bind-address={address}"
+            devcluster, tenant.namespace, tmp_path, f"--health-probe-bind-address={address}"
         )
         process.start()
         try:
@@ -225,12 +228,12 @@ async def test_a_port_in_use_is_reported_in_one_line(
 @pytest.mark.timeout(120)
 async def test_probes_succeed_while_the_api_server_is_down(tmp_path: Path) -> None:
     """With a control plane of its own, because it stops the API server."""
-    with playground() as ground:
-        ground.kubectl("create", "namespace", "away")
-        with operator_process(ground, "away", tmp_path, *SERVED) as process:
+    with playground() as devcluster:
+        devcluster.kubectl("create", "namespace", "away")
+        with operator_process(devcluster, "away", tmp_path, *SERVED) as process:
             served = await started(process)
             await until(lambda: get(served.health, "/readyz")[0] == 200)
-            ground.control_plane.stop_apiserver(kill=True)
+            devcluster.control_plane.stop_apiserver(kill=True)
             failed = {"kind": "bookings", "reason": "failed"}
             await until(lambda: value(samples(served.metrics), "watch_restarts_total", **failed) > 0)
             for path, check in (("/healthz", "watch/bookings"), ("/readyz", "cache-sync/bookings")):
@@ -241,9 +244,9 @@ async def test_probes_succeed_while_the_api_server_is_down(tmp_path: Path) -> No
 
 
 async def test_a_replica_that_cannot_list_is_live_but_not_ready(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
-    with without_permissions(ground, tenant, tmp_path) as process:
+    with without_permissions(devcluster, tenant, tmp_path) as process:
         served = await started(process)
         await until(lambda: logged(process.log, "list_failed"))
         status, text, _ = await asyncio.to_thread(get, served.health, "/readyz")
@@ -253,11 +256,11 @@ async def test_a_replica_that_cannot_list_is_live_but_not_ready(
         assert (await asyncio.to_thread(get, served.health, "/healthz"))[:2] == (200, "ok")
 
 
-def without_permissions(ground: Playground, tenant: Tenant, directory: Path) -> ChildProcess:
+def without_permissions(devcluster: Playground, tenant: Tenant, directory: Path) -> ChildProcess:
     """An operator without any permission."""
     tenant.kubectl("create", "serviceaccount", "nobody")
-    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(devcluster.control_plane.kubeconfig.read_text())
     whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "nobody").strip()
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(whole))
-    return operator_process(ground, tenant.namespace, directory, f"--kubeconfig={kubeconfig}", *SERVED)
+    return operator_process(devcluster, tenant.namespace, directory, f"--kubeconfig={kubeconfig}", *SERVED)

@@ -53,7 +53,7 @@ async def test_a_group_with_a_resource_gets_no_second_one(tenant: Tenant, operat
 
 async def test_names_for_taken_names_and_invalid_tags(tenant: Tenant, operator: Operator) -> None:
     tenant.resource(tenant.tag, tag="something-else")
-    tenant.ground.instances.create(f"{tenant.tag} Straße", 1)
+    tenant.devcluster.instances.create(f"{tenant.tag} Straße", 1)
     async with operator():
         monitor(tenant)
         await until(lambda: f"ec2.{tenant.tag}" in names(tenant))
@@ -64,7 +64,7 @@ async def test_names_for_taken_names_and_invalid_tags(tenant: Tenant, operator: 
 async def test_monitors_of_both_types_and_of_other_regions_and_accounts(
     tenant: Tenant, operator: Operator
 ) -> None:
-    tenant.ground.databases.create(tenant.tag, f"{tenant.tag}-db")
+    tenant.devcluster.databases.create(tenant.tag, f"{tenant.tag}-db")
     async with operator():
         monitor(tenant)
         monitor(tenant, "rds", type="rds", name_template="{type}.{tag}")
@@ -83,14 +83,14 @@ async def test_prune_deletes_resources_without_instances_unless_booked(
     tenant: Tenant, operator: Operator
 ) -> None:
     other = f"{tenant.tag}-booked"
-    tenant.ground.instances.create(other, 1)
+    tenant.devcluster.instances.create(other, 1)
     async with operator():
         monitor(tenant, prune=True, interval="10s")
         await until(lambda: names(tenant) >= {tenant.tag, other})
         tenant.booking("bk", soon(3600), soon(7200), resource=other)
         tenant.resource("kept", tag=f"{tenant.tag}-never")
-        tenant.ground.instances.terminate(tenant.tag)
-        tenant.ground.instances.terminate(other)
+        tenant.devcluster.instances.terminate(tenant.tag)
+        tenant.devcluster.instances.terminate(other)
         await until(lambda: tenant.tag not in names(tenant))
         assert names(tenant) >= {other, "kept"}
         tenant.kubectl("delete", "booking", "bk")

@@ -113,14 +113,14 @@ async def test_a_booking_of_another_owner_with_the_name_is_reported_and_kept(
 async def test_an_exhausted_quota_is_reported_and_a_larger_one_fixes_it(
     tenant: Tenant, operator: Operator
 ) -> None:
-    limit_bookings(tenant.ground, tenant.namespace, hard=1, used=0)
+    limit_bookings(tenant.devcluster, tenant.namespace, hard=1, used=0)
     async with operator():
         scheduler(tenant, horizon="72h")
         await until(
             lambda: tenant.condition("bookingscheduler", "night", "Synced") == ("False", "QuotaExceeded")
         )
         assert len(bookings(tenant)) == 1
-        limit_bookings(tenant.ground, tenant.namespace, hard=9, used=1)
+        limit_bookings(tenant.devcluster, tenant.namespace, hard=9, used=1)
         await until(lambda: is_ready(tenant) and len(bookings(tenant)) == 3)
 
 

@@ -26,9 +26,9 @@ MONITOR = {"type": "ec2"}
     ],
 )
 def test_valid_specs_are_accepted(
-    ground: Playground, kind: str, base: dict[str, Any], change: dict[str, Any]
+    devcluster: Playground, kind: str, base: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    assert attempt(ground, kind, base | change) == ""
+    assert attempt(devcluster, kind, base | change) == ""
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_valid_specs_are_accepted(
     ],
 )
 def test_invalid_specs_are_refused(
-    ground: Playground, kind: str, base: dict[str, Any], change: dict[str, Any], field: str, words: str
+    devcluster: Playground, kind: str, base: dict[str, Any], change: dict[str, Any], field: str, words: str
 ) -> None:
     spec = {name: value for name, value in (base | change).items() if value is not None}
-    answer = attempt(ground, kind, spec)
+    answer = attempt(devcluster, kind, spec)
     assert field in answer
     assert words in answer
 
@@ -84,6 +84,6 @@ def test_service_and_scope_of_a_monitor_are_immutable(tenant: Tenant, field: str
     tenant.apply("ResourceMonitor", "rm", **MONITOR, region="eu-west-1", account="prod")
     spec = MONITOR | {"region": "eu-west-1", "account": "prod"} | {field: "rds"}
     stdin = str(manifest("ResourceMonitor", "rm", spec)).replace("'", '"')
-    answer = tenant.ground.kubectl.attempt("-n", tenant.namespace, "apply", "-f", "-", stdin=stdin)
+    answer = tenant.devcluster.kubectl.attempt("-n", tenant.namespace, "apply", "-f", "-", stdin=stdin)
     assert f"spec.{field}" in answer.stderr
     assert "immutable" in answer.stderr

@@ -62,7 +62,7 @@ def serving(server: socketserver.TCPServer) -> Iterator[int]:
 
 def kubeconfig(tenant: Tenant, path: Path, token: str) -> str:
     """Write the playground's kubeconfig, with `token` unless it is empty; return the token in it."""
-    whole = yaml.safe_load(tenant.ground.control_plane.kubeconfig.read_text())
+    whole = yaml.safe_load(tenant.devcluster.control_plane.kubeconfig.read_text())
     user = whole["users"][0]["user"]
     used = token or user["token"]
     path.write_text(yaml.safe_dump(whole | {"users": [{**whole["users"][0], "user": {"token": used}}]}))
@@ -97,7 +97,7 @@ def configuration(port: int) -> dict[str, Any]:
 
 def environ(tenant: Tenant, relay: int, directory: Path) -> dict[str, str]:
     return {
-        **tenant.ground.environ,
+        **tenant.devcluster.environ,
         "AWS_SECRET_ACCESS_KEY": KEY,
         "AWS_SESSION_TOKEN": SESSION,
         "SMTP_HOST": "127.0.0.1",
@@ -123,7 +123,7 @@ async def failing(tenant: Tenant, process: ChildProcess, directory: Path, port: 
 
 
 def page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the URL of the operator
         return str(answer.read().decode())
 
 

@@ -33,7 +33,7 @@ def simulated(kube: SimKube) -> Ask:
 
 @asynccontextmanager
 async def real(tenant: Tenant) -> AsyncIterator[Ask]:
-    config = ClusterConfig(tenant.ground.environ["KUBECONFIG"], None)
+    config = ClusterConfig(tenant.devcluster.environ["KUBECONFIG"], None)
     tenant.kubectl("get", "bookings")  # waits until the API server serves the kind
     async with KubeClient(config, SystemClock()) as client:
 
@@ -126,7 +126,7 @@ async def test_the_simulated_api_server_sends_the_same_watch_events(tenant: Tena
         many = f"{GROUP}/namespaces/{tenant.namespace}/bookings"
         listed = await ask("GET", many)
         await answers(ask, tenant.namespace)
-        config = ClusterConfig(tenant.ground.environ["KUBECONFIG"], None)
+        config = ClusterConfig(tenant.devcluster.environ["KUBECONFIG"], None)
         async with KubeClient(config, SystemClock()) as client:
             query = [("watch", "true"), ("resourceVersion", listed["metadata"]["resourceVersion"])]
             real_events = []

@@ -94,7 +94,7 @@ def test_the_store_finally_equals_the_server(actions: list[tuple[str, ...]]) -> 
                 rig.api.fault = arguments[0]  # type: ignore[assignment]
                 rig.api.cut()
             elif name == "relist":
-                rig.reflector.relist("asked")
+                rig.reflector.relist("requested")
             else:
                 getattr(rig.api, name)(*arguments)
         rig.api.fault = ""
@@ -115,7 +115,7 @@ def test_changes_alone_give_the_state_of_the_server(actions: list[tuple[str, ...
             if name == "wait":
                 await asyncio.sleep(float(arguments[0]))
             elif name == "relist":
-                rig.reflector.relist("asked")
+                rig.reflector.relist("requested")
             elif name != "fault":
                 getattr(rig.api, name)(*arguments)
         await asyncio.sleep(60)
@@ -287,7 +287,7 @@ def test_relist_after_a_restore_lists_the_restored_state() -> None:
         await rig.restored(version, objects)
         rig.api.put("kept", "z")  # this has the same resourceVersion as "y"
         rig.api.fault = ""
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(6)
         assert rig.stored() == {"kept": "z"}
 
@@ -301,7 +301,7 @@ def test_a_list_does_not_overwrite_a_newer_own_write() -> None:
         for name in ("a", "b", "c"):
             rig.api.put(name, "x")
         await asyncio.sleep(1)
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(0.0015)  # the first of two pages has arrived
         rig.api.put("a", "ours")
         rig.store.apply_own_write(rig.api.objects["a"])
@@ -353,12 +353,12 @@ def test_an_outage_of_the_watch_does_not_make_the_store_stale() -> None:
     reflecting(scenario)
 
 
-@pytest.mark.parametrize("asked", [3600.0, float("inf")])
-def test_retry_after_does_not_exceed_the_own_back_off(asked: float) -> None:
+@pytest.mark.parametrize("requested", [3600.0, float("inf")])
+def test_retry_after_does_not_exceed_the_own_back_off(requested: float) -> None:
     class Hour(FakeApi):
         async def list(self, _: str = "") -> ListPage[Thing]:
             self.lists += 1
-            raise ListWatchError("try again later", retry_after=asked)
+            raise ListWatchError("try again later", retry_after=requested)
 
     async def main() -> int:
         rig = Rig(Hour())
@@ -444,7 +444,7 @@ def test_relist_finds_changes_that_a_dead_watch_missed() -> None:
         rig.api.put("b", "y")
         await asyncio.sleep(10)
         found: list[Any] = [rig.stored(), rig.reflector.stale_reason]
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         found.append(rig.reflector.stale_reason)
         await asyncio.sleep(1)
         found += [rig.stored(), rig.reflector.stale_reason, rig.api.lists]
@@ -452,7 +452,7 @@ def test_relist_finds_changes_that_a_dead_watch_missed() -> None:
         await asyncio.wait([task])
         return [*found, task.cancelled()]
 
-    assert virtual.run(main()) == [{"a": "x"}, "", "asked", {"a": "x", "b": "y"}, "", 2, True]
+    assert virtual.run(main()) == [{"a": "x"}, "", "requested", {"a": "x", "b": "y"}, "", 2, True]
 
 
 class Silent(Deaf):
@@ -491,7 +491,7 @@ def test_relist_does_not_wait_for_the_back_off() -> None:
         await asyncio.sleep(300)
         rig.api.fault = ""
         rig.api.put("a", "x")
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(0.01)
         assert rig.stored() == {"a": "x"}
         assert rig.reflector.stale_reason == ""
@@ -531,7 +531,7 @@ def test_a_failed_relist_leaves_the_store_stale() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(1)
         assert "the last list of things failed" in rig.reflector.stale_reason
 
@@ -546,7 +546,7 @@ def test_a_relist_during_a_list_starts_another_list() -> None:
         task = asyncio.ensure_future(rig.reflector.run())
         await asyncio.sleep(0.0015)
         assert rig.api.lists == 1
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(10)
         task.cancel()
         await asyncio.wait([task])

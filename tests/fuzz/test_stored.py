@@ -31,10 +31,10 @@ class Wire:
     def __init__(self, answer: bytes = b"", lines: Sequence[bytes] = ()) -> None:
         self.answer = answer
         self.lines = lines
-        self.asked: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
 
     async def request(self, *_: str, query: Query) -> bytes:
-        self.asked.append(dict(query))
+        self.queries.append(dict(query))
         return self.answer
 
     @asynccontextmanager
@@ -216,9 +216,9 @@ class Heavy(Wire):
         self.objects = objects
 
     async def request(self, *_: str, query: Query) -> bytes:
-        asked = dict(query)
-        self.asked.append(asked)
-        limit, begin = int(asked["limit"]), int(asked.get("continue", "0"))
+        options = dict(query)
+        self.queries.append(options)
+        limit, begin = int(options["limit"]), int(options.get("continue", "0"))
         end = min(begin + limit, self.objects)
         if end - begin > self.fits:
             raise ResponseTooLargeError("more than fits")
@@ -241,14 +241,14 @@ def test_pages_are_as_small_as_large_objects_need(fits: int, objects: int) -> No
                 return names
 
     assert virtual.run(main()) == [f"b{number}" for number in range(objects)]
-    assert len(wire.asked) <= 5 + 4 * objects / min(fits, PAGE_SIZE)
+    assert len(wire.queries) <= 5 + 4 * objects / min(fits, PAGE_SIZE)
 
 
 def test_one_object_that_is_too_large_fails_without_a_loop() -> None:
     wire = Heavy(0, 1)
     with pytest.raises(ListWatchError, match="more than fits"):
         virtual.run(source(BOOKING, wire).list())
-    assert len(wire.asked) < 6
+    assert len(wire.queries) < 6
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

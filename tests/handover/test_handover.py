@@ -113,7 +113,7 @@ class Chaos:
         await self._field.led(by=self._field.other(victim))
 
 
-def book(ground: Playground, groups: dict[str, list[Boundary]]) -> None:
+def book(devcluster: Playground, groups: dict[str, list[Boundary]]) -> None:
     items = []
     for tag, due in groups.items():
         items.append(manifest("Resource", tag, {"tag": tag, "region": REGION}))
@@ -122,7 +122,7 @@ def book(ground: Playground, groups: dict[str, list[Boundary]]) -> None:
             spec = {"resource_name": tag, "user_id": "ada", **times}
             items.append(manifest("Booking", f"{tag}-{len(items)}", spec))
     whole = {"apiVersion": "v1", "kind": "List", "items": items}
-    ground.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(whole))
+    devcluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(whole))
 
 
 def lateness(calls: Sequence[Call], due: Boundary, ids: Sequence[str]) -> timedelta:
@@ -163,17 +163,17 @@ def wanted(due: Sequence[Boundary], at: datetime) -> str:
 async def test_no_boundary_is_missed_and_only_the_leader_writes(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     tags = [f"g{number}" for number in range(GROUPS)]
-    with playground() as ground:
-        ground.kubectl("create", "namespace", NAMESPACE)
-        async with AwsProxy(ground.moto.url) as aws:
+    with playground() as devcluster:
+        devcluster.kubectl("create", "namespace", NAMESPACE)
+        async with AwsProxy(devcluster.moto.url) as aws:
             ids = await aws.create_groups(tags, SIZE)
             seconds = f"{LEASE.total_seconds():.0f}s"
-            async with field_of(ground, aws, NAMESPACE, tmp_path, seconds) as field:
+            async with field_of(devcluster, aws, NAMESPACE, tmp_path, seconds) as field:
                 for replica in field.replicas:
                     await replica.ready()
                 begin = datetime.now(UTC) + timedelta(seconds=8)
                 groups = {tag: list(boundaries(chance, tag, begin)) for tag in tags}
-                await asyncio.to_thread(book, ground, groups)
+                await asyncio.to_thread(book, devcluster, groups)
                 chaos = Chaos(field, chance)
                 for _ in range(FAULTS):
                     await chaos.strike()

@@ -60,7 +60,7 @@ def active(bookings: Sequence[Span], at: datetime) -> bool:
     return any(span.start <= at < span.end for span in bookings)
 
 
-def book(ground: Playground, tags: Sequence[str], booked: dict[str, list[Span]], **spec: str) -> None:
+def book(devcluster: Playground, tags: Sequence[str], booked: dict[str, list[Span]], **spec: str) -> None:
     items = []
     for tag in tags:
         items.append(manifest("Resource", tag, {"tag": tag, "region": REGION, **spec}))
@@ -70,7 +70,7 @@ def book(ground: Playground, tags: Sequence[str], booked: dict[str, list[Span]],
                 manifest("Booking", f"{tag}-{number}", {"resource_name": tag, "user_id": "ada", **times})
             )
     whole = {"apiVersion": "v1", "kind": "List", "items": items}
-    ground.kubectl("apply", "-f", "-", stdin=json.dumps(whole))
+    devcluster.kubectl("apply", "-f", "-", stdin=json.dumps(whole))
 
 
 def violations(calls: Sequence[Call], groups: dict[str, str], booked: dict[str, list[Span]]) -> list[str]:
@@ -94,8 +94,8 @@ async def test_each_group_is_as_booked_after_the_storm_and_no_booked_instance_wa
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     chance = random.Random(6)
-    with playground() as ground:
-        async with AwsProxy(ground.moto.url, transition_seconds=4, stale_seconds=5) as aws:
+    with playground() as devcluster:
+        async with AwsProxy(devcluster.moto.url, transition_seconds=4, stale_seconds=5) as aws:
             groups: dict[str, str] = {}
             own = [f"own-{number:02}" for number in range(GROUPS)]
             down = [f"down-{number:02}" for number in range(DOWN_GROUPS)]
@@ -105,10 +105,13 @@ async def test_each_group_is_as_booked_after_the_storm_and_no_booked_instance_wa
                     groups |= dict.fromkeys(created, tag)
             begin = datetime.now(UTC) + timedelta(seconds=20)
             booked = {tag: list(spans(chance, tag, begin)) for tag in (*own, *down)}
-            book(ground, own, booked)
-            book(ground, down, booked, account="fragile")
+            book(devcluster, own, booked)
+            book(devcluster, down, booked, account="fragile")
             aws.enforce_limits()
-            environ = ground.environ | {"AWS_ENDPOINT_URL": aws.url, "BOOKING_OPERATOR_CONFIG": str(config)}
+            environ = devcluster.environ | {
+                "AWS_ENDPOINT_URL": aws.url,
+                "BOOKING_OPERATOR_CONFIG": str(config),
+            }
             command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", "default"]
             command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
             with ChildProcess("operator", command, tmp_path / "operator.log", environ) as process:

@@ -127,19 +127,21 @@ class Field:
 
 @asynccontextmanager
 async def field_of(
-    ground: Playground, aws: AwsProxy, namespace: str, directory: Path, lease: str
+    devcluster: Playground, aws: AwsProxy, namespace: str, directory: Path, lease: str
 ) -> AsyncIterator[Field]:
     """Two replicas, not yet started, that serve one namespace and hold a Lease of duration `lease` there."""
     async with AsyncExitStack() as stack:
-        way = Way(ground.control_plane.url)
+        way = Way(devcluster.control_plane.url)
         replicas = [
             await stack.enter_async_context(
-                replica(ground, aws, namespace, directory, name, way=way, flags=electing(namespace, lease))
+                replica(
+                    devcluster, aws, namespace, directory, name, way=way, flags=electing(namespace, lease)
+                )
             )
             for name in ("replica-a", "replica-b")
         ]
         history, clock = History(), SystemClock()
-        cluster = ClusterConfig(str(ground.control_plane.kubeconfig))
+        cluster = ClusterConfig(str(devcluster.control_plane.kubeconfig))
         client = await stack.enter_async_context(KubeClient(cluster, clock))
         leases = KubeLeaseLock(client, namespace, "booking-operator", clock)
         watching = asyncio.ensure_future(leases.watch(history.see))
@@ -182,7 +184,7 @@ class Way:
 
 @asynccontextmanager
 async def replica(
-    ground: Playground,
+    devcluster: Playground,
     aws: AwsProxy,
     namespace: str,
     directory: Path,
@@ -193,8 +195,8 @@ async def replica(
 ) -> AsyncIterator[Replica]:
     """One process, not yet started, that serves one namespace. Its files are in `directory`."""
     async with Wire(_port(way.url)) as kube, Wire(_port(aws.url)) as cloud:
-        environ = ground.environ | {
-            "KUBECONFIG": str(_kubeconfig(ground, directory / f"{name}.kubeconfig", kube, way)),
+        environ = devcluster.environ | {
+            "KUBECONFIG": str(_kubeconfig(devcluster, directory / f"{name}.kubeconfig", kube, way)),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.port}",
             "AWS_ACCESS_KEY_ID": name.upper(),
             "POD_NAME": name,
@@ -208,8 +210,8 @@ async def replica(
             process.stop(kill=True)
 
 
-def _kubeconfig(ground: Playground, path: Path, kube: Wire, way: Way) -> Path:
-    config = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
+def _kubeconfig(devcluster: Playground, path: Path, kube: Wire, way: Way) -> Path:
+    config = yaml.safe_load(devcluster.control_plane.kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     cluster["server"] = f"https://127.0.0.1:{kube.port}"
     if way.ca_file is not None:

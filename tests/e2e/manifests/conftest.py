@@ -23,8 +23,8 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
 
 
 @pytest.fixture(scope="session")
-def ground(audit: AuditLog) -> Iterator[Playground]:
-    """Replaces the fixture `ground` of the parent folder, also for all fixtures that use it.
+def devcluster(audit: AuditLog) -> Iterator[Playground]:
+    """Replaces the fixture `devcluster` of the parent folder, also for all fixtures that use it.
 
     As on OpenShift, an ownerReference that blocks the owner's deletion requires a permission on the owner.
     """
@@ -48,10 +48,10 @@ def service_account(namespace: str = SYSTEM) -> str:
     return f"system:serviceaccount:{namespace}:booking-operator"
 
 
-def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTEM) -> str:
+def token_kubeconfig(devcluster: Playground, directory: Path, namespace: str = SYSTEM) -> str:
     """A kubeconfig with a bound token of the operator's ServiceAccount, as in its pod."""
-    whole = yaml.safe_load(ground.control_plane.kubeconfig.read_text())
-    token = ground.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
+    whole = yaml.safe_load(devcluster.control_plane.kubeconfig.read_text())
+    token = devcluster.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
     whole["users"][0]["user"] = {"token": token}
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(whole))
@@ -60,19 +60,19 @@ def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTE
 
 @asynccontextmanager
 async def in_force(
-    ground: Playground, *source: str, refused: Callable[[], bool], stdin: str | None = None
+    devcluster: Playground, *source: str, refused: Callable[[], bool], stdin: str | None = None
 ) -> AsyncIterator[None]:
     """An admission policy that is in force during the block.
 
     The API server loads policies by a watch, so both ends of the block wait for it. `refused` returns whether
     the API server refuses an object that only this policy forbids.
     """
-    ground.kubectl("apply", "--validate=strict", *source, stdin=stdin)
+    devcluster.kubectl("apply", "--validate=strict", *source, stdin=stdin)
     try:
         await until(refused)
         yield
     finally:
-        ground.kubectl("delete", *source, stdin=stdin)
+        devcluster.kubectl("delete", *source, stdin=stdin)
         await until(lambda: not refused())
 
 
@@ -100,13 +100,13 @@ def overlay(tmp_path: Path) -> Overlay:
     return write
 
 
-def rendered(ground: Playground, directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def rendered(devcluster: Playground, directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """The objects that `kubectl kustomize` renders for a directory, by kind and name."""
-    found = yaml.safe_load_all(ground.kubectl("kustomize", str(directory)))
+    found = yaml.safe_load_all(devcluster.kubectl("kustomize", str(directory)))
     return {(item["kind"], item["metadata"]["name"]): item for item in found}
 
 
-def read(ground: Playground, *arguments: str) -> dict[str, Any]:
+def read(devcluster: Playground, *arguments: str) -> dict[str, Any]:
     """The output of `kubectl get`."""
-    found: dict[str, Any] = json.loads(ground.kubectl("get", *arguments, "-o", "json"))
+    found: dict[str, Any] = json.loads(devcluster.kubectl("get", *arguments, "-o", "json"))
     return found

@@ -6,8 +6,10 @@ from tests.e2e.manifests.test_install import LABELS
 from tests.support.promql import spec
 
 
-def test_alerts_and_service_monitor_are_in_the_same_namespace(ground: Playground, overlay: Overlay) -> None:
-    found = rendered(ground, overlay("servicemonitor", "../monitoring"))
+def test_alerts_and_service_monitor_are_in_the_same_namespace(
+    devcluster: Playground, overlay: Overlay
+) -> None:
+    found = rendered(devcluster, overlay("servicemonitor", "../monitoring"))
     rules, monitor = found["PrometheusRule", "booking-operator"], found["ServiceMonitor", "booking-operator"]
     assert rules["apiVersion"] == monitor["apiVersion"]
     assert rules["metadata"]["namespace"] == monitor["metadata"]["namespace"] == SYSTEM

@@ -46,34 +46,34 @@ def test_the_page_has_the_blocks_for_these_tests() -> None:
     assert len(LIMITS) == 1
 
 
-def test_the_overlay_of_the_installation_is_accepted(ground: Playground, desk: Path) -> None:
-    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
+def test_the_overlay_of_the_installation_is_accepted(devcluster: Playground, desk: Path) -> None:
+    devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: str(shlex.quote(patch.split("\n")[1])))
-def test_each_patch_takes_effect_and_is_accepted(ground: Playground, desk: Path, patch: str) -> None:
-    before = rendered(ground, desk / "my-cluster")
+def test_each_patch_takes_effect_and_is_accepted(devcluster: Playground, desk: Path, patch: str) -> None:
+    before = rendered(devcluster, desk / "my-cluster")
     with (desk / "my-cluster" / "kustomization.yaml").open("a") as file:
         file.write(patch)
-    assert rendered(ground, desk / "my-cluster") != before
-    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
+    assert rendered(devcluster, desk / "my-cluster") != before
+    devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
 
 
-def test_each_manifest_is_accepted(ground: Playground) -> None:
+def test_each_manifest_is_accepted(devcluster: Playground) -> None:
     manifests = shown("apiVersion: networking")
     assert manifests
     for manifest in manifests:
-        ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=manifest)
+        devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=manifest)
 
 
-def test_one_operator_per_namespace(ground: Playground, desk: Path) -> None:
+def test_one_operator_per_namespace(devcluster: Playground, desk: Path) -> None:
     [crds, namespace, apply] = commands(PAGE, "One operator per namespace")
     for command in (crds, namespace, apply):
-        follow(ground, desk, command)
-    assert ground.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
+        follow(devcluster, desk, command)
+    assert devcluster.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
         "deployment.apps/booking-operator\n"
     )
-    ground.kubectl("delete", "namespace", "team-a", "--wait=false")
+    devcluster.kubectl("delete", "namespace", "team-a", "--wait=false")
 
 
 def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> None:
@@ -86,13 +86,13 @@ def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> No
     }
 
 
-def test_the_binding_for_impersonators_names_an_existing_role(ground: Playground, desk: Path) -> None:
+def test_the_binding_for_impersonators_names_an_existing_role(devcluster: Playground, desk: Path) -> None:
     [command] = commands(PAGE, "Tenants")
-    follow(ground, desk, f"{command} --dry-run=server")
+    follow(devcluster, desk, f"{command} --dry-run=server")
     assert "booking-operator-impersonator" in command
 
 
-def follow(ground: Playground, desk: Path, command: str) -> str:
+def follow(devcluster: Playground, desk: Path, command: str) -> str:
     """Run one of the page's commands. The paths in it refer to the desk."""
     program, *arguments = shlex.split(command)
     assert program == "kubectl"
@@ -101,26 +101,26 @@ def follow(ground: Playground, desk: Path, command: str) -> str:
             str(desk / place) if word == place and before == "-k" else word
             for before, word in zip(["", *arguments], arguments, strict=False)
         ]
-    return ground.kubectl(*arguments)
+    return devcluster.kubectl(*arguments)
 
 
-def test_from_two_replicas_to_one_by_scaling_to_zero(ground: Playground, desk: Path) -> None:
+def test_from_two_replicas_to_one_by_scaling_to_zero(devcluster: Playground, desk: Path) -> None:
     scale, wait, apply = commands(PAGE, "One replica or two")
 
     def replicas() -> int:
-        found: int = read(ground, "deployment", "booking-operator", "-n", SYSTEM)["spec"]["replicas"]
+        found: int = read(devcluster, "deployment", "booking-operator", "-n", SYSTEM)["spec"]["replicas"]
         return found
 
     assert replicas() == 2
-    follow(ground, desk, scale)
+    follow(devcluster, desk, scale)
     assert replicas() == 0
-    follow(ground, desk, wait)
-    follow(ground, desk, apply)
+    follow(devcluster, desk, wait)
+    follow(devcluster, desk, apply)
     assert replicas() == 2
 
 
 def locks(tenant: Tenant) -> set[str]:
-    return {key for tags in tenant.ground.instances.tags(tenant.tag) for key in tags} & set(LOCK_TAGS)
+    return {key for tags in tenant.devcluster.instances.tags(tenant.tag) for key in tags} & set(LOCK_TAGS)
 
 
 async def locked(tenant: Tenant) -> None:
@@ -134,28 +134,28 @@ async def in_use(tenant: Tenant) -> None:
     await until(lambda: locks(tenant) and set(tenant.states()) == {"running"})
 
 
-def collect_garbage(ground: Playground) -> None:
+def collect_garbage(devcluster: Playground) -> None:
     """Delete bookings of deleted schedulers, as the controller manager does, which does not run here."""
     [schedulers, bookings] = (
-        read(ground, kind, "--all-namespaces")["items"] for kind in ("bookingschedulers", "bookings")
+        read(devcluster, kind, "--all-namespaces")["items"] for kind in ("bookingschedulers", "bookings")
     )
     there = {scheduler["metadata"]["uid"] for scheduler in schedulers}
     for booking in bookings:
         owners = {owner["uid"] for owner in booking["metadata"].get("ownerReferences", ())}
         if owners and not owners & there:
             name, namespace = booking["metadata"]["name"], booking["metadata"]["namespace"]
-            ground.kubectl("delete", "booking", name, "-n", namespace)
+            devcluster.kubectl("delete", "booking", name, "-n", namespace)
 
 
 async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a control plane of its own, which no other test can use afterwards."""
-    with playground() as ground:
-        for name, value in ground.environ.items():
+    with playground() as devcluster:
+        for name, value in devcluster.environ.items():
             monkeypatch.setenv(name, value)
-        ground.kubectl("create", "namespace", "team-a")
-        ground.instances.create("team-a", 2)
-        tenant = Tenant(ground, "team-a")
-        follow(ground, desk, "kubectl apply -k my-cluster")
+        devcluster.kubectl("create", "namespace", "team-a")
+        devcluster.instances.create("team-a", 2)
+        tenant = Tenant(devcluster, "team-a")
+        follow(devcluster, desk, "kubectl apply -k my-cluster")
         [*deletes, uninstall, _] = commands(PAGE, "Uninstall")
         async with asyncio.TaskGroup() as tasks:
             operator = tasks.create_task(run(Settings()))
@@ -169,54 +169,54 @@ async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.M
             tenant.apply("BookingScheduler", "bs", **daily)
             await in_use(tenant)
             for command in deletes:
-                await asyncio.to_thread(follow, ground, desk, f"{command} --timeout=30s")
-                await asyncio.to_thread(collect_garbage, ground)
+                await asyncio.to_thread(follow, devcluster, desk, f"{command} --timeout=30s")
+                await asyncio.to_thread(collect_garbage, devcluster)
             for kind in ("bookings", "bookingschedulers", "resources", "resourcemonitors"):
-                assert read(ground, kind, "--all-namespaces")["items"] == []
+                assert read(devcluster, kind, "--all-namespaces")["items"] == []
             assert locks(tenant) == set()
             assert set(tenant.states()) == {"running"}
             operator.cancel()
         # The controller manager deletes namespaces, and does not run here.
-        follow(ground, desk, f"{uninstall} --wait=false")
-        await until(lambda: not ground.kubectl("get", "crds", "-o", "name"))
+        follow(devcluster, desk, f"{uninstall} --wait=false")
+        await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"))
 
 
 async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
-    ground: Playground, tenant: Tenant, operator: Operator, desk: Path
+    devcluster: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
     async with operator():
         await locked(tenant)
     tenant.kubectl("delete", "resource", "res", "--wait=false")
     [*_, last_resort] = commands(PAGE, "Uninstall")
-    follow(ground, desk, last_resort.replace(" analytics ", " res ").replace("team-a", tenant.namespace))
+    follow(devcluster, desk, last_resort.replace(" analytics ", " res ").replace("team-a", tenant.namespace))
     assert tenant.kubectl("get", "resource", "res", "--ignore-not-found", "-o", "name") == ""
 
 
 async def test_the_migration_commands_from_the_go_operator(
-    ground: Playground, tenant: Tenant, operator: Operator, desk: Path
+    devcluster: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
     scale, look, delete, *_ = commands(PAGE, "Come from the Go operator")
     old = "resource-booking-operator-system"
-    ground.kubectl("create", "namespace", old)
-    ground.kubectl(
+    devcluster.kubectl("create", "namespace", old)
+    devcluster.kubectl(
         "-n", old, "create", "deployment", "resource-booking-operator-controller-manager", "--image=x"
     )
-    follow(ground, desk, scale)
-    assert [item["spec"]["replicas"] for item in read(ground, "deployments", "-n", old)["items"]] == [0]
+    follow(devcluster, desk, scale)
+    assert [item["spec"]["replicas"] for item in read(devcluster, "deployments", "-n", old)["items"]] == [0]
     async with operator():
         tenant.resource()
         await until(lambda: tenant.condition("resource", "res", "Valid")[0] == "True")
     assert any(
         tenant.namespace in line and "The spec is valid" in line
-        for line in follow(ground, desk, look).splitlines()
+        for line in follow(devcluster, desk, look).splitlines()
     )
-    follow(ground, desk, f"{delete} --wait=false")
+    follow(devcluster, desk, f"{delete} --wait=false")
 
 
 async def test_a_lock_of_the_go_operator_delays_the_stop(tenant: Tenant, operator: Operator) -> None:
-    ids, ends = tenant.ground.instances.start(tenant.tag), soon(8)
+    ids, ends = tenant.devcluster.instances.start(tenant.tag), soon(8)
     values = ("0b1e9c1e-4a3f-4b43-9d3c-0a4c1d0f8c55", ends.isoformat(timespec="seconds"))
-    tenant.ground.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))
+    tenant.devcluster.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))
     tenant.resource()
     async with operator():
         await until(lambda: tenant.condition("resource", "res", "Synced") == ("False", "LockedElsewhere"))

@@ -37,11 +37,11 @@ def resource(user: str) -> dict[str, Any]:
 
 def applied(tenant: Tenant, object_: dict[str, Any], *identity: str) -> "subprocess.CompletedProcess[str]":
     arguments = ("-n", tenant.namespace, "apply", "-f", "-", *identity)
-    return tenant.ground.kubectl.attempt(*arguments, stdin=json.dumps(object_))
+    return tenant.devcluster.kubectl.attempt(*arguments, stdin=json.dumps(object_))
 
 
 @pytest.fixture
-async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Tenant]:
+async def pinned(devcluster: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Tenant]:
     """A tenant in whose namespace all users may write everything, apart from the policy."""
     kinds = "bookings,bookingschedulers,resources"
     tenant.kubectl("create", "role", "writer", "--verb=get,create,update,patch", f"--resource={kinds}")
@@ -50,7 +50,7 @@ async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncI
     def refused() -> bool:
         return "pin-user" in applied(tenant, booking("nobody"), "--dry-run=server", *ADA).stderr
 
-    async with in_force(ground, "-k", str(overlay("pin-user", base=False)), refused=refused):
+    async with in_force(devcluster, "-k", str(overlay("pin-user", base=False)), refused=refused):
         yield tenant
 
 
@@ -85,7 +85,7 @@ async def test_a_resource_without_an_ad_hoc_booking_needs_no_name(pinned: Tenant
 async def test_the_operator_creates_bookings_of_schedulers_and_writes_status(
     pinned: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
-    kubeconfig = await asyncio.to_thread(token_kubeconfig, pinned.ground, tmp_path)
+    kubeconfig = await asyncio.to_thread(token_kubeconfig, pinned.devcluster, tmp_path)
     async with operator(kubeconfig=kubeconfig):
         assert applied(pinned, scheduler("ada"), *ADA).returncode == 0
         await until(lambda: "bs-" in pinned.kubectl("get", "bookings", "-o", "name"))

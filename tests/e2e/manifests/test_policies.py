@@ -23,7 +23,7 @@ def said(tenant: Tenant, kind: str, name: str, **spec: object) -> str:
     body = json.dumps(manifest(kind, name, spec))
     command = ["-n", tenant.namespace, "apply", "-f", "-"]
     command += ["--dry-run=server"] if name == "probe" else []
-    return tenant.ground.kubectl.attempt(*command, stdin=body).stderr
+    return tenant.devcluster.kubectl.attempt(*command, stdin=body).stderr
 
 
 def booking(tenant: Tenant, name: str, *recipients: str, **times: str) -> str:
@@ -33,13 +33,13 @@ def booking(tenant: Tenant, name: str, *recipients: str, **times: str) -> str:
 
 
 @pytest.fixture
-async def bounded(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
+async def bounded(devcluster: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
     assert booking(tenant, "elder", **LONG) == ""
 
     def refused() -> bool:
         return "two weeks" in booking(tenant, "probe", **LONG)
 
-    async with in_force(ground, "-f", "-", stdin=BOUNDS, refused=refused):
+    async with in_force(devcluster, "-f", "-", stdin=BOUNDS, refused=refused):
         yield tenant
 
 
@@ -57,11 +57,11 @@ async def test_mails_go_only_to_the_own_domain(bounded: Tenant) -> None:
 
 
 @pytest.fixture
-async def owned(ground: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
+async def owned(devcluster: Playground, tenant: Tenant) -> AsyncIterator[Tenant]:
     def refused() -> bool:
         return "not among" in said(tenant, "Resource", "probe", tag="theirs")
 
-    async with in_force(ground, "-f", "-", stdin=GROUPS, refused=refused):
+    async with in_force(devcluster, "-f", "-", stdin=GROUPS, refused=refused):
         yield tenant
 
 
@@ -69,14 +69,14 @@ async def test_a_namespace_gets_the_groups_that_its_annotation_names(
     owned: Tenant, operator: Operator
 ) -> None:
     groups = f"manager.kotaico.de/groups=other,{owned.tag}"
-    owned.ground.kubectl("annotate", "namespace", owned.namespace, groups)
+    owned.devcluster.kubectl("annotate", "namespace", owned.namespace, groups)
     await until(lambda: said(owned, "Resource", "mine", tag=owned.tag) == "")
     assert "the group 'theirs' is not among" in said(owned, "Resource", "theirs", tag="theirs")
     owned.kubectl("label", "resource", "mine", "team=x")
     # The policy also covers the Resources that a monitor creates.
     found = f"{owned.tag}-found"
-    ids = owned.ground.instances.create(found, 1)
-    owned.ground.instances.mark(ids, {"resource-booking-managed": "true"})
+    ids = owned.devcluster.instances.create(found, 1)
+    owned.devcluster.instances.mark(ids, {"resource-booking-managed": "true"})
     async with operator():
         assert said(owned, "ResourceMonitor", "all", interval="10s") == ""
         await until(lambda: owned.condition("resourcemonitor", "all", "Synced") == ("False", "Forbidden"))
@@ -87,8 +87,8 @@ async def test_a_namespace_gets_the_groups_that_its_annotation_names(
 
 
 async def test_without_the_policy_the_first_user_gets_the_group(tenant: Tenant, operator: Operator) -> None:
-    other = Tenant(tenant.ground, f"{tenant.namespace}-mallory")
-    tenant.ground.kubectl("create", "namespace", other.namespace)
+    other = Tenant(tenant.devcluster, f"{tenant.namespace}-mallory")
+    tenant.devcluster.kubectl("create", "namespace", other.namespace)
     other.tag = tenant.tag
     other.resource("first", suspend=True)
     await at(created(other, "first") + timedelta(seconds=1))  # ages have a resolution of one second
@@ -97,7 +97,7 @@ async def test_without_the_policy_the_first_user_gets_the_group(tenant: Tenant, 
         await until(lambda: tenant.condition("resource", "res", "Valid") == ("False", "Duplicate"))
         assert "first" in json.dumps(tenant.status("resource", "res"))
     other.kubectl("delete", "resources", "--all", "--wait=false")
-    tenant.ground.kubectl("delete", "namespace", other.namespace, "--wait=false")
+    tenant.devcluster.kubectl("delete", "namespace", other.namespace, "--wait=false")
 
 
 def created(tenant: Tenant, name: str) -> datetime:

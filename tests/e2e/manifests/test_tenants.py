@@ -22,12 +22,12 @@ LONG_NAME = "a" * 219 + "-" + "b" * 33
 class Attacker:
     """Mallory, who has the role `edit` in a namespace of her own."""
 
-    def __init__(self, ground: Playground, namespace: str) -> None:
-        self.ground = ground
+    def __init__(self, devcluster: Playground, namespace: str) -> None:
+        self.devcluster = devcluster
         self.namespace = namespace
 
     def attempt(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        return self.ground.kubectl.attempt(*MALLORY, *arguments, stdin=stdin)
+        return self.devcluster.kubectl.attempt(*MALLORY, *arguments, stdin=stdin)
 
     def post(self, body: str, plural: str = "bookings", namespace: str = "") -> str:
         """Send an object without validation by kubectl; return the error."""
@@ -80,27 +80,27 @@ class Attacker:
 
 
 @pytest.fixture
-async def attacker(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Attacker]:
+async def attacker(devcluster: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Attacker]:
     namespace = f"{tenant.namespace}-mallory"
-    ground.kubectl("apply", "--validate=strict", "-k", str(overlay("tenant-roles", base=False)))
-    ground.kubectl("create", "namespace", namespace)
+    devcluster.kubectl("apply", "--validate=strict", "-k", str(overlay("tenant-roles", base=False)))
+    devcluster.kubectl("create", "namespace", namespace)
     # The controller manager aggregates the roles into `edit`, and does not run here.
     for role in ("edit", "view"):
         name = f"booking-operator-{role}"
-        ground.kubectl(
+        devcluster.kubectl(
             "-n", namespace, "create", "rolebinding", role, f"--clusterrole={name}", "--user=mallory"
         )
-    made = Attacker(ground, namespace)
+    made = Attacker(devcluster, namespace)
     await until(lambda: not made.post(made.booking("first")))
     yield made
-    ground.kubectl("-n", namespace, "delete", "bookings,bookingschedulers", "--all")
-    ground.kubectl("delete", "namespace", namespace, "--wait=false")
+    devcluster.kubectl("-n", namespace, "delete", "bookings,bookingschedulers", "--all")
+    devcluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
-def everywhere(operator: Operator, ground: Playground, tmp_path: Path) -> Callable[[], Any]:
+def everywhere(operator: Operator, devcluster: Playground, tmp_path: Path) -> Callable[[], Any]:
     """Runs the operator for all namespaces, as its ServiceAccount."""
-    return lambda: operator(namespace="", kubeconfig=token_kubeconfig(ground, tmp_path))
+    return lambda: operator(namespace="", kubeconfig=token_kubeconfig(devcluster, tmp_path))
 
 
 async def is_kept(tenant: Tenant, name: str) -> None:
@@ -122,7 +122,7 @@ async def test_malformed_and_huge_bookings_delay_no_other_tenant(
     bodies = [attacker.deep("deep"), *map(attacker.fat, fats), attacker.fat("fattest", 5200)]
     assert [attacker.post(body) for body in bodies] == [""] * len(bodies)
     await asyncio.to_thread(attacker.fatten, "fattest")
-    mine = Tenant(attacker.ground, attacker.namespace)
+    mine = Tenant(attacker.devcluster, attacker.namespace)
     tenant.resource()
     async with everywhere():
         await is_kept(tenant, "after-the-list")
@@ -161,7 +161,7 @@ async def test_a_booking_reaches_no_other_namespace(
         assert attacker.post(attacker.booking(f"reach-{number}", resource=name)) == ""
     assert attacker.post(attacker.booking(LONG_NAME, resource="\U0001f4a5" * 253)) == ""
     async with everywhere():
-        mine = Tenant(attacker.ground, attacker.namespace)
+        mine = Tenant(attacker.devcluster, attacker.namespace)
         for number in range(len(names)):
             await until(partial(unfound, mine, f"reach-{number}"))
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
@@ -192,7 +192,7 @@ def test_the_role_edit_allows_only_bookings_of_the_own_namespace(tenant: Tenant,
 
 
 async def test_a_quota_limits_the_number_of_bookings(attacker: Attacker) -> None:
-    limit_bookings(attacker.ground, attacker.namespace, hard=3, used=1)
+    limit_bookings(attacker.devcluster, attacker.namespace, hard=3, used=1)
     said = [await asyncio.to_thread(attacker.post, attacker.booking(f"bk-{number}")) for number in range(5)]
     assert [bool(text) for text in said] == [False, False, True, True, True]
     spent = f"requested: {BOOKINGS}=1, used: {BOOKINGS}=3, limited: {BOOKINGS}=3"
