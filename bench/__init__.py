@@ -1,1 +1,1 @@
-"""Measurements, not tests."""
+"""Benchmarks. They measure the operator and are not part of the test suite."""

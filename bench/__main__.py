@@ -1,6 +1,7 @@
-"""Measures what the operator promises, and a poller beside it, and prints one table; see docs/bench.md.
+"""Measure the operator and a poller, and print one table; see docs/bench.md.
 
-All of it takes about half an hour; `--quick` leaves out 2,000 starts, which take as long as EC2 makes them:
+A full run takes about half an hour. `--quick` leaves out 2,000 starts, which take as long as the request
+limits of EC2 require:
 
     python -m tox -e bench -- --quick --json bench.json --svg bench/results
 """
@@ -30,7 +31,7 @@ FEW = 5
 
 
 class Run:
-    """All trials of one run, in their order."""
+    """Runs all trials in order, and collects their results."""
 
     def __init__(self, stands: World, options: argparse.Namespace) -> None:
         self._world = stands
@@ -38,7 +39,7 @@ class Run:
         self.results = Results()
 
     def all(self) -> None:
-        """Ours one after the other, undisturbed; then, side by side, what takes minutes."""
+        """Run the trials of the operator one after the other, then the slow trials side by side."""
         boundaries, each = self._options.boundaries, self._options.every
         spread = partial(at_random, spread=boundaries * each)
         random = Plan("random", boundaries, spread, timeout=90, actions=BOTH)
@@ -86,7 +87,10 @@ class Run:
 
 
 def _scale() -> Scale:
-    """Over many bookings, on clusters of their own; as after a restart, with each status written already."""
+    """Measure the operator with many bookings that already have a status, as after a restart.
+
+    Each of the two measurements has a cluster of its own.
+    """
     _tell("50,000 bookings")
     many = scale.measure(50_000, 2_000, first_run=False)
     _tell("10,000 bookings")
@@ -112,15 +116,19 @@ def _arguments() -> argparse.Namespace:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="leave out 2,000 starts at one instant")
-    parser.add_argument("--boundaries", type=int, default=100, help="resources with a boundary of their own")
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between two of these, on average")
-    parser.add_argument("--at-once", type=int, default=1000, help="resources with one boundary in common")
-    parser.add_argument("--idle", type=float, default=300, help="seconds of idling")
     parser.add_argument(
-        "--patience", type=float, default=650, help="seconds to wait for the poller's last call"
+        "--boundaries", type=int, default=100, help="resources in the trial with boundaries at random"
     )
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--svg", type=Path, help="draw into this directory")
+    parser.add_argument(
+        "--every", type=float, default=1.0, help="seconds between two of these boundaries, on average"
+    )
+    parser.add_argument("--at-once", type=int, default=1000, help="resources in the trial at one instant")
+    parser.add_argument("--idle", type=float, default=300, help="seconds of the idle trial of the operator")
+    parser.add_argument(
+        "--timeout", type=float, default=650, help="seconds to wait for the poller's last call"
+    )
+    parser.add_argument("--json", type=Path, help="write the rows to this file as JSON")
+    parser.add_argument("--svg", type=Path, help="draw pictures into this directory")
     return parser.parse_args()
 
 

@@ -1,8 +1,9 @@
-"""What a namespace with very many bookings does to another with one: memory, and how late the other is.
+"""Measure how a namespace with very many bookings affects another namespace: memory and lateness.
 
-Fills etcd with bookings of one namespace, all for one Resource, and starts the operator on them. A neighbour
-then books a group of its own a few times: while the crowd is still, and while at each of its starts a
-thousand more of the crowd are made, and a thousand begin.
+The script fills etcd with bookings of one namespace ("crowd"), all for one Resource, and starts the operator.
+A second namespace ("neighbour") then books a Resource of its own several times. In the first round the crowd
+does not change. In the second round, 1,000 more bookings of the crowd are created before each start of the
+neighbour, and begin with it.
 
     python -m bench.crowd                        100,000 bookings; four minutes
     python -m bench.crowd --bookings 1000
@@ -38,7 +39,15 @@ BURST = 1000
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured: memory in MiB, and the neighbour's lateness in seconds, start by start."""
+    """The results: memory in MiB, and the neighbour's lateness in seconds for each start.
+
+    Attributes:
+        bookings: the number of bookings of the crowd.
+        rss_mib: resident memory when all objects are reconciled.
+        peak_mib: the largest resident memory of the whole run.
+        still: the lateness while the crowd does not change.
+        stirred: the lateness while the crowd creates bookings.
+    """
 
     bookings: int
     rss_mib: float
@@ -48,14 +57,14 @@ class Figures:
 
 
 def neighbour(call: Kubectl) -> None:
-    """A namespace with a Resource of its own."""
+    """Create the neighbour's namespace and its Resource."""
     call("create", "namespace", NEIGHBOUR)
     spec = {"type": "ec2", "tag": NEIGHBOUR}
     call("-n", NEIGHBOUR, "apply", "-f", "-", stdin=json.dumps(_object(RESOURCE, NEIGHBOUR, spec)))
 
 
 def book(call: Kubectl, starts: list[datetime]) -> None:
-    """Bookings of the neighbour that begin at `starts`."""
+    """Create bookings of the neighbour that begin at `starts`."""
     items = []
     for start in starts:
         times = {"start_at": format_utc(start), "end_at": format_utc(start + LENGTH)}
@@ -70,7 +79,7 @@ def _object(kind: Kind[Any], name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def burst(start: datetime) -> Iterator[tuple[Kind[Any], dict[str, Any]]]:
-    """Bookings of the crowd that all begin at `start`."""
+    """Generate bookings of the crowd that all begin at `start`."""
     times = {"start_at": format_utc(start), "end_at": format_utc(start + timedelta(hours=1))}
     spec = {"resource_name": CROWD, "user_id": "mallory"} | times
     for number in range(BURST):
@@ -79,9 +88,9 @@ def burst(start: datetime) -> Iterator[tuple[Kind[Any], dict[str, Any]]]:
 
 
 def lateness(log: Path, starts: list[datetime]) -> list[float]:
-    """How long after each of `starts` AWS had accepted the start of the neighbour's instance.
+    """The time in seconds from each of `starts` until AWS accepted the start of the neighbour's instance.
 
-    Infinitely long where the booking was over before.
+    The value is infinite if AWS accepted no start before the end of the booking.
     """
     accepted = [
         datetime.fromisoformat(line["timestamp"])
@@ -96,7 +105,7 @@ def lateness(log: Path, starts: list[datetime]) -> list[float]:
 
 
 def run(plane: ControlPlane, call: Kubectl, log: Path, *, stir: bool) -> list[float]:
-    """Have the neighbour book, and with `stir` the crowd too."""
+    """Create the neighbour's bookings, and with `stir` also those of the crowd, and return the lateness."""
     begin = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10)
     starts = [begin + number * APART for number in range(STARTS)]
     book(call, starts)
@@ -109,7 +118,7 @@ def run(plane: ControlPlane, call: Kubectl, log: Path, *, stir: bool) -> list[fl
 
 
 def measure(bookings: int) -> Figures:
-    """Measure on a cluster of its own."""
+    """Run the measurement on a new cluster."""
     with tempfile.TemporaryDirectory() as name, cluster(Path(name)) as (plane, moto):
         directory, now = Path(name), datetime.now(UTC).replace(microsecond=0)
         call, instances = Kubectl(find_kubectl(print), plane.kubeconfig), Instances(moto.url)
@@ -140,12 +149,10 @@ def main() -> int:
     )
     parser.add_argument("--bookings", type=int, default=100_000)
     found = measure(parser.parse_args().bookings)
-    print(
-        f"\n{found.bookings} bookings in one namespace: {found.rss_mib:.0f} MiB, at most {found.peak_mib:.0f}"
-    )
-    for name, late in (("still", found.still), ("stirred", found.stirred)):
+    print(f"\n{found.bookings} bookings in one namespace: {found.rss_mib:.0f} MiB, peak {found.peak_mib:.0f}")
+    for name, late in (("does not change", found.still), ("creates bookings", found.stirred)):
         print(
-            f"the neighbour's starts while the crowd is {name}: {sorted(late)[len(late) // 2]:.2f} s late",
+            f"the neighbour's starts while the crowd {name}: {sorted(late)[len(late) // 2]:.2f} s late",
             end="",
         )
         print(f" (median of {len(late)}), {max(late):.2f} s at most")

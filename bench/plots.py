@@ -1,4 +1,4 @@
-"""The trials as SVG: how late starts were, what was called when, and starts that the limits hold up."""
+"""SVG pictures of the trials: lateness of starts, calls over time, and starts within the request limits."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ _CALL_COLOURS = {
 
 
 def lateness(path: Path, late: Mapping[Name, Sequence[float]], target: float) -> None:
-    """A histogram of starts by how late they were.
+    """Draw a histogram of the lateness of starts.
 
     Args:
         path: the file to write.
-        late: seconds, by subject; what never came is left out.
+        late: seconds, by subject. Infinite values are left out.
         target: seconds, drawn as a line.
     """
-    figure, axes = figure_of("How late StartInstances arrived, one resource at a time", rows=1)
+    figure, axes = figure_of("Lateness of StartInstances, boundaries at random", rows=1)
     bins = [10 ** (power / _BINS_PER_DECADE) for power in range(5 * _BINS_PER_DECADE + 1)]
     for name, seconds in late.items():
         values = [min(max(value * 1000, bins[0]), bins[-1]) for value in seconds if value < float("inf")]
@@ -48,7 +48,7 @@ def lateness(path: Path, late: Mapping[Name, Sequence[float]], target: float) ->
 
 
 def calls(path: Path, trials: Mapping[Name, Trial]) -> None:
-    """Calls in each second around the boundaries of trials, by action, one panel for each subject."""
+    """Draw the calls in each second of each trial, by action, with one panel for each subject."""
     figure, axes = figure_of("Calls to EC2, all resources at one instant", rows=len(trials))
     for panel, (name, trial) in zip(axes, trials.items(), strict=True):
         panel.set_title(name)
@@ -76,7 +76,7 @@ def _stack(axes: Axes, trial: Trial) -> None:
 
 
 def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
-    """Instances whose start was accepted over time, and the most that the limits allow."""
+    """Draw the number of accepted starts over time, and the maximum that the request limits allow."""
     taken = taken_at(trial.arrivals, "StartInstances").values()
     at = sorted((arrived - trial.begins_at).total_seconds() for arrived in taken)
     figure, axes = figure_of("Starts accepted by EC2, all due at one instant", rows=1)
@@ -84,7 +84,7 @@ def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
     axes[0].step(at, counts, where="post", label="operator", color=_COLOURS["operator"])
     ends = max(0.0, sum(map(len, trial.groups.values())) - burst) / per_second
     most = [burst, burst + ends * per_second]
-    axes[0].plot([0, ends], most, "k--", label="the most that the limits allow")
+    axes[0].plot([0, ends], most, "k--", label="the maximum that the limits allow")
     axes[0].set_xlabel("seconds after the boundary")
     axes[0].set_ylabel("instances")
     axes[0].set_ylim(bottom=0)
@@ -93,7 +93,7 @@ def starts(path: Path, trial: Trial, burst: float, per_second: float) -> None:
 
 
 def figure_of(title: str, rows: int) -> tuple[Figure, list[Axes]]:
-    """A figure of panels one below the other."""
+    """Create a figure with `rows` panels, one below the other."""
     figure = Figure(figsize=(9, 1.5 + 3 * rows), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(rows, 1, squeeze=False)
@@ -101,7 +101,7 @@ def figure_of(title: str, rows: int) -> tuple[Figure, list[Axes]]:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write it as SVG, with text as text."""
-    # Without a date and with fixed ids, equal figures make equal files.
+    """Write a figure as SVG. Text stays text, so that it can be searched."""
+    # Without a date and with fixed ids, the same figure always gives the same file.
     with mpl.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})

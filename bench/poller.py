@@ -1,9 +1,9 @@
-"""The baseline: an operator that polls, as many do.
+"""The baseline: a model of an operator that polls.
 
-It reads all bookings every 60 s, and notes which resources are booked at that instant. One worker goes round
-the resources every 15 s: for each it asks EC2 twice for the instances, and starts or stops them by a call of
-their own if they are not as noted. What EC2 throttles the SDK tries again, three times in all, as that of Go
-does; then it is the next round's.
+One loop reads all bookings every 60 s and computes which Resources are booked at that instant. Another loop
+checks all Resources every 15 s, one after the other: it calls DescribeInstances twice, and then starts or
+stops the instances with one call if their state is wrong. The SDK makes at most three attempts for a
+throttled call, as that of Go does. After that, the next cycle tries again.
 
     python -m bench.poller --namespace team --region eu-west-1
 """
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 BOOKINGS_EVERY = timedelta(seconds=60)
 RESOURCES_EVERY = timedelta(seconds=15)
 AGAIN_SECONDS = 1.0
-"""After a failed read; client-go waits as long when the API server is not ready yet."""
+"""The delay after a failed read of the API server. client-go uses the same delay while the API server starts.
+"""
 CONFIG = AioConfig(retries={"mode": "standard", "max_attempts": 3}, read_timeout=20, connect_timeout=5)
 
 
 def booked(bookings: Iterable[Mapping[str, Any]], now: datetime) -> frozenset[str]:
-    """The resources that have a booking at `now` (aware UTC)."""
+    """The names of the Resources that have a booking at `now` (aware UTC)."""
     specs = [booking["spec"] for booking in bookings]
     return frozenset(
         spec["resource_name"]
@@ -50,13 +51,13 @@ def booked(bookings: Iterable[Mapping[str, Any]], now: datetime) -> frozenset[st
 
 
 def change(states: Mapping[str, str], *, wanted: bool) -> tuple[Literal["start", "stop"], list[str]]:
-    """What to do, and to which of a resource's instances, given the state of each."""
+    """The action for a Resource, and the ids of those of its instances that need it."""
     wrong = "stopped" if wanted else "running"
     return "start" if wanted else "stop", [id_ for id_, state in states.items() if state == wrong]
 
 
 class Poller:
-    """Both loops."""
+    """Runs both loops."""
 
     def __init__(self, http: aiohttp.ClientSession, ec2: "EC2Client", namespace: str) -> None:
         self._http = http
@@ -103,7 +104,8 @@ class Poller:
             await asyncio.sleep(again_at - loop.time())
 
     async def _reconcile(self, tag: str) -> None:
-        await self._states(tag)  # once to count them, and once to act
+        # the first call models the one that such an operator makes to count its instances
+        await self._states(tag)
         verb, ids = change(await self._states(tag), wanted=tag in self._booked)
         if ids and verb == "start":
             await self._ec2.start_instances(InstanceIds=ids)
@@ -128,7 +130,7 @@ def _say(event: str, text: str = "") -> None:
 
 
 def _connected() -> aiohttp.ClientSession:
-    """A client of the API server that KUBECONFIG names, by certificate file and token."""
+    """A client of the API server in KUBECONFIG. It uses a CA certificate file and a token."""
     config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     trust = ssl.create_default_context(cafile=cluster["certificate-authority"])

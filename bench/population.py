@@ -1,4 +1,4 @@
-"""Any number of bookings and resources, as users and the operator would have left them in etcd."""
+"""Any number of bookings and Resources, written into etcd as users and the operator would leave them."""
 
 import base64
 import json
@@ -19,12 +19,16 @@ from booking_operator.domain.formatting import format_utc
 
 NAMESPACE = "default"
 BATCH = 100
-# Of each resource's bookings these shares are over, and under way at present; the rest is ahead.
+# Shares of the bookings of each Resource that are over, and that are in progress now. The rest lie in the
+# future.
 OVER, UNDER_WAY = 0.6, 0.04
 
 
 def objects(bookings: int, resources: int, now: datetime) -> Iterator[tuple[Kind[Any], str, dict[str, Any]]]:
-    """Kind, name and spec of all Resources, then of all bookings: each resource has its own, hours apart."""
+    """Generate kind, name and spec of all Resources, and then of all bookings.
+
+    The bookings are distributed evenly over the Resources. Bookings of one Resource begin three hours apart.
+    """
     for number in range(resources):
         name = f"group-{number:05}"
         yield RESOURCE, name, {"type": "ec2", "tag": name, "unbooked": "Stop", "warm_up": "0s"}
@@ -45,7 +49,10 @@ def objects(bookings: int, resources: int, now: datetime) -> Iterator[tuple[Kind
 def stored(
     kind: Kind[Any], name: str, spec: dict[str, Any], now: datetime, *, settled: bool
 ) -> dict[str, Any]:
-    """An object as the API server keeps it; a `settled` booking has the status that the operator gives it."""
+    """An object in the form in which the API server stores it.
+
+    With `settled`, a booking has the status that the operator writes.
+    """
     managed = {
         "manager": "bench",
         "operation": "Update",
@@ -73,23 +80,26 @@ def stored(
 
 
 def status(booking: Booking, now: datetime) -> dict[str, Any]:
-    """What a booking of a Resource that stands still says; the operator corrects those that are under way."""
+    """The status of a booking of a Resource whose instances are stopped.
+
+    It is wrong for bookings in progress; the operator corrects these.
+    """
     interval = booking.interval()
     if interval is None:
         raise RuntimeError(f"a booking that makes no sense: {booking}")
     resource = BookedResource(None, 1, 0, None, timedelta(0))
     verdicts = booking_conditions(interval, booking.resource_name, resource, now)
-    told = BookingStatus(
+    booking_status = BookingStatus(
         status=interval.phase_at(now),
         conditions=merge_conditions((), verdicts, 1, now),
         observed_generation=1,
     )
-    dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(told, mode="json", by_alias=True)
+    dumped: dict[str, Any] = BOOKING.status_adapter.dump_python(booking_status, mode="json", by_alias=True)
     return {field: value for field, value in dumped.items() if value != []}
 
 
 async def fill(plane: ControlPlane, waiting: Iterator[tuple[Kind[Any], dict[str, Any]]]) -> None:
-    """Put objects into etcd itself: through the API server it would take minutes."""
+    """Write objects directly into etcd, because the API server would need minutes."""
     async with aiohttp.ClientSession() as http:
         while batch := list(islice(waiting, BATCH)):
             puts = [

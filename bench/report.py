@@ -1,4 +1,4 @@
-"""What all trials together say: rows, and what makes a run void. Pure."""
+"""The results of all trials: the rows of the table, and the reasons why a run is void. Pure."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,29 +12,29 @@ from bench.windows import Power, quantile
 Name = Literal["operator", "poller"]
 
 ONE_TARGET = 0.025
-"""Seconds; p99 of one resource, of section 9 of the design, as all targets here."""
+"""Seconds. The p99 of boundaries at random."""
 MANY_TARGET = 0.080
-"""Seconds; p99 of all resources that are due at one instant."""
+"""Seconds. The p99 of boundaries at one instant."""
 RESTART_TARGET = 3.0
-"""Seconds; a process that is killed right before the boundary needs that long to be at work again."""
+"""Seconds. A process that is killed right before the boundary needs this time to start and to reconcile."""
 DRAINED_TARGET = 2.0
-"""Seconds; the limits allow a call 0.45 s after the boundary."""
+"""Seconds. The request limits allow the next call 0.45 s after the boundary."""
 HAND_OVER_TARGET = 1.0
-"""Seconds; from SIGTERM for the leader until another replica acts."""
+"""Seconds. The time from SIGTERM to the leader until another replica acts."""
 LEASE_TARGET = 30.0
-"""Seconds; LeaseDuration."""
+"""Seconds. The LeaseDuration."""
 BURST, PER_SECOND = 1000, 2
-"""StartInstances: instances that may start at once, and that come back each second."""
+"""The token bucket of StartInstances: its size in instances, and the refill rate per second."""
 LIMIT_TOLERANCE = 1.02
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The operator over many bookings.
+    """The operator with many bookings.
 
     Attributes:
-        rss_mib: what it holds over 50,000 of them, in MiB.
-        reconciled_seconds: from its start until 10,000 of them are reconciled.
+        rss_mib: resident memory with 50,000 bookings, in MiB.
+        reconciled_seconds: the time from the start of the process until 10,000 bookings are reconciled.
     """
 
     rss_mib: float
@@ -43,7 +43,7 @@ class Scale:
 
 @dataclass(slots=True)
 class Results:
-    """What has been measured so far: trials by their plan's name and subject, and idling by subject."""
+    """The results so far: trials by name of the plan and subject, idle trials by subject."""
 
     trials: dict[tuple[str, Name], Trial] = field(default_factory=dict)
     idling: dict[Name, Idling] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Results:
 
 
 def rows(results: Results) -> list[Row]:
-    """The table, as far as there are results."""
+    """The rows of the table for the available results."""
     return [
         *_random(results.of("random")),
         *_instant(results),
@@ -67,7 +67,7 @@ def rows(results: Results) -> list[Row]:
 
 
 def faults(results: Results) -> list[str]:
-    """Why the run is void: an action of ours left early, or never."""
+    """The reasons why the run is void: the operator sent an action before its boundary, or never."""
     return [
         f"{plan}: {text}"
         for (plan, name), trial in results.trials.items()
@@ -83,12 +83,12 @@ def _faults_of(plan: str, trial: Trial) -> Iterator[str]:
     for action in actions:
         late = trial.late(action)
         if plan == "bulk" and math.isinf(trial.all_started()):
-            yield "some instances were never started in the time that was waited"
+            yield "some instances were not started before the timeout"
         never = sum(math.isinf(value) for value in late)
         if never:
-            yield f"{action} never came for {never} of {len(late)} groups in the time that was waited"
+            yield f"{action} was not sent for {never} of {len(late)} groups before the timeout"
         if min(late) < 0:
-            yield f"{action} came {amount(-min(late), 's')} before the boundary"
+            yield f"{action} was sent {amount(-min(late), 's')} before the boundary"
 
 
 def _random(trials: Mapping[Name, Trial]) -> Iterator[Row]:
@@ -150,8 +150,8 @@ def _scale(scale: Scale | None) -> Iterator[Row]:
 def _kept(results: Results) -> Iterator[Row]:
     for plan, title, target, go in (
         ("apiserver", "start while the API server restarts: max", MANY_TARGET, 64.0),
-        ("killed", "start after kill -9 right before it: max", RESTART_TARGET, None),
-        ("drained", "start while EC2 answers 429: max", DRAINED_TARGET, None),
+        ("killed", "start after kill -9 right before the boundary: max", RESTART_TARGET, None),
+        ("drained", "start while EC2 throttles: max", DRAINED_TARGET, None),
         ("ended", "start while the leader hands over: max", HAND_OVER_TARGET, None),
         ("orphaned", "start after kill -9 of the leader, one stands by: max", LEASE_TARGET, None),
     ):

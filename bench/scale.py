@@ -1,9 +1,9 @@
-"""Memory and cold start with many objects, in a real API server.
+"""Measure memory and cold start with many objects, in a real API server.
 
-Fills etcd with bookings and resources, and starts the operator as a process on them, three times:
-over a few; over all of them, without a status, which it has to write for each; and over what that run has
-left, as a restart does. A start is over when the operator says that all is reconciled; then each object is
-read back, and has to have a status of its present generation.
+The script fills etcd with bookings and Resources, and starts the operator as a process three times: with a
+few objects; with all of them, without a status, which the operator has to write; and once more, as after a
+restart. A start is complete when the operator logs that all objects are reconciled. The script then reads
+each object and checks that its status has the current generation.
 
     python -m bench.scale                                        10,000 bookings, 400 resources
     python -m bench.scale --bookings 50000 --resources 2000
@@ -39,7 +39,8 @@ from booking_operator.devcluster.process import ChildProcess
 
 FEW = 3
 GROUPS = 400
-"""So many Resources have an instance: moto takes a millisecond for each in each view, on the same cores."""
+"""The number of Resources that have an instance. moto needs a millisecond for each in each Describe, on the
+same cores."""
 PATIENCE_SECONDS = 1800
 SETTLE_SECONDS = 5
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -50,11 +51,12 @@ class Start:
     """One start of the operator.
 
     Attributes:
-        plans_seconds: from the start of the process until every Resource was reconciled once.
-        reconciled_seconds: from there too, until all objects were, and all that was news was written.
-        cpu_seconds: what the operator itself computed until then, user and system.
-        rss_mib: resident memory some seconds later.
-        peak_mib: the most there was.
+        plans_seconds: the time from the start of the process until every Resource was reconciled once.
+        reconciled_seconds: the time from the start of the process until all objects were reconciled, and all
+            changes written.
+        cpu_seconds: the CPU time of the process until then, user and system.
+        rss_mib: resident memory, `SETTLE_SECONDS` later.
+        peak_mib: the peak of resident memory.
     """
 
     plans_seconds: float
@@ -66,7 +68,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured: the operator over a few objects, over all without a status, over all with one."""
+    """The results: starts with a few objects, with all objects for the first time, and as a restart."""
 
     bookings: int
     resources: int
@@ -82,7 +84,7 @@ class Api:
         self._http = http
 
     async def unreconciled(self, kind: Kind[Any]) -> int:
-        """How many objects have no status, or one of an older generation."""
+        """The number of objects without a status, or with a status of an older generation."""
         found, token = 0, ""
         while True:
             query = {"limit": "500", "continue": token} if token else {"limit": "500"}
@@ -103,7 +105,7 @@ class Api:
 
 @contextmanager
 def cluster(directory: Path) -> Iterator[tuple[ControlPlane, MotoServer]]:
-    """An API server with our CRDs, and a fake AWS."""
+    """An API server with the CRDs of the operator, and a fake AWS."""
     with MotoServer(directory) as moto, ControlPlane(find_or_build(print)) as plane:
         call = Kubectl(find_kubectl(print), plane.kubeconfig)
         crd.write(directory / "crds")
@@ -113,10 +115,10 @@ def cluster(directory: Path) -> Iterator[tuple[ControlPlane, MotoServer]]:
 
 
 async def check(plane: ControlPlane) -> None:
-    """Find every object reconciled.
+    """Check that every object is reconciled.
 
     Raises:
-        RuntimeError: some are not, although the operator says so.
+        RuntimeError: objects are not reconciled, although the operator logged that all are.
     """
     async with connected(plane) as http:
         left = {kind.plural: await Api(http).unreconciled(kind) for kind in (RESOURCE, BOOKING)}
@@ -125,7 +127,7 @@ async def check(plane: ControlPlane) -> None:
 
 
 def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> Start:
-    """Start the operator, wait until all is reconciled, let it settle, and stop it."""
+    """Start the operator, wait until all objects are reconciled, wait `SETTLE_SECONDS`, and stop it."""
     environ = {"KUBECONFIG": str(plane.kubeconfig), "AWS_ENDPOINT_URL": moto.url, **CREDENTIALS}
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json"]
     command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
@@ -147,7 +149,7 @@ def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> 
 
 
 def logged(log: Path, event: str) -> datetime | None:
-    """When the operator first said `event`."""
+    """The time at which the operator first logged `event`."""
     for line in log.read_text().splitlines():
         if line.endswith("}") and f'"{event}"' in line:
             return datetime.fromisoformat(json.loads(line)["timestamp"])
@@ -167,15 +169,16 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mib(pid: int) -> Mapping[str, float]:
-    """VmRSS, VmHWM and so on, in MiB."""
+    """The memory values of /proc/PID/status, such as VmRSS and VmHWM, in MiB."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines if words[-1] == "kB"}
 
 
 def measure(bookings: int, resources: int, *, first_run: bool = True) -> Figures:
-    """Measure all starts, on a cluster of its own.
+    """Measure all starts on a new cluster.
 
-    Without `first_run` bookings are put into etcd with their status: to have 50,000 patched takes minutes.
+    Without `first_run`, the bookings in etcd already have their status. It takes minutes to patch 50,000
+    bookings.
     """
     with tempfile.TemporaryDirectory() as name, cluster(Path(name)) as (plane, moto):
         directory, now = Path(name), datetime.now(UTC).replace(microsecond=0)
@@ -196,7 +199,7 @@ def measure(bookings: int, resources: int, *, first_run: bool = True) -> Figures
 
 def show(figures: Figures) -> None:
     print(f"\n{figures.bookings} bookings, {figures.resources} resources\n")
-    columns = ("plans made, s", "reconciled, s", "CPU till then, s", "RSS, MiB", "peak, MiB")
+    columns = ("plans made, s", "reconciled, s", "CPU until then, s", "RSS, MiB", "peak, MiB")
     print(f"{'':<24}" + "".join(f"{column:>18}" for column in columns))
     for name, row in (
         (f"{FEW} resources", figures.idle),
@@ -212,7 +215,11 @@ def main() -> int:
     )
     parser.add_argument("--bookings", type=int, default=10_000)
     parser.add_argument("--resources", type=int, default=400)
-    parser.add_argument("--settled", action="store_true", help="create bookings with a status: no first run")
+    parser.add_argument(
+        "--settled",
+        action="store_true",
+        help="create the bookings with their status, so that there is no first run",
+    )
     options = parser.parse_args()
     show(measure(options.bookings, options.resources, first_run=not options.settled))
     return 0

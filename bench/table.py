@@ -1,4 +1,4 @@
-"""The rows of the table, and how they are shown. Pure."""
+"""The rows of the table, and their formatting. Pure."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Unit = Literal["s", "calls", "calls/h", "MiB"]
-_HEADINGS = ("", "target", "Go operator", "baseline", "ours", "ratio", "met")
+_HEADINGS = ("", "target", "Go operator", "baseline", "this operator", "ratio", "met")
 _LONG_SECONDS = 10
 _MANY = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure, smaller being better.
+    """One figure. Smaller is better.
 
     Attributes:
-        ours: what was measured; infinite if it did not come about in the time that was waited.
-        target: the most that it may be; None for a figure that only informs.
-        go: what was measured of the Go operator, on another occasion.
-        baseline: what was measured of the poller, in this run.
+        ours: the value of this operator; infinite if it was not reached before the timeout.
+        target: the largest value that meets the target; None for a figure without a target.
+        go: the value of the Go operator, measured on another occasion.
+        baseline: the value of the poller in this run.
     """
 
     name: str
@@ -31,18 +31,18 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the value meets the target; None without a target."""
         return None if self.target is None else self.ours <= self.target
 
     @property
     def ratio(self) -> float | None:
-        """How many times less it is than the baseline; None where that has no finite answer."""
+        """The baseline divided by the value of this operator; None if there is no finite result."""
         known = self.baseline is not None and math.isfinite(self.baseline) and math.isfinite(self.ours)
         return self.baseline / self.ours if known and self.baseline is not None and self.ours > 0 else None
 
 
 def shown(rows: Sequence[Row]) -> str:
-    """The table, for a terminal."""
+    """The table as text for a terminal."""
     cells = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
     lines = [
@@ -56,7 +56,7 @@ def shown(rows: Sequence[Row]) -> str:
 
 
 def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """The rows as JSON types; null stands for what did not come about."""
+    """The rows as JSON types. null stands for a value that was not reached before the timeout."""
     return [
         {name: _finite(value) for name, value in asdict(row).items()} | {"met": row.met, "ratio": row.ratio}
         for row in rows
@@ -83,11 +83,11 @@ def _verdict(row: Row) -> str:
     if math.isinf(row.ours):
         return "no"
     over = row.ours / row.target
-    return f"no, by {over - 1:.0%}" if over < _MANY else f"no, {over:,.1f} times that"
+    return f"no, by {over - 1:.0%}" if over < _MANY else f"no, {over:,.1f} times the target"
 
 
 def amount(value: float, unit: Unit) -> str:
-    """A figure with its unit, as precise as it deserves."""
+    """A value with its unit, rounded for reading."""
     if math.isinf(value):
         return "not in time"
     if unit == "s":

@@ -1,4 +1,8 @@
-"""One trial: a subject, groups of instances, bookings for them, and what arrived at AWS."""
+"""One trial: a subject, groups of instances, bookings for them, and the calls that arrived at the proxy.
+
+`run` is the entry point. A `Plan` describes the trial, and a disturbance such as `kill` acts around the first
+boundary.
+"""
 
 import math
 import random
@@ -15,19 +19,20 @@ from booking_operator.devcluster.process import ChildProcess
 _POLL_SECONDS = 5
 _SETTLE_SECONDS = 2
 KILL_BEFORE = timedelta(seconds=0.2)
-"""How long before the boundary the subject is killed: too short to be back in time."""
+"""How long before the boundary the subject is killed. It is too short for a restart in time."""
 END_BEFORE = timedelta(seconds=0.05)
-"""How long before the boundary the leader gets SIGTERM, while another replica stands by."""
+"""How long before the boundary the leader gets SIGTERM, while another replica is on standby."""
 LEADER_ELECTION = ("--leader-elect", "--leader-election-namespace={namespace}")
 DRAIN_BEFORE = timedelta(seconds=0.05)
-"""How long before the boundary others use up the limits: the next call is allowed 0.45 s after it."""
+"""How long before the boundary other clients use all tokens. The limits allow the next call 0.45 s after the
+boundary."""
 AWAY_BEFORE, AWAY_AFTER = timedelta(seconds=2), timedelta(seconds=4)
-"""From when till when, seen from the boundary, the API server is away."""
+"""The API server is down from `AWAY_BEFORE` before the boundary until `AWAY_AFTER` after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one. `late` and the like are in seconds."""
+    """The result of a trial. Durations are in seconds."""
 
     region: str
     groups: Mapping[str, Sequence[str]]
@@ -36,20 +41,20 @@ class Trial:
 
     @property
     def begins_at(self) -> datetime:
-        """The first boundary."""
+        """The start of the first booking."""
         return min(window.start_at for window in self.windows)
 
     def late(self, action: Power) -> list[float]:
-        """How late each group's first call was; infinite where there was none in the time that was waited."""
+        """The lateness of the first call for each group; infinite without a call before the timeout."""
         late = lateness(self.windows, self.groups, self.arrivals, action)
         return [late.get(window.tag, math.inf) for window in self.windows]
 
     def calls(self, action: Power) -> int:
-        """How many calls of the action arrived, refused ones included."""
+        """The number of calls of the action that arrived, refused calls included."""
         return sum(arrival.action == action for arrival in self.arrivals)
 
     def all_started(self) -> float:
-        """Seconds from the first boundary until the last instance's start was accepted; infinite if never."""
+        """Seconds from the first boundary until the last start was accepted; infinite if one is missing."""
         at = taken_at(self.arrivals, "StartInstances")
         ids = [id_ for members in self.groups.values() for id_ in members]
         if any(id_ not in at for id_ in ids):
@@ -59,7 +64,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Bout:
-    """What a disturbance works on."""
+    """The objects that a disturbance acts on."""
 
     world: World
     process: ChildProcess
@@ -69,17 +74,17 @@ class Bout:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a trial goes.
+    """The description of a trial.
 
     Attributes:
-        groups: how many, each a Resource with a booking.
-        instances: of each group.
-        windows: the bookings, given groups and the earliest boundary.
-        actions: what is waited for, in order of the boundaries.
-        running: whether the instances run at first.
-        patience: seconds to wait after the last boundary.
-        disturb: what happens meanwhile.
-        standby: whether a second replica stands by, and a leader is elected.
+        groups: the number of groups, each a Resource with one booking.
+        windows: makes the bookings, given the groups and the earliest boundary.
+        timeout: seconds to wait after the last boundary.
+        instances: the number of instances of each group.
+        actions: the expected actions, in order of their boundaries.
+        running: whether the instances run at the beginning.
+        disturb: the disturbance, called after the bookings are created.
+        standby: whether a second replica is on standby, with leader election.
     """
 
     name: str
@@ -94,16 +99,19 @@ class Plan:
 
     @property
     def lead(self) -> timedelta:
-        """From the first booking's creation to the first boundary: enough to create and to see them all."""
+        """The time from the creation of the first booking to the first boundary.
+
+        It is long enough to create all bookings, and for the subject to receive them.
+        """
         return timedelta(seconds=10 + self.groups * 0.03)
 
     def begins_at(self, windows: Sequence[Window]) -> datetime:
-        """The first boundary."""
+        """The first boundary of the first action."""
         return min(window.due_at(self.actions[0]) for window in windows)
 
 
 def run(world: World, subject: Subject, plan: Plan) -> Trial:
-    """Carry out a trial.
+    """Run a trial.
 
     Raises:
         DevclusterError: the subject does not start.
@@ -114,7 +122,7 @@ def run(world: World, subject: Subject, plan: Plan) -> Trial:
     state = "running" if plan.running else "stopped"
     groups = world.aws.do("create_groups", tags=tags, n=plan.instances, region=region, state=state)
     world.create_resources(namespace, tags)
-    # What runs must be booked before the subject sees it, or it is stopped at once.
+    # Running instances need their booking before the subject starts. Otherwise it stops them immediately.
     windows = _book(world, subject, plan, tags) if plan.running else []
     flags = LEADER_ELECTION if plan.standby else ()
     with ExitStack() as stack:
@@ -136,7 +144,7 @@ def run(world: World, subject: Subject, plan: Plan) -> Trial:
 
 
 def _book(world: World, subject: Subject, plan: Plan, tags: Sequence[str]) -> list[Window]:
-    """Create the bookings, a while before the first boundary."""
+    """Create the bookings ahead of the first boundary."""
     out_of_step = random.Random(plan.name).uniform(0, subject.period)
     windows = plan.windows(tags, datetime.now(UTC) + plan.lead + timedelta(seconds=out_of_step))
     world.book(f"{plan.name}-{subject.name}", windows)
@@ -153,7 +161,7 @@ def _complete(trial: Trial, actions: Sequence[Power]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Idling:
-    """What doing nothing costs: calls an hour, all of them and Describes alone, and MiB."""
+    """The cost of an idle subject: all calls an hour, Describe calls an hour, and resident memory in MiB."""
 
     calls: float
     describes: float
@@ -161,7 +169,7 @@ class Idling:
 
 
 def idle(world: World, subject: Subject, groups: int, seconds: float) -> Idling:
-    """Let a subject idle for so many seconds over groups that nobody has booked."""
+    """Run a subject for `seconds` with groups that have no booking."""
     region, namespace = next(world.regions), f"idle-{subject.name}"
     tags = [f"idle-{number:04}" for number in range(groups)]
     world.aws.do("create_groups", tags=tags, n=2, region=region)
@@ -177,32 +185,32 @@ def idle(world: World, subject: Subject, groups: int, seconds: float) -> Idling:
 
 
 def kill(bout: Bout) -> None:
-    """Kill the subject right before the boundary, and start it again at once, as a kubelet does."""
+    """Kill the subject right before the boundary, and start it again immediately, as a kubelet does."""
     sleep_until(bout.begins_at - KILL_BEFORE)
     bout.process.stop(kill=True)
     bout.process.start()
 
 
 def kill_leader(bout: Bout) -> None:
-    """Kill the leader right before the boundary, for good."""
+    """Kill the leader right before the boundary. It does not start again."""
     sleep_until(bout.begins_at - KILL_BEFORE)
     bout.process.stop(kill=True)
 
 
 def end_leader(bout: Bout) -> None:
-    """Have the leader end in good order right before the boundary."""
+    """Stop the leader with SIGTERM right before the boundary."""
     sleep_until(bout.begins_at - END_BEFORE)
     bout.process.stop()
 
 
 def drain(bout: Bout) -> None:
-    """Have others in the account use up the requests of StartInstances right before the boundary."""
+    """Use all tokens of StartInstances right before the boundary, as other clients of the account may do."""
     sleep_until(bout.begins_at - DRAIN_BEFORE)
     bout.world.aws.do("drain", action="StartInstances", region=bout.region)
 
 
 def take_apiserver_away(bout: Bout) -> None:
-    """Kill the API server before the boundary, and bring it back after."""
+    """Kill the API server before the boundary, and start it again after the boundary."""
     sleep_until(bout.begins_at - AWAY_BEFORE)
     bout.world.plane.stop_apiserver(kill=True)
     sleep_until(bout.begins_at + AWAY_AFTER)
@@ -213,7 +221,7 @@ def await_log(process: ChildProcess, event: str) -> None:
     """Wait until a process has logged an event.
 
     Raises:
-        DevclusterError: it ends before, or does not get there.
+        DevclusterError: the process ends first, or does not log the event within 120 s.
     """
     process.wait_until(lambda: f'"{event}"' in process.log.read_text(), timeout=120)
 

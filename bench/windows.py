@@ -1,4 +1,4 @@
-"""Bookings to measure by, and how late their instances were started and stopped. Pure."""
+"""The bookings of a trial, and the lateness of starts and stops. Pure."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,29 +8,30 @@ from typing import Any, Literal, Self
 
 Power = Literal["StartInstances", "StopInstances"]
 RANDOM_SECONDS = 90
-"""How long windows at random are: longer than a poller may need to notice one, or it would never start."""
+"""The length of windows at random. A poller may need almost as long to notice a window; it would never start
+a shorter one."""
 _OK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When one group is to run; aware UTC."""
+    """The time for which one group is booked; aware UTC."""
 
     tag: str
     start_at: datetime
     end_at: datetime
 
     def due_at(self, action: Power) -> datetime:
-        """When the action is due."""
+        """The boundary at which the action is due."""
         return self.start_at if action == "StartInstances" else self.end_at
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One call to AWS as it arrived at the proxy; `at` is aware UTC.
+    """One AWS call that arrived at the proxy. `at` is aware UTC.
 
     Attributes:
-        status: the HTTP status of its reply, also of a lost one; 0 if there was none.
+        status: the HTTP status of the reply, even if the reply was lost on the way; 0 without a reply.
     """
 
     action: str
@@ -40,12 +41,12 @@ class Arrival:
 
     @property
     def taken(self) -> bool:
-        """Whether AWS accepted it."""
+        """Whether AWS accepted the call."""
         return self.status == _OK
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Self:
-        """Read what the proxy has recorded of a call."""
+        """Convert a call as recorded by the proxy."""
         return cls(
             action=recorded["action"],
             at=datetime.fromisoformat(recorded["at"]),
@@ -55,19 +56,19 @@ class Arrival:
 
 
 def at_random(tags: Sequence[str], first: datetime, spread: float) -> list[Window]:
-    """Windows that begin at random in `spread` seconds from `first`; the same each time."""
+    """Windows that begin at random within `spread` seconds from `first`. The seed is fixed."""
     chance, length = random.Random(0), timedelta(seconds=RANDOM_SECONDS)
     starts = [first + timedelta(seconds=chance.uniform(0, spread)) for _ in tags]
     return [Window(tag, start, start + length) for tag, start in zip(tags, starts, strict=True)]
 
 
 def at_once(tags: Sequence[str], start_at: datetime, length: float = 3600) -> list[Window]:
-    """Windows that all begin and end at one instant; `length` in seconds."""
+    """Windows that all begin and end at one instant; `length` is in seconds."""
     return [Window(tag, start_at, start_at + timedelta(seconds=length)) for tag in tags]
 
 
 def until(tags: Sequence[str], end_at: datetime) -> list[Window]:
-    """Windows that began long ago and all end at one instant."""
+    """Windows that began an hour earlier and all end at one instant."""
     return [Window(tag, end_at - timedelta(hours=1), end_at) for tag in tags]
 
 
@@ -77,16 +78,16 @@ def lateness(
     arrivals: Sequence[Arrival],
     action: Power,
 ) -> dict[str, float]:
-    """Seconds from each group's boundary to the arrival of the first call for it that was accepted.
+    """Seconds from the boundary of each group to the arrival of its first accepted call.
 
     Args:
-        windows: what was booked.
-        groups: the ids of each group's instances.
-        arrivals: in order of arrival.
-        action: what is due at the boundary.
+        windows: the bookings.
+        groups: the ids of the instances of each group.
+        arrivals: the calls, in order of arrival.
+        action: the action that is due at the boundary.
 
     Returns:
-        One figure for each group that there was a call for.
+        One value for each group that has an accepted call.
     """
     at = taken_at(arrivals, action)
     first = {tag: min((at[id_] for id_ in ids if id_ in at), default=None) for tag, ids in groups.items()}
@@ -98,7 +99,7 @@ def lateness(
 
 
 def taken_at(arrivals: Iterable[Arrival], action: Power) -> dict[str, datetime]:
-    """When the first call for each instance arrived that was accepted; of calls in order of arrival."""
+    """The arrival of the first accepted call for each instance. `arrivals` are in order of arrival."""
     at: dict[str, datetime] = {}
     for arrival in arrivals:
         if arrival.action == action and arrival.taken:
@@ -108,6 +109,6 @@ def taken_at(arrivals: Iterable[Arrival], action: Power) -> dict[str, datetime]:
 
 
 def quantile(values: Iterable[float], q: float) -> float:
-    """The value that a share `q` of all does not exceed; for 0.99 of up to 100 values it is the largest."""
+    """The value at the share `q` of the sorted values; for 0.99 of up to 100 values, the largest."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]

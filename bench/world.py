@@ -1,4 +1,7 @@
-"""What is measured against: a real kube-apiserver, and a fake AWS with EC2's limits. Each is a process."""
+"""The environment of the benchmarks: a real kube-apiserver, and a fake AWS with the request limits of EC2.
+
+Each of them is a process of its own.
+"""
 
 import asyncio
 import json
@@ -25,10 +28,10 @@ from booking_operator.devcluster.moto import MotoServer
 from booking_operator.devcluster.process import ChildProcess
 
 TRANSITION_SECONDS = 1.0
-"""How long an instance is `pending` or `stopping`."""
+"""How long an instance is `pending` or `stopping`, in seconds."""
 _WRITERS = 16
-_AGAIN = 429  # of an API server that has not got ready for a kind yet
-# Limits are counted for each region, so each trial has one of its own.
+_AGAIN = 429  # the API server does not serve the kind yet
+# AWS counts its limits by region, so each trial has a region of its own.
 _REGIONS = (
     "eu-west-1",
     "eu-west-2",
@@ -51,7 +54,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 class Aws:
-    """The proxy's process: what it recorded, and what it shall do."""
+    """A client of the proxy process: reads the recorded calls, and changes the behaviour of the proxy."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -62,7 +65,7 @@ class Aws:
             return [Arrival.of(recorded) for recorded in json.load(answer)]
 
     def do(self, name: str, **arguments: Any) -> Any:
-        """Have it do something; see `tests.support.aws_process`."""
+        """Run an operation of the proxy; see `tests.support.aws_process`."""
         data = json.dumps(arguments).encode()
         with urllib.request.urlopen(f"{self.url}/-/{name}", data, timeout=600) as answer:  # noqa: S310
             return json.load(answer)
@@ -70,12 +73,12 @@ class Aws:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: a program that starts and stops instances by bookings.
+    """A program under measurement: it starts and stops instances according to bookings.
 
     Attributes:
-        command: with which it is started; `{namespace}` and `{region}` are filled in.
-        ready: what its log says once it is at work.
-        period: seconds of a cycle that boundaries must not be in step with.
+        command: the command line; `{namespace}` and `{region}` are filled in.
+        ready: the log event after which the program is ready.
+        period: the polling interval in seconds. Boundaries get a random offset within it.
     """
 
     name: str
@@ -109,7 +112,7 @@ POLLER = Subject(
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that stands while there is something to measure."""
+    """The processes and clients that exist during a benchmark."""
 
     plane: ControlPlane
     kubectl: Kubectl
@@ -118,7 +121,7 @@ class World:
     regions: Iterator[str] = field(default_factory=lambda: iter(_REGIONS))
 
     def create_resources(self, namespace: str, tags: Iterable[str]) -> None:
-        """Create a namespace, and in it a Resource for each group."""
+        """Create a namespace with a Resource for each group."""
         self.kubectl("create", "namespace", namespace)
         asyncio.run(self._post(namespace, [(RESOURCE, tag, {"tag": tag}) for tag in tags]))
 
@@ -135,9 +138,9 @@ class World:
         log: str = "log",
         kubeconfig: Path | None = None,
     ) -> ChildProcess:
-        """The subject as a process that serves one namespace and region; not started yet.
+        """The subject as a process that serves one namespace and one region. The caller starts it.
 
-        Without a `kubeconfig` it is an administrator.
+        Without `kubeconfig`, the process has the rights of an administrator.
         """
         command = (*subject.command, *flags)
         filled = [part.format(namespace=namespace, region=region) for part in command]
@@ -166,10 +169,10 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Stand all of it up, and take all of it down.
+    """Start all processes, and stop them at the end.
 
     Raises:
-        DevclusterError: something is missing, or does not start.
+        DevclusterError: a program is missing, or does not start.
     """
     binaries, kubectl = find_or_build(print), find_kubectl(print)
     with ExitStack() as stack:
@@ -196,7 +199,7 @@ def _proxy(moto_url: str, directory: Path) -> Iterator[Aws]:
 
 
 def connected(plane: ControlPlane) -> aiohttp.ClientSession:
-    """A session of an administrator with an API server, for paths on it."""
+    """An HTTP session with an API server, as an administrator. URLs are paths on the server."""
     trust = ssl.create_default_context(cafile=str(plane.ca_file))
     connector = aiohttp.TCPConnector(ssl=trust, limit=_WRITERS)
     return aiohttp.ClientSession(
@@ -205,7 +208,7 @@ def connected(plane: ControlPlane) -> aiohttp.ClientSession:
 
 
 async def create(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> None:
-    """Create an object, and wait for an API server that is not ready for its kind."""
+    """Create an object, and retry while the API server does not serve its kind yet."""
     while True:
         async with http.post(path, json=body) as answer:
             if answer.status != _AGAIN:
@@ -225,6 +228,6 @@ def manifest(kind: Kind[Any], name: str, spec: Mapping[str, Any]) -> dict[str, A
 
 
 def rss_mib(pid: int) -> float:
-    """Memory that a process holds, in MiB."""
+    """The resident memory of a process in MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, bad input, and the lines that name the fix."""
+"""The command line: help, invalid input, and messages with the fix."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def booking_operator(*arguments: str, **environ: str) -> "subprocess.CompletedPr
     )
 
 
-def test_help_names_every_command() -> None:
+def test_help_lists_every_command() -> None:
     answer = booking_operator("--help")
     assert answer.returncode == 0
     for command in ("run", "crds", "devcluster", "demo"):
@@ -62,7 +62,9 @@ def test_crds_are_written_and_printed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: str, tmp_path: Path) -> None:
+def test_missing_settings_are_reported_in_one_line(
+    environ: dict[str, str], words: str, tmp_path: Path
+) -> None:
     answer = booking_operator("run", "--log-format=json", *UNSERVED, HOME=str(tmp_path), **environ)
     assert answer.returncode == 1
     [line] = answer.stderr.splitlines()
@@ -82,7 +84,7 @@ def test_what_is_missing_is_named_in_one_line(environ: dict[str, str], words: st
         "current-context: x\ncontexts: []\nclusters: []\nusers: []",
     ],
 )
-def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
+def test_a_malformed_kubeconfig_is_reported(content: str, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(content)
     answer = booking_operator(
@@ -94,13 +96,13 @@ def test_a_malformed_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
     assert "hunter2" not in answer.stderr
 
 
-def test_a_duration_that_is_none_is_refused_with_an_example() -> None:
+def test_an_invalid_duration_is_refused_with_an_example() -> None:
     answer = booking_operator("run", "--notify-before", "soon")
     assert answer.returncode == 2
     assert "'soon' is no duration; write it like 90s, 10m or 1h30m" in answer.stderr
 
 
-def test_a_playground_with_a_node_is_refused() -> None:
+def test_node_without_prepare_is_refused() -> None:
     answer = booking_operator("devcluster", "--node")
     assert answer.returncode == 2
     assert "--node goes with --prepare" in answer.stderr
@@ -112,8 +114,8 @@ def test_an_unknown_flag_is_refused() -> None:
     assert "--speed" in answer.stderr
 
 
-def test_sigterm_is_a_clean_end_while_modules_are_still_imported(tmp_path: Path) -> None:
-    """Process 1 of a container would otherwise not hear of it."""
+def test_sigterm_during_the_imports_ends_cleanly(tmp_path: Path) -> None:
+    """Without a handler, process 1 of a container ignores SIGTERM."""
     command = [sys.executable, "-X", "importtime", "-m", "booking_operator", "run"]
     environ = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:

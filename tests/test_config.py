@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and how it is refused."""
+"""The configuration file: valid values, and messages for invalid ones."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ URL = "https://hooks.example.com/T/secret"
 
 
 def called(tmp_path: Path, url: str) -> str:
-    """What is called for a target that has `url` in the file."""
+    """The URL to call for a target that has `url` in the file."""
     file = tmp_path / "config.yaml"
     file.write_text(f"targets:\n  ops: {{type: slack, url: '{url}'}}\n", encoding="utf-8")
     return load_config(file).targets["ops"].url.get_secret_value()
@@ -44,7 +44,7 @@ def test_targets_are_read_and_their_urls_are_secrets(tmp_path: Path) -> None:
         "xn--bcher-kva.example",
     ],
 )
-def test_a_host_that_can_be_one_is_taken(tmp_path: Path, host: str) -> None:
+def test_valid_hosts_are_accepted(tmp_path: Path, host: str) -> None:
     assert called(tmp_path, f"https://{host}/T") == f"https://{host}/T"
 
 
@@ -57,7 +57,7 @@ def test_a_host_that_can_be_one_is_taken(tmp_path: Path, host: str) -> None:
         ("https://bücher.example/T", "https://xn--bcher-kva.example/T"),
     ],
 )
-def test_a_url_is_called_as_a_browser_reads_it(tmp_path: Path, url: str, read: str) -> None:
+def test_a_url_is_normalized_as_in_a_browser(tmp_path: Path, url: str, read: str) -> None:
     assert called(tmp_path, url) == read
 
 
@@ -72,12 +72,12 @@ def test_accounts_are_read(tmp_path: Path) -> None:
     assert (china.external_id, china.regions) == ("", ())
 
 
-def test_no_file_and_an_empty_one_are_the_defaults(tmp_path: Path) -> None:
+def test_a_missing_or_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     assert load_config(None, tmp_path / "none" / "config.yaml") == load_config(tmp_path / "empty.yaml")
 
 
-def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> None:
+def test_the_default_path_is_where_the_deployment_mounts_the_file(tmp_path: Path) -> None:
     default = tmp_path / "config.yaml"
     (tmp_path / "..data").mkdir()
     assert load_config(None, default).accounts == {}
@@ -123,7 +123,7 @@ def test_without_a_path_it_is_where_the_deployment_mounts_it(tmp_path: Path) -> 
         ("- a", "valid dictionary"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_errors_in_the_file_are_reported_without_secrets(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigFileError, match=r"config\.yaml") as caught:
@@ -173,7 +173,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_an_account_is_named(tmp_path: Path, accounts: str, words: str) -> None:
+def test_errors_in_an_account_are_reported(tmp_path: Path, accounts: str, words: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(f"accounts: {accounts.replace('ROLE', ARN)}")
     with pytest.raises(ConfigFileError) as caught:
@@ -181,12 +181,12 @@ def test_what_is_wrong_with_an_account_is_named(tmp_path: Path, accounts: str, w
     assert f"config.yaml: {words}" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigFileError, match=r"nowhere\.yaml"):
         load_config(tmp_path / "nowhere.yaml")
 
 
-def test_limits_are_those_of_aws_but_for_what_is_configured(tmp_path: Path) -> None:
+def test_limits_are_those_of_aws_unless_configured(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
         """
@@ -215,7 +215,7 @@ accounts:
         ("limits: {StopInstances: {requests: {size: 5}}}", "limits.StopInstances.requests.rate"),
     ],
 )
-def test_limits_that_make_no_sense_are_named(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_limits_are_reported(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ConfigFileError) as caught:

@@ -1,4 +1,4 @@
-"""Docstrings name parameters and attributes that exist."""
+"""The names that docstrings describe exist."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The IAM policies beside the documentation allow the calls that the code makes, and no others."""
+"""The IAM policies in the documentation allow exactly the calls that the code makes."""
 
 import ast
 import json
@@ -18,7 +18,8 @@ IAM = ROOT / "docs" / "iam"
 TAGGED = {f"aws:ResourceTag/{APPLICATION_TAG}": "false"}
 TAGGING = {"ec2:CreateTags", "ec2:DeleteTags", "rds:AddTagsToResource", "rds:RemoveTagsFromResource"}
 SERVICES = ("ec2", "rds", "sts")
-# AWS asks for it where AssumeRole is called in a session whose tags are handed on, as pod identity's are:
+# AWS requires this permission for AssumeRole in a session with transitive tags, such as a session of EKS Pod
+# Identity:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_role-chaining
 WITHOUT_A_CALL = {"sts:TagSession"}
 
@@ -41,7 +42,7 @@ def allowed(*names: str) -> set[str]:
 
 
 def actions_by_method() -> dict[str, str]:
-    """Every method of a client, as `describe_instances`, and the action that it is."""
+    """The IAM action of every client method, such as `describe_instances`."""
     session = get_session()
     return {
         xform_name(operation): f"{service}:{operation}"
@@ -51,7 +52,7 @@ def actions_by_method() -> dict[str, str]:
 
 
 def words(module: ast.Module) -> Iterator[str]:
-    """Attributes, and strings, as paginators are named by one."""
+    """Attribute names and string constants. Paginators are named by strings."""
     for node in ast.walk(module):
         if isinstance(node, ast.Attribute):
             yield node.attr
@@ -60,30 +61,33 @@ def words(module: ast.Module) -> Iterator[str]:
 
 
 def called() -> set[str]:
-    """The actions of all calls in the package, but for the fake AWS of the demo."""
+    """The actions of all calls in the package, except for the fake AWS of the demo."""
     package, known = ROOT / "booking_operator", actions_by_method()
     modules = [path for path in package.rglob("*.py") if "devcluster" not in path.parts]
     assert len(modules) > 50
     return {known[word] for path in modules for word in words(ast.parse(path.read_text())) if word in known}
 
 
-def test_what_is_allowed_is_what_is_called() -> None:
+def test_the_policies_allow_exactly_the_calls_of_the_code() -> None:
     assert allowed("ec2", "rds", "assume-role") - WITHOUT_A_CALL == called()
 
 
-def test_sessions_of_pod_identity_may_go_on_to_other_roles() -> None:
-    """Its session tags are transitive: who assumes a role from there tags that session, on both sides."""
+def test_sessions_of_pod_identity_may_assume_other_roles() -> None:
+    """The tags of such a session are transitive: AssumeRole tags the new session.
+
+    The policies of both sides must allow this.
+    """
     for name in ("assume-role", "trust-account"):
         assert allowed(name) == {"sts:AssumeRole"} | WITHOUT_A_CALL
 
 
-def test_a_service_has_a_document_of_its_own() -> None:
+def test_each_service_has_its_own_document() -> None:
     for service in ("ec2", "rds"):
         assert {action.partition(":")[0] for action in allowed(service)} == {service}
 
 
 @pytest.mark.parametrize("name", ["ec2", "rds"])
-def test_what_changes_anything_needs_the_booking_tag(name: str) -> None:
+def test_write_actions_require_the_booking_tag(name: str) -> None:
     for statement in statements(name):
         actions = set(as_list(statement["Action"]))
         if all(action.partition(":")[2].startswith("Describe") for action in actions):
@@ -94,7 +98,7 @@ def test_what_changes_anything_needs_the_booking_tag(name: str) -> None:
         assert actions <= TAGGING or not actions & TAGGING
         if actions <= TAGGING:
             assert statement["Condition"]["ForAllValues:StringEquals"] == {"aws:TagKeys": list(LOCK_TAGS)}
-            # Of no keys at all, "for all" is true; and to delete no tags by name is to delete all.
+            # "ForAllValues" is true without keys, and DeleteTags without keys deletes all tags.
             assert statement["Condition"]["Null"]["aws:TagKeys"] == "false"
 
 
@@ -108,13 +112,13 @@ def test_no_policy_has_a_wildcard_for_an_action_or_a_role() -> None:
     assert not any("*" in role for role in assume["Resource"])
 
 
-def test_the_roles_in_the_examples_are_such_that_the_configuration_takes_them() -> None:
+def test_the_configuration_accepts_the_roles_in_the_examples() -> None:
     [assume], [trust] = statements("assume-role"), statements("trust-account")
     for arn in (*assume["Resource"], trust["Principal"]["AWS"]):
         assert Account(role_arn=arn, external_id="from-acme").role_arn == arn
 
 
-def test_the_service_account_that_is_trusted_is_the_one_that_is_installed() -> None:
+def test_the_trusted_service_account_is_the_installed_one() -> None:
     manifest = (ROOT / "manifests" / "rbac" / "service_account.yaml").read_text()
     namespace, name = "booking-operator-system", "booking-operator"
     assert f"name: {name}\n  namespace: {namespace}\n" in manifest

@@ -1,4 +1,4 @@
-"""A leadership: what it leaves behind for the next one, and what it reports before it ends."""
+"""A leadership: what it leaves for the next one, and the Events that it sends before it ends."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.support.fakes import FakeDriver, World
 
 
 class SlowClient:
-    """An API server that takes 0.1 s to take an Event, and knows no object whose status is written."""
+    """An API server that needs 0.1 s for an Event, and returns 404 for all status writes."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -38,7 +38,7 @@ class SlowClient:
 
 @dataclass
 class Driver(FakeDriver):
-    """A cloud that is looked at when it is asked to be, and says when it has acted."""
+    """A cloud that signals each action."""
 
     acted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,8 +50,8 @@ class Driver(FakeDriver):
         self.acted.set()
 
 
-class Ground:
-    """Caches with one Resource and one booking that is active, and a cloud, which outlast any term."""
+class Harness:
+    """Caches with one Resource and one active booking, and a cloud. They outlive all leaderships."""
 
     def __init__(self) -> None:
         self.world = World()
@@ -61,20 +61,20 @@ class Ground:
         self.live = True
 
     @asynccontextmanager
-    async def term(self) -> AsyncIterator[Manager]:
-        """A term that ends with the context."""
+    async def manager(self) -> AsyncIterator[Manager]:
+        """A manager for a leadership that ends with the context."""
         client: Any = self.client
         drivers: Any = {"ec2": self.driver}
-        term = Manager(
+        manager = Manager(
             Dependencies(Settings(), client, {}, self.world.clock, Metrics()),
             self.world.informers,
             self.world.consistency,
             drivers,
             lambda: self.live,
         )
-        task = asyncio.ensure_future(term.run())
+        task = asyncio.ensure_future(manager.run())
         try:
-            yield term
+            yield manager
         finally:
             task.cancel()
             await asyncio.wait([task])
@@ -87,51 +87,51 @@ class Ground:
             await self.driver.acted.wait()
 
 
-def test_what_was_done_is_reported_before_an_orderly_end() -> None:
+def test_events_are_sent_before_an_orderly_end() -> None:
     async def main() -> list[str]:
-        ground = Ground()
-        async with ground.term():
-            await ground.acted()
+        harness = Harness()
+        async with harness.manager():
+            await harness.acted()
             await asyncio.sleep(0.01)
-            assert ground.client.events == []
-        return ground.client.events
+            assert harness.client.events == []
+        return harness.client.events
 
     assert "Started" in virtual.run(main())
 
 
-def test_who_has_lost_the_lease_ends_at_once() -> None:
+def test_a_leadership_without_the_lease_ends_immediately() -> None:
     async def main() -> tuple[list[str], timedelta]:
-        ground = Ground()
-        async with ground.term():
-            await ground.acted()
+        harness = Harness()
+        async with harness.manager():
+            await harness.acted()
             await asyncio.sleep(0.01)
-            ground.live, at = False, ground.world.clock.now()
-        return ground.client.events, ground.world.clock.now() - at
+            harness.live, at = False, harness.world.clock.now()
+        return harness.client.events, harness.world.clock.now() - at
 
     assert virtual.run(main()) == ([], timedelta(0))
 
 
-def test_a_term_takes_up_what_the_last_one_left() -> None:
+def test_a_leadership_continues_where_the_last_one_ended() -> None:
     async def main() -> list[str]:
-        ground = Ground()
-        async with ground.term():
-            await ground.acted()
-        ground.world.delete_booking("bk")
-        async with ground.term():
-            await ground.acted()
-        return [act.verb for act in ground.driver.acts]
+        harness = Harness()
+        async with harness.manager():
+            await harness.acted()
+        harness.world.delete_booking("bk")
+        async with harness.manager():
+            await harness.acted()
+        return [act.verb for act in harness.driver.acts]
 
     assert virtual.run(main()) == ["start", "stop"]
 
 
-def test_nothing_of_a_leadership_is_notified_of_changes_after_its_end() -> None:
+def test_a_finished_leadership_is_not_notified_of_changes() -> None:
     async def main() -> None:
-        ground = Ground()
-        async with ground.term() as first:
-            await ground.acted()
-        async with ground.term() as second:
+        harness = Harness()
+        async with harness.manager() as first:
+            await harness.acted()
+        async with harness.manager() as second:
             await asyncio.sleep(1)
-            ground.world.booking("other", 1000, 2000)
+            harness.world.booking("other", 1000, 2000)
             key = Key("ns", "other")
             assert key in second.introspect()["controller Booking.queue"]
             assert key not in first.introspect()["controller Booking.queue"]

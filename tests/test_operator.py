@@ -1,4 +1,4 @@
-"""The operator as a whole, in memory: what a replica does that takes over."""
+"""The operator as a whole, in memory: the behaviour of a replica that takes over."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.support.virtual import VirtualClock
 
 
 class Cluster:
-    """A `KubeClient` to an API server whose lists are true and whose watches are dead."""
+    """A `KubeClient` of an API server whose lists are current, and whose watches send nothing."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {"resources": [], "bookings": []}
@@ -59,7 +59,7 @@ class Cluster:
 
 
 class Cloud(FakeDriver):
-    """A service and its driver in one."""
+    """A service and its driver in one object."""
 
     def set_listener(self, listener: InventoryListener) -> None:
         pass
@@ -72,7 +72,7 @@ class Cloud(FakeDriver):
 
 
 class Election:
-    """Is won when a test says so."""
+    """An election that is won when a test sets `won`."""
 
     is_leader, leader, has_rivals = False, "", True
 
@@ -88,7 +88,7 @@ class Election:
 
 
 class Fickle(Election):
-    """Is lost for a moment, 5 s after it was won."""
+    """An election that is lost briefly, 5 s after it was won."""
 
     async def run(self, lead: Lead) -> None:
         self.won.set()
@@ -102,7 +102,7 @@ class Fickle(Election):
 
 
 class Tangled(Cloud):
-    """A driver that is garbage only to a collector of cycles."""
+    """A driver in a reference cycle, so that only the garbage collector frees it."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock)
@@ -110,10 +110,10 @@ class Tangled(Cloud):
 
 
 class Clouds(Cloud):
-    """A service that makes a driver for each term.
+    """A service that creates a driver for each leadership.
 
     Attributes:
-        drivers: those that were made, in order, as long as anything holds them.
+        drivers: weak references to the drivers, in order.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -135,7 +135,7 @@ def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: Virtual
 
 
 async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceState) -> list[str]:
-    """What a standby does that has seen no change since its start, and takes over after 10 s."""
+    """The actions of a standby that has seen no change since its start, and takes over after 10 s."""
     clock, cluster, election = VirtualClock(), Cluster(), Election()
     cloud = Cloud(clock, instances={"i-1": state})
     cluster.add("resources", "res", {"tag": "web", "region": REGION})
@@ -152,20 +152,20 @@ async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceSta
     return [act.verb for act in cloud.acts]
 
 
-def test_a_new_leader_stops_nothing_for_a_booking_that_it_has_not_seen() -> None:
+def test_a_new_leader_does_not_stop_instances_of_an_unseen_booking() -> None:
     assert virtual.run(taken_over([(0, 600)], InstanceState.RUNNING)) == []
 
 
-def test_who_takes_over_stops_what_nobody_has_booked() -> None:
+def test_a_new_leader_stops_instances_without_a_booking() -> None:
     assert virtual.run(taken_over([(300, 600)], InstanceState.RUNNING)) == ["stop"]
 
 
-def test_a_new_leader_starts_what_it_had_not_seen() -> None:
+def test_a_new_leader_starts_instances_of_an_unseen_booking() -> None:
     assert virtual.run(taken_over([(0, 600)], InstanceState.STOPPED)) == ["start"]
 
 
-def test_nothing_is_left_of_a_term_that_was_lost_for_a_moment() -> None:
-    """Each term holds a driver of its own, in a cycle, such as the parts of a term form among each other."""
+def test_a_lost_leadership_is_garbage_collected() -> None:
+    """Each leadership has a driver of its own in a reference cycle, as the parts of a leadership are."""
 
     async def main() -> list[bool]:
         clock, cluster = VirtualClock(), Cluster()
@@ -186,7 +186,7 @@ def sizes(operator: Operator) -> Mapping[str, int]:
     return {name: len(keys) for name, keys in operator.introspect().items()}
 
 
-def test_what_an_operator_keeps_is_named_and_counted() -> None:
+def test_the_state_of_an_operator_is_introspected() -> None:
     async def main() -> tuple[Mapping[str, int], Mapping[str, int]]:
         clock, cluster, election = VirtualClock(), Cluster(), Election()
         cluster.add("resources", "res", {"tag": "web", "region": REGION})

@@ -1,4 +1,4 @@
-"""What is promised about the project itself."""
+"""Properties of the project: locked dependencies, licences, and documentation."""
 
 import ast
 import re
@@ -25,13 +25,13 @@ def test_the_lock_has_every_dependency() -> None:
         )
     )
     assert names - {project["name"]} <= locked, "run: tox -e lock"
-    assert whole["dependency-groups"]["build"] == build  # by which they get there
+    assert whole["dependency-groups"]["build"] == build  # the lock includes this group
 
 
 DESIGN = (ROOT / "docs/design.md").read_text()
 
 
-def test_the_module_table_lists_what_is_in_the_package() -> None:
+def test_the_module_table_lists_all_modules() -> None:
     table = DESIGN.split("## Modules and their invariants")[1].split("\n## ")[0]
     cells = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
     listed = {name for cell in cells for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", cell)}
@@ -88,7 +88,7 @@ LICENCES = re.compile(
 
 
 def installed() -> dict[str, Distribution]:
-    """All that comes with the package where it is installed without extras, by name."""
+    """The package and all its dependencies without extras, by name."""
     found: dict[str, Distribution] = {}
     waiting = ["booking-operator"]
     while waiting:
@@ -103,8 +103,8 @@ def installed() -> dict[str, Distribution]:
     return found
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
-    """Each version is one that somebody looked at: nothing comes in by itself."""
+def test_installed_versions_are_the_locked_ones() -> None:
+    """Every version was reviewed: there are no unlocked dependencies."""
     locked = dict(
         re.findall(r"^([a-z0-9._-]+)==([^ ;\n]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     )
@@ -113,16 +113,16 @@ def test_what_is_installed_is_what_is_locked() -> None:
     assert here == {name: locked.get(name) for name in here}
 
 
-def test_every_licence_is_one_that_may_be_passed_on() -> None:
+def test_every_licence_allows_redistribution() -> None:
     for name, found in installed().items():
-        told = found.metadata.json
-        classified = [text for text in told.get("classifier", ()) if text.startswith("License")]
-        said = str(told.get("license_expression") or told.get("license") or classified[0])
-        for part in re.split(r" AND | OR ", said.rpartition(" :: ")[2]):
-            assert LICENCES.fullmatch(part), f"{name}: {said}"
+        metadata = found.metadata.json
+        classified = [text for text in metadata.get("classifier", ()) if text.startswith("License")]
+        licence = str(metadata.get("license_expression") or metadata.get("license") or classified[0])
+        for part in re.split(r" AND | OR ", licence.rpartition(" :: ")[2]):
+            assert LICENCES.fullmatch(part), f"{name}: {licence}"
 
 
-def test_every_test_that_the_threat_model_names_is_there() -> None:
+def test_every_test_that_the_threat_model_names_exists() -> None:
     named = re.findall(
         r"`(tests/[a-z0-9_/]+\.py)(?:::([a-z0-9_]+))?`", (ROOT / "docs" / "security.md").read_text()
     )

@@ -1,9 +1,9 @@
-"""Runs the operator for an hour at twenty times the density of a usual fleet, and judges whether it is flat.
+"""Run the operator for an hour at twenty times the density of a usual fleet, and judge whether it is flat.
 
     python -m tox -e soak
     python -m tox -e soak -- --seconds 900 --record soak.json --svg soak.svg
 
-Without --seconds it takes SOAK_SECONDS, or an hour. The exit code is 1 where something is not flat.
+Without `--seconds`, the duration is SOAK_SECONDS, or an hour. The exit code is 1 if any value is not flat.
 """
 
 import argparse
@@ -30,13 +30,13 @@ def _arguments() -> argparse.Namespace:
         prog="python -m bench.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     seconds = float(os.environ.get("SOAK_SECONDS", "3600"))
-    parser.add_argument("--seconds", type=float, default=seconds, help="how long it runs")
-    parser.add_argument("--seed", type=int, default=8, help="of the bookings")
-    parser.add_argument("--from", dest="read", type=Path, help="judge this record, and run nothing")
-    parser.add_argument("--record", type=Path, help="keep what was measured there")
-    parser.add_argument("--log", type=Path, help="keep the operator's log there")
-    parser.add_argument("--svg", type=Path, help="draw it there")
-    parser.add_argument("--fold", type=Path, help="put the table into this page, between its two marks")
+    parser.add_argument("--seconds", type=float, default=seconds, help="duration of the run")
+    parser.add_argument("--seed", type=int, default=8, help="random seed of the bookings")
+    parser.add_argument("--from", dest="read", type=Path, help="judge this saved record instead of a new run")
+    parser.add_argument("--record", type=Path, help="save the measurements to this file")
+    parser.add_argument("--log", type=Path, help="save the operator's log to this file")
+    parser.add_argument("--svg", type=Path, help="draw the run into this file")
+    parser.add_argument("--fold", type=Path, help="write the table into this page, between its two marks")
     return parser.parse_args()
 
 
@@ -61,7 +61,7 @@ def main() -> int:
     findings = verdict.judged(record.samples, record.boundaries, record.strays, record.errors)
     print(f"\n{shown(record, findings)}\n")
     if options.svg:
-        # Takes half a second to import.
+        # The import takes half a second.
         from bench.soak.picture import draw  # noqa: PLC0415
 
         draw(options.svg, record)

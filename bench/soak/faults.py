@@ -1,4 +1,4 @@
-"""What goes wrong during the run, the same every five minutes, and the credentials that are replaced."""
+"""The faults of a run, which repeat every five minutes, and the credentials of the operator, which expire."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -15,18 +15,18 @@ from tests.support.wire import Wire
 SYSTEM = "booking-operator-system"
 EVERY = timedelta(minutes=5)
 TOKEN_LIVES = timedelta(minutes=10)
-"""The shortest that the API server gives; each token is replaced when half of it is over."""
+"""The shortest lifetime that the API server grants. The token is replaced after half of it."""
 _BEFORE = timedelta(seconds=2)
-"""What is sent or looked at right before a fault may be hit by it."""
+"""A request that is sent this long before a fault may still be affected by it."""
 _MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A fault: so long after the beginning of each five minutes, and for how long.
+    """A fault: its offset within each five minutes, and its duration.
 
     Attributes:
-        after: how much longer boundaries may be late because of it.
+        after: how long after the end of the fault boundaries may still be late because of it.
     """
 
     name: str
@@ -51,14 +51,15 @@ class Fault:
     end: datetime
 
     def hits(self, at: datetime) -> bool:
-        """Whether a boundary may be late because of it."""
+        """Whether a boundary at `at` may be late because of the fault."""
         return self.begin - _BEFORE <= at < self.end + self.kind.after
 
 
 def calendar(begin: datetime, end: datetime) -> Iterator[Fault]:
-    """All faults of a run, in order; one that would not be over by then is left out.
+    """All faults of a run, in order. A fault that would not end before the end of the run is left out.
 
-    The Lease is lost in the first half only: what a term forgets when it ends must add up in the second.
+    The Lease is lost in the first half only. The second half is one leadership, so that leaks of a leadership
+    accumulate.
     """
     middle = begin + (end - begin) / 2
     for turn in range(1 + int((end - begin) / EVERY)):
@@ -69,7 +70,7 @@ def calendar(begin: datetime, end: datetime) -> Iterator[Fault]:
 
 
 async def strike(faults: Iterable[Fault], aws: Aws, wire: Wire) -> None:
-    """Have each happen at its time."""
+    """Cause each fault at its time."""
     for number, fault in enumerate(faults):
         await sleep_until(fault.begin)
         if fault.kind is STORM:
@@ -83,7 +84,7 @@ async def strike(faults: Iterable[Fault], aws: Aws, wire: Wire) -> None:
 
 
 class Credentials:
-    """A kubeconfig of the operator's own ServiceAccount, with a token in a file, as a pod has it."""
+    """A kubeconfig of the operator's ServiceAccount, with a token in a file, as in a pod."""
 
     def __init__(self, world: World, port: int) -> None:
         self._world = world
@@ -97,7 +98,7 @@ class Credentials:
         self.renew()
 
     def renew(self) -> None:
-        """Have a token made, and put it where the operator finds it."""
+        """Create a token, and write it into the token file."""
         lives = f"--duration={TOKEN_LIVES.total_seconds():.0f}s"
         token = self._world.kubectl("create", "token", "booking-operator", "-n", SYSTEM, lives)
         self._token.write_text(token)
@@ -108,7 +109,7 @@ class Credentials:
 
 
 async def every(period: timedelta, first: datetime, do: Callable[[], Awaitable[None]]) -> None:
-    """Do something again and again, until cancelled."""
+    """Call `do` at `first` and then once per period, until cancelled."""
     at = first
     while True:
         await sleep_until(at)

@@ -1,8 +1,8 @@
-"""What happens in the run: a usual fleet in its busiest hour, at twenty times the density. Pure.
+"""The script of a run: a usual fleet in its busiest hour, at twenty times the density. Pure.
 
 A usual fleet has 50 Resources of two instances. In its busiest hour, the first of the working day, each of
-them is started: 50 boundaries. At twenty times that density each has a boundary every three minutes on
-average, a booking of some minutes and a pause of some minutes, and there are 1,000 an hour.
+them starts: 50 boundaries. At twenty times that density, each Resource has a boundary every three minutes on
+average: a booking of some minutes, and then a pause of some minutes. This gives 1,000 boundaries an hour.
 """
 
 import random
@@ -18,14 +18,15 @@ from booking_operator.cloud.aws.tags import APPLICATION_TAG, MANAGED_TAG
 RESOURCES, SIZE = 50, 2
 DENSITY = 20
 PERIOD = timedelta(hours=1) * 2 / DENSITY
-"""From the beginning of one booking of a Resource to that of the next: two boundaries in each."""
+"""The time between the starts of two consecutive bookings of a Resource. It contains two boundaries."""
 DATABASES = 3
 CRONS = 5
-"""Resources with a BookingScheduler, which begin and end together, at each full minute."""
+"""The number of Resources with a BookingScheduler. Their bookings begin and end together, at full minutes."""
 GUESTS = 4
-"""Groups that change their tag all the time, each time to one that was never there before."""
+"""The number of groups that keep changing their tag, each time to a new value."""
 AHEAD = 1000
-"""Bookings that begin in a week or later; the usual fleet's are known ten days ahead, twice a day."""
+"""The number of bookings that begin in a week or later. A usual fleet has bookings for the next ten days, two
+a day."""
 TARGET = "team-hook"
 LENGTH = timedelta(seconds=180)
 _JITTER = 40.0
@@ -38,12 +39,12 @@ _OFFICE_PERIOD = timedelta(minutes=2)
 Verb = Literal["create", "patch", "delete", "tag"]
 Fate = Literal["kept", "extended", "shortened", "cancelled", "dropped"]
 FATES: Mapping[Fate, int] = {"kept": 55, "extended": 20, "shortened": 10, "cancelled": 10, "dropped": 5}
-"""What becomes of bookings, of a hundred; `dropped` are deleted while they are in progress."""
+"""The fates of bookings, in percent; a `dropped` booking is deleted while it is in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What a user does at an instant (aware UTC): to an object, or to the tags of a group of instances."""
+    """An action of a user at an instant (aware UTC), on an object or on the tags of a group of instances."""
 
     at: datetime
     verb: Verb
@@ -54,10 +55,10 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """An instant (aware UTC) at which a group is to be started or stopped.
+    """An instant (aware UTC) at which a group is due to start or to stop.
 
     Attributes:
-        foreseen: whether it was known long before; not so a stop because a booking is deleted.
+        foreseen: whether it was known well ahead. A stop after the deletion of a booking was not.
     """
 
     tag: str
@@ -68,12 +69,12 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """All that happens.
+    """Everything that happens in a run.
 
     Attributes:
-        standing: what is there at the beginning, to be made before it.
-        deeds: what is done from then on, in order.
-        boundaries: those that come of it, in order.
+        standing: the actions that create the initial objects, before the run begins.
+        deeds: the actions during the run, in order.
+        boundaries: the resulting boundaries, in order.
     """
 
     standing: tuple[Deed, ...]
@@ -82,12 +83,12 @@ class Script:
 
 
 def tags(kind: str, n: int) -> list[str]:
-    """Names of groups, which are those of their Resources too."""
+    """Names of groups, which are also the names of their Resources."""
     return [f"{kind}-{number:02}" for number in range(n)]
 
 
 def script(begin: datetime, end: datetime, seed: int) -> Script:
-    """Write down what happens from `begin` to `end`, the same for the same seed."""
+    """Generate the script of a run from `begin` to `end`. The same seed gives the same script."""
     chance = random.Random(seed)
     deeds: list[Deed] = []
     boundaries: list[Boundary] = []
@@ -105,17 +106,17 @@ def script(begin: datetime, end: datetime, seed: int) -> Script:
             deeds += _guest(tag, turn, at + turn * _GUEST_PERIOD, monitored=number % 2 == 0)
     deeds += _office(begin, end)
     boundaries += _crons(begin, end)
-    told = sorted(deeds, key=lambda deed: deed.at)
+    ordered = sorted(deeds, key=lambda deed: deed.at)
     ahead = [Deed(begin, "create", BOOKING, f"ahead-{n:04}", _ahead(n, begin)) for n in range(AHEAD)]
     return Script(
-        (*_fixed(begin), *standing(told, begin), *ahead),
-        tuple(deed for deed in told if begin <= deed.at < end),
+        (*_fixed(begin), *standing(ordered, begin), *ahead),
+        tuple(deed for deed in ordered if begin <= deed.at < end),
         tuple(sorted((item for item in boundaries if begin <= item.due < end), key=lambda item: item.due)),
     )
 
 
 def standing(deeds: Iterable[Deed], begin: datetime) -> list[Deed]:
-    """What there is at `begin` of what was made before, by all that was done until then, to be made now."""
+    """Actions that create the objects which exist at `begin`, in the state that the earlier actions left."""
     there: dict[tuple[Kind[Any] | None, str], Deed] = {}
     for deed in (deed for deed in deeds if deed.at < begin):
         which = deed.kind, deed.name
@@ -130,12 +131,12 @@ def standing(deeds: Iterable[Deed], begin: datetime) -> list[Deed]:
 def booking(tag: str, start: datetime, end: datetime, *recipients: str) -> dict[str, Any]:
     """The spec of a Booking."""
     times = {"start_at": start.isoformat(), "end_at": end.isoformat()}
-    told = [{"type": "webhook", "recipient": recipient} for recipient in recipients]
-    return {"resource_name": tag, "user_id": "ada", **times, "notifications": told}
+    notifications = [{"type": "webhook", "recipient": recipient} for recipient in recipients]
+    return {"resource_name": tag, "user_id": "ada", **times, "notifications": notifications}
 
 
 def _stay(chance: random.Random, tag: str, at: datetime) -> tuple[list[Deed], list[Boundary]]:
-    """A booking from its creation to its deletion some time after its end."""
+    """The life of a booking from its creation to its deletion, `_STAYS` after its end."""
     start = at + timedelta(seconds=chance.uniform(0, _JITTER))
     end = start + LENGTH + timedelta(seconds=chance.uniform(0, _JITTER))
     fate = chance.choices(list(FATES), list(FATES.values()))[0]
@@ -159,7 +160,7 @@ def _stay(chance: random.Random, tag: str, at: datetime) -> tuple[list[Deed], li
 
 
 def _guest(group: str, turn: int, at: datetime, *, monitored: bool) -> Iterator[Deed]:
-    """A Resource that comes, is booked for half a minute, and goes; of a monitor, or of a user."""
+    """A Resource that is created, booked for half a minute, and deleted, by a monitor or by a user."""
     tag = f"{group}-{turn:04}"
     start, end = at + timedelta(seconds=40), at + timedelta(seconds=70)
     away = at + timedelta(seconds=83)
@@ -174,7 +175,7 @@ def _guest(group: str, turn: int, at: datetime, *, monitored: bool) -> Iterator[
 
 
 def _office(begin: datetime, end: datetime) -> Iterator[Deed]:
-    """One scheduler after the other, each suspended before it goes."""
+    """One scheduler after the other. Each is suspended before it is deleted."""
     for turn in range(1 + int((end - begin) / _OFFICE_PERIOD)):
         at, name = begin + turn * _OFFICE_PERIOD, f"office-{turn:03}"
         yield Deed(at, "create", BOOKING_SCHEDULER, name, scheduler("office-00", "* * * * *", "5m", 1))
@@ -183,7 +184,7 @@ def _office(begin: datetime, end: datetime) -> Iterator[Deed]:
 
 
 def scheduler(tag: str, cron: str, horizon: str, keep: int) -> dict[str, Any]:
-    """The spec of a BookingScheduler for bookings of a minute."""
+    """The spec of a BookingScheduler for bookings of one minute."""
     template = {"resource_name": tag, "user_id": "cron"}
     return {
         "schedule": cron,
@@ -195,7 +196,7 @@ def scheduler(tag: str, cron: str, horizon: str, keep: int) -> dict[str, Any]:
 
 
 def _crons(begin: datetime, end: datetime) -> Iterator[Boundary]:
-    """Each even minute they begin, each odd one they end."""
+    """Boundaries of the schedulers: starts at even minutes, stops at odd minutes."""
     minute = begin.replace(second=0, microsecond=0) + timedelta(minutes=2)
     while minute < end:
         action: Power = "StopInstances" if minute.minute % 2 else "StartInstances"
@@ -204,7 +205,7 @@ def _crons(begin: datetime, end: datetime) -> Iterator[Boundary]:
 
 
 def _fixed(begin: datetime) -> Iterator[Deed]:
-    """What is there all the time."""
+    """The objects that exist during the whole run."""
     for kind, n in (("team", RESOURCES), ("cron", CRONS), ("office", 1), ("db", DATABASES)):
         for tag in tags(kind, n):
             yield Deed(begin, "create", RESOURCE, tag, {"tag": tag, "type": "rds" if kind == "db" else "ec2"})

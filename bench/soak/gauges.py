@@ -1,4 +1,4 @@
-"""What is read of the operator every few seconds: from the kernel, and from its own metrics."""
+"""Samples of the operator every few seconds, from the kernel and from the metrics of the operator."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -16,18 +16,18 @@ _MIB_OF_KIB = 1 / 1024
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The operator at one moment.
+    """The operator at one instant.
 
     Attributes:
-        seconds: since the beginning of the run.
-        rss_mib, uss_mib: memory it holds, and that part of it which it shares with nobody.
-        cpu_seconds: what it has computed so far.
-        tasks: of its event loop.
-        objects: in its caches.
-        keys: that its work queues know.
-        depth: of these, those that are ready and wait.
-        series: lines of its metrics.
-        aws_calls, reconciles, terms: so far.
+        seconds: the time since the beginning of the run.
+        rss_mib, uss_mib: resident memory, and the part of it that no other process shares.
+        cpu_seconds: CPU time so far.
+        tasks: tasks of the event loop.
+        objects: objects in the caches.
+        keys: keys that the work queues hold.
+        depth: keys that are ready and wait for a worker.
+        series: lines of the metrics.
+        aws_calls, reconciles, terms: totals so far; `terms` counts leaderships.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Sample:
 
 
 async def samples(pid: int, metrics_url: str) -> AsyncIterator[Sample]:
-    """One every few seconds, for as long as it is asked for.
+    """Yield a sample every `EVERY_SECONDS`.
 
     Raises:
         aiohttp.ClientError: the operator does not answer.
@@ -65,7 +65,7 @@ async def samples(pid: int, metrics_url: str) -> AsyncIterator[Sample]:
 
 
 def read(seconds: float, text: str, pid: int) -> Sample:
-    """A sample of a process, and of the text of its metrics."""
+    """A sample from /proc and from the text of the metrics."""
     totals = _totals(text)
     rollup, status = _kernel(pid, "smaps_rollup"), _kernel(pid, "status")
     return Sample(
@@ -87,7 +87,7 @@ def read(seconds: float, text: str, pid: int) -> Sample:
 
 
 def _totals(text: str) -> dict[str, float]:
-    """Each metric's sum over all of its labels."""
+    """The sum of each metric over all of its labels."""
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -96,7 +96,7 @@ def _totals(text: str) -> dict[str, float]:
 
 
 def _kernel(pid: int, file: str) -> dict[str, int]:
-    """The numbers of a file in /proc, by their name."""
+    """The numbers of a file in /proc/PID, by name."""
     return dict(_numbers(Path(f"/proc/{pid}/{file}").read_text().splitlines()))
 
 

@@ -1,4 +1,4 @@
-"""How late each boundary was as AWS saw it, and what should not have arrived at all. Pure."""
+"""The lateness of each boundary as AWS saw it, and calls that should not have arrived. Pure."""
 
 import bisect
 from collections import defaultdict
@@ -11,20 +11,20 @@ from bench.soak.fleet import Boundary
 from bench.windows import Arrival, taken_at
 
 ON_ITS_WAY = timedelta(seconds=0.5)
-"""What is sent right before a change of the bookings may arrive after it."""
+"""A call that is sent right before a change of the bookings may arrive this long after it."""
 _EARLY = timedelta(seconds=10)
 _POWER = ("StartInstances", "StopInstances")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A boundary that is over.
+    """A boundary in the past.
 
     Attributes:
-        seconds: from the beginning of the run to when it was due.
-        late: seconds until the first call for the group was taken; None if none was before the next boundary.
-        foreseen: whether it was known long before.
-        disturbed: whether a fault may have made it late.
+        seconds: from the beginning of the run to the boundary.
+        late: seconds until the first accepted call for the group; None without one before the next boundary.
+        foreseen: whether the boundary was known well ahead.
+        disturbed: whether a fault may have made the call late.
     """
 
     seconds: float
@@ -41,7 +41,7 @@ def kept(
     faults: Sequence[Fault],
     begin: datetime,
 ) -> list[Kept]:
-    """What became of boundaries, which are in order, by calls in order of arrival."""
+    """Match boundaries, in order, with calls in order of arrival."""
     at = [arrival.at for arrival in arrivals]
     of_group: defaultdict[str, list[Boundary]] = defaultdict(list)
     for boundary in boundaries:
@@ -71,7 +71,7 @@ def strays(
     arrivals: Iterable[Arrival],
     end: datetime,
 ) -> list[str]:
-    """Starts outside of a booking and stops inside one, taken or not, until `end` (aware UTC)."""
+    """Starts outside of a booking and stops inside one, accepted or refused, until `end` (aware UTC)."""
     due: defaultdict[str, list[Boundary]] = defaultdict(list)
     for boundary in boundaries:
         due[boundary.tag].append(boundary)
@@ -88,6 +88,6 @@ def strays(
 
 
 def _wanted(due: Sequence[Boundary], at: datetime) -> str | None:
-    """What was due last; None before the first, of which it is not known."""
+    """The action of the last boundary until `at`; None before the first boundary, where it is unknown."""
     before = bisect.bisect_right(due, at, key=lambda item: item.due)
     return due[before - 1].action if before else None

@@ -1,4 +1,4 @@
-"""A run as SVG: memory, what is counted, and lateness over time."""
+"""A run as SVG: memory, counters, and lateness over time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
@@ -20,7 +20,7 @@ _FLOOR_MS = 1.0
 _MARGIN_MIB = 5
 _INK, _GRID, _PAPER = "#1f2328", "#d0d7de", "#ffffff"
 _AT_NIGHT = {_INK: "#e6edf3", _GRID: "#30363d", _PAPER: "#0d1117"}
-"""What takes the place of these colours where the reader has asked for dark pages."""
+"""The replacement of each colour if the reader prefers a dark colour scheme."""
 _BLUE, _GREEN, _ORANGE, _PURPLE = "#3b82c4", "#2e9e5b", "#d9772b", "#9a6dd7"
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _INK,
@@ -40,7 +40,7 @@ _STYLE: dict[Any, Any] = {
     "legend.facecolor": _PAPER,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    # Of points that are drawn as lines of no length nothing would be left.
+    # Points are drawn as lines of zero length. Simplification would remove them.
     "path.simplify": False,
     "text.color": _INK,
     "xtick.color": _INK,
@@ -64,7 +64,7 @@ def draw(path: Path, record: Record) -> None:
         )
         _lines(
             counts,
-            "What the event loop holds",
+            "Tasks, file descriptors and threads",
             thinned,
             {
                 "tasks": [sample.tasks for sample in thinned],
@@ -74,7 +74,7 @@ def draw(path: Path, record: Record) -> None:
         )
         _lines(
             keys,
-            "What is remembered",
+            "Keys, objects and series",
             thinned,
             {
                 "keys of work queues": [sample.keys for sample in thinned],
@@ -82,7 +82,7 @@ def draw(path: Path, record: Record) -> None:
                 "series of metrics": [sample.series for sample in thinned],
             },
         )
-        # From zero nobody would see a leak of some MiB.
+        # An axis from zero would hide a leak of some MiB.
         memory.set_ylim(
             min(sample.uss_mib for sample in thinned) - _MARGIN_MIB,
             max(sample.rss_mib for sample in thinned) + _MARGIN_MIB,
@@ -128,7 +128,7 @@ def _lateness(axes: Axes, boundaries: Sequence[Kept]) -> None:
 
 
 def _dots(values: Iterable[float]) -> list[float]:
-    """Each value as a line of no length, so that all are one path: a tenth of what markers take."""
+    """Each value as a line of zero length. All are one path, which needs a tenth of the size of markers."""
     return [part for value in values for part in (value, value, nan)]
 
 

@@ -1,4 +1,4 @@
-"""One run: everything stands, things happen, samples are taken."""
+"""One run: start all processes, let users and faults act, and take samples."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from booking_operator.devcluster.process import ChildProcess
 from tests.support.wire import Wire
 
 PREPARED_IN = timedelta(seconds=75)
-"""So long before the beginning the fleet is made and the operator started."""
+"""The time before the beginning of the run in which the fleet is created and the operator starts."""
 _PATIENCE = timedelta(seconds=20)
 _REGION = CREDENTIALS["AWS_REGION"]
 _TELL_EVERY = 12
@@ -43,14 +43,14 @@ Tell = Callable[[str], None]
 
 @dataclass(slots=True)
 class Record:
-    """What a run has left, as it is kept in a file.
+    """The result of a run, as saved in a file.
 
     Attributes:
-        machine: where, and when.
-        seconds: how long it was.
-        faults: the name of each, and seconds from the beginning to its begin and its end.
-        notifications: notifications that the webhook has received.
-        errors: what the operator logged as errors, and how often.
+        machine: the machine and the date.
+        seconds: the duration of the run.
+        faults: name, begin and end of each fault; seconds from the beginning of the run.
+        notifications: the number of notifications that the webhook received.
+        errors: the number of log events of the levels error and critical, by event.
     """
 
     machine: str
@@ -63,12 +63,12 @@ class Record:
     errors: dict[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the record as JSON."""
         path.write_text(json.dumps(asdict(self)) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` has written."""
+        """Read a record that `write` wrote."""
         whole: dict[str, Any] = json.loads(path.read_text())
         whole["samples"] = [Sample(**item) for item in whole["samples"]]
         whole["boundaries"] = [Kept(**item) for item in whole["boundaries"]]
@@ -76,7 +76,7 @@ class Record:
 
 
 class Run:
-    """The operator over one fleet, for so many seconds; the same for the same seed."""
+    """One run of the operator with one fleet. The same seed gives the same script."""
 
     def __init__(self, world: World, seconds: float, seed: int, machine: str, tell: Tell) -> None:
         self._world = world
@@ -87,11 +87,11 @@ class Run:
         self._groups: dict[str, list[str]] = {}
 
     async def run(self) -> Record:
-        """Run all of it.
+        """Run everything.
 
         Raises:
-            DevclusterError: something does not start.
-            RuntimeError: to prepare it took too long.
+            DevclusterError: a process does not start.
+            RuntimeError: the preparation took longer than `PREPARED_IN`.
         """
         await asyncio.to_thread(self._make_groups)
         begin = datetime.now(UTC) + PREPARED_IN
@@ -109,9 +109,9 @@ class Run:
             stack.push_async_callback(asyncio.to_thread, process.stop)
             await asyncio.to_thread(await_log, process, "all_reconciled")
             if datetime.now(UTC) > begin:
-                raise RuntimeError(f"to prepare it all took longer than {PREPARED_IN}")
+                raise RuntimeError(f"the preparation took longer than {PREPARED_IN}")
             await sleep_until(begin)
-            self._tell("it begins")
+            self._tell("the run begins")
             async with asyncio.TaskGroup() as tasks:
                 going_on = (
                     tasks.create_task(self._sample(process)),

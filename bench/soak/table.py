@@ -1,4 +1,4 @@
-"""The verdict of a run for a terminal and for a page. Pure."""
+"""The verdict of a run as a table, for a terminal and for a page. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _MIB, _SECOND = "MiB", "s"
 
 
 def shown(record: Record, findings: Sequence[Finding]) -> str:
-    """A table for a terminal."""
+    """The table as text for a terminal."""
     cells = [_HEADINGS, *(_cells(finding) for finding in findings)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADINGS))]
     lines = [
@@ -23,10 +23,10 @@ def shown(record: Record, findings: Sequence[Finding]) -> str:
 
 
 def folded(page: str, record: Record, findings: Sequence[Finding]) -> str:
-    """A page of Markdown with summary and table between its two marks.
+    """A Markdown page with a new summary and table between its two marks.
 
     Raises:
-        ValueError: it has no such marks.
+        ValueError: the page does not have both marks exactly once.
     """
     rows = [_HEADINGS, ("---", "---", "---", "---"), *(_cells(finding) for finding in findings)]
     table = [f"| {' | '.join(row)} |" for row in rows]
@@ -38,7 +38,7 @@ def folded(page: str, record: Record, findings: Sequence[Finding]) -> str:
 
 
 def summary(record: Record) -> list[str]:
-    """What was done, in words."""
+    """A summary of the run in three lines."""
     first, last = record.samples[0], record.samples[-1]
     calm = [
         item.late

@@ -1,4 +1,4 @@
-"""The users of the cluster during the run: they change objects, and a webhook notifies them."""
+"""The users of the cluster during the run. They change objects, and receive notifications by a webhook."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ _REFUSED_OF = 10
 
 
 class Users:
-    """Does what the script says, when it says so."""
+    """Carries out the actions of the script at their times."""
 
     def __init__(
         self, http: aiohttp.ClientSession, instances: Instances, groups: Mapping[str, Sequence[str]]
@@ -34,20 +34,20 @@ class Users:
         self._free = asyncio.Semaphore(_WRITERS)
 
     async def prepare(self, deeds: Iterable[Deed]) -> None:
-        """Do all of them at once."""
+        """Carry out all actions at once."""
         async with asyncio.TaskGroup() as tasks:
             for deed in deeds:
                 tasks.create_task(self._do(deed))
 
     async def act(self, deeds: Iterable[Deed]) -> None:
-        """Do each at its time; they are in order."""
+        """Carry out each action at its time. The actions are in order."""
         async with asyncio.TaskGroup() as tasks:
             for deed in deeds:
                 await sleep_until(deed.at)
                 tasks.create_task(self._do(deed))
 
     async def sweep(self) -> None:
-        """Delete bookings whose scheduler is gone, as the garbage collector of a whole cluster does."""
+        """Delete bookings whose scheduler is gone, as the garbage collector of a complete cluster does."""
         while True:
             there = {item["metadata"]["uid"] for item in await self._list(BOOKING_SCHEDULER.path(NAMESPACE))}
             for item in await self._list(BOOKING.path(NAMESPACE)):
@@ -84,11 +84,11 @@ class Users:
 
 
 class Hook:
-    """A webhook's server, which refuses one message in ten.
+    """A webhook server that refuses one message in ten with status 503.
 
     Attributes:
-        url: where it listens.
-        received: how many messages it has received.
+        url: the URL of the server.
+        received: the number of accepted messages.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Hook:
 
 @asynccontextmanager
 async def hook() -> AsyncIterator[Hook]:
-    """One that is served on loopback."""
+    """A webhook server on loopback."""
     found, app = Hook(), web.Application()
     app.router.add_post("/", found.answer)
     runner = web.AppRunner(app, access_log=None)

@@ -1,7 +1,7 @@
-"""Whether a run was flat. Pure.
+"""The verdict: whether the values of a run were flat. Pure.
 
-What is to be flat is judged over the second half of the run, by a robust slope: half of the samples may be
-wild, and it does not move. What a slope amounts to in that half is compared with what is allowed.
+Values that must be flat are judged over the second half of the run, by a robust slope (Theil-Sen). Outliers
+hardly move it. The growth that the slope gives for that half is compared with an allowed value.
 """
 
 from collections import defaultdict
@@ -15,20 +15,21 @@ from bench.soak.lateness import Kept
 from bench.windows import quantile
 
 GROWN_MIB = 0.5
-"""That much may RSS grow in the half that is judged: in the full run, 1 MiB an hour."""
+"""The allowed growth of RSS in the second half. In a full run of an hour, this is 1 MiB an hour."""
 TERM_MIB = 1.0
-"""That much may RSS grow with each term of leadership in the first half, once the second has begun."""
+"""The allowed growth of RSS with each leadership. Only the first half has more than one leadership."""
 FEW, SHARE = 10.0, 0.01
-"""So much may what is counted grow in the half that is judged, or by that share if it is more: of a thousand
-objects that come and go all the time, a dozen more or less are chance."""
+"""The allowed growth of counters in the second half: `FEW`, or the share `SHARE` if that is more. Objects are
+created and deleted all the time. Of a thousand, the number varies by about a dozen by chance."""
 WORSE = 2.0
-"""By that factor may lateness be worse in the last quarter than in the first, once above `NOISE_SECONDS`."""
+"""The allowed factor between lateness in the last and in the first quarter, above `NOISE_SECONDS`."""
 NOISE_SECONDS = {"median": 0.02, "p99": 0.25}
-"""What a machine that does other things besides adds to each call, and to one now and then."""
+"""The delay that other work of the machine adds: to most calls (median), and to a few calls (p99)."""
 LATEST_SECONDS = 60.0
-"""Of boundaries that faults may hit: the longest fault, and the pauses after refusals."""
+"""The allowed lateness of boundaries near faults: the longest fault, and the back-off after refusals."""
 MORE = 1.5
-"""By that factor may the last quarter take more calls and CPU than the first: AWS refuses by chance."""
+"""The allowed factor between AWS calls and CPU time of the last and of the first quarter. AWS refuses calls
+at random."""
 _MOST_POINTS = 400
 _FIRST_TERM = 1
 
@@ -37,7 +38,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was judged; `met` when what was found is at most what is allowed."""
+    """One judged value. It is `met` if the found value is at most the allowed value."""
 
     name: str
     unit: str
@@ -50,28 +51,29 @@ class Finding:
 
 
 def slope(points: Sequence[Point]) -> float:
-    """Theil and Sen's: the median of the slopes between each two of the points, at most 400 of these.
+    """The Theil-Sen estimator: the median of the slopes between all pairs of points.
 
-    See https://en.wikipedia.org/wiki/Theil%E2%80%93Sen_estimator.
+    It uses every n-th point if there are more than `_MOST_POINTS`. See
+    https://en.wikipedia.org/wiki/Theil%E2%80%93Sen_estimator.
 
     Raises:
-        ValueError: there are not two points of different x.
+        ValueError: there are no two points with different x.
     """
     every = max(1, len(points) // _MOST_POINTS)
     slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(points[::every], 2) if x1 != x2]
     if not slopes:
-        raise ValueError("there is no slope through less than two points")
+        raise ValueError("no slope: fewer than two points have different x")
     return median(slopes)
 
 
 def growth(points: Sequence[Point]) -> float:
-    """What the slope of the second half amounts to over that half."""
+    """The growth over the second half, according to its slope."""
     later = second_half(points)
     return slope(later) * (later[-1][0] - later[0][0])
 
 
 def second_half(points: Sequence[Point]) -> Sequence[Point]:
-    """Those points that are in the second half of the time that all of them span."""
+    """The points in the second half of the time span."""
     middle = (points[0][0] + points[-1][0]) / 2
     return [point for point in points if point[0] >= middle]
 
@@ -82,7 +84,14 @@ def judged(
     strays: Sequence[str] = (),
     errors: Mapping[str, int] | None = None,
 ) -> list[Finding]:
-    """All findings of a run; `errors` are what the operator logged as such."""
+    """All findings of a run.
+
+    Args:
+        samples: the samples, in order.
+        boundaries: the boundaries, in order.
+        strays: calls that should not have arrived.
+        errors: the number of errors in the operator's log, by event.
+    """
     bugs = Finding("errors in the operator's log", "", sum((errors or {}).values()), 0)
     grown = (*_memory(samples), *_counts(samples), *_effort(samples))
     return [*grown, *_lateness(boundaries), *_lost(boundaries, strays), bugs]
@@ -91,7 +100,7 @@ def judged(
 def _memory(samples: Sequence[Sample]) -> Iterable[Finding]:
     points = [(sample.seconds, sample.rss_mib) for sample in samples]
     yield Finding("memory (RSS), growth in the second half", "MiB", growth(points), GROWN_MIB)
-    # Once a term is over, the next begins where it did, but for what it has left behind.
+    # A new leadership starts with the memory of the one before, apart from its leaks.
     of_term: defaultdict[float, list[float]] = defaultdict(list)
     for sample in samples:
         of_term[sample.terms].append(sample.rss_mib)

@@ -1,4 +1,4 @@
-"""The committed CRDs are those that the models make."""
+"""The committed CRDs equal those generated from the models."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_committed_crds_are_in_step(kind: Kind[object]) -> None:
+def test_committed_crds_are_up_to_date(kind: Kind[object]) -> None:
     committed = (MANIFESTS / "crds" / crd.file_name(kind)).read_text()
     assert committed == crd.render(kind), "run: tox -e crds"
 
 
-def test_the_kustomization_has_them_all() -> None:
+def test_the_kustomization_lists_all_crds() -> None:
     kustomization = yaml.safe_load((MANIFESTS / "crds" / "kustomization.yaml").read_text())
     assert kustomization["resources"] == [crd.file_name(kind) for kind in KINDS]
 

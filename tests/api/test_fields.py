@@ -1,4 +1,4 @@
-"""Dates and durations: what is accepted here is what the CRD's pattern accepts."""
+"""Dates and durations: the parsers and the CRD patterns accept the same values."""
 
 import re
 from calendar import isleap
@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from booking_operator.api.fields import RFC3339, parse_duration, parse_rfc3339
 
 instants = st.datetimes(
-    datetime(1970, 1, 2),  # noqa: DTZ001 - Hypothesis adds the zone
+    datetime(1970, 1, 2),  # noqa: DTZ001 - Hypothesis adds the time zone
     datetime(2999, 12, 30),  # noqa: DTZ001 - the same
     timezones=st.timezones() | st.just(UTC),
 )
 
 
 @given(instants)
-def test_every_date_that_python_writes_is_read_back(instant: datetime) -> None:
+def test_every_date_that_python_formats_is_parsed(instant: datetime) -> None:
     text = instant.isoformat()
     if re.search(r"[+-]\d\d:\d\d$", text):  # zones of the 19th century have offsets with seconds
-        # In UTC: an hour that a zone has twice is unequal to the same instant elsewhere (PEP 495).
+        # Compared in UTC, because a repeated wall-clock time is unequal to the same instant in another zone
+        # (PEP 495).
         assert parse_rfc3339(text) == instant.astimezone(UTC)
 
 
@@ -32,7 +33,7 @@ def test_only_days_that_exist_match(year: int, month: int, day: int) -> None:
 
 
 @given(st.text(max_size=40))
-def test_anything_else_is_refused_with_an_example(text: str) -> None:
+def test_other_texts_are_refused_with_an_example(text: str) -> None:
     if not re.fullmatch(RFC3339, text):
         with pytest.raises(ValueError, match="write it like 2026-01-31T20:00:00Z"):
             parse_rfc3339(text)
@@ -43,7 +44,7 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
     ["", "tomorrow", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T24:00:00Z", "0001-01-01T00:00:00Z",
      "2026-01-01T00:00:00+1:00", "2026-01-01t00:00:00Z", "2026-01-01T00:00:60Z", "2026-01-01T00:00:00Z\n"],
 )  # fmt: skip
-def test_what_is_no_date(text: str) -> None:
+def test_invalid_dates_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no RFC 3339 date"):
         parse_rfc3339(text)
 
@@ -52,11 +53,11 @@ def test_what_is_no_date(text: str) -> None:
     ("text", "seconds"),
     [("0s", 0), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("24h", 86400)],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_valid_durations_are_parsed(text: str, seconds: float) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "10", "m", "-5m", "1d", "soon", "5 m"])
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write it like 90s, 10m or 1h30m"):
         parse_duration(text)

@@ -1,4 +1,4 @@
-"""Objects as the API server serves them, whole and garbled."""
+"""Models of objects as the API server returns them, valid and invalid."""
 
 import sys
 from dataclasses import replace
@@ -32,8 +32,8 @@ def resource(**spec: Any) -> Any:
 
 
 @given(st.sampled_from([BOOKING, RESOURCE]), json, json)
-def test_whatever_is_stored_is_read(kind: Any, spec: Any, status: Any) -> None:
-    """One bad object must never stop a list."""
+def test_any_stored_object_is_decoded(kind: Any, spec: Any, status: Any) -> None:
+    """One invalid object must not fail a whole list."""
     read = kind.adapter.validate_python({"metadata": META, "spec": spec, "status": status})
     assert isinstance(read.spec, InvalidSpec | kind.spec)
     if isinstance(read.spec, InvalidSpec):
@@ -41,11 +41,11 @@ def test_whatever_is_stored_is_read(kind: Any, spec: Any, status: Any) -> None:
     assert isinstance(read.status, kind.status)
 
 
-def test_a_missing_spec_is_garbled() -> None:
+def test_a_missing_spec_is_invalid() -> None:
     assert BOOKING.adapter.validate_python({"metadata": META}).spec == InvalidSpec("spec: it is missing")
 
 
-def test_all_problems_are_named() -> None:
+def test_all_errors_are_reported() -> None:
     spec = {"resource_name": "", "start_at": "x", "end_at": "y"}
     garbled = BOOKING.adapter.validate_python({"metadata": META, "spec": spec}).spec
     assert isinstance(garbled, InvalidSpec)
@@ -60,7 +60,7 @@ def test_managed_fields_are_not_kept() -> None:
     assert not hasattr(read.metadata, "managedFields")
 
 
-def test_the_go_operators_resource() -> None:
+def test_a_resource_of_the_go_operator() -> None:
     read = resource(booked_by="", booked_until="", type="ec2")
     group = read.group("eu-central-1")
     assert (group.service, group.tag, group.region) == ("ec2", "t", "eu-central-1")
@@ -80,7 +80,7 @@ def test_an_ad_hoc_booking_needs_both_fields() -> None:
     assert ad_hoc_interval(long_over, long_over.spec) is None
 
 
-def test_policy() -> None:
+def test_the_power_policy() -> None:
     read = resource(unbooked="Leave", warm_up="5m", hibernate=True)
     assert isinstance(read.spec, ResourceSpec)
     how = power_policy(read.spec, read.status, dry_run=True)
@@ -92,7 +92,7 @@ def test_policy() -> None:
     )
 
 
-def test_transition_times_change_with_the_status_alone() -> None:
+def test_transition_times_change_only_with_the_status() -> None:
     verdict = conditions.ConditionUpdate("Ready", False, "Starting", "0 of 2")
     first = merge_conditions((), [verdict], 1, NOW)
     later = merge_conditions(first, [replace(verdict, message="1 of 2")], 1, NOW + timedelta(minutes=1))
@@ -102,7 +102,7 @@ def test_transition_times_change_with_the_status_alone() -> None:
     assert (done[0].last_transition_time, done[0].observed_generation) == ("2026-01-01T09:02:00Z", 2)
 
 
-def test_a_status_goes_out_as_it_comes_in() -> None:
+def test_a_status_survives_encoding_and_decoding() -> None:
     condition = Condition("Ready", "True", "Running", "fine", "2026-01-01T09:00:00Z", 3)
     status = replace(resource().status, conditions=(condition,), instances=2)
     dumped = RESOURCE.status_adapter.dump_python(status, mode="json", by_alias=True)
@@ -119,7 +119,7 @@ def booking_text(name: str) -> bytes:
     return dumps({"metadata": META | {"name": name}, "spec": spec | times, "status": status}).encode()
 
 
-def test_a_booking_has_one_claim_until_it_changes() -> None:
+def test_the_interval_of_a_booking_is_cached_until_it_changes() -> None:
     read = BOOKING.adapter.validate_json(booking_text("a"))
     interval = read.interval()
     assert interval is not None
@@ -130,7 +130,7 @@ def test_a_booking_has_one_claim_until_it_changes() -> None:
     assert later.end_at == interval.end_at + timedelta(hours=1)
 
 
-def test_texts_and_instants_that_bookings_have_in_common_are_there_once() -> None:
+def test_common_texts_and_instants_of_bookings_are_shared() -> None:
     one, other = (BOOKING.adapter.validate_json(booking_text(name)) for name in "ab")
     for path in (
         "metadata.namespace",
@@ -151,7 +151,7 @@ def test_texts_and_instants_that_bookings_have_in_common_are_there_once() -> Non
     assert intervals[0].end_at is intervals[1].end_at
 
 
-def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
+def test_a_decoded_object_does_not_keep_its_source_text() -> None:
     text = booking_text("a")
     references = sys.getrefcount(text)
     read = BOOKING.adapter.validate_json(text)
@@ -159,7 +159,7 @@ def test_what_was_read_does_not_keep_the_text_it_was_read_from() -> None:
     assert sys.getrefcount(text) == references
 
 
-def test_a_condition_that_stays_is_not_created_again() -> None:
+def test_an_unchanged_condition_is_reused() -> None:
     verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances run.")
     first = merge_conditions((), [verdict], 1, NOW)
     later = NOW + timedelta(minutes=1)
@@ -170,6 +170,6 @@ def test_a_condition_that_stays_is_not_created_again() -> None:
 @pytest.mark.parametrize(
     ("type_", "learnt", "minutes"), [("ec2", "", 2), ("rds", "", 10), ("ec2", "garbage", 2), ("ec2", "7m", 7)]
 )
-def test_a_warm_up_that_learns_is_what_the_status_says(type_: str, learnt: str, minutes: float) -> None:
+def test_an_automatic_warm_up_comes_from_the_status(type_: str, learnt: str, minutes: float) -> None:
     read = replace(resource(type=type_, warm_up="auto"), status=ResourceStatus(warm_up=learnt))
     assert read.warm_up == timedelta(minutes=minutes)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.bare.machine import Machine
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - not a file of a known name in it, but a new directory
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a new directory, not a file with a known name
 _NEEDED_BYTES = 8 * 2**30
 
 
@@ -23,7 +23,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 def _in_memory() -> Path | None:
-    """A new directory in memory, where there is room: some disks take minutes to remove 100,000 files."""
+    """A new directory in memory if there is room. Some disks need minutes to remove 100,000 files."""
     if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _NEEDED_BYTES:
         return None
     if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:

@@ -1,8 +1,8 @@
 """A machine that has Python and nothing else, for the commands of the README.
 
 PATH is a directory of symbolic links to Python, a shell and coreutils. HOME, the caches and the directory for
-temporary files are new and empty. The machine takes only the configuration of package registries from the
-environment of the tests: which index, which proxy, which certificates.
+temporary files are new and empty. From the environment of the tests, the machine takes only the configuration
+of package registries: index, proxy, and certificates.
 """
 
 import os
@@ -78,17 +78,19 @@ INSTALLATION_OPTIONS = (
     "PIP_TARGET",
     "PIP_USER",
 )
-"""Of these, the ones that say where and what to install, which a new machine has not set."""
+"""Variables that match `REGISTRY_CONFIGURATION`, but set what to install and where. A new machine does not
+have them."""
 USER_CONFIGURATION = {
     "GOENV": ("go/env",),
     "NETRC": ("../.netrc",),
     "PIP_CONFIG_FILE": ("pip/pip.conf", "../.pip/pip.conf"),
 }
-"""Files of a user's configuration directory that the clients read, and the variables that name them."""
+"""Files in a user's configuration directory that the clients read, and the variables that name these files.
+"""
 
 
 class Machine:
-    """All of it is in one directory: checkout, HOME, caches, temporary files."""
+    """A machine. Its checkout, HOME, caches and temporary files are in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -107,7 +109,7 @@ class Machine:
         self._check_out()
 
     def environ(self, venv: Path) -> dict[str, str]:
-        """The environment of all commands, with a virtual environment first on PATH."""
+        """The environment of all commands, with a virtual environment first in PATH."""
         return {
             **registry_configuration(os.environ),
             "HOME": str(self.home),
@@ -118,13 +120,13 @@ class Machine:
         }
 
     def venv(self, name: str) -> Path:
-        """Make a virtual environment that has pip and nothing else."""
+        """Create a virtual environment that has pip and nothing else."""
         venv = self.directory / name
         self.check(venv, f"python3 -m venv {venv}")
         return venv
 
     def check(self, venv: Path, line: str, *, fails: bool = False) -> str:
-        """Run a line of shell to its end, and return what it prints."""
+        """Run a shell command line to its end, and return its output."""
         with self.command(venv, line) as command:
             code = command.wait(600)
         assert (code != 0) == fails, command.output
@@ -132,7 +134,7 @@ class Machine:
 
     @contextmanager
     def command(self, venv: Path, line: str) -> Iterator["Command"]:
-        """Start a line of shell in the checkout; in the end kill what is left of it."""
+        """Start a shell command line in the checkout. At the end of the block, kill what still runs."""
         command = Command(line, self.checkout, self.environ(venv))
         try:
             yield command
@@ -143,7 +145,7 @@ class Machine:
             command.close()
 
     def processes(self) -> dict[int, str]:
-        """The command lines of all processes that run on the machine, by process id; zombies do not run."""
+        """The command lines of all processes of the machine, by process id, without zombies."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -154,7 +156,7 @@ class Machine:
         return found
 
     def programs_present(self) -> list[str]:
-        """Which of the programs that a bare machine does not have can be found there."""
+        """The programs in `ABSENT` that the machine has."""
         return [name for name in ABSENT if shutil.which(name, path=str(self.programs))]
 
     def remove(self) -> None:
@@ -178,7 +180,7 @@ class Machine:
 
 
 class Command:
-    """A line of shell that runs in a process group of its own, as at a terminal."""
+    """A shell command line in a process group of its own, as in a terminal."""
 
     def __init__(self, line: str, directory: Path, environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -202,12 +204,12 @@ class Command:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         with self._changed:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str, timeout: float) -> None:
-        """Wait until a line of its output matches."""
+        """Wait until a line of the output matches."""
 
         def seen() -> bool:
             return bool(re.search(pattern, "".join(self._lines), re.MULTILINE)) or not self._reader.is_alive()
@@ -219,24 +221,24 @@ class Command:
         )
 
     def wait(self, timeout: float) -> int:
-        """Wait until it ends, and return its exit code."""
+        """Wait until the process ends, and return its exit code."""
         code = self._process.wait(timeout)
         self._reader.join(10)
         self._show(f"exit code {code}\n")
         return code
 
     def interrupt(self) -> None:
-        """Send SIGINT to its process group, as a terminal does at Ctrl-C."""
+        """Send SIGINT to the process group, as a terminal does for Ctrl-C."""
         self._show("^C\n")
         os.killpg(self._process.pid, signal.SIGINT)
 
     def close(self) -> None:
-        """Wait for the end of it, once all of its processes are killed."""
+        """Wait for the end of the process, after all processes were killed."""
         self._process.wait(10)
         self._reader.join(10)
 
     def _show(self, line: str) -> None:
-        """Print a line with the seconds since the start, for the person who watches the tests."""
+        """Print a line with the seconds since the start, for people who watch the tests."""
         sys.stdout.write(f"{monotonic() - self._began:6.1f}  {line}")
         sys.stdout.flush()
 
@@ -253,13 +255,13 @@ class Command:
 
 
 def readme_commands() -> list[str]:
-    """The two commands of the README, as they stand there."""
+    """The two commands of the README, unchanged."""
     section = (ROOT / "README.md").read_text().partition("## Two commands\n")[2].partition("\n## ")[0]
     return re.findall(r"^    (python3 .*)$", section, re.MULTILINE)
 
 
 def registry_configuration(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of an environment the clients of package registries need, and the user's files for them."""
+    """The variables for clients of package registries, with the paths of the user's configuration files."""
     passed = {
         name: value
         for name, value in environ.items()

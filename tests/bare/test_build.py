@@ -1,4 +1,4 @@
-"""The first command of the README on a machine that has Python and nothing else, to its end."""
+"""The first command of the README, run to its end on a machine that has only Python."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.bare.machine import Machine, readme_commands
 pytestmark = [pytest.mark.bare_build, pytest.mark.timeout(7200)]
 
 
-def test_the_first_command_builds_all_and_shows_the_demo(machine: Machine) -> None:
+def test_the_first_command_builds_everything_and_shows_the_demo(machine: Machine) -> None:
     assert machine.programs_present() == []
     venv = machine.venv("venv")
     with machine.command(venv, readme_commands()[0]) as command:

@@ -1,7 +1,7 @@
-"""The commands of the README on a machine that has Python and nothing else, up to the long compilation.
+"""The commands of the README on a machine that has only Python, until the long compilation starts.
 
-Each test continues on the machine that the one before has left: the second compilation uses what the first
-one has downloaded, and the last test removes pip.
+Each test continues with the machine of the test before it. The second compilation uses the downloads of the
+first one, and the last test removes pip.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ MOST_SECONDS_TO_END = 10
 
 
 def interrupt_the_compilation(machine: Machine, command: Command) -> int:
-    """Interrupt a command while kube-apiserver compiles; it must end soon and leave nothing."""
+    """Interrupt a command while kube-apiserver compiles. It must end soon and leave nothing behind."""
     command.wait_for(COMPILES, 1500)
     assert any("/compile " in line for line in machine.processes().values()), machine.processes()
     began = monotonic()
@@ -34,7 +34,7 @@ def interrupt_the_compilation(machine: Machine, command: Command) -> int:
 
 @pytest.fixture(scope="module")
 def plain(machine: Machine) -> Path:
-    """A virtual environment that has the operator without extras."""
+    """A virtual environment with the operator without extras."""
     venv = machine.venv("plain")
     machine.check(venv, "python3 -m pip install --quiet .")
     return venv
@@ -46,7 +46,7 @@ def test_the_machine_is_bare(machine: Machine) -> None:
         assert list(directory.iterdir()) == []
 
 
-def test_the_first_command_compiles_and_ends_at_ctrl_c(machine: Machine) -> None:
+def test_ctrl_c_ends_the_first_command_while_it_compiles(machine: Machine) -> None:
     demo, everything = readme_commands()
     assert "tox -e demo" in demo
     assert "tox " in everything
@@ -56,7 +56,7 @@ def test_the_first_command_compiles_and_ends_at_ctrl_c(machine: Machine) -> None
     assert "Stopped; nothing is left behind." in command.output
 
 
-def test_devcluster_prepare_compiles_and_ends_at_ctrl_c(machine: Machine, plain: Path) -> None:
+def test_ctrl_c_ends_devcluster_prepare_while_it_compiles(machine: Machine, plain: Path) -> None:
     with machine.command(plain, "exec booking-operator devcluster --prepare") as command:
         code = interrupt_the_compilation(machine, command)
     assert code == 130
@@ -64,7 +64,9 @@ def test_devcluster_prepare_compiles_and_ends_at_ctrl_c(machine: Machine, plain:
 
 
 @pytest.mark.parametrize("name", ["devcluster", "demo"])
-def test_without_the_extra_the_message_has_its_command(name: str, machine: Machine, plain: Path) -> None:
+def test_without_the_extra_the_message_has_the_command_to_install_it(
+    name: str, machine: Machine, plain: Path
+) -> None:
     output = machine.check(plain, f"booking-operator {name}", fails=True)
     [line] = output.splitlines()
     assert "pip install 'booking-operator[demo]' (in a checkout: pip install '.[demo]')" in line

@@ -1,4 +1,4 @@
-"""The baseline decides as a poller does, no worse."""
+"""The decisions of the baseline are those of a typical polling operator."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ def booking(resource: str, start_at: str, end_at: str) -> dict[str, Any]:
     return {"spec": {"resource_name": resource, "start_at": start_at, "end_at": end_at}}
 
 
-def test_what_is_booked() -> None:
+def test_booked_resources() -> None:
     bookings = [
         booking("now", "2026-01-01T10:00:00+01:00", "2026-01-01T11:00:00+01:00"),
         booking("next", "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z"),
@@ -25,6 +25,6 @@ def test_what_is_booked() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "verb", "ids"), [(True, "start", ["i-1"]), (False, "stop", ["i-2"])])
-def test_what_is_changed(wanted: bool, verb: str, ids: list[str]) -> None:
+def test_instances_in_the_wrong_state_are_changed(wanted: bool, verb: str, ids: list[str]) -> None:
     states = {"i-1": "stopped", "i-2": "running", "i-3": "pending", "i-4": "stopping"}
     assert change(states, wanted=wanted) == (verb, ids)

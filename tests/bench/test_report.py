@@ -1,4 +1,4 @@
-"""What the table says, and what makes a run void."""
+"""The rows of the table, and the reasons why a run is void."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ GROUPS = {f"g{number}": [f"i-{number}"] for number in range(4)}
 
 
 def trial(start: float, stop: float = 0.0, groups: int = 4) -> Trial:
-    """Starts and stops of so many groups, each so many seconds late."""
+    """A trial of `groups` groups, with starts and stops that are late by the given seconds."""
     ids = tuple(f"i-{number}" for number in range(groups))
     arrivals = [
         Arrival("StartInstances", NINE + timedelta(seconds=start), 200, ids),
@@ -26,7 +26,7 @@ def named(results: Results) -> dict[str, Row]:
     return {row.name: row for row in rows(results)}
 
 
-def test_a_ratio_is_of_the_poller_to_ours() -> None:
+def test_the_ratio_is_the_baseline_divided_by_the_operator() -> None:
     results = Results({("random", "operator"): trial(0.01), ("random", "poller"): trial(30)})
     row = named(results)["start, 4 boundaries at random: p99"]
     assert (row.ours, row.baseline, row.target, row.met) == (0.01, 30, 0.025, True)
@@ -34,34 +34,34 @@ def test_a_ratio_is_of_the_poller_to_ours() -> None:
     assert faults(results) == []
 
 
-def test_a_target_that_is_missed_says_by_how_much() -> None:
+def test_a_missed_target_shows_by_how_much() -> None:
     results = Results({("instant", "operator"): trial(0.12), ("instant-stop", "poller"): trial(0, 50)})
     table = shown(rows(results))
     assert "no, by 50%" in table
-    assert "no, 10.0 times that" in shown([Row("late", "s", ours=0.8, target=0.08)])
+    assert "no, 10.0 times the target" in shown([Row("late", "s", ours=0.8, target=0.08)])
     assert named(results)["stop, 4 at one instant: p99"].baseline == 50
     assert named(results)["start, 4 at one instant: calls"].ours == 1
     assert faults(results) == []
 
 
-def test_what_never_came_makes_the_run_void() -> None:
+def test_a_missing_call_makes_the_run_void() -> None:
     results = Results({("instant", "operator"): trial(0.01, groups=3), ("instant", "poller"): trial(5, 5, 1)})
     row = named(results)["start, 4 at one instant: max"]
     assert (row.ours, row.baseline, row.ratio) == (math.inf, math.inf, None)
     assert "not in time" in shown([row])
     assert as_json([row])[0]["ours"] is None
     assert faults(results) == [
-        "instant: StartInstances never came for 1 of 4 groups in the time that was waited",
-        "instant: StopInstances never came for 1 of 4 groups in the time that was waited",
+        "instant: StartInstances was not sent for 1 of 4 groups before the timeout",
+        "instant: StopInstances was not sent for 1 of 4 groups before the timeout",
     ]
 
 
-def test_what_leaves_early_makes_the_run_void() -> None:
+def test_an_early_call_makes_the_run_void() -> None:
     results = Results({("killed", "operator"): trial(-0.002)})
-    assert faults(results) == ["killed: StartInstances came 2.0 ms before the boundary"]
+    assert faults(results) == ["killed: StartInstances was sent 2.0 ms before the boundary"]
 
 
-def test_idling_and_starts_that_the_limits_hold_up() -> None:
+def test_rows_of_the_idle_trial_and_of_2000_starts() -> None:
     groups = {"web": [f"i-{number}" for number in range(2000)]}
     arrivals = [
         Arrival("StartInstances", NINE + timedelta(seconds=at), 200, tuple(ids))
@@ -76,16 +76,16 @@ def test_idling_and_starts_that_the_limits_hold_up() -> None:
     assert found["Describe calls, idle, 50 resources"].met is True
 
 
-def test_many_bookings() -> None:
+def test_rows_of_many_bookings() -> None:
     scale = Scale(rss_mib=270, reconciled_seconds=12)
     found = named(Results(scale=scale))
     assert found["memory, 50,000 bookings"].met is True
     assert found["cold start, 10,000 bookings, to all reconciled"].met is False
 
 
-def test_a_start_that_is_missing_is_not_forgotten_among_many() -> None:
+def test_one_missing_start_among_many_makes_the_run_void() -> None:
     groups = {"web": ["i-1", "i-2"]}
     only = [Arrival("StartInstances", NINE, 200, ("i-1",))]
     results = Results({("bulk", "operator"): Trial("eu-west-1", groups, at_once(["web"], NINE), only)})
     assert rows(results)[0].ours == math.inf
-    assert faults(results) == ["bulk: some instances were never started in the time that was waited"]
+    assert faults(results) == ["bulk: some instances were not started before the timeout"]

@@ -1,4 +1,4 @@
-"""What happens in a soak: as dense as is said, the same each time, and with as much there at all times."""
+"""The script of a soak: its density, its determinism, and a constant number of objects."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -19,11 +19,11 @@ def hour() -> Script:
     return script(NINE, TEN, seed=8)
 
 
-def of_teams(told: Script) -> list[Boundary]:
-    return [boundary for boundary in told.boundaries if boundary.tag.startswith("team")]
+def of_teams(plan: Script) -> list[Boundary]:
+    return [boundary for boundary in plan.boundaries if boundary.tag.startswith("team")]
 
 
-def test_it_is_twenty_times_as_dense_as_a_usual_busy_hour(hour: Script) -> None:
+def test_the_density_is_twenty_times_that_of_a_usual_busy_hour(hour: Script) -> None:
     cancelled = 0.1
     assert len(of_teams(hour)) == pytest.approx(RESOURCES * DENSITY * (1 - cancelled), rel=0.05)
     crons = len(hour.boundaries) - len(of_teams(hour))
@@ -31,12 +31,12 @@ def test_it_is_twenty_times_as_dense_as_a_usual_busy_hour(hour: Script) -> None:
     assert len(hour.boundaries) > RESOURCES * DENSITY
 
 
-def test_it_is_the_same_for_the_same_seed(hour: Script) -> None:
+def test_the_same_seed_gives_the_same_script(hour: Script) -> None:
     assert script(NINE, TEN, seed=8) == hour
     assert script(NINE, TEN, seed=9) != hour
 
 
-def test_starts_and_stops_of_a_group_take_turns_and_are_apart(hour: Script) -> None:
+def test_starts_and_stops_of_a_group_alternate_and_are_a_minute_apart(hour: Script) -> None:
     for tag in {boundary.tag for boundary in hour.boundaries}:
         due = [boundary for boundary in hour.boundaries if boundary.tag == tag]
         for one, next_ in pairwise(due):
@@ -44,7 +44,7 @@ def test_starts_and_stops_of_a_group_take_turns_and_are_apart(hour: Script) -> N
             assert next_.due - one.due >= timedelta(seconds=60)
 
 
-def test_the_number_of_bookings_stays(hour: Script) -> None:
+def test_the_number_of_bookings_is_constant(hour: Script) -> None:
     there = sum(deed.kind is BOOKING for deed in hour.standing)
     counts = []
     for deed in hour.deeds:
@@ -56,7 +56,7 @@ def test_the_number_of_bookings_stays(hour: Script) -> None:
     assert sum(counts[half:]) / (len(counts) - half) == pytest.approx(sum(counts[:half]) / half, rel=0.01)
 
 
-def test_everything_that_comes_goes_and_no_name_comes_twice(hour: Script) -> None:
+def test_created_objects_are_deleted_and_names_are_unique(hour: Script) -> None:
     made = Counter((deed.kind, deed.name) for deed in (*hour.standing, *hour.deeds) if deed.verb == "create")
     gone = {(deed.kind, deed.name) for deed in hour.deeds if deed.verb == "delete"}
     changed = {(deed.kind, deed.name) for deed in hour.deeds if deed.verb == "patch"}
@@ -67,7 +67,7 @@ def test_everything_that_comes_goes_and_no_name_comes_twice(hour: Script) -> Non
         assert sum(found is kind for found, _ in gone) > least
 
 
-def test_edits_and_deletions_come_long_before_what_they_change(hour: Script) -> None:
+def test_edits_come_half_a_minute_before_the_boundary_that_they_change(hour: Script) -> None:
     stops = {boundary.tag: boundary for boundary in hour.boundaries if not boundary.foreseen}
     assert stops
     edits = [deed for deed in hour.deeds if deed.verb == "patch" and deed.kind is BOOKING]
@@ -76,7 +76,7 @@ def test_edits_and_deletions_come_long_before_what_they_change(hour: Script) -> 
         assert datetime.fromisoformat(deed.spec["end_at"]) - deed.at >= timedelta(seconds=30)
 
 
-def test_what_stands_at_the_beginning_is_what_was_made_changed_and_not_deleted() -> None:
+def test_initial_objects_are_those_created_and_not_deleted_before() -> None:
     def deed(seconds: float, verb: str, name: str, **spec: str) -> Deed:
         return Deed(NINE + timedelta(seconds=seconds), verb, BOOKING, name, spec)  # type: ignore[arg-type]
 
@@ -93,7 +93,7 @@ def test_what_stands_at_the_beginning_is_what_was_made_changed_and_not_deleted()
     assert found == [Deed(NINE, "create", BOOKING, "a", {"start": "1", "end": "3"})]
 
 
-def test_faults_come_every_five_minutes_are_apart_and_over_in_time() -> None:
+def test_faults_repeat_every_five_minutes_and_end_before_the_run() -> None:
     found = list(calendar(NINE, TEN))
     assert Counter(fault.kind for fault in found) == {STORM: 12, CUT: 12, LOST: 6}
     assert max(fault.end for fault in found if fault.kind is LOST) < NINE + timedelta(minutes=30)
@@ -105,7 +105,7 @@ def test_faults_come_every_five_minutes_are_apart_and_over_in_time() -> None:
     assert TOKEN_LIVES == 2 * EVERY
 
 
-def test_a_fault_hits_what_is_due_in_it_and_for_some_time_after() -> None:
+def test_a_fault_affects_boundaries_during_it_and_for_some_time_after() -> None:
     *_, lost = (fault for fault in calendar(NINE, TEN) if fault.kind is LOST)
     seconds = timedelta(seconds=1)
     for at, hit in (

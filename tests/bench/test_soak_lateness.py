@@ -1,4 +1,4 @@
-"""How late boundaries were, of groups that have many, and what should not have arrived."""
+"""Lateness of boundaries of groups that have many boundaries, and calls that should not have arrived."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -46,16 +46,16 @@ def test_each_boundary_has_its_own_call() -> None:
     assert found == [0.25, 0.5, 1, 2]
 
 
-def test_what_came_after_the_next_boundary_was_not_in_time() -> None:
+def test_a_call_after_the_next_boundary_does_not_count() -> None:
     refused = arrival(1, "StartInstances", "i-1", status=503)
     assert late(refused, arrival(130, "StartInstances", "i-1")) == [None, None, 10, None]
 
 
-def test_what_is_early_is_negative() -> None:
+def test_lateness_of_an_early_call_is_negative() -> None:
     assert late(arrival(59, "StopInstances", "i-1"))[1] == -1
 
 
-def test_faults_and_surprises_are_noted() -> None:
+def test_faults_and_unforeseen_boundaries_are_recorded() -> None:
     fault = Fault(CUT, at(50), at(55))
     found = kept(DUE, GROUPS, (), [fault, Fault(CUT, at(118), at(123))], at(-10))
     assert found == [
@@ -66,7 +66,7 @@ def test_faults_and_surprises_are_noted() -> None:
     ]
 
 
-def test_a_stop_inside_a_booking_and_a_start_outside_are_strays_taken_or_not() -> None:
+def test_stops_inside_and_starts_outside_a_booking_are_strays_even_if_refused() -> None:
     found = strays(
         DUE,
         GROUPS,

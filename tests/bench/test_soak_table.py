@@ -1,4 +1,4 @@
-"""How a soak is reported: samples from metrics, a table for terminal and page, and the record."""
+"""The report of a soak: samples from metrics, the table for terminal and page, and the record."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def record() -> Record:
     return Record("two cores", 3600, faults, samples(), boundaries(), notifications=7)
 
 
-def test_a_sample_is_of_the_process_and_of_its_metrics() -> None:
+def test_a_sample_reads_the_process_and_its_metrics() -> None:
     found = read(5.0, METRICS, os.getpid())
     assert (found.seconds, found.cpu_seconds, found.tasks, found.terms) == (5, 3.5, 42, 2)
     assert (found.objects, found.keys, found.depth, found.series) == (15, 7, 0, 7)
@@ -55,21 +55,21 @@ def test_terminal_and_page_report_the_same() -> None:
     assert folded(page, whole, findings) == page
 
 
-def test_a_page_without_marks_is_left_alone() -> None:
+def test_a_page_without_marks_raises() -> None:
     whole = record()
     with pytest.raises(ValueError, match="soak: begin"):
         folded("# Soak\n", whole, judged(whole.samples, whole.boundaries))
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_record_survives_write_and_read(tmp_path: Path) -> None:
     whole = record()
     whole.write(tmp_path / "soak.json")
     assert shown(Record.read(tmp_path / "soak.json"), []) == shown(whole, [])
 
 
-def test_the_page_says_what_happens_and_what_is_judged() -> None:
+def test_the_page_has_the_values_of_the_code() -> None:
     page = " ".join((ROOT / "docs" / "soak.md").read_text().split())
-    assert (SIZE, CRONS, DATABASES, GROWN_MIB) == (2, 5, 3, 0.5)  # which are words there
+    assert (SIZE, CRONS, DATABASES, GROWN_MIB) == (2, 5, 3, 0.5)  # the page has these as words
     assert PERIOD == 2 * LENGTH
     _, *fates = FATES.values()
     for text in (

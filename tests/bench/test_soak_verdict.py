@@ -1,4 +1,4 @@
-"""A soak is flat when it is, and not when anything leaks, slows, is lost or goes astray."""
+"""The verdict of a soak: a flat run passes; leaks, drift, lost boundaries and stray calls are found."""
 
 import random
 from collections.abc import Callable
@@ -31,7 +31,7 @@ FLAT = Sample(
 
 
 def samples(change: Callable[[float], dict[str, Any]] = lambda _: {}) -> list[Sample]:
-    """An hour of noisy samples; `change` adds to fields by the share of the hour that has passed."""
+    """An hour of noisy samples. `change` maps the elapsed share of the hour to values to add to fields."""
     chance = random.Random(1)
     found = []
     for number in range(int(HOUR / EVERY_SECONDS) + 1):
@@ -53,7 +53,7 @@ def samples(change: Callable[[float], dict[str, Any]] = lambda _: {}) -> list[Sa
 
 
 def boundaries(late: Callable[[float], float | None] = lambda _: 0.0, **fields: Any) -> list[Kept]:
-    """A thousand in an hour, some ms late; `late` adds seconds by the share of the hour that has passed."""
+    """A thousand boundaries in an hour, some ms late. `late` adds a delay by the elapsed share."""
     chance = random.Random(2)
     found = []
     for number in range(1000):
@@ -67,7 +67,7 @@ def missed(findings: list[Finding]) -> set[str]:
     return {finding.name for finding in findings if not finding.met}
 
 
-def test_a_flat_run_is_flat() -> None:
+def test_a_flat_run_passes() -> None:
     assert missed(judged(samples(), boundaries())) == set()
 
 
@@ -83,23 +83,23 @@ def test_a_flat_run_is_flat() -> None:
         ("series", "series of metrics", 30),
     ],
 )
-def test_what_leaks_so_much_in_an_hour_is_found(field: str, name: str, leak: float) -> None:
+def test_a_steady_leak_is_found(field: str, name: str, leak: float) -> None:
     leaking = samples(lambda share: {field: leak * share})
     assert missed(judged(leaking, boundaries())) == {f"{name}, growth in the second half"}
 
 
 @pytest.mark.parametrize(("field", "name"), [("aws_calls", "AWS calls"), ("cpu_seconds", "CPU time")])
-def test_what_takes_ever_more_to_do_is_found(field: str, name: str) -> None:
+def test_growing_effort_is_found(field: str, name: str) -> None:
     dearer = samples(lambda share: {field: 3 * HOUR * share * share})
     assert missed(judged(dearer, boundaries())) == {f"{name}, last quarter by first"}
 
 
-def test_a_leak_that_comes_in_steps_is_found_too() -> None:
+def test_a_leak_in_steps_is_found() -> None:
     arenas = samples(lambda share: {"rss_mib": 4 * int(share * 6)})
     assert missed(judged(arenas, boundaries())) == {"memory (RSS), growth in the second half"}
 
 
-def test_what_each_term_leaves_behind_is_found() -> None:
+def test_a_leak_with_each_leadership_is_found() -> None:
     def terms(mib: float) -> list[Sample]:
         return samples(
             lambda share: {"terms": min(6, int(share * 12)), "rss_mib": mib * min(6, int(share * 12))}
@@ -109,37 +109,37 @@ def test_what_each_term_leaves_behind_is_found() -> None:
     assert missed(judged(terms(2.0), boundaries())) == {"memory (RSS), growth with each term"}
 
 
-def test_what_grows_while_it_warms_up_and_then_stays_is_flat() -> None:
+def test_growth_during_the_warm_up_passes() -> None:
     warming = samples(lambda share: {"rss_mib": 20 * min(1.0, 3 * share), "fds": 30 if share > 0.2 else 0})
     assert missed(judged(warming, boundaries())) == set()
 
 
-def test_peaks_that_pass_are_no_leak() -> None:
+def test_short_peaks_pass() -> None:
     peaks = samples(
         lambda share: {"rss_mib": 9 if share * 100 % 8 < 1 else 0, "tasks": 40 if 0.7 < share < 0.73 else 0}
     )
     assert missed(judged(peaks, boundaries())) == set()
 
 
-def test_lateness_that_creeps_is_found() -> None:
+def test_growing_lateness_is_found() -> None:
     assert missed(judged(samples(), boundaries(lambda share: 0.4 * share))) == {
         "lateness in the last quarter, median",
         "lateness in the last quarter, p99",
     }
 
 
-def test_of_lateness_its_worst_is_looked_at_too() -> None:
+def test_growth_of_the_p99_alone_is_found() -> None:
     spiky = boundaries(lambda share: 0.3 if share > 0.8 and share * 1000 % 40 < 1 else 0.0)
     assert missed(judged(samples(), spiky)) == {"lateness in the last quarter, p99"}
 
 
 @pytest.mark.parametrize("fields", [{"disturbed": True}, {"foreseen": False}])
-def test_what_faults_or_users_make_late_is_no_drift(fields: dict[str, Any]) -> None:
+def test_lateness_because_of_faults_or_users_is_not_drift(fields: dict[str, Any]) -> None:
     hit = boundaries(lambda share: 5.0 * share, **fields)
     assert missed(judged(samples(), boundaries() + hit)) == set()
 
 
-def test_what_is_lost_early_or_astray_is_found_and_what_is_very_late() -> None:
+def test_lost_early_stray_and_very_late_calls_are_found() -> None:
     def hit(late: float | None) -> list[Kept]:
         return [Kept(HOUR / 2, "StopInstances", late, foreseen=True, disturbed=True)]
 
@@ -157,7 +157,7 @@ def test_what_is_lost_early_or_astray_is_found_and_what_is_very_late() -> None:
     }
 
 
-def test_the_slope_is_that_of_the_most_whatever_the_rest_does() -> None:
+def test_outliers_hardly_change_the_slope() -> None:
     line = [(float(x), 3.0 * x + 1) for x in range(100)]
     wild = [(x, y if x % 5 else 1e6) for x, y in line]
     assert slope(line) == pytest.approx(3)

@@ -28,11 +28,11 @@ def test_a_call_that_was_refused_or_lost_does_not_count(status: int) -> None:
     assert late(arrival(1, "i-1", status=status), arrival(5, "i-1")) == {"web": 5}
 
 
-def test_what_leaves_early_is_negative() -> None:
+def test_lateness_of_an_early_call_is_negative() -> None:
     assert late(arrival(-0.5, "i-3")) == {"db": -0.5}
 
 
-def test_stops_are_due_at_the_end() -> None:
+def test_stops_are_due_at_the_end_of_a_window() -> None:
     assert late(arrival(3601, "i-1", action="StopInstances"), action="StopInstances") == {"web": 1}
 
 
@@ -40,12 +40,12 @@ def test_other_calls_and_instances_do_not_count() -> None:
     assert late(arrival(1, "i-1", action="StopInstances"), arrival(2, "i-9")) == {}
 
 
-def test_each_instance_counts_for_itself_too() -> None:
+def test_the_first_accepted_call_counts_for_each_instance() -> None:
     taken = taken_at([arrival(1, "i-1"), arrival(2, "i-1", "i-2")], "StartInstances")
     assert taken == {"i-1": NINE + timedelta(seconds=1), "i-2": NINE + timedelta(seconds=2)}
 
 
-def test_windows_at_random_are_the_same_each_time() -> None:
+def test_random_windows_are_reproducible() -> None:
     tags = [str(number) for number in range(50)]
     windows = at_random(tags, NINE, 60)
     assert windows == at_random(tags, NINE, 60)
@@ -53,7 +53,7 @@ def test_windows_at_random_are_the_same_each_time() -> None:
     assert {window.end_at - window.start_at for window in windows} == {timedelta(seconds=90)}
 
 
-def test_windows_that_end_at_one_instant_have_begun() -> None:
+def test_windows_that_end_at_one_instant_began_an_hour_earlier() -> None:
     assert until(["web"], TEN) == [Window("web", NINE, TEN)]
 
 

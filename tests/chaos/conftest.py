@@ -1,4 +1,4 @@
-"""`--table`: what was measured goes into docs/reliability.md."""
+"""The option `--table`, which writes the results into docs/reliability.md."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Where several processes run the tests, the first of them hears of all."""
+    """Collect the results. With several worker processes, the controller process receives all reports."""
     if report.when == "call" and report.passed:
         for key, value in report.user_properties:
             if key == "chaos" and isinstance(value, Mapping):

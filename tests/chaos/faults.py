@@ -1,4 +1,4 @@
-"""The faults: one row of the table each."""
+"""The faults. Each is one row of the table in docs/reliability.md."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,20 +26,24 @@ from tests.support.kube_faults import KubeFault, broken, too_many
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way in which the world fails. Times in seconds.
+    """One fault. Times are in seconds.
 
     Attributes:
-        name: the row's.
-        description: what is done, as the table says it.
-        seconds: how long it lasts.
-        settle: by when, after it, all edits made meanwhile must have been seen.
-        late: how late a booked boundary may be acted upon that counts as kept.
-        rounds: how often, where that is not for the run to say.
-        dead: whether no operator runs meanwhile.
-        quiet: how long it takes to have an effect; no boundary falls into that.
-        edits: when users edit bookings: while it lasts, or right before it.
-        felt: what the operator logs of it; nothing where it does not get to see it.
-        prepare: what is done before, once the round's bookings are made.
+        name: the name of the row.
+        description: the description in the table.
+        strike: causes the fault.
+        seconds: the duration of the fault.
+        settle: the time after the fault within which the operator must act on all edits made during it.
+        late: the lateness up to which the action at a booked boundary counts as kept.
+        rounds: the number of rounds, if it does not depend on the run.
+        dead: whether no operator runs during the fault.
+        quiet: the time until the fault takes effect. No boundary lies within it.
+        edits: whether users edit bookings during the fault, or right before it.
+        felt: log events that the operator must log because of the fault; empty if it cannot notice the fault.
+        prepare: what to do before the fault, after the bookings of the round are created.
+        apiserver_flags: additional flags of kube-apiserver.
+        replicas: the number of replicas.
+        service_account: whether the operator uses a token of its ServiceAccount.
     """
 
     name: str

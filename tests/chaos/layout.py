@@ -1,4 +1,4 @@
-"""The bookings of one round: boundaries before, in, right after and some time after the fault. No I/O."""
+"""The bookings of one round, with boundaries before, during and after the fault. No I/O."""
 
 import random
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 SIZE = 2
-"""Instances of each group."""
+"""The number of instances of each group."""
 LEAD = 3.0
-"""Seconds from the first booking that is made to the fault."""
+"""Seconds from the creation of the first booking to the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A booking to be made (aware UTC)."""
+    """A booking to create (aware UTC)."""
 
     tag: str
     name: str
@@ -23,7 +23,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What a user does while the fault lasts: `make` the booking, `delete` it, or `extend` it to its end."""
+    """An edit by a user during the fault: `make` the booking, `delete` it, or `extend` it to its new end."""
 
     do: Literal["make", "delete", "extend"]
     span: Span
@@ -31,11 +31,13 @@ class Edit:
 
 @dataclass(slots=True)
 class Round:
-    """One time that a fault strikes.
+    """One occurrence of a fault.
 
     Attributes:
-        begin: when it does.
+        begin: when the fault begins.
         over: when all bookings are over.
+        spans: the bookings that exist before the fault.
+        edits: the edits of the round.
     """
 
     begin: datetime
@@ -44,7 +46,7 @@ class Round:
     edits: list[Edit] = field(default_factory=list)
 
     def edited(self) -> datetime:
-        """When the edits are made."""
+        """The time of the edits."""
         return self.begin + timedelta(seconds=1)
 
 
@@ -74,10 +76,10 @@ def layout(
     dead: bool = False,
     quiet: float = 0,
 ) -> Round:
-    """Lay out a round around a fault of `fault` seconds, whose traces are gone `settle` seconds later.
+    """Lay out a round around a fault of `fault` seconds, whose effects are over `settle` seconds later.
 
-    Where the operator is `dead` meanwhile, no booking is as short as that: nobody could know of it. There
-    is no boundary in the first `quiet` seconds.
+    If the operator is `dead` during the fault, no booking lies entirely within it, because no replica could
+    act on it. There is no boundary in the first `quiet` seconds.
     """
     calm = fault + settle
     draw = chance.uniform

@@ -1,4 +1,4 @@
-"""Which bookings the API server has stored when, and so what the instances are to do when. No I/O."""
+"""The bookings that the API server stored over time, and the power state that they require. No I/O."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Literal
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 BLINK = timedelta(seconds=1)
-"""An instance without a booking for less than this between two bookings need not be stopped."""
+"""A gap between two bookings that is shorter than this needs no stop."""
 
 Action = Literal["StartInstances", "StopInstances"]
 
@@ -24,16 +24,16 @@ class Version:
     until: datetime = NEVER
 
     def holds(self, at: datetime) -> bool:
-        """Whether instances are to run because of it."""
+        """Whether this version requires running instances at an instant."""
         return self.start <= at < self.end and self.since <= at < self.until
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """An instant at which all instances of a group are to be started, or stopped.
+    """An instant at which all instances of a group are due to start or to stop.
 
     Attributes:
-        edited: it comes of an edit at that very instant, so nobody could know it before.
+        edited: whether it is the result of an edit at that very instant, so that it was not known ahead.
     """
 
     at: datetime
@@ -49,23 +49,23 @@ class Ledger:
         self.versions: list[Version] = []
 
     def made(self, tag: str, name: str, start: datetime, end: datetime, at: datetime) -> None:
-        """The API server has a booking, or has it again, from `at` on."""
+        """Record that the API server has a booking, or has it again, from `at` on."""
         self.gone(name, at)
         self.versions.append(Version(tag, name, start, end, at))
 
     def gone(self, name: str, at: datetime) -> None:
-        """It has it no more."""
+        """Record that the API server no longer has a booking."""
         self.versions = [
             replace(version, until=at) if version.name == name and version.until == NEVER else version
             for version in self.versions
         ]
 
     def present(self) -> list[Version]:
-        """What it has now."""
+        """The current versions of all bookings."""
         return [version for version in self.versions if version.until == NEVER]
 
     def rolled_back(self, to: datetime, at: datetime) -> None:
-        """From `at` on it has again what it had at `to`."""
+        """Record that from `at` on, the API server has the bookings that it had at `to`."""
         had = [version for version in self.versions if version.since <= to < version.until]
         for version in self.present():
             if version not in had:
@@ -75,20 +75,20 @@ class Ledger:
         ]
 
     def doubted(self, since: datetime, until: datetime) -> None:
-        """All bookings have vanished, and nobody knows what that means before `until`.
+        """Record that all bookings vanished at `since`, and that the data is stale until `until`.
 
-        What runs, runs on to its end; nothing is started.
+        Running instances keep running until `until`. Nothing starts.
         """
         for version in self.present():
             ends = until if version.holds(since) else since
             self.versions[self.versions.index(version)] = replace(version, until=ends)
 
     def wanted(self, tag: str, at: datetime) -> bool:
-        """Whether the group is to run at an instant."""
+        """Whether the group must run at an instant."""
         return any(version.tag == tag and version.holds(at) for version in self.versions)
 
     def boundaries(self, tag: str) -> list[Boundary]:
-        """When its power is to change, in order; not where it would change back within a blink."""
+        """The power changes of a group, in order. Changes that are reverted within `BLINK` are left out."""
         found: list[Boundary] = []
         for boundary in self._changes(tag):
             if found and boundary.at - found[-1].at < BLINK:

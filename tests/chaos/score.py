@@ -1,4 +1,4 @@
-"""What became of the boundaries: compares what reached AWS with what was booked. No I/O."""
+"""Scores a trial: compares the calls that reached AWS with the bookings. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _POWER = {"StartInstances", "StopInstances"}
 
 
 class Sent(Protocol):
-    """What is looked at of a call."""
+    """The attributes of a call that the score reads."""
 
     @property
     def action(self) -> str: ...
@@ -26,7 +26,7 @@ class Sent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How late what is kept may be: after a boundary that was booked, and after an edit (s)."""
+    """The lateness in seconds up to which an action counts as kept: at a booked boundary, after an edit."""
 
     booked: float
     edited: float
@@ -34,15 +34,15 @@ class Bound:
 
 @dataclass(slots=True)
 class Score:
-    """What became of the boundaries of one fault. Times in seconds.
+    """The score of one fault. Times are in seconds.
 
     Attributes:
-        boundaries: how many there were, those that came of edits included.
-        kept: how many were acted upon within their bound.
-        start, stop: the latest of those that were booked.
-        edit: the latest of those that came of edits.
-        lost: those that nobody has acted upon.
-        violations: stops inside a booking, and starts outside of any.
+        boundaries: the number of boundaries, including those of edits.
+        kept: the number of boundaries whose actions were within their bound.
+        start, stop: the largest lateness at booked boundaries.
+        edit: the largest lateness after edits.
+        lost: boundaries without an action.
+        violations: stops inside a booking, and starts outside of all bookings.
     """
 
     boundaries: int = 0
@@ -55,7 +55,7 @@ class Score:
 
 
 def score(ledger: Ledger, groups: Mapping[str, Sequence[str]], calls: Sequence[Sent], bound: Bound) -> Score:
-    """Judge all calls by all bookings of the groups, whose instances are named by id."""
+    """Compare all calls with all bookings of the groups, whose instances are given by id."""
     power = [call for call in calls if call.action in _POWER]
     found = Score()
     for tag, ids in groups.items():
@@ -83,18 +83,18 @@ def _note(found: Score, due: Boundary, late: timedelta | None, bound: Bound) -> 
 
 
 def _lateness(due: Boundary, before: datetime, ids: Sequence[str], calls: Sequence[Sent]) -> timedelta | None:
-    """How long after a boundary the last instance got its action; None if not before the next one."""
+    """The time from a boundary to the action on its last instance; None if the next boundary came first."""
     latest = timedelta(0)
     for id_ in ids:
-        told = [
+        delays = [
             call.at - due.at
             for call in calls
             if call.action == due.action and call.status == 200 and id_ in call.instance_ids
             if due.at <= call.at < before
         ]
-        if not told:
+        if not delays:
             return None
-        latest = max(latest, min(told))
+        latest = max(latest, min(delays))
     return latest
 
 

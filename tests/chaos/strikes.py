@@ -1,4 +1,4 @@
-"""What is done to a world. All is well again when a strike returns."""
+"""The strikes: functions that cause a fault. The world is healthy again when a strike returns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,11 +17,11 @@ from tests.support.replicas import comes_true
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 Strike = Callable[[World, float], Coroutine[Any, Any, None]]
-"""Does it to a world, for so many seconds; all is well again when it returns."""
+"""Causes a fault in a world for the given number of seconds, and ends it before it returns."""
 
 
 def proxied(fault: KubeFault) -> Strike:
-    """Let the proxy do it, and see that it has."""
+    """A strike that sets a fault of the proxy, and checks that it affected requests."""
 
     async def strike(world: World, seconds: float) -> None:
         before = world.proxy.struck
@@ -44,7 +44,7 @@ async def cut_off(world: World, seconds: float) -> None:
 async def cut_off_and_compact(world: World, seconds: float) -> None:
     async def compact() -> None:
         await asyncio.sleep(seconds - 1)
-        await etcd.compact(world.ground.control_plane)
+        await etcd.compact(world.devcluster.control_plane)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(compact())
@@ -53,20 +53,20 @@ async def cut_off_and_compact(world: World, seconds: float) -> None:
 
 async def compact(world: World, seconds: float) -> None:
     for _ in range(int(seconds)):
-        await etcd.compact(world.ground.control_plane)
+        await etcd.compact(world.devcluster.control_plane)
         await asyncio.sleep(1)
 
 
 async def kill_apiserver(world: World, seconds: float) -> None:
-    await asyncio.to_thread(world.ground.control_plane.stop_apiserver, kill=True)
+    await asyncio.to_thread(world.devcluster.control_plane.stop_apiserver, kill=True)
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(world.ground.control_plane.start_apiserver)
+    await asyncio.to_thread(world.devcluster.control_plane.start_apiserver)
 
 
 async def kill_etcd(world: World, seconds: float) -> None:
-    await asyncio.to_thread(world.ground.control_plane.stop_etcd, kill=True)
+    await asyncio.to_thread(world.devcluster.control_plane.stop_etcd, kill=True)
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(world.ground.control_plane.start_etcd)
+    await asyncio.to_thread(world.devcluster.control_plane.start_etcd)
 
 
 async def kill_operator(world: World, seconds: float) -> None:
@@ -82,13 +82,13 @@ async def pause_operator(world: World, seconds: float) -> None:
 
 
 async def take_snapshot(world: World) -> None:
-    await asyncio.to_thread(etcd.snapshot, world.ground.control_plane, _snapshot(world))
+    await asyncio.to_thread(etcd.snapshot, world.devcluster.control_plane, _snapshot(world))
     world.snapshots.append(datetime.now(UTC))
 
 
 async def restore_snapshot(world: World, seconds: float) -> None:
-    """Wiped and restored at once: the servers are away for as long as that takes."""
-    restored = await asyncio.to_thread(etcd.restore, world.ground.control_plane, _snapshot(world, -1))
+    """Restore etcd immediately. The servers are down for as long as the restore takes."""
+    restored = await asyncio.to_thread(etcd.restore, world.devcluster.control_plane, _snapshot(world, -1))
     world.ledger.rolled_back(world.snapshots[-1], restored)
     await asyncio.sleep(seconds / 2)
 
@@ -98,7 +98,7 @@ def _snapshot(world: World, later: int = 0) -> Path:
 
 
 async def delete_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings. It is applied again, and when that has been seen, so are they."""
+    """Delete the CRD and with it all bookings. Apply the CRD after a while, and later the bookings."""
     had = world.ledger.present()
     await _without_crd(world, asyncio.sleep(seconds / 4))
     await asyncio.sleep(seconds * 3 / 4)
@@ -106,11 +106,11 @@ async def delete_crd(world: World, seconds: float) -> None:
 
 
 async def replace_crd(world: World, seconds: float) -> None:
-    """The CRD and with it all bookings, and all of it applied again at once."""
+    """Delete the CRD and with it all bookings, and apply both again immediately."""
     had = world.ledger.present()
 
     async def gone() -> bool:
-        found = await asyncio.to_thread(world.ground.kubectl.attempt, "get", "crd", BOOKING.crd_name)
+        found = await asyncio.to_thread(world.devcluster.kubectl.attempt, "get", "crd", BOOKING.crd_name)
         return found.returncode != 0
 
     await _without_crd(world, comes_true(gone, seconds))
@@ -119,8 +119,8 @@ async def replace_crd(world: World, seconds: float) -> None:
 
 
 async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
-    """Delete the CRD of the bookings, and when `lasts` is over, apply it again."""
-    kubectl = world.ground.kubectl
+    """Delete the CRD of the bookings, and apply it again when `lasts` is done."""
+    kubectl = world.devcluster.kubectl
     await world.client.request("DELETE", f"{_CRDS}/{BOOKING.crd_name}")
     vanished = datetime.now(UTC)
     await lasts
@@ -131,18 +131,23 @@ async def _without_crd(world: World, lasts: Awaitable[object]) -> None:
 
 
 async def revoke_token(world: World, seconds: float) -> None:
-    """Have it refused, which takes 10 s because good ones are remembered; break watches; replace it."""
-    began, ground = asyncio.get_running_loop().time(), world.ground
+    """Revoke the operator's token, reset its watches, and later replace the token.
+
+    The API server caches token reviews, so that it refuses the token only after about 10 s.
+    """
+    began, devcluster = asyncio.get_running_loop().time(), world.devcluster
     token = world.token_file.read_text().strip()
-    await asyncio.to_thread(ground.kubectl, "delete", "secret", world.secret, "-n", "booking-operator-system")
+    await asyncio.to_thread(
+        devcluster.kubectl, "delete", "secret", world.secret, "-n", "booking-operator-system"
+    )
 
     async def refused() -> bool:
-        return not await asyncio.to_thread(_admitted, ground.kubectl, token)
+        return not await asyncio.to_thread(_admitted, devcluster.kubectl, token)
 
     await comes_true(refused, seconds)
     world.proxy.break_all()
     await asyncio.sleep(max(3.0, began + seconds - asyncio.get_running_loop().time()))
-    world.secret = await asyncio.to_thread(issue_token, ground, world.token_file)
+    world.secret = await asyncio.to_thread(issue_token, devcluster, world.token_file)
 
 
 def _admitted(kubectl: Kubectl, token: str) -> bool:

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md. `tox -e chaos -- --table` writes it."""
+"""The table of docs/reliability.md, which `tox -e chaos -- --table` writes."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _HEAD = ("fault", "times", "boundaries", "kept", "latest start", "latest stop", 
 
 
 def written(page: str, results: Mapping[str, Mapping[str, Any]], seed: int) -> str:
-    """The page with a table of these results, by the names of the faults, in place of the one it has."""
+    """The page with a table of these results, by name of the fault, in place of the old table."""
     lines = [_line(fault, results[fault.name]) for fault in FAULTS]
     scores = [results[fault.name]["score"] for fault in FAULTS]
     whole = [
@@ -29,17 +29,17 @@ def written(page: str, results: Mapping[str, Mapping[str, Any]], seed: int) -> s
         sum(len(score["lost"]) for score in scores),
     ]
     violations = sum(len(score["violations"]) for score in scores)
-    told = (
+    summary = (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores with Python "
         f"{platform.python_version()}, `CHAOS_SEED={seed}`. "
         f"Stops inside a booking, and starts outside of any: {violations}."
     )
     table = [_cells(_HEAD), _cells(["---"] * len(_HEAD)), *lines, _cells(whole)]
-    return _MARKED.sub(lambda _: "\n".join([_BEGIN, told, "", *table, _END]), page)
+    return _MARKED.sub(lambda _: "\n".join([_BEGIN, summary, "", *table, _END]), page)
 
 
 def rows(page: str) -> Sequence[str]:
-    """The first cells of the table that a page has."""
+    """The first cells of the table in a page."""
     marked = _MARKED.search(page)
     assert marked is not None
     cells = [

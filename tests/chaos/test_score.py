@@ -1,4 +1,4 @@
-"""The judge of the chaos finds what it is there to find."""
+"""The score of the chaos tests detects lost boundaries and violations."""
 
 import random
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def judged(ledger: Ledger, *calls: FakeCall) -> Score:
     return score(ledger, IDS, calls, BOUND)
 
 
-def test_boundaries_are_those_of_all_bookings_together() -> None:
+def test_boundaries_are_those_of_the_union_of_all_bookings() -> None:
     ledger = booked((10, 20), (20, 30), (12, 14), (50, 60))
     assert [(item.at, item.action[:4]) for item in ledger.boundaries("web")] == [
         (t(10), "Star"),
@@ -56,19 +56,19 @@ def test_boundaries_are_those_of_all_bookings_together() -> None:
     ]
 
 
-def test_an_edit_is_a_boundary_of_its_own_kind() -> None:
+def test_an_edit_in_a_booking_is_an_edited_boundary() -> None:
     ledger = booked((10, 60))
     ledger.gone("b0", t(30))
     assert ledger.boundaries("web")[-1] == Boundary(t(30), "web", "StopInstances", edited=True)
 
 
-def test_an_extended_booking_goes_on() -> None:
+def test_an_extended_booking_ends_at_its_new_end() -> None:
     ledger = booked((10, 20))
     ledger.made("web", "b0", t(10), t(30), t(15))
     assert [item.at for item in ledger.boundaries("web")] == [t(10), t(30)]
 
 
-def test_after_a_restore_all_is_as_it_was_then() -> None:
+def test_a_restore_brings_earlier_bookings_back() -> None:
     ledger = booked((10, 100))
     ledger.gone("b0", t(20))
     ledger.made("web", "later", t(150), t(160), t(21))
@@ -77,25 +77,25 @@ def test_after_a_restore_all_is_as_it_was_then() -> None:
     assert [item.name for item in ledger.present()] == ["b0"]
 
 
-def test_while_all_data_is_stale_what_runs_runs_on_and_nothing_is_started() -> None:
+def test_stale_data_keeps_instances_running_and_starts_none() -> None:
     ledger = booked((10, 100), (200, 300))
     ledger.doubted(t(50), t(70))
     assert [item.at for item in ledger.boundaries("web")] == [t(10), t(70)]
     assert ledger.present() == []
 
 
-def test_what_comes_in_time_is_kept_and_what_does_not_is_not() -> None:
+def test_only_actions_within_their_bound_are_kept() -> None:
     found = judged(booked((10, 20)), start(10.1), stop(22))
     assert (found.boundaries, found.kept, found.lost, found.violations) == (2, 1, [], [])
     assert (found.start, found.stop) == (0.1, 2.0)
 
 
-def test_what_never_comes_or_only_for_some_is_lost() -> None:
+def test_a_boundary_without_a_call_for_each_instance_is_lost() -> None:
     found = judged(booked((10, 20)), start(10, "i-1"))
     assert len(found.lost) == 2
 
 
-def test_a_refused_call_is_no_action() -> None:
+def test_a_refused_call_does_not_count() -> None:
     refused = FakeCall("StartInstances", t(10), status=503)
     assert len(judged(booked((10, 20)), refused, stop(20)).lost) == 1
 
@@ -109,12 +109,12 @@ def test_a_stop_inside_and_a_start_outside_are_violations() -> None:
     ]
 
 
-def test_what_was_on_its_way_at_a_boundary_is_no_violation() -> None:
+def test_a_call_in_flight_at_a_boundary_is_no_violation() -> None:
     assert judged(booked((10, 20), (21, 30)), stop(21.2)).violations == []
     assert judged(booked((10, 20)), start(20.2)).violations == []
 
 
-def test_a_round_has_boundaries_in_the_fault_after_it_and_by_edits() -> None:
+def test_a_round_has_boundaries_during_and_after_the_fault_and_by_edits() -> None:
     for dead in (False, True):
         plan = layout(random.Random(1), "0", EPOCH, 5, 8, dead=dead)
         ends = [instant for span in plan.spans for instant in (span.start, span.end)]

@@ -19,7 +19,7 @@ async def reset_and_kill(world: World, seconds: float) -> None:
 
 
 @pytest.mark.tooling
-async def test_connections_that_are_reset_and_an_api_server_that_is_killed_lose_no_boundary(
+async def test_connection_resets_and_a_killed_api_server_lose_no_boundary(
     tmp_path: Path,
 ) -> None:
     fault = Fault("short", "both", reset_and_kill, seconds=3, settle=9, felt=["watch_failed"])

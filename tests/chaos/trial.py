@@ -1,4 +1,4 @@
-"""One trial: a fault strikes a world several times, and all that can be measured of it is."""
+"""One trial: a fault strikes a world several times, and the result is scored."""
 
 import asyncio
 import os
@@ -18,20 +18,20 @@ from tests.e2e.conftest import at, soon
 
 SEED = int(os.environ.get("CHAOS_SEED", "8"))
 CALM_SECONDS = 20.0
-"""By when after the last booking all must be as it should be."""
+"""The time after the last booking within which everything must be in its final state."""
 QUIET_SECONDS = 3.0
 QUIET_READS = 20
-"""Requests of all kinds that are no loop in that time."""
+"""The number of requests in `QUIET_SECONDS` that is normal. More requests would be a busy loop."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What became of one fault.
+    """The result of one fault.
 
     Attributes:
-        times: how often it struck.
-        calm: how long after the last boundary all was as it should be (s).
-        problems: what must not be.
+        times: the number of rounds.
+        calm: the time in seconds from the last boundary until everything was in its final state.
+        problems: other errors.
     """
 
     fault: str
@@ -41,7 +41,7 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
-        """What is never to be, however noisy the machine."""
+        """Everything that must not occur, even on a slow machine."""
         return [*self.score.violations, *(f"lost: {item}" for item in self.score.lost), *self.problems]
 
     def as_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Result:
 
 
 async def try_out(faults: Sequence[Fault], rounds: int, directory: Path) -> list[Result]:
-    """Let faults strike one world in turn, `rounds` times each, and judge them one by one."""
+    """Let faults strike one world one after the other, `rounds` times each, and score each of them."""
     chance = random.Random(SEED)
     first = faults[0]
     async with world(
@@ -104,7 +104,7 @@ async def _round(fault: Fault, number: str, stands: World) -> None:
 
 
 async def _calm(stands: World) -> list[str]:
-    """Wait until all is as it should be with nothing booked; what is not, in the end."""
+    """Wait until everything is in its final state without bookings; return the remaining differences."""
     deadline = soon(CALM_SECONDS)
     while wrong := await _wrong(stands):
         if datetime.now(UTC) > deadline:
@@ -136,28 +136,28 @@ async def _wrong(stands: World) -> list[str]:
 
 def _at_rest(status: dict[str, Any]) -> bool:
     conditions = {item["type"]: item["status"] for item in status.get("conditions", [])}
-    told = status.get("status"), status.get("locked_by", ""), status.get("next_change_at", "")
-    return told == ("STOPPED", "", "") and conditions.get("Ready") == "True"
+    shown = status.get("status"), status.get("locked_by", ""), status.get("next_change_at", "")
+    return shown == ("STOPPED", "", "") and conditions.get("Ready") == "True"
 
 
 async def _loops(stands: World) -> list[str]:
-    """What is still done while there is nothing to do."""
+    """Writes, and an excessive number of requests, while there is nothing to do."""
     await asyncio.sleep(1)
     since = datetime.now(UTC)
     await asyncio.sleep(QUIET_SECONDS)
-    asked = [item for item in stands.proxy.asked if item.at >= since]
-    writes = [f"{item.method} {item.path}" for item in asked if item.writes]
+    requests = [item for item in stands.proxy.requests if item.at >= since]
+    writes = [f"{item.method} {item.path}" for item in requests if item.writes]
     writes += [
         call.action
         for call in stands.aws.calls
         if call.at >= since and not call.action.startswith("Describe")
     ]
-    loops = [f"{len(asked)} requests to the API server at rest"] if len(asked) > QUIET_READS else []
+    loops = [f"{len(requests)} requests to the API server at rest"] if len(requests) > QUIET_READS else []
     return loops + [f"written at rest: {write}" for write in writes]
 
 
 def _traces(fault: Fault, stands: World) -> list[str]:
-    """What the operator's logs say."""
+    """Errors, restarts and missing log events, according to the operator's logs."""
     found = [f"the operator has not felt it: no {event}" for event in fault.felt if not stands.logged(event)]
     if len(stands.logged("caches_synced")) != stands.starts:
         found.append("a replica has restarted by itself")

@@ -1,4 +1,4 @@
-"""What a fault strikes: etcd, API server, a proxy before it, the operator's processes, AWS, and bookings."""
+"""The target of a fault: etcd, API server, proxy, processes of the operator, AWS, and bookings."""
 
 import asyncio
 import json
@@ -28,26 +28,26 @@ from tests.support.replicas import Replica, Way, electing, replica
 
 NAMESPACE = "chaos"
 PENDING_SECONDS = 0.3
-"""How long an instance is on its way."""
+"""The duration of a transition between power states."""
 _TAKEN = {"POST": 409, "DELETE": 404}
-"""What a second try is answered when the first one was carried out and its reply was lost."""
+"""The status of a second attempt if the first one was carried out but its response was lost."""
 
 
 @dataclass
 class World:
-    """All of it, while it stands.
+    """The servers, processes and clients of a trial.
 
     Attributes:
-        client: past the proxy, for what users do.
-        ledger: what they have done.
+        client: a client that bypasses the proxy, for the actions of users.
+        ledger: the record of these actions.
         groups: the ids of the instances of each group.
-        token_file: what the operator reads its token from, where it has one of its own.
-        secret: name of the Secret that this token is bound to.
-        starts: how often its processes were started.
-        snapshots: when etcd's disk was copied.
+        token_file: the operator's token file, if it uses a ServiceAccount.
+        secret: the name of the Secret to which this token is bound.
+        starts: the number of starts of processes of the operator.
+        snapshots: the times at which the data directory of etcd was copied.
     """
 
-    ground: OwnPlayground
+    devcluster: OwnPlayground
     aws: AwsProxy
     proxy: KubeProxy
     client: KubeClient
@@ -63,37 +63,37 @@ class World:
 
     @property
     def replica(self) -> Replica:
-        """The only one, or the first that was started."""
+        """The only replica, or the first one that was started."""
         return self.replicas[0]
 
     async def begin(self, one: Replica) -> None:
-        """Start a process of the operator and wait until its caches are synced."""
+        """Start a process of the operator, and wait until its caches are synced."""
         self.starts += 1
         await one.ready(60)
 
     def logged(self, *events: str) -> list[dict[str, Any]]:
-        """What all processes have logged of certain events."""
+        """The entries of certain events in the logs of all processes."""
         return [entry for one in self.replicas for event in events for entry in one.logged(event)]
 
     async def book(self, spans: Sequence[Span]) -> None:
-        """Make bookings."""
+        """Create bookings."""
         async with asyncio.TaskGroup() as tasks:
             for span in spans:
                 tasks.create_task(self._make(span))
 
     async def edit(self, edits: Sequence[Edit]) -> None:
-        """Do what users do while a fault lasts; if need be again until the API server has taken it."""
+        """Carry out edits of users during a fault, with retries until the API server accepts them."""
         async with asyncio.TaskGroup() as tasks:
             for edit in edits:
                 does = {"make": self._make, "delete": self._delete, "extend": self._extend}
                 tasks.create_task(does[edit.do](edit.span))
 
     async def book_again(self, versions: Sequence[Version]) -> None:
-        """Create bookings that have vanished again, as a GitOps tool does."""
+        """Create bookings again that have vanished, as a GitOps tool does."""
         await self.book([Span(item.tag, item.name, item.start, item.end) for item in versions])
 
     async def objects(self, kind: Kind[Any]) -> list[dict[str, Any]]:
-        """All objects of a kind, as the API server has them."""
+        """All objects of a kind in the API server."""
         listed = json.loads(await self.client.request("GET", kind.path(NAMESPACE)))
         found: list[dict[str, Any]] = listed["items"]
         return found
@@ -115,7 +115,7 @@ class World:
     async def _insist(
         self, method: str, name: str, body: dict[str, Any], content_type: str = JSON
     ) -> datetime:
-        """Ask until it is done; when that was asked for."""
+        """Retry a request until it succeeds; return the time of the last attempt."""
         path = BOOKING.path(NAMESPACE, name)
         tries = 0
         async with asyncio.timeout(60):
@@ -133,12 +133,15 @@ class World:
                     return sent
 
 
-def issue_token(ground: Playground, file: Path) -> str:
-    """Write a token of the operator's ServiceAccount that is good for as long as a Secret; its name."""
+def issue_token(devcluster: Playground, file: Path) -> str:
+    """Write a token of the operator's ServiceAccount that is bound to a Secret; return the Secret's name.
+
+    The deletion of the Secret revokes the token.
+    """
     name = f"token-{time.monotonic_ns()}"
-    ground.kubectl("create", "secret", "generic", name, "-n", SYSTEM)
+    devcluster.kubectl("create", "secret", "generic", name, "-n", SYSTEM)
     bound = ("--bound-object-kind=Secret", f"--bound-object-name={name}")
-    file.write_text(ground.kubectl("create", "token", "booking-operator", "-n", SYSTEM, *bound))
+    file.write_text(devcluster.kubectl("create", "token", "booking-operator", "-n", SYSTEM, *bound))
     return name
 
 
@@ -151,33 +154,36 @@ async def world(
     replicas: int = 1,
     service_account: bool = False,
 ) -> AsyncIterator[World]:
-    """Stand it up with its groups, all of which are stopped, and with the operator at work."""
-    with playground(apiserver_flags) as ground:
-        ground.kubectl("create", "namespace", NAMESPACE)
+    """Start all servers, create the groups with stopped instances, and prepare the operator's processes.
+
+    The caller starts the processes with `World.begin`.
+    """
+    with playground(apiserver_flags) as devcluster:
+        devcluster.kubectl("create", "namespace", NAMESPACE)
         token_file, secret = directory / "token", ""
         if service_account:
-            ground.kubectl("apply", "-k", str(MANIFESTS))
-            secret = issue_token(ground, token_file)
+            devcluster.kubectl("apply", "-k", str(MANIFESTS))
+            secret = issue_token(devcluster, token_file)
         async with AsyncExitStack() as stack:
-            proxied = AwsProxy(ground.moto.url, transition_seconds=PENDING_SECONDS)
+            proxied = AwsProxy(devcluster.moto.url, transition_seconds=PENDING_SECONDS)
             aws = await stack.enter_async_context(proxied)
             groups = await aws.create_groups(TAGS, SIZE)
-            proxy = await stack.enter_async_context(KubeProxy(ground.control_plane, directory, chance))
+            proxy = await stack.enter_async_context(KubeProxy(devcluster.control_plane, directory, chance))
             way = Way(proxy.url, proxy.ca_file, token_file if service_account else None)
             flags = electing(NAMESPACE, "30s") if replicas > 1 else ()
             processes = [
                 await stack.enter_async_context(
-                    replica(ground, aws, NAMESPACE, directory, f"replica-{n}", way=way, flags=flags)
+                    replica(devcluster, aws, NAMESPACE, directory, f"replica-{n}", way=way, flags=flags)
                 )
                 for n in range(replicas)
             ]
-            admin = ClusterConfig(str(ground.kubeconfig))
+            admin = ClusterConfig(str(devcluster.kubeconfig))
             client = await stack.enter_async_context(KubeClient(admin, SystemClock()))
             for tag in TAGS:
                 body = manifest(RESOURCE.name, tag, {"type": "ec2", "tag": tag, "region": REGION})
                 await client.request("POST", RESOURCE.path(NAMESPACE), body=body)
             stands = World(
-                ground, aws, proxy, client, processes, groups, directory, chance, token_file, secret
+                devcluster, aws, proxy, client, processes, groups, directory, chance, token_file, secret
             )
             yield stands
             for one in processes:

@@ -1,4 +1,4 @@
-"""moto behind the proxy, and an environment that leads nowhere else."""
+"""moto behind the proxy, and an environment without any other endpoint."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -1,4 +1,4 @@
-"""Several accounts: which there are, that each is driven with its own role, and none holds up another."""
+"""Several accounts: each has its own role and regions, and none delays another."""
 
 import asyncio
 import re
@@ -25,11 +25,11 @@ def role(call: Call) -> str:
     return call.params["RoleArn"]
 
 
-def test_the_operators_own_account_is_for_every_region() -> None:
+def test_the_operators_own_account_has_every_region() -> None:
     Accounts().check_scope(Scope("", "eu-west-1"))
 
 
-def test_an_account_is_for_its_regions() -> None:
+def test_an_account_has_only_its_configured_regions() -> None:
     accounts = Accounts(named={"acme": Account(role_arn=ACME, regions=("eu-west-1", "eu-west-2"))})
     accounts.check_scope(Scope("acme", "eu-west-2"))
     with pytest.raises(CloudError) as caught:
@@ -41,7 +41,7 @@ def test_an_account_is_for_its_regions() -> None:
     )
 
 
-def test_an_account_that_names_no_regions_is_for_all() -> None:
+def test_an_account_without_regions_has_every_region() -> None:
     Accounts(named={"acme": Account(role_arn=ACME)}).check_scope(Scope("acme", "us-east-1"))
 
 
@@ -67,16 +67,16 @@ def test_an_empty_variable_names_no_role(text: str) -> None:
     assert own_role({"AWS_ASSUME_ROLE_ARN": text}) == own_role({}) == ""
 
 
-def test_the_own_role_is_that_of_the_variable() -> None:
+def test_the_own_role_comes_from_the_variable() -> None:
     assert own_role({"AWS_ASSUME_ROLE_ARN": f"{OWN}\n"}) == OWN
 
 
-def test_an_own_role_that_is_none_is_named() -> None:
+def test_an_invalid_own_role_is_reported() -> None:
     with pytest.raises(OwnRoleError, match=r"AWS_ASSUME_ROLE_ARN: 'operator' is no ARN of a role; write it"):
         own_role({"AWS_ASSUME_ROLE_ARN": "operator"})
 
 
-async def test_groups_of_the_same_tag_are_seen_and_started_apart(aws: AwsProxy) -> None:
+async def test_groups_with_the_same_tag_in_several_accounts_are_separate(aws: AwsProxy) -> None:
     acme, other = aws.moto.of("2" * 12), aws.moto.of("3" * 12)
     in_acme, in_other = await acme.create_instances("web", 2), await other.create_instances("web", 1)
     ours = await aws.create_instances("web", 1)
@@ -89,7 +89,7 @@ async def test_groups_of_the_same_tag_are_seen_and_started_apart(aws: AwsProxy) 
         await drivers["rds"].inventory.refresh(IN_ACME.scope, CLOCK.now())
     assert set((await acme.states()).values()) == {"running"}
     assert set((await other.states()).values()) == set((await aws.moto.states()).values()) == {"stopped"}
-    first, second = aws.calls_of("AssumeRole")  # both services and all calls share what they give
+    first, second = aws.calls_of("AssumeRole")  # both services and all calls share the credentials
     assert first.params["RoleArn"] == ACME
     assert first.params["RoleSessionName"] == "booking-operator"
     assert first.params["ExternalId"] == "from-acme"
@@ -98,7 +98,7 @@ async def test_groups_of_the_same_tag_are_seen_and_started_apart(aws: AwsProxy) 
     assert "ExternalId" not in second.params
 
 
-async def test_the_own_role_is_assumed_first_and_others_with_it(aws: AwsProxy) -> None:
+async def test_the_own_role_is_assumed_first_and_assumes_the_others(aws: AwsProxy) -> None:
     ids = await aws.moto.of("4" * 12).create_instances("web", 1)
     async with open_driver(CLOCK, accounts=Accounts(REGION, OWN, ACCOUNTS.named)) as driver:
         assert [instance.id for instance in (await observe(driver, OURS)).instances] == ids
@@ -111,7 +111,7 @@ async def test_the_own_role_is_assumed_first_and_others_with_it(aws: AwsProxy) -
     assert keys[1] == keys[2] != keys[3]
 
 
-async def test_an_account_whose_sts_hangs_holds_up_no_other(aws: AwsProxy) -> None:
+async def test_an_account_whose_sts_hangs_delays_no_other(aws: AwsProxy) -> None:
     ids = await aws.moto.of("3" * 12).create_instances("web", 1)
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver, asyncio.TaskGroup() as tasks:
         await observe(driver, IN_OTHER)
@@ -125,7 +125,7 @@ async def test_an_account_whose_sts_hangs_holds_up_no_other(aws: AwsProxy) -> No
         gate.set()
 
 
-async def test_an_account_whose_role_is_refused_holds_up_no_other_and_asks_once(aws: AwsProxy) -> None:
+async def test_a_refused_role_delays_no_other_account_and_is_requested_once(aws: AwsProxy) -> None:
     message = f"User: arn:aws:iam::1:user/op is not authorized to perform: sts:AssumeRole on resource: {ACME}"
     aws.fail("AssumeRole", code="AccessDenied", message=message, status=403)
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
@@ -143,7 +143,7 @@ async def test_an_account_whose_role_is_refused_holds_up_no_other_and_asks_once(
         assert ACME in str(error)
 
 
-async def test_an_error_of_sts_itself_is_no_refusal(aws: AwsProxy) -> None:
+async def test_an_internal_error_of_sts_is_retryable(aws: AwsProxy) -> None:
     aws.fail("AssumeRole", code="InternalError", message="try later")
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
         error = await failure_of(driver, IN_ACME)
@@ -159,7 +159,7 @@ async def test_keys_that_sts_does_not_accept_are_reported(aws: AwsProxy) -> None
     assert "AWS does not accept the credentials" in str(error)
 
 
-async def test_an_account_without_credentials_of_the_operator_is_reported(
+async def test_missing_own_credentials_are_reported_for_an_account(
     aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

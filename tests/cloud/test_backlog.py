@@ -1,4 +1,4 @@
-"""Which of what waits goes next: deadlines, company, turns."""
+"""The fair queue: deadlines, batches, and fairness between tenants."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ OPERATION = Operation(Action.START)
 def entry(
     name: str, n: int = 1, *, at: float = 0, tenant: str = "ns", key: str = "start", late: bool = False
 ) -> Entry:
-    """`n` instances that were queued ahead for `at`, or at `at` if they are `late`."""
+    """An entry of `n` instances with the deadline `at`; with `late`, it arrived at its deadline."""
     due = after(at)
     order = Order(replace(WEB, tag=name), {}, due, tenant)
     ids = [f"{name}-{number}" for number in range(n)]
@@ -63,14 +63,14 @@ def names(taken: Sequence[Entry]) -> dict[str, int]:
 
 
 def empty(instances: float = 0) -> RateLimiter:
-    """Calls are free, and so many instances may be named."""
+    """A limiter that allows any number of calls, and has tokens for `instances` instances."""
     limits = RequestLimits(BucketLimit(100, 100), BucketLimit(1000, 2))
     return RateLimiter(
         TokenBucket(limits.requests, 100, EPOCH), TokenBucket(BucketLimit(1000, 2), instances, EPOCH)
     )
 
 
-def test_what_was_announced_leaves_together_at_its_deadline_and_not_before() -> None:
+def test_entries_leave_together_at_their_deadline_and_not_before() -> None:
     made = fair_queue(entry("a", 2, at=1), entry("b", 3, at=1), entry("later", at=2))
     assert made.take(EPOCH, FREE) == []
     assert made.next_at(EPOCH, FREE) == after(1)
@@ -79,41 +79,41 @@ def test_what_was_announced_leaves_together_at_its_deadline_and_not_before() -> 
     assert made.next_at(after(1), FREE) == after(2)
 
 
-def test_what_is_late_waits_a_moment_for_company() -> None:
+def test_late_entries_wait_for_the_gather_time() -> None:
     made = fair_queue(entry("a", late=True), entry("b", at=0.03, late=True))
     assert made.take(EPOCH, FREE) == []
     assert made.next_at(EPOCH, FREE) == min(EPOCH + GATHER_TIME, after(0.03))
     assert names(made.take(EPOCH + GATHER_TIME, FREE)) == {"a": 1, "b": 1}
 
 
-def test_a_call_that_leaves_anyway_takes_along_what_still_waits_for_company() -> None:
+def test_a_call_includes_entries_that_still_gather() -> None:
     made = fair_queue(entry("late", late=True), entry("planned", at=0.01))
     assert names(made.take(after(0.01), FREE)) == {"late": 1, "planned": 1}
 
 
-def test_what_may_not_travel_together_goes_apart() -> None:
+def test_entries_with_different_call_keys_leave_in_separate_calls() -> None:
     made = fair_queue(entry("a"), entry("h", key="hibernate"), entry("b"))
     assert names(made.take(EPOCH, FREE)) == {"a": 1, "b": 1}
     assert names(made.take(EPOCH, FREE)) == {"h": 1}
 
 
-def test_no_call_is_larger_than_the_most() -> None:
+def test_no_call_exceeds_the_batch_size() -> None:
     made = fair_queue(entry("a", 7), entry("b", 7), max_batch=10)
     assert [names(made.take(EPOCH, FREE)) for _ in range(3)] == [{"a": 7, "b": 3}, {"b": 4}, {}]
 
 
-def test_nothing_waits_for_nothing() -> None:
+def test_an_entry_without_instances_is_ignored() -> None:
     made = fair_queue(entry("a", 0))
     assert made.next_at(EPOCH, FREE) is None
     assert list(made) == []
 
 
-def test_of_one_tenant_the_earliest_deadline_goes_first() -> None:
+def test_the_earliest_deadline_of_a_tenant_goes_first() -> None:
     made = fair_queue(entry("new", 5, at=5), entry("old", 5, at=1))
     assert names(made.take(after(6), empty(-12 + 6))) == {"old": 5, "new": 1}
 
 
-def test_a_burst_of_one_tenant_does_not_keep_another_waiting() -> None:
+def test_a_burst_of_one_tenant_does_not_delay_another() -> None:
     made = fair_queue(entry("burst", 2000, tenant="a"), entry("single", 2, at=0.5, tenant="b"))
     limiter = FREE
     assert names(made.take(EPOCH, limiter)) == {"burst": 1000}
@@ -123,14 +123,14 @@ def test_a_burst_of_one_tenant_does_not_keep_another_waiting() -> None:
     assert leaves["burst"] >= after(500)
 
 
-def test_a_tenant_that_joins_late_has_no_turns_saved_up() -> None:
+def test_an_idle_tenant_accrues_no_credit() -> None:
     made = fair_queue(entry("a", 100, tenant="a"))
     made.take(EPOCH, empty(50))
     made.add(entry("b", 100, at=1, tenant="b"))
     assert names(made.take(after(1), empty(40 - 2))) == {"a": 20, "b": 20}
 
 
-def test_turns_go_on_where_they_stood() -> None:
+def test_turns_continue_across_calls() -> None:
     made = fair_queue(entry("a", 9, tenant="a"), entry("b", 9, tenant="b"), entry("c", 9, tenant="c"))
     served = {"a": 0, "b": 0, "c": 0}
     for _ in range(6):
@@ -139,7 +139,7 @@ def test_turns_go_on_where_they_stood() -> None:
     assert served == {"a": 4, "b": 4, "c": 4}
 
 
-def test_what_is_not_wanted_any_more_is_left_out() -> None:
+def test_entries_that_are_not_kept_are_dropped() -> None:
     made = fair_queue(entry("a"), entry("b", at=5), entry("c"))
     made.take(EPOCH, empty(0))
     made.keep(lambda item: name_of(item) == "c")
@@ -147,7 +147,7 @@ def test_what_is_not_wanted_any_more_is_left_out() -> None:
     assert names(made.take(after(9), FREE)) == {"c": 1}
 
 
-def test_a_forecast_changes_nothing_and_comes_true() -> None:
+def test_a_forecast_has_no_side_effects_and_is_accurate() -> None:
     made = fair_queue(entry("a", 1500, tenant="a"), entry("b", 600, at=3, tenant="b"))
     forecast = [(at, names(items)) for at, items in simulate(made, FREE, EPOCH)]
     assert len(list(made)) == 2
@@ -162,7 +162,7 @@ def test_a_forecast_changes_nothing_and_comes_true() -> None:
     assert sum(sum(found.values()) for _, found in real) == 2100
 
 
-def test_two_thousand_starts_end_when_the_buckets_allow() -> None:
+def test_two_thousand_starts_take_as_long_as_the_buckets_require() -> None:
     made = fair_queue(*(entry(str(number), 2, tenant=f"ns{number % 7}") for number in range(1000)))
     last = max(at for at, _ in simulate(made, FREE, EPOCH))
     assert (last - EPOCH).total_seconds() <= 500 * 1.002
@@ -175,7 +175,7 @@ _ENTRIES = st.lists(
 
 
 @given(_ENTRIES, st.integers(0, 60), st.integers(1, 50))
-def test_everything_leaves_once_and_nothing_early(
+def test_every_instance_leaves_once_and_not_early(
     entries: list[tuple[int, int, str, str]], tokens: int, max_batch: int
 ) -> None:
     items = [
@@ -195,7 +195,7 @@ def test_everything_leaves_once_and_nothing_early(
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(1, 100))
-def test_no_tenant_gets_more_than_another_that_still_waits(sizes: list[int], room: int) -> None:
+def test_waiting_tenants_get_equal_shares(sizes: list[int], room: int) -> None:
     made = fair_queue(*(entry(str(number), n, tenant=str(number)) for number, n in enumerate(sizes)))
     got = names(made.take(EPOCH, empty(room)))
     for number, n in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""What is measured of calls: each one, each page, by the class of its failure; and for how many instances."""
+"""Metrics of calls: each call and each page, by class of failure, and the number of instances."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -27,7 +27,7 @@ HERE = Scope("", REGION)
 
 
 class Seen:
-    """Remembers it all."""
+    """Records all metrics."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str, float]] = []
@@ -88,7 +88,7 @@ def test_a_call_is_reported_by_the_class_of_its_failure(error: Exception, result
     run(main())
 
 
-def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
+def test_a_successful_call_is_counted_and_an_interrupted_one_is_not() -> None:
     async def main() -> None:
         seen = Seen()
         sessions = AwsClients(VirtualClock(), Accounts(REGION), metrics=seen)
@@ -102,10 +102,10 @@ def test_a_call_that_works_is_ok_and_one_that_is_cut_off_is_none() -> None:
 
 
 class SignedSessions(AwsClients):
-    """Sessions that have credentials."""
+    """Sessions that already have credentials."""
 
     async def credentials(self, _: str) -> None:
-        """They are at hand."""
+        """Return immediately."""
 
 
 def test_each_page_of_rds_is_a_call() -> None:
@@ -114,23 +114,23 @@ def test_each_page_of_rds_is_a_call() -> None:
         rds = RdsApi(
             SignedSessions(clock, Accounts(REGION), metrics=seen), DescribeLimiter(published_limits, clock)
         )
-        asked: list[dict[str, Any]] = []
+        queries: list[dict[str, Any]] = []
 
         async def describe(**query: Any) -> dict[str, Any]:
-            asked.append(query)
-            more = {"Marker": f"m{len(asked)}"} if len(asked) < 3 else {}
-            return {"Rows": [len(asked)], **more}
+            queries.append(query)
+            more = {"Marker": f"m{len(queries)}"} if len(queries) < 3 else {}
+            return {"Rows": [len(queries)], **more}
 
         pages = rds._pages(HERE, "DescribeDBInstances", describe)
         assert [page["Rows"] async for page in pages] == [[1], [2], [3]]
-        assert [query.get("Marker") for query in asked] == [None, "m1", "m2"]
-        assert {query["MaxRecords"] for query in asked} == {PAGE}
+        assert [query.get("Marker") for query in queries] == [None, "m1", "m2"]
+        assert {query["MaxRecords"] for query in queries} == {PAGE}
         assert seen.calls == [("rds", "DescribeDBInstances", "ok", 0.0)] * 3
 
     run(main())
 
 
-def test_batches_are_reported_by_their_size_and_what_was_accepted_by_its_count() -> None:
+def test_batch_sizes_and_accepted_instances_are_reported() -> None:
     seen, accepted = Seen(), list[int]()
 
     async def scenario(stage: Stage) -> None:
@@ -146,7 +146,7 @@ def test_batches_are_reported_by_their_size_and_what_was_accepted_by_its_count()
     play(partial(Stage, metrics=seen), scenario)
 
 
-def test_roles_that_are_assumed_are_calls_too() -> None:
+def test_assumed_roles_are_counted_as_calls() -> None:
     seen = Seen()
 
     async def load() -> NoReturn:

@@ -1,4 +1,4 @@
-"""Credentials from what a cluster has: the kubelet's token files, STS, and the agent of EKS pod identity."""
+"""Credentials in a cluster: token files of the kubelet, STS, and the agent of EKS Pod Identity."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ WEB_IDENTITY = "AssumeRoleWithWebIdentity"
 
 
 def key(call: Call) -> str:
-    """Id of the access key that the call is signed with."""
+    """The id of the access key that signed the call."""
     match = re.search("Credential=([^/]+)/", call.headers.get("Authorization", ""))
     return match[1] if match else ""
 
 
 def granted(action: str, access_key: str, expires_at: datetime) -> str:
-    """STS's answer with credentials of the test's own."""
+    """A response of STS with the given credentials."""
     return (
         f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><Credentials>'
         f"<AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
@@ -53,7 +53,7 @@ async def describe(sessions: AwsClients, scope: Scope = HERE) -> None:
 
 
 async def renewed(sessions: AwsClients) -> None:
-    """Wait until the renewal that is under way has ended, for which no call waits."""
+    """Wait for the end of the current renewal. Calls do not wait for it."""
     renewal = sessions._credentials[""]._renewal
     assert renewal is not None
     async with asyncio.timeout(SECONDS):
@@ -75,7 +75,7 @@ def _keyless(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
-    """A token file, as most editors leave it."""
+    """A token file with a trailing newline, as most editors write it."""
     file = tmp_path / "token"
     file.write_text("the-first-token\n")
     return file
@@ -83,7 +83,7 @@ def token(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def _service_account(_keyless: None, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What EKS puts into a pod whose ServiceAccount has a role (IRSA)."""
+    """The environment of a pod on EKS whose ServiceAccount has a role (IRSA)."""
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
 
@@ -99,7 +99,7 @@ async def test_a_service_accounts_role_is_assumed_with_its_token(aws: AwsProxy) 
 
 
 @pytest.mark.usefixtures("_service_account")
-async def test_a_service_accounts_role_is_renewed_with_the_token_of_then(aws: AwsProxy, token: Path) -> None:
+async def test_a_service_accounts_role_is_renewed_with_the_current_token(aws: AwsProxy, token: Path) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=30)
     aws.fail_raw(WEB_IDENTITY, status=200, body=granted(WEB_IDENTITY, "ASIAFIRST", soon))
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
@@ -124,9 +124,7 @@ async def test_a_token_that_sts_refuses_is_reported(aws: AwsProxy) -> None:
 
 
 @pytest.mark.usefixtures("_service_account")
-async def test_a_token_file_that_is_not_there_is_reported(
-    aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_token_file_is_reported(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
@@ -135,11 +133,11 @@ async def test_a_token_file_that_is_not_there_is_reported(
 
 
 class Agent:
-    """EKS pod identity's agent: gives credentials to who shows the token.
+    """The agent of EKS Pod Identity, which returns credentials for a token.
 
     Attributes:
-        tokens: what was shown.
-        answers: what it answers, the last one from then on.
+        tokens: the tokens that it received.
+        answers: its answers in order. The last one repeats.
     """
 
     def __init__(self) -> None:
@@ -182,10 +180,10 @@ async def agent(_keyless: None, token: Path, monkeypatch: pytest.MonkeyPatch) ->
         yield agent
 
 
-async def test_pod_identity_is_renewed_with_the_token_of_then(
+async def test_pod_identity_is_renewed_with_the_current_token(
     aws: AwsProxy, agent: Agent, token: Path
 ) -> None:
-    # botocore asks a second time at once where what it gets is near its end.
+    # botocore requests credentials a second time if the first ones expire soon.
     agent.answers = [identity("ASIAFIRST", timedelta(seconds=30))] * 2 + [identity("ASIASECOND")]
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         await describe(sessions)
@@ -195,7 +193,7 @@ async def test_pod_identity_is_renewed_with_the_token_of_then(
     assert (agent.tokens[0], agent.tokens[-1]) == ("the-first-token", "the-second-token")
 
 
-async def test_an_agent_that_answers_something_else_is_reported(aws: AwsProxy, agent: Agent) -> None:
+async def test_an_invalid_answer_of_the_agent_is_reported(aws: AwsProxy, agent: Agent) -> None:
     agent.answers = ["{}"]
     async with AwsClients(CLOCK, Accounts(REGION)) as sessions:
         error = await failure(sessions)
@@ -204,7 +202,7 @@ async def test_an_agent_that_answers_something_else_is_reported(aws: AwsProxy, a
     assert aws.calls == []
 
 
-async def test_the_agents_token_file_that_is_not_there_is_reported(
+async def test_a_missing_token_file_of_the_agent_is_reported(
     aws: AwsProxy, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere/token")
@@ -213,9 +211,7 @@ async def test_the_agents_token_file_that_is_not_there_is_reported(
     assert (aws.calls, agent.tokens) == ([], [])
 
 
-async def test_a_token_of_the_environment_itself_is_shown(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_token_in_the_environment_is_sent(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "bare")
     agent.answers = [identity("ASIAFIRST")]
@@ -225,7 +221,7 @@ async def test_a_token_of_the_environment_itself_is_shown(
 
 
 @pytest.mark.usefixtures("_keyless")
-async def test_keys_that_are_rotated_in_their_file_are_read_again(
+async def test_rotated_keys_in_a_file_are_read_again(
     aws: AwsProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, clock = tmp_path / "credentials", SkewedClock()

@@ -1,4 +1,4 @@
-"""The driver before moto: what it asks, what it does, what it shows."""
+"""The driver with moto: its requests, its actions, and the states that it shows."""
 
 import asyncio
 from typing import Any
@@ -43,14 +43,14 @@ async def test_terminated_instances_do_not_count(aws: AwsProxy) -> None:
 
 
 async def test_all_pages_are_read(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ec2, "PAGE", 1)  # moto counts reservations
+    monkeypatch.setattr(ec2, "PAGE", 1)  # MaxResults counts reservations in moto
     ids = sorted([id_ for _ in range(3) for id_ in await aws.create_instances("web", 2)])
     async with open_driver(CLOCK) as driver:
         assert (await observe(driver)).ids(InstanceState.STOPPED) == tuple(ids)
     assert len(aws.calls_of("DescribeInstances")) == 3
 
 
-async def test_describe_asks_for_large_pages_of_tagged_instances_that_exist(aws: AwsProxy) -> None:
+async def test_describe_requests_large_pages_of_tagged_instances(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         await observe(driver)
     (call,) = aws.calls_of("DescribeInstances")
@@ -92,17 +92,17 @@ async def test_an_accepted_start_shows_until_describe_has_caught_up(aws: AwsProx
 
 async def test_tracked_groups_are_notified_of_a_change_by_others(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
-    told: asyncio.Queue[Group] = asyncio.Queue()
+    changed: asyncio.Queue[Group] = asyncio.Queue()
     async with open_driver(CLOCK) as driver, asyncio.timeout(SECONDS):
-        driver.inventory.set_listener(FakeListener(lambda: [WEB], told.put_nowait))
-        assert await told.get() == WEB
+        driver.inventory.set_listener(FakeListener(lambda: [WEB], changed.put_nowait))
+        assert await changed.get() == WEB
         await aws.moto.change("StartInstances", ids)
         await observe(driver)
-        assert await told.get() == WEB
+        assert await changed.get() == WEB
     assert {call.region for call in aws.calls} == {REGION}
 
 
-async def test_what_can_hibernate_does_and_the_rest_stops(aws: AwsProxy) -> None:
+async def test_instances_hibernate_if_they_can_and_stop_otherwise(aws: AwsProxy) -> None:
     plain = await aws.create_instances("web", 1, state="running")
     able = await aws.create_instances("web", 1, state="running", hibernate=True)
     async with open_driver(CLOCK) as driver:
@@ -126,7 +126,7 @@ async def test_hibernation_that_ec2_refuses_becomes_a_plain_stop(aws: AwsProxy) 
     assert [call.params["Hibernate"] for call in aws.calls_of("StopInstances")] == ["true", "false"]
 
 
-def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -> None:
+def test_an_instance_with_an_instance_store_root_device_is_never_stopped() -> None:
     tags = [{"Key": "resource-booking-application", "Value": "web"}]
     rows = [
         {"InstanceId": device, "State": {"Name": "running"}, "Tags": tags, "RootDeviceType": device}
@@ -167,9 +167,7 @@ def test_an_instance_whose_root_device_is_an_instance_store_is_never_stopped() -
         ("pending", "Client.InternalError", "Client error on launch", ""),
     ],
 )
-def test_a_start_that_failed_is_distinguished_from_a_stop(
-    state: str, code: str, message: str, why: str
-) -> None:
+def test_a_failed_start_is_distinguished_from_a_stop(state: str, code: str, message: str, why: str) -> None:
     row = {
         "InstanceId": "i-1",
         "State": {"Name": state},
@@ -187,18 +185,18 @@ async def test_type_and_zone_are_read_with_the_view(aws: AwsProxy) -> None:
         assert driver.inventory.pool(WEB.scope, instance.id) == f"t3.micro in {REGION}b"
 
 
-async def test_who_does_not_lead_looks_and_changes_nothing(aws: AwsProxy) -> None:
+async def test_a_replica_without_the_lease_observes_but_changes_nothing(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 2)
     live = [True]
     async with open_drivers(CLOCK, live=lambda: live[0]) as drivers:
         driver = drivers["ec2"]
         live[0] = False
         assert (await observe(driver)).ids(InstanceState.STOPPED) == tuple(ids)
-        troubled = asyncio.Event()
-        order = Order.of(WEB, ids, CLOCK.now(), on_pending_error=troubled.set)
+        failed = asyncio.Event()
+        order = Order.of(WEB, ids, CLOCK.now(), on_pending_error=failed.set)
         driver.batcher.start(order)
         async with asyncio.timeout(SECONDS):
-            await troubled.wait()
+            await failed.wait()
         assert aws.calls_of("StartInstances") == []
         live[0] = True
         assert await outcomes(order) == dict.fromkeys(ids, InstanceState.PENDING)

@@ -1,4 +1,4 @@
-"""The driver before a service that refuses, garbles, loses replies, or is not to be reached at all."""
+"""The driver with a service that refuses calls, garbles or loses replies, or is unreachable."""
 
 import asyncio
 from datetime import timedelta
@@ -51,7 +51,7 @@ async def test_one_instance_in_the_wrong_state_fails_alone(aws: AwsProxy) -> Non
     ("code", "status"),
     [("RequestLimitExceeded", 503), ("InternalError", 500), ("Unavailable", 503)],
 )
-async def test_what_passes_by_itself_is_tried_again_whole(aws: AwsProxy, code: str, status: int) -> None:
+async def test_transient_failures_are_retried_as_a_whole(aws: AwsProxy, code: str, status: int) -> None:
     ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", code=code, status=status)
@@ -71,7 +71,7 @@ async def test_what_passes_by_itself_is_tried_again_whole(aws: AwsProxy, code: s
         ("ExpiredToken", 400, "ExpiredCredentials"),
     ],
 )
-async def test_what_fails_is_reported_and_not_tried_again_before_its_pause_is_over(
+async def test_a_failure_is_reported_and_not_retried_during_its_back_off(
     aws: AwsProxy, code: str, status: int, reason: str
 ) -> None:
     ids = await aws.create_instances("web", 1)
@@ -82,7 +82,7 @@ async def test_what_fails_is_reported_and_not_tried_again_before_its_pause_is_ov
     assert len(aws.calls_of("StartInstances")) == 1
 
 
-async def test_a_start_whose_reply_is_lost_is_seen_and_not_made_again(aws: AwsProxy) -> None:
+async def test_a_start_with_a_lost_reply_is_not_repeated(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
@@ -91,7 +91,7 @@ async def test_a_start_whose_reply_is_lost_is_seen_and_not_made_again(aws: AwsPr
     assert [call.status for call in aws.calls_of("StartInstances")] == [200], "it counts as taken"
 
 
-async def test_a_start_that_never_arrived_is_made_again(aws: AwsProxy) -> None:
+async def test_a_start_that_did_not_arrive_is_repeated(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 2)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
@@ -123,7 +123,7 @@ async def test_a_reply_that_is_not_from_ec2_is_reported(
         assert driver.inventory.failure(WEB.scope) is None
 
 
-async def test_a_call_that_never_ends_is_given_up(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_without_an_answer_times_out(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ec2, "CALL_SECONDS", 0.2)
     aws.hold("DescribeInstances")
     async with open_driver(CLOCK) as driver:
@@ -145,7 +145,7 @@ async def test_pending_futures_are_cancelled_when_the_driver_closes(aws: AwsProx
     assert order.futures[ids[0]].cancelled()
 
 
-async def test_no_credentials_says_so_until_there_are_some(
+async def test_missing_credentials_are_reported_until_they_exist(
     aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await aws.create_instances("web", 1)
@@ -160,7 +160,7 @@ async def test_no_credentials_says_so_until_there_are_some(
         assert await start(driver, ids) == {ids[0]: InstanceState.PENDING}
 
 
-async def test_half_the_credentials_are_none(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_incomplete_credentials_are_reported(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with open_driver(CLOCK) as driver:
         error = await failure_of(driver)
@@ -177,14 +177,14 @@ async def test_half_the_credentials_are_none(aws: AwsProxy, monkeypatch: pytest.
         (Group("ec2", "other", REGION, "web"), "UnknownAccount"),
     ],
 )
-async def test_a_place_that_cannot_be_reached_is_reported(aws: AwsProxy, group: Group, reason: str) -> None:
+async def test_an_invalid_region_or_account_is_reported(aws: AwsProxy, group: Group, reason: str) -> None:
     async with open_driver(CLOCK) as driver:
         error = await failure_of(driver, group)
     assert (error.reason, error.retryable) == (reason, False)
     assert aws.calls == []
 
 
-async def test_nobody_listens(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_closed_port_is_reported(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     async with open_driver(CLOCK) as driver:
         assert (await failure_of(driver)).reason == "CloudUnreachable"

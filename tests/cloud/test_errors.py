@@ -1,4 +1,4 @@
-"""What becomes of botocore's errors: reasons that a condition takes, texts that stay the same."""
+"""The translation of botocore's errors: valid condition reasons, and stable messages."""
 
 import re
 from datetime import timedelta
@@ -89,18 +89,18 @@ def test_each_failure_has_a_reason(error: Exception, expected: str) -> None:
         refusal("OptInRequired"),
     ],
 )
-def test_what_a_user_has_to_fix_is_not_retryable(error: Exception) -> None:
+def test_errors_that_a_user_must_fix_are_not_retryable(error: Exception) -> None:
     assert not outcome(error).retryable
 
 
-def test_no_credentials_says_what_to_do() -> None:
+def test_missing_credentials_have_a_fix_in_the_message() -> None:
     text = str(outcome(boto.NoCredentialsError()))
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in text
     assert "ServiceAccount" in text
 
 
-def test_unauthorized_names_the_permission_and_stays_the_same() -> None:
-    """The encoded part and the session's name differ each time."""
+def test_unauthorized_names_the_permission_with_a_stable_message() -> None:
+    """AWS encodes a part of the message differently each time, and the session name changes."""
 
     def text(session: str, encoded: str) -> str:
         message = (
@@ -116,7 +116,7 @@ def test_unauthorized_names_the_permission_and_stays_the_same() -> None:
     assert "no identity-based policy allows" in text("s", "e")
 
 
-def test_a_lost_connection_reads_the_same_each_time() -> None:
+def test_a_lost_connection_has_a_stable_message() -> None:
     texts = {str(outcome(boto.HTTPClientError(error=RuntimeError(object())))) for _ in range(3)}
     assert len(texts) == 1
 
@@ -127,14 +127,14 @@ def test_messages_are_bounded_and_without_request_ids() -> None:
     assert text.startswith("StartInstances: what happened again")
 
 
-def test_the_instances_that_a_refusal_names_are_found() -> None:
+def test_ids_in_a_refusal_are_found() -> None:
     error = outcome(
         refusal("InvalidInstanceID.NotFound", f"The instance ID '{ID}' does not exist"), ID, OTHER
     )
     assert error.ids == {ID}
 
 
-def test_only_instances_of_the_call_are_named() -> None:
+def test_only_ids_of_the_call_are_found() -> None:
     error = outcome(refusal("IncorrectInstanceState", f"The instance '{ID}x' is gone"), ID, OTHER)
     assert not error.ids
 
@@ -143,12 +143,12 @@ def test_only_instances_of_the_call_are_named() -> None:
     ("code", "status"),
     [("AuthFailure", 401), ("RequestLimitExceeded", 503), ("InternalError", 500)],
 )
-def test_failures_of_another_class_are_nobodys_fault(code: str, status: int) -> None:
+def test_other_failures_blame_no_instance(code: str, status: int) -> None:
     message = f"on resource: arn:aws:ec2:eu-west-1:123456789012:instance/{ID}"
     assert not outcome(refusal(code, message, status=status), ID).ids
 
 
-def test_a_permission_that_is_missing_for_one_instance_names_it() -> None:
+def test_a_missing_permission_for_one_instance_names_it() -> None:
     message = f"on resource: arn:aws:ec2:eu-west-1:123456789012:instance/{ID}"
     error = outcome(refusal("UnauthorizedOperation", message, status=403), ID, OTHER)
     assert error.kind is FailureKind.DENIED
@@ -182,7 +182,7 @@ def test_each_failure_has_a_class(error: Exception, fault: FailureKind) -> None:
     assert outcome(error).kind is fault
 
 
-def test_lack_of_capacity_names_type_and_zone() -> None:
+def test_a_capacity_error_names_type_and_zone() -> None:
     message = (
         "We currently do not have sufficient m5.large capacity in the Availability Zone you requested "
         "(eu-west-1a). Our system will be working on provisioning additional capacity."
@@ -201,11 +201,11 @@ def test_a_wrong_clock_is_reported(code: str) -> None:
     assert "420 s behind that of AWS; set it by NTP" in str(caught.value)
 
 
-def test_a_bug_is_not_disguised() -> None:
+def test_an_unknown_exception_is_not_translated() -> None:
     with pytest.raises(KeyError), translate_errors("StartInstances"):
         raise KeyError
 
 
 @pytest.mark.parametrize("code", ["InvalidInstanceID.NotFound", "503", "", "...", "a-b_c", "Ünïcode"])
-def test_any_code_makes_a_reason(code: str) -> None:
+def test_any_code_becomes_a_valid_reason(code: str) -> None:
     assert CONDITION_REASON.match(reason_of(code))

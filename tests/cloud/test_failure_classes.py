@@ -1,6 +1,6 @@
-"""Each class of failure before the fake EC2: the others start on time, and AWS is not asked too often.
+"""Each class of failure with the fake EC2: other instances start on time, and calls are limited.
 
-What users see of each is tested in `tests/reconcilers/test_failures.py`.
+`tests/reconcilers/test_failures.py` tests what users see of each class.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ GONE = "i-0123456789abcdef0"
 
 
 async def starts(aws: AwsProxy) -> list[int]:
-    """How many instances each StartInstances named."""
+    """The number of instances in each StartInstances call."""
     return [len(call.instance_ids) for call in aws.calls_of("StartInstances")]
 
 
-async def test_groups_that_are_due_together_start_by_one_call(aws: AwsProxy) -> None:
+async def test_groups_that_are_due_together_start_in_one_call(aws: AwsProxy) -> None:
     web, db = await aws.create_instances("web", 2), await aws.create_instances("db", 2)
     async with open_driver(CLOCK) as driver:
         orders = [Order.of(WEB, web, CLOCK.now()), Order.of(DB, db, CLOCK.now())]
@@ -56,7 +56,7 @@ async def test_one_bad_instance_among_many_good_ones(aws: AwsProxy, how: str) ->
         bad = GONE
     elif how == "terminated":
         await aws.moto.change("TerminateInstances", [bad])
-        # moto would start it.
+        # moto would start a terminated instance.
         text = f"The instance '{bad}' is not in a state from which it can be started."
         aws.curse([bad], "StartInstances", code="IncorrectInstanceState", message=text)
     elif how == "cursed":
@@ -74,7 +74,7 @@ async def test_one_bad_instance_among_many_good_ones(aws: AwsProxy, how: str) ->
 
 
 @pytest.mark.usefixtures("aws")
-async def test_a_bad_instance_alone() -> None:
+async def test_a_bad_instance_in_a_call_of_its_own() -> None:
     async with open_driver(CLOCK) as driver:
         order = Order.of(WEB, [GONE], CLOCK.now())
         driver.batcher.start(order)
@@ -103,7 +103,7 @@ async def test_no_capacity_for_one_type_in_one_zone(aws: AwsProxy) -> None:
 
 
 @pytest.mark.parametrize("code", ["OperationNotPermitted", "UnsupportedOperation"])
-async def test_an_instance_that_cannot_be_stopped_keeps_no_other_running(aws: AwsProxy, code: str) -> None:
+async def test_an_instance_that_cannot_be_stopped_blocks_no_other(aws: AwsProxy, code: str) -> None:
     kept, *others = await aws.create_instances("web", 3, state="running")
     aws.protect([kept], code)
     async with open_driver(CLOCK) as driver:
@@ -116,7 +116,7 @@ async def test_an_instance_that_cannot_be_stopped_keeps_no_other_running(aws: Aw
     assert sum(kept in call.instance_ids for call in aws.calls_of("StopInstances")) == 1
 
 
-async def test_a_permission_that_is_missing_altogether(aws: AwsProxy) -> None:
+async def test_a_permission_that_is_missing_for_all_instances(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 3)
     text = f"You are not authorized to perform this operation. arn:aws:ec2:{REGION}:1:instance/{ids[0]}"
     aws.fail("StartInstances", times=99, code="UnauthorizedOperation", message=text, status=403)
@@ -127,7 +127,7 @@ async def test_a_permission_that_is_missing_altogether(aws: AwsProxy) -> None:
     assert len(aws.calls_of("StartInstances")) == calls <= 5
 
 
-async def test_an_instance_whose_terms_nobody_has_accepted_keeps_no_other(aws: AwsProxy) -> None:
+async def test_an_instance_with_unaccepted_marketplace_terms_blocks_no_other(aws: AwsProxy) -> None:
     market, *others = await aws.create_instances("web", 3)
     far = await aws.create_instances("web", 1, region="us-east-1")
     text = "In order to use this AWS Marketplace product you need to accept terms and subscribe."
@@ -143,7 +143,7 @@ async def test_an_instance_whose_terms_nobody_has_accepted_keeps_no_other(aws: A
         assert await stop(driver, others) == dict.fromkeys(others, InstanceState.STOPPING)
 
 
-async def test_throttled_calls_go_again_within_the_limits(aws: AwsProxy) -> None:
+async def test_throttled_calls_are_retried_within_the_limits(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 20)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", times=2)
@@ -152,18 +152,18 @@ async def test_throttled_calls_go_again_within_the_limits(aws: AwsProxy) -> None
     assert [later - earlier >= 0.49 for earlier, later in pairwise(times)] == [True, True]
 
 
-async def test_limits_that_ec2_enforces_are_kept_without_a_refusal(aws: AwsProxy) -> None:
+async def test_enforced_limits_are_kept_without_a_refusal(aws: AwsProxy) -> None:
     aws.enforce_limits()
     ids = await aws.create_instances("web", 30)
     async with open_driver(CLOCK) as driver:
-        for id_ in ids[:8]:  # five calls at once, then two a second
+        for id_ in ids[:8]:  # EC2 allows five calls at once, then two a second
             await start(driver, [id_])
         await start(driver, ids[8:])
     assert {call.status for call in aws.calls_of("StartInstances")} == {200}
 
 
 async def test_an_account_that_is_down_delays_nothing_in_another(aws: AwsProxy) -> None:
-    """Accounts are in `test_accounts`; here regions stand for them, each of which has calls of its own."""
+    """Regions stand for accounts here. Each region has its own calls. `test_accounts` has accounts."""
     ids = await aws.create_instances("web", 1, region="us-east-1")
     far = Group("ec2", "", "us-east-1", "web")
     gate = aws.hold("StopInstances")
@@ -200,7 +200,7 @@ async def test_a_wrong_clock_is_reported_with_its_difference(aws: AwsProxy) -> N
         assert "s ahead of that of AWS; set it by NTP" in str(error)
 
 
-async def test_credentials_that_expired_are_reported_and_hold_the_account(aws: AwsProxy) -> None:
+async def test_expired_credentials_are_reported_and_block_the_account(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     async with open_driver(CLOCK) as driver:
         aws.fail("StartInstances", code="RequestExpired")

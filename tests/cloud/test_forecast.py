@@ -1,4 +1,4 @@
-"""What the bookings of a span ask of the cloud, which come late, and what helps."""
+"""The forecast: the calls for the bookings of a time span, late bookings, and remedies."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -68,17 +68,17 @@ def test_calls_and_peaks_are_counted_by_action_account_and_region() -> None:
     assert found.late == []
 
 
-def test_back_to_back_bookings_are_one_run() -> None:
+def test_back_to_back_bookings_need_one_start_and_one_stop() -> None:
     found = foreseen([member("a", booking("1", 60, 120), booking("2", 120, 200), booking("3", 90, 150))])
     assert [(item.call, item.calls) for item in found.calls] == [("StartInstances", 1), ("StopInstances", 1)]
 
 
-def test_only_the_span_counts() -> None:
+def test_only_boundaries_in_the_span_count() -> None:
     found = foreseen([member("a", booking("1", -60, 30), booking("2", 99999, 100000))])
     assert [(item.call, item.calls) for item in found.calls] == [("StopInstances", 1)]
 
 
-def test_databases_take_a_call_each() -> None:
+def test_each_database_needs_a_call() -> None:
     found = foreseen([member("a", booking("1", 60, 120), size=3, service="rds")])
     assert [(item.call, item.calls) for item in found.calls] == [
         ("StartDBInstance", 3),
@@ -86,7 +86,7 @@ def test_databases_take_a_call_each() -> None:
     ]
 
 
-def test_too_many_at_one_instant_come_late_and_more_warm_up_helps() -> None:
+def test_a_longer_warm_up_is_the_remedy_for_too_many_starts_at_one_instant() -> None:
     members = [member(f"r{n}", booking(f"b{n}", 3600, 7200)) for n in range(700)]
     found = foreseen(members)
     assert len(found.late) == 199  # two more leave within the tolerance
@@ -94,28 +94,28 @@ def test_too_many_at_one_instant_come_late_and_more_warm_up_helps() -> None:
     assert 195 <= worst.total_seconds() <= 205
     assert all(item.remedy is not None for item in found.late)
     remedies = {item.resource: item.remedy for item in found.late}
-    mended = [
+    fixed = [
         member(
             item.key.name, *item.bookings, warm_up=(remedies.get(item.key) or timedelta(0)).total_seconds()
         )
         for item in members
     ]
-    assert foreseen(mended).late == []
+    assert foreseen(fixed).late == []
 
 
-def test_what_is_late_counts_from_the_warm_up() -> None:
+def test_lateness_counts_from_the_start_of_the_warm_up() -> None:
     members = [member(f"r{n}", booking(f"b{n}", 3600, 7200), warm_up=120) for n in range(510)]
     late = foreseen(members).late
     assert len(late) == 9
     assert max(item.started_at for item in late) <= after(3600 - 120 + 12)
 
 
-def test_more_than_a_day_of_warm_up_is_no_remedy() -> None:
+def test_a_warm_up_of_more_than_a_day_is_no_remedy() -> None:
     slow, three_days = RequestLimits(BucketLimit(5, 2), BucketLimit(100, 0.01)), 3 * DAY.total_seconds()
     ahead = booking("b", three_days, three_days + 3600)
-    for size, mends in ((900, True), (1100, False)):
+    for size, helps in ((900, True), (1100, False)):
         found = foreseen([member("huge", ahead, size=size)], 4 * DAY, lambda *_: slow)
-        assert [item.remedy is not None for item in found.late] == [mends]
+        assert [item.remedy is not None for item in found.late] == [helps]
 
 
 def test_one_namespace_does_not_make_another_late() -> None:
@@ -124,7 +124,7 @@ def test_one_namespace_does_not_make_another_late() -> None:
     assert "other" not in {item.resource.namespace for item in found.late}
 
 
-def test_groups_that_are_empty_or_were_never_seen_ask_for_nothing() -> None:
+def test_empty_groups_need_no_calls() -> None:
     found = foreseen([member("a", booking("1", 60, 120), size=0)])
     assert (found.calls, found.late) == ([], [])
 

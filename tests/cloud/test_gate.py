@@ -1,4 +1,4 @@
-"""Calls one at a time, within the limits of their action."""
+"""The limiter of Describe calls: one call at a time, within the limits of the action."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ def play(scenario: Callable[[DescribeLimiter], Awaitable[None]]) -> None:
 
 
 async def passed(gate: DescribeLimiter, scope: Scope = HERE, fault: FailureKind | None = None) -> float:
-    """When the call was let through, in seconds."""
+    """The time in seconds at which a call was let through."""
     async with gate.slot(scope, "DescribeInstances"):
         at = asyncio.get_running_loop().time()
         if fault is not None:
@@ -31,7 +31,7 @@ async def passed(gate: DescribeLimiter, scope: Scope = HERE, fault: FailureKind 
     return at
 
 
-def test_calls_pass_as_the_bucket_is_refilled() -> None:
+def test_calls_pass_at_the_refill_rate() -> None:
     async def scenario(gate: DescribeLimiter) -> None:
         times = [await passed(gate) for _ in range(5)]
         assert times == pytest.approx([0, 0, 0, 0.5, 1], abs=0.01)
@@ -40,7 +40,7 @@ def test_calls_pass_as_the_bucket_is_refilled() -> None:
     play(scenario)
 
 
-def test_a_refusal_for_the_rate_makes_the_next_wait_and_another_failure_does_not() -> None:
+def test_only_a_throttled_call_delays_the_next_one() -> None:
     async def scenario(gate: DescribeLimiter) -> None:
         for fault, wait in ((FailureKind.LOST, 0), (FailureKind.THROTTLED, 0.5)):
             began = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What was refused, and for how long it is not asked for."""
+"""The back-off table: failures, and the time until the next attempt."""
 
 from datetime import datetime, timedelta
 
@@ -18,11 +18,11 @@ def after(seconds: float) -> datetime:
     return EPOCH + timedelta(seconds=seconds)
 
 
-def test_it_is_barred_until_its_pause_is_over_and_suspect_after_that() -> None:
+def test_an_entry_is_active_during_its_back_off_and_remembered_after_it() -> None:
     held = BackoffTable()
-    told = held.record_failure("i-1", ERROR, PAUSE, EPOCH)
-    assert told.retry_at == after(10)
-    assert held.active_failure("i-1", after(9.9)) is told
+    failure = held.record_failure("i-1", ERROR, PAUSE, EPOCH)
+    assert failure.retry_at == after(10)
+    assert held.active_failure("i-1", after(9.9)) is failure
     assert held.active_failure("i-1", after(10)) is None
     assert held.active_failure("i-2", EPOCH) is None
     assert held.failed_before("i-1")
@@ -30,7 +30,7 @@ def test_it_is_barred_until_its_pause_is_over_and_suspect_after_that() -> None:
     assert not held.failed_before("i-1")
 
 
-def test_the_pause_grows_each_time_up_to_its_bound() -> None:
+def test_the_back_off_grows_up_to_its_maximum() -> None:
     held, now, pauses = BackoffTable(), EPOCH, []
     for _ in range(5):
         until = held.record_failure("i-1", ERROR, PAUSE, now).retry_at
@@ -41,7 +41,7 @@ def test_the_pause_grows_each_time_up_to_its_bound() -> None:
 
 
 @pytest.mark.parametrize("later", [7200, -7200])
-def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(later: float) -> None:
+def test_old_and_future_entries_are_forgotten(later: float) -> None:
     held = BackoffTable()
     held.record_failure("old", ERROR, PAUSE, EPOCH)
     held.record_failure("new", ERROR, PAUSE, after(later))
@@ -63,5 +63,5 @@ def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(late
         ("UnauthorizedOperation", FailureKind.DENIED, retry.DENIED),
     ],
 )
-def test_each_class_has_its_pause(reason: str, fault: FailureKind, pause: Backoff) -> None:
+def test_each_class_of_failure_has_its_back_off(reason: str, fault: FailureKind, pause: Backoff) -> None:
     assert instance_backoff(CloudError(reason, "", kind=fault)) is pause

@@ -1,4 +1,4 @@
-"""Which callers share which call: on virtual time, before a cloud in memory."""
+"""Which callers share which call, on virtual time and with a cloud in memory."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -19,7 +19,7 @@ from tests.support.virtual import EPOCH, DoneError
 STOPPED = InstanceState.STOPPED
 
 
-def test_all_who_ask_at_once_share_one_call() -> None:
+def test_concurrent_callers_share_one_call() -> None:
     async def scenario(stage: Stage) -> None:
         seen = await asyncio.gather(*(stage.observe(group) for group in [WEB, DB] * 100))
         assert len(stage.cloud.calls) == 1
@@ -30,7 +30,7 @@ def test_all_who_ask_at_once_share_one_call() -> None:
     play(scenario)
 
 
-def test_a_view_that_is_fresh_enough_costs_no_call() -> None:
+def test_a_fresh_view_needs_no_call() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.observe()
         await stage.sleep_to(30)
@@ -41,7 +41,7 @@ def test_a_view_that_is_fresh_enough_costs_no_call() -> None:
     play(scenario)
 
 
-def test_who_asks_for_a_later_view_waits_for_the_next_call_and_shares_that() -> None:
+def test_callers_that_need_a_newer_view_share_the_next_call() -> None:
     async def scenario(stage: Stage) -> None:
         first = asyncio.create_task(stage.observe())
         await stage.sleep_to(0.1)
@@ -53,7 +53,7 @@ def test_who_asks_for_a_later_view_waits_for_the_next_call_and_shares_that() -> 
     play(scenario)
 
 
-def test_who_is_content_with_the_call_under_way_joins_it() -> None:
+def test_callers_that_accept_an_older_view_join_the_call_in_flight() -> None:
     async def scenario(stage: Stage) -> None:
         first = asyncio.create_task(stage.observe())
         await stage.sleep_to(0.1)
@@ -72,7 +72,7 @@ def test_scopes_do_not_wait_for_one_another() -> None:
     play(scenario)
 
 
-def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
+def test_a_cancelled_caller_cancels_no_other() -> None:
     async def scenario(stage: Stage) -> None:
         first, second = asyncio.create_task(stage.observe()), asyncio.create_task(stage.observe())
         await stage.sleep_to(0.1)
@@ -84,11 +84,11 @@ def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
     play(scenario)
 
 
-def test_a_call_nobody_waits_for_any_more_still_refreshes_the_view() -> None:
+def test_a_call_without_callers_still_refreshes_the_view() -> None:
     async def scenario(stage: Stage) -> None:
-        asker = asyncio.create_task(stage.observe())
+        caller = asyncio.create_task(stage.observe())
         await stage.sleep_to(0.1)
-        asker.cancel()
+        caller.cancel()
         await stage.sleep_to(1)
         assert stage.inventory.observation(WEB) is not None
 
@@ -113,29 +113,29 @@ def test_a_view_from_before_the_clock_was_set_back_is_not_fresh() -> None:
     play(scenario)
 
 
-def test_the_shutdown_leaves_nobody_waiting() -> None:
+def test_the_shutdown_ends_all_waiting_callers() -> None:
     async def main() -> None:
-        askers: list[asyncio.Task[Observation]] = []
+        callers: list[asyncio.Task[Observation]] = []
 
         async def scenario() -> None:
             async with TaskGroup() as tasks:
                 stage = Stage(tasks)
-                askers.extend(asyncio.create_task(stage.observe()) for _ in range(2))
+                callers.extend(asyncio.create_task(stage.observe()) for _ in range(2))
                 await stage.sleep_to(0.1)
-                askers.append(asyncio.create_task(stage.observe()))  # waits for the next call
-                askers.append(asyncio.create_task(stage.observe(FAR)))  # its call has not begun
+                callers.append(asyncio.create_task(stage.observe()))  # it waits for the next call
+                callers.append(asyncio.create_task(stage.observe(FAR)))  # its call has not started
                 await asyncio.sleep(0)
                 raise DoneError
 
         with pytest.raises(ExceptionGroup):
             await scenario()
-        outcomes = await asyncio.gather(*askers, return_exceptions=True)
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
         assert [getattr(outcome, "reason", None) for outcome in outcomes] == ["Closed"] * 4
 
     virtual.run(main())
 
 
-def test_an_error_goes_to_all_who_wait_for_that_call_and_the_last_view_stays() -> None:
+def test_an_error_goes_to_all_callers_of_the_call_and_the_last_view_stays() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.observe()
         await stage.sleep_to(10)
@@ -151,7 +151,7 @@ def test_an_error_goes_to_all_who_wait_for_that_call_and_the_last_view_stays() -
     play(scenario)
 
 
-def test_who_waits_for_the_call_after_a_failed_one_gets_its_view() -> None:
+def test_a_caller_of_the_call_after_a_failed_one_gets_a_view() -> None:
     async def scenario(stage: Stage) -> None:
         stage.cloud.error = UNREACHABLE
         first = asyncio.create_task(stage.observe())
@@ -168,9 +168,9 @@ def test_who_waits_for_the_call_after_a_failed_one_gets_its_view() -> None:
 
 ASKS = st.lists(
     st.tuples(
-        st.floats(0, 3),  # when it asks
-        st.floats(0, 2),  # for a view how much younger than that
-        st.none() | st.floats(0.01, 1),  # after how long it gives up
+        st.floats(0, 3),  # the time of the request
+        st.floats(0, 2),  # the age of an acceptable view at that time
+        st.none() | st.floats(0.01, 1),  # the timeout of the caller
     ),
     min_size=1,
     max_size=25,
@@ -183,7 +183,7 @@ FAILURES = st.lists(st.booleans(), min_size=1, max_size=5)
 def test_sharing_and_freshness_hold_in_any_order(
     asks: list[tuple[float, float, float | None]], latencies: list[float], failures: list[bool]
 ) -> None:
-    """At most one call at a time; nobody gets an older view than asked for, nor waits for three calls."""
+    """Only one call is in flight. Every view is as new as requested, and no caller waits for three calls."""
 
     async def ask(stage: Stage, at: float, age: float, limit: float | None) -> None:
         await stage.sleep_to(at)
@@ -201,7 +201,7 @@ def test_sharing_and_freshness_hold_in_any_order(
                 assert stage.clock.now() == now
         finally:
             assert stage.clock.now() - now <= timedelta(seconds=2 * max(latencies) + 0.001)
-            # Those already under way or wanted may add to what one asker sees begin, one more is its own.
+            # At most the call that is already requested and one for this caller begin during the wait.
             assert len(stage.cloud.calls) - calls <= 2
 
     async def scenario(stage: Stage) -> None:

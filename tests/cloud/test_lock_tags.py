@@ -1,4 +1,4 @@
-"""Lock tags of both services before moto: written, shown, removed."""
+"""Lock tags of both services with moto: written, read, and removed."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ async def test_one_call_tags_all_instances_of_a_group(aws: AwsProxy) -> None:
     async with open_driver(CLOCK) as driver:
         assert await locks(driver, WEB) == dict.fromkeys(ids)
         await lock(driver, ids, ADA)
-    async with open_driver(CLOCK) as driver:  # what a restart sees
+    async with open_driver(CLOCK) as driver:  # a restarted operator reads the tags from AWS
         assert await locks(driver, WEB) == dict.fromkeys(ids, ADA)
         await lock(driver, ids, None)
     async with open_driver(CLOCK) as driver:
@@ -61,7 +61,7 @@ async def test_databases_and_clusters_are_tagged_by_their_arn(aws: AwsProxy) -> 
         assert await locks(driver, SHOP) == dict.fromkeys(ids)
 
 
-async def test_databases_that_are_not_tagged_or_are_gone_are_not_addressed(aws: AwsProxy) -> None:
+async def test_untagged_and_deleted_databases_get_no_lock_tags(aws: AwsProxy) -> None:
     kept, gone = [await aws.moto.create_database(name, "shop") for name in ("kept", "gone")]
     untagged = await aws.moto.create_database("untagged", "")
     async with open_driver(CLOCK, "rds") as driver:
@@ -75,7 +75,7 @@ async def test_databases_that_are_not_tagged_or_are_gone_are_not_addressed(aws: 
     assert len(aws.calls_of("AddTagsToResource")) == 1
 
 
-async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:
+async def test_written_tags_are_visible_immediately(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     async with open_driver(CLOCK) as driver:
         await observe(driver)
@@ -85,7 +85,7 @@ async def test_what_was_written_is_seen_at_once(aws: AwsProxy) -> None:
     assert [instance.lock for instance in observation.instances] == [ADA]
 
 
-async def test_an_instance_that_is_gone_does_not_keep_the_others(aws: AwsProxy) -> None:
+async def test_a_terminated_instance_does_not_block_the_others(aws: AwsProxy) -> None:
     ids = await aws.create_instances("web", 1)
     gone = "i-0123456789abcdef0"
     async with open_driver(CLOCK) as driver:

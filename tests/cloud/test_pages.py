@@ -1,4 +1,4 @@
-"""A page read in slices says what botocore's own parser says of it, and lets others run meanwhile."""
+"""The sliced parser of DescribeInstances gives the same result as botocore, and yields to other tasks."""
 
 import asyncio
 from typing import Any
@@ -54,7 +54,7 @@ def by_botocore(body: bytes) -> dict[str, Any]:
     return parsed
 
 
-async def test_it_says_what_botocore_says() -> None:
+async def test_the_result_equals_that_of_botocore() -> None:
     body = page(*items(9), token="next==")
     ours, theirs = (await read(body))[0], by_botocore(body)
     assert ours["NextToken"] == theirs["NextToken"] == "next=="
@@ -69,7 +69,7 @@ async def test_it_says_what_botocore_says() -> None:
         assert mine["StateReason"] == (full["StateReason"] if stopped else {})
 
 
-async def test_botocore_is_left_with_nothing_to_parse() -> None:
+async def test_botocore_parses_an_empty_body() -> None:
     _, rest = await read(page(*items(1)))
     assert by_botocore(rest).get("Reservations", []) == []
 
@@ -78,12 +78,12 @@ async def test_a_last_page_has_no_token() -> None:
     assert "NextToken" not in (await read(page()))[0]
 
 
-async def test_errors_and_garbage_are_left_to_botocore() -> None:
+async def test_botocore_parses_errors_and_garbage() -> None:
     for body, status in ((page(), 503), (b"<html>", 200), (b"", 200), (page()[:-9], 200)):
         assert await read(body, status) == ({}, body)
 
 
-async def test_others_run_after_each_slice() -> None:
+async def test_other_tasks_run_after_each_slice() -> None:
     body = page(*items(500))
     turns = 0
 

@@ -1,4 +1,4 @@
-"""When the inventory polls, and what it notifies: on virtual time, before a cloud in memory."""
+"""The polls and notifications of the inventory, on virtual time and with a cloud in memory."""
 
 import asyncio
 from datetime import timedelta
@@ -33,7 +33,7 @@ def test_fifty_idle_groups_cost_at_most_65_calls_an_hour() -> None:
     play(scenario)
 
 
-def test_no_scope_is_asked_that_no_group_names() -> None:
+def test_only_scopes_of_tracked_groups_are_polled() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         await stage.observe(FAR)
@@ -43,7 +43,7 @@ def test_no_scope_is_asked_that_no_group_names() -> None:
     play(scenario)
 
 
-def test_a_scope_that_nobody_tracks_any_more_is_forgotten_after_a_while() -> None:
+def test_a_scope_that_is_no_longer_tracked_is_released_later() -> None:
     async def scenario(stage: Stage) -> None:
         groups, released = [WEB, FAR], list[Scope]()
 
@@ -68,7 +68,7 @@ def test_a_scope_that_nobody_tracks_any_more_is_forgotten_after_a_while() -> Non
     play(scenario)
 
 
-def test_scopes_that_are_merely_asked_about_are_not_kept() -> None:
+def test_reading_an_unknown_scope_keeps_no_state() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         for number in range(1000):
@@ -79,20 +79,20 @@ def test_scopes_that_are_merely_asked_about_are_not_kept() -> None:
     play(scenario)
 
 
-def test_a_scope_with_a_call_under_way_is_not_forgotten() -> None:
+def test_a_scope_with_a_call_in_flight_is_not_released() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         await stage.sleep_to(1)
         stage.cloud.latency = 2 * KEPT.total_seconds()
-        asker = asyncio.create_task(stage.observe(FAR))
+        caller = asyncio.create_task(stage.observe(FAR))
         await stage.sleep_to(1 + 1.9 * KEPT.total_seconds())
         assert FAR.scope in stage.inventory._watches
-        assert (await asker).ids() == ()
+        assert (await caller).ids() == ()
 
     play(scenario)
 
 
-def test_nothing_is_forgotten_before_anything_is_tracked() -> None:
+def test_nothing_is_released_before_a_listener_is_set() -> None:
     async def scenario(stage: Stage) -> None:
         stage.tasks.create_task(stage.inventory.poll())
         await stage.observe()
@@ -102,7 +102,7 @@ def test_nothing_is_forgotten_before_anything_is_tracked() -> None:
     play(scenario)
 
 
-def test_a_scope_that_cannot_be_released_ends_nothing() -> None:
+def test_a_failed_release_does_not_stop_polling() -> None:
     async def scenario(stage: Stage) -> None:
         groups = [WEB, FAR]
 
@@ -120,10 +120,10 @@ def test_a_scope_that_cannot_be_released_ends_nothing() -> None:
     play(scenario)
 
 
-def test_a_scope_that_a_new_group_names_is_polled_soon() -> None:
+def test_the_scope_of_a_new_group_is_polled_soon() -> None:
     async def scenario(stage: Stage) -> None:
         groups: list[Group] = []
-        stage.inventory.set_listener(FakeListener(lambda: groups, stage.told.append))
+        stage.inventory.set_listener(FakeListener(lambda: groups, stage.changed.append))
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(100)
         groups.append(WEB)
@@ -146,7 +146,7 @@ def test_a_poll_counts_from_the_last_call_of_any_caller() -> None:
     play(scenario)
 
 
-def test_instances_on_their_way_are_watched_closely_until_they_arrive() -> None:
+def test_instances_in_transition_are_polled_often_until_it_ends() -> None:
     async def scenario(stage: Stage) -> None:
         stage.cloud.states[WEB, "a"] = PENDING
         stage.track(WEB)
@@ -162,7 +162,7 @@ def test_instances_on_their_way_are_watched_closely_until_they_arrive() -> None:
     play(scenario)
 
 
-def test_others_on_their_way_do_not_count() -> None:
+def test_transitions_of_untracked_groups_do_not_count() -> None:
     async def scenario(stage: Stage) -> None:
         stage.cloud.states[DB, "d"] = PENDING
         stage.track(WEB)
@@ -172,7 +172,7 @@ def test_others_on_their_way_do_not_count() -> None:
     play(scenario)
 
 
-def test_an_instance_that_never_arrives_is_watched_at_leisure() -> None:
+def test_a_stuck_transition_is_polled_less_often() -> None:
     async def scenario(stage: Stage) -> None:
         stage.cloud.states[WEB, "a"] = InstanceState.STOPPING
         stage.track(WEB)
@@ -183,7 +183,7 @@ def test_an_instance_that_never_arrives_is_watched_at_leisure() -> None:
     play(scenario)
 
 
-def test_after_an_error_the_pause_grows_to_the_idle_one() -> None:
+def test_after_errors_the_interval_grows_to_the_idle_interval() -> None:
     async def scenario(stage: Stage) -> None:
         stage.cloud.error = UNREACHABLE
         stage.track(WEB)
@@ -196,7 +196,7 @@ def test_after_an_error_the_pause_grows_to_the_idle_one() -> None:
     play(scenario)
 
 
-def test_an_error_that_is_over_costs_no_further_calls() -> None:
+def test_after_an_error_ends_polling_is_idle_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.cloud.error = UNREACHABLE
         stage.track(WEB)
@@ -219,32 +219,32 @@ def test_a_clock_that_is_set_back_does_not_stop_the_polls() -> None:
     play(scenario)
 
 
-def test_the_listener_hears_of_changed_groups_and_of_no_others() -> None:
+def test_the_listener_is_notified_of_changed_groups_only() -> None:
     async def scenario(stage: Stage) -> None:
         empty = Group("ec2", "", "eu-west-1", "empty")
         stage.track(WEB, DB, empty)
         await stage.sleep_to(1)
-        assert set(stage.told) == {WEB, DB, empty}  # seen for the first time
-        stage.told.clear()
+        assert set(stage.changed) == {WEB, DB, empty}  # the first view reports all groups
+        stage.changed.clear()
         stage.cloud.states[WEB, "a"] = RUNNING
         await stage.sleep_to(61)
-        assert stage.told == [WEB]
+        assert stage.changed == [WEB]
         await stage.sleep_to(200)
-        assert stage.told == [WEB]
+        assert stage.changed == [WEB]
 
     play(scenario)
 
 
-def test_a_group_that_loses_its_last_instance_is_reported_and_one_that_appears() -> None:
+def test_groups_that_become_empty_or_appear_are_reported() -> None:
     async def scenario(stage: Stage) -> None:
         new = Group("ec2", "", "eu-west-1", "new")
         stage.track(WEB, DB, new)
         await stage.sleep_to(1)
-        stage.told.clear()
+        stage.changed.clear()
         del stage.cloud.states[WEB, "a"]
         stage.cloud.states[new, "n"] = STOPPED
         await stage.observe(DB)
-        assert set(stage.told) == {WEB, new}
+        assert set(stage.changed) == {WEB, new}
         last = stage.inventory.observation(WEB)
         assert last is not None
         assert last.instances == ()
@@ -252,51 +252,51 @@ def test_a_group_that_loses_its_last_instance_is_reported_and_one_that_appears()
     play(scenario)
 
 
-def test_an_accepted_start_shows_and_is_followed_at_once() -> None:
+def test_an_accepted_start_is_visible_and_polled_immediately() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         await stage.sleep_to(20)
-        stage.told.clear()
+        stage.changed.clear()
         stage.inventory.record_answers(WEB, {"a": ActionAnswer(STOPPED, PENDING)})
         last = stage.inventory.observation(WEB)
         assert last is not None
         assert last.ids(PENDING) == ("a",)
         await stage.sleep_to(20.01)
-        assert len(stage.cloud.calls) == 2  # it still shows the old state
+        assert len(stage.cloud.calls) == 2  # this Describe still shows the old state
         await stage.sleep_to(25)
-        assert stage.told == []
+        assert stage.changed == []
         stage.cloud.states[WEB, "a"] = RUNNING
         await stage.sleep_to(27)
-        assert stage.told == [WEB]
+        assert stage.changed == [WEB]
 
     play(scenario)
 
 
-def test_a_view_sent_before_the_answer_does_not_undo_it() -> None:
+def test_a_describe_sent_before_the_answer_does_not_overwrite_it() -> None:
     async def scenario(stage: Stage) -> None:
         await stage.observe()
         await stage.sleep_to(10)
-        asker = asyncio.create_task(stage.observe())
+        caller = asyncio.create_task(stage.observe())
         await stage.sleep_to(10.1)
         stage.inventory.record_answers(WEB, {"a": ActionAnswer(STOPPED, PENDING)})
-        assert (await asker).ids(PENDING) == ("a",)
+        assert (await caller).ids(PENDING) == ("a",)
 
     play(scenario)
 
 
-def test_the_cause_of_a_failed_describe_is_known_until_it_ends_and_reported_at_both_ends() -> None:
+def test_a_failed_describe_is_reported_when_it_begins_and_when_it_ends() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB, DB, FAR)
         await stage.sleep_to(1)
-        stage.told.clear()
+        stage.changed.clear()
         stage.cloud.error = UNREACHABLE
         await stage.sleep_to(100)
         assert stage.inventory.failure(WEB.scope) is UNREACHABLE
-        assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
-        stage.told.clear()
+        assert sorted(map(hash, stage.changed)) == sorted(map(hash, [WEB, DB, FAR]))
+        stage.changed.clear()
         stage.cloud.error = None
         await stage.sleep_to(200)
         assert stage.inventory.failure(WEB.scope) is None
-        assert sorted(map(hash, stage.told)) == sorted(map(hash, [WEB, DB, FAR]))
+        assert sorted(map(hash, stage.changed)) == sorted(map(hash, [WEB, DB, FAR]))
 
     play(scenario)

@@ -1,4 +1,4 @@
-"""The proxy itself: what it adds to moto is what EC2 does."""
+"""The proxy: its additions to moto behave as EC2 does."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -65,7 +65,9 @@ async def test_a_zone_without_capacity_refuses_the_whole_start(aws: AwsProxy, cl
         ("UnsupportedOperation", "associated with a one-time Spot Instance request"),
     ],
 )
-async def test_what_cannot_be_stopped_is_named(aws: AwsProxy, client: Moto, code: str, text: str) -> None:
+async def test_an_instance_that_cannot_be_stopped_is_named(
+    aws: AwsProxy, client: Moto, code: str, text: str
+) -> None:
     good, bad = await aws.create_instances("web", 2, state="running")
     aws.protect([bad], code)
     said = await refused(client, "StopInstances", good, bad)
@@ -78,12 +80,12 @@ async def test_what_cannot_be_stopped_is_named(aws: AwsProxy, client: Moto, code
     await client.change("StopInstances", [bad])
 
 
-async def test_a_code_that_means_something_else_is_not_taken(aws: AwsProxy) -> None:
+async def test_protect_refuses_other_error_codes(aws: AwsProxy) -> None:
     with pytest.raises(ValueError, match="code is 'AuthFailure'"):
         aws.protect(["i-1"], "AuthFailure")
 
 
-async def test_a_curse_names_nobody(aws: AwsProxy, client: Moto) -> None:
+async def test_a_curse_names_no_instance(aws: AwsProxy, client: Moto) -> None:
     good, bad = await aws.create_instances("web", 2)
     aws.curse([bad], "StartInstances")
     said = await refused(client, "StartInstances", good, bad)
@@ -95,7 +97,7 @@ async def test_a_curse_names_nobody(aws: AwsProxy, client: Moto) -> None:
     await client.change("StartInstances", [good, bad])
 
 
-async def test_a_storm_strikes_the_same_calls_for_the_same_seed(aws: AwsProxy, client: Moto) -> None:
+async def test_a_storm_is_reproducible_with_its_seed(aws: AwsProxy, client: Moto) -> None:
     async def outcomes(seed: int) -> list[str]:
         aws.storm(throttled=0.3, reset=0.2, seed=seed)
         seen = []
@@ -116,7 +118,7 @@ async def test_a_storm_strikes_the_same_calls_for_the_same_seed(aws: AwsProxy, c
     await client.call("DescribeInstances")
 
 
-async def test_resets_of_a_storm_come_before_and_after(aws: AwsProxy, client: Moto) -> None:
+async def test_resets_of_a_storm_happen_before_and_after_the_action(aws: AwsProxy, client: Moto) -> None:
     aws.storm(reset=1.0, seed=3)
     states = set()
     for _ in range(12):
@@ -127,7 +129,7 @@ async def test_resets_of_a_storm_come_before_and_after(aws: AwsProxy, client: Mo
     assert states == {"stopped", "running"}
 
 
-async def test_one_account_is_down(aws: AwsProxy, client: Moto) -> None:
+async def test_calls_of_one_account_fail_while_it_is_down(aws: AwsProxy, client: Moto) -> None:
     role = {"RoleArn": "arn:aws:iam::210987654321:role/operator", "RoleSessionName": "test"}
     reply = await client.call("AssumeRole", **role)
     key = reply.findtext(".//AccessKeyId", "")
@@ -150,7 +152,7 @@ async def test_one_account_is_down(aws: AwsProxy, client: Moto) -> None:
     await client.call("DescribeInstances", key=key)
 
 
-async def test_a_cached_describe_says_what_moto_says(aws: AwsProxy, client: Moto) -> None:
+async def test_a_cached_describe_equals_that_of_moto(aws: AwsProxy, client: Moto) -> None:
     ids = await aws.create_instances("web", 3, note="a<b&c")
     await aws.create_instances(None, 1)
     plain = await client.call("DescribeInstances", **FILTERED, MaxResults="1000")
@@ -161,7 +163,7 @@ async def test_a_cached_describe_says_what_moto_says(aws: AwsProxy, client: Moto
 
 
 def described(reply: ET.Element) -> dict[str, list[bytes]]:
-    """All that is reported of each instance, in any order."""
+    """All properties of each instance, sorted."""
     found = {}
     for item in reply.iterfind("reservationSet/item/instancesSet/item"):
         parts = [ET.tostring(ET.fromstring(ET.tostring(child).strip())) for child in item]  # noqa: S314
@@ -170,7 +172,7 @@ def described(reply: ET.Element) -> dict[str, list[bytes]]:
     return found
 
 
-async def test_a_cached_describe_follows_what_is_done(aws: AwsProxy, client: Moto) -> None:
+async def test_a_cached_describe_follows_actions(aws: AwsProxy, client: Moto) -> None:
     aws.cached = True
     first, second = ids = await aws.create_instances("web", 2)
     assert shown(await client.call("DescribeInstances")) == dict.fromkeys(ids, "stopped")

@@ -1,4 +1,4 @@
-"""The referee of request limits, held against AWS's own page."""
+"""The proxy's request limits, compared with the documentation of AWS."""
 
 import pytest
 
@@ -8,7 +8,7 @@ PLACE = ("123456789012", "eu-west-1")
 
 
 def taken(limits: Limits, action: str, instances: int, now: float, calls: int = 10_000) -> int:
-    """How many such calls in a row are taken at one instant, at most `calls`."""
+    """The number of equal calls that are accepted at one instant, of at most `calls`."""
     return sum(limits.admits(*PLACE, action, instances, now) for _ in range(calls))
 
 
@@ -23,7 +23,7 @@ def taken(limits: Limits, action: str, instances: int, now: float, calls: int = 
         (UNFILTERED, 50, 10),
     ],
 )
-def test_requests(action: str, burst: int, per_second: int) -> None:
+def test_request_buckets(action: str, burst: int, per_second: int) -> None:
     limits = Limits()
     assert taken(limits, action, 1, now=7.0) == burst
     assert taken(limits, action, 1, now=7.0) == 0
@@ -32,7 +32,7 @@ def test_requests(action: str, burst: int, per_second: int) -> None:
 
 
 @pytest.mark.parametrize(("action", "per_second"), [("StartInstances", 2), ("StopInstances", 20)])
-def test_instances(action: str, per_second: int) -> None:
+def test_instance_buckets(action: str, per_second: int) -> None:
     limits = Limits()
     assert limits.admits(*PLACE, action, 1000, now=0.0)
     assert not limits.admits(*PLACE, action, 1, now=0.0)
@@ -41,7 +41,7 @@ def test_instances(action: str, per_second: int) -> None:
     assert not limits.admits(*PLACE, action, 1001, now=1e6)
 
 
-def test_what_is_refused_costs_nothing() -> None:
+def test_a_refused_call_takes_no_tokens() -> None:
     limits = Limits()
     assert taken(limits, "StartInstances", 1001, now=0.0, calls=50) == 0
     assert limits.admits(*PLACE, "StartInstances", 1000, now=0.0)
@@ -58,7 +58,7 @@ def test_two_thousand_starts_take_500_seconds() -> None:
     assert now == 500
 
 
-def test_accounts_regions_and_actions_do_not_share() -> None:
+def test_accounts_regions_and_actions_have_separate_buckets() -> None:
     limits = Limits()
     taken(limits, "StartInstances", 1, now=0.0)
     assert limits.admits("210987654321", "eu-west-1", "StartInstances", 1, now=0.0)
@@ -66,7 +66,7 @@ def test_accounts_regions_and_actions_do_not_share() -> None:
     assert limits.admits(*PLACE, "StopInstances", 1, now=0.0)
 
 
-def test_others_may_use_up_all_requests() -> None:
+def test_drain_takes_all_request_tokens() -> None:
     limits = Limits()
     limits.drain(*PLACE, "StartInstances", now=0.0)
     limits.drain(*PLACE, "TerminateInstances", now=0.0)
@@ -78,7 +78,7 @@ def test_other_actions_are_not_limited() -> None:
     assert taken(Limits(), "TerminateInstances", 1, now=0.0) == 10_000
 
 
-def test_a_clock_that_stands_gives_nothing_back() -> None:
+def test_a_clock_that_does_not_advance_refills_nothing() -> None:
     bucket = Bucket(2, 1)
     bucket.take(2, now=5.0)
     assert [bucket.level(now) for now in (4.0, 5.0, 5.5, 9.0)] == [0, 0, 0.5, 2]
@@ -93,5 +93,5 @@ def test_a_clock_that_stands_gives_nothing_back() -> None:
         ("StartInstances", ["InstanceId.1"], "StartInstances"),
     ],
 )
-def test_what_a_call_counts_as(action: str, parameters: list[str], counted: str) -> None:
+def test_the_action_that_a_call_counts_as(action: str, parameters: list[str], counted: str) -> None:
     assert counted_as(action, parameters) == counted

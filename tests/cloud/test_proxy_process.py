@@ -1,4 +1,4 @@
-"""Steering the proxy over HTTP, as a benchmark does."""
+"""Control of the proxy over HTTP, as in a benchmark."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.moto_server import Moto
 
 
 class Steered:
-    """A proxy, and a client of its control."""
+    """A proxy, and a client of its control routes."""
 
     def __init__(self, aws: AwsProxy, http: aiohttp.ClientSession) -> None:
         self.client = Moto(aws.url, http)
@@ -37,7 +37,7 @@ async def steered(moto_url: str) -> AsyncIterator[Steered]:
         yield Steered(aws, http)
 
 
-async def test_what_it_can_do_and_what_it_has_recorded(steered: Steered) -> None:
+async def test_operations_and_recorded_calls(steered: Steered) -> None:
     await steered.do("set", cached=True, transition_seconds=3600)
     ids = await steered.do("create_instances", tag="web", n=2)
     await steered.do("fail", action="StartInstances")
@@ -51,7 +51,7 @@ async def test_what_it_can_do_and_what_it_has_recorded(steered: Steered) -> None
     assert await steered.calls(since=1) == [taken]
 
 
-async def test_many_groups_of_one_launch(steered: Steered) -> None:
+async def test_many_groups_from_one_launch(steered: Steered) -> None:
     groups = await steered.do("create_groups", tags=["web", "db"], n=2, region="us-east-1")
     assert [len(ids) for ids in groups.values()] == [2, 2]
     filters = {"Filter__1__Name": "tag:resource-booking-application", "Filter__1__Value__1": "db"}
@@ -60,7 +60,7 @@ async def test_many_groups_of_one_launch(steered: Steered) -> None:
     assert len(await steered.calls()) == 1
 
 
-async def test_others_in_the_account_use_up_the_limits(steered: Steered) -> None:
+async def test_drain_over_http(steered: Steered) -> None:
     ids = await steered.do("create_instances", tag="web")
     await steered.do("enforce_limits")
     await steered.do("drain", action="StartInstances")
@@ -68,7 +68,7 @@ async def test_others_in_the_account_use_up_the_limits(steered: Steered) -> None
         await steered.client.change("StartInstances", ids)
 
 
-async def test_what_it_cannot_do_is_reported(steered: Steered) -> None:
+async def test_invalid_operations_are_reported(steered: Steered) -> None:
     assert "there is no 'rain'; there are calm," in await steered.do("rain")
     assert "there is no setting 'colour'; there are cached," in await steered.do("set", colour="red")
     assert "storm: " in await steered.do("storm", wind=9)

@@ -1,4 +1,4 @@
-"""A call that waits for its turn does not time out: time runs from when it can be sent. On virtual time."""
+"""The timeout of a call begins when the call can be sent, not while it waits. On virtual time."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -33,7 +33,7 @@ HERE = Scope("acme", "eu-west-1")
 
 
 class SlowSessions(AwsClients):
-    """Credentials take most of the time that a call has, and calls take the rest and more."""
+    """Sessions whose credentials take most of the timeout of a call. Together with a call they exceed it."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock, Accounts(HERE.region))
@@ -45,7 +45,7 @@ class SlowSessions(AwsClients):
             self.signed.set()
 
     async def _answer(self, **_: Any) -> Any:
-        await self.credentials("")  # as botocore does while it signs
+        await self.credentials("")  # botocore does this while it signs
         await asyncio.sleep(20)
         return {"Reservations": [], "DBClusters": [], "DBInstances": []}
 
@@ -57,7 +57,7 @@ class SlowSessions(AwsClients):
 
 
 @pytest.mark.parametrize("make", [Ec2Api, RdsApi])
-def test_a_describe_that_waits_for_credentials_has_all_of_its_time_after_that(
+def test_the_timeout_of_a_describe_begins_after_the_wait_for_credentials(
     make: Callable[[AwsClients, DescribeLimiter], Ec2Api | RdsApi],
 ) -> None:
     async def main() -> None:
@@ -67,7 +67,7 @@ def test_a_describe_that_waits_for_credentials_has_all_of_its_time_after_that(
     run(main())
 
 
-def test_a_role_that_waits_for_the_operators_own_credentials_has_all_of_its_time_after_that() -> None:
+def test_the_timeout_of_a_role_begins_after_the_wait_for_the_own_credentials() -> None:
     order: list[tuple[str, float]] = []
 
     def loads(name: str, seconds: float) -> Callable[[], Any]:
@@ -84,7 +84,7 @@ def test_a_role_that_waits_for_the_operators_own_credentials_has_all_of_its_time
         role = loads("role", 10)
 
         async def load() -> Source:
-            await own.get_frozen_credentials()  # as botocore does while it signs
+            await own.get_frozen_credentials()  # botocore does this while it signs
             return cast("Source", await role())
 
         return RenewedCredentials("Account 'acme'", "sts:AssumeRole", load, clock, tasks, by=own)
@@ -96,7 +96,7 @@ def test_a_role_that_waits_for_the_operators_own_credentials_has_all_of_its_time
     play(make, scenario)
 
 
-def test_a_role_fails_as_the_operators_own_credentials_do() -> None:
+def test_a_role_fails_with_the_error_of_the_own_credentials() -> None:
     def make(tasks: TaskGroup) -> RenewedCredentials:
         async def fail() -> Source:
             raise CloudError("NoCredentials", "there are none")
@@ -114,13 +114,13 @@ def test_a_role_fails_as_the_operators_own_credentials_do() -> None:
 
 
 class StsSession:
-    """A session whose client of STS makes one slow call at a time by each of its connections."""
+    """A session whose STS client makes one slow call at a time on each of its connections."""
 
     def register_component(self, *_: Any) -> None:
-        """Not of interest."""
+        """Do nothing."""
 
     def register(self, *_: Any) -> None:
-        """Not of interest."""
+        """Do nothing."""
 
     @asynccontextmanager
     async def create_client(self, _: str, config: AioConfig, **__: Any) -> Any:
@@ -159,8 +159,8 @@ def test_no_account_waits_for_the_connection_of_another(monkeypatch: pytest.Monk
     run(main())
 
 
-def test_the_time_outs_of_a_client_do_not_count_the_wait_for_a_connection() -> None:
-    """aiohttp's `connect` and `total` do; aiobotocore sets `sock_connect` and `sock_read`."""
+def test_client_timeouts_do_not_include_the_wait_for_a_connection() -> None:
+    """In aiohttp, `connect` and `total` include it. aiobotocore sets `sock_connect` and `sock_read`."""
     options = vars(CONFIG)["_user_provided_options"]
     make: Any = AIOHTTPSession
     timeout = make(timeout=(options["connect_timeout"], options["read_timeout"]))._timeout

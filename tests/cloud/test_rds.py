@@ -1,4 +1,4 @@
-"""RDS before moto: what is found, what is started and stopped, and what is reported of what cannot be."""
+"""RDS with moto: found databases, starts and stops, and databases that cannot be stopped."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +51,7 @@ async def test_start_and_stop_reach_instances_and_clusters(aws: AwsProxy) -> Non
         assert (await observe(driver, SHOP)).ids(InstanceState.RUNNING) == tuple(sorted(ids))
 
 
-async def test_members_go_with_their_cluster(aws: AwsProxy) -> None:
+async def test_members_are_part_of_their_cluster(aws: AwsProxy) -> None:
     await aws.moto.create_database("orders", "shop", kind="cluster")
     member = {"DBClusterIdentifier": "orders", "Engine": "aurora-postgresql"}
     await aws.moto.create_database("member", "shop", **member)
@@ -70,7 +70,7 @@ async def test_a_tagged_member_of_an_untagged_cluster_is_reported_by_name(aws: A
     )
 
 
-async def test_one_that_is_refused_does_not_hold_up_the_others(aws: AwsProxy) -> None:
+async def test_a_refused_database_does_not_block_the_others(aws: AwsProxy) -> None:
     good = await aws.moto.create_database("orders", "shop")
     async with open_driver(CLOCK, "rds") as driver:
         await observe(driver, SHOP)
@@ -108,11 +108,11 @@ async def test_a_missing_permission_is_named(aws: AwsProxy, action: str) -> None
         ("", InstanceState.UNAVAILABLE),
     ],
 )
-def test_each_status_means_one_state(status: str, state: InstanceState | None) -> None:
+def test_the_state_of_each_status(status: str, state: InstanceState | None) -> None:
     assert state_of_status(status)[0] is state
 
 
-def test_only_a_plain_status_allows_to_act() -> None:
+def test_only_available_and_stopped_databases_can_be_changed() -> None:
     assert state_of_status("available")[1] == ""
     assert state_of_status("stopped")[1] == ""
     assert state_of_status("backing-up")[1] == "cannot be stopped while it is backing-up"
@@ -130,9 +130,9 @@ def test_only_a_plain_status_allows_to_act() -> None:
     ],
 )
 def test_databases_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
-    bar: Any = database_blocked_reason
-    assert why in bar(row)
-    assert bool(bar(row)) == bool(why)
+    blocked_reason: Any = database_blocked_reason
+    assert why in blocked_reason(row)
+    assert bool(blocked_reason(row)) == bool(why)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,6 @@ def test_databases_that_rds_never_stops(row: Mapping[str, Any], why: str) -> Non
     ],
 )
 def test_clusters_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
-    bar: Any = cluster_blocked_reason
-    assert why in bar(row)
-    assert bool(bar(row)) == bool(why)
+    blocked_reason: Any = cluster_blocked_reason
+    assert why in blocked_reason(row)
+    assert bool(blocked_reason(row)) == bool(why)

@@ -1,5 +1,4 @@
-"""Each class of failure: the others go on, nothing is asked again too soon, and an order can say why it
-waits."""
+"""Each class of failure: other entries continue, retries obey a back-off, and orders report the cause."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ def good(*bad: str) -> dict[str, str]:
 # --- throttled
 
 
-def test_what_is_throttled_is_sent_again_whole_when_the_model_allows() -> None:
+def test_a_throttled_batch_is_retried_when_the_limiter_allows() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(THROTTLED)
         order = stage.order("a", "b", at=1)
@@ -52,7 +51,7 @@ def test_what_is_throttled_is_sent_again_whole_when_the_model_allows() -> None:
     play(scenario)
 
 
-def test_the_pauses_between_refusals_grow() -> None:
+def test_the_back_off_after_throttling_grows() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(*[THROTTLED] * 5)
         await stage.outcome(stage.order("a", at=0))
@@ -65,7 +64,7 @@ def test_the_pauses_between_refusals_grow() -> None:
 # --- 5xx, and no connection
 
 
-def test_what_broke_is_sent_again_whole_after_a_pause_that_grows() -> None:
+def test_a_batch_after_a_server_error_is_retried_with_back_off() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(BROKEN, BROKEN)
         order = stage.order("a", "b", at=1)
@@ -75,7 +74,7 @@ def test_what_broke_is_sent_again_whole_after_a_pause_that_grows() -> None:
     play(scenario)
 
 
-def test_what_broke_does_not_keep_what_comes_after_it() -> None:
+def test_a_failing_entry_does_not_delay_later_ones() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda _, ids: BROKEN if "a" in ids else None
         broken = stage.order("a", at=1)
@@ -88,7 +87,7 @@ def test_what_broke_does_not_keep_what_comes_after_it() -> None:
     play(scenario)
 
 
-def test_one_instance_that_fails_while_others_do_not_keeps_nobody_who_fails_once() -> None:
+def test_a_failing_instance_does_not_prolong_the_back_off_of_others() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda _, ids: BROKEN if "poison" in ids else None
         stage.order("poison", at=0)
@@ -102,7 +101,7 @@ def test_one_instance_that_fails_while_others_do_not_keeps_nobody_who_fails_once
     play(scenario)
 
 
-def test_one_instance_the_service_trips_over_is_found_and_the_others_start() -> None:
+def test_an_instance_that_causes_server_errors_is_isolated() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda _, ids: BROKEN if "i-0007" in ids else None
         order = stage.order(*MANY, at=0)
@@ -115,12 +114,12 @@ def test_one_instance_the_service_trips_over_is_found_and_the_others_start() -> 
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_an_outage_of_an_hour_costs_few_calls_and_all_go_soon_after_it(size: int) -> None:
+def test_an_outage_of_an_hour_needs_few_calls_and_recovery_is_quick(size: int) -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = lambda *_: BROKEN
         orders = [stage.order(*MANY[start : start + size], at=start) for start in range(0, 1000, size)]
         await asyncio.sleep(3600)
-        # Each is tried once when it is due; then all of them together.
+        # Each order is tried once when it is due. After that, all are retried together.
         assert len(stage.sent) < len(orders) + 600
         before = len(stage.sent)
         stage.reply = lambda *_: None
@@ -135,7 +134,7 @@ def test_an_outage_of_an_hour_costs_few_calls_and_all_go_soon_after_it(size: int
 # --- lost replies
 
 
-def test_after_a_lost_reply_the_instances_are_looked_at_and_only_the_rest_is_sent_again() -> None:
+def test_after_a_lost_reply_only_unchanged_instances_are_sent_again() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
         stage.states = {"a": InstanceState.PENDING, "b": InstanceState.STOPPED}
@@ -147,7 +146,7 @@ def test_after_a_lost_reply_the_instances_are_looked_at_and_only_the_rest_is_sen
     play(scenario)
 
 
-def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() -> None:
+def test_after_a_lost_reply_and_a_failed_refresh_the_call_is_repeated() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
         stage.states, stage.look_error = {"a": InstanceState.PENDING}, LOST
@@ -157,7 +156,7 @@ def test_after_a_lost_reply_that_cannot_be_looked_into_the_call_is_made_again() 
     play(scenario)
 
 
-def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
+def test_tokens_of_a_call_with_a_lost_reply_are_refilled() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
         stage.states = dict.fromkeys(MANY, InstanceState.PENDING)
@@ -170,7 +169,7 @@ def test_what_a_lost_reply_had_taken_is_refilled_from_then_on() -> None:
     play(scenario)
 
 
-def test_lost_tags_are_simply_written_again() -> None:
+def test_a_tag_write_with_a_lost_reply_is_repeated() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(LOST)
         await stage.outcome(stage.order("a", operation=Operation(Action.UNTAG)))
@@ -180,7 +179,7 @@ def test_lost_tags_are_simply_written_again() -> None:
     play(scenario)
 
 
-# --- some instances are to blame
+# --- some instances are bad
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -197,7 +196,7 @@ def test_bad_instances_among_a_thousand_fail_alone(bad: Sequence[str], named: bo
     play(scenario)
 
 
-def test_the_good_ones_go_on_at_once() -> None:
+def test_good_instances_are_sent_again_immediately() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("IncorrectInstanceState", "bad")
         await stage.outcome(stage.order("a", "bad", "b", at=1))
@@ -209,7 +208,7 @@ def test_the_good_ones_go_on_at_once() -> None:
     play(scenario)
 
 
-def test_bad_instances_named_one_by_one_still_end() -> None:
+def test_bad_instances_that_are_named_one_by_one_all_fail() -> None:
     def reply(_: Operation, ids: Sequence[str]) -> CloudError:
         return CloudError("IncorrectInstanceState", ids[0], kind=FailureKind.REFUSED, ids=ids[:1])
 
@@ -239,7 +238,7 @@ def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: Failu
     play(scenario)
 
 
-def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
+def test_refusals_without_names_end_after_a_bounded_number_of_calls() -> None:
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
         stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", kind=FailureKind.REFUSED)
@@ -260,7 +259,7 @@ def test_all_unnamed_are_given_up_after_a_bounded_number_of_calls() -> None:
         ("UnsupportedOperation", 300),
     ],
 )
-def test_what_was_refused_is_not_asked_for_again_before_its_pause_is_over(reason: str, pause: float) -> None:
+def test_a_refused_instance_is_not_sent_during_its_back_off(reason: str, pause: float) -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse(reason, "bad")
         order = stage.order("bad", operation=STOP, at=0)
@@ -281,7 +280,7 @@ def test_what_was_refused_is_not_asked_for_again_before_its_pause_is_over(reason
     play(scenario)
 
 
-def test_a_spot_instance_that_only_ec2_may_start_is_asked_for_less_and_less_often() -> None:
+def test_the_back_off_of_a_spot_instance_that_only_ec2_may_start_grows() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("IncorrectSpotRequestState", "bad")
         pauses = []
@@ -298,7 +297,7 @@ def test_a_spot_instance_that_only_ec2_may_start_is_asked_for_less_and_less_ofte
     play(scenario)
 
 
-def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
+def test_an_instance_that_was_refused_before_is_retried_alone() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("InvalidInstanceIDNotFound", "bad", named=False)
         await stage.outcome(stage.order("bad", at=0))
@@ -309,7 +308,7 @@ def test_what_was_refused_last_time_is_asked_for_apart_from_others() -> None:
     play(scenario)
 
 
-def test_an_instance_whose_start_came_to_nothing_is_not_asked_for_and_keeps_no_other() -> None:
+def test_an_instance_with_a_failed_start_is_not_sent_and_blocks_no_other() -> None:
     async def scenario(stage: Stage) -> None:
         stage.failed_starts = {"bad": CloudError("StartFailed", "it fell back", kind=FailureKind.REFUSED)}
         assert await stage.outcome(stage.order("a", "bad", at=1)) == {"a": "pending", "bad": "StartFailed"}
@@ -335,7 +334,7 @@ def no_room(named: bool) -> Reply:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_type_that_a_zone_has_no_room_for_keeps_no_other(named: bool) -> None:
+def test_a_full_pool_blocks_no_other_pool(named: bool) -> None:
     async def scenario(stage: Stage) -> None:
         stage.pools = {"full1": POOL, "full2": POOL, "a": OTHER, "b": OTHER}
         stage.reply = no_room(named)
@@ -351,7 +350,7 @@ def test_a_type_that_a_zone_has_no_room_for_keeps_no_other(named: bool) -> None:
     play(scenario)
 
 
-def test_no_other_instance_of_the_pool_is_tried_before_the_pause_is_over_and_then_apart() -> None:
+def test_a_full_pool_is_not_tried_during_its_back_off_and_then_alone() -> None:
     async def scenario(stage: Stage) -> None:
         stage.pools = {"full1": POOL, "full2": POOL, "a": OTHER}
         stage.reply = no_room(named=True)
@@ -374,7 +373,7 @@ def test_no_other_instance_of_the_pool_is_tried_before_the_pause_is_over_and_the
 # --- permissions
 
 
-def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
+def test_a_missing_permission_for_one_instance_blocks_no_other() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("UnauthorizedOperation", "bad", fault=FailureKind.DENIED)
         found = await stage.outcome(stage.order("a", "bad", at=0))
@@ -384,9 +383,9 @@ def test_a_permission_that_is_missing_for_one_instance_keeps_no_other() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_permission_that_is_missing_altogether_is_reported_after_few_calls_and_held(named: bool) -> None:
+def test_a_permission_missing_for_all_is_reported_after_few_calls_with_back_off(named: bool) -> None:
     def reply(_: Operation, ids: Sequence[str]) -> CloudError:
-        # AWS names the first instance that it evaluated the policy for.
+        # AWS names the first instance for which it evaluated the policy.
         return CloudError(
             "UnauthorizedOperation", "no", kind=FailureKind.DENIED, ids=ids[:1] if named else ()
         )
@@ -410,7 +409,7 @@ def test_a_permission_that_is_missing_altogether_is_reported_after_few_calls_and
 # --- accounts
 
 
-def test_credentials_that_expired_hold_the_account_in_all_regions_and_no_other_account() -> None:
+def test_expired_credentials_block_the_account_in_all_regions_but_no_other() -> None:
     expired = CloudError("ExpiredCredentials", "renew them", kind=FailureKind.ACCOUNT)
 
     async def scenario(stage: Stage) -> None:
@@ -440,7 +439,7 @@ def test_an_account_that_hangs_delays_nothing_in_another() -> None:
     play(scenario)
 
 
-def test_what_could_not_be_sent_is_reported_at_once_and_not_held() -> None:
+def test_an_unsent_call_is_reported_immediately_without_back_off() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = once(CloudError("NoCredentials", "none"))
         assert await stage.outcome(stage.order("a", at=0)) == {"a": "NoCredentials"}
@@ -452,7 +451,7 @@ def test_what_could_not_be_sent_is_reported_at_once_and_not_held() -> None:
 # --- waits before a call, and clocks that are set back
 
 
-def test_what_does_not_stand_any_more_after_a_wait_for_credentials_is_not_sent() -> None:
+def test_an_order_that_becomes_invalid_while_waiting_is_not_sent() -> None:
     async def scenario(stage: Stage) -> None:
         stage.preparing = 20
         gone = stage.order("a", operation=STOP, at=1, stands=lambda: seconds(stage.clock.now()) < 10)
@@ -465,7 +464,7 @@ def test_what_does_not_stand_any_more_after_a_wait_for_credentials_is_not_sent()
 
 
 @pytest.mark.parametrize("error", [None, BROKEN, CloudError("Expired", "it", kind=FailureKind.ACCOUNT)])
-def test_a_clock_that_is_set_back_by_hours_delays_nothing_for_hours(error: CloudError | None) -> None:
+def test_a_clock_set_back_by_hours_does_not_delay_orders(error: CloudError | None) -> None:
     async def scenario(stage: Stage) -> None:
         if error is not None:
             stage.reply = once(error)
@@ -473,7 +472,7 @@ def test_a_clock_that_is_set_back_by_hours_delays_nothing_for_hours(error: Cloud
         order = stage.order("a", at=long_ago)
         await asyncio.sleep(0.01 if error is None else 0.1)
         stage.clock.skew = -timedelta(hours=5)
-        stage.order("b", at=long_ago)  # whatever wakes the lane
+        stage.order("b", at=long_ago)  # any new order wakes the queue
         if error is not None and error.kind is FailureKind.ACCOUNT:
             order = stage.order("a", at=long_ago)
         async with asyncio.timeout(60):

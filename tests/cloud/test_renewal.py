@@ -1,4 +1,4 @@
-"""When credentials are loaded, which callers wait for it, and which get a failure. All on virtual time."""
+"""When credentials are loaded, which callers wait for it, and which get an error. On virtual time."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -25,7 +25,7 @@ REFUSED = boto.CredentialRetrievalError(provider="sts", error_msg="no")
 
 
 class World:
-    """Credentials whose keys are numbered as they are loaded; what is loaded next is set by the test."""
+    """Credentials with numbered keys. A test sets the result of the next load."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.tasks = tasks
@@ -62,7 +62,7 @@ class World:
         return caught.value
 
     async def after(self, time: timedelta) -> str | None:
-        """The key that is used after `time`, once what that begins has ended."""
+        """Wait for `time`, trigger a renewal, wait for its end, and return the key that is used then."""
         await asyncio.sleep(time.total_seconds())
         await self.key()
         await asyncio.sleep(self.takes + 0.1)
@@ -81,7 +81,7 @@ def scenario(test: Scenario) -> Callable[[], None]:
 
 
 @scenario
-async def test_all_who_ask_at_once_share_a_load(world: World) -> None:
+async def test_concurrent_callers_share_a_load(world: World) -> None:
     world.takes = 1
     keys = await asyncio.gather(*(world.key() for _ in range(5)))
     assert keys == ["key-1"] * 5
@@ -97,7 +97,7 @@ async def test_keys_that_do_not_expire_are_loaded_once(world: World) -> None:
 
 
 @scenario
-async def test_nobody_waits_for_a_renewal_while_there_are_good_ones(world: World) -> None:
+async def test_callers_do_not_wait_for_a_renewal_while_credentials_are_valid(world: World) -> None:
     await world.key()
     await asyncio.sleep((HOUR - RENEW_BEFORE_EXPIRY).total_seconds() + 1)
     world.takes, began = 5, world.clock.now()
@@ -109,7 +109,7 @@ async def test_nobody_waits_for_a_renewal_while_there_are_good_ones(world: World
 
 
 @scenario
-async def test_expired_ones_are_waited_for(world: World) -> None:
+async def test_callers_wait_for_a_renewal_when_credentials_expire(world: World) -> None:
     await world.key()
     await asyncio.sleep((HOUR - MIN_REMAINING_LIFETIME).total_seconds() + 1)
     world.takes = 5
@@ -117,7 +117,7 @@ async def test_expired_ones_are_waited_for(world: World) -> None:
 
 
 @scenario
-async def test_good_ones_are_used_while_a_renewal_fails(world: World) -> None:
+async def test_valid_credentials_are_used_while_a_renewal_fails(world: World) -> None:
     await world.key()
     world.error = REFUSED
     assert await world.after(HOUR - RENEW_BEFORE_EXPIRY + timedelta(seconds=1)) == "key-1"
@@ -129,7 +129,7 @@ async def test_good_ones_are_used_while_a_renewal_fails(world: World) -> None:
 
 
 @scenario
-async def test_an_asker_that_is_cancelled_takes_nobody_along(world: World) -> None:
+async def test_a_cancelled_caller_cancels_no_other(world: World) -> None:
     world.takes = 2
     first = world.tasks.create_task(world.key())
     second = world.tasks.create_task(world.key())
@@ -140,7 +140,7 @@ async def test_an_asker_that_is_cancelled_takes_nobody_along(world: World) -> No
 
 
 @scenario
-async def test_a_failure_is_shared_within_a_back_off_that_grows_to_most_of_a_minute(world: World) -> None:
+async def test_a_failure_is_shared_during_a_growing_back_off(world: World) -> None:
     world.error = REFUSED
     for _ in range(6 * 60 * 10):
         assert (await world.failure()).reason == "NoCredentials"
@@ -162,7 +162,7 @@ async def test_a_caller_that_waits_gets_the_reason_and_the_owner(world: World) -
 
 
 @scenario
-async def test_one_that_hangs_is_given_up(world: World) -> None:
+async def test_a_hanging_load_times_out(world: World) -> None:
     world.takes, began = 3600, world.clock.now()
     failures = await asyncio.gather(*(world.failure() for _ in range(3)))
     assert world.clock.now() - began == RENEWAL_TIMEOUT
@@ -172,7 +172,7 @@ async def test_one_that_hangs_is_given_up(world: World) -> None:
 
 
 @scenario
-async def test_what_comes_expired_is_reported(world: World) -> None:
+async def test_credentials_that_are_already_expired_are_reported(world: World) -> None:
     world.lives = -HOUR
     failure = await world.failure()
     assert failure.reason == "ExpiredCredentials"
@@ -182,7 +182,7 @@ async def test_what_comes_expired_is_reported(world: World) -> None:
 
 
 @scenario
-async def test_what_is_near_its_end_is_renewed_once_a_minute(world: World) -> None:
+async def test_credentials_near_their_expiry_are_renewed_once_a_minute(world: World) -> None:
     world.lives = timedelta(minutes=10)
     for _ in range(50):
         await world.key()
@@ -192,13 +192,13 @@ async def test_what_is_near_its_end_is_renewed_once_a_minute(world: World) -> No
 
 
 @scenario
-async def test_what_lives_for_seconds_is_loaded_each_time(world: World) -> None:
+async def test_credentials_with_a_very_short_lifetime_are_loaded_for_each_call(world: World) -> None:
     world.lives = timedelta(seconds=30)
     assert [await world.key(), await world.key()] == ["key-1", "key-2"]
 
 
 @pytest.mark.parametrize("error", [KeyError("AccessKeyId"), TypeError("list indices must be integers")])
-def test_a_reply_that_lacks_something_is_reported(error: Exception) -> None:
+def test_an_incomplete_reply_is_reported(error: Exception) -> None:
     async def test(world: World) -> None:
         world.error = error
         failure = await world.failure()
@@ -209,7 +209,7 @@ def test_a_reply_that_lacks_something_is_reported(error: Exception) -> None:
 
 
 @scenario
-async def test_what_aws_rejects_is_loaded_again_once_a_minute(world: World) -> None:
+async def test_rejected_credentials_are_loaded_again_once_a_minute(world: World) -> None:
     await world.key()
     world.credentials.reject()
     assert await world.after(timedelta(seconds=1)) == "key-1"
@@ -223,7 +223,7 @@ async def test_what_aws_rejects_is_loaded_again_once_a_minute(world: World) -> N
 
 
 @scenario
-async def test_what_one_region_rejects_is_used_in_the_others_meanwhile(world: World) -> None:
+async def test_credentials_rejected_by_one_region_are_used_until_a_renewal_succeeds(world: World) -> None:
     await world.key()
     await asyncio.sleep(MIN_RENEWAL_INTERVAL.total_seconds())
     world.takes, world.error, began = 5, REFUSED, world.clock.now()
@@ -242,7 +242,7 @@ async def test_what_one_region_rejects_is_used_in_the_others_meanwhile(world: Wo
 
 
 @scenario
-async def test_what_is_rejected_before_anything_was_loaded_is_loaded_once(world: World) -> None:
+async def test_a_rejection_before_the_first_load_causes_no_second_load(world: World) -> None:
     world.takes = 2
     world.credentials.reject()
     assert await world.key() == "key-1"
@@ -250,7 +250,7 @@ async def test_what_is_rejected_before_anything_was_loaded_is_loaded_once(world:
 
 
 @scenario
-async def test_a_clock_set_back_ends_the_rest(world: World) -> None:
+async def test_a_clock_set_back_ends_the_back_off(world: World) -> None:
     world.error = REFUSED
     await world.failure()
     world.error, world.clock.skew = None, -HOUR

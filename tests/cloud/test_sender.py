@@ -1,4 +1,4 @@
-"""When what is ordered leaves, with what else, and what becomes of each instance."""
+"""When orders leave, in which calls, and the outcome of each instance."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ DB = Group("ec2", "", "eu-west-1", "db")
 FAR = Group("ec2", "", "us-east-1", "web")
 
 
-def test_what_is_ordered_ahead_leaves_at_its_deadline_by_one_call_whatever_group_it_is_of() -> None:
+def test_orders_of_several_groups_leave_at_their_deadline_in_one_call() -> None:
     async def scenario(stage: Stage) -> None:
         orders = [stage.order("a", at=10), stage.order("b", "c", at=10, group=DB, tenant="other")]
         await asyncio.sleep(9.999)
@@ -44,7 +44,7 @@ def test_what_is_ordered_ahead_leaves_at_its_deadline_by_one_call_whatever_group
     play(scenario)
 
 
-def test_what_is_late_already_waits_a_moment_for_company() -> None:
+def test_late_orders_wait_for_the_gather_time() -> None:
     async def scenario(stage: Stage) -> None:
         first = stage.order("a")
         await asyncio.sleep(0.03)
@@ -67,7 +67,7 @@ def test_regions_and_accounts_share_no_call_and_no_limit() -> None:
     play(scenario)
 
 
-def test_more_than_a_call_takes_leaves_by_several_as_the_limits_allow() -> None:
+def test_large_orders_leave_in_several_calls_within_the_limits() -> None:
     async def scenario(stage: Stage) -> None:
         orders = [stage.order(f"a{n}", f"b{n}", at=1) for n in range(1000)]
         await asyncio.wait([future for order in orders for future in order.futures.values()])
@@ -78,7 +78,7 @@ def test_more_than_a_call_takes_leaves_by_several_as_the_limits_allow() -> None:
     play(scenario)
 
 
-def test_stops_are_not_kept_by_starts() -> None:
+def test_stops_do_not_wait_for_starts() -> None:
     async def scenario(stage: Stage) -> None:
         stage.order(*(f"a{n}" for n in range(1500)), at=1)
         stop = stage.order("z", at=2, operation=STOP)
@@ -88,7 +88,7 @@ def test_stops_are_not_kept_by_starts() -> None:
     play(scenario)
 
 
-def test_tags_of_the_same_words_are_written_by_one_call() -> None:
+def test_equal_tags_are_written_in_one_call() -> None:
     ada, bob = Lock("ada", "2026-01-01T10:00:00Z"), Lock("bob", "2026-01-01T10:00:00Z")
 
     async def scenario(stage: Stage) -> None:
@@ -106,7 +106,7 @@ def test_tags_of_the_same_words_are_written_by_one_call() -> None:
     play(scenario)
 
 
-def test_no_instance_no_call() -> None:
+def test_an_order_without_instances_makes_no_call() -> None:
     async def scenario(stage: Stage) -> None:
         stage.order()
         await asyncio.sleep(1)
@@ -115,27 +115,27 @@ def test_no_instance_no_call() -> None:
     play(scenario)
 
 
-# --- orders that do not stand any more
+# --- orders that are no longer valid
 
 
-def test_an_order_that_does_not_stand_any_more_is_withdrawn_as_it_would_leave() -> None:
+def test_an_invalid_order_is_cancelled_when_it_is_due() -> None:
     async def scenario(stage: Stage) -> None:
-        asked: list[float] = []
+        checks: list[float] = []
 
         def stands() -> bool:
-            asked.append(seconds(stage.clock.now()))
+            checks.append(seconds(stage.clock.now()))
             return False
 
         gone, kept = stage.order("a", at=5, stands=stands), stage.order("b", at=5)
         await stage.outcome(kept)
         assert outcome(gone) == {"a": "withdrawn"}
-        assert asked == [5]
+        assert checks == [5]
         assert stage.sent == [Sent(5, Action.START, ("b",))]
 
     play(scenario)
 
 
-def test_what_was_withdrawn_is_not_sent_and_makes_no_call_by_itself() -> None:
+def test_a_cancelled_order_is_not_sent() -> None:
     async def scenario(stage: Stage) -> None:
         order = stage.order("a", at=5)
         order.cancel()
@@ -145,7 +145,7 @@ def test_what_was_withdrawn_is_not_sent_and_makes_no_call_by_itself() -> None:
     play(scenario)
 
 
-def test_what_is_withdrawn_under_way_stays_so_and_is_noted() -> None:
+def test_the_answer_for_an_order_cancelled_in_flight_is_recorded() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 1
         order = stage.order("a", at=5)
@@ -157,7 +157,7 @@ def test_what_is_withdrawn_under_way_stays_so_and_is_noted() -> None:
     play(scenario)
 
 
-def test_what_waits_for_calls_under_way_is_not_sent_after_it_was_withdrawn() -> None:
+def test_an_order_cancelled_while_it_waits_for_calls_is_not_sent() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 2
         orders = [stage.order(f"db{number}", operation=STOP, at=1) for number in range(50)]
@@ -171,7 +171,7 @@ def test_what_waits_for_calls_under_way_is_not_sent_after_it_was_withdrawn() -> 
     play(scenario, most=1)
 
 
-def test_no_more_calls_of_a_lane_are_under_way_than_it_may_have() -> None:
+def test_the_calls_in_flight_of_a_queue_are_bounded() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 2
         orders = [stage.order(f"db{number}", operation=STOP, at=1) for number in range(50)]
@@ -185,7 +185,7 @@ def test_no_more_calls_of_a_lane_are_under_way_than_it_may_have() -> None:
     play(scenario, most=1)
 
 
-def test_calls_that_fail_let_others_follow() -> None:
+def test_failed_calls_do_not_block_later_ones() -> None:
     async def scenario(stage: Stage) -> None:
         stage.latency = 1
         stage.reply = lambda _, ids: None if "last" in ids else CloudError("X", "y")
@@ -200,7 +200,7 @@ def test_calls_that_fail_let_others_follow() -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 400])
-def test_what_is_withdrawn_before_it_leaves_draws_nothing(kept: int) -> None:
+def test_an_order_cancelled_before_it_is_sent_takes_no_tokens(kept: int) -> None:
     async def scenario(stage: Stage) -> None:
         stage.preparing = 0.2
         orders = [stage.order("kept", *(f"a{n}" for n in range(kept - 1)), at=0)] if kept else []
@@ -216,25 +216,25 @@ def test_what_is_withdrawn_before_it_leaves_draws_nothing(kept: int) -> None:
     play(scenario)
 
 
-# --- prospects
+# --- forecasts
 
 
-def test_it_reports_when_the_last_of_an_order_will_leave() -> None:
+def test_the_forecast_is_the_time_of_the_last_instance_of_an_order() -> None:
     async def scenario(stage: Stage) -> None:
         first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
         second = stage.order(*(f"b{n}" for n in range(200)), at=1)
-        lane = stage.batcher.queue(WEB.scope, Action.START)
-        expected = await lane.forecast()
+        queue = stage.batcher.queue(WEB.scope, Action.START)
+        expected = await queue.forecast()
         assert 100 <= seconds(expected[second]) - 1 <= 102
         assert seconds(expected[first]) == 1
         await stage.outcome(second)
         assert stage.sent[-1].at == pytest.approx(seconds(expected[second]), abs=1)
-        assert await lane.forecast() == {}
+        assert await queue.forecast() == {}
 
     play(scenario)
 
 
-def test_what_was_withdrawn_keeps_nobody_waiting() -> None:
+def test_a_cancelled_order_delays_no_other() -> None:
     async def scenario(stage: Stage) -> None:
         first = stage.order(*(f"a{n}" for n in range(1000)), at=1)
         second = stage.order(*(f"b{n}" for n in range(200)), at=1)
@@ -248,7 +248,7 @@ def test_what_was_withdrawn_keeps_nobody_waiting() -> None:
 # --- outcomes
 
 
-def test_an_instance_the_answer_leaves_out_was_not_accepted() -> None:
+def test_an_instance_missing_in_the_answer_is_not_accepted() -> None:
     async def scenario(stage: Stage) -> None:
         stage.silent_on = frozenset("b")
         assert await stage.outcome(stage.order("a", "b")) == {"a": "pending", "b": "NotAccepted"}
@@ -256,7 +256,7 @@ def test_an_instance_the_answer_leaves_out_was_not_accepted() -> None:
     play(scenario)
 
 
-def test_what_was_accepted_is_noted_before_anybody_acts_on_it() -> None:
+def test_the_inventory_records_an_answer_before_futures_are_done() -> None:
     async def scenario(stage: Stage) -> None:
         noted: list[int] = []
         order = stage.order("a")
@@ -267,7 +267,7 @@ def test_what_was_accepted_is_noted_before_anybody_acts_on_it() -> None:
     play(scenario)
 
 
-def test_lanes_that_are_not_used_any_more_are_ended() -> None:
+def test_unused_queues_are_closed() -> None:
     async def scenario(stage: Stage) -> None:
         before = len(asyncio.all_tasks())
         for number in range(30):
@@ -276,7 +276,7 @@ def test_lanes_that_are_not_used_any_more_are_ended() -> None:
         await asyncio.sleep(MAX_IDLE.total_seconds() + 100)
         assert len(stage.batcher.queues) == 31
         await stage.outcome(stage.order("c"))
-        assert {lane.scope for lane in stage.batcher.queues} == {WEB.scope, FAR.scope}
+        assert {queue.scope for queue in stage.batcher.queues} == {WEB.scope, FAR.scope}
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == before + 2
         assert await stage.outcome(ahead) == {"b": "pending"}
@@ -286,7 +286,7 @@ def test_lanes_that_are_not_used_any_more_are_ended() -> None:
     play(scenario)
 
 
-def test_nobody_needs_to_look_at_a_failure() -> None:
+def test_failures_that_are_not_retrieved_are_not_logged() -> None:
     complaints: list[object] = []
 
     async def scenario(stage: Stage) -> None:
@@ -341,7 +341,7 @@ def test_hibernation_refused_is_a_plain_stop(reason: str) -> None:
     play(scenario)
 
 
-def test_hibernation_refused_for_some_leaves_it_to_the_others() -> None:
+def test_hibernation_refused_for_some_still_works_for_the_others() -> None:
     async def scenario(stage: Stage) -> None:
         named = refuse("UnsupportedHibernationConfiguration", "old")
         stage.reply = lambda change, ids: named(change, ids) if change.action is Action.HIBERNATE else None
@@ -358,7 +358,7 @@ def test_hibernation_refused_for_some_leaves_it_to_the_others() -> None:
 # --- logs
 
 
-def test_what_was_accepted_and_refused_is_logged_once_a_call() -> None:
+def test_accepted_and_refused_instances_are_logged_once_per_call() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("InvalidInstanceIDNotFound", "bad")
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""How clients are opened and shared. Nothing is sent here."""
+"""How clients are opened, shared and closed. These tests send no requests."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
-async def test_all_who_ask_at_once_get_the_same_client(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_callers_get_the_same_client(monkeypatch: pytest.MonkeyPatch) -> None:
     get_credentials = AioSession.get_credentials
 
     async def slow(self: AioSession) -> object:
@@ -49,7 +49,7 @@ async def test_all_who_ask_at_once_get_the_same_client(monkeypatch: pytest.Monke
         assert await sessions.ec2(HERE) is clients[0]
 
 
-async def test_regions_have_clients_of_their_own_and_share_the_description(
+async def test_regions_have_separate_clients_and_share_the_service_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loaded: list[str] = []
@@ -67,7 +67,7 @@ async def test_regions_have_clients_of_their_own_and_share_the_description(
 
 
 class HeldClock(SystemClock):
-    """A clock on which a sleep ends when a test says so."""
+    """A clock whose sleeps end when a test sets `over`."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -78,7 +78,7 @@ class HeldClock(SystemClock):
         await self.over.wait()
 
 
-async def test_a_client_that_is_released_is_closed_and_another_is_opened_when_it_is_needed() -> None:
+async def test_a_released_client_is_closed_later_and_a_new_one_is_opened() -> None:
     closed, clock = list[str](), HeldClock()
     async with AwsClients(clock, Accounts()) as sessions:
         first = when_closed(await sessions.ec2(HERE), lambda: closed.append("first"))
@@ -88,7 +88,7 @@ async def test_a_client_that_is_released_is_closed_and_another_is_opened_when_it
         second = when_closed(await sessions.ec2(HERE), lambda: closed.append("second"))
         assert second is not first
         assert closed == []
-        assert clock.slept[0] > CALL_SECONDS  # which a call may last that has taken the first
+        assert clock.slept[0] > CALL_SECONDS  # longer than a call that still uses the first client
         clock.over.set()
         await releasing
         assert closed == ["first"]
@@ -97,7 +97,7 @@ async def test_a_client_that_is_released_is_closed_and_another_is_opened_when_it
     assert sorted(closed) == ["first", "other", "second"]
 
 
-async def test_a_client_whose_release_is_cut_off_by_the_end_is_closed_too() -> None:
+async def test_a_client_whose_release_is_cancelled_is_closed_at_the_end() -> None:
     closed: list[str] = []
     async with AwsClients(SystemClock(), Accounts()) as sessions:
         when_closed(await sessions.rds(HERE), lambda: closed.append("it"))
@@ -110,7 +110,7 @@ async def test_a_client_whose_release_is_cut_off_by_the_end_is_closed_too() -> N
 
 
 @pytest.mark.parametrize("make", [Ec2Api, RdsApi])
-async def test_nothing_is_kept_for_a_scope_that_is_released(make: type[Ec2Api | RdsApi]) -> None:
+async def test_no_state_is_kept_for_a_released_scope(make: type[Ec2Api | RdsApi]) -> None:
     clock = HeldClock()
     clock.over.set()
     async with AwsClients(clock, Accounts()) as sessions:
@@ -137,21 +137,21 @@ def when_closed(client: Any, call: Callable[[], None]) -> Any:
     return client
 
 
-async def test_one_attempt_is_made_and_no_more() -> None:
+async def test_botocore_makes_one_attempt() -> None:
     async with AwsClients(SystemClock(), Accounts()) as sessions:
         client = await sessions.ec2(HERE)
         assert vars(client.meta.config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
 
 
-def test_each_lane_of_a_client_has_connections_of_its_own_and_so_has_describe() -> None:
+def test_the_connection_pool_is_larger_than_all_calls_in_flight() -> None:
     connections = vars(CONFIG)["_user_provided_options"]["max_pool_connections"]
     for api_actions in (Ec2Api.api_actions, RdsApi.api_actions):
         assert connections > len(set(api_actions.values())) * MAX_CALLS_IN_FLIGHT
 
 
-async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:
+async def test_sts_clients_of_the_credential_chain_have_the_same_timeouts() -> None:
     sessions = AwsClients(SystemClock(), Accounts())
-    unsigned = AioConfig(signature_version=UNSIGNED)  # as botocore opens it for a web identity
+    unsigned = AioConfig(signature_version=UNSIGNED)  # botocore opens it like this for a web identity
     async with sessions._core().create_client("sts", HERE.region, config=unsigned) as client:
         config = client.meta.config
         assert (config.connect_timeout, config.read_timeout) == (5, 20)
@@ -159,7 +159,7 @@ async def test_what_the_chain_asks_of_sts_keeps_the_same_time_outs() -> None:
         assert vars(config)["_user_provided_options"]["retries"]["total_max_attempts"] == 1
 
 
-async def test_no_region_and_no_such_account_are_reported_before_anything_is_opened() -> None:
+async def test_a_missing_region_and_an_unknown_account_are_reported_before_a_client_opens() -> None:
     async with AwsClients(SystemClock(), Accounts()) as sessions:
         for scope, reason in ((Scope("", ""), "NoRegion"), (Scope("acme", "eu-west-1"), "UnknownAccount")):
             with pytest.raises(CloudError) as caught:

@@ -1,4 +1,4 @@
-"""Starts that are accepted and come to nothing: not made again and again, and reported."""
+"""Accepted starts that fail later: they get a back-off, and are reported."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -25,7 +25,7 @@ def after(number: float) -> datetime:
 
 
 def fall(starts: AcceptedStarts, at: float, why: str = WHY) -> None:
-    """A start is accepted, and seen to have come to nothing three seconds later."""
+    """Record a start that is accepted, and that has failed three seconds later."""
     starts.record_answer("i-1", InstanceState.PENDING, after(at))
     starts.record_state("i-1", InstanceState.PENDING, "", after(at + 1.5))
     starts.record_state("i-1", InstanceState.STOPPED, why, after(at + 3))
@@ -37,7 +37,7 @@ def pause(starts: AcceptedStarts, at: float) -> float:
     return (error.retry_at - after(at)).total_seconds() if error and error.retry_at else 0
 
 
-def test_the_pause_grows_each_time_up_to_its_bound() -> None:
+def test_the_back_off_grows_up_to_its_maximum() -> None:
     starts, at, pauses = AcceptedStarts(), 0.0, []
     for _ in range(6):
         fall(starts, at)
@@ -47,7 +47,7 @@ def test_the_pause_grows_each_time_up_to_its_bound() -> None:
     assert pauses == [60, 120, 240, 480, 600, 600]
 
 
-def test_it_reports_what_the_service_says_of_it() -> None:
+def test_the_error_has_the_reason_of_the_service() -> None:
     starts = AcceptedStarts()
     fall(starts, 0)
     error = starts.active_failure("i-1", after(3))
@@ -56,7 +56,7 @@ def test_it_reports_what_the_service_says_of_it() -> None:
     assert str(error) == f"AWS accepted the start, but it stopped again without having run: {WHY}"
 
 
-def test_where_the_service_says_nothing_it_may_have_been_stopped_by_hand_the_first_time() -> None:
+def test_without_a_reason_the_first_failure_counts_as_a_stop_by_hand() -> None:
     starts = AcceptedStarts()
     fall(starts, 0, why="")
     assert pause(starts, 3) == 0
@@ -66,7 +66,7 @@ def test_where_the_service_says_nothing_it_may_have_been_stopped_by_hand_the_fir
     assert "the AWS console may show why" in str(error)
 
 
-def test_views_that_show_it_stopped_again_make_the_pause_no_longer() -> None:
+def test_further_views_of_the_stopped_instance_do_not_extend_the_back_off() -> None:
     starts = AcceptedStarts()
     fall(starts, 0)
     starts.record_state("i-1", InstanceState.STOPPED, WHY, after(30))
@@ -74,7 +74,7 @@ def test_views_that_show_it_stopped_again_make_the_pause_no_longer() -> None:
 
 
 @pytest.mark.parametrize("accepted", [InstanceState.STOPPING, InstanceState.RUNNING])
-def test_a_stop_ends_it_and_an_instance_that_runs_already_is_no_start(accepted: InstanceState) -> None:
+def test_a_stop_or_a_running_instance_ends_the_record_of_a_start(accepted: InstanceState) -> None:
     starts = AcceptedStarts()
     starts.record_answer("i-1", InstanceState.PENDING, EPOCH)
     starts.record_answer("i-1", accepted, after(1))
@@ -82,7 +82,7 @@ def test_a_stop_ends_it_and_an_instance_that_runs_already_is_no_start(accepted: 
     assert pause(starts, 2) == 0
 
 
-def test_one_that_was_seen_to_run_has_not_failed() -> None:
+def test_an_instance_that_was_running_has_not_failed() -> None:
     starts = AcceptedStarts()
     fall(starts, 0)
     starts.record_answer("i-1", InstanceState.PENDING, after(63))
@@ -93,7 +93,7 @@ def test_one_that_was_seen_to_run_has_not_failed() -> None:
     assert pause(starts, 83) == 60
 
 
-def test_what_stops_long_after_its_start_had_been_started() -> None:
+def test_a_stop_long_after_the_start_is_no_failure() -> None:
     starts = AcceptedStarts()
     starts.record_answer("i-1", InstanceState.PENDING, EPOCH)
     starts.record_state("i-1", InstanceState.STOPPED, WHY, after(601))
@@ -101,7 +101,7 @@ def test_what_stops_long_after_its_start_had_been_started() -> None:
 
 
 @pytest.mark.parametrize("now", [-60, 3700])
-def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(now: float) -> None:
+def test_old_and_future_entries_are_forgotten(now: float) -> None:
     starts = AcceptedStarts()
     fall(starts, 0)
     starts.forget(after(now))
@@ -109,7 +109,7 @@ def test_what_is_long_over_or_from_before_a_clock_was_set_back_is_forgotten(now:
     assert pause(starts, now + 3) == 60
 
 
-def test_a_clock_that_was_set_back_bars_nothing_for_hours() -> None:
+def test_a_clock_set_back_ends_the_back_off() -> None:
     starts = AcceptedStarts()
     fall(starts, 7200)
     assert pause(starts, 0) == 0
@@ -119,7 +119,7 @@ def test_a_clock_that_was_set_back_bars_nothing_for_hours() -> None:
 
 
 class Api:
-    """One instance that each start is accepted for; those of `fails` come to nothing after three seconds."""
+    """One instance. Each start is accepted, and with `fails` it fails after three seconds."""
 
     max_batch, api_actions = Ec2Api.max_batch, Ec2Api.api_actions
 
@@ -133,10 +133,10 @@ class Api:
         return [Record("web", Instance("i-1", self.state), failure_reason=self.why)]
 
     async def ready(self, _: Scope) -> None:
-        """All is at hand."""
+        """Return immediately."""
 
     async def release(self, _: Scope) -> None:
-        """There is nothing to release."""
+        """Do nothing."""
 
     async def perform(self, _: Scope, __: Operation, ids: Sequence[str]) -> Mapping[str, ActionAnswer]:
         self.starts.append(seconds(self.clock.now()))
@@ -149,8 +149,8 @@ class Api:
 
 
 async def keep_running(driver: Driver, api: Api, until: float) -> list[str]:
-    """Start what is seen to be stopped, and look again as a reconciler does; all that is reported."""
-    told = []
+    """Poll, and start the instance whenever it is stopped; return the reported reasons."""
+    reasons = []
     while seconds(api.clock.now()) < until:
         await driver.inventory.refresh(WEB.scope, api.clock.now())
         observation = driver.inventory.observation(WEB)
@@ -160,12 +160,12 @@ async def keep_running(driver: Driver, api: Api, until: float) -> list[str]:
             driver.batcher.start(order)
             await asyncio.wait(order.futures.values())
             error = order.futures["i-1"].exception()
-            told += [error.reason] if isinstance(error, CloudError) else []
+            reasons += [error.reason] if isinstance(error, CloudError) else []
         await asyncio.sleep(1.5)
-    return told
+    return reasons
 
 
-def test_an_instance_that_falls_back_is_started_a_few_times_an_hour_until_it_runs() -> None:
+def test_an_instance_whose_starts_fail_is_started_a_few_times_an_hour() -> None:
     def make(tasks: TaskGroup) -> tuple[Driver, Api]:
         api = Api(VirtualClock())
         return Service(api, api.clock, tasks).driver(tasks), api
@@ -177,7 +177,7 @@ def test_an_instance_that_falls_back_is_started_a_few_times_an_hour_until_it_run
         api.fails = False
         await keep_running(driver, api, 4300)
         count = len(api.starts)
-        api.state = InstanceState.STOPPED  # by hand
+        api.state = InstanceState.STOPPED  # a user stops it
         assert await keep_running(driver, api, 4310) == []
         assert api.starts[count:] == pytest.approx([4301], abs=2)
 

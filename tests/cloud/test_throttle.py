@@ -1,4 +1,4 @@
-"""The model of AWS's request limits: what it allows, and what it learns from refusals."""
+"""The rate limiter, which models the request limits of AWS, and learns from throttled calls."""
 
 from datetime import datetime, timedelta
 
@@ -27,13 +27,13 @@ def after(seconds: float) -> datetime:
 
 
 def drained(limits: RequestLimits = START) -> RateLimiter:
-    """Both buckets empty."""
+    """A limiter with two empty buckets."""
     return RateLimiter(
         TokenBucket(limits.requests, 0, EPOCH), TokenBucket(limits.instances or limits.requests, 0, EPOCH)
     )
 
 
-def test_a_full_bucket_lets_a_thousand_starts_leave_at_once() -> None:
+def test_a_full_bucket_allows_a_thousand_starts_at_once() -> None:
     throttle = full_limiter(START, EPOCH)
     assert throttle.available(EPOCH) == 1000
     throttle = throttle.sent(1000, EPOCH)
@@ -42,7 +42,7 @@ def test_a_full_bucket_lets_a_thousand_starts_leave_at_once() -> None:
     assert throttle.available(after(1.000001)) == 2
 
 
-def test_calls_are_counted_beside_instances() -> None:
+def test_calls_have_a_bucket_of_their_own() -> None:
     throttle = full_limiter(START, EPOCH)
     for _ in range(5):
         assert throttle.available(EPOCH) > 0
@@ -57,17 +57,17 @@ def test_an_action_without_a_bucket_for_instances_takes_any_number() -> None:
     assert full_limiter(DEFAULT_LIMITS, EPOCH).min_call_size == UNLIMITED
 
 
-def test_a_call_waits_for_what_a_second_refills() -> None:
+def test_the_minimum_call_size_is_the_refill_of_one_second() -> None:
     assert full_limiter(START, EPOCH).min_call_size == 2
     assert full_limiter(PUBLISHED_LIMITS["StopInstances"], EPOCH).min_call_size == 20
 
 
-def test_more_than_the_bucket_holds_is_ready_when_it_is_full() -> None:
+def test_a_call_larger_than_the_bucket_is_ready_when_the_bucket_is_full() -> None:
     limits = RequestLimits(BucketLimit(5, 2), BucketLimit(10, 1))
     assert drained(limits).ready_at(1000, EPOCH) - EPOCH == timedelta(seconds=10, microseconds=1)
 
 
-def test_a_clock_that_is_set_back_refills_nothing_and_goes_on() -> None:
+def test_a_clock_set_back_refills_nothing_until_it_advances() -> None:
     throttle = drained()
     earlier = after(-3600)
     assert throttle.available(earlier) == 0
@@ -75,7 +75,7 @@ def test_a_clock_that_is_set_back_refills_nothing_and_goes_on() -> None:
     assert throttle.sent(0, earlier).available(earlier + timedelta(seconds=2)) > 0
 
 
-def test_what_a_full_bucket_was_refilled_while_a_call_was_under_way_is_not_counted() -> None:
+def test_a_refill_while_a_call_is_in_flight_does_not_count_for_a_full_bucket() -> None:
     throttle = full_limiter(START, EPOCH).sent(300, EPOCH).accepted(300, after(10))
     assert throttle.available(after(10)) == 700
     assert throttle.requests.refilled(after(10)).level == 4
@@ -83,14 +83,12 @@ def test_what_a_full_bucket_was_refilled_while_a_call_was_under_way_is_not_count
 
 @pytest.mark.parametrize("seconds", [1, 10, 60])
 @pytest.mark.parametrize("action", sorted(PUBLISHED_LIMITS))
-def test_a_call_that_took_long_keeps_the_next_no_longer_than_one_that_did_not(
-    action: str, seconds: float
-) -> None:
+def test_the_duration_of_a_call_does_not_delay_the_next_one(action: str, seconds: float) -> None:
     throttle = full_limiter(PUBLISHED_LIMITS[action], EPOCH).sent(1, EPOCH).accepted(1, after(seconds))
     assert throttle.ready_at(1, after(seconds)) == after(seconds)
 
 
-def test_all_calls_that_were_sent_before_the_answer_have_drawn() -> None:
+def test_all_calls_in_flight_have_taken_their_tokens() -> None:
     throttle = full_limiter(START, EPOCH).sent(300, EPOCH).sent(200, after(1)).accepted(300, after(3))
     assert throttle.available(after(3)) == 500
 
@@ -98,7 +96,7 @@ def test_all_calls_that_were_sent_before_the_answer_have_drawn() -> None:
 # --- refusals
 
 
-def test_a_first_refusal_is_laid_to_the_calls_and_gives_the_instances_back() -> None:
+def test_a_first_throttling_is_attributed_to_requests_and_returns_instance_tokens() -> None:
     throttle = full_limiter(START, EPOCH).sent(1000, EPOCH).throttled(1000, EPOCH)
     assert throttle.available(EPOCH) == 0
     ready = throttle.ready_at(1000, EPOCH)
@@ -106,14 +104,14 @@ def test_a_first_refusal_is_laid_to_the_calls_and_gives_the_instances_back() -> 
     assert throttle.available(ready) == 1000
 
 
-def test_a_second_refusal_in_a_row_halves_the_next_call() -> None:
+def test_a_second_throttling_in_a_row_halves_the_next_call() -> None:
     throttle = full_limiter(START, EPOCH)
     for seconds in (0, 1):
         throttle = throttle.sent(1000, after(seconds)).throttled(1000, after(seconds))
     assert throttle.available(after(3)) == 500 + 4
 
 
-def test_what_was_let_through_once_is_tried_again() -> None:
+def test_an_accepted_size_is_allowed_again() -> None:
     throttle = full_limiter(START, EPOCH)
     for seconds in (0, 1):
         throttle = throttle.sent(1000, after(seconds)).throttled(1000, after(seconds))
@@ -121,7 +119,7 @@ def test_what_was_let_through_once_is_tried_again() -> None:
     assert throttle.available(after(4)) >= 500
 
 
-def test_one_instance_that_is_refused_again_and_again_waits_longer_each_time_up_to_a_bound() -> None:
+def test_the_back_off_of_a_single_throttled_instance_grows_up_to_a_maximum() -> None:
     throttle, now, pauses = full_limiter(START, EPOCH), EPOCH, []
     for _ in range(9):
         throttle = throttle.sent(1, now).throttled(1, now)
@@ -134,7 +132,7 @@ def test_one_instance_that_is_refused_again_and_again_waits_longer_each_time_up_
     assert throttle.sent(1, now).accepted(1, now).throttles == 0
 
 
-def test_a_search_that_is_long_over_says_nothing_of_a_bucket_that_is_full_again() -> None:
+def test_an_old_search_does_not_limit_a_bucket_that_is_full_again() -> None:
     throttle = full_limiter(START, EPOCH)
     for seconds in (0, 1, 2):
         throttle = throttle.sent(1000, after(seconds)).throttled(1000, after(seconds))
@@ -144,13 +142,13 @@ def test_a_search_that_is_long_over_says_nothing_of_a_bucket_that_is_full_again(
     assert throttle.available(after(later + 1)) == 1000
 
 
-def test_a_bucket_that_is_smaller_than_a_seconds_refill_is_no_trap() -> None:
+def test_a_bucket_smaller_than_the_refill_of_one_second() -> None:
     limits = RequestLimits(BucketLimit(5, 2), BucketLimit(10, 20))
     assert full_limiter(limits, EPOCH).min_call_size == 10
 
 
 class Account:
-    """The buckets as AWS keeps them, from which somebody else has drawn."""
+    """The buckets of AWS, from which other clients have taken tokens."""
 
     def __init__(self, instances: float) -> None:
         self.requests, self.instances, self.at = 5.0, instances, 0.0
@@ -167,8 +165,8 @@ class Account:
 
 
 @given(st.integers(0, 1000), st.integers(1, 1200))
-def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) -> None:
-    """Whatever others have drawn: what is lost is the search for what is left, and no more."""
+def test_the_total_wait_is_close_to_the_minimum_of_aws(left: int, wanted: int) -> None:
+    """Whatever tokens other clients have taken, only the search for the remaining size takes extra time."""
     account, throttle, now, open_, refused = Account(left), full_limiter(START, EPOCH), EPOCH, wanted, 0
     while open_:
         least = min(open_, throttle.min_call_size)
@@ -191,15 +189,16 @@ def test_it_never_waits_much_longer_than_aws_asks_for(left: int, wanted: int) ->
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.integers(1, 400), st.floats(0, 60), st.floats(0, 1)), max_size=30)
 )
-def test_a_client_that_keeps_to_it_alone_is_never_refused(
+def test_a_single_client_of_the_limiter_is_never_throttled(
     steps: list[tuple[float, int, float, float]],
 ) -> None:
-    """Wherever between call and answer AWS draws."""
+    """AWS may take the tokens at any time between the call and its answer."""
     account, throttle, now = Account(1000), full_limiter(START, EPOCH), EPOCH
     for pause, size, seconds, share in steps:
         now += timedelta(seconds=pause)
         ready = throttle.ready_at(size, now)
-        # AWS's clock is its own, so the microsecond by which we round is given back to it here.
+        # The limiter rounds by a microsecond, and the clock of AWS is independent. The test adds the
+        # difference.
         now = ready + timedelta(microseconds=10)
         assert throttle.available(now) >= size
         throttle = throttle.sent(size, now)

@@ -1,4 +1,4 @@
-"""An exception that no rule covers fails one call, one poll or one batch, loudly, and nothing else."""
+"""An unexpected exception fails one call, one poll or one batch, is logged, and affects nothing else."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -38,7 +38,7 @@ LATER = GATHER_TIME.total_seconds() + 0.01
 
 
 class Counted:
-    """Metrics that remember what was unexpected, and the results of calls."""
+    """Metrics that record unexpected errors and the results of calls."""
 
     def __init__(self) -> None:
         self.parts: list[FailedPart] = []
@@ -66,7 +66,7 @@ def tracebacks(logs: list[Any]) -> list[tuple[str, type[BaseException]]]:
 # Views of the instances.
 
 
-def test_a_describe_that_raises_anything_fails_alone_and_is_tried_again_by_the_back_off() -> None:
+def test_an_exception_in_a_describe_fails_only_it_and_is_retried_with_back_off() -> None:
     async def scenario(stage: Views) -> None:
         await stage.observe()
         stage.track(WEB, FAR)
@@ -93,7 +93,7 @@ def test_a_describe_that_raises_anything_fails_alone_and_is_tried_again_by_the_b
     assert ("view", KeyError) in tracebacks(logs)
 
 
-def test_a_listener_that_raises_keeps_no_other_from_what_is_new() -> None:
+def test_an_exception_of_a_listener_for_one_group_affects_no_other() -> None:
     async def scenario(stage: Views) -> None:
         woken: list[Group] = []
 
@@ -114,7 +114,7 @@ def test_a_listener_that_raises_keeps_no_other_from_what_is_new() -> None:
     assert tracebacks(logs) == [("listener", ValueError)]
 
 
-def test_a_poll_that_does_not_know_what_to_look_at_is_followed_by_another() -> None:
+def test_an_exception_in_a_poll_does_not_stop_polling() -> None:
     async def scenario(stage: Views) -> None:
         broken = True
 
@@ -136,7 +136,7 @@ def test_a_poll_that_does_not_know_what_to_look_at_is_followed_by_another() -> N
     assert tracebacks(logs) == [("poll", ValueError)] * 4
 
 
-def test_a_view_is_taken_over_although_nobody_can_say_whom_it_concerns() -> None:
+def test_a_view_is_updated_although_the_listener_raises() -> None:
     async def scenario(stage: Views) -> None:
         def groups() -> Collection[Group]:
             raise ValueError("a bug")
@@ -160,7 +160,7 @@ def test_a_view_is_taken_over_although_nobody_can_say_whom_it_concerns() -> None
 
 
 def raising(error: Exception, *bad: str) -> sending.Reply:
-    """Raise on each call that has any of `bad`."""
+    """Raise `error` for each call that contains any of `bad`."""
 
     def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
         if set(ids) & set(bad):
@@ -170,7 +170,7 @@ def raising(error: Exception, *bad: str) -> sending.Reply:
     return reply
 
 
-def test_a_batch_that_raises_anything_fails_alone() -> None:
+def test_an_exception_in_a_batch_fails_only_it() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = raising(KeyError("StartingInstances"), "bad")
         failed = stage.order("bad", "worse")
@@ -185,7 +185,7 @@ def test_a_batch_that_raises_anything_fails_alone() -> None:
     assert tracebacks(logs) == [("batch", KeyError)]
 
 
-def test_an_order_that_cannot_say_whether_it_stands_fails_alone() -> None:
+def test_an_exception_in_the_validity_check_fails_only_its_order() -> None:
     async def scenario(stage: Stage) -> None:
         def stands() -> bool:
             raise ValueError("a bug")
@@ -201,7 +201,7 @@ def test_an_order_that_cannot_say_whether_it_stands_fails_alone() -> None:
 
 
 class Pools(dict[str, str]):
-    """Raises for one instance."""
+    """A mapping that raises for one instance."""
 
     def get(self, id_: str, default: Any = None) -> Any:
         if id_ == "odd" and self:
@@ -209,11 +209,11 @@ class Pools(dict[str, str]):
         return default
 
 
-def test_what_cannot_be_sent_fails_and_the_lane_goes_on() -> None:
+def test_an_exception_before_a_call_fails_its_order_and_the_queue_continues() -> None:
     async def scenario(stage: Stage) -> None:
         stage.pools = Pools()
         order = stage.order("odd")
-        stage.pools["odd"] = "asked when the call is about to leave"
+        stage.pools["odd"] = "read right before the call is sent"
         assert await stage.outcome(order) == {"odd": "UnexpectedError"}
         assert await stage.outcome(stage.order("good")) == {"good": "pending"}
 
@@ -222,7 +222,7 @@ def test_what_cannot_be_sent_fails_and_the_lane_goes_on() -> None:
     assert tracebacks(logs) == [("queue", ValueError)]
 
 
-def test_a_lane_whose_backlog_fails_fails_what_waits_and_goes_on() -> None:
+def test_an_exception_in_the_fair_queue_fails_waiting_orders_and_the_queue_continues() -> None:
     async def scenario(stage: Stage) -> None:
         ahead = stage.order("ahead", at=50)
         odd = stage.order("odd", tenant=cast("Any", ["not", "hashable"]))
@@ -235,8 +235,8 @@ def test_a_lane_whose_backlog_fails_fails_what_waits_and_goes_on() -> None:
     assert tracebacks(logs) == [("queue", TypeError)]
 
 
-def test_an_end_is_no_failure() -> None:
-    """What is cancelled is neither logged nor counted, and ends."""
+def test_a_cancelled_call_is_no_failure() -> None:
+    """A cancelled call is neither logged nor counted."""
 
     async def main() -> None:
         metrics, clock = Counted(), VirtualClock()
@@ -261,7 +261,7 @@ def test_an_end_is_no_failure() -> None:
 
 
 class Client:
-    """Answers of EC2 and RDS that a test sets."""
+    """A client of EC2 and RDS with answers that a test sets."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
@@ -276,7 +276,7 @@ class Client:
 
 
 class ClientSessions(AwsClients):
-    """Sessions that open no client."""
+    """Sessions that return the client of the test."""
 
     def __init__(self, client: Client, metrics: Counted, clock: Clock | None = None) -> None:
         super().__init__(clock or VirtualClock(), Accounts(HERE.region), metrics=metrics)
@@ -289,7 +289,7 @@ class ClientSessions(AwsClients):
         return self._client_of_test
 
     async def credentials(self, _: str) -> None:
-        """They are at hand."""
+        """Return immediately."""
 
 
 def ec2_of(client: Client, metrics: Counted) -> Ec2Api:
@@ -322,7 +322,7 @@ ODD_INSTANCES = [
 
 
 @pytest.mark.parametrize("odd", ODD_INSTANCES, ids=str)
-def test_a_record_of_an_instance_that_is_malformed_hides_no_other(odd: Any) -> None:
+def test_a_malformed_instance_hides_no_other(odd: Any) -> None:
     async def main() -> None:
         metrics = Counted()
         rows = [instance("i-0"), odd, instance("i-9")]
@@ -343,7 +343,7 @@ def test_a_record_of_an_instance_that_is_malformed_hides_no_other(odd: Any) -> N
     assert logs[0]["count"] == 1
 
 
-def test_what_else_is_malformed_is_logged_too() -> None:
+def test_each_set_of_malformed_records_is_logged() -> None:
     async def main() -> None:
         rows = [instance("i-2", Tags=[None])]
         client = Client(describe_instances={"Reservations": [{"Instances": rows}]})
@@ -376,7 +376,7 @@ def database(name: str | None, **more: Any) -> dict[str, Any]:
         (None, None),
     ],
 )
-def test_a_record_of_a_database_that_is_malformed_hides_no_other(odd_database: Any, odd_cluster: Any) -> None:
+def test_a_malformed_database_hides_no_other(odd_database: Any, odd_cluster: Any) -> None:
     async def main() -> None:
         metrics = Counted()
         cluster = {"DBClusterIdentifier": "c1", "Status": "available", "TagList": TAGS}
@@ -396,7 +396,7 @@ def test_a_record_of_a_database_that_is_malformed_hides_no_other(odd_database: A
 
 
 @pytest.mark.parametrize("answer", [{}, {"StartingInstances": None}])
-def test_an_answer_that_is_not_what_aws_sends_is_a_failed_call(answer: Any) -> None:
+def test_a_malformed_answer_is_a_failed_call(answer: Any) -> None:
     async def main() -> CloudError:
         metrics = Counted()
         api = ec2_of(Client(start_instances=answer), metrics)
@@ -412,7 +412,7 @@ def test_an_answer_that_is_not_what_aws_sends_is_a_failed_call(answer: Any) -> N
     assert len(tracebacks(logs)) == 1
 
 
-def test_an_answer_without_an_id_says_nothing_of_the_others() -> None:
+def test_a_malformed_part_of_an_answer_hides_no_other() -> None:
     async def main() -> Mapping[str, Any]:
         states = {"CurrentState": {"Name": "pending"}, "PreviousState": {"Name": "stopped"}}
         changes = [states, {"InstanceId": "i-1", **states}]
@@ -423,7 +423,7 @@ def test_an_answer_without_an_id_says_nothing_of_the_others() -> None:
 
 
 def test_a_malformed_answer_counts_as_lost() -> None:
-    """Whether AWS has done it is not known. So the instances are looked at first, as after a lost reply."""
+    """The result is unknown, so the states are read before a retry, as after a lost reply."""
 
     async def scenario(stage: Stage) -> None:
         metrics = Counted()
@@ -449,7 +449,7 @@ def test_a_malformed_answer_counts_as_lost() -> None:
         play(scenario)
 
 
-def test_a_load_of_credentials_that_raises_anything_fails_and_is_tried_again_by_the_back_off() -> None:
+def test_an_exception_in_a_load_of_credentials_is_retried_with_back_off() -> None:
     async def main() -> None:
         async with TaskGroup() as tasks:
             world = RenewingWorld(tasks)
@@ -468,7 +468,7 @@ def test_a_load_of_credentials_that_raises_anything_fails_and_is_tried_again_by_
 
 
 class RenewingWorld:
-    """Credentials of an account, which cannot be loaded until they can."""
+    """Credentials of an account whose load raises until a test sets `works`."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.loads, self.works = 0, False

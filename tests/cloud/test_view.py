@@ -1,4 +1,4 @@
-"""What a view shows when Describe and accepted actions disagree."""
+"""The state in a view when Describe and accepted actions disagree."""
 
 from datetime import timedelta
 
@@ -48,13 +48,13 @@ def test_nothing_is_known_before_the_first_describe() -> None:
     assert InstanceView().observation("web") is None
 
 
-def test_a_group_without_instances_is_seen_to_be_empty() -> None:
+def test_a_group_without_instances_is_empty() -> None:
     view = InstanceView()
     take(view, 0, a=STOPPED)
     assert seen(view, "other") == {}
 
 
-def test_instances_come_in_the_order_of_their_ids() -> None:
+def test_instances_are_sorted_by_id() -> None:
     view = InstanceView()
     take(view, 0, c=STOPPED, a=RUNNING, b=STOPPED)
     assert list(seen(view)) == ["a", "b", "c"]
@@ -72,7 +72,7 @@ def test_groups_that_appear_change_or_vanish_are_reported() -> None:
     assert set(view.update(later, EPOCH, EPOCH)) == {"changes", "vanishes", "appears"}
 
 
-def test_an_accepted_start_shows_at_once() -> None:
+def test_an_accepted_start_is_visible_immediately() -> None:
     view = InstanceView()
     take(view, 0, a=STOPPED, b=STOPPED)
     started(view, 1)
@@ -98,7 +98,7 @@ def test_a_describe_sent_before_the_answer_does_not_overwrite_it(shown: Instance
     assert seen(view) == {"a": PENDING}
 
 
-def test_a_describe_sent_after_the_answer_is_believed_when_it_shows_news() -> None:
+def test_a_describe_sent_after_the_answer_wins_if_it_shows_a_new_state() -> None:
     view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
@@ -114,7 +114,7 @@ def test_a_lagging_describe_does_not_bring_the_old_state_back() -> None:
     assert seen(view) == {"a": PENDING}
 
 
-def test_the_old_state_is_believed_once_the_lag_is_over() -> None:
+def test_the_old_state_wins_after_the_consistency_lag() -> None:
     view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
@@ -131,7 +131,7 @@ def test_the_old_state_is_believed_once_the_lag_is_over() -> None:
 def test_the_state_that_an_action_aims_at_is_never_outdated(
     before: InstanceState, answered: InstanceState, aim: InstanceState
 ) -> None:
-    """A replica that takes over may start what runs already: its view may be a minute old."""
+    """A new leader may start a running instance, because its view may be a minute old."""
     view = InstanceView()
     take(view, 0, a=before)
     started(view, 5, before=before, now=answered)
@@ -140,7 +140,7 @@ def test_the_state_that_an_action_aims_at_is_never_outdated(
 
 
 @pytest.mark.parametrize("answered", [PENDING, STOPPING])
-def test_the_state_that_an_action_ends_is_outdated_for_a_while(answered: InstanceState) -> None:
+def test_the_state_that_an_action_ends_is_outdated_during_the_lag(answered: InstanceState) -> None:
     view, ended = InstanceView(), {PENDING: STOPPED, STOPPING: RUNNING}[answered]
     take(view, 0, a=ended)
     started(view, 5, before=ended, now=answered)
@@ -148,7 +148,7 @@ def test_the_state_that_an_action_ends_is_outdated_for_a_while(answered: Instanc
     assert seen(view) == {"a": answered}
 
 
-def test_once_news_was_seen_the_old_state_is_news_too() -> None:
+def test_after_a_new_state_was_seen_the_old_state_is_accepted() -> None:
     view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 1)
@@ -157,8 +157,8 @@ def test_once_news_was_seen_the_old_state_is_news_too() -> None:
     assert seen(view) == {"a": STOPPED}
 
 
-def test_a_second_start_after_a_lost_reply_still_knows_the_state_of_before() -> None:
-    """The first start was carried out, its reply lost; the second finds the instance pending already."""
+def test_a_second_start_after_a_lost_reply_keeps_the_state_before_the_first() -> None:
+    """The first start was carried out, and its reply was lost. The second one finds a pending instance."""
     view = InstanceView()
     take(view, 0, a=STOPPED)
     started(view, 2, before=PENDING, now=PENDING)
@@ -166,7 +166,7 @@ def test_a_second_start_after_a_lost_reply_still_knows_the_state_of_before() -> 
     assert seen(view) == {"a": PENDING}
 
 
-def test_the_state_before_is_also_what_the_answer_says_it_was() -> None:
+def test_the_previous_state_in_an_answer_is_outdated_too() -> None:
     view = InstanceView()
     started(view, 1, before=STOPPED)
     take(view, 2, a=STOPPED)
@@ -182,7 +182,7 @@ def test_a_describe_that_shows_what_was_answered_has_caught_up() -> None:
     assert seen(view) == {"a": STOPPED}
 
 
-def test_a_note_from_before_the_clock_was_set_back_does_not_last() -> None:
+def test_an_answer_from_before_the_clock_was_set_back_expires() -> None:
     view = InstanceView()
     take(view, 3600, a=STOPPED)
     started(view, 3601)
@@ -190,7 +190,7 @@ def test_a_note_from_before_the_clock_was_set_back_does_not_last() -> None:
     assert seen(view) == {"a": STOPPED}
 
 
-def test_an_instance_that_is_gone_takes_its_note_along() -> None:
+def test_the_answer_of_a_terminated_instance_is_dropped() -> None:
     view = InstanceView()
     take(view, 0, a=STOPPED, b=STOPPED)
     started(view, 1)
@@ -199,14 +199,14 @@ def test_an_instance_that_is_gone_takes_its_note_along() -> None:
     assert not view._accepted
 
 
-def test_only_instances_launched_for_it_hibernate() -> None:
+def test_only_instances_configured_for_hibernation_hibernate() -> None:
     view = InstanceView()
     able = Record("web", Instance("a", RUNNING), hibernates=True)
     view.update([able, *records(b=RUNNING)], EPOCH, EPOCH)
     assert view.hibernating(["a", "b", "unknown"]) == ("a",)
 
 
-def test_written_lock_tags_are_believed_over_a_describe_that_is_behind() -> None:
+def test_written_lock_tags_win_over_a_stale_describe() -> None:
     view, lock = InstanceView(), Lock("ada", "2026-01-01T10:00:00Z")
     view.update(records(a=RUNNING), EPOCH, EPOCH)
     view.record_lock("web", ["a"], lock, EPOCH)
@@ -218,7 +218,7 @@ def test_written_lock_tags_are_believed_over_a_describe_that_is_behind() -> None
     assert locks(view) == {"a": None}
 
 
-def test_removed_lock_tags_do_not_come_back_with_a_describe_that_is_behind() -> None:
+def test_removed_lock_tags_do_not_return_with_a_stale_describe() -> None:
     view, lock = InstanceView(), Lock("ada", "2026-01-01T10:00:00Z")
     tagged = [Record("web", Instance("a", RUNNING, lock=lock))]
     view.update(tagged, EPOCH, EPOCH)
@@ -233,7 +233,7 @@ def locks(view: InstanceView) -> dict[str, Lock | None]:
     return {instance.id: instance.lock for instance in observation.instances}
 
 
-def test_groups_that_ask_for_a_resource_are_distinguished() -> None:
+def test_groups_with_the_managed_tag_are_known() -> None:
     view = InstanceView()
     asking = Record("web", Instance("a", RUNNING), managed=True)
     view.update([asking, Record("db", Instance("b", RUNNING))], EPOCH, EPOCH)

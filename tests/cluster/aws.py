@@ -1,4 +1,4 @@
-"""AWS as pods reach it: moto behind the recording proxy, on the bridge of the node."""
+"""AWS for pods: moto behind the recording proxy, on the bridge of the node."""
 
 import json
 import sys
@@ -19,27 +19,27 @@ TRANSITION_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """One that runs."""
+    """A client of the running proxy."""
 
     url: str
 
     @property
     def environ(self) -> dict[str, str]:
-        """What is no secret of what the operator needs in its environment."""
+        """The environment variables of the operator that are not secret."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
     def create(self, tag: str, n: int, account: str = "") -> list[str]:
-        """Make a group of stopped instances; their ids."""
+        """Create a group of stopped instances; return their ids."""
         ids: list[str] = self._post("create_instances", tag=tag, n=n, account=account)
         return ids
 
     def states(self, ids: Sequence[str]) -> list[str]:
-        """What has become of them."""
+        """The states of the instances."""
         states: dict[str, str] = self._post("states")
         return [states[id_] for id_ in ids]
 
     def accepted(self, action: str, ids: Sequence[str]) -> list[datetime]:
-        """When calls arrived that asked `action` of one of them, and were taken."""
+        """The arrival times of accepted calls of `action` for any of the instances."""
         return [
             datetime.fromisoformat(call["at"])
             for call in self._get("calls")
@@ -62,10 +62,10 @@ class Aws:
 
 @contextmanager
 def aws(logs: Path) -> Iterator[Aws]:
-    """A process of its own, which lasts as long as the block."""
+    """A proxy in a separate process, until the end of the block."""
     module = [sys.executable, "-m", "tests.support.aws_process", f"--host={GATEWAY}"]
     command = [*module, f"--transition-seconds={TRANSITION_SECONDS}"]
     with ChildProcess("AWS", command, logs / "aws.log") as process:
         process.wait_until(lambda: "moto_url" in process.log.read_text())
-        told = next(line for line in process.log.read_text().splitlines() if "moto_url" in line)
-        yield Aws(json.loads(told)["url"])
+        ready = next(line for line in process.log.read_text().splitlines() if "moto_url" in line)
+        yield Aws(json.loads(ready)["url"])

@@ -1,4 +1,4 @@
-"""A whole cluster with the operator in it, once per run; a namespace and a group of its own for each test."""
+"""A complete cluster with the operator, once per run. Each test gets its own namespace and group."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ from tests.support.node.cluster import Cluster, cluster
 from tests.support.node.requirements import IMAGES, NODES, missing
 
 TAGS = ("0.1.0", "0.1.1")
-"""Two releases of the operator's image; that they hold the same is no matter to Kubernetes."""
+"""The tags of two releases of the operator's image. Both have the same content; Kubernetes compares only the
+tags."""
 _numbers = count(1)
 
 
@@ -54,14 +55,14 @@ def installed(node: Cluster, cloud: Aws, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def operator(installed: Installation) -> Installation:
-    """The operator with two Ready pods, whatever the test before did to it."""
+    """The operator with two Ready pods, regardless of what earlier tests did to it."""
     installed.settled()
     return installed
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """A namespace, and what its users do in it with kubectl."""
+    """A namespace, and the actions of its users with kubectl."""
 
     kubectl: Kubectl
     cloud: Aws
@@ -72,25 +73,25 @@ class Team:
         return self.kubectl("-n", self.name, *arguments, stdin=stdin)
 
     def group(self, name: str = "machines", **spec: Any) -> list[str]:
-        """Make two stopped instances and their Resource; the ids."""
+        """Create two stopped instances and their Resource; return the ids."""
         tag = f"{self.name}-{name}"
         ids = self.cloud.create(tag, 2)
         self.apply("Resource", name, tag=tag, type="ec2", **spec)
         return ids
 
     def book(self, name: str, start: datetime, end: datetime, resource: str = "machines") -> None:
-        """Make a booking."""
+        """Create a booking."""
         times = {"start_at": start.isoformat(), "end_at": end.isoformat()}
         self.apply("Booking", name, resource_name=resource, user_id="ada", **times)
 
     def apply(self, kind: str, name: str, **spec: Any) -> None:
-        """Make an object."""
+        """Create an object."""
         self("apply", "-f", "-", stdin=json.dumps(manifest(kind, name, spec)))
 
     def kept(self, action: str, ids: list[str], due: datetime, within: float = LEASE_SECONDS) -> None:
-        """Wait for what is due of a group, and hold it to be at most `within` seconds late, and never early.
+        """Wait for the action on a group, and check that it was at most `within` seconds late, and not early.
 
-        The few seconds more are for machines whose processors are busy with other tests.
+        The check allows a few more seconds for machines that are busy with other tests.
         """
         until(lambda: self.cloud.accepted(action, ids), (due - soon(0)).total_seconds() + within + 10)
         late = min(self.cloud.accepted(action, ids)) - due

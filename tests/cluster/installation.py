@@ -1,4 +1,4 @@
-"""The operator, installed as its users install it: `kubectl apply -k` on an overlay of their own."""
+"""The operator as users install it: `kubectl apply -k` on an overlay of their own."""
 
 import json
 import os
@@ -24,14 +24,14 @@ READY_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One overlay, and what an administrator does with it."""
+    """One overlay, and the actions of an administrator."""
 
     kubectl: Kubectl
     overlay: Path
     environ: Mapping[str, str]
 
     def apply(self, tag: str, config: Mapping[str, Any] | None = None, **environ: str) -> None:
-        """Write the overlay with the image of that tag and the operator's configuration, and apply it."""
+        """Write the overlay with the image of that tag and the operator's configuration; apply it."""
         literals = [f"{name}={value}" for name, value in {**self.environ, **environ}.items()]
         maps = [{"name": "booking-operator-env", "literals": literals}]
         if config:
@@ -55,11 +55,11 @@ class Installation:
         self.kubectl("apply", "-k", str(self.overlay))
 
     def rolled_out(self) -> None:
-        """Wait until all replicas are of the last revision, and Ready."""
+        """Wait until all replicas have the last revision and are Ready."""
         self("rollout", "status", f"deployment/{NAME}", f"--timeout={READY_SECONDS // 3}s")
 
     def settled(self) -> None:
-        """Wait until there are two Ready pods and no other, and one of them leads."""
+        """Wait until there are exactly two pods, both are Ready, and one of them leads."""
 
         def check() -> bool:
             pods = self.pods()
@@ -75,7 +75,7 @@ class Installation:
         return found
 
     def leader(self) -> str:
-        """Name of the pod that holds the Lease; an empty text while nobody does."""
+        """The name of the pod that holds the Lease; an empty string without a holder."""
         found = self.kubectl.attempt("-n", NAMESPACE, "get", "lease", NAME, "--output=json")
         if found.returncode != 0:
             return ""
@@ -84,7 +84,7 @@ class Installation:
 
     @contextmanager
     def following(self, pod: str) -> Iterator[Path]:
-        """Follow a pod's log to its end, into a file; the block ends after the pod does."""
+        """Write a pod's log into a file until the pod ends. The block ends after the pod."""
         log = self.overlay / f"{pod}.log"
         with log.open("wb") as file, self.kubectl.start("-n", NAMESPACE, "logs", "-f", pod, to=file) as child:
             try:
@@ -94,7 +94,7 @@ class Installation:
                 child.kill()
 
     def situation(self) -> str:
-        """What an administrator would look at when it does not work."""
+        """The output of the commands with which an administrator would look for the cause of a failure."""
         looks = (
             ("get", "deployments,pods,leases", "--output=wide"),
             ("get", "events", "--sort-by=.lastTimestamp"),
@@ -115,7 +115,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def until(check: Callable[[], Any], seconds: float, situation: Callable[[], str] = str) -> Any:
-    """Wait for `check` to return something true; fail with the situation."""
+    """Wait until `check` returns a true value; fail with the situation."""
     deadline = monotonic() + seconds
     while not (found := check()):
         if monotonic() > deadline:

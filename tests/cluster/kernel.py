@@ -1,4 +1,4 @@
-"""What the kernel knows of a pod's container."""
+"""The kernel's view of a pod's container."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def processes(pod: dict[str, Any]) -> list[int]:
-    """Its process ids, as the machine counts them."""
+    """The process ids of the container in the PID namespace of the machine."""
     return [int(line) for line in (_group(pod) / "cgroup.procs").read_text().split()]
 
 
 def memory(pod: dict[str, Any]) -> tuple[int, int]:
-    """What it uses that the kernel cannot take back, and its limit, in bytes."""
+    """The memory of the container that the kernel cannot reclaim, and its limit, in bytes."""
     group = _group(pod)
     entries = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     second = (group / "memory.max").exists()  # control groups, version 2
@@ -21,7 +21,7 @@ def memory(pod: dict[str, Any]) -> tuple[int, int]:
 
 
 def _group(pod: dict[str, Any]) -> Path:
-    """Where its control group is, of several hierarchies that which counts its memory."""
+    """The control group of the container; for cgroup v1, the one of the memory controller."""
     (status,) = pod["status"]["containerStatuses"]
     name = Path("k8s.io", status["containerID"].removeprefix("containerd://"))
     first = _CGROUPS / "memory" / name

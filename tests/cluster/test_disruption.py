@@ -1,4 +1,4 @@
-"""Bookings whose boundaries fall into all that an administrator does to the operator's pods."""
+"""Boundaries of bookings during all disruptions that an administrator may cause."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from tests.e2e.conftest import soon
 from tests.support.node.kubelet import NODE
 
 ACME = "210987654321"
-"""An account that is not the operator's own."""
+"""An account other than the operator's own."""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
 
 
-def test_a_leader_that_is_deleted_hands_over_and_ends_well(operator: Installation) -> None:
+def test_a_deleted_leader_hands_over_and_stops_cleanly(operator: Installation) -> None:
     leader = operator.leader()
     with operator.following(leader) as log:
         operator("delete", "pod", leader, "--wait=false")
@@ -31,7 +31,7 @@ def test_a_leader_that_is_deleted_hands_over_and_ends_well(operator: Installatio
     assert not [line for line in lines if "Traceback" in line]
 
 
-def test_a_leader_that_crashes_is_followed_and_restarted(operator: Installation, team: Team) -> None:
+def test_a_crashed_leader_is_replaced_and_restarted(operator: Installation, team: Team) -> None:
     ids, leader = team.group(), operator.leader()
     begin = soon(5)
     team.book("afternoon", begin, begin + timedelta(hours=1))
@@ -46,7 +46,7 @@ def test_a_leader_that_crashes_is_followed_and_restarted(operator: Installation,
     assert status["lastState"]["terminated"]["exitCode"] == 128 + signal.SIGKILL
 
 
-def test_a_leader_that_is_deleted_by_force_is_followed(operator: Installation, team: Team) -> None:
+def test_a_force_deleted_leader_is_replaced(operator: Installation, team: Team) -> None:
     ids, leader = team.group(), operator.leader()
     begin = soon(6)
     team.book("afternoon", begin, begin + timedelta(hours=1))
@@ -56,8 +56,8 @@ def test_a_leader_that_is_deleted_by_force_is_followed(operator: Installation, t
     operator.settled()
 
 
-def test_a_drain_leaves_one_at_work(operator: Installation, team: Team) -> None:
-    """On the only node there is no place for another: the PodDisruptionBudget keeps the last one."""
+def test_a_drain_leaves_one_pod_running(operator: Installation, team: Team) -> None:
+    """The only node has no place for another pod, so the PodDisruptionBudget protects the last one."""
     ids = team.group()
     begin = soon(10)
     team.book("afternoon", begin, begin + timedelta(hours=1))
@@ -71,7 +71,7 @@ def test_a_drain_leaves_one_at_work(operator: Installation, team: Team) -> None:
     operator.settled()
 
 
-def test_an_upgrade_keeps_a_boundary_and_a_pod_at_work(operator: Installation, team: Team) -> None:
+def test_an_upgrade_keeps_a_boundary_and_two_ready_pods(operator: Installation, team: Team) -> None:
     ids = team.group()
     (before,) = {pod["spec"]["containers"][0]["image"] for pod in operator.pods()}
     after = next(tag for tag in TAGS if not before.endswith(f":{tag}"))
@@ -93,8 +93,8 @@ def test_an_upgrade_keeps_a_boundary_and_a_pod_at_work(operator: Installation, t
     assert fewest == 2
 
 
-def test_a_change_of_its_settings_rolls_out(operator: Installation, team: Team) -> None:
-    """The ConfigMap of its environment, and that of its configuration file, which was not there before."""
+def test_changed_settings_roll_out(operator: Installation, team: Team) -> None:
+    """Change the ConfigMap of the environment, and add the ConfigMap of the configuration file."""
     revision = {pod["metadata"]["labels"]["pod-template-hash"] for pod in operator.pods()}
     role = f"arn:aws:iam::{ACME}:role/booking-operator"
     operator.apply(TAGS[0], {"accounts": {"acme": {"role_arn": role}}}, NOTIFY_BEFORE="11m")
@@ -106,10 +106,11 @@ def test_a_change_of_its_settings_rolls_out(operator: Installation, team: Team) 
     team.apply("Resource", "theirs", type="ec2", tag=team.name, account="acme")
     team.book("afternoon", soon(0), soon(3600), "theirs")
     until(lambda: team.cloud.accepted("StartInstances", ids), 30, operator.situation)
-    team("delete", "bookings,resources", "--all", "--timeout=30s")  # other tests install without that account
+    # other tests install the operator without this account
+    team("delete", "bookings,resources", "--all", "--timeout=30s")
 
 
-def test_what_fell_due_while_there_was_none_is_made_up_for(operator: Installation, team: Team) -> None:
+def test_boundaries_while_no_pod_runs_are_handled_after_the_start(operator: Installation, team: Team) -> None:
     begun, ended = team.group("begun"), team.group("ended")
     over = soon(20)
     team.book("ends-meanwhile", soon(0), over, "ended")

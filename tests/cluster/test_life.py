@@ -1,4 +1,4 @@
-"""What two pods of the operator do, and what they are kept to, while nothing disturbs them."""
+"""Two pods of the operator without disruption: their behaviour, and the restrictions that apply to them."""
 
 import json
 import shlex
@@ -16,7 +16,7 @@ from tests.support.guide import commands
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
 
 
-def test_a_booking_lives_as_its_user_sees_it(operator: Installation, team: Team) -> None:
+def test_the_life_of_a_booking_as_its_user_sees_it(operator: Installation, team: Team) -> None:
     ids = team.group()
     begin, end = soon(6), soon(14)
     team.book("afternoon", begin, end)
@@ -27,13 +27,13 @@ def test_a_booking_lives_as_its_user_sees_it(operator: Installation, team: Team)
     team.kept("StartInstances", ids, begin, within=2)
     team.kept("StopInstances", ids, end, within=2)
     until(lambda: "FINISHED" in team("get", "bookings") and "STOPPED" in team("get", "resources"), 10)
-    told = team("describe", "booking", "afternoon")
-    assert "Started" in told
-    assert len(team.cloud.accepted("StartInstances", ids)) == 1  # of two pods one acts
+    description = team("describe", "booking", "afternoon")
+    assert "Started" in description
+    assert len(team.cloud.accepted("StartInstances", ids)) == 1  # only one of the two pods acts
     assert len(team.cloud.accepted("StopInstances", ids)) == 1
 
 
-def test_logs_report_who_leads_and_of_no_error(operator: Installation) -> None:
+def test_logs_show_the_leader_and_no_errors(operator: Installation) -> None:
     leader = operator.leader()
     lines = operator("logs", leader).splitlines()
     entries = [json.loads(line) for line in lines]
@@ -41,7 +41,7 @@ def test_logs_report_who_leads_and_of_no_error(operator: Installation) -> None:
     assert not [entry for entry in entries if entry["level"] in {"error", "critical"}]
 
 
-def test_metrics_are_served_by_both(operator: Installation) -> None:
+def test_both_pods_serve_metrics(operator: Installation) -> None:
     for pod in operator.pods():
         url = f"http://{pod['status']['podIP']}:8080/metrics"
         with urllib.request.urlopen(url, timeout=10) as reply:
@@ -73,8 +73,8 @@ def test_policies_are_in_force(operator: Installation) -> None:
     assert sorted(ready) == sorted(pod["status"]["podIP"] for pod in operator.pods())
 
 
-def test_uninstalling_by_the_page_leaves_machines_in_use_running(operator: Installation, team: Team) -> None:
-    """With all who take part: the garbage collector deletes the bookings of a scheduler that is gone."""
+def test_uninstalling_leaves_booked_machines_running(operator: Installation, team: Team) -> None:
+    """With a garbage collector, which deletes the bookings of a deleted scheduler."""
     ids, at = team.group(warm_up="10m"), soon(120)
     template = {"resource_name": "machines", "user_id": "ada"}
     daily = {"schedule": f"{at.minute} {at.hour} * * *", "duration": 60, "bookingTemplate": template}
@@ -89,8 +89,8 @@ def test_uninstalling_by_the_page_leaves_machines_in_use_running(operator: Insta
     assert team.cloud.accepted("StopInstances", ids) == []
 
 
-def test_its_memory_stays_within_the_limit(operator: Installation, team: Team) -> None:
-    """With three hundred bookings, by the kernel's own account."""
+def test_memory_stays_within_the_limit(operator: Installation, team: Team) -> None:
+    """With three hundred bookings, as measured by the kernel."""
     ids = team.group()
     begin = soon(15)
     bookings = []
@@ -107,4 +107,4 @@ def test_its_memory_stays_within_the_limit(operator: Installation, team: Team) -
         assert 20 * 2**20 < used < limit * 0.75
         for status in pod["status"]["containerStatuses"]:
             assert status.get("lastState", {}).get("terminated", {}).get("reason") != "OOMKilled"
-    team("delete", "bookings", "--all", "--wait=false")  # nobody after this should have to wait for them
+    team("delete", "bookings", "--all", "--wait=false")  # later tests do not have to wait for the deletion

@@ -1,4 +1,4 @@
-"""What is taken for a part of a cluster that was left, and killed."""
+"""The processes that the sweep regards as parts of a cluster, and kills."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from tests.support.node.sweep import _processes
 
 @contextmanager
 def running(name: str, file: Path) -> Iterator[int]:
-    """A program of that name that has a file open; its pid."""
+    """A program with that name that has a file open; yields its pid."""
     command = [name, "-f", str(file)]
     with subprocess.Popen(command, executable="/usr/bin/tail", stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"a line\n"  # so it has become that program
+            assert process.stdout.readline() == b"a line\n"  # the process has executed the program
             yield process.pid
         finally:
             process.kill()
 
 
-def test_programs_of_a_cluster_are_found_and_who_looks_at_its_logs_is_not(tmp_path: Path) -> None:
+def test_the_sweep_finds_programs_of_a_cluster_but_not_readers_of_its_logs(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "etcd.log").write_text("a line\n")

@@ -1,4 +1,4 @@
-"""Where programs are looked for, and what happens when they cannot be had."""
+"""Where programs are looked for, and errors when they are missing."""
 
 import fcntl
 import threading
@@ -18,7 +18,7 @@ def program(path: Path, script: str = "exit 0") -> Path:
 
 
 def go(directory: Path, script: str) -> Path:
-    """A Go toolchain that passes its check, and then runs a script."""
+    """A Go toolchain that passes the version check, and then runs a script."""
     check = """
         case "$*" in
           version) echo "go version go1.26.6 linux/amd64"; exit ;;
@@ -35,10 +35,10 @@ def both(directory: Path) -> Path:
 
 
 def quiet(_: str) -> None:
-    """Progress that nobody reads."""
+    """Ignore progress messages."""
 
 
-def test_assets_go_before_path_and_path_before_the_cache(tmp_path: Path) -> None:
+def test_assets_take_precedence_over_path_and_path_over_the_cache(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
     cache = both(binaries.cache_directory(environ))
     assert binaries.find_or_build(quiet, environ).etcd == cache / "etcd"
@@ -54,7 +54,7 @@ def test_the_cache_is_keyed_by_versions() -> None:
     assert gobuild.ETCD in name
 
 
-def test_a_go_that_fails_is_reported_with_its_output_and_leaves_no_program(tmp_path: Path) -> None:
+def test_a_failing_go_is_reported_with_its_output_and_leaves_no_program(tmp_path: Path) -> None:
     go(tmp_path / "bin", "echo 'no space left on device' >&2; exit 1")
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path / "bin")}
     with pytest.raises(DevclusterError, match=r"(?s)`go mod init` failed.*build\.log.*no space left"):
@@ -63,7 +63,7 @@ def test_a_go_that_fails_is_reported_with_its_output_and_leaves_no_program(tmp_p
     assert left == {"lock", "build.log"}
 
 
-def test_a_build_that_breaks_off_leaves_no_half_program(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_no_incomplete_program(tmp_path: Path) -> None:
     script = """
         case "$*" in
           "mod download"*) echo '{"GoMod": "x"}' ;;
@@ -73,14 +73,14 @@ def test_a_build_that_breaks_off_leaves_no_half_program(tmp_path: Path) -> None:
     """
     go(tmp_path / "bin", script)
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
-    told: list[str] = []
+    lines: list[str] = []
     with pytest.raises(DevclusterError, match="`go build -trimpath` failed"):
-        binaries.find_or_build(told.append, environ)
+        binaries.find_or_build(lines.append, environ)
     assert not list(binaries.cache_directory(environ).glob("etcd*"))
-    assert any("once" in line for line in told)
+    assert any("once" in line for line in lines)
 
 
-def test_of_a_node_no_more_is_built_than_is_missing(tmp_path: Path) -> None:
+def test_only_missing_programs_of_a_node_are_built(tmp_path: Path) -> None:
     script = """
         case "$*" in
           "mod download"*) echo '{"GoMod": "x"}' ;;
@@ -93,9 +93,9 @@ def test_of_a_node_no_more_is_built_than_is_missing(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
     cache = binaries.cache_directory(environ)
     program(cache / "kubelet")
-    told: list[str] = []
-    found = binaries.find_or_build_node(told.append, environ)
-    assert found == binaries.find_or_build_node(told.append, environ)
+    lines: list[str] = []
+    found = binaries.find_or_build_node(lines.append, environ)
+    assert found == binaries.find_or_build_node(lines.append, environ)
     assert found == binaries.NodeBinaries(
         cache / "kube-controller-manager", cache / "kube-scheduler", cache / "kubelet", cache / "pause"
     )
@@ -110,13 +110,13 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "PATH": ""}
     cache = binaries.cache_directory(environ)
     cache.mkdir(parents=True)
-    told: list[str] = []
+    lines: list[str] = []
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = threading.Event()
 
         def progress(line: str) -> None:
-            told.append(line)
+            lines.append(line)
             waiting.set()
 
         found: list[binaries.Binaries] = []
@@ -127,7 +127,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_UN)
         second.join(10)
     assert found == [binaries.Binaries(cache / "etcd", cache / "kube-apiserver")]
-    assert told == ["Waiting for another process that builds the same programs"]
+    assert lines == ["Waiting for another process that builds the same programs"]
 
 
 def test_kubectl_comes_from_path(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`devcluster` and `demo` as a newcomer runs them."""
+"""`devcluster` and `demo` as a new user runs them."""
 
 import re
 import signal
@@ -14,7 +14,7 @@ from booking_operator.devcluster.kubectl import Kubectl
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_devcluster_prints_what_to_export_and_leaves_nothing(number: signal.Signals) -> None:
+def test_devcluster_prints_variables_and_leaves_nothing_behind(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "booking_operator", "devcluster"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -24,15 +24,15 @@ def test_devcluster_prints_what_to_export_and_leaves_nothing(number: signal.Sign
         kubectl = Kubectl(find_kubectl(print), Path(values["KUBECONFIG"]))
         assert "bookings" in kubectl("api-resources", "--api-group=manager.kotaico.de")
         process.send_signal(number)
-        _, told = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert "paste these two lines" in told
-    assert told.endswith("Stopped.\n")
+    assert "paste these two lines" in stderr
+    assert stderr.endswith("Stopped.\n")
     directory = Path(values["KUBECONFIG"]).parent
     assert not directory.exists()
 
 
-def test_the_demo_shows_what_it_promises() -> None:
+def test_the_demo_shows_the_life_of_bookings() -> None:
     began = monotonic()
     answer = subprocess.run(
         [sys.executable, "-m", "booking_operator", "demo"],
@@ -50,12 +50,12 @@ def test_the_demo_shows_what_it_promises() -> None:
     assert monotonic() - began < 100
 
 
-def test_an_interrupted_demo_leaves_nothing() -> None:
+def test_an_interrupted_demo_leaves_nothing_behind() -> None:
     command = [sys.executable, "-m", "booking_operator", "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "kubectl get" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "nothing is left behind" in told
+    assert "nothing is left behind" in stderr

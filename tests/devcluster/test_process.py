@@ -1,4 +1,4 @@
-"""Child processes: started, waited for, and never left behind."""
+"""Child processes: they start, become ready, and never outlive the parent."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from booking_operator.devcluster.process import ChildProcess, free_port, interru
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def python(code: str, log: Path) -> ChildProcess:
     return ChildProcess("probe", [sys.executable, "-c", textwrap.dedent(code)], log)
 
 
-def test_it_is_stopped_by_sigterm(tmp_path: Path) -> None:
+def test_a_child_is_stopped_by_sigterm(tmp_path: Path) -> None:
     with python("import time; print('up', flush=True); time.sleep(60)", tmp_path / "log") as child:
         child.wait_until(lambda: "up" in child.log.read_text())
         pid = child.pid
@@ -42,7 +42,7 @@ def test_it_is_stopped_by_sigterm(tmp_path: Path) -> None:
     assert not lives(pid)
 
 
-def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     code = """
         import signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -59,7 +59,7 @@ def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert not lives(pid)
 
 
-def test_one_that_ends_at_its_start_shows_its_log(tmp_path: Path) -> None:
+def test_the_error_of_a_child_that_ends_at_its_start_has_its_log(tmp_path: Path) -> None:
     with (
         python("raise SystemExit('no such port')", tmp_path / "log") as child,
         pytest.raises(DevclusterError, match=r"(?s)probe ended at its start.*no such port"),
@@ -67,7 +67,7 @@ def test_one_that_ends_at_its_start_shows_its_log(tmp_path: Path) -> None:
         child.wait_until(lambda: False)
 
 
-def test_one_that_is_never_ready_says_so(tmp_path: Path) -> None:
+def test_a_child_that_is_never_ready_raises(tmp_path: Path) -> None:
     with (
         python("import time; time.sleep(60)", tmp_path / "log") as child,
         pytest.raises(DevclusterError, match="not ready after 0 s"),
@@ -96,7 +96,7 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     wait_until_gone(pid)
 
 
-def test_ports() -> None:
+def test_a_free_port_is_not_in_use() -> None:
     assert not listens(free_port())
 
 
@@ -119,14 +119,14 @@ def test_an_interrupted_run_kills_the_processes_that_the_program_started(tmp_pat
         wait_until_gone(int(pid))
 
 
-def test_a_run_does_not_get_the_interrupt_of_the_terminal() -> None:
+def test_a_run_has_a_session_of_its_own() -> None:
     done = run([sys.executable, "-c", "import os; print(os.getsid(0) == os.getpid())"], tick=lambda _: None)
     assert done.stdout == "True\n"
 
 
 @pytest.fixture
 def _no_handlers() -> Iterator[None]:
-    """A process without signal handlers of its own. A playground of another test may have set some."""
+    """Default signal handlers. A playground of another test may have set others."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -136,7 +136,7 @@ def _no_handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_handlers")
-def test_the_second_of_two_interrupts_does_not_break_off_the_clean_up() -> None:
+def test_a_second_interrupt_does_not_abort_the_clean_up() -> None:
     before = signal.getsignal(signal.SIGINT)
     cleaned_up = False
     with interrupted_once():

@@ -1,4 +1,4 @@
-"""The agenda against a walk over all bookings, however they come and go, and whatever the clock does."""
+"""The booking timeline gives the same answers as a scan of all bookings, in any order and with any clock."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -34,7 +34,8 @@ def booking(number: int, span: tuple[int, int, int]) -> BookingInterval:
     return BookingInterval(f"b{number}", "ada", at(start), at(start + length), at(created))
 
 
-def walked(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) -> TimelineState:
+def scanned(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) -> TimelineState:
+    """The expected state, computed by a scan of all bookings."""
     over = [item for item in bookings if item.end_at <= now]
     active = [item for item in bookings if item.is_active(now, warm_up)]
     starts = [item.power_on_at(warm_up) for item in bookings if item.power_on_at(warm_up) > now]
@@ -53,56 +54,58 @@ def walked(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) -
 
 
 @given(st.lists(SPANS, max_size=12), STEPS)
-def test_it_says_what_a_walk_over_all_bookings_says(
+def test_the_timeline_equals_a_scan_of_all_bookings(
     first: list[tuple[int, int, int]], steps: list[tuple[str, object]]
 ) -> None:
     numbers = count()
     known = [booking(next(numbers), span) for span in first]
-    agenda = BookingTimeline(known)
+    timeline = BookingTimeline(known)
     for verb, what in steps:
         match verb, what:
             case "add", (int(start), int(length), int(created)):
                 known.append(booking(next(numbers), (start, length, created)))
-                agenda.add(known[-1])
+                timeline.add(known[-1])
             case "discard", int(number) if number < len(known):
-                agenda.discard(known.pop(number))
+                timeline.discard(known.pop(number))
             case "ask", (int(minute), timedelta() as warm_up):
-                assert agenda.state_at(at(minute), warm_up) == walked(known, at(minute), warm_up)
-                assert agenda.has_unfinished(at(minute)) == any(item.end_at > at(minute) for item in known)
+                assert timeline.state_at(at(minute), warm_up) == scanned(known, at(minute), warm_up)
+                assert timeline.has_unfinished(at(minute)) == any(item.end_at > at(minute) for item in known)
                 ordered = sorted(known, key=lambda item: item.precedence)
                 active = [item for item in ordered if item.is_active(at(minute), warm_up)]
-                assert agenda.active(at(minute), warm_up) == active
+                assert timeline.active(at(minute), warm_up) == active
                 coming = [item for item in ordered if item.end_at > at(minute)]
-                assert agenda.unfinished_by(at(minute)) == coming
+                assert timeline.unfinished_by(at(minute)) == coming
                 soon = [item for item in coming if item.start_at <= at(minute + 3)]
-                assert agenda.unfinished_by(at(minute), at(minute + 3)) == soon
-                assert agenda.ending_at(at(minute)) == [item for item in ordered if item.end_at == at(minute)]
-        assert len(agenda) == len(known)
-        assert all(item in agenda for item in known)
-        assert sorted(agenda, key=lambda item: item.name) == sorted(known, key=lambda item: item.name)
+                assert timeline.unfinished_by(at(minute), at(minute + 3)) == soon
+                assert timeline.ending_at(at(minute)) == [
+                    item for item in ordered if item.end_at == at(minute)
+                ]
+        assert len(timeline) == len(known)
+        assert all(item in timeline for item in known)
+        assert sorted(timeline, key=lambda item: item.name) == sorted(known, key=lambda item: item.name)
 
 
 @pytest.mark.parametrize("much", [1, 20])
-def test_what_is_added_or_removed_when_it_is_over_counts_for_a_clock_that_is_set_back(much: int) -> None:
+def test_changes_of_finished_bookings_count_after_the_clock_is_set_back(much: int) -> None:
     known = [booking(number, (0, 1, 0)) for number in range(much)]
-    agenda, late = BookingTimeline(known), booking(99, (0, 2, 0))
+    timeline, late = BookingTimeline(known), booking(99, (0, 2, 0))
     both = [*known, late]
-    for change, before, after in ((agenda.add, known, both), (agenda.discard, both, known)):
-        assert agenda.state_at(at(0)) == walked(before, at(0), timedelta(0))
-        agenda.state_at(at(2))
+    for change, before, after in ((timeline.add, known, both), (timeline.discard, both, known)):
+        assert timeline.state_at(at(0)) == scanned(before, at(0), timedelta(0))
+        timeline.state_at(at(2))
         change(late)
-        assert agenda.state_at(at(0)) == walked(after, at(0), timedelta(0))
+        assert timeline.state_at(at(0)) == scanned(after, at(0), timedelta(0))
 
 
-def test_what_is_not_there_is_not_missed() -> None:
-    agenda = BookingTimeline([booking(1, (0, 5, 0))])
-    agenda.discard(booking(2, (0, 5, 0)))
-    assert len(agenda) == 1
+def test_discarding_an_unknown_booking_is_a_no_op() -> None:
+    timeline = BookingTimeline([booking(1, (0, 5, 0))])
+    timeline.discard(booking(2, (0, 5, 0)))
+    assert len(timeline) == 1
 
 
 @pytest.mark.parametrize("much", [2_000, 20_000])
-def test_to_ask_again_takes_no_walk(much: int) -> None:
-    """Counted, not timed: how many bookings are looked at."""
+def test_a_repeated_query_does_not_scan_all_bookings(much: int) -> None:
+    """Count the bookings that are read. A measurement of time would be unreliable."""
     looked = 0
 
     class Counted(BookingInterval):
@@ -117,10 +120,10 @@ def test_to_ask_again_takes_no_walk(much: int) -> None:
     def made(number: int, start: float, end: float) -> BookingInterval:
         return Counted(f"b{number}", "ada", at(start), at(end), EPOCH)
 
-    agenda = BookingTimeline(made(number, number, number + 2) for number in range(much))
-    agenda.state_at(at(much / 2))
+    timeline = BookingTimeline(made(number, number, number + 2) for number in range(much))
+    timeline.state_at(at(much / 2))
     looked = 0
     for step in range(10):
-        agenda.add(made(much + step, much / 2 - step, much / 2 + step + 1))
-        agenda.state_at(at(much / 2 + step / 10))
+        timeline.add(made(much + step, much / 2 - step, much / 2 + step + 1))
+        timeline.state_at(at(much / 2 + step / 10))
     assert looked < 1_500

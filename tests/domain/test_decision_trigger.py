@@ -1,4 +1,4 @@
-"""The timeline against a brute-force oracle, at every instant that matters."""
+"""The booking timeline and the decision trigger, compared with a brute-force oracle at many instants."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZON = 30
 
 
-def moment(
+def state_at(
     intervals: list[BookingInterval], now: datetime, warm_up: timedelta = timedelta(0)
 ) -> TimelineState:
     return BookingTimeline(intervals).state_at(now, warm_up)
@@ -44,7 +44,7 @@ def wanted_by_oracle(intervals: list[BookingInterval], now: datetime, warm_up: t
     return any(interval.start_at - warm_up <= now < interval.end_at for interval in intervals)
 
 
-def seen_by_oracle(
+def state_of_oracle(
     intervals: list[BookingInterval], now: datetime, warm_up: timedelta
 ) -> tuple[str | None, bool]:
     active = [interval for interval in intervals if interval.start_at - warm_up <= now < interval.end_at]
@@ -58,8 +58,8 @@ def seen_by_oracle(
 def test_holder_and_power_agree_with_the_oracle(
     intervals: list[BookingInterval], now: datetime, warm_up: timedelta
 ) -> None:
-    seen = moment(intervals, now, warm_up)
-    assert (seen.holder.name if seen.holder else None, seen.running_wanted) == seen_by_oracle(
+    seen = state_at(intervals, now, warm_up)
+    assert (seen.holder.name if seen.holder else None, seen.running_wanted) == state_of_oracle(
         intervals, now, warm_up
     )
 
@@ -68,12 +68,12 @@ def test_holder_and_power_agree_with_the_oracle(
 def test_nothing_changes_before_next_at(
     intervals: list[BookingInterval], now: datetime, warm_up: timedelta
 ) -> None:
-    seen = moment(intervals, now, warm_up)
+    seen = state_at(intervals, now, warm_up)
     later = [at(minute) for minute in range(-5, HORIZON + 10) if at(minute) > now]
     changes = [
         instant
         for instant in later
-        if seen_by_oracle(intervals, instant, warm_up) != seen_by_oracle(intervals, now, warm_up)
+        if state_of_oracle(intervals, instant, warm_up) != state_of_oracle(intervals, now, warm_up)
     ]
     if changes:
         assert seen.next_at is not None
@@ -84,7 +84,7 @@ def test_nothing_changes_before_next_at(
 def test_next_change_is_the_first_instant_at_which_power_differs(
     intervals: list[BookingInterval], now: datetime, warm_up: timedelta
 ) -> None:
-    seen = moment(intervals, now, warm_up)
+    seen = state_at(intervals, now, warm_up)
     later = [at(minute) for minute in range(-5, HORIZON + 10) if at(minute) > now]
     expected = next(
         (
@@ -101,22 +101,22 @@ def test_next_change_is_the_first_instant_at_which_power_differs(
 def test_the_order_of_bookings_is_irrelevant(
     intervals: list[BookingInterval], now: datetime, warm_up: timedelta
 ) -> None:
-    assert moment(intervals, now, warm_up) == moment(intervals[::-1], now, warm_up)
+    assert state_at(intervals, now, warm_up) == state_at(intervals[::-1], now, warm_up)
 
 
 @given(bookings(), st.integers(-5, HORIZON), warm_ups)
-def test_following_the_wake_ups_sees_every_change_of_power_at_its_instant(
+def test_the_wake_ups_cover_every_change_of_power(
     intervals: list[BookingInterval], minute: int, warm_up: timedelta
 ) -> None:
     now, flips = at(minute), []
-    wanted = moment(intervals, now, warm_up).running_wanted
+    wanted = state_at(intervals, now, warm_up).running_wanted
     for _ in range(100):
-        wake = next_wake_up(moment(intervals, now, warm_up), now)
+        wake = next_wake_up(state_at(intervals, now, warm_up), now)
         if wake is None:
             break
         assert wake > now
         now = wake
-        if moment(intervals, now, warm_up).running_wanted != wanted:
+        if state_at(intervals, now, warm_up).running_wanted != wanted:
             wanted = not wanted
             flips.append(now)
     expected = [
@@ -129,80 +129,80 @@ def test_following_the_wake_ups_sees_every_change_of_power_at_its_instant(
 
 def test_back_to_back_bookings_never_cause_a_stop() -> None:
     intervals = [booking("a", 0, 5), booking("b", 5, 10)]
-    seen = moment(intervals, at(4))
+    seen = state_at(intervals, at(4))
     assert seen.next_change_at == at(10)
     assert seen.next_at == at(5)
-    handed_over = moment(intervals, at(5)).holder
+    handed_over = state_at(intervals, at(5)).holder
     assert handed_over is not None
     assert handed_over.name == "b"
 
 
-def test_a_nested_booking_that_ends_leaves_the_outer_one_holding() -> None:
+def test_the_end_of_a_nested_booking_keeps_the_outer_holder() -> None:
     intervals = [booking("outer", 0, 10), booking("inner", 2, 4)]
     for minute in (1, 3, 5):
-        holder = moment(intervals, at(minute)).holder
+        holder = state_at(intervals, at(minute)).holder
         assert holder is not None
         assert holder.name == "outer"
 
 
-def test_warm_up_holds_but_is_still_scheduled() -> None:
+def test_a_booking_in_its_warm_up_is_the_holder_but_scheduled() -> None:
     interval = booking("a", 10, 20)
-    seen = moment([interval], at(8), timedelta(minutes=3))
+    seen = state_at([interval], at(8), timedelta(minutes=3))
     assert seen.holder == interval
     assert interval.phase_at(at(8)) is Phase.SCHEDULED
     assert interval.phase_at(at(10)) is Phase.IN_PROGRESS
     assert interval.phase_at(at(20)) is Phase.FINISHED
 
 
-def test_without_bookings_there_is_nothing_to_wait_for() -> None:
-    assert moment([], at(0)) == TimelineState(None, None, None, None)
+def test_without_bookings_there_is_no_next_change() -> None:
+    assert state_at([], at(0)) == TimelineState(None, None, None, None)
 
 
-def test_a_boundary_that_was_foreseen_counts_from_the_view_before_it() -> None:
+def test_a_planned_boundary_accepts_a_view_from_shortly_before_it() -> None:
     intervals = [booking("a", 10, 20)]
-    before = next_trigger(None, moment(intervals, at(5)), at(5))
-    arrived = next_trigger(before, moment(intervals, at(10)), at(10))
+    before = next_trigger(None, state_at(intervals, at(5)), at(5))
+    arrived = next_trigger(before, state_at(intervals, at(10)), at(10))
     assert arrived.planned
     assert arrived.observed_since == at(10) - LEAD_TIME
 
 
-def test_the_end_of_what_is_left_after_another_has_vanished_is_not_planned() -> None:
-    """When a CRD is deleted its bookings go one by one, and the last of them may end meanwhile."""
+def test_the_end_of_a_remaining_booking_is_unplanned_after_another_vanished() -> None:
+    """When a CRD is deleted, its bookings vanish one by one, and the last of them may end in the meantime."""
     short, long = booking("a", 10, 20), booking("b", 10, 30)
-    both = next_trigger(None, moment([short, long], at(15)), at(15))
-    left = next_trigger(both, moment([short], at(16)), at(16))
+    both = next_trigger(None, state_at([short, long], at(15)), at(15))
+    left = next_trigger(both, state_at([short], at(16)), at(16))
     assert left.brought_forward
-    still = next_trigger(left, moment([short], at(18)), at(18))
-    ended = next_trigger(still, moment([short], at(20)), at(20))
+    still = next_trigger(left, state_at([short], at(18)), at(18))
+    ended = next_trigger(still, state_at([short], at(20)), at(20))
     assert not ended.planned
     assert not ended.brought_forward
     assert ended.observed_since == at(20) - LEAD_TIME
 
 
-def test_a_booking_that_is_extended_ends_as_planned() -> None:
-    before = next_trigger(None, moment([booking("a", 10, 20)], at(15)), at(15))
-    longer = next_trigger(before, moment([booking("a", 10, 30)], at(16)), at(16))
+def test_the_end_of_an_extended_booking_is_planned() -> None:
+    before = next_trigger(None, state_at([booking("a", 10, 20)], at(15)), at(15))
+    longer = next_trigger(before, state_at([booking("a", 10, 30)], at(16)), at(16))
     assert not longer.brought_forward
-    assert next_trigger(longer, moment([booking("a", 10, 30)], at(30)), at(30)).planned
+    assert next_trigger(longer, state_at([booking("a", 10, 30)], at(30)), at(30)).planned
 
 
-def test_a_booking_that_vanishes_counts_from_when_that_was_seen() -> None:
+def test_a_vanished_booking_requires_a_view_from_after_it() -> None:
     intervals = [booking("a", 10, 20)]
-    before = next_trigger(None, moment(intervals, at(12)), at(12))
-    after = next_trigger(before, moment([], at(13)), at(13))
+    before = next_trigger(None, state_at(intervals, at(12)), at(12))
+    after = next_trigger(before, state_at([], at(13)), at(13))
     assert not after.planned
     assert after.observed_since == at(13)
 
 
-def test_a_changed_policy_is_a_cause_of_its_own() -> None:
-    seen = moment([], at(0))
+def test_a_changed_policy_is_a_new_trigger() -> None:
+    seen = state_at([], at(0))
     before = next_trigger(None, seen, at(0), basis="Leave")
     assert next_trigger(before, seen, at(9), basis="Stop").observed_since == at(9)
     assert next_trigger(before, seen, at(9), basis="Leave") == before
 
 
-def test_just_before_a_boundary_a_new_view_is_asked_for() -> None:
+def test_shortly_before_a_boundary_a_new_view_is_required() -> None:
     intervals = [booking("a", 10, 20)]
-    before = next_trigger(None, moment(intervals, at(5)), at(5))
+    before = next_trigger(None, state_at(intervals, at(5)), at(5))
     soon = at(10) - LEAD_TIME
-    assert next_trigger(before, moment(intervals, soon), soon).observed_since == soon
+    assert next_trigger(before, state_at(intervals, soon), soon).observed_since == soon

@@ -1,4 +1,4 @@
-"""How late, and what helps."""
+"""Delays because of request limits, and the remedy."""
 
 from datetime import timedelta
 
@@ -10,19 +10,19 @@ from booking_operator.domain.formatting import format_duration, round_up
 from tests.support.virtual import EPOCH
 
 
-def test_what_is_hardly_late_is_on_time() -> None:
+def test_a_delay_within_the_tolerance_is_ignored() -> None:
     assert delay_of(EPOCH, EPOCH + TOLERANCE, is_start=True) is None
     assert delay_of(EPOCH, EPOCH - timedelta(hours=1), is_start=True) is None
 
 
-def test_the_end_is_rounded_up_so_that_a_forecast_that_shifts_a_little_reads_the_same() -> None:
+def test_the_end_is_rounded_up_so_that_small_shifts_do_not_change_it() -> None:
     ends = {
         delay_of(EPOCH, EPOCH + timedelta(seconds=seconds), is_start=True) for seconds in (491, 496.7, 500)
     }
     assert ends == {Delay(is_start=True, due_at=EPOCH, complete_at=EPOCH + timedelta(seconds=500))}
 
 
-def test_the_remedy_is_the_warm_up_and_whole_minutes_more() -> None:
+def test_the_remedy_is_the_warm_up_plus_whole_minutes() -> None:
     late = delay_of(EPOCH, EPOCH + timedelta(seconds=491), is_start=True, warm_up=timedelta(seconds=90))
     assert late is not None
     assert late.suggested_warm_up == timedelta(minutes=9, seconds=90)
@@ -31,7 +31,7 @@ def test_the_remedy_is_the_warm_up_and_whole_minutes_more() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s"), (500, "8m20s"), (3600, "1h"), (5400, "1h30m"), (86399, "23h59m59s")]
 )
-def test_durations_are_shown_as_fields_take_them(seconds: float, text: str) -> None:
+def test_durations_have_the_format_of_fields(seconds: float, text: str) -> None:
     assert format_duration(timedelta(seconds=seconds)) == text
 
 
@@ -40,7 +40,7 @@ def test_rounding_up_leaves_multiples_as_they_are() -> None:
     assert round_up(timedelta(seconds=61), timedelta(minutes=1)) == timedelta(minutes=2)
 
 
-def test_the_condition_says_until_when_and_what_helps() -> None:
+def test_the_condition_has_the_time_and_the_remedy() -> None:
     (condition,) = delayed_conditions(delay_of(EPOCH, EPOCH + timedelta(seconds=500), is_start=True))
     assert (condition.type, condition.status, condition.reason) == ("Delayed", True, "RequestLimits")
     assert condition.message == (

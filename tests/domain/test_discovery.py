@@ -1,4 +1,4 @@
-"""Which Resources a monitor makes, and what they are called."""
+"""Which Resources a monitor creates, and their names."""
 
 import re
 from typing import Any
@@ -19,39 +19,39 @@ def plan(asking: set[str], *found: KnownResource, **more: Any) -> DiscoveryPlan:
     return plan_discovery(asking, found, **facts)
 
 
-def test_each_group_that_asks_gets_one() -> None:
+def test_each_managed_group_gets_a_resource() -> None:
     assert plan({"web", "db"}).create == {"db": "db", "web": "web"}
 
 
-def test_a_group_that_has_one_gets_no_second_whatever_it_is_called() -> None:
+def test_a_group_with_a_resource_of_any_name_gets_no_second_one() -> None:
     assert plan({"web"}, KnownResource("mine", "web", prunable=False)) == DiscoveryPlan({}, ())
 
 
-def test_a_group_that_another_namespace_serves_gets_none() -> None:
+def test_a_group_of_another_namespace_gets_no_resource() -> None:
     assert not plan({"web"}, taken={"web"}).create
 
 
-def test_a_name_that_is_taken_falls_back_to_type_and_tag_and_then_to_a_hash() -> None:
+def test_a_taken_name_falls_back_to_type_and_tag_and_then_to_a_hash() -> None:
     other = KnownResource("web", None, prunable=False)
     assert plan({"web"}, other).create == {"ec2.web": "web"}
     (name,) = plan({"web"}, other, KnownResource("ec2.web", None, prunable=False)).create
     assert re.fullmatch(r"ec2\.web-[0-9a-f]{8}", name)
 
 
-def test_what_asks_no_longer_is_pruned_if_it_may_be() -> None:
+def test_resources_of_unmanaged_groups_are_pruned_if_allowed() -> None:
     kept, gone = KnownResource("kept", "kept", prunable=False), KnownResource("gone", "gone", prunable=True)
     assert plan(set(), kept, gone).delete == ("gone",)
     assert plan({"gone"}, gone).delete == ()
     assert plan(set(), gone, prune=False).delete == ()
 
 
-def test_the_names_of_the_go_operator_are_a_template_away() -> None:
+def test_a_template_gives_the_names_of_the_go_operator() -> None:
     assert plan({"web"}, template="{type}.{tag}").create == {"ec2.web": "web"}
     assert plan({"web"}, template="{region}-{tag}").create == {"eu-west-1-web": "web"}
 
 
 @given(st.sets(st.text(min_size=1, max_size=256), max_size=8))
-def test_any_tags_get_valid_names_of_their_own(tags: set[str]) -> None:
+def test_any_tags_get_valid_and_distinct_names(tags: set[str]) -> None:
     created = plan(tags).create
     assert sorted(created.values()) == sorted(tags)
     for name in created:
@@ -62,11 +62,11 @@ def test_any_tags_get_valid_names_of_their_own(tags: set[str]) -> None:
 @pytest.mark.parametrize(
     ("one", "other"), [("Web", "web"), ("a_b", "a-b"), ("ä", "ö"), ("x" * 254, "x" * 255)]
 )
-def test_tags_that_look_alike_do_not_share_a_name(one: str, other: str) -> None:
+def test_similar_tags_get_different_names(one: str, other: str) -> None:
     assert naming.sanitize_name(one) != naming.sanitize_name(other)
 
 
-def test_a_tag_that_is_a_name_stays_as_it_is() -> None:
+def test_a_tag_that_is_a_valid_name_is_kept() -> None:
     assert naming.sanitize_name("my.app-1") == "my.app-1"
 
 
@@ -74,6 +74,6 @@ def test_a_tag_that_is_a_name_stays_as_it_is() -> None:
     ("template", "words"),
     [("web", "must contain {tag}"), ("{tag}_{x}", "no template"), ("{Tag}", "no template")],
 )
-def test_a_template_that_names_nothing_is_refused(template: str, words: str) -> None:
+def test_an_invalid_template_is_refused(template: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         naming.check_template(template)

@@ -1,4 +1,4 @@
-"""Lock tags: whose they are, what they bar, and what is written when."""
+"""Lock tags: which are own and which foreign, what a foreign one prevents, and which are written."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def marks(observation: Observation, holder: BookingInterval | None, *memory: Loc
     )
 
 
-def test_the_holder_is_written_on_what_runs_or_soon_will() -> None:
+def test_the_lock_of_the_holder_is_written_to_all_but_stopped_instances() -> None:
     observation = view(None, OURS, EXPIRED, None)
     stopped = replace(observation.instances[3], state=InstanceState.STOPPED)
     plan = marks(replace(observation, instances=(*observation.instances[:3], stopped)), ADA)
@@ -45,19 +45,19 @@ def test_another_holder_replaces_the_tags() -> None:
     assert set(plan.remembered) == {old, OURS}
 
 
-def test_a_lock_that_may_be_on_its_way_is_remembered_until_it_expires() -> None:
-    """A booking was shortened right after its lock had left for the cloud."""
+def test_a_lock_in_flight_is_remembered_until_it_expires() -> None:
+    """A booking was shortened right after its lock tags were sent."""
     under_way, over = Lock("ada", "2026-01-05T11:00:00Z"), Lock("ada", "2026-01-05T09:00:00Z")
     assert set(marks(view(None), ADA, under_way, over).remembered) == {OURS, under_way}
     assert marks(view(OURS), ADA, under_way).remembered == (OURS,)
 
 
-def test_no_more_locks_are_remembered_than_may_be_on_their_way() -> None:
+def test_the_number_of_remembered_locks_is_bounded() -> None:
     many = [Lock("ada", f"2026-01-05T11:{minute:02}:00Z") for minute in range(60)]
     assert set(marks(view(None), ADA, *many).remembered) == {OURS, *many[-locks.MAX_REMEMBERED :]}
 
 
-def test_what_nobody_holds_loses_our_tags_and_no_others() -> None:
+def test_without_a_holder_only_own_tags_are_removed() -> None:
     plan = marks(view(OURS, BOB, EXPIRED, None), None, OURS)
     assert (plan.lock, plan.write, plan.remove, plan.remembered) == (None, (), ("i-0",), ())
 
@@ -67,20 +67,20 @@ def test_without_a_holder_and_tags_nothing_is_remembered() -> None:
     assert marks(view(None, state=InstanceState.STOPPED), ADA).remembered == ()
 
 
-def test_our_lock_in_another_notation_is_ours() -> None:
+def test_an_own_lock_in_another_notation_is_own() -> None:
     go = Lock("ada", "2026-01-05T11:00:00+01:00")
     assert locks.classify_locks(view(go), locks.OwnLocks({OURS}, BookingTimeline()), NOW).foreign == ()
     assert marks(view(go), ADA).write == ("i-0",)
     assert marks(view(go), None, OURS).remove == ("i-0",)
 
 
-def test_a_foreign_lock_bars_until_it_expires() -> None:
+def test_a_foreign_lock_blocks_until_it_expires() -> None:
     found = locks.classify_locks(view(BOB, OURS, EXPIRED), locks.OwnLocks({OURS}, BookingTimeline()), NOW)
     assert [instance.id for instance in found.foreign] == ["i-0"]
     assert found.expires_at == NOW + timedelta(hours=3)
-    barred = locks.block_foreign(view(BOB, None), found)
-    assert barred.instances[0].blocked_reason == "is locked by bob until 2026-01-05T12:00:00Z"
-    assert barred.unblocked(RUNNING) == ("i-1",)
+    blocked = locks.block_foreign(view(BOB, None), found)
+    assert blocked.instances[0].blocked_reason == "is locked by bob until 2026-01-05T12:00:00Z"
+    assert blocked.unblocked(RUNNING) == ("i-1",)
     assert marks(view(BOB), ADA).write == ()
 
 
@@ -93,7 +93,7 @@ def test_a_foreign_lock_bars_until_it_expires() -> None:
         Lock("bob", "2026-01-05T12:00:00"),
     ],
 )
-def test_a_garbled_lock_bars_nothing(garbled: Lock) -> None:
+def test_an_invalid_lock_blocks_nothing(garbled: Lock) -> None:
     found = locks.classify_locks(view(garbled), locks.OwnLocks((), BookingTimeline()), NOW)
     assert [instance.id for instance in found.malformed] == ["i-0"]
     assert (found.foreign, found.expires_at) == ((), None)

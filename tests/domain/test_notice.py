@@ -1,4 +1,4 @@
-"""The notification before the end, its time, and that nothing in a field can break out of its line."""
+"""The notification before the end: its time and its text. Values of fields stay in their lines."""
 
 from datetime import datetime, timedelta
 
@@ -23,11 +23,11 @@ def booking(minutes: int) -> BookingInterval:
     return BookingInterval("night", "ada", start, END, start)
 
 
-def test_it_says_what_ends_and_when_in_the_users_own_offset() -> None:
+def test_the_subject_has_the_end_in_the_offset_of_the_user() -> None:
     assert notification().subject == "Booking night of analytics ends at 2026-01-31 21:00:00 +01:00"
 
 
-def test_it_shows_the_line_that_extends() -> None:
+def test_the_text_has_the_command_that_extends_the_booking() -> None:
     line = notification().text.splitlines()[-1]
     assert line == (
         "kubectl patch booking night --namespace team --type merge "
@@ -35,12 +35,12 @@ def test_it_shows_the_line_that_extends() -> None:
     )
 
 
-def test_the_end_of_a_booking_shorter_than_the_time_before_is_notified_when_it_begins() -> None:
+def test_a_short_booking_is_notified_at_its_start() -> None:
     assert notify_at(booking(60), BEFORE) == END - BEFORE
     assert notify_at(booking(5), BEFORE) == END - timedelta(minutes=5)
 
 
-def test_an_id_is_of_one_end_of_one_booking_to_one_recipient() -> None:
+def test_an_id_depends_on_booking_end_and_recipient() -> None:
     one = notification_id("uid", END, "email", "ada@example.com")
     assert one == notification_id("uid", END, "email", "ada@example.com")
     assert (
@@ -56,9 +56,9 @@ def test_an_id_is_of_one_end_of_one_booking_to_one_recipient() -> None:
 
 
 @given(st.text(max_size=600), st.text(max_size=600))
-def test_nothing_in_a_field_breaks_out_of_its_line(resource: str, user: str) -> None:
-    told = notification(resource=resource, user=user)
-    assert "\n" not in told.subject
-    assert "\r" not in told.subject
-    assert len(told.text.splitlines()) == 6
+def test_values_of_fields_cannot_add_lines(resource: str, user: str) -> None:
+    found = notification(resource=resource, user=user)
+    assert "\n" not in found.subject
+    assert "\r" not in found.subject
+    assert len(found.text.splitlines()) == 6
     assert single_line(resource).isprintable()

@@ -1,4 +1,4 @@
-"""What is started and stopped, rule by rule, and what can never be."""
+"""The power decision, rule by rule, and its invariants."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ memories = st.sets(st.sampled_from([f"i-{n}" for n in range(8)])).map(frozenset)
 
 
 @given(observations, moments, policies, memories, st.sampled_from(["", "a list failed"]))
-def test_only_stopped_ones_start_only_running_ones_stop_and_never_both(
+def test_only_stopped_instances_start_and_only_running_ones_stop_and_never_both(
     observation: Observation,
     seen: TimelineState,
     policy: PowerPolicy,
@@ -59,7 +59,7 @@ def test_only_stopped_ones_start_only_running_ones_stop_and_never_both(
 
 
 @given(observations, policies, memories)
-def test_a_view_older_than_the_cause_stops_nothing(
+def test_a_view_older_than_the_trigger_stops_nothing(
     observation: Observation, policy: PowerPolicy, started: frozenset[str]
 ) -> None:
     plan = decide(policy, FREE, observation, started=started, observed_since=NOW + timedelta(microseconds=1))
@@ -68,9 +68,7 @@ def test_a_view_older_than_the_cause_stops_nothing(
 
 
 @pytest.mark.parametrize(("seen", "state"), [(BOOKED, InstanceState.STOPPED), (FREE, InstanceState.RUNNING)])
-def test_an_obstacle_keeps_one_instance_as_it_is_and_is_reported(
-    seen: TimelineState, state: InstanceState
-) -> None:
+def test_a_blocked_instance_is_left_alone_and_reported(seen: TimelineState, state: InstanceState) -> None:
     held, free = Instance("i-0", state, "is a read replica"), Instance("i-1", state)
     plan = decide(PowerPolicy(), seen, Observation((held, free), NOW), observed_since=NOW)
     assert (plan.start or plan.stop) == ("i-1",)
@@ -78,7 +76,7 @@ def test_an_obstacle_keeps_one_instance_as_it_is_and_is_reported(
 
 
 @pytest.mark.parametrize(("seen", "state"), [(BOOKED, InstanceState.RUNNING), (FREE, InstanceState.STOPPED)])
-def test_an_obstacle_does_not_matter_to_one_that_is_as_booked(
+def test_a_blocked_instance_in_the_right_state_is_not_reported(
     seen: TimelineState, state: InstanceState
 ) -> None:
     plan = decide(
@@ -87,25 +85,25 @@ def test_an_obstacle_does_not_matter_to_one_that_is_as_booked(
     assert plan == Plan()
 
 
-def test_what_a_booking_did_not_start_is_no_obstacle_under_leave() -> None:
+def test_leave_does_not_report_blocked_instances_that_no_booking_started() -> None:
     held = Instance("i-0", InstanceState.RUNNING, "is a read replica")
     assert decide(LEAVE, FREE, Observation((held,), NOW), observed_since=NOW).blocked == ()
 
 
-def test_a_partly_running_group_is_completed() -> None:
+def test_the_stopped_instances_of_a_partly_running_group_are_started() -> None:
     plan = decide(
         PowerPolicy(), BOOKED, view(InstanceState.RUNNING, InstanceState.STOPPED), observed_since=NOW
     )
     assert plan.start == ("i-1",)
 
 
-def test_stopping_ones_are_waited_for() -> None:
+def test_stopping_instances_are_not_started() -> None:
     plan = decide(PowerPolicy(), BOOKED, view(InstanceState.STOPPING), observed_since=NOW)
     assert not plan.has_actions
     assert plan.in_transition
 
 
-def test_pending_ones_are_stopped_once_they_run() -> None:
+def test_pending_instances_are_stopped_when_they_run() -> None:
     assert not decide(PowerPolicy(), FREE, view(InstanceState.PENDING), observed_since=NOW).has_actions
     assert decide(PowerPolicy(), FREE, view(InstanceState.RUNNING), observed_since=NOW).stop == ("i-0",)
 
@@ -122,7 +120,7 @@ def test_nothing_is_done_before_the_first_view() -> None:
     assert not decide(PowerPolicy(), FREE, None, observed_since=NOW).has_actions
 
 
-def test_leave_stops_only_what_a_booking_started() -> None:
+def test_leave_stops_only_instances_that_a_booking_started() -> None:
     begun = decide(LEAVE, BOOKED, view(InstanceState.RUNNING, InstanceState.STOPPED), observed_since=NOW)
     assert begun.started == {"i-1"}
     ended = decide(
@@ -135,7 +133,7 @@ def test_leave_stops_only_what_a_booking_started() -> None:
     assert ended.stop == ("i-1",)
 
 
-def test_leave_forgets_what_is_stopped_or_gone() -> None:
+def test_leave_forgets_stopped_and_terminated_instances() -> None:
     plan = decide(
         LEAVE,
         FREE,
@@ -147,8 +145,8 @@ def test_leave_forgets_what_is_stopped_or_gone() -> None:
 
 
 @pytest.mark.parametrize("policy", [LEAVE, PowerPolicy()])
-def test_leave_does_not_take_for_stopped_what_may_have_been_started_a_moment_ago(policy: PowerPolicy) -> None:
-    """A start that was sent right before the end may be answered, and seen, only after it."""
+def test_leave_remembers_an_instance_that_may_have_just_been_started(policy: PowerPolicy) -> None:
+    """A start that was sent right before the end may be answered, and become visible, only after it."""
     since = NOW - SETTLE_TIME + timedelta(seconds=1)
     plan = decide(
         policy, FREE, view(InstanceState.STOPPED), started=frozenset({"i-0", "i-9"}), observed_since=since
@@ -159,19 +157,19 @@ def test_leave_does_not_take_for_stopped_what_may_have_been_started_a_moment_ago
     )
 
 
-def test_what_is_booked_or_forgotten_need_not_settle() -> None:
+def test_there_is_no_settle_time_while_booked_or_without_started_instances() -> None:
     assert settled_after({"i-0"}, LEAVE, BOOKED, NOW) is None
     assert settled_after((), LEAVE, FREE, NOW) is None
 
 
-def test_leave_remembers_through_the_stop() -> None:
+def test_leave_remembers_stopping_instances() -> None:
     plan = decide(LEAVE, FREE, view(InstanceState.STOPPING), started=frozenset({"i-0"}), observed_since=NOW)
     assert plan.started == {"i-0"}
 
 
 @pytest.mark.parametrize("seen", [FREE, BOOKED], ids=["free", "booked"])
-def test_a_view_from_before_has_nothing_forgotten(seen: TimelineState) -> None:
-    """A new leader may have looked last before the start, and its next look may be refused."""
+def test_a_view_older_than_the_trigger_forgets_no_instance(seen: TimelineState) -> None:
+    """The last view of a new leader may be from before the start, and its next refresh may fail."""
     memory, since = frozenset({"i-0", "i-9"}), NOW + timedelta(seconds=1)
     assert (
         decide(LEAVE, seen, view(InstanceState.STOPPED), started=memory, observed_since=since).started
@@ -179,7 +177,7 @@ def test_a_view_from_before_has_nothing_forgotten(seen: TimelineState) -> None:
     )
 
 
-def test_stop_remembers_what_was_started_in_case_it_becomes_leave() -> None:
+def test_started_instances_are_remembered_in_case_the_policy_becomes_leave() -> None:
     memory, running = frozenset({"i-1", "i-9"}), view(InstanceState.RUNNING, InstanceState.RUNNING)
     assert decide(PowerPolicy(), BOOKED, running, started=memory, observed_since=NOW).started == {"i-1"}
     assert (
@@ -188,7 +186,7 @@ def test_stop_remembers_what_was_started_in_case_it_becomes_leave() -> None:
 
 
 @pytest.mark.parametrize("how", [PowerPolicy(suspend=True), PowerPolicy(dry_run=True)])
-def test_leave_remembers_no_start_that_is_not_going_to_be(how: PowerPolicy) -> None:
+def test_leave_does_not_remember_starts_that_suspend_or_dry_run_prevent(how: PowerPolicy) -> None:
     policy, seen = (
         replace(how, unbooked=UnbookedPolicy.LEAVE),
         view(InstanceState.STOPPED, InstanceState.RUNNING),

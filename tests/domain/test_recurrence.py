@@ -1,4 +1,4 @@
-"""When a schedule fires: against an oracle that walks minute by minute through changes of the clock."""
+"""The occurrences of a schedule, compared with a minute-by-minute oracle through clock changes."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from booking_operator.domain.recurrence import Recurrence, parse_zone
 
 MINUTE = timedelta(minutes=1)
-# A zone, and an hour in which its clocks change: Lord Howe by half an hour, Cairo and Santiago at midnight,
-# Apia by a whole day.
+# A zone, and an hour in which its clocks change. Lord Howe changes by half an hour, Cairo and Santiago at
+# midnight, and Apia by a whole day.
 CHANGES = [
     ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
     ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC)),
@@ -30,7 +30,7 @@ CHANGES = [
 
 
 def numbers(field: str, low: int, high: int) -> set[int]:
-    """What a field made of numbers, steps and stars stands for."""
+    """The values of a field that consists of numbers, ranges, steps and stars."""
     found: set[int] = set()
     for term in field.split(","):
         base, _, step = term.partition("/")
@@ -67,7 +67,7 @@ def oracle(schedule: str, zone: ZoneInfo, start: datetime, end: datetime) -> set
             if matches(schedule, instant.astimezone(zone)):
                 found.add(instant)
     else:
-        # By the clock on the wall: each time of day once, whatever becomes of the clocks.
+        # In wall-clock time, each time of day occurs once, whatever the clock changes are.
         wall = [instant.astimezone(zone).replace(tzinfo=None) for instant in (start, end)]
         for naive in minutes(wall[0] - timedelta(days=2), wall[1] + timedelta(days=2)):
             if matches(schedule, naive):
@@ -116,7 +116,7 @@ schedules = st.builds(
 @example("0 * 6 * *", CHANGES[5], -1)
 @example("*/1 1 * * 0", CHANGES[5], 0)
 @example("31 * * * *", CHANGES[7], 0)
-def test_it_agrees_with_a_walk_minute_by_minute(
+def test_occurrences_equal_those_of_the_oracle(
     schedule: str, change: tuple[str, datetime], offset: int
 ) -> None:
     zone, start = ZoneInfo(change[0]), change[1] + offset * MINUTE
@@ -133,21 +133,21 @@ def first(schedule: str, start: datetime, n: int, **more: frozenset[date]) -> li
     return [f"{next(found).astimezone(BERLIN):%m-%dT%H:%M%z}" for _ in range(n)]
 
 
-def test_a_time_that_is_skipped_counts_when_the_clocks_have_moved_on() -> None:
+def test_a_skipped_time_occurs_right_after_the_clock_change() -> None:
     assert first("30 2 * * *", datetime(2026, 3, 28, 12, tzinfo=UTC), 2) == [
         "03-29T03:00+0200",
         "03-30T02:30+0200",
     ]
 
 
-def test_a_time_that_is_repeated_counts_once() -> None:
+def test_a_repeated_time_occurs_once() -> None:
     assert first("30 2 * * *", datetime(2026, 10, 24, 12, tzinfo=UTC), 2) == [
         "10-25T02:30+0200",
         "10-26T02:30+0100",
     ]
 
 
-def test_every_hour_means_every_real_hour() -> None:
+def test_every_hour_means_every_elapsed_hour() -> None:
     assert first("0 * * * *", datetime(2026, 10, 24, 23, 59, tzinfo=UTC), 4) == [
         "10-25T02:00+0200",
         "10-25T02:00+0100",
@@ -173,7 +173,7 @@ def test_excepted_days_are_days_of_the_zone() -> None:
         ("0 0 * * 8", "day-of-week"),
     ],
 )
-def test_what_says_nothing_is_refused(schedule: str, words: str) -> None:
+def test_an_invalid_schedule_is_refused(schedule: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Recurrence(schedule, BERLIN)
 

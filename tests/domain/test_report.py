@@ -1,4 +1,4 @@
-"""What users read: conditions with a reason and the fix, and nothing that changes with time."""
+"""Conditions: reasons, messages with the fix, and stable texts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -43,7 +43,7 @@ def ready(
         ((InstanceState.PENDING, InstanceState.RUNNING), "PENDING"),
     ],
 )
-def test_status_column(states: tuple[InstanceState, ...], text: str) -> None:
+def test_the_status_column(states: tuple[InstanceState, ...], text: str) -> None:
     assert conditions.power_status(view(*states)) == text
 
 
@@ -64,7 +64,7 @@ def test_ready_of_a_resource(
     assert (condition.reason, condition.status) == (reason, status)
 
 
-def test_what_suspend_and_dry_run_would_do_is_said() -> None:
+def test_suspend_and_dry_run_report_the_action_that_they_prevent() -> None:
     plan = Plan(start=("i-0",))
     suspended = ready(BOOKED, view(InstanceState.STOPPED), plan, PowerPolicy(suspend=True))
     assert (suspended.reason, suspended.message) == (
@@ -78,7 +78,7 @@ def test_what_suspend_and_dry_run_would_do_is_said() -> None:
     )
 
 
-def test_a_withheld_stop_says_why() -> None:
+def test_a_withheld_stop_has_its_reason() -> None:
     condition = ready(
         FREE, view(InstanceState.RUNNING), Plan(withheld=("i-0",), stale_reason="the list failed")
     )

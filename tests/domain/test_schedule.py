@@ -1,4 +1,4 @@
-"""What a scheduler makes, replaces and deletes, at any instant."""
+"""The bookings that a scheduler creates, updates and deletes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,19 +30,19 @@ def made(start: datetime, digest: str = "d", length: timedelta = 20 * MINUTE) ->
     return CreatedBooking(booking_name("night", start), start, start + length, digest)
 
 
-def test_the_next_one_is_there_even_without_a_horizon() -> None:
+def test_the_next_booking_is_created_even_without_a_horizon() -> None:
     plan = plan_bookings(rule(), [], NOW, NOW)
     assert plan.create == {"night-202601051000": NOW + 30 * MINUTE}
     assert plan.next_start == plan.complete_until == NOW + 30 * MINUTE
     assert plan.next_at == NOW + 30 * MINUTE
 
 
-def test_all_within_the_horizon_are_there() -> None:
+def test_all_bookings_within_the_horizon_are_created() -> None:
     plan = plan_bookings(rule(horizon=3 * HOUR), [], NOW, NOW)
     assert list(plan.create.values()) == [NOW + 30 * MINUTE + n * HOUR for n in range(3)]
 
 
-def test_when_the_next_enters_the_horizon_it_is_looked_at_again() -> None:
+def test_the_next_reconcile_is_when_a_booking_enters_the_horizon() -> None:
     known = [made(NOW + 30 * MINUTE + n * HOUR) for n in range(3)]
     plan = plan_bookings(rule(horizon=3 * HOUR + 10 * MINUTE), known, NOW, NOW)
     assert plan.next_at == NOW + 20 * MINUTE
@@ -54,19 +54,19 @@ def test_a_second_creation_has_the_same_names() -> None:
     assert (again.create, again.update, again.delete) == ({}, {}, ())
 
 
-def test_one_missed_while_down_is_made_if_its_end_is_still_ahead() -> None:
+def test_a_missed_booking_is_created_if_its_end_is_in_the_future() -> None:
     long = rule(duration=90 * MINUTE)
     plan = plan_bookings(long, [], NOW, NOW - 5 * HOUR)
     assert sorted(plan.create.values()) == [NOW - 30 * MINUTE, NOW + 30 * MINUTE]
     assert plan_bookings(rule(), [], NOW, NOW - 5 * HOUR).create.keys() == {"night-202601051000"}
 
 
-def test_one_in_progress_that_somebody_deleted_does_not_come_back() -> None:
+def test_a_booking_deleted_in_progress_is_not_created_again() -> None:
     plan = plan_bookings(rule(duration=90 * MINUTE), [], NOW, NOW - 30 * MINUTE)
     assert list(plan.create.values()) == [NOW + 30 * MINUTE]
 
 
-def test_an_edit_replaces_those_not_begun_and_leaves_those_running() -> None:
+def test_an_edit_changes_future_bookings_and_keeps_those_in_progress() -> None:
     running, coming = made(NOW - 10 * MINUTE, "old"), made(NOW + 30 * MINUTE, "old")
     gone = made(NOW + 45 * MINUTE, "old")
     plan = plan_bookings(rule(), [running, coming, gone], NOW, NOW)
@@ -75,7 +75,7 @@ def test_an_edit_replaces_those_not_begun_and_leaves_those_running() -> None:
     assert not plan.create
 
 
-def test_suspend_takes_back_what_has_not_begun() -> None:
+def test_suspend_deletes_future_bookings() -> None:
     running, coming = made(NOW - 10 * MINUTE), made(NOW + 30 * MINUTE)
     plan = plan_bookings(rule(suspend=True), [running, coming], NOW, NOW)
     assert plan.delete == (coming.name,)
@@ -83,7 +83,7 @@ def test_suspend_takes_back_what_has_not_begun() -> None:
     assert plan.next_at == running.end_at
 
 
-def test_the_oldest_finished_ones_go() -> None:
+def test_the_oldest_finished_bookings_are_deleted() -> None:
     past = [made(NOW - n * HOUR - 30 * MINUTE) for n in (1, 2, 3, 4, 5)]
     plan = plan_bookings(rule(keep_finished=3), past, NOW, NOW)
     assert set(plan.delete) == {past[3].name, past[4].name}
@@ -102,7 +102,7 @@ def test_every_minute_with_a_long_horizon_is_bounded() -> None:
     assert plan.next_at == NOW + MINUTE
 
 
-def test_long_names_of_schedulers_still_make_names() -> None:
+def test_long_names_of_schedulers_give_valid_booking_names() -> None:
     name = booking_name("n" * 253, NOW)
     assert len(name) == 253
     assert name != booking_name("n" * 253, NOW + MINUTE)
@@ -114,7 +114,7 @@ def test_long_names_of_schedulers_still_make_names() -> None:
     st.integers(0, 100),
     st.lists(st.integers(1, 2000), min_size=1, max_size=12),
 )
-def test_however_often_it_is_looked_at_each_occurrence_has_exactly_one_booking(
+def test_each_occurrence_has_exactly_one_booking_for_any_reconcile_times(
     schedule: str, length: int, horizon: int, pauses: list[int]
 ) -> None:
     spec = rule(schedule, duration=length * MINUTE, horizon=horizon * HOUR, keep_finished=1000)
@@ -136,13 +136,13 @@ def test_however_often_it_is_looked_at_each_occurrence_has_exactly_one_booking(
     assert starts == [next(expected) for _ in starts]
 
 
-def test_one_that_a_user_put_off_beyond_its_occurrence_stays() -> None:
-    put_off = CreatedBooking(booking_name("night", NOW), NOW + 10 * MINUTE, NOW + 30 * MINUTE, "d")
-    assert plan_bookings(rule("30 * * * *"), [put_off], NOW, NOW).delete == ()
-    assert plan_bookings(rule("30 * * * *", suspend=True), [put_off], NOW, NOW).delete == (put_off.name,)
+def test_a_booking_that_a_user_postponed_is_kept() -> None:
+    postponed = CreatedBooking(booking_name("night", NOW), NOW + 10 * MINUTE, NOW + 30 * MINUTE, "d")
+    assert plan_bookings(rule("30 * * * *"), [postponed], NOW, NOW).delete == ()
+    assert plan_bookings(rule("30 * * * *", suspend=True), [postponed], NOW, NOW).delete == (postponed.name,)
 
 
-def test_one_that_a_user_put_off_by_seconds_stays_too() -> None:
+def test_a_booking_that_a_user_postponed_by_seconds_is_kept() -> None:
     begun = NOW + timedelta(seconds=2)
-    put_off = CreatedBooking(booking_name("night", NOW), NOW + timedelta(seconds=5), NOW + 20 * MINUTE, "d")
-    assert plan_bookings(rule("30 * * * *"), [put_off], begun, NOW).delete == ()
+    postponed = CreatedBooking(booking_name("night", NOW), NOW + timedelta(seconds=5), NOW + 20 * MINUTE, "d")
+    assert plan_bookings(rule("30 * * * *"), [postponed], begun, NOW).delete == ()

@@ -1,4 +1,4 @@
-"""The conditions of a booking, also those about its Resource."""
+"""The conditions of a booking, including those about its Resource."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,9 +11,9 @@ NONE = timedelta(0)
 
 
 def booked(
-    holder: BookingInterval | None, running: int = 2, trouble: Failure | None = None, invalid: str = ""
+    holder: BookingInterval | None, running: int = 2, failure: Failure | None = None, invalid: str = ""
 ) -> BookedResource:
-    return BookedResource(holder, 2, running, trouble, warm_up=NONE, invalid_reason=invalid)
+    return BookedResource(holder, 2, running, failure, warm_up=NONE, invalid_reason=invalid)
 
 
 def of(conditions: tuple[ConditionUpdate, ...]) -> dict[str, tuple[bool | None, str]]:
@@ -25,18 +25,18 @@ def test_a_booking_in_progress_is_ready_when_all_instances_run() -> None:
     assert of(booking_conditions(CLAIM, "r", booked(CLAIM, 1), NOW))["Ready"] == (False, "Starting")
 
 
-def test_before_and_after_there_is_no_ready_to_wait_for() -> None:
+def test_there_is_no_ready_condition_before_and_after_a_booking() -> None:
     for now in (NOW - timedelta(hours=1), CLAIM.end_at):
         assert "Ready" not in of(booking_conditions(CLAIM, "r", booked(None), now))
 
 
-def test_trouble_of_the_resource_is_reported_on_the_booking() -> None:
-    trouble = Failure("UnauthorizedOperation", "no")
-    conditions = of(booking_conditions(CLAIM, "r", booked(CLAIM, 0, trouble), NOW))
+def test_a_failure_of_the_resource_is_reported_on_the_booking() -> None:
+    failure = Failure("UnauthorizedOperation", "no")
+    conditions = of(booking_conditions(CLAIM, "r", booked(CLAIM, 0, failure), NOW))
     assert conditions["Ready"] == (False, "UnauthorizedOperation")
 
 
-def test_a_missing_resource_is_named() -> None:
+def test_a_missing_resource_is_reported_with_its_name() -> None:
     conditions = booking_conditions(CLAIM, "lost", None, NOW)
     assert of(conditions)["ResourceFound"] == (False, "ResourceNotFound")
     assert of(conditions)["Ready"] == (False, "ResourceNotFound")
@@ -50,7 +50,7 @@ def test_the_lock_of_another_is_reported() -> None:
     assert "grace holds the resource until 2026-01-01T10:00:00Z" in conditions[2].message
 
 
-def test_a_resource_that_is_not_valid_is_neither_held_nor_counted() -> None:
+def test_an_invalid_resource_gives_no_lock_and_no_counts() -> None:
     conditions = booking_conditions(CLAIM, "r", booked(CLAIM, invalid="The Resource is not valid."), NOW)
     for type_ in ("HoldsLock", "Ready"):
         assert of(conditions)[type_] == (False, "ResourceInvalid")

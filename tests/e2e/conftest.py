@@ -24,16 +24,16 @@ _numbers = count(1)
 Operator = Callable[..., AbstractAsyncContextManager[None]]
 
 BOOKINGS = "count/bookings.manager.kotaico.de"
-"""What a ResourceQuota calls the number of bookings."""
+"""The name of the number of bookings in a ResourceQuota."""
 
 
 @pytest.fixture(scope="session")
-def ground(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Playground]:
+def devcluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Playground]:
     base = tmp_path_factory.getbasetemp()
     directory = (base if worker_id == "master" else base.parent) / "control-plane"
     directory.mkdir(exist_ok=True)
-    with shared_control_plane(directory) as kubeconfig, joined_playground(kubeconfig) as ground:
-        yield ground
+    with shared_control_plane(directory) as kubeconfig, joined_playground(kubeconfig) as devcluster:
+        yield devcluster
 
 
 @pytest.fixture(scope="session")
@@ -42,40 +42,43 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
 
 
 @pytest.fixture(scope="session")
-def own_ground(audit: AuditLog) -> Iterator[OwnPlayground]:
+def own_devcluster(audit: AuditLog) -> Iterator[OwnPlayground]:
     """A control plane that no other process uses. Tests that need it have the mark `dedicated`.
 
     As on OpenShift, a client that sets an ownerReference which blocks the deletion of the owner needs a
     permission on the owner.
     """
     admission = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
-    with playground([*audit.flags, admission]) as ground:
-        yield ground
+    with playground([*audit.flags, admission]) as devcluster:
+        yield devcluster
 
 
 @contextmanager
-def apiserver_killed(ground: OwnPlayground) -> Iterator[None]:
+def apiserver_killed(devcluster: OwnPlayground) -> Iterator[None]:
     """Kill the API server, and start it again at the end of the block."""
-    ground.control_plane.stop_apiserver(kill=True)
+    devcluster.control_plane.stop_apiserver(kill=True)
     try:
         yield
     finally:
-        ground.control_plane.start_apiserver()
+        devcluster.control_plane.start_apiserver()
 
 
 class Tenant:
-    """One namespace and one group of instances, and what a user does with kubectl."""
+    """One namespace, one group of instances, and the actions of a user with kubectl."""
 
-    def __init__(self, ground: Playground, name: str) -> None:
-        self.ground = ground
+    def __init__(self, devcluster: Playground, name: str) -> None:
+        self.devcluster = devcluster
         self.namespace = name
         self.tag = name
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.ground.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+        return self.devcluster.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
     async def delete(self, kind: str, name: str) -> None:
-        """Delete an object and wait until it is gone, which the operator, on this loop, may have a say in."""
+        """Delete an object, and wait until it is gone.
+
+        It runs in a thread, because the operator on this event loop may have to remove a finalizer.
+        """
         await asyncio.to_thread(self.kubectl, "delete", kind, name, "--timeout=20s")
 
     def apply(self, kind: str, name: str, **spec: Any) -> None:
@@ -105,17 +108,17 @@ class Tenant:
         return status
 
     def condition(self, kind: str, name: str, type_: str) -> tuple[str, str]:
-        """Status and reason; two empty texts while there is no such condition."""
+        """Status and reason of a condition; two empty strings if the object does not have it."""
         for condition in self.status(kind, name).get("conditions", []):
             if condition["type"] == type_:
                 return condition["status"], condition["reason"]
         return "", ""
 
     def states(self) -> list[str]:
-        return self.ground.instances.states(self.tag)
+        return self.devcluster.instances.states(self.tag)
 
     def events(self, kind: str, name: str) -> set[str]:
-        """Reasons of the Events on an object."""
+        """The reasons of the Events of an object."""
         listed = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
         return {
             event["reason"]
@@ -133,41 +136,42 @@ def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def limit_bookings(ground: Playground, namespace: str, hard: int, used: int) -> None:
-    """Set the ResourceQuota `bookings`, and what is used of it.
+def limit_bookings(devcluster: Playground, namespace: str, hard: int, used: int) -> None:
+    """Set the ResourceQuota `bookings` and its used count.
 
-    In a cluster, the controller manager counts what is there; until it has, nothing is refused.
+    In a cluster, the controller manager counts the objects. There is none here, and a quota without a used
+    count refuses nothing.
     """
     spec = {"hard": {BOOKINGS: str(hard)}}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bookings"}, "spec": spec}
-    ground.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(quota))
+    devcluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(quota))
     status = json.dumps({"status": spec | {"used": {BOOKINGS: str(used)}}})
     change = ("patch", "quota", "bookings", "--subresource=status", "--type=merge", "-p", status)
-    ground.kubectl("-n", namespace, *change)
+    devcluster.kubectl("-n", namespace, *change)
 
 
 @pytest.fixture
-def tenant(ground: Playground, worker_id: str) -> Tenant:
+def tenant(devcluster: Playground, worker_id: str) -> Tenant:
     """A namespace whose name is also the tag of a group of two stopped instances."""
-    return new_tenant(ground, f"{worker_id}-t{next(_numbers)}")
+    return new_tenant(devcluster, f"{worker_id}-t{next(_numbers)}")
 
 
-def new_tenant(ground: Playground, name: str) -> Tenant:
+def new_tenant(devcluster: Playground, name: str) -> Tenant:
     """Create a namespace, and a group of two stopped instances with the same name."""
-    ground.kubectl("create", "namespace", name)
-    ground.instances.create(name, 2)
-    return Tenant(ground, name)
+    devcluster.kubectl("create", "namespace", name)
+    devcluster.instances.create(name, 2)
+    return Tenant(devcluster, name)
 
 
 @pytest.fixture
-def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
-    """Runs the operator on the test's own loop, for the tenant's namespace by default."""
-    for name, value in ground.environ.items():
+def operator(devcluster: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
+    """Runs the operator on the event loop of the test, by default for the tenant's namespace."""
+    for name, value in devcluster.environ.items():
         monkeypatch.setenv(name, value)
 
     @asynccontextmanager
     async def running(**settings: Any) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:  # an operator that dies ends the test at once
+        async with asyncio.TaskGroup() as tasks:  # an error of the operator ends the test immediately
             task = tasks.create_task(run(Settings(**{"namespace": tenant.namespace, **settings})))
             try:
                 yield
@@ -177,15 +181,15 @@ def operator(ground: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant
     return running
 
 
-def operator_process(ground: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
-    """The operator as a process of its own, which can be killed."""
+def operator_process(devcluster: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:
+    """The operator as a separate process, which can be killed."""
     command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", namespace]
     command += ["--metrics-bind-address=0", "--health-probe-bind-address=0", *flags]
-    return ChildProcess("operator", command, directory / "operator.log", ground.environ)
+    return ChildProcess("operator", command, directory / "operator.log", devcluster.environ)
 
 
 async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait for `check` to return something true, looked at from a thread; fail with what it returned last."""
+    """Wait until `check`, called in a thread, returns a true value; fail with its last value."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         found = await asyncio.to_thread(check)
@@ -197,12 +201,12 @@ async def until(check: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 async def at(instant: datetime) -> None:
-    """Wait for an instant of the wall clock."""
+    """Sleep until an instant of the wall clock."""
     await asyncio.sleep(max(0.0, (instant - datetime.now(UTC)).total_seconds()))
 
 
 def soon(seconds: float) -> datetime:
-    """An instant so many seconds ahead."""
+    """The instant that many seconds from now."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 

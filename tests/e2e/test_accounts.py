@@ -1,4 +1,4 @@
-"""`spec.account` from the configuration file to the instances, and what is reported where it does not fit."""
+"""`spec.account` from the configuration file to the instances, and the error for a wrong region."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import Operator, Tenant, soon, until
 
-# moto's own account, so that the role sees the instances of the playground
+# The account is moto's default, so that the role sees the instances of the playground.
 CONFIG = """
 accounts:
   acme: {role_arn: 'arn:aws:iam::123456789012:role/booking-operator', regions: [eu-central-1]}

@@ -1,4 +1,4 @@
-"""What must not matter: a killed operator, an API server that is away, a CRD that is deleted."""
+"""Faults that must do no harm: a killed operator, an unavailable API server, a deleted CRD."""
 
 import asyncio
 import json
@@ -39,10 +39,10 @@ def logged(log: Path, event: str) -> list[dict[str, object]]:
 
 
 async def test_kill_and_restart_across_both_boundaries(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     tenant.resource()
-    process = operator_process(ground, tenant.namespace, tmp_path)
+    process = operator_process(devcluster, tenant.namespace, tmp_path)
     try:
         process.start()
         start, end = soon(8), soon(16)
@@ -63,15 +63,15 @@ async def test_kill_and_restart_across_both_boundaries(
         process.stop()
 
 
-async def test_kills_at_any_moment_around_both_boundaries(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+async def test_random_kills_around_both_boundaries(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
-    """Killed in its imports, its first list, the view before the boundary, at it, or in what follows."""
+    """The operator is killed during its imports, its first list, the refresh before a boundary, and so on."""
     chance = random.Random()
     tenant.resource()
     start, end = soon(6), soon(14)
     tenant.booking("bk", start, end)
-    process = operator_process(ground, tenant.namespace, tmp_path)
+    process = operator_process(devcluster, tenant.namespace, tmp_path)
     try:
         for boundary, states in ((start, RUNNING), (end, STOPPED)):
             while datetime.now(UTC) < boundary + timedelta(seconds=1):
@@ -88,8 +88,10 @@ async def test_kills_at_any_moment_around_both_boundaries(
         process.stop()
 
 
-async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_path: Path) -> None:
-    process = operator_process(ground, tenant.namespace, tmp_path)
+async def test_sigterm_stops_the_operator_cleanly(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
+) -> None:
+    process = operator_process(devcluster, tenant.namespace, tmp_path)
     with process:
         await until(lambda: logged(process.log, "caches_synced"))
         began = monotonic()
@@ -102,15 +104,15 @@ async def test_sigterm_ends_it_cleanly(ground: Playground, tenant: Tenant, tmp_p
 @pytest.mark.dedicated
 @pytest.mark.timeout(120)
 async def test_boundaries_are_kept_while_the_api_server_is_down(
-    own_ground: OwnPlayground, tmp_path: Path
+    own_devcluster: OwnPlayground, tmp_path: Path
 ) -> None:
-    tenant = new_tenant(own_ground, "down")
+    tenant = new_tenant(own_devcluster, "down")
     tenant.resource()
-    with operator_process(own_ground, tenant.namespace, tmp_path) as process:
+    with operator_process(own_devcluster, tenant.namespace, tmp_path) as process:
         start, end = soon(6), soon(10)
         tenant.booking("bk", start, end)
         await until(lambda: tenant.condition("booking", "bk", "Valid")[0] == "True")
-        with apiserver_killed(own_ground):
+        with apiserver_killed(own_devcluster):
             await at(start + timedelta(seconds=1))
             assert tenant.states() == RUNNING
             await at(end + timedelta(seconds=1))
@@ -124,13 +126,13 @@ async def test_boundaries_are_kept_while_the_api_server_is_down(
 
 @pytest.mark.dedicated
 @pytest.mark.timeout(120)
-async def test_the_deletion_of_a_crd_stops_no_instance(own_ground: OwnPlayground, tmp_path: Path) -> None:
-    tenant = new_tenant(own_ground, "crd")
+async def test_the_deletion_of_a_crd_stops_no_instance(own_devcluster: OwnPlayground, tmp_path: Path) -> None:
+    tenant = new_tenant(own_devcluster, "crd")
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
-    with operator_process(own_ground, tenant.namespace, tmp_path) as process:
+    with operator_process(own_devcluster, tenant.namespace, tmp_path) as process:
         await until(lambda: tenant.states() == RUNNING)
-        own_ground.kubectl("delete", "crd", BOOKING.crd_name)
+        own_devcluster.kubectl("delete", "crd", BOOKING.crd_name)
         try:
             await until(lambda: logged(process.log, "list_failed"))
             await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
@@ -138,19 +140,19 @@ async def test_the_deletion_of_a_crd_stops_no_instance(own_ground: OwnPlayground
             [fix] = {str(entry["error"]) for entry in logged(process.log, "list_failed")}
             assert "kubectl apply -k manifests/crds" in fix
         finally:
-            own_ground.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
+            own_devcluster.kubectl("apply", "-f", "-", stdin=crd.render(BOOKING))
         await until(lambda: tenant.states() == STOPPED, 60)  # the new CRD has no bookings
 
 
-async def test_a_refused_permission_is_named_and_works_once_granted(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+async def test_a_missing_permission_is_reported_and_works_once_granted(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     tenant.kubectl("create", "serviceaccount", "operator")
     kubeconfig = tmp_path / "kubeconfig"
-    whole = yaml.safe_load(ground.kubeconfig.read_text())
+    whole = yaml.safe_load(devcluster.kubeconfig.read_text())
     whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "operator").strip()
     kubeconfig.write_text(yaml.safe_dump(whole))
-    with operator_process(ground, tenant.namespace, tmp_path, f"--kubeconfig={kubeconfig}") as process:
+    with operator_process(devcluster, tenant.namespace, tmp_path, f"--kubeconfig={kubeconfig}") as process:
         [*_, entry] = await until(lambda: logged(process.log, "list_failed"))
         assert "grant list and watch" in str(entry["error"])
         assert f"in namespace {tenant.namespace}" in str(entry["error"])
@@ -165,12 +167,12 @@ async def test_a_refused_permission_is_named_and_works_once_granted(
             f"--serviceaccount={tenant.namespace}:operator",
         )
         await until(lambda: logged(process.log, "caches_synced"), 40)
-        # It may neither read the CRD nor write Events: it says so, and does its work.
+        # Without permission to read the CRD and to write Events, the operator logs warnings and works.
         tenant.resource()
         await until(lambda: tenant.status("resource", "res").get("status") == "STOPPED")
 
 
-async def test_absent_credentials_are_named_and_asked_for_again(
+async def test_missing_credentials_are_reported_and_loaded_later(
     tenant: Tenant, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
@@ -196,8 +198,8 @@ async def test_a_tampered_status_is_fixed(tenant: Tenant, operator: Operator) ->
         assert tenant.status("resource", "res")["locked_by"] == ""
 
 
-async def test_nothing_is_written_while_nothing_changes(tenant: Tenant, operator: Operator) -> None:
-    """Seen by resourceVersion: the API server gives a new one for each write, and only for a write."""
+async def test_no_writes_while_nothing_changes(tenant: Tenant, operator: Operator) -> None:
+    """The check compares resourceVersions. The API server changes them only for writes."""
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(120), soon(600))
@@ -207,7 +209,7 @@ async def test_nothing_is_written_while_nothing_changes(tenant: Tenant, operator
         before = [tenant.get(kind, name)["metadata"] for kind, name in OBJECTS]
         await asyncio.sleep(1.5)
         after = [tenant.get(kind, name)["metadata"] for kind, name in OBJECTS]
-        assert before == after  # nothing is written while nothing changes
+        assert before == after
 
 
 OBJECTS = (("resource", "res"), ("booking", "bk"))

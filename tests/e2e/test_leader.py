@@ -1,4 +1,4 @@
-"""Two replicas against a real API server: one works, the other follows it, and never do both write."""
+"""Two replicas against a real API server. Only the leader writes, and the standby takes over."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,11 +24,13 @@ async def aws() -> AsyncIterator[AwsProxy]:
 
 
 @pytest.fixture
-async def field(ground: Playground, tenant: Tenant, tmp_path: Path, aws: AwsProxy) -> AsyncIterator[Field]:
-    """Two replicas, the first of which leads, and a booking that has begun."""
+async def field(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path, aws: AwsProxy
+) -> AsyncIterator[Field]:
+    """Two replicas with warm caches. The first one leads."""
     await aws.create_instances(tenant.tag, 2)
     await asyncio.to_thread(tenant.resource, region=REGION)
-    async with field_of(ground, aws, tenant.namespace, tmp_path, f"{LEASE:.0f}s") as field:
+    async with field_of(devcluster, aws, tenant.namespace, tmp_path, f"{LEASE:.0f}s") as field:
         first, second = field.replicas
         await first.ready()
         await field.led(by=first)
@@ -67,9 +69,7 @@ async def test_sigterm_hands_over_and_the_next_boundary_is_kept(field: Field, te
     assert field.strays() == []
 
 
-async def test_a_killed_leader_is_followed_by_the_other_and_comes_back_as_standby(
-    field: Field, tenant: Tenant
-) -> None:
+async def test_a_killed_leader_is_replaced_and_restarts_as_standby(field: Field, tenant: Tenant) -> None:
     first, second = field.replicas
     await booked(tenant, 3, 9)
     first.process.stop(kill=True)
@@ -82,8 +82,8 @@ async def test_a_killed_leader_is_followed_by_the_other_and_comes_back_as_standb
     assert field.strays() == []
 
 
-async def test_a_leader_that_was_paused_writes_nothing_when_it_goes_on(field: Field, tenant: Tenant) -> None:
-    """Paused with an order ahead, which is due when it goes on, and was carried out by the other."""
+async def test_a_paused_leader_writes_nothing_when_it_resumes(field: Field, tenant: Tenant) -> None:
+    """It has an order that is due when it resumes, and that the other replica has carried out."""
     first, second = field.replicas
     start = soon(8)
     await asyncio.to_thread(tenant.booking, "bk", start, start + timedelta(seconds=8))
@@ -100,10 +100,10 @@ async def test_a_leader_that_was_paused_writes_nothing_when_it_goes_on(field: Fi
     await _writes_as_standby(field, first)
 
 
-async def test_a_leader_that_is_cut_off_stops_writing_before_the_other_begins(
+async def test_a_leader_without_api_server_stops_writing_before_the_standby_starts(
     field: Field, tenant: Tenant
 ) -> None:
-    """From the API server alone: it could still reach AWS, and the boundary is due while nobody may act."""
+    """It still reaches AWS, and a boundary is due while no replica may write."""
     first, second = field.replicas
     first.kube.cut()
     await asyncio.sleep(LEASE * 2 / 3 + 0.2)
@@ -123,7 +123,7 @@ async def booked_by_admin(tenant: Tenant) -> None:
 
 
 async def _writes_as_standby(field: Field, replica: Replica) -> None:
-    """It is a standby with warm caches: when the other goes, it leads again, as the same process."""
+    """Check that a replica is a standby with warm caches: it leads again without a restart."""
     await asyncio.to_thread(field.other(replica).process.stop)
     await field.led(by=replica)
     await until(lambda: len(replica.logged("first_plans_made")) == 2)

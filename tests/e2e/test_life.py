@@ -1,4 +1,4 @@
-"""Bookings through their lives: the operator on a real API server, with moto's server as AWS."""
+"""Bookings from creation to end: the operator on a real API server, with moto's server as AWS."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ def is_ready(tenant: Tenant, kind: str, name: str, status: str, reason: str) -> 
     return tenant.condition(kind, name, "Ready") == (status, reason)
 
 
-async def test_a_whole_life(tenant: Tenant, operator: Operator) -> None:
+async def test_a_booking_from_creation_to_end(tenant: Tenant, operator: Operator) -> None:
     start, end = soon(4), soon(8)
     async with operator():
         tenant.resource()
@@ -66,14 +66,16 @@ async def test_kubectl_wait_and_observed_generation(tenant: Tenant, operator: Op
             assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
 
 
-async def test_the_manifest_of_the_go_operator(tenant: Tenant, operator: Operator) -> None:
+async def test_a_manifest_of_the_go_operator_works(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.kubectl("apply", "-f", "manifests/samples/manager_v1_booking.yaml")
         await until(lambda: is_status(tenant, "analytics-jan01", "FINISHED"))
         assert tenant.condition("booking", "analytics-jan01", "ResourceFound")[0] == "False"
 
 
-async def test_overlapping_bookings_hold_until_the_last_ends(tenant: Tenant, operator: Operator) -> None:
+async def test_overlapping_bookings_keep_instances_running_until_the_last_ends(
+    tenant: Tenant, operator: Operator
+) -> None:
     async with operator():
         tenant.resource()
         tenant.booking("first", soon(-60), soon(4), user="ada")
@@ -102,7 +104,7 @@ async def test_back_to_back_and_nested_bookings_never_cause_a_stop(
         assert "Stopped" not in tenant.events("Resource", "res")
 
 
-async def test_extending_keeps_it_running_and_shortening_stops_at_once(
+async def test_an_extension_keeps_instances_running_and_a_shorter_end_stops_them(
     tenant: Tenant, operator: Operator
 ) -> None:
     start, end = soon(-60), soon(8)
@@ -119,7 +121,7 @@ async def test_extending_keeps_it_running_and_shortening_stops_at_once(
         await until(lambda: is_status(tenant, "bk", "FINISHED"))
 
 
-async def test_deleting_a_booking_in_progress_stops_at_once(tenant: Tenant, operator: Operator) -> None:
+async def test_a_deleted_booking_in_progress_stops_its_instances(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
@@ -128,11 +130,11 @@ async def test_deleting_a_booking_in_progress_stops_at_once(tenant: Tenant, oper
         await until(lambda: tenant.states() == STOPPED)
 
 
-async def test_moving_a_booking_to_another_resource_wakes_both(
-    ground: Playground, tenant: Tenant, operator: Operator
+async def test_moving_a_booking_to_another_resource_affects_both(
+    devcluster: Playground, tenant: Tenant, operator: Operator
 ) -> None:
-    other = Tenant(ground, f"{tenant.tag}-other")
-    ground.instances.create(other.tag, 2)
+    other = Tenant(devcluster, f"{tenant.tag}-other")
+    devcluster.instances.create(other.tag, 2)
     start, end = soon(-60), soon(600)
     async with operator():
         tenant.resource()
@@ -144,14 +146,14 @@ async def test_moving_a_booking_to_another_resource_wakes_both(
         await until(lambda: other.states() == RUNNING)
 
 
-async def test_a_resource_deleted_and_made_again(tenant: Tenant, operator: Operator) -> None:
+async def test_a_resource_is_deleted_and_created_again(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
         await until(lambda: tenant.states() == RUNNING)
         await tenant.delete("resource", "res")
         await until(lambda: tenant.condition("booking", "bk", "ResourceFound")[0] == "False")
-        assert tenant.states() == RUNNING  # released: the instances stay as they are
+        assert tenant.states() == RUNNING  # deleting a Resource leaves its instances as they are
         tenant.resource()
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
         await tenant.delete("resource", "res")
@@ -171,24 +173,26 @@ async def test_a_booking_works_when_its_resource_appears(tenant: Tenant, operato
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
 
 
-async def test_a_group_without_instances(ground: Playground, tenant: Tenant, operator: Operator) -> None:
+async def test_a_group_without_instances_is_reported_until_it_has_some(
+    devcluster: Playground, tenant: Tenant, operator: Operator
+) -> None:
     async with operator():
         tenant.resource(tag=f"{tenant.tag}-empty")
         await until(lambda: tenant.condition("resource", "res", "Found") == ("False", "NoInstances"))
-        ground.instances.create(f"{tenant.tag}-empty", 1)
+        devcluster.instances.create(f"{tenant.tag}-empty", 1)
         tenant.booking("bk", soon(-60), soon(600))
         await until(lambda: is_ready(tenant, "booking", "bk", "True", "Running"))
 
 
-async def test_what_nobody_has_booked_is_stopped(tenant: Tenant, operator: Operator) -> None:
-    tenant.ground.instances.start(tenant.tag)
+async def test_instances_without_a_booking_are_stopped(tenant: Tenant, operator: Operator) -> None:
+    tenant.devcluster.instances.start(tenant.tag)
     async with operator():
         tenant.resource()
         await until(lambda: tenant.states() == STOPPED)
 
 
-async def test_leave_stops_only_what_a_booking_started(tenant: Tenant, operator: Operator) -> None:
-    mine = tenant.ground.instances.start(tenant.tag, 1)
+async def test_leave_stops_only_instances_that_a_booking_started(tenant: Tenant, operator: Operator) -> None:
+    mine = tenant.devcluster.instances.start(tenant.tag, 1)
     async with operator():
         tenant.resource(unbooked="Leave")
         await until(lambda: is_ready(tenant, "resource", "res", "True", "Left"))
@@ -197,16 +201,16 @@ async def test_leave_stops_only_what_a_booking_started(tenant: Tenant, operator:
     started = tenant.status("resource", "res")["started"]
     assert len(started) == 1
     assert not set(started) & set(mine)
-    async with operator():  # a restart finds what it has to remember
+    async with operator():  # after a restart, status.started has the instances that a booking started
         tenant.kubectl("delete", "booking", "bk")
         await until(lambda: sorted(tenant.states()) == ["running", "stopped"])
-        # Not before a start that was on its way must have shown.
+        # The operator keeps status.started until a start in flight must be visible.
         await until(
             lambda: "started" not in tenant.status("resource", "res"), SETTLE_TIME.total_seconds() + 20
         )
 
 
-async def test_an_ad_hoc_booking(tenant: Tenant, operator: Operator) -> None:
+async def test_an_ad_hoc_booking_in_the_resource(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource(booked_by="grace", booked_until=soon(6).isoformat())
         await until(lambda: tenant.states() == RUNNING)
@@ -214,7 +218,9 @@ async def test_an_ad_hoc_booking(tenant: Tenant, operator: Operator) -> None:
         await until(lambda: tenant.states() == STOPPED)
 
 
-async def test_warm_up_starts_early_and_is_still_scheduled(tenant: Tenant, operator: Operator) -> None:
+async def test_warm_up_starts_early_while_the_booking_is_scheduled(
+    tenant: Tenant, operator: Operator
+) -> None:
     async with operator():
         tenant.resource(warm_up="30s")
         tenant.booking("bk", soon(25), soon(600))
@@ -233,7 +239,7 @@ async def test_suspend_reports_and_changes_nothing(tenant: Tenant, operator: Ope
         await until(lambda: tenant.states() == RUNNING)
 
 
-async def test_dry_run_says_what_it_would_do(tenant: Tenant, operator: Operator) -> None:
+async def test_dry_run_reports_and_changes_nothing(tenant: Tenant, operator: Operator) -> None:
     async with operator(dry_run=True):
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
@@ -242,13 +248,13 @@ async def test_dry_run_says_what_it_would_do(tenant: Tenant, operator: Operator)
         assert tenant.states() == STOPPED
 
 
-async def test_the_younger_of_two_resources_of_one_group_stands_back(
+async def test_the_newer_of_two_resources_of_one_group_is_a_duplicate(
     tenant: Tenant, operator: Operator
 ) -> None:
     async with operator():
         tenant.resource("elder")
         await until(lambda: tenant.condition("resource", "elder", "Valid") == ("True", "Accepted"))
-        await asyncio.sleep(1.1)  # creation times have whole seconds
+        await asyncio.sleep(1.1)  # creation times have a resolution of one second
         tenant.resource("younger")
         await until(lambda: tenant.condition("resource", "younger", "Valid") == ("False", "Duplicate"))
         assert tenant.condition("resource", "younger", "Stalled")[0] == "True"
@@ -256,10 +262,10 @@ async def test_the_younger_of_two_resources_of_one_group_stands_back(
         await until(lambda: tenant.condition("resource", "younger", "Valid") == ("True", "Accepted"))
 
 
-async def test_a_database_runs_while_booked_and_is_stopped_again_when_aws_restarts_it(
+async def test_a_database_runs_while_booked_and_is_stopped_again_after_aws_starts_it(
     tenant: Tenant, operator: Operator
 ) -> None:
-    databases, name = tenant.ground.databases, f"{tenant.tag}-orders"
+    databases, name = tenant.devcluster.databases, f"{tenant.tag}-orders"
     databases.create(tenant.tag, name)
     async with operator():
         tenant.resource(type="rds")
@@ -272,17 +278,17 @@ async def test_a_database_runs_while_booked_and_is_stopped_again_when_aws_restar
         assert databases.state(name) == "stopped"
         assert tenant.states() == STOPPED
     databases.start(name)
-    async with operator():  # its first view shows at once what the next poll would
+    async with operator():  # the first refresh of the inventory shows the started database
         await until(lambda: databases.state(name) == "stopped")
 
 
 def locked_by(tenant: Tenant) -> set[str]:
-    return {tags.get("resource-booking-locked-by", "") for tags in tenant.ground.instances.tags(tenant.tag)}
+    return {
+        tags.get("resource-booking-locked-by", "") for tags in tenant.devcluster.instances.tags(tenant.tag)
+    }
 
 
-async def test_instances_carry_the_lock_of_their_holder_while_it_holds(
-    tenant: Tenant, operator: Operator
-) -> None:
+async def test_instances_have_the_lock_tags_of_their_holder(tenant: Tenant, operator: Operator) -> None:
     end = soon(600)
     async with operator():
         tenant.resource()
@@ -290,7 +296,7 @@ async def test_instances_carry_the_lock_of_their_holder_while_it_holds(
         await until(lambda: locked_by(tenant) == {"ada"})
         until_tags = {
             datetime.fromisoformat(tags["resource-booking-locked-until"])
-            for tags in tenant.ground.instances.tags(tenant.tag)
+            for tags in tenant.devcluster.instances.tags(tenant.tag)
         }
         assert until_tags == {end}
         assert tenant.get("resource", "res")["metadata"]["finalizers"] == ["manager.kotaico.de/lock-tags"]
@@ -299,9 +305,7 @@ async def test_instances_carry_the_lock_of_their_holder_while_it_holds(
         await until(lambda: "finalizers" not in tenant.get("resource", "res")["metadata"])
 
 
-async def test_a_resource_deleted_while_booked_takes_its_tags_with_it(
-    tenant: Tenant, operator: Operator
-) -> None:
+async def test_deleting_a_booked_resource_removes_the_lock_tags(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
@@ -324,16 +328,17 @@ GARBAGE = {
 }
 
 
-# Not even ratcheting lets CEL pass over a value of another type: nothing can be written to such an object.
+# CEL rules fail for values of another type, even with ratcheting: the API server accepts no write to such an
+# object.
 UNWRITABLE = {"numbers": {"resource_name": 7, "start_at": 8, "end_at": [], "user_id": {}}}
 
 
 @pytest.mark.timeout(180)
-async def test_garbage_stored_earlier_harms_nothing_else(
-    ground: Playground, tenant: Tenant, operator: Operator
+async def test_invalid_objects_from_before_the_schema_affect_no_other(
+    devcluster: Playground, tenant: Tenant, operator: Operator
 ) -> None:
-    store_against_the_rules(ground, tenant.namespace, "Booking", GARBAGE | UNWRITABLE)
-    store_against_the_rules(ground, tenant.namespace, "Resource", {"broken": {"tag": "", "type": "gce"}})
+    store_against_the_rules(devcluster, tenant.namespace, "Booking", GARBAGE | UNWRITABLE)
+    store_against_the_rules(devcluster, tenant.namespace, "Resource", {"broken": {"tag": "", "type": "gce"}})
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
@@ -350,7 +355,7 @@ async def test_garbage_stored_earlier_harms_nothing_else(
         assert any("spec.start_at: 'soon' is no RFC 3339 date" in message for message in messages)
         await until(lambda: "InvalidSpec" in tenant.events("Booking", "soon"))
         await until(lambda: tenant.events("Booking", "numbers") >= {"InvalidSpec", "StatusRefused"})
-        # Labels of a garbled object stay writable, and fixing the spec fixes the booking.
+        # Labels of an invalid object stay writable, and a valid spec makes the booking valid.
         tenant.kubectl("label", "booking", "soon", "seen=true")
         tenant.booking("soon", soon(-60), soon(600))
         await until(lambda: is_ready(tenant, "booking", "soon", "True", "Running"))

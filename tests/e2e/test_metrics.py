@@ -1,4 +1,4 @@
-"""Metrics and probes of the operator as a process, over HTTP, after a booking's whole life."""
+"""Metrics and probes of the operator over HTTP, with the operator as a process."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
 
 def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
-    """Status, body and content type."""
+    """Status, body and content type of a response."""
     url = f"http://127.0.0.1:{port}{path}"
     request = urllib.request.Request(url, headers=headers, method=method)
     try:
@@ -37,7 +37,7 @@ def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int,
 
 
 def samples(port: int) -> Samples:
-    """All values by name and labels."""
+    """All values, by name and labels."""
     found: Samples = {}
     text = get(port, "/metrics", Accept=OPENMETRICS)[1]
     for family in parse_openmetrics(text):  # type: ignore[no-untyped-call]
@@ -47,7 +47,7 @@ def samples(port: int) -> Samples:
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
-    """The sum of all series of `name` that have these labels."""
+    """The sum of all series of a metric with these labels."""
     series = found.get(f"booking_operator_{name}", {})
     return sum(number for have, number in series.items() if labels.items() <= dict(have).items())
 
@@ -57,7 +57,7 @@ def is_unsynced(tenant: Tenant, name: str) -> bool:
 
 
 class Served:
-    """An operator with its two ports."""
+    """A running operator, with the ports of its metrics and health servers."""
 
     def __init__(self, process: ChildProcess) -> None:
         self.process = process
@@ -74,12 +74,12 @@ async def started(process: ChildProcess) -> Served:
 
 
 @pytest.fixture
-def process(ground: Playground, tenant: Tenant, tmp_path: Path) -> Iterator[ChildProcess]:
-    with operator_process(ground, tenant.namespace, tmp_path, *SERVED) as running:
+def process(devcluster: Playground, tenant: Tenant, tmp_path: Path) -> Iterator[ChildProcess]:
+    with operator_process(devcluster, tenant.namespace, tmp_path, *SERVED) as running:
         yield running
 
 
-async def test_a_bookings_life_as_the_metrics_report_it(tenant: Tenant, process: ChildProcess) -> None:
+async def test_metrics_after_the_whole_life_of_a_booking(tenant: Tenant, process: ChildProcess) -> None:
     served = await started(process)
     await until(lambda: get(served.health, "/readyz")[0] == 200)
     tenant.resource()
@@ -143,15 +143,16 @@ async def test_no_label_takes_its_value_from_users(tenant: Tenant, process: Chil
         assert "i-" not in text.replace("aws-", "").replace("api-", "")
 
 
-async def test_one_replica_leads_and_the_other_is_ready_too(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+async def test_leader_and_standby_are_both_ready(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     election = ("--leader-elect", f"--leader-election-namespace={tenant.namespace}", "--lease-duration=3s")
     directories = [tmp_path / name for name in ("one", "other")]
     for directory in directories:
         directory.mkdir()
     one, other = (
-        operator_process(ground, tenant.namespace, directory, *SERVED, *election) for directory in directories
+        operator_process(devcluster, tenant.namespace, directory, *SERVED, *election)
+        for directory in directories
     )
     with one:
         leader = await started(one)
@@ -175,7 +176,7 @@ async def test_one_replica_leads_and_the_other_is_ready_too(
             assert (await asyncio.to_thread(get, standby.health, "/healthz"))[0] == 200
 
 
-async def test_what_is_served_is_in_the_catalogue(tenant: Tenant, process: ChildProcess) -> None:
+async def test_all_served_metrics_are_in_the_catalogue(tenant: Tenant, process: ChildProcess) -> None:
     served = await started(process)
     tenant.resource()
     await until(lambda: get(served.health, "/readyz")[0] == 200)
@@ -193,7 +194,7 @@ async def test_what_is_served_is_in_the_catalogue(tenant: Tenant, process: Child
                 assert sample.labels.keys() - {"le"} == labels.get(name, labels.get(family.name))
 
 
-async def test_nothing_else_is_answered(process: ChildProcess) -> None:
+async def test_other_paths_and_methods_are_refused(process: ChildProcess) -> None:
     served = await started(process)
     for port, path in ((served.metrics, "/metrics"), (served.health, "/healthz"), (served.health, "/readyz")):
         assert (await asyncio.to_thread(get, port, path, "POST"))[0] == 405
@@ -205,13 +206,13 @@ async def test_nothing_else_is_answered(process: ChildProcess) -> None:
     assert (await asyncio.to_thread(get, served.metrics, "/healthz"))[0] == 404
 
 
-async def test_a_port_that_is_taken_is_named_in_one_line(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+async def test_a_port_in_use_is_reported_in_one_line(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         process = operator_process(
-            ground, tenant.namespace, tmp_path, f"--health-probe-bind-address={address}"
+            devcluster, tenant.namespace, tmp_path, f"--health-probe-bind-address={address}"
         )
         process.start()
         try:
@@ -227,13 +228,13 @@ async def test_a_port_that_is_taken_is_named_in_one_line(
 @pytest.mark.dedicated
 @pytest.mark.timeout(120)
 async def test_the_loss_of_the_api_server_is_no_reason_for_a_restart(
-    own_ground: OwnPlayground, tmp_path: Path
+    own_devcluster: OwnPlayground, tmp_path: Path
 ) -> None:
-    tenant = new_tenant(own_ground, "probed")
-    with operator_process(own_ground, tenant.namespace, tmp_path, *SERVED) as process:
+    tenant = new_tenant(own_devcluster, "probed")
+    with operator_process(own_devcluster, tenant.namespace, tmp_path, *SERVED) as process:
         served = await started(process)
         await until(lambda: get(served.health, "/readyz")[0] == 200)
-        with apiserver_killed(own_ground):
+        with apiserver_killed(own_devcluster):
             failed = {"kind": "bookings", "reason": "failed"}
             await until(lambda: value(samples(served.metrics), "watch_restarts_total", **failed) > 0)
             for path, check in (("/healthz", "watch/bookings"), ("/readyz", "cache-sync/bookings")):
@@ -243,10 +244,10 @@ async def test_the_loss_of_the_api_server_is_no_reason_for_a_restart(
             await until(lambda: value(samples(served.metrics), "kubernetes_requests_total", code="error") > 0)
 
 
-async def test_a_replica_that_cannot_list_is_alive_and_not_ready(
-    ground: Playground, tenant: Tenant, tmp_path: Path
+async def test_a_replica_that_cannot_list_is_live_but_not_ready(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
-    with without_permissions(ground, tenant, tmp_path) as process:
+    with without_permissions(devcluster, tenant, tmp_path) as process:
         served = await started(process)
         await until(lambda: logged(process.log, "list_failed"))
         status, text, _ = await asyncio.to_thread(get, served.health, "/readyz")
@@ -256,11 +257,11 @@ async def test_a_replica_that_cannot_list_is_alive_and_not_ready(
         assert (await asyncio.to_thread(get, served.health, "/healthz"))[:2] == (200, "ok")
 
 
-def without_permissions(ground: Playground, tenant: Tenant, directory: Path) -> ChildProcess:
-    """An operator that may not read anything."""
+def without_permissions(devcluster: Playground, tenant: Tenant, directory: Path) -> ChildProcess:
+    """An operator without any permission."""
     tenant.kubectl("create", "serviceaccount", "nobody")
-    whole = yaml.safe_load(ground.kubeconfig.read_text())
+    whole = yaml.safe_load(devcluster.kubeconfig.read_text())
     whole["users"][0]["user"]["token"] = tenant.kubectl("create", "token", "nobody").strip()
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(whole))
-    return operator_process(ground, tenant.namespace, directory, f"--kubeconfig={kubeconfig}", *SERVED)
+    return operator_process(devcluster, tenant.namespace, directory, f"--kubeconfig={kubeconfig}", *SERVED)

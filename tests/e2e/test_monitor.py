@@ -1,4 +1,4 @@
-"""Monitors on a real API server: groups of the fake AWS become Resources, and nobody's work is undone."""
+"""Monitors on a real API server: groups of the fake AWS become Resources, and edits of users stay."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ from tests.e2e.conftest import Operator, Tenant, soon, until
 
 
 def names(tenant: Tenant, kind: str = "resources") -> set[str]:
-    """Names of the tenant's objects. Other tests' groups are in the same region."""
+    """The names of the tenant's objects. Groups of other tests are in the same region."""
     found = tenant.kubectl("get", kind, "-o", "name").split()
     return {name.partition("/")[2] for name in found}
 
@@ -20,9 +20,7 @@ def monitor(tenant: Tenant, name: str = "ec2", **spec: Any) -> None:
     tenant.apply("ResourceMonitor", name, **{"type": "ec2", **spec})
 
 
-async def test_groups_become_resources_at_once_and_stay_as_users_edit_them(
-    tenant: Tenant, operator: Operator
-) -> None:
+async def test_groups_become_resources_and_edits_of_users_stay(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         monitor(tenant)
         await until(lambda: tenant.tag in names(tenant))
@@ -37,7 +35,7 @@ async def test_groups_become_resources_at_once_and_stay_as_users_edit_them(
         patch = '{"spec": {"unbooked": "Leave"}}'
         tenant.kubectl("patch", "resource", tenant.tag, "--type=merge", "-p", patch)
         await tenant.delete("resource", tenant.tag)
-        await until(lambda: tenant.tag in names(tenant))  # comes back, created again
+        await until(lambda: tenant.tag in names(tenant))  # the monitor creates it again
         assert tenant.get("resource", tenant.tag)["spec"]["unbooked"] == "Stop"
         tenant.kubectl("patch", "resource", tenant.tag, "--type=merge", "-p", patch)
         tenant.kubectl("annotate", "resourcemonitor", "ec2", "nudge=1")
@@ -45,7 +43,7 @@ async def test_groups_become_resources_at_once_and_stay_as_users_edit_them(
         assert tenant.get("resource", tenant.tag)["spec"]["unbooked"] == "Leave"
 
 
-async def test_a_group_that_has_a_resource_gets_no_second(tenant: Tenant, operator: Operator) -> None:
+async def test_a_group_with_a_resource_gets_no_second_one(tenant: Tenant, operator: Operator) -> None:
     tenant.resource("mine")
     async with operator():
         monitor(tenant)
@@ -53,9 +51,9 @@ async def test_a_group_that_has_a_resource_gets_no_second(tenant: Tenant, operat
         assert tenant.tag not in names(tenant)
 
 
-async def test_a_name_that_is_taken_and_a_tag_that_is_no_name(tenant: Tenant, operator: Operator) -> None:
+async def test_names_for_taken_names_and_invalid_tags(tenant: Tenant, operator: Operator) -> None:
     tenant.resource(tenant.tag, tag="something-else")
-    tenant.ground.instances.create(f"{tenant.tag} Straße", 1)
+    tenant.devcluster.instances.create(f"{tenant.tag} Straße", 1)
     async with operator():
         monitor(tenant)
         await until(lambda: f"ec2.{tenant.tag}" in names(tenant))
@@ -63,10 +61,10 @@ async def test_a_name_that_is_taken_and_a_tag_that_is_no_name(tenant: Tenant, op
         assert tenant.get("resource", odd)["spec"]["tag"] == f"{tenant.tag} Straße"
 
 
-async def test_monitors_of_both_types_and_of_other_places_side_by_side(
+async def test_monitors_of_both_types_and_of_other_regions_and_accounts(
     tenant: Tenant, operator: Operator
 ) -> None:
-    tenant.ground.databases.create(tenant.tag, f"{tenant.tag}-db")
+    tenant.devcluster.databases.create(tenant.tag, f"{tenant.tag}-db")
     async with operator():
         monitor(tenant)
         monitor(tenant, "rds", type="rds", name_template="{type}.{tag}")
@@ -81,18 +79,18 @@ async def test_monitors_of_both_types_and_of_other_places_side_by_side(
         )
 
 
-async def test_prune_deletes_what_asks_no_longer_but_never_what_is_booked(
+async def test_prune_deletes_resources_without_instances_unless_booked(
     tenant: Tenant, operator: Operator
 ) -> None:
     other = f"{tenant.tag}-booked"
-    tenant.ground.instances.create(other, 1)
+    tenant.devcluster.instances.create(other, 1)
     async with operator():
         monitor(tenant, prune=True, interval="10s")
         await until(lambda: names(tenant) >= {tenant.tag, other})
         tenant.booking("bk", soon(3600), soon(7200), resource=other)
         tenant.resource("kept", tag=f"{tenant.tag}-never")
-        tenant.ground.instances.terminate(tenant.tag)
-        tenant.ground.instances.terminate(other)
+        tenant.devcluster.instances.terminate(tenant.tag)
+        tenant.devcluster.instances.terminate(other)
         await until(lambda: tenant.tag not in names(tenant))
         assert names(tenant) >= {other, "kept"}
         tenant.kubectl("delete", "booking", "bk")

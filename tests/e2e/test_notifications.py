@@ -1,4 +1,4 @@
-"""Mails about real bookings: through the operator on a real API server, to an SMTP server."""
+"""Mails about bookings: through the operator on a real API server to an SMTP server."""
 
 import json
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ def notified(tenant: Tenant) -> tuple[str, str]:
     return tenant.condition("booking", "bk", "Notified")
 
 
-def told(recipient: str, type_: str = "email") -> str:
+def patch_of(recipient: str, type_: str = "email") -> str:
     return json.dumps({"spec": {"notifications": [{"type": type_, "recipient": recipient}]}})
 
 
-async def test_a_mail_comes_before_the_end_and_another_for_another_end(
+async def test_a_mail_before_the_end_and_another_one_after_an_extension(
     tenant: Tenant, operator: Operator, mailbox: Mailbox
 ) -> None:
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
-        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", told("ada@example.com"))
+        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", patch_of("ada@example.com"))
         await until(lambda: notified(tenant) == ("True", "Sent"))
         (first,) = mailbox.mails
         assert first["To"] == "ada@example.com"
@@ -43,7 +43,7 @@ async def test_a_mail_comes_before_the_end_and_another_for_another_end(
         await until(lambda: len(mailbox.mails) == 2)
         assert mailbox.mails[1]["Message-ID"] != first["Message-ID"]
         await until(lambda: notified(tenant) == ("True", "Sent"))
-    async with operator():  # a restart notifies nobody again
+    async with operator():  # after a restart, there is no second notification
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Running"))
         assert len(mailbox.mails) == 2
 
@@ -56,13 +56,13 @@ async def test_a_mail_comes_before_the_end_and_another_for_another_end(
         ("coop", "pigeon", "ChannelNotConfigured"),
     ],
 )
-async def test_what_cannot_be_delivered_is_reported_on_the_booking(
+async def test_an_undeliverable_notification_is_reported_on_the_booking(
     tenant: Tenant, operator: Operator, mailbox: Mailbox, recipient: str, type_: str, reason: str
 ) -> None:
     async with operator():
         tenant.resource()
         tenant.booking("bk", soon(-60), soon(600))
-        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", told(recipient, type_))
+        tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", patch_of(recipient, type_))
         await until(lambda: notified(tenant) == ("False", reason))
         await until(lambda: reason in tenant.events("Booking", "bk"))
         await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))

@@ -13,14 +13,14 @@ from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import Operator, Tenant, soon, until
 
 
-def run_plan(ground: Playground, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+def run_plan(devcluster: Playground, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "booking_operator", "plan", *arguments]
-    whole = {**os.environ, **ground.environ, **environ}
+    whole = {**os.environ, **devcluster.environ, **environ}
     return subprocess.run(command, env=whole, capture_output=True, text=True, timeout=60, check=False)
 
 
-async def test_it_reports_calls_and_what_comes_late(
-    ground: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
+async def test_plan_reports_calls_and_late_bookings(
+    devcluster: Playground, tenant: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
     tenant.resource()
     tenant.booking("morning", soon(3600), soon(7200))
@@ -28,15 +28,15 @@ async def test_it_reports_calls_and_what_comes_late(
         await until(lambda: tenant.status("resource", "res").get("instances") == 2)
     config = tmp_path / "config.yaml"
     config.write_text("limits: {StartInstances: {instances: {size: 1, rate: 0.01}}}")
-    plain = await asyncio.to_thread(run_plan, ground, "-n", tenant.namespace)
+    plain = await asyncio.to_thread(run_plan, devcluster, "-n", tenant.namespace)
     assert plain.returncode == 0, plain.stderr
     assert "StartInstances" in plain.stdout
     assert "All bookings start in time." in plain.stdout
-    tight = await asyncio.to_thread(run_plan, ground, "-n", tenant.namespace, f"--config={config}")
+    tight = await asyncio.to_thread(run_plan, devcluster, "-n", tenant.namespace, f"--config={config}")
     assert "1 booking starts late," in tight.stdout
     assert "warm_up: 2m" in tight.stdout
-    asked = ("-n", tenant.namespace, f"--config={config}", "-o", "json", "--to", "2h")
-    found = json.loads((await asyncio.to_thread(run_plan, ground, *asked)).stdout)
+    options = ("-n", tenant.namespace, f"--config={config}", "-o", "json", "--to", "2h")
+    found = json.loads((await asyncio.to_thread(run_plan, devcluster, *options)).stdout)
     assert [item["instances"] for item in found["calls"]] == [2, 2]
     assert found["late"][0]["booking"] == "morning"
     assert found["late"][0]["remedy"] == 120.0
@@ -50,8 +50,8 @@ async def test_it_reports_calls_and_what_comes_late(
         (("--from=2h", "--to=1h"), "must be later than --from"),
     ],
 )
-def test_what_it_cannot_do_is_one_line(ground: Playground, arguments: tuple[str, ...], words: str) -> None:
-    done = run_plan(ground, *arguments)
+def test_an_error_is_one_line(devcluster: Playground, arguments: tuple[str, ...], words: str) -> None:
+    done = run_plan(devcluster, *arguments)
     assert done.returncode != 0
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The manifests of those who come from the Go operator apply unchanged, and work."""
+"""Sample manifests, which users of the Go operator have too, apply unchanged and work."""
 
 import asyncio
 from pathlib import Path
@@ -13,8 +13,8 @@ SAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "samples").glob("*.y
 
 
 def read(sample: Path) -> dict[str, Any]:
-    """With dates as they are written, which is how Kubernetes reads YAML."""
-    loaded: dict[str, Any] = yaml.load(sample.read_text(), Loader=yaml.BaseLoader)  # noqa: S506 - it makes strings only
+    """Read a manifest without a conversion of dates, as Kubernetes reads YAML."""
+    loaded: dict[str, Any] = yaml.load(sample.read_text(), Loader=yaml.BaseLoader)  # noqa: S506 - makes strings only
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""Schedulers on a real API server: their bookings come, go and start machines."""
+"""Schedulers on a real API server: their bookings are created and deleted, and start machines."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -31,9 +31,7 @@ def is_ready(tenant: Tenant, generation: int = 1) -> bool:
     return ready and status.get("observedGeneration") == generation
 
 
-async def test_bookings_are_made_ahead_and_belong_to_the_scheduler(
-    tenant: Tenant, operator: Operator
-) -> None:
+async def test_bookings_are_created_ahead_with_an_owner_reference(tenant: Tenant, operator: Operator) -> None:
     notifications = [{"type": "email", "recipient": "ada@example.com"}]
     template = {"resource_name": "res", "user_id": "ada", "notifications": notifications}
     async with operator():
@@ -59,7 +57,7 @@ async def test_bookings_are_made_ahead_and_belong_to_the_scheduler(
         assert table.split("\n")[0].split() == ["NAME", "SCHEDULE", "DURATION", "NEXT"]
 
 
-async def test_an_edit_replaces_and_suspend_takes_back(tenant: Tenant, operator: Operator) -> None:
+async def test_an_edit_changes_bookings_and_suspend_deletes_them(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         scheduler(tenant, horizon="48h")
         await until(lambda: len(bookings(tenant)) == 2)
@@ -84,7 +82,7 @@ async def test_an_edit_replaces_and_suspend_takes_back(tenant: Tenant, operator:
         assert tenant.status("bookingscheduler", "night")["next"] == ""
 
 
-async def test_a_booking_that_somebody_extended_is_left_so(tenant: Tenant, operator: Operator) -> None:
+async def test_a_booking_that_a_user_extended_stays_extended(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         scheduler(tenant)
         await until(lambda: is_ready(tenant) and bookings(tenant))
@@ -97,7 +95,9 @@ async def test_a_booking_that_somebody_extended_is_left_so(tenant: Tenant, opera
         assert tenant.get("booking", name)["spec"]["end_at"] == end
 
 
-async def test_a_foreign_booking_of_the_name_is_reported_and_left(tenant: Tenant, operator: Operator) -> None:
+async def test_a_booking_of_another_owner_with_the_name_is_reported_and_kept(
+    tenant: Tenant, operator: Operator
+) -> None:
     async with operator():
         scheduler(tenant)
         await until(lambda: is_ready(tenant) and bookings(tenant))
@@ -105,26 +105,28 @@ async def test_a_foreign_booking_of_the_name_is_reported_and_left(tenant: Tenant
         tenant.kubectl("delete", "bookingscheduler", "night")
         scheduler(
             tenant
-        )  # another uid; no garbage collector runs here, so the booking is still the old one's
+        )  # the new scheduler has another uid, and without a garbage collector the booking still exists
         await until(lambda: tenant.condition("bookingscheduler", "night", "Synced") == ("False", "NameTaken"))
         assert [item["metadata"]["uid"] for item in bookings(tenant)] == [booking["metadata"]["uid"]]
 
 
-async def test_a_quota_that_is_used_up_is_reported_by_its_name_and_fixed_by_more_room(
+async def test_an_exhausted_quota_is_reported_and_a_larger_one_fixes_it(
     tenant: Tenant, operator: Operator
 ) -> None:
-    limit_bookings(tenant.ground, tenant.namespace, hard=1, used=0)
+    limit_bookings(tenant.devcluster, tenant.namespace, hard=1, used=0)
     async with operator():
         scheduler(tenant, horizon="72h")
         await until(
             lambda: tenant.condition("bookingscheduler", "night", "Synced") == ("False", "QuotaExceeded")
         )
         assert len(bookings(tenant)) == 1
-        limit_bookings(tenant.ground, tenant.namespace, hard=9, used=1)
+        limit_bookings(tenant.devcluster, tenant.namespace, hard=9, used=1)
         await until(lambda: is_ready(tenant) and len(bookings(tenant)) == 3)
 
 
-async def test_zones_and_schedules_that_do_not_exist_say_so(tenant: Tenant, operator: Operator) -> None:
+async def test_unknown_zones_and_schedules_without_times_are_reported(
+    tenant: Tenant, operator: Operator
+) -> None:
     async with operator():
         for name, change, words in (
             ("zone", {"time_zone": "Europe/Atlantis"}, "is no time zone"),
@@ -132,8 +134,8 @@ async def test_zones_and_schedules_that_do_not_exist_say_so(tenant: Tenant, oper
         ):
             scheduler(tenant, name, **change)
             await until(partial(is_invalid, tenant, name))
-            told = tenant.status("bookingscheduler", name)["conditions"]
-            assert words in told[0]["message"]
+            conditions = tenant.status("bookingscheduler", name)["conditions"]
+            assert words in conditions[0]["message"]
         assert not bookings(tenant)
 
 
@@ -143,7 +145,7 @@ async def test_every_minute_starts_machines(tenant: Tenant, operator: Operator) 
         scheduler(tenant, schedule="* * * * *", duration=1, horizon="0s")
         await until(lambda: len(bookings(tenant)) >= 1)
         await until(lambda: tenant.states() == ["running", "running"], 70)
-        # Back to back: the next minute has been booked while this one runs.
+        # The next booking exists while the current one is in progress, so that instances keep running.
         await until(lambda: len(bookings(tenant)) >= 2)
         tenant.kubectl("patch", "bs", "night", "--type=merge", "-p", '{"spec": {"suspend": true}}')
         await until(lambda: len(bookings(tenant)) == 1)

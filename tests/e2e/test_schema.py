@@ -1,4 +1,4 @@
-"""The CRDs on a real API server: what is accepted, what is refused with which words, how it is shown."""
+"""The CRDs on a real API server: accepted and refused values, error messages, and columns."""
 
 import copy
 import json
@@ -20,10 +20,10 @@ RESOURCE = {"booked_by": "", "booked_until": "", "type": "ec2", "tag": "analytic
 RFC3339 = "it must be an RFC 3339 date with an offset, like 2026-01-31T20:00:00Z"
 
 
-def attempt(ground: Playground, kind: str, spec: dict[str, Any], name: str = "probe") -> str:
-    """What the API server says of a manifest; empty when it takes it."""
+def attempt(devcluster: Playground, kind: str, spec: dict[str, Any], name: str = "probe") -> str:
+    """The error of the API server for a manifest; empty if it accepts the manifest."""
     stdin = json.dumps(manifest(kind, name, spec))
-    answer = ground.kubectl.attempt("apply", "--dry-run=server", "-f", "-", stdin=stdin)
+    answer = devcluster.kubectl.attempt("apply", "--dry-run=server", "-f", "-", stdin=stdin)
     return "" if answer.returncode == 0 else answer.stderr
 
 
@@ -37,8 +37,8 @@ def attempt(ground: Playground, kind: str, spec: dict[str, Any], name: str = "pr
         {"end_at": "2999-12-31T23:59:59Z"},
     ],
 )
-def test_bookings_that_are_accepted(ground: Playground, change: dict[str, Any]) -> None:
-    assert attempt(ground, "Booking", BOOKING | change) == ""
+def test_valid_bookings_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
+    assert attempt(devcluster, "Booking", BOOKING | change) == ""
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_bookings_that_are_accepted(ground: Playground, change: dict[str, Any]) 
         ({"notifications": "ada"}, "spec.notifications", "must be of type array"),
     ],
 )
-def test_bookings_that_are_refused(
-    ground: Playground, change: dict[str, Any], field: str, words: str
+def test_invalid_bookings_are_refused(
+    devcluster: Playground, change: dict[str, Any], field: str, words: str
 ) -> None:
     spec = {name: value for name, value in (BOOKING | change).items() if value is not None}
-    answer = attempt(ground, "Booking", spec)
+    answer = attempt(devcluster, "Booking", spec)
     assert field in answer
     assert words in answer
 
 
 @pytest.mark.parametrize("name", ["analytics", "ec2.analytics"])
-def test_a_resource_of_the_go_operator_is_accepted(ground: Playground, name: str) -> None:
-    assert attempt(ground, "Resource", RESOURCE, name) == ""
+def test_a_resource_of_the_go_operator_is_accepted(devcluster: Playground, name: str) -> None:
+    assert attempt(devcluster, "Resource", RESOURCE, name) == ""
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_resource_of_the_go_operator_is_accepted(ground: Playground, name: str
         {"unbooked": "Leave", "hibernate": True, "suspend": True, "region": "eu-west-1", "account": "prod"},
     ],
 )
-def test_resources_that_are_accepted(ground: Playground, change: dict[str, Any]) -> None:
-    assert attempt(ground, "Resource", RESOURCE | change) == ""
+def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
+    assert attempt(devcluster, "Resource", RESOURCE | change) == ""
 
 
 @pytest.mark.parametrize(
@@ -102,29 +102,29 @@ def test_resources_that_are_accepted(ground: Playground, change: dict[str, Any])
         ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
     ],
 )
-def test_resources_that_are_refused(
-    ground: Playground, change: dict[str, Any], field: str, words: str
+def test_invalid_resources_are_refused(
+    devcluster: Playground, change: dict[str, Any], field: str, words: str
 ) -> None:
     spec = {name: value for name, value in (RESOURCE | change).items() if value is not None}
-    answer = attempt(ground, "Resource", spec)
+    answer = attempt(devcluster, "Resource", spec)
     assert field in answer
     assert words in answer
 
 
 @pytest.mark.parametrize("field", ["tag", "type", "region", "account"])
-def test_what_a_resource_stands_for_is_immutable(tenant: Tenant, field: str) -> None:
+def test_fields_that_identify_the_group_are_immutable(tenant: Tenant, field: str) -> None:
     tenant.resource()
     changed = manifest("Resource", "res", {"type": "ec2", "tag": tenant.tag} | {field: "rds"})
-    answer = tenant.ground.kubectl.attempt(
+    answer = tenant.devcluster.kubectl.attempt(
         "-n", tenant.namespace, "apply", "-f", "-", stdin=json.dumps(changed)
     )
     assert f"spec.{field}" in answer.stderr
     assert "it is immutable; delete the object and create it again to change it" in answer.stderr
 
 
-def test_columns(ground: Playground) -> None:
-    ground.kubectl("create", "namespace", "columns")
-    tenant = Tenant(ground, "columns")
+def test_columns(devcluster: Playground) -> None:
+    devcluster.kubectl("create", "namespace", "columns")
+    tenant = Tenant(devcluster, "columns")
     tenant.resource()
     tenant.apply("Booking", "bk", **BOOKING)
     narrow = {kind: tenant.kubectl("get", kind).splitlines()[0] for kind in ("res", "bk")}
@@ -139,9 +139,9 @@ def squeezed(line: str) -> str:
     return " ".join(line.split())
 
 
-def test_selectable_fields_and_category(ground: Playground) -> None:
-    ground.kubectl("create", "namespace", "selectable")
-    tenant = Tenant(ground, "selectable")
+def test_selectable_fields_and_category(devcluster: Playground) -> None:
+    devcluster.kubectl("create", "namespace", "selectable")
+    tenant = Tenant(devcluster, "selectable")
     tenant.apply("Booking", "mine", **BOOKING)
     tenant.apply("Booking", "other", **(BOOKING | {"user_id": "x", "resource_name": "y"}))
     for selector in ("spec.user_id=cd39ad8bc3", "spec.resource_name=analytics"):
@@ -153,15 +153,15 @@ def test_selectable_fields_and_category(ground: Playground) -> None:
 @pytest.mark.parametrize(
     "path", ["resources.spec.unbooked", "resources.status.next_change_at", "bookings.spec.end_at"]
 )
-def test_explain_reads_well(ground: Playground, path: str) -> None:
-    explained = ground.kubectl("explain", path, "--api-version=manager.kotaico.de/v1")
+def test_kubectl_explain_has_descriptions(devcluster: Playground, path: str) -> None:
+    explained = devcluster.kubectl("explain", path, "--api-version=manager.kotaico.de/v1")
     assert "DESCRIPTION:" in explained
     assert "<empty>" not in explained
 
 
-def test_every_field_of_every_kind_is_explained(ground: Playground) -> None:
+def test_every_field_of_every_kind_has_a_description(devcluster: Playground) -> None:
     for kind in KINDS:
-        crd = json.loads(ground.kubectl("get", "crd", kind.crd_name, "-o", "json"))
+        crd = json.loads(devcluster.kubectl("get", "crd", kind.crd_name, "-o", "json"))
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
         for part in ("spec", "status"):
             for name, property_ in schema[part]["properties"].items():
@@ -169,31 +169,34 @@ def test_every_field_of_every_kind_is_explained(ground: Playground) -> None:
 
 
 def loosened(crd: dict[str, Any]) -> dict[str, Any]:
-    """The CRD as it was before there were rules."""
+    """The CRD without a schema for the spec."""
     loose = copy.deepcopy(crd)
     schema = loose["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     schema["properties"]["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return loose
 
 
-def store_against_the_rules(ground: Playground, namespace: str, kind: str, specs: dict[str, Any]) -> None:
-    """Store objects that break the schema, as an earlier version without rules let users do."""
+def store_against_the_rules(devcluster: Playground, namespace: str, kind: str, specs: dict[str, Any]) -> None:
+    """Store objects that violate the schema, as users of an earlier version without a schema could."""
     plural = next(known for known in KINDS if known.name == kind)
-    crd = json.loads(ground.kubectl("get", "crd", plural.crd_name, "-o", "json"))
+    crd = json.loads(devcluster.kubectl("get", "crd", plural.crd_name, "-o", "json"))
     for field in ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields"):
         crd["metadata"].pop(field, None)
     crd.pop("status", None)
-    # Selectable fields must be in the schema, so the loose one does without them.
+    # Selectable fields must be in the schema, so the loose CRD has none.
     loose = loosened(crd)
     loose["spec"]["versions"][0].pop("selectableFields", None)
     try:
-        ground.kubectl("replace", "-f", "-", stdin=json.dumps(loose))
+        devcluster.kubectl("replace", "-f", "-", stdin=json.dumps(loose))
         for name, spec in specs.items():
             body = json.dumps(manifest(kind, name, spec))
             for _ in range(100):
-                if ground.kubectl.attempt("-n", namespace, "apply", "-f", "-", stdin=body).returncode == 0:
+                if (
+                    devcluster.kubectl.attempt("-n", namespace, "apply", "-f", "-", stdin=body).returncode
+                    == 0
+                ):
                     break
             else:
                 pytest.fail(f"{name} was never stored")
     finally:
-        ground.kubectl("replace", "-f", "-", stdin=json.dumps(crd))
+        devcluster.kubectl("replace", "-f", "-", stdin=json.dumps(crd))

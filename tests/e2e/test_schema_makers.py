@@ -1,4 +1,4 @@
-"""The rules of BookingScheduler and ResourceMonitor on a real API server: what is taken, what is refused."""
+"""The schemas of BookingScheduler and ResourceMonitor on a real API server."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ MONITOR = {"type": "ec2"}
         ("ResourceMonitor", MONITOR, {"interval": "10s", "prune": True, "name_template": "{type}.{tag}"}),
     ],
 )
-def test_what_is_accepted(
-    ground: Playground, kind: str, base: dict[str, Any], change: dict[str, Any]
+def test_valid_specs_are_accepted(
+    devcluster: Playground, kind: str, base: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    assert attempt(ground, kind, base | change) == ""
+    assert attempt(devcluster, kind, base | change) == ""
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,20 @@ def test_what_is_accepted(
         ("ResourceMonitor", MONITOR, {"prune": "yes"}, "spec.prune", "must be of type boolean"),
     ],
 )
-def test_what_is_refused(
-    ground: Playground, kind: str, base: dict[str, Any], change: dict[str, Any], field: str, words: str
+def test_invalid_specs_are_refused(
+    devcluster: Playground, kind: str, base: dict[str, Any], change: dict[str, Any], field: str, words: str
 ) -> None:
     spec = {name: value for name, value in (base | change).items() if value is not None}
-    answer = attempt(ground, kind, spec)
+    answer = attempt(devcluster, kind, spec)
     assert field in answer
     assert words in answer
 
 
 @pytest.mark.parametrize("field", ["type", "region", "account"])
-def test_where_a_monitor_looks_is_immutable(tenant: Tenant, field: str) -> None:
+def test_service_and_scope_of_a_monitor_are_immutable(tenant: Tenant, field: str) -> None:
     tenant.apply("ResourceMonitor", "rm", **MONITOR, region="eu-west-1", account="prod")
     spec = MONITOR | {"region": "eu-west-1", "account": "prod"} | {field: "rds"}
     stdin = str(manifest("ResourceMonitor", "rm", spec)).replace("'", '"')
-    answer = tenant.ground.kubectl.attempt("-n", tenant.namespace, "apply", "-f", "-", stdin=stdin)
+    answer = tenant.devcluster.kubectl.attempt("-n", tenant.namespace, "apply", "-f", "-", stdin=stdin)
     assert f"spec.{field}" in answer.stderr
     assert "immutable" in answer.stderr

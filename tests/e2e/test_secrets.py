@@ -1,4 +1,4 @@
-"""No secret comes out, at debug level and through failures: not in logs, Events, statuses or metrics."""
+"""Secrets do not appear in logs, Events, statuses or metrics, even at debug level and after failures."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ BROKEN = f"targets:\n  hook:\n    url: https://{HOOK}: x\n"
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """A webhook that answers no."""
+    """A webhook that answers with status 500."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -36,7 +36,7 @@ class Refusing(BaseHTTPRequestHandler):
 
 
 class Relay(socketserver.StreamRequestHandler):
-    """An SMTP server that takes the password and says no."""
+    """An SMTP server that refuses every password."""
 
     def handle(self) -> None:
         self.wfile.write(b"220 ready\r\n")
@@ -62,7 +62,7 @@ def serving(server: socketserver.TCPServer) -> Iterator[int]:
 
 def kubeconfig(tenant: Tenant, path: Path, token: str) -> str:
     """Write the playground's kubeconfig, with `token` if there is one; returns what token is in it."""
-    whole = yaml.safe_load(tenant.ground.kubeconfig.read_text())
+    whole = yaml.safe_load(tenant.devcluster.kubeconfig.read_text())
     user = whole["users"][0]["user"]
     used = token or user["token"]
     path.write_text(yaml.safe_dump(whole | {"users": [{**whole["users"][0], "user": {"token": used}}]}))
@@ -73,7 +73,7 @@ def leaked(secrets: Sequence[str], text: str) -> list[str]:
     return [line for line in text.splitlines() if any(secret in line for secret in secrets)]
 
 
-TOLD = (
+NOTIFIED = (
     ("webhook", "hook"),
     ("webhook", "nobody-there"),
     ("slack", "chat"),
@@ -82,7 +82,7 @@ TOLD = (
 
 
 def configuration(port: int) -> dict[str, Any]:
-    """Targets whose URLs are secrets, as those of Slack are."""
+    """Targets with secrets in their URLs, as those of Slack have."""
     url = f"http://127.0.0.1:{port}/services/{HOOK}?token={HOOK}"
     role = "arn:aws:iam::123456789012:role/booking-operator"
     return {
@@ -97,7 +97,7 @@ def configuration(port: int) -> dict[str, Any]:
 
 def environ(tenant: Tenant, relay: int, directory: Path) -> dict[str, str]:
     return {
-        **tenant.ground.environ,
+        **tenant.devcluster.environ,
         "AWS_SECRET_ACCESS_KEY": KEY,
         "AWS_SESSION_TOKEN": SESSION,
         "SMTP_HOST": "127.0.0.1",
@@ -112,18 +112,18 @@ def environ(tenant: Tenant, relay: int, directory: Path) -> dict[str, str]:
 
 
 async def failing(tenant: Tenant, process: ChildProcess, directory: Path, port: int) -> str:
-    """Have everything fail that can; returns the metrics."""
+    """Make everything fail that can fail; return the metrics."""
     await until(lambda: "HTTP 401" in process.log.read_text())
     kubeconfig(tenant, directory / "kubeconfig", "")
     await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"), 60)
-    await until(lambda: process.log.read_text().count("notification_failed") >= len(TOLD))
+    await until(lambda: process.log.read_text().count("notification_failed") >= len(NOTIFIED))
     await until(lambda: tenant.condition("booking", "bk", "Notified")[0] == "False")
     await until(lambda: tenant.condition("resource", "far", "Synced")[0] == "False")
     return await asyncio.to_thread(page, f"http://127.0.0.1:{port}/metrics")
 
 
 def page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the URL of the operator
         return str(answer.read().decode())
 
 
@@ -132,8 +132,10 @@ async def test_no_secret_is_revealed(tenant: Tenant, tmp_path: Path, format_: st
     tenant.resource()
     tenant.resource("far", account="acme", region="eu-west-1")
     tenant.booking("bk", soon(-60), soon(600))
-    told = json.dumps({"spec": {"notifications": [{"type": kind, "recipient": to} for kind, to in TOLD]}})
-    tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", told)
+    patch = json.dumps(
+        {"spec": {"notifications": [{"type": kind, "recipient": to} for kind, to in NOTIFIED]}}
+    )
+    tenant.kubectl("patch", "booking", "bk", "--type=merge", "-p", patch)
     port = free_port()
     command = [
         sys.executable,

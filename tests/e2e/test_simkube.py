@@ -1,4 +1,4 @@
-"""The API server of the simulation answers as a real one does: the same requests, the same answers."""
+"""The simulated API server gives the same answers to the same requests as a real one."""
 
 import asyncio
 import json
@@ -33,8 +33,8 @@ def simulated(kube: SimKube) -> Ask:
 
 @asynccontextmanager
 async def real(tenant: Tenant) -> AsyncIterator[Ask]:
-    config = ClusterConfig(tenant.ground.environ["KUBECONFIG"], None)
-    tenant.kubectl("get", "bookings")  # which waits for a server that is still making its caches
+    config = ClusterConfig(tenant.devcluster.environ["KUBECONFIG"], None)
+    tenant.kubectl("get", "bookings")  # waits until the API server serves the kind
     async with KubeClient(config, SystemClock()) as client:
 
         async def ask(method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> Any:
@@ -47,8 +47,8 @@ async def real(tenant: Tenant) -> AsyncIterator[Ask]:
         yield ask
 
 
-async def told(ask: Ask, namespace: str) -> list[Any]:
-    """What a server says to all that the operator asks of one, without what differs from one to the other."""
+async def answers(ask: Ask, namespace: str) -> list[Any]:
+    """The answers of a server to all kinds of requests of the operator, without variable parts."""
     said: list[Any] = []
     many = f"{GROUP}/namespaces/{namespace}/bookings"
     one = f"{many}/one"
@@ -78,7 +78,7 @@ async def told(ask: Ask, namespace: str) -> list[Any]:
     await say("PATCH", f"{one}/status", patch)
     second = await version()
     await say("PATCH", f"{one}/status", patch | {"metadata": {"resourceVersion": second}})
-    said.append(await version() == second)  # what changes nothing makes no version
+    said.append(await version() == second)  # a no-op write keeps the resourceVersion
     await say("PATCH", one, {"spec": {"user_id": "bob"}, "status": {"status": "FINISHED"}})
     await say("PATCH", one, {"metadata": {"finalizers": ["example.com/held"]}})
     await say("DELETE", one, {"preconditions": {"resourceVersion": first}})
@@ -116,17 +116,17 @@ async def test_the_simulated_api_server_answers_as_a_real_one(tenant: Tenant) ->
     kube = SimKube(Kernel("test"), "test")
     kube._page = 500
     async with real(tenant) as ask:
-        said = await told(ask, tenant.namespace)
-    assert await told(simulated(kube), "team") == said
+        said = await answers(ask, tenant.namespace)
+    assert await answers(simulated(kube), "team") == said
 
 
-async def test_and_it_reports_watches_the_same(tenant: Tenant) -> None:
-    """What happens after a version, in order, from before and after the watch was opened."""
+async def test_the_simulated_api_server_sends_the_same_watch_events(tenant: Tenant) -> None:
+    """The events after a version, in order, from before and after the watch was opened."""
     async with real(tenant) as ask:
         many = f"{GROUP}/namespaces/{tenant.namespace}/bookings"
         listed = await ask("GET", many)
-        await told(ask, tenant.namespace)
-        config = ClusterConfig(tenant.ground.environ["KUBECONFIG"], None)
+        await answers(ask, tenant.namespace)
+        config = ClusterConfig(tenant.devcluster.environ["KUBECONFIG"], None)
         async with KubeClient(config, SystemClock()) as client:
             query = [("watch", "true"), ("resourceVersion", listed["metadata"]["resourceVersion"])]
             real_events = []
@@ -137,15 +137,15 @@ async def test_and_it_reports_watches_the_same(tenant: Tenant) -> None:
                         break
     kube, events = SimKube(Kernel("test"), "test"), []
     since = kube.storage.version
-    await told(simulated(kube), "team")
+    await answers(simulated(kube), "team")
 
-    class Told:
+    class Stream:
         closed = False
 
         def send(self, line: bytes) -> None:
             events.append(_event(json.loads(line)))
 
-    stream: Any = Told()
+    stream: Any = Stream()
     kube.storage.watch(stream, "bookings", "", since, 300)
     assert events == real_events
 

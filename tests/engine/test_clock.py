@@ -7,7 +7,7 @@ from tests.support import virtual
 from tests.support.virtual import VirtualClock
 
 
-def test_it_returns_at_the_instant() -> None:
+def test_sleep_until_returns_at_the_instant() -> None:
     async def main() -> timedelta:
         clock = VirtualClock()
         due = clock.now() + timedelta(days=3, milliseconds=7)

@@ -1,4 +1,4 @@
-"""The controller: side by side over keys, never twice over one, and unharmed by what a reconcile raises."""
+"""The controller: keys run concurrently, one key only once at a time, and exceptions affect one key only."""
 
 import asyncio
 from datetime import timedelta
@@ -10,7 +10,7 @@ from tests.support.virtual import EPOCH, VirtualClock
 
 
 async def during(controller: Controller[str], seconds: float) -> None:
-    """Run the controller for so long, then cancel it."""
+    """Run the controller for `seconds`, then cancel it."""
     task = asyncio.ensure_future(controller.run())
     await asyncio.sleep(seconds)
     task.cancel()
@@ -18,7 +18,7 @@ async def during(controller: Controller[str], seconds: float) -> None:
     assert task.cancelled()
 
 
-def test_keys_run_side_by_side_and_one_key_never_twice() -> None:
+def test_keys_run_concurrently_and_one_key_only_once_at_a_time() -> None:
     async def main() -> tuple[int, int]:
         busy: dict[str, int] = {}
         most = {"keys": 0, "same": 0}
@@ -41,7 +41,7 @@ def test_keys_run_side_by_side_and_one_key_never_twice() -> None:
     assert virtual.run(main()) == (3, 1)
 
 
-def test_a_bug_in_one_object_backs_off_and_leaves_the_others_alone() -> None:
+def test_an_exception_for_one_key_backs_off_and_affects_no_other() -> None:
     async def main() -> dict[str, int]:
         calls: dict[str, int] = {}
 
@@ -63,7 +63,7 @@ def test_a_bug_in_one_object_backs_off_and_leaves_the_others_alone() -> None:
     assert calls["bad"] == 9  # after 0, .25, .75, 1.75, 3.75, 7.75, 15.75, 31.75 and 63.75 s
 
 
-def test_a_reconcile_that_hangs_is_given_up() -> None:
+def test_a_hanging_reconcile_times_out() -> None:
     async def main() -> list[float]:
         began: list[float] = []
 
@@ -82,7 +82,7 @@ def test_a_reconcile_that_hangs_is_given_up() -> None:
     assert second >= RECONCILE_TIMEOUT_SECONDS
 
 
-def test_no_more_keys_run_at_once_than_there_are_workers() -> None:
+def test_the_number_of_workers_bounds_concurrent_keys() -> None:
     async def main() -> tuple[int, int]:
         running, most, done = 0, 0, 0
 
@@ -104,7 +104,7 @@ def test_no_more_keys_run_at_once_than_there_are_workers() -> None:
     assert virtual.run(main()) == (3, 7)
 
 
-def test_a_flood_of_keys_gives_others_a_turn_for_each() -> None:
+def test_many_ready_keys_yield_to_other_tasks() -> None:
     async def main() -> int:
         queue: WorkQueue[int] = WorkQueue(VirtualClock())
         begun: list[int] = []

@@ -1,4 +1,4 @@
-"""What leaves a connection when the lease has ended on the way to it: nothing."""
+"""The fence: a connection sends nothing if the Lease ended before the request was written."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from booking_operator.engine.fence import FencedBody
 
 
 class Server:
-    """Takes connections, and keeps all bytes that arrive on any of them."""
+    """Accepts connections, and keeps all received bytes."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -48,7 +48,7 @@ async def test_a_request_is_sent_whole_or_not_at_all(*, live: bool) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
-async def test_what_nobody_acknowledges_is_not_sent_for_long() -> None:
+async def test_unacknowledged_data_times_out_soon() -> None:
     server = Server()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     async with listening, asyncio.timeout(20):
@@ -68,8 +68,8 @@ async def test_what_nobody_acknowledges_is_not_sent_for_long() -> None:
         await server.closed.wait()
 
 
-async def test_it_is_asked_when_the_connection_stands_and_not_before() -> None:
-    """The lease ends while the connection is being opened, which takes as long as it likes."""
+async def test_the_fence_is_checked_after_the_connection_is_open() -> None:
+    """The Lease may end while the connection is being opened, which may take long."""
     server, answers = Server(), [True]
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"

@@ -1,3 +1,5 @@
+"""Leader election in normal operation, and with every kind of failure."""
+
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
@@ -22,7 +24,7 @@ DEADLINE, RETRY = LEASE.renew_deadline.total_seconds(), LEASE.retry_period.total
 
 
 class Pair:
-    """Two candidates, the first of which leads."""
+    """Two candidates. The first one leads."""
 
     def __init__(self) -> None:
         self.server = LeaseServer()
@@ -37,7 +39,7 @@ class Pair:
         assert not self.b.elector.is_leader
 
     def overlap(self) -> list[float]:
-        """Instants at which one wrote after the other had begun to."""
+        """The times at which the first candidate wrote after the second had begun to write."""
         first = min(self.b.writes, default=float("inf"))
         return [at for at in self.a.writes if at >= first]
 
@@ -53,12 +55,12 @@ def play(scenario: Callable[[Pair], Awaitable[None]]) -> None:
     virtual.run(main())
 
 
-def test_timing_is_client_gos() -> None:
+def test_timing_equals_that_of_client_go() -> None:
     assert LeaseTiming(timedelta(seconds=15)).renew_deadline == timedelta(seconds=10)
     assert LeaseTiming(timedelta(seconds=15)).retry_period == timedelta(seconds=2)
 
 
-def test_the_first_leads_at_once_and_keeps_the_lease() -> None:
+def test_the_first_candidate_leads_immediately_and_keeps_the_lease() -> None:
     async def scenario(pair: Pair) -> None:
         await asyncio.sleep(600)
         assert pair.a.elector.is_leader
@@ -75,7 +77,7 @@ def test_the_first_leads_at_once_and_keeps_the_lease() -> None:
     play(scenario)
 
 
-def test_a_lease_that_is_given_back_is_taken_over_at_once() -> None:
+def test_a_released_lease_is_taken_over_immediately() -> None:
     async def scenario(pair: Pair) -> None:
         await pair.a.end()
         ended = now()
@@ -89,7 +91,7 @@ def test_a_lease_that_is_given_back_is_taken_over_at_once() -> None:
     play(scenario)
 
 
-def test_a_lease_that_is_given_back_unheard_is_taken_over_in_time() -> None:
+def test_a_released_lease_is_taken_over_even_if_the_watch_misses_it() -> None:
     async def scenario(pair: Pair) -> None:
         pair.b.connection.deaf = True
         await pair.a.end()
@@ -99,7 +101,7 @@ def test_a_lease_that_is_given_back_unheard_is_taken_over_in_time() -> None:
     play(scenario)
 
 
-def test_a_killed_leader_is_followed_within_lease_duration() -> None:
+def test_a_killed_leader_is_replaced_within_lease_duration() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.kill()
         killed = now()
@@ -109,7 +111,7 @@ def test_a_killed_leader_is_followed_within_lease_duration() -> None:
     play(scenario)
 
 
-def test_a_partitioned_leader_ends_before_another_begins_and_follows_later() -> None:
+def test_a_partitioned_leader_stops_before_another_starts_and_can_lead_again() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.cut = True
         cut = now()
@@ -128,7 +130,7 @@ def test_a_partitioned_leader_ends_before_another_begins_and_follows_later() -> 
     play(scenario)
 
 
-def test_an_api_server_that_restarts_ends_no_leadership() -> None:
+def test_a_restart_of_the_api_server_ends_no_leadership() -> None:
     async def scenario(pair: Pair) -> None:
         for candidate in (pair.a, pair.b):
             candidate.connection.refused = True
@@ -143,7 +145,7 @@ def test_an_api_server_that_restarts_ends_no_leadership() -> None:
     play(scenario)
 
 
-def test_a_lost_reply_is_no_lost_lease() -> None:
+def test_a_lost_reply_to_a_renewal_keeps_the_lease() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.reply_lost = True
         await asyncio.sleep(RETRY + 1)
@@ -155,7 +157,7 @@ def test_a_lost_reply_is_no_lost_lease() -> None:
     play(scenario)
 
 
-def test_replies_that_are_all_lost_end_it_and_the_candidate_finds_itself_the_holder() -> None:
+def test_when_all_replies_are_lost_leadership_ends_and_one_candidate_leads_later() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.reply_lost = True
         await asyncio.sleep(DEADLINE + 15)
@@ -167,7 +169,7 @@ def test_replies_that_are_all_lost_end_it_and_the_candidate_finds_itself_the_hol
     play(scenario)
 
 
-def test_a_lease_that_is_deleted_ends_leadership_at_once_for_as_long_as_it_would_have_lasted() -> None:
+def test_a_deleted_lease_ends_leadership_and_is_retaken_after_lease_duration() -> None:
     async def scenario(pair: Pair) -> None:
         pair.server.delete()
         await asyncio.sleep(0.001)
@@ -180,10 +182,10 @@ def test_a_lease_that_is_deleted_ends_leadership_at_once_for_as_long_as_it_would
     play(scenario)
 
 
-def test_a_lease_that_is_deleted_while_a_renewal_fails_ends_leadership_at_once() -> None:
+def test_a_lease_deleted_during_a_failing_renewal_ends_leadership() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.refused, pair.a.connection.seconds = True, 3.0
-        await asyncio.sleep(3)  # a renewal is on its way, for a second yet
+        await asyncio.sleep(3)  # a renewal is in flight, for another second
         pair.server.delete()
         await asyncio.sleep(0.5)
         assert pair.a.elector.is_leader
@@ -193,7 +195,7 @@ def test_a_lease_that_is_deleted_while_a_renewal_fails_ends_leadership_at_once()
     play(scenario)
 
 
-def test_who_saw_the_lease_held_waits_although_it_was_deleted() -> None:
+def test_a_candidate_that_saw_the_holder_waits_although_the_lease_was_deleted() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.cut = True
         await asyncio.sleep(5)
@@ -207,7 +209,7 @@ def test_who_saw_the_lease_held_waits_although_it_was_deleted() -> None:
     play(scenario)
 
 
-def test_a_lease_that_somebody_else_has_written_ends_leadership_at_once() -> None:
+def test_a_lease_written_by_another_identity_ends_leadership_immediately() -> None:
     async def scenario(pair: Pair) -> None:
         assert pair.server.lease is not None
         pair.server.write(Lease("mallory", 30, version=pair.server.lease.version))
@@ -232,7 +234,7 @@ def test_a_wall_clock_set_forward_ends_the_lease_until_it_is_renewed(step: timed
     play(scenario)
 
 
-def test_a_wall_clock_set_back_prolongs_nothing() -> None:
+def test_a_wall_clock_set_back_does_not_extend_the_lease() -> None:
     async def scenario(pair: Pair) -> None:
         pair.a.connection.cut = True
         cut = now()
@@ -243,9 +245,9 @@ def test_a_wall_clock_set_back_prolongs_nothing() -> None:
     play(scenario)
 
 
-def test_what_the_leader_does_is_over_before_the_lease_is_given_back() -> None:
+def test_the_leaders_work_ends_before_the_lease_is_released() -> None:
     async def main() -> list[str]:
-        server, told = LeaseServer(), []
+        server, holders = LeaseServer(), []
         candidate = Candidate("a", server)
 
         async def lead() -> None:
@@ -253,18 +255,18 @@ def test_what_the_leader_does_is_over_before_the_lease_is_given_back() -> None:
                 await asyncio.sleep(3600)
             finally:
                 await asyncio.sleep(0.3)
-                told.append(server.lease.holder if server.lease else "")
+                holders.append(server.lease.holder if server.lease else "")
 
         task = asyncio.ensure_future(candidate.elector.run(lead))
         await asyncio.sleep(1)
         task.cancel()
         await asyncio.wait([task])
-        return [*told, server.lease.holder if server.lease else "none"]
+        return [*holders, server.lease.holder if server.lease else "none"]
 
     assert virtual.run(main()) == ["a", ""]
 
 
-def test_an_error_of_what_the_leader_does_gives_the_lease_back_and_is_raised() -> None:
+def test_an_error_of_the_leaders_work_releases_the_lease_and_is_raised() -> None:
     async def main() -> tuple[str, bool]:
         server = LeaseServer()
 
@@ -281,7 +283,7 @@ def test_an_error_of_what_the_leader_does_gives_the_lease_back_and_is_raised() -
     assert virtual.run(main()) == ("", True)
 
 
-def test_an_unreachable_api_server_at_the_end_is_not_waited_for() -> None:
+def test_shutdown_does_not_wait_for_an_unreachable_api_server() -> None:
     async def main() -> float:
         server = LeaseServer()
         candidate = Candidate("a", server)
@@ -295,15 +297,15 @@ def test_an_unreachable_api_server_at_the_end_is_not_waited_for() -> None:
     assert virtual.run(main()) < 1
 
 
-def test_of_many_candidates_one_leads_whatever_fails() -> None:
-    """Terms of different candidates never overlap, at whatever instants connections fail."""
+def test_only_one_of_many_candidates_leads_with_random_faults() -> None:
+    """Leaderships of different candidates do not overlap, whenever their connections fail."""
 
     async def main(seed: int) -> int:
         chance, server = random.Random(seed), LeaseServer()
         candidates = [Candidate(name, server) for name in "abcd"]
         for candidate in candidates:
             candidate.begin()
-        # Once: to delete it twice while some cannot see that is to take the lock away.
+        # Only once. A second deletion, while a candidate cannot see the Lease, would remove the lock.
         deleted = chance.randrange(60)
         for number in range(60):
             connection = chance.choice(candidates).connection
@@ -316,24 +318,24 @@ def test_of_many_candidates_one_leads_whatever_fails() -> None:
             await candidate.end()
         writes = sorted((at, candidate.name) for candidate in candidates for at in candidate.writes)
         for (at, name), (_, other), (later, again) in zip(writes, writes[1:], writes[2:], strict=False):
-            # A writer writes every 0.1 s: no other one does in between.
+            # A writer writes every 0.1 s, and no other candidate writes in between.
             assert name == other or name != again or later - at > 0.2, (seed, at, name, other)
         return sum(name != other for (_, name), (_, other) in pairwise(writes))
 
     assert sum(virtual.run(main(seed)) for seed in range(60)) > 60
 
 
-def test_a_candidate_that_has_seen_nothing_may_take_what_is_not_there() -> None:
-    sight = ObservedLease()
-    assert sight.free_at("a", LEASE) < 0
-    sight.observe(Lease("b", 30), 100)
-    assert sight.free_at("a", LEASE) == 130
-    assert sight.free_at("b", LEASE) < 100
-    sight.observe(None, 120)
-    sight.observe(None, 125)
-    assert sight.free_at("a", LEASE) == 150
-    sight.observe(Lease("", 1), 125)
-    assert sight.free_at("a", LEASE) < 125
+def test_a_candidate_may_take_a_lease_that_it_has_never_seen() -> None:
+    observed = ObservedLease()
+    assert observed.free_at("a", LEASE) < 0
+    observed.observe(Lease("b", 30), 100)
+    assert observed.free_at("a", LEASE) == 130
+    assert observed.free_at("b", LEASE) < 100
+    observed.observe(None, 120)
+    observed.observe(None, 125)
+    assert observed.free_at("a", LEASE) == 150
+    observed.observe(Lease("", 1), 125)
+    assert observed.free_at("a", LEASE) < 125
 
 
 def test_without_an_election_there_is_always_a_leader() -> None:
@@ -350,8 +352,8 @@ def test_without_an_election_there_is_always_a_leader() -> None:
     assert virtual.run(main()) == [True, True]
 
 
-def test_it_reads_the_time_of_a_lease_as_text_for_people_only() -> None:
-    """A Lease whose times lie years ahead or behind is waited for as long as any other."""
+def test_the_times_in_a_lease_do_not_matter() -> None:
+    """A candidate waits for LeaseDuration since its own observation, whatever the times in the Lease."""
 
     async def main() -> float:
         server = LeaseServer()
@@ -366,5 +368,5 @@ def test_it_reads_the_time_of_a_lease_as_text_for_people_only() -> None:
     assert SECONDS <= virtual.run(main()) < SECONDS + 0.5
 
 
-def test_the_elector_is_distinguished_by_its_identity() -> None:
+def test_a_candidate_has_a_leader_elector() -> None:
     assert isinstance(Candidate("a", LeaseServer()).elector, LeaderElector)

@@ -1,4 +1,4 @@
-"""The election when a replica ends, at any instant."""
+"""Leader election when a replica shuts down, at any instant."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def holder(server: LeaseServer) -> str:
 
 
 async def ended(candidate: Candidate, seconds: float = 5) -> bool:
-    """Ask it to end; whether it has after so long."""
+    """Cancel the candidate; return whether it is done within `seconds`."""
     assert candidate.task is not None
     candidate.task.cancel()
     await asyncio.wait([candidate.task], timeout=seconds)
@@ -28,8 +28,8 @@ async def ended(candidate: Candidate, seconds: float = 5) -> bool:
 
 
 @pytest.mark.parametrize("instant", [0.0, 0.004, 0.006, 0.012, 1.0])
-def test_a_renewal_on_its_way_does_not_keep_the_lease_from_being_given_back(instant: float) -> None:
-    """At each instant: before it is sent, while it is on its way there, or back, and after."""
+def test_the_lease_is_released_while_a_renewal_is_in_flight(instant: float) -> None:
+    """Shutdown before the request, while the request or the response is in flight, and after it."""
 
     async def main() -> str:
         server = LeaseServer()
@@ -45,7 +45,7 @@ def test_a_renewal_on_its_way_does_not_keep_the_lease_from_being_given_back(inst
 
 
 @pytest.mark.parametrize("instant", [0.002, 0.008, 0.013])
-def test_a_lease_that_is_being_taken_is_given_back(instant: float) -> None:
+def test_a_lease_is_released_while_it_is_being_acquired(instant: float) -> None:
     async def main() -> str:
         server = LeaseServer()
         candidate = Candidate("a", server)
@@ -58,7 +58,7 @@ def test_a_lease_that_is_being_taken_is_given_back(instant: float) -> None:
     assert virtual.run(main()) in {"none", ""}
 
 
-def test_it_ends_on_demand_while_a_lost_leadership_is_still_ending() -> None:
+def test_shutdown_while_a_lost_leadership_is_still_ending() -> None:
     async def main() -> list[bool]:
         server = LeaseServer()
         candidate, begun = Candidate("a", server), []
@@ -81,7 +81,7 @@ def test_it_ends_on_demand_while_a_lost_leadership_is_still_ending() -> None:
     assert virtual.run(main()) == [True, True]
 
 
-def test_a_term_that_does_not_end_keeps_nobody_from_following() -> None:
+def test_a_leadership_that_does_not_end_still_releases_the_lease() -> None:
     async def main() -> tuple[str, bool, bool]:
         server = LeaseServer()
         candidate, stuck = Candidate("a", server), asyncio.Event()
@@ -103,15 +103,15 @@ def test_a_term_that_does_not_end_keeps_nobody_from_following() -> None:
     assert virtual.run(main()) == ("", False, False)
 
 
-def test_the_lease_of_another_is_never_given_back() -> None:
-    """A write whose answer was lost had no effect, because another was faster."""
+def test_the_lease_of_another_candidate_is_never_released() -> None:
+    """A write without an answer had no effect, because another candidate was faster."""
 
     async def main() -> str:
         server = LeaseServer()
         one, two = Candidate("a", server), Candidate("b", server)
         one.connection.seconds = 3
         one.begin()
-        await asyncio.sleep(4)  # it has seen that there is none, and its own is on its way
+        await asyncio.sleep(4)  # it has seen that there is no Lease, and its own write is in flight
         two.begin()
         await asyncio.sleep(1)
         assert holder(server) == "b"
@@ -124,7 +124,7 @@ def test_the_lease_of_another_is_never_given_back() -> None:
 
 
 @pytest.mark.parametrize("error", [LeaseError, LeaseConflictError])
-def test_who_cannot_take_the_lease_does_not_ask_in_a_hot_loop(error: Callable[[str], LeaseError]) -> None:
+def test_failed_attempts_to_acquire_the_lease_are_no_hot_loop(error: Callable[[str], LeaseError]) -> None:
     async def main() -> int:
         server, tries = LeaseServer(), []
 
@@ -142,7 +142,7 @@ def test_who_cannot_take_the_lease_does_not_ask_in_a_hot_loop(error: Callable[[s
     assert 10 < virtual.run(main()) < 25
 
 
-def test_an_edited_duration_shortens_nothing_and_is_fixed() -> None:
+def test_an_edited_lease_duration_has_no_effect_and_is_corrected() -> None:
     async def main() -> list[int]:
         server = LeaseServer()
         one, two = Candidate("a", server), Candidate("b", server)
@@ -154,7 +154,7 @@ def test_an_edited_duration_shortens_nothing_and_is_fixed() -> None:
         found = []
         server.write(replace(server.lease, seconds=1))
         found.append(server.lease.seconds)
-        one.connection.cut = True  # and cannot correct it
+        one.connection.cut = True  # it cannot correct the Lease
         await asyncio.sleep(DEADLINE)
         assert two.writes == []
         one.connection.cut = False
@@ -167,7 +167,7 @@ def test_an_edited_duration_shortens_nothing_and_is_fixed() -> None:
     assert virtual.run(main()) == [1, 30]
 
 
-def test_a_second_signal_while_the_lease_is_being_given_back_changes_nothing() -> None:
+def test_a_second_signal_during_the_release_has_no_effect() -> None:
     async def main() -> str:
         server = LeaseServer()
         candidate = Candidate("a", server)
@@ -182,13 +182,14 @@ def test_a_second_signal_while_the_lease_is_being_given_back_changes_nothing() -
     assert virtual.run(main()) == ""
 
 
-def test_a_lease_whose_taking_was_not_answered_is_given_back_after_a_conflict_too() -> None:
+def test_a_lease_acquired_with_a_lost_reply_is_released_after_a_conflict() -> None:
     async def main() -> str:
         server = LeaseServer()
         candidate = Candidate("a", server)
         candidate.connection.deaf = candidate.connection.reply_lost = True
         candidate.begin()
-        await asyncio.sleep(12)  # the first was taken, and given up; the next meets its own
+        # the first write succeeded but its reply was lost; the next one conflicts with it
+        await asyncio.sleep(12)
         candidate.connection.reply_lost = False
         candidate.connection.seconds = 0.2
         while holder(server) == "a" and not candidate.elector.is_leader:

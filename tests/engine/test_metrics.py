@@ -1,4 +1,4 @@
-"""What a controller reports to its metrics, on virtual time."""
+"""The metrics of a controller, on virtual time."""
 
 import asyncio
 from collections.abc import Hashable
@@ -15,7 +15,7 @@ from tests.support.virtual import EPOCH, VirtualClock, run
 
 @dataclass
 class Seen:
-    """Remembers it all."""
+    """Records all metrics."""
 
     adds: int = 0
     waits: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ async def worked(controller: Controller[str], seconds: float) -> None:
     await asyncio.wait({task})
 
 
-def test_waits_count_from_the_add_or_from_what_was_due() -> None:
+def test_waits_count_from_the_add_or_from_the_due_time() -> None:
     async def slow(_: str) -> Result:
         await asyncio.sleep(2)
         return Result()
@@ -59,7 +59,7 @@ def test_waits_count_from_the_add_or_from_what_was_due() -> None:
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
         controller = Controller("test", queue, slow, workers=1, metrics=lambda _: seen)
         queue.add("a")
-        queue.add("a", Priority.INITIAL)  # collapses, and is no add of its own
+        queue.add("a", Priority.INITIAL)  # merged with the first, and not counted
         queue.add("b")
         queue.add_at("c", EPOCH + timedelta(seconds=3))
         assert len(queue) == 2
@@ -71,7 +71,7 @@ def test_waits_count_from_the_add_or_from_what_was_due() -> None:
     run(main())
 
 
-def test_a_key_added_while_it_is_processed_waits_from_then_on() -> None:
+def test_the_wait_of_a_key_added_while_it_is_processed_counts_from_the_add() -> None:
     async def main() -> None:
         seen = Seen()
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
@@ -99,9 +99,7 @@ def test_a_key_added_while_it_is_processed_waits_from_then_on() -> None:
         (None, 0.01, ReconcileOutcome.REQUEUE),
     ],
 )
-def test_every_end_is_reported_by_its_class(
-    error: Exception | None, needs: float, outcome: ReconcileOutcome
-) -> None:
+def test_every_outcome_is_reported(error: Exception | None, needs: float, outcome: ReconcileOutcome) -> None:
     async def fail(_: str) -> Result:
         await asyncio.sleep(needs)
         if error is not None:
@@ -120,7 +118,7 @@ def test_every_end_is_reported_by_its_class(
     run(main())
 
 
-def test_each_reconcile_is_reported_when_it_starts_and_when_it_ends_in_whatever_way() -> None:
+def test_each_reconcile_reports_its_start_and_its_end() -> None:
     async def reconcile(key: str) -> Result:
         if key == "bad":
             raise RuntimeError("bug")

@@ -1,4 +1,4 @@
-"""The work queue's invariants, by a state machine against a model, and its waiting on virtual time."""
+"""The invariants of the work queue, by a state machine against a model, and its timers on virtual time."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=8))
 
 
 class ManualClock:
-    """A clock that a state machine moves by hand."""
+    """A clock that the state machine sets."""
 
     def __init__(self) -> None:
         self.instant = EPOCH
@@ -35,7 +35,7 @@ class ManualClock:
 
 @dataclass
 class KeyModel:
-    """What must be true of one key, in the plainest words."""
+    """The expected state of one key, in a simple form."""
 
     waiting: bool = False
     processing: bool = False
@@ -47,7 +47,7 @@ class KeyModel:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Any sequence of adds, timers, hand-outs, successes, failures and passing time."""
+    """Any sequence of adds, timers, takes, successes, failures and passing time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
 
-def test_boundaries_go_before_changes_and_those_before_the_first_list() -> None:
+def test_boundaries_precede_changes_and_changes_precede_the_first_list() -> None:
     async def main() -> list[str]:
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
         for key in ("i1", "i2"):
@@ -162,7 +162,7 @@ def test_a_timer_fires_at_its_instant_and_never_before(seconds: float) -> None:
     assert timedelta(0) <= late < timedelta(milliseconds=1)
 
 
-def test_a_clock_that_is_set_forward_is_noticed_within_ten_seconds() -> None:
+def test_a_clock_set_forward_is_noticed_within_ten_seconds() -> None:
     async def main() -> float:
         clock = VirtualClock()
         queue: WorkQueue[str] = WorkQueue(clock)
@@ -177,7 +177,7 @@ def test_a_clock_that_is_set_forward_is_noticed_within_ten_seconds() -> None:
     assert virtual.run(main()) <= 10
 
 
-def test_a_clock_that_is_set_back_never_makes_a_timer_early() -> None:
+def test_a_clock_set_back_never_makes_a_timer_early() -> None:
     async def main() -> timedelta:
         clock = VirtualClock()
         queue: WorkQueue[str] = WorkQueue(clock)
@@ -192,7 +192,7 @@ def test_a_clock_that_is_set_back_never_makes_a_timer_early() -> None:
     assert virtual.run(main()) >= timedelta(0)
 
 
-def test_a_clock_that_is_set_back_while_a_key_is_processed_loses_no_boundary() -> None:
+def test_a_clock_set_back_while_a_key_is_processed_loses_no_boundary() -> None:
     clock = ManualClock()
     queue: WorkQueue[str] = WorkQueue(clock)
     queue.add("a")
@@ -203,7 +203,7 @@ def test_a_clock_that_is_set_back_while_a_key_is_processed_loses_no_boundary() -
     assert queue.try_get() == ("a",)
 
 
-def test_a_failure_never_makes_a_boundary_late() -> None:
+def test_the_back_off_never_delays_a_boundary() -> None:
     async def main() -> float:
         clock = VirtualClock()
         queue: WorkQueue[str] = WorkQueue(clock, Backoff(timedelta(seconds=60), timedelta(seconds=60)))
@@ -216,7 +216,7 @@ def test_a_failure_never_makes_a_boundary_late() -> None:
     assert 3 <= virtual.run(main()) < 3.01
 
 
-def test_a_boundary_that_is_due_already_is_served_once() -> None:
+def test_a_boundary_in_the_past_is_processed_once() -> None:
     async def main() -> int:
         clock, served = VirtualClock(), 0
         queue: WorkQueue[str] = WorkQueue(clock)
@@ -234,7 +234,7 @@ def test_a_boundary_that_is_due_already_is_served_once() -> None:
     assert virtual.run(main()) == 1
 
 
-def test_drained_is_when_nothing_is_ready_or_processed() -> None:
+def test_the_queue_is_idle_when_no_key_is_ready_or_processed() -> None:
     async def main() -> None:
         queue: WorkQueue[str] = WorkQueue(VirtualClock())
         await queue.wait_until_idle()
@@ -251,12 +251,12 @@ def test_drained_is_when_nothing_is_ready_or_processed() -> None:
     virtual.run(main())
 
 
-def test_backoff_doubles_up_to_its_bound() -> None:
+def test_the_back_off_doubles_up_to_its_maximum() -> None:
     backoff = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
     assert [backoff.after(n).total_seconds() for n in (1, 2, 3, 6, 7, 1000)] == [1, 2, 4, 32, 60, 60]
 
 
-def test_what_is_due_can_be_no_more_urgent_than_a_change() -> None:
+def test_timers_can_have_the_priority_of_changes() -> None:
     async def main() -> list[str]:
         queue: WorkQueue[str] = WorkQueue(VirtualClock(), timer_priority=Priority.CHANGE)
         queue.add("i1", Priority.INITIAL)
@@ -267,7 +267,7 @@ def test_what_is_due_can_be_no_more_urgent_than_a_change() -> None:
     assert virtual.run(main()) == ["c1", "b1", "i1"]
 
 
-def test_a_key_that_is_reconciled_again_and_again_before_its_boundary_leaves_nothing_behind() -> None:
+def test_repeated_reconciles_before_a_boundary_do_not_accumulate_timers() -> None:
     async def main() -> tuple[int, float]:
         clock = VirtualClock()
         queue: WorkQueue[str] = WorkQueue(clock)

@@ -1,4 +1,4 @@
-"""The reflector on virtual time: whatever happens, the store ends equal to what the server has."""
+"""The reflector on virtual time: after all faults, the store equals the server."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -42,7 +42,7 @@ ACTIONS = st.one_of(
 
 
 class Rig:
-    """A reflector on a fake API."""
+    """A reflector with a fake API."""
 
     def __init__(self, api: FakeApi | None = None) -> None:
         self.api = api or FakeApi()
@@ -60,7 +60,10 @@ class Rig:
         return {name: object_.status for name, object_ in self.api.objects.items()}
 
     async def restored(self, version: int, objects: dict[str, Thing]) -> None:
-        """Have the server away for a while, and then be what it was at a version; it refuses as before."""
+        """Stop the server for 3 s, then restore an earlier version.
+
+        The server keeps refusing requests until a test resets `fault`.
+        """
         self.api.fault = "refused"
         self.api.cut()
         await asyncio.sleep(3)
@@ -82,7 +85,7 @@ def reflecting(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ACTIONS, max_size=25))
-def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> None:
+def test_the_store_finally_equals_the_server(actions: list[tuple[str, ...]]) -> None:
     async def scenario(rig: Rig) -> None:
         for name, *arguments in actions:
             if name == "wait":
@@ -91,7 +94,7 @@ def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> N
                 rig.api.fault = arguments[0]  # type: ignore[assignment]
                 rig.api.cut()
             elif name == "relist":
-                rig.reflector.relist("asked")
+                rig.reflector.relist("requested")
             else:
                 getattr(rig.api, name)(*arguments)
         rig.api.fault = ""
@@ -104,30 +107,30 @@ def test_the_store_ends_equal_to_the_server(actions: list[tuple[str, ...]]) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ACTIONS, max_size=15))
-def test_changes_report_the_whole_story(actions: list[tuple[str, ...]]) -> None:
-    """A handler that follows the changes alone knows what the store knows."""
+def test_changes_alone_give_the_state_of_the_server(actions: list[tuple[str, ...]]) -> None:
+    """A handler that applies only the changes has the same state as the store."""
 
     async def scenario(rig: Rig) -> None:
         for name, *arguments in actions:
             if name == "wait":
                 await asyncio.sleep(float(arguments[0]))
             elif name == "relist":
-                rig.reflector.relist("asked")
+                rig.reflector.relist("requested")
             elif name != "fault":
                 getattr(rig.api, name)(*arguments)
         await asyncio.sleep(60)
 
     rig = reflecting(scenario)
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for change in rig.changes:
         if change.new is None:
-            del told[change.key.name]
+            del reported[change.key.name]
         else:
-            told[change.key.name] = change.new.status
-    assert told == rig.served()
+            reported[change.key.name] = change.new.status
+    assert reported == rig.served()
 
 
-def test_the_first_list_is_marked_and_read_in_pages() -> None:
+def test_the_first_list_is_read_in_pages_with_origin_initial() -> None:
     async def scenario(rig: Rig) -> None:
         for name in "abcde":
             rig.api.put(name, "x")
@@ -148,7 +151,7 @@ def test_the_store_is_stale_until_the_first_list() -> None:
     reflecting(scenario)
 
 
-def test_a_watch_that_is_down_does_not_make_the_store_stale_and_a_failed_list_does() -> None:
+def test_a_failed_list_makes_the_store_stale_but_a_failed_watch_does_not() -> None:
     async def scenario(rig: Rig) -> None:
         rig.api.put("a", "x")
         await asyncio.sleep(1)
@@ -171,7 +174,7 @@ def test_a_watch_that_is_down_does_not_make_the_store_stale_and_a_failed_list_do
     assert reflecting(scenario).stored() == {"a": "x", "b": "x"}
 
 
-def test_a_kind_that_is_no_longer_served_makes_the_store_stale_and_forgets_nothing() -> None:
+def test_a_kind_that_is_no_longer_served_makes_the_store_stale_and_keeps_objects() -> None:
     async def scenario(rig: Rig) -> None:
         rig.api.put("a", "x")
         await asyncio.sleep(1)
@@ -183,7 +186,7 @@ def test_a_kind_that_is_no_longer_served_makes_the_store_stale_and_forgets_nothi
     assert reflecting(scenario).stored() == {"a": "x"}
 
 
-def test_nothing_is_asked_in_a_hot_loop() -> None:
+def test_faults_cause_no_hot_loop() -> None:
     for fault in FAULTS[1:]:
 
         async def scenario(rig: Rig, fault: Fault = fault) -> None:
@@ -193,19 +196,19 @@ def test_nothing_is_asked_in_a_hot_loop() -> None:
             await asyncio.sleep(600)
 
         rig = reflecting(scenario)
-        # Watches are tried again each 2.5 to 5 s, lists each 15 to 30 s.
+        # Watches are retried every 2.5 to 5 s, lists every 15 to 30 s.
         assert rig.api.lists < 60, fault
         assert rig.api.lists + rig.api.watches < 250, fault
 
 
-def test_a_watch_that_works_again_is_reported() -> None:
-    told: list[float] = []
+def test_recovery_of_the_watch_is_reported() -> None:
+    reported: list[float] = []
 
     async def scenario(rig: Rig) -> None:
         loop = asyncio.get_running_loop()
-        rig.reflector.on_recovered(lambda: told.append(loop.time()))
+        rig.reflector.on_recovered(lambda: reported.append(loop.time()))
         await asyncio.sleep(1)
-        assert told == []
+        assert reported == []
         rig.api.fault = "refused"
         rig.api.cut()
         await asyncio.sleep(99)
@@ -213,11 +216,11 @@ def test_a_watch_that_works_again_is_reported() -> None:
         await asyncio.sleep(60)
 
     reflecting(scenario)
-    assert len(told) == 1
-    assert 100 <= told[0] <= 106  # a watch is tried again after 5 s at most
+    assert len(reported) == 1
+    assert 100 <= reported[0] <= 106  # a watch is retried after at most 5 s
 
 
-def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
+def test_a_list_after_410_ignores_the_back_off_of_the_watch() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "instant close"
@@ -236,8 +239,8 @@ def test_a_list_after_410_does_not_wait_for_the_failures_before() -> None:
     reflecting(scenario)
 
 
-def test_a_server_that_has_gone_back_is_listed_again() -> None:
-    """Its storage was restored: a watch from the version that was seen would be open, and send nothing."""
+def test_a_restored_server_is_listed_again() -> None:
+    """The storage was restored. A watch from the last seen version would stay open and send nothing."""
 
     async def scenario(rig: Rig) -> None:
         rig.api.put("kept", "x")
@@ -248,7 +251,7 @@ def test_a_server_that_has_gone_back_is_listed_again() -> None:
         rig.api.put("made later", "x")
         await asyncio.sleep(1)
         await rig.restored(version, objects)
-        rig.api.put("kept", "z")  # which has the very version that "y" had
+        rig.api.put("kept", "z")  # this has the same resourceVersion as "y"
         rig.api.fault = ""
         await asyncio.sleep(6)
         assert rig.stored() == {"kept": "z", "deleted later": "x"}
@@ -256,8 +259,8 @@ def test_a_server_that_has_gone_back_is_listed_again() -> None:
     reflecting(scenario)
 
 
-def test_a_server_that_has_gone_back_unseen_is_listed_again() -> None:
-    """Nothing shows it: the versions have passed the one that was seen before the watch stands again."""
+def test_a_server_restored_during_an_outage_is_listed_again() -> None:
+    """Nothing shows the restore: the versions exceed the last seen one before the watch works again."""
 
     async def scenario(rig: Rig) -> None:
         rig.api.put("deleted later", "x")
@@ -274,7 +277,7 @@ def test_a_server_that_has_gone_back_unseen_is_listed_again() -> None:
     reflecting(scenario)
 
 
-def test_a_server_that_has_gone_back_is_listed_again_for_any_caller() -> None:
+def test_relist_after_a_restore_lists_the_restored_state() -> None:
     async def scenario(rig: Rig) -> None:
         rig.api.put("kept", "x")
         version, objects = rig.api.version, dict(rig.api.objects)
@@ -282,24 +285,24 @@ def test_a_server_that_has_gone_back_is_listed_again_for_any_caller() -> None:
         rig.api.put("of others", "x")
         await asyncio.sleep(1)
         await rig.restored(version, objects)
-        rig.api.put("kept", "z")  # which has the very version that "y" had
+        rig.api.put("kept", "z")  # this has the same resourceVersion as "y"
         rig.api.fault = ""
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(6)
         assert rig.stored() == {"kept": "z"}
 
     reflecting(scenario)
 
 
-def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
-    """As when a status is written while another leader takes over, and lists all."""
+def test_a_list_does_not_overwrite_a_newer_own_write() -> None:
+    """For example, a status is written during a relist at the start of a leadership."""
 
     async def scenario(rig: Rig) -> None:
         for name in ("a", "b", "c"):
             rig.api.put(name, "x")
         await asyncio.sleep(1)
-        rig.reflector.relist("asked")
-        await asyncio.sleep(0.0015)  # its first page has come, of two
+        rig.reflector.relist("requested")
+        await asyncio.sleep(0.0015)  # the first of two pages has arrived
         rig.api.put("a", "ours")
         rig.store.apply_own_write(rig.api.objects["a"])
         await asyncio.sleep(1)
@@ -308,7 +311,7 @@ def test_a_list_does_not_undo_what_was_written_meanwhile() -> None:
     assert [change.latest.status for change in rig.changes] == ["x", "x", "x", "ours"]
 
 
-def test_a_list_that_expires_again_and_again_makes_the_store_stale() -> None:
+def test_a_list_that_keeps_expiring_makes_the_store_stale() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "gone"
@@ -322,7 +325,7 @@ def test_a_list_that_expires_again_and_again_makes_the_store_stale() -> None:
     reflecting(scenario)
 
 
-def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
+def test_a_reset_watch_resumes_without_a_list() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(2)
         rig.api.fault = "refused"
@@ -337,8 +340,8 @@ def test_a_connection_that_was_only_reset_is_resumed_without_a_list() -> None:
     reflecting(scenario)
 
 
-def test_a_list_that_fails_after_a_lapse_does_not_make_the_store_stale() -> None:
-    """It is the watch that is down: what was known holds."""
+def test_an_outage_of_the_watch_does_not_make_the_store_stale() -> None:
+    """Only the watch is down. The known state stays valid."""
 
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
@@ -350,12 +353,12 @@ def test_a_list_that_fails_after_a_lapse_does_not_make_the_store_stale() -> None
     reflecting(scenario)
 
 
-@pytest.mark.parametrize("asked", [3600.0, float("inf")])
-def test_no_server_makes_it_wait_for_longer_than_its_own_back_off(asked: float) -> None:
+@pytest.mark.parametrize("requested", [3600.0, float("inf")])
+def test_retry_after_does_not_exceed_the_own_back_off(requested: float) -> None:
     class Hour(FakeApi):
         async def list(self, _: str = "") -> ListPage[Thing]:
             self.lists += 1
-            raise ListWatchError("try again later", retry_after=asked)
+            raise ListWatchError("try again later", retry_after=requested)
 
     async def main() -> int:
         rig = Rig(Hour())
@@ -368,11 +371,11 @@ def test_no_server_makes_it_wait_for_longer_than_its_own_back_off(asked: float) 
     assert virtual.run(main()) == 11
 
 
-def test_each_list_is_reported() -> None:
-    told: list[int] = []
+def test_each_sync_is_reported() -> None:
+    reported: list[int] = []
 
     async def scenario(rig: Rig) -> None:
-        rig.reflector.on_synced(lambda: told.append(rig.api.lists))
+        rig.reflector.on_synced(lambda: reported.append(rig.api.lists))
         await asyncio.sleep(1)
         rig.api.compact()
         rig.api.version += 1
@@ -381,11 +384,11 @@ def test_each_list_is_reported() -> None:
         await asyncio.sleep(10)
 
     reflecting(scenario)
-    assert told == [1, 2]
+    assert reported == [1, 2]
 
 
-def test_a_flood_of_events_gives_others_a_turn() -> None:
-    """Events that have arrived together are read without a pause, and other tasks wait meanwhile."""
+def test_many_events_yield_to_other_tasks() -> None:
+    """Events that have arrived together are read without a pause, so the reflector must yield in between."""
 
     class Flood(FakeApi):
         @asynccontextmanager
@@ -417,7 +420,7 @@ def test_a_flood_of_events_gives_others_a_turn() -> None:
 
 
 class Deaf(FakeApi):
-    """Its watches are open, and send nothing: as over a connection whose other end is gone."""
+    """Its watches are open and send nothing, as on a connection whose other end is gone."""
 
     def watch(self, *_: Any) -> Any:
         return self._silence()
@@ -432,7 +435,7 @@ class Deaf(FakeApi):
             yield stream
 
 
-def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
+def test_relist_finds_changes_that_a_dead_watch_missed() -> None:
     async def main() -> list[Any]:
         rig = Rig(Deaf())
         rig.api.put("a", "x")
@@ -441,7 +444,7 @@ def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
         rig.api.put("b", "y")
         await asyncio.sleep(10)
         found: list[Any] = [rig.stored(), rig.reflector.stale_reason]
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         found.append(rig.reflector.stale_reason)
         await asyncio.sleep(1)
         found += [rig.stored(), rig.reflector.stale_reason, rig.api.lists]
@@ -449,11 +452,11 @@ def test_a_list_that_is_asked_for_finds_what_a_dead_watch_has_missed() -> None:
         await asyncio.wait([task])
         return [*found, task.cancelled()]
 
-    assert virtual.run(main()) == [{"a": "x"}, "", "asked", {"a": "x", "b": "y"}, "", 2, True]
+    assert virtual.run(main()) == [{"a": "x"}, "", "requested", {"a": "x", "b": "y"}, "", 2, True]
 
 
 class Silent(Deaf):
-    """Its watches send nothing until the client gives up."""
+    """Its watches send nothing until the client's read timeout."""
 
     @asynccontextmanager
     async def _silence(self) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
@@ -466,7 +469,7 @@ class Silent(Deaf):
             yield stream
 
 
-def test_after_a_silence_all_is_listed_again() -> None:
+def test_after_a_read_timeout_everything_is_listed_again() -> None:
     async def main() -> dict[str, str]:
         rig = Rig(Silent())
         task = asyncio.ensure_future(rig.reflector.run())
@@ -480,7 +483,7 @@ def test_after_a_silence_all_is_listed_again() -> None:
     assert virtual.run(main()) == {"a": "x"}
 
 
-def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
+def test_relist_does_not_wait_for_the_back_off() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"
@@ -488,7 +491,7 @@ def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
         await asyncio.sleep(300)
         rig.api.fault = ""
         rig.api.put("a", "x")
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(0.01)
         assert rig.stored() == {"a": "x"}
         assert rig.reflector.stale_reason == ""
@@ -497,8 +500,8 @@ def test_a_list_that_is_asked_for_waits_for_no_back_off() -> None:
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["during a back-off", "during a watch"])
-def test_a_list_may_be_asked_for_several_times_within_one_turn_of_the_loop(away: bool) -> None:
-    """`call_soon` runs the later calls after the first has begun to interrupt the reflector."""
+def test_several_relists_in_one_iteration_of_the_event_loop(away: bool) -> None:
+    """`call_soon` runs the later calls after the first call has started to interrupt the reflector."""
 
     async def scenario(rig: Rig) -> None:
         failures: list[Any] = []
@@ -524,18 +527,18 @@ def test_a_list_may_be_asked_for_several_times_within_one_turn_of_the_loop(away:
     reflecting(scenario)
 
 
-def test_a_list_that_is_asked_for_and_fails_leaves_the_store_stale() -> None:
+def test_a_failed_relist_leaves_the_store_stale() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(1)
         assert "the last list of things failed" in rig.reflector.stale_reason
 
     reflecting(scenario)
 
 
-def test_a_list_under_way_does_not_answer_who_asks_later() -> None:
+def test_a_relist_during_a_list_starts_another_list() -> None:
     async def main() -> int:
         rig = Rig()
         for name in "abcde":
@@ -543,17 +546,17 @@ def test_a_list_under_way_does_not_answer_who_asks_later() -> None:
         task = asyncio.ensure_future(rig.reflector.run())
         await asyncio.sleep(0.0015)
         assert rig.api.lists == 1
-        rig.reflector.relist("asked")
+        rig.reflector.relist("requested")
         await asyncio.sleep(10)
         task.cancel()
         await asyncio.wait([task])
         assert rig.stored() == rig.served()
         return rig.api.lists
 
-    assert virtual.run(main()) == 1 + 3  # a page, and then three
+    assert virtual.run(main()) == 1 + 3  # one page, and then three
 
 
-def test_it_says_that_it_pauses_only_while_it_does() -> None:
+def test_backing_off_is_set_only_during_the_back_off() -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.api.fault = "refused"

@@ -1,4 +1,4 @@
-"""Clock skew from Date headers."""
+"""Clock skew according to Date headers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,11 +19,11 @@ def after(seconds: float) -> datetime:
     ("sent", "received", "expected"),
     [(0, 0.1, 0), (0.9, 1.5, 0), (-5, 0, 0), (-20, 30, 0), (4, 4.1, 3), (-5, -4, -4)],
 )
-def test_only_what_is_certain_counts(sent: float, received: float, expected: float) -> None:
+def test_only_certain_skew_counts(sent: float, received: float, expected: float) -> None:
     assert clock_skew(DATE, after(sent), after(received)) == timedelta(seconds=expected)
 
 
-def test_it_is_reported_when_it_begins_and_ends() -> None:
+def test_skew_is_logged_when_it_begins_and_when_it_ends() -> None:
     monitor = ClockSkewMonitor("the API server")
     with capture_logs() as logs:
         for seconds in (0.5, 1.9, 7, 8, 0.5):
@@ -43,7 +43,7 @@ def test_it_is_reported_when_it_begins_and_ends() -> None:
         "Fri, 31 Dec 9999 23:59:59 GMT",
     ],
 )
-def test_a_header_that_is_no_date_is_ignored(header: str | None) -> None:
+def test_an_invalid_date_header_is_ignored(header: str | None) -> None:
     monitor = ClockSkewMonitor("the API server")
     monitor.record(header, after(99), after(99))
     assert monitor.current == timedelta(0)

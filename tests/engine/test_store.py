@@ -1,4 +1,4 @@
-"""The store: indexes, what counts as a change, and our own writes."""
+"""The store: indexes, changes, and own writes."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ def recorded(store: Store[Thing]) -> list[Change[Thing]]:
     return changes
 
 
-def test_indexes_follow_an_object_that_moves() -> None:
+def test_indexes_follow_changed_objects() -> None:
     store: Store[Thing] = Store({"status": lambda object_: (object_.status,)})
     store.apply(thing("a", 1, "x"))
     store.apply(thing("b", 2, "x"))
@@ -23,7 +23,7 @@ def test_indexes_follow_an_object_that_moves() -> None:
     assert store.by_index("status", "y") == []
 
 
-def test_a_list_deletes_what_is_not_in_it() -> None:
+def test_a_list_deletes_objects_that_it_lacks() -> None:
     store: Store[Thing] = Store()
     store.replace([thing("a"), thing("b")], Origin.INITIAL)
     changes = recorded(store)
@@ -40,8 +40,8 @@ def test_an_older_event_never_replaces_a_newer_object() -> None:
     assert found.status == "new"
 
 
-def test_a_list_may_go_back_in_versions() -> None:
-    """As after etcd was restored from a snapshot."""
+def test_a_list_may_have_older_versions() -> None:
+    """For example, after etcd was restored from a snapshot."""
     store: Store[Thing] = Store()
     store.apply(thing("a", 10, "new"))
     store.replace([thing("a", 5, "restored")])
@@ -50,7 +50,7 @@ def test_a_list_may_go_back_in_versions() -> None:
     assert found.status == "restored"
 
 
-def test_a_list_does_not_undo_what_was_written_since() -> None:
+def test_a_list_does_not_overwrite_newer_own_writes() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 10, "old"))
     store.apply_own_write(thing("a", 12, "ours"))
@@ -61,7 +61,7 @@ def test_a_list_does_not_undo_what_was_written_since() -> None:
     assert [change.latest.status for change in changes] == ["theirs"]
 
 
-def test_what_was_created_again_before_a_list_takes_the_place_of_what_was_written() -> None:
+def test_a_recreated_object_in_a_list_replaces_an_own_write() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 12, "ours"))
     store.replace([thing("a", 10, "another", uid="u2")], as_of="11")
@@ -70,7 +70,7 @@ def test_what_was_created_again_before_a_list_takes_the_place_of_what_was_writte
     assert found.status == "another"
 
 
-def test_a_mere_resource_version_wakes_nobody() -> None:
+def test_a_new_resource_version_alone_is_no_change() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 1))
     changes = recorded(store)
@@ -78,7 +78,7 @@ def test_a_mere_resource_version_wakes_nobody() -> None:
     assert changes == []
 
 
-def test_the_echo_of_our_own_write_wakes_nobody() -> None:
+def test_the_watch_event_of_an_own_write_is_no_change() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 1))
     changes = recorded(store)
@@ -89,7 +89,7 @@ def test_the_echo_of_our_own_write_wakes_nobody() -> None:
     assert [change.origin for change in changes] == [Origin.OWN, Origin.WATCH]
 
 
-def test_a_write_does_not_bring_back_what_is_gone_or_created_again() -> None:
+def test_an_own_write_does_not_restore_a_deleted_or_recreated_object() -> None:
     store: Store[Thing] = Store()
     store.apply_own_write(thing("a", 5))
     assert len(store) == 0
@@ -100,7 +100,7 @@ def test_a_write_does_not_bring_back_what_is_gone_or_created_again() -> None:
     assert found.metadata.uid == "u2"
 
 
-def test_an_answer_with_somebody_elses_edit_counts_as_theirs() -> None:
+def test_a_response_with_an_edit_of_another_user_has_origin_watch() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 1))
     changes = recorded(store)
@@ -108,7 +108,7 @@ def test_an_answer_with_somebody_elses_edit_counts_as_theirs() -> None:
     assert [change.origin for change in changes] == [Origin.WATCH]
 
 
-def test_an_object_that_has_not_changed_is_not_replaced_by_a_list() -> None:
+def test_a_list_does_not_replace_unchanged_objects() -> None:
     store: Store[Thing] = Store()
     store.replace([thing("a"), thing("b")])
     before = store.get(Key("ns", "a"))
@@ -119,7 +119,7 @@ def test_an_object_that_has_not_changed_is_not_replaced_by_a_list() -> None:
     assert found.metadata.resource_version == "2"
 
 
-def test_the_values_of_an_index_are_those_of_the_objects_there_are() -> None:
+def test_index_values_are_those_of_existing_objects() -> None:
     store: Store[Thing] = Store({"status": lambda object_: (object_.status,)})
     for name, status in (("a", "x"), ("b", "x"), ("c", "y")):
         store.apply(thing(name, 1, status))
@@ -127,8 +127,8 @@ def test_the_values_of_an_index_are_those_of_the_objects_there_are() -> None:
     assert set(store.index_values("status")) == {"x"}
 
 
-def test_another_spec_of_the_same_generation_is_no_mere_status() -> None:
-    """A restored etcd gives generations twice."""
+def test_a_changed_spec_with_the_same_generation_is_not_status_only() -> None:
+    """A restored etcd can assign the same generation twice."""
     before = thing("a", 5)
     assert not Change(before, replace(before, spec="other"), Origin.WATCH).status_only
     assert Change(before, replace(before, status="other"), Origin.WATCH).status_only

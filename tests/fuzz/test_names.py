@@ -1,4 +1,4 @@
-"""Tags and names as AWS and tenants write them, wherever they end up: names, mails, Events, webhooks."""
+"""Tags and names of AWS and of tenants in all places: object names, mails, Events, webhooks."""
 
 import email
 import email.policy
@@ -57,9 +57,7 @@ TEMPLATES = st.sampled_from(["{tag}", "{type}.{tag}", "{account}-{tag}", "x.{reg
 
 @mad.budget(100)
 @given(TAGS, TEMPLATES, PLACES)
-def test_whatever_a_group_is_called_its_names_are_names(
-    tag: str, template: str, place: dict[str, str]
-) -> None:
+def test_any_tag_gives_valid_object_names(tag: str, template: str, place: dict[str, str]) -> None:
     group = place | {"tag": tag}
     found = list(naming.name_candidates(template, group))
     assert found == list(naming.name_candidates(template, group))
@@ -74,7 +72,7 @@ def as_key(group: tuple[str, dict[str, str]]) -> str:
 
 @mad.budget(50)
 @given(st.lists(st.tuples(TAGS, PLACES), min_size=2, max_size=6, unique_by=as_key), TEMPLATES)
-def test_the_last_name_of_a_group_is_no_other_groups(
+def test_the_last_name_candidate_of_a_group_is_unique(
     groups: list[tuple[str, dict[str, str]]], template: str
 ) -> None:
     last = [list(naming.name_candidates(template, place | {"tag": tag}))[-1] for tag, place in groups]
@@ -91,7 +89,7 @@ LETTERS, MARKS = {"L", "N", "Z"}, "_.:/=+-@"
     st.text(max_size=300) | mad.TEXTS | st.sampled_from(["aws:ada", "AWS:x", "rds:x", "\t", "\x85", "\u2028"])
 )
 @example("a\nb")
-def test_a_lock_tag_is_one_that_every_service_takes(user: str) -> None:
+def test_every_service_accepts_the_lock_tags(user: str) -> None:
     written = lock_for(replace(BOOKED, user_id=user))
     assert 1 <= len(written.by) <= 256
     assert all(unicodedata.category(char)[0] in LETTERS or char in MARKS for char in written.by)
@@ -119,9 +117,7 @@ LOCKS = st.builds(Lock, mad.TEXTS | st.just("ada"), UNTIL)
 
 @mad.budget(150)
 @given(st.lists(st.none() | LOCKS, max_size=4), st.booleans(), st.lists(LOCKS, max_size=2))
-def test_whatever_the_lock_tags_say_each_is_sorted_out(
-    found: list[Lock | None], held: bool, memory: list[Lock]
-) -> None:
+def test_any_lock_tag_is_classified(found: list[Lock | None], held: bool, memory: list[Lock]) -> None:
     instances = tuple(Instance(f"i-{n}", InstanceState.RUNNING, lock=item) for n, item in enumerate(found))
     view, ours = Observation(instances, EPOCH), OwnLocks(memory, BookingTimeline([BOOKED]))
     locks = classify_locks(view, ours, EPOCH)
@@ -177,7 +173,7 @@ def valued(tags: list[dict[str, str]]) -> bool:
 
 @mad.budget(100)
 @given(st.lists(st.lists(INSTANCE, max_size=3), max_size=3))
-def test_no_tag_no_action_whatever_ec2_describes(reservations: list[list[dict[str, Any]]]) -> None:
+def test_ec2_instances_without_the_tag_are_ignored(reservations: list[list[dict[str, Any]]]) -> None:
     page: Any = {"Reservations": [{"Instances": items} for items in reservations]}
     shown = [item for items in reservations for item in items]
     found = list(_records(page, Reading()))
@@ -187,7 +183,7 @@ def test_no_tag_no_action_whatever_ec2_describes(reservations: list[list[dict[st
 
 @mad.budget(100)
 @given(st.lists(DATABASE, max_size=3), st.lists(DATABASE, max_size=3))
-def test_no_tag_no_action_whatever_rds_describes(
+def test_databases_without_the_tag_are_ignored(
     databases: list[dict[str, Any]], clusters: list[dict[str, Any]]
 ) -> None:
     rows, owners = cast("Any", databases), cast("Any", clusters)
@@ -249,7 +245,7 @@ class FixedClock:
 
 @mad.budget(100)
 @given(NOTICES)
-def test_what_webhooks_get_is_json_and_slack_can_be_made_to_mention_nobody(
+def test_webhooks_get_json_and_slack_texts_have_no_mentions(
     notification: Notification,
 ) -> None:
     body = json.loads(json.dumps(webhook_body(notification)))
@@ -258,7 +254,7 @@ def test_what_webhooks_get_is_json_and_slack_can_be_made_to_mention_nobody(
 
 
 class Posted:
-    """A client that keeps what is posted."""
+    """A client that records the posted bodies."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -274,8 +270,11 @@ NAMES = st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda name: len(name) <
 @mad.budget(60)
 @given(NAMES, st.text(max_size=2000) | st.integers(0, 600).map(lambda n: "x" * n + "\U0001f4a5" * 600))
 @example("a" * 219 + "-" + "b" * 33, "\xe9" * 1024)
-def test_every_event_is_one_that_the_api_server_takes(name: str, note: str) -> None:
-    """Lengths are in bytes: https://github.com/kubernetes/kubernetes/blob/master/pkg/apis/core/validation/events.go."""
+def test_the_api_server_accepts_every_event(name: str, note: str) -> None:
+    """The API server limits lengths in bytes.
+
+    See https://github.com/kubernetes/kubernetes/blob/master/pkg/apis/core/validation/events.go.
+    """
     recorder = EventRecorder(cast("Any", Posted()), VirtualClock())
     recorder._clock = cast("Any", FixedClock())
     made = BOOKING.adapter.validate_python({"metadata": mad.meta(name), "spec": mad.SPECS["Booking"]})

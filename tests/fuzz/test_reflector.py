@@ -1,4 +1,4 @@
-"""Whatever a server says, a reflector soon ends equal to it, and asks no oftener than its back-off allows."""
+"""Whatever a server sends, a reflector soon equals it, within the request rate of its back-off."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -43,7 +43,7 @@ CHANGES = st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", ""]))
 
 
 class MadApi(FakeApi):
-    """Sends what `garbage` has before what there is to send."""
+    """Sends the items of `garbage` before the real events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class MadApi(FakeApi):
 @given(st.lists(st.tuples(CHANGES, st.lists(GARBAGE, max_size=6)), max_size=8))
 @example([(("a", "x"), [("bookmark", "x")])])
 @example([(("b", "x"), []), (("b", ""), []), (("a", "x"), [("again", 0)])])
-def test_it_ends_equal_to_the_server_once_the_nonsense_ends(steps: list[Any]) -> None:
+def test_the_store_equals_the_server_after_the_garbage_ends(steps: list[Any]) -> None:
     async def main() -> None:
         api, store = MadApi(), Store[Thing]()
         backoff = Backoff(maximum=timedelta(seconds=LONGEST))
@@ -105,14 +105,14 @@ def test_it_ends_equal_to_the_server_once_the_nonsense_ends(steps: list[Any]) ->
         while api.garbage:
             await asyncio.sleep(1)
             api.cut()
-        asked = api.lists + api.watches
+        requests = api.lists + api.watches
         await asyncio.sleep(SILENCE + LONGEST + 1)
         api.put("last", "z")
         await asyncio.sleep(LONGEST + 1)
         assert {item.metadata.name: item.status for item in store.objects()} == {
             name: item.status for name, item in api.objects.items()
         }
-        assert api.lists + api.watches - asked < 12
+        assert api.lists + api.watches - requests < 12
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
@@ -121,7 +121,7 @@ def test_it_ends_equal_to_the_server_once_the_nonsense_ends(steps: list[Any]) ->
 
 
 @pytest.mark.parametrize("nonsense", [("garbled",), ("again", 0), ("bookmark", "x"), ("expired",)])
-def test_nonsense_for_ever_is_no_hot_loop(nonsense: tuple[Any, ...]) -> None:
+def test_endless_garbage_causes_no_hot_loop(nonsense: tuple[Any, ...]) -> None:
     async def main() -> int:
         api = MadApi()
         api.put("a", "x")
@@ -137,7 +137,7 @@ def test_nonsense_for_ever_is_no_hot_loop(nonsense: tuple[Any, ...]) -> None:
     assert virtual.run(main()) < 120
 
 
-def test_an_event_that_is_older_than_what_is_known_changes_nothing() -> None:
+def test_an_event_older_than_the_stored_object_is_ignored() -> None:
     store: Store[Thing] = Store()
     store.apply(thing("a", 7, "new"))
     store.apply(thing("a", 6, "old"))

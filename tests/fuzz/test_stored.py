@@ -1,4 +1,4 @@
-"""Whatever is stored, each object is read, and none disturbs another."""
+"""Whatever is stored, each object is decoded, and none affects another."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -26,15 +26,15 @@ from tests.support import mad, virtual
 
 
 class Wire:
-    """A client that gets what a test says, in place of an API server's answer."""
+    """A client whose answers a test sets."""
 
     def __init__(self, answer: bytes = b"", lines: Sequence[bytes] = ()) -> None:
         self.answer = answer
         self.lines = lines
-        self.asked: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
 
     async def request(self, *_: str, query: Query) -> bytes:
-        self.asked.append(dict(query))
+        self.queries.append(dict(query))
         return self.answer
 
     @asynccontextmanager
@@ -54,7 +54,7 @@ def listed(kind: Kind[Any], answer: bytes) -> list[Any]:
     return virtual.run(source(kind, Wire(answer)).list()).items
 
 
-def told(kind: Kind[Any], *lines: bytes) -> list[Any]:
+def watched(kind: Kind[Any], *lines: bytes) -> list[Any]:
     async def main() -> list[Any]:
         async with source(kind, Wire(lines=lines)).watch("1", 300) as events:
             return [event async for event in events]
@@ -63,9 +63,9 @@ def told(kind: Kind[Any], *lines: bytes) -> list[Any]:
 
 
 def use(object_: Any) -> None:
-    """All that the reconcilers ask an object for, and the metrics."""
+    """Call everything that reconcilers and metrics read from an object."""
     informers = Informers("eu-west-1")
-    census = ObjectCounts(informers)
+    counts = ObjectCounts(informers)
     if isinstance(object_, Booking):
         informers.bookings.apply(object_)
         assert object_.interval() is None or object_.resource_name
@@ -73,7 +73,7 @@ def use(object_: Any) -> None:
         informers.resources.apply(object_)
         assert object_.warm_up.total_seconds() <= 24 * 3600
         assert object_.status.next_change is None or object_.status.next_change.tzinfo
-        assert all(since.tzinfo for since in census.unready_since().values())
+        assert all(since.tzinfo for since in counts.unready_since().values())
         if isinstance(object_.spec, ResourceSpec):
             ad_hoc_interval(object_, object_.spec)
             power_policy(object_.spec, object_.status, dry_run=False)
@@ -84,7 +84,7 @@ def use(object_: Any) -> None:
 
 @mad.budget(150)
 @given(st.data(), mad.kinds)
-def test_a_mad_object_is_read_and_disturbs_no_other(data: st.DataObject, kind: Kind[Any]) -> None:
+def test_a_malformed_object_is_decoded_and_affects_no_other(data: st.DataObject, kind: Kind[Any]) -> None:
     before, bad, after = listed(
         kind, mad.page(mad.good(kind, "a"), data.draw(mad.stored(kind, "mad")), mad.good(kind, "z"))
     )
@@ -100,15 +100,15 @@ def test_a_mad_object_is_read_and_disturbs_no_other(data: st.DataObject, kind: K
 
 @mad.budget(75)
 @given(st.data(), mad.kinds)
-def test_a_mad_event_is_read_as_the_list_would_be(data: st.DataObject, kind: Kind[Any]) -> None:
+def test_a_mad_event_is_decoded_like_a_list(data: st.DataObject, kind: Kind[Any]) -> None:
     bad = data.draw(mad.stored(kind, "mad"))
-    (event,) = told(kind, json.dumps({"type": "MODIFIED", "object": bad}).encode())
+    (event,) = watched(kind, json.dumps({"type": "MODIFIED", "object": bad}).encode())
     assert event.object == listed(kind, mad.page(bad))[0]
 
 
 @mad.budget(75)
 @given(mad.kinds, st.lists(mad.CONDITIONS, min_size=1, max_size=3))
-def test_conditions_that_somebody_else_wrote_disturb_nothing(kind: Kind[Any], conditions: list[Any]) -> None:
+def test_conditions_of_other_writers_do_no_harm(kind: Kind[Any], conditions: list[Any]) -> None:
     (item,) = listed(kind, mad.page(mad.good(kind, "a") | {"status": {"conditions": conditions}}))
     assert len(item.status.conditions) == len(conditions)
     use(item)
@@ -120,13 +120,13 @@ def nested(levels: int) -> str:
 
 @pytest.mark.parametrize("levels", [10, 250, 9000])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_managed_fields_as_deep_as_the_api_server_takes_them(kind: Kind[Any], levels: int) -> None:
+def test_managed_fields_as_deep_as_the_api_server_accepts_them(kind: Kind[Any], levels: int) -> None:
     deep = mad.good(kind, "deep")
     deep["metadata"]["managedFields"] = [{"fieldsV1": "here"}]
     answer = mad.page(mad.good(kind, "a"), deep).replace(b'"here"', nested(levels).encode())
     assert [item.metadata.name for item in listed(kind, answer)] == ["a", "deep"]
     line = json.dumps({"type": "ADDED", "object": deep}).replace('"here"', nested(levels)).encode()
-    (event,) = told(kind, line)
+    (event,) = watched(kind, line)
     assert event.object.spec == listed(kind, answer)[1].spec
 
 
@@ -139,7 +139,7 @@ DEEP = st.recursive(
 
 @given(DEEP, st.integers(0, 80))
 @example({"a": '[[\\"', "b": [1]}, 40)
-def test_only_what_is_too_deep_is_left_out(value: Any, levels: int) -> None:
+def test_only_parts_that_are_too_deep_are_removed(value: Any, levels: int) -> None:
     def cut(item: Any, depth: int) -> Any:
         if not isinstance(item, list | dict):
             return item
@@ -157,13 +157,13 @@ def test_only_what_is_too_deep_is_left_out(value: Any, levels: int) -> None:
     assert (flat is body) == (cut(value, 1) == value)
 
 
-def test_an_endless_text_takes_no_longer_than_its_length() -> None:
+def test_a_very_long_text_is_read_in_linear_time() -> None:
     assert flattened(b'["' + b'\\"' * 2_000_000) == b'["' + b'\\"' * 2_000_000
 
 
 @mad.budget(150)
 @given(st.data(), mad.kinds)
-def test_a_garbled_list_is_refused_or_read_and_nothing_else(data: st.DataObject, kind: Kind[Any]) -> None:
+def test_a_garbled_list_is_refused_or_decoded(data: st.DataObject, kind: Kind[Any]) -> None:
     whole = mad.page(mad.good(kind, "a"), mad.good(kind, "b"))
     try:
         found = listed(kind, data.draw(mad.garbled(whole)))
@@ -175,10 +175,10 @@ def test_a_garbled_list_is_refused_or_read_and_nothing_else(data: st.DataObject,
 
 @mad.budget(150)
 @given(st.data(), mad.kinds)
-def test_a_garbled_event_is_refused_or_read_and_nothing_else(data: st.DataObject, kind: Kind[Any]) -> None:
+def test_a_garbled_event_is_refused_or_decoded(data: st.DataObject, kind: Kind[Any]) -> None:
     whole = json.dumps({"type": "ADDED", "object": mad.good(kind, "a")}).encode()
     try:
-        found = told(kind, data.draw(mad.garbled(whole)))
+        found = watched(kind, data.draw(mad.garbled(whole)))
     except ListWatchError:
         return
     for event in found:
@@ -190,8 +190,8 @@ DURATIONS = st.sampled_from(["", "0s", "90s", "31m", "24h", "999999h", "999999h"
 
 @mad.budget(50)
 @given(DURATIONS)
-def test_a_learnt_warm_up_that_makes_no_sense_is_within_bounds(text: str) -> None:
-    """Somebody else may write a status, and bookings may begin in the year 1970."""
+def test_an_invalid_measured_warm_up_is_within_bounds(text: str) -> None:
+    """Other users may write a status, and bookings may begin in the year 1970."""
     learns = mad.good(RESOURCE, "a") | {"status": {"warm_up": text}}
     learns["spec"] = learns["spec"] | {"warm_up": "auto"}
     (item,) = listed(RESOURCE, mad.page(learns))
@@ -200,7 +200,7 @@ def test_a_learnt_warm_up_that_makes_no_sense_is_within_bounds(text: str) -> Non
 
 @pytest.mark.parametrize("field", ["creationTimestamp", "deletionTimestamp"])
 def test_an_instant_without_an_offset_is_refused(field: str) -> None:
-    """It could be compared with none of those that have one."""
+    """It cannot be compared with instants that have one."""
     naive = mad.good(RESOURCE, "a")
     naive["metadata"][field] = "2026-01-01T00:00:00"
     with pytest.raises(ListWatchError, match="timezone"):
@@ -208,7 +208,7 @@ def test_an_instant_without_an_offset_is_refused(field: str) -> None:
 
 
 class Heavy(Wire):
-    """Answers lists of objects that are so large that no more than `fits` of them fit into an answer."""
+    """Answers lists of large objects. An answer has room for at most `fits` of them."""
 
     def __init__(self, fits: int, objects: int) -> None:
         super().__init__()
@@ -216,9 +216,9 @@ class Heavy(Wire):
         self.objects = objects
 
     async def request(self, *_: str, query: Query) -> bytes:
-        asked = dict(query)
-        self.asked.append(asked)
-        limit, begin = int(asked["limit"]), int(asked.get("continue", "0"))
+        options = dict(query)
+        self.queries.append(options)
+        limit, begin = int(options["limit"]), int(options.get("continue", "0"))
         end = min(begin + limit, self.objects)
         if end - begin > self.fits:
             raise ResponseTooLargeError("more than fits")
@@ -241,19 +241,19 @@ def test_pages_are_as_small_as_large_objects_need(fits: int, objects: int) -> No
                 return names
 
     assert virtual.run(main()) == [f"b{number}" for number in range(objects)]
-    assert len(wire.asked) <= 5 + 4 * objects / min(fits, PAGE_SIZE)
+    assert len(wire.queries) <= 5 + 4 * objects / min(fits, PAGE_SIZE)
 
 
-def test_one_object_that_is_too_large_is_a_failure_and_no_loop() -> None:
+def test_one_object_that_is_too_large_fails_without_a_loop() -> None:
     wire = Heavy(0, 1)
     with pytest.raises(ListWatchError, match="more than fits"):
         virtual.run(source(BOOKING, wire).list())
-    assert len(wire.asked) < 6
+    assert len(wire.queries) < 6
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_what_is_kept_of_a_large_object_is_small(kind: Kind[Any]) -> None:
-    """A Resource's finalizers are the exception: to set our own is to write them all."""
+def test_little_of_a_large_object_is_kept(kind: Kind[Any]) -> None:
+    """The finalizers of a Resource are an exception: to set one, the operator must write them all."""
     large = mad.good(kind, "a")
     large["metadata"] |= {
         "annotations": {f"manager.kotaico.de/{number}": "x" * 1000 for number in range(200)}
@@ -280,7 +280,7 @@ def test_what_is_kept_of_a_large_object_is_small(kind: Kind[Any]) -> None:
     ],
     ids=["many notifications", "long dates", "unknown fields", "a duration beyond all time"],
 )
-def test_a_reason_is_short_however_much_is_wrong(spec: dict[str, Any]) -> None:
+def test_a_message_is_short_however_many_errors_there_are(spec: dict[str, Any]) -> None:
     kind = RESOURCE if "tag" in spec else BOOKING
     (item,) = listed(kind, mad.page({"metadata": mad.meta("a"), "spec": spec}))
     assert isinstance(item.spec, InvalidSpec)
@@ -288,8 +288,8 @@ def test_a_reason_is_short_however_much_is_wrong(spec: dict[str, Any]) -> None:
     assert len(item.spec.message) < 4000
 
 
-def test_more_problems_than_are_named_are_counted() -> None:
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - of this test alone
+def test_errors_beyond_the_limit_are_counted() -> None:
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only this test needs it
 
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(list[int]).validate_python(["x"] * 25)

@@ -1,4 +1,4 @@
-"""Cron, time zones and dates at their edges, against references that know nothing of how it is done."""
+"""Edge cases of cron, time zones and dates, compared with independent reference implementations."""
 
 import re
 from calendar import monthrange
@@ -22,7 +22,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def changes(zone: ZoneInfo, year: int) -> list[datetime]:
-    """The hours of a year in which the clocks of a zone change, and its first."""
+    """The hours of a year in which the clocks of a zone change, and the first hour of the year."""
     begin = datetime(year, 1, 1, tzinfo=UTC)
     days = [begin + DAY * number for number in range(366)]
     found = [begin]
@@ -38,7 +38,7 @@ def changes(zone: ZoneInfo, year: int) -> list[datetime]:
 @given(ZONES, st.integers(1973, 2100), st.data(), schedules, st.sets(st.integers(-1, 2)))
 @example("America/St_Johns", 2006, None, "0 * * * *", {0})
 @example("America/Havana", 2026, None, "0-59 0-23 * * *", {0, 1})
-def test_every_zone_agrees_with_a_walk_minute_by_minute(
+def test_occurrences_in_every_zone_equal_those_of_the_oracle(
     name: str, year: int, data: st.DataObject | None, schedule: str, left_out: set[int]
 ) -> None:
     zone = ZoneInfo(name)
@@ -53,7 +53,7 @@ def test_every_zone_agrees_with_a_walk_minute_by_minute(
 
 @mad.budget(30)
 @given(ZONES, schedules, st.datetimes(datetime(1970, 1, 2), datetime(2998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_occurrences_are_later_in_order_and_on_the_minute_in_any_year(
+def test_occurrences_are_in_order_and_at_full_minutes_in_any_year(
     name: str, schedule: str, instant: datetime
 ) -> None:
     walk = Recurrence(schedule, ZoneInfo(name)).after(instant)
@@ -66,8 +66,8 @@ def test_occurrences_are_later_in_order_and_on_the_minute_in_any_year(
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize("schedule", ["* * * * *", "0-59 0-23 * * *"])
-def test_days_that_are_left_out_take_no_time_however_full(schedule: str, zone: str) -> None:
-    """A user who may write a scheduler could block the loop for all others."""
+def test_many_excepted_days_take_little_time(schedule: str, zone: str) -> None:
+    """Otherwise, a user who may write a scheduler could block the event loop for all other users."""
     begin = date(2026, 1, 1)
     skipped = frozenset(begin + DAY * number for number in range(400))
     began = thread_time()
@@ -90,7 +90,7 @@ def test_days_that_are_left_out_take_no_time_however_full(schedule: str, zone: s
     st.integers(0, 5),
     st.timedeltas(timedelta(0), 2 * DAY),
 )
-def test_an_agenda_that_is_carried_out_leaves_nothing_to_do(
+def test_a_plan_that_is_carried_out_leaves_nothing_to_do(
     schedule: str, zone: str, minutes: int, horizon: timedelta, keep: int, down: timedelta
 ) -> None:
     now = datetime(2026, 3, 28, 23, 30, 10, tzinfo=UTC)
@@ -109,7 +109,7 @@ def test_an_agenda_that_is_carried_out_leaves_nothing_to_do(
 
 
 def brute(text: str) -> datetime | None:
-    """RFC 3339, section 5.6, by its grammar alone, within the years 1970 to 2999 and without leap seconds."""
+    """RFC 3339, section 5.6, by its grammar only, for the years 1970 to 2999, without leap seconds."""
     parts = re.fullmatch(
         r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:(Z)|([+-])(\d\d):(\d\d))",
         text,
@@ -150,7 +150,7 @@ NEARLY = st.builds(
 @example("2999-12-31T23:59:59.999999999-23:59")
 @example("1970-01-01T00:00:00+23:59")
 @example("2026-01-01T00:00:00-00:00")
-def test_a_date_is_read_as_its_grammar_says_or_refused(text: str) -> None:
+def test_a_date_is_parsed_according_to_its_grammar_or_refused(text: str) -> None:
     expected = brute(text)
     if expected is None:
         with pytest.raises(ValueError, match="write it like"):

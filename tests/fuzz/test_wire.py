@@ -1,4 +1,4 @@
-"""Whatever comes over the wire in place of an answer, all that anybody hears of is a failure they know."""
+"""Whatever arrives instead of a response, callers get only known errors."""
 
 import asyncio
 import gzip
@@ -30,7 +30,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\
 
 
 class RawServer:
-    """Answers each request with bytes, which need be no HTTP, and closes."""
+    """Answers each request with raw bytes, which may not be HTTP, and closes the connection."""
 
     def __init__(self) -> None:
         self.reply = b""
@@ -52,7 +52,7 @@ class RawServer:
                 self.sent += len(self.endless)
                 await writer.drain()
         except (OSError, asyncio.CancelledError):
-            pass  # the client has gone
+            pass  # the client has disconnected
         finally:
             writer.close()
 
@@ -83,8 +83,8 @@ async def watched(client: KubeClient, take: Callable[[WatchEvent[Any]], None] = 
             take(event)
 
 
-def heard(directory: Path, *replies: tuple[bytes, list[int]]) -> None:
-    """Watch, list and ask for the Lease against each of the replies: no other failure comes of it."""
+def read_all(directory: Path, *replies: tuple[bytes, list[int]]) -> None:
+    """Watch, list, and read the Lease with each of the replies. Only known errors occur."""
 
     async def main() -> None:
         async with raw(directory) as (server, client):
@@ -163,12 +163,14 @@ REPLIES = st.one_of(
 @settings(mad.budget(40), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(replies=st.lists(st.tuples(REPLIES, st.lists(st.integers(1, 60), max_size=4)), min_size=1, max_size=6))
 @example(replies=[(HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"{}")[:12], [])])
-def test_no_reply_is_more_than_a_failure(tmp_path: Path, replies: list[tuple[bytes, list[int]]]) -> None:
-    heard(tmp_path, *replies)
+def test_any_reply_gives_a_result_or_a_known_error(
+    tmp_path: Path, replies: list[tuple[bytes, list[int]]]
+) -> None:
+    read_all(tmp_path, *replies)
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 65536, b'{"type":"ADDED","object":{"a":"' + b"\\n" * 32768])
-async def test_a_line_that_never_ends_is_given_up_in_bounded_memory(tmp_path: Path, chunk: bytes) -> None:
+async def test_an_endless_line_fails_in_bounded_memory(tmp_path: Path, chunk: bytes) -> None:
     async with raw(tmp_path) as (server, client):
         server.reply, server.endless = HEAD + b"\r\n", chunk
         tracemalloc.start()
@@ -183,10 +185,10 @@ async def test_a_line_that_never_ends_is_given_up_in_bounded_memory(tmp_path: Pa
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_an_answer_that_never_ends_is_given_up_in_bounded_memory(tmp_path: Path, packed: bool) -> None:
+async def test_an_endless_response_fails_in_bounded_memory(tmp_path: Path, packed: bool) -> None:
     async with raw(tmp_path) as (server, client):
         server.reply, server.endless = HEAD + b"\r\n", b"[" * 65536
-        if packed:  # a gigabyte, a thousand times smaller
+        if packed:  # a gigabyte, compressed by a factor of a thousand
             server.reply = HEAD + b"Content-Encoding: gzip\r\n\r\n"
             server.endless = gzip.compress(b"[" * 2**24)
         with pytest.raises(ListWatchError, match="answers more than 16 MiB"):
@@ -206,17 +208,17 @@ async def test_events_before_a_failure_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", ["7", "86400", "9" * 400, "٣"])
-async def test_whatever_retry_after_says_it_is_a_time(tmp_path: Path, seconds: str) -> None:
+async def test_any_retry_after_header_gives_a_valid_time(tmp_path: Path, seconds: str) -> None:
     async with raw(tmp_path) as (server, client):
         head = b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: "
         server.reply = head + seconds.encode() + b"\r\n\r\n"
         with pytest.raises(ListWatchError) as caught:
             await ListWatch(client, BOOKING).list()
-    assert caught.value.retry_after >= 0  # of which the reflector waits half a minute at most
+    assert caught.value.retry_after >= 0  # the reflector waits for at most half a minute of it
 
 
 async def test_no_redirect_is_followed(tmp_path: Path) -> None:
-    """The token is for the API server alone."""
+    """Only the API server may get the token."""
     async with raw(tmp_path) as (server, client):
         target = f"http://localhost:{server.port}/"
         server.reply = f"HTTP/1.1 307 Over there\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
@@ -224,5 +226,5 @@ async def test_no_redirect_is_followed(tmp_path: Path) -> None:
             await ListWatch(client, BOOKING).list()
 
 
-def test_the_longest_answer_holds_several_of_the_largest_objects() -> None:
+def test_the_largest_response_has_room_for_several_of_the_largest_objects() -> None:
     assert transport.MAX_RESPONSE_BYTES > 7 * 2 * 2**20

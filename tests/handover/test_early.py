@@ -1,4 +1,4 @@
-"""What the run of hand-overs counts as a start outside a booking, and as a stop inside one."""
+"""The calls that the handover test counts as starts outside a booking, and as stops inside one."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ def at(seconds: float) -> datetime:
     [
         ("StartInstances", 9.99, True),
         ("StartInstances", 10, False),
-        ("StartInstances", 20.4, False),  # it was sent before the end
+        ("StartInstances", 20.4, False),  # it may have been sent before the end
         ("StartInstances", 20.6, True),
         ("StopInstances", 9.9, False),
         ("StopInstances", 10.4, False),
@@ -28,7 +28,7 @@ def at(seconds: float) -> datetime:
         ("StopInstances", 20, False),
     ],
 )
-def test_a_call_is_early_unless_it_was_sent_before_the_boundary(
+def test_a_call_is_early_unless_it_was_in_flight_at_the_boundary(
     action: str, seconds: float, found: bool
 ) -> None:
     due = {"g": [Boundary(at(10), "g", "StartInstances"), Boundary(at(20), "g", "StopInstances")]}

@@ -1,7 +1,7 @@
 """Two replicas through twenty random kills, pauses and partitions: `tox -e handover`.
 
-Meanwhile bookings begin and end all the time. No boundary may be missed by more than LeaseDuration, no two
-replicas may write, and no instance may be stopped inside a booking.
+Bookings begin and end during the whole test. No boundary may be late by more than LeaseDuration, only one
+replica may write at a time, and no instance may be stopped inside a booking.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ FAULTS = int(os.environ.get("HANDOVER_FAULTS", "20"))
 SEED = int(os.environ.get("HANDOVER_SEED", "7"))
 LEASE = timedelta(seconds=4)
 SLACK = timedelta(seconds=1)
-"""The last renewal that the other saw may lie right before a boundary; then it takes over and acts."""
+"""The time for the take-over itself. The last renewal may precede a boundary immediately, so that the standby
+waits for the whole LeaseDuration."""
 GROUPS, SIZE = 6, 2
 SHORTEST = (LEASE + SLACK).total_seconds() + 3
 SECONDS = FAULTS * 25.0
@@ -36,7 +37,7 @@ NAMESPACE = "handover"
 
 @dataclass(frozen=True)
 class Boundary:
-    """An instant at which all instances of a group are to be started, or stopped."""
+    """An instant at which all instances of a group are due to start or to stop."""
 
     at: datetime
     tag: str
@@ -53,7 +54,7 @@ def boundaries(chance: random.Random, tag: str, begin: datetime) -> Iterator[Bou
 
 
 class Chaos:
-    """What is done to replicas. Each fault is over, and both are well, when it returns."""
+    """The faults of replicas. A fault is over, and both replicas are healthy, when its method returns."""
 
     def __init__(self, field: Field, chance: random.Random) -> None:
         self._field = field
@@ -69,7 +70,7 @@ class Chaos:
 
     async def strike(self) -> None:
         leader = await self._field.led()
-        # The standby is struck now and then too: what it does when it goes on counts as well.
+        # The standby is a victim in one case of five, to test how it continues afterwards.
         victim = leader if self._chance.random() < 0.8 else self._field.other(leader)
         kind = self._chance.choice(self._kinds)
         self.done[f"{'leader' if victim is leader else 'standby'} {kind.__name__}"] += 1
@@ -94,13 +95,13 @@ class Chaos:
             victim.go_on()
 
     async def cut_off(self, victim: Replica) -> None:
-        """From the API server; it reaches AWS."""
+        """Cut the replica off from the API server. It still reaches AWS."""
         victim.kube.cut()
         await asyncio.sleep(self._chance.uniform(0, 2.5) * LEASE.total_seconds())
         await victim.kube.fix()
 
     async def alone(self, victim: Replica) -> None:
-        """From the API server and from AWS."""
+        """Cut the replica off from the API server and from AWS."""
         victim.kube.cut()
         victim.cloud.cut()
         await self._followed(victim)
@@ -108,11 +109,11 @@ class Chaos:
         await victim.cloud.fix()
 
     async def _followed(self, victim: Replica) -> None:
-        """Wait until the other leads; at once if it does."""
+        """Wait until the other replica leads."""
         await self._field.led(by=self._field.other(victim))
 
 
-def book(ground: Playground, groups: dict[str, list[Boundary]]) -> None:
+def book(devcluster: Playground, groups: dict[str, list[Boundary]]) -> None:
     items = []
     for tag, due in groups.items():
         items.append(manifest("Resource", tag, {"tag": tag, "region": REGION}))
@@ -121,24 +122,24 @@ def book(ground: Playground, groups: dict[str, list[Boundary]]) -> None:
             spec = {"resource_name": tag, "user_id": "ada", **times}
             items.append(manifest("Booking", f"{tag}-{len(items)}", spec))
     whole = {"apiVersion": "v1", "kind": "List", "items": items}
-    ground.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(whole))
+    devcluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(whole))
 
 
 def lateness(calls: Sequence[Call], due: Boundary, ids: Sequence[str]) -> timedelta:
-    """How long after a boundary the last instance of the group was asked for; a day if one never was."""
+    """The time from a boundary to the call for the last instance of the group; a day if one has no call."""
     found = timedelta(0)
     for id_ in ids:
-        asked = (
+        delays = (
             call.at - due.at
             for call in calls
             if call.action == due.action and id_ in call.instance_ids and call.at >= due.at
         )
-        found = max(found, next(asked, timedelta(days=1)))
+        found = max(found, next(delays, timedelta(days=1)))
     return found
 
 
 def early(calls: Sequence[Call], groups: dict[str, list[Boundary]], ids: dict[str, list[str]]) -> list[str]:
-    """Starts outside a booking, and stops inside one, but for what had been sent before the last boundary."""
+    """Starts outside a booking, and stops inside one, except for calls in flight at the last boundary."""
     found = []
     for tag, due in groups.items():
         for call in calls:
@@ -152,27 +153,27 @@ def early(calls: Sequence[Call], groups: dict[str, list[Boundary]], ids: dict[st
 
 
 def wanted(due: Sequence[Boundary], at: datetime) -> str:
-    """What was the last that was to be done."""
+    """The action of the last boundary until `at`."""
     before = [item.action for item in due if item.at <= at]
     return before[-1] if before else "StopInstances"
 
 
 @pytest.mark.handover
 @pytest.mark.timeout(SECONDS + 300)
-async def test_no_boundary_is_missed_and_never_do_two_write(tmp_path: Path) -> None:
+async def test_no_boundary_is_missed_and_only_the_leader_writes(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     tags = [f"g{number}" for number in range(GROUPS)]
-    with playground() as ground:
-        ground.kubectl("create", "namespace", NAMESPACE)
-        async with AwsProxy(ground.moto.url) as aws:
+    with playground() as devcluster:
+        devcluster.kubectl("create", "namespace", NAMESPACE)
+        async with AwsProxy(devcluster.moto.url) as aws:
             ids = await aws.create_groups(tags, SIZE)
             seconds = f"{LEASE.total_seconds():.0f}s"
-            async with field_of(ground, aws, NAMESPACE, tmp_path, seconds) as field:
+            async with field_of(devcluster, aws, NAMESPACE, tmp_path, seconds) as field:
                 for replica in field.replicas:
                     await replica.ready()
                 begin = datetime.now(UTC) + timedelta(seconds=8)
                 groups = {tag: list(boundaries(chance, tag, begin)) for tag in tags}
-                await asyncio.to_thread(book, ground, groups)
+                await asyncio.to_thread(book, devcluster, groups)
                 chaos = Chaos(field, chance)
                 for _ in range(FAULTS):
                     await chaos.strike()
@@ -180,7 +181,7 @@ async def test_no_boundary_is_missed_and_never_do_two_write(tmp_path: Path) -> N
                 await field.led()
                 await asyncio.sleep((LEASE + SLACK).total_seconds())
                 strays = field.strays()
-        # Outside: what is asserted about calls is no matter of the cluster's any more.
+        # The assertions do not need the cluster any more.
         past = [item for due in groups.values() for item in due if item.at < end]
         late = {item: lateness(aws.calls, item, ids[item.tag]) for item in past}
         report(chaos, field, late)

@@ -1,4 +1,4 @@
-"""The image as the Dockerfile makes it, from a base of our own; cached until what it is made of changes."""
+"""The image that the Dockerfile builds, on a locally built base. It is cached until its inputs change."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from tests.support.images import BASE, ROOT, Store, store
 from tests.support.node.requirements import IMAGES, missing
 
 LARGEST = 60 * 2**20
-"""What it may add to its base, uncompressed."""
+"""The largest size that the image may add to its base, uncompressed."""
 _VENV = "opt/booking-operator"
 
 pytestmark = [
     pytest.mark.skipif(bool(missing(IMAGES)), reason=f"to build images, {missing(IMAGES)}"),
-    pytest.mark.timeout(600),  # the base is made once a week
+    pytest.mark.timeout(600),  # the base image is rebuilt once a week
 ]
 
 
@@ -44,42 +44,42 @@ def container(images: Store, image: str) -> Iterator[tuple[str, Path]]:
         yield made
 
 
-def test_it_runs_the_operator_as_nobody_in_particular(config: dict[str, Any]) -> None:
+def test_the_image_runs_the_operator_as_an_unprivileged_user(config: dict[str, Any]) -> None:
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["booking-operator"]
     assert config["Cmd"] == ["run"]
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}
 
 
-def test_its_labels_say_what_it_is(config: dict[str, Any]) -> None:
+def test_labels_describe_the_image(config: dict[str, Any]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     prefix = "org.opencontainers.image."
-    told = {key.removeprefix(prefix): value for key, value in config["Labels"].items() if prefix in key}
-    assert told["title"] == project["name"]
-    assert told["version"] == project["version"]
-    assert told["licenses"] == project["license"]
-    assert told["description"]
+    labels = {key.removeprefix(prefix): value for key, value in config["Labels"].items() if prefix in key}
+    assert labels["title"] == project["name"]
+    assert labels["version"] == project["version"]
+    assert labels["licenses"] == project["license"]
+    assert labels["description"]
 
 
-def test_there_is_nothing_in_it_to_build_with(container: tuple[str, Path]) -> None:
+def test_the_image_has_no_build_tools(container: tuple[str, Path]) -> None:
     _, root = container
     programs = {
         path.name for folder in ("bin", "usr/bin", "usr/local/bin") for path in root.glob(f"{folder}/*")
     }
     programs |= {path.name for path in (root / _VENV / "bin").iterdir()}
-    assert "sh" in programs  # it looks where programs are
+    assert "sh" in programs  # the search covers the directories of programs
     assert not [name for name in programs if re.fullmatch(r"(pip|gcc|g\+\+|cc|ld|make)[\d.-]*", name)]
     packages = {path.name for path in root.glob("usr/**/python3*/**/*") if path.is_dir()}
     assert not packages & {"pip", "setuptools", "ensurepip"}
 
 
-def test_what_built_it_is_locked_too(container: tuple[str, Path]) -> None:
+def test_the_build_tool_is_locked(container: tuple[str, Path]) -> None:
     [wheel] = (container[1] / _VENV).glob("lib/*/site-packages/booking_operator-*.dist-info/WHEEL")
     [generator] = re.findall(r"^Generator: (\S+) (\S+)$", wheel.read_text(), re.MULTILINE)
     assert "==".join(generator) in (ROOT / "constraints.txt").read_text().splitlines()
 
 
-def test_it_adds_little_to_its_base(images: Store, container: tuple[str, Path]) -> None:
+def test_the_image_adds_little_to_its_base(images: Store, container: tuple[str, Path]) -> None:
     _, root = container
     with images.container(BASE) as (_, base):
         added = [
@@ -90,7 +90,7 @@ def test_it_adds_little_to_its_base(images: Store, container: tuple[str, Path]) 
     assert 20 * 2**20 < sum(added) < LARGEST
 
 
-def test_all_of_it_is_compiled(container: tuple[str, Path]) -> None:
+def test_all_modules_are_compiled(container: tuple[str, Path]) -> None:
     _, root = container
     bare = [
         path
@@ -100,14 +100,14 @@ def test_all_of_it_is_compiled(container: tuple[str, Path]) -> None:
     assert bare == []
 
 
-def test_it_answers(images: Store, container: tuple[str, Path]) -> None:
+def test_the_image_runs(images: Store, container: tuple[str, Path]) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert images.run(container, "booking-operator", "--version").endswith(f"version {version}")
     assert "--leader-elect" in images.run(container, "booking-operator", "run", "--help")
 
 
-def test_it_has_what_its_clients_need(images: Store, container: tuple[str, Path]) -> None:
-    """Most of botocore's data and of kubernetes_asyncio is left out; this is what must not be."""
+def test_the_image_has_the_data_of_its_clients(images: Store, container: tuple[str, Path]) -> None:
+    """The image leaves out most data of botocore and most modules of kubernetes_asyncio, but not these."""
     assert images.run(container, "python3", "-c", _CLIENTS) == "ec2 rds sts sso sso-oidc"
     cluster = (
         "import booking_operator.operator, booking_operator.kube.kubeconfig, booking_operator.kube.client"

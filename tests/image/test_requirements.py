@@ -1,4 +1,4 @@
-"""What a machine lacks is reported with the fix."""
+"""Messages about missing programs contain the fix."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.support.node.requirements import missing
 
 
 @pytest.mark.parametrize(
-    ("programs", "root", "told"),
+    ("programs", "root", "message"),
     [
         ({"sh": "dash"}, True, ""),
         ({"sh": "dash"}, False, "run it as root"),
@@ -14,5 +14,5 @@ from tests.support.node.requirements import missing
         ({"no-such-program": "b"}, False, "run it as root, and apt-get install b"),
     ],
 )
-def test_what_is_missing_is_named(programs: dict[str, str], root: bool, told: str) -> None:
-    assert missing(programs, root=root) == told
+def test_the_message_has_the_commands_that_fix_it(programs: dict[str, str], root: bool, message: str) -> None:
+    assert missing(programs, root=root) == message

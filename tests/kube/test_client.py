@@ -1,4 +1,4 @@
-"""The transport: what a replica that does not lead may ask of the API server."""
+"""The client: request limits, connections, and the fence of a replica that does not lead."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,10 +19,10 @@ from booking_operator.kube.kubeconfig import ClusterConfig
 
 
 class Server:
-    """Says yes to everything, and remembers what was asked."""
+    """Accepts and records all requests. It holds back methods in `holds` until `held` is set."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.held: asyncio.Event | None = None
         self.holds = {"PATCH"}
         self.under_way = 0
@@ -30,7 +30,7 @@ class Server:
         self.full = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.method)
+        self.requests.append(request.method)
         self.under_way += 1
         if self.under_way == self.expected:
             self.full.set()
@@ -72,10 +72,10 @@ async def test_only_the_leader_sends_writes(
         else:
             with pytest.raises(ApiError, match="does not lead"):
                 await client.request(method, "/api", body={"kind": "Lease"})
-    assert server.asked == (["GET", method] if live else ["GET"])
+    assert server.requests == (["GET", method] if live else ["GET"])
 
 
-async def test_a_read_does_not_wait_behind_writes(server: Server, tmp_path: Path) -> None:
+async def test_reads_do_not_wait_for_writes(server: Server, tmp_path: Path) -> None:
     cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
     server.expected = transport.MAX_REQUESTS - transport.RESERVED
     async with KubeClient(cluster, SystemClock()) as client, asyncio.TaskGroup() as tasks:
@@ -84,15 +84,13 @@ async def test_a_read_does_not_wait_behind_writes(server: Server, tmp_path: Path
         async with asyncio.timeout(20):
             await server.full.wait()
             await asyncio.gather(*(client.request("GET", "/api") for _ in range(3 * transport.RESERVED)))
-            assert server.asked.count("PATCH") == server.expected
+            assert server.requests.count("PATCH") == server.expected
             server.held.set()
-    assert server.asked.count("PATCH") == 2000
+    assert server.requests.count("PATCH") == 2000
 
 
-async def test_the_pool_has_a_connection_for_all_that_may_be_under_way(
-    server: Server, tmp_path: Path
-) -> None:
-    """The time that aiohttp gives a request includes the wait for a connection from the pool."""
+async def test_the_pool_has_a_connection_for_all_requests_in_flight(server: Server, tmp_path: Path) -> None:
+    """In aiohttp, the timeout of a request includes the wait for a connection from the pool."""
     watches = len(KINDS)
     assert transport.MAX_REQUESTS + watches <= CONNECTIONS
     cluster, server.held = ClusterConfig(str(tmp_path / "kubeconfig")), asyncio.Event()
@@ -119,4 +117,4 @@ async def test_the_namespace_is_that_of_the_pod_or_of_the_context(server: Server
     assert ClusterConfig(file, environ={}).namespace() == "mine"
     assert ClusterConfig(file, "test", environ={}).namespace() == "mine"
     assert ClusterConfig(str(tmp_path / "none"), environ={}).namespace() == "default"
-    assert server.asked == []
+    assert server.requests == []

@@ -27,7 +27,7 @@ from tests.support.virtual import VirtualClock
 
 
 class Leaping(SystemClock):
-    """The system's clock, which can be put forward."""
+    """The system clock, which a test can set forward."""
 
     ahead = 0.0
 
@@ -36,12 +36,12 @@ class Leaping(SystemClock):
 
 
 class Guard:
-    """An API server that admits clients with one of `tokens`. Its stream goes on until a test ends it."""
+    """An API server that accepts clients with one of `tokens`. Its stream continues until a test ends it."""
 
     def __init__(self, *tokens: str) -> None:
         self.tokens = set(tokens)
         self.seen: list[str] = []
-        self.peers: list[Any] = []  # the address that each request came from
+        self.peers: list[Any] = []  # the client address of each request
         self.lines: asyncio.Queue[bytes] = asyncio.Queue()
         self.url = ""
 
@@ -90,7 +90,7 @@ def certified(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def pod(directory: Path, port: int) -> ClusterConfig:
-    """As a pod has it: two files, and where the API server is in the environment."""
+    """The configuration of a pod: two files, and the address of the API server in the environment."""
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port)}
     return ClusterConfig(environ=environ, service_account=directory)
 
@@ -100,7 +100,7 @@ def guard() -> Guard:
     return Guard("t0")
 
 
-async def test_a_token_file_is_read_again_each_minute_and_a_stream_goes_on(
+async def test_a_token_file_is_read_again_each_minute_and_streams_continue(
     guard: Guard, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("t0\n")
@@ -123,7 +123,7 @@ async def test_a_token_file_is_read_again_each_minute_and_a_stream_goes_on(
     assert guard.seen == ["t0", "t0", "t0", "t1"]
 
 
-async def test_connections_go_on_with_another_token_and_not_with_another_ca(
+async def test_connections_are_reused_with_a_new_token_but_not_with_a_new_ca(
     guard: Guard, tmp_path: Path
 ) -> None:
     (one, other), clock = (trustme.CA(), trustme.CA()), Leaping()
@@ -149,7 +149,7 @@ async def test_connections_go_on_with_another_token_and_not_with_another_ca(
     assert first == second != third
 
 
-async def test_a_token_that_is_refused_is_read_again_at_once(guard: Guard, tmp_path: Path) -> None:
+async def test_a_refused_token_is_read_again_immediately(guard: Guard, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t0")
     async with (
         guard.served(),
@@ -160,12 +160,12 @@ async def test_a_token_that_is_refused_is_read_again_at_once(guard: Guard, tmp_p
             await client.request("GET", "/")
         (tmp_path / "token").write_text("t1")
         await client.request("GET", "/")
-    # Where the file has nothing new, the request is not sent a second time.
+    # If the token in the file has not changed, the request is not sent again.
     assert guard.seen == ["t0", "t0", "t1"]
 
 
 @pytest.mark.parametrize("broken", ["", None])
-async def test_a_token_file_that_is_empty_or_gone_leaves_the_token_that_there_was(
+async def test_an_empty_or_missing_token_file_keeps_the_old_token(
     guard: Guard, tmp_path: Path, broken: str | None
 ) -> None:
     file = tmp_path / "token"
@@ -186,9 +186,7 @@ async def test_a_token_file_that_is_empty_or_gone_leaves_the_token_that_there_wa
         await client.request("GET", "/")
 
 
-async def test_a_plugin_is_run_once_for_all_who_are_refused_and_may_fail(
-    guard: Guard, tmp_path: Path
-) -> None:
+async def test_a_plugin_runs_once_for_all_refused_requests_and_may_fail(guard: Guard, tmp_path: Path) -> None:
     runs, token = tmp_path / "runs", tmp_path / "token"
     plugin = tmp_path / "plugin"
     answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
@@ -211,7 +209,7 @@ async def test_a_plugin_is_run_once_for_all_who_are_refused_and_may_fail(
     assert runs.read_text() == "x"
 
 
-def test_a_plugin_that_does_not_end_is_given_up_and_reported() -> None:
+def test_a_hanging_plugin_times_out_and_is_reported() -> None:
     class Plugged(ClusterConfig):
         hangs = False
 
@@ -236,7 +234,7 @@ def test_a_plugin_that_does_not_end_is_given_up_and_reported() -> None:
 
 
 @pytest.mark.parametrize("first_both", [True, False], ids=["the old one with it first", "replaced at once"])
-async def test_another_ca_is_trusted_from_the_file_on(tmp_path: Path, first_both: bool) -> None:
+async def test_a_new_ca_is_trusted_once_it_is_in_the_file(tmp_path: Path, first_both: bool) -> None:
     guard, old, new = Guard("t0"), trustme.CA(), trustme.CA()
     (tmp_path / "token").write_text("t0")
     file, clock = tmp_path / "ca.crt", Leaping()
@@ -263,7 +261,7 @@ async def test_another_ca_is_trusted_from_the_file_on(tmp_path: Path, first_both
     assert set(guard.seen) == {"t0"}
 
 
-async def test_a_ca_file_that_is_no_certificate_leaves_the_one_that_there_was(tmp_path: Path) -> None:
+async def test_an_invalid_ca_file_keeps_the_old_ca(tmp_path: Path) -> None:
     guard, authority, clock = Guard("t0"), trustme.CA(), Leaping()
     (tmp_path / "token").write_text("t0")
     (tmp_path / "ca.crt").write_bytes(authority.cert_pem.bytes())
@@ -274,13 +272,13 @@ async def test_a_ca_file_that_is_no_certificate_leaves_the_one_that_there_was(tm
     assert guard.seen == ["t0"]
 
 
-async def test_a_pod_without_its_files_is_reported_which(tmp_path: Path) -> None:
+async def test_a_missing_file_of_a_pod_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the pod's ServiceAccount: Service token file does not exist"):
         await pod(tmp_path, 443).load()
 
 
-def test_a_pod_is_in_its_namespace(tmp_path: Path) -> None:
+def test_the_namespace_comes_from_the_environment_or_the_file(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("team-a")
     assert pod(tmp_path, 443).namespace() == "team-a"
-    told = {"POD_NAMESPACE": "team-b"}
-    assert ClusterConfig(environ=told, service_account=tmp_path).namespace() == "team-b"
+    environ = {"POD_NAMESPACE": "team-b"}
+    assert ClusterConfig(environ=environ, service_account=tmp_path).namespace() == "team-b"

@@ -1,4 +1,4 @@
-"""Reading what is large and deep: all of it is read, and the event loop goes on meanwhile."""
+"""Decoding of large and deep objects: all are decoded, and the event loop continues in between."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from booking_operator.kube.decoding import LARGE, SLICE_BYTES, decode, without_m
 from tests.support import mad, virtual
 
 LARGEST = 1_400_000
-"""In bytes: the API server takes objects of up to 1.5 MiB."""
+"""In bytes. The API server accepts objects of up to 1.5 MiB."""
 
 
 def nested(levels: int) -> str:
@@ -23,7 +23,7 @@ def nested(levels: int) -> str:
 
 
 def filled(item: str) -> str:
-    """An array of as many items as the largest object may have."""
+    """An array with as many items as the largest object may contain."""
     return "[" + ",".join([item] * (LARGEST // (len(item) + 1))) + "]"
 
 
@@ -44,7 +44,7 @@ def stored(managed_fields: str) -> bytes:
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_loop_gets_a_turn_after_each_slice_of_a_large_object(shape: str) -> None:
+def test_the_event_loop_runs_after_each_slice_of_a_large_object(shape: str) -> None:
     body, turns, done = stored(shape), 0, False
 
     async def others() -> None:
@@ -67,7 +67,7 @@ def test_the_loop_gets_a_turn_after_each_slice_of_a_large_object(shape: str) -> 
 
 
 def lean(body: bytes, size: int = SLICE_BYTES) -> tuple[bytes, int]:
-    """The body without managedFields, and in how many slices it was made."""
+    """The body without managedFields, and the number of slices."""
     work, slices = without_managed_fields(body, size), 1
     while True:
         try:
@@ -96,9 +96,7 @@ VALUES = st.recursive(
 @example([{"managedFields": ["\\" * 9, {"a": "]"}], "b": 1}], 0, 4, True)
 @example([{"managedFields": []}], 0, 1, False)
 @example([{"a": '"managedFields":['}], 0, 1, True)
-def test_managed_fields_are_left_out_and_nothing_else(
-    value: Any, levels: int, size: int, compact: bool
-) -> None:
+def test_only_managed_fields_are_removed(value: Any, levels: int, size: int, compact: bool) -> None:
     def cut(item: Any) -> Any:
         if isinstance(item, list):
             return [cut(inner) for inner in item]
@@ -119,7 +117,7 @@ def test_managed_fields_are_left_out_and_nothing_else(
 
 
 @pytest.mark.parametrize("end", [b"", b"]", b"}", b'"', b'"]', b"\\", b"[" * 300])
-def test_managed_fields_that_do_not_end_are_left_to_the_parser(end: bytes) -> None:
+def test_the_parser_refuses_unterminated_managed_fields(end: bytes) -> None:
     body = b'{"metadata":{"name":"a","managedFields":[{"a":"' + b"x" * LARGE + end
     assert lean(body)[0] is body
     with pytest.raises(ValidationError, match="json_invalid"):
@@ -127,7 +125,7 @@ def test_managed_fields_that_do_not_end_are_left_to_the_parser(end: bytes) -> No
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
-def test_what_is_too_deep_elsewhere_is_left_out_too(size: int) -> None:
+def test_other_parts_that_are_too_deep_are_removed(size: int) -> None:
     deep = '{"a": {"x": "' + "y" * size + '", "b": ' + nested(1000) + "}}"
     found = virtual.run(decode(TypeAdapter(dict[str, Any]), deep.encode()))
     assert found["a"]["x"] == "y" * size

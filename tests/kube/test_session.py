@@ -1,4 +1,4 @@
-"""The session with an API server: certificates, proxies, and what is imported for it."""
+"""The HTTP session with an API server: certificates, proxies, and imports."""
 
 import ssl
 import subprocess
@@ -36,7 +36,7 @@ def test_verification_can_be_turned_off() -> None:
     assert ssl_context(configured(verify_ssl=False)).verify_mode is ssl.CERT_NONE
 
 
-def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_certificate_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.crt"):
         ssl_context(configured(ssl_ca_cert=str(tmp_path / "missing.crt")))
 
@@ -51,7 +51,7 @@ def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
         ({"HTTPS_PROXY": "http://proxy:3128"}, {"proxy": "http://mine:1"}, "http://mine:1"),
     ],
 )
-async def test_the_proxy_is_that_of_the_kubeconfig_or_of_the_environment(
+async def test_the_proxy_comes_from_the_kubeconfig_or_the_environment(
     environ: dict[str, str], settings: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):

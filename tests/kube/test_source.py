@@ -1,4 +1,4 @@
-"""ListWatch and the transport against a scripted HTTP API: all that an API server, or a proxy, can say."""
+"""ListWatch and the client with a scripted HTTP API: all answers of an API server or a proxy."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ BOOKMARK = event(
 
 @asynccontextmanager
 async def serving(handler: Handler, directory: Path) -> AsyncIterator[ListWatch[Booking]]:
-    """A source whose API server answers every request with `handler`."""
+    """A ListWatch whose API server answers every request with `handler`."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -114,10 +114,10 @@ async def watched(source: ListWatch[Booking]) -> list[WatchEvent[Booking]]:
 
 
 async def test_a_list_in_pages(tmp_path: Path) -> None:
-    asked: list[dict[str, str]] = []
+    queries: list[dict[str, str]] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        asked.append(dict(request.query))
+        queries.append(dict(request.query))
         last = "continue" in request.query
         meta = {"resourceVersion": "7"} | ({} if last else {"continue": "next"})
         return web.json_response({"metadata": meta, "items": [booking("b" if last else "a", 5)]})
@@ -127,7 +127,7 @@ async def test_a_list_in_pages(tmp_path: Path) -> None:
         second = await source.list(first.token)
     assert [item.metadata.name for item in first.items + second.items] == ["a", "b"]
     assert (first.token, second.token, second.resource_version) == ("next", "", "7")
-    assert asked == [{"limit": "500"}, {"limit": "500", "continue": "next"}]
+    assert queries == [{"limit": "500"}, {"limit": "500", "continue": "next"}]
 
 
 async def test_a_watch_reports_changes_and_bookmarks(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_a_watch_reports_changes_and_bookmarks(tmp_path: Path) -> None:
     ]
 
 
-async def test_one_garbled_object_does_not_spoil_the_list(tmp_path: Path) -> None:
+async def test_an_invalid_object_does_not_fail_the_list(tmp_path: Path) -> None:
     items = [booking("good", 1), booking("bad", 2, start_at="soon"), {**booking("none", 3), "spec": None}]
     handler = answering(200, json.dumps({"metadata": {"resourceVersion": "3"}, "items": items}))
     async with serving(handler, tmp_path) as source:
@@ -175,9 +175,7 @@ HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
         (streaming(event("ERROR", {"code": 500, "message": "boom"})), ListWatchError, "boom"),
     ],
 )
-async def test_what_a_watch_can_meet(
-    handler: Handler, error: type[Exception], text: str, tmp_path: Path
-) -> None:
+async def test_errors_of_a_watch(handler: Handler, error: type[Exception], text: str, tmp_path: Path) -> None:
     async with serving(handler, tmp_path) as source:
         with pytest.raises(error, match=text):
             await watched(source)
@@ -214,7 +212,7 @@ async def test_a_missing_crd_and_a_refused_permission_name_the_fix(
     assert caught.value.stale_reason
 
 
-async def test_nobody_listens(tmp_path: Path) -> None:
+async def test_a_closed_port_is_reported(tmp_path: Path) -> None:
     async with serving(answering(200, ""), tmp_path) as source:
         client = source._client
         client._keyring.current().configuration.host = "http://127.0.0.1:9"
@@ -234,7 +232,7 @@ async def test_an_expired_token_is_read_again(tmp_path: Path) -> None:
         assert (await source.list()).resource_version == "1"
 
 
-async def test_a_watch_that_is_given_up_closes_its_connection(tmp_path: Path) -> None:
+async def test_an_abandoned_watch_closes_its_connection(tmp_path: Path) -> None:
     gone = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -257,7 +255,7 @@ async def test_a_watch_that_is_given_up_closes_its_connection(tmp_path: Path) ->
             await gone.wait()
 
 
-async def test_requests_beyond_the_limit_wait_for_their_turn_and_none_is_lost(tmp_path: Path) -> None:
+async def test_requests_beyond_the_limit_wait_and_none_is_lost(tmp_path: Path) -> None:
     waiting, most, open_ = 0, 0, asyncio.Event()
 
     async def handler(_: web.Request) -> web.StreamResponse:

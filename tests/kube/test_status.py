@@ -1,4 +1,4 @@
-"""Status writes, Events and trust, against an API server that answers as a test sets it."""
+"""Status writes, Events and cache consistency, with an API server whose answers a test sets."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ KEY = Key("ns", "res")
 
 
 class Server(KubeClient):
-    """Answers requests itself; `errors` are used up first, then `garbage`."""
+    """Answers requests itself: first with `errors`, then with `garbage`."""
 
     def __init__(self) -> None:
         super().__init__(ClusterConfig(environ={}), VirtualClock())
@@ -108,7 +108,7 @@ def played(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
     return virtual.run(main())
 
 
-def test_a_change_is_patched_once_with_the_version_and_read_back_at_once() -> None:
+def test_a_change_is_patched_once_with_its_version_and_stored_immediately() -> None:
     async def scenario(rig: Rig) -> None:
         for _ in range(3):
             rig.writer.set(rig.stored, rig.status(2))
@@ -126,7 +126,7 @@ def test_a_change_is_patched_once_with_the_version_and_read_back_at_once() -> No
     assert body["status"]["started"] is None
 
 
-def test_of_several_changes_only_the_last_is_written() -> None:
+def test_only_the_last_of_several_changes_is_written() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.seconds = 5
         for instances in range(1, 9):
@@ -140,12 +140,12 @@ def test_of_several_changes_only_the_last_is_written() -> None:
 
 
 def written_by_another(version: int) -> Resource:
-    """The object with a memory that the leader before has written."""
+    """The object with a status that the previous leader wrote."""
     found = resource(version)
     return replace(found, status=replace(found.status, started=("i-1",)))
 
 
-def test_what_another_has_written_meanwhile_is_not_undone_and_it_is_decided_again() -> None:
+def test_a_concurrent_write_is_not_overwritten_and_the_key_is_requeued() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(409, b"", None)]
         rig.writer.set(rig.stored, rig.status(2))
@@ -160,7 +160,7 @@ def test_what_another_has_written_meanwhile_is_not_undone_and_it_is_decided_agai
     assert rig.again == [KEY]
 
 
-def test_a_caller_of_a_write_that_is_overtaken_learns_that_it_was_not_done() -> None:
+def test_an_overtaken_write_returns_overtaken() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(500, b"", None)]
         known = rig.stored
@@ -172,7 +172,7 @@ def test_a_caller_of_a_write_that_is_overtaken_learns_that_it_was_not_done() -> 
     assert played(scenario).again == [KEY]
 
 
-def test_another_version_with_the_same_status_is_written_to() -> None:
+def test_a_newer_version_with_the_same_status_is_patched() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(409, b"", None)]
         rig.writer.set(rig.stored, rig.status(2))
@@ -186,7 +186,7 @@ def test_another_version_with_the_same_status_is_written_to() -> None:
     assert rig.again == []
 
 
-def test_a_change_that_is_taken_back_while_it_is_written_is_undone() -> None:
+def test_a_change_that_is_reverted_while_in_flight_is_written_again() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.seconds = 5
         rig.writer.set(rig.stored, rig.status(1))
@@ -198,7 +198,7 @@ def test_a_change_that_is_taken_back_while_it_is_written_is_undone() -> None:
     assert played(scenario).server.count("PATCH") == 2
 
 
-def test_an_api_server_that_is_away_is_tried_again_and_at_once_when_it_is_back() -> None:
+def test_a_failed_write_is_retried_and_immediately_after_recovery() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(0, "connection refused")] * 9
         rig.writer.set(rig.stored, rig.status(1))
@@ -213,7 +213,7 @@ def test_an_api_server_that_is_away_is_tried_again_and_at_once_when_it_is_back()
     played(scenario)
 
 
-def test_a_garbled_answer_is_reported_as_such_and_the_write_is_tried_again() -> None:
+def test_a_garbled_response_is_reported_and_the_write_is_retried() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.garbage = [b'{"metadata": {"na', b"[]"]
         rig.writer.set(rig.stored, rig.status(1))
@@ -222,11 +222,11 @@ def test_a_garbled_answer_is_reported_as_such_and_the_write_is_tried_again() -> 
 
     with capture_logs() as logs:
         assert played(scenario).server.count("PATCH") == 3
-    told = [(entry["event"], "garbled" in entry["error"]) for entry in logs if "error" in entry]
-    assert told == [("status_failed", True)] * 2
+    reported = [(entry["event"], "garbled" in entry["error"]) for entry in logs if "error" in entry]
+    assert reported == [("status_failed", True)] * 2
 
 
-def test_an_object_that_is_gone_is_let_go() -> None:
+def test_a_write_to_a_deleted_object_is_not_retried() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(404, "gone")]
         rig.writer.set(rig.stored, rig.status(1))
@@ -235,7 +235,7 @@ def test_an_object_that_is_gone_is_let_go() -> None:
     assert played(scenario).server.count("PATCH") == 1
 
 
-def test_a_conflict_is_tried_again_with_the_version_that_the_watch_reports() -> None:
+def test_a_conflict_is_retried_with_the_version_of_the_watch() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(409, "the object has been modified")]
         rig.writer.set(rig.stored, rig.status(1))
@@ -262,7 +262,7 @@ def test_a_refusal_is_reported_once_and_not_repeated() -> None:
     assert "spec.start_at: Invalid value" in event["note"]
 
 
-def test_what_was_created_again_is_not_written_to() -> None:
+def test_a_recreated_object_is_not_patched() -> None:
     async def scenario(rig: Rig) -> None:
         old = rig.stored
         rig.store.delete(KEY)
@@ -273,7 +273,7 @@ def test_what_was_created_again_is_not_written_to() -> None:
     assert played(scenario).server.requests == []
 
 
-def test_a_flood_of_statuses_is_written_a_few_at_a_time() -> None:
+def test_the_number_of_concurrent_patches_is_bounded() -> None:
     async def scenario(rig: Rig) -> None:
         for number in range(100):
             made = resource()
@@ -288,7 +288,7 @@ def test_a_flood_of_statuses_is_written_a_few_at_a_time() -> None:
     assert played(scenario).server.count("PATCH") == 100
 
 
-def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
+def test_events_are_retried_a_few_times_and_then_dropped() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(0, "away")] * 4
         rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x" * 5000)
@@ -302,7 +302,7 @@ def test_events_are_tried_again_a_few_times_and_then_dropped() -> None:
     assert posted[0]["regarding"]["uid"] == "u1"
 
 
-def test_an_event_that_was_written_although_its_answer_was_lost_is_not_dropped() -> None:
+def test_an_event_whose_response_was_lost_counts_as_written() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [
             ApiError(0, "away"),
@@ -316,7 +316,7 @@ def test_an_event_that_was_written_although_its_answer_was_lost_is_not_dropped()
     assert played(scenario).server.count("POST") == 2
 
 
-def test_an_event_that_conflicts_with_others_in_a_quota_is_tried_again() -> None:
+def test_an_event_with_a_quota_conflict_is_retried() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(409, b'{"reason": "Conflict"}', None)]
         rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "x")
@@ -325,7 +325,7 @@ def test_an_event_that_conflicts_with_others_in_a_quota_is_tried_again() -> None
     assert played(scenario).server.count("POST") == 2
 
 
-def test_too_many_events_are_dropped_and_never_wait() -> None:
+def test_excess_events_are_dropped_without_waiting() -> None:
     async def scenario(rig: Rig) -> None:
         for _ in range(12_000):
             rig.recorder.warning(RESOURCE, rig.stored, "Noise", "Make", "noise")
@@ -346,7 +346,7 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({}, [404], "cannot be read"),
         ({}, [0], "cannot be read"),
         ({}, [], "garbled"),
-        # An operator that may not read the CRD asks discovery.
+        # Without permission to read the CRD, the operator uses discovery.
         (discovery("create", "list"), [403], ""),
         (discovery("delete", "list"), [403], "is being deleted"),
         ({"resources": []}, [403], "is being deleted"),
@@ -355,18 +355,16 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({}, [403, 0], "cannot be read"),
     ],
 )
-def test_a_stop_nobody_foresaw_is_confirmed(
-    answer: dict[str, Any], errors: list[int], stale_reason: str
-) -> None:
+def test_an_unplanned_stop_is_confirmed(answer: dict[str, Any], errors: list[int], stale_reason: str) -> None:
     async def main() -> tuple[str, str]:
         server = Server()
         server.answer, server.errors = answer, [ApiError(status, "no") for status in errors]
         reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
-        trust = CacheConsistency(server, [reflector], VirtualClock())
-        before = await trust.confirm()
+        consistency = CacheConsistency(server, [reflector], VirtualClock())
+        before = await consistency.confirm()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
-        after = await trust.confirm()
+        after = await consistency.confirm()
         task.cancel()
         await asyncio.wait([task])
         return before, after
@@ -377,33 +375,33 @@ def test_a_stop_nobody_foresaw_is_confirmed(
     assert bool(after) == bool(stale_reason)
 
 
-def test_a_crd_that_was_created_again_has_all_listed_again() -> None:
-    """It was deleted, with all bookings, and applied again, before anybody asked."""
+def test_a_recreated_crd_triggers_a_relist() -> None:
+    """The CRD was deleted with all bookings, and applied again, before a caller asked for a confirmation."""
 
     async def main() -> tuple[list[str], int]:
         server, api = Server(), FakeApi()
         server.answer = {"metadata": {"uid": "old"}}
         reflector = Reflector("things", api, Store(), VirtualClock())
-        trust = CacheConsistency(server, [reflector], VirtualClock())
-        await trust.record_crd()
+        consistency = CacheConsistency(server, [reflector], VirtualClock())
+        await consistency.record_crd()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
-        reasons = [await trust.confirm()]
+        reasons = [await consistency.confirm()]
         before, server.answer = api.lists, {"metadata": {"uid": "new"}}
-        reasons.append(await trust.confirm())
+        reasons.append(await consistency.confirm())
         await asyncio.sleep(1)
-        reasons.append(await trust.confirm())
+        reasons.append(await consistency.confirm())
         task.cancel()
         await asyncio.wait([task])
         return reasons, api.lists - before
 
-    (first, anew, after), lists = virtual.run(main())
+    (first, recreated, after), lists = virtual.run(main())
     assert (first, after, lists) == ("", "", 1)
-    assert "is new" in anew
+    assert "is new" in recreated
 
 
-async def trusted(server: Server) -> CacheConsistency:
-    """A trust over one reflector that has listed."""
+async def consistency_of(server: Server) -> CacheConsistency:
+    """A cache consistency check for one reflector that has synced."""
     reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
     task = asyncio.ensure_future(reflector.run())
     await asyncio.sleep(1)
@@ -412,27 +410,27 @@ async def trusted(server: Server) -> CacheConsistency:
     return CacheConsistency(server, [reflector], VirtualClock())
 
 
-def test_all_who_ask_before_a_confirmation_begins_share_it() -> None:
+def test_callers_before_the_start_of_a_confirmation_share_it() -> None:
     async def main() -> tuple[set[str], int]:
         server = Server()
         server.answer, server.seconds = {"metadata": {}}, 2
-        trust = await trusted(server)
-        answers = await asyncio.gather(*(trust.confirm() for _ in range(500)))
+        consistency = await consistency_of(server)
+        answers = await asyncio.gather(*(consistency.confirm() for _ in range(500)))
         return set(answers), server.count("GET")
 
-    # The first request has begun before the second caller asks.
+    # The first request starts before the second caller arrives.
     assert virtual.run(main()) == ({""}, 2)
 
 
-def test_a_confirmation_waits_for_more_callers_and_not_for_a_slow_one() -> None:
+def test_a_confirmation_gathers_callers_but_does_not_wait_for_a_slow_one() -> None:
     async def main() -> tuple[list[float], int]:
         server, loop = Server(), asyncio.get_running_loop()
         server.answer, server.seconds = {"metadata": {}}, 9
-        trust, ends = await trusted(server), []
+        consistency, ends = await consistency_of(server), []
         began = loop.time()
 
         async def ask() -> None:
-            assert await trust.confirm() == ""
+            assert await consistency.confirm() == ""
             ends.append(round(loop.time() - began, 2))
 
         async with asyncio.TaskGroup() as tasks:
@@ -447,15 +445,15 @@ def test_a_confirmation_waits_for_more_callers_and_not_for_a_slow_one() -> None:
     assert max(ends) <= 0.4 + 0.1 + 9.01
 
 
-def test_a_caller_is_not_answered_by_a_confirmation_that_began_before_it_asked() -> None:
+def test_a_caller_does_not_share_a_confirmation_that_started_before() -> None:
     async def main() -> list[str]:
         server = Server()
         server.seconds, server.garbage = 2, [b'{"metadata": {}}']
-        trust = await trusted(server)
-        before = asyncio.ensure_future(trust.confirm())
+        consistency = await consistency_of(server)
+        before = asyncio.ensure_future(consistency.confirm())
         await asyncio.sleep(1)
         server.answer = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
-        after = asyncio.ensure_future(trust.confirm())
+        after = asyncio.ensure_future(consistency.confirm())
         return [await before, await after]
 
     before, after = virtual.run(main())
@@ -463,15 +461,15 @@ def test_a_caller_is_not_answered_by_a_confirmation_that_began_before_it_asked()
     assert "is being deleted" in after
 
 
-def test_a_caller_that_gives_up_takes_no_confirmation_from_the_others() -> None:
+def test_a_cancelled_caller_cancels_no_confirmation_of_others() -> None:
     async def main() -> tuple[str, int, float]:
         server = Server()
         server.answer, server.seconds = {"metadata": {}}, 2
-        trust = await trusted(server)
+        consistency = await consistency_of(server)
         began = asyncio.get_running_loop().time()
-        first = asyncio.ensure_future(trust.confirm())
+        first = asyncio.ensure_future(consistency.confirm())
         await asyncio.sleep(1)
-        second, third = (asyncio.ensure_future(trust.confirm()) for _ in range(2))
+        second, third = (asyncio.ensure_future(consistency.confirm()) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0.5)
@@ -481,13 +479,13 @@ def test_a_caller_that_gives_up_takes_no_confirmation_from_the_others() -> None:
     assert virtual.run(main()) == ("", 3, 3.5)
 
 
-def test_all_callers_of_a_failed_confirmation_get_its_error_and_the_next_asks_again() -> None:
+def test_callers_of_a_failed_confirmation_share_its_error_and_the_next_caller_retries() -> None:
     async def main() -> tuple[set[str], str]:
         server = Server()
         server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no"), ApiError(0, "no")]
-        trust = await trusted(server)
-        answers = await asyncio.gather(*(trust.confirm() for _ in range(9)))
-        return set(answers), await trust.confirm()
+        consistency = await consistency_of(server)
+        answers = await asyncio.gather(*(consistency.confirm() for _ in range(9)))
+        return set(answers), await consistency.confirm()
 
     failed, after = virtual.run(main())
     assert [text for text in failed if "cannot be read" not in text] == []
@@ -495,16 +493,16 @@ def test_all_callers_of_a_failed_confirmation_get_its_error_and_the_next_asks_ag
 
 
 @pytest.mark.parametrize("errors", [[403], [404], [0]])
-def test_a_start_goes_on_without_the_crd(errors: list[int]) -> None:
+def test_start_up_continues_if_the_crd_cannot_be_read(errors: list[int]) -> None:
     server = Server()
     server.errors = [ApiError(status, "no") for status in errors]
-    trust = CacheConsistency(server, [], VirtualClock())
-    virtual.run(trust.record_crd())
-    assert trust.stale_reason() == ""
+    consistency = CacheConsistency(server, [], VirtualClock())
+    virtual.run(consistency.record_crd())
+    assert consistency.stale_reason() == ""
 
 
-def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
-    """One reconcile writes twice: its memory before it acts, and its report after."""
+def test_a_decision_from_before_an_own_write_is_valid() -> None:
+    """One reconcile writes twice: the started instances before it acts, and the status afterwards."""
 
     async def scenario(rig: Rig) -> None:
         before = rig.stored
@@ -517,8 +515,8 @@ def test_a_decision_on_what_was_before_an_own_write_stands() -> None:
     assert (rig.server.count("PATCH"), rig.again) == (2, [])
 
 
-def test_a_decision_on_what_was_before_an_own_write_goes_by_that_write() -> None:
-    """What `unbooked: Leave` has started is written, then the rest, by a leader that had looked before."""
+def test_a_decision_from_before_an_own_write_uses_that_write() -> None:
+    """A leader with an older object writes what `unbooked: Leave` started, then the rest."""
 
     async def scenario(rig: Rig) -> None:
         before = rig.stored
@@ -532,7 +530,7 @@ def test_a_decision_on_what_was_before_an_own_write_goes_by_that_write() -> None
     assert (rig.server.count("PATCH"), rig.again) == (2, [])
 
 
-def test_what_was_created_again_has_its_own_status() -> None:
+def test_a_recreated_object_has_its_own_status() -> None:
     async def scenario(rig: Rig) -> None:
         before = rig.stored
         rig.store.delete(KEY)
@@ -542,7 +540,7 @@ def test_what_was_created_again_has_its_own_status() -> None:
     played(scenario)
 
 
-def test_what_was_refused_is_not_kept_of_what_is_gone() -> None:
+def test_a_refused_status_of_a_deleted_object_is_forgotten() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(422, b"", None)]
         rig.writer.set(rig.stored, rig.status(2))
@@ -555,7 +553,7 @@ def test_what_was_refused_is_not_kept_of_what_is_gone() -> None:
     played(scenario)
 
 
-def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
+def test_records_of_own_writes_do_not_accumulate() -> None:
     async def scenario(rig: Rig) -> None:
         for number in range(300):
             made = replace(rig.stored.metadata, name=f"r{number}")
@@ -570,7 +568,7 @@ def test_what_is_remembered_of_own_writes_does_not_grow() -> None:
     played(scenario)
 
 
-def test_what_was_refused_is_not_waited_for() -> None:
+def test_a_refused_status_returns_refused_immediately() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [error_from_response(422, b"", None)]
         assert await rig.writer.write(rig.stored, rig.status(2)) is WriteResult.REFUSED
@@ -580,7 +578,7 @@ def test_what_was_refused_is_not_waited_for() -> None:
     played(scenario)
 
 
-def test_a_write_that_is_asked_for_during_another_one_is_tried_before_it_is_answered() -> None:
+def test_a_write_during_another_one_waits_for_its_own_attempt() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.seconds = 5
         rig.writer.set(rig.stored, rig.status(1))
@@ -591,7 +589,7 @@ def test_a_write_that_is_asked_for_during_another_one_is_tried_before_it_is_answ
     assert played(scenario).server.count("PATCH") == 2
 
 
-def test_a_write_answers_for_itself_and_not_for_the_one_that_replaces_it() -> None:
+def test_a_write_returns_its_own_result_and_not_that_of_its_replacement() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.seconds = 5
         first = asyncio.ensure_future(rig.writer.write(rig.stored, rig.status(1)))
@@ -604,7 +602,7 @@ def test_a_write_answers_for_itself_and_not_for_the_one_that_replaces_it() -> No
     played(scenario)
 
 
-def test_a_write_that_is_replaced_before_it_is_tried_is_answered_with_the_one_that_replaces_it() -> None:
+def test_a_write_replaced_before_its_attempt_returns_the_result_of_the_replacement() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(0, "connection refused")]
         rig.writer.set(rig.stored, rig.status(1))
@@ -616,7 +614,7 @@ def test_a_write_that_is_replaced_before_it_is_tried_is_answered_with_the_one_th
     assert played(scenario).server.count("PATCH") == 2
 
 
-def test_a_write_of_the_status_that_is_under_way_waits_for_that() -> None:
+def test_a_write_of_the_status_in_flight_waits_for_it() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.seconds = 5
         rig.writer.set(rig.stored, rig.status(1))
@@ -626,14 +624,14 @@ def test_a_write_of_the_status_that_is_under_way_waits_for_that() -> None:
     assert played(scenario).server.count("PATCH") == 1
 
 
-def test_a_write_of_what_is_stored_is_done() -> None:
+def test_a_write_of_the_stored_status_is_a_no_op() -> None:
     async def scenario(rig: Rig) -> None:
         assert await rig.writer.write(rig.stored, rig.stored.status) is WriteResult.WRITTEN
 
     assert played(scenario).server.requests == []
 
 
-def test_a_write_to_what_is_deleted_or_created_again_says_so() -> None:
+def test_a_write_to_a_deleted_or_recreated_object_returns_gone() -> None:
     async def scenario(rig: Rig) -> None:
         before = rig.stored
         rig.server.errors = [ApiError(404, "gone")]
@@ -654,7 +652,7 @@ def test_a_write_to_what_is_deleted_or_created_again_says_so() -> None:
     played(scenario)
 
 
-def test_a_write_that_fails_says_so_and_is_tried_on() -> None:
+def test_a_failed_write_returns_failed_and_is_retried() -> None:
     async def scenario(rig: Rig) -> None:
         rig.server.errors = [ApiError(0, "connection refused")]
         assert await rig.writer.write(rig.stored, rig.status(1)) is WriteResult.FAILED

@@ -1,4 +1,4 @@
-"""The dashboard is what Grafana imports, its queries speak of what exists, and its panels do not overlap."""
+"""The dashboard can be imported into Grafana, its queries use existing metrics, and panels do not overlap."""
 
 import json
 from itertools import combinations
@@ -18,13 +18,13 @@ UNITS = {"s", "none", "percentunit", "reqps", "ops", "bytes"}
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_each_query_parses_and_speaks_of_what_exists(query: str) -> None:
+def test_each_query_parses_and_uses_existing_metrics(query: str) -> None:
     plain = query.replace("$__rate_interval", "5m").replace("$__range", "6h")
     assert 'namespace=~"$namespace", job=~"$job"' in plain
     assert problems(plain.replace("$namespace", "ns").replace("$job", "job")) == []
 
 
-def test_it_can_be_imported_anywhere() -> None:
+def test_the_dashboard_is_independent_of_the_grafana_instance() -> None:
     assert DASHBOARD["uid"] == "booking-operator"
     assert DASHBOARD.get("id") is None
     assert DASHBOARD["schemaVersion"] >= 36
@@ -35,7 +35,7 @@ def test_it_can_be_imported_anywhere() -> None:
             assert source == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_each_panel_says_what_it_shows() -> None:
+def test_each_panel_has_a_title_and_a_description() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     assert len({panel["title"] for panel in PANELS}) == len(PANELS)
     for panel in SHOWN:

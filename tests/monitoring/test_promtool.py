@@ -1,4 +1,4 @@
-"""The rules as Prometheus itself understands them: each alert fires when it should, and only then."""
+"""The alert rules in Prometheus: each alert fires when it should, and only then."""
 
 import shutil
 import subprocess
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.skipif(
 HERE = 'namespace="ns", job="op", instance="a"'
 THERE = 'namespace="ns", job="op", instance="b"'
 MINUTES = 90
-"""How long each series is, one value each minute."""
+"""The length of each series in minutes, with one value for each minute."""
 
 Series = dict[str, str]
-"""The values of series, in promtool's notation, by name and labels."""
+"""The values of series in the notation of promtool, by name and labels."""
 
 
 def metric(name: str, values: str, labels: str = "", where: str = HERE) -> Series:
@@ -35,7 +35,7 @@ def metric(name: str, values: str, labels: str = "", where: str = HERE) -> Serie
 
 
 def lateness(action: str, share: str, total: str) -> Series:
-    """So many instances a minute within a second, and in all."""
+    """The instances per minute within a second, and in total."""
     return {
         **metric(f"{action}_lateness_seconds_bucket", f"0+{share}", 'service="ec2", le="1.0"'),
         **metric(f"{action}_lateness_seconds_count", f"0+{total}", 'service="ec2"'),
@@ -80,7 +80,7 @@ WELL = replicas("1+0", "0+0") | LEASE
 KIND = 'kind="bookings"'
 PLACE = 'service="ec2", account="", region="eu-west-1"'
 LANE = 'account="", region="eu-west-1", action="StartInstances"'
-# By alert: what has it fire, and what does not although it is near.
+# By alert: series for which it fires, and similar series for which it does not.
 CASES: dict[str, tuple[Series, Series]] = {
     "BookingOperatorLate": (WELL | lateness("start", "8", "10"), WELL | lateness("start", "9", "10")),
     "BookingOperatorLateAgainAndAgain": (
@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Series, Series]] = {
 
 
 def promtool(*arguments: str, stdin: bytes | None = None) -> str:
-    """What it says; fails where it does."""
+    """Run promtool; return its output, and fail if it fails."""
     done = subprocess.run(
         [str(PROMTOOL), *arguments], input=stdin, capture_output=True, check=False, timeout=60
     )
@@ -167,7 +167,7 @@ def test_the_metrics_follow_the_conventions() -> None:
 
 
 @pytest.mark.parametrize("alert", [alert["alert"] for alert in alerts()])
-def test_it_fires_when_it_should_and_only_then(alert: str, rule_file: Path, tmp_path: Path) -> None:
+def test_each_alert_fires_when_it_should_and_only_then(alert: str, rule_file: Path, tmp_path: Path) -> None:
     fires, silent = CASES[alert]
     cases: dict[str, Any] = {
         "rule_files": [str(rule_file)],

@@ -1,4 +1,4 @@
-"""Alerts, runbook and the documentation of metrics say what exists, and all of it."""
+"""Alerts, runbook, and metrics documentation are complete and consistent with the code."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def name(rule: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=name)
-def test_each_query_parses_and_speaks_of_what_exists(rule: dict[str, Any]) -> None:
+def test_each_query_parses_and_uses_existing_metrics(rule: dict[str, Any]) -> None:
     assert problems(rule["expr"]) == []
 
 
@@ -39,17 +39,17 @@ def test_each_query_parses_and_speaks_of_what_exists(rule: dict[str, Any]) -> No
         ("(-sum(max_over_time(nothing[5m:1m])))", "there is no nothing"),
     ],
 )
-def test_a_query_that_speaks_of_what_does_not_exist_is_found(query: str, problem: str) -> None:
+def test_unknown_metrics_and_labels_are_found(query: str, problem: str) -> None:
     assert any(problem in found for found in problems(query)) if problem else problems(query) == []
 
 
-def test_a_query_that_is_none_is_refused() -> None:
+def test_an_invalid_query_is_refused() -> None:
     with pytest.raises(ValueError, match="unclosed left parenthesis"):
         problems("sum by (x")
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=name)
-def test_each_alert_says_how_bad_it_is_what_it_is_and_where_to_read_on(alert: dict[str, Any]) -> None:
+def test_each_alert_has_severity_texts_and_runbook_url(alert: dict[str, Any]) -> None:
     assert alert["alert"].startswith("BookingOperator")
     assert alert["labels"] in ({"severity": "critical"}, {"severity": "warning"})
     assert re.fullmatch(r"\d+m", alert["for"])
@@ -62,7 +62,7 @@ def test_each_alert_says_how_bad_it_is_what_it_is_and_where_to_read_on(alert: di
             found = TEMPLATE.fullmatch(template)
             assert found, template
             label = found["label"]
-            # A label that is asked for must be left by the query's aggregation.
+            # The query's aggregation must keep every label that a template uses.
             assert label is None or _keeps(alert["expr"], label), template
 
 
@@ -73,7 +73,7 @@ def _keeps(query: str, label: str) -> bool:
     return any(label in re.split(r", ?", labels) for labels in grouped) if grouped else True
 
 
-def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
+def test_the_runbook_has_one_section_for_each_alert() -> None:
     sections = re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)
     assert sections == [alert["alert"] for alert in alerts()]
     for section in re.split(r"^## ", RUNBOOK, flags=re.MULTILINE)[1:]:
@@ -81,8 +81,8 @@ def test_each_alert_has_its_section_and_each_section_its_alert() -> None:
         assert bold == ["Means", "Users feel", "Look", "Do"], section.partition("\n")[0]
 
 
-def test_the_lease_alone_is_written_by_put() -> None:
-    """So that a rule may take PUT for leader election."""
+def test_only_the_lease_is_written_with_put() -> None:
+    """The alert rules treat PUT requests as leader election."""
     roles = [yaml.safe_load(path.read_text()) for path in Path("manifests/rbac").glob("*role.yaml")]
     updated = {
         resource
@@ -94,19 +94,19 @@ def test_the_lease_alone_is_written_by_put() -> None:
     assert updated == {"leases"}
 
 
-def test_labels_of_ours_are_not_taken_for_those_of_the_target() -> None:
+def test_metric_labels_are_not_replaced_by_target_labels() -> None:
     clash = {label for family in CATALOGUE for label in family.labels} & TARGET
     assert clash == {"service"}
     monitor = yaml.safe_load(Path("manifests/components/servicemonitor/service_monitor.yaml").read_text())
     assert all(endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"])
 
 
-def test_links_within_the_runbook_lead_somewhere() -> None:
+def test_links_within_the_runbook_have_targets() -> None:
     anchors = {section.lower() for section in re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([\w-]+)\)", RUNBOOK)) <= anchors
 
 
-def test_what_the_runbook_calls_a_log_event_is_one() -> None:
+def test_log_events_in_the_runbook_exist() -> None:
     logged = set(re.findall(r"`([a-z]+_[a-z_]+)`", RUNBOOK))
     logged -= {family.name for family in CATALOGUE} | {"warm_up", "runbook_url"}
     code = "\n".join(path.read_text() for path in Path("booking_operator").rglob("*.py"))
@@ -116,8 +116,8 @@ def test_what_the_runbook_calls_a_log_event_is_one() -> None:
 
 
 @pytest.mark.parametrize("family", CATALOGUE, ids=lambda family: family.name)
-def test_names_are_prometheus_own(family: MetricFamily) -> None:
-    """As `promtool check metrics` has it, and https://prometheus.io/docs/practices/naming/."""
+def test_metric_names_follow_the_conventions_of_prometheus(family: MetricFamily) -> None:
+    """See `promtool check metrics` and https://prometheus.io/docs/practices/naming/."""
     assert re.fullmatch(r"booking_operator_[a-z]+(_[a-z]+)*", family.name)
     assert (family.kind == "counter") == family.name.endswith("_total")
     assert not re.search(
@@ -131,7 +131,7 @@ def test_names_are_prometheus_own(family: MetricFamily) -> None:
     assert bool(family.buckets) == (family.kind == "histogram")
 
 
-def test_the_documentation_lists_the_metrics_as_they_are() -> None:
+def test_the_documentation_lists_all_metrics() -> None:
     rows = re.findall(
         r"^\| `(booking_operator_\w+)` \| (\w+) \| (.*?) \| (.*) \|$",
         Path("docs/metrics.md").read_text(),

@@ -36,7 +36,7 @@ CLOCK = SystemClock()
 
 
 class Mailbox:
-    """Keeps what it is given, or refuses it."""
+    """Accepts and keeps mails, or refuses them."""
 
     def __init__(self) -> None:
         self.mails: list[Message] = []
@@ -52,7 +52,7 @@ class Mailbox:
 
 
 class Session(SMTP):
-    """A session that can be waited for: else its socket may outlive the test."""
+    """A session whose end can be awaited. Otherwise its socket may outlive the test."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -82,7 +82,7 @@ async def server(
 
 @pytest.fixture
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A certificate for localhost, whose authority this process trusts."""
+    """A certificate for localhost from an authority that this process trusts."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
@@ -101,7 +101,7 @@ async def refused(sender: EmailChannel, recipient: str = "ada@example.com") -> D
     return caught.value
 
 
-async def test_a_mail_arrives_as_it_was_meant() -> None:
+async def test_a_mail_arrives_with_headers_and_text() -> None:
     mailbox = Mailbox()
     async with server(mailbox) as port:
         await mailer(port).deliver(NOTICE, "ada@example.com")
@@ -129,7 +129,7 @@ async def test_tls_from_the_first_byte(tls: ssl.SSLContext) -> None:
     assert mailbox.recipients == ["ada@example.com"]
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     mailbox = Mailbox()
@@ -141,10 +141,10 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 async def test_a_password_is_sent_over_tls_only(tls: ssl.SSLContext) -> None:
-    asked: list[Any] = []
+    attempts: list[Any] = []
 
     def authenticate(*arguments: Any) -> AuthResult:
-        asked.append(arguments[-1])
+        attempts.append(arguments[-1])
         right = arguments[-1].password == b"right"
         return AuthResult(success=right, handled=right)
 
@@ -159,13 +159,13 @@ async def test_a_password_is_sent_over_tls_only(tls: ssl.SSLContext) -> None:
         wrong = await refused(EmailChannel(replace(found, password="wrong"), CLOCK))
     assert "wrong" not in str(wrong)
     assert len(mailbox.mails) == 1
-    told = len(asked)
+    count = len(attempts)
     async with server(mailbox, auth_require_tls=False, **options) as port:
         await refused(EmailChannel(replace(found, port=port, password="right"), CLOCK))
-    assert len(asked) == told, "without STARTTLS no password is sent"
+    assert len(attempts) == count, "without STARTTLS no password is sent"
 
 
-async def test_a_server_that_refuses_or_is_not_there_is_reported() -> None:
+async def test_a_refusing_or_missing_server_is_reported() -> None:
     mailbox = Mailbox()
     mailbox.refusal = "451 try later\r\n"
     async with server(mailbox) as port:
@@ -175,7 +175,7 @@ async def test_a_server_that_refuses_or_is_not_there_is_reported() -> None:
     assert "did not take the mail" in str(await refused(mailer(port)))
 
 
-async def test_who_is_cancelled_does_not_wait_for_a_server_that_says_nothing() -> None:
+async def test_a_cancelled_delivery_does_not_wait_for_a_silent_server() -> None:
     arrived, gone = asyncio.Event(), asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +199,7 @@ async def test_who_is_cancelled_does_not_wait_for_a_server_that_says_nothing() -
     assert task.cancelled()
 
 
-async def test_who_does_not_lead_mails_nobody() -> None:
+async def test_a_replica_without_the_lease_sends_no_mail() -> None:
     mailbox = Mailbox()
     async with server(mailbox) as port:
         config = SmtpConfig("127.0.0.1", SENDER, port, security="none")
@@ -208,7 +208,7 @@ async def test_who_does_not_lead_mails_nobody() -> None:
     assert mailbox.mails == []
 
 
-async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "TIMEOUT_SECONDS", 0.2)
     left = asyncio.Event()
 
@@ -237,7 +237,7 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
         "ada@",
     ],
 )
-async def test_what_is_no_address_gets_no_mail(recipient: str) -> None:
+async def test_an_invalid_address_gets_no_mail(recipient: str) -> None:
     error = await refused(mailer(1), recipient)
     assert (error.reason, error.retryable) == ("InvalidRecipient", False)
 
@@ -274,12 +274,12 @@ def test_no_field_adds_a_header(resource: str, user: str, recipient: str) -> Non
         ({"SMTP_HOST": "mail", "SMTP_SENDER": SENDER, "SMTP_SECURITY": "ssl"}, "SMTP_SECURITY"),
     ],
 )
-def test_variables_that_make_no_sense_are_named(environ: dict[str, str], words: str) -> None:
+def test_invalid_variables_are_reported(environ: dict[str, str], words: str) -> None:
     with pytest.raises(SmtpConfigError, match=words):
         smtp_config(environ)
 
 
-def test_what_the_variables_mean() -> None:
+def test_variables_are_parsed() -> None:
     base = {"SMTP_HOST": "mail", "SMTP_SENDER": SENDER}
     assert smtp_config({}) is None
     assert smtp_config(base) == SmtpConfig("mail", SENDER, 587, security="auto")
@@ -289,6 +289,6 @@ def test_what_the_variables_mean() -> None:
     assert "secret" not in repr(found)
 
 
-def test_addresses() -> None:
+def test_only_a_single_address_is_parsed() -> None:
     assert str(parse_address("ada@example.com")) == "ada@example.com"
     assert parse_address("ada@example.com,eve@example.com") is None

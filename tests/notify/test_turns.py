@@ -1,4 +1,4 @@
-"""Turns, on virtual time."""
+"""Waiting for a connection of a channel, on virtual time."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from booking_operator.notify.turns import TURN_SECONDS, turn
 from tests.support import virtual
 
 
-def test_a_turn_is_waited_for_and_given_on_in_order() -> None:
+def test_turns_are_taken_in_order() -> None:
     async def main() -> list[tuple[int, float]]:
         free, taken, loop = asyncio.Semaphore(2), [], asyncio.get_running_loop()
 
@@ -27,7 +27,7 @@ def test_a_turn_is_waited_for_and_given_on_in_order() -> None:
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "in time"])
-def test_a_wait_that_ends_takes_no_turn(ends: str) -> None:
+def test_a_cancelled_or_timed_out_wait_takes_no_turn(ends: str) -> None:
     async def main() -> float:
         free, loop = asyncio.Semaphore(0), asyncio.get_running_loop()
 

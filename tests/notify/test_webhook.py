@@ -1,4 +1,4 @@
-"""Webhooks against a server that fails, hangs and redirects."""
+"""Webhooks with a server that fails, hangs and redirects."""
 
 import asyncio
 import ssl
@@ -27,7 +27,7 @@ NOTICE = Notification("0123abcd", "team", "night", "analytics", "<!channel> & co
 
 
 class Receiver:
-    """An HTTP server that answers as a test says."""
+    """An HTTP server whose answers a test sets."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -94,7 +94,7 @@ async def refused(url: str, kind: str = "webhook", recipient: str = "ci") -> Del
     return caught.value
 
 
-async def test_a_webhook_gets_all_there_is_to_know() -> None:
+async def test_a_webhook_gets_all_fields() -> None:
     async with receiver() as made:
         await deliver(made.url)
     (body,) = made.bodies
@@ -104,7 +104,7 @@ async def test_a_webhook_gets_all_there_is_to_know() -> None:
     assert made.keys == [body["id"]] == ["0123abcd"]
 
 
-async def test_slack_gets_a_text_that_mentions_nobody() -> None:
+async def test_slack_gets_a_text_without_mentions() -> None:
     async with receiver() as made:
         await deliver(made.url, "slack", "ops")
     assert made.bodies == [slack_body(NOTICE)]
@@ -122,7 +122,7 @@ async def test_anything_but_2xx_is_a_failure_and_no_redirect_is_followed(status:
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_a_target_that_does_not_exist_is_not_tried_again(status: int) -> None:
+async def test_a_target_that_does_not_exist_is_not_retried(status: int) -> None:
     async with receiver() as made:
         made.status = status
         error = await refused(made.url)
@@ -133,7 +133,7 @@ async def test_a_target_that_does_not_exist_is_not_tried_again(status: int) -> N
 
 
 class SetClock(VirtualClock):
-    """A clock that a test moves."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ def after(seconds: float) -> str:
         (after(90).replace("GMT", "-0000"), 90),
     ],
 )
-async def test_a_target_that_asks_for_a_pause_gets_it(status: int, retry_after: str, seconds: float) -> None:
+async def test_retry_after_is_respected(status: int, retry_after: str, seconds: float) -> None:
     clock = SetClock()
     async with receiver() as made, open_channels(None, targets(made.url), clock) as channels:
         made.status, made.retry_after = status, retry_after
@@ -195,7 +195,7 @@ async def test_a_target_that_asks_for_a_pause_gets_it(status: int, retry_after: 
         (429, ""),
     ],
 )
-async def test_a_pause_that_makes_no_sense_is_left_to_the_back_off(status: int, retry_after: str) -> None:
+async def test_an_invalid_retry_after_leaves_the_delay_to_the_back_off(status: int, retry_after: str) -> None:
     async with receiver() as made, open_channels(None, targets(made.url), SetClock()) as channels:
         made.status, made.retry_after = status, retry_after
         for _ in range(2):
@@ -205,8 +205,8 @@ async def test_a_pause_that_makes_no_sense_is_left_to_the_back_off(status: int, 
         assert len(made.visits) == 2
 
 
-async def test_many_posts_to_one_target_wait_for_their_turn_and_not_for_a_connection() -> None:
-    """aiohttp gives a connection of its pool as long as the whole post may take."""
+async def test_posts_to_one_target_wait_for_their_turn_and_not_in_the_pool() -> None:
+    """In aiohttp, the wait for a connection of the pool counts towards the timeout of the post."""
     async with receiver() as made, open_channels(None, targets(made.url), VirtualClock()) as channels:
         made.expected = webhook.CONNECTIONS
         async with asyncio.TaskGroup() as tasks:
@@ -215,7 +215,7 @@ async def test_many_posts_to_one_target_wait_for_their_turn_and_not_for_a_connec
     assert (made.most, len(made.bodies)) == (webhook.CONNECTIONS, 10 * webhook.CONNECTIONS)
 
 
-async def test_a_target_that_hangs_takes_no_connection_from_the_others() -> None:
+async def test_a_hanging_target_takes_no_connections_of_others() -> None:
     async with receiver() as made:
         many = {str(number): targets(made.url)["ci"] for number in range(20)}
         made.expected = len(many) * webhook.CONNECTIONS
@@ -226,7 +226,7 @@ async def test_a_target_that_hangs_takes_no_connection_from_the_others() -> None
     assert made.most == made.expected
 
 
-async def test_a_post_that_gets_no_turn_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_post_without_a_turn_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.05)
     async with receiver() as made, open_channels(None, targets(made.url), VirtualClock()) as channels:
         made.expected = 1000
@@ -240,7 +240,7 @@ async def test_a_post_that_gets_no_turn_is_not_sent(monkeypatch: pytest.MonkeyPa
     assert len(made.visits) == webhook.CONNECTIONS
 
 
-async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_target_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     async with receiver() as made:
         made.hang = True
@@ -248,13 +248,13 @@ async def test_a_target_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert error.reason == "TargetUnreachable"
 
 
-async def test_a_target_that_is_not_there_is_reported_without_its_url() -> None:
+async def test_an_unreachable_target_is_reported_without_its_url() -> None:
     assert (await refused("http://127.0.0.1:1")).reason == "TargetUnreachable"
 
 
 @pytest.mark.parametrize("host", ["hooks..example.com", f"{'a' * 64}.example.com"])
-async def test_a_host_that_can_be_none_is_reported_without_its_url(host: str) -> None:
-    """The configuration file may not have it; a name that leads to one may still come."""
+async def test_an_invalid_host_is_reported_without_its_url(host: str) -> None:
+    """The configuration file refuses such a host, but it may still come from elsewhere."""
     url = SecretStr(f"https://{host}/hook?token=secret")
     async with aiohttp.ClientSession() as http:
         found = {"ci": Target.model_construct(type="webhook", url=url)}
@@ -274,7 +274,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_proxies")
 @pytest.mark.parametrize(("kind", "recipient"), [("webhook", "ci"), ("slack", "ops")])
-async def test_a_target_is_reached_by_the_proxy_of_the_environment(
+async def test_a_target_is_reached_through_the_proxy_of_the_environment(
     kind: str, recipient: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with receiver() as proxy, receiver() as direct:
@@ -287,13 +287,13 @@ async def test_a_target_is_reached_by_the_proxy_of_the_environment(
 
 
 @pytest.mark.usefixtures("_no_proxies")
-async def test_a_proxy_is_asked_for_a_tunnel_and_its_refusal_is_reported(
+async def test_the_refusal_of_a_proxy_tunnel_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
+    lines = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readline())
+        lines.append(await reader.readline())
         writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
@@ -301,7 +301,7 @@ async def test_a_proxy_is_asked_for_a_tunnel_and_its_refusal_is_reported(
         host, port = proxy.sockets[0].getsockname()
         monkeypatch.setenv("HTTPS_PROXY", f"http://{host}:{port}")
         assert (await refused("https://hooks.invalid")).reason == "TargetUnreachable"
-    assert asked == [b"CONNECT hooks.invalid:443 HTTP/1.1\r\n"]
+    assert lines == [b"CONNECT hooks.invalid:443 HTTP/1.1\r\n"]
 
 
 @pytest.mark.parametrize("recipient", ["http://169.254.169.254/", "other", "ops", ""])
@@ -312,14 +312,14 @@ async def test_only_configured_targets_of_the_kind_are_called(recipient: str) ->
     assert not made.visits
 
 
-async def test_mail_is_a_channel_where_there_is_a_server() -> None:
+async def test_mail_is_a_channel_if_a_server_is_configured() -> None:
     async with open_channels(None, {}, VirtualClock()) as channels:
         assert set(channels) == {"webhook", "slack"}
     async with open_channels(SmtpConfig("h", "a@example.com"), {}, VirtualClock()) as channels:
         assert set(channels) == {"webhook", "slack", "email"}
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused() -> None:
     trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(trust)
     async with receiver(trust) as made:
@@ -327,7 +327,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
     assert not made.visits
 
 
-async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
+async def test_an_endless_response_is_not_read() -> None:
     sent = 0
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -340,7 +340,7 @@ async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
                 await writer.drain()
                 sent += 65536
         except (OSError, asyncio.CancelledError):
-            writer.transport.abort()  # the client has gone
+            writer.transport.abort()  # the client has disconnected
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server, asyncio.timeout(5):
@@ -359,7 +359,7 @@ async def test_of_an_answer_without_an_end_nothing_is_read() -> None:
         "",
     ],
 )
-async def test_a_tenant_can_name_a_target_and_no_address(recipient: str) -> None:
+async def test_a_tenant_can_name_a_target_but_not_an_address(recipient: str) -> None:
     async with receiver() as made:
         assert (await refused(made.url, recipient=recipient)).reason == "UnknownTarget"
     assert not made.visits

@@ -1,4 +1,4 @@
-"""Where to listen, as it is written on the command line."""
+"""The parsing of bind addresses in flags."""
 
 import pytest
 
@@ -15,19 +15,19 @@ from booking_operator.observability.bind_address import BindAddress
         ("[::]:65535", "::", 65535),
     ],
 )
-def test_addresses_are_read_and_written(text: str, host: str, port: int) -> None:
+def test_addresses_are_parsed_and_formatted(text: str, host: str, port: int) -> None:
     address = BindAddress.parse(text)
     assert address == BindAddress(host, port)
     assert str(address) == text
 
 
-def test_a_bare_zero_is_nowhere() -> None:
+def test_zero_means_no_server() -> None:
     assert BindAddress.parse("0") is None
 
 
 @pytest.mark.parametrize(
     "text", ["", "8080", "localhost", ":", ":http", ":65536", "::1:8080", ":-1", ":\uff18"]
 )
-def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write it like :8080"):
         BindAddress.parse(text)

@@ -1,4 +1,4 @@
-"""What is read at a scrape: counts that follow the caches, the buckets, and nothing that tenants made up."""
+"""Metrics that are computed at a scrape: counts of objects, token buckets, and no labels from users."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +60,7 @@ def read(sources: Sources, name: str, clock: VirtualClock | None = None) -> dict
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((*STATUSES, None))), max_size=30))
-def test_bookings_are_counted_as_they_come_change_and_go(steps: list[tuple[str, str | None]]) -> None:
+def test_the_counts_of_bookings_follow_all_changes(steps: list[tuple[str, str | None]]) -> None:
     informers = Informers(REGION)
     sources = Sources()
     sources.object_counts = ObjectCounts(informers)
@@ -77,7 +77,7 @@ def test_bookings_are_counted_as_they_come_change_and_go(steps: list[tuple[str, 
     assert found == {(status,): list(there.values()).count(status) for status in STATUSES if status}
 
 
-def test_a_list_is_counted_too_and_what_it_lacks_is_gone() -> None:
+def test_the_counts_follow_a_list() -> None:
     informers = Informers(REGION)
     sources = Sources()
     sources.object_counts = ObjectCounts(informers)
@@ -101,7 +101,7 @@ def test_resources_are_counted_by_condition() -> None:
     }
 
 
-def test_the_resource_that_is_unready_for_the_longest_is_reported_by_reason() -> None:
+def test_the_longest_unready_time_is_reported_by_reason() -> None:
     informers = Informers(REGION)
     sources = Sources()
     sources.object_counts = ObjectCounts(informers)
@@ -124,7 +124,7 @@ def test_the_resource_that_is_unready_for_the_longest_is_reported_by_reason() ->
 @pytest.mark.parametrize(
     "since", ["yesterday", "1970-01-01", "1970-01-01T00:00:30", "0001-01-01T00:00:00+01:00"]
 )
-def test_what_is_no_date_is_no_time_since_when_a_resource_is_unready(since: str) -> None:
+def test_an_invalid_transition_time_is_ignored(since: str) -> None:
     informers = Informers(REGION)
     sources = Sources()
     sources.object_counts = ObjectCounts(informers)
@@ -135,7 +135,7 @@ def test_what_is_no_date_is_no_time_since_when_a_resource_is_unready(since: str)
     assert read(sources, catalogue.RESOURCES.name)["Ready", "False"] == 2
 
 
-def test_calls_are_reported_by_account_and_region_and_a_region_that_is_none_is_named_by_nobody() -> None:
+def test_calls_are_reported_by_account_and_region_and_unknown_regions_as_other() -> None:
     metrics = Metrics()
     for region in (REGION, "", "tattle-1", "tattle-2"):
         metrics.called("ec2", "DescribeInstances", "acme", region, "ok", 0.1)
@@ -145,7 +145,7 @@ def test_calls_are_reported_by_account_and_region_and_a_region_that_is_none_is_n
         assert value == calls
 
 
-def test_tokens_are_those_of_the_moment() -> None:
+def test_tokens_are_computed_at_the_scrape() -> None:
     async def main() -> None:
         clock = VirtualClock()
         queue = starts(Scope("", REGION), clock)
@@ -174,7 +174,7 @@ def starts(scope: Scope, clock: VirtualClock) -> Any:
     return SimpleNamespace(scope=scope, call="StartInstances", limiter=limiter, waiting=0)
 
 
-def test_instances_are_counted_where_the_operator_may_be_and_nowhere_else() -> None:
+def test_instances_are_counted_in_configured_scopes_only() -> None:
     scopes = [
         Scope("", REGION),
         Scope("acme", REGION),
@@ -204,7 +204,7 @@ def test_instances_are_counted_where_the_operator_may_be_and_nowhere_else() -> N
     }
 
 
-def test_counts_of_instances_follow_what_actions_have_answered() -> None:
+def test_counts_of_instances_follow_accepted_actions() -> None:
     view = InstanceView()
     view.update([Record("web", Instance("i-1", InstanceState.STOPPED))], EPOCH, EPOCH)
     assert view.states() == {InstanceState.STOPPED: 1}
@@ -212,7 +212,7 @@ def test_counts_of_instances_follow_what_actions_have_answered() -> None:
     assert view.states() == {InstanceState.PENDING: 1}
 
 
-def test_the_catalogue_is_what_there_is() -> None:
+def test_the_catalogue_lists_all_metrics() -> None:
     metrics = Metrics()
     kept = {family.name for family in catalogue.CATALOGUE} - {family.name for family in READ}
     names = {metric.name for metric in metrics.registry.collect() if not metric.name.startswith("process_")}

@@ -1,4 +1,4 @@
-"""What counts as alive, on virtual time: only what a restart would fix counts as not alive."""
+"""Liveness and readiness on virtual time: liveness fails only if a restart would help."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ Reconcile = Callable[[str], Awaitable[Result]]
 
 
 class AwaySource:
-    """An API server that cannot be reached."""
+    """An API server that is unreachable."""
 
     async def list(self, _: str = "") -> NoReturn:
         raise ListWatchError("no connection")
@@ -28,7 +28,7 @@ class AwaySource:
 
 
 class Patient:
-    """One controller and one watch, looked at as a kubelet does: every ten seconds."""
+    """One controller and one watch, with a liveness probe every ten seconds."""
 
     def __init__(self, reconcile: Reconcile, *, workers: int = 1) -> None:
         self.clock = VirtualClock()
@@ -40,7 +40,7 @@ class Patient:
         self.health = Health(self.sources, lambda: self.beat.age, self.clock)
 
     async def watched(self, seconds: float) -> dict[str, str]:
-        """What fails at the last look, by check."""
+        """The failed checks of the last probe."""
         self.beat.start()
         task = asyncio.ensure_future(self.controller.run())
         checks: list[Check] = []
@@ -57,14 +57,14 @@ async def succeed(_: str) -> Result:
     return Result()
 
 
-def test_an_idle_operator_is_alive() -> None:
+def test_an_idle_operator_is_live() -> None:
     async def main() -> None:
         assert await Patient(succeed).watched(3600) == {}
 
     run(main())
 
 
-def test_a_reconcile_that_ends_by_its_time_limit_is_no_reason() -> None:
+def test_timeouts_of_reconciles_do_not_fail_liveness() -> None:
     async def hang(_: str) -> Result:
         await asyncio.sleep(100_000)
         return Result()
@@ -78,7 +78,7 @@ def test_a_reconcile_that_ends_by_its_time_limit_is_no_reason() -> None:
     run(main())
 
 
-def test_a_reconcile_that_does_not_end_is_named() -> None:
+def test_a_reconcile_that_ignores_its_timeout_fails_liveness() -> None:
     stop = False
 
     async def stubborn(_: str) -> Result:
@@ -105,7 +105,7 @@ def test_a_reconcile_that_does_not_end_is_named() -> None:
     run(main())
 
 
-def test_keys_that_nobody_takes_are_named() -> None:
+def test_keys_that_no_worker_takes_fail_liveness() -> None:
     async def main() -> None:
         patient = Patient(succeed, workers=0)
         patient.queue.add("a")
@@ -116,7 +116,7 @@ def test_keys_that_nobody_takes_are_named() -> None:
     run(main())
 
 
-def test_a_heart_that_beats_no_more_is_reported() -> None:
+def test_a_blocked_event_loop_fails_liveness() -> None:
     async def main() -> None:
         patient = Patient(succeed)
         await asyncio.sleep(45)
@@ -133,7 +133,7 @@ def test_a_heart_that_beats_no_more_is_reported() -> None:
     run(main())
 
 
-def test_an_api_server_that_is_away_for_hours_is_no_reason_but_silence_is() -> None:
+def test_an_outage_of_the_api_server_does_not_fail_liveness_but_silence_does() -> None:
     async def main() -> None:
         patient = Patient(succeed)
         store: Store[Any] = Store()
@@ -151,7 +151,7 @@ def test_an_api_server_that_is_away_for_hours_is_no_reason_but_silence_is() -> N
     run(main())
 
 
-def test_an_operator_without_parts_yet_is_not_ready() -> None:
+def test_an_operator_that_is_starting_is_not_ready() -> None:
     async def main() -> None:
         health = Health(Sources(), lambda: 0.0, VirtualClock())
         assert health.ready() == [Check("started", "the operator is starting")]
@@ -164,7 +164,7 @@ def test_an_operator_without_parts_yet_is_not_ready() -> None:
     run(main())
 
 
-def test_the_lag_of_the_loop_is_measured() -> None:
+def test_the_lag_of_the_event_loop_is_measured() -> None:
     async def main() -> None:
         lags: list[float] = []
         beat = LoopMonitor(lags.append)
@@ -173,7 +173,7 @@ def test_the_lag_of_the_loop_is_measured() -> None:
         assert len(lags) >= 7
         assert max(lags) < 0.001
         loop: Any = asyncio.get_running_loop()
-        loop._jumping.elapsed += 3.0  # one step of the loop that takes three seconds
+        loop._jumping.elapsed += 3.0  # one iteration of the event loop that takes three seconds
         await asyncio.sleep(0.5)
         beat.stop()
         assert 2.7 < max(lags) <= 3.0
@@ -184,7 +184,7 @@ def test_the_lag_of_the_loop_is_measured() -> None:
     run(main())
 
 
-def test_the_controllers_of_another_term_begin_again() -> None:
+def test_the_checks_restart_with_the_controllers_of_a_new_leadership() -> None:
     async def main() -> None:
         patient = Patient(succeed, workers=0)
         patient.queue.add("a")

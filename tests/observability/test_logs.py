@@ -1,4 +1,4 @@
-"""Logs: one line for each fact, whatever text a user has written into it, and no secrets in tracebacks."""
+"""Logs have one line for each fact, whatever texts users write, and no secrets in tracebacks."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=60))
 @example(text=EVIL)
-def test_no_text_begins_a_line_or_moves_a_cursor(
+def test_no_text_adds_a_line_or_a_control_character(
     capsys: pytest.CaptureFixture[str], format_: Format, text: str
 ) -> None:
     configure(format_, "debug")

@@ -1,4 +1,4 @@
-"""The two servers themselves: encodings, both families, and a clean end."""
+"""The metrics and health servers: encodings, IPv4 and IPv6, and shutdown."""
 
 import asyncio
 import gzip
@@ -24,13 +24,13 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 async def serving(
     metrics_address: str = "127.0.0.1:0", health_address: str = "0"
 ) -> AsyncIterator[list[int]]:
-    """The ports that are listened on."""
+    """Start the servers; yield their ports."""
     with capture_logs() as logs:
         async with open_servers(metrics_address, health_address, Metrics(), Sources(), SystemClock()):
             yield [entry["port"] for entry in logs if entry["event"].endswith("_listening")]
 
 
-async def test_the_text_is_what_the_client_takes_zipped_or_not() -> None:
+async def test_formats_and_compression_follow_the_accept_headers() -> None:
     async with serving() as [port], aiohttp.ClientSession(auto_decompress=False) as http:
         for accept, end in (("text/plain", False), (OPENMETRICS, True)):
             plain = {"Accept": accept, "Accept-Encoding": "identity"}
@@ -47,32 +47,32 @@ async def test_the_text_is_what_the_client_takes_zipped_or_not() -> None:
             assert len(packed) < len(body) / 4
 
 
-async def test_an_empty_host_is_every_address_of_both_families() -> None:
+async def test_an_empty_host_listens_on_ipv4_and_ipv6() -> None:
     async with serving(":0") as [port], aiohttp.ClientSession() as http:
         for host in ("127.0.0.1", *(("[::1]",) if socket.has_dualstack_ipv6() else ())):
             async with http.get(f"http://{host}:{port}/metrics") as answer:
                 assert answer.status == 200
 
 
-async def test_the_tasks_are_those_of_the_moment() -> None:
-    async def asked(port: int) -> float:
+async def test_the_number_of_tasks_is_current() -> None:
+    async def task_count(port: int) -> float:
         async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         (found,) = (line for line in lines if line.startswith(f"{catalogue.TASKS.name} "))
         return float(found.split()[1])
 
     async with serving() as [port], aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
-        await asked(port)
-        before = await asked(port)
+        await task_count(port)
+        before = await task_count(port)
         more = [tasks.create_task(asyncio.sleep(60)) for _ in range(7)]
-        assert await asked(port) == before + 7
+        assert await task_count(port) == before + 7
         for task in more:
             task.cancel()
         await asyncio.wait(more)
-        assert await asked(port) == before
+        assert await task_count(port) == before
 
 
-async def test_zero_is_nowhere() -> None:
+async def test_zero_starts_no_server() -> None:
     async with serving("0", "0") as ports:
         assert ports == []
 
@@ -87,7 +87,7 @@ async def test_metrics_and_probes_have_ports_of_their_own() -> None:
             )
 
 
-async def test_two_servers_cannot_have_one_address() -> None:
+async def test_an_address_in_use_is_reported() -> None:
     async with serving("127.0.0.1:0") as [port]:
         with pytest.raises(
             BindError, match=r"--metrics-bind-address: cannot listen on .*Address already in use"
@@ -96,13 +96,13 @@ async def test_two_servers_cannot_have_one_address() -> None:
                 pass
 
 
-async def test_an_address_that_this_machine_has_not_is_named() -> None:
+async def test_an_address_of_another_machine_is_reported() -> None:
     with pytest.raises(BindError, match=r"cannot listen on 192.0.2.1:8080: .*; give another address, or 0"):
         async with serving("192.0.2.1:8080"):
             pass
 
 
-async def test_it_ends_at_once_though_a_client_holds_its_connection() -> None:
+async def test_shutdown_does_not_wait_for_idle_connections() -> None:
     running = asyncio.Event()
 
     async def serve(found: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Bookings: where each stands, on virtual time."""
+"""The status and conditions of a booking over its life, on virtual time."""
 
 import asyncio
 from dataclasses import replace
@@ -60,7 +60,7 @@ class World:
         }
 
     async def watch(self, *instants: float) -> Seen:
-        """Status and conditions shortly after each instant."""
+        """The status and the conditions shortly after each instant."""
         seen: Seen = []
         task = asyncio.ensure_future(Controller("test", self.queue, self.reconciler.reconcile).run())
         for instant in instants:
@@ -74,7 +74,7 @@ class World:
 RUNNING = ResourceStatus(instances=2, running=2, status="RUNNING")
 
 
-def test_its_phases_change_at_their_instants() -> None:
+def test_the_status_changes_at_the_boundaries() -> None:
     async def main() -> Seen:
         world = World()
         world.resource(RUNNING)
@@ -96,7 +96,7 @@ def test_its_phases_change_at_their_instants() -> None:
     assert "Ready" not in seen[5][2]
 
 
-def test_a_life_costs_one_write_per_phase() -> None:
+def test_there_is_one_status_write_per_phase() -> None:
     async def main() -> int:
         world = World()
         world.resource(RUNNING)
@@ -106,7 +106,7 @@ def test_a_life_costs_one_write_per_phase() -> None:
     assert virtual.run(main()) == 3
 
 
-def test_warm_up_holds_before_the_start() -> None:
+def test_warm_up_gives_the_lock_before_the_start() -> None:
     async def main() -> Seen:
         world = World()
         world.resource(RUNNING, warm_up="5s")
@@ -127,7 +127,7 @@ def why(reason: str, **status: Any) -> ResourceStatus:
 
 
 @pytest.mark.parametrize("reason", ["Suspended", "DryRun", "Blocked"])
-def test_what_keeps_the_instances_from_running_is_reported_in_the_words_of_the_resource(reason: str) -> None:
+def test_the_ready_condition_of_the_resource_is_copied(reason: str) -> None:
     async def main() -> Booking:
         world = World()
         world.resource(why(reason, locked_until=at_text(20)))
@@ -138,19 +138,19 @@ def test_what_keeps_the_instances_from_running_is_reported_in_the_words_of_the_r
     assert (ready.status, ready.reason, ready.message) == ("False", reason, "Because of it.")
 
 
-def test_what_kept_them_from_stopping_before_is_no_reason() -> None:
+def test_a_reason_from_before_the_booking_is_not_copied() -> None:
     async def main() -> tuple[Seen, list[tuple[str, str]]]:
         world = World()
         world.resource(why("Blocked"))
-        return await world.watch(10), world.events.told
+        return await world.watch(10), world.events.recorded
 
-    seen, told = virtual.run(main())
+    seen, events = virtual.run(main())
     assert seen[0][2]["Ready"] == ("False", "Starting")
-    assert told == []
+    assert events == []
 
 
 @pytest.mark.parametrize("spec", [{"type": "gcp"}, {}])
-def test_a_resource_that_is_not_valid_is_not_held(spec: dict[str, str]) -> None:
+def test_an_invalid_resource_gives_no_lock(spec: dict[str, str]) -> None:
     async def main() -> Seen:
         world = World()
         world.resource(ResourceStatus(), name="elder")
@@ -161,30 +161,30 @@ def test_a_resource_that_is_not_valid_is_not_held(spec: dict[str, str]) -> None:
     assert conditions["HoldsLock"] == conditions["Ready"] == ("False", "ResourceInvalid")
 
 
-def test_a_missing_resource_is_reported_once_and_not_of_what_is_over() -> None:
+def test_a_missing_resource_is_reported_once_and_not_for_finished_bookings() -> None:
     async def main(end: float) -> list[tuple[str, str]]:
         world = World(start_at=at_text(-10), end_at=at_text(end))
         await world.watch(1)
         world.queue.add(KEY)
         await world.watch(2)
-        return world.events.told
+        return world.events.recorded
 
     assert virtual.run(main(50)) == [("Booking", "ResourceNotFound")]
     assert virtual.run(main(-5)) == []
 
 
-def test_a_garbled_spec_is_refused_and_waits_for_nothing() -> None:
+def test_an_invalid_spec_is_reported() -> None:
     async def main() -> tuple[Seen, list[tuple[str, str]]]:
         world = World(start_at="soon")
-        return await world.watch(1, 100), world.events.told
+        return await world.watch(1, 100), world.events.recorded
 
-    seen, told = virtual.run(main())
+    seen, events = virtual.run(main())
     assert seen[1][2] == {
         "Valid": ("False", "InvalidSpec"),
         "Ready": ("False", "InvalidSpec"),
         "Stalled": ("True", "InvalidSpec"),
     }
-    assert told == [("Booking", "InvalidSpec")]
+    assert events == [("Booking", "InvalidSpec")]
 
 
 def test_the_generation_is_observed() -> None:

@@ -1,4 +1,4 @@
-"""What will be late is reported before it is, and for as long as it is."""
+"""Delays because of request limits are reported ahead, and until the actions are done."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,12 +16,13 @@ LATE = ("True", "RequestLimits")
 
 
 def queued(seconds: float, world: World, end: float = 400) -> None:
+    """Book 100 to `end`, with a driver that sends each order `seconds` late."""
     world.driver.queue_seconds = seconds
     world.booking("b", 100, end)
 
 
 def scenario(*steps: tuple[float, bool]) -> Callable[[World], Awaitable[None]]:
-    """At each instant, whether the Resource is said to be delayed."""
+    """A scenario that checks at each instant whether the Resource has the condition Delayed."""
 
     async def run(world: World) -> None:
         for seconds, delayed in steps:
@@ -31,21 +32,22 @@ def scenario(*steps: tuple[float, bool]) -> Callable[[World], Awaitable[None]]:
     return run
 
 
-def test_a_start_that_will_be_late_is_reported_ahead_and_until_it_was_made() -> None:
+def test_a_late_start_is_reported_ahead_and_until_it_is_done() -> None:
     steps = scenario((50, True), (99, True), (139, True), (145, False))
     world = played(steps, seconds=150, before=lambda world: queued(40, world, end=9000))
     assert world.driver.acts == [Act("start", BOTH, 140)]
-    assert world.events.told.count(("Resource", "RequestLimits")) == 1
+    assert world.events.recorded.count(("Resource", "RequestLimits")) == 1
 
 
-def test_what_will_be_on_time_is_not_reported() -> None:
+def test_a_start_in_time_is_not_reported() -> None:
     played(scenario((50, False), (99, False), (105, False)), seconds=110, before=lambda w: queued(1, w))
 
 
-def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits() -> None:
+def test_a_booking_created_after_its_start_is_not_delayed_by_limits() -> None:
     async def run(world: World) -> None:
         await asyncio.sleep(110)
-        world.driver.queue_seconds = 61  # from its start: it leaves a second after it was made
+        # counted from the start of the booking, so the order leaves a second after the booking is created
+        world.driver.queue_seconds = 61
         world.booking("b", 50, 400)
         await asyncio.sleep(0.5)
         assert world.orders.open_orders(Key("ns", "res"))
@@ -55,13 +57,13 @@ def test_a_booking_that_was_made_after_its_start_is_not_late_because_of_limits()
     played(run, seconds=140)
 
 
-def test_a_stop_that_will_be_late_is_reported_too() -> None:
+def test_a_late_stop_is_reported() -> None:
     steps = scenario((350, True), (399, True), (445, False))
     world = played(steps, seconds=450, before=lambda world: queued(40, world))
     assert world.driver.acts[-1] == Act("stop", BOTH, 440)
 
 
-def test_a_start_that_waits_is_withdrawn_when_its_booking_goes() -> None:
+def test_a_waiting_start_is_cancelled_when_its_booking_is_deleted() -> None:
     async def run(world: World) -> None:
         await asyncio.sleep(110)
         world.delete_booking("b")
@@ -72,7 +74,7 @@ def test_a_start_that_waits_is_withdrawn_when_its_booking_goes() -> None:
     assert world.driver.acts == []
 
 
-def test_a_stop_that_waits_is_withdrawn_when_the_next_booking_begins() -> None:
+def test_a_waiting_stop_is_cancelled_when_the_next_booking_begins() -> None:
     def before(world: World) -> None:
         queued(40, world)
         world.booking("next", 420, 900)
@@ -81,7 +83,7 @@ def test_a_stop_that_waits_is_withdrawn_when_the_next_booking_begins() -> None:
     assert world.driver.acts == [Act("start", BOTH, 140)]
 
 
-def test_the_bookings_message_is_of_the_start_that_is_late() -> None:
+def test_the_delay_is_that_of_the_late_start() -> None:
     world = played(seconds=50, before=lambda world: queued(500, world))
     delay = world.delays.get(Key("ns", "res"))
     assert delay is not None
@@ -89,7 +91,7 @@ def test_the_bookings_message_is_of_the_start_that_is_late() -> None:
     assert (delay.complete_at - EPOCH).total_seconds() == 600
 
 
-def test_a_forecast_that_raises_anything_is_made_again_and_ends_no_term() -> None:
+def test_an_exception_in_a_forecast_is_retried_and_ends_no_leadership() -> None:
     async def run(world: World) -> None:
         forecast = world.driver.forecast
 
@@ -108,7 +110,7 @@ def test_a_forecast_that_raises_anything_is_made_again_and_ends_no_term() -> Non
     assert {entry["part"] for entry in logs if entry["event"] == "unexpected_error"} == {"delays"}
 
 
-def test_a_resource_whose_delay_cannot_be_known_hides_that_of_no_other() -> None:
+def test_an_exception_for_one_resource_hides_no_delay_of_others() -> None:
     def before(world: World) -> None:
         world.resource("odd", type="rds", tag="there is no driver for it")
         queued(40, world)

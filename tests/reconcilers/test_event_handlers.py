@@ -1,4 +1,4 @@
-"""What wakes what, and above all what does not: there may be tens of thousands of bookings."""
+"""Which events enqueue which keys, and which do not: there may be tens of thousands of bookings."""
 
 import asyncio
 from dataclasses import replace
@@ -39,7 +39,7 @@ def resource(version: int = 1, generation: int = 1, **spec: Any) -> Resource:
 
 
 class World:
-    """One Resource with bookings that are over, active, about to begin, and far ahead."""
+    """One Resource with a finished, an active, and two future bookings."""
 
     def __init__(self) -> None:
         self.informers = Informers(REGION)
@@ -76,7 +76,7 @@ def names(queue: WorkQueue[Key]) -> list[str]:
         (booking("soon", -1, 90, 2), {"soon", "active"}),
     ],
 )
-def test_a_booking_wakes_those_that_it_can_take_the_lock_from(changed: Booking, woken: set[str]) -> None:
+def test_a_booking_enqueues_those_whose_lock_it_can_take(changed: Booking, woken: set[str]) -> None:
     async def main() -> set[str]:
         world = World()
         world.informers.bookings.apply(changed)
@@ -85,7 +85,7 @@ def test_a_booking_wakes_those_that_it_can_take_the_lock_from(changed: Booking, 
     assert virtual.run(main()) == woken
 
 
-def test_an_active_booking_that_is_deleted_or_moved_wakes_those_that_waited_for_it() -> None:
+def test_a_deleted_or_moved_active_booking_enqueues_the_other_active_ones() -> None:
     async def main() -> tuple[set[str], set[str]]:
         world = World()
         world.informers.bookings.apply(booking("waits", -1, 30))
@@ -111,7 +111,7 @@ def test_warm_up_makes_a_booking_active() -> None:
     assert virtual.run(main()) == {"new", "active", "soon"}
 
 
-def test_how_the_instances_are_wakes_the_active_bookings_and_an_edit_all_unfinished_ones() -> None:
+def test_a_resource_status_enqueues_active_bookings_and_an_edit_all_unfinished_ones() -> None:
     async def main() -> tuple[set[str], set[str]]:
         world = World()
         newer = booking("over", -20, -10, 2)
@@ -126,8 +126,8 @@ def test_how_the_instances_are_wakes_the_active_bookings_and_an_edit_all_unfinis
     assert virtual.run(main()) == ({"active"}, {"active", "soon", "ahead"})
 
 
-def test_a_change_of_a_resource_looks_at_no_booking_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A team may make tens of thousands of bookings of one Resource."""
+def test_a_change_of_a_resource_reads_no_finished_booking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A team may have tens of thousands of bookings of one Resource."""
     looks, real = 0, Booking.interval
 
     def interval(self: Booking) -> Any:
@@ -156,7 +156,7 @@ def test_a_change_of_a_resource_looks_at_no_booking_that_is_over(monkeypatch: py
     assert looks < 10
 
 
-def test_a_late_start_or_stop_wakes_the_bookings_of_the_next_two_hours() -> None:
+def test_a_delay_enqueues_the_bookings_of_the_next_two_hours() -> None:
     async def main() -> set[str]:
         world = World()
         world.informers.bookings.apply(booking("far", 2 * 3600 + 1, 9000))
@@ -167,7 +167,7 @@ def test_a_late_start_or_stop_wakes_the_bookings_of_the_next_two_hours() -> None
     assert virtual.run(main()) == {"active", "soon", "ahead"}
 
 
-def test_only_bookings_with_notifications_or_a_memory_of_them_are_looked_at_for_these() -> None:
+def test_only_bookings_with_notifications_are_enqueued_for_them() -> None:
     async def main() -> list[list[str]]:
         world = World()
         woken = [names(world.handlers.notifications)]
@@ -182,7 +182,7 @@ def test_only_bookings_with_notifications_or_a_memory_of_them_are_looked_at_for_
     assert virtual.run(main()) == [[], ["told"], ["told"], ["soon"]]
 
 
-def test_a_booking_that_is_over_leaves_nothing_in_the_queue() -> None:
+def test_a_finished_booking_has_no_entry_in_the_queue() -> None:
     async def main() -> tuple[set[str], list[timedelta]]:
         informers, clock = Informers(REGION), VirtualClock()
         handlers = EventHandlers(informers, clock)
@@ -202,7 +202,7 @@ def test_a_booking_that_is_over_leaves_nothing_in_the_queue() -> None:
     assert virtual.run(main()) == ({"ahead"}, [timedelta(seconds=100)])
 
 
-def test_the_status_of_a_booking_wakes_no_other_object() -> None:
+def test_the_status_of_a_booking_enqueues_no_other_object() -> None:
     async def main() -> tuple[set[str], list[str]]:
         world = World()
         changed = booking("active", -5, 10, 2, generation=1)

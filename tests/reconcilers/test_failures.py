@@ -1,4 +1,4 @@
-"""What users see of each class of failure: which instance, why, and when it is tried next."""
+"""What users see of each class of failure: the instance, the reason, and the time of the next attempt."""
 
 import asyncio
 from datetime import timedelta
@@ -27,11 +27,11 @@ def refusing(
     end: float = 900,
     others: float | None = None,
 ) -> list[float]:
-    """Have `bad` refused at each start, to be tried again after `pause` seconds; when it was asked for.
+    """Refuse each start of `bad`, with a retry after `pause` seconds; return the times of the attempts.
 
-    All others are refused as well where `others` is a pause for them.
+    With `others`, all other instances are refused too, with a retry after that time.
     """
-    asked: list[float] = []
+    attempts: list[float] = []
 
     def start(order: Order) -> None:
         async def act() -> None:
@@ -39,7 +39,7 @@ def refusing(
             now = world.clock.now()
             for id_ in order.pending:
                 if id_ == bad:
-                    asked.append(round((now - EPOCH).total_seconds(), 2))
+                    attempts.append(round((now - EPOCH).total_seconds(), 2))
                 wait = pause if id_ == bad else others
                 if wait is not None:
                     until = now + timedelta(seconds=wait) if wait else None
@@ -54,7 +54,7 @@ def refusing(
 
     world.driver.start = start  # type: ignore[method-assign]
     world.booking("b", 10, end)
-    return asked
+    return attempts
 
 
 def test_an_instance_that_cannot_be_started_delays_no_stop_of_the_others() -> None:
@@ -65,60 +65,60 @@ def test_an_instance_that_cannot_be_started_delays_no_stop_of_the_others() -> No
     assert world.driver.acts == [Act("stop", ("i-2",), 40)]
 
 
-def test_a_next_try_that_is_over_already_is_tried_soon() -> None:
+def test_a_retry_time_in_the_past_is_retried_soon() -> None:
     async def scenario(world: World) -> None:
-        asked.append(refusing(world, FailureKind.REFUSED, pause=-5))
+        attempts.append(refusing(world, FailureKind.REFUSED, pause=-5))
 
-    asked: list[list[float]] = []
+    attempts: list[list[float]] = []
     played(scenario, seconds=60)
-    assert 5 < len(asked[0]) < 15
+    assert 5 < len(attempts[0]) < 15
 
 
-def test_of_several_failures_the_first_next_try_is_kept() -> None:
+def test_the_earliest_of_several_retry_times_is_kept() -> None:
     async def scenario(world: World) -> None:
-        asked.append(refusing(world, FailureKind.REFUSED, 3, others=300))
+        attempts.append(refusing(world, FailureKind.REFUSED, 3, others=300))
         await asyncio.sleep(9.9)
-        by_hand(world, "i-1", InstanceState.STOPPED)  # which makes an order of its own
+        by_hand(world, "i-1", InstanceState.STOPPED)  # this creates a separate order
 
     def before(world: World) -> None:
         world.driver.instances["i-1"] = InstanceState.RUNNING
 
-    asked: list[list[float]] = []
+    attempts: list[list[float]] = []
     played(scenario, seconds=15, before=before, unbooked="Leave")
-    assert asked[0] == [10, 13]
+    assert attempts[0] == [10, 13]
 
 
 @pytest.mark.parametrize(
     "fault", [FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT]
 )
-def test_which_instance_why_and_when_it_is_tried_next(fault: FailureKind) -> None:
+def test_the_message_has_instance_reason_and_retry_time(fault: FailureKind) -> None:
     async def scenario(world: World) -> None:
-        asked.extend([refusing(world, fault, pause=60)])
+        attempts.extend([refusing(world, fault, pause=60)])
         await asyncio.sleep(20)
         assert world.conditions()["Synced"] == ("False", "TheReason")
         assert message(world) == "i-1: because of it. The next try is at 2026-01-01T09:01:10Z."
         assert world.conditions()["Ready"] == ("False", "Starting")
         assert world.driver.instances["i-2"] is InstanceState.RUNNING
 
-    asked: list[list[float]] = []
+    attempts: list[list[float]] = []
     world = played(scenario, seconds=200)
-    assert asked[0] == [10, 70, 130, 190]
+    assert attempts[0] == [10, 70, 130, 190]
     for kind in ("Resource", "Booking"):
-        assert world.events.told.count((kind, "TheReason")) == 1
+        assert world.events.recorded.count((kind, "TheReason")) == 1
 
 
-def test_what_has_no_time_of_its_own_is_tried_again_with_back_off() -> None:
+def test_a_failure_without_a_retry_time_is_retried_with_back_off() -> None:
     async def scenario(world: World) -> None:
-        asked.extend([refusing(world, FailureKind.UNSENT, pause=0)])
+        attempts.extend([refusing(world, FailureKind.UNSENT, pause=0)])
         await asyncio.sleep(20)
         assert message(world) == "i-1: because of it."
 
-    asked: list[list[float]] = []
+    attempts: list[list[float]] = []
     played(scenario, seconds=200)
-    assert 5 < len(asked[0]) < 15
+    assert 5 < len(attempts[0]) < 15
 
 
-def test_what_the_driver_sends_again_is_reported_while_it_waits() -> None:
+def test_a_retry_of_the_driver_is_reported_while_it_waits() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(11)
         (order,) = world.orders.open_orders(Key("ns", "res"))
@@ -139,11 +139,11 @@ def test_what_the_driver_sends_again_is_reported_while_it_waits() -> None:
     assert [act.ids for act in world.driver.acts] == [BOTH]
 
 
-def test_a_stop_that_has_trouble_keeps_no_other_instance_running() -> None:
+def test_a_failing_stop_does_not_block_other_stops() -> None:
     async def scenario(world: World) -> None:
         stop = world.driver.stop
 
-        def troubled(order: Order, *, hibernate: bool = False) -> None:
+        def failing(order: Order, *, hibernate: bool = False) -> None:
             if "i-1" in order.futures:
                 until = world.clock.now() + timedelta(seconds=5)
                 error = CloudError("InternalError", "It broke.", kind=FailureKind.TRANSIENT, retry_at=until)
@@ -151,7 +151,7 @@ def test_a_stop_that_has_trouble_keeps_no_other_instance_running() -> None:
             else:
                 stop(order, hibernate=hibernate)
 
-        world.driver.stop = troubled  # type: ignore[method-assign]
+        world.driver.stop = failing  # type: ignore[method-assign]
         world.driver.instances["i-1"] = InstanceState.RUNNING
         await asyncio.sleep(30)
         world.driver.instances["i-2"] = InstanceState.RUNNING
@@ -162,7 +162,7 @@ def test_a_stop_that_has_trouble_keeps_no_other_instance_running() -> None:
     assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-2",))]
 
 
-def test_an_order_that_was_withdrawn_is_made_again_when_it_is_wanted_again() -> None:
+def test_a_cancelled_order_is_submitted_again_if_it_is_still_needed() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(9)
         (order,) = world.orders.open_orders(Key("ns", "res"))

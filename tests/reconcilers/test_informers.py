@@ -1,4 +1,4 @@
-"""The holder of a Resource, as all its active bookings ask: always the same as when it is computed again."""
+"""The cached holder of a Resource always equals the computed one."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,8 +39,8 @@ def meta(name: str, number: int, uid: str = "") -> dict[str, Any]:
     return {"name": name, "namespace": "ns", "uid": uid or f"u-{name}", "resourceVersion": str(number)}
 
 
-class Scene:
-    """Bookings of one Resource, and the clock."""
+class Harness:
+    """The bookings of one Resource, and the clock."""
 
     def __init__(self) -> None:
         self.informers = Informers("eu-west-1")
@@ -56,8 +56,8 @@ class Scene:
     async def sleep(self, _: float) -> None:
         raise AssertionError("nobody waits here")
 
-    def asked(self) -> BookingInterval | None:
-        """The holder of the Resource, as its active bookings get it."""
+    def current_holder(self) -> BookingInterval | None:
+        """The holder of the Resource, as its active bookings get it; None without an active booking."""
         found = self.informers.resources.get(RES)
         return self.informers.holder(found, self.at) if found and self.active() else None
 
@@ -89,7 +89,7 @@ class Scene:
         self.informers.resources.apply(RESOURCE.adapter.validate_python(whole))
 
     def intervals(self, resource: Resource) -> list[BookingInterval]:
-        """All valid bookings of a Resource, from the objects themselves."""
+        """All valid bookings of a Resource, computed from the objects."""
         intervals = [booking.interval() for booking in self.informers.bookings.objects()]
         if isinstance(resource.spec, ResourceSpec):
             intervals.append(ad_hoc_interval(resource, resource.spec))
@@ -103,42 +103,40 @@ class Scene:
 
 
 @given(STEPS)
-def test_the_holder_is_always_the_one_that_the_bookings_say(steps: list[tuple[Any, ...]]) -> None:
-    snapshot = Scene()
+def test_the_cached_holder_equals_the_computed_one(steps: list[tuple[Any, ...]]) -> None:
+    harness = Harness()
     for name, *arguments in steps:
-        getattr(snapshot, name)(*arguments)
-        resource = snapshot.informers.resources.get(RES)
+        getattr(harness, name)(*arguments)
+        resource = harness.informers.resources.get(RES)
         if resource is None:
-            assert not snapshot.informers._holders
+            assert not harness.informers._holders
             continue
-        expected = (
-            BookingTimeline(snapshot.intervals(resource)).state_at(snapshot.at, resource.warm_up).holder
-        )
-        assert snapshot.informers.holder(resource, snapshot.at) == expected
-        assert sorted(map(repr, snapshot.informers.timeline(resource))) == sorted(
-            map(repr, snapshot.intervals(resource))
+        expected = BookingTimeline(harness.intervals(resource)).state_at(harness.at, resource.warm_up).holder
+        assert harness.informers.holder(resource, harness.at) == expected
+        assert sorted(map(repr, harness.informers.timeline(resource))) == sorted(
+            map(repr, harness.intervals(resource))
         )
 
 
 @given(STEPS)
-def test_whenever_the_holder_changes_all_who_are_active_are_woken(steps: list[tuple[Any, ...]]) -> None:
-    """The steps that change bookings; what changes with time, each booking wakes for by itself."""
-    snapshot = Scene()
-    handlers = EventHandlers(snapshot.informers, snapshot)
-    snapshot.resource("0s", "u1", 0)
+def test_a_change_of_the_holder_enqueues_all_active_bookings(steps: list[tuple[Any, ...]]) -> None:
+    """For steps that change bookings. Each booking has its own timers for changes over time."""
+    harness = Harness()
+    handlers = EventHandlers(harness.informers, harness)
+    harness.resource("0s", "u1", 0)
     handlers.subscribe()
     for name, *arguments in steps:
         if name in {"resource", "release"}:
             continue
-        before = snapshot.asked()
+        before = harness.current_holder()
         drained(handlers.bookings)
-        getattr(snapshot, name)(*arguments)
+        getattr(harness, name)(*arguments)
         woken = drained(handlers.bookings)
         if name == "move":
             continue
-        after = snapshot.asked()
+        after = harness.current_holder()
         if before != after:
-            assert snapshot.active() <= woken
+            assert harness.active() <= woken
 
 
 def drained(queue: WorkQueue[Key]) -> set[str]:
@@ -150,21 +148,21 @@ def drained(queue: WorkQueue[Key]) -> set[str]:
     return found
 
 
-def test_it_is_worked_out_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot, asked = Scene(), 0
-    snapshot.resource("0s", "u1", 0)
+def test_the_holder_is_computed_once_for_all_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness, computed = Harness(), 0
+    harness.resource("0s", "u1", 0)
     for name in "abcd":
-        snapshot.book(name, 0, 30)
-    found = snapshot.informers.resources.get(RES)
+        harness.book(name, 0, 30)
+    found = harness.informers.resources.get(RES)
     assert found is not None
-    real = snapshot.informers.timeline
+    real = harness.informers.timeline
 
     def intervals(resource: Resource) -> BookingTimeline:
-        nonlocal asked
-        asked += 1
+        nonlocal computed
+        computed += 1
         return real(resource)
 
-    monkeypatch.setattr(snapshot.informers, "timeline", intervals)
+    monkeypatch.setattr(harness.informers, "timeline", intervals)
     for second in range(5):
-        snapshot.informers.holder(found, snapshot.at + timedelta(seconds=second))
-    assert asked == 1
+        harness.informers.holder(found, harness.at + timedelta(seconds=second))
+    assert computed == 1

@@ -1,4 +1,4 @@
-"""What counts as late: boundaries that were known ahead, until they are met for the first time."""
+"""Lateness counts for boundaries that were known ahead, until the first action at each of them."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ Late = list[tuple[Action, str, float, int]]
 
 
 class Measured(World):
-    """A world in which lateness is remembered."""
+    """A world that records lateness."""
 
     def __init__(self, **spec: Any) -> None:
         self.late: Late = []
@@ -24,12 +24,12 @@ class Measured(World):
 
     @property
     def rounded(self) -> list[tuple[str, float]]:
-        """Action and seconds, of each instance."""
+        """Action and seconds for each instance."""
         rows = [[(action.value, round(seconds, 2))] * count for action, _, seconds, count in self.late]
         return list(chain(*rows))
 
     def remember(self, seconds: float) -> None:
-        """What the operator before this one wrote about the next change of power."""
+        """Set the next power change that an operator wrote before this one started."""
         found: Any = self.informers.resources.get(Key("ns", "res"))
         assert found is not None
         status = replace(found.status, next_change_at=format_utc(EPOCH + timedelta(seconds=seconds)))
@@ -38,7 +38,7 @@ class Measured(World):
         self.informers.resources.apply(replace(found, status=status, metadata=metadata))
 
 
-def test_foreseen_boundaries_count_for_each_instance() -> None:
+def test_planned_boundaries_count_for_each_instance() -> None:
     async def main() -> None:
         world = Measured()
         world.booking("bk", 10, 20)
@@ -60,7 +60,7 @@ def test_a_boundary_counts_from_the_warm_up() -> None:
     run(main())
 
 
-def test_what_waits_for_its_turn_is_late_by_that() -> None:
+def test_the_wait_in_the_request_queue_counts() -> None:
     async def main() -> None:
         world = Measured()
         world.driver.queue_seconds = 42.0
@@ -71,7 +71,7 @@ def test_what_waits_for_its_turn_is_late_by_that() -> None:
     run(main())
 
 
-def test_what_nobody_could_foresee_does_not_count() -> None:
+def test_unplanned_starts_and_stops_do_not_count() -> None:
     async def main() -> None:
         world = Measured()
         world.booking("now", -5, 20)
@@ -82,7 +82,7 @@ def test_what_nobody_could_foresee_does_not_count() -> None:
         assert [act.verb for act in world.driver.acts] == ["start", "stop"]
         world.booking("again", -5, 600)
         await world.run(5)
-        world.booking("again", -5, 1)  # shortened to an instant that is over
+        world.booking("again", -5, 1)  # shortened to an end in the past
         await world.run(5)
         assert [act.verb for act in world.driver.acts] == ["start", "stop", "start", "stop"]
         assert world.late == []
@@ -106,7 +106,7 @@ def test_an_instance_started_by_hand_later_does_not_count() -> None:
     run(main())
 
 
-def test_a_refusal_makes_it_late_and_counts_once_it_is_accepted() -> None:
+def test_a_refused_action_counts_when_it_is_accepted_later() -> None:
     async def main() -> None:
         world = Measured()
         world.driver.act_error = CloudError("IncorrectState", "no", kind=FailureKind.REFUSED)
@@ -122,18 +122,18 @@ def test_a_refusal_makes_it_late_and_counts_once_it_is_accepted() -> None:
     run(main())
 
 
-def test_what_came_due_while_no_operator_ran_counts_in_full() -> None:
+def test_a_boundary_while_no_operator_ran_counts_in_full() -> None:
     async def main() -> None:
         world = Measured()
         world.booking("bk", -90, 600)
         world.remember(-90)
         await world.run(5)
-        assert world.rounded == [("start", 90.05)] * 2  # a first view of the instances takes 50 ms
+        assert world.rounded == [("start", 90.05)] * 2  # the first refresh of the inventory takes 50 ms
 
     run(main())
 
 
-def test_a_first_run_over_old_bookings_counts_nothing() -> None:
+def test_the_first_run_with_old_bookings_does_not_count() -> None:
     async def main() -> None:
         world = Measured()
         world.driver.instances = dict.fromkeys(world.driver.instances, InstanceState.RUNNING)
@@ -145,7 +145,7 @@ def test_a_first_run_over_old_bookings_counts_nothing() -> None:
     run(main())
 
 
-def test_a_resource_that_was_suspended_over_its_boundary_does_not_count() -> None:
+def test_a_boundary_of_a_suspended_resource_does_not_count() -> None:
     async def main() -> None:
         world = Measured(suspend=True)
         world.booking("bk", 5, 600)

@@ -1,4 +1,4 @@
-"""Lock tags through the life of a Resource, on virtual time."""
+"""Lock tags over the life of a Resource, on virtual time."""
 
 import asyncio
 
@@ -40,14 +40,14 @@ def test_tags_are_written_after_the_start_and_removed_after_the_stop() -> None:
     assert resource(world).metadata.finalizers == ()
 
 
-def test_while_they_exist_they_are_remembered_and_held_by_a_finalizer() -> None:
+def test_existing_tags_are_in_the_status_and_have_a_finalizer() -> None:
     world = played(before=lambda world: world.booking("b", 10, 500))
     assert resource(world).metadata.finalizers == (FINALIZER,)
-    (remembered,) = resource(world).status.locks
-    assert (remembered.locked_by, remembered.locked_until) == ("ada", at_text(500))
+    (stored,) = resource(world).status.locks
+    assert (stored.locked_by, stored.locked_until) == ("ada", at_text(500))
 
 
-def test_the_next_holder_takes_the_tags_over_without_a_stop() -> None:
+def test_the_next_holder_gets_the_tags_without_a_stop() -> None:
     def before(world: World) -> None:
         world.booking("one", 10, 20)
         world.booking("two", 20, 30, user="grace")
@@ -57,7 +57,7 @@ def test_the_next_holder_takes_the_tags_over_without_a_stop() -> None:
     assert [act.verb for act in world.driver.acts] == ["start", "stop"]
 
 
-def test_an_extension_updates_them() -> None:
+def test_an_extension_updates_the_tags() -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
         world.booking("b", 10, 40)
@@ -75,13 +75,13 @@ def test_refused_tags_affect_nothing_else_and_are_reported(error: CloudError) ->
     world = played(before=before, seconds=15)
     assert world.driver.acts == [Act("start", BOTH, 10)]
     assert world.conditions()["Synced"] == ("False", error.reason)
-    assert world.events.told.count(("Resource", error.reason)) == 1
+    assert world.events.recorded.count(("Resource", error.reason)) == 1
     world = played(before=before)
     assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
 
 
 @pytest.mark.parametrize("reason", ["InvalidInstanceIDNotFound", "DBClusterNotFoundFault", "NotAccepted"])
-def test_tags_of_what_is_gone_are_missed_by_nobody(reason: str) -> None:
+def test_tags_of_deleted_instances_count_as_removed(reason: str) -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         world.driver.lock_error = refused(reason)
@@ -91,7 +91,7 @@ def test_tags_of_what_is_gone_are_missed_by_nobody(reason: str) -> None:
     assert resource(world).metadata.finalizers == ()
 
 
-def test_a_removal_that_is_refused_once_is_tried_again_under_the_finalizer() -> None:
+def test_a_refused_removal_is_retried_while_the_finalizer_stays() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         world.driver.lock_error = refused("ConcurrentTagAccess")
@@ -106,7 +106,7 @@ def test_a_removal_that_is_refused_once_is_tried_again_under_the_finalizer() -> 
     assert world.conditions()["Synced"] == ("True", "Synced")
 
 
-def test_a_removal_that_was_called_off_leaves_the_finalizer() -> None:
+def test_a_cancelled_removal_keeps_the_finalizer() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(20.5)
         world.booking("next", 20.5, 40)
@@ -120,7 +120,7 @@ def test_a_removal_that_was_called_off_leaves_the_finalizer() -> None:
     assert set(world.driver.locks.values()) == {None}
 
 
-def test_nothing_is_written_that_is_not_remembered() -> None:
+def test_no_tags_are_written_before_the_status() -> None:
     def before(world: World) -> None:
         world.booking("b", 10, 20)
         world.status.away = True
@@ -130,7 +130,7 @@ def test_nothing_is_written_that_is_not_remembered() -> None:
     assert world.driver.locked == []
 
 
-def test_nothing_is_written_that_no_finalizer_guards() -> None:
+def test_no_tags_are_written_without_the_finalizer() -> None:
     def before(world: World) -> None:
         world.booking("b", 10, 20)
         world.objects.error = ApiError(500, "no")
@@ -140,7 +140,7 @@ def test_nothing_is_written_that_no_finalizer_guards() -> None:
     assert world.driver.locked == []
 
 
-def test_a_foreign_lock_is_respected_until_it_expires_and_named() -> None:
+def test_a_foreign_lock_is_respected_until_it_expires_and_reported() -> None:
     def before(world: World) -> None:
         world.driver.locks["i-1"] = lock_until(50, "bob")
         world.booking("b", 10, 500)
@@ -155,7 +155,7 @@ def test_a_foreign_lock_is_respected_until_it_expires_and_named() -> None:
     assert world.driver.locks["i-1"] == lock_until(500)
 
 
-def test_a_foreign_lock_bars_a_stop_too() -> None:
+def test_a_foreign_lock_prevents_a_stop() -> None:
     def before(world: World) -> None:
         world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
         world.driver.locks["i-1"] = lock_until(50, "bob")
@@ -166,19 +166,19 @@ def test_a_foreign_lock_bars_a_stop_too() -> None:
     assert world.driver.locks["i-1"] == lock_until(50, "bob"), "not ours to remove"
 
 
-def test_a_garbled_lock_is_reported_and_ignored() -> None:
+def test_an_invalid_lock_is_reported_and_ignored() -> None:
     def before(world: World) -> None:
         world.driver.locks["i-1"] = Lock("bob", "soon")
         world.booking("b", 10, 20)
 
     world = played(before=before, seconds=9)
     assert world.conditions()["Synced"] == ("True", "LockGarbled")
-    assert ("Resource", "LockGarbled") in world.events.told
+    assert ("Resource", "LockGarbled") in world.events.recorded
     world = played(before=before)
     assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
 
 
-def test_a_deleted_resource_goes_once_its_tags_are_gone() -> None:
+def test_a_deleted_resource_is_released_after_its_tags_are_removed() -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
         world.delete_resource()
@@ -189,7 +189,7 @@ def test_a_deleted_resource_goes_once_its_tags_are_gone() -> None:
     assert set(world.driver.instances.values()) == {InstanceState.RUNNING}, "instances stay as they are"
 
 
-def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
+def test_a_permanent_error_does_not_keep_a_deleted_resource() -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
         world.driver.observe_error = CloudError("UnknownAccount", "gone", retryable=False)
@@ -197,10 +197,10 @@ def test_a_cloud_that_never_answers_does_not_keep_a_deleted_resource() -> None:
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
     assert world.informers.resources.get(Key("ns", "res")) is None
-    assert ("Resource", "LockTagsLeft") in world.events.told
+    assert ("Resource", "LockTagsLeft") in world.events.recorded
 
 
-def test_a_deleted_resource_whose_tags_may_not_be_removed_is_let_go() -> None:
+def test_a_missing_permission_does_not_keep_a_deleted_resource() -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
         world.driver.lock_error = DENIED
@@ -208,10 +208,10 @@ def test_a_deleted_resource_whose_tags_may_not_be_removed_is_let_go() -> None:
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
     assert world.informers.resources.get(Key("ns", "res")) is None
-    assert world.events.told.count(("Resource", "LockTagsLeft")) == 1
+    assert world.events.recorded.count(("Resource", "LockTagsLeft")) == 1
 
 
-def test_the_release_of_a_resource_goes_on_where_the_reconcile_before_has_ended() -> None:
+def test_the_release_of_a_resource_continues_in_the_next_reconcile() -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
         world.driver.view_seconds, world.driver.lock_pace, world.objects.seconds = 29, 44, 5
@@ -225,7 +225,7 @@ def test_the_release_of_a_resource_goes_on_where_the_reconcile_before_has_ended(
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -> None:
+def test_a_slow_reconcile_of_lock_tags_ends_before_its_timeout(deleted: bool) -> None:
     async def scenario(world: World) -> float:
         loop = asyncio.get_running_loop()
         await world.clock.sleep(15)
@@ -252,14 +252,14 @@ def test_a_reconcile_of_lock_tags_ends_in_time_whatever_is_slow(deleted: bool) -
 
 
 @pytest.mark.parametrize("where", ["lock_error", "observe_error"])
-def test_a_deleted_resource_waits_for_its_tags_and_says_why(where: str) -> None:
+def test_a_deleted_resource_waits_for_its_tags_and_reports_why(where: str) -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
         setattr(world.driver, where, refused("InvalidDBInstanceState"))
         world.delete_resource()
         await world.clock.sleep(30)
         assert resource(world).metadata.finalizers == (FINALIZER,)
-        assert world.events.told.count(("Resource", "InvalidDBInstanceState")) == 1
+        assert world.events.recorded.count(("Resource", "InvalidDBInstanceState")) == 1
         setattr(world.driver, where, None)
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 500))
@@ -267,7 +267,7 @@ def test_a_deleted_resource_waits_for_its_tags_and_says_why(where: str) -> None:
     assert world.informers.resources.get(Key("ns", "res")) is None
 
 
-def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
+def test_after_a_restart_own_tags_are_recognized() -> None:
     def before(world: World) -> None:
         world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
         world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
@@ -281,7 +281,7 @@ def test_a_restart_knows_its_own_tags_by_its_memory_and_its_bookings() -> None:
 def test_a_restart_that_cannot_see_the_instances_keeps_the_finalizer() -> None:
     async def scenario(world: World) -> None:
         await world.clock.sleep(15)
-        world.driver.view = None  # a new process has seen nothing
+        world.driver.view = None  # a new process has no view of the instances
         world.driver.observe_error = CloudError("CloudUnreachable", "no")
         world.wake()
         await world.clock.sleep(30)
@@ -292,7 +292,7 @@ def test_a_restart_that_cannot_see_the_instances_keeps_the_finalizer() -> None:
     assert resource(world).metadata.finalizers == (FINALIZER,)
 
 
-def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
+def test_existing_tags_without_a_finalizer_get_one() -> None:
     def before(world: World) -> None:
         world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
         world.driver.locks = dict.fromkeys(BOTH, lock_until(500))
@@ -302,8 +302,11 @@ def test_tags_that_were_left_without_a_finalizer_get_one() -> None:
 
 
 @pytest.mark.parametrize("field", ["stale", "unconfirmed"])
-def test_what_is_not_stopped_on_stale_data_keeps_its_lock(field: str) -> None:
-    """Seed 149 of the simulation: the bookings vanish with their CRD, and the tags went while all ran on."""
+def test_instances_that_stale_data_keeps_running_keep_their_lock_tags(field: str) -> None:
+    """Seed 149 of the simulation: the bookings vanished with their CRD.
+
+    The tags were removed although all instances kept running.
+    """
 
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
@@ -317,7 +320,7 @@ def test_what_is_not_stopped_on_stale_data_keeps_its_lock(field: str) -> None:
     assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), None]
 
 
-def test_the_tags_of_the_next_holder_do_not_wait_long_for_a_confirmation() -> None:
+def test_a_slow_confirmation_does_not_delay_the_tags_of_the_next_holder() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
         world.consistency.confirm_seconds = 3600

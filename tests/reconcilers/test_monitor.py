@@ -1,4 +1,4 @@
-"""A monitor on virtual time: how often it looks, what it makes, and what it leaves alone."""
+"""A monitor on virtual time: its polls, the Resources that it creates, and those that it leaves alone."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -29,7 +29,7 @@ DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=
 
 
 class FakeObjects:
-    """An API server for Resources: what is created is in the cache at once, or as late as a test sets."""
+    """An API server for Resources. A created object is in the cache after `seconds`, or immediately."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -45,11 +45,11 @@ class FakeObjects:
         if self.error or namespace in self.refused:
             raise self.error or ApiError(403, "HTTP 403: forbidden")
         assert (kind.name, owner) == ("Resource", None)
-        tell = partial(self._world.resource, name, dict(annotations), namespace, **spec)
+        apply = partial(self._world.resource, name, dict(annotations), namespace, **spec)
         if self.seconds:
-            asyncio.get_running_loop().call_later(self.seconds, tell)
+            asyncio.get_running_loop().call_later(self.seconds, apply)
         else:
-            tell()
+            apply()
 
     async def delete(self, _: Any, object_: Any) -> None:
         self.deleted.append(object_.metadata.name)
@@ -62,7 +62,7 @@ class FakeObjects:
 
 
 class World:
-    """One monitor `ns/rm` before a real inventory, whose cloud counts its calls."""
+    """One monitor `ns/rm` with a real inventory, whose cloud records its calls."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.clock = VirtualClock()
@@ -143,7 +143,7 @@ def play(scenario: Callable[[World], Awaitable[None]]) -> None:
     virtual.play(World, scenario)
 
 
-def test_a_group_has_its_resource_at_once_and_a_new_one_within_the_interval() -> None:
+def test_a_group_gets_a_resource_immediately_and_a_new_group_within_the_interval() -> None:
     async def scenario(world: World) -> None:
         world.monitor()
         await asyncio.sleep(0.1)
@@ -157,7 +157,7 @@ def test_a_group_has_its_resource_at_once_and_a_new_one_within_the_interval() ->
     play(scenario)
 
 
-def test_alone_it_calls_once_an_interval_and_beside_resources_not_at_all() -> None:
+def test_a_monitor_causes_no_calls_in_addition_to_those_of_resources() -> None:
     async def scenario(world: World) -> None:
         world.asking = set()
         world.monitor()
@@ -167,12 +167,12 @@ def test_alone_it_calls_once_an_interval_and_beside_resources_not_at_all() -> No
         before = len(world.calls)
         await asyncio.sleep(3600)
         with_resource = len(world.calls) - before
-        assert with_resource <= 61  # what the Resource costs without a monitor
+        assert with_resource <= 61  # as many calls as the Resource causes without a monitor
 
     play(scenario)
 
 
-def test_a_short_interval_is_kept_beside_resources() -> None:
+def test_a_short_interval_is_used_in_addition_to_resources() -> None:
     async def scenario(world: World) -> None:
         world.monitor(interval="10s")
         await asyncio.sleep(95)
@@ -192,7 +192,7 @@ def test_the_status_is_written_once_an_interval() -> None:
     play(scenario)
 
 
-def test_one_that_a_user_deleted_comes_back_and_one_that_was_edited_stays() -> None:
+def test_a_deleted_resource_is_created_again_and_an_edited_one_stays() -> None:
     async def scenario(world: World) -> None:
         world.monitor()
         await asyncio.sleep(1)
@@ -208,7 +208,7 @@ def test_one_that_a_user_deleted_comes_back_and_one_that_was_edited_stays() -> N
     play(scenario)
 
 
-def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() -> None:
+def test_pruning_waits_for_bookings_and_fresh_data_and_keeps_resources_of_others() -> None:
     async def scenario(world: World) -> None:
         world.resource("mine", type="ec2", tag="mine")
         world.monitor(prune=True)
@@ -229,8 +229,8 @@ def test_pruning_waits_for_bookings_and_for_trust_and_spares_what_others_made() 
     play(scenario)
 
 
-def test_what_is_pruned_is_confirmed_by_the_api_server() -> None:
-    """A booking that vanishes with its CRD is gone from the cache before any list fails."""
+def test_pruning_needs_a_confirmation_by_the_api_server() -> None:
+    """A booking that vanishes with its CRD is gone from the cache before a list fails."""
 
     async def scenario(world: World) -> None:
         world.monitor(prune=True)
@@ -238,13 +238,13 @@ def test_what_is_pruned_is_confirmed_by_the_api_server() -> None:
         await asyncio.sleep(1)
         world.asking = set()
         await asyncio.sleep(299)
-        assert (world.resources(), world.consistency.asked) == ({"web"}, 0)
+        assert (world.resources(), world.consistency.confirmations) == ({"web"}, 0)
         world.consistency.unconfirmed = "the CustomResourceDefinition is being deleted"
         world.informers.bookings.delete(Key("ns", "bk"))
         await asyncio.sleep(300)
         assert world.resources() == {"web"}
-        assert 1 < world.consistency.asked < 5
-        world.consistency.unconfirmed, world.consistency.confirm_seconds = "", 60  # it hangs
+        assert 1 < world.consistency.confirmations < 5
+        world.consistency.unconfirmed, world.consistency.confirm_seconds = "", 60  # the confirmation hangs
         await asyncio.sleep(300)
         assert world.resources() == {"web"}
         world.consistency.confirm_seconds = 0
@@ -269,10 +269,12 @@ async def _deleted(world: World) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [_booked, _asking_again, _deleted])
-def test_what_changes_during_the_confirmation_counts(meanwhile: Callable[[World], Awaitable[None]]) -> None:
+def test_changes_during_the_confirmation_prevent_pruning(
+    meanwhile: Callable[[World], Awaitable[None]],
+) -> None:
     async def scenario(world: World) -> None:
         async def confirm() -> str:
-            world.consistency.asked += 1
+            world.consistency.confirmations += 1
             await meanwhile(world)
             return ""
 
@@ -281,7 +283,7 @@ def test_what_changes_during_the_confirmation_counts(meanwhile: Callable[[World]
         await asyncio.sleep(1)
         world.asking = set()
         await asyncio.sleep(119)
-        assert world.consistency.asked == 1
+        assert world.consistency.confirmations == 1
         assert world.objects.deleted == []
 
     play(scenario)
@@ -298,7 +300,7 @@ def test_without_prune_nothing_is_deleted() -> None:
     play(scenario)
 
 
-def test_a_cloud_that_does_not_answer_is_reported_and_nothing_is_lost() -> None:
+def test_a_cloud_error_is_reported_and_nothing_is_pruned() -> None:
     async def scenario(world: World) -> None:
         world.monitor(prune=True)
         await asyncio.sleep(1)
@@ -313,13 +315,13 @@ def test_a_cloud_that_does_not_answer_is_reported_and_nothing_is_lost() -> None:
     play(scenario)
 
 
-def test_a_refused_creation_is_reported_and_tried_again() -> None:
+def test_a_refused_creation_is_reported_and_retried() -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(403, "HTTP 403: forbidden")
         world.monitor()
         await asyncio.sleep(1)
         assert world.synced() == ("False", "Forbidden")
-        assert ("ResourceMonitor", "Forbidden") in world.events.told
+        assert ("ResourceMonitor", "Forbidden") in world.events.recorded
         world.objects.error = None
         await asyncio.sleep(60)
         assert world.resources() == {"web"}
@@ -327,7 +329,7 @@ def test_a_refused_creation_is_reported_and_tried_again() -> None:
     play(scenario)
 
 
-def test_of_two_monitors_of_one_place_only_one_makes_a_resource_before_the_watch_reports() -> None:
+def test_only_one_of_two_monitors_of_a_scope_creates_a_resource() -> None:
     async def scenario(world: World) -> None:
         world.objects.seconds = 0.02
         for namespace in ("a", "b"):
@@ -344,7 +346,7 @@ def test_of_two_monitors_of_one_place_only_one_makes_a_resource_before_the_watch
     play(scenario)
 
 
-def test_what_one_monitor_may_not_make_another_does() -> None:
+def test_a_second_monitor_creates_a_resource_that_the_first_may_not_create() -> None:
     async def scenario(world: World) -> None:
         world.objects.seconds, world.objects.refused = 0.02, {"a"}
         for namespace in ("a", "b"):
@@ -356,7 +358,7 @@ def test_what_one_monitor_may_not_make_another_does() -> None:
 
 
 @pytest.mark.parametrize("change", ["deleted", "garbled"])
-def test_a_monitor_that_is_gone_keeps_no_other_from_making_a_resource(change: str) -> None:
+def test_a_deleted_or_invalid_monitor_does_not_block_another(change: str) -> None:
     async def scenario(world: World) -> None:
         world.objects.seconds = 1
         world.monitor("a")
@@ -374,7 +376,7 @@ def test_a_monitor_that_is_gone_keeps_no_other_from_making_a_resource(change: st
     play(scenario)
 
 
-def test_an_interval_is_a_timedelta_that_the_polls_share() -> None:
+def test_the_interval_of_a_monitor_is_the_polling_period_of_its_scope() -> None:
     async def scenario(world: World) -> None:
         world.monitor(interval="30s")
         periods = world.handlers.inventory_listener("ec2").polling_periods()

@@ -1,4 +1,4 @@
-"""Which recipients are notified of the end of a booking, when, and how often, on virtual time."""
+"""Which recipients are notified of the end of a booking, when, and how often. On virtual time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,13 +30,13 @@ OPS = {"type": "slack", "recipient": "ops"}
 
 
 class FakeChannel:
-    """Takes what it is given, or fails as a test sets."""
+    """Accepts notifications, or fails as a test sets."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self.error: Exception | None = None
         self.seconds = 0.0
-        self.told: list[tuple[str, str, float]] = []
+        self.sent: list[tuple[str, str, float]] = []
         self.tries = 0
         self.hang = False
         self.free = asyncio.Semaphore(1000)
@@ -56,11 +56,11 @@ class FakeChannel:
             raise DeliveryError("TargetRefused", "slow down", retry_at=at)
         if self.error:
             raise self.error
-        self.told.append((recipient, notification.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
+        self.sent.append((recipient, notification.id, round((self._clock.now() - EPOCH).total_seconds(), 1)))
 
 
 class World:
-    """One booking `ns/bk`, two channels, and all that looks after its notifications."""
+    """One booking `ns/bk`, two channels, and the controllers of its notifications."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -73,7 +73,7 @@ class World:
         self.start_again()
 
     def start_again(self) -> None:
-        """A new process: nothing is known but what is in the cluster."""
+        """Simulate a new process, which knows only the objects in the cluster."""
         self.notifications: WorkQueue[Key] = WorkQueue(self.clock)
         self.bookings: WorkQueue[Key] = WorkQueue(self.clock)
         environment = fake_environment(
@@ -89,7 +89,7 @@ class World:
         self.reconciler = BookingReconciler(environment, undelivered=self.notifier.failures.get)
 
     def booking(self, start: float, end: float, *notifications: dict[str, str], name: str = "bk") -> None:
-        """Create a booking, or edit it."""
+        """Create or update a booking."""
         key = Key("ns", name)
         known = self.informers.bookings.get(key)
         spec = {
@@ -138,7 +138,7 @@ def play(scenario: Callable[[World], Awaitable[None]]) -> World:
     return virtual.run(main())
 
 
-def test_all_recipients_are_notified_once_and_on_time() -> None:
+def test_all_recipients_are_notified_once_and_in_time() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA, OPS)
         await world.run(79)
@@ -146,13 +146,13 @@ def test_all_recipients_are_notified_once_and_on_time() -> None:
         await world.run(40)
 
     world = play(scenario)
-    assert [(to, at) for to, _, at in world.mail.told + world.slack.told] == [
+    assert [(to, at) for to, _, at in world.mail.sent + world.slack.sent] == [
         ("ada@example.com", 80),
         ("ops", 80),
     ]
     assert world.sent()
     assert world.notified() == ("True", "Sent")
-    assert ("Booking", "Notified") in world.events.told
+    assert ("Booking", "Notified") in world.events.recorded
 
 
 def test_the_new_end_of_an_extended_booking_is_notified_too() -> None:
@@ -166,12 +166,12 @@ def test_the_new_end_of_an_extended_booking_is_notified_too() -> None:
         await world.run(150)
 
     world = play(scenario)
-    (_, first, _), (_, second, at) = world.mail.told
+    (_, first, _), (_, second, at) = world.mail.sent
     assert first != second
     assert at == 180
 
 
-def test_a_restart_notifies_nobody_twice() -> None:
+def test_a_restart_causes_no_second_notification() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         await world.run(85)
@@ -179,10 +179,10 @@ def test_a_restart_notifies_nobody_twice() -> None:
         world.notifications.add(KEY)
         await world.run(10)
 
-    assert len(play(scenario).mail.told) == 1
+    assert len(play(scenario).mail.sent) == 1
 
 
-def test_a_crash_before_the_status_write_notifies_again_with_the_same_id() -> None:
+def test_a_crash_before_the_status_write_repeats_the_notification_with_the_same_id() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         world.status.away = True
@@ -192,36 +192,36 @@ def test_a_crash_before_the_status_write_notifies_again_with_the_same_id() -> No
         world.notifications.add(KEY)
         await world.run(10)
 
-    told = play(scenario).mail.told
-    assert len(told) == 2
-    assert len({id_ for _, id_, _ in told}) == 1
+    deliveries = play(scenario).mail.sent
+    assert len(deliveries) == 2
+    assert len({id_ for _, id_, _ in deliveries}) == 1
 
 
-def test_a_failed_delivery_is_tried_again_and_reported_and_affects_no_other() -> None:
+def test_a_failed_delivery_is_reported_and_retried_and_affects_no_other() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("SmtpFailed", "no")
         world.booking(10, 100, ADA, OPS)
         await world.run(90)
         assert world.notified() == ("False", "SmtpFailed")
-        assert len(world.slack.told) == 1
+        assert len(world.slack.sent) == 1
         assert 3 < world.mail.tries < 20
         world.mail.error = None
         await world.run(9)
         assert world.notified() == ("True", "Sent")
 
     world = play(scenario)
-    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
-    assert ("Booking", "SmtpFailed") in world.events.told
+    assert (len(world.mail.sent), len(world.slack.sent)) == (1, 1)
+    assert ("Booking", "SmtpFailed") in world.events.recorded
 
 
 def test_a_bug_of_one_channel_affects_no_other_and_reveals_no_secret() -> None:
     async def scenario(world: World) -> None:
         world.slack.error = UnicodeError("https://hooks.example.com/T/secret")
         world.slack.error.__cause__ = KeyError("secret")
-        world.mail.seconds = 0.1  # it is on its way when the other fails
+        world.mail.seconds = 0.1  # it is in flight when the other channel fails
         world.booking(10, 100, ADA, OPS)
         await world.run(90)
-        assert len(world.mail.told) == 1
+        assert len(world.mail.sent) == 1
         assert world.notified() == ("False", "DeliveryFailed")
         assert 3 < world.slack.tries < 20
         world.slack.error = None
@@ -230,8 +230,8 @@ def test_a_bug_of_one_channel_affects_no_other_and_reveals_no_secret() -> None:
 
     with capture_logs() as logs:
         world = play(scenario)
-    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
-    assert ("Booking", "DeliveryFailed") in world.events.told
+    assert (len(world.mail.sent), len(world.slack.sent)) == (1, 1)
+    assert ("Booking", "DeliveryFailed") in world.events.recorded
     crash = next(entry for entry in logs if entry["event"] == "notification_crashed")
     assert (crash["log_level"], crash["recipient"]) == ("error", "ops")
     traceback = "".join(format_exception(crash["exc_info"]))
@@ -240,7 +240,7 @@ def test_a_bug_of_one_channel_affects_no_other_and_reveals_no_secret() -> None:
     assert "secret" not in traceback + str(logs)
 
 
-def test_what_can_never_work_is_reported_and_not_tried_again() -> None:
+def test_a_permanent_failure_is_reported_and_not_retried() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
         world.booking(10, 100, ADA, {"type": "pigeon", "recipient": "coop"})
@@ -250,7 +250,7 @@ def test_what_can_never_work_is_reported_and_not_tried_again() -> None:
     assert play(scenario).mail.tries == 1
 
 
-def test_what_can_never_work_is_not_tried_again_with_what_can() -> None:
+def test_a_permanent_failure_is_not_retried_with_a_transient_one() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("InvalidRecipient", "no", retryable=False)
         world.slack.error = DeliveryError("TargetUnreachable", "no")
@@ -262,10 +262,10 @@ def test_what_can_never_work_is_not_tried_again_with_what_can() -> None:
         assert world.notified() == ("False", "InvalidRecipient")
 
     world = play(scenario)
-    assert (world.mail.tries, len(world.slack.told)) == (1, 1)
+    assert (world.mail.tries, len(world.slack.sent)) == (1, 1)
 
 
-def test_a_thousand_mails_over_four_connections_take_as_long_as_they_take() -> None:
+def test_a_thousand_mails_over_four_connections_are_all_sent() -> None:
     async def scenario(world: World) -> None:
         world.before = timedelta(seconds=900)
         world.start_again()
@@ -277,13 +277,13 @@ def test_a_thousand_mails_over_four_connections_take_as_long_as_they_take() -> N
 
     with capture_logs() as logs:
         world = play(scenario)
-    assert len({to for to, _, _ in world.mail.told}) == len(world.mail.told) == 1000
+    assert len({to for to, _, _ in world.mail.sent}) == len(world.mail.sent) == 1000
     assert all(booking.status.notification_sent for booking in world.informers.bookings.objects())
     assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
     assert world.delivered == [("email", True)] * 1000
 
 
-def test_to_wait_for_a_turn_is_no_failure_and_delays_no_other_channel() -> None:
+def test_waiting_for_a_connection_is_no_failure_and_delays_no_other_channel() -> None:
     async def scenario(world: World) -> None:
         world.before = timedelta(seconds=900)
         world.start_again()
@@ -291,7 +291,7 @@ def test_to_wait_for_a_turn_is_no_failure_and_delays_no_other_channel() -> None:
         world.booking(10, 1000, ADA, OPS)
         running = asyncio.ensure_future(world.run(450))
         await asyncio.sleep(400)
-        assert (len(world.slack.told), world.notified()) == (1, ("False", "Pending"))
+        assert (len(world.slack.sent), world.notified()) == (1, ("False", "Pending"))
         world.mail.free.release()
         await running
         assert world.notified() == ("True", "Sent")
@@ -303,7 +303,7 @@ def test_to_wait_for_a_turn_is_no_failure_and_delays_no_other_channel() -> None:
     assert world.delivered == [("slack", True), ("email", True)]
 
 
-def test_a_delivery_is_remembered_before_a_slower_one_ends() -> None:
+def test_a_delivery_is_stored_before_a_slower_one_ends() -> None:
     async def scenario(world: World) -> None:
         world.mail.seconds = 40
         world.booking(10, 100, ADA, OPS)
@@ -312,14 +312,14 @@ def test_a_delivery_is_remembered_before_a_slower_one_ends() -> None:
         await asyncio.sleep(81)
         booking = world.informers.bookings.get(KEY)
         assert booking is not None
-        assert booking.status.notified == (world.slack.told[0][1],)
+        assert booking.status.notified == (world.slack.sent[0][1],)
         assert not booking.status.notification_sent
         await running
 
     play(scenario)
 
 
-def test_an_api_server_that_is_away_does_not_keep_a_reconcile_beyond_its_limit() -> None:
+def test_an_unavailable_api_server_does_not_exceed_the_reconcile_timeout() -> None:
     async def scenario(world: World) -> None:
         world.before = timedelta(seconds=900)
         world.start_again()
@@ -329,11 +329,11 @@ def test_an_api_server_that_is_away_does_not_keep_a_reconcile_beyond_its_limit()
 
     with capture_logs() as logs:
         world = play(scenario)
-    assert len(world.mail.told) == 1
+    assert len(world.mail.sent) == 1
     assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
 
 
-def test_a_pause_that_a_recipient_asks_for_is_kept() -> None:
+def test_the_retry_time_of_a_recipient_is_respected() -> None:
     async def scenario(world: World) -> None:
         world.slack.pause = 10
         world.booking(10, 100, ADA, OPS)
@@ -344,11 +344,11 @@ def test_a_pause_that_a_recipient_asks_for_is_kept() -> None:
         assert world.notified() == ("True", "Sent")
 
     world = play(scenario)
-    assert [at for _, _, at in world.slack.told] == [90]
-    assert [at for _, _, at in world.mail.told] == [80]
+    assert [at for _, _, at in world.slack.sent] == [90]
+    assert [at for _, _, at in world.mail.sent] == [80]
 
 
-def test_a_recipient_that_asks_for_short_pauses_again_and_again_is_asked_less_often() -> None:
+def test_the_back_off_grows_although_a_recipient_asks_for_short_pauses() -> None:
     async def scenario(world: World) -> None:
         world.slack.pause = 0.001
         world.booking(10, 100, OPS)
@@ -357,7 +357,7 @@ def test_a_recipient_that_asks_for_short_pauses_again_and_again_is_asked_less_of
     assert 3 < play(scenario).slack.tries < 10
 
 
-def test_after_the_end_nobody_is_notified() -> None:
+def test_no_recipient_is_notified_after_the_end() -> None:
     async def scenario(world: World) -> None:
         world.mail.error = DeliveryError("SmtpFailed", "no")
         world.booking(10, 100, ADA)
@@ -372,23 +372,23 @@ def test_after_the_end_nobody_is_notified() -> None:
     assert world.notified() == ("False", "Missed")
 
 
-def test_what_the_go_operator_sent_is_not_sent_again_but_a_new_end_is() -> None:
+def test_a_notification_of_the_go_operator_is_not_repeated_unless_the_end_changes() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
         found: Any = world.informers.bookings.get(KEY)
-        told = replace(found.status, notification_sent=True)
+        sent = replace(found.status, notification_sent=True)
         world.informers.bookings.replace(
-            [replace(found, status=told, metadata=replace(found.metadata, resource_version="2"))]
+            [replace(found, status=sent, metadata=replace(found.metadata, resource_version="2"))]
         )
         await world.run(95)
-        assert world.mail.told == []
+        assert world.mail.sent == []
         world.booking(10, 200, ADA)
         await world.run(100)
 
-    assert len(play(scenario).mail.told) == 1
+    assert len(play(scenario).mail.sent) == 1
 
 
-def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
+def test_a_hanging_channel_does_not_delay_the_end_of_the_booking() -> None:
     async def scenario(world: World) -> None:
         world.mail.hang = True
         world.booking(10, 100, ADA)
@@ -399,7 +399,7 @@ def test_a_channel_that_hangs_does_not_keep_the_booking_from_its_end() -> None:
     assert booking.status.status == "FINISHED"
 
 
-def test_a_recipient_who_was_notified_before_a_leadership_was_cut_short_is_not_notified_by_the_next() -> None:
+def test_the_next_leader_does_not_repeat_a_notification() -> None:
     async def scenario(world: World) -> None:
         world.slack.hang = True
         world.booking(10, 100, ADA, OPS)
@@ -410,11 +410,11 @@ def test_a_recipient_who_was_notified_before_a_leadership_was_cut_short_is_not_n
         await world.run(10)
 
     world = play(scenario)
-    assert (len(world.mail.told), len(world.slack.told)) == (1, 1)
+    assert (len(world.mail.sent), len(world.slack.sent)) == (1, 1)
     assert world.sent()
 
 
-def test_without_notifications_there_is_nothing_to_say() -> None:
+def test_a_booking_without_notifications_has_no_condition() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100)
         await world.run(110)

@@ -1,4 +1,4 @@
-"""One Resource through all that can happen to it, on virtual time: to the millisecond, and to the call."""
+"""One Resource in all situations, on virtual time, with exact times and calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -37,20 +37,20 @@ def played(
     return virtual.run(main())
 
 
-def test_start_and_stop_leave_at_the_boundary_itself() -> None:
+def test_start_and_stop_leave_exactly_at_the_boundary() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20))
     assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
-    assert ("Resource", "Started") in world.events.told
-    assert ("Booking", "Stopped") in world.events.told
+    assert ("Resource", "Started") in world.events.recorded
+    assert ("Booking", "Stopped") in world.events.recorded
 
 
-def test_a_view_is_taken_before_each_boundary_and_not_awaited_at_it() -> None:
+def test_the_inventory_is_refreshed_before_each_boundary() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20))
-    assert world.driver.observed == 3  # at the beginning, and before each boundary
+    assert world.driver.observed == 3  # once at the beginning, and once before each boundary
 
 
 @pytest.mark.parametrize("fault", ["hang", "error"])
-def test_a_cloud_that_does_not_answer_never_makes_a_start_late(fault: str) -> None:
+def test_a_failed_refresh_does_not_delay_a_start(fault: str) -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(5)
         if fault == "hang":
@@ -62,7 +62,7 @@ def test_a_cloud_that_does_not_answer_never_makes_a_start_late(fault: str) -> No
     assert world.driver.acts == [Act("start", BOTH, 10)]
 
 
-def test_a_stop_waits_for_an_answer_of_the_cloud() -> None:
+def test_a_stop_waits_for_a_successful_refresh() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         world.driver.observe_error = CloudError("CloudUnreachable", "no route")
@@ -92,10 +92,10 @@ def test_a_failed_start_is_reported_and_retried_with_back_off_and_keeps_the_end(
     assert len(starts) < 12
     assert world.driver.acts[-1] == Act("stop", BOTH, 40)
     for kind in ("Resource", "Booking"):
-        assert world.events.told.count((kind, "RequestLimitExceeded")) == 1
+        assert world.events.recorded.count((kind, "RequestLimitExceeded")) == 1
 
 
-def test_a_deleted_booking_stops_at_once_on_a_fresh_view_and_a_confirmation() -> None:
+def test_a_deleted_booking_stops_after_a_refresh_and_a_confirmation() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(12)
         observed = world.driver.observed
@@ -105,12 +105,12 @@ def test_a_deleted_booking_stops_at_once_on_a_fresh_view_and_a_confirmation() ->
 
     world = played(scenario, before=lambda world: world.booking("b", 10, 90))
     assert world.driver.acts[-1] == Act("stop", BOTH, 12.05)
-    assert world.consistency.asked == 1
+    assert world.consistency.confirmations == 1
 
 
-def test_a_planned_stop_asks_for_no_confirmation() -> None:
+def test_a_planned_stop_needs_no_confirmation() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20))
-    assert world.consistency.asked == 0
+    assert world.consistency.confirmations == 0
 
 
 @pytest.mark.parametrize("field", ["stale", "unconfirmed"])
@@ -126,10 +126,10 @@ def test_nothing_is_stopped_on_stale_data(field: str) -> None:
 
     world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 999))
     assert [act.verb for act in world.driver.acts] == ["start", "stop"]
-    assert ("Resource", "StopWithheld") in world.events.told
+    assert ("Resource", "StopWithheld") in world.events.recorded
 
 
-def test_a_start_needs_no_trust() -> None:
+def test_a_start_is_allowed_on_stale_data() -> None:
     def before(world: World) -> None:
         world.consistency.stale = "the list failed"
         world.booking("b", 10, 20)
@@ -139,7 +139,7 @@ def test_a_start_needs_no_trust() -> None:
 
 
 def by_hand(world: World, id_: str, state: InstanceState) -> None:
-    """Somebody starts or stops an instance, and the next view shows it."""
+    """A user starts or stops an instance, and the view shows it."""
     world.driver.instances[id_] = state
     world.driver.view = world.driver.look(world.clock.now())
     world.wake()
@@ -155,7 +155,7 @@ def test_a_start_does_not_wait_for_the_confirmation_of_a_stop() -> None:
     assert world.driver.acts == [Act("start", ("i-2",), 10)]
 
 
-def test_a_stop_that_is_not_confirmed_in_time_says_so() -> None:
+def test_a_stop_without_a_confirmation_in_time_is_reported() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(30)
         found = world.informers.resources.get(Key("ns", "res"))
@@ -173,7 +173,7 @@ def test_a_stop_that_is_not_confirmed_in_time_says_so() -> None:
     assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-1",))]
 
 
-def test_a_confirmation_that_does_not_come_before_an_end_is_not_awaited_beyond_it() -> None:
+def test_the_wait_for_a_confirmation_ends_at_the_next_boundary() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(18.8)
         world.consistency.confirm_seconds = 30
@@ -215,7 +215,7 @@ def test_an_extension_during_the_confirmation_prevents_the_stop() -> None:
     assert [act.verb for act in world.driver.acts] == ["start"]
 
 
-def test_what_somebody_started_by_hand_is_stopped() -> None:
+def test_an_instance_started_by_hand_is_stopped() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(5)
         by_hand(world, "i-1", InstanceState.RUNNING)
@@ -224,7 +224,7 @@ def test_what_somebody_started_by_hand_is_stopped() -> None:
     assert world.driver.acts == [Act("stop", ("i-1",), 5)]
 
 
-def test_leave_is_remembered_before_the_start() -> None:
+def test_leave_writes_the_status_before_the_start() -> None:
     def before(world: World) -> None:
         world.driver.instances["i-1"] = InstanceState.RUNNING
         world.booking("b", 10, 20)
@@ -234,8 +234,8 @@ def test_leave_is_remembered_before_the_start() -> None:
     assert world.driver.acts == [Act("start", ("i-2",), 10), Act("stop", ("i-2",), 20)]
 
 
-def test_a_start_that_shows_only_after_the_booking_is_stopped_also_under_leave() -> None:
-    """Its call may have waited for an answer when the booking ended, or the view was behind."""
+def test_leave_stops_a_start_that_becomes_visible_after_the_booking() -> None:
+    """The call may have been in flight when the booking ended, or the view was stale."""
 
     async def scenario(world: World) -> None:
         await asyncio.sleep(10.5)
@@ -253,7 +253,7 @@ def test_a_start_that_shows_only_after_the_booking_is_stopped_also_under_leave()
     assert world.driver.acts[-1] == Act("stop", ("i-2",), 25)
 
 
-def test_leave_leaves_what_is_started_by_hand_once_the_booking_is_over_for_good() -> None:
+def test_leave_keeps_instances_started_by_hand_after_the_booking() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(70)
         by_hand(world, "i-2", InstanceState.RUNNING)
@@ -266,7 +266,7 @@ def test_leave_leaves_what_is_started_by_hand_once_the_booking_is_over_for_good(
     assert world.driver.observed == 4, "at first, before each boundary, and once what was started is over"
 
 
-def test_leave_starts_even_when_its_memory_cannot_be_written() -> None:
+def test_leave_starts_even_if_the_status_cannot_be_written() -> None:
     def before(world: World) -> None:
         world.status.away = True
         world.booking("b", 10, 90)
@@ -276,13 +276,13 @@ def test_leave_starts_even_when_its_memory_cannot_be_written() -> None:
 
 
 @pytest.mark.parametrize(("how", "reason"), [({"suspend": True}, "Suspended"), ({"dry_run": True}, "DryRun")])
-def test_suspend_and_dry_run_touch_nothing(how: dict[str, Any], reason: str) -> None:
+def test_suspend_and_dry_run_change_nothing(how: dict[str, Any], reason: str) -> None:
     made = played(before=lambda world: world.booking("b", 10, 90), seconds=20, **how)
     assert made.driver.acts == []
     assert made.conditions()["Ready"] == ("False", reason)
 
 
-def test_what_was_not_started_for_suspend_is_left_after_it() -> None:
+def test_instances_not_started_because_of_suspend_are_kept_after_it() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         by_hand(world, "i-1", InstanceState.RUNNING)
@@ -296,7 +296,7 @@ def test_what_was_not_started_for_suspend_is_left_after_it() -> None:
     assert world.driver.acts == []
 
 
-def test_leave_stops_what_was_started_while_it_was_stop() -> None:
+def test_leave_stops_instances_started_while_unbooked_was_stop() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         world.resource(unbooked="Leave")
@@ -316,7 +316,7 @@ def test_hibernate_is_passed_on() -> None:
     assert [act.verb for act in world.driver.acts] == ["start", "hibernate"]
 
 
-def test_a_younger_twin_stands_back() -> None:
+def test_a_newer_duplicate_does_nothing() -> None:
     def before(world: World) -> None:
         world.resource("young")
         world.booking("b", 10, 20)
@@ -326,7 +326,7 @@ def test_a_younger_twin_stands_back() -> None:
     assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
 
 
-def test_while_nothing_happens_nothing_is_done_or_written() -> None:
+def test_without_changes_there_are_no_actions_and_no_writes() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(10)
         world.status.writes = 0
@@ -337,10 +337,10 @@ def test_while_nothing_happens_nothing_is_done_or_written() -> None:
 
     world = played(scenario)
     assert world.driver.acts == []
-    assert world.events.told == []
+    assert world.events.recorded == []
 
 
-def test_what_a_booking_has_started_costs_no_write_of_its_own() -> None:
+def test_status_started_needs_no_additional_write() -> None:
     async def scenario(world: World) -> None:
         world.driver.boot_seconds = 3
         for instant, started, writes in ((9, (), 1), (11, BOTH, 1), (19, BOTH, 1), (29, (), 1)):
@@ -353,9 +353,9 @@ def test_what_a_booking_has_started_costs_no_write_of_its_own() -> None:
     played(scenario, before=lambda world: world.booking("b", 10, 20))
 
 
-def test_a_boundary_costs_one_write_of_status() -> None:
+def test_a_boundary_needs_one_status_write() -> None:
     async def scenario(world: World) -> None:
-        for instant in (9, 19, 29):  # before the start, before the end, after both
+        for instant in (9, 19, 29):  # before the start, before the end, and after both
             await asyncio.sleep(instant - asyncio.get_running_loop().time())
             assert world.status.writes <= 1, instant
             world.status.writes = 0
@@ -363,7 +363,7 @@ def test_a_boundary_costs_one_write_of_status() -> None:
     played(scenario, before=lambda world: world.booking("b", 10, 20))
 
 
-def test_a_resource_that_is_deleted_is_released() -> None:
+def test_a_deleted_resource_is_released() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
         world.informers.resources.delete(Key("ns", "res"))

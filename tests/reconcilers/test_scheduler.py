@@ -27,20 +27,20 @@ KEY = Key("ns", "bs")
 
 
 class FakeObjects:
-    """An API server for Bookings: what is written there is in the cache at once."""
+    """An API server for Bookings. A written object is in the cache immediately."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.error: ApiError | None = None
         self.room = 1000
-        self.asked = 0
+        self.attempts = 0
         self.created: list[str] = []
         self.updated: list[Key] = []
 
     async def create(
         self, kind: Any, namespace: str, name: str, spec: Any, *, annotations: Any, owner: Any = None
     ) -> None:
-        self.asked += 1
+        self.attempts += 1
         if self.error:
             raise self.error
         assert (kind.name, namespace) == ("Booking", "ns")
@@ -143,7 +143,7 @@ def play(scenario: Callable[[World], Awaitable[None]]) -> None:
     virtual.play(World, scenario)
 
 
-def test_the_next_one_is_always_there_and_three_finished_ones_stay() -> None:
+def test_the_next_booking_exists_and_three_finished_ones_are_kept() -> None:
     async def scenario(world: World) -> None:
         world.scheduler()
         world.start()
@@ -157,7 +157,7 @@ def test_the_next_one_is_always_there_and_three_finished_ones_stay() -> None:
     play(scenario)
 
 
-def test_one_in_progress_that_was_deleted_stays_deleted_also_after_a_restart() -> None:
+def test_a_booking_deleted_in_progress_stays_deleted_after_a_restart() -> None:
     async def scenario(world: World) -> None:
         world.scheduler()
         world.start()
@@ -175,7 +175,7 @@ def test_one_in_progress_that_was_deleted_stays_deleted_also_after_a_restart() -
 
 
 @pytest.mark.parametrize("text", ["soon", "3000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"])
-def test_a_status_that_somebody_has_garbled_keeps_no_booking_from_being_made(text: str) -> None:
+def test_an_invalid_status_does_not_prevent_bookings(text: str) -> None:
     async def scenario(world: World) -> None:
         world.scheduler()
         world.start()
@@ -194,7 +194,7 @@ def test_a_status_that_somebody_has_garbled_keeps_no_booking_from_being_made(tex
     play(scenario)
 
 
-def test_one_that_has_not_begun_comes_back() -> None:
+def test_a_booking_deleted_before_its_start_is_created_again() -> None:
     async def scenario(world: World) -> None:
         world.scheduler()
         world.start()
@@ -206,7 +206,7 @@ def test_one_that_has_not_begun_comes_back() -> None:
     play(scenario)
 
 
-def test_what_was_missed_while_down_is_made_if_it_is_not_over() -> None:
+def test_a_missed_booking_is_created_if_it_is_still_in_progress() -> None:
     async def scenario(world: World) -> None:
         world.scheduler()
         world.start()
@@ -220,7 +220,7 @@ def test_what_was_missed_while_down_is_made_if_it_is_not_over() -> None:
     play(scenario)
 
 
-def test_a_new_scheduler_and_an_edited_one_make_up_for_nothing() -> None:
+def test_a_new_or_edited_scheduler_creates_no_booking_in_the_past() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(10 * 60)
         world.scheduler(duration=50)
@@ -235,7 +235,7 @@ def test_a_new_scheduler_and_an_edited_one_make_up_for_nothing() -> None:
     play(scenario)
 
 
-def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
+def test_an_edit_changes_the_next_booking_but_not_the_one_in_progress() -> None:
     async def scenario(world: World) -> None:
         world.scheduler()
         world.start()
@@ -268,7 +268,7 @@ def test_an_edit_leaves_the_one_in_progress_and_changes_the_next() -> None:
         ),
     ],
 )
-def test_a_refused_creation_is_reported_with_the_fix_and_tried_on(words: str, fix: str) -> None:
+def test_a_refused_creation_is_reported_with_the_fix_and_retried(words: str, fix: str) -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(403, f"HTTP 403: {words}")
         world.scheduler()
@@ -276,7 +276,7 @@ def test_a_refused_creation_is_reported_with_the_fix_and_tried_on(words: str, fi
         await asyncio.sleep(60)
         assert world.condition("Synced") == ("False", "Forbidden")
         assert world.message("Synced").endswith(fix)
-        assert ("BookingScheduler", "Forbidden") in world.events.told
+        assert ("BookingScheduler", "Forbidden") in world.events.recorded
         world.objects.error = None
         await asyncio.sleep(90)
         assert world.starts() == [1]
@@ -285,12 +285,13 @@ def test_a_refused_creation_is_reported_with_the_fix_and_tried_on(words: str, fi
     play(scenario)
 
 
-def test_a_quota_that_others_use_at_the_same_time_delays_a_booking_and_loses_none() -> None:
-    """The API server answers 409 then, as it does where there is a booking of that name."""
+def test_a_quota_conflict_delays_a_booking_but_loses_none() -> None:
+    """The API server answers 409, as it does if a booking of that name exists."""
 
     async def scenario(world: World) -> None:
         world.objects.error = QUOTA_CONFLICT
-        world.scheduler("0 10 * * *", duration=1440)  # back to back: nothing else has it look again
+        # back to back, so that no other event triggers a reconcile
+        world.scheduler("0 10 * * *", duration=1440)
         world.start()
         await asyncio.sleep(0.1)
         assert world.condition("Synced") == ("False", "Conflict")
@@ -308,20 +309,20 @@ def test_a_quota_that_others_use_at_the_same_time_delays_a_booking_and_loses_non
     play(scenario)
 
 
-def test_one_that_is_there_before_the_watch_reports_is_no_failure() -> None:
+def test_a_booking_that_already_exists_is_no_failure() -> None:
     async def scenario(world: World) -> None:
         world.objects.error = ApiError(409, "HTTP 409: already exists", reason="AlreadyExists")
         world.scheduler()
         world.start()
         await asyncio.sleep(10)
         assert world.condition("Synced") == ("True", "Synced")
-        assert world.events.told == []
-        assert world.objects.asked == 1
+        assert world.events.recorded == []
+        assert world.objects.attempts == 1
 
     play(scenario)
 
 
-def test_a_used_up_quota_is_reported_and_one_that_begins_meanwhile_is_made_late() -> None:
+def test_an_exhausted_quota_is_reported_and_a_booking_in_progress_is_created_late() -> None:
     async def scenario(world: World) -> None:
         world.objects.room = 3
         world.scheduler(horizon="12h", duration=50)
@@ -329,9 +330,11 @@ def test_a_used_up_quota_is_reported_and_one_that_begins_meanwhile_is_made_late(
         await asyncio.sleep(0.1)
         assert world.starts() == [1, 2, 3]
         assert world.condition("Synced") == ("False", "QuotaExceeded")
-        # One refusal at first, and one more once its own bookings have come: none of the other nine is tried.
-        assert world.objects.asked == 5
-        # The next one is called off, and somebody else takes its room: it is missing when it begins.
+        # One refusal at first, and another one after its own bookings are in the cache. The other nine are
+        # not tried.
+        assert world.objects.attempts == 5
+        # The next booking is deleted, and another user takes its place in the quota, so it is missing when it
+        # begins.
         world.objects.room = 0
         world.informers.bookings.delete(Key("ns", world.objects.created[0]))
         await asyncio.sleep(HOUR + 10 * 60)
@@ -345,7 +348,7 @@ def test_a_used_up_quota_is_reported_and_one_that_begins_meanwhile_is_made_late(
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_one_in_progress_that_was_deleted_stays_deleted_while_another_cannot_be_made(taken: bool) -> None:
+def test_a_booking_deleted_in_progress_stays_deleted_while_another_is_refused(taken: bool) -> None:
     async def scenario(world: World) -> None:
         world.objects.room = 1000 if taken else 3
         if taken:
@@ -362,7 +365,7 @@ def test_one_in_progress_that_was_deleted_stays_deleted_while_another_cannot_be_
     play(scenario)
 
 
-def test_a_booking_of_another_namespace_is_nobodys_whatever_it_says() -> None:
+def test_a_booking_of_another_namespace_is_never_adopted() -> None:
     async def scenario(world: World) -> None:
         spec = {
             "resource_name": "x",
@@ -381,7 +384,7 @@ def test_a_booking_of_another_namespace_is_nobodys_whatever_it_says() -> None:
 
 
 @pytest.mark.parametrize(("late", "made"), [(30, [1.0, 25.0]), (5 * 60, [25.0])])
-def test_an_edit_right_before_a_start_that_is_seen_after_it_counts_for_it(
+def test_an_edit_right_before_a_start_counts_although_it_is_processed_later(
     late: float, made: list[float]
 ) -> None:
     async def scenario(world: World) -> None:
@@ -398,7 +401,7 @@ def test_an_edit_right_before_a_start_that_is_seen_after_it_counts_for_it(
     play(scenario)
 
 
-def test_one_that_a_user_had_over_before_its_time_is_not_made_again() -> None:
+def test_a_booking_that_a_user_moved_earlier_is_not_created_again() -> None:
     async def scenario(world: World) -> None:
         world.scheduler("0 12 * * *", duration=60, keep_finished=0)
         world.start()
@@ -417,7 +420,7 @@ def test_one_that_a_user_had_over_before_its_time_is_not_made_again() -> None:
     play(scenario)
 
 
-def test_garbage_says_so_and_makes_nothing() -> None:
+def test_an_invalid_schedule_is_reported() -> None:
     async def scenario(world: World) -> None:
         world.scheduler("61 * * * *")
         world.start()
@@ -428,7 +431,7 @@ def test_garbage_says_so_and_makes_nothing() -> None:
     play(scenario)
 
 
-def test_while_nothing_happens_nothing_is_written() -> None:
+def test_without_changes_there_are_no_writes() -> None:
     async def scenario(world: World) -> None:
         world.scheduler("0 9 1 * *")
         world.start()

@@ -1,4 +1,4 @@
-"""What a replica that does not lead looks at, and how often."""
+"""Which scopes a standby polls, and how often."""
 
 from datetime import timedelta
 from typing import Any
@@ -44,14 +44,14 @@ def periods(*resources: Any, service: str = "ec2") -> dict[Scope, timedelta]:
             "STOPPED",
             "Starting",
             IDLE_INTERVAL,
-        ),  # nothing was accepted, for example because there is no capacity
-        ("PENDING", "Blocked", IDLE_INTERVAL),  # what stays between the two for long
+        ),  # no start was accepted, for example because there is no capacity
+        ("PENDING", "Blocked", IDLE_INTERVAL),  # a state that can last
         ("PENDING", "Left", IDLE_INTERVAL),
         ("PENDING", "Starting", TRANSITION_INTERVAL),
         ("PENDING", "Stopping", TRANSITION_INTERVAL),
     ],
 )
-def test_a_scope_in_which_the_leader_starts_or_stops_instances_is_followed(
+def test_a_scope_with_transitions_of_the_leader_is_polled_often(
     status: str, ready: str, period: timedelta
 ) -> None:
     still = resource("still", "RUNNING", "Running")
@@ -59,13 +59,13 @@ def test_a_scope_in_which_the_leader_starts_or_stops_instances_is_followed(
     assert periods(still, resource("web", status, ready), far) == {HERE: period, THERE: IDLE_INTERVAL}
 
 
-def test_each_service_follows_its_own() -> None:
+def test_each_service_polls_its_own_scopes() -> None:
     moving = resource("orders", "PENDING", "Starting", type="rds")
     assert periods(moving, resource("web", "RUNNING", "Running")) == {HERE: IDLE_INTERVAL}
     assert periods(moving, service="rds") == {HERE: TRANSITION_INTERVAL}
 
 
-def test_what_a_monitor_looks_at_is_kept_in_view_too() -> None:
+def test_scopes_of_monitors_are_polled() -> None:
     informers = Informers(REGION)
     meta = {"name": "m", "namespace": "ns", "uid": "m", "resourceVersion": "1", "generation": 1}
     made = {"metadata": meta, "spec": {"type": "ec2", "region": THERE.region}}

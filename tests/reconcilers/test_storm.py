@@ -1,6 +1,6 @@
-"""Ten minutes of failures on virtual time, with the real driver: in the end all is as booked.
+"""Ten minutes of failures on virtual time, with the real driver. At the end, all groups are as booked.
 
-`tests/storm` does the same for ten real minutes, against a real API server.
+`tests/storm` does the same for ten real minutes, with a real API server.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from tests.support.virtual import VirtualClock
 SECONDS, GROUPS, SIZE = 600, 20, 3
 DOWN = "fragile"
 ON_ITS_WAY = timedelta(seconds=0.05)
-"""A stop that is sent before a booking begins may arrive after."""
+"""A stop that is sent before a booking begins may arrive this long after the start."""
 
 
-class Ground:
-    """All Resources of two accounts, one of which is down, and the reconciler and driver that are tested."""
+class Harness:
+    """Resources of two accounts, one of which is down, with the reconciler and the driver under test."""
 
     def __init__(self, tasks: TaskGroup, seed: int) -> None:
         self.clock = clock = VirtualClock()
@@ -87,7 +87,7 @@ class Ground:
         return any(round(start, 3) <= seconds < round(end, 3) for start, end in self.spans[tag])
 
     def look(self) -> dict[str, InstanceState]:
-        """The instances that are not as booked."""
+        """The instances that are not in the booked state."""
         now, wanted = self.fleet.now(), {True: InstanceState.RUNNING, False: InstanceState.STOPPED}
         states = {id_: (machine.group.tag, machine.at(now)) for id_, machine in self.fleet.machines.items()}
         return {id_: at for id_, (tag, at) in states.items() if at is not wanted[self.booked(tag, now)]}
@@ -102,21 +102,21 @@ class Ground:
         return found
 
 
-def weathered(seed: int, throttled: float, reset: float, lag: float, *down: str, calm: float) -> Ground:
-    async def scenario(ground: Ground) -> None:
-        fleet = ground.fleet
+def survived(seed: int, throttled: float, reset: float, lag: float, *down: str, calm: float) -> Harness:
+    async def scenario(harness: Harness) -> None:
+        fleet = harness.fleet
         fleet.throttled, fleet.reset, fleet.lag = throttled, reset, lag
         fleet.down |= set(down)
         await asyncio.sleep(SECONDS)
         fleet.throttled = fleet.reset = fleet.lag = 0
         fleet.down.clear()
         await asyncio.sleep(calm)
-        ground.wrong = ground.look()
+        harness.wrong = harness.look()
 
-    made: list[Ground] = []
+    made: list[Harness] = []
 
-    def make(tasks: TaskGroup) -> Ground:
-        made.append(Ground(tasks, seed))
+    def make(tasks: TaskGroup) -> Harness:
+        made.append(Harness(tasks, seed))
         return made[0]
 
     virtual.play(make, scenario)
@@ -124,16 +124,16 @@ def weathered(seed: int, throttled: float, reset: float, lag: float, *down: str,
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_after_the_storm_all_is_as_booked_and_nothing_was_stopped_while_booked(seed: int) -> None:
-    ground = weathered(seed, 0.3, 0.05, 5, DOWN, calm=90)
-    assert ground.stopped_while_booked() == []
-    assert ground.wrong == {}
+def test_after_the_storm_all_groups_are_as_booked_and_no_booked_instance_was_stopped(seed: int) -> None:
+    harness = survived(seed, 0.3, 0.05, 5, DOWN, calm=90)
+    assert harness.stopped_while_booked() == []
+    assert harness.wrong == {}
 
 
-def test_in_fair_weather_each_boundary_is_met_by_few_calls() -> None:
-    ground = weathered(7, 0, 0, 0, calm=30)
-    assert ground.stopped_while_booked() == []
-    assert ground.wrong == {}
-    boundaries = sum(len(spans) for spans in ground.spans.values())
-    assert ground.fleet.calls["StartInstances"] <= boundaries
-    assert ground.fleet.calls["DescribeInstances"] <= 600 / 1.5 * 2 + boundaries * 2
+def test_without_faults_each_boundary_needs_few_calls() -> None:
+    harness = survived(7, 0, 0, 0, calm=30)
+    assert harness.stopped_while_booked() == []
+    assert harness.wrong == {}
+    boundaries = sum(len(spans) for spans in harness.spans.values())
+    assert harness.fleet.calls["StartInstances"] <= boundaries
+    assert harness.fleet.calls["DescribeInstances"] <= 600 / 1.5 * 2 + boundaries * 2

@@ -1,4 +1,4 @@
-"""A replica that takes over does not start again what already runs, and makes no start late for that."""
+"""A new leader does not start running instances again, and is not late because of that."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -24,11 +24,11 @@ def after(seconds: float) -> datetime:
     [
         (-5, -30, 0, True),
         (-5, -30, 0.999, True),
-        (-5, -30, 1, False),  # a second is over
+        (-5, -30, 1, False),  # the timeout is over
         (-5, -30, -1, False),  # the clock was set back
-        (-5, 0, 0, False),  # the view is as young as the take-over
+        (-5, 0, 0, False),  # the view is as new as the take-over
         (-5, 0.1, 0.2, False),
-        (0, -30, 0, False),  # it is on time
+        (0, -30, 0, False),  # the start is in time
         (0.5, -30, 0.5, False),
     ],
 )
@@ -47,20 +47,20 @@ def taken_over(
     state: InstanceState = InstanceState.RUNNING,
     end: float = 500,
 ) -> None:
-    """The view at hand shows stopped instances; meanwhile the leader before may have started them."""
+    """The view shows stopped instances. The previous leader may have started them since."""
     world.driver.instances = dict.fromkeys(BOTH, InstanceState.STOPPED)
     world.driver.view = world.driver.look(after(viewed))
     world.driver.instances = dict.fromkeys(BOTH, state)
     world.booking("b", start, end)
 
 
-def test_what_the_leader_before_has_started_is_not_started_again() -> None:
+def test_a_new_leader_does_not_start_running_instances_again() -> None:
     world = played(before=taken_over, seconds=30, took_over=0)
     assert world.driver.acts == []
     assert world.conditions()["Ready"][0] == "True"
 
 
-def test_what_the_leader_before_has_not_started_is_started_on_the_first_view() -> None:
+def test_a_new_leader_starts_stopped_instances_after_the_first_refresh() -> None:
     def before(world: World) -> None:
         taken_over(world, state=InstanceState.STOPPED)
 
@@ -68,7 +68,7 @@ def test_what_the_leader_before_has_not_started_is_started_on_the_first_view() -
     assert world.driver.acts == [Act("start", BOTH, 0.05)]
 
 
-def test_only_what_is_missing_is_started() -> None:
+def test_a_new_leader_starts_only_stopped_instances() -> None:
     def before(world: World) -> None:
         taken_over(world)
         world.driver.instances["i-2"] = InstanceState.STOPPED
@@ -77,7 +77,7 @@ def test_only_what_is_missing_is_started() -> None:
     assert world.driver.acts == [Act("start", ("i-2",), 0.05)]
 
 
-def test_a_cloud_that_does_not_answer_makes_an_overdue_start_a_second_late_and_no_more() -> None:
+def test_a_hanging_refresh_delays_an_overdue_start_by_one_second() -> None:
     def before(world: World) -> None:
         taken_over(world)
         world.driver.hang = True
@@ -87,9 +87,7 @@ def test_a_cloud_that_does_not_answer_makes_an_overdue_start_a_second_late_and_n
 
 
 @pytest.mark.parametrize(("retryable", "at"), [(True, SECOND), (False, 0.05)])
-def test_a_cloud_that_refuses_makes_an_overdue_start_a_second_late_at_most(
-    retryable: bool, at: float
-) -> None:
+def test_a_failed_refresh_delays_an_overdue_start_by_at_most_one_second(retryable: bool, at: float) -> None:
     def before(world: World) -> None:
         taken_over(world)
         world.driver.observe_error = CloudError(
@@ -100,7 +98,7 @@ def test_a_cloud_that_refuses_makes_an_overdue_start_a_second_late_at_most(
     assert world.driver.acts[0] == Act("start", BOTH, at)
 
 
-def test_a_look_that_fails_once_is_made_again_within_the_second() -> None:
+def test_a_failed_refresh_is_retried_within_the_second() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(0.2)
         world.driver.observe_error = None
@@ -114,8 +112,8 @@ def test_a_look_that_fails_once_is_made_again_within_the_second() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 0.3, 5])
-def test_a_start_that_is_due_at_the_take_over_or_after_it_leaves_at_its_time(start: float) -> None:
-    """The leader before cannot have sent it. The cloud answers nothing, so nothing else can let it leave."""
+def test_a_start_due_at_or_after_the_take_over_leaves_in_time(start: float) -> None:
+    """The previous leader cannot have sent it. The refresh hangs, so the start does not depend on it."""
 
     def before(world: World) -> None:
         taken_over(world, start=start)
@@ -125,7 +123,7 @@ def test_a_start_that_is_due_at_the_take_over_or_after_it_leaves_at_its_time(sta
     assert world.driver.acts == [Act("start", BOTH, start)]
 
 
-def test_an_overdue_start_on_a_view_since_the_take_over_leaves_at_once() -> None:
+def test_an_overdue_start_with_a_new_view_leaves_immediately() -> None:
     def before(world: World) -> None:
         taken_over(world, viewed=0)
         world.driver.hang = True
@@ -134,7 +132,7 @@ def test_an_overdue_start_on_a_view_since_the_take_over_leaves_at_once() -> None
     assert world.driver.acts == [Act("start", BOTH, 0)]
 
 
-def test_later_in_a_term_a_booking_in_the_past_starts_at_once_on_the_view_at_hand() -> None:
+def test_later_in_a_leadership_an_overdue_start_leaves_immediately() -> None:
     def before(world: World) -> None:
         taken_over(world)
         world.driver.hang = True
@@ -149,9 +147,9 @@ def test_the_wait_ends_at_the_next_boundary() -> None:
         world.driver.hang = True
 
     world = played(before=before, seconds=3, took_over=0)
-    assert world.driver.acts == []  # nobody has it booked any more
+    assert world.driver.acts == []  # the booking is over
 
 
-def test_a_stop_right_after_a_take_over_is_not_withheld() -> None:
+def test_a_stop_right_after_a_take_over_is_in_time() -> None:
     world = played(before=lambda world: taken_over(world, end=12), seconds=30, took_over=0)
     assert world.driver.acts == [Act("stop", BOTH, 12)]

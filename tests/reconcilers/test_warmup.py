@@ -1,4 +1,4 @@
-"""`warm_up: auto`: it learns from starts, and never stops what it has just started."""
+"""`warm_up: auto` learns from starts, and does not stop instances that it has just started."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ def bookings(world: World, boot: float) -> None:
         world.booking(f"b{number}", number * 1000, number * 1000 + 300)
 
 
-def test_the_first_start_goes_by_a_fallback_and_the_next_by_what_was_seen() -> None:
+def test_the_first_start_uses_the_default_and_the_next_the_measured_time() -> None:
     world = played(seconds=3400, before=lambda world: bookings(world, 33), warm_up="auto")
     starts = [act.at for act in world.driver.acts if act.verb == "start"]
     assert starts == [880, 1965, 2965]
@@ -28,7 +28,7 @@ def test_the_first_start_goes_by_a_fallback_and_the_next_by_what_was_seen() -> N
     assert status(world).start_seconds == (33, 33, 33)
 
 
-def test_what_was_learnt_is_not_gone_by_while_that_would_stop_what_was_just_started() -> None:
+def test_a_new_warm_up_is_not_used_while_it_would_stop_started_instances() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(990)
         assert status(world).start_seconds == (33,)
@@ -50,7 +50,7 @@ def test_a_fixed_warm_up_learns_nothing() -> None:
     assert (status(world).warm_up, status(world).start_seconds) == ("", ())
 
 
-def test_what_others_started_is_no_measure() -> None:
+def test_starts_by_other_users_are_not_measured() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(500)
         for id_ in BOTH:

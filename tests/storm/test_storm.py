@@ -1,8 +1,9 @@
 """Ten minutes in which AWS fails in every way, against a real API server: `tox -e storm`.
 
-Nearly one call in three is throttled, one in twenty loses its connection before or after it was taken, what
-Describe shows is five seconds old, and one account is down. Meanwhile hundreds of bookings begin and end.
-Each group is to be as booked in the end, and no instance may be stopped inside an active booking.
+AWS throttles nearly one call in three, and resets one connection in twenty, before or after the call was
+carried out. Describe shows states that are five seconds old. One account is down. Hundreds of bookings begin
+and end. At the end, each group must be in the booked state, and no instance may have been stopped inside an
+active booking.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ accounts:
 
 @dataclass(frozen=True)
 class Span:
-    """A booking of one group; the last one of each may go on beyond the storm."""
+    """A booking of one group. The last one of each group may end after the storm."""
 
     tag: str
     start: datetime
@@ -45,7 +46,7 @@ class Span:
 
 
 def spans(chance: random.Random, tag: str, begin: datetime) -> Iterator[Span]:
-    """Bookings one after the other, with gaps, back to back, and overlapping."""
+    """Consecutive bookings, with gaps, back to back, and overlapping."""
     at, end = begin, begin + timedelta(seconds=SECONDS)
     while at < end - timedelta(seconds=40):
         until_ = at + timedelta(seconds=chance.uniform(15, 60))
@@ -59,7 +60,7 @@ def active(bookings: Sequence[Span], at: datetime) -> bool:
     return any(span.start <= at < span.end for span in bookings)
 
 
-def book(ground: Playground, tags: Sequence[str], booked: dict[str, list[Span]], **spec: str) -> None:
+def book(devcluster: Playground, tags: Sequence[str], booked: dict[str, list[Span]], **spec: str) -> None:
     items = []
     for tag in tags:
         items.append(manifest("Resource", tag, {"tag": tag, "region": REGION, **spec}))
@@ -69,11 +70,11 @@ def book(ground: Playground, tags: Sequence[str], booked: dict[str, list[Span]],
                 manifest("Booking", f"{tag}-{number}", {"resource_name": tag, "user_id": "ada", **times})
             )
     whole = {"apiVersion": "v1", "kind": "List", "items": items}
-    ground.kubectl("apply", "-f", "-", stdin=json.dumps(whole))
+    devcluster.kubectl("apply", "-f", "-", stdin=json.dumps(whole))
 
 
 def violations(calls: Sequence[Call], groups: dict[str, str], booked: dict[str, list[Span]]) -> list[str]:
-    """Stops that arrived, taken or not, for an instance that had been booked for a moment by then."""
+    """Stops that arrived, accepted or refused, for an instance that was booked then and shortly before."""
     found = []
     for call in calls:
         if call.action != "StopInstances":
@@ -87,14 +88,14 @@ def violations(calls: Sequence[Call], groups: dict[str, str], booked: dict[str, 
 
 @pytest.mark.storm
 @pytest.mark.timeout(SECONDS + 600)
-async def test_every_group_is_as_booked_after_the_storm_and_none_was_stopped_while_booked(
+async def test_each_group_is_as_booked_after_the_storm_and_no_booked_instance_was_stopped(
     tmp_path: Path,
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     chance = random.Random(6)
-    with playground() as ground:
-        async with AwsProxy(ground.moto.url, transition_seconds=4, stale_seconds=5) as aws:
+    with playground() as devcluster:
+        async with AwsProxy(devcluster.moto.url, transition_seconds=4, stale_seconds=5) as aws:
             groups: dict[str, str] = {}
             own = [f"own-{number:02}" for number in range(GROUPS)]
             down = [f"down-{number:02}" for number in range(DOWN_GROUPS)]
@@ -104,10 +105,13 @@ async def test_every_group_is_as_booked_after_the_storm_and_none_was_stopped_whi
                     groups |= dict.fromkeys(created, tag)
             begin = datetime.now(UTC) + timedelta(seconds=20)
             booked = {tag: list(spans(chance, tag, begin)) for tag in (*own, *down)}
-            book(ground, own, booked)
-            book(ground, down, booked, account="fragile")
+            book(devcluster, own, booked)
+            book(devcluster, down, booked, account="fragile")
             aws.enforce_limits()
-            environ = ground.environ | {"AWS_ENDPOINT_URL": aws.url, "BOOKING_OPERATOR_CONFIG": str(config)}
+            environ = devcluster.environ | {
+                "AWS_ENDPOINT_URL": aws.url,
+                "BOOKING_OPERATOR_CONFIG": str(config),
+            }
             command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", "default"]
             command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
             with ChildProcess("operator", command, tmp_path / "operator.log", environ) as process:
@@ -123,7 +127,7 @@ async def test_every_group_is_as_booked_after_the_storm_and_none_was_stopped_whi
 
 
 async def settled(aws: AwsProxy, groups: dict[str, str], booked: dict[str, list[Span]]) -> None:
-    """Wait until every instance is as booked."""
+    """Wait until every instance is in the booked state."""
     deadline = asyncio.get_running_loop().time() + 120
     while True:
         states = {**await aws.states(), **await aws.states(account=ACCOUNT)}
@@ -141,7 +145,7 @@ async def settled(aws: AwsProxy, groups: dict[str, str], booked: dict[str, list[
 
 
 def tell(calls: Sequence[Call]) -> None:
-    """How many calls of each kind there were, and how many of them were let through."""
+    """Print the number of calls of each action, and how many of them were answered."""
     counted: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for call in calls:
         counted[call.action][0] += 1

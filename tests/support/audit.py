@@ -1,4 +1,4 @@
-"""The audit log of a kube-apiserver: what was asked of it, in whose name, and what it said."""
+"""The audit log of a kube-apiserver: requests, their users, and the decisions of RBAC."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ POLICY = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Permission:
-    """What RBAC decides upon; `name` is empty where a rule is not narrowed to names."""
+    """A permission in terms of RBAC. `name` is empty if the rule has no resourceNames."""
 
     verb: str
     group: str
@@ -28,7 +28,7 @@ class Permission:
 
 
 def expanded(rules: Sequence[Mapping[str, Any]]) -> set[Permission]:
-    """Every permission that the rules of a Role or ClusterRole grant, one by one."""
+    """Every permission that the rules of a Role or ClusterRole grant."""
     return {
         Permission(*permission)
         for rule in rules
@@ -39,7 +39,7 @@ def expanded(rules: Sequence[Mapping[str, Any]]) -> set[Permission]:
 
 
 class AuditLog:
-    """Requests of ServiceAccounts. The API server writes each before it answers."""
+    """Requests of ServiceAccounts. The API server writes each entry before it sends the response."""
 
     def __init__(self, directory: Path) -> None:
         self._log = directory / "audit.log"
@@ -48,7 +48,10 @@ class AuditLog:
         self.flags = (f"--audit-policy-file={policy}", f"--audit-log-path={self._log}")
 
     def used(self, user: str, granted: Collection[Permission]) -> set[Permission]:
-        """What the requests of a user for resources needed, in terms of `granted` where that covers them."""
+        """The permissions that a user's requests for resources needed.
+
+        A permission has the name of the object only if `granted` lacks the permission for all names.
+        """
         needed = set()
         for entry in self._of(user):
             of = entry["objectRef"]
@@ -67,9 +70,9 @@ class AuditLog:
         ]
 
     def _of(self, user: str) -> Iterator[dict[str, Any]]:
-        """Requests of the operator for resources. Everybody may ask for others, such as discovery.
+        """Requests of the operator for resources. Requests for other paths, such as discovery, need no rule.
 
-        Other tests use the same ServiceAccount through kubectl.
+        Other tests use the same ServiceAccount through kubectl. The user agent excludes these.
         """
         if not self._log.exists():
             return

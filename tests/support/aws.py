@@ -1,7 +1,7 @@
-"""AWS on loopback: moto, behind a proxy that adds what moto lacks and records what was asked.
+"""AWS on loopback: moto, behind a proxy that adds what moto lacks and records all requests.
 
-moto has no transitions, no request limits and no read lag, and never fails; a test needs each of them at
-will. Use it on the loop of the test::
+moto has no transitions, no request limits and no eventual consistency, and it never fails. Tests need all of
+these on demand. Use the proxy in the event loop of the test::
 
     async with AwsProxy() as aws:
         aws.transition_seconds = 0.5
@@ -11,8 +11,8 @@ will. Use it on the loop of the test::
         ...  # a driver opened with aws.environment() in os.environ
         assert aws.calls_of("StartInstances")[0].instance_ids == tuple(ids)
 
-What else can go wrong is in `aws_faults.Faults`. Where its work must not slow what is measured, run it as a
-process of its own: `aws_process`.
+`aws_faults.Faults` has the other faults. `aws_process` runs the proxy in a separate process, so that its work
+does not slow down a measurement.
 """
 
 import asyncio
@@ -39,15 +39,16 @@ __all__ = ["AwsProxy", "Call"]
 
 
 class AwsProxy(Faults):
-    """A proxy before moto; an async context manager. All settings may be changed at any time.
+    """A proxy in front of moto; an async context manager. A test may change all settings at any time.
 
     Attributes:
-        url: where it listens, for AWS_ENDPOINT_URL.
-        moto: what lies behind it.
-        app: its HTTP routes; more may be added before it is entered.
+        url: the URL of the proxy, for AWS_ENDPOINT_URL.
+        moto: a client of moto that bypasses the proxy.
+        app: the HTTP routes. Routes may be added before the proxy starts.
         calls: all requests to AWS services, in order of arrival.
-        limits: the request limits that are enforced; None for none.
-        cached: whether it answers Describes in moto's place, for thousands of instances; see `aws_fleet`.
+        limits: the request limits to enforce; None for none.
+        cached: whether the proxy answers DescribeInstances in place of moto, for thousands of instances; see
+            `aws_fleet`.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class AwsProxy(Faults):
         stale_seconds: float = 0.0,
         cached: bool = False,
     ) -> None:
-        """Prepare it before a moto that listens at `moto_url`, or before one of its own."""
+        """Prepare a proxy for the moto at `moto_url`, or for a new one."""
         super().__init__()
         self.url = ""
         self.moto: Moto
@@ -121,7 +122,7 @@ class AwsProxy(Faults):
         self._transitions.stale_seconds = seconds
 
     def environment(self) -> dict[str, str]:
-        """Environment variables that make botocore speak to it, and to nothing else."""
+        """Environment variables that make botocore use the proxy, and no other endpoint."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
@@ -132,7 +133,7 @@ class AwsProxy(Faults):
         }
 
     async def create_instances(self, tag: str | None, n: int = 1, **options: Any) -> list[str]:
-        """Create instances as `Moto.create_instances` does, and remember where they are."""
+        """Create instances as `Moto.create_instances` does, and record their types and zones."""
         options = {"region": REGION, "instance_type": "m5.large"} | options
         options["zone"] = options.get("zone") or f"{options['region']}a"
         ids = await self.moto.create_instances(tag, n, **options)
@@ -143,20 +144,20 @@ class AwsProxy(Faults):
         """Create many groups as `Moto.create_groups` does."""
         groups = await self.moto.create_groups(tags, n, **options)
         if self.cached:
-            # Now: later moto may be busy with others, and the first who looks would wait for that.
+            # Load now. Later, moto may be busy, and the first Describe would wait.
             await self._cache.fleet(ACCOUNT, options.get("region", REGION))
         return groups
 
     async def states(self, region: str = REGION, account: str = "") -> dict[str, str]:
-        """What has really become of all instances, by id."""
+        """The real states of all instances, by id."""
         return await self.moto.states(region, account)
 
     def enforce_limits(self) -> None:
-        """Enforce EC2's published request limits from now on, with all buckets full."""
+        """Enforce the published request limits of EC2 from now on. All buckets start full."""
         self.limits = Limits()
 
     def drain(self, action: str, region: str = REGION, account: str = ACCOUNT) -> None:
-        """Have others in the account use up the requests that the limits allow of an action at present."""
+        """Take all tokens for requests of an action, as other clients of the account may do."""
         if self.limits is not None:
             self.limits.drain(account, region, action, time.monotonic())
 
@@ -165,17 +166,17 @@ class AwsProxy(Faults):
         return [call for call in self.calls if call.action == action]
 
     async def arrived(self, action: str, n: int = 1) -> list[Call]:
-        """Wait until `n` requests of the action have arrived in all; the caller sets a deadline."""
+        """Wait until `n` requests of the action have arrived in total. The caller sets a timeout."""
         async with self._arrival:
             await self._arrival.wait_for(lambda: len(self.calls_of(action)) >= n)
         return self.calls_of(action)
 
     def delay(self, action: str, seconds: float) -> None:
-        """Have each reply to the action take that long from now on, after it was carried out."""
+        """Delay each reply to the action by `seconds` from now on, after the action was carried out."""
         self._delays[action] = seconds
 
     def hold(self, action: str) -> asyncio.Event:
-        """Hold back each reply to the action, after it was carried out, until the event returned is set."""
+        """Hold back each reply to the action, after it was carried out, until the returned event is set."""
         gate = self._gates[action] = asyncio.Event()
         return gate
 
@@ -217,7 +218,7 @@ class AwsProxy(Faults):
         return call
 
     def _fault(self, call: Call) -> Fault | None:
-        """What becomes of the call: first the faults of the way count, then limits, then what it asks for."""
+        """The fault of the call. The order is: faults of the connection, request limits, parameters."""
         fault = self.at_the_door(call)
         if fault is not None and fault.kind != "lose":
             return fault
@@ -240,7 +241,7 @@ class AwsProxy(Faults):
         reply = await self._forward(request, body)
         if reply.status != 200 or not isinstance(reply.body, bytes):
             return reply
-        # In a thread: a long Describe must not make what arrives meanwhile seem late.
+        # Runs in a thread, so that a long Describe does not delay the time stamps of other calls.
         reply.body = await asyncio.to_thread(self._transitions.distort, call.action, reply.body)
         if call.service == "ec2":
             self._cache.follow(*where, call.action, call.params)
@@ -263,7 +264,7 @@ class AwsProxy(Faults):
 
 
 def _credentials(request: web.Request) -> tuple[str, str, str]:
-    """Access key, region and service of a request; AssumeRoleWithWebIdentity is not signed."""
+    """Access key, region and service of a request. AssumeRoleWithWebIdentity has no signature."""
     match = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", request.headers.get("Authorization", ""))
     return (match[1], match[2], match[3]) if match else ("", "", "")
 

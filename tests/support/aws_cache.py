@@ -1,4 +1,8 @@
-"""Answers Describes of EC2 in moto's place, from what moto has answered for each region."""
+"""Answers DescribeInstances in place of moto, from replies that moto gave for each account and region.
+
+The proxy uses it for thousands of instances, because moto is slow. An action that `Fleet` cannot follow drops
+the cached fleet, and the next Describe loads it from moto again.
+"""
 
 import asyncio
 from asyncio import Lock
@@ -9,11 +13,11 @@ from xml.etree import ElementTree as ET
 from tests.support.aws_fleet import Fleet
 
 Load = Callable[[str, str], Awaitable[list[ET.Element]]]
-"""Asks moto for all instances of an account and region."""
+"""Reads all instances of an account and region from moto."""
 
 
 class Cache:
-    """The fleets of all accounts and regions."""
+    """The cached fleets of all accounts and regions."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -22,26 +26,29 @@ class Cache:
         self._forgotten = 0
 
     def forget(self, account: str, region: str) -> None:
-        """Ask moto again for the instances of a region, at the next Describe."""
+        """Drop the fleet of a region, so that the next Describe reads it from moto."""
         self._fleets.pop((account, region), None)
         self._forgotten += 1
 
     async def describe(
         self, account: str, region: str, params: Mapping[str, str], shown: Callable[[str, str], str]
     ) -> bytes | None:
-        """EC2's reply, as `Fleet.describe` makes it."""
+        """The reply of EC2 to a Describe; see `Fleet.describe`."""
         fleet = await self.fleet(account, region)
-        # In a thread: it takes milliseconds, and what arrives meanwhile must not seem late.
+        # Runs in a thread. It takes milliseconds, and would delay the time stamps of other calls.
         return await asyncio.to_thread(fleet.describe, params, shown)
 
     def follow(self, account: str, region: str, action: str, params: Mapping[str, str]) -> None:
-        """Change what is known by a call that moto has carried out."""
+        """Update the cached fleet after moto has carried out a call."""
         fleet = self._fleets.get((account, region))
         if not action.startswith("Describe") and (fleet is None or not fleet.took(action, params)):
             self.forget(account, region)
 
     async def fleet(self, account: str, region: str) -> Fleet:
-        """One asks moto, and all who come meanwhile wait for that; again if it changed while it was asked."""
+        """The fleet of a region. One caller loads it from moto, and concurrent callers wait.
+
+        It is loaded again if it was dropped during the load.
+        """
         key = (account, region)
         async with self._locks[key]:
             while (fleet := self._fleets.get(key)) is None:

@@ -1,4 +1,4 @@
-"""What the proxy records of each request."""
+"""The record that the proxy keeps of each request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from tests.support.aws_fleet import values
 
 ON_ITS_WAY = timedelta(seconds=0.5)
-"""What was sent before a booking began, ended, or was edited may arrive that much after."""
+"""A call that was sent before a booking began, ended, or was edited may arrive this long after the change."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One request as it arrived: at `at` on the wall clock (UTC), at `monotonic` on the monotonic one (s).
+    """One request, with its time of arrival: `at` (wall clock, UTC) and `monotonic` (seconds).
 
     Attributes:
         account: the account of its credentials.
-        status: the HTTP status of the reply, whether it arrived or was lost; 0 before there is one, and where
-            the request was never carried out.
+        status: the HTTP status of the reply, even if the reply was lost; 0 before there is a reply, and for a
+            request that was never carried out.
     """
 
     action: str

@@ -1,4 +1,4 @@
-"""Refusals in AWS's own words and form, for the proxy."""
+"""Errors with the texts and in the format of AWS, for the proxy."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -18,7 +18,7 @@ CANNOT_STOP = {
         "request. You can only stop Spot Instances associated with persistent Spot Instance requests."
     ),
 }
-"""EC2's text for instances that cannot be stopped, by code."""
+"""The messages of EC2 for instances that cannot be stopped, by error code."""
 
 
 def status_of(code: str) -> int:
@@ -27,7 +27,7 @@ def status_of(code: str) -> int:
 
 
 def body_of(code: str, message: str, action: str) -> str:
-    """An error in the form of the action's service; REQUEST-ID stands for what differs each time."""
+    """An error in the format of the action's service. REQUEST-ID is a placeholder for the request id."""
     code, message = escape(code), escape(message)
     if "DB" in action or action.startswith("AssumeRole"):
         return (
@@ -41,7 +41,7 @@ def body_of(code: str, message: str, action: str) -> str:
 
 
 def insufficient_capacity(instance_type: str, zone: str, others: Sequence[str]) -> str:
-    """What EC2 says when a zone has no room for an instance type."""
+    """The message of EC2 when a zone has no capacity for an instance type."""
     return (
         f"We currently do not have sufficient {instance_type} capacity in the Availability Zone you "
         f"requested ({zone}). Our system will be working on provisioning additional capacity. You can "

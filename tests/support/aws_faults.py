@@ -1,6 +1,6 @@
-"""What AWS does instead of giving a good reply: scripted, at random, by account, and by instance.
+"""Faults of AWS: scripted, at random, by account, and by instance.
 
-No I/O here: a test sets the mistakes, and `Faults` decides for each call.
+This module does no I/O. A test sets the faults, and `Faults` decides for each call.
 """
 
 import random
@@ -12,13 +12,13 @@ from typing import Literal, Protocol
 from tests.support import aws_errors
 
 ZONES = ("a", "b", "c")
-"""The zones that each region has."""
+"""The zones of each region."""
 
 Outage = Literal["error", "reset", "hang"]
 
 
-class Asked(Protocol):
-    """What is looked at of a call."""
+class CallLike(Protocol):
+    """The attributes of a call that `Faults` reads."""
 
     @property
     def action(self) -> str: ...
@@ -32,10 +32,10 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What becomes of one request instead of a good reply.
+    """A fault that happens to one request.
 
-    `refuse` answers with an error; `drop` resets the connection before AWS sees the request, `lose` after it
-    was carried out; `hang` never answers.
+    `refuse` answers with an error. `drop` resets the connection before AWS sees the request. `lose` resets it
+    after the request was carried out. `hang` never answers.
     """
 
     kind: Literal["refuse", "drop", "lose", "hang"]
@@ -45,7 +45,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an instance is, as far as capacity goes."""
+    """The instance type and zone of an instance; EC2 counts capacity by both."""
 
     instance_type: str
     zone: str
@@ -67,7 +67,7 @@ class _Storm:
 
 
 class Faults:
-    """What AWS shall do wrong. All of it may be changed at any time.
+    """The faults of AWS. A test may change them at any time.
 
     Attributes:
         places: type and zone of each instance, for `exhaust`.
@@ -91,15 +91,15 @@ class Faults:
         message: str = "Request limit exceeded.",
         status: int | None = None,
     ) -> None:
-        """Refuse the next `times` requests of the action with an error in the form of its service."""
+        """Refuse the next `times` requests of the action with an error in the format of its service."""
         self._scripted[action].extend([refusal(code, message, action, status)] * times)
 
     def fail_raw(self, action: str, *, status: int, body: str, times: int = 1) -> None:
-        """Answer the next `times` requests of the action with whatever `body`."""
+        """Answer the next `times` requests of the action with the given status and body."""
         self._scripted[action].extend([Fault("refuse", status, body)] * times)
 
     def drop(self, action: str, *, times: int = 1) -> None:
-        """Reset the connection of the next `times` requests of the action; AWS does not get to see them."""
+        """Reset the connection of the next `times` requests of the action before AWS sees them."""
         self._scripted[action].extend([Fault("drop")] * times)
 
     def lose_reply(self, action: str, *, times: int = 1) -> None:
@@ -107,26 +107,26 @@ class Faults:
         self._scripted[action].extend([Fault("lose")] * times)
 
     def storm(self, *, throttled: float = 0.0, reset: float = 0.0, seed: int = 0) -> None:
-        """From now on refuse this share of all calls as throttled, and reset the connection of that one.
+        """From now on, throttle the share `throttled` of all calls, and reset the share `reset`.
 
-        Half of the resets come before AWS sees the request, half after it was carried out.
+        Half of the resets happen before AWS sees the request, half after the request was carried out.
         """
         self._storm = _Storm(throttled, reset, random.Random(seed))
 
     def calm(self) -> None:
-        """End the storm."""
+        """End `storm`."""
         self._storm = None
 
     def down(self, account: str, how: Outage = "error") -> None:
-        """Let no call of one account, or of one access key, through: 503, a reset connection, or silence."""
+        """Let all calls of one account or access key fail: with 503, with a reset, or without an answer."""
         self._down[account] = how
 
     def up(self, account: str) -> None:
-        """End `down` for calls to come. What hangs goes on hanging until the client gives up."""
+        """End `down` for later calls. Calls without an answer keep waiting until the client's timeout."""
         self._down.pop(account, None)
 
     def exhaust(self, instance_type: str, zone: str) -> None:
-        """Have no capacity for a type in a zone: a start with one such instance is refused whole."""
+        """Remove the capacity for a type in a zone. A call that starts any such instance fails as a whole."""
         self._exhausted.add(Place(instance_type, zone))
 
     def replenish(self, instance_type: str, zone: str) -> None:
@@ -134,7 +134,10 @@ class Faults:
         self._exhausted.discard(Place(instance_type, zone))
 
     def protect(self, ids: Collection[str], code: str = "OperationNotPermitted") -> None:
-        """Refuse to stop these instances, by name, with one of the codes of `aws_errors.CANNOT_STOP`."""
+        """Refuse to stop these instances, with one of the codes of `aws_errors.CANNOT_STOP`.
+
+        The message names one of the instances.
+        """
         if code not in aws_errors.CANNOT_STOP:
             raise ValueError(f"code is {code!r}; take one of {', '.join(aws_errors.CANNOT_STOP)}")
         self._unstoppable |= dict.fromkeys(ids, code)
@@ -147,7 +150,7 @@ class Faults:
         code: str = "UnsupportedOperation",
         message: str = "The operation is not supported for one of the instances in the request.",
     ) -> None:
-        """Refuse the action for calls with one of these instances, with a text that names none."""
+        """Refuse the action for calls with any of these instances, with a message that names no instance."""
         self._cursed[action] |= dict.fromkeys(ids, (code, message))
 
     def pardon(self, ids: Collection[str]) -> None:
@@ -157,8 +160,8 @@ class Faults:
             for cursed in self._cursed.values():
                 cursed.pop(id_, None)
 
-    def at_the_door(self, call: Asked) -> Fault | None:
-        """What becomes of a call before anybody looks at what it asks for."""
+    def at_the_door(self, call: CallLike) -> Fault | None:
+        """The fault of a call that does not depend on its parameters: outage, scripted fault, or storm."""
         how = self._down.get(call.account) or self._down.get(call.access_key)
         if how is not None:
             outage = refusal("Unavailable", "The service is unavailable. Please try again.", call.action)
@@ -167,8 +170,8 @@ class Faults:
             return scripted.popleft()
         return self._storm.strikes(call.action) if self._storm else None
 
-    def on_merit(self, call: Asked) -> Fault | None:
-        """Why EC2 would refuse a call for the instances that it names."""
+    def on_merit(self, call: CallLike) -> Fault | None:
+        """The error with which EC2 refuses a call because of the instances that it names."""
         cursed = self._cursed[call.action]
         for id_ in call.instance_ids:
             if id_ in cursed:
@@ -180,7 +183,7 @@ class Faults:
             return self._without_capacity(call)
         return None
 
-    def _without_capacity(self, call: Asked) -> Fault | None:
+    def _without_capacity(self, call: CallLike) -> Fault | None:
         for id_ in call.instance_ids:
             place = self.places.get(id_)
             if place is not None and place in self._exhausted:
@@ -191,13 +194,13 @@ class Faults:
 
 
 def refusal(code: str, message: str, action: str, status: int | None = None) -> Fault:
-    """A fault that answers with an error, in the form of the action's service."""
+    """A fault that answers with an error in the format of the action's service."""
     body = aws_errors.body_of(code, message, action)
     return Fault("refuse", status or aws_errors.status_of(code), body)
 
 
 def throttled(action: str) -> Fault:
-    """What the action's service answers when it is called too often."""
+    """The throttling error of the action's service."""
     if "DB" in action or action.startswith("AssumeRole"):
         return refusal("Throttling", "Rate exceeded", action)
     return refusal("RequestLimitExceeded", "Request limit exceeded.", action)

@@ -1,7 +1,8 @@
-"""All instances of one region as moto describes them, taken apart once.
+"""All instances of one region as moto describes them, parsed once.
 
-moto takes more than two seconds for a Describe of 1,000 instances. So its reply is kept, and what changes in
-it, states and tags, is put in again each time. Instances come in pages, as EC2's do; moto pages reservations.
+moto needs more than two seconds to describe 1,000 instances. This module therefore keeps its reply, and
+inserts the parts that change: states and tags. Pages contain instances, as those of EC2 do. The pages of moto
+contain reservations.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
-"""EC2's number for each state."""
+"""The number that EC2 uses for each state."""
 
 _HEAD = b'<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><reservationSet>'
 _FINAL = {"StartInstances": "running", "StopInstances": "stopped"}
@@ -19,7 +20,7 @@ _FINAL = {"StartInstances": "running", "StopInstances": "stopped"}
 
 @dataclass(slots=True)
 class _Member:
-    """One instance: what never changes as XML, and what does."""
+    """One instance: `rest` is the constant part of its XML, `state` and `tags` are the parts that change."""
 
     id: str
     reservation: bytes
@@ -56,7 +57,7 @@ class Fleet:
 
     @classmethod
     def of(cls, pages: Iterable[ET.Element]) -> Self:
-        """Take replies of moto's to DescribeInstances apart, without namespaces."""
+        """Parse replies of moto to DescribeInstances. Their XML has no namespaces."""
         return cls(
             _member(reservation, item)
             for page in pages
@@ -65,7 +66,7 @@ class Fleet:
         )
 
     def took(self, action: str, params: Mapping[str, str]) -> bool:
-        """Follow an action that moto has carried out; False for one after which moto must be asked again."""
+        """Update the fleet after an action of moto; return False if the fleet must be loaded again."""
         if action in _FINAL:
             ids = values(params, "InstanceId.")
             for id_ in self._members.keys() & set(ids):
@@ -75,16 +76,16 @@ class Fleet:
             return False
         for id_ in values(params, "ResourceId."):
             if member := self._members.get(id_):
-                # A new mapping: a Describe may be reading the old one in its thread.
+                # A new mapping, because a Describe may read the old one in its thread.
                 member.tags = _tagged(member.tags, action, params)
         return True
 
     def describe(self, params: Mapping[str, str], shown: Callable[[str, str], str]) -> bytes | None:
-        """EC2's reply; None when it is asked for something that only moto knows.
+        """The reply of EC2; None for a request that only moto can answer.
 
         Args:
-            params: those of the request.
-            shown: the state to show of an instance, given its id and the state it really has.
+            params: the parameters of the request.
+            shown: maps the id of an instance and its real state to the state in the reply.
         """
         filters = _filters(params)
         if filters is None:
@@ -106,7 +107,7 @@ class Fleet:
 
 
 def values(params: Mapping[str, str], prefix: str) -> tuple[str, ...]:
-    """The values of a list among the parameters of a request, such as `InstanceId.1`."""
+    """The values of a list parameter of a request, such as `InstanceId.1`."""
     return tuple(value for name, value in params.items() if name.startswith(prefix))
 
 
@@ -148,7 +149,7 @@ def _tagged(tags: Mapping[str, str], action: str, params: Mapping[str, str]) -> 
         if action == "CreateTags":
             changed[key] = value or ""
         elif value is None or tags.get(key) == value:
-            # EC2 removes a tag that is given with a value only if it has that value.
+            # EC2 removes a tag that is passed with a value only if the tag has this value.
             changed.pop(key, None)
     return changed
 

@@ -1,8 +1,8 @@
-"""EC2's request limits as AWS publishes them: the referee, written apart from the operator's own model.
+"""The request limits of EC2 as AWS publishes them. The code is independent of the operator's own model.
 
-Every rule is from https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html. AWS counts for
-each account, region and action; a token bucket limits requests, and for some actions a second one the
-instances that they name.
+The source of every rule is https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html. AWS
+counts by account, region and action. One token bucket limits requests. For some actions, a second bucket
+limits the instances that requests name.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _ROUNDING = 1e-6
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket that is full at first; `per_second` tokens come back, up to `capacity`."""
+    """A token bucket. It starts full, and refills with `per_second` tokens a second up to `capacity`."""
 
     capacity: float
     per_second: float
@@ -24,19 +24,19 @@ class Bucket:
         self._level = self.capacity
 
     def level(self, now: float) -> float:
-        """Tokens that it holds at `now`, in monotonic seconds."""
+        """The tokens in the bucket at `now`, in monotonic seconds."""
         if now <= self._at:
             return self._level
         return min(self.capacity, self._level + (now - self._at) * self.per_second)
 
     def take(self, tokens: float, now: float) -> None:
-        """Take tokens that are there, as `level` has shown."""
+        """Remove tokens. The caller has checked `level`."""
         self._level, self._at = self.level(now) - tokens, max(now, self._at)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Limits of one action: capacity, and tokens that come back in a second."""
+    """The limits of one action. Each pair is the capacity of a bucket and its refill rate per second."""
 
     requests: tuple[float, float]
     instances: tuple[float, float] | None = None
@@ -54,16 +54,16 @@ PUBLISHED = {
 
 
 class Limits:
-    """The buckets of all accounts, regions and actions. Actions that it does not know are not limited."""
+    """The buckets of all accounts, regions and actions. Actions without a published limit are unlimited."""
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, str, str], list[Bucket]] = {}
 
     def admits(self, account: str, region: str, action: str, instances: int, now: float) -> bool:
-        """Whether AWS takes a call for so many instances at `now`, in monotonic seconds.
+        """Whether AWS accepts a call for `instances` instances at `now`, in monotonic seconds.
 
-        A call that is taken costs a token of the one bucket and `instances` of the other. One that is refused
-        costs nothing.
+        An accepted call takes one token of the first bucket, and `instances` tokens of the second. A refused
+        call takes none.
         """
         buckets = self._of(account, region, action)
         costs = (1, instances)
@@ -74,7 +74,7 @@ class Limits:
         return True
 
     def drain(self, account: str, region: str, action: str, now: float) -> None:
-        """Take all requests that there are, as others in the account may."""
+        """Take all tokens for requests, as other clients of the account may do."""
         for requests in self._of(account, region, action)[:1]:
             requests.take(requests.level(now), now)
 
@@ -88,6 +88,6 @@ class Limits:
 
 
 def counted_as(action: str, parameters: Iterable[str]) -> str:
-    """The action that AWS counts a call as, given the names of its parameters."""
+    """The action under which AWS counts a call, given the names of the call's parameters."""
     narrowed = any(name == "MaxResults" or name.startswith("Filter.") for name in parameters)
     return UNFILTERED if action == "DescribeInstances" and not narrowed else action

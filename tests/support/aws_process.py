@@ -1,10 +1,11 @@
-"""The proxy as a process of its own, where its work must not slow what is measured.
+"""The proxy as a separate process, so that its work does not slow down the process under measurement.
 
     python -m tests.support.aws_process --moto-url http://127.0.0.1:5000 --limits --cached
 
-prints its URL and moto's as one line of JSON. It serves what it has recorded under `/-/calls`, of one region
-under `/-/calls?region=eu-west-1`, from a number on under `/-/calls?since=100`. It does what `AwsProxy` can
-do, at `POST /-/storm` and the like, with the keyword arguments as a JSON object::
+prints its URL and that of moto as one line of JSON. `GET /-/calls` returns the recorded calls. With
+`/-/calls?region=eu-west-1`, it returns those of one region; with `/-/calls?since=100`, those from an index
+on. Methods of `AwsProxy` are available as `POST /-/storm` and so on, with their keyword arguments as a JSON
+object::
 
     curl -d '{"throttled": 0.3, "reset": 0.05, "seed": 1}' $URL/-/storm
     curl -d '{"tag": "web", "n": 2, "region": "eu-west-1"}' $URL/-/create_instances
@@ -28,7 +29,7 @@ _SETTINGS = frozenset({"transition_seconds", "stale_seconds", "cached"})
 
 
 class Control:
-    """The routes that steer a proxy and return what it has recorded."""
+    """HTTP routes that control a proxy and return its recorded calls."""
 
     def __init__(self, aws: AwsProxy) -> None:
         self._aws = aws
@@ -133,7 +134,8 @@ def main() -> None:
     parser.add_argument("--limits", action="store_true", help="enforce EC2's published request limits")
     parser.add_argument("--cached", action="store_true", help="answer Describes in moto's place: faster")
     options = parser.parse_args()
-    # A thread that makes a long reply gives way to the loop, which notes arrivals, after half a millisecond.
+    # A thread that builds a long reply must yield to the event loop, which records arrivals, within half a
+    # millisecond.
     sys.setswitchinterval(0.0005)
     asyncio.run(_run(options))
 

@@ -1,4 +1,4 @@
-"""The driver as tests use it: outcomes as plain values."""
+"""The driver as tests use it, with outcomes as plain values."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -20,11 +20,11 @@ from tests.support.virtual import DoneError
 WEB = Group("ec2", "", REGION, "web")
 ONE_ACCOUNT = Accounts(REGION)
 CLOCK = SystemClock()
-SECONDS = 20  # for anything that should come about
+SECONDS = 20  # the timeout of every wait
 
 
 class SkewedClock(SystemClock):
-    """The machine's clock, which a test sets forward by `skew`."""
+    """The system clock, shifted by `skew`."""
 
     def __init__(self) -> None:
         self.skew = timedelta(0)
@@ -37,7 +37,7 @@ class SkewedClock(SystemClock):
 async def open_drivers(
     clock: Clock, accounts: Accounts = ONE_ACCOUNT, live: MayWrite = lambda: True
 ) -> AsyncIterator[dict[str, Driver]]:
-    """The drivers of all services; their calls are cancelled at the end."""
+    """The drivers of all services. Their calls are cancelled at the end."""
     async with open_services(clock, accounts, may_write=live) as services:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -64,7 +64,7 @@ async def observe(driver: Driver, group: Group = WEB) -> Observation:
 
 
 async def outcomes(order: Order) -> dict[str, InstanceState | str | None]:
-    """Each instance's state, or the reason of the error."""
+    """The state of each instance, or the reason of its error."""
     await asyncio.wait(order.futures.values(), timeout=SECONDS)
     return {id_: _outcome(future) for id_, future in order.futures.items()}
 
@@ -91,7 +91,7 @@ async def stop(
 
 
 async def lock(driver: Driver, ids: Collection[str], wanted: Lock | None, group: Group = WEB) -> None:
-    """Write lock tags; raises the first error."""
+    """Write lock tags; raise the first error."""
     order = Order.of(group, ids, CLOCK.now())
     driver.batcher.set_lock_tags(order, wanted)
     await asyncio.wait(order.futures.values(), timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""What is done to etcd behind the API server's back, through its JSON gateway."""
+"""Operations on etcd that bypass the API server, through the JSON gateway."""
 
 import shutil
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from booking_operator.devcluster.controlplane import ControlPlane
 
 
 async def compact(plane: ControlPlane) -> int:
-    """Have etcd forget all history up to now, as the API server asks it to every 5 min; the revision."""
+    """Discard the history of etcd up to now, as the API server does every 5 minutes; return the revision."""
     async with ClientSession(plane.etcd_url, raise_for_status=True) as http:
         async with http.post("/v3/kv/range", json={"key": "AA=="}) as answer:
             revision = int((await answer.json())["header"]["revision"])
@@ -19,7 +19,7 @@ async def compact(plane: ControlPlane) -> int:
 
 
 def snapshot(plane: ControlPlane, target: Path) -> None:
-    """Copy etcd's disk, while etcd stands still."""
+    """Copy the data directory of etcd while etcd is paused by SIGSTOP."""
     plane.pause_etcd()
     try:
         shutil.copytree(plane.etcd_directory, target)
@@ -28,10 +28,11 @@ def snapshot(plane: ControlPlane, target: Path) -> None:
 
 
 def restore(plane: ControlPlane, source: Path) -> datetime:
-    """Wipe etcd's disk and put an older one in its place. resourceVersions go on from where they were then.
+    """Replace the data directory of etcd by an older copy. resourceVersions continue from the older revision.
 
-    The API server is down meanwhile, as Kubernetes asks for: what it remembers is not true any more.
-    Returns when that was done (aware UTC): all that it answers after that, ready or not, is older.
+    The API server is down during the restore, as the Kubernetes documentation requires, because its watch
+    cache is invalid. Returns the time of the replacement (aware UTC). All later answers, of /readyz too, show
+    the restored state.
     """
     plane.stop_apiserver(kill=True)
     plane.stop_etcd(kill=True)

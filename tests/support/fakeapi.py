@@ -1,4 +1,4 @@
-"""An API server in memory, as a reflector sees one: versions, pages, watches, compaction, faults."""
+"""An API server in memory as a reflector sees it: resourceVersions, pages, watches, compaction, faults."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,7 +20,7 @@ PAGE = 2
 
 
 class FakeApi:
-    """Objects with a history. `fault` is what every request meets until it is set to another."""
+    """Objects with a history. Every request meets `fault` until a test changes it."""
 
     def __init__(self) -> None:
         self.version = 1
@@ -35,14 +35,14 @@ class FakeApi:
         self._cut = 0
 
     def put(self, name: str, status: str) -> None:
-        """Create or change an object."""
+        """Create or update an object."""
         self.version += 1
         verb = EventType.MODIFIED if name in self.objects else EventType.ADDED
         self.objects[name] = thing(name, self.version, status)
         self._record(WatchEvent(verb, str(self.version), self.objects[name]))
 
     def remove(self, name: str) -> None:
-        """Delete an object, if it is there."""
+        """Delete an object if it exists."""
         gone = self.objects.pop(name, None)
         if gone is None:
             return
@@ -51,19 +51,19 @@ class FakeApi:
         self._record(WatchEvent(EventType.DELETED, str(self.version), last))
 
     def restore(self, version: int, objects: dict[str, Thing]) -> None:
-        """Become what it was at a version; what comes after has versions that were given before."""
+        """Return to the objects of an earlier version. Later changes reuse versions from before."""
         self.version, self.objects, self.history = version, dict(objects), []
 
     def bookmark(self) -> None:
-        """Send watchers the version, and nothing else."""
+        """Send a BOOKMARK event to watchers."""
         self._record(WatchEvent(EventType.BOOKMARK, str(self.version)))
 
     def compact(self) -> None:
-        """Expire older versions for new lists and watches; open watches go on."""
+        """Expire older versions for new lists and watches. Open watches continue."""
         self.compacted = self.version
 
     def cut(self) -> None:
-        """End all watches that are open."""
+        """Close all open watches."""
         self._cut += 1
         self._news.set()
 
@@ -80,7 +80,7 @@ class FakeApi:
             raise ListWatchError("no such kind", stale_reason="the kind is not served")
 
     async def list(self, token: str = "") -> ListPage[Thing]:
-        """Pages of two objects, all of the version of the first."""
+        """Pages of two objects. All pages have the version of the first page."""
         await asyncio.sleep(0.001)
         self._check()
         self.lists += 1
@@ -99,7 +99,7 @@ class FakeApi:
     async def watch(
         self, resource_version: str, seconds: int
     ) -> AsyncIterator[AsyncIterator[WatchEvent[Thing]]]:
-        """Events after a version, until cut or timed out."""
+        """Events after a version, until the watch is cut or times out."""
         await asyncio.sleep(0.001)
         self._check()
         self.watches += 1

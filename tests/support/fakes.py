@@ -1,4 +1,4 @@
-"""The world of a reconciler, in memory and on virtual time."""
+"""The environment of a reconciler: in memory, and on virtual time."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,7 +34,7 @@ REGION = "eu-west-1"
 
 @dataclass(frozen=True)
 class Act:
-    """One start or stop as the cloud got it, `at` seconds after the epoch."""
+    """One start or stop that the cloud received, `at` seconds after the epoch."""
 
     verb: str
     ids: tuple[str, ...]
@@ -43,7 +43,7 @@ class Act:
 
 @dataclass
 class FakeDriver:
-    """A cloud with one group, which does at once what it is asked, or what a test sets."""
+    """A cloud with one group. It carries out actions immediately, unless a test sets delays or errors."""
 
     clock: VirtualClock
     instances: dict[str, InstanceState] = field(
@@ -56,7 +56,7 @@ class FakeDriver:
     hang: bool = False
     queue_seconds: float = 0.0
     boot_seconds: float = 0.0
-    told: Callable[[], None] = lambda: None
+    changed: Callable[[], None] = lambda: None
     view: Observation | None = None
     locks: dict[str, Lock | None] = field(default_factory=dict)
     locked: list[tuple[tuple[str, ...], Lock | None, float]] = field(default_factory=list)
@@ -137,7 +137,7 @@ class FakeDriver:
     def _show(self, id_: str, state: InstanceState) -> None:
         self.instances[id_] = state
         self.view = self.look(self.clock.now())
-        self.told()
+        self.changed()
 
     def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
         self.locked.append((tuple(order.pending), lock, self._second()))
@@ -175,7 +175,7 @@ class FakeDriver:
 
 
 class FakeObjects:
-    """Writes finalizers at once into the store, and remembers them; creates nothing."""
+    """Writes finalizers into the store immediately, and records them. It creates no objects."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -204,7 +204,7 @@ class FakeObjects:
 
 
 class FakeStatus:
-    """Status that is written at once into the store, or refused while `away`."""
+    """Writes a status into the store immediately. While `away` is set, `write` sleeps for an hour."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -236,24 +236,24 @@ class FakeStatus:
 
 @dataclass
 class FakeEvents:
-    """Remembers which Events were recorded, and for which kind of object."""
+    """Records the reasons of Events and the kinds of their objects."""
 
-    told: list[tuple[str, str]] = field(default_factory=list)
+    recorded: list[tuple[str, str]] = field(default_factory=list)
 
     def normal(self, kind: Kind[Any], _: Object, reason: str, __: str, ___: str) -> None:
-        self.told.append((kind.name, reason))
+        self.recorded.append((kind.name, reason))
 
     def warning(self, kind: Kind[Any], _: Object, reason: str, __: str, ___: str) -> None:
-        self.told.append((kind.name, reason))
+        self.recorded.append((kind.name, reason))
 
 
 @dataclass
 class FakeConsistency(CacheConsistency):
-    """Stale data that a test sets."""
+    """Reports stale data as a test sets it."""
 
     stale: str = ""
     unconfirmed: str = ""
-    asked: int = 0
+    confirmations: int = 0
     confirm_seconds: float = 0.0
 
     @override
@@ -262,7 +262,7 @@ class FakeConsistency(CacheConsistency):
 
     @override
     async def confirm(self) -> str:
-        self.asked += 1
+        self.confirmations += 1
         await asyncio.sleep(self.confirm_seconds)
         return self.stale or self.unconfirmed
 
@@ -270,7 +270,7 @@ class FakeConsistency(CacheConsistency):
 def fake_environment(
     informers: Informers, clock: VirtualClock, *, dry_run: bool = False, **fakes: Any
 ) -> Environment:
-    """An environment with fakes in place of the collaborators that a test names."""
+    """An environment. Keyword arguments replace its default fakes."""
     collaborators: dict[str, Any] = {
         "drivers": {},
         "statuses": {},
@@ -282,7 +282,7 @@ def fake_environment(
 
 
 class World:
-    """One Resource `ns/res` for the group `web`, its bookings, and the reconciler that is tested."""
+    """One Resource `ns/res` for the group `web`, its bookings, and the reconciler under test."""
 
     def __init__(
         self, *, dry_run: bool = False, late: Late = ignore_lateness, took_over: float = -3600, **spec: Any
@@ -296,7 +296,7 @@ class World:
         self.queue: WorkQueue[Key] = WorkQueue(self.clock)
         self.objects = FakeObjects(self.informers.resources)
         self.lock_tag_queue: WorkQueue[Key] = WorkQueue(self.clock)
-        self.driver.told = self.wake
+        self.driver.changed = self.wake
         self.environment = fake_environment(
             self.informers,
             self.clock,
@@ -321,7 +321,7 @@ class World:
         self.resource(**spec)
 
     def resource(self, name: str = "res", **spec: Any) -> None:
-        """Create or edit a Resource."""
+        """Create or update a Resource."""
         known = self.informers.resources.get(Key("ns", name))
         generation = known.metadata.generation + 1 if known else 1
         whole = {"metadata": self._meta(name, generation), "spec": {"tag": "web", **spec}}
@@ -330,7 +330,7 @@ class World:
         self.queue.add(Key("ns", name))
 
     def booking(self, name: str, start: float, end: float, user: str = "ada") -> None:
-        """Create or edit a booking, from and to so many seconds after the epoch."""
+        """Create or update a booking; `start` and `end` are seconds after the epoch."""
         spec = {"resource_name": "res", "user_id": user, "start_at": at_text(start), "end_at": at_text(end)}
         made: Booking = BOOKING.adapter.validate_python({"metadata": self._meta(name, 1), "spec": spec})
         self.informers.bookings.apply(made)
@@ -341,7 +341,7 @@ class World:
         self.queue.add(Key("ns", "res"))
 
     def delete_resource(self) -> None:
-        """What the API server does with a finalizer present: the object is marked, and stays."""
+        """Set deletionTimestamp and keep the object, as the API server does if there is a finalizer."""
         found: Any = self.informers.resources.get(Key("ns", "res"))
         metadata = replace(found.metadata, deletion_timestamp=self.clock.now(), resource_version="999999")
         self.informers.resources.apply(replace(found, metadata=metadata))
@@ -368,7 +368,7 @@ class World:
         return {condition.type: (condition.status, condition.reason) for condition in found.status.conditions}
 
     async def run(self, seconds: float) -> None:
-        """Let the controller work for so long."""
+        """Run the controllers for `seconds`."""
         controller = Controller("test", self.queue, self.reconciler.reconcile)
         lock_tags = Controller("locks", self.lock_tag_queue, self.lock_tags.reconcile)
         tasks = [asyncio.ensure_future(item.run()) for item in (controller, lock_tags, self.delays)]
@@ -379,5 +379,5 @@ class World:
 
 
 def at_text(seconds: float) -> str:
-    """RFC 3339, so many seconds after the epoch."""
+    """The instant `seconds` after the epoch, in RFC 3339."""
     return format_utc(datetime.fromtimestamp(EPOCH.timestamp() + seconds, tz=EPOCH.tzinfo))

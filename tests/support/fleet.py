@@ -1,4 +1,4 @@
-"""EC2 in memory, on virtual time: limits, transitions, views that are behind, lost replies."""
+"""EC2 in memory and on virtual time: request limits, transitions, stale Describes, lost replies."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ _FROM = {Action.START: InstanceState.STOPPED, Action.STOP: InstanceState.RUNNING
 
 @dataclass
 class Machine:
-    """One instance: the states it was in, each since an instant in seconds."""
+    """One instance. `history` has its states, each with the time in seconds at which it began."""
 
     group: Group
     history: list[tuple[float, InstanceState]]
@@ -32,7 +32,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A stop that arrived, taken or not."""
+    """A stop of one instance that arrived, accepted or not."""
 
     at: datetime
     id: str
@@ -41,13 +41,13 @@ class Stopped:
 
 @dataclass
 class Fleet:
-    """`cloud.service.Api` with all that can go wrong.
+    """`cloud.service.Api` with all faults.
 
     Attributes:
-        throttled, reset: shares of calls that are refused for the rate, and that lose their connection.
-        lag: how many seconds old what Describe shows is.
-        transition: how many seconds an instance is on its way.
-        down: accounts that answer nothing but errors.
+        throttled, reset: the share of calls that are throttled, and the share whose connection is reset.
+        lag: the age in seconds of the states that Describe shows.
+        transition: the duration in seconds of a transition between power states.
+        down: accounts whose calls all fail.
     """
 
     clock: VirtualClock
@@ -88,7 +88,7 @@ class Fleet:
         await asyncio.sleep(0)
 
     async def release(self, _: Scope) -> None:
-        """There is nothing to release."""
+        """Do nothing."""
 
     async def perform(
         self, scope: Scope, change: Operation, ids: Sequence[str]
@@ -119,7 +119,7 @@ class Fleet:
         return ActionAnswer(before, machine.at(now))
 
     async def _arrive(self, scope: Scope, call: str, n: int) -> bool:
-        """The way there, and what is refused at the door; whether the reply will be lost."""
+        """Simulate the way of a call, and raise if it is refused; return whether the reply will be lost."""
         self.calls[call] = self.calls.get(call, 0) + 1
         await asyncio.sleep(self.chance.uniform(0.001, 0.01))
         if scope.account in self.down:

@@ -1,4 +1,4 @@
-"""The commands and files that a page of the documentation shows."""
+"""Commands and files from the code blocks of documentation pages."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def blocks(page: str, heading: str = "") -> list[str]:
-    """The indented blocks of a page, or of one section of it, in order."""
+    """The indented code blocks of a page or of one section, in order."""
     text = (ROOT / page).read_text()
     if heading:
         section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
@@ -19,6 +19,6 @@ def blocks(page: str, heading: str = "") -> list[str]:
 
 
 def commands(page: str, heading: str) -> list[str]:
-    """The commands of a section, each in one line."""
+    """The kubectl and aws commands of a section, each in one line."""
     lines = "".join(blocks(page, heading)).replace("\\\n", " ").splitlines()
     return [line for line in lines if re.match(r"(kubectl|aws) ", line)]

@@ -1,7 +1,7 @@
-"""Images, made by buildah from what Debian's packages and this repository have; no registry is asked.
+"""Container images, built by buildah from Debian packages and this repository, without a registry.
 
-The base is one of our own under the name of the real one, so that the Dockerfile is built as users build it.
-All of it is kept in the user's cache directory, and made again only when what it is made of has changed.
+The base image is built locally under the name of the real one, so that the Dockerfile is used unchanged. The
+images are kept in the user's cache directory, and rebuilt only if their inputs have changed.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ IMAGE = "localhost/booking-operator"
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 _SUITE = "bookworm"
 _DAYS = 7
-"""A base that is older is made again, for Debian's updates."""
+"""An older base image is rebuilt, to get Debian's updates."""
 _HOURS = 3
 _SECONDS = 900
 _SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "LICENSE")
@@ -32,15 +32,15 @@ _SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store of images for these tests alone."""
+    """An image store that only these tests use."""
 
     directory: Path
 
     def buildah(self, *arguments: str, seconds: float = _SECONDS) -> str:
-        """Run one command on the store, and return what it printed.
+        """Run one buildah command on the store, and return its output.
 
         Raises:
-            AssertionError: it failed; with the end of what it said.
+            AssertionError: the command failed. The message has the end of its stderr.
         """
         command = [
             "buildah",
@@ -49,7 +49,7 @@ class Store:
             "--storage-driver=overlay",
             *arguments,
         ]
-        # chroot: no namespaces and no cgroups are needed, which a machine may not let us have.
+        # chroot isolation works without namespaces and cgroups, which a machine may forbid.
         environ = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, env=environ, check=False
@@ -58,17 +58,17 @@ class Store:
         return done.stdout.strip()
 
     def inspect(self, image: str) -> dict[str, Any]:
-        """The configuration of an image, in the format of OCI."""
+        """The configuration of an image, in OCI format."""
         found: dict[str, Any] = json.loads(self.buildah("inspect", "--type=image", image))["OCIv1"]
         return found
 
     def run(self, container: tuple[str, Path], *command: str) -> str:
-        """Run one command in a container, as the image's user; return what it printed."""
+        """Run one command in a container as the image's user, and return its output."""
         return self.buildah("run", container[0], "--", *command, seconds=60)
 
     @contextmanager
     def container(self, image: str) -> Iterator[tuple[str, Path]]:
-        """A container of an image, and where its root file system is."""
+        """A container of an image: its name, and the mount point of its root file system."""
         name = self.buildah("from", "--pull-never", image)
         try:
             yield name, Path(self.buildah("mount", name))
@@ -76,14 +76,14 @@ class Store:
             self.buildah("rm", name)
 
     def operator(self) -> str:
-        """The operator's image, built by the Dockerfile as it is; returns its name."""
+        """Build the operator's image from the unchanged Dockerfile; return its name."""
         with self._locked():
             inputs = _digest(*_sources(), extra=self._base())
             name = f"{IMAGE}:{inputs}"
             if not self._has(name):
                 options = ["--layers", "--pull-never"]
                 with _pip_settings(self.directory) as volumes:
-                    # Under a name of its own the stage with the dependencies outlives the pruning.
+                    # With a tag of its own, the stage with the dependencies is not pruned.
                     stage = ["--target=build", f"--tag={IMAGE}-build"]
                     self.buildah("build", *options, *volumes, *stage, str(ROOT))
                     self.buildah("build", *options, *volumes, f"--tag={name}", str(ROOT))
@@ -91,7 +91,7 @@ class Store:
             return name
 
     def program(self, path: Path, name: str) -> Path:
-        """An archive of an image that holds nothing but one static program; returns its path."""
+        """Create an archive of an image that contains one static program; return its path."""
         with self._locked():
             container = self.buildah("from", "scratch")
             try:
@@ -103,7 +103,7 @@ class Store:
             return self._archived(name, name)
 
     def archive(self, image: str, name: str) -> Path:
-        """An archive of an image under another name, for containerd to import; returns its path."""
+        """Create an archive of an image under another name, for import into containerd; return its path."""
         with self._locked():
             return self._archived(image, name)
 
@@ -114,7 +114,7 @@ class Store:
         return target
 
     def _base(self) -> str:
-        """Have the base; returns its id."""
+        """Build the base image if it is missing or old; return its id."""
         if not self._has(BASE) or self._base_is_old():
             archive = self.directory / "base.tar"
             _run("mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "--quiet", _SUITE, str(archive))
@@ -142,7 +142,7 @@ class Store:
         )
 
     def _forget_others(self, kept: str) -> None:
-        """Remove builds of hours ago, with their layers; another run may still use later ones."""
+        """Remove builds older than `_HOURS`, with their layers. Another run may use newer ones."""
         for found in json.loads(self.buildah("images", "--json")):
             for name in found.get("names") or []:
                 old = time() - found["created"] > _HOURS * 3600
@@ -159,7 +159,7 @@ class Store:
 
 
 def store() -> Store:
-    """The one in the user's cache directory."""
+    """The image store in the user's cache directory."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Store(base / "booking-operator" / "images")
 
@@ -179,7 +179,7 @@ def _digest(*paths: Path, extra: str) -> str:
 
 @contextmanager
 def _pip_settings(directory: Path) -> Iterator[list[str]]:
-    """Volumes that give pip within a build the settings of pip on this machine, certificates included."""
+    """Volumes that give pip in a build the pip settings of this machine, certificates included."""
     settings, volumes = [], []
     for line in _run(sys.executable, "-m", "pip", "config", "list").splitlines():
         name, _, value = line.partition("=")

@@ -1,4 +1,4 @@
-"""An inventory on virtual time, before a cloud in memory."""
+"""An inventory on virtual time, in front of a cloud in memory."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -20,7 +20,7 @@ UNREACHABLE = CloudError("CloudUnreachable", "There was no reply.")
 
 
 class Cloud:
-    """Instances in memory, and a Describe that takes `latency` seconds."""
+    """Instances in memory. A Describe takes `latency` seconds."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -56,7 +56,7 @@ class Cloud:
 
 @dataclass
 class FakeListener:
-    """An audience: what a test names is watched, and changes are called back."""
+    """An inventory listener with the callbacks that a test passes."""
 
     groups: Callable[[], Collection[Group]] = tuple
     group_changed: Callable[[Group], None] = lambda _: None
@@ -65,17 +65,17 @@ class FakeListener:
 
 
 class Stage:
-    """An inventory on virtual time, its cloud, and what it has reported."""
+    """An inventory on virtual time, its cloud, and the groups that it reported as changed."""
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.clock = VirtualClock()
         self.cloud = Cloud(self.clock)
         self.tasks = tasks
-        self.told: list[Group] = []
+        self.changed: list[Group] = []
         self.inventory = Inventory(self.cloud.describe, self.clock, tasks)
 
     def track(self, *groups: Group) -> None:
-        self.inventory.set_listener(FakeListener(lambda: groups, self.told.append))
+        self.inventory.set_listener(FakeListener(lambda: groups, self.changed.append))
         self.tasks.create_task(self.inventory.poll())
 
     async def sleep_to(self, seconds: float) -> None:
@@ -92,5 +92,5 @@ class Stage:
 
 
 def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    """Run a scenario on virtual time, then cancel what still runs."""
+    """Run a scenario on virtual time, then cancel the remaining tasks."""
     virtual.play(Stage, scenario)

@@ -1,4 +1,4 @@
-"""What the API server, or the way to it, can do instead of answering well. No I/O."""
+"""Faults of the API server, and of the connection to it. No I/O."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ GARBAGE = b'\x00\xff</html>{"type":"ADDED","object":[]}\n'
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer in place of the right one."""
+    """An error response."""
 
     status: int
     body: bytes
@@ -23,12 +23,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class KubeFault:
-    """What becomes of requests, of their answers, and of watches.
+    """A fault that affects requests, responses, and watches.
 
-    `delay` lets each answer and each event of a watch wait for a time within `seconds`; `reset` breaks the
-    connection, half of the time after the request was carried out; `truncate` breaks it in the middle of an
-    answer or event; `garble` puts garbage in place of the second half; `refuse` breaks what is open, and
-    answers with one of `refusals`; `silence` lets the watches that are open stay so and send nothing.
+    - `delay` delays each response and each watch event by a random time within `seconds`.
+    - `reset` resets the connection, in half of the cases after the request was carried out.
+    - `truncate` closes the connection in the middle of a response or event.
+    - `garble` replaces the second half of a response or event by garbage.
+    - `refuse` resets open watches, and answers with one of `refusals`.
+    - `silence` keeps open watches open, and sends no events on them.
     """
 
     kind: Literal["delay", "reset", "truncate", "garble", "refuse", "silence"]
@@ -37,7 +39,7 @@ class KubeFault:
 
     @property
     def breaks_open_ones(self) -> bool:
-        """Whether the watches that are open when it begins are broken: else they would not be touched."""
+        """Whether the fault resets open watches when it begins. Otherwise it would not affect them."""
         return self.kind in {"reset", "refuse"}
 
 
@@ -51,5 +53,5 @@ def broken() -> KubeFault:
 
 
 def cut(text: bytes, chance: random.Random) -> bytes:
-    """The beginning of a text that is not empty, and not all of it."""
+    """A random prefix of a text, neither empty nor complete."""
     return text[: chance.randrange(1, max(len(text) - 1, 2))]

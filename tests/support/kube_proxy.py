@@ -1,4 +1,4 @@
-"""The API server behind a proxy that ends TLS, fails at will, and records what was asked."""
+"""A proxy in front of the API server that terminates TLS, injects faults, and records requests."""
 
 import asyncio
 import random
@@ -23,8 +23,8 @@ _LONGEST_LINE = 2**21
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as it arrived (aware UTC)."""
+class ProxiedRequest:
+    """One request, with the time of its arrival (aware UTC)."""
 
     at: datetime
     method: str
@@ -33,24 +33,24 @@ class Asked:
 
     @property
     def writes(self) -> bool:
-        """Whether it is to change an object; to renew a Lease is no change."""
+        """Whether the request changes an object. A renewal of the Lease does not count."""
         return self.method != "GET" and "/leases" not in self.path
 
 
 class KubeProxy:
-    """An async context manager. Its fault may be changed at any time.
+    """A proxy; an async context manager. A test may change its fault at any time.
 
     Attributes:
-        url: where it listens.
-        ca_file: who signed the certificate that it shows.
-        asked: all requests, in order of arrival.
-        struck: how many requests, answers and watches have come to harm.
+        url: the URL of the proxy.
+        ca_file: the CA of the proxy's certificate.
+        requests: all requests, in order of arrival.
+        struck: the number of requests, responses and watches that a fault affected.
     """
 
     def __init__(self, plane: ControlPlane, directory: Path, chance: random.Random) -> None:
         self.url = ""
         self.ca_file = directory / "proxy-ca.crt"
-        self.asked: list[Asked] = []
+        self.requests: list[ProxiedRequest] = []
         self.struck = 0
         self._plane = plane
         self._chance = chance
@@ -66,7 +66,7 @@ class KubeProxy:
         self._http = await self._stack.enter_async_context(session)
         app = web.Application(client_max_size=4 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        # A client that goes away cancels its request, as over any connection.
+        # A client that disconnects cancels its request, as with a direct connection.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
@@ -81,7 +81,7 @@ class KubeProxy:
         await self._stack.aclose()
 
     def strike(self, fault: KubeFault) -> None:
-        """Let this become of all requests from now on."""
+        """Apply a fault to all requests from now on."""
         self._fault = fault
         self._silenced = set(self._watches)
         if fault.breaks_open_ones:
@@ -89,7 +89,7 @@ class KubeProxy:
             self.break_all()
 
     def calm(self) -> None:
-        """Be well again. What has come to harm stays so."""
+        """End the fault. Connections that it broke stay broken."""
         self._fault = None
 
     def break_all(self) -> None:
@@ -106,7 +106,7 @@ class KubeProxy:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         watch = request.query.get("watch") == "true"
-        self.asked.append(Asked(datetime.now(UTC), request.method, request.path, watch))
+        self.requests.append(ProxiedRequest(datetime.now(UTC), request.method, request.path, watch))
         fault, late = self._fault, False
         match fault:
             case KubeFault(kind="refuse"):
@@ -121,7 +121,7 @@ class KubeProxy:
                 await asyncio.sleep(self._chance.uniform(*fault.seconds))
         try:
             reply = await self._forwarded(request, self._watched if watch else self._answered)
-        except (ClientError, OSError):  # the API server is away, or one of both has gone
+        except (ClientError, OSError):  # the API server is down, or one side has disconnected
             return _reset(request)
         return _reset(request) if late else reply
 
@@ -164,14 +164,14 @@ class KubeProxy:
         self._watches[id(request)] = request
         try:
             async for line in answer.content:
-                if not await self._told(request, reply, line):
+                if not await self._forward_event(request, reply, line):
                     return _broken_off(request)
         finally:
             del self._watches[id(request)]
         return reply
 
-    async def _told(self, request: web.Request, reply: web.StreamResponse, line: bytes) -> bool:
-        """Pass one event on; whether the watch goes on."""
+    async def _forward_event(self, request: web.Request, reply: web.StreamResponse, line: bytes) -> bool:
+        """Forward one event; return whether the watch continues."""
         fault = self._fault
         if fault is not None and fault.kind == "silence" and id(request) not in self._silenced:
             fault = None
@@ -180,7 +180,7 @@ class KubeProxy:
             case KubeFault(kind="delay"):
                 await asyncio.sleep(self._chance.uniform(*fault.seconds))
             case KubeFault(kind="silence"):
-                await asyncio.Event().wait()  # until the client has had enough
+                await asyncio.Event().wait()  # until the client disconnects
             case KubeFault(kind="truncate"):
                 await reply.write(cut(line, self._chance))
                 return False
@@ -206,7 +206,7 @@ def _reset(request: web.Request) -> web.Response:
 
 
 def _broken_off(request: web.Request) -> web.Response:
-    """End a connection by FIN: what was written before arrives."""
+    """Close a connection with FIN, so that data already written arrives."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

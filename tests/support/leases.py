@@ -1,4 +1,4 @@
-"""A Lease in an API server in memory, and candidates for it, each behind a connection of its own."""
+"""A Lease in an API server in memory, and candidates for it, each with its own connection."""
 
 import asyncio
 from asyncio import Future
@@ -19,7 +19,10 @@ LEASE = LeaseTiming(timedelta(seconds=30))
 
 
 class LeaseServer:
-    """Keeps one Lease as the API server does: each write makes a version, and must name the one before."""
+    """Keeps one Lease with optimistic concurrency, as the API server does.
+
+    A write must name the current version, and creates a new one.
+    """
 
     def __init__(self) -> None:
         self.lease: Lease | None = None
@@ -31,28 +34,28 @@ class LeaseServer:
             raise LeaseConflictError("not as it was seen")
         self.version += 1
         self.lease = replace(lease, version=str(self.version))
-        self.tell()
+        self.notify()
         return self.lease
 
     def delete(self) -> None:
         self.lease = None
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         for see in self.watchers:
             see(self.lease)
 
 
 @dataclass
 class Connection:
-    """`engine.lease.Leases` of one candidate. Each fault lasts until it is unset.
+    """`engine.lease.Leases` of one candidate. Each fault lasts until a test unsets it.
 
     Attributes:
-        server: what it leads to.
-        cut: nothing goes through, and no answer comes.
-        refused: requests fail at once.
+        server: the server at the other end.
+        cut: requests get no answer, and the watch reports nothing.
+        refused: requests fail immediately.
         deaf: the watch reports nothing.
-        reply_lost: writes are done, and their answers are lost.
+        reply_lost: writes are carried out, but their responses are lost.
     """
 
     server: LeaseServer
@@ -76,15 +79,15 @@ class Connection:
         return written
 
     async def watch(self, see: Callable[[Lease | None], None]) -> None:
-        def told(lease: Lease | None) -> None:
+        def forward(lease: Lease | None) -> None:
             if not (self.cut or self.deaf):
                 see(lease)
 
-        self.server.watchers.append(told)
+        self.server.watchers.append(forward)
         try:
             await Future()
         finally:
-            self.server.watchers.remove(told)
+            self.server.watchers.remove(forward)
 
     async def _pass(self) -> None:
         await asyncio.sleep(self.seconds)
@@ -96,7 +99,7 @@ class Connection:
 
 @dataclass
 class Candidate:
-    """An elector, and a writer that writes ten times a second for as long as it may."""
+    """An elector, and a writer that writes ten times a second while it may."""
 
     name: str
     server: LeaseServer
@@ -114,13 +117,13 @@ class Candidate:
         self.task = asyncio.ensure_future(self.elector.run(self.lead))
 
     async def end(self) -> None:
-        """SIGTERM."""
+        """Cancel the elector, as SIGTERM does."""
         assert self.task is not None
         self.task.cancel()
         await asyncio.wait([self.task])
 
     def kill(self) -> None:
-        """kill -9: nothing goes out any more, not even what its last breath would send."""
+        """Cancel the elector without a connection, as SIGKILL does, so that it cannot release the Lease."""
         self.connection.cut = True
         assert self.task is not None
         self.task.cancel()
@@ -137,5 +140,5 @@ class Candidate:
 
 
 def now() -> float:
-    """Seconds on the virtual clock."""
+    """The virtual time in seconds."""
     return round(asyncio.get_running_loop().time(), 3)

@@ -1,4 +1,4 @@
-"""Strategies for what nobody would write on purpose, and somebody does."""
+"""Hypothesis strategies for invalid, malformed and hostile input."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from booking_operator.api.kinds import KINDS, Kind
 
 FACTOR = int(os.environ.get("HYPOTHESIS_FACTOR", "1"))
-"""How many times as many examples are tried as in the everyday run."""
+"""The factor by which the number of examples exceeds that of the everyday run."""
 
 
 def budget(examples: int) -> settings:
-    """So many examples in the everyday run."""
+    """Settings with this number of examples in the everyday run."""
     return settings(max_examples=examples * FACTOR)
 
 
@@ -69,7 +69,7 @@ def _name(kind: Kind[Any]) -> st.SearchStrategy[str]:
 
 
 def halves(kind: Kind[Any]) -> st.SearchStrategy[Any]:
-    """A spec or status that has the names of the kind's fields, and anything in them."""
+    """A spec or status that has the field names of the kind, and arbitrary values."""
     leaf = WORDS | DATES | VALUES
     some = st.dictionaries(_name(kind), leaf | st.lists(leaf, max_size=3), max_size=12)
     nested = st.dictionaries(_name(kind), some | st.lists(some, max_size=3), max_size=2)
@@ -83,17 +83,17 @@ CONDITIONS = st.fixed_dictionaries(
         "lastTransitionTime": DATES | TEXTS,
     }
 )
-"""Well-formed, and no more than that."""
+"""Conditions that are well-formed but otherwise arbitrary."""
 
 
 def stored(kind: Kind[Any], name: str) -> st.SearchStrategy[dict[str, Any]]:
-    """An object of which an API server vouches for no more than the metadata."""
+    """An object with valid metadata, and an arbitrary spec and status."""
     parts = {"spec": halves(kind), "status": halves(kind)}
     return st.fixed_dictionaries({"metadata": st.just(meta(name))}, optional=parts)
 
 
 def meta(name: str, version: int = 5) -> dict[str, Any]:
-    """The metadata that every object has."""
+    """The metadata of every object."""
     return {
         "name": name,
         "namespace": "ns",
@@ -111,16 +111,16 @@ SPECS: Mapping[str, dict[str, Any]] = {
     "Resource": {"tag": "web"},
     "ResourceMonitor": {},
 }
-"""A spec of each kind with nothing wrong."""
+"""A valid spec of each kind."""
 
 
 def good(kind: Kind[Any], name: str, version: int = 5) -> dict[str, Any]:
-    """An object with nothing wrong."""
+    """A valid object."""
     return {"metadata": meta(name, version), "spec": SPECS[kind.name]}
 
 
 def page(*items: Any, version: int = 9) -> bytes:
-    """A list as the API server sends it."""
+    """A list response of the API server."""
     return json.dumps({"metadata": {"resourceVersion": str(version)}, "items": items}).encode()
 
 
@@ -128,7 +128,7 @@ kinds = st.sampled_from(KINDS)
 
 
 def garbled(whole: bytes) -> st.SearchStrategy[bytes]:
-    """`whole` after something went wrong on its way."""
+    """`whole` after corruption on the network: truncated, overwritten, or replaced."""
     place = st.integers(0, len(whole))
     insert = st.binary(max_size=12) | st.sampled_from(
         [b'"\\ud800"', b"[" * 300, b"<html>", b"\x00", b"NaN", b"}"]

@@ -1,4 +1,4 @@
-"""moto's server in a thread, and what it takes to arrange instances in it."""
+"""The server of moto in a thread, and a client that arranges instances in it."""
 
 import logging
 import re
@@ -14,15 +14,15 @@ from booking_operator.cloud.aws.tags import APPLICATION_TAG
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
-"""moto's default, which all access keys belong to that it has not given out itself."""
+"""The default account of moto. All access keys that moto did not issue belong to it."""
 _READS = 3
-"""How often a read is tried: moto may answer 500 where another thread of it changes what it looks through."""
-_IMAGE = "ami-12c6146b"  # one that moto knows
+"""The attempts of a read. moto may answer 500 while another of its threads modifies the data."""
+_IMAGE = "ami-12c6146b"  # an image that exists in moto
 
 
 @contextmanager
 def run_moto() -> Iterator[str]:
-    """Run a server of moto's on loopback, and yield its URL. All servers of a process share their state."""
+    """Run a moto server on loopback, and yield its URL. All moto servers of a process share their state."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -36,9 +36,10 @@ def run_moto() -> Iterator[str]:
 
 
 class Moto:
-    """Speaks to moto past the proxy, unrecorded: what others do to instances, and what is true of them.
+    """A client of moto that bypasses the proxy, so that its calls are not recorded.
 
-    `changed` is called with each account and region where something was done.
+    Tests use it for actions of other users, and to read the real states. `changed` is called with the account
+    and region of each change.
     """
 
     def __init__(
@@ -54,20 +55,21 @@ class Moto:
         self._account = account
 
     def of(self, account: str) -> "Moto":
-        """The same server, as the account of that number sees it."""
+        """The same server, as the given account sees it."""
         return Moto(self.url, self._http, self._changed, account)
 
     async def reset(self) -> None:
-        """Forget all instances."""
+        """Delete all instances."""
         async with self._http.post(f"{self.url}/moto-api/reset") as reply:
             reply.raise_for_status()
 
     async def call(
         self, action: str, region: str = REGION, account: str = "", *, key: str = "test", **params: str
     ) -> ET.Element:
-        """Call any action; the reply's XML, without namespaces. `__` in names is a dot.
+        """Call any action, and return the XML of its reply without namespaces.
 
-        The account is that of the access key `key`, unless one is named.
+        `__` in a parameter name stands for a dot. The account is that of the access key `key`, unless
+        `account` is given.
         """
         form = {name.replace("__", "."): value for name, value in params.items()}
         account = account or self._account
@@ -104,7 +106,7 @@ class Moto:
         zone: str = "",
         **tags: str,
     ) -> list[str]:
-        """Create `n` instances of the group `tag`, or of none, in `state`; their ids, sorted."""
+        """Create `n` instances in `state`, of the group `tag` or without a group; return their sorted ids."""
         params = {"ImageId": _IMAGE, "MinCount": str(n), "MaxCount": str(n), "InstanceType": instance_type}
         params["Placement__AvailabilityZone"] = zone or f"{region}a"
         if hibernate:
@@ -128,7 +130,7 @@ class Moto:
         state: Literal["running", "stopped"] = "stopped",
         region: str = REGION,
     ) -> dict[str, list[str]]:
-        """Create `n` instances for each group: all in one launch, because moto is slow at many."""
+        """Create `n` instances for each group, in one launch, because moto is slow with many launches."""
         ids = await self.create_instances(None, n * len(tags), state=state, region=region)
         groups = {tag: ids[n * number : n * (number + 1)] for number, tag in enumerate(tags)}
         for tag, members in groups.items():
@@ -139,7 +141,7 @@ class Moto:
     async def create_database(
         self, name: str, tag: str, *, kind: str = "db", region: str = REGION, **params: str
     ) -> str:
-        """Create a DB instance, or with `kind="cluster"` a cluster, of the group `tag`; it runs. Its id."""
+        """Create a running DB instance, or with `kind="cluster"` a cluster; return its id."""
         noun, engine = ("DBCluster", "aurora-postgresql") if kind == "cluster" else ("DBInstance", "postgres")
         own = {f"{noun}Identifier": name, "Engine": engine, "MasterUsername": "root"}
         own |= {"DBInstanceClass": "db.m5.large", "AllocatedStorage": "20"} if kind == "db" else {}
@@ -149,12 +151,12 @@ class Moto:
         return f"{kind}:{name}"
 
     async def change(self, action: str, ids: Sequence[str], region: str = REGION, account: str = "") -> None:
-        """Start, stop or terminate instances as somebody else would."""
+        """Start, stop or terminate instances, as another user may do."""
         named = {f"InstanceId__{i}": id_ for i, id_ in enumerate(ids, 1)}
         await self.call(action, region, account, **named)
 
     async def pages(self, region: str = REGION, account: str = "") -> list[ET.Element]:
-        """All instances, as DescribeInstances returns them; moto's pages hold so many reservations."""
+        """All instances, as the pages of DescribeInstances. MaxResults counts reservations in moto."""
         found: list[ET.Element] = []
         token = ""
         while token or not found:
@@ -164,7 +166,7 @@ class Moto:
         return found
 
     async def states(self, region: str = REGION, account: str = "") -> dict[str, str]:
-        """What has really become of all instances, by id; transitions are no matter of moto's."""
+        """The real states of all instances, by id. moto has no transitions."""
         return {
             item.findtext("instanceId", ""): item.findtext("instanceState/name", "")
             for page in await self.pages(region, account)
@@ -173,7 +175,7 @@ class Moto:
 
 
 def _service(action: str) -> tuple[str, str]:
-    """The service that has an action, and the version of its API."""
+    """The service of an action, and its API version."""
     if action.startswith("AssumeRole"):
         return "sts", "2011-06-15"
     return ("rds", "2014-10-31") if "DB" in action else ("ec2", "2016-11-15")

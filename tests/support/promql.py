@@ -1,4 +1,4 @@
-"""The shipped rules, and what their queries speak of."""
+"""The shipped alert rules, and the metrics and labels in their queries."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from booking_operator.observability.catalogue import CATALOGUE, MetricFamily
 
 MONITORING = Path("manifests/monitoring")
 TARGET = frozenset({"namespace", "job", "instance", "pod", "container", "service", "endpoint"})
-"""Labels that Prometheus gives each series of a target; those of the Prometheus operator."""
+"""The labels that the Prometheus operator adds to each series of a target."""
 PROCESS = frozenset({"process_cpu_seconds_total", "process_resident_memory_bytes"})
-"""Of the metrics of all clients, those that are used."""
+"""The metrics of the Prometheus client library that the rules use."""
 
 
 def spec() -> dict[str, Any]:
-    """What is a rule file without the Prometheus operator."""
+    """The rule file in the format of Prometheus, without the wrapper of the Prometheus operator."""
     found: dict[str, Any] = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["spec"]
     return found
 
@@ -31,7 +31,7 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def series() -> dict[str, frozenset[str]]:
-    """The labels of all series there are, by name; those that the rules record among them."""
+    """The labels of all known series, by name, including those of recording rules."""
     found = dict.fromkeys(PROCESS, frozenset[str]())
     for family in CATALOGUE:
         found |= dict.fromkeys(family.samples, _labels(family))
@@ -43,7 +43,7 @@ def _labels(family: MetricFamily) -> frozenset[str]:
 
 
 def parts(query: Any) -> Iterator[Any]:
-    """All expressions that a parsed query is made of, itself among them."""
+    """All subexpressions of a parsed query, and the query."""
     yield query
     match query:
         case promql_parser.MatrixSelector():
@@ -62,10 +62,10 @@ def parts(query: Any) -> Iterator[Any]:
 
 
 def problems(query: str) -> list[str]:
-    """What a query speaks of that does not exist.
+    """Metrics and labels in a query that do not exist.
 
     Raises:
-        ValueError: it cannot be parsed.
+        ValueError: the query has a syntax error.
     """
     known, found = series(), []
     for part in parts(promql_parser.parse(query)):
@@ -87,7 +87,7 @@ def problems(query: str) -> list[str]:
 
 
 def _unknown(query: Any, labels: list[str], known: dict[str, frozenset[str]]) -> list[str]:
-    """Those of `labels` that no series in a part of a query has."""
+    """A problem for each of `labels` that no series in a part of a query has."""
     names = [part.name for part in parts(query) if isinstance(part, promql_parser.VectorSelector)]
     have = TARGET.union(*(known.get(name or "", frozenset()) for name in names))
     return [f"nothing in {names} has {label}" for label in labels if label not in have]

@@ -1,4 +1,4 @@
-"""Replicas of the operator as processes of their own, each with its own wires and its own access key."""
+"""Replicas of the operator as processes, each with its own wires and its own access key."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass
 class Replica:
-    """One process; `kube` and `cloud` are its wires to the API server and to AWS."""
+    """One process. `kube` and `cloud` are its wires to the API server and to AWS."""
 
     name: str
     process: ChildProcess
@@ -51,7 +51,7 @@ class Replica:
         self.process.signal(signal.SIGCONT)
 
     async def ready(self, seconds: float = 30) -> None:
-        """Start it, and wait until it has warm caches."""
+        """Start the process, and wait until its caches have synced."""
         before = len(self.logged("caches_synced"))
         self.process.start()
 
@@ -63,7 +63,7 @@ class Replica:
 
 @dataclass
 class Tenure:
-    """A replica's time as the leader, from when it said that it took the Lease (aware UTC)."""
+    """One leadership of a replica, from the acquireTime of the Lease (aware UTC)."""
 
     holder: str
     since: datetime
@@ -71,7 +71,7 @@ class Tenure:
 
 @dataclass
 class History:
-    """The replicas that have held the Lease."""
+    """The leaderships of all replicas, in order."""
 
     tenures: list[Tenure] = field(default_factory=list)
     holder: str = ""
@@ -84,7 +84,7 @@ class History:
                 self.tenures.append(tenure)
 
     def strays(self, calls: Sequence[Call], replicas: Sequence[Replica]) -> list[str]:
-        """Calls that change something in the cloud, and were sent by anybody but the leader of that time."""
+        """Calls that change something in the cloud, and did not come from the leader of that time."""
         names = {replica.name.upper(): replica for replica in replicas}
         return [
             f"{call.action} by {call.access_key} at {call.at}, when {self.at(call.at)} led"
@@ -93,14 +93,14 @@ class History:
         ]
 
     def at(self, instant: datetime) -> str:
-        """The replica that held the Lease at an instant, or was the last that did."""
+        """The last holder of the Lease at an instant."""
         before = [tenure.holder for tenure in self.tenures if tenure.since <= instant]
         return before[-1] if before else "nobody"
 
 
 @dataclass
 class Field:
-    """Two replicas of one operator, AWS that records what they do, and the history of their Lease."""
+    """Two replicas of one operator, AWS with recorded calls, and the history of the Lease."""
 
     replicas: tuple[Replica, Replica]
     aws: AwsProxy
@@ -113,7 +113,7 @@ class Field:
         return next(item for item in self.replicas if item is not replica)
 
     async def led(self, *, by: Replica | None = None, seconds: float = 30) -> Replica:
-        """Wait until a replica leads, or a certain one."""
+        """Wait until any replica leads, or until `by` leads."""
 
         async def leads() -> Replica | None:
             found = self.leader()
@@ -127,19 +127,21 @@ class Field:
 
 @asynccontextmanager
 async def field_of(
-    ground: Playground, aws: AwsProxy, namespace: str, directory: Path, lease: str
+    devcluster: Playground, aws: AwsProxy, namespace: str, directory: Path, lease: str
 ) -> AsyncIterator[Field]:
-    """Two replicas, ready to be started, which serve one namespace and hold a Lease of `lease` there."""
+    """Two replicas, not yet started, that serve one namespace and hold a Lease of duration `lease` there."""
     async with AsyncExitStack() as stack:
-        way = Way(ground.server)
+        way = Way(devcluster.server)
         replicas = [
             await stack.enter_async_context(
-                replica(ground, aws, namespace, directory, name, way=way, flags=electing(namespace, lease))
+                replica(
+                    devcluster, aws, namespace, directory, name, way=way, flags=electing(namespace, lease)
+                )
             )
             for name in ("replica-a", "replica-b")
         ]
         history, clock = History(), SystemClock()
-        cluster = ClusterConfig(str(ground.kubeconfig))
+        cluster = ClusterConfig(str(devcluster.kubeconfig))
         client = await stack.enter_async_context(KubeClient(cluster, clock))
         leases = KubeLeaseLock(client, namespace, "booking-operator", clock)
         watching = asyncio.ensure_future(leases.watch(history.see))
@@ -151,7 +153,7 @@ async def field_of(
 
 
 async def comes_true(check: Callable[[], Awaitable[T | None]], seconds: float) -> T:
-    """Wait for `check` to return something true, and return it."""
+    """Poll `check` until it returns a true value, and return the value."""
     async with asyncio.timeout(seconds):
         while True:
             found = await check()
@@ -161,17 +163,18 @@ async def comes_true(check: Callable[[], Awaitable[T | None]], seconds: float) -
 
 
 def electing(namespace: str, lease: str) -> Sequence[str]:
-    """The flags by which replicas elect a leader, with a LeaseDuration of `lease`."""
+    """The flags for leader election with a LeaseDuration of `lease`."""
     return ("--leader-elect", f"--lease-duration={lease}", f"--leader-election-namespace={namespace}")
 
 
 @dataclass(frozen=True)
 class Way:
-    """The address of the API server that a replica gets.
+    """The address and credentials of the API server for a replica.
 
     Attributes:
-        ca_file: whose certificates to trust there; None for the API server's own.
-        token_file: with which token; None for the administrator's.
+        url: the URL.
+        ca_file: the CA certificates to trust; None for those of the API server.
+        token_file: the token; None for the administrator's.
     """
 
     url: str
@@ -181,7 +184,7 @@ class Way:
 
 @asynccontextmanager
 async def replica(
-    ground: Playground,
+    devcluster: Playground,
     aws: AwsProxy,
     namespace: str,
     directory: Path,
@@ -190,10 +193,10 @@ async def replica(
     way: Way,
     flags: Sequence[str] = (),
 ) -> AsyncIterator[Replica]:
-    """One process, ready to be started, that serves one namespace. Its files go into `directory`."""
+    """One process, not yet started, that serves one namespace. Its files are in `directory`."""
     async with Wire(_port(way.url)) as kube, Wire(_port(aws.url)) as cloud:
-        environ = ground.environ | {
-            "KUBECONFIG": str(_kubeconfig(ground, directory / f"{name}.kubeconfig", kube, way)),
+        environ = devcluster.environ | {
+            "KUBECONFIG": str(_kubeconfig(devcluster, directory / f"{name}.kubeconfig", kube, way)),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{cloud.port}",
             "AWS_ACCESS_KEY_ID": name.upper(),
             "POD_NAME": name,
@@ -207,8 +210,8 @@ async def replica(
             process.stop(kill=True)
 
 
-def _kubeconfig(ground: Playground, path: Path, kube: Wire, way: Way) -> Path:
-    config = yaml.safe_load(ground.kubeconfig.read_text())
+def _kubeconfig(devcluster: Playground, path: Path, kube: Wire, way: Way) -> Path:
+    config = yaml.safe_load(devcluster.kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     cluster["server"] = f"https://127.0.0.1:{kube.port}"
     if way.ca_file is not None:

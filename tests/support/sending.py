@@ -1,4 +1,4 @@
-"""A sender on virtual time, before a service in memory that answers as a test says."""
+"""A batcher on virtual time, in front of a service in memory whose answers a test sets."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -44,7 +44,7 @@ Reply = Callable[[Operation, Sequence[str]], CloudError | None]
 
 @dataclass(frozen=True)
 class Sent:
-    """One call: so many seconds after the epoch, to do what, to which instances."""
+    """One call: its time in seconds after the epoch, its action, and its instances."""
 
     at: float
     action: Action
@@ -61,7 +61,7 @@ def after(since: float) -> datetime:
 
 
 class Stage:
-    """A batcher and its service, which accepts everything but what `reply` has an error for."""
+    """A batcher and its service. The service accepts a call unless `reply` returns an error for it."""
 
     api_actions = Ec2Api.api_actions
 
@@ -94,7 +94,7 @@ class Stage:
         return []
 
     async def release(self, _: Scope) -> None:
-        """There is nothing to release."""
+        """Do nothing."""
 
     async def ready(self, _: Scope) -> None:
         if self.preparing:
@@ -118,14 +118,14 @@ class Stage:
         group: Group = WEB,
         stands: Callable[[], bool] = lambda: True,
     ) -> Order:
-        """Order it for `at` seconds after the epoch, or for now."""
+        """Submit an order with a deadline of `at` seconds after the epoch, or now."""
         deadline = self.clock.now() if at is None else after(at)
         made = Order.of(group, ids, deadline, tenant=tenant, still_valid=stands)
         self.batcher.submit(made, operation, ids)
         return made
 
     async def outcome(self, order: Order) -> dict[str, str]:
-        """Wait for all of it: each instance's state, or the reason of its error."""
+        """Wait until all futures are done; return the state of each instance, or the reason of its error."""
         await asyncio.wait(order.futures.values())
         return outcome(order)
 
@@ -134,7 +134,7 @@ class Stage:
 
 
 class StageInventory:
-    """What the batcher asks of an inventory, as the stage says."""
+    """The methods of an inventory that the batcher calls, with values from the stage."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -161,10 +161,10 @@ class StageInventory:
 
 
 def outcome(order: Order) -> dict[str, str]:
-    return {id_: _told(future) for id_, future in order.futures.items()}
+    return {id_: _result(future) for id_, future in order.futures.items()}
 
 
-def _told(future: "asyncio.Future[InstanceState | None]") -> str:
+def _result(future: "asyncio.Future[InstanceState | None]") -> str:
     if not future.done():
         return "waits"
     if future.cancelled():
@@ -176,7 +176,7 @@ def _told(future: "asyncio.Future[InstanceState | None]") -> str:
 
 
 def refuse(reason: str, *bad: str, fault: FailureKind = FailureKind.REFUSED, named: bool = True) -> Reply:
-    """Refuse each call that has any of `bad`, naming them or not."""
+    """Refuse each call that contains any of `bad`; the error names them if `named`."""
 
     def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
         hit = [id_ for id_ in ids if id_ in bad]
@@ -186,13 +186,18 @@ def refuse(reason: str, *bad: str, fault: FailureKind = FailureKind.REFUSED, nam
 
 
 def once(*errors: CloudError) -> Reply:
-    """Answer the first calls with these errors, one each."""
+    """Answer the first calls with these errors, one error for each call."""
     left = list(errors)
     return lambda *_: left.pop(0) if left else None
 
 
 def play(scenario: Callable[[Stage], Awaitable[None]], *, most: int = 1000) -> None:
-    """Run a scenario on virtual time, then cancel what still runs; a call is for at most `most` instances."""
+    """Run a scenario on virtual time, then cancel the remaining tasks.
+
+    Args:
+        scenario: the scenario.
+        most: the maximum number of instances of one call.
+    """
     virtual.play(partial(Stage, max_batch=most), scenario)
 
 

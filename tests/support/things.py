@@ -1,4 +1,4 @@
-"""Objects for the engine's tests: the least a store needs."""
+"""Minimal objects for tests of the engine."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What moto lacks between two power states: the time it takes, and the time until a Describe shows it."""
+"""Transitions between power states, which moto lacks: their duration, and stale Describe replies."""
 
 import time
 from collections.abc import Collection
@@ -21,7 +21,7 @@ _NOT_NOW = {
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A start or stop that moto has carried out at once, at `at` on the monotonic clock."""
+    """A start or stop that moto carried out immediately, at `at` on the monotonic clock."""
 
     before: str
     during: str
@@ -29,11 +29,11 @@ class _Change:
 
 
 class Transitions:
-    """Remembers starts and stops, and shows in replies what EC2 would show of them.
+    """Records starts and stops, and changes replies of moto so that they show transitions as EC2 does.
 
     Attributes:
-        seconds: how long a started instance is `pending`, a stopped one `stopping`.
-        stale_seconds: how long after a start or stop a Describe still shows the state before.
+        seconds: how long a started instance is `pending`, and a stopped one `stopping`.
+        stale_seconds: how long after a start or stop a Describe still shows the state before it.
     """
 
     def __init__(self, seconds: float, stale_seconds: float) -> None:
@@ -42,7 +42,7 @@ class Transitions:
         self._changes: dict[str, _Change] = {}
 
     def refusal(self, action: str, ids: Collection[str]) -> str | None:
-        """Why EC2 would refuse: it starts nothing that is stopping, and stops nothing that is pending."""
+        """The error of EC2, which does not start a stopping instance, and does not stop a pending one."""
         state, message = _NOT_NOW.get(action, ("", ""))
         for id_ in ids:
             change = self._under_way(id_)
@@ -51,7 +51,7 @@ class Transitions:
         return None
 
     def distort(self, action: str, body: bytes) -> bytes:
-        """A reply of moto's as EC2 would have given it."""
+        """Change a reply of moto into the reply of EC2."""
         if action not in _COURSE and not (action == "DescribeInstances" and self._changes):
             return body
         root = _parsed(body)
@@ -63,7 +63,7 @@ class Transitions:
         return ET.tostring(root)
 
     def shown(self, id_: str, state: str) -> str:
-        """What a Describe shows now of an instance that has `state` in moto."""
+        """The state that a Describe shows now for an instance with `state` in moto."""
         change, now = self._changes.get(id_), time.monotonic()
         if change is not None and now < change.at + self.stale_seconds:
             return change.before
@@ -81,7 +81,7 @@ class Transitions:
                 before = earlier.during
                 _set_state(item, "previousState", before)
             if before in _COURSE[action]:
-                # Nothing to do: EC2 answers with the state as it is.
+                # The action is a no-op: EC2 answers with the current state.
                 _set_state(item, "currentState", before)
             else:
                 self._changes[id_] = _Change(before, _COURSE[action][0], time.monotonic())
@@ -95,7 +95,7 @@ class Transitions:
 
 
 def _parsed(body: bytes) -> ET.Element:
-    """Parse in slices: expat holds the interpreter's lock for as long as one lasts."""
+    """Parse in slices, because expat holds the GIL while it parses one slice."""
     parser = ET.XMLParser()  # noqa: S314 - moto's own reply
     for start in range(0, len(body), _SLICE):
         parser.feed(body[start : start + _SLICE])

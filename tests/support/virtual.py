@@ -1,4 +1,4 @@
-"""Virtual time: an event loop whose clock jumps to the next timer whenever nothing is ready to run."""
+"""Virtual time: an event loop whose clock jumps to the next timer when nothing is ready to run."""
 
 import asyncio
 import selectors
@@ -13,11 +13,11 @@ EPOCH = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 
 class DeadlockError(AssertionError):
-    """Every task waits, and no timer is left that could wake one."""
+    """Every task waits, and no timer is left to wake one."""
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting for a timer, moves the loop's clock to it. There is no real I/O to wait for."""
+    """Moves the clock of the loop to the next timer instead of waiting. There is no real I/O."""
 
     elapsed = 0.0
 
@@ -43,7 +43,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """Reads the virtual loop's time; `skew` sets the wall clock without the monotonic one."""
+    """Reads the time of the virtual loop. `skew` shifts the wall clock but not the monotonic clock."""
 
     def __init__(self, epoch: datetime = EPOCH) -> None:
         self.epoch = epoch
@@ -67,11 +67,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class DoneError(Exception):
-    """Ends a scenario's tasks."""
+    """Ends the tasks of a scenario."""
 
 
 def play(make: Callable[[TaskGroup], W], scenario: Callable[[W], Awaitable[None]]) -> None:
-    """Run a scenario in a world whose tasks belong to a group, then cancel what still runs."""
+    """Run a scenario in a world whose tasks belong to a task group, then cancel the remaining tasks."""
 
     async def main() -> None:
         try:

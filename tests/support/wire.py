@@ -1,4 +1,4 @@
-"""A wire that can be cut: forwards TCP on loopback to one port."""
+"""A TCP forwarder on loopback that a test can cut."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ _CHUNK = 65536
 
 
 def reset(transport: asyncio.BaseTransport | None) -> None:
-    """Break a connection by RST, as who has crashed does; nothing that is under way arrives."""
+    """Reset a connection with RST, as after a crash of the peer. Data in flight is lost."""
     if isinstance(transport, asyncio.Transport) and not transport.is_closing():
         at_once = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
@@ -19,9 +19,10 @@ def reset(transport: asyncio.BaseTransport | None) -> None:
 
 
 class Wire:
-    """An async context manager. While it is cut nothing passes, without an error: as in a partition.
+    """A TCP forwarder to one port; an async context manager.
 
-    When it is restored, connections from before are broken, and what was on its way is lost.
+    While it is cut, no data passes and no error occurs, as in a network partition. `fix` resets the
+    connections from before, so that data in flight is lost.
     """
 
     def __init__(self, target: int) -> None:
@@ -62,7 +63,7 @@ class Wire:
         try:
             await self._link(reader, writer)
         except* (OSError, asyncio.CancelledError):
-            reset(writer.transport)  # broken by one end, or by us
+            reset(writer.transport)  # reset by one end, or by `_break`
         finally:
             self._links.discard(task)
             writer.transport.abort()

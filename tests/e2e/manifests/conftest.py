@@ -1,4 +1,4 @@
-"""A control plane of its own, on which the operator is installed as its users do it."""
+"""A control plane on which the operator is installed as users install it."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,15 +17,15 @@ SYSTEM = "booking-operator-system"
 
 
 @pytest.fixture(scope="session")
-def ground(own_ground: OwnPlayground) -> OwnPlayground:
-    """The `ground` of these tests, and so of the fixtures of the folder above."""
-    own_ground.kubectl("apply", "--validate=strict", "-k", str(MANIFESTS))
-    return own_ground
+def devcluster(own_devcluster: OwnPlayground) -> OwnPlayground:
+    """The `devcluster` of these tests, and so of the fixtures of the folder above."""
+    own_devcluster.kubectl("apply", "--validate=strict", "-k", str(MANIFESTS))
+    return own_devcluster
 
 
 @pytest.fixture
 def tenant(tenant: Tenant) -> Iterator[Tenant]:
-    """Leaves nothing to the operator of a later test, which serves all namespaces."""
+    """Deletes all objects at the end, because the operators of later tests serve all namespaces."""
     yield tenant
     tenant.kubectl("delete", "bookingschedulers,resourcemonitors,bookings", "--all")
     tenant.kubectl("delete", "resources", "--all", "--wait=false")
@@ -37,10 +37,10 @@ def service_account(namespace: str = SYSTEM) -> str:
     return f"system:serviceaccount:{namespace}:booking-operator"
 
 
-def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTEM) -> str:
-    """A kubeconfig with a bound token of the operator's ServiceAccount, as its pod has one."""
-    whole = yaml.safe_load(ground.kubeconfig.read_text())
-    token = ground.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
+def token_kubeconfig(devcluster: Playground, directory: Path, namespace: str = SYSTEM) -> str:
+    """A kubeconfig with a bound token of the operator's ServiceAccount, as in its pod."""
+    whole = yaml.safe_load(devcluster.kubeconfig.read_text())
+    token = devcluster.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
     whole["users"][0]["user"] = {"token": token}
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(whole))
@@ -49,19 +49,19 @@ def token_kubeconfig(ground: Playground, directory: Path, namespace: str = SYSTE
 
 @asynccontextmanager
 async def in_force(
-    ground: Playground, *source: str, refused: Callable[[], bool], stdin: str | None = None
+    devcluster: Playground, *source: str, refused: Callable[[], bool], stdin: str | None = None
 ) -> AsyncIterator[None]:
-    """An admission policy, for as long as the block lasts.
+    """An admission policy that is in force during the block.
 
-    The API server learns by a watch of its own that one came or went, so both are waited for: `refused`
-    says whether it refuses what only this policy forbids.
+    The API server loads policies by a watch, so both ends of the block wait for it. `refused` returns whether
+    the API server refuses an object that only this policy forbids.
     """
-    ground.kubectl("apply", "--validate=strict", *source, stdin=stdin)
+    devcluster.kubectl("apply", "--validate=strict", *source, stdin=stdin)
     try:
         await until(refused)
         yield
     finally:
-        ground.kubectl("delete", *source, stdin=stdin)
+        devcluster.kubectl("delete", *source, stdin=stdin)
         await until(lambda: not refused())
 
 
@@ -70,12 +70,12 @@ Overlay = Callable[..., Path]
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Overlay:
-    """Writes a kustomization like that of a user, over the manifests and some of their components."""
+    """Writes a kustomization like that of a user, with the manifests and some of the components."""
 
     def write(*components: str, base: bool = True, **more: Any) -> Path:
         directory = tmp_path / "overlay"
         directory.mkdir()
-        # kustomize takes relative paths only.
+        # kustomize accepts relative paths only.
         up = Path("../" * (len(directory.resolve().parts) - 1))
         at = {name: str(up / str(MANIFESTS / "components" / name)[1:]) for name in components}
         whole = {
@@ -89,13 +89,13 @@ def overlay(tmp_path: Path) -> Overlay:
     return write
 
 
-def rendered(ground: Playground, directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """What `kubectl kustomize` makes of a directory, by kind and name."""
-    found = yaml.safe_load_all(ground.kubectl("kustomize", str(directory)))
+def rendered(devcluster: Playground, directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The objects that `kubectl kustomize` renders for a directory, by kind and name."""
+    found = yaml.safe_load_all(devcluster.kubectl("kustomize", str(directory)))
     return {(item["kind"], item["metadata"]["name"]): item for item in found}
 
 
-def read(ground: Playground, *arguments: str) -> dict[str, Any]:
-    """What `kubectl get` finds."""
-    found: dict[str, Any] = json.loads(ground.kubectl("get", *arguments, "-o", "json"))
+def read(devcluster: Playground, *arguments: str) -> dict[str, Any]:
+    """The output of `kubectl get`."""
+    found: dict[str, Any] = json.loads(devcluster.kubectl("get", *arguments, "-o", "json"))
     return found

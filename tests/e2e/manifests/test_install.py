@@ -1,4 +1,4 @@
-"""What `kubectl apply -k manifests` makes of a cluster, and what the optional components change."""
+"""The objects of `kubectl apply -k manifests`, and the effect of the optional components."""
 
 import json
 from itertools import chain
@@ -69,20 +69,21 @@ SERVICE_MONITORS = {
         ],
     },
 }
-"""The part of the Prometheus operator's CRD that ours uses; with strict validation nothing else passes."""
+"""The part of the Prometheus operator's CRD that the manifests use. Strict validation refuses all other
+fields."""
 
 
-def deployment(ground: Playground) -> dict[str, Any]:
-    return read(ground, "deployment", "booking-operator", "-n", SYSTEM)
+def deployment(devcluster: Playground) -> dict[str, Any]:
+    return read(devcluster, "deployment", "booking-operator", "-n", SYSTEM)
 
 
-def template(ground: Playground) -> dict[str, Any]:
-    found: dict[str, Any] = deployment(ground)["spec"]["template"]
+def template(devcluster: Playground) -> dict[str, Any]:
+    found: dict[str, Any] = deployment(devcluster)["spec"]["template"]
     return found
 
 
-def test_all_of_it_is_there_and_labelled(ground: Playground) -> None:
-    made = rendered(ground, MANIFESTS)
+def test_all_objects_exist_with_labels(devcluster: Playground) -> None:
+    made = rendered(devcluster, MANIFESTS)
     assert {kind for kind, _ in made} == {
         "ClusterRole",
         "ClusterRoleBinding",
@@ -97,57 +98,57 @@ def test_all_of_it_is_there_and_labelled(ground: Playground) -> None:
         "ServiceAccount",
     }
     for (kind, name), item in made.items():
-        stored = read(ground, kind, name, "-n", SYSTEM)
+        stored = read(devcluster, kind, name, "-n", SYSTEM)
         assert stored["metadata"]["labels"].items() >= LABELS.items(), (kind, name)
         assert stored["metadata"].get("namespace") == item["metadata"].get("namespace")
 
 
-def test_applied_again_it_changes_nothing(ground: Playground) -> None:
-    ground.kubectl("apply", "-k", str(MANIFESTS))  # over whatever another test has made of it
-    said = ground.kubectl("apply", "-k", str(MANIFESTS)).splitlines()
+def test_a_second_apply_changes_nothing(devcluster: Playground) -> None:
+    devcluster.kubectl("apply", "-k", str(MANIFESTS))  # undoes changes by other tests
+    said = devcluster.kubectl("apply", "-k", str(MANIFESTS)).splitlines()
     changed = {line.partition("/")[0] for line in said if not line.endswith(" unchanged")}
-    # kubectl replaces the selector of a PodDisruptionBudget whole, and cannot see that it was the same.
+    # kubectl replaces the selector of a PodDisruptionBudget as a whole, and does not notice that it is equal.
     assert changed <= {"poddisruptionbudget.policy"}
 
 
-def test_the_api_server_has_nothing_to_warn_of(ground: Playground) -> None:
-    assert ground.kubectl.attempt("apply", "-k", str(MANIFESTS)).stderr == ""
+def test_the_api_server_prints_no_warnings(devcluster: Playground) -> None:
+    assert devcluster.kubectl.attempt("apply", "-k", str(MANIFESTS)).stderr == ""
 
 
-def test_its_pods_are_admitted_where_restricted_is_enforced(ground: Playground) -> None:
-    namespace = read(ground, "namespace", SYSTEM)
+def test_pods_are_admitted_by_the_level_restricted(devcluster: Playground) -> None:
+    namespace = read(devcluster, "namespace", SYSTEM)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    pod = {"apiVersion": "v1", "kind": "Pod", **template(ground)}
+    pod = {"apiVersion": "v1", "kind": "Pod", **template(devcluster)}
     pod["metadata"]["name"] = "as-shipped"
     create = ("create", "--dry-run=server", "-n", SYSTEM, "-f", "-")
-    admitted = ground.kubectl.attempt(*create, stdin=json.dumps(pod))
+    admitted = devcluster.kubectl.attempt(*create, stdin=json.dumps(pod))
     assert (admitted.returncode, admitted.stderr) == (0, "")
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
-    refused = ground.kubectl.attempt(*create, stdin=json.dumps(pod))
+    refused = devcluster.kubectl.attempt(*create, stdin=json.dumps(pod))
     assert 'violates PodSecurity "restricted:latest"' in refused.stderr
 
 
-def test_a_pod_of_it_writes_nothing_and_is_nobody(ground: Playground) -> None:
-    spec = template(ground)["spec"]
+def test_pods_run_unprivileged_with_a_read_only_file_system(devcluster: Playground) -> None:
+    spec = template(devcluster)["spec"]
     [container] = spec["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert (spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsGroup"]) == (65532, 65532)
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
-    account = read(ground, "serviceaccount", "booking-operator", "-n", SYSTEM)
+    account = read(devcluster, "serviceaccount", "booking-operator", "-n", SYSTEM)
     assert (account["automountServiceAccountToken"], spec["automountServiceAccountToken"]) == (False, True)
 
 
-def test_two_replicas_of_which_one_may_go_at_a_time(ground: Playground) -> None:
-    spec = deployment(ground)["spec"]
+def test_two_replicas_and_only_one_may_be_unavailable(devcluster: Playground) -> None:
+    spec = deployment(devcluster)["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    budget = read(ground, "poddisruptionbudget", "booking-operator", "-n", SYSTEM)["spec"]
+    budget = read(devcluster, "poddisruptionbudget", "booking-operator", "-n", SYSTEM)["spec"]
     assert budget["maxUnavailable"] == 1
-    assert budget["selector"]["matchLabels"].items() <= template(ground)["metadata"]["labels"].items()
+    assert budget["selector"]["matchLabels"].items() <= template(devcluster)["metadata"]["labels"].items()
 
 
-def test_ports_have_the_names_that_others_use(ground: Playground) -> None:
-    [container] = template(ground)["spec"]["containers"]
+def test_services_and_probes_use_the_names_of_the_ports(devcluster: Playground) -> None:
+    [container] = template(devcluster)["spec"]["containers"]
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
         "metrics": 8080,
         "health": 8081,
@@ -155,13 +156,13 @@ def test_ports_have_the_names_that_others_use(ground: Playground) -> None:
     probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
     assert {probe["port"] for probe in probes.values()} == {"health"}
     assert [probe["path"] for probe in probes.values()] == ["/healthz", "/healthz", "/readyz"]
-    [port] = read(ground, "service", "booking-operator-metrics", "-n", SYSTEM)["spec"]["ports"]
+    [port] = read(devcluster, "service", "booking-operator-metrics", "-n", SYSTEM)["spec"]["ports"]
     assert (port["name"], port["port"], port["targetPort"]) == ("metrics", 8080, "metrics")
-    rules = read(ground, "networkpolicy", "booking-operator", "-n", SYSTEM)["spec"]["ingress"]
+    rules = read(devcluster, "networkpolicy", "booking-operator", "-n", SYSTEM)["spec"]["ingress"]
     assert [port["port"] for port in chain(*(rule["ports"] for rule in rules))] == ["metrics", "health"]
 
 
-def test_what_users_set_in_an_overlay_arrives(ground: Playground, overlay: Overlay) -> None:
+def test_settings_in_a_users_overlay_take_effect(devcluster: Playground, overlay: Overlay) -> None:
     directory = overlay(
         namespace=SYSTEM,
         images=[{"name": "booking-operator", "newName": "example.com/booking-operator", "newTag": "v1"}],
@@ -171,41 +172,43 @@ def test_what_users_set_in_an_overlay_arrives(ground: Playground, overlay: Overl
         ],
         secretGenerator=[{"name": "booking-operator-aws", "literals": ["AWS_ACCESS_KEY_ID=AKIA"]}],
     )
-    made = rendered(ground, directory)
+    made = rendered(devcluster, directory)
     spec = made["Deployment", "booking-operator"]["spec"]["template"]["spec"]
     [container], [volume] = spec["containers"], spec["volumes"]
     assert container["image"] == "example.com/booking-operator:v1"
-    # Generated names have a hash, so whatever changes in them replaces the pods.
+    # Generated names contain a hash of the content, so that a change replaces the pods.
     names = [source.popitem()[1] for source in ({**item} for item in container["envFrom"])]
     assert {item["name"] for item in [*names, volume["configMap"]]} == {
         name for kind, name in made if kind in {"ConfigMap", "Secret"}
     }
     assert all(item["optional"] for item in [*names, volume["configMap"]])
-    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
+    devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_each_component_is_accepted_by_the_api_server(
-    ground: Playground, overlay: Overlay, component: str
+    devcluster: Playground, overlay: Overlay, component: str
 ) -> None:
-    ground.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(SERVICE_MONITORS))
-    ground.kubectl("wait", "--for=condition=Established", "crd", SERVICE_MONITORS["metadata"]["name"])  # type: ignore[index]
+    devcluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(SERVICE_MONITORS))
+    devcluster.kubectl("wait", "--for=condition=Established", "crd", SERVICE_MONITORS["metadata"]["name"])  # type: ignore[index]
     directory = overlay(component)
-    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
-    for key, item in rendered(ground, directory).items():
+    devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
+    for key, item in rendered(devcluster, directory).items():
         assert item["metadata"]["labels"].items() >= LABELS.items(), key
 
 
-def test_the_service_monitor_selects_the_service(ground: Playground, overlay: Overlay) -> None:
-    made = rendered(ground, overlay("servicemonitor"))
+def test_the_service_monitor_selects_the_service(devcluster: Playground, overlay: Overlay) -> None:
+    made = rendered(devcluster, overlay("servicemonitor"))
     spec = made["ServiceMonitor", "booking-operator"]["spec"]
     service = made["Service", "booking-operator-metrics"]
     assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert spec["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
 
 
-def test_in_single_namespace_mode_nothing_is_outside_of_it(ground: Playground, overlay: Overlay) -> None:
-    made = rendered(ground, overlay("single-namespace", namespace="team-a"))
+def test_single_namespace_mode_has_no_objects_outside_the_namespace(
+    devcluster: Playground, overlay: Overlay
+) -> None:
+    made = rendered(devcluster, overlay("single-namespace", namespace="team-a"))
     assert {item["metadata"].get("namespace") for item in made.values()} == {"team-a"}
     assert not any(kind.startswith("Cluster") for kind, _ in made)
     assert {item["roleRef"]["kind"] for (kind, _), item in made.items() if kind == "RoleBinding"} == {"Role"}
@@ -214,23 +217,23 @@ def test_in_single_namespace_mode_nothing_is_outside_of_it(ground: Playground, o
     assert namespace["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
 
 
-def test_wherever_it_is_installed_it_may_make_the_bookings_of_schedulers(
-    ground: Playground, overlay: Overlay
+def test_the_operator_may_impersonate_whatever_its_namespace(
+    devcluster: Playground, overlay: Overlay
 ) -> None:
-    made = rendered(ground, overlay("pin-user", namespace="elsewhere"))
+    made = rendered(devcluster, overlay("pin-user", namespace="elsewhere"))
     operator, group = made["ClusterRoleBinding", "booking-operator-impersonator"]["subjects"]
     assert (operator["name"], operator["namespace"]) == ("booking-operator", "elsewhere")
     assert group["name"] == "booking-operator:impersonators"
 
 
-def test_a_single_replica_never_runs_beside_its_successor(ground: Playground, overlay: Overlay) -> None:
-    spec = rendered(ground, overlay("single-replica"))["Deployment", "booking-operator"]["spec"]
+def test_a_single_replica_stops_before_its_successor_starts(devcluster: Playground, overlay: Overlay) -> None:
+    spec = rendered(devcluster, overlay("single-replica"))["Deployment", "booking-operator"]["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     assert spec["template"]["spec"]["containers"][0]["args"] == ["run"]
 
 
-def test_tenant_roles_add_up_from_viewing_to_administering(ground: Playground, overlay: Overlay) -> None:
-    made = rendered(ground, overlay("tenant-roles"))
+def test_tenant_roles_aggregate_into_view_edit_and_admin(devcluster: Playground, overlay: Overlay) -> None:
+    made = rendered(devcluster, overlay("tenant-roles"))
     written: dict[str, set[str]] = {}
     for role in ("view", "edit", "admin"):
         item = made["ClusterRole", f"booking-operator-{role}"]
@@ -238,10 +241,10 @@ def test_tenant_roles_add_up_from_viewing_to_administering(ground: Playground, o
         assert aggregated == {f"rbac.authorization.k8s.io/aggregate-to-{role}"}
         [rule] = item["rules"]
         written[role] = set(rule["resources"]) if "create" in rule["verbs"] else set()
-        # Status is the operator's; and who could impersonate could book in any name.
+        # Only the operator writes a status, and a user who may impersonate could book in any name.
         assert not any("/" in resource for resource in rule["resources"])
         assert not {"*", "impersonate"} & set(rule["verbs"])
-    # A Resource may name any tag: who may write one has power over machines of others.
+    # A Resource may name any tag, so that its authors control machines of other users.
     assert written == {
         "view": set(),
         "edit": {"bookings", "bookingschedulers"},
@@ -256,8 +259,8 @@ def test_the_version_is_that_of_the_package() -> None:
     assert f"image: booking-operator:{version}\n" in manifest
 
 
-def test_samples_are_listed_nowhere(ground: Playground) -> None:
-    """An installation makes no Resource: from the first one on, instances of its group are stopped."""
+def test_the_installation_contains_no_samples(devcluster: Playground) -> None:
+    """An installation creates no Resource, because the operator stops unbooked instances of its group."""
     assert not Path(MANIFESTS / "samples" / "kustomization.yaml").exists()
-    kinds = {kind for kind, _ in rendered(ground, MANIFESTS)}
+    kinds = {kind for kind, _ in rendered(devcluster, MANIFESTS)}
     assert not kinds & {"Booking", "BookingScheduler", "Resource", "ResourceMonitor"}

@@ -1,4 +1,4 @@
-"""The alerts, as they are installed with the rest."""
+"""The alerts, installed together with the operator."""
 
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.manifests.conftest import SYSTEM, Overlay, rendered
@@ -6,8 +6,10 @@ from tests.e2e.manifests.test_install import LABELS
 from tests.support.promql import spec
 
 
-def test_the_alerts_come_beside_what_is_scraped(ground: Playground, overlay: Overlay) -> None:
-    found = rendered(ground, overlay("servicemonitor", "../monitoring"))
+def test_alerts_and_service_monitor_are_in_the_same_namespace(
+    devcluster: Playground, overlay: Overlay
+) -> None:
+    found = rendered(devcluster, overlay("servicemonitor", "../monitoring"))
     rules, monitor = found["PrometheusRule", "booking-operator"], found["ServiceMonitor", "booking-operator"]
     assert rules["apiVersion"] == monitor["apiVersion"]
     assert rules["metadata"]["namespace"] == monitor["metadata"]["namespace"] == SYSTEM

@@ -1,4 +1,4 @@
-"""docs/operations.md, followed as it is written."""
+"""The commands and files of docs/operations.md."""
 
 import asyncio
 import shlex
@@ -20,7 +20,7 @@ PAGE = "docs/operations.md"
 
 
 def shown(kind: str) -> list[str]:
-    """Blocks of the page that begin so."""
+    """The blocks of the page that begin with `kind`."""
     return [block for block in blocks(PAGE) if block.startswith(kind)]
 
 
@@ -40,40 +40,40 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_page_has_what_is_tested_here() -> None:
+def test_the_page_has_the_blocks_for_these_tests() -> None:
     assert len(OVERLAYS) == 2
     assert len(PATCHES) == 4
     assert len(LIMITS) == 1
 
 
-def test_the_overlay_of_the_installation_is_accepted(ground: Playground, desk: Path) -> None:
-    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
+def test_the_overlay_of_the_installation_is_accepted(devcluster: Playground, desk: Path) -> None:
+    devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: str(shlex.quote(patch.split("\n")[1])))
-def test_each_patch_takes_effect_and_is_accepted(ground: Playground, desk: Path, patch: str) -> None:
-    before = rendered(ground, desk / "my-cluster")
+def test_each_patch_takes_effect_and_is_accepted(devcluster: Playground, desk: Path, patch: str) -> None:
+    before = rendered(devcluster, desk / "my-cluster")
     with (desk / "my-cluster" / "kustomization.yaml").open("a") as file:
         file.write(patch)
-    assert rendered(ground, desk / "my-cluster") != before
-    ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
+    assert rendered(devcluster, desk / "my-cluster") != before
+    devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(desk / "my-cluster"))
 
 
-def test_each_manifest_is_accepted(ground: Playground) -> None:
+def test_each_manifest_is_accepted(devcluster: Playground) -> None:
     manifests = shown("apiVersion: networking")
     assert manifests
     for manifest in manifests:
-        ground.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=manifest)
+        devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=manifest)
 
 
-def test_one_operator_per_namespace(ground: Playground, desk: Path) -> None:
+def test_one_operator_per_namespace(devcluster: Playground, desk: Path) -> None:
     [crds, namespace, apply] = commands(PAGE, "One operator per namespace")
     for command in (crds, namespace, apply):
-        follow(ground, desk, command)
-    assert ground.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
+        follow(devcluster, desk, command)
+    assert devcluster.kubectl("get", "deployments", "-n", "team-a", "-o", "name") == (
         "deployment.apps/booking-operator\n"
     )
-    ground.kubectl("delete", "namespace", "team-a", "--wait=false")
+    devcluster.kubectl("delete", "namespace", "team-a", "--wait=false")
 
 
 def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> None:
@@ -86,14 +86,14 @@ def test_the_limits_of_the_page_are_half_of_what_aws_publishes(desk: Path) -> No
     }
 
 
-def test_who_books_for_others_is_bound_to_a_role_that_there_is(ground: Playground, desk: Path) -> None:
+def test_the_binding_for_impersonators_names_an_existing_role(devcluster: Playground, desk: Path) -> None:
     [command] = commands(PAGE, "Tenants")
-    follow(ground, desk, f"{command} --dry-run=server")
+    follow(devcluster, desk, f"{command} --dry-run=server")
     assert "booking-operator-impersonator" in command
 
 
-def follow(ground: Playground, desk: Path, command: str) -> str:
-    """Run one of its commands; what is named in it lies on the desk."""
+def follow(devcluster: Playground, desk: Path, command: str) -> str:
+    """Run one of the page's commands. The paths in it refer to the desk."""
     program, *arguments = shlex.split(command)
     assert program == "kubectl"
     for place in ("my-cluster", "team-a", "booking-operator/manifests/crds"):
@@ -101,30 +101,30 @@ def follow(ground: Playground, desk: Path, command: str) -> str:
             str(desk / place) if word == place and before == "-k" else word
             for before, word in zip(["", *arguments], arguments, strict=False)
         ]
-    return ground.kubectl(*arguments)
+    return devcluster.kubectl(*arguments)
 
 
-def test_from_two_replicas_to_one_by_way_of_none(ground: Playground, desk: Path) -> None:
+def test_from_two_replicas_to_one_by_scaling_to_zero(devcluster: Playground, desk: Path) -> None:
     scale, wait, apply = commands(PAGE, "One replica or two")
 
     def replicas() -> int:
-        found: int = read(ground, "deployment", "booking-operator", "-n", SYSTEM)["spec"]["replicas"]
+        found: int = read(devcluster, "deployment", "booking-operator", "-n", SYSTEM)["spec"]["replicas"]
         return found
 
     assert replicas() == 2
-    follow(ground, desk, scale)
+    follow(devcluster, desk, scale)
     assert replicas() == 0
-    follow(ground, desk, wait)
-    follow(ground, desk, apply)
+    follow(devcluster, desk, wait)
+    follow(devcluster, desk, apply)
     assert replicas() == 2
 
 
 def locks(tenant: Tenant) -> set[str]:
-    return {key for tags in tenant.ground.instances.tags(tenant.tag) for key in tags} & set(LOCK_TAGS)
+    return {key for tags in tenant.devcluster.instances.tags(tenant.tag) for key in tags} & set(LOCK_TAGS)
 
 
 async def locked(tenant: Tenant) -> None:
-    """Have a group booked, locked and running."""
+    """Book a group, and wait until it has lock tags and runs."""
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
     await in_use(tenant)
@@ -134,33 +134,34 @@ async def in_use(tenant: Tenant) -> None:
     await until(lambda: locks(tenant) and set(tenant.states()) == {"running"})
 
 
-def collect_garbage(ground: Playground) -> None:
-    """Delete bookings whose scheduler is gone, as the controller-manager would, which is not here."""
+def collect_garbage(devcluster: Playground) -> None:
+    """Delete bookings of deleted schedulers, as the controller manager does, which does not run here."""
     [schedulers, bookings] = (
-        read(ground, kind, "--all-namespaces")["items"] for kind in ("bookingschedulers", "bookings")
+        read(devcluster, kind, "--all-namespaces")["items"] for kind in ("bookingschedulers", "bookings")
     )
     there = {scheduler["metadata"]["uid"] for scheduler in schedulers}
     for booking in bookings:
         owners = {owner["uid"] for owner in booking["metadata"].get("ownerReferences", ())}
         if owners and not owners & there:
             name, namespace = booking["metadata"]["name"], booking["metadata"]["namespace"]
-            ground.kubectl("delete", "booking", name, "-n", namespace)
+            devcluster.kubectl("delete", "booking", name, "-n", namespace)
 
 
-async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a control plane of its own, which is of no use to anybody after."""
-    with playground() as ground:
-        for name, value in ground.environ.items():
+async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a control plane of its own, which no other test can use afterwards."""
+    with playground() as devcluster:
+        for name, value in devcluster.environ.items():
             monkeypatch.setenv(name, value)
-        ground.kubectl("create", "namespace", "team-a")
-        ground.instances.create("team-a", 2)
-        tenant = Tenant(ground, "team-a")
-        follow(ground, desk, "kubectl apply -k my-cluster")
+        devcluster.kubectl("create", "namespace", "team-a")
+        devcluster.instances.create("team-a", 2)
+        tenant = Tenant(devcluster, "team-a")
+        follow(devcluster, desk, "kubectl apply -k my-cluster")
         [*deletes, uninstall, _] = commands(PAGE, "Uninstall")
         async with asyncio.TaskGroup() as tasks:
             operator = tasks.create_task(run(Settings()))
             tenant.apply("ResourceMonitor", "rm", type="ec2")
-            # Warmed up for a booking of the scheduler, which alone holds it: nobody waits for a full minute.
+            # The warm-up starts the group now, and only a booking of the scheduler holds it. The test does
+            # not have to wait for a full minute.
             tenant.resource(warm_up="10m")
             at = soon(120)
             template = {"resource_name": "res", "user_id": "ada"}
@@ -168,54 +169,54 @@ async def test_uninstalling_leaves_nothing_behind(desk: Path, monkeypatch: pytes
             tenant.apply("BookingScheduler", "bs", **daily)
             await in_use(tenant)
             for command in deletes:
-                await asyncio.to_thread(follow, ground, desk, f"{command} --timeout=30s")
-                await asyncio.to_thread(collect_garbage, ground)
+                await asyncio.to_thread(follow, devcluster, desk, f"{command} --timeout=30s")
+                await asyncio.to_thread(collect_garbage, devcluster)
             for kind in ("bookings", "bookingschedulers", "resources", "resourcemonitors"):
-                assert read(ground, kind, "--all-namespaces")["items"] == []
+                assert read(devcluster, kind, "--all-namespaces")["items"] == []
             assert locks(tenant) == set()
             assert set(tenant.states()) == {"running"}
             operator.cancel()
-        # Namespaces go with the help of the controller-manager, which is not here.
-        follow(ground, desk, f"{uninstall} --wait=false")
-        await until(lambda: not ground.kubectl("get", "crds", "-o", "name"))
+        # The controller manager deletes namespaces, and does not run here.
+        follow(devcluster, desk, f"{uninstall} --wait=false")
+        await until(lambda: not devcluster.kubectl("get", "crds", "-o", "name"))
 
 
-async def test_resources_of_an_operator_that_is_gone_are_let_go_by_hand(
-    ground: Playground, tenant: Tenant, operator: Operator, desk: Path
+async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
+    devcluster: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
     async with operator():
         await locked(tenant)
     tenant.kubectl("delete", "resource", "res", "--wait=false")
     [*_, last_resort] = commands(PAGE, "Uninstall")
-    follow(ground, desk, last_resort.replace(" analytics ", " res ").replace("team-a", tenant.namespace))
+    follow(devcluster, desk, last_resort.replace(" analytics ", " res ").replace("team-a", tenant.namespace))
     assert tenant.kubectl("get", "resource", "res", "--ignore-not-found", "-o", "name") == ""
 
 
-async def test_the_go_operator_is_scaled_to_zero_and_its_objects_are_looked_at(
-    ground: Playground, tenant: Tenant, operator: Operator, desk: Path
+async def test_the_migration_commands_from_the_go_operator(
+    devcluster: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
     scale, look, delete, *_ = commands(PAGE, "Come from the Go operator")
     old = "resource-booking-operator-system"
-    ground.kubectl("create", "namespace", old)
-    ground.kubectl(
+    devcluster.kubectl("create", "namespace", old)
+    devcluster.kubectl(
         "-n", old, "create", "deployment", "resource-booking-operator-controller-manager", "--image=x"
     )
-    follow(ground, desk, scale)
-    assert [item["spec"]["replicas"] for item in read(ground, "deployments", "-n", old)["items"]] == [0]
+    follow(devcluster, desk, scale)
+    assert [item["spec"]["replicas"] for item in read(devcluster, "deployments", "-n", old)["items"]] == [0]
     async with operator():
         tenant.resource()
         await until(lambda: tenant.condition("resource", "res", "Valid")[0] == "True")
     assert any(
         tenant.namespace in line and "The spec is valid" in line
-        for line in follow(ground, desk, look).splitlines()
+        for line in follow(devcluster, desk, look).splitlines()
     )
-    follow(ground, desk, f"{delete} --wait=false")
+    follow(devcluster, desk, f"{delete} --wait=false")
 
 
-async def test_a_lock_of_the_go_operator_is_waited_for(tenant: Tenant, operator: Operator) -> None:
-    ids, ends = tenant.ground.instances.start(tenant.tag), soon(8)
+async def test_a_lock_of_the_go_operator_delays_the_stop(tenant: Tenant, operator: Operator) -> None:
+    ids, ends = tenant.devcluster.instances.start(tenant.tag), soon(8)
     values = ("0b1e9c1e-4a3f-4b43-9d3c-0a4c1d0f8c55", ends.isoformat(timespec="seconds"))
-    tenant.ground.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))
+    tenant.devcluster.instances.mark(ids, dict(zip(LOCK_TAGS, values, strict=True)))
     tenant.resource()
     async with operator():
         await until(lambda: tenant.condition("resource", "res", "Synced") == ("False", "LockedElsewhere"))

@@ -1,4 +1,4 @@
-"""With the component pin-user, users book in their own name only."""
+"""With the component pin-user, users can book only in their own name."""
 
 import asyncio
 import json
@@ -37,12 +37,12 @@ def resource(user: str) -> dict[str, Any]:
 
 def applied(tenant: Tenant, object_: dict[str, Any], *identity: str) -> "subprocess.CompletedProcess[str]":
     arguments = ("-n", tenant.namespace, "apply", "-f", "-", *identity)
-    return tenant.ground.kubectl.attempt(*arguments, stdin=json.dumps(object_))
+    return tenant.devcluster.kubectl.attempt(*arguments, stdin=json.dumps(object_))
 
 
 @pytest.fixture
-async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Tenant]:
-    """A tenant in whose namespace everybody may write everything, were it not for the policy."""
+async def pinned(devcluster: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Tenant]:
+    """A tenant in whose namespace all users may write everything, apart from the policy."""
     kinds = "bookings,bookingschedulers,resources"
     tenant.kubectl("create", "role", "writer", "--verb=get,create,update,patch", f"--resource={kinds}")
     tenant.kubectl("create", "rolebinding", "writer", "--role=writer", "--group=system:authenticated")
@@ -50,7 +50,7 @@ async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncI
     def refused() -> bool:
         return "pin-user" in applied(tenant, booking("nobody"), "--dry-run=server", *ADA).stderr
 
-    async with in_force(ground, "-k", str(overlay("pin-user", base=False)), refused=refused):
+    async with in_force(devcluster, "-k", str(overlay("pin-user", base=False)), refused=refused):
         yield tenant
 
 
@@ -63,7 +63,7 @@ async def pinned(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncI
     ],
     ids=["Booking", "BookingScheduler", "Resource"],
 )
-async def test_nobody_books_in_the_name_of_another(pinned: Tenant, made: Any, field: str) -> None:
+async def test_users_cannot_book_in_the_name_of_another(pinned: Tenant, made: Any, field: str) -> None:
     said = applied(pinned, made("grace"), *ADA).stderr
     assert f"{field} is 'grace', but you are 'ada'; write your own name" in said
     assert applied(pinned, made("ada"), *ADA).returncode == 0
@@ -75,17 +75,17 @@ async def test_nobody_books_in_the_name_of_another(pinned: Tenant, made: Any, fi
     assert applied(pinned, changed, *ADA).returncode == 0
 
 
-async def test_a_resource_that_nobody_has_booked_names_nobody(pinned: Tenant) -> None:
+async def test_a_resource_without_an_ad_hoc_booking_needs_no_name(pinned: Tenant) -> None:
     plain = manifest("Resource", "res", {"tag": "t"})
     assert applied(pinned, plain, *ADA).returncode == 0
     assert applied(pinned, resource("grace"), *BOT).returncode == 0
     assert applied(pinned, plain, *ADA).returncode == 0
 
 
-async def test_the_operator_makes_the_bookings_of_schedulers_and_writes_status(
+async def test_the_operator_creates_bookings_of_schedulers_and_writes_status(
     pinned: Tenant, operator: Operator, tmp_path: Path
 ) -> None:
-    kubeconfig = await asyncio.to_thread(token_kubeconfig, pinned.ground, tmp_path)
+    kubeconfig = await asyncio.to_thread(token_kubeconfig, pinned.devcluster, tmp_path)
     async with operator(kubeconfig=kubeconfig):
         assert applied(pinned, scheduler("ada"), *ADA).returncode == 0
         await until(lambda: "bs-" in pinned.kubectl("get", "bookings", "-o", "name"))

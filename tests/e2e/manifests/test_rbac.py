@@ -1,4 +1,4 @@
-"""The operator as its ServiceAccount, with a bound token and the Roles that ship: enough, and no more."""
+"""The operator with a bound token of its ServiceAccount: the shipped Roles grant enough, and not more."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ LEASE = "booking-operator"
 ELECTION = "booking-operator-leader-election"
 
 
-def rules(ground: Playground, kind: str, name: str, namespace: str = SYSTEM) -> set[Permission]:
-    return expanded(read(ground, kind, name, "-n", namespace)["rules"])
+def rules(devcluster: Playground, kind: str, name: str, namespace: str = SYSTEM) -> set[Permission]:
+    return expanded(read(devcluster, kind, name, "-n", namespace)["rules"])
 
 
 def electing(namespace: str) -> dict[str, Any]:
-    """What the flag --leader-elect sets in a pod of that namespace."""
+    """The settings that --leader-elect implies in a pod of that namespace."""
     return {"leader_elect": True, "leader_election_namespace": namespace}
 
 
@@ -38,13 +38,13 @@ def finalizers(tenant: Tenant, booking: str, *names: str) -> None:
 
 
 async def everything(tenant: Tenant) -> None:
-    """Have the operator do all that it can do through the API server."""
+    """Let the operator use every permission."""
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
     await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
     await until(lambda: tenant.get("resource", "res")["metadata"].get("finalizers"))
     await until(lambda: "Started" in " ".join(tenant.events("Resource", "res")))
-    tenant.kubectl("delete", "booking", "bk")  # a stop that no boundary foresaw
+    tenant.kubectl("delete", "booking", "bk")  # a stop without a boundary
     await until(lambda: set(tenant.states()) == {"stopped"})
     await tenant.delete("resource", "res")
     await schedulers(tenant)
@@ -71,70 +71,73 @@ async def monitors(tenant: Tenant) -> None:
     tenant.apply("ResourceMonitor", "ec2", type="ec2", prune=True, interval="10s")
     await until(lambda: not gone(tenant, "resource", tenant.tag))
     await until(lambda: tenant.condition("resourcemonitor", "ec2", "Ready")[0] == "True")
-    tenant.ground.instances.terminate(tenant.tag)
+    tenant.devcluster.instances.terminate(tenant.tag)
     await until(lambda: gone(tenant, "resource", tenant.tag), 40)
 
 
-async def test_what_it_does_is_what_it_may(
-    ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, tmp_path: Path
+async def test_granted_permissions_are_exactly_those_used(
+    devcluster: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, tmp_path: Path
 ) -> None:
-    kubeconfig = await asyncio.to_thread(token_kubeconfig, ground, tmp_path)
+    kubeconfig = await asyncio.to_thread(token_kubeconfig, devcluster, tmp_path)
     async with operator(kubeconfig=kubeconfig, namespace="", **electing(SYSTEM)):
         await everything(tenant)
-    granted = rules(ground, "clusterrole", "booking-operator") | rules(ground, "role", ELECTION)
+    granted = rules(devcluster, "clusterrole", "booking-operator") | rules(devcluster, "role", ELECTION)
     assert audit.refused(service_account()) == []
     assert audit.used(service_account(), granted) == granted
 
 
 @pytest.fixture
-async def confined(ground: Playground, tenant: Tenant, overlay: Overlay, tmp_path: Path) -> str:
-    """Installed in the tenant's namespace alone; a kubeconfig of the operator there."""
+async def confined(devcluster: Playground, tenant: Tenant, overlay: Overlay, tmp_path: Path) -> str:
+    """Installs the operator for the tenant's namespace only; returns its kubeconfig."""
     directory = overlay("single-namespace", namespace=tenant.namespace)
-    ground.kubectl("apply", "--validate=strict", "-k", str(directory))
-    return await asyncio.to_thread(token_kubeconfig, ground, tmp_path, tenant.namespace)
+    devcluster.kubectl("apply", "--validate=strict", "-k", str(directory))
+    return await asyncio.to_thread(token_kubeconfig, devcluster, tmp_path, tenant.namespace)
 
 
-async def test_in_a_namespace_of_its_own_it_needs_nothing_of_the_cluster(
-    ground: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, confined: str
+async def test_single_namespace_mode_needs_no_cluster_permissions(
+    devcluster: Playground, tenant: Tenant, operator: Operator, audit: AuditLog, confined: str
 ) -> None:
     async with operator(kubeconfig=confined, **electing(tenant.namespace)):
         await everything(tenant)
     user, where = service_account(tenant.namespace), tenant.namespace
-    granted = rules(ground, "role", "booking-operator", where) | rules(ground, "role", ELECTION, where)
-    # It asks for the CRD, is refused, and uses discovery instead.
+    granted = rules(devcluster, "role", "booking-operator", where) | rules(
+        devcluster, "role", ELECTION, where
+    )
+    # It requests the CRD, gets 403, and uses discovery instead.
     assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
     assert audit.used(user, granted) == granted | {CRD}
-    everybody = listed(ground, f"system:serviceaccount:{where}:other", where)
-    assert listed(ground, user, where) - everybody == granted
-    assert listed(ground, user, "default") == listed(
-        ground, f"system:serviceaccount:{where}:other", "default"
+    everybody = listed(devcluster, f"system:serviceaccount:{where}:other", where)
+    assert listed(devcluster, user, where) - everybody == granted
+    assert listed(devcluster, user, "default") == listed(
+        devcluster, f"system:serviceaccount:{where}:other", "default"
     )
 
 
-async def test_a_crd_that_it_may_not_read_stops_nothing_when_it_is_deleted(
-    ground: Playground, tenant: Tenant, operator: Operator, confined: str
+async def test_a_deleted_crd_that_it_may_not_read_stops_no_instance(
+    devcluster: Playground, tenant: Tenant, operator: Operator, confined: str
 ) -> None:
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
-    # A booking that stays until somebody has let it go: so long the kind is served, and its list no failure.
+    # The finalizer keeps this booking. While it exists, the API server serves the kind, so that a list
+    # succeeds.
     tenant.booking("stuck", soon(-600), soon(-60))
     finalizers(tenant, "stuck", "example.com/held")
     async with operator(kubeconfig=confined):
         await until(lambda: set(tenant.states()) == {"running"})
         try:
-            ground.kubectl("delete", "crd", BOOKING.crd_name, "--wait=false")
+            devcluster.kubectl("delete", "crd", BOOKING.crd_name, "--wait=false")
             await until(lambda: gone(tenant, "booking", "bk"))
             await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
             assert set(tenant.states()) == {"running"}
         finally:
             finalizers(tenant, "stuck")
-            ground.kubectl("wait", "--for=delete", "crd", BOOKING.crd_name)
-            ground.kubectl("apply", "-k", str(MANIFESTS))
+            devcluster.kubectl("wait", "--for=delete", "crd", BOOKING.crd_name)
+            devcluster.kubectl("apply", "-k", str(MANIFESTS))
 
 
-def listed(ground: Playground, user: str, namespace: str) -> set[Permission]:
-    """What `kubectl auth can-i --list` says of resources."""
-    table = ground.kubectl("auth", "can-i", "--list", "--no-headers", "--as", user, "-n", namespace)
+def listed(devcluster: Playground, user: str, namespace: str) -> set[Permission]:
+    """The permissions for resources in the output of `kubectl auth can-i --list`."""
+    table = devcluster.kubectl("auth", "can-i", "--list", "--no-headers", "--as", user, "-n", namespace)
     found = set()
     for line in table.splitlines():
         match = re.fullmatch(r"(\S*)\s+\[(.*?)\]\s+\[(.*?)\]\s+\[(.*?)\]", line.strip())
@@ -148,18 +151,18 @@ def listed(ground: Playground, user: str, namespace: str) -> set[Permission]:
     return found
 
 
-def test_can_i_shows_nothing_beyond(ground: Playground) -> None:
-    cluster = rules(ground, "clusterrole", "booking-operator")
-    lease = rules(ground, "role", ELECTION)
-    everybody = listed(ground, f"system:serviceaccount:{SYSTEM}:other", SYSTEM)
-    assert listed(ground, service_account(), "default") - everybody == cluster
-    assert listed(ground, service_account(), SYSTEM) - everybody == cluster | lease
+def test_kubectl_can_i_shows_no_other_permissions(devcluster: Playground) -> None:
+    cluster = rules(devcluster, "clusterrole", "booking-operator")
+    lease = rules(devcluster, "role", ELECTION)
+    everybody = listed(devcluster, f"system:serviceaccount:{SYSTEM}:other", SYSTEM)
+    assert listed(devcluster, service_account(), "default") - everybody == cluster
+    assert listed(devcluster, service_account(), SYSTEM) - everybody == cluster | lease
     assert {permission.name for permission in lease if permission.verb != "create"} == {LEASE}
 
 
 @pytest.mark.parametrize("verb", ["get", "delete", "deletecollection", "patch"])
-def test_a_lease_of_somebody_else_is_out_of_its_reach(ground: Playground, verb: str) -> None:
-    answer = ground.kubectl.attempt(
+def test_the_operator_cannot_access_other_leases(devcluster: Playground, verb: str) -> None:
+    answer = devcluster.kubectl.attempt(
         "auth", "can-i", verb, "leases/somebody", "--as", service_account(), "-n", SYSTEM
     )
     assert answer.stdout.strip() == "no"

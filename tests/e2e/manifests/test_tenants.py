@@ -1,4 +1,4 @@
-"""What somebody with the role `edit` in one namespace can do to others: docs/security.md, claim by claim."""
+"""The harm that a user with the role `edit` in one namespace can do to others; see docs/security.md."""
 
 import asyncio
 import json
@@ -20,17 +20,17 @@ LONG_NAME = "a" * 219 + "-" + "b" * 33
 
 
 class Attacker:
-    """Mallory, who may do in a namespace of her own what the role `edit` allows."""
+    """Mallory, who has the role `edit` in a namespace of her own."""
 
-    def __init__(self, ground: Playground, namespace: str) -> None:
-        self.ground = ground
+    def __init__(self, devcluster: Playground, namespace: str) -> None:
+        self.devcluster = devcluster
         self.namespace = namespace
 
     def attempt(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        return self.ground.kubectl.attempt(*MALLORY, *arguments, stdin=stdin)
+        return self.devcluster.kubectl.attempt(*MALLORY, *arguments, stdin=stdin)
 
     def post(self, body: str, plural: str = "bookings", namespace: str = "") -> str:
-        """Send an object as it is, past all that kubectl would say to it; returns what was wrong."""
+        """Send an object without validation by kubectl; return the error."""
         path = f"/apis/manager.kotaico.de/v1/namespaces/{namespace or self.namespace}/{plural}"
         return self.attempt("create", "--raw", path, "-f", "-", stdin=body).stderr
 
@@ -49,7 +49,7 @@ class Attacker:
         return json.dumps(made)
 
     def deep(self, name: str, levels: int = 9000) -> str:
-        """A booking whose managedFields, which no schema prunes, are as deep as the API server takes them."""
+        """A booking with the deepest managedFields that the API server accepts. No schema prunes them."""
         fields = {"manager": "m", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": "here"}
         fields |= {"apiVersion": "manager.kotaico.de/v1", "time": "2026-01-01T00:00:00Z"}
         nested = '{"f:spec":' + '{"f:a":' * levels + "{}" + "}" * (levels + 1)
@@ -61,7 +61,7 @@ class Attacker:
         return self.booking(name, ownerReferences=[owner | {"uid": f"u{number}"} for number in range(owners)])
 
     def fatten(self, name: str) -> None:
-        """Leave so little room in a booking that etcd takes no status of it."""
+        """Fill a booking up so that a status does not fit into the size limit of etcd."""
         low, high = 1000, 250_000
         while high - low > 200:
             middle = (low + high) // 2
@@ -80,49 +80,49 @@ class Attacker:
 
 
 @pytest.fixture
-async def attacker(ground: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Attacker]:
+async def attacker(devcluster: Playground, tenant: Tenant, overlay: Overlay) -> AsyncIterator[Attacker]:
     namespace = f"{tenant.namespace}-mallory"
-    ground.kubectl("apply", "--validate=strict", "-k", str(overlay("tenant-roles", base=False)))
-    ground.kubectl("create", "namespace", namespace)
-    # What aggregates them into `edit` is the controller manager, which does not run here.
+    devcluster.kubectl("apply", "--validate=strict", "-k", str(overlay("tenant-roles", base=False)))
+    devcluster.kubectl("create", "namespace", namespace)
+    # The controller manager aggregates the roles into `edit`, and does not run here.
     for role in ("edit", "view"):
         name = f"booking-operator-{role}"
-        ground.kubectl(
+        devcluster.kubectl(
             "-n", namespace, "create", "rolebinding", role, f"--clusterrole={name}", "--user=mallory"
         )
-    made = Attacker(ground, namespace)
+    made = Attacker(devcluster, namespace)
     await until(lambda: not made.post(made.booking("first")))
     yield made
-    ground.kubectl("-n", namespace, "delete", "bookings,bookingschedulers", "--all")
-    ground.kubectl("delete", "namespace", namespace, "--wait=false")
+    devcluster.kubectl("-n", namespace, "delete", "bookings,bookingschedulers", "--all")
+    devcluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
-def everywhere(operator: Operator, ground: Playground, tmp_path: Path) -> Callable[[], Any]:
+def everywhere(operator: Operator, devcluster: Playground, tmp_path: Path) -> Callable[[], Any]:
     """Runs the operator for all namespaces, as its ServiceAccount."""
-    return lambda: operator(namespace="", kubeconfig=token_kubeconfig(ground, tmp_path))
+    return lambda: operator(namespace="", kubeconfig=token_kubeconfig(devcluster, tmp_path))
 
 
 async def is_kept(tenant: Tenant, name: str) -> None:
-    """A booking of the tenant begins at once, and ends when it is deleted."""
+    """Check that a booking of the tenant starts instances, and that its deletion stops them."""
     await asyncio.to_thread(tenant.booking, name, soon(-1), soon(600))
     await until(lambda: set(tenant.states()) == {"running"}, 10)
     await asyncio.to_thread(tenant.kubectl, "delete", "booking", name)
     await until(lambda: set(tenant.states()) == {"stopped"}, 10)
 
 
-async def test_mad_and_huge_bookings_delay_nobody(
+async def test_malformed_and_huge_bookings_delay_no_other_tenant(
     tenant: Tenant,
     attacker: Attacker,
     everywhere: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fats = [f"fat-{number}" for number in range(4)]
-    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 2**22)  # less than all of them together
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 2**22)  # smaller than all of them together
     bodies = [attacker.deep("deep"), *map(attacker.fat, fats), attacker.fat("fattest", 5200)]
     assert [attacker.post(body) for body in bodies] == [""] * len(bodies)
     await asyncio.to_thread(attacker.fatten, "fattest")
-    mine = Tenant(attacker.ground, attacker.namespace)
+    mine = Tenant(attacker.devcluster, attacker.namespace)
     tenant.resource()
     async with everywhere():
         await is_kept(tenant, "after-the-list")
@@ -131,7 +131,7 @@ async def test_mad_and_huge_bookings_delay_nobody(
         await is_kept(tenant, "after-the-watch")
         for name in ("deep", "deeper", *fats, "fatter"):
             await until(partial(accepted, mine, name))
-        # For a status there is no room left in it.
+        # A status does not fit into this object.
         await until(lambda: "StatusRefused" in mine.events("Booking", "fattest"))
 
 
@@ -139,7 +139,7 @@ def accepted(tenant: Tenant, name: str) -> bool:
     return tenant.condition("booking", name, "Valid")[0] == "True"
 
 
-def told(tenant: Tenant, name: str) -> bool:
+def reported(tenant: Tenant, name: str) -> bool:
     return "ResourceNotFound" in tenant.events("Booking", name)
 
 
@@ -161,23 +161,20 @@ async def test_a_booking_reaches_no_other_namespace(
         assert attacker.post(attacker.booking(f"reach-{number}", resource=name)) == ""
     assert attacker.post(attacker.booking(LONG_NAME, resource="\U0001f4a5" * 253)) == ""
     async with everywhere():
-        mine = Tenant(attacker.ground, attacker.namespace)
+        mine = Tenant(attacker.devcluster, attacker.namespace)
         for number in range(len(names)):
             await until(partial(unfound, mine, f"reach-{number}"))
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
-        # Each is reported by an Event, however long its name and its text are, and nothing in it moves a
-        # cursor.
+        # Each gets an Event, whatever the length of its name and text. No output contains an escape sequence.
         for name in (*(f"reach-{number}" for number in range(len(names))), LONG_NAME):
-            await until(partial(told, mine, name))
+            await until(partial(reported, mine, name))
         for command in (("get", "bookings", "-o", "wide"), ("describe", "bookings"), ("get", "events")):
             assert "\x1b" not in mine.kubectl(*command)
         assert set(tenant.states()) == {"stopped"}
         assert tenant.status("resource", "res")["locked_by"] == ""
 
 
-def test_edit_allows_bookings_of_the_own_namespace_and_nothing_else(
-    tenant: Tenant, attacker: Attacker
-) -> None:
+def test_the_role_edit_allows_only_bookings_of_the_own_namespace(tenant: Tenant, attacker: Attacker) -> None:
     own, other = attacker.namespace, tenant.namespace
     resource = json.dumps(manifest("Resource", "theirs", {"tag": other}))
     monitor = json.dumps(manifest("ResourceMonitor", "all", {}))
@@ -194,15 +191,15 @@ def test_edit_allows_bookings_of_the_own_namespace_and_nothing_else(
         assert "orbidden" in attacker.attempt(*command).stderr, command
 
 
-async def test_a_quota_bounds_how_many_bookings_there_are(attacker: Attacker) -> None:
-    limit_bookings(attacker.ground, attacker.namespace, hard=3, used=1)
+async def test_a_quota_limits_the_number_of_bookings(attacker: Attacker) -> None:
+    limit_bookings(attacker.devcluster, attacker.namespace, hard=3, used=1)
     said = [await asyncio.to_thread(attacker.post, attacker.booking(f"bk-{number}")) for number in range(5)]
     assert [bool(text) for text in said] == [False, False, True, True, True]
     spent = f"requested: {BOOKINGS}=1, used: {BOOKINGS}=3, limited: {BOOKINGS}=3"
     assert f"exceeded quota: bookings, {spent}" in said[-1]
 
 
-def test_the_roles_that_ship_are_those_that_are_tested() -> None:
+def test_there_are_no_other_tenant_roles() -> None:
     assert sorted(file.stem for file in (MANIFESTS / "components" / "tenant-roles").glob("*.yaml")) == [
         "admin",
         "edit",

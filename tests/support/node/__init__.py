@@ -1,6 +1,6 @@
-"""A whole Kubernetes cluster of one node on this machine: pods run for real.
+"""A complete Kubernetes cluster of one node on this machine, with real pods.
 
-No container daemon is needed, no registry and no internet. Everything lies in one directory, and listens on
-loopback or on a bridge of its own; whatever a killed run has left, the next one finds
-by that directory's name.
+It needs no container daemon, no registry and no internet. Everything is in one directory, and listens on
+loopback or on a bridge of its own. The name of this directory identifies what a killed run left behind, and
+the next run removes it.
 """

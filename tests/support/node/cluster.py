@@ -1,4 +1,4 @@
-"""Stands a cluster of one node up, and takes it down."""
+"""Starts and stops a cluster of one node."""
 
 import fcntl
 import json
@@ -20,19 +20,19 @@ from tests.support.node.runtime import PAUSE, Containerd, containerd
 from tests.support.node.sweep import sweep
 
 DIRECTORY = Path("/var/lib/booking-operator-cluster")
-"""Always the same, so that what a killed run has left is found."""
+"""A fixed path, so that the next run finds what a killed run left behind."""
 _LOCK = Path("/run/lock/booking-operator-cluster")
 _FLAGS = (
     f"--service-cluster-ip-range={network.SERVICES}",
     "--allow-privileged",
-    # By name there is no way: the node is in no DNS.
+    # The name of the node is not in DNS.
     "--kubelet-preferred-address-types=InternalIP",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One that runs."""
+    """A running cluster."""
 
     kubectl: Kubectl
     runtime: Containerd
@@ -41,7 +41,7 @@ class Cluster:
 
 @contextmanager
 def cluster(images: Store) -> Iterator[Cluster]:
-    """A cluster whose node is Ready; only one at a time on a machine."""
+    """A cluster whose node is Ready. A lock allows only one on a machine."""
     binaries, node = find_or_build(print), find_or_build_node(print)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
@@ -58,7 +58,7 @@ def cluster(images: Store) -> Iterator[Cluster]:
         plane = stack.enter_context(
             ControlPlane(binaries, _FLAGS, pods=True, address=network.API, port=443, within=DIRECTORY)
         )
-        # Of its own accord it would wait for those who watch.
+        # Without SIGKILL, the API server would wait for open watches.
         stack.callback(plane.stop_apiserver, kill=True)
         kubectl = Kubectl(find_kubectl(print), plane.kubeconfig)
         stack.enter_context(controllers(node, plane, logs))
@@ -77,7 +77,7 @@ def _node_is_ready(kubectl: Kubectl) -> bool:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that all of it is taken down."""
+    """Treat SIGTERM as KeyboardInterrupt, so that context managers stop everything."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield

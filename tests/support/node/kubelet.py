@@ -1,4 +1,4 @@
-"""The kubelet, and the two programs that make pods of Deployments and give them to it."""
+"""The kubelet, the controller manager and the scheduler."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ NODE = "n1"
 
 @contextmanager
 def controllers(binaries: NodeBinaries, plane: ControlPlane, logs: Path) -> Iterator[None]:
-    """The controller manager and the scheduler."""
+    """The controller manager and the scheduler, which create pods and assign them to the node."""
     common = [f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1"]
     manager = [
         str(binaries.kube_controller_manager),
@@ -61,15 +61,15 @@ def _configuration(runtime: Containerd, state: Path) -> dict[str, Any]:
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": f"unix://{runtime.socket}",
-        # It listens on the bridge, where only the API server and pods are, and the API server shows no
-        # certificate.
+        # It listens on the bridge, which only the API server and pods can reach. The API server sends no
+        # client certificate.
         "address": GATEWAY,
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "healthzPort": 0,
         "podLogsDir": str(state / "logs"),
         "volumePluginDir": str(state / "plugins"),
-        # A machine may have cgroup v1 or v2, and lack CAP_SYS_RESOURCE and a /dev/kmsg.
+        # The machine may have cgroup v1 or v2, and may lack CAP_SYS_RESOURCE and /dev/kmsg.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
@@ -78,7 +78,7 @@ def _configuration(runtime: Containerd, state: Path) -> dict[str, Any]:
         "localStorageCapacityIsolation": False,
         "oomScoreAdj": 0,
         "featureGates": {"KubeletInUserNamespace": True},
-        # How full the disk of the machine is, is no matter of the tests.
+        # The tests must not depend on the free disk space and memory of the machine.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "clusterDNS": [],

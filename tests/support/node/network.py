@@ -1,4 +1,4 @@
-"""The bridge that pods are on, and its CNI configuration."""
+"""The bridge for the network of the pods, and its CNI configuration."""
 
 import json
 import subprocess
@@ -12,19 +12,20 @@ BRIDGE = "booking0"
 NETWORK = "booking-operator"
 PODS = "10.88.0.0/24"
 GATEWAY = "10.88.0.1"
-"""The node as pods see it: what they shall reach on it listens here."""
+"""The address of the node for pods. Services of the node that pods use listen here."""
 HARDWARE = "02:00:0a:58:00:01"
-"""The bridge's own address. Without one it takes that of a port and changes it when that pod goes; the others
-then do not reach the node until their neighbour entries expire, up to half a minute later."""
+"""The MAC address of the bridge. Without a fixed one, the bridge has the address of a port, and changes it
+when the pod of that port stops. Other pods then cannot reach the node until their neighbour entries
+expire, up to half a minute later."""
 SERVICES = "10.88.1.0/24"
 API = "10.88.1.1"
-"""The first address of `SERVICES`, which pods get as the address of the API server; without a kube-proxy it
-has to be the API server's own."""
+"""The first address of `SERVICES`, which pods use as the address of the API server. There is no kube-proxy,
+so the API server has to listen on this address."""
 
 
 @contextmanager
 def bridge(state: Path) -> Iterator[Path]:
-    """A bridge with both addresses; yields the directory of its CNI configuration."""
+    """Create a bridge with both addresses; yield the directory of its CNI configuration."""
     remove()
     _ip("link", "add", BRIDGE, "address", HARDWARE, "type", "bridge")
     try:
@@ -37,7 +38,7 @@ def bridge(state: Path) -> Iterator[Path]:
 
 
 def remove() -> None:
-    """Remove the bridge, if it is there."""
+    """Remove the bridge if it exists."""
     if Path("/sys/class/net", BRIDGE).exists():
         _ip("link", "delete", BRIDGE)
 

@@ -1,4 +1,4 @@
-"""What the machine must bring along, and what it says if it does not."""
+"""The programs that the machine must provide, and how to install them."""
 
 import os
 import shutil
@@ -8,13 +8,13 @@ from pathlib import Path
 
 CNI = Path("/usr/lib/cni")
 IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "newuidmap": "uidmap"}
-"""Programs that make images, and Debian's packages that bring them."""
+"""Programs that build images, with their Debian packages."""
 NODES = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "ip": "iproute2"}
-"""Programs that run pods."""
+"""Programs that run pods, with their Debian packages."""
 
 
 def missing(programs: Mapping[str, str], *, root: bool | None = None) -> str:
-    """What is missing, with the fix; an empty text if nothing is."""
+    """What is missing and how to fix it; an empty string if nothing is missing."""
     if sys.platform != "linux":
         return "it takes a Linux machine"
     packages = {package for name, package in programs.items() if shutil.which(name) is None}

@@ -1,4 +1,4 @@
-"""containerd, with its own root, state and socket."""
+"""containerd with its own root directory, state directory and socket."""
 
 import subprocess
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ conf_dir = "{networks}"
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """One that runs."""
+    """A running containerd."""
 
     socket: Path
 
@@ -48,7 +48,7 @@ class Containerd:
         """Import the images of an archive.
 
         Raises:
-            AssertionError: containerd refuses it; with what it said.
+            AssertionError: containerd refuses the archive. The message has its stderr.
         """
         self._ctr("image", "import", str(archive))
 
@@ -61,7 +61,7 @@ class Containerd:
 
 @contextmanager
 def containerd(state: Path, networks: Path) -> Iterator[Containerd]:
-    """Run it until the end of the block; what runs in it then is for `sweep`."""
+    """Run containerd until the end of the block. `sweep` removes containers that still run then."""
     state.mkdir()
     socket, config = state / "containerd.sock", state / "config.toml"
     config.write_text(

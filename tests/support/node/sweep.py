@@ -1,4 +1,4 @@
-"""Removes what is left of a cluster by any process; everything of it names its directory."""
+"""Removes everything that any run of a cluster left behind. Each part contains the name of its directory."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ from time import monotonic, sleep
 from tests.support.node import network
 
 _LOGS = Path("/var/log/containers")
-"""Links to the logs of containers, which the kubelet makes there wherever the logs are."""
+"""Links to container logs. The kubelet creates them here, regardless of the location of the logs."""
 _NETWORKS = Path("/var/lib/cni/results")
-"""What libcni remembers of each container; not all of it goes with the container."""
+"""The cache of libcni for each container. Some files remain after the container is deleted."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROGRAMS = frozenset(
     {
@@ -27,12 +27,13 @@ _PROGRAMS = frozenset(
         "runc",
     }
 )
-"""What a cluster is made of; who only looks into its directory, say at a log, is not."""
+"""The programs of a cluster. A program that only reads a file in the directory, such as a log, is not one of
+them."""
 _PATIENCE = 10.0
 
 
 def sweep(directory: Path) -> None:
-    """Kill what runs from `directory`, unmount what is mounted there, and remove it and the bridge."""
+    """Kill all processes of `directory`, unmount its mounts, and remove the directory and the bridge."""
     deadline = monotonic() + _PATIENCE
     groups: set[Path] = set()
     while found := list(_processes(directory)):
@@ -41,7 +42,7 @@ def sweep(directory: Path) -> None:
             groups |= set(_cgroups(pid))
             _kill(pid)
         sleep(0.05)
-    for group in groups:  # runc removes them, unless it was killed
+    for group in groups:  # runc removes them unless it was killed
         if group.is_dir():
             group.rmdir()
     for point in sorted(_mounts(Path("/proc/self/mountinfo"), directory), reverse=True):
@@ -57,7 +58,7 @@ def sweep(directory: Path) -> None:
 
 
 def _processes(directory: Path) -> Iterator[int]:
-    """Its programs, which name the directory, and what runs in containers, whose file system is there."""
+    """Programs with the directory in their arguments, and processes in containers of the cluster."""
     own = _namespace(Path("/proc/self"))
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)
@@ -82,7 +83,7 @@ def _namespace(process: Path) -> str:
 
 
 def _mounts(table: Path, directory: Path, *, deep: bool = False) -> list[str]:
-    """Mount points under `directory`; if `deep`, those whose source lies there too."""
+    """Mount points under `directory`; with `deep`, all entries of the table that name the directory."""
     lines = table.read_text(errors="replace").splitlines()
     if deep:
         return [line for line in lines if f"{directory}/" in line]
@@ -97,7 +98,7 @@ def _kill(pid: int) -> None:
 
 
 def _cgroups(pid: int) -> Iterator[Path]:
-    """The control groups of a container; of a process that is in none of its own, none."""
+    """The control groups of a container process; none for other processes."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
