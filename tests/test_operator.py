@@ -1,6 +1,7 @@
 """The operator as a whole, in memory: the behaviour of a replica that takes over."""
 
 import asyncio
+import gc
 import json
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.leader_election import Lead
 from booking_operator.engine.store import Key
+from booking_operator.gc_tuning import GcTuning, ProcessGcTuning
 from booking_operator.kube.errors import ApiError
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
@@ -31,10 +33,12 @@ class Cluster:
         self.objects: dict[str, list[dict[str, Any]]] = {"resources": [], "bookings": []}
         self.version = 1
 
-    def add(self, plural: str, name: str, spec: dict[str, Any]) -> None:
+    def add(self, plural: str, name: str, spec: dict[str, Any], status: dict[str, Any] | None = None) -> None:
         self.version += 1
         meta = {"name": name, "namespace": "ns", "uid": name, "resourceVersion": str(self.version)}
-        self.objects[plural].append({"metadata": meta | {"generation": 1}, "spec": spec})
+        self.objects[plural].append(
+            {"metadata": meta | {"generation": 1}, "spec": spec, "status": status or {}}
+        )
 
     def book(self, name: str, start: float, end: float) -> None:
         spec = {"resource_name": "res", "user_id": "ada", "start_at": at_text(start), "end_at": at_text(end)}
@@ -101,37 +105,40 @@ class Fickle(Election):
                 await lead()
 
 
-class Tangled(Cloud):
-    """A driver in a reference cycle, so that only the garbage collector frees it."""
+class RecordedGc:
+    """A garbage collector that records its calls with the monotonic time in seconds."""
 
     def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(clock)
-        self.itself = self
+        self.calls: list[tuple[str, int]] = []
+        self._clock = clock
+
+    def freeze(self) -> None:
+        self._record("freeze")
+
+    def freeze_young(self) -> None:
+        self._record("freeze young")
+
+    def collect_all(self) -> None:
+        self._record("collect all")
+
+    def _record(self, call: str) -> None:
+        self.calls.append((call, round(self._clock.monotonic())))
 
 
-class Clouds(Cloud):
-    """A service that creates a driver for each leadership.
-
-    Attributes:
-        drivers: weak references to the drivers, in order.
-    """
-
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(clock)
-        self.drivers: list[weakref.ref[Cloud]] = []
-
-    def driver(self, _: asyncio.TaskGroup) -> Cloud:
-        made = Tangled(self.clock)
-        self.drivers.append(weakref.ref(made))
-        return made
-
-
-def operating(cluster: Cluster, cloud: Cloud, election: Election, clock: VirtualClock) -> Operator:
+def operating(
+    cluster: Cluster,
+    cloud: Cloud,
+    election: Election,
+    clock: VirtualClock,
+    garbage_collector: GcTuning | None = None,
+) -> Operator:
     client: Any = cluster
     services: Any = {"ec2": cloud}
     votes: Any = election
     settings, sources = Settings(region=REGION), Sources(Accounts(REGION))
-    return Operator(Dependencies(settings, client, {}, clock, Metrics()), services, votes, sources)
+    gc_tuning = garbage_collector or RecordedGc(clock)
+    dependencies = Dependencies(settings, client, {}, clock, Metrics(), gc_tuning)
+    return Operator(dependencies, services, votes, sources)
 
 
 async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceState) -> list[str]:
@@ -164,22 +171,50 @@ def test_a_new_leader_starts_instances_of_an_unseen_booking() -> None:
     assert virtual.run(taken_over([(0, 600)], InstanceState.STOPPED)) == ["start"]
 
 
-def test_a_lost_leadership_is_garbage_collected() -> None:
-    """Each leadership has a driver of its own in a reference cycle, as the parts of a leadership are."""
+async def collections(status: dict[str, Any]) -> list[tuple[str, int]]:
+    """The calls of the garbage collector while a leadership is lost after 5 s."""
+    clock, cluster = VirtualClock(), Cluster()
+    cluster.add("resources", "res", {"tag": "web", "region": REGION}, status)
+    recorded = RecordedGc(clock)
+    cloud = Cloud(clock, instances={"i-1": InstanceState.STOPPED})
+    task = asyncio.ensure_future(operating(cluster, cloud, Fickle(), clock, recorded).run())
+    began = round(clock.monotonic())
+    await asyncio.sleep(60)
+    task.cancel()
+    await asyncio.wait([task])
+    return [(call, second - began) for call, second in recorded.calls]
 
-    async def main() -> list[bool]:
-        clock, cluster = VirtualClock(), Cluster()
-        clouds = Clouds(clock)
-        task = asyncio.ensure_future(operating(cluster, clouds, Fickle(), clock).run())
-        await asyncio.sleep(8)
-        assert [driver() is not None for driver in clouds.drivers] == [True, True]
-        await asyncio.sleep(60)
-        held = [driver() is not None for driver in clouds.drivers]
-        task.cancel()
-        await asyncio.wait([task])
-        return held
 
-    assert virtual.run(main()) == [False, True]
+def test_a_lost_leadership_is_garbage_collected_10_seconds_later() -> None:
+    calls = virtual.run(collections({}))
+    assert calls == [("freeze", 0), ("freeze young", 0), ("freeze young", 5), ("collect all", 15)]
+
+
+def test_a_boundary_delays_the_garbage_collection() -> None:
+    """The collection is due at second 15, and the boundary is at second 16."""
+    calls = virtual.run(collections({"next_change_at": at_text(16)}))
+    assert calls[-1] == ("collect all", 17)
+
+
+class Cycle:
+    """A reference cycle, as the parts of a leadership form. Only the garbage collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_only_a_full_collection_frees_frozen_objects() -> None:
+    collector, cycle = ProcessGcTuning(), Cycle()
+    reference = weakref.ref(cycle)
+    try:
+        collector.freeze()
+        del cycle
+        gc.collect()
+        assert reference() is not None
+        collector.collect_all()
+        assert reference() is None
+    finally:
+        gc.unfreeze()
 
 
 def sizes(operator: Operator) -> Mapping[str, int]:

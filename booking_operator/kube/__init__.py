@@ -1,9 +1,9 @@
 """The Kubernetes API, and the only package that imports kubernetes_asyncio.
 
-No more than its configuration is used. But to import any module of kubernetes_asyncio is to import a
-thousand: its `__init__` and that of its client name every API and model that were generated, which takes
-33 MiB and a fifth of a second. So both packages are registered here, before any module below is imported,
-without their `__init__` being run; their modules are then found as usual.
+The operator uses only the configuration of kubernetes_asyncio. But the `__init__` modules of the package and of
+its client import about a thousand generated modules, which takes 34 MiB and a third of the start time
+(docs/bench.md). This module therefore puts both packages into `sys.modules` without running their `__init__`.
+The import system then finds their modules as usual.
 """
 
 import sys
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def _registered(name: str) -> ModuleType:
-    """The package `name`, imported before or not; its `__init__` is not run."""
+    """Return the package `name`; do not run its `__init__` if it is not imported yet."""
     if name not in sys.modules:
         spec = find_spec(name)
         if spec is None:
@@ -26,5 +26,5 @@ _client = _registered("kubernetes_asyncio.client")
 if not hasattr(_client, "Configuration"):
     from kubernetes_asyncio.client.configuration import Configuration
 
-    # What kubernetes_asyncio.config takes from the client. It makes an ApiClient only if asked for one.
+    # kubernetes_asyncio.config imports these names. It creates an ApiClient only on request.
     vars(_client).update(Configuration=Configuration, ApiClient=None)

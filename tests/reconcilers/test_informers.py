@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +66,10 @@ class Harness:
             interval.name for interval in intervals if interval is not None and interval.is_active(self.at)
         }
 
+    def holder_is_known(self, seconds: float) -> bool:
+        """Whether the holder is cached for an instant some seconds ahead."""
+        return self.informers.holder_is_known(RES, self.at + timedelta(seconds=seconds))
+
     def book(self, name: str, start: int, length: int) -> None:
         self._number += 1
         times = {"start_at": at_text(start), "end_at": at_text(start + length)}
@@ -109,7 +112,7 @@ def test_the_cached_holder_equals_the_computed_one(steps: list[tuple[Any, ...]])
         getattr(harness, name)(*arguments)
         resource = harness.informers.resources.get(RES)
         if resource is None:
-            assert not harness.informers._holders
+            assert not harness.informers.introspect()["holders"]
             continue
         expected = BookingTimeline(harness.intervals(resource)).state_at(harness.at, resource.warm_up).holder
         assert harness.informers.holder(resource, harness.at) == expected
@@ -148,21 +151,19 @@ def drained(queue: WorkQueue[Key]) -> set[str]:
     return found
 
 
-def test_the_holder_is_computed_once_for_all_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    harness, computed = Harness(), 0
+def test_the_holder_stays_known_until_a_booking_can_change_it() -> None:
+    """Callers get the cached holder, so that many active bookings cost one computation."""
+    harness = Harness()
     harness.resource("0s", "u1", 0)
     for name in "abcd":
         harness.book(name, 0, 30)
     found = harness.informers.resources.get(RES)
     assert found is not None
-    real = harness.informers.timeline
-
-    def intervals(resource: Resource) -> BookingTimeline:
-        nonlocal computed
-        computed += 1
-        return real(resource)
-
-    monkeypatch.setattr(harness.informers, "timeline", intervals)
-    for second in range(5):
-        harness.informers.holder(found, harness.at + timedelta(seconds=second))
-    assert computed == 1
+    assert not harness.holder_is_known(0)
+    holder = harness.informers.holder(found, harness.at)
+    assert holder is not None
+    assert [second for second in range(40) if harness.holder_is_known(second)] == list(range(30))
+    harness.book("later", 40, 10)
+    assert harness.holder_is_known(0)
+    harness.delete(holder.name)
+    assert not harness.holder_is_known(0)
