@@ -1,7 +1,7 @@
 """The Kubernetes API, and the only package that imports kubernetes_asyncio.
 
-The operator uses only the configuration of kubernetes_asyncio. But the `__init__` modules of the package and of
-its client import about a thousand generated modules, which takes 34 MiB and a third of the start time
+The operator uses only the configuration of kubernetes_asyncio. But the `__init__` modules of the package and
+of its client import about a thousand generated modules, which takes 34 MiB and a third of the start time
 (docs/bench.md). This module therefore puts both packages into `sys.modules` without running their `__init__`.
 The import system then finds their modules as usual.
 """
