@@ -1,9 +1,12 @@
-"""The configuration file: targets of notifications, AWS accounts, and request limits.
+"""The settings of flags and environment, and the configuration file.
 
-Tenants use the names of targets and accounts in their manifests. Only the configuration file defines the URLs
-and roles behind these names.
+The configuration file has targets of notifications, AWS accounts, and request limits. Tenants use the names
+of targets and accounts in their manifests. Only the configuration file defines the URLs and roles behind
+these names.
 """
 
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,12 +18,37 @@ from booking_operator.cloud.aws.accounts import NamedAccounts
 from booking_operator.cloud.aws.request_limits import LimitsByAction, limits_of
 from booking_operator.cloud.batching.token_bucket import LimitsOf
 from booking_operator.engine.yaml_errors import describe_yaml_error
+from booking_operator.errors import UserError
 
 DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of `run` and `plan`. Flags override environment variables, which override defaults.
+
+    The flags in `cli.commands` document the fields of the same names.
+    """
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str = ""
+    region: str = ""
+    dry_run: bool = False
+    leader_elect: bool = False
+    lease_duration: timedelta = timedelta(seconds=30)
+    leader_election_id: str = "booking-operator"
+    leader_election_namespace: str = ""
+    metrics_bind_address: str = "0"
+    health_probe_bind_address: str = "0"
+    notify_before: timedelta = timedelta(minutes=20)
+    config: Path | None = None
+    log_format: Literal["json", "console"] = "console"
+    log_level: str = "info"
 
 
 def _url(secret: SecretStr) -> SecretStr:
@@ -72,14 +100,8 @@ class Config(BaseModel):
         return limits_of(self.limits, named)
 
 
-class ConfigFileError(Exception):
-    """The configuration file cannot be used.
-
-    Attributes:
-        fatal: whether the command line prints only the message, without a traceback.
-    """
-
-    fatal = True
+class ConfigFileError(UserError):
+    """The configuration file cannot be used."""
 
 
 def load_config(path: Path | None, default: Path = DEFAULT) -> Config:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from booking_operator.config import Settings
 from booking_operator.domain.notification import Channel
 from booking_operator.engine.clock import Clock
 from booking_operator.gc_tuning import GcTuning, ProcessGcTuning
 from booking_operator.kube.client import KubeClient
 from booking_operator.observability.prometheus import Metrics
-from booking_operator.settings import Settings
 
 
 @dataclass(frozen=True)

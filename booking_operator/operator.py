@@ -22,13 +22,14 @@ from booking_operator.cloud.aws.accounts import Accounts, own_role
 from booking_operator.cloud.aws.clients import default_region
 from booking_operator.cloud.aws.regions import check_region
 from booking_operator.cloud.service import Driver, Service, open_services
-from booking_operator.config import load_config
+from booking_operator.config import Settings, load_config
 from booking_operator.dependencies import Dependencies
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.leader_election import Election, LeaderElector, LeaseTiming, SingleReplica
 from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Store
+from booking_operator.errors import UserError
 from booking_operator.gc_tuning import GC_THRESHOLD
 from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.client import KubeClient
@@ -44,7 +45,6 @@ from booking_operator.observability.server import open_servers
 from booking_operator.observability.sources import Sources
 from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.standby_listener import StandbyListener
-from booking_operator.settings import Settings
 
 GC_DELAY_SECONDS = 10.0
 """Delay before the full collection after a leadership, so that a short loss of the Lease ends before it."""
@@ -211,14 +211,8 @@ class Operator:
             self._manager.on_recovered()
 
 
-class RegionError(Exception):
-    """Flags and environment name no AWS region, or the region does not exist.
-
-    Attributes:
-        fatal: whether the command line prints only the message, without a traceback.
-    """
-
-    fatal = True
+class RegionError(UserError):
+    """Flags and environment name no AWS region, or the region does not exist."""
 
 
 def _region(flag: str) -> str:

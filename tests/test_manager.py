@@ -9,13 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 from booking_operator.cloud.driver import InventoryListener, Order
+from booking_operator.config import Settings
 from booking_operator.dependencies import Dependencies
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
 from booking_operator.manager import Manager
 from booking_operator.observability.prometheus import Metrics
-from booking_operator.settings import Settings
 from tests.support import virtual
 from tests.support.fakes import FakeDriver, World
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.driver import InventoryListener
+from booking_operator.config import Settings
 from booking_operator.dependencies import Dependencies
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.introspection import Contents
@@ -20,7 +21,6 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
 from booking_operator.operator import Operator
-from booking_operator.settings import Settings
 from tests.support import virtual
 from tests.support.fakes import REGION, FakeDriver, at_text
 from tests.support.virtual import VirtualClock

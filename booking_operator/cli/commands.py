@@ -16,8 +16,8 @@ from booking_operator.api.kinds import KINDS
 from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
 from booking_operator.domain.formatting import format_second
 from booking_operator.engine.clock import SystemClock
+from booking_operator.errors import UserError
 from booking_operator.observability import logs
-from booking_operator.settings import Settings
 
 _INTERRUPTED = 128 + signal.SIGINT
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -143,12 +143,14 @@ def run(log_format: Any, **options: Any) -> None:
 
     AWS credentials are found as the AWS CLI finds them; AWS_ASSUME_ROLE_ARN names a role to assume with them.
     """
-    settings = Settings(log_format=log_format or ("console" if sys.stderr.isatty() else "json"), **options)
-    logs.configure(settings.log_format, settings.log_level)
+    log_format = log_format or ("console" if sys.stderr.isatty() else "json")
+    logs.configure(log_format, options["log_level"])
     # The imports of the Kubernetes client and of botocore take most of a second. The import is here, so that
     # other commands start faster.
     from booking_operator import operator  # noqa: PLC0415
+    from booking_operator.config import Settings  # noqa: PLC0415
 
+    settings = Settings(log_format=log_format, **options)
     sys.exit(asyncio.run(_until_signalled(operator.run(settings))))
 
 
@@ -174,12 +176,11 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
         raise click.UsageError(f"--to {format_second(end)} must be later than --from {format_second(begin)}")
     logs.configure("console", "warning")
     from booking_operator.cli import plan as planning  # noqa: PLC0415
+    from booking_operator.config import Settings  # noqa: PLC0415
 
     try:
         found = asyncio.run(planning.plan(Settings(**options), begin, end, SystemClock()))
-    except Exception as error:
-        if not getattr(error, "fatal", False):
-            raise
+    except UserError as error:
         raise click.ClickException(str(error)) from error
     show = planning.as_json if output == "json" else planning.as_text
     click.echo(show(found, begin, end))
@@ -189,7 +190,7 @@ async def _until_signalled(work: Any) -> int:
     """Run `work` until it ends. SIGTERM and SIGINT cancel it.
 
     Returns:
-        The exit code: 0 after a signal, 1 after an error whose class sets `fatal`.
+        The exit code: 0 after a signal, 1 after a `UserError`.
     """
     events, loop = structlog.get_logger(), asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
@@ -200,9 +201,7 @@ async def _until_signalled(work: Any) -> int:
     except asyncio.CancelledError:
         events.info("stopped")
         return 0
-    except Exception as error:
-        if not getattr(error, "fatal", False):
-            raise
+    except UserError as error:
         events.error("cannot_run", error=str(error))
         return 1
     return 0

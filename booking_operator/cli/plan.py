@@ -9,26 +9,20 @@ from typing import Any
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
-from booking_operator.config import load_config
+from booking_operator.config import Settings, load_config
 from booking_operator.domain.formatting import format_duration, format_second, format_utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import ListWatchError, ResourceExpiredError
 from booking_operator.engine.store import Store, key_of
+from booking_operator.errors import UserError
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.list_watch import ListWatch
 from booking_operator.reconcilers.informers import Informers
-from booking_operator.settings import Settings
 
 
-class PlanError(Exception):
-    """The Resources and Bookings cannot be read.
-
-    Attributes:
-        fatal: whether the command line prints only the message, without a traceback.
-    """
-
-    fatal = True
+class PlanError(UserError):
+    """The Resources and Bookings cannot be read."""
 
 
 async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock) -> Forecast:

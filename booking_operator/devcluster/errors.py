@@ -1,11 +1,7 @@
 """The errors of a devcluster."""
 
+from booking_operator.errors import UserError
 
-class DevclusterError(Exception):
-    """A program could not be found, built or started. The message contains the problem and its fix.
 
-    Attributes:
-        fatal: for the command line: the message is complete, so it prints no traceback.
-    """
-
-    fatal = True
+class DevclusterError(UserError):
+    """A program could not be found, built or started. The message contains the problem and its fix."""

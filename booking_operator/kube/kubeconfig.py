@@ -12,6 +12,7 @@ from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from booking_operator.engine.yaml_errors import describe_yaml_error
+from booking_operator.errors import UserError
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -29,16 +30,11 @@ _UNUSABLE = (
 )
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """There is no usable cluster configuration.
 
     The message names what is missing and where the operator looked.
-
-    Attributes:
-        fatal: for the command line: the message is complete, so it prints no traceback.
     """
-
-    fatal = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from booking_operator.domain.formatting import single_line
 from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedError, MayWrite
+from booking_operator.errors import UserError
 from booking_operator.notify.turns import turn
 
 TIMEOUT_SECONDS = 20.0
@@ -29,14 +30,8 @@ _TLS_PORT = 465
 _POLICY = SMTP.clone(max_line_length=400)  # longer than a subject: some clients show folded ones badly
 
 
-class SmtpConfigError(Exception):
-    """The environment variables SMTP_* are invalid.
-
-    Attributes:
-        fatal: whether the command line prints only the message, without a traceback.
-    """
-
-    fatal = True
+class SmtpConfigError(UserError):
+    """The environment variables SMTP_* are invalid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from booking_operator.engine.clock import Clock
+from booking_operator.errors import UserError
 from booking_operator.observability.bind_address import BindAddress
 from booking_operator.observability.collector import StateCollector
 from booking_operator.observability.health import Check, Health, as_text
@@ -32,14 +33,8 @@ _END = b"# EOF\n"  # the end marker of OpenMetrics
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class BindError(Exception):
-    """The operator cannot listen on an address.
-
-    Attributes:
-        fatal: whether the command line prints only the message, without a traceback.
-    """
-
-    fatal = True
+class BindError(UserError):
+    """The operator cannot listen on an address."""
 
 
 @asynccontextmanager

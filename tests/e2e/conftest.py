@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from booking_operator.config import Settings
 from booking_operator.devcluster.playground import OwnPlayground, Playground, joined_playground, playground
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.operator import run
-from booking_operator.settings import Settings
 from tests.support.audit import AuditLog
 from tests.support.shared_control_plane import shared_control_plane
 

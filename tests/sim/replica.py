@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.service import serving
+from booking_operator.config import Settings
 from booking_operator.dependencies import Dependencies
 from booking_operator.engine.leader_election import Election, LeaderElector, LeaseTiming, SingleReplica
 from booking_operator.kube.lease import KubeLeaseLock
@@ -14,7 +15,6 @@ from booking_operator.metrics import ControllerMetrics, ReconcileOutcome
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
 from booking_operator.operator import Operator
-from booking_operator.settings import Settings
 from tests.sim.aws import SimAws
 from tests.sim.build import Build
 from tests.sim.client import SimKubeClient

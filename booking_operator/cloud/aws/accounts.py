@@ -14,6 +14,7 @@ from booking_operator.cloud.aws.regions import check_region, regions
 from booking_operator.cloud.aws.request_limits import LimitsByAction
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.group import Scope
+from booking_operator.errors import UserError
 
 OWN_ROLE_VARIABLE = "AWS_ASSUME_ROLE_ARN"
 """The environment variable with the role of the operator's own account, as in the Go operator."""
@@ -142,14 +143,8 @@ def _must_exist(region: str) -> None:
         raise CloudError("InvalidRegion", f"spec.region: {error}", retryable=False) from None
 
 
-class OwnRoleError(Exception):
-    """The value of `OWN_ROLE_VARIABLE` is not the ARN of a role.
-
-    Attributes:
-        fatal: for the command line: the message is complete, so it prints no traceback.
-    """
-
-    fatal = True
+class OwnRoleError(UserError):
+    """The value of `OWN_ROLE_VARIABLE` is not the ARN of a role."""
 
 
 def own_role(environ: Mapping[str, str]) -> str:

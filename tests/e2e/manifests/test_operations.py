@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from booking_operator.cloud.aws.tags import LOCK_TAGS
-from booking_operator.config import load_config
+from booking_operator.config import Settings, load_config
 from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.operator import run
-from booking_operator.settings import Settings
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import SYSTEM, read, rendered
 from tests.support.guide import ROOT, blocks, commands
