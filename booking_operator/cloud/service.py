@@ -105,25 +105,25 @@ async def open_services(
         metrics: measures the calls.
     """
     async with (
-        AwsClients(clock, accounts, may_write, metrics=metrics) as sessions,
-        serving(sessions, clock, limits, metrics=metrics) as services,
+        AwsClients(clock, accounts, may_write, metrics=metrics) as clients,
+        serving(clients, clock, limits, metrics=metrics) as services,
     ):
         yield services
 
 
 @asynccontextmanager
 async def serving(
-    sessions: AwsClients,
+    clients: AwsClients,
     clock: Clock,
     limits: LimitsOf = published_limits,
     *,
     metrics: CloudMetrics = NO_METRICS,
 ) -> AsyncIterator[dict[str, Service]]:
-    """Create all services with the clients of `sessions`, for the duration of the context."""
-    gate = DescribeLimiter(limits, clock)
+    """Create all services with the clients of `clients`, for the duration of the context."""
+    describes = DescribeLimiter(limits, clock)
     apis: dict[str, ServiceApi] = {
-        "ec2": Ec2Api(sessions, gate, metrics=metrics),
-        "rds": RdsApi(sessions, gate, metrics=metrics),
+        "ec2": Ec2Api(clients, describes, metrics=metrics),
+        "rds": RdsApi(clients, describes, metrics=metrics),
     }
     try:
         async with TaskGroup() as tasks:

@@ -56,6 +56,13 @@ def refusal(code: str, status: int = 400) -> ClientError:
     return ClientError(answer, "StartInstances")
 
 
+class SignedSessions(AwsClients):
+    """Sessions that already have credentials."""
+
+    async def credentials(self, _: str) -> None:
+        """Return immediately."""
+
+
 @pytest.mark.parametrize(
     ("error", "result"),
     [
@@ -73,10 +80,10 @@ def refusal(code: str, status: int = 400) -> ClientError:
 def test_a_call_is_reported_by_the_class_of_its_failure(error: Exception, result: FailureKind) -> None:
     async def main() -> None:
         seen, clock = Seen(), VirtualClock()
-        sessions = AwsClients(clock, Accounts(REGION), metrics=seen)
+        sessions = SignedSessions(clock, Accounts(REGION), metrics=seen)
 
         async def call() -> None:
-            with sessions.call("ec2:StartInstances", HERE):
+            async with sessions.call("ec2:StartInstances", HERE):
                 await clock.sleep(0.25)
                 raise error
 
@@ -91,21 +98,15 @@ def test_a_call_is_reported_by_the_class_of_its_failure(error: Exception, result
 def test_a_successful_call_is_counted_and_an_interrupted_one_is_not() -> None:
     async def main() -> None:
         seen = Seen()
-        sessions = AwsClients(VirtualClock(), Accounts(REGION), metrics=seen)
-        with sessions.call("ec2:StopInstances", HERE):
+        sessions = SignedSessions(VirtualClock(), Accounts(REGION), metrics=seen)
+        async with sessions.call("ec2:StopInstances", HERE):
             pass
-        with pytest.raises(KeyboardInterrupt), sessions.call("ec2:StopInstances", HERE):
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            async with sessions.call("ec2:StopInstances", HERE):
+                raise KeyboardInterrupt
         assert seen.calls == [("ec2", "StopInstances", "ok", 0.0)]
 
     run(main())
-
-
-class SignedSessions(AwsClients):
-    """Sessions that already have credentials."""
-
-    async def credentials(self, _: str) -> None:
-        """Return immediately."""
 
 
 def test_each_page_of_rds_is_a_call() -> None:

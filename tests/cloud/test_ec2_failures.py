@@ -5,13 +5,17 @@ from datetime import timedelta
 
 import pytest
 
-from booking_operator.cloud.aws import ec2
-from booking_operator.cloud.driver import Order
+from booking_operator.cloud.aws.clients import AwsClients
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
+from booking_operator.cloud.aws.ec2 import Ec2Api
+from booking_operator.cloud.batching.token_bucket import published_limits
+from booking_operator.cloud.driver import CloudError, Order
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driving import (
     CLOCK,
+    ONE_ACCOUNT,
     SECONDS,
     WEB,
     SkewedClock,
@@ -123,11 +127,12 @@ async def test_a_reply_that_is_not_from_ec2_is_reported(
         assert driver.inventory.failure(WEB.scope) is None
 
 
-async def test_a_call_without_an_answer_times_out(aws: AwsProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ec2, "CALL_SECONDS", 0.2)
+async def test_a_call_without_an_answer_times_out(aws: AwsProxy) -> None:
     aws.hold("DescribeInstances")
-    async with open_driver(CLOCK) as driver:
-        error = await failure_of(driver)
+    async with AwsClients(CLOCK, ONE_ACCOUNT, call_seconds=0.2) as clients:
+        with pytest.raises(CloudError) as raised:
+            await Ec2Api(clients, DescribeLimiter(published_limits, CLOCK)).describe(WEB.scope)
+    error = raised.value
     assert (error.reason, str(error)) == (
         "CloudUnreachable",
         "DescribeInstances: there was no reply in time.",

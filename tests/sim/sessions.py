@@ -1,13 +1,14 @@
 """`cloud.aws.clients.Sessions` over simulated links: clients of EC2 and RDS that answer as botocore's do."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from booking_operator.cloud.aws.accounts import Accounts
+from booking_operator.cloud.aws.clients import CALL_SECONDS
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
@@ -52,17 +53,19 @@ class SimSessions:
         self._accounts.check_scope(scope)
         return SimRds(self, scope)
 
-    async def credentials(self, _: str) -> None:
-        """They are at hand."""
+    async def ready(self, _service: str, scope: Scope) -> None:
+        """Raises `CloudError` if the account does not exist."""
+        self._accounts.check_scope(scope)
 
     async def release(self, _service: str, _scope: Scope) -> None:
         """There is nothing to close."""
 
-    @contextmanager
-    def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
-        """Have a failure come out as `CloudError`."""
+    @asynccontextmanager
+    async def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> AsyncIterator[None]:
+        """Translates failures into `CloudError`."""
         with measured(self._metrics, self._clock, permission, scope), translate_errors(permission, ids):
-            yield
+            async with asyncio.timeout(CALL_SECONDS):
+                yield
 
     async def sent(
         self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None

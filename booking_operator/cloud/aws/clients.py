@@ -6,8 +6,8 @@ They open at first use and close on release or at the end.
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
 
 CALL_SECONDS = 60.0
-"""Timeout of one call, after the credentials are available. The timeouts of the client are per read. A
-response that arrives very slowly would never time out, and all callers would wait for it."""
+"""Default timeout of one call, after the credentials are available. The timeouts of the client are per read.
+A response that arrives very slowly would never time out, and all callers would wait for it."""
 CLOSING_SECONDS = 2 * CALL_SECONDS
 """How long a released client stays open for calls that already use it."""
 CONFIG = AioConfig(
@@ -75,7 +75,9 @@ class AwsClients:
         may_write: MayWrite = lambda: True,
         *,
         metrics: CloudMetrics = NO_METRICS,
+        call_seconds: float = CALL_SECONDS,
     ) -> None:
+        self._call_seconds = call_seconds
         self.skew = ClockSkewMonitor("AWS")
         self._metrics = metrics
         self._clock = clock
@@ -132,6 +134,15 @@ class AwsClients:
             await opened.closes.aclose()
             self._closing.remove(opened.closes)
 
+    async def ready(self, service: Literal["ec2", "rds"], scope: Scope) -> None:
+        """Open the client of a service and load the credentials of its account.
+
+        Raises:
+            CloudError: the account or the region does not exist, or there are no credentials.
+        """
+        await self._client(service, scope)
+        await self.credentials(scope.account)
+
     async def credentials(self, account: str) -> None:
         """Ensure valid credentials of an account. If they are loaded, this does not wait.
 
@@ -140,9 +151,11 @@ class AwsClients:
         """
         await self._credentials[account].get_frozen_credentials()
 
-    @contextmanager
-    def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> Iterator[None]:
-        """Measure the single call in the context, and translate its failure into `CloudError`.
+    @asynccontextmanager
+    async def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> AsyncIterator[None]:
+        """Make the single call in the context: with credentials, a timeout, and a measurement.
+
+        The timeout begins when the credentials are loaded.
 
         Args:
             permission: the call in the form of an IAM permission, such as `ec2:StartInstances`.
@@ -156,7 +169,9 @@ class AwsClients:
             measured(self._metrics, self._clock, permission, scope),
             translate_errors(permission, ids, clocks=self.skew),
         ):
-            yield
+            await self.credentials(scope.account)
+            async with asyncio.timeout(self._call_seconds):
+                yield
 
     async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
         opened = self._clients.get((service, scope))

@@ -1,11 +1,10 @@
 """The EC2 calls: it finds instances by tag, and starts and stops them by id."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud.aws import tags as tagging
-from booking_operator.cloud.aws.clients import CALL_SECONDS, AwsClients
+from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
@@ -62,10 +61,10 @@ class Ec2Api:
     }
 
     def __init__(
-        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
+        self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
     ) -> None:
-        self._sessions = sessions
-        self._gate = gate
+        self._clients = clients
+        self._describes = describes
         self._skipped = SkippedRows("ec2", metrics)
 
     async def describe(self, scope: Scope) -> list[Record]:
@@ -86,20 +85,18 @@ class Ec2Api:
 
     async def release(self, scope: Scope) -> None:
         """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._gate.forget(scope, "DescribeInstances")
+        self._describes.forget(scope, "DescribeInstances")
         self._skipped.forget(scope)
-        await self._sessions.release("ec2", scope)
+        await self._clients.release("ec2", scope)
 
     async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
-        client = await self._sessions.ec2(scope)
+        client = await self._clients.ec2(scope)
         query: DescribeInstancesRequestTypeDef = {"Filters": _FILTERS, "MaxResults": PAGE}
         if token:
             query["NextToken"] = token
-        async with self._gate.slot(scope, "DescribeInstances"):
-            with self._sessions.call("ec2:DescribeInstances", scope):
-                await self._sessions.credentials(scope.account)
-                async with asyncio.timeout(CALL_SECONDS):
-                    return await client.describe_instances(**query)
+        slot = self._describes.slot(scope, "DescribeInstances")
+        async with slot, self._clients.call("ec2:DescribeInstances", scope):
+            return await client.describe_instances(**query)
 
     async def ready(self, scope: Scope) -> None:
         """Prepare the client and the credentials.
@@ -107,8 +104,7 @@ class Ec2Api:
         Raises:
             CloudError: the account or the region does not exist, or there are no credentials.
         """
-        await self._sessions.ec2(scope)
-        await self._sessions.credentials(scope.account)
+        await self._clients.ready("ec2", scope)
 
     async def perform(
         self, scope: Scope, operation: Operation, ids: Sequence[str]
@@ -119,20 +115,19 @@ class Ec2Api:
             CloudError: EC2 refused the call, or the response was lost; `ids` are those that EC2 named as the
                 cause.
         """
-        client = await self._sessions.ec2(scope)
-        with self._sessions.call(f"ec2:{self.api_actions[operation.action]}", scope, ids):
-            async with asyncio.timeout(CALL_SECONDS):
-                match operation.action:
-                    case Action.START:
-                        return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
-                    case Action.TAG if operation.lock:
-                        await client.create_tags(Resources=ids, Tags=write_lock(operation.lock))
-                    case Action.TAG | Action.UNTAG:
-                        await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
-                    case Action.STOP | Action.HIBERNATE:
-                        hibernate = operation.action is Action.HIBERNATE
-                        stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
-                        return _answers(stopped["StoppingInstances"])
+        client = await self._clients.ec2(scope)
+        async with self._clients.call(f"ec2:{self.api_actions[operation.action]}", scope, ids):
+            match operation.action:
+                case Action.START:
+                    return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])
+                case Action.TAG if operation.lock:
+                    await client.create_tags(Resources=ids, Tags=write_lock(operation.lock))
+                case Action.TAG | Action.UNTAG:
+                    await client.delete_tags(Resources=ids, Tags=[{"Key": key} for key in LOCK_TAGS])
+                case Action.STOP | Action.HIBERNATE:
+                    hibernate = operation.action is Action.HIBERNATE
+                    stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
+                    return _answers(stopped["StoppingInstances"])
         return dict.fromkeys(ids, TAGGED)
 
 

@@ -4,7 +4,6 @@ An id is the last part of the ARN, `db:orders` or `cluster:orders`, because name
 The members of a cluster start and stop with it; RDS refuses to start or stop a single member.
 """
 
-import asyncio
 import re
 from collections.abc import (
     AsyncIterator,
@@ -19,7 +18,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Literal
 
 from booking_operator.cloud.aws import tags as tagging
-from booking_operator.cloud.aws.clients import CALL_SECONDS, AwsClients
+from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
@@ -74,10 +73,10 @@ class RdsApi:
     }
 
     def __init__(
-        self, sessions: AwsClients, gate: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
+        self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
     ) -> None:
-        self._sessions = sessions
-        self._gate = gate
+        self._clients = clients
+        self._describes = describes
         self._skipped = SkippedRows("rds", metrics)
         self._arns: dict[Scope, Mapping[str, str]] = {}
 
@@ -89,7 +88,7 @@ class RdsApi:
         Raises:
             CloudError: a call failed.
         """
-        client = await self._sessions.rds(scope)
+        client = await self._clients.rds(scope)
         clusters: list[DBClusterTypeDef] = []
         async for page in self._pages(scope, "DescribeDBClusters", client.describe_db_clusters):
             clusters += page["DBClusters"]
@@ -108,10 +107,10 @@ class RdsApi:
 
     async def release(self, scope: Scope) -> None:
         """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._gate.forget(scope, "DescribeDBClusters", "DescribeDBInstances")
+        self._describes.forget(scope, "DescribeDBClusters", "DescribeDBInstances")
         self._skipped.forget(scope)
         self._arns.pop(scope, None)
-        await self._sessions.release("rds", scope)
+        await self._clients.release("rds", scope)
 
     async def _pages(
         self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
@@ -119,11 +118,8 @@ class RdsApi:
         """Yield the pages of one list; each is one call."""
         marker = ""
         while True:
-            async with self._gate.slot(scope, action):
-                with self._sessions.call(f"rds:{action}", scope):
-                    await self._sessions.credentials(scope.account)
-                    async with asyncio.timeout(CALL_SECONDS):
-                        page = await call(MaxRecords=PAGE, **({"Marker": marker} if marker else {}))
+            async with self._describes.slot(scope, action), self._clients.call(f"rds:{action}", scope):
+                page = await call(MaxRecords=PAGE, **({"Marker": marker} if marker else {}))
             yield page
             marker = page.get("Marker", "")
             if not marker:
@@ -135,8 +131,7 @@ class RdsApi:
         Raises:
             CloudError: the account or the region does not exist, or there are no credentials.
         """
-        await self._sessions.rds(scope)
-        await self._sessions.credentials(scope.account)
+        await self._clients.ready("rds", scope)
 
     async def perform(
         self, scope: Scope, operation: Operation, ids: Sequence[str]
@@ -150,7 +145,7 @@ class RdsApi:
             CloudError: RDS refused the call, or the response was lost.
         """
         (id_,) = ids
-        client = await self._sessions.rds(scope)
+        client = await self._clients.rds(scope)
         match operation.action:
             case Action.TAG | Action.UNTAG:
                 await self._tag(client, scope, id_, operation.lock)
@@ -167,29 +162,27 @@ class RdsApi:
     ) -> None:
         kind, _, name = id_.partition(":")
         noun = "DBCluster" if kind == "cluster" else "DBInstance"
-        with self._sessions.call(f"rds:{verb}{noun}", scope):
-            async with asyncio.timeout(CALL_SECONDS):
-                match verb, noun:
-                    case "Start", "DBCluster":
-                        await client.start_db_cluster(DBClusterIdentifier=name)
-                    case "Start", _:
-                        await client.start_db_instance(DBInstanceIdentifier=name)
-                    case _, "DBCluster":
-                        await client.stop_db_cluster(DBClusterIdentifier=name)
-                    case _:
-                        await client.stop_db_instance(DBInstanceIdentifier=name)
+        async with self._clients.call(f"rds:{verb}{noun}", scope):
+            match verb, noun:
+                case "Start", "DBCluster":
+                    await client.start_db_cluster(DBClusterIdentifier=name)
+                case "Start", _:
+                    await client.start_db_instance(DBInstanceIdentifier=name)
+                case _, "DBCluster":
+                    await client.stop_db_cluster(DBClusterIdentifier=name)
+                case _:
+                    await client.stop_db_instance(DBInstanceIdentifier=name)
 
     async def _tag(self, client: "RDSClient", scope: Scope, id_: str, lock: Lock | None) -> None:
         arn = self._arns.get(scope, {}).get(id_)
         if arn is None:
             raise CloudError("NotObserved", f"{id_} has not been seen yet.")
         action = "AddTagsToResource" if lock else "RemoveTagsFromResource"
-        with self._sessions.call(f"rds:{action}", scope):
-            async with asyncio.timeout(CALL_SECONDS):
-                if lock:
-                    await client.add_tags_to_resource(ResourceName=arn, Tags=write_lock(lock))
-                else:
-                    await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
+        async with self._clients.call(f"rds:{action}", scope):
+            if lock:
+                await client.add_tags_to_resource(ResourceName=arn, Tags=write_lock(lock))
+            else:
+                await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
 
 
 _Found = tuple[Record, str]
