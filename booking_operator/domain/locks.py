@@ -161,17 +161,25 @@ def lock_tag_changes(
         now: the instant.
     """
     lock = lock_for(holder) if holder else None
-    barred = {instance.id for instance in locks.foreign}
-    free = [instance for instance in observation.instances if instance.id not in barred]
-    on = {InstanceState.PENDING, InstanceState.RUNNING}
-    write = _ids(item for item in free if lock and item.lock != lock and item.state in on)
-    own = [instance for instance in free if instance.lock and instance.lock in ours]
-    remove = _ids(own) if not lock else ()
-    seen = {instance.lock for instance in own if instance.id not in remove}
-    wanted = {lock} if lock and (write or lock in seen) else set()
-    kept = set(sorted(ours.unexpired(now) - seen, key=_expiry_order)[-MAX_REMEMBERED:]) if write else set()
-    memory = {item for item in seen | wanted | kept if item is not None}
-    return LockTagChanges(lock, write, remove, tuple(sorted(memory, key=_expiry_order)))
+    foreign = {instance.id for instance in locks.foreign}
+    free = [instance for instance in observation.instances if instance.id not in foreign]
+    write = _ids(instance for instance in free if _needs_lock(instance, lock))
+    remove = _ids(instance for instance in free if lock is None and instance.lock in ours)
+    shown = {item.lock for item in free if item.lock and item.lock in ours and item.id not in remove}
+    remembered = {*shown, *_in_flight(lock, shown, ours, now)} if write else shown
+    return LockTagChanges(lock, write, remove, tuple(sorted(remembered, key=_expiry_order)))
+
+
+def _needs_lock(instance: Instance, lock: Lock | None) -> bool:
+    """Whether an instance without a foreign lock needs `lock`."""
+    on = instance.state in {InstanceState.PENDING, InstanceState.RUNNING}
+    return lock is not None and on and instance.lock != lock
+
+
+def _in_flight(lock: Lock | None, shown: set[Lock], ours: OwnLocks, now: datetime) -> set[Lock]:
+    """Return the locks that no instance shows, but whose write begins now or may still be in flight."""
+    earlier = sorted(ours.unexpired(now) - shown, key=_expiry_order)[-MAX_REMEMBERED:]
+    return {*earlier, *([lock] if lock else [])}
 
 
 def _expiry_order(lock: Lock) -> tuple[str, str]:

@@ -499,15 +499,16 @@ class RequestQueue:
             return
         if culprits.entries and bisection.named < Bisection.MAX_NAMED:
             bisection.named += 1
-            self._requeue(rest.again(now, bisection=bisection, apart=object()))
-            return
-        bisection.failures += 1
-        # If a permission is missing, AWS names the first instance that it checks, so the name proves nothing.
-        proven = not culprits.entries or error.kind is FailureKind.DENIED
-        if bisection.exhausted and proven:
-            self._refuse_all(Batch([*rest.entries, *self._take_back(bisection)]), error)
-            return
-        for part in rest.halves():
+            parts: tuple[Batch, ...] = (rest,)
+        else:
+            bisection.failures += 1
+            # If a permission is missing, AWS names the first instance that it checks, so a name proves
+            # nothing.
+            if bisection.exhausted and (not culprits.entries or error.kind is FailureKind.DENIED):
+                self._refuse_all(Batch([*rest.entries, *self._take_back(bisection)]), error)
+                return
+            parts = rest.halves()
+        for part in parts:
             self._requeue(part.again(now, bisection=bisection, apart=object()))
 
     def _refuse(self, batch: Batch, error: CloudError) -> None:
