@@ -8,7 +8,7 @@ alone.
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Protocol, Self
@@ -133,9 +133,10 @@ class Order:
             first.
         tenant: the namespace of the Resource. Tenants share the calls fairly.
         still_valid: called right before a call is sent; an order that is no longer valid is cancelled.
-        on_pending_error: called each time `pending_error` is set to an error.
+        on_pending_error: called after an attempt has failed that will be repeated.
         on_accepted: called with the number of instances for which the service accepted the action.
-        pending_error: why instances have no outcome; None if no attempt has failed.
+        attempt_errors: the error of the last attempt for each instance whose attempt has failed and will be
+            repeated.
     """
 
     group: Group
@@ -145,7 +146,7 @@ class Order:
     still_valid: Callable[[], bool] = always
     on_pending_error: Callable[[], None] = ignore_pending_error
     on_accepted: Callable[[int], None] = ignore_accepted
-    pending_error: CloudError | None = None
+    attempt_errors: dict[str, CloudError] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -169,9 +170,14 @@ class Order:
         """The ids of the instances without an outcome whose futures are not cancelled."""
         return [id_ for id_, future in self.futures.items() if not future.done()]
 
+    @property
+    def pending_error(self) -> CloudError | None:
+        """Why instances have no outcome; None if no attempt for one of them has failed."""
+        errors = (self.attempt_errors.get(id_) for id_ in self.pending)
+        return next((error for error in errors if error is not None), None)
+
     def accept(self, states: Mapping[str, InstanceState | None]) -> None:
         """Resolve the futures of accepted instances with the states in the response (None for tags)."""
-        self.pending_error = None
         pending = [id_ for id_ in states if not self.futures[id_].done()]
         for id_ in pending:
             self.futures[id_].set_result(states[id_])
@@ -184,9 +190,9 @@ class Order:
             if not self.futures[id_].done():
                 self.futures[id_].set_exception(error)
 
-    def set_pending_error(self, error: CloudError) -> None:
-        """Record why the remaining instances have no outcome, and call `on_pending_error`."""
-        self.pending_error = error
+    def set_pending_error(self, error: CloudError, ids: Iterable[str]) -> None:
+        """Record why the instances `ids` have no outcome, and call `on_pending_error`."""
+        self.attempt_errors |= dict.fromkeys(ids, error)
         self.on_pending_error()
 
     def cancel(self) -> None:

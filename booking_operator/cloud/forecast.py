@@ -20,7 +20,7 @@ from booking_operator.cloud.batching.fair_queue import FairQueue
 from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
 from booking_operator.cloud.driver import Action, Demand, Operation, Order
 from booking_operator.domain.booking import BookingInterval
-from booking_operator.domain.decision_trigger import BusyPeriod, busy_periods
+from booking_operator.domain.booking_timeline import BusyPeriod, busy_periods
 from booking_operator.domain.delay import TOLERANCE
 from booking_operator.domain.formatting import round_up
 from booking_operator.domain.group import Group, Scope

@@ -8,7 +8,7 @@ query has another instant, which may also be an earlier one.
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from operator import attrgetter
@@ -201,3 +201,35 @@ def _remove(
             return True
         place += 1
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class BusyPeriod:
+    """An unbroken run of bookings: each booking begins before, or when, the earlier ones end.
+
+    Attributes:
+        first: the booking with which the period begins.
+        begins_at: when the instances are started, warm-up included (aware UTC).
+        ends_at: when the instances are stopped (aware UTC).
+    """
+
+    first: BookingInterval
+    begins_at: datetime
+    ends_at: datetime
+
+
+def busy_periods(
+    bookings: Iterable[BookingInterval], warm_up: timedelta = timedelta(0)
+) -> Iterator[BusyPeriod]:
+    """Yield all busy periods of `bookings` in the order of time."""
+    run: BusyPeriod | None = None
+    for booking in sorted(bookings, key=lambda booking: booking.precedence):
+        begins_at = booking.power_on_at(warm_up)
+        if run is not None and begins_at <= run.ends_at:
+            run = replace(run, ends_at=max(run.ends_at, booking.end_at))
+            continue
+        if run is not None:
+            yield run
+        run = BusyPeriod(booking, begins_at, booking.end_at)
+    if run is not None:
+        yield run

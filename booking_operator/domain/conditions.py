@@ -46,11 +46,13 @@ class Failure:
         reason: a CamelCase word for a condition.
         message: one or more sentences.
         retry_at: when the operator tries again (aware UTC); None when the back-off of the queue decides.
+        in_request_queue: whether a request queue repeats the call, so that no reconcile has to.
     """
 
     reason: str
     message: str
     retry_at: datetime | None = None
+    in_request_queue: bool = False
 
 
 VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")

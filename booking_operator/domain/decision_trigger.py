@@ -1,14 +1,14 @@
-"""The decision trigger of a Resource, its next wake-up, and its busy periods.
+"""The decision trigger of a Resource: the last change of what its bookings want.
 
-The trigger says why power is wanted as it is, and therefore how new an observation must be to back a
-decision. The reconciler of Resources follows the trigger from one reconcile to the next.
+The time of that change says how new an observation must be to back a decision. Whether the change was known
+ahead says if a stop needs a confirmation of the caches. The reconciler of Resources computes the next
+trigger in each reconcile from the trigger of the previous one.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
 
 LEAD_TIME = timedelta(seconds=1.5)
@@ -17,7 +17,7 @@ LEAD_TIME = timedelta(seconds=1.5)
 
 @dataclass(frozen=True, slots=True)
 class DecisionTrigger:
-    """Why power is wanted as it is.
+    """The last change of what the bookings of a Resource want.
 
     Attributes:
         running_wanted: whether the instances are wanted running.
@@ -86,35 +86,3 @@ def next_wake_up(state: TimelineState, now: datetime) -> datetime | None:
     if state.next_change_at is not None:
         instants += [state.next_change_at - LEAD_TIME, state.next_change_at]
     return min((instant for instant in instants if instant is not None and instant > now), default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class BusyPeriod:
-    """An unbroken run of bookings: each booking begins before, or when, the earlier ones end.
-
-    Attributes:
-        first: the booking with which the period begins.
-        begins_at: when the instances are started, warm-up included (aware UTC).
-        ends_at: when the instances are stopped (aware UTC).
-    """
-
-    first: BookingInterval
-    begins_at: datetime
-    ends_at: datetime
-
-
-def busy_periods(
-    bookings: Iterable[BookingInterval], warm_up: timedelta = timedelta(0)
-) -> Iterator[BusyPeriod]:
-    """Yield all busy periods of `bookings` in the order of time."""
-    run: BusyPeriod | None = None
-    for booking in sorted(bookings, key=lambda booking: booking.precedence):
-        begins_at = booking.power_on_at(warm_up)
-        if run is not None and begins_at <= run.ends_at:
-            run = replace(run, ends_at=max(run.ends_at, booking.end_at))
-            continue
-        if run is not None:
-            yield run
-        run = BusyPeriod(booking, begins_at, booking.end_at)
-    if run is not None:
-        yield run

@@ -1,7 +1,12 @@
 """Decides which instances of one Resource to start and to stop.
 
-Each decision depends only on its inputs, not on earlier decisions. Invariants: a start needs only a booking;
-a stop needs complete bookings and a fresh observation.
+`decide` is a pure function, and cheap: the reconciler calls it again after each wait. Each decision depends
+only on its inputs, not on earlier decisions. Invariants:
+- A start needs only an active booking.
+- A stop needs that no booking is active, that the cached bookings are complete, and a fresh observation.
+- Without an active booking, `unbooked: Stop` stops all running instances, and `unbooked: Leave` only those
+that
+  a booking has started.
 """
 
 from collections.abc import Collection, Iterable
@@ -63,11 +68,15 @@ class PowerPolicy:
 class Plan:
     """The result of a power decision.
 
+    The plan shows what bookings want, also while `PowerPolicy.may_act` is false. The caller orders nothing
+    then.
+
     Attributes:
         start: the ids of the instances to start.
         stop: the ids of the instances to stop.
         withheld: the ids of the instances that are not stopped because data is stale.
-        stale_reason: why data is stale; empty when it is not.
+        stale_reason: why `withheld` is not stopped, or why stops would be withheld before the first
+            observation; empty otherwise.
         blocked: the instances that are not as booked and have a `blocked_reason`.
         started: the ids of the instances that a booking has started, for the status. Under `unbooked: Leave`
             it includes the instances to start.
@@ -112,7 +121,7 @@ def decide(
     """
     if observation is None:
         return Plan(started=frozenset(started), stale_reason=stale_reason)
-    moving = bool(observation.ids(InstanceState.PENDING, InstanceState.STOPPING))
+    in_transition = bool(observation.ids(InstanceState.PENDING, InstanceState.STOPPING))
     if state.running_wanted:
         start, blocked = (
             observation.unblocked(InstanceState.STOPPED),
@@ -120,12 +129,12 @@ def decide(
         )
         coming = start if policy.may_act and policy.unbooked is UnbookedPolicy.LEAVE else ()
         remembered = _still_started(observation, started, observed_since) | set(coming)
-        return Plan(start=start, blocked=blocked, started=remembered, in_transition=moving)
+        return Plan(start=start, blocked=blocked, started=remembered, in_transition=in_transition)
     stop, blocked = observation.unblocked(InstanceState.RUNNING), _blocked(observation, InstanceState.STOPPED)
-    over = observation.ids(InstanceState.STOPPED)
+    confirmed_stopped = observation.ids(InstanceState.STOPPED)
     if policy.unbooked is UnbookedPolicy.LEAVE and observation.at < observed_since + SETTLE_TIME:
-        over = ()
-    remembered = _still_started(observation, started, observed_since, over)
+        confirmed_stopped = ()
+    remembered = _still_started(observation, started, observed_since, confirmed_stopped)
     if policy.unbooked is UnbookedPolicy.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
@@ -137,9 +146,9 @@ def decide(
             stale_reason=stale_reason,
             blocked=blocked,
             started=remembered,
-            in_transition=moving,
+            in_transition=in_transition,
         )
-    return Plan(stop=stop, blocked=blocked, started=remembered, in_transition=moving)
+    return Plan(stop=stop, blocked=blocked, started=remembered, in_transition=in_transition)
 
 
 def start_waits_until(
@@ -185,12 +194,13 @@ def _blocked(observation: Observation, goal: InstanceState) -> tuple[Instance, .
 
 
 def _still_started(
-    observation: Observation, started: AbstractSet[str], since: datetime, over: Iterable[str] = ()
+    observation: Observation, started: AbstractSet[str], since: datetime, stopped: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Return `started` without the instances that no longer exist and those in `over`.
+    """Return `started` without the instances that no longer exist and those in `stopped`.
 
     An observation from before `since` (aware UTC) may be older than a start, so it removes nothing.
     """
     if observation.at < since:
         return frozenset(started)
-    return frozenset(instance.id for instance in observation.instances if instance.id in started) - set(over)
+    existing = frozenset(instance.id for instance in observation.instances)
+    return (existing & started) - set(stopped)

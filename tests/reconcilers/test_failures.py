@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from booking_operator.cloud.driver import CloudError, FailureKind, Order
+from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, by_hand, played
-from tests.support.fakes import Act, World
-from tests.support.virtual import EPOCH
+from tests.support.fakes import REGION, Act, World
+from tests.support.virtual import EPOCH, run
 
 
 def message(world: World, type_: str = "Synced") -> str:
@@ -124,7 +125,7 @@ def test_a_retry_of_the_driver_is_reported_while_it_waits() -> None:
         (order,) = world.orders.open_orders(Key("ns", "res"))
         until = EPOCH + timedelta(seconds=25)
         broken = CloudError("InternalError", "It broke.", kind=FailureKind.TRANSIENT, retry_at=until)
-        order.set_pending_error(broken)
+        order.set_pending_error(broken, BOTH)
         await asyncio.sleep(4)
         assert world.conditions()["Synced"] == ("False", "InternalError")
         assert message(world) == "i-1, i-2: It broke. The next try is at 2026-01-01T09:00:25Z."
@@ -139,6 +140,61 @@ def test_a_retry_of_the_driver_is_reported_while_it_waits() -> None:
     assert [act.ids for act in world.driver.acts] == [BOTH]
 
 
+def test_a_retry_time_that_has_passed_in_the_queue_is_not_reported() -> None:
+    """The request queue repeats the call when its buckets allow it, so the reconcile does not back off."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(11)
+        (order,) = world.orders.open_orders(Key("ns", "res"))
+        until = EPOCH + timedelta(seconds=12)
+        throttled = CloudError("RequestLimitExceeded", "Slow.", kind=FailureKind.THROTTLED, retry_at=until)
+        order.set_pending_error(throttled, BOTH)
+        await asyncio.sleep(4)
+        world.wake()
+        await asyncio.sleep(0)
+        assert world.conditions()["Synced"] == ("False", "RequestLimitExceeded")
+        result = await world.reconciler.reconcile(Key("ns", "res"))
+        assert message(world) == "i-1, i-2: Slow."
+        assert not result.failed
+
+    def before(world: World) -> None:
+        world.driver.queue_seconds = 15
+        world.booking("b", 10, 900)
+
+    played(scenario, seconds=60, before=before)
+
+
+def test_an_accepted_instance_keeps_the_error_of_the_others() -> None:
+    async def main() -> None:
+        order = Order.of(Group("ec2", "", REGION, "web"), BOTH, EPOCH)
+        error = CloudError("RequestLimitExceeded", "Slow.", kind=FailureKind.THROTTLED)
+        order.set_pending_error(error, BOTH)
+        order.accept({"i-1": InstanceState.PENDING})
+        assert order.pending_error is error
+        order.accept({"i-2": InstanceState.PENDING})
+        assert order.pending_error is None
+
+    run(main())
+
+
+def test_a_waiting_stop_is_cancelled_when_the_policy_becomes_leave() -> None:
+    """`Leave` keeps the instances running, because no booking has started them."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        (order,) = world.orders.open_orders(Key("ns", "res"))
+        assert order.still_valid()
+        world.resource(unbooked="Leave")
+        assert not order.still_valid()
+
+    def before(world: World) -> None:
+        world.driver.queue_seconds = 15
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
+
+    world = played(scenario, seconds=60, before=before)
+    assert world.driver.acts == []
+
+
 def test_a_failing_stop_does_not_block_other_stops() -> None:
     async def scenario(world: World) -> None:
         stop = world.driver.stop
@@ -147,7 +203,7 @@ def test_a_failing_stop_does_not_block_other_stops() -> None:
             if "i-1" in order.futures:
                 until = world.clock.now() + timedelta(seconds=5)
                 error = CloudError("InternalError", "It broke.", kind=FailureKind.TRANSIENT, retry_at=until)
-                asyncio.get_running_loop().call_later(11, order.set_pending_error, error)
+                asyncio.get_running_loop().call_later(11, order.set_pending_error, error, ["i-1"])
             else:
                 stop(order, hibernate=hibernate)
 

@@ -532,8 +532,8 @@ class ForgetsAtOnce(ResourceReconciler):
         return {}
 
     @override
-    def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        cause = super().follow_cause(previous, snapshot)
+    def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        cause = super().next_trigger(previous, snapshot)
         self.since[key_of(snapshot.resource)] = cause.observed_since
         return cause
 
@@ -558,8 +558,8 @@ class BelievesWhatIsLeft(ResourceReconciler):
     """An end that an edit or a deletion has brought nearer counts as foreseen."""
 
     @override
-    def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        return replace(super().follow_cause(previous, snapshot), brought_forward=False)
+    def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        return replace(super().next_trigger(previous, snapshot), brought_forward=False)
 
 
 class NeverWithholds(LockTagsReconciler):

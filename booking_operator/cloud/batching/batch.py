@@ -141,7 +141,7 @@ class Batch:
     def set_pending_error(self, error: CloudError) -> None:
         """Record on the orders why their instances have no outcome."""
         for entry in self.entries:
-            entry.order.set_pending_error(error)
+            entry.order.set_pending_error(error, entry.ids)
 
     def cancel(self) -> None:
         """Cancel the orders of the batch that have no outcome."""

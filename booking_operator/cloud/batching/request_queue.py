@@ -380,9 +380,10 @@ class RequestQueue:
         self.add(batch.entries)
 
     def _retry_when_allowed(self, batch: Batch, error: CloudError) -> None:
-        """Retry the whole batch as soon as the model of the limits allows it."""
+        """Queue the whole batch again. The next call takes as many of its instances as the limits allow."""
         now = self._clock.now()
-        self._requeue(batch.due(now), error.with_retry_at(self.limiter.ready_at(1, now)))
+        ready_at = self.limiter.ready_at(min(len(batch.ids), self.limiter.min_call_size), now)
+        self._requeue(batch.due(now), error.with_retry_at(ready_at))
 
     def _back_off_account(self, batch: Batch, error: CloudError) -> None:
         """Fail the batch, and start the back-off of the account."""

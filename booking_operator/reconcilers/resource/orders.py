@@ -36,6 +36,7 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, with_retry_time
 from booking_operator.domain.formatting import summarize
 from booking_operator.domain.instance import InstanceState, Observation
+from booking_operator.domain.power import UnbookedPolicy
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.environment import Environment, RecordEvent
@@ -63,6 +64,7 @@ class _Placed:
         order: the order.
         action: START or STOP.
         booking: the booking that causes a start, or whose end causes a stop; None when there is none.
+        unbooked: the policy by which the order was decided.
         placed_at: when the order was placed (aware UTC).
         basis: the input of the last successful validity check; None before the first one.
         reported: the instances whose outcome was reported.
@@ -72,6 +74,7 @@ class _Placed:
     order: Order
     action: Action
     booking: BookingInterval | None
+    unbooked: UnbookedPolicy
     placed_at: datetime
     basis: "_Basis | None" = None
     reported: set[str] = field(default_factory=set)
@@ -230,7 +233,8 @@ class ResourceOrders:
             on_pending_error=partial(self._wake, key),
             on_accepted=self._lateness_callback(key, action, snapshot.group.service, at),
         )
-        placed = _Placed(order, action, booking, now, _basis(snapshot, action))
+        unbooked = snapshot.policy.unbooked
+        placed = _Placed(order, action, booking, unbooked, now, _basis(snapshot, action, unbooked))
         self._states.setdefault(key, _State()).placed.append(placed)
         if action is Action.START:
             snapshot.driver.batcher.start(order)
@@ -261,7 +265,10 @@ class ResourceOrders:
             placed.order.cancel()
 
     def _still_valid(self, key: Key, placed: _Placed) -> bool:
-        """Whether the action is still wanted now, and a stop is not based on stale data.
+        """Whether bookings and policy still want the action now, and a stop is not based on stale data.
+
+        It does not look at the instances. A start or a stop of an instance that is there already has no
+        effect.
 
         If the input of the last check is unchanged, the check only compares revisions. A thousand orders are
         checked at one boundary.
@@ -273,7 +280,7 @@ class ResourceOrders:
         if resource is None or resource.metadata.deletion_timestamp is not None:
             return False
         snapshot = take_snapshot(self._environment, resource, now)
-        basis = _basis(snapshot, placed.action) if snapshot else None
+        basis = _basis(snapshot, placed.action, placed.unbooked) if snapshot else None
         if basis is None:
             return False
         placed.basis = basis
@@ -317,7 +324,8 @@ class ResourceOrders:
         for outcome in outcomes:
             self._report(snapshot, outcome)
         failed = [_failure(outcome.errors) for outcome in outcomes if outcome.errors]
-        return first_failure(*failed, *(_pending_failure(outcome.placed.order) for outcome in outcomes))
+        now = self._clock.now()
+        return first_failure(*failed, *(_pending_failure(outcome.placed.order, now) for outcome in outcomes))
 
     async def _wait(self, key: Key, due: Iterable[_Placed], seconds: float) -> None:
         """Wait at most `seconds` for answers. Later answers enqueue the Resource."""
@@ -436,10 +444,17 @@ class ResourceOrders:
             state.start = None
 
 
-def _basis(snapshot: ResourceSnapshot, action: Action) -> _Basis | None:
-    """Return the input of a validity check; None when the snapshot does not want the action."""
-    wanted = snapshot.policy.may_act and snapshot.state.running_wanted is (action is Action.START)
-    return _Basis(snapshot.revision, snapshot.now, snapshot.state.next_at) if wanted else None
+def _basis(snapshot: ResourceSnapshot, action: Action, unbooked: UnbookedPolicy) -> _Basis | None:
+    """Return the input of a validity check; None when the action is not wanted.
+
+    A stop that was decided by another `unbooked` policy is not wanted: `Leave` may keep its instances
+    running.
+    """
+    start, policy = action is Action.START, snapshot.policy
+    wanted = policy.may_act and snapshot.state.running_wanted is start
+    if not wanted or not (start or policy.unbooked is unbooked):
+        return None
+    return _Basis(snapshot.revision, snapshot.now, snapshot.state.next_at)
 
 
 def first_retry(errors: Iterable[CloudError | Failure]) -> datetime | None:
@@ -450,9 +465,13 @@ def first_retry(errors: Iterable[CloudError | Failure]) -> datetime | None:
 
 
 def first_failure(*failures: Failure | None) -> Failure | None:
-    """Return the first failure with the `retry_at` of `first_retry`; None when there is no failure."""
+    """Return the first failure, with the `retry_at` of those that need a reconcile; None if there is none."""
     known = [failure for failure in failures if failure is not None]
-    return replace(known[0], retry_at=first_retry(known)) if known else None
+    if not known:
+        return None
+    to_reconcile = [failure for failure in known if not failure.in_request_queue]
+    retry_at = first_retry(to_reconcile or known)
+    return replace(known[0], retry_at=retry_at, in_request_queue=not to_reconcile)
 
 
 def _failure(errors: dict[str, CloudError]) -> Failure:
@@ -460,8 +479,14 @@ def _failure(errors: dict[str, CloudError]) -> Failure:
     return with_retry_time(first.reason, f"{summarize(list(errors))}: {first}", first_retry(errors.values()))
 
 
-def _pending_failure(order: Order) -> Failure | None:
-    error, pending = order.pending_error, order.pending
-    if error is None or not pending:
+def _pending_failure(order: Order, now: datetime) -> Failure | None:
+    """Return why a request queue repeats a call; None if it does not.
+
+    While the entries of the order wait for tokens, the planned time of the next call may have passed.
+    """
+    error = order.pending_error
+    if error is None:
         return None
-    return with_retry_time(error.reason, f"{summarize(pending)}: {error}", error.retry_at)
+    retry_at = error.retry_at if error.retry_at is not None and error.retry_at > now else None
+    failure = with_retry_time(error.reason, f"{summarize(order.pending)}: {error}", retry_at)
+    return replace(failure, in_request_queue=True)

@@ -93,7 +93,10 @@ class ResourceReconciler:
         return {"triggers": self._triggers.keys()}
 
     async def reconcile(self, key: Key) -> Result:
-        """Reconcile one Resource. The instances of a deleted Resource stay as they are."""
+        """Reconcile one Resource. The instances of a deleted Resource stay as they are.
+
+        It decides again after each wait, because bookings and instances may have changed.
+        """
         snapshot = self._take_snapshot(key)
         if snapshot is not None and (until := self._start_waits_until(snapshot)) is not None:
             await self._view_since_take_over(snapshot, until)
@@ -101,19 +104,19 @@ class ResourceReconciler:
         if snapshot is None:
             return self._release(key)
         failure = await self._start(snapshot)
-        if not self._fresh(snapshot, since := self._needed(snapshot)):
-            blind = await self._refresh(snapshot, since)
+        if not self._fresh(snapshot, since := self._view_needed_since(snapshot)):
+            refresh_failure = await self._refresh(snapshot, since)
             snapshot = self._take_snapshot(key)
             if snapshot is None:
                 return self._release(key)
-            failure = first_failure(failure, blind) or await self._start(snapshot)
-        stale_reason, other = await self._stop(snapshot)
-        failure = first_failure(failure, other)
+            failure = first_failure(failure, refresh_failure) or await self._start(snapshot)
+        stale_reason, stop_failure = await self._stop(snapshot)
+        failure = first_failure(failure, stop_failure)
         ahead = await self._order_ahead(snapshot)
         plan = self.decide(snapshot, stale_reason)
         self._note_whether_met(snapshot, plan)
-        begun = self._orders.starting(key) if snapshot.state.running_wanted else frozenset()
-        plan = replace(plan, started=plan.started | ahead.started | begun)
+        starting = self._orders.starting(key) if snapshot.state.running_wanted else frozenset()
+        plan = replace(plan, started=plan.started | ahead.started | starting)
         self._report(snapshot, plan, failure or snapshot.failure or self._lock_tags.failures.get(key))
         self._lock_tags.enqueue_if_needed(key, snapshot)
         return self._result(snapshot, plan, failure)
@@ -142,8 +145,7 @@ class ResourceReconciler:
         if waiting or (delay is not None and delay.due_at <= now):
             self._delays.update_soon()
         next_at = min((instant for instant in instants if instant is not None), default=None)
-        unknown = failure is not None and (failure.retry_at is None or failure.retry_at <= now)
-        return Result(next_at, failed=unknown or bool(plan.withheld))
+        return Result(next_at, failed=_needs_backoff(failure, now) or bool(plan.withheld))
 
     def _take_snapshot(self, key: Key) -> ResourceSnapshot | None:
         """Take a snapshot of the Resource now, and record its decision trigger and its next boundary.
@@ -158,21 +160,21 @@ class ResourceReconciler:
         status = self._reporter.current(resource)
         snapshot = take_snapshot(self._environment, resource, now)
         if snapshot is not None:
-            self._triggers[key] = self.follow_cause(self._triggers.get(key), snapshot)
+            self._triggers[key] = self.next_trigger(self._triggers.get(key), snapshot)
             coming = snapshot.state.next_change_at
             self._orders.expect_change(key, coming, status.next_change)
         elif why := invalid_reason(self._informers, resource):
             self._reporter.report_invalid(resource, *why, now)
         return snapshot
 
-    def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
+    def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
         """Return the decision trigger of a snapshot, given the trigger of the last reconcile."""
         return decision_trigger.next_trigger(previous, snapshot.state, snapshot.now, basis=snapshot.policy)
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
 
-    def _needed(self, snapshot: ResourceSnapshot) -> datetime:
+    def _view_needed_since(self, snapshot: ResourceSnapshot) -> datetime:
         """Return the instant (aware UTC) that a view must not precede, to back every decision."""
         since, current = self._trigger(snapshot).observed_since, self._reporter.current(snapshot.resource)
         settled = power.settled_after(current.started, snapshot.policy, snapshot.state, since)
@@ -390,3 +392,10 @@ class ResourceReconciler:
                 self._orders.report_on_booking(
                     snapshot.resource, holder, self._events.warning, item.reason, item.message
                 )
+
+
+def _needs_backoff(failure: Failure | None, now: datetime) -> bool:
+    """Whether the back-off of the work queue decides when to retry: nothing else has a later time for it."""
+    if failure is None or failure.in_request_queue:
+        return False
+    return failure.retry_at is None or failure.retry_at <= now

@@ -1,7 +1,8 @@
-"""A snapshot: everything that a decision about one valid Resource depends on, at one instant.
+"""A snapshot: one valid Resource and the state of its bookings at one instant, and the way to its instances.
 
-Every decision about a Resource uses a snapshot, so all its parts see the same bookings at the same instant.
-The properties of a snapshot read the newest observation from the inventory.
+Every decision about a Resource uses a snapshot, so all parts of the decision see the bookings at the same
+instant. The instances are not part of it: `observation` reads the newest one from the inventory, so that a
+decision after a refresh uses the refreshed view.
 """
 
 from collections.abc import Collection
