@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, HttpUrl, SecretStr, 
 
 from booking_operator.api.meta import describe_errors
 from booking_operator.cloud.aws.accounts import NamedAccounts
-from booking_operator.cloud.aws.request_limits import LimitsByAction, limits_of
+from booking_operator.cloud.aws.limits_config import LimitsByAction, limits_of
 from booking_operator.cloud.batching.token_bucket import LimitsOf
 from booking_operator.engine.yaml_errors import describe_yaml_error
 from booking_operator.errors import UserError

@@ -12,12 +12,13 @@ from botocore.session import get_session
 
 from booking_operator.cloud.aws.accounts import Account
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
+from booking_operator.domain.services import SERVICES
 
 ROOT = Path(__file__).parent.parent
 IAM = ROOT / "docs" / "iam"
 TAGGED = {f"aws:ResourceTag/{APPLICATION_TAG}": "false"}
 TAGGING = {"ec2:CreateTags", "ec2:DeleteTags", "rds:AddTagsToResource", "rds:RemoveTagsFromResource"}
-SERVICES = ("ec2", "rds", "sts")
+CALLED_SERVICES = (*SERVICES, "sts")
 # AWS requires this permission for AssumeRole in a session with transitive tags, such as a session of EKS Pod
 # Identity:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_role-chaining
@@ -46,7 +47,7 @@ def actions_by_method() -> dict[str, str]:
     session = get_session()
     return {
         xform_name(operation): f"{service}:{operation}"
-        for service in SERVICES
+        for service in CALLED_SERVICES
         for operation in session.get_service_model(service).operation_names
     }
 
@@ -69,7 +70,7 @@ def called() -> set[str]:
 
 
 def test_the_policies_allow_exactly_the_calls_of_the_code() -> None:
-    assert allowed("ec2", "rds", "assume-role") - WITHOUT_A_CALL == called()
+    assert allowed(*SERVICES, "assume-role") - WITHOUT_A_CALL == called()
 
 
 def test_sessions_of_pod_identity_may_assume_other_roles() -> None:
@@ -82,15 +83,15 @@ def test_sessions_of_pod_identity_may_assume_other_roles() -> None:
 
 
 def test_each_service_has_its_own_document() -> None:
-    for service in ("ec2", "rds"):
+    for service in SERVICES:
         assert {action.partition(":")[0] for action in allowed(service)} == {service}
 
 
-@pytest.mark.parametrize("name", ["ec2", "rds"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_write_actions_require_the_booking_tag(name: str) -> None:
     for statement in statements(name):
         actions = set(as_list(statement["Action"]))
-        if all(action.partition(":")[2].startswith("Describe") for action in actions):
+        if all(action.partition(":")[2].startswith(("Describe", "List")) for action in actions):
             assert "Condition" not in statement
             continue
         assert "*" not in as_list(statement["Resource"])

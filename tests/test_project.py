@@ -11,6 +11,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from booking_operator.domain.services import SERVICES
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -79,6 +81,11 @@ def test_ci_runs_the_environments_that_contributing_names() -> None:
     commands = re.findall(r"^python3 -m tox -e ([a-z-]+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
     [sentence] = re.findall(r"`\.ci/run` runs `tox` and then (.*?)\.", CONTRIBUTING, re.DOTALL)
     assert commands == re.findall(r"`([a-z-]+)`", sentence)
+
+
+def test_the_image_keeps_the_botocore_data_of_each_service() -> None:
+    kept = set(re.findall(r"! -name ([a-z0-9-]+)", (ROOT / "Dockerfile").read_text()))
+    assert kept == {*SERVICES, "sts", "sso", "sso-oidc"}
 
 
 LICENCES = re.compile(

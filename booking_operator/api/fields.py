@@ -8,9 +8,11 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
+
+from booking_operator.domain.services import ServiceName
 
 # RFC 3339 with years that both Go and Python support, and only with days that exist. CEL's timestamp() then
 # never fails on a text that matches. A runtime error in a rule would refuse every later update of an object
@@ -139,7 +141,7 @@ Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
 Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
 ResourceName = Annotated[str, Field(min_length=1, max_length=253), INTERNED]
 UserId = Annotated[str, Field(min_length=1, max_length=256), INTERNED]
-ServiceType = Annotated[Literal["ec2", "rds"], Field(json_schema_extra=validations(IMMUTABLE))]
+ServiceType = Annotated[ServiceName, Field(json_schema_extra=validations(IMMUTABLE))]
 RegionOrAccount = Annotated[str, Field(max_length=63, json_schema_extra=validations(IMMUTABLE))]
 """The name of a region or of an account."""
 

@@ -1,6 +1,5 @@
 """The kind Resource: a group of cloud instances that carry the same tag."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -19,10 +18,8 @@ from booking_operator.api.meta import (
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.group import Group
 from booking_operator.domain.power import PowerPolicy, UnbookedPolicy
+from booking_operator.domain.services import SERVICES
 from booking_operator.domain.warm_up import MAX_WARM_UP
-
-DEFAULT_WARM_UPS: Mapping[str, timedelta] = {"ec2": timedelta(minutes=2), "rds": timedelta(minutes=10)}
-"""The warm-up of `warm_up: auto` before the first measured start. Databases take several minutes."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -146,7 +143,7 @@ def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
     try:
         return min(fields.parse_duration(status.warm_up), MAX_WARM_UP)
     except ValueError:  # the field is still empty, or another client wrote it
-        return DEFAULT_WARM_UPS[spec.type]
+        return SERVICES[spec.type].default_warm_up
 
 
 def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> PowerPolicy:

@@ -1,8 +1,8 @@
 """The interface between the reconcilers and the cloud: observe groups, and start and stop instances.
 
-A reconciler creates an `Order`: instances, a deadline, and a future for each instance. So an adapter can
+A reconciler creates an `Order`: instances, a deadline, and a future for each instance. So `cloud.batching` can
 combine the orders of many groups into few calls, send them in a fair order, and let one bad instance fail
-alone.
+alone. `ServiceApi` is what a module in `cloud.aws` implements for each service.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Protocol, Self
 
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock
+from booking_operator.domain.services import ServiceFacts
 
 
 class FailureKind(Enum):
@@ -93,6 +94,17 @@ class Action(StrEnum):
     HIBERNATE = "hibernate"
     TAG = "tag"
     UNTAG = "untag"
+
+
+def api_actions(service: ServiceFacts) -> Mapping[Action, str]:
+    """Return the AWS API action for every `Action`."""
+    return {
+        Action.START: service.start_call,
+        Action.STOP: service.stop_call,
+        Action.HIBERNATE: service.stop_call,
+        Action.TAG: service.tag_call,
+        Action.UNTAG: service.untag_call,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,18 +254,21 @@ TAGGED = ActionAnswer(before=None, now=None)
 class ServiceApi(Protocol):
     """The calls of one service. Each raises `CloudError`.
 
+    The ids of instances are unique in a scope.
+
     Attributes:
-        max_batch: the maximum number of instances in one call.
-        api_actions: the AWS API action for each `Action`. AWS counts its request limits per API action.
+        facts: the names and the size of the calls.
     """
 
     @property
-    def max_batch(self) -> int: ...  # noqa: D102
-    @property
-    def api_actions(self) -> Mapping[Action, str]: ...  # noqa: D102
+    def facts(self) -> ServiceFacts: ...  # noqa: D102
 
     async def describe(self, scope: Scope) -> list[Record]:
-        """Return all existing instances of `scope` that have the application tag."""
+        """Return all existing instances of `scope` that have the application tag.
+
+        The operator starts only stopped instances, and stops only running ones. So a state is `PENDING` or
+        `STOPPING` only if it ends without an action of the operator.
+        """
         ...
 
     async def ready(self, scope: Scope) -> None:
@@ -263,7 +278,11 @@ class ServiceApi(Protocol):
     async def perform(
         self, scope: Scope, operation: Operation, ids: Sequence[str]
     ) -> Mapping[str, ActionAnswer]:
-        """Make one call. The result contains the instances for which the service accepted it."""
+        """Make one call. The result contains the instances for which the service accepted it.
+
+        A start answers with `PENDING`, and a stop with `STOPPING`, unless the service is done already. An
+        instance without an answer counts as refused.
+        """
         ...
 
     async def release(self, scope: Scope) -> None:

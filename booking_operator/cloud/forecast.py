@@ -18,23 +18,15 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.batching.batch import Entry
 from booking_operator.cloud.batching.fair_queue import FairQueue
 from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
-from booking_operator.cloud.driver import Action, Demand, Operation, Order
+from booking_operator.cloud.driver import Action, Demand, Operation, Order, api_actions
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BusyPeriod, busy_periods
 from booking_operator.domain.delay import TOLERANCE
 from booking_operator.domain.formatting import round_up
 from booking_operator.domain.group import Group, Scope
+from booking_operator.domain.services import SERVICES
 from booking_operator.engine.store import Key
 
-MAX_BATCH = {"ec2": 1000, "rds": 1}
-"""The maximum number of instances in one call, by service."""
-CALLS = {
-    ("ec2", Action.START): "StartInstances",
-    ("ec2", Action.STOP): "StopInstances",
-    ("rds", Action.START): "StartDBInstance",
-    ("rds", Action.STOP): "StopDBInstance",
-}
-"""The AWS API action, by service and action."""
 _MAX_ROUNDS = 6
 _MAX_WARM_UP = timedelta(hours=24)
 _MINUTE = timedelta(minutes=1)
@@ -196,8 +188,8 @@ class _Simulation:
                 waiting[demand.group.service, demand.group.scope, demand.action].append(entry)
         self.calls: dict[_CallKey, _Calls] = {}
         for (service, scope, action), entries in waiting.items():
-            limiter = full_limiter(limits(scope, CALLS[service, action]), earliest)
-            queue = FairQueue(MAX_BATCH[service])
+            limiter = full_limiter(limits(scope, api_actions(SERVICES[service])[action]), earliest)
+            queue = FairQueue(SERVICES[service].max_batch)
             self.calls[service, scope, action] = list(simulate(queue, limiter, earliest, entries))
 
     def late_starts(self) -> Iterator[_LateStart]:
@@ -288,7 +280,7 @@ def _summary(key: _CallKey, calls: _Calls) -> CallForecast:
             done[entry.due_at] = at
     peak_at = max(due, key=lambda instant: (due[instant], -instant.timestamp()))
     return CallForecast(
-        call=CALLS[service, action],
+        call=api_actions(SERVICES[service])[action],
         account=scope.account,
         region=scope.region,
         calls=len(calls),

@@ -1,4 +1,7 @@
-"""The cloud services. Each combines the API calls of one AWS service with an inventory and a batcher."""
+"""The cloud services: the API calls of one AWS service each, and its inventory.
+
+During a leadership, `Service.driver` adds a batcher, which starts and stops instances.
+"""
 
 from asyncio import TaskGroup
 from collections.abc import AsyncIterator, Mapping

@@ -16,6 +16,7 @@ from prometheus_client import (
 
 from booking_operator.cloud.aws.regions import regions
 from booking_operator.cloud.driver import Action
+from booking_operator.domain.services import SERVICES
 from booking_operator.metrics import ControllerMetrics, FailedPart, ReconcileOutcome
 from booking_operator.observability import catalogue
 from booking_operator.observability.catalogue import MetricFamily
@@ -83,7 +84,7 @@ class Metrics:
         info = self._gauge(catalogue.BUILD_INFO)
         info.labels(version("booking-operator"), platform.python_version()).set(1)
         # Create the time series now, so that a rate is 0, and not absent, before the first event.
-        for service in ("ec2", "rds"):
+        for service in SERVICES:
             self._start.labels(service)
             self._stop.labels(service)
         for part in FailedPart:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from json import dumps
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from booking_operator.api.meta import Condition, InvalidSpec, merge_conditions
 from booking_operator.api.resource import ResourceSpec, ResourceStatus, ad_hoc_interval, power_policy
 from booking_operator.domain import conditions
 from booking_operator.domain.power import UnbookedPolicy
+from booking_operator.domain.services import SERVICES, ServiceName
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 META = {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -173,3 +174,7 @@ def test_an_unchanged_condition_is_reused() -> None:
 def test_an_automatic_warm_up_comes_from_the_status(type_: str, learnt: str, minutes: float) -> None:
     read = replace(resource(type=type_, warm_up="auto"), status=ResourceStatus(warm_up=learnt))
     assert read.warm_up == timedelta(minutes=minutes)
+
+
+def test_each_service_type_has_its_facts() -> None:
+    assert set(get_args(ServiceName)) == set(SERVICES)

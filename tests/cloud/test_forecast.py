@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.token_bucket import (
     BucketLimit,
     LimitsOf,
     RequestLimits,
     published_limits,
 )
-from booking_operator.cloud.driver import Action
-from booking_operator.cloud.forecast import CALLS, MAX_BATCH, Forecast, Member, forecast
+from booking_operator.cloud.forecast import Forecast, Member, forecast
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.group import Group
 from booking_operator.engine.store import Key
@@ -132,10 +129,3 @@ def test_empty_groups_need_no_calls() -> None:
 def test_a_warm_up_that_would_begin_in_the_past_is_no_remedy() -> None:
     found = foreseen([member("huge", booking("b", 60, 7200), size=1400)])
     assert [item.remedy for item in found.late] == [None]
-
-
-def test_calls_and_their_size_are_those_of_the_driver() -> None:
-    for service, api in (("ec2", Ec2Api), ("rds", RdsApi)):
-        assert MAX_BATCH[service] == api.max_batch
-        for action in (Action.START, Action.STOP):
-            assert CALLS[service, action] == api.api_actions[action]

@@ -17,8 +17,9 @@ from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.token_bucket import published_limits
-from booking_operator.cloud.driver import CloudError
+from booking_operator.cloud.driver import CloudError, api_actions
 from booking_operator.domain.group import Scope
+from booking_operator.domain.services import SERVICES
 from booking_operator.engine.clock import SystemClock
 
 HERE, THERE = Scope("", "eu-west-1"), Scope("", "us-east-1")
@@ -145,8 +146,8 @@ async def test_botocore_makes_one_attempt() -> None:
 
 def test_the_connection_pool_is_larger_than_all_calls_in_flight() -> None:
     connections = vars(CONFIG)["_user_provided_options"]["max_pool_connections"]
-    for api_actions in (Ec2Api.api_actions, RdsApi.api_actions):
-        assert connections > len(set(api_actions.values())) * MAX_CALLS_IN_FLIGHT
+    for service in SERVICES.values():
+        assert connections > len(set(api_actions(service).values())) * MAX_CALLS_IN_FLIGHT
 
 
 async def test_sts_clients_of_the_credential_chain_have_the_same_timeouts() -> None:

@@ -121,7 +121,7 @@ def test_a_clock_set_back_ends_the_back_off() -> None:
 class Api:
     """One instance. Each start is accepted, and with `fails` it fails after three seconds."""
 
-    max_batch, api_actions = Ec2Api.max_batch, Ec2Api.api_actions
+    facts = Ec2Api.facts
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock

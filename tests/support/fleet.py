@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from booking_operator.cloud.aws.ec2 import Ec2Api
-from booking_operator.cloud.driver import Action, ActionAnswer, CloudError, FailureKind, Operation, Record
+from booking_operator.cloud.driver import (
+    Action,
+    ActionAnswer,
+    CloudError,
+    FailureKind,
+    Operation,
+    Record,
+    api_actions,
+)
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock
 from tests.support.aws_limits import Limits
@@ -62,8 +70,7 @@ class Fleet:
     calls: dict[str, int] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
-    max_batch = Ec2Api.max_batch
-    api_actions = Ec2Api.api_actions
+    facts = Ec2Api.facts
 
     def add(self, group: Group, n: int) -> None:
         for number in range(n):
@@ -96,7 +103,7 @@ class Fleet:
         action = change.action
         if action is Action.STOP:
             self.stops += [Stopped(self.clock.now(), id_, self.machines[id_].group) for id_ in ids]
-        loses = await self._arrive(scope, self.api_actions[action], len(ids))
+        loses = await self._arrive(scope, api_actions(self.facts)[action], len(ids))
         if action not in _GOAL:
             for id_ in ids:
                 self.machines[id_].lock = change.lock

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.token_bucket import DEFAULT_LIMITS, PUBLISHED_LIMITS, RequestLimits
 from booking_operator.cloud.driver import (
@@ -22,6 +21,7 @@ from booking_operator.cloud.driver import (
 )
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
+from booking_operator.domain.services import SERVICES
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 from tests.support import virtual
 from tests.support.virtual import EPOCH, VirtualClock
@@ -63,10 +63,8 @@ def after(since: float) -> datetime:
 class Stage:
     """A batcher and its service. The service accepts a call unless `reply` returns an error for it."""
 
-    api_actions = Ec2Api.api_actions
-
     def __init__(self, tasks: TaskGroup, max_batch: int = 1000, metrics: CloudMetrics = NO_METRICS) -> None:
-        self.max_batch = max_batch
+        self.facts = replace(SERVICES["ec2"], max_batch=max_batch)
         self.clock = VirtualClock()
         self.sent: list[Sent] = []
         self.accepted: list[tuple[Group, Operation, dict[str, ActionAnswer]]] = []

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from booking_operator.cloud.aws.limits_config import LimitsByAction
 from booking_operator.cloud.aws.regions import check_region, regions
-from booking_operator.cloud.aws.request_limits import LimitsByAction
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.group import Scope
 from booking_operator.errors import UserError

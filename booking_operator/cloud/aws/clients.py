@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -21,9 +21,10 @@ from booking_operator.cloud.aws.accounts import Accounts
 from booking_operator.cloud.aws.credential_renewal import RenewedCredentials, open_credentials
 from booking_operator.cloud.aws.describe_parser import parse_page
 from booking_operator.cloud.aws.errors import translate_errors
-from booking_operator.cloud.aws.request_limits import CONNECTIONS
+from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
+from booking_operator.domain.services import ServiceName
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.clock_skew import ClockSkewMonitor
 from booking_operator.engine.fence import FencedBody, MayWrite
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from types_aiobotocore_ec2 import EC2Client
     from types_aiobotocore_rds import RDSClient
 
+_CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
+"""Pool size of one client: for all calls of its four request queues, for one Describe, and for one cancelled
+call that has not released its connection. So no call waits for a connection."""
 CALL_SECONDS = 60.0
 """Default timeout of one call, after the credentials are available. The timeouts of the client are per read.
 A response that arrives very slowly would never time out, and all callers would wait for it."""
@@ -46,10 +50,14 @@ CONFIG = AioConfig(
     # These settings disable the retries of botocore. The request queues retry, because they know the
     # priorities.
     retries={"max_attempts": 0, "mode": "standard"},
-    max_pool_connections=CONNECTIONS,
+    max_pool_connections=_CONNECTIONS,
     tcp_keepalive=True,
     user_agent_extra="booking-operator",
 )
+
+
+_READS = ("Describe", "List")
+"""The beginnings of the names of the API actions that change nothing. A standby replica may call them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +130,7 @@ class AwsClients:
         """Return the RDS client for `scope`, as `ec2` does for EC2."""
         return cast("RDSClient", await self._client("rds", scope))
 
-    async def release(self, service: Literal["ec2", "rds"], scope: Scope) -> None:
+    async def release(self, service: ServiceName, scope: Scope) -> None:
         """Close an unused client after `CLOSING_SECONDS`; a later call opens another.
 
         Each EC2 client takes more than a megabyte, and tenants may name any AWS region.
@@ -134,7 +142,7 @@ class AwsClients:
             await opened.closes.aclose()
             self._closing.remove(opened.closes)
 
-    async def ready(self, service: Literal["ec2", "rds"], scope: Scope) -> None:
+    async def ready(self, service: ServiceName, scope: Scope) -> None:
         """Open the client of a service and load the credentials of its account.
 
         Raises:
@@ -173,7 +181,7 @@ class AwsClients:
             async with asyncio.timeout(self._call_seconds):
                 yield
 
-    async def _client(self, service: Literal["ec2", "rds"], scope: Scope) -> Any:
+    async def _client(self, service: ServiceName, scope: Scope) -> Any:
         opened = self._clients.get((service, scope))
         if opened is None:
             self._accounts.check_scope(scope)
@@ -183,7 +191,7 @@ class AwsClients:
             self._opening.pop((service, scope), None)
         return opened.client
 
-    async def _open(self, service: Literal["ec2", "rds"], scope: Scope) -> "_Opened":
+    async def _open(self, service: ServiceName, scope: Scope) -> "_Opened":
         session, stack = self._session(scope.account), AsyncExitStack()
         with translate_errors("OpenClient"):
             opening: Any = session.client(service, region_name=scope.region or None)
@@ -202,9 +210,9 @@ class AwsClients:
         context["made_at"] = self._clock.now()
 
     def _fence(self, request: Any, event_name: str, **_: object) -> None:
-        """Send a mutating request only while `may_write()` is true; a handler of `before-send`."""
+        """Send a writing request only while `may_write()` is true; a handler of `before-send`."""
         operation = event_name.rpartition(".")[2]
-        if not operation.startswith("Describe"):
+        if not operation.startswith(_READS):
             body = request.body
             request.body = FencedBody(body.encode() if isinstance(body, str) else body, self._may_write)
 

@@ -26,7 +26,6 @@ from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
 from booking_operator.cloud.aws.accounts import Account, Accounts
 from booking_operator.cloud.aws.credentials import Load, Source, Sts, load_own, load_role
 from booking_operator.cloud.aws.errors import translate_errors
-from booking_operator.cloud.aws.request_limits import CONNECTIONS
 from booking_operator.cloud.driver import CloudError
 from booking_operator.cloud.instrumentation import measured, unexpected
 from booking_operator.domain.group import Scope
@@ -237,7 +236,7 @@ async def open_credentials(
             session = make_session()
             by.sign_for(session)
             # All accounts may renew at the same time, so each needs its own connection.
-            connections = max(CONNECTIONS, len(accounts.named) + 1)
+            connections = len(accounts.named) + 1
             sts = Sts(session, accounts.region, connections=connections)
             return await stack.enter_async_context(sts)
 

@@ -9,9 +9,10 @@ from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
-from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record
+from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, api_actions
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
+from booking_operator.domain.services import SERVICES
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
@@ -51,14 +52,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
 class Ec2Api:
     """The `ServiceApi` of `cloud.driver` for EC2."""
 
-    max_batch = 1000  # EC2 also limits the rate of instances, so larger calls gain nothing
-    api_actions: Mapping[Action, str] = {
-        Action.START: "StartInstances",
-        Action.STOP: "StopInstances",
-        Action.HIBERNATE: "StopInstances",
-        Action.TAG: "CreateTags",
-        Action.UNTAG: "DeleteTags",
-    }
+    facts = SERVICES["ec2"]
 
     def __init__(
         self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
@@ -116,7 +110,7 @@ class Ec2Api:
                 cause.
         """
         client = await self._clients.ec2(scope)
-        async with self._clients.call(f"ec2:{self.api_actions[operation.action]}", scope, ids):
+        async with self._clients.call(f"ec2:{api_actions(self.facts)[operation.action]}", scope, ids):
             match operation.action:
                 case Action.START:
                     return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])

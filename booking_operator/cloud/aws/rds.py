@@ -25,6 +25,7 @@ from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_loc
 from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, CloudError, Operation, Record
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock
+from booking_operator.domain.services import SERVICES
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
@@ -63,14 +64,7 @@ https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html.
 class RdsApi:
     """The `ServiceApi` of `cloud.driver` for RDS."""
 
-    max_batch = 1  # RDS has no call for several databases
-    api_actions: Mapping[Action, str] = {
-        Action.START: "StartDBInstance",
-        Action.STOP: "StopDBInstance",
-        Action.HIBERNATE: "StopDBInstance",
-        Action.TAG: "AddTagsToResource",
-        Action.UNTAG: "RemoveTagsFromResource",
-    }
+    facts = SERVICES["rds"]
 
     def __init__(
         self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
@@ -237,7 +231,9 @@ def _database(row: "DBInstanceTypeDef") -> _Found | None:
     return (record, row.get("DBInstanceArn", "")) if record else None
 
 
-def _record(kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: str, bar: str) -> Record | None:
+def _record(
+    kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: str, never: str
+) -> Record | None:
     tags = tagging.to_dict(tag_list)
     state, obstacle = state_of_status(status)
     if state is None or not tags.get(APPLICATION_TAG):
@@ -246,7 +242,7 @@ def _record(kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: st
         raise ValueError("it has no identifier")
     return Record(
         tag=tags[APPLICATION_TAG],
-        instance=Instance(f"{kind}:{name}", state, bar or obstacle, read_lock(tags)),
+        instance=Instance(f"{kind}:{name}", state, never or obstacle, read_lock(tags)),
         managed=tagging.asks_for_resource(tags),
     )
 

@@ -114,7 +114,7 @@ class RequestQueue:
         self._context = context
         self._clock = context.clock
         self._backoffs = context.backoffs
-        self._queue = FairQueue(context.api.max_batch)
+        self._queue = FairQueue(context.api.facts.max_batch)
         self._unanswered = 0  # calls in a row that failed without a response about the instances
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
@@ -195,7 +195,7 @@ class RequestQueue:
     def _reset(self, error: Exception) -> None:
         """Replace a fair queue that raised. Its orders fail, so that their Resources create new orders."""
         failure, waiting = self._unexpected(FailedPart.QUEUE, error), list(self._queue)
-        self._queue = FairQueue(self._context.api.max_batch)
+        self._queue = FairQueue(self._context.api.facts.max_batch)
         for entry in waiting:
             entry.order.fail(failure, entry.ids)
 

@@ -31,9 +31,8 @@ class _AcceptedAction:
     """An accepted action that a Describe may not show.
 
     Attributes:
-        outdated_states: the states in a Describe that does not include the action. The final state of the
-            action is not among them: a Describe with that state includes the action, whatever the state
-            before was.
+        outdated_states: the states that show that a Describe does not include the action. They never contain
+            the final state of the action.
         state: the state in the response to the action.
         answered_at: when the response arrived (aware UTC).
     """

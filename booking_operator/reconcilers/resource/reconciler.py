@@ -20,13 +20,14 @@ from typing import Any
 from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.resource import DEFAULT_WARM_UPS, ResourceStatus
+from booking_operator.api.resource import ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.conditions import Failure, ResourceReport
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.formatting import format_duration, format_utc
 from booking_operator.domain.power import Plan
+from booking_operator.domain.services import SERVICES
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
@@ -358,7 +359,7 @@ class ResourceReconciler:
         if isinstance(spec, InvalidSpec) or spec.warm_up != AUTO:
             return {"warm_up": "", "start_seconds": ()}
         starts = warm_up.add_start(current.start_seconds, taken) if taken else current.start_seconds
-        suggested = warm_up.suggest(starts, DEFAULT_WARM_UPS[spec.type])
+        suggested = warm_up.suggest(starts, SERVICES[spec.type].default_warm_up)
         applied = warm_up.effective(snapshot.policy.warm_up, suggested, snapshot.timeline, snapshot.now)
         return {"warm_up": format_duration(applied), "start_seconds": starts}
 

@@ -6,28 +6,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat
 
-from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.token_bucket import (
-    PUBLISHED_LIMITS,
     BucketLimit,
     LimitsOf,
     RequestLimits,
     published_limits,
 )
 from booking_operator.domain.group import Scope
+from booking_operator.domain.services import SERVICES
 
-ACTIONS = frozenset(PUBLISHED_LIMITS) | {
-    "AddTagsToResource",
-    "DescribeDBClusters",
-    "DescribeDBInstances",
-    "RemoveTagsFromResource",
-    "StartDBInstance",
-    "StopDBInstance",
-}
-"""The actions whose limits the operator keeps. Calls for DB clusters count as calls for DB instances."""
-CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
-"""Pool size of one client. It suffices for its four request queues, so that none waits for another, and for
-one Describe. One more is for a cancelled call that has not released its connection."""
+ACTIONS = frozenset().union(*(service.calls for service in SERVICES.values()))
+"""The API actions whose limits the operator keeps."""
 
 
 class BucketConfig(BaseModel):

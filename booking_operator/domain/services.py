@@ -1,0 +1,65 @@
+"""The cloud services that `spec.type` can name, and the facts about each that code without I/O needs.
+
+`cloud/aws` has one module per service. docs/design.md lists the steps to add a service.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+ServiceName = Literal["ec2", "rds"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """The facts about one service. The calls are names of AWS API actions; AWS limits the rate of each.
+
+    Attributes:
+        start_call: the call that starts instances.
+        stop_call: the call that stops or hibernates instances.
+        tag_call: the call that writes tags.
+        untag_call: the call that removes tags.
+        describe_calls: the calls that find instances.
+        max_batch: the maximum number of instances in one call.
+        default_warm_up: the warm-up of `warm_up: auto` before the first measured start.
+    """
+
+    start_call: str
+    stop_call: str
+    tag_call: str
+    untag_call: str
+    describe_calls: tuple[str, ...]
+    max_batch: int
+    default_warm_up: timedelta
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """All calls."""
+        return frozenset(
+            {self.start_call, self.stop_call, self.tag_call, self.untag_call, *self.describe_calls}
+        )
+
+
+SERVICES: Mapping[str, ServiceFacts] = {
+    "ec2": ServiceFacts(
+        start_call="StartInstances",
+        stop_call="StopInstances",
+        tag_call="CreateTags",
+        untag_call="DeleteTags",
+        describe_calls=("DescribeInstances",),
+        max_batch=1000,  # EC2 also limits the rate of instances, so larger calls gain nothing
+        default_warm_up=timedelta(minutes=2),
+    ),
+    # Calls for DB clusters count as calls for DB instances.
+    "rds": ServiceFacts(
+        start_call="StartDBInstance",
+        stop_call="StopDBInstance",
+        tag_call="AddTagsToResource",
+        untag_call="RemoveTagsFromResource",
+        describe_calls=("DescribeDBClusters", "DescribeDBInstances"),
+        max_batch=1,  # RDS has no call for several databases
+        default_warm_up=timedelta(minutes=10),
+    ),
+}
+"""The facts by `ServiceName`."""
