@@ -1,7 +1,7 @@
 """The interface between the reconcilers and the cloud: observe groups, and start and stop instances.
 
-A reconciler creates an `Order`: instances, a deadline, and a future for each instance. So `cloud.batching` can
-combine the orders of many groups into few calls, send them in a fair order, and let one bad instance fail
+A reconciler creates an `Order`: instances, a deadline, and a future for each instance. So `cloud.batching`
+can combine the orders of many groups into few calls, send them in a fair order, and let one bad instance fail
 alone. `ServiceApi` is what a module in `cloud.aws` implements for each service.
 """
 

@@ -368,7 +368,7 @@ def test_accepted_and_refused_instances_are_logged_once_per_call() -> None:
         where = {"account": "", "region": "eu-west-1"}
         assert logs == [
             {
-                "event": "instances_start_refused",
+                "event": "instances_start_failed",
                 "log_level": "warning",
                 "tags": ["web"],
                 **where,

@@ -67,7 +67,9 @@ MAX_IDLE = timedelta(hours=1)
 _RESET_PAUSE_SECONDS = 1.0
 _FORECAST_SLICE = 10  # calls between two yields to other tasks; about a millisecond
 _MAX_LOGGED = 20  # ids and tags in one log record
-_ANSWERED = frozenset({FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT})
+_PASSED_LIMITS = frozenset(
+    {FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT}
+)
 """Failures for which AWS let the call through its limits."""
 _DONE: Mapping[Action, frozenset[InstanceState]] = {
     Action.START: frozenset({InstanceState.PENDING, InstanceState.RUNNING}),
@@ -115,7 +117,7 @@ class RequestQueue:
         self._clock = context.clock
         self._backoffs = context.backoffs
         self._queue = FairQueue(context.api.facts.max_batch)
-        self._unanswered = 0  # calls in a row that failed without a response about the instances
+        self._failures_in_row = 0  # calls in a row that failed without a response about the instances
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
         self._in_flight = 0
@@ -333,7 +335,7 @@ class RequestQueue:
 
     def _call_was_answered(self) -> None:
         """Record that AWS responded: there is no outage, or it is over."""
-        self._unanswered, self._searched_at = 0, None
+        self._failures_in_row, self._searched_at = 0, None
 
     # The call failed.
 
@@ -365,7 +367,7 @@ class RequestQueue:
         if error.kind is FailureKind.THROTTLED:
             self.limiter = self.limiter.throttled(instances, now)
             return
-        if error.kind in _ANSWERED:
+        if error.kind in _PASSED_LIMITS:
             self._call_was_answered()
             self.limiter = self.limiter.accepted(0, now)
         if error.kind is FailureKind.LOST:
@@ -424,8 +426,8 @@ class RequestQueue:
     def _retry_later(self, batch: Batch, error: CloudError) -> None:
         """Retry the whole batch after a back-off, or in parts if it has failed too often."""
         now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
-        self._unanswered += 1
-        pause = retry.RETRY.after(max(attempts, self._unanswered))
+        self._failures_in_row += 1
+        pause = retry.RETRY.after(max(attempts, self._failures_in_row))
         bisection = _bisection(batch, answered=False)
         if bisection is None and attempts >= MAX_ATTEMPTS and size > 1 and self._may_bisect(now):
             bisection = Bisection(size, answered=False)
@@ -449,7 +451,7 @@ class RequestQueue:
         queue is otherwise healthy.
         """
         now = self._clock.now()
-        alone = len(batch.ids) == 1 and attempts >= MAX_ATTEMPTS > self._unanswered
+        alone = len(batch.ids) == 1 and attempts >= MAX_ATTEMPTS > self._failures_in_row
         at = now + pause if alone else self._common_retry_at(now, pause)
         again = batch.again(at, attempts=attempts, apart=object() if alone else "retry")
         self._requeue(again, error.with_retry_at(at))
@@ -536,7 +538,7 @@ class RequestQueue:
 
     def _log_failure(self, batch: Batch, error: CloudError) -> None:
         fields = self._log_fields(batch.only(error.ids) if error.ids else batch)
-        event = f"instances_{batch.operation.action}_refused"
+        event = f"instances_{batch.operation.action}_failed"
         self._log.warning(event, **fields, reason=error.reason, message=str(error))
 
     def _log_fields(self, batch: Batch) -> dict[str, object]:

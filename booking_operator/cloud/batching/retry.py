@@ -1,6 +1,7 @@
 """The memory of failed calls: back-offs, and the search for the instances that make a batch fail.
 
-Pure: these classes never wait or read a clock. `request_queue` calls them and acts on the results.
+Throttled calls are not remembered here: `token_bucket` decides when they are repeated. These classes are
+pure: they never wait or read a clock. `request_queue` calls them and acts on the results.
 """
 
 from collections.abc import Hashable, Iterable

@@ -5,8 +5,8 @@ bucket. If the action has a second bucket, the call takes one token per instance
 too few tokens, EC2 refuses the whole call with `RequestLimitExceeded` and takes no token. See
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html.
 
-All clients in the account draw from the same buckets, so the model is an estimate that refusals correct. It
-is pure: each step returns a new model.
+All clients in the account draw from the same buckets, so the model is an estimate that throttled calls
+correct. It is pure: each step returns a new model.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,13 +75,13 @@ class TokenBucket:
     """One bucket that held `level` tokens at the instant `at` (aware UTC).
 
     Attributes:
-        unanswered: tokens drawn since the last response, or since the bucket was full.
+        in_flight: tokens that calls have drawn since the last response, or since the bucket was full.
     """
 
     limit: BucketLimit
     level: float
     at: datetime
-    unanswered: float = 0
+    in_flight: float = 0
 
     def refilled(self, now: datetime) -> "TokenBucket":
         """Return the bucket at `now`.
@@ -106,20 +106,20 @@ class TokenBucket:
     def drawn(self, tokens: float, now: datetime) -> "TokenBucket":
         """Return the bucket after a call that takes `tokens` was sent."""
         full = self.refilled(now).level >= self.limit.size - _EPSILON
-        return replace(self.adjusted(-tokens, now), unanswered=tokens + (0 if full else self.unanswered))
+        return replace(self.adjusted(-tokens, now), in_flight=tokens + (0 if full else self.in_flight))
 
     def restored(self, tokens: float, now: datetime) -> "TokenBucket":
         """Return the bucket after `tokens` of a call will not be drawn."""
-        return replace(self.adjusted(tokens, now), unanswered=max(0, self.unanswered - tokens))
+        return replace(self.adjusted(tokens, now), in_flight=max(0, self.in_flight - tokens))
 
     def answered(self, now: datetime) -> "TokenBucket":
         """Return the bucket after the response to a call, or after the response was lost.
 
         AWS drew the tokens some time between the call and the response. If its bucket was full then, the
         refill until then was lost there, but the model has counted it. So the level is capped at the size
-        less the unanswered tokens.
+        less the tokens in flight.
         """
-        return self.capped(self.limit.size - self.unanswered, now).settled()
+        return self.capped(self.limit.size - self.in_flight, now).settled()
 
     def capped(self, tokens: float, now: datetime) -> "TokenBucket":
         """Return the bucket with at most `tokens`."""
@@ -127,8 +127,8 @@ class TokenBucket:
         return replace(refilled, level=min(refilled.level, tokens))
 
     def settled(self) -> "TokenBucket":
-        """Return the bucket without unanswered tokens."""
-        return replace(self, unanswered=0)
+        """Return the bucket without tokens in flight."""
+        return replace(self, in_flight=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,11 @@ class RateLimiter:
     Attributes:
         requests: tokens for calls.
         instances: tokens for instances; None if the action does not count instances.
-        throttles: the number of throttled calls in a row, without a smaller call tried.
+        throttles: the number of throttled calls in a row of the same size.
         not_before: the end of the pause after the last throttled call (aware UTC).
-        ceiling: an upper bound for the available instance tokens, during the search for their number.
+        ceiling: while the number of available instance tokens is searched: an upper bound for it. None while
+        no
+            search runs.
     """
 
     requests: TokenBucket
@@ -209,7 +211,8 @@ class RateLimiter:
         answered, ceiling = self.answered(now), self._ceiling_at(now)
         known = answered.instances
         if known is not None and ceiling is not None:
-            # AWS will probably accept a call of the same size again. If not, the refusal corrects the model.
+            # AWS will probably accept a call of the same size again. If not, the throttled call corrects the
+            # model.
             likely = min(instances, ceiling)
             known = known.adjusted(max(0.0, likely - known.refilled(now).level), now)
         return RateLimiter(answered.requests, known, ceiling=ceiling)
@@ -217,23 +220,24 @@ class RateLimiter:
     def throttled(self, instances: int, now: datetime) -> "RateLimiter":
         """Return the model after a throttled call.
 
-        AWS does not report which bucket was empty. The first refusal is attributed to the bucket for calls.
-        The second one in a row is attributed to the bucket for instances, and starts a search for its level.
-        Each refusal halves the number of instances in the next call. The search ends when the remaining
-        tokens are few. A call that is too small for a search is retried unchanged some more times first.
+        AWS does not report which bucket was empty. The first throttled call is attributed to the bucket for
+        calls. The second one in a row is attributed to the bucket for instances, and starts a search for its
+        level. Each further one halves the number of instances in the next call. The search ends when the
+        remaining tokens are few: then the bucket for instances counts as empty. If a call is too small for a
+        search, its bucket counts as empty after `_MAX_TRIES` more attempts.
         """
-        refusals, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
-        pause = min(INITIAL_PAUSE * (1 << min(refusals - 1, 16)), MAX_PAUSE)
+        throttles, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
+        pause = min(INITIAL_PAUSE * (1 << min(throttles - 1, 16)), MAX_PAUSE)
         if known is not None:
             known = known.adjusted(instances, now).settled()  # a throttled call takes no token
             half = min(instances, ceiling or instances) // 2
-            if (refusals > 1 or ceiling) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
-                known, ceiling, refusals = known.capped(half, now), half, 0
-            elif refusals > _MAX_TRIES or ceiling:
+            if (throttles > 1 or ceiling) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
+                known, ceiling, throttles = known.capped(half, now), half, 0
+            elif throttles > _MAX_TRIES or ceiling:
                 # Treat the bucket as empty: only the refill is available from now on.
                 known, ceiling = known.capped(0, now), None
         requests = self.requests.capped(0, now).settled()
-        return RateLimiter(requests, known, refusals, now + pause, ceiling)
+        return RateLimiter(requests, known, throttles, now + pause, ceiling)
 
     def _ceiling_at(self, now: datetime) -> int | None:
         """Return the ceiling until the refill has reached it, then None."""
