@@ -15,13 +15,13 @@ from tests.sim.build import CORRECT, Build
 from tests.sim.mutations import MUTATIONS, RARE
 from tests.sim.run import Outcome, play, play_briefly
 from tests.sim.scenario import script
-from tests.sim.shrink import Shortest, shortest
+from tests.sim.shrink import Minimized, minimize
 
 T = TypeVar("T")
 
-RENEWED = 100
+RUNS_PER_PROCESS = 100
 """Seeds after which a process of the pool is replaced, so that none grows."""
-SEEDS_OF_MUTATIONS = 200
+MAX_MUTATION_SEEDS = 200
 
 
 @click.command()
@@ -30,7 +30,9 @@ SEEDS_OF_MUTATIONS = 200
 @click.option("--seed", type=int, help="Play this one alone.")
 @click.option("--trace", is_flag=True, help="Print all that happens in it.")
 @click.option(
-    "--mutation", type=click.Choice([one.name for one in (*MUTATIONS, *RARE)]), help="With this bug."
+    "--mutation",
+    type=click.Choice([mutation.name for mutation in (*MUTATIONS, *RARE)]),
+    help="With this bug.",
 )
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file."
@@ -60,24 +62,24 @@ def main(
     outcome = play(seed, build)
     if trace:
         click.echo("\n".join(outcome.trace))
-    least = report(seed, outcome, build)
-    if save and least and outcome.invariant:
-        save.write_text(found.FoundScript(least.script, outcome.invariant, mutation or "").dump())
-    sys.exit(least is not None)
+    minimal = report(seed, outcome, build)
+    if save and minimal and outcome.invariant:
+        save.write_text(found.FoundScript(minimal.script, outcome.invariant, mutation or "").dump())
+    sys.exit(minimal is not None)
 
 
 def play_all(seeds: range, jobs: int) -> bool:
     """Play all of them; whether all has held."""
-    began, failed, steps, seconds = time.monotonic(), [], 0, 0.0
-    for number, (seed, outcome) in enumerate(_pooled(play_briefly, seeds, jobs), 1):
+    started, failed, steps, seconds = time.monotonic(), [], 0, 0.0
+    for number, (seed, outcome) in enumerate(_run_in_pool(play_briefly, seeds, jobs), 1):
         steps, seconds = steps + outcome.steps, seconds + outcome.seconds
         if outcome.invariant:
             failed.append(seed)
             report(seed, outcome)
         if number % 500 == 0:
             click.echo(f"{number} played, {len(failed)} failed", err=True)
-    took = time.monotonic() - began
-    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} days, {steps:,} steps in {took:.0f} s")
+    elapsed = time.monotonic() - started
+    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} days, {steps:,} steps in {elapsed:.0f} s")
     click.echo(f"{len(seeds) - len(failed)} passed, {len(failed)} failed")
     return not failed
 
@@ -85,8 +87,8 @@ def play_all(seeds: range, jobs: int) -> bool:
 def find_all(jobs: int) -> bool:
     """For each mutation the first seed that shows it; whether there is one for each."""
     missed = 0
-    for number, caught in _pooled(first_caught, range(len(MUTATIONS)), jobs):
-        seed, message = caught
+    for number, result in _run_in_pool(first_seed, range(len(MUTATIONS)), jobs):
+        seed, message = result
         missed += seed is None
         click.echo(
             f"{MUTATIONS[number].name}: {'not caught' if seed is None else f'seed {seed}'}: {message[:150]}"
@@ -95,29 +97,29 @@ def find_all(jobs: int) -> bool:
     return not missed
 
 
-def first_caught(number: int) -> tuple[int, tuple[int | None, str]]:
+def first_seed(number: int) -> tuple[int, tuple[int | None, str]]:
     """The first seed that shows a mutation, by its number, and how."""
     one = MUTATIONS[number]
-    for seed in range(SEEDS_OF_MUTATIONS):
+    for seed in range(MAX_MUTATION_SEEDS):
         outcome = play(seed, one.build)
-        if one.shown_by(outcome.invariant):
+        if one.is_shown_by(outcome.invariant):
             return number, (seed, outcome.message)
-    return number, (None, f"in {SEEDS_OF_MUTATIONS} seeds")
+    return number, (None, f"in {MAX_MUTATION_SEEDS} seeds")
 
 
-def _pooled(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=RENEWED) as pool:
+def _run_in_pool(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=RUNS_PER_PROCESS) as pool:
         yield from pool.imap_unordered(call, numbers)
 
 
-def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Shortest | None:
+def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Minimized | None:
     """Print what does not hold, and the shortest script that shows it; None where everything holds."""
     click.echo(f"seed {seed}: {outcome.message or 'all holds'}")
     if not outcome.invariant:
         return None
-    least = shortest(script(seed), outcome.invariant, build)
-    click.echo(least.told())
-    return least
+    minimal = minimize(script(seed), outcome.invariant, build)
+    click.echo(minimal.describe())
+    return minimal
 
 
 if __name__ == "__main__":

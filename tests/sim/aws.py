@@ -17,7 +17,7 @@ from tests.support.aws_limits import Limits
 
 TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0)}
 """Seconds that a start or stop takes, at least and at most."""
-_RDS = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
+_RDS_STATES = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Machine:
         id: as the service knows it; of a DB instance its name.
         history: the states it was in, each since an instant in true time.
         terminated: since when it is no more; None while it is.
-        switched: by which process it was started or stopped last, none where by hand, and when.
+        last_action: by which process it was started or stopped last, none where by hand, and when.
     """
 
     id: str
@@ -38,9 +38,9 @@ class Machine:
     tags: dict[str, str]
     history: list[tuple[float, str]] = field(default_factory=lambda: [(-1e9, "stopped")])
     terminated: float | None = None
-    switched: tuple[str, float] = ("", -1e9)
+    last_action: tuple[str, float] = ("", -1e9)
 
-    def at(self, seconds: float) -> str:
+    def state_at(self, seconds: float) -> str:
         """Its state then."""
         if self.terminated is not None and self.terminated <= seconds:
             return "terminated"
@@ -48,7 +48,7 @@ class Machine:
 
     def states(self, since: float, until: float) -> set[str]:
         """All states it was in at some time from `since` to `until`."""
-        seen = {self.at(since), self.at(until)}
+        seen = {self.state_at(since), self.state_at(until)}
         return seen | {state for at, state in self.history if since < at <= until}
 
 
@@ -100,7 +100,7 @@ class SimAws:
     def __init__(self, kernel: Kernel, seed: str) -> None:
         self.machines: dict[str, Machine] = {}
         self.faults = CloudFaults()
-        self.called: Callable[[Call], None] = lambda _: None
+        self.on_call: Callable[[Call], None] = lambda _: None
         self._kernel = kernel
         self._random = random.Random(f"{seed}/aws")
         self._limits = Limits()
@@ -129,7 +129,7 @@ class SimAws:
         if verb == "terminate":
             machine.terminated = machine.terminated or self._kernel.now
         else:
-            self._switch(machine, verb, "")
+            self._change_state(machine, verb, "")
 
     # What clients call; each is asked at once.
 
@@ -145,43 +145,45 @@ class SimAws:
             answer = self._serve(client, action, scope, ids, lock)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            self.called(Call(client, action, scope, tuple(ids), sent_at, code))
+            self.on_call(Call(client, action, scope, tuple(ids), sent_at, code))
             raise
-        self.called(Call(client, action, scope, tuple(ids), sent_at))
+        self.on_call(Call(client, action, scope, tuple(ids), sent_at))
         return answer
 
     def _serve(self, client: str, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
-        faults, chance = self.faults, self._random.random()
-        if chance < faults.throttled:
-            raise refusal(action, "RequestLimitExceeded", "Request limit exceeded.")
-        if chance < faults.throttled + faults.broken:
-            raise refusal(action, "InternalError", "An internal error has occurred.", 500)
+        faults, draw = self.faults, self._random.random()
+        if draw < faults.throttled:
+            raise client_error(action, "RequestLimitExceeded", "Request limit exceeded.")
+        if draw < faults.throttled + faults.broken:
+            raise client_error(action, "InternalError", "An internal error has occurred.", 500)
         if not self._limits.admits(scope.account, scope.region, action, len(ids), self._kernel.now):
-            raise refusal(action, "RequestLimitExceeded", "Request limit exceeded, by own calls.")
+            raise client_error(action, "RequestLimitExceeded", "Request limit exceeded, by own calls.")
         if action.startswith("Describe"):
             return self._describe(action, scope)
         for id_ in ids:
             machine = self.machines.get(id_)
-            if machine is None or machine.at(self._kernel.now) == "terminated":
-                raise refusal(action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist")
+            if machine is None or machine.state_at(self._kernel.now) == "terminated":
+                raise client_error(
+                    action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist"
+                )
         if faults.cursed in ids:
-            raise refusal(action, "InvalidParameterCombination", "The parameters do not go together.")
+            raise client_error(action, "InvalidParameterCombination", "The parameters do not go together.")
         if "Tags" in action:
             return self._tag(ids, lock)
         verb = "start" if action.startswith("Start") else "stop"
         self._check(action, verb, ids)
-        return {id_: self._switch(self.machines[id_], verb, client) for id_ in ids}
+        return {id_: self._change_state(self.machines[id_], verb, client) for id_ in ids}
 
     def _check(self, action: str, verb: str, ids: Sequence[str]) -> None:
         for id_ in ids:
             machine = self.machines[id_]
-            state = machine.at(self._kernel.now)
+            state = machine.state_at(self._kernel.now)
             bad = "stopping" if verb == "start" else "pending"
             if state == bad and machine.service == "ec2":
                 text = f"The instance '{id_}' is not in a state from which it can be {verb}ed."
-                raise refusal(action, "IncorrectInstanceState", text)
+                raise client_error(action, "IncorrectInstanceState", text)
             if machine.service == "rds" and state != ("stopped" if verb == "start" else "running"):
-                raise refusal(
+                raise client_error(
                     action, "InvalidDBInstanceState", f"Instance {id_[3:]} is not in a state for that."
                 )
         if verb == "start":
@@ -193,18 +195,18 @@ class SimAws:
                         f"We currently do not have sufficient {type_} capacity in the Availability Zone you "
                         f"requested ({zone})."
                     )
-                    raise refusal(action, "InsufficientInstanceCapacity", text, 500)
+                    raise client_error(action, "InsufficientInstanceCapacity", text, 500)
 
-    def _switch(self, machine: Machine, verb: str, client: str) -> tuple[str, str]:
+    def _change_state(self, machine: Machine, verb: str, client: str) -> tuple[str, str]:
         now = self._kernel.now
-        before = machine.at(now)
-        goal, way = ("running", "pending") if verb == "start" else ("stopped", "stopping")
-        if before not in {goal, way}:
+        before = machine.state_at(now)
+        target, transitional = ("running", "pending") if verb == "start" else ("stopped", "stopping")
+        if before not in {target, transitional}:
             arrival = now + self._random.uniform(*TRANSITIONS[machine.service])
             machine.history = [item for item in machine.history if item[0] <= now]
-            machine.history += [(now, way), (arrival, goal)]
-            machine.switched = client, now
-        return before, machine.at(now)
+            machine.history += [(now, transitional), (arrival, target)]
+            machine.last_action = client, now
+        return before, machine.state_at(now)
 
     def _tag(self, ids: Sequence[str], lock: dict[str, str] | None) -> None:
         for id_ in ids:
@@ -219,13 +221,15 @@ class SimAws:
             return []
         service = "ec2" if action == "DescribeInstances" else "rds"
         return [
-            (machine, machine.at(then))
+            (machine, machine.state_at(then))
             for machine in self.machines.values()
-            if machine.service == service and machine.scope == scope and machine.at(then) != "terminated"
+            if machine.service == service
+            and machine.scope == scope
+            and machine.state_at(then) != "terminated"
         ]
 
 
-def refusal(action: str, code: str, message: str, status: int = 400) -> ClientError:
+def client_error(action: str, code: str, message: str, status: int = 400) -> ClientError:
     """An error as botocore raises it."""
     answer: Any = {
         "Error": {"Code": code, "Message": message},
@@ -234,6 +238,6 @@ def refusal(action: str, code: str, message: str, status: int = 400) -> ClientEr
     return ClientError(answer, action)
 
 
-def shown(state: str) -> str:
+def rds_state(state: str) -> str:
     """A state as RDS names it."""
-    return _RDS[state]
+    return _RDS_STATES[state]

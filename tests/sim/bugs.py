@@ -42,7 +42,7 @@ from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
 from tests.sim.sessions import SimSessions
 
-BEHIND_SECONDS = 20.0
+STALE_SECONDS = 20.0
 _COLLECTIONS = frozenset(kind.path() for kind in KINDS)
 _CRDS = "/customresourcedefinitions/"
 _CONFLICT = 409
@@ -53,7 +53,7 @@ _PLENTY = BucketLimit(1e6, 1e6)
 # The election, and the request limits.
 
 
-class LeadsTooLong(LeaseTiming):
+class RenewsTooLong(LeaseTiming):
     """A leadership lasts longer than others wait."""
 
     @property
@@ -70,12 +70,12 @@ def unlimited(_: Scope, __: str) -> RequestLimits:
 # The client of the API server.
 
 
-def _lists(request: Request) -> bool:
+def _is_first_page(request: Request) -> bool:
     """Whether it asks for the first page of a list of one of our kinds."""
     return request.method == "GET" and request.path in _COLLECTIONS and "continue" not in request.query
 
 
-def _writes_status(request: Request) -> bool:
+def _is_status_write(request: Request) -> bool:
     """Whether it is about the status of a Resource."""
     return "/resources/" in request.path and request.path.endswith("/status")
 
@@ -86,30 +86,30 @@ def _with_status(request: Request, **fields: Any) -> Request:
     return replace(request, body={**body, "status": {**body["status"], **fields}})
 
 
-class _Behind(SimKubeClient):
+class _StaleLists(SimKubeClient):
     """Some lists are of a server that is behind; so are the watches after such a list, for a while."""
 
     @cached_property
-    def listed(self) -> set[str]:
-        """Paths that were listed."""
+    def listed_paths(self) -> set[str]:
+        """Paths that were listed_paths."""
         return set()
 
     @cached_property
-    def stale(self) -> set[str]:
+    def stale_paths(self) -> set[str]:
         """Those of which the last list was stale."""
         return set()
 
-    def behind(self, *, first: bool) -> bool:
+    def is_stale(self, *, first: bool) -> bool:
         """Whether a list is of a server that is behind, by whether it is the first of its kind."""
         raise NotImplementedError
 
     @override
     async def send(self, request: Request) -> bytes:
         path = request.path
-        if _lists(request):
-            stale = self.behind(first=path not in self.listed)
-            self.listed.add(path)
-            (self.stale.add if stale else self.stale.discard)(path)
+        if _is_first_page(request):
+            stale = self.is_stale(first=path not in self.listed_paths)
+            self.listed_paths.add(path)
+            (self.stale_paths.add if stale else self.stale_paths.discard)(path)
             if stale:
                 request = replace(request, query={**request.query, "resourceVersion": "0"})
         return await super().send(request)
@@ -117,25 +117,25 @@ class _Behind(SimKubeClient):
     @override
     @asynccontextmanager
     async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        if request.path in self.stale:
-            await asyncio.sleep(BEHIND_SECONDS)
+        if request.path in self.stale_paths:
+            await asyncio.sleep(STALE_SECONDS)
         async with super().watch(request) as lines:
             yield lines
 
 
-class FirstListIsStale(_Behind):
+class FirstListIsStale(_StaleLists):
     """The first list is stale."""
 
     @override
-    def behind(self, *, first: bool) -> bool:
+    def is_stale(self, *, first: bool) -> bool:
         return first
 
 
-class LaterListsAreStale(_Behind):
+class LaterListsAreStale(_StaleLists):
     """Time goes back with a list that was needed again."""
 
     @override
-    def behind(self, *, first: bool) -> bool:
+    def is_stale(self, *, first: bool) -> bool:
         return not first
 
 
@@ -150,7 +150,7 @@ class MissesEvents(SimKubeClient):
             yield lines
 
 
-class BelievesInTheCrd(SimKubeClient):
+class CachesCrd(SimKubeClient):
     """The CRD is read once, and believed to be as it was ever after."""
 
     first = b""
@@ -163,7 +163,7 @@ class BelievesInTheCrd(SimKubeClient):
         return self.first
 
 
-class SameCrd(SimKubeClient):
+class HidesNewCrd(SimKubeClient):
     """The CRD always has the uid that it had first."""
 
     uid = ""
@@ -195,24 +195,24 @@ class FirstStatusCountsNothing(SimKubeClient):
     """The first status of a Resource that a process writes says that there are no instances."""
 
     @cached_property
-    def written(self) -> set[str]:
-        """Paths of the statuses that were written."""
+    def written_paths(self) -> set[str]:
+        """Paths of the statuses that were written_paths."""
         return set()
 
     @override
     async def send(self, request: Request) -> bytes:
-        if _writes_status(request) and request.path not in self.written:
-            self.written.add(request.path)
+        if _is_status_write(request) and request.path not in self.written_paths:
+            self.written_paths.add(request.path)
             request = _with_status(request, instances=0, running=0)
         return await super().send(request)
 
 
-class RemembersOneLock(SimKubeClient):
+class ReportsOnlyTheHoldersLock(SimKubeClient):
     """The status of a Resource remembers the lock of its holder, and none that is on its way."""
 
     @override
     async def send(self, request: Request) -> bytes:
-        if _writes_status(request):
+        if _is_status_write(request):
             status = (request.body or {})["status"]
             holder = {"locked_by": status["locked_by"], "locked_until": status["locked_until"]}
             request = _with_status(request, locks=[item for item in status["locks"] or () if item == holder])
@@ -224,7 +224,7 @@ class LeaksTasks(SimKubeClient):
 
     @override
     async def send(self, request: Request) -> bytes:
-        if _lists(request):
+        if _is_first_page(request):
             asyncio.get_running_loop().create_task(asyncio.sleep(1e6), name="list")
         return await super().send(request)
 
@@ -232,14 +232,14 @@ class LeaksTasks(SimKubeClient):
 # The clients of AWS.
 
 
-class RunsAtOnce(SimSessions):
+class PendingCountsAsRunning(SimSessions):
     """EC2 is said to answer that an instance runs, where it answers that it is being started."""
 
     @override
-    async def sent(
+    async def send(
         self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
     ) -> Any:
-        answers = await super().sent(action, scope, ids, lock)
+        answers = await super().send(action, scope, ids, lock)
         if action != "StartInstances":
             return answers
         return {id_: (before, "running") for id_, (before, _) in answers.items()}
@@ -248,14 +248,14 @@ class RunsAtOnce(SimSessions):
 # The driver of a cloud service.
 
 
-class Between(Batcher):
+class ForwardingBatcher(Batcher):
     """Passes everything on to the batcher of a driver."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
 
     @classmethod
-    def before(cls, driver: Driver) -> Driver:
+    def wrap(cls, driver: Driver) -> Driver:
         """The same driver with this before its batcher."""
         return replace(driver, batcher=cls(driver.batcher))
 
@@ -289,61 +289,61 @@ class Between(Batcher):
         return await self._batcher.forecast(demands)
 
 
-class _Otherwise(Between):
+class _ReplacesOrders(ForwardingBatcher):
     """Has another order carried out than was given."""
 
-    def instead(self, order: Order) -> Order:
+    def replacement(self, order: Order) -> Order:
         """The other order."""
         raise NotImplementedError
 
     @override
     def start(self, order: Order) -> None:
-        super().start(self.instead(order))
+        super().start(self.replacement(order))
 
     @override
     def stop(self, order: Order, *, hibernate: bool = False) -> None:
-        super().stop(self.instead(order), hibernate=hibernate)
+        super().stop(self.replacement(order), hibernate=hibernate)
 
 
-class AlwaysStands(_Otherwise):
+class AlwaysValid(_ReplacesOrders):
     """Every order stands, that of lock tags included."""
 
     @override
-    def instead(self, order: Order) -> Order:
+    def replacement(self, order: Order) -> Order:
         return replace(order, still_valid=always)
 
     @override
     def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
-        super().set_lock_tags(self.instead(order), lock)
+        super().set_lock_tags(self.replacement(order), lock)
 
 
-class NeverWithdraws(_Otherwise):
+class NeverCancels(_ReplacesOrders):
     """What becomes of an order is its own business, once it was given."""
 
     @override
-    def instead(self, order: Order) -> Order:
-        other = _copy(order)
-        for id_, future in other.futures.items():
+    def replacement(self, order: Order) -> Order:
+        copy = _copy(order)
+        for id_, future in copy.futures.items():
             future.add_done_callback(partial(_pass_on, order.futures[id_]))
-        return other
+        return copy
 
 
-class LooksAway(_Otherwise):
+class DropsOutcomes(_ReplacesOrders):
     """An order counts as withdrawn once it has an outcome, which nobody looks at."""
 
     @override
-    def instead(self, order: Order) -> Order:
-        other = _copy(order)
-        for id_, future in other.futures.items():
+    def replacement(self, order: Order) -> Order:
+        copy = _copy(order)
+        for id_, future in copy.futures.items():
             future.add_done_callback(partial(_drop, order.futures[id_]))
-        return other
+        return copy
 
 
-class LeavesAtOnce(_Otherwise):
+class SendsAtOnce(_ReplacesOrders):
     """What is ordered ahead of a boundary is due when it is ordered, and stands whatever happens."""
 
     @override
-    def instead(self, order: Order) -> Order:
+    def replacement(self, order: Order) -> Order:
         return replace(order, deadline=order.deadline - LEAD_TIME, still_valid=always)
 
 
@@ -381,7 +381,7 @@ def _drop(original: Future[InstanceState | None], _: Future[InstanceState | None
 # The queues.
 
 
-class _Tracked(WorkQueue[Key]):
+class _TracksProcessing(WorkQueue[Key]):
     """Knows which keys are being reconciled.
 
     Attributes:
@@ -392,58 +392,58 @@ class _Tracked(WorkQueue[Key]):
         self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
         super().__init__(clock, backoff, timer_priority=timer_priority)
-        self.out: Counter[Key] = Counter()
+        self.processing: Counter[Key] = Counter()
 
     @override
     def try_get(self) -> tuple[Key, ...]:
         keys = super().try_get()
-        self.out.update(keys)
+        self.processing.update(keys)
         return keys
 
     @override
     def done(self, key: Key, result: Result) -> None:
-        self.out[key] -= 1
+        self.processing[key] -= 1
         super().done(key, result)
 
 
-class HandsOutTwice(_Tracked):
+class HandsOutTwice(_TracksProcessing):
     """A key that is added while it is reconciled is handed out at once."""
 
     def __init__(
         self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
         super().__init__(clock, backoff, timer_priority=timer_priority)
-        self._again: list[Key] = []
+        self._extra: list[Key] = []
 
     @override
     def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
         super().add(key, priority)
-        if self.out[key]:
-            self._again.append(key)
+        if self.processing[key]:
+            self._extra.append(key)
 
     @override
     def try_get(self) -> tuple[Key, ...]:
-        while self._again:
-            key = self._again.pop()
-            if self.out[key]:
-                self.out[key] += 1
+        while self._extra:
+            key = self._extra.pop()
+            if self.processing[key]:
+                self.processing[key] += 1
                 return (key,)
         return super().try_get()
 
     @override
     def done(self, key: Key, result: Result) -> None:
-        if self.out[key] > 1:
-            self.out[key] -= 1
+        if self.processing[key] > 1:
+            self.processing[key] -= 1
         else:
             super().done(key, result)
 
 
-class LosesAdds(_Tracked):
+class LosesAdds(_TracksProcessing):
     """A key that is added while it is reconciled is not handed out again."""
 
     @override
     def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
-        if not self.out[key]:
+        if not self.processing[key]:
             super().add(key, priority)
 
 
@@ -468,7 +468,7 @@ class NoBackoff(WorkQueue[Key]):
 # The caches.
 
 
-class KeepsTheDead(Store[Any]):
+class KeepsDeletedObjects(Store[Any]):
     """What vanished while the watch was down is not noticed by the list after it."""
 
     @override
@@ -484,77 +484,79 @@ class KeepsTheDead(Store[Any]):
             self.apply(object_)
 
 
-class _FirstEndWins(BookingTimeline):
+class _EndedBookingWins(BookingTimeline):
     """A booking that has ended leaves no holder, if it overlaps the one that would be."""
 
     @override
     def state_at(self, now: datetime, warm_up: timedelta = timedelta(0)) -> TimelineState:
-        seen = super().state_at(now, warm_up)
-        ended, holder = seen.last_ended, seen.holder
+        state = super().state_at(now, warm_up)
+        ended, holder = state.last_ended, state.holder
         overlapped = ended and holder and holder.start_at < ended.end_at < now
-        return replace(seen, holder=None) if overlapped else seen
+        return replace(state, holder=None) if overlapped else state
 
 
-class FirstEndReleases(Informers):
+class EndedBookingReleases(Informers):
     """A booking that ends releases the lock, although another still runs."""
 
     @override
     def timeline(self, resource: Resource) -> BookingTimeline:
-        return _FirstEndWins(super().timeline(resource))
+        return _EndedBookingWins(super().timeline(resource))
 
 
 # What decides on power, and on lock tags.
 
 
-class ForgetsWhatRuns(ResourceReconciler):
+class ForgetsRunningInstances(ResourceReconciler):
     """What a booking has started is remembered until it runs."""
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        return _forgetting(super().decide(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
+        return _without_started(super().decide(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
 
 
-class ForgetsByAnOldView(ResourceReconciler):
+class ForgetsOnStaleObservation(ResourceReconciler):
     """What was started is forgotten where any view shows it stopped, however old."""
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
         plan = super().decide(snapshot, stale_reason)
-        return plan if snapshot.state.running_wanted else _forgetting(plan, snapshot, InstanceState.STOPPED)
+        return (
+            plan if snapshot.state.running_wanted else _without_started(plan, snapshot, InstanceState.STOPPED)
+        )
 
 
-class ForgetsAtOnce(ResourceReconciler):
+class ForgetsStartsInFlight(ResourceReconciler):
     """What was started is forgotten where a view since the end of the booking shows it stopped."""
 
     @cached_property
-    def since(self) -> dict[Key, datetime]:
+    def observed_since(self) -> dict[Key, datetime]:
         """Since when power is wanted as it is, by Resource."""
         return {}
 
     @override
     def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        cause = super().follow_cause(previous, snapshot)
-        self.since[key_of(snapshot.resource)] = cause.observed_since
-        return cause
+        trigger = super().follow_cause(previous, snapshot)
+        self.observed_since[key_of(snapshot.resource)] = trigger.observed_since
+        return trigger
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        plan, seen = super().decide(snapshot, stale_reason), snapshot.observation
-        over = (
-            seen is not None
-            and seen.at >= self.since[key_of(snapshot.resource)]
+        plan, observation = super().decide(snapshot, stale_reason), snapshot.observation
+        stopped_since = (
+            observation is not None
+            and observation.at >= self.observed_since[key_of(snapshot.resource)]
             and not snapshot.state.running_wanted
         )
-        return _forgetting(plan, snapshot, InstanceState.STOPPED) if over else plan
+        return _without_started(plan, snapshot, InstanceState.STOPPED) if stopped_since else plan
 
 
-def _forgetting(plan: Plan, snapshot: ResourceSnapshot, state: InstanceState) -> Plan:
+def _without_started(plan: Plan, snapshot: ResourceSnapshot, state: InstanceState) -> Plan:
     """A plan that forgets what was started and is seen in `state`."""
-    seen = snapshot.observation.ids(state) if snapshot.observation else ()
-    return replace(plan, started=plan.started.difference(seen))
+    ids = snapshot.observation.ids(state) if snapshot.observation else ()
+    return replace(plan, started=plan.started.difference(ids))
 
 
-class BelievesWhatIsLeft(ResourceReconciler):
+class TreatsEditsAsPlanned(ResourceReconciler):
     """An end that an edit or a deletion has brought nearer counts as foreseen."""
 
     @override
@@ -562,7 +564,7 @@ class BelievesWhatIsLeft(ResourceReconciler):
         return replace(super().follow_cause(previous, snapshot), brought_forward=False)
 
 
-class NeverWithholds(LockTagsReconciler):
+class RemovesTagsOnStaleData(LockTagsReconciler):
     """Lock tags are removed although bookings may be missing."""
 
     @override

@@ -26,12 +26,12 @@ class SimKubeClient:
     """
 
     def __init__(
-        self, kernel: Kernel, kube: SimKube, link: Link, live: Callable[[], bool] = lambda: True
+        self, kernel: Kernel, kube: SimKube, link: Link, may_write: Callable[[], bool] = lambda: True
     ) -> None:
         self._kernel = kernel
         self.kube = kube
         self._link = link
-        self._live = live
+        self._may_write = may_write
 
     async def request(
         self,
@@ -47,11 +47,11 @@ class SimKubeClient:
 
     async def send(self, request: Request) -> bytes:
         """Send one request and return the body of the answer; raises `ApiError`."""
-        if request.body is not None and not self._live():
+        if request.body is not None and not self._may_write():
             raise ApiError(0, "the API server cannot be reached: this replica does not lead")
-        return await self._sent(lambda: self.kube.serve(request))
+        return await self._call(lambda: self.kube.serve(request))
 
-    async def _sent(self, serve: Callable[[], bytes]) -> bytes:
+    async def _call(self, serve: Callable[[], bytes]) -> bytes:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 return await self._link.call(serve)
@@ -75,9 +75,9 @@ class SimKubeClient:
                 self.kube.watch(stream, request)
                 return b""
 
-            await self._sent(serve)
-            async with aclosing(_read(lines)) as reading:
-                yield reading
+            await self._call(serve)
+            async with aclosing(_read(lines)) as received:
+                yield received
         finally:
             stream.close()
 

@@ -19,7 +19,7 @@ from typing import Any
 EPOCH = datetime(2026, 3, 2, 6, tzinfo=UTC)
 STEP_SECONDS = 20e-6
 """What one callback takes, on the average."""
-LAST_STEPS = 100_000
+MAX_CLEANUP_STEPS = 100_000
 """Of a process that ends; one that takes more does not end."""
 
 
@@ -44,17 +44,19 @@ class Kernel:
         self._later: list[tuple[float, int, Process | None, Step | Callable[[], None]]] = []
         self._sequence = count()
 
-    def soon(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
+    def call_soon(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
         """Have something happen at once, after all else that does."""
         self._ready.append((process, call))
 
-    def at(self, when: float, call: "Step | Callable[[], None]", process: "Process | None" = None) -> None:
+    def call_at(
+        self, when: float, call: "Step | Callable[[], None]", process: "Process | None" = None
+    ) -> None:
         """Have something happen at `when`."""
         heapq.heappush(self._later, (when, next(self._sequence), process, call))
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have something happen in so many seconds."""
-        self.at(self.now + seconds, call)
+        self.call_at(self.now + seconds, call)
 
     def run(self, until: float) -> None:
         """Let everything happen up to `until`."""
@@ -77,7 +79,7 @@ class Kernel:
         if process is None:
             call()  # type: ignore[operator]
             return
-        if process.take(call):  # type: ignore[arg-type]
+        if process.run_step(call):  # type: ignore[arg-type]
             self.steps += 1
             self.now += STEP_SECONDS * process.slowness * (0.5 + self._random.random())
 
@@ -85,7 +87,7 @@ class Kernel:
         """How many timers a process waits for."""
         return sum(owner is process and not call.cancelled() for _, _, owner, call in self._later)  # type: ignore[union-attr]
 
-    def withdraw(self, process: "Process") -> "list[Step]":
+    def remove_callbacks(self, process: "Process") -> "list[Step]":
         """What a process was about to do, which nobody does now."""
         taken = [call for owner, call in self._ready if owner is process]
         self._ready = deque(item for item in self._ready if item[0] is not process)
@@ -106,7 +108,7 @@ class TimedStep(TimerHandle, Step):
     """The same, to be run at an instant."""
 
 
-def running() -> "Process | None":
+def running_process() -> "Process | None":
     """The process whose step is being run; None outside of any."""
     try:
         loop = asyncio.get_running_loop()
@@ -115,8 +117,8 @@ def running() -> "Process | None":
     return loop if isinstance(loop, Process) else None
 
 
-def _refuse(complaint: str) -> None:
-    raise AssertionError(complaint)
+def _raise_error(message: str) -> None:
+    raise AssertionError(message)
 
 
 class SimTask(Task[Any]):
@@ -142,7 +144,7 @@ class Process(AbstractEventLoop):
         slowness: how many times longer than usual a step takes.
         tasks: those that have not ended, in the order of their making.
         failure: what it ended with, if that was no cancellation.
-        complained: called with each error that would only be printed: of a callback, or one nobody looked at.
+        on_unhandled_error: called with each error that would only be printed: of a callback, or one nobody looked at.
     """
 
     def __init__(self, kernel: Kernel, name: str) -> None:
@@ -154,30 +156,30 @@ class Process(AbstractEventLoop):
         self.slowness = 1.0
         self.tasks: dict[SimTask, None] = {}
         self.failure: BaseException | None = None
-        self.complained: Callable[[str], None] = _refuse
+        self.on_unhandled_error: Callable[[str], None] = _raise_error
         self._main: SimTask | None = None
-        self._held: deque[Step] = deque()
+        self._paused_steps: deque[Step] = deque()
         self._killed = False
-        self._grave: list[tuple[float, int, Step]] = []
-        self._grave_time = 0.0
+        self._cleanup_steps: list[tuple[float, int, Step]] = []
+        self._cleanup_time = 0.0
         self._sequence = count()
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
         """Run `main`; the process ends with it."""
         self._main = self.create_task(main, name="main")
-        self._main.add_done_callback(self._ended)
+        self._main.add_done_callback(self._on_main_end)
 
-    def _ended(self, task: Future[Any]) -> None:
+    def _on_main_end(self, task: Future[Any]) -> None:
         self.alive = False
         if not task.cancelled():
             self.failure = task.exception()
 
-    def take(self, step: Step) -> bool:
+    def run_step(self, step: Step) -> bool:
         """Run one callback, or hold it while paused; whether it was run."""
         if step.cancelled():
             return False
         if self.paused:
-            self._held.append(step)
+            self._paused_steps.append(step)
             return False
         asyncio._set_running_loop(self)  # noqa: SLF001 - asyncio has it for event loops
         try:
@@ -193,10 +195,10 @@ class Process(AbstractEventLoop):
     def resume(self) -> None:
         """SIGCONT."""
         self.paused = False
-        while self._held:
-            self.kernel.soon(self, self._held.popleft())
+        while self._paused_steps:
+            self.kernel.call_soon(self, self._paused_steps.popleft())
 
-    def slow(self, times: float) -> None:
+    def set_slowness(self, times: float) -> None:
         """Have each step take so many times longer than usual."""
         self.slowness = times
 
@@ -212,18 +214,18 @@ class Process(AbstractEventLoop):
         """
         self.alive = self.paused = False
         self._killed = True
-        self._grave_time = self.kernel.now
-        for handle in (*self._held, *self.kernel.withdraw(self)):
-            self._bury(self._grave_time, handle)
-        self._held.clear()
+        self._cleanup_time = self.kernel.now
+        for handle in (*self._paused_steps, *self.kernel.remove_callbacks(self)):
+            self._add_cleanup_step(self._cleanup_time, handle)
+        self._paused_steps.clear()
         for task in list(self.tasks):
             task.cancel()
-        for _ in range(LAST_STEPS):
-            if not self._grave:
+        for _ in range(MAX_CLEANUP_STEPS):
+            if not self._cleanup_steps:
                 break
-            when, _, handle = heapq.heappop(self._grave)
-            self._grave_time = max(self._grave_time, when)
-            self.take(handle)
+            when, _, handle = heapq.heappop(self._cleanup_steps)
+            self._cleanup_time = max(self._cleanup_time, when)
+            self.run_step(handle)
         if self.tasks:
             raise StuckError(f"{self.name} does not end: {[task.get_coro() for task in self.tasks]}")
 
@@ -232,22 +234,22 @@ class Process(AbstractEventLoop):
         """Whether nothing of it runs any more."""
         return self._main is not None and self._main.done()
 
-    def _bury(self, when: float, step: Step) -> None:
-        heapq.heappush(self._grave, (when, next(self._sequence), step))
+    def _add_cleanup_step(self, when: float, step: Step) -> None:
+        heapq.heappush(self._cleanup_steps, (when, next(self._sequence), step))
 
     # What asyncio asks of an event loop.
 
     def time(self) -> float:
-        return self._grave_time if self._killed else self.kernel.now
+        return self._cleanup_time if self._killed else self.kernel.now
 
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> Handle:
         handle = Step(callback, args, self, context)
         if not self._killed:
-            self.kernel.soon(self, handle)
+            self.kernel.call_soon(self, handle)
         else:
-            self._bury(self._grave_time, handle)
+            self._add_cleanup_step(self._cleanup_time, handle)
         return handle
 
     def call_later(  # type: ignore[override]
@@ -260,9 +262,9 @@ class Process(AbstractEventLoop):
     ) -> TimerHandle:
         handle = TimedStep(when, callback, args, self, context)
         if not self._killed:
-            self.kernel.at(when, handle, self)
+            self.kernel.call_at(when, handle, self)
         else:
-            self._bury(when, handle)
+            self._add_cleanup_step(when, handle)
         return handle
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
@@ -274,14 +276,14 @@ class Process(AbstractEventLoop):
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> SimTask:
         task = SimTask(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._remove_task)
         return task
 
-    def _done(self, task: Any) -> None:
+    def _remove_task(self, task: Any) -> None:
         self.tasks.pop(task, None)
 
     def is_running(self) -> bool:
-        return running() is self
+        return running_process() is self
 
     def is_closed(self) -> bool:
         return False
@@ -292,7 +294,7 @@ class Process(AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """A callback raised, or an exception was never looked at; who was killed had no time to."""
         if not self._killed:
-            self.complained(f"{context['message']}: {context.get('exception')!r}")
+            self.on_unhandled_error(f"{context['message']}: {context.get('exception')!r}")
 
 
 class SimClock:

@@ -15,7 +15,7 @@ from booking_operator.kube.errors import ApiError
 from tests.sim.crds import Crds
 from tests.sim.kernel import Kernel
 from tests.sim.network import Stream
-from tests.sim.storage import Name, Object, Storage, stamp
+from tests.sim.storage import Name, Object, Storage, timestamp
 
 _CONFLICT = 409
 
@@ -25,7 +25,7 @@ class Faults:
     """What the server itself does wrong.
 
     Attributes:
-        status: with which HTTP status it answers instead of what was asked.
+        status: with which HTTP status it answers instead of what was metadata.
         share: how often.
     """
 
@@ -51,7 +51,7 @@ class Request:
     body: Object | None = None
 
     @property
-    def selected(self) -> str:
+    def selected_name(self) -> str:
         """The one name that is asked for; empty where all are."""
         return self.query.get("fieldSelector", "").rpartition("=")[2]
 
@@ -69,12 +69,12 @@ class SimKube:
     def __init__(self, kernel: Kernel, seed: str) -> None:
         self.storage = Storage(kernel)
         self.faults = Faults()
-        self.asked: Callable[[Request, int], None] = lambda *_: None
+        self.on_request: Callable[[Request, int], None] = lambda *_: None
         self._kernel = kernel
-        self._random = random.Random(f"{seed}/kube")
-        self._page = self._random.choice((2, 3, 10, 500))
+        self._rng = random.Random(f"{seed}/kube")
+        self._page = self._rng.choice((2, 3, 10, 500))
         self._snapshots: dict[str, tuple[int, list[Object]]] = {}
-        self.crds = Crds(kernel, self.storage, self._random)
+        self.crds = Crds(kernel, self.storage, self._rng)
         self._numbers = 0
 
     # What users do, without a network between.
@@ -87,7 +87,7 @@ class SimKube:
         """All objects of a kind, as they are now."""
         return list(self.storage.objects[plural].values())
 
-    def user(self, method: str, plural: str, name: str, body: Object | None = None) -> None:
+    def user_request(self, method: str, plural: str, name: str, body: Object | None = None) -> None:
         """A user's write, which may be refused like any other."""
         tail = "" if method == "POST" else f"/{name}"
         path = f"/apis/manager.kotaico.de/v1/namespaces/team/{plural}{tail}"
@@ -112,7 +112,7 @@ class SimKube:
         Raises:
             ApiError: it is refused.
         """
-        return self._answered(request, self._serve)
+        return self._respond(request, self._serve)
 
     def watch(self, stream: Stream, request: Request) -> None:
         """Open a watch on `stream`.
@@ -120,24 +120,24 @@ class SimKube:
         Raises:
             ApiError: it is refused.
         """
-        self._answered(request, lambda request: self._watch(stream, request))
+        self._respond(request, lambda request: self._watch(stream, request))
 
-    def _answered(self, request: Request, answer: Callable[[Request], bytes]) -> bytes:
+    def _respond(self, request: Request, answer: Callable[[Request], bytes]) -> bytes:
         try:
-            self._fail(request)
+            self._raise_faults(request)
             found = answer(request)
         except ApiError as error:
-            self.asked(request, error.status)
+            self.on_request(request, error.status)
             raise
-        self.asked(request, 200)
+        self.on_request(request, 200)
         return found
 
-    def _fail(self, request: Request) -> None:
+    def _raise_faults(self, request: Request) -> None:
         """Fail, as often as it should; a conflict is one of a quota, which only creations meet."""
         status = self.faults.status
         if not request.client or (status == _CONFLICT and request.method != "POST"):
             return
-        if self._random.random() < self.faults.share:
+        if self._rng.random() < self.faults.share:
             raise ApiError(status, f"HTTP {status}: faulty", retry_after=1)
 
     def _serve(self, request: Request) -> bytes:
@@ -175,14 +175,14 @@ class SimKube:
             if version < self.storage.compacted:
                 raise ApiError(410, "HTTP 410: the continue parameter is too old")
         elif request.query.get("resourceVersion") == "0":
-            version, rest = self.storage.at(plural, self._kernel.now - self._random.uniform(0, 60))
+            version, rest = self.storage.snapshot(plural, self._kernel.now - self._rng.uniform(0, 60))
         else:
             version, rest = self.storage.version, self.all(plural)
-        if request.selected:
-            rest = [item for item in rest if item["metadata"]["name"] == request.selected]
+        if request.selected_name:
+            rest = [item for item in rest if item["metadata"]["name"] == request.selected_name]
         size = min(self._page, int(request.query.get("limit", "500")))
         page, rest = rest[:size], rest[size:]
-        token = self._numbered("t") if rest else ""
+        token = self._next_id("t") if rest else ""
         if rest:
             self._snapshots[token] = version, rest
         meta = {"resourceVersion": str(version), "continue": token}
@@ -191,7 +191,7 @@ class SimKube:
     def _create(self, request: Request, plural: str, namespace: str) -> bytes:
         if request.method == "GET":
             return self._list(plural, request)
-        self.crds.check_lasting(plural)
+        self.crds.check_not_terminating(plural)
         if plural == "events":
             return json.dumps(request.body).encode()
         body = copy.deepcopy(request.body) or {}
@@ -199,32 +199,32 @@ class SimKube:
         if (namespace, meta["name"]) in self.storage.objects[plural]:
             text = f"HTTP 409: {plural} {meta['name']} already exists"
             raise ApiError(_CONFLICT, text, reason="AlreadyExists")
-        meta |= {"namespace": namespace, "uid": self._numbered("uid-"), "generation": 1}
-        meta["creationTimestamp"] = self._stamp()
+        meta |= {"namespace": namespace, "uid": self._next_id("uid-"), "generation": 1}
+        meta["creationTimestamp"] = self._timestamp()
         body.pop("status", None)
         return self.storage.commit(request.client, plural, None, body)
 
     def _update(self, request: Request, plural: str, found: Object, sub: str) -> bytes:
         body = request.body or {}
-        asked = body.get("metadata", {})
-        if asked.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
+        metadata = body.get("metadata", {})
+        if metadata.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
             raise ApiError(_CONFLICT, "HTTP 409: the object has been modified", reason="Conflict")
         new = found | {"metadata": dict(found["metadata"])}  # what it has in common is never changed
         if sub == "status":
-            new["status"] = _merged(found.get("status", {}), body.get("status", {}))
+            new["status"] = merge_patch(found.get("status", {}), body.get("status", {}))
         elif request.method == "PUT":
             new["spec"] = copy.deepcopy(body["spec"])
         else:
             for part in ("annotations", "finalizers"):
-                if part in asked:
-                    new["metadata"][part] = _merged(found["metadata"].get(part), asked[part])
-            new["spec"] = _merged(found.get("spec", {}), body.get("spec", {}))
+                if part in metadata:
+                    new["metadata"][part] = merge_patch(found["metadata"].get(part), metadata[part])
+            new["spec"] = merge_patch(found.get("spec", {}), body.get("spec", {}))
         if new == found:
             return json.dumps(found).encode()
         if new.get("spec") != found.get("spec"):
             new["metadata"]["generation"] += 1
         if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
-            return self._gone(request.client, plural, new)
+            return self._remove(request.client, plural, new)
         return self.storage.commit(request.client, plural, found, new)
 
     def _delete(self, request: Request, plural: str, found: Object) -> bytes:
@@ -233,14 +233,17 @@ class SimKube:
             if meta.get(name) != value:
                 raise ApiError(_CONFLICT, f"HTTP 409: precondition {name}", reason="Conflict")
         if not meta.get("finalizers"):
-            self._gone(request.client, plural, found)
+            self._remove(request.client, plural, found)
             return b"{}"
         if not meta.get("deletionTimestamp"):
-            dying = meta | {"deletionTimestamp": self._stamp(), "generation": meta["generation"] + 1}
-            return self.storage.commit(request.client, plural, found, found | {"metadata": dying})
+            terminating = meta | {
+                "deletionTimestamp": self._timestamp(),
+                "generation": meta["generation"] + 1,
+            }
+            return self.storage.commit(request.client, plural, found, found | {"metadata": terminating})
         return json.dumps(found).encode()
 
-    def _gone(self, client: str, plural: str, found: Object) -> bytes:
+    def _remove(self, client: str, plural: str, found: Object) -> bytes:
         """Delete an object, and a moment later, as the garbage collector does, what it owned."""
         owner = found["metadata"]["uid"]
 
@@ -249,30 +252,32 @@ class SimKube:
                 for item in self.all(kind):
                     owners = item["metadata"].get("ownerReferences", ())
                     if any(reference["uid"] == owner for reference in owners):
-                        self.user("DELETE", kind, item["metadata"]["name"])
+                        self.user_request("DELETE", kind, item["metadata"]["name"])
 
-        self._kernel.after(1.0, collect)
+        self._kernel.call_later(1.0, collect)
         return self.storage.commit(client, plural, found, None)
 
     def _watch(self, stream: Stream, request: Request) -> bytes:
         plural, since = request.path.split("/")[-1], int(request.query["resourceVersion"])
         self.crds.check(plural)
         if since < self.storage.compacted:
-            if self._random.random() < 0.5:
+            if self._rng.random() < 0.5:
                 raise ApiError(410, "HTTP 410: too old resource version")
             status = {"kind": "Status", "code": 410, "message": "too old resource version"}
             stream.send(json.dumps({"type": "ERROR", "object": status}).encode())
             stream.send(None)
         else:
-            self.storage.watch(stream, plural, request.selected, since, int(request.query["timeoutSeconds"]))
+            self.storage.watch(
+                stream, plural, request.selected_name, since, int(request.query["timeoutSeconds"])
+            )
         return b""
 
-    def _numbered(self, prefix: str) -> str:
+    def _next_id(self, prefix: str) -> str:
         self._numbers += 1
         return f"{prefix}{self._numbers}"
 
-    def _stamp(self) -> str:
-        return stamp(int(self._kernel.now))
+    def _timestamp(self) -> str:
+        return timestamp(int(self._kernel.now))
 
     # What becomes of the server.
 
@@ -282,7 +287,7 @@ class SimKube:
         self._snapshots.clear()
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merge_patch(old: Any, patch: Any) -> Any:
     """A merge patch, RFC 7386."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
@@ -291,5 +296,5 @@ def _merged(old: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = _merged(result.get(key), value)
+            result[key] = merge_patch(result.get(key), value)
     return result

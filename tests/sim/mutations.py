@@ -19,19 +19,19 @@ class Mutation:
 
     Attributes:
         name: what it is called on the command line.
-        sentence: what the mistake is.
+        description: what the mistake is.
         invariant: which one it breaks; None where several may notice it first.
         build: the operator that has it.
         seed: the first that shows it, as `python -m tests.sim --mutations` finds it.
     """
 
     name: str
-    sentence: str
+    description: str
     invariant: Invariant | None
     build: Build
     seed: int = -1
 
-    def shown_by(self, invariant: Invariant | None) -> bool:
+    def is_shown_by(self, invariant: Invariant | None) -> bool:
         """Whether a run that has broken `invariant`, if any, shows it."""
         return invariant is not None and self.invariant in {None, invariant}
 
@@ -48,7 +48,7 @@ MUTATIONS = (
         "a former leader writes on",
         "RenewDeadline is longer than LeaseDuration: a leader that is cut off goes on while another leads.",
         Invariant.ONE_WRITER,
-        Build(timing=bugs.LeadsTooLong),
+        Build(timing=bugs.RenewsTooLong),
         11,
     ),
     Mutation(
@@ -76,35 +76,35 @@ MUTATIONS = (
         "the first booking that ends releases all",
         "A booking that ends releases the lock, although another that began before it ended still runs.",
         Invariant.NO_STOP,
-        Build(Parts(informers=bugs.FirstEndReleases)),
+        Build(Parts(informers=bugs.EndedBookingReleases)),
         0,
     ),
     Mutation(
         "bookings vanish with their CRD",
         "Bookings that vanish because their CRD is deleted count as deleted by users.",
         Invariant.NO_STOP,
-        Build(client=bugs.BelievesInTheCrd),
+        Build(client=bugs.CachesCrd),
         55,
     ),
     Mutation(
         "orders stand whatever happens",
         "Nothing is asked again right before a call leaves, however long the order had to wait.",
         None,
-        Build(Parts(driver=bugs.AlwaysStands.before)),
+        Build(Parts(driver=bugs.AlwaysValid.wrap)),
         147,
     ),
     Mutation(
         "orders are never withdrawn",
         "A start or stop that was ordered is carried out, although it was withdrawn meanwhile.",
         None,
-        Build(Parts(driver=bugs.NeverWithdraws.before)),
+        Build(Parts(driver=bugs.NeverCancels.wrap)),
         104,
     ),
     Mutation(
         "what is ordered ahead leaves at once",
         "What is ordered before its boundary leaves when it is ordered.",
         Invariant.NO_START,
-        Build(Parts(driver=bugs.LeavesAtOnce.before)),
+        Build(Parts(driver=bugs.SendsAtOnce.wrap)),
         2,
     ),
     Mutation(
@@ -132,7 +132,7 @@ MUTATIONS = (
         "what vanished unseen is kept",
         "An object that vanished while the watch was down stays in the cache.",
         Invariant.CONVERGENCE,
-        Build(Parts(informers=partial(Informers, store=bugs.KeepsTheDead))),
+        Build(Parts(informers=partial(Informers, store=bugs.KeepsDeletedObjects))),
         10,
     ),
     Mutation(
@@ -153,21 +153,21 @@ MUTATIONS = (
         "a refusal is not looked at",
         "The outcome of a start or stop is dropped, and with it the error of a refusal.",
         Invariant.NO_SURPRISE,
-        Build(Parts(driver=bugs.LooksAway.before)),
+        Build(Parts(driver=bugs.DropsOutcomes.wrap)),
         10,
     ),
     Mutation(
         "what was started is forgotten",
         "What a booking has started is remembered only until it runs.",
         Invariant.CONVERGENCE,
-        Build(Parts(resources=bugs.ForgetsWhatRuns)),
+        Build(Parts(resources=bugs.ForgetsRunningInstances)),
         21,
     ),
     Mutation(
         "a lock is removed on stale data",
         "The lock tags of instances that run on, because bookings may be missing, are removed nevertheless.",
         Invariant.NO_RELEASE,
-        Build(Parts(locks=bugs.NeverWithholds)),
+        Build(Parts(locks=bugs.RemovesTagsOnStaleData)),
         112,
     ),
     Mutation(
@@ -181,7 +181,7 @@ MUTATIONS = (
         "an order counts as done",
         "An instance that is being started counts as running.",
         Invariant.TRUE_STATUS,
-        Build(sessions=bugs.RunsAtOnce),
+        Build(sessions=bugs.PendingCountsAsRunning),
         0,
     ),
 )
@@ -191,31 +191,31 @@ RARE = (
         "a new CRD passes for the old one",
         "A CRD that was deleted and applied again is taken for the one whose bookings were listed.",
         Invariant.NO_STOP,
-        Build(client=bugs.SameCrd),
+        Build(client=bugs.HidesNewCrd),
     ),
     Mutation(
         "what is left of the bookings is believed",
         "Where one booking is gone, the end of another still counts as foreseen.",
         Invariant.NO_STOP,
-        Build(Parts(resources=bugs.BelievesWhatIsLeft)),
+        Build(Parts(resources=bugs.TreatsEditsAsPlanned)),
     ),
     Mutation(
         "an old view has what was started forgotten",
         "What was started is forgotten where a view from before the start shows it stopped.",
         Invariant.CONVERGENCE,
-        Build(Parts(resources=bugs.ForgetsByAnOldView)),
+        Build(Parts(resources=bugs.ForgetsOnStaleObservation)),
     ),
     Mutation(
         "a start on its way is forgotten",
         "What is seen stopped when a booking ends is over, even if its start is on its way.",
         Invariant.CONVERGENCE,
-        Build(Parts(resources=bugs.ForgetsAtOnce)),
+        Build(Parts(resources=bugs.ForgetsStartsInFlight)),
     ),
     Mutation(
         "a lock on its way is forgotten",
         "The lock tags of the holder alone are remembered, and none that are on their way.",
         Invariant.CONVERGENCE,
-        Build(client=bugs.RemembersOneLock),
+        Build(client=bugs.ReportsOnlyTheHoldersLock),
     ),
     Mutation(
         "no room in a quota passes for done",

@@ -79,19 +79,19 @@ class Link:
         """Have other weather from now on. What waits on connections that last goes on, or breaks."""
         was, self.weather = self.weather, weather
         if weather.way is Way.REFUSED:
-            self.hang_up(1.0)
+            self.reset_streams(1.0)
         elif was.way is Way.CUT and weather.way is Way.OPEN:
-            self.hang_up(0.5)
+            self.reset_streams(0.5)
         for stream in list(self.streams):
             stream.flush()
 
-    def hang_up(self, share: float) -> None:
+    def reset_streams(self, share: float) -> None:
         """Break a share of the connections that last."""
         for stream in list(self.streams):
             if self._random.random() < share:
-                stream.break_off()
+                stream.reset()
 
-    def delay(self) -> float:
+    def latency(self) -> float:
         """How long one direction takes now, in seconds."""
         return self._random.uniform(*self._latency) + self._random.uniform(0, self.weather.slow)
 
@@ -105,15 +105,15 @@ class Link:
         reply: Future[T] = self.process.create_future()
         if not self.process.alive:
             return await reply  # of a process that is dead nothing leaves
-        weather, fate = self.weather, self._random.random()
-        if weather.way is Way.REFUSED or fate < weather.unsent:
-            self._kernel.after(self.delay(), lambda: self._answer(reply, NotSentError("refused")))
+        weather, draw = self.weather, self._random.random()
+        if weather.way is Way.REFUSED or draw < weather.unsent:
+            self._kernel.call_later(self.latency(), lambda: self._answer(reply, NotSentError("refused")))
         elif weather.way is Way.OPEN:
-            lost = fate > 1 - weather.unanswered
-            self._kernel.after(self.delay(), lambda: self._arrive(serve, reply, lost=lost))
+            lost = draw > 1 - weather.unanswered
+            self._kernel.call_later(self.latency(), lambda: self._receive_request(serve, reply, lost=lost))
         return await reply
 
-    def _arrive(self, serve: Callable[[], T], reply: Future[T], *, lost: bool) -> None:
+    def _receive_request(self, serve: Callable[[], T], reply: Future[T], *, lost: bool) -> None:
         result: T | Exception
         try:
             result = serve()
@@ -123,7 +123,7 @@ class Link:
             if self._random.random() > self.weather.reset:
                 return
             result = NoReplyError("reset")
-        self._kernel.after(self.delay(), lambda: self._answer(reply, result))
+        self._kernel.call_later(self.latency(), lambda: self._answer(reply, result))
 
     def _answer(self, reply: Future[T], result: T | Exception) -> None:
         if not self.process.alive:
@@ -154,7 +154,7 @@ class Stream:
         self._kernel = kernel
         self._link = link
         self._receive = receive
-        self._held: list[bytes | Exception | None] = []
+        self._buffered: list[bytes | Exception | None] = []
         self._last = 0.0
         link.streams.append(self)
 
@@ -168,24 +168,24 @@ class Stream:
         if self.closed:
             return
         if self._link.weather.way is Way.OPEN:
-            self._pass(item)
+            self._deliver(item)
         else:
-            self._held.append(item)
+            self._buffered.append(item)
         if item is None:
             self.close()
 
     def flush(self) -> None:
-        """Send what was held back, if there is a way again."""
+        """Send what was buffered back, if there is a way again."""
         if self._link.weather.way is Way.OPEN and not self.closed:
-            held, self._held = self._held, []
-            for item in held:
-                self._pass(item)
+            buffered, self._buffered = self._buffered, []
+            for item in buffered:
+                self._deliver(item)
 
-    def break_off(self) -> None:
+    def reset(self) -> None:
         """Reset it."""
         if not self.closed:
             self.close()
-            self._pass(NoReplyError("reset"))
+            self._deliver(NoReplyError("reset"))
 
     def close(self) -> None:
         """Forget it."""
@@ -193,9 +193,9 @@ class Stream:
         if self in self._link.streams:
             self._link.streams.remove(self)
 
-    def _pass(self, item: bytes | Exception | None) -> None:
-        self._last = max(self._last, self._kernel.now + self._link.delay())
-        self._kernel.at(self._last, lambda: self._arrive(item))
+    def _deliver(self, item: bytes | Exception | None) -> None:
+        self._last = max(self._last, self._kernel.now + self._link.latency())
+        self._kernel.call_at(self._last, lambda: self._arrive(item))
 
     def _arrive(self, item: bytes | Exception | None) -> None:
         process = self._link.process

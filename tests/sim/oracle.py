@@ -17,40 +17,40 @@ from tests.sim.kube import SimKube
 from tests.sim.storage import Object
 from tests.sim.world import Slot
 
-TOLD_SECONDS = 2.0
+WATCH_DELAY_SECONDS = 2.0
 """Within which a watch that works reports what has happened."""
-STEPPED_SECONDS = 15.0
+CLOCK_STEP_SECONDS = 15.0
 """For how long after its clock was set a replica may act by what it showed before."""
-AUTO_SECONDS = 3600.0
+MAX_AUTO_WARM_UP_SECONDS = 3600.0
 """What `warm_up: auto` may come to at most."""
-SKEWED_SECONDS = 120.0
+MAX_CLOCK_SKEW_SECONDS = 120.0
 """By how much a replica's clock may be behind."""
 HOUR = 3600.0
-SLACK = timedelta(milliseconds=1)
+TOLERANCE = timedelta(milliseconds=1)
 
 State = Object | None
 
 
-def told_until(slot: Slot, now: float) -> float:
+def known_until(slot: Slot, now: float) -> float:
     """What was written up to then, a replica knows by its watches at `now`."""
-    known = now - TOLD_SECONDS
+    known = now - WATCH_DELAY_SECONDS
     changed = True
     while changed:
         changed = False
-        for begin, end in slot.blind:
-            if begin - TOLD_SECONDS < known < end:
-                known, changed = begin - TOLD_SECONDS, True
+        for begin, end in slot.watch_outages:
+            if begin - WATCH_DELAY_SECONDS < known < end:
+                known, changed = begin - WATCH_DELAY_SECONDS, True
     return known
 
 
-def clocks(slot: Slot, now: float) -> list[datetime]:
+def clock_readings(slot: Slot, now: float) -> list[datetime]:
     """What its clock may have shown a replica."""
-    recent = [ahead for at, ahead in slot.skews if at > now - STEPPED_SECONDS]
-    settled = [ahead for at, ahead in slot.skews if at <= now - STEPPED_SECONDS][-1:]
+    recent = [ahead for at, ahead in slot.clock_offsets if at > now - CLOCK_STEP_SECONDS]
+    settled = [ahead for at, ahead in slot.clock_offsets if at <= now - CLOCK_STEP_SECONDS][-1:]
     return [EPOCH + timedelta(seconds=now + ahead) for ahead in {*recent, *settled}]
 
 
-def parse(text: Any) -> datetime | None:
+def parse_time(text: Any) -> datetime | None:
     """A date as a spec has it; None where it is none."""
     try:
         return datetime.fromisoformat(text)
@@ -61,7 +61,7 @@ def parse(text: Any) -> datetime | None:
 def duration(text: str) -> timedelta:
     """`30s` or `5m`; of `auto`, the longest."""
     if text == "auto":
-        return timedelta(seconds=AUTO_SECONDS)
+        return timedelta(seconds=MAX_AUTO_WARM_UP_SECONDS)
     return timedelta(seconds=float(text[:-1])) * {"s": 1, "m": 60}[text[-1]]
 
 
@@ -73,26 +73,29 @@ class Oracle:
 
     def states(self, plural: str, since: float, until: float) -> Iterator[Sequence[State]]:
         """Of each object of a kind, all that it was from `since` to `until`."""
-        for versions in self.kube.storage.past[plural].values():
+        for versions in self.kube.storage.versions[plural].values():
             yield _within(versions, since, until)
 
-    def must_stay(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
+    def reason_not_to_stop(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
         """Why nobody may stop an instance who knows all up to `since`; empty where somebody may."""
         for states in self.states("resources", since, now):
-            if not all(self._acts(state, machine, since, now) for state in states):
+            if not all(self._is_oldest(state, machine, since, now) for state in states):
                 continue
             if all(state and state["spec"].get("suspend") for state in states):
                 return "its Resource is suspended"
-            if all(state and _ad_hoc(state, moment) for state in states for moment in at):
+            if all(state and _ad_hoc(state, instant) for state in states for instant in at):
                 return "it is booked ad hoc"
             names = {state["metadata"]["name"] for state in states if state}
             for intervals in self.states("bookings", since, now):
                 if all(
-                    _booked(interval, names, moment, timedelta(0)) for interval in intervals for moment in at
+                    _booked(interval, names, instant, timedelta(0))
+                    for interval in intervals
+                    for instant in at
                 ):
                     return f"it is booked by {intervals[0]['metadata']['name'] if intervals[0] else ''}"
         if not any(
-            any(_of(state, machine) for state in states) for states in self.states("resources", since, now)
+            any(_matches(state, machine) for state in states)
+            for states in self.states("resources", since, now)
         ):
             return "no Resource stands for it"
         return ""
@@ -101,28 +104,28 @@ class Oracle:
         """Whether somebody may start an instance who knows all up to `since`."""
         for states in self.states("resources", since, now):
             for state in states:
-                if state is None or not _of(state, machine) or state["spec"].get("suspend"):
+                if state is None or not _matches(state, machine) or state["spec"].get("suspend"):
                     continue
-                if any(_ad_hoc(state, moment) for moment in at):
+                if any(_ad_hoc(state, instant) for instant in at):
                     return True
-                names, early = (
+                names, warm_up = (
                     {state["metadata"]["name"]},
-                    duration(state["spec"].get("warm_up", "0s")) + SLACK,
+                    duration(state["spec"].get("warm_up", "0s")) + TOLERANCE,
                 )
                 for intervals in self.states("bookings", since, now):
                     if any(
-                        _booked(interval, names, moment, early) for interval in intervals for moment in at
+                        _booked(interval, names, instant, warm_up) for interval in intervals for instant in at
                     ):
                         return True
         return False
 
-    def _acts(self, state: State, machine: Machine, since: float, now: float) -> bool:
+    def _is_oldest(self, state: State, machine: Machine, since: float, now: float) -> bool:
         """Whether a Resource stands for an instance, and no older one does."""
-        if not _of(state, machine) or state is None:
+        if not _matches(state, machine) or state is None:
             return False
-        mine = _seniority(state)
+        own = _age_order(state)
         return not any(
-            other is not None and _of(other, machine) and _seniority(other) < mine
+            other is not None and _matches(other, machine) and _age_order(other) < own
             for states in self.states("resources", since, now)
             for other in states
         )
@@ -131,14 +134,14 @@ class Oracle:
 
     def wanted(self, resource: Object, now: float) -> bool:
         """Whether a Resource is wanted running at an instant, by the objects as they are."""
-        moment = EPOCH + timedelta(seconds=now)
-        early = duration(resource["spec"].get("warm_up", "0s"))
+        instant = EPOCH + timedelta(seconds=now)
+        warm_up = duration(resource["spec"].get("warm_up", "0s"))
         if resource["spec"].get("warm_up") == "auto":
-            early = _told(resource)
-        if _ad_hoc(resource, moment):
+            warm_up = _reported_warm_up(resource)
+        if _ad_hoc(resource, instant):
             return True
         names = {resource["metadata"]["name"]}
-        return any(_booked(interval, names, moment, early) for interval in self.kube.all("bookings"))
+        return any(_booked(interval, names, instant, warm_up) for interval in self.kube.all("bookings"))
 
     def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
         """Whether what is wanted of it was another at some time since `since`."""
@@ -149,28 +152,28 @@ class Oracle:
                 return True
         return False
 
-    def elders(self) -> list[Object]:
+    def oldest_resources(self) -> list[Object]:
         """The Resources that act: the oldest of each group."""
-        eldest: dict[tuple[str, str, str], Object] = {}
-        for resource in sorted(self.kube.all("resources"), key=_seniority):
+        oldest: dict[tuple[str, str, str], Object] = {}
+        for resource in sorted(self.kube.all("resources"), key=_age_order):
             spec = resource["spec"]
-            eldest.setdefault((spec.get("type", "ec2"), spec.get("account", ""), spec["tag"]), resource)
-        return list(eldest.values())
+            oldest.setdefault((spec.get("type", "ec2"), spec.get("account", ""), spec["tag"]), resource)
+        return list(oldest.values())
 
 
 def occurrences(scheduler: Object, now: float) -> list[float]:
     """When the bookings of a scheduler begin that are not over, up to the last that must be there."""
-    spec, made = scheduler["spec"], parse(scheduler["metadata"]["creationTimestamp"])
-    assert made is not None
-    ahead = max(0.0, duration(spec["horizon"]).total_seconds() - SKEWED_SECONDS)
-    since = max((made - EPOCH).total_seconds(), now - 60.0 * spec["duration"])
+    spec, created_at = scheduler["spec"], parse_time(scheduler["metadata"]["creationTimestamp"])
+    assert created_at is not None
+    ahead = max(0.0, duration(spec["horizon"]).total_seconds() - MAX_CLOCK_SKEW_SECONDS)
+    since = max((created_at - EPOCH).total_seconds(), now - 60.0 * spec["duration"])
     first = spec["schedule"].split()[0]
     minutes = range(0, 60, int(first[2:])) if first.startswith("*/") else (int(first),)
     hours = range(int(since // HOUR), int((now + ahead) // HOUR) + 2)
     starts = [HOUR * hour + 60.0 * minute for hour in hours for minute in minutes]
-    begun = [start for start in starts if since < start <= now]
-    coming = [start for start in starts if start > now]
-    return begun + [start for start in coming if start <= max(coming[0], now + ahead)]
+    started = [start for start in starts if since < start <= now]
+    upcoming = [start for start in starts if start > now]
+    return started + [start for start in upcoming if start <= max(upcoming[0], now + ahead)]
 
 
 def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[State]:
@@ -183,38 +186,38 @@ def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[Sta
     return states
 
 
-def _of(state: State, machine: Machine) -> bool:
+def _matches(state: State, machine: Machine) -> bool:
     """Whether it is a Resource that stands for an instance."""
     if state is None or state["metadata"].get("deletionTimestamp"):
         return False
     spec = state["spec"]
-    mine = (machine.service, machine.scope.account, machine.tags["resource-booking-application"])
-    return (spec.get("type", "ec2"), spec.get("account", ""), spec.get("tag")) == mine
+    group = (machine.service, machine.scope.account, machine.tags["resource-booking-application"])
+    return (spec.get("type", "ec2"), spec.get("account", ""), spec.get("tag")) == group
 
 
-def stands_for(resource: Object) -> Callable[[Machine], bool]:
+def instance_filter(resource: Object) -> Callable[[Machine], bool]:
     """Whether a Resource stands for an instance."""
-    return lambda machine: _of(resource, machine)
+    return lambda machine: _matches(resource, machine)
 
 
-def _seniority(state: Object) -> tuple[str, str]:
+def _age_order(state: Object) -> tuple[str, str]:
     return state["metadata"]["creationTimestamp"], state["metadata"]["name"]
 
 
-def _ad_hoc(state: Object, moment: datetime) -> bool:
+def _ad_hoc(state: Object, instant: datetime) -> bool:
     spec = state["spec"]
-    until = parse(spec.get("booked_until"))
-    return bool(spec.get("booked_by")) and until is not None and moment < until
+    until = parse_time(spec.get("booked_until"))
+    return bool(spec.get("booked_by")) and until is not None and instant < until
 
 
-def _booked(interval: State, names: set[str], moment: datetime, early: timedelta) -> bool:
+def _booked(interval: State, names: set[str], instant: datetime, warm_up: timedelta) -> bool:
     if interval is None or interval["spec"]["resource_name"] not in names:
         return False
-    start, end = parse(interval["spec"]["start_at"]), parse(interval["spec"]["end_at"])
-    return start is not None and end is not None and start < end and start - early <= moment < end
+    start, end = parse_time(interval["spec"]["start_at"]), parse_time(interval["spec"]["end_at"])
+    return start is not None and end is not None and start < end and start - warm_up <= instant < end
 
 
-def _told(resource: Object) -> timedelta:
+def _reported_warm_up(resource: Object) -> timedelta:
     """The warm-up that a Resource says it has."""
     text = resource.get("status", {}).get("warm_up") or "0s"
     seconds = 0.0

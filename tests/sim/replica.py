@@ -112,7 +112,7 @@ class Replica:
     Attributes:
         process: what it runs in.
         kube, lease, aws: its ways to the API server (the lease's renewals have one of their own) and to AWS.
-        born_at: when it was started, in true time.
+        started_at: when it was started, in true time.
         elector: its candidate; None where there is no election.
         operator: the whole of it, once it runs.
     """
@@ -133,7 +133,7 @@ class Replica:
         self.lease = Link(kernel, process, f"{seed}/lease", (0.0005, 0.01))
         self.aws = Link(kernel, process, f"{seed}/aws", (0.01, 0.15))
         self.clock = SimClock(process)
-        self.born_at = kernel.now
+        self.started_at = kernel.now
         self.elector: LeaderElector | None = None
         self.operator: Operator | None = None
         self.sources = Sources(ACCOUNTS)
@@ -151,7 +151,7 @@ class Replica:
         return self.process.name
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether it works, or stands by."""
         return self.process.alive and (self.elector is None or self.elector.is_leader)
 

@@ -2,7 +2,7 @@
 
 from tests.sim.failures import Failures
 from tests.sim.script import Script
-from tests.sim.story import Story
+from tests.sim.workload import Workload
 
 CALM_SECONDS = 300.0
 """How long after the last fault, and the last thing that users did, all must be as booked."""
@@ -10,11 +10,11 @@ CALM_SECONDS = 300.0
 
 def script(seed: int) -> Script:
     """What `seed` stands for."""
-    story = Story(seed)
-    first = list(story.world())
+    workload = Workload(seed)
+    initial = list(workload.world())
     # Mistakes are made where things happen at once: users, boundaries and failures have their hot spots.
-    story.hot = [story.chance.choice(story.boundaries) for _ in range(story.chance.randint(1, 4))]
-    acts = [*first, *story.users(), *Failures(story).faults()]
+    workload.hot_spots = [workload.rng.choice(workload.boundaries) for _ in range(workload.rng.randint(1, 4))]
+    acts = [*initial, *workload.user_actions(), *Failures(workload).generate()]
     acts.sort(key=lambda act: act.at)
     ends_at = max(act.at + act.lasts for act in acts)
-    return Script(seed, story.replicas, story.lease, tuple(acts), ends_at)
+    return Script(seed, workload.replicas, workload.lease, tuple(acts), ends_at)

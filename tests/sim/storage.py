@@ -15,7 +15,7 @@ from tests.sim.kernel import EPOCH, Kernel, Process
 from tests.sim.network import Stream
 
 BOOKMARK_SECONDS = 60.0
-KEPT_SECONDS = 300.0
+EVENT_TTL_SECONDS = 300.0
 """How long old versions are kept, as etcd does, unless compacted earlier."""
 
 Object = dict[str, Any]
@@ -65,48 +65,50 @@ class Storage:
         self.version = 1
         self.compacted = 0
         self.objects: defaultdict[str, dict[Name, Object]] = defaultdict(dict)
-        self.past: defaultdict[str, defaultdict[Name, list[Version]]] = defaultdict(lambda: defaultdict(list))
-        self.written: Callable[[str, str, Object | None, Object | None], None] = lambda *_: None
+        self.versions: defaultdict[str, defaultdict[Name, list[Version]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self.on_write: Callable[[str, str, Object | None, Object | None], None] = lambda *_: None
         self._kernel = kernel
         self._history: defaultdict[str, list[Event]] = defaultdict(list)
         self._watches: list[Watch] = []
-        kernel.after(BOOKMARK_SECONDS, self._bookmark)
+        kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
     def commit(self, client: str, plural: str, old: Object | None, new: Object | None) -> bytes:
         """Write an object, or with no `new` one delete it; returns it as it is served."""
         self.version += 1
-        told = copy.deepcopy(old) if new is None else new
-        assert told is not None
-        told["metadata"]["resourceVersion"] = str(self.version)
-        name = (told["metadata"]["namespace"], told["metadata"]["name"])
+        body = copy.deepcopy(old) if new is None else new
+        assert body is not None
+        body["metadata"]["resourceVersion"] = str(self.version)
+        name = (body["metadata"]["namespace"], body["metadata"]["name"])
         verb = "DELETED" if new is None else "ADDED" if old is None else "MODIFIED"
         if new is None:
             del self.objects[plural][name]
         else:
             self.objects[plural][name] = new
-        self.past[plural][name].append(Version(self._kernel.now, new))
-        shown = json.dumps(told).encode()
-        line = b'{"type": "%s", "object": %s}\n' % (verb.encode(), shown)
+        self.versions[plural][name].append(Version(self._kernel.now, new))
+        encoded = json.dumps(body).encode()
+        line = b'{"type": "%s", "object": %s}\n' % (verb.encode(), encoded)
         self._history[plural].append(Event(self.version, self._kernel.now, name, line))
         for watch in self._watches:
             if watch.plural == plural and watch.name in {"", name[1]}:
                 watch.stream.send(line)
-        self.written(client, plural, old, new)
-        return shown
+        self.on_write(client, plural, old, new)
+        return encoded
 
-    def at(self, plural: str, then: float) -> tuple[int, list[Object]]:
+    def snapshot(self, plural: str, instant: float) -> tuple[int, list[Object]]:
         """What a cache that is behind may have, with its version: all as it was then."""
         items, version = [], 1
-        for versions in self.past[plural].values():
-            past = next((past for past in reversed(versions) if past.since <= then), None)
-            if past is not None and past.object is not None:
-                items.append(past.object)
-                version = max(version, int(past.object["metadata"]["resourceVersion"]))
+        for versions in self.versions[plural].values():
+            found = next((each for each in reversed(versions) if each.since <= instant), None)
+            if found is not None and found.object is not None:
+                items.append(found.object)
+                version = max(version, int(found.object["metadata"]["resourceVersion"]))
         return version, items
 
     def changed_at(self, plural: str, name: str, namespace: str = "team") -> float:
         """When an object was last written or deleted, in true time."""
-        versions = self.past[plural][namespace, name]
+        versions = self.versions[plural][namespace, name]
         return versions[-1].since if versions else 0.0
 
     def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
@@ -116,7 +118,7 @@ class Storage:
                 stream.send(event.line)
         self._watches.append(Watch(stream, plural, name, self._kernel.now + seconds))
 
-    def watched_by(self, process: Process) -> int:
+    def open_watches(self, process: Process) -> int:
         """How many watches of a process are open."""
         return sum(watch.stream.process is process and not watch.stream.closed for watch in self._watches)
 
@@ -129,7 +131,7 @@ class Storage:
     def break_watches(self) -> None:
         """Reset all watches."""
         for watch in self._watches:
-            watch.stream.break_off()
+            watch.stream.reset()
         self._watches.clear()
 
     def compact(self) -> None:
@@ -145,20 +147,20 @@ class Storage:
             if watch.ends_at <= self._kernel.now:
                 watch.stream.send(None)
         self._watches = [watch for watch in self._watches if not watch.stream.closed]
-        self._forget()
-        self._kernel.after(BOOKMARK_SECONDS, self._bookmark)
+        self._expire_events()
+        self._kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
-    def _forget(self) -> None:
+    def _expire_events(self) -> None:
         """Forget what is old, now and then."""
         for plural, events in self._history.items():
-            if events and events[0].at < self._kernel.now - 2 * KEPT_SECONDS:
-                kept = [event for event in events if event.at >= self._kernel.now - KEPT_SECONDS]
-                gone = events[: len(events) - len(kept)]
-                self.compacted = max(self.compacted, *(event.version for event in gone))
+            if events and events[0].at < self._kernel.now - 2 * EVENT_TTL_SECONDS:
+                kept = [event for event in events if event.at >= self._kernel.now - EVENT_TTL_SECONDS]
+                expired = events[: len(events) - len(kept)]
+                self.compacted = max(self.compacted, *(event.version for event in expired))
                 self._history[plural] = kept
 
 
-def stamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
     """An instant, so many seconds after the beginning, as users write it."""
     instant = EPOCH + timedelta(seconds=seconds)
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,7 @@ from tests.sim.found import FOLDER, FoundScript
 from tests.sim.mutations import MUTATIONS, RARE, Mutation
 from tests.sim.run import play
 from tests.sim.scenario import script
-from tests.sim.shrink import shortest
+from tests.sim.shrink import minimize
 from tests.sim.violation import Invariant
 
 TOP = Path(__file__).parents[2]
@@ -27,7 +27,9 @@ def test_all_invariants_hold(first: int) -> None:
     for seed in range(first, first + CHUNK):
         outcome = play(seed)
         if outcome.invariant:
-            pytest.fail(f"seed {seed}: {outcome.message}\n{shortest(script(seed), outcome.invariant).told()}")
+            pytest.fail(
+                f"seed {seed}: {outcome.message}\n{minimize(script(seed), outcome.invariant).describe()}"
+            )
 
 
 @pytest.mark.timeout(300)
@@ -35,7 +37,7 @@ def test_all_invariants_hold(first: int) -> None:
 def test_each_mutation_is_caught_within_200_seeds(mutation: Mutation) -> None:
     """The recorded seed is tried first. After a change of the operator, another one may show the mutation."""
     for seed in (mutation.seed, *range(200)):
-        if mutation.shown_by(play(seed, mutation.build).invariant):
+        if mutation.is_shown_by(play(seed, mutation.build).invariant):
             return
     pytest.fail("no seed shows the mutation: extend the scenario until one does")
 
@@ -80,8 +82,8 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
 def test_a_failing_script_is_cut_down() -> None:
     bug = next(one for one in MUTATIONS if one.invariant is Invariant.NO_START)
     whole = script(bug.seed)
-    least = shortest(whole, Invariant.NO_START, bug.build)
-    assert least.outcome.invariant is Invariant.NO_START
-    assert len(least.script.acts) < len(whole.acts) / 2
-    assert "the shortest script found" in least.told()
-    assert play(least.script, bug.build).digest == least.outcome.digest
+    minimal = minimize(whole, Invariant.NO_START, bug.build)
+    assert minimal.outcome.invariant is Invariant.NO_START
+    assert len(minimal.script.acts) < len(whole.acts) / 2
+    assert "the shortest script found" in minimal.describe()
+    assert play(minimal.script, bug.build).digest == minimal.outcome.digest

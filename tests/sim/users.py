@@ -11,7 +11,7 @@ from tests.sim.aws import SimAws
 from tests.sim.kernel import Kernel
 from tests.sim.kube import SimKube
 from tests.sim.replica import REGION
-from tests.sim.storage import stamp
+from tests.sim.storage import timestamp
 
 
 class Users:
@@ -48,15 +48,15 @@ class Users:
         """Create an object."""
         if plural == "resources":
             self._specs[name] = spec
-        self._kube.user("POST", plural, name, {"spec": spec})
+        self._kube.user_request("POST", plural, name, {"spec": spec})
 
     def delete(self, plural: str, name: str) -> None:
         """Delete an object."""
-        self._kube.user("DELETE", plural, name)
+        self._kube.user_request("DELETE", plural, name)
 
     def edit(self, plural: str, name: str, spec: dict[str, Any]) -> None:
         """Change fields of a spec."""
-        self._kube.user("PATCH", plural, name, {"spec": spec})
+        self._kube.user_request("PATCH", plural, name, {"spec": spec})
 
     def remake(self, plural: str, name: str, tries: int = 20) -> None:
         """Create a Resource again that was deleted; as long as the old one is not gone, a little later."""
@@ -65,11 +65,16 @@ class Users:
         if self._kube.get(plural, name) is None:
             self.create(plural, name, self._specs[name])
         elif tries:
-            self._kernel.after(5, lambda: self.remake(plural, name, tries - 1))
+            self._kernel.call_later(5, lambda: self.remake(plural, name, tries - 1))
 
     def book(self, name: str, resource: str, start: float, end: float, user: str) -> None:
         """Book a Resource."""
-        spec = {"resource_name": resource, "user_id": user, "start_at": stamp(start), "end_at": stamp(end)}
+        spec = {
+            "resource_name": resource,
+            "user_id": user,
+            "start_at": timestamp(start),
+            "end_at": timestamp(end),
+        }
         self.create("bookings", name, spec)
 
     def rebook(self, name: str, end: float | None = None, resource: str = "") -> None:
@@ -78,6 +83,6 @@ class Users:
         if found is None:
             return
         change = {"resource_name": resource} if resource else {}
-        if end is not None and found["spec"]["start_at"] < stamp(end):
-            change["end_at"] = stamp(end)
+        if end is not None and found["spec"]["start_at"] < timestamp(end):
+            change["end_at"] = timestamp(end)
         self.edit("bookings", name, change)

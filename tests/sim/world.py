@@ -13,14 +13,14 @@ from typing import Any
 
 from tests.sim.aws import CloudFaults, SimAws
 from tests.sim.build import Build
-from tests.sim.kernel import Kernel
+from tests.sim.kernel import Kernel, Process
 from tests.sim.kube import Faults, SimKube
 from tests.sim.network import Link, Way, Weather
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, Observer, Replica
 from tests.sim.script import Act, Script
 from tests.sim.users import Users
 
-SOON, LATER, SILENT = 15.0, 40.0, 125.0
+RECONNECT_SECONDS, BACKOFF_SECONDS, SILENCE_SECONDS = 15.0, 40.0, 125.0
 """Seconds within which a watch has caught up: after it was broken; after back-offs as well; after a silence
 that was to be noticed first, by 80 s without a bookmark, and a back-off."""
 _ORDER = {Way.OPEN: 0, Way.REFUSED: 1, Way.CUT: 2}
@@ -32,13 +32,13 @@ class Slot:
 
     Attributes:
         replica: the process that runs now, or has run last.
-        blind: spans in which it may learn late what happened, each with the time until it has caught up.
-        skews: what its clock was ahead of true time, each from an instant on.
+        watch_outages: spans in which it may learn late what happened, each with the time until it has caught up.
+        clock_offsets: what its clock was offset of true time, each from an instant on.
     """
 
     replica: Replica | None = None
-    blind: list[tuple[float, float]] = field(default_factory=list)
-    skews: list[tuple[float, float]] = field(default_factory=lambda: [(-1e9, 0.0)])
+    watch_outages: list[tuple[float, float]] = field(default_factory=list)
+    clock_offsets: list[tuple[float, float]] = field(default_factory=lambda: [(-1e9, 0.0)])
     weathers: defaultdict[str, list[Weather]] = field(default_factory=lambda: defaultdict(list))
     starts: int = 0
 
@@ -48,23 +48,25 @@ class World:
 
     Attributes:
         slots: the places of the replicas.
-        everyone: all processes of the operator that there ever were.
+        all_replicas: all processes of the operator that there ever were.
         born: called with each process of the operator.
     """
 
-    def __init__(self, script: Script, build: Build, observer: Observer, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, script: Script, build: Build, observer: Observer, record: Callable[[str], None]
+    ) -> None:
         seed = str(script.seed)
         self.kernel = kernel = Kernel(seed)
         self.kube = SimKube(kernel, seed)
         self.aws = SimAws(kernel, seed)
         self.slots = [Slot() for _ in range(script.replicas)]
-        self.everyone: list[Replica] = []
-        self.born: Callable[[Replica, Slot], None] = lambda _replica, _slot: None
+        self.all_replicas: list[Replica] = []
+        self.on_replica_start: Callable[[Replica, Slot], None] = lambda _replica, _slot: None
         self._seed = seed
         self._script = script
         self._build = build
         self._observer = observer
-        self._told = told
+        self._record = record
         self._kube_faults: list[Faults] = []
         self._aws_faults: list[CloudFaults] = []
         self._users = Users(kernel, self.kube, self.aws)
@@ -72,18 +74,18 @@ class World:
     def begin(self) -> None:
         """Have all acts done at their time."""
         for act in self._script.acts:
-            self.kernel.at(act.at, self._doing(act))
+            self.kernel.call_at(act.at, self._callback(act))
         for number in range(len(self.slots)):
-            self.kernel.at(0.001 * number, lambda number=number: self._start(number))  # type: ignore[misc]
+            self.kernel.call_at(0.001 * number, lambda number=number: self._start(number))  # type: ignore[misc]
 
-    def _doing(self, act: Act) -> Callable[[], None]:
+    def _callback(self, act: Act) -> Callable[[], None]:
         def do() -> None:
-            self._told(str(act))
-            facts = dict(act.with_)
+            self._record(str(act))
+            arguments = dict(act.with_)
             if act.lasts:
-                facts["lasts"] = act.lasts
-            does = getattr(self._users, act.does, None) or getattr(self, act.does)
-            does(**facts)
+                arguments["lasts"] = act.lasts
+            method = getattr(self._users, act.does, None) or getattr(self, act.does)
+            method(**arguments)
 
         return do
 
@@ -99,30 +101,32 @@ class World:
         lease = self._script.lease_seconds
         timing = self._build.timing(timedelta(seconds=lease)) if lease else None
         name = f"{'abc'[number]}{slot.starts}"
-        self._told(f"{self.kernel.now:9.3f} {name} starts")
-        slot.replica = made = Replica(
+        self._record(f"{self.kernel.now:9.3f} {name} starts")
+        slot.replica = target = Replica(
             self.kernel, self._seed, name, self.kube, self.aws, timing, self._build, self._observer
         )
-        self.everyone.append(made)
-        made.process.skew = timedelta(seconds=slot.skews[-1][1])
+        self.all_replicas.append(target)
+        target.process.skew = timedelta(seconds=slot.clock_offsets[-1][1])
         for link in ("kube", "lease", "aws"):
             self._forecast(slot, link)
-        self.born(made, slot)
+        self.on_replica_start(target, slot)
 
-    def _chosen(self, replica: int | str) -> list[int]:
+    def _select(self, replica: int | str) -> list[int]:
         """Places of a replica, of the leader, or of all."""
         if isinstance(replica, int):
             return [replica]
-        leads = [n for n, slot in enumerate(self.slots) if slot.replica is not None and slot.replica.leads]
+        leads = [
+            n for n, slot in enumerate(self.slots) if slot.replica is not None and slot.replica.is_leader
+        ]
         return leads[:1] if replica == "leader" else list(range(len(self.slots)))
 
-    def _blind(self, slot: Slot, lasts: float, recovery: float) -> None:
+    def _disturb_watches(self, slot: Slot, lasts: float, recovery: float) -> None:
         now = self.kernel.now
-        slot.blind.append((now, now + lasts + recovery))
+        slot.watch_outages.append((now, now + lasts + recovery))
 
-    def _all_blind(self, lasts: float, recovery: float) -> None:
+    def _disturb_all_watches(self, lasts: float, recovery: float) -> None:
         for slot in self.slots:
-            self._blind(slot, lasts, recovery)
+            self._disturb_watches(slot, lasts, recovery)
 
     # What fails.
 
@@ -130,13 +134,15 @@ class World:
         """Have bad weather on the ways of a replica."""
         bad = Weather(Way(way), **shares)
         links = ("kube", "lease") if to == "both" else (to,)
-        for slot in (self.slots[number] for number in self._chosen(replica)):
+        for slot in (self.slots[number] for number in self._select(replica)):
             if "kube" in links:
-                self._blind(slot, lasts, SILENT if bad.way is Way.CUT or bad.unanswered else LATER)
+                self._disturb_watches(
+                    slot, lasts, SILENCE_SECONDS if bad.way is Way.CUT or bad.unanswered else BACKOFF_SECONDS
+                )
             for link in links:
                 slot.weathers[link].append(bad)
                 self._forecast(slot, link)
-                self.kernel.after(lasts, lambda slot=slot, link=link: self._clears(slot, link, bad))  # type: ignore[misc]
+                self.kernel.call_later(lasts, lambda slot=slot, link=link: self._clears(slot, link, bad))  # type: ignore[misc]
 
     def _clears(self, slot: Slot, link: str, bad: Weather) -> None:
         slot.weathers[link].remove(bad)
@@ -158,7 +164,7 @@ class World:
 
     def kube_faults(self, status: int, share: float, lasts: float) -> None:
         """Have the API server answer with errors."""
-        self._all_blind(lasts, LATER)
+        self._disturb_all_watches(lasts, BACKOFF_SECONDS)
         bad = Faults(status, share)
         self._kube_faults.append(bad)
         self.kube.faults = bad
@@ -167,7 +173,7 @@ class World:
             self._kube_faults.remove(bad)
             self.kube.faults = self._kube_faults[-1] if self._kube_faults else Faults()
 
-        self.kernel.after(lasts, end)
+        self.kernel.call_later(lasts, end)
 
     def aws_faults(self, lasts: float, no_capacity: str = "", cursed: int = -1, **shares: Any) -> None:
         """Have AWS refuse, break or lag."""
@@ -181,81 +187,81 @@ class World:
             self._aws_faults.remove(bad)
             self.aws.faults = self._aws_faults[-1] if self._aws_faults else CloudFaults()
 
-        self.kernel.after(lasts, end)
+        self.kernel.call_later(lasts, end)
 
     def kill(self, replica: int | str, lasts: float) -> None:
         """kill -9; another process takes the place after a while."""
-        for number in self._chosen(replica):
-            made = self.slots[number].replica
-            if made is not None and made.process.alive:
-                made.process.kill()
-                for link in made.links:
+        for number in self._select(replica):
+            target = self.slots[number].replica
+            if target is not None and target.process.alive:
+                target.process.kill()
+                for link in target.links:
                     for stream in list(link.streams):
                         stream.close()
-                self._again(number, lasts)
+                self._restart_later(number, lasts)
 
     def terminate(self, replica: int | str, lasts: float) -> None:
         """SIGTERM, and SIGKILL after the grace period of 30 s."""
-        for number in self._chosen(replica):
-            made = self.slots[number].replica
-            if made is not None and made.process.alive:
-                made.process.terminate()
-                self.kernel.after(30, lambda made=made: None if made.process.ended else made.process.kill())  # type: ignore[misc]
-                self._again(number, lasts + 30.1)
+        for number in self._select(replica):
+            target = self.slots[number].replica
+            if target is not None and target.process.alive:
+                target.process.terminate()
+                self.kernel.call_later(30, partial(_kill_unless_ended, target.process))
+                self._restart_later(number, lasts + 30.1)
 
-    def _again(self, number: int, lasts: float) -> None:
+    def _restart_later(self, number: int, lasts: float) -> None:
         before = self.slots[number].starts
 
         def start() -> None:
             if self.slots[number].starts == before:
                 self._start(number)
 
-        self.kernel.after(lasts, start)
+        self.kernel.call_later(lasts, start)
 
     def pause(self, replica: int | str, lasts: float) -> None:
         """SIGSTOP, and SIGCONT."""
-        for number in self._chosen(replica):
+        for number in self._select(replica):
             slot = self.slots[number]
-            made = slot.replica
-            if made is not None and made.process.alive:
-                self._blind(slot, lasts, SILENT)
-                made.process.pause()
-                self.kernel.after(lasts, made.process.resume)
+            target = slot.replica
+            if target is not None and target.process.alive:
+                self._disturb_watches(slot, lasts, SILENCE_SECONDS)
+                target.process.pause()
+                self.kernel.call_later(lasts, target.process.resume)
 
     def slow(self, replica: int | str, times: float, lasts: float) -> None:
         """Have every step of a replica take longer."""
-        for number in self._chosen(replica):
+        for number in self._select(replica):
             slot = self.slots[number]
-            made = slot.replica
-            if made is not None and made.process.alive:
-                self._blind(slot, lasts, LATER)
-                made.process.slow(times)
-                self.kernel.after(lasts, partial(made.process.slow, 1.0))
+            target = slot.replica
+            if target is not None and target.process.alive:
+                self._disturb_watches(slot, lasts, BACKOFF_SECONDS)
+                target.process.set_slowness(times)
+                self.kernel.call_later(lasts, partial(target.process.set_slowness, 1.0))
 
     def clock(self, replica: int | str, by: float, lasts: float) -> None:
         """Set a replica's clock wrong, and right again."""
-        for number in self._chosen(replica):
+        for number in self._select(replica):
             slot = self.slots[number]
-            self._blind(slot, lasts, SOON)
-            self._step(slot, by)
-            self.kernel.after(lasts, lambda slot=slot: self._step(slot, -by))  # type: ignore[misc]
+            self._disturb_watches(slot, lasts, RECONNECT_SECONDS)
+            self._set_clock(slot, by)
+            self.kernel.call_later(lasts, lambda slot=slot: self._set_clock(slot, -by))  # type: ignore[misc]
 
-    def _step(self, slot: Slot, by: float) -> None:
-        ahead = round(slot.skews[-1][1] + by, 6)
-        slot.skews.append((self.kernel.now, ahead))
+    def _set_clock(self, slot: Slot, by: float) -> None:
+        offset = round(slot.clock_offsets[-1][1] + by, 6)
+        slot.clock_offsets.append((self.kernel.now, offset))
         if slot.replica is not None:
-            slot.replica.process.skew = timedelta(seconds=ahead)
+            slot.replica.process.skew = timedelta(seconds=offset)
 
     def hang_up(self, share: float) -> None:
         """Break a share of the watches."""
-        self._all_blind(0, SOON)
-        for _, made in self.replicas():
-            made.kube.hang_up(share)
-            made.lease.hang_up(share)
+        self._disturb_all_watches(0, RECONNECT_SECONDS)
+        for _, each in self.replicas():
+            each.kube.reset_streams(share)
+            each.lease.reset_streams(share)
 
     def compact(self) -> None:
         """Have old versions forgotten."""
-        self._all_blind(0, SOON)
+        self._disturb_all_watches(0, RECONNECT_SECONDS)
         self.kube.storage.compact()
 
     def restart(self, lasts: float) -> None:
@@ -265,16 +271,21 @@ class World:
 
     def crd(self, lasts: float) -> None:
         """Delete the bookings' CRD, and with it all bookings; then apply it, and them, once more."""
-        self._all_blind(lasts, LATER)
-        kept = [item for item in self.kube.all("bookings") if not item["metadata"].get("ownerReferences")]
+        self._disturb_all_watches(lasts, BACKOFF_SECONDS)
+        bookings = [item for item in self.kube.all("bookings") if not item["metadata"].get("ownerReferences")]
         self.kube.crds.delete("bookings")
 
-        def again() -> None:
-            for item in kept:
+        def create_bookings() -> None:
+            for item in bookings:
                 self._users.create("bookings", item["metadata"]["name"], item["spec"])
 
-        self.kernel.after(lasts + 1, lambda: self.kube.crds.restore("bookings", again))
+        self.kernel.call_later(lasts + 1, lambda: self.kube.crds.restore("bookings", create_bookings))
 
     def delete_lease(self) -> None:
         """Delete the Lease, as somebody may by hand."""
         self.kube.remove("leases", LEASE, LEASE_NAMESPACE)
+
+
+def _kill_unless_ended(process: Process) -> None:
+    if not process.ended:
+        process.kill()
