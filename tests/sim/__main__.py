@@ -1,4 +1,4 @@
-"""Plays many seeds: `python -m tests.sim --seeds 10000`; or one, with its trace: `--seed 4711 --trace`."""
+"""Run many seeds with `python -m tests.sim --seeds 10000`, or one with its trace: `--seed 4711 --trace`."""
 
 import multiprocessing
 import os
@@ -20,8 +20,9 @@ from tests.sim.shrink import Minimized, minimize
 T = TypeVar("T")
 
 RUNS_PER_PROCESS = 100
-"""Seeds after which a process of the pool is replaced, so that none grows."""
+"""Runs after which a process of the pool is replaced, so that its memory stays small."""
 MAX_MUTATION_SEEDS = 200
+"""Seeds that are run for each mutation until one shows it."""
 
 
 @click.command()
@@ -51,7 +52,9 @@ def main(
     reseed: bool,
     jobs: int,
 ) -> None:
-    """Simulate the operator with what fails, and print what does not hold, by the shortest script."""
+    """Simulate the operator under failures. Print the invariant that fails, and the shortest script that
+    shows it.
+    """
     if mutations:
         sys.exit(not find_all(jobs))
     if reseed:
@@ -69,7 +72,7 @@ def main(
 
 
 def play_all(seeds: range, jobs: int) -> bool:
-    """Play all of them; whether all has held."""
+    """Run all seeds and print the failures; return whether all passed."""
     started, failed, steps, seconds = time.monotonic(), [], 0, 0.0
     for number, (seed, outcome) in enumerate(_run_in_pool(play_briefly, seeds, jobs), 1):
         steps, seconds = steps + outcome.steps, seconds + outcome.seconds
@@ -85,7 +88,7 @@ def play_all(seeds: range, jobs: int) -> bool:
 
 
 def find_all(jobs: int) -> bool:
-    """For each mutation the first seed that shows it; whether there is one for each."""
+    """Print the first seed that shows each mutation; return whether each has one."""
     missed = 0
     for number, result in _run_in_pool(first_seed, range(len(MUTATIONS)), jobs):
         seed, message = result
@@ -98,7 +101,7 @@ def find_all(jobs: int) -> bool:
 
 
 def first_seed(number: int) -> tuple[int, tuple[int | None, str]]:
-    """The first seed that shows a mutation, by its number, and how."""
+    """Return a mutation's number, with the first seed that shows it (None without one) and the message."""
     one = MUTATIONS[number]
     for seed in range(MAX_MUTATION_SEEDS):
         outcome = play(seed, one.build)
@@ -113,7 +116,9 @@ def _run_in_pool(call: Callable[[int], T], numbers: range, jobs: int) -> Iterato
 
 
 def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Minimized | None:
-    """Print what does not hold, and the shortest script that shows it; None where everything holds."""
+    """Print the failure of a run and the shortest script that shows it; return this script, or None without a
+    failure.
+    """
     click.echo(f"seed {seed}: {outcome.message or 'all holds'}")
     if not outcome.invariant:
         return None

@@ -1,6 +1,6 @@
-"""EC2 and RDS in memory: states that take time, request limits, views that are behind, missing capacity.
+"""EC2 and RDS in memory: slow state transitions, request limits, stale Describes, missing capacity.
 
-What each instance was at which time is kept, so that whatever is claimed of it can be held against the truth.
+Each instance keeps the history of its states. The oracle compares statuses and calls with this history.
 """
 
 import random
@@ -10,25 +10,26 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, MANAGED_TAG
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
 from booking_operator.domain.group import Scope
 from tests.sim.kernel import Kernel
 from tests.support.aws_limits import Limits
 
 TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0)}
-"""Seconds that a start or stop takes, at least and at most."""
+"""Minimum and maximum duration of a start or stop, in seconds."""
 _RDS_STATES = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
 
 
 @dataclass
 class Machine:
-    """One instance.
+    """One EC2 instance or DB instance.
 
     Attributes:
-        id: as the service knows it; of a DB instance its name.
-        history: the states it was in, each since an instant in true time.
-        terminated: since when it is no more; None while it is.
-        last_action: by which process it was started or stopped last, none where by hand, and when.
+        id: the instance id; for a DB instance `db:` and its name.
+        pool: the instance type and the zone, such as `m5.large in eu-west-1a`.
+        history: (instant, state): each state, with the instant at which it began (true time).
+        terminated: the instant of the termination; None before it.
+        last_action: the process that last started or stopped it (empty for a user), and the instant.
     """
 
     id: str
@@ -41,44 +42,46 @@ class Machine:
     last_action: tuple[str, float] = ("", -1e9)
 
     def state_at(self, seconds: float) -> str:
-        """Its state then."""
+        """Return the state at an instant (true time)."""
         if self.terminated is not None and self.terminated <= seconds:
             return "terminated"
         return next((state for since, state in reversed(self.history) if since <= seconds), "stopped")
 
     def states(self, since: float, until: float) -> set[str]:
-        """All states it was in at some time from `since` to `until`."""
+        """Return all states between two instants, both included."""
         seen = {self.state_at(since), self.state_at(until)}
         return seen | {state for at, state in self.history if since < at <= until}
 
 
 @dataclass
 class CloudFaults:
-    """What AWS does wrong at present.
+    """The current faults of AWS.
 
     Attributes:
-        throttled: the share of calls that are refused because others in the account use up the limits.
-        broken: the share that is answered by an error of the server.
-        lag: how many seconds old what Describe shows is, at most.
-        no_capacity: a pool that has none.
-        cursed: an instance for whose sake every call is refused that names it, without a word of it.
+        throttled: the share of calls that AWS throttles because of other clients in the account.
+        broken: the share of calls that fail with a server error.
+        lag: the maximum age of the states that a Describe shows, in seconds.
+        no_capacity: a pool without capacity; empty for none.
+        failing_instance: the id of an instance. Each action that includes it fails, with an error that does
+            not
+            name it.
     """
 
     throttled: float = 0.0
     broken: float = 0.0
     lag: float = 0.5
     no_capacity: str = ""
-    cursed: str = ""
+    failing_instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that arrived.
+    """A call that has arrived at AWS.
 
     Attributes:
-        client: name of the process that made it.
-        sent_at: when it left there, in true time.
-        error: code of the error that was answered; empty where it was taken.
+        client: the name of the calling process.
+        sent_at: when the call left the process (true time).
+        error: the error code of the response; empty for success.
     """
 
     client: str
@@ -93,8 +96,9 @@ class SimAws:
     """All regions of all accounts.
 
     Attributes:
-        machines: all instances there ever were, by their ids.
-        called: called with each call.
+        machines: all instances by id, terminated ones included.
+        faults: the current faults.
+        on_call: called with each call.
     """
 
     def __init__(self, kernel: Kernel, seed: str) -> None:
@@ -108,18 +112,12 @@ class SimAws:
     def add(
         self, service: str, scope: Scope, tag: str, pool: str = "m5.large in eu-west-1a", **tags: str
     ) -> Machine:
-        """A new instance, which is stopped."""
+        """Create an instance in the state `stopped`."""
         number = len(self.machines)
         id_ = f"i-{number:04}" if service == "ec2" else f"db:d{number:04}"
         machine = Machine(id_, service, scope, pool, {APPLICATION_TAG: tag} | tags)
         self.machines[id_] = machine
         return machine
-
-    def manage(self, tag: str) -> None:
-        """Have a group ask for a Resource."""
-        for machine in self.machines.values():
-            if machine.tags[APPLICATION_TAG] == tag:
-                machine.tags[MANAGED_TAG] = "true"
 
     # What users do in the console.
 
@@ -136,10 +134,10 @@ class SimAws:
     def serve(
         self, client: str, sent_at: float, action: str, scope: Scope, ids: Sequence[str], lock: Any
     ) -> Any:
-        """Answer one call.
+        """Process one call and return the response.
 
         Raises:
-            ClientError: it is refused.
+            ClientError: AWS refuses the call.
         """
         try:
             answer = self._serve(client, action, scope, ids, lock)
@@ -166,7 +164,7 @@ class SimAws:
                 raise client_error(
                     action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist"
                 )
-        if faults.cursed in ids:
+        if faults.failing_instance in ids:
             raise client_error(action, "InvalidParameterCombination", "The parameters do not go together.")
         if "Tags" in action:
             return self._tag(ids, lock)
@@ -230,7 +228,7 @@ class SimAws:
 
 
 def client_error(action: str, code: str, message: str, status: int = 400) -> ClientError:
-    """An error as botocore raises it."""
+    """Return an error in the form that botocore raises."""
     answer: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status},
@@ -239,5 +237,5 @@ def client_error(action: str, code: str, message: str, status: int = 400) -> Cli
 
 
 def rds_state(state: str) -> str:
-    """A state as RDS names it."""
+    """Return the RDS name of a state."""
     return _RDS_STATES[state]

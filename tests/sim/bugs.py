@@ -1,6 +1,6 @@
-"""Mistakes that have been made before, in this operator or in others.
+"""Known mistakes of this operator and of other controllers, as subclasses that a `build.Build` can use.
 
-Each is a subclass of something that `build.Build` names, and overrides public methods of it.
+Each class overrides public methods only.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ _PLENTY = BucketLimit(1e6, 1e6)
 
 
 class RenewsTooLong(LeaseTiming):
-    """A leadership lasts longer than others wait."""
+    """RenewDeadline is three times LeaseDuration, so that two replicas can lead."""
 
     @property
     @override
@@ -63,7 +63,7 @@ class RenewsTooLong(LeaseTiming):
 
 
 def unlimited(_: Scope, __: str) -> RequestLimits:
-    """Limits that let everything pass."""
+    """Return limits that allow every call."""
     return RequestLimits(_PLENTY, _PLENTY)
 
 
@@ -71,36 +71,36 @@ def unlimited(_: Scope, __: str) -> RequestLimits:
 
 
 def _is_first_page(request: Request) -> bool:
-    """Whether it asks for the first page of a list of one of our kinds."""
+    """Whether a request is for the first page of a list of one of the operator's kinds."""
     return request.method == "GET" and request.path in _COLLECTIONS and "continue" not in request.query
 
 
 def _is_status_write(request: Request) -> bool:
-    """Whether it is about the status of a Resource."""
+    """Whether a request writes the status of a Resource."""
     return "/resources/" in request.path and request.path.endswith("/status")
 
 
 def _with_status(request: Request, **fields: Any) -> Request:
-    """The same, with other fields of the status."""
+    """Return the request with other status fields."""
     body = request.body or {}
     return replace(request, body={**body, "status": {**body["status"], **fields}})
 
 
 class _StaleLists(SimKubeClient):
-    """Some lists are of a server that is behind; so are the watches after such a list, for a while."""
+    """Some lists come from a stale cache of the API server. The watches after such a list are stale too."""
 
     @cached_property
     def listed_paths(self) -> set[str]:
-        """Paths that were listed_paths."""
+        """Paths of which a first page was requested."""
         return set()
 
     @cached_property
     def stale_paths(self) -> set[str]:
-        """Those of which the last list was stale."""
+        """Paths whose last list was stale."""
         return set()
 
     def is_stale(self, *, first: bool) -> bool:
-        """Whether a list is of a server that is behind, by whether it is the first of its kind."""
+        """Whether a list is stale; `first` says whether it is the first list of its path."""
         raise NotImplementedError
 
     @override
@@ -124,7 +124,7 @@ class _StaleLists(SimKubeClient):
 
 
 class FirstListIsStale(_StaleLists):
-    """The first list is stale."""
+    """Only the first list of each kind is stale."""
 
     @override
     def is_stale(self, *, first: bool) -> bool:
@@ -132,7 +132,7 @@ class FirstListIsStale(_StaleLists):
 
 
 class LaterListsAreStale(_StaleLists):
-    """Time goes back with a list that was needed again."""
+    """Each list except the first is stale, so that a relist goes back in time."""
 
     @override
     def is_stale(self, *, first: bool) -> bool:
@@ -140,7 +140,7 @@ class LaterListsAreStale(_StaleLists):
 
 
 class MissesEvents(SimKubeClient):
-    """What happens between list and watch is missed."""
+    """A watch starts at the newest resourceVersion. It misses the events since the list."""
 
     @override
     @asynccontextmanager
@@ -151,7 +151,7 @@ class MissesEvents(SimKubeClient):
 
 
 class CachesCrd(SimKubeClient):
-    """The CRD is read once, and believed to be as it was ever after."""
+    """The client caches the first CRD that it reads, and never notices a deletion."""
 
     first = b""
 
@@ -164,7 +164,7 @@ class CachesCrd(SimKubeClient):
 
 
 class HidesNewCrd(SimKubeClient):
-    """The CRD always has the uid that it had first."""
+    """Each CRD has the uid of the first CRD, so that a recreated CRD looks like the old one."""
 
     uid = ""
 
@@ -179,7 +179,7 @@ class HidesNewCrd(SimKubeClient):
 
 
 class ConflictMeansExists(SimKubeClient):
-    """Each conflict at a creation is said to be one of names."""
+    """Each 409 of a create request has the reason AlreadyExists, also that of an exceeded quota."""
 
     @override
     async def send(self, request: Request) -> bytes:
@@ -192,11 +192,11 @@ class ConflictMeansExists(SimKubeClient):
 
 
 class FirstStatusCountsNothing(SimKubeClient):
-    """The first status of a Resource that a process writes says that there are no instances."""
+    """The first status that a process writes for a Resource counts no instances."""
 
     @cached_property
     def written_paths(self) -> set[str]:
-        """Paths of the statuses that were written_paths."""
+        """Paths of the statuses that were written."""
         return set()
 
     @override
@@ -208,7 +208,7 @@ class FirstStatusCountsNothing(SimKubeClient):
 
 
 class ReportsOnlyTheHoldersLock(SimKubeClient):
-    """The status of a Resource remembers the lock of its holder, and none that is on its way."""
+    """The status of a Resource lists only the holder's lock, without locks whose call is in flight."""
 
     @override
     async def send(self, request: Request) -> bytes:
@@ -220,7 +220,7 @@ class ReportsOnlyTheHoldersLock(SimKubeClient):
 
 
 class LeaksTasks(SimKubeClient):
-    """Each list leaves a task behind."""
+    """Each list starts a task that does not end."""
 
     @override
     async def send(self, request: Request) -> bytes:
@@ -233,7 +233,7 @@ class LeaksTasks(SimKubeClient):
 
 
 class PendingCountsAsRunning(SimSessions):
-    """EC2 is said to answer that an instance runs, where it answers that it is being started."""
+    """The response of StartInstances reports `running` in place of `pending`."""
 
     @override
     async def send(
@@ -249,14 +249,14 @@ class PendingCountsAsRunning(SimSessions):
 
 
 class ForwardingBatcher(Batcher):
-    """Passes everything on to the batcher of a driver."""
+    """Forwards each call to the batcher of a driver."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
 
     @classmethod
     def wrap(cls, driver: Driver) -> Driver:
-        """The same driver with this before its batcher."""
+        """Return a copy of the driver that calls this class in place of its batcher."""
         return replace(driver, batcher=cls(driver.batcher))
 
     @property
@@ -290,10 +290,10 @@ class ForwardingBatcher(Batcher):
 
 
 class _ReplacesOrders(ForwardingBatcher):
-    """Has another order carried out than was given."""
+    """Passes another order to the batcher than the one that it received."""
 
     def replacement(self, order: Order) -> Order:
-        """The other order."""
+        """Return the order for the batcher."""
         raise NotImplementedError
 
     @override
@@ -306,7 +306,7 @@ class _ReplacesOrders(ForwardingBatcher):
 
 
 class AlwaysValid(_ReplacesOrders):
-    """Every order stands, that of lock tags included."""
+    """Every order stays valid, also an order of lock tags."""
 
     @override
     def replacement(self, order: Order) -> Order:
@@ -318,7 +318,7 @@ class AlwaysValid(_ReplacesOrders):
 
 
 class NeverCancels(_ReplacesOrders):
-    """What becomes of an order is its own business, once it was given."""
+    """Cancellation of an order has no effect on its calls."""
 
     @override
     def replacement(self, order: Order) -> Order:
@@ -329,7 +329,7 @@ class NeverCancels(_ReplacesOrders):
 
 
 class DropsOutcomes(_ReplacesOrders):
-    """An order counts as withdrawn once it has an outcome, which nobody looks at."""
+    """An order is cancelled as soon as its copy has an outcome. The outcome, or its error, is lost."""
 
     @override
     def replacement(self, order: Order) -> Order:
@@ -340,7 +340,7 @@ class DropsOutcomes(_ReplacesOrders):
 
 
 class SendsAtOnce(_ReplacesOrders):
-    """What is ordered ahead of a boundary is due when it is ordered, and stands whatever happens."""
+    """An order is due `LEAD_TIME` before its deadline, and always valid."""
 
     @override
     def replacement(self, order: Order) -> Order:
@@ -348,7 +348,7 @@ class SendsAtOnce(_ReplacesOrders):
 
 
 def _copy(order: Order) -> Order:
-    """The same, with an outcome of its own, and standing whatever happens."""
+    """Return a copy with futures of its own, which is always valid."""
     return Order.of(
         order.group,
         order.futures,
@@ -360,7 +360,7 @@ def _copy(order: Order) -> Order:
 
 
 def _pass_on(original: Future[InstanceState | None], future: Future[InstanceState | None]) -> None:
-    """Give an order the outcome of its copy, unless it was withdrawn."""
+    """Set the outcome of a copy on the original, unless the original was cancelled."""
     if future.cancelled():
         original.cancel()
         return
@@ -374,7 +374,7 @@ def _pass_on(original: Future[InstanceState | None], future: Future[InstanceStat
 
 
 def _drop(original: Future[InstanceState | None], _: Future[InstanceState | None]) -> None:
-    """Settle an order, whatever has become of its copy."""
+    """Cancel the original, whatever the outcome of the copy."""
     original.cancel()
 
 
@@ -382,10 +382,10 @@ def _drop(original: Future[InstanceState | None], _: Future[InstanceState | None
 
 
 class _TracksProcessing(WorkQueue[Key]):
-    """Knows which keys are being reconciled.
+    """Tracks which keys are in processing.
 
     Attributes:
-        out: how often each was handed out and not given back.
+        processing: how often each key was handed out without a `done`.
     """
 
     def __init__(
@@ -407,7 +407,7 @@ class _TracksProcessing(WorkQueue[Key]):
 
 
 class HandsOutTwice(_TracksProcessing):
-    """A key that is added while it is reconciled is handed out at once."""
+    """A key that is added while it is in processing is handed out immediately."""
 
     def __init__(
         self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
@@ -439,7 +439,7 @@ class HandsOutTwice(_TracksProcessing):
 
 
 class LosesAdds(_TracksProcessing):
-    """A key that is added while it is reconciled is not handed out again."""
+    """A key that is added while it is in processing is not enqueued again."""
 
     @override
     def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
@@ -448,7 +448,7 @@ class LosesAdds(_TracksProcessing):
 
 
 class KeepsKeys(WorkQueue[Key]):
-    """Each key has a timer, even if it is years ahead."""
+    """Each key has a timer in the year 2100, and stays in the queue until then."""
 
     @override
     def done(self, key: Key, result: Result) -> None:
@@ -456,7 +456,7 @@ class KeepsKeys(WorkQueue[Key]):
 
 
 class NoBackoff(WorkQueue[Key]):
-    """A key that fails is tried again at once."""
+    """A key that fails is retried after 1 ms."""
 
     def __init__(
         self, clock: Clock, _: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
@@ -469,7 +469,7 @@ class NoBackoff(WorkQueue[Key]):
 
 
 class KeepsDeletedObjects(Store[Any]):
-    """What vanished while the watch was down is not noticed by the list after it."""
+    """A relist does not remove objects that were deleted while the watch was down."""
 
     @override
     def replace(
@@ -485,7 +485,7 @@ class KeepsDeletedObjects(Store[Any]):
 
 
 class _EndedBookingWins(BookingTimeline):
-    """A booking that has ended leaves no holder, if it overlaps the one that would be."""
+    """A booking that has ended removes the holder, if it overlaps the holder's booking."""
 
     @override
     def state_at(self, now: datetime, warm_up: timedelta = timedelta(0)) -> TimelineState:
@@ -496,7 +496,7 @@ class _EndedBookingWins(BookingTimeline):
 
 
 class EndedBookingReleases(Informers):
-    """A booking that ends releases the lock, although another still runs."""
+    """The end of a booking releases the lock, although an overlapping booking still runs."""
 
     @override
     def timeline(self, resource: Resource) -> BookingTimeline:
@@ -507,7 +507,7 @@ class EndedBookingReleases(Informers):
 
 
 class ForgetsRunningInstances(ResourceReconciler):
-    """What a booking has started is remembered until it runs."""
+    """Instances that a booking has started are forgotten once they run."""
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
@@ -515,7 +515,7 @@ class ForgetsRunningInstances(ResourceReconciler):
 
 
 class ForgetsOnStaleObservation(ResourceReconciler):
-    """What was started is forgotten where any view shows it stopped, however old."""
+    """Started instances are forgotten when any observation shows them stopped, even an old one."""
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
@@ -526,11 +526,11 @@ class ForgetsOnStaleObservation(ResourceReconciler):
 
 
 class ForgetsStartsInFlight(ResourceReconciler):
-    """What was started is forgotten where a view since the end of the booking shows it stopped."""
+    """Started instances are forgotten when an observation since the end of the booking shows them stopped."""
 
     @cached_property
     def observed_since(self) -> dict[Key, datetime]:
-        """Since when power is wanted as it is, by Resource."""
+        """`DecisionTrigger.observed_since` by Resource."""
         return {}
 
     @override
@@ -551,13 +551,13 @@ class ForgetsStartsInFlight(ResourceReconciler):
 
 
 def _without_started(plan: Plan, snapshot: ResourceSnapshot, state: InstanceState) -> Plan:
-    """A plan that forgets what was started and is seen in `state`."""
+    """Return the plan without the started instances that the observation shows in `state`."""
     ids = snapshot.observation.ids(state) if snapshot.observation else ()
     return replace(plan, started=plan.started.difference(ids))
 
 
 class TreatsEditsAsPlanned(ResourceReconciler):
-    """An end that an edit or a deletion has brought nearer counts as foreseen."""
+    """An end that an edit or a deletion has moved forward counts as planned."""
 
     @override
     def follow_cause(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:

@@ -1,6 +1,6 @@
-"""`kube.client.KubeClient` over a simulated link: the same timeouts, the same errors, the same fence.
+"""`kube.client.KubeClient` over a simulated link, with the same timeouts, errors and fence.
 
-Mutations override `send` and `watch`, through which every request passes.
+Each request passes through `send` or `watch`. Mutations override these two.
 """
 
 import asyncio
@@ -15,11 +15,13 @@ from tests.sim.kube import Request, SimKube
 from tests.sim.network import Link, NoReplyError, NotSentError, Stream
 
 REQUEST_SECONDS = 30
+"""Timeout of a request."""
 SILENCE_SECONDS = 80
+"""Timeout of a watch that receives nothing."""
 
 
 class SimKubeClient:
-    """What the operator sends its requests with.
+    """The operator's client of the simulated API server.
 
     Attributes:
         kube: the server.
@@ -42,11 +44,11 @@ class SimKubeClient:
         body: dict[str, Any] | None = None,
         content_type: str = JSON,  # noqa: ARG002 - a patch is a merge patch here
     ) -> bytes:
-        """Send one request and return the body of the answer; raises `ApiError`."""
+        """Send one request and return the body of the response; raises `ApiError`."""
         return await self.send(Request(self._link.process.name, method, path, dict(query), body))
 
     async def send(self, request: Request) -> bytes:
-        """Send one request and return the body of the answer; raises `ApiError`."""
+        """Send one request and return the body of the response; raises `ApiError`."""
         if request.body is not None and not self._may_write():
             raise ApiError(0, "the API server cannot be reached: this replica does not lead")
         return await self._call(lambda: self.kube.serve(request))
@@ -60,13 +62,13 @@ class SimKubeClient:
 
     @asynccontextmanager
     async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch; raises `ApiError`, also while it is read."""
+        """Open a watch; raises `ApiError`, also while the caller reads."""
         async with self.watch(Request(self._link.process.name, "WATCH", path, dict(query))) as lines:
             yield lines
 
     @asynccontextmanager
     async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch; raises `ApiError`, also while it is read."""
+        """Open a watch; raises `ApiError`, also while the caller reads."""
         lines: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         stream = Stream(self._kernel, self._link, lines.put_nowait)
         try:

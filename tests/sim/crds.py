@@ -1,4 +1,4 @@
-"""Which kinds the simulated API server serves, and what becomes of the objects of one that goes."""
+"""The CRDs that the simulated API server serves, and the deletion of their objects."""
 
 import json
 import random
@@ -23,19 +23,19 @@ class Crds:
         self._uids = {plural: f"crd-{plural}" for plural in PLURALS}
 
     def check(self, plural: str) -> None:
-        """See that a kind is served.
+        """Check that a kind is served.
 
         Raises:
-            ApiError: 404.
+            ApiError: 404, the kind is not served.
         """
         if plural in PLURALS and plural not in self._deletion_timestamps:
             raise ApiError(404, "HTTP 404: the kind is not served")
 
     def check_not_terminating(self, plural: str) -> None:
-        """See that a kind is not being deleted.
+        """Check that the CRD of a kind is not terminating.
 
         Raises:
-            ApiError: 405.
+            ApiError: 405, the CRD is terminating.
         """
         if self._deletion_timestamps.get(plural):
             raise ApiError(
@@ -43,10 +43,10 @@ class Crds:
             )
 
     def definition(self, plural: str) -> bytes:
-        """The CRD of a kind.
+        """Return the CRD of a kind as JSON.
 
         Raises:
-            ApiError: 404.
+            ApiError: 404, there is no such CRD.
         """
         if plural not in self._deletion_timestamps:
             raise ApiError(404, "HTTP 404: no such CRD")
@@ -56,7 +56,7 @@ class Crds:
         return json.dumps({"metadata": metadata}).encode()
 
     def discovery(self) -> bytes:
-        """What may be done with each kind."""
+        """Return the discovery document: the verbs of each kind."""
         verbs = ["delete", "get", "list"]
         served = [
             {"name": plural, "verbs": verbs if deleted_at else [*verbs, "create"]}
@@ -65,7 +65,9 @@ class Crds:
         return json.dumps({"resources": served}).encode()
 
     def delete(self, plural: str) -> None:
-        """Delete a CRD: first it says so, then its objects go, then it is not served any more."""
+        """Delete a CRD. It is terminating at first; then its objects are deleted; then the kind is not
+        served.
+        """
         if self._deletion_timestamps.get(plural, "gone"):
             return
         self._deletion_timestamps[plural] = timestamp(int(self._kernel.now))
@@ -89,7 +91,9 @@ class Crds:
         self._kernel.call_later(self._rng.uniform(0.01, 0.5), delete_next)
 
     def restore(self, plural: str, on_served: Callable[[], None]) -> None:
-        """Apply a CRD again, once it is gone, and at once `then` the objects that its users had."""
+        """Apply a CRD again after its deletion is complete, then call `on_served`, which recreates
+        objects.
+        """
         if plural in self._deletion_timestamps:
             self._kernel.call_later(1, lambda: self.restore(plural, on_served))
             return

@@ -1,4 +1,4 @@
-"""What fails in a seed's world, and when: most of it where it hurts."""
+"""The failures in a seed's script. Most of them occur near the hot spots of the workload."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from tests.sim.workload import Workload
 
 
 class Failures:
-    """Writes what fails into the script of a seed."""
+    """Generates the failures in the script of a seed."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
@@ -41,18 +41,18 @@ class Failures:
         return self._rng.choice((0.5, 5, 20, 60)) * self._rng.uniform(0.2, 1.5)
 
     def random_replica(self) -> int | str:
-        """One of the replicas, the leader, or all."""
+        """Return the number of a replica, `leader`, or `all`."""
         return self._rng.choice((self._rng.randrange(self._workload.replicas), "leader", "all"))
 
     def link_faults(self) -> dict[str, Any]:
         return self._rng.choice(
             (
-                {"way": "cut"},
-                {"way": "refused"},
-                {"slow": self._rng.choice((0.5, 4.0, 15.0))},
-                {"unsent": 0.3},
-                {"unanswered": 0.3},
-                {"unsent": 0.2, "unanswered": 0.2, "slow": 0.5},
+                {"state": "cut"},
+                {"state": "refused"},
+                {"delay": self._rng.choice((0.5, 4.0, 15.0))},
+                {"refused": 0.3},
+                {"lost": 0.3},
+                {"refused": 0.2, "lost": 0.2, "delay": 0.5},
             )
         )
 
@@ -60,7 +60,7 @@ class Failures:
         which = self._rng.choice(("kube", "lease", "both", "both"))
         yield Act(
             at,
-            "weather",
+            "link_faults",
             {"to": which, "replica": self.random_replica()} | self.link_faults(),
             self.duration(),
         )
@@ -68,7 +68,7 @@ class Failures:
     def aws_link(self, at: float) -> Iterator[Act]:
         yield Act(
             at,
-            "weather",
+            "link_faults",
             {"to": "aws", "replica": self.random_replica()} | self.link_faults(),
             self.duration(),
         )
@@ -85,7 +85,7 @@ class Failures:
                 {"broken": 0.5},
                 {"lag": 5.0},
                 {"no_capacity": self._workload.pool()},
-                {"cursed": self._rng.randrange(self._workload.machines)},
+                {"failing_instance": self._rng.randrange(self._workload.machines)},
             )
         )
         yield Act(at, "aws_faults", faults, self.duration())
@@ -116,17 +116,19 @@ class Failures:
                 yield Act(at, "delete_lease", {})
 
     def edits_during_outage(self, at: float) -> Iterator[Act]:
-        """What users do while nobody watches, and what is forgotten before anybody watches again."""
+        """Cut off the API server while users edit objects, and often compact etcd before the links
+        recover.
+        """
         lasts = self._rng.uniform(1, 20)
-        way = self._rng.choice(("cut", "refused"))
-        yield Act(at, "weather", {"to": "kube", "replica": "all", "way": way}, lasts)
+        state = self._rng.choice(("cut", "refused"))
+        yield Act(at, "link_faults", {"to": "kube", "replica": "all", "state": state}, lasts)
         for _ in range(self._rng.randint(1, 3)):
             yield from self._workload.user_action(at + self._rng.uniform(0, lasts))
         if self._rng.random() < 0.6:
             yield Act(at + lasts * 0.99, "compact", {})
 
     def edits_before_restart(self, at: float) -> Iterator[Act]:
-        """What users do right before the operator starts again."""
+        """Let users edit objects right before all replicas restart."""
         for _ in range(self._rng.randint(1, 3)):
             yield from self._workload.user_action(at)
         yield Act(
@@ -137,24 +139,28 @@ class Failures:
         )
 
     def edits_during_aws_faults(self, at: float) -> Iterator[Act]:
-        """What users do while what they wanted before waits for AWS."""
+        """Let users edit objects while the orders of earlier edits wait for AWS."""
         lasts = self._rng.uniform(5, 30)
         at = max(
             1.0, self._rng.choice((self._rng.choice(self._workload.hot_spots) - self._rng.uniform(0, 3), at))
         )
         faults = self._rng.choice(
-            ({"throttled": 1.0}, {"broken": 1.0}, {"cursed": self._rng.randrange(self._workload.machines)})
+            (
+                {"throttled": 1.0},
+                {"broken": 1.0},
+                {"failing_instance": self._rng.randrange(self._workload.machines)},
+            )
         )
         yield Act(at, "aws_faults", faults, lasts)
         for _ in range(self._rng.randint(2, 6)):
             yield from self._workload.user_action(at + self._rng.uniform(2, lasts))
 
     def leader_partition(self, at: float) -> Iterator[Act]:
-        """The leader is cut off, or stopped, for long enough to lose the Lease, and a boundary passes."""
+        """Pause or cut off the leader until it loses the Lease. A boundary falls into this time."""
         lasts = self._workload.lease * self._rng.uniform(1, 3)
         at = max(1.0, self._rng.choice(self._workload.hot_spots) - self._rng.uniform(0, lasts))
         if self._rng.random() < 0.5:
             yield Act(at, "pause", {"replica": "leader"}, lasts)
         else:
-            way = self._rng.choice(("cut", "refused"))
-            yield Act(at, "weather", {"to": "both", "replica": "leader", "way": way}, lasts)
+            state = self._rng.choice(("cut", "refused"))
+            yield Act(at, "link_faults", {"to": "both", "replica": "leader", "state": state}, lasts)

@@ -1,4 +1,4 @@
-"""What must hold once the last fault is over for a while."""
+"""The checks after the last failure: convergence, and that nothing leaks."""
 
 from collections import Counter
 from datetime import timedelta
@@ -9,17 +9,19 @@ from booking_operator.engine.introspection import BOUNDED
 from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
 from tests.sim.kernel import EPOCH
-from tests.sim.oracle import WATCH_DELAY_SECONDS, Oracle, occurrences, instance_filter
+from tests.sim.oracle import WATCH_DELAY_SECONDS, Oracle, instance_filter, occurrences
 from tests.sim.replica import Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import World
 
 TRANSITION_SECONDS = 180.0
-"""Instances may be on their way for so long after a boundary; databases take a while."""
+"""Seconds after a boundary in which instances may still change their state. A DB instance takes up to 120
+s."""
 CREATION_SECONDS = 10.0
-"""How long after an occurrence has begun the next must have its booking."""
+"""Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
+"""How many timers a process may have in addition to one for each task; also the maximum of reconciles."""
 SCOPES, ACTIONS = 4, 5
 """EC2 and RDS in two accounts; five actions each."""
 TASKS = {
@@ -30,20 +32,25 @@ TASKS = {
     "describe": SCOPES,
     "reconcile": MAX_EXTRA_TIMERS,
 }
-"""How many tasks whose name begins so may be there at rest. Of every other name there may be one."""
+"""The maximum number of tasks at rest, by the prefix of their name. One task of every other name is
+allowed."""
 MAX_BOUNDED_ENTRIES = 100
-"""How many entries of objects that are gone a collection may have that is bounded."""
+"""How many entries of deleted objects a bounded collection may hold."""
 
 
 class FinalChecks:
-    """Looks at a world in which nothing fails any more."""
+    """Checks a world in which all failures have ended."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._oracle = Oracle(world.kube)
 
     def check(self) -> None:
-        """All is as booked, and the statuses say so; nothing more is kept than is needed."""
+        """Check that instances, statuses, schedulers and caches are right, and that nothing leaks.
+
+        Raises:
+            ViolationError: a check fails.
+        """
         for slot in self._world.slots:
             replica = slot.replica
             if replica is None or replica.process.failure is not None or replica.process.ended:
@@ -65,12 +72,14 @@ class FinalChecks:
             self._check_leaks(replica)
 
     def _check_leader(self) -> None:
+        """Check that exactly one replica leads."""
         replicas = [replica for _, replica in self._world.replicas()]
         leaders = [one.name for one in replicas if one.elector is None or one.elector.is_leader]
         if len(leaders) != 1:
             raise ViolationError(Invariant.CONVERGENCE, f"leaders are {leaders}")
 
     def _check_group(self, resource: Object) -> None:
+        """Check the instances of a Resource and its status."""
         now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
         if spec.get("suspend") or self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now):
             return
@@ -94,7 +103,9 @@ class FinalChecks:
             )
 
     def _check_scheduler(self, scheduler: Object) -> None:
-        """Each occurrence that is not over has had a booking, and each that is to come has one."""
+        """Check that each occurrence in progress has had a booking, and that each coming one has a
+        booking.
+        """
         now = self._world.kernel.now - CREATION_SECONDS
         meta, storage = scheduler["metadata"], self._world.kube.storage
         for at in occurrences(scheduler, now):
@@ -104,10 +115,11 @@ class FinalChecks:
                 raise ViolationError(Invariant.CONVERGENCE, f"{name} was never made")
 
     def _started_by_booking(self, resource: Object, machine: Machine) -> bool:
-        """Whether an instance is one that a booking has started, as the status has said since.
+        """Whether a replica started the instance and the status listed it in `started` since then.
 
-        Not so where the spec was ever edited: it may have been another policy's. One that was created again
-        knows nothing of what was started before.
+        The result is False if the spec was ever edited, because the stop may belong to another policy. A
+        Resource that was
+        created again knows nothing of earlier starts.
         """
         client, at = machine.last_action
         meta = resource["metadata"]
@@ -119,7 +131,7 @@ class FinalChecks:
         return bool(client) and meta["generation"] == 1 and reported
 
     def _check_caches(self, replica: Replica) -> None:
-        """The caches are what the API server has."""
+        """Check that the informer caches equal the API server, except for very recent writes."""
         known = self._world.kernel.now - WATCH_DELAY_SECONDS
         if replica.operator is None:
             raise ViolationError(Invariant.CONVERGENCE, f"{replica.name} has no caches")
@@ -136,7 +148,7 @@ class FinalChecks:
                 )
 
     def _check_status_writes(self, replica: Replica) -> None:
-        """Each status that waits to be written is in the queue of its writer."""
+        """Check that each pending status is in the queue of its writer."""
         contents = replica.operator.introspect() if replica.operator else {}
         for kind in KINDS:
             waiting = contents.get(f"status of {kind.plural}.waiting", ())
@@ -147,7 +159,7 @@ class FinalChecks:
                 )
 
     def _check_leaks(self, replica: Replica) -> None:
-        """There are as many tasks, timers and watches as should be; nothing is kept of what is gone."""
+        """Check the numbers of tasks, timers and watches, and the collections."""
         process = replica.process
         names = [task.get_name() for task in process.tasks]
         kinds = Counter(kind if (kind := name.partition(":")[0]) in TASKS else name for name in names)
@@ -166,7 +178,7 @@ class FinalChecks:
         self._check_collections(replica)
 
     def _check_collections(self, replica: Replica) -> None:
-        """Nothing is kept of objects that are gone."""
+        """Check that no collection keeps entries of deleted objects."""
         known = {
             Key(item["metadata"]["namespace"], item["metadata"]["name"])
             for kind in KINDS

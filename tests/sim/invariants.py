@@ -1,4 +1,4 @@
-"""What must hold at each step, whatever fails; `settled` has what must hold once nothing does."""
+"""The invariants that are checked at each call, write and log event. `final_checks` has those at the end."""
 
 from collections import defaultdict, deque
 from collections.abc import Hashable
@@ -16,21 +16,24 @@ from tests.support.aws_limits import PUBLISHED, Limits
 
 MINUTE = 60.0
 MAX_FAILURES = 60
-"""Failures of one class that are too many in a minute, besides so many for each object."""
+"""How many failures of one class are allowed in a minute, in addition to `MAX_FAILURES_PER_OBJECT`."""
 MAX_FAILURES_PER_OBJECT = 15
+"""How many more failures of one class are allowed in a minute for each object."""
 STATUS_DELAY = 70.0
-"""A status may be written that long after it was decided: back-offs of writes end at 60 s."""
+"""Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
 OBSERVATION_LAG = 6.0
+"""Age of the states that a Describe shows, at most, in seconds; see `CloudFaults.lag`."""
 
 
 @dataclass(slots=True)
 class ReplicaState:
-    """What is known of one process.
+    """What the checks know of one process.
 
     Attributes:
-        slot: its place.
-        leads_since: since when it holds the Lease, by the API server's own reckoning.
-        lease_acquisitions: how often it has taken it.
+        slot: the slot of the replica.
+        leads_since: when the process acquired the Lease, as the API server stores it (true time); -1 if
+            never.
+        lease_acquisitions: how often it has acquired the Lease.
     """
 
     replica: Replica
@@ -40,7 +43,7 @@ class ReplicaState:
 
 
 class Invariants:
-    """Watches a world. All methods raise `ViolationError`."""
+    """Checks the events of a world. All methods that check raise `ViolationError`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -53,13 +56,13 @@ class Invariants:
         self._holders = [(0.0, "")]
 
     def replica_started(self, replica: Replica, slot: Slot) -> None:
-        """A process was started."""
+        """Register a new process."""
         self._replicas[replica.name] = ReplicaState(replica, slot)
 
     # A key is never reconciled twice at once.
 
     def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller begins to reconcile a key."""
+        """Check that the controller does not already reconcile the key."""
         reconcile = (replica.name, controller, key)
         if reconcile in self._in_progress:
             raise ViolationError(
@@ -68,13 +71,13 @@ class Invariants:
         self._in_progress.add(reconcile)
 
     def reconcile_ended(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller has reconciled a key, or was cancelled while it did."""
+        """Record that a reconcile has ended or was cancelled."""
         self._in_progress.discard((replica.name, controller, key))
 
     # What arrives at AWS.
 
     def check_call(self, call: Call) -> None:
-        """A call has arrived."""
+        """Check a call that has arrived at AWS."""
         state = self._replicas[call.client]
         self._check_limits(call, state)
         if call.error:
@@ -95,7 +98,9 @@ class Invariants:
                 self._check_release(machine, call, state)
 
     def _check_limits(self, call: Call, state: ReplicaState) -> None:
-        """By its own calls alone a process stays within the limits, unless its clock was set."""
+        """Check that the calls of one process stay within the request limits. Skip it if its clock was ever
+        set.
+        """
         if len(state.slot.clock_offsets) > 1 or call.action not in PUBLISHED:
             return
         limits = self._limits[
@@ -106,7 +111,7 @@ class Invariants:
             raise ViolationError(Invariant.BUDGETS, f"{call.client} makes too many calls of {call.action}")
 
     def _check_leader(self, call: Call, state: ReplicaState) -> None:
-        """What has left cannot be called back: it counts who led then."""
+        """Check that the caller held the Lease when the call left. A call in flight cannot be cancelled."""
         holder = next(holder for at, holder in reversed(self._holders) if at <= call.sent_at)
         if state.replica.elector is not None and holder != call.client:
             leads = f"while {holder or 'nobody'} leads"
@@ -144,13 +149,13 @@ class Invariants:
     # What arrives at the API server.
 
     def check_response(self, request: Request, status: int) -> None:
-        """A request was answered."""
+        """Count a request that the API server refused."""
         if request.client and status != 200:
             plural = request.path.split("/")[-1] if request.method in {"GET", "WATCH"} else request.method
             self.count_failure("kube", request.client, plural, str(status))
 
     def check_write(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
-        """An object was changed."""
+        """Check a write to the API server."""
         if plural == "leases":
             self._record_holder(new)
         if (
@@ -162,7 +167,9 @@ class Invariants:
             self._check_running_count(client, new)
 
     def _record_holder(self, lease: Object | None) -> None:
-        """One that is deleted still holds for who has it: others wait as if it were there."""
+        """Record a change of the Lease's holder. A deleted Lease changes nothing: candidates still wait for
+        its expiry.
+        """
         if lease is None:
             return
         holder, (_, before) = lease["spec"].get("holderIdentity") or "", self._holders[-1]
@@ -173,7 +180,7 @@ class Invariants:
                 self._replicas[holder].lease_acquisitions += 1
 
     def _check_running_count(self, client: str, resource: Object) -> None:
-        """How many run, as a status claims, is what its writer may have seen of each instance lately."""
+        """Check `status.running` against the states that its writer may have observed of each instance."""
         now, status, spec = self._world.kernel.now, resource["status"], resource["spec"]
         if resource["metadata"].get("deletionTimestamp"):
             return
@@ -199,7 +206,7 @@ class Invariants:
     # What fails.
 
     def count_failure(self, *kind: str) -> None:
-        """Something of a class has failed; not too often."""
+        """Check that failures of one class are not too frequent."""
         now, recent = self._world.kernel.now, self._failures[kind]
         recent.append(now)
         while recent[0] < now - MINUTE:
@@ -211,18 +218,18 @@ class Invariants:
             )
 
     def check_log(self, process: str, level: str, event: str, kind: str) -> None:
-        """The operator has logged something; `kind` is the kind of the objects, where it is about one."""
+        """Check a log event; `kind` is the kind of the object that the event concerns, if any."""
         if level in {"error", "critical", "exception"} and event != "leader_shutdown_timed_out":
             raise ViolationError(Invariant.NO_SURPRISE, f"{process} logs {event}")
         if level == "warning":
             self.count_failure("log", process, event, kind)
 
     def check_unhandled_error(self, process: str, message: str) -> None:
-        """Python would print an error of a process, because nobody has looked at it."""
+        """Fail: an error of a process was never retrieved, so asyncio would only log it."""
         raise ViolationError(Invariant.NO_SURPRISE, f"{process}: {message}")
 
 
 def _running_count(resource: Object | None) -> int | None:
-    """How many instances run, as its status has it."""
+    """The number of running instances in the status of a Resource."""
     found: int | None = (resource or {}).get("status", {}).get("running")
     return found

@@ -1,8 +1,8 @@
-"""Virtual time and processes: one heap of what is to happen, in one order, that a seed decides.
+"""Virtual time and processes: one scheduler runs all callbacks in an order that the seed determines.
 
-Each process has an event loop of its own, whose callbacks are handed out here one by one. So a process can be
-killed between any two of its steps, as by `kill -9`, or paused, as by SIGSTOP, while the world goes on. Time
-passes by itself with each step of a process, and else jumps to what comes next.
+Each process has its own event loop, whose callbacks the kernel runs one at a time. The kernel can therefore
+kill a process between any two callbacks, like `kill -9`, or pause it, like SIGSTOP, while the rest of the
+world continues. Each callback takes some virtual time. If no callback is ready, time jumps to the next timer.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from typing import Any
 
 EPOCH = datetime(2026, 3, 2, 6, tzinfo=UTC)
 STEP_SECONDS = 20e-6
-"""What one callback takes, on the average."""
+"""Mean virtual duration of one callback."""
 MAX_CLEANUP_STEPS = 100_000
-"""Of a process that ends; one that takes more does not end."""
+"""Callbacks that a killed process may run for its cleanup. A process that needs more counts as stuck."""
 
 
 class StuckError(AssertionError):
-    """A process that was cancelled does not end."""
+    """A process does not end although all of its tasks were cancelled."""
 
 
 class Kernel:
-    """Time, and all that is to happen.
+    """The virtual clock and the scheduler.
 
     Attributes:
-        now: seconds since the beginning; true time, that nobody in the world knows.
-        steps: how many callbacks were run.
+        now: seconds since `EPOCH`: the true time, which no process can read.
+        steps: the number of callbacks of processes that were run.
     """
 
     def __init__(self, seed: str) -> None:
@@ -45,21 +45,21 @@ class Kernel:
         self._sequence = count()
 
     def call_soon(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
-        """Have something happen at once, after all else that does."""
+        """Schedule a callback at the current instant, after all that are ready."""
         self._ready.append((process, call))
 
     def call_at(
         self, when: float, call: "Step | Callable[[], None]", process: "Process | None" = None
     ) -> None:
-        """Have something happen at `when`."""
+        """Schedule a callback at `when`."""
         heapq.heappush(self._later, (when, next(self._sequence), process, call))
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have something happen in so many seconds."""
+        """Schedule a callback in `seconds`."""
         self.call_at(self.now + seconds, call)
 
     def run(self, until: float) -> None:
-        """Let everything happen up to `until`."""
+        """Run all callbacks that are due up to `until`."""
         while not self._stopped:
             if not self._ready:
                 if not self._later or self._later[0][0] > until:
@@ -72,7 +72,7 @@ class Kernel:
             self._step(*self._ready.popleft())
 
     def stop(self) -> None:
-        """Let nothing more happen."""
+        """Run no more callbacks."""
         self._stopped = True
 
     def _step(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
@@ -84,11 +84,11 @@ class Kernel:
             self.now += STEP_SECONDS * process.slowness * (0.5 + self._random.random())
 
     def timers(self, process: "Process") -> int:
-        """How many timers a process waits for."""
+        """Return the number of pending timers of a process."""
         return sum(owner is process and not call.cancelled() for _, _, owner, call in self._later)  # type: ignore[union-attr]
 
     def remove_callbacks(self, process: "Process") -> "list[Step]":
-        """What a process was about to do, which nobody does now."""
+        """Remove all callbacks and timers of a process; return the callbacks that were ready."""
         taken = [call for owner, call in self._ready if owner is process]
         self._ready = deque(item for item in self._ready if item[0] is not process)
         self._later = [item for item in self._later if item[2] is not process]
@@ -97,19 +97,19 @@ class Kernel:
 
 
 class Step(Handle):
-    """A callback of an event loop that can be run from outside of the loop."""
+    """A callback of an event loop that the kernel can run."""
 
     def run(self) -> None:
-        """Run the callback; what it raises goes to the exception handler of the loop."""
+        """Run the callback. An exception goes to the exception handler of the loop."""
         self._run()
 
 
 class TimedStep(TimerHandle, Step):
-    """The same, to be run at an instant."""
+    """A `Step` at an instant."""
 
 
 def running_process() -> "Process | None":
-    """The process whose step is being run; None outside of any."""
+    """Return the process whose callback is running; None if there is none."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -122,7 +122,9 @@ def _raise_error(message: str) -> None:
 
 
 class SimTask(Task[Any]):
-    """A task whose place in a set does not depend on where it lies in memory."""
+    """A task whose hash does not depend on its address, so that the order of sets of tasks is
+    reproducible.
+    """
 
     _numbers = count()
 
@@ -135,16 +137,16 @@ class SimTask(Task[Any]):
 
 
 class Process(AbstractEventLoop):
-    """A process: an event loop, and what may be done to it from outside.
+    """A simulated process: an event loop with methods for signals.
 
     Attributes:
-        name: for the trace.
-        alive: whether it was neither killed nor has ended.
-        skew: what its wall clock is ahead of true time.
-        slowness: how many times longer than usual a step takes.
-        tasks: those that have not ended, in the order of their making.
-        failure: what it ended with, if that was no cancellation.
-        on_unhandled_error: called with each error that would only be printed: of a callback, or one nobody looked at.
+        name: the name in the trace.
+        alive: False after a kill or after the end of `main`.
+        skew: how far the wall clock is ahead of the true time.
+        slowness: factor on the duration of each callback.
+        tasks: the tasks that have not ended, in the order of their creation.
+        failure: the exception with which `main` ended, unless it was cancelled.
+        on_unhandled_error: called with each error that reaches the loop's exception handler.
     """
 
     def __init__(self, kernel: Kernel, name: str) -> None:
@@ -165,7 +167,7 @@ class Process(AbstractEventLoop):
         self._sequence = count()
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run `main`; the process ends with it."""
+        """Run `main`. The process ends when `main` ends."""
         self._main = self.create_task(main, name="main")
         self._main.add_done_callback(self._on_main_end)
 
@@ -175,7 +177,7 @@ class Process(AbstractEventLoop):
             self.failure = task.exception()
 
     def run_step(self, step: Step) -> bool:
-        """Run one callback, or hold it while paused; whether it was run."""
+        """Run one callback, or hold it while the process is paused; return whether it was run."""
         if step.cancelled():
             return False
         if self.paused:
@@ -189,28 +191,33 @@ class Process(AbstractEventLoop):
         return True
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """Stop the process like SIGSTOP."""
         self.paused = True
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Continue the process like SIGCONT."""
         self.paused = False
         while self._paused_steps:
             self.kernel.call_soon(self, self._paused_steps.popleft())
 
     def set_slowness(self, times: float) -> None:
-        """Have each step take so many times longer than usual."""
+        """Make each callback take `times` as long as usual."""
         self.slowness = times
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Cancel `main`, as the operator does after SIGTERM."""
         if self._main is not None:
             self.call_soon(self._main.cancel)
 
     def kill(self) -> None:
-        """kill -9: nothing of it happens any more.
+        """Kill the process like SIGKILL.
 
-        What its code would do on the way out is run apart from the world, so that nothing is left of it.
+        Its remaining callbacks have no effect on the world: the cancellation of its tasks runs in a time of
+        its own,
+        so that coroutines are closed and no task remains.
+
+        Raises:
+            StuckError: tasks remain after `MAX_CLEANUP_STEPS` callbacks.
         """
         self.alive = self.paused = False
         self._killed = True
@@ -231,7 +238,7 @@ class Process(AbstractEventLoop):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether `main` has ended."""
         return self._main is not None and self._main.done()
 
     def _add_cleanup_step(self, when: float, step: Step) -> None:
@@ -268,7 +275,7 @@ class Process(AbstractEventLoop):
         return handle
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        """Nothing: it is dropped when its time comes."""
+        """Do nothing: the kernel drops a cancelled timer when it is due."""
 
     def create_future(self) -> Future[Any]:
         return Future(loop=self)
@@ -292,7 +299,9 @@ class Process(AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """A callback raised, or an exception was never looked at; who was killed had no time to."""
+        """Report an exception of a callback, or one that was never retrieved, unless the process was
+        killed.
+        """
         if not self._killed:
             self.on_unhandled_error(f"{context['message']}: {context.get('exception')!r}")
 
@@ -304,13 +313,13 @@ class SimClock:
         self._process = process
 
     def now(self) -> datetime:
-        """The wall clock: true time, and what it is wrong by."""
+        """Return the wall clock: the true time and the skew of the process (aware UTC)."""
         return EPOCH + timedelta(seconds=self._process.time()) + self._process.skew
 
     def monotonic(self) -> float:
-        """Seconds since the beginning."""
+        """Return the seconds since `EPOCH`."""
         return self._process.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep so long."""
+        """Sleep for `seconds` of virtual time."""
         await asyncio.sleep(seconds)

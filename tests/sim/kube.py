@@ -1,7 +1,7 @@
-"""An API server in memory, as its clients see it: versions, pages, watches, conflicts, errors.
+"""An API server in memory: resourceVersions, pages, watches, conflicts and errors.
 
-What it stores are the JSON objects that the real one would store; `tests/e2e/test_simkube.py` holds its
-answers against those of a real one.
+It stores the same JSON objects as a real API server. `tests/e2e/test_simkube.py` compares its responses with
+those of a real one.
 """
 
 import copy
@@ -22,11 +22,11 @@ _CONFLICT = 409
 
 @dataclass
 class Faults:
-    """What the server itself does wrong.
+    """The current faults of the API server.
 
     Attributes:
-        status: with which HTTP status it answers instead of what was metadata.
-        share: how often.
+        status: the HTTP status of failed requests.
+        share: the share of requests that fail.
     """
 
     status: int = 0
@@ -35,13 +35,14 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks.
+    """A request of a client.
 
     Attributes:
-        client: name of the process that asks; empty for users.
-        path: as in the URL.
-        query: the same.
-        body: JSON, parsed.
+        client: the name of the calling process; empty for users.
+        method: the HTTP method; `WATCH` for a watch.
+        path: the path of the URL.
+        query: the query of the URL.
+        body: the parsed JSON body.
     """
 
     client: str
@@ -52,18 +53,18 @@ class Request:
 
     @property
     def selected_name(self) -> str:
-        """The one name that is asked for; empty where all are."""
+        """The name in the field selector; empty without one."""
         return self.query.get("fieldSelector", "").rpartition("=")[2]
 
 
 class SimKube:
-    """The server. Whatever it is asked it does at once; the way there and back is the network's.
+    """The API server. It serves each request at once; the links of `network` add the latency.
 
     Attributes:
-        storage: what it has.
-        crds: the kinds that it serves.
-        faults: what it does wrong at present.
-        asked: called with each request and the status of its answer.
+        storage: the stored objects.
+        crds: the CRDs.
+        faults: the current faults.
+        on_request: called with each request and the HTTP status of its response.
     """
 
     def __init__(self, kernel: Kernel, seed: str) -> None:
@@ -80,15 +81,15 @@ class SimKube:
     # What users do, without a network between.
 
     def get(self, plural: str, name: str, namespace: str = "team") -> Object | None:
-        """An object as it is now."""
+        """Return the current object; None if it does not exist."""
         return self.storage.objects[plural].get((namespace, name))
 
     def all(self, plural: str) -> list[Object]:
-        """All objects of a kind, as they are now."""
+        """Return all current objects of a kind."""
         return list(self.storage.objects[plural].values())
 
     def user_request(self, method: str, plural: str, name: str, body: Object | None = None) -> None:
-        """A user's write, which may be refused like any other."""
+        """Send a write of a user. The server may refuse it; the error is ignored."""
         tail = "" if method == "POST" else f"/{name}"
         path = f"/apis/manager.kotaico.de/v1/namespaces/team/{plural}{tail}"
         if body is not None:
@@ -99,7 +100,7 @@ class SimKube:
             return
 
     def remove(self, plural: str, name: str, namespace: str) -> None:
-        """Delete an object, if it is there, whatever stands against it."""
+        """Delete an object if it exists, regardless of finalizers."""
         found = self.get(plural, name, namespace)
         if found is not None:
             self.storage.commit("", plural, found, None)
@@ -107,10 +108,10 @@ class SimKube:
     # What clients ask.
 
     def serve(self, request: Request) -> bytes:
-        """Answer one request.
+        """Process one request and return the body of the response.
 
         Raises:
-            ApiError: it is refused.
+            ApiError: the server refuses the request.
         """
         return self._respond(request, self._serve)
 
@@ -118,7 +119,7 @@ class SimKube:
         """Open a watch on `stream`.
 
         Raises:
-            ApiError: it is refused.
+            ApiError: the server refuses the watch.
         """
         self._respond(request, lambda request: self._watch(stream, request))
 
@@ -244,7 +245,9 @@ class SimKube:
         return json.dumps(found).encode()
 
     def _remove(self, client: str, plural: str, found: Object) -> bytes:
-        """Delete an object, and a moment later, as the garbage collector does, what it owned."""
+        """Delete an object. One second later, delete the objects that it owns, as the garbage collector
+        does.
+        """
         owner = found["metadata"]["uid"]
 
         def collect() -> None:
@@ -282,13 +285,13 @@ class SimKube:
     # What becomes of the server.
 
     def restart(self) -> None:
-        """End all connections, as a server does that is killed."""
+        """Reset all connections and invalidate continue tokens, as a killed server does."""
         self.storage.break_watches()
         self._snapshots.clear()
 
 
 def merge_patch(old: Any, patch: Any) -> Any:
-    """A merge patch, RFC 7386."""
+    """Return the result of a JSON merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = dict(old) if isinstance(old, dict) else {}

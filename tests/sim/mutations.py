@@ -1,6 +1,6 @@
 """The mutations that the simulation must catch: at least one for each invariant.
 
-A mutation is an operator with one mistake. `bugs` has the mistakes, and a `build.Build` puts one of them in.
+A mutation is an operator with one mistake. The mistakes are in `bugs`; a `build.Build` selects one of them.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from tests.sim.violation import Invariant
 
 @dataclass(frozen=True)
 class Mutation:
-    """An operator with a mistake.
+    """An operator with one mistake.
 
     Attributes:
-        name: what it is called on the command line.
-        description: what the mistake is.
-        invariant: which one it breaks; None where several may notice it first.
-        build: the operator that has it.
-        seed: the first that shows it, as `python -m tests.sim --mutations` finds it.
+        name: the name on the command line and in the files of `found`.
+        description: the mistake, in one sentence.
+        invariant: the invariant that it breaks; None if different invariants may fail first.
+        build: the operator with the mistake.
+        seed: the first seed that shows it, as found by `python -m tests.sim --mutations`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Mutation:
     seed: int = -1
 
     def is_shown_by(self, invariant: Invariant | None) -> bool:
-        """Whether a run that has broken `invariant`, if any, shows it."""
+        """Whether a run that broke `invariant` (None for no failure) shows the mutation."""
         return invariant is not None and self.invariant in {None, invariant}
 
 
@@ -224,4 +224,4 @@ RARE = (
         Build(client=bugs.ConflictMeansExists),
     ),
 )
-"""Mutations that show in one seed of thousands: each has a script in `found` that shows it at once."""
+"""Mutations that only one seed of thousands shows. Each has a script in `found` that shows it in one run."""

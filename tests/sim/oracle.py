@@ -1,9 +1,11 @@
-"""What was promised: which instances may be started or stopped at an instant, by a process that knows what it
-has seen.
+"""Which instances a replica may start or stop, given what it can know.
 
-Written apart from the operator's own rules, from the truth that the world keeps. A replica need not know what
-it cannot have seen, so each object is looked at in all states that it may be taken to be in: from the
-newest that must be known to the newest there is. What holds in all of them holds for certain.
+The rules here are written independently of the operator's rules, and use the true state of the world. A
+replica
+need not know recent writes. Each object is therefore checked in every state that the replica may still
+believe
+in: from the newest state that it must know to the newest state. A stop is forbidden if all of these states
+forbid it. A start is allowed if any of them allows it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +20,13 @@ from tests.sim.storage import Object
 from tests.sim.world import Slot
 
 WATCH_DELAY_SECONDS = 2.0
-"""Within which a watch that works reports what has happened."""
+"""Seconds within which a healthy watch delivers an event."""
 CLOCK_STEP_SECONDS = 15.0
-"""For how long after its clock was set a replica may act by what it showed before."""
+"""Seconds after a step of its clock in which a replica may still act on the earlier reading."""
 MAX_AUTO_WARM_UP_SECONDS = 3600.0
-"""What `warm_up: auto` may come to at most."""
+"""The longest warm-up that `warm_up: auto` may result in."""
 MAX_CLOCK_SKEW_SECONDS = 120.0
-"""By how much a replica's clock may be behind."""
+"""How far the clock of a replica may be behind."""
 HOUR = 3600.0
 TOLERANCE = timedelta(milliseconds=1)
 
@@ -32,7 +34,9 @@ State = Object | None
 
 
 def known_until(slot: Slot, now: float) -> float:
-    """What was written up to then, a replica knows by its watches at `now`."""
+    """Return the instant up to which a replica knows all writes at `now`, given the outages of its
+    watches.
+    """
     known = now - WATCH_DELAY_SECONDS
     changed = True
     while changed:
@@ -44,14 +48,14 @@ def known_until(slot: Slot, now: float) -> float:
 
 
 def clock_readings(slot: Slot, now: float) -> list[datetime]:
-    """What its clock may have shown a replica."""
+    """Return the possible readings of a replica's clock at `now`."""
     recent = [ahead for at, ahead in slot.clock_offsets if at > now - CLOCK_STEP_SECONDS]
     settled = [ahead for at, ahead in slot.clock_offsets if at <= now - CLOCK_STEP_SECONDS][-1:]
     return [EPOCH + timedelta(seconds=now + ahead) for ahead in {*recent, *settled}]
 
 
 def parse_time(text: Any) -> datetime | None:
-    """A date as a spec has it; None where it is none."""
+    """Return the instant of a field of a spec; None if it is invalid."""
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -59,7 +63,7 @@ def parse_time(text: Any) -> datetime | None:
 
 
 def duration(text: str) -> timedelta:
-    """`30s` or `5m`; of `auto`, the longest."""
+    """Parse a duration such as `30s` or `5m`; `auto` gives the longest possible one."""
     if text == "auto":
         return timedelta(seconds=MAX_AUTO_WARM_UP_SECONDS)
     return timedelta(seconds=float(text[:-1])) * {"s": 1, "m": 60}[text[-1]]
@@ -67,17 +71,24 @@ def duration(text: str) -> timedelta:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Knows the truth."""
+    """The rules, applied to the true state."""
 
     kube: SimKube
 
     def states(self, plural: str, since: float, until: float) -> Iterator[Sequence[State]]:
-        """Of each object of a kind, all that it was from `since` to `until`."""
+        """Yield for each object of a kind all states that it had between two instants."""
         for versions in self.kube.storage.versions[plural].values():
             yield _within(versions, since, until)
 
     def reason_not_to_stop(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
-        """Why nobody may stop an instance who knows all up to `since`; empty where somebody may."""
+        """Return why a replica must not stop an instance; empty if it may.
+
+        Args:
+            machine: the instance.
+            since: the replica knows all writes up to this instant.
+            now: the instant of the call.
+            at: the possible readings of the replica's clock.
+        """
         for states in self.states("resources", since, now):
             if not all(self._is_oldest(state, machine, since, now) for state in states):
                 continue
@@ -101,7 +112,7 @@ class Oracle:
         return ""
 
     def may_start(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> bool:
-        """Whether somebody may start an instance who knows all up to `since`."""
+        """Whether a replica may start an instance. The arguments are those of `reason_not_to_stop`."""
         for states in self.states("resources", since, now):
             for state in states:
                 if state is None or not _matches(state, machine) or state["spec"].get("suspend"):
@@ -120,7 +131,7 @@ class Oracle:
         return False
 
     def _is_oldest(self, state: State, machine: Machine, since: float, now: float) -> bool:
-        """Whether a Resource stands for an instance, and no older one does."""
+        """Whether a Resource matches an instance, and no older Resource does."""
         if not _matches(state, machine) or state is None:
             return False
         own = _age_order(state)
@@ -133,7 +144,7 @@ class Oracle:
     # How it is now, for certain.
 
     def wanted(self, resource: Object, now: float) -> bool:
-        """Whether a Resource is wanted running at an instant, by the objects as they are."""
+        """Whether a Resource is wanted running at an instant, according to the current objects."""
         instant = EPOCH + timedelta(seconds=now)
         warm_up = duration(resource["spec"].get("warm_up", "0s"))
         if resource["spec"].get("warm_up") == "auto":
@@ -144,7 +155,7 @@ class Oracle:
         return any(_booked(interval, names, instant, warm_up) for interval in self.kube.all("bookings"))
 
     def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
-        """Whether what is wanted of it was another at some time since `since`."""
+        """Whether `wanted` had another value at any time since `since`."""
         wanted, at = self.wanted(resource, now), now
         while at > since:
             at -= step
@@ -153,7 +164,7 @@ class Oracle:
         return False
 
     def oldest_resources(self) -> list[Object]:
-        """The Resources that act: the oldest of each group."""
+        """Return the oldest Resource of each group. The others have no effect."""
         oldest: dict[tuple[str, str, str], Object] = {}
         for resource in sorted(self.kube.all("resources"), key=_age_order):
             spec = resource["spec"]
@@ -162,7 +173,10 @@ class Oracle:
 
 
 def occurrences(scheduler: Object, now: float) -> list[float]:
-    """When the bookings of a scheduler begin that are not over, up to the last that must be there."""
+    """Return the starts of a scheduler's occurrences that must have bookings: those in progress, and the
+    coming ones
+    up to the horizon, at least one.
+    """
     spec, created_at = scheduler["spec"], parse_time(scheduler["metadata"]["creationTimestamp"])
     assert created_at is not None
     ahead = max(0.0, duration(spec["horizon"]).total_seconds() - MAX_CLOCK_SKEW_SECONDS)
@@ -187,7 +201,7 @@ def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[Sta
 
 
 def _matches(state: State, machine: Machine) -> bool:
-    """Whether it is a Resource that stands for an instance."""
+    """Whether a state of a Resource exists, is not terminating, and selects the instance."""
     if state is None or state["metadata"].get("deletionTimestamp"):
         return False
     spec = state["spec"]
@@ -196,7 +210,7 @@ def _matches(state: State, machine: Machine) -> bool:
 
 
 def instance_filter(resource: Object) -> Callable[[Machine], bool]:
-    """Whether a Resource stands for an instance."""
+    """Return a function that says whether an instance is in the group of a Resource."""
     return lambda machine: _matches(resource, machine)
 
 
@@ -218,7 +232,7 @@ def _booked(interval: State, names: set[str], instant: datetime, warm_up: timede
 
 
 def _reported_warm_up(resource: Object) -> timedelta:
-    """The warm-up that a Resource says it has."""
+    """Return the warm-up in the status of a Resource."""
     text = resource.get("status", {}).get("warm_up") or "0s"
     seconds = 0.0
     number = ""

@@ -1,4 +1,7 @@
-"""Plays a script, and reports the outcome."""
+"""Play a script and return the outcome.
+
+`Run` connects the callbacks of the world to the checks of `invariants`, and records the trace.
+"""
 
 import hashlib
 import random
@@ -13,13 +16,13 @@ import structlog
 
 from tests.sim.aws import Call
 from tests.sim.build import CORRECT, Build
+from tests.sim.final_checks import FinalChecks
 from tests.sim.invariants import Invariants
 from tests.sim.kernel import StuckError, running_process
 from tests.sim.kube import Request
 from tests.sim.replica import Replica
 from tests.sim.scenario import CALM_SECONDS, script
 from tests.sim.script import Script
-from tests.sim.final_checks import FinalChecks
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import Slot, World
@@ -27,14 +30,14 @@ from tests.sim.world import Slot, World
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        invariant: which one was broken; None where all held.
-        message: how.
-        trace: all that happened, a line each.
-        steps: how many callbacks of the operator were run.
-        seconds: virtual time that has passed.
+        invariant: the invariant that failed; None if all held.
+        message: how it failed.
+        trace: all events, one line each.
+        steps: the number of callbacks of the operator that were run.
+        seconds: the virtual duration.
     """
 
     invariant: Invariant | None
@@ -44,27 +47,29 @@ class Outcome:
     seconds: float
 
     def brief(self) -> "Outcome":
-        """The same without its trace."""
+        """Return a copy without the trace."""
         return replace(self, trace=())
 
     @property
     def digest(self) -> str:
-        """The same for the same trace."""
+        """The SHA-256 of the trace."""
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
 
 
 def play(what: Script | int, build: Build = CORRECT) -> Outcome:
-    """Play a script, or that of a seed, until it has converged or something does not hold."""
+    """Play a script, or the script of a seed, until its end or the first failure."""
     return Run(what if isinstance(what, Script) else script(what), build).play()
 
 
 def play_briefly(seed: int) -> tuple[int, Outcome]:
-    """Play a seed in a process of a pool, which need not hand over the whole trace."""
+    """Return the seed and its outcome without the trace, which would be expensive to send between
+    processes.
+    """
     return seed, play(seed).brief()
 
 
 class Run:
-    """One run. It observes what happens, and has the invariants checked."""
+    """One run of a script."""
 
     def __init__(self, what: Script, build: Build = CORRECT) -> None:
         self.script = what
@@ -78,7 +83,7 @@ class Run:
         self.failure: ViolationError | None = None
 
     def play(self) -> Outcome:
-        """Play it."""
+        """Play the script and return the outcome."""
         kernel = self.world.kernel
         with _seeded_random(self.script.seed), self._capture_logs():
             try:
@@ -101,7 +106,7 @@ class Run:
         )
 
     def _end(self) -> None:
-        """Let nothing be left of the replicas."""
+        """Kill all replicas, so that no task outlives the run."""
         for replica in self.world.all_replicas:
             try:
                 replica.process.kill()
@@ -112,7 +117,9 @@ class Run:
         self.trace.append(f"{self.world.kernel.now:.6f} {what}")
 
     def _check(self, check: Callable[..., None], *arguments: Any) -> None:
-        """Look whether something holds; what it is called from, the operator's code too, is not disturbed."""
+        """Run a check. A failure stops the kernel, and does not raise in the caller, which may be code of the
+        operator.
+        """
         try:
             check(*arguments)
         except ViolationError as error:
@@ -128,11 +135,11 @@ class Run:
         self._check(self.invariants.check_unhandled_error, name, message)
 
     def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller begins to reconcile a key; `replica.Observer`."""
+        """Check the start of a reconcile, as `replica.Observer`."""
         self._check(self.invariants.reconcile_started, replica, controller, key)
 
     def reconcile_ended(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller has reconciled a key; the same."""
+        """Record the end of a reconcile, as `replica.Observer`."""
         self._check(self.invariants.reconcile_ended, replica, controller, key)
 
     def _on_call(self, call: Call) -> None:
@@ -152,7 +159,7 @@ class Run:
 
     @contextmanager
     def _capture_logs(self) -> Iterator[None]:
-        """Take what the operator logs."""
+        """Record and check the log events of the operator."""
         before = structlog.get_config()
 
         def take(_: Any, level: str, event: MutableMapping[str, Any]) -> Any:
@@ -180,7 +187,7 @@ class Run:
 
 @contextmanager
 def _seeded_random(seed: int) -> Iterator[None]:
-    """Have jitter drawn from the seed."""
+    """Seed the global `random`, which the operator uses for jitter."""
     before = random.getstate()
     random.seed(f"{seed}/jitter")
     try:

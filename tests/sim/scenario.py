@@ -1,15 +1,15 @@
-"""What a seed stands for: a world, what its users do, and what fails when."""
+"""Derive the script of a seed: a world, the actions of its users, and the failures."""
 
 from tests.sim.failures import Failures
 from tests.sim.script import Script
 from tests.sim.workload import Workload
 
 CALM_SECONDS = 300.0
-"""How long after the last fault, and the last thing that users did, all must be as booked."""
+"""Seconds without failures and user actions after which the world must have converged."""
 
 
 def script(seed: int) -> Script:
-    """What `seed` stands for."""
+    """Return the script of a seed."""
     workload = Workload(seed)
     initial = list(workload.world())
     # Mistakes are made where things happen at once: users, boundaries and failures have their hot spots.

@@ -1,4 +1,6 @@
-"""`cloud.aws.clients.Sessions` over simulated links: clients of EC2 and RDS that answer as botocore's do."""
+"""`cloud.aws.clients.Sessions` over simulated links: clients of EC2 and RDS that respond like botocore's
+clients.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -19,6 +21,7 @@ from tests.sim.kernel import Kernel
 from tests.sim.network import Link, NoReplyError, NotSentError
 
 READ_SECONDS = 20
+"""Read timeout of a call."""
 _URL = "https://aws.invalid"
 
 
@@ -44,25 +47,25 @@ class SimSessions:
         self._metrics = metrics
 
     async def ec2(self, scope: Scope) -> "SimEc2":
-        """The client of EC2; raises `CloudError` where there is no such account."""
+        """Return the client of EC2; raises `CloudError` for an unknown account."""
         self._accounts.check_scope(scope)
         return SimEc2(self, scope)
 
     async def rds(self, scope: Scope) -> "SimRds":
-        """The client of RDS."""
+        """Return the client of RDS; raises `CloudError` for an unknown account."""
         self._accounts.check_scope(scope)
         return SimRds(self, scope)
 
     async def ready(self, _service: str, scope: Scope) -> None:
-        """Raises `CloudError` if the account does not exist."""
+        """Raise `CloudError` if the account is unknown."""
         self._accounts.check_scope(scope)
 
     async def release(self, _service: str, _scope: Scope) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is no connection to close."""
 
     @asynccontextmanager
     async def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> AsyncIterator[None]:
-        """Translates failures into `CloudError`."""
+        """Measure a call and translate its errors into `CloudError`."""
         with measured(self._metrics, self._clock, permission, scope), translate_errors(permission, ids):
             async with asyncio.timeout(CALL_SECONDS):
                 yield
@@ -70,7 +73,7 @@ class SimSessions:
     async def send(
         self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
     ) -> Any:
-        """One call and its answer; raises what botocore raises."""
+        """Send one call and return the response; raises the exceptions of botocore."""
         if not (action.startswith("Describe") or self._live()):
             raise HTTPClientError(error="this replica does not lead")
         sent_at, client = self._kernel.now, self._link.process.name
@@ -91,7 +94,7 @@ def _lock_tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 class SimEc2:
-    """EC2's client."""
+    """The client of EC2."""
 
     def __init__(self, sessions: SimSessions, scope: Scope) -> None:
         self._send, self._scope = sessions.send, scope
@@ -135,7 +138,7 @@ def _changes(answers: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
 
 
 class SimRds:
-    """RDS's client; there are DB instances only."""
+    """The client of RDS. There are no DB clusters."""
 
     def __init__(self, sessions: SimSessions, scope: Scope) -> None:
         self._send, self._scope = sessions.send, scope

@@ -1,6 +1,6 @@
-"""Finds the shortest script that still breaks an invariant: delta debugging over its acts.
+"""Find a short script that breaks the same invariant, by delta debugging over the acts.
 
-See A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input, 2002 (ddmin).
+The algorithm is ddmin: A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from tests.sim.script import Script
 from tests.sim.violation import Invariant
 
 MAX_RUNS = 400
-"""Runs that a search may take."""
+"""The maximum number of runs of a search."""
 TRACE_LINES, MAX_LINE_LENGTH = 25, 300
 """Lines of a trace that are shown, and characters of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Minimized:
-    """What was found.
+    """The result of a search.
 
     Attributes:
-        script: the minimize that breaks the invariant.
-        outcome: what comes of it.
-        runs: how many scripts were played.
+        script: the shortest script found that breaks the invariant.
+        outcome: the outcome of this script.
+        runs: the number of scripts that were played.
     """
 
     script: Script
@@ -31,7 +31,7 @@ class Minimized:
     runs: int
 
     def describe(self) -> str:
-        """The script, and the end of what comes of it."""
+        """Return the script and the end of its trace as text."""
         lines = [f"  the shortest script found that breaks it, of {self.runs} tried:"]
         lines += [f"    {act}" for act in self.script.acts]
         lines += [
@@ -42,7 +42,7 @@ class Minimized:
 
 
 def minimize(script: Script, invariant: Invariant, build: Build = CORRECT) -> Minimized:
-    """Cut down a script that breaks an invariant, for as long as it still does."""
+    """Remove acts from a script as long as it still breaks the invariant."""
     best, outcome, runs, parts = script, play(script, build), 1, 2
     while len(best.acts) > 1 and runs < MAX_RUNS:
         size = max(1, len(best.acts) // parts)

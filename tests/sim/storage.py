@@ -1,6 +1,7 @@
-"""What an API server stores, and sends to watches: each write makes a version; old ones are forgotten.
+"""The storage of the API server: each write has a resourceVersion and goes to the watches.
 
-What each object was at which time is kept apart, for good: an oracle needs it to say what could be known.
+Old watch events expire, as in etcd. The full history of each object is kept separately, because the oracle
+needs it.
 """
 
 import copy
@@ -15,8 +16,9 @@ from tests.sim.kernel import EPOCH, Kernel, Process
 from tests.sim.network import Stream
 
 BOOKMARK_SECONDS = 60.0
+"""The interval of bookmarks."""
 EVENT_TTL_SECONDS = 300.0
-"""How long old versions are kept, as etcd does, unless compacted earlier."""
+"""How long watch events are kept at least, unless compacted earlier. etcd also keeps 300 s."""
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -24,7 +26,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a watch, of an object by its namespace and name."""
+    """One watch event. `name` is the namespace and the name of the object."""
 
     version: int
     at: float
@@ -34,7 +36,7 @@ class Event:
 
 @dataclass(slots=True)
 class Watch:
-    """A watch that is open; of one object where it has a name."""
+    """An open watch; `name` is empty unless it selects one object."""
 
     stream: Stream
     plural: str
@@ -44,7 +46,9 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What an object was from an instant on, in true time; None while it did not exist."""
+    """The state of an object from an instant on (true time); `object` is None while the object does not
+    exist.
+    """
 
     since: float
     object: Object | None
@@ -54,11 +58,11 @@ class Storage:
     """Objects by the plural name of their kind, and by namespace and name.
 
     Attributes:
-        version: of the last write.
-        compacted: versions before it are forgotten.
-        objects: as they are now.
-        past: what each object was.
-        written: called with each change: the client that made it, the kind, the object before and after.
+        version: the resourceVersion of the last write.
+        compacted: events up to this resourceVersion have expired.
+        objects: the current objects.
+        versions: the full history of each object.
+        on_write: called with each write: the client, the kind, and the object before and after.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -75,7 +79,7 @@ class Storage:
         kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
     def commit(self, client: str, plural: str, old: Object | None, new: Object | None) -> bytes:
-        """Write an object, or with no `new` one delete it; returns it as it is served."""
+        """Store an object, or delete it if `new` is None; return its JSON."""
         self.version += 1
         body = copy.deepcopy(old) if new is None else new
         assert body is not None
@@ -97,7 +101,9 @@ class Storage:
         return encoded
 
     def snapshot(self, plural: str, instant: float) -> tuple[int, list[Object]]:
-        """What a cache that is behind may have, with its version: all as it was then."""
+        """Return all objects of a kind as they were at an instant, with their highest resourceVersion: a
+        stale cache.
+        """
         items, version = [], 1
         for versions in self.versions[plural].values():
             found = next((each for each in reversed(versions) if each.since <= instant), None)
@@ -107,23 +113,23 @@ class Storage:
         return version, items
 
     def changed_at(self, plural: str, name: str, namespace: str = "team") -> float:
-        """When an object was last written or deleted, in true time."""
+        """Return when an object was last written or deleted (true time); 0 if never."""
         versions = self.versions[plural][namespace, name]
         return versions[-1].since if versions else 0.0
 
     def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
-        """Send all that was written after `since`, and what will be, for so many seconds."""
+        """Send all events after `since`, and new ones for `seconds`."""
         for event in self._history[plural]:
             if event.version > since and name in {"", event.name[1]}:
                 stream.send(event.line)
         self._watches.append(Watch(stream, plural, name, self._kernel.now + seconds))
 
     def open_watches(self, process: Process) -> int:
-        """How many watches of a process are open."""
+        """Return the number of open watches of a process."""
         return sum(watch.stream.process is process and not watch.stream.closed for watch in self._watches)
 
     def end_watches(self, plural: str) -> None:
-        """End the watches of a kind in good order."""
+        """End the watches of a kind without an error."""
         for watch in self._watches:
             if watch.plural == plural:
                 watch.stream.send(None)
@@ -135,7 +141,7 @@ class Storage:
         self._watches.clear()
 
     def compact(self) -> None:
-        """Forget all that was before now."""
+        """Expire all events."""
         self.compacted = self.version
         for events in self._history.values():
             events.clear()
@@ -151,7 +157,7 @@ class Storage:
         self._kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
     def _expire_events(self) -> None:
-        """Forget what is old, now and then."""
+        """Expire events older than `EVENT_TTL_SECONDS`, once the oldest is twice as old."""
         for plural, events in self._history.items():
             if events and events[0].at < self._kernel.now - 2 * EVENT_TTL_SECONDS:
                 kept = [event for event in events if event.at >= self._kernel.now - EVENT_TTL_SECONDS]
@@ -161,6 +167,6 @@ class Storage:
 
 
 def timestamp(seconds: float) -> str:
-    """An instant, so many seconds after the beginning, as users write it."""
+    """Return an instant, given in seconds after `EPOCH`, in RFC 3339 format."""
     instant = EPOCH + timedelta(seconds=seconds)
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The simulation knows the operator by its public names: nobody can rename one of them unnoticed."""
+"""The simulation uses only public names of the operator, and the operator exposes all that it keeps."""
 
 import ast
 import re
@@ -26,11 +26,11 @@ FORBIDDEN = (
     "vars(",
 )
 KEYED_BY_OBJECT = re.compile(r"(dict|defaultdict|OrderedDict|Counter|set)\[(Key|K)[],]")
-"""The type of an attribute that keeps something by the key of an object."""
+"""Matches the type of an attribute whose entries are keyed by an object."""
 
 
 def ruff_output(place: str, source: str) -> str:
-    """What ruff says about private names in a file at a place, by the settings of the project."""
+    """Return the findings of ruff about private names, for a file at this path."""
     command = ["ruff", "check", "--select", "SLF001", "--output-format", "concise", "--stdin-filename", place]
     found = subprocess.run(
         [sys.executable, "-m", *command, "-"],
@@ -58,7 +58,7 @@ def test_no_private_name_of_another_object_is_used() -> None:
 
 
 def classes() -> Iterator[tuple[str, dict[str, ast.FunctionDef]]]:
-    """The classes of the operator, each with its methods."""
+    """Yield the classes of the operator with their methods."""
     for path in sorted(Path(booking_operator.__file__).parent.rglob("*.py")):
         for item in ast.walk(ast.parse(path.read_text())):
             if isinstance(item, ast.ClassDef):
@@ -66,6 +66,7 @@ def classes() -> Iterator[tuple[str, dict[str, ast.FunctionDef]]]:
 
 
 def keyed_attributes(method: ast.FunctionDef) -> Iterator[str]:
+    """Yield the attributes in a method that are annotated as collections keyed by an object."""
     for item in ast.walk(method):
         if isinstance(item, ast.AnnAssign) and KEYED_BY_OBJECT.match(ast.unparse(item.annotation)):
             yield ast.unparse(item.target)

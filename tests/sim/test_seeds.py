@@ -1,4 +1,4 @@
-"""The everyday seeds of the simulation, and its mutations. `tox -e sim -- --seeds 10000` plays many more."""
+"""The seeds of every test run, and the mutations. `tox -e sim -- --seeds 10000` runs many more seeds."""
 
 import os
 import subprocess
@@ -16,10 +16,10 @@ from tests.sim.violation import Invariant
 
 TOP = Path(__file__).parents[2]
 EVERYDAY_SEEDS = 40
-"""`tox -e sim` plays 300 and more, `tox -e sim -- --mutations` finds each mutation in 200."""
+"""`tox -e sim` runs 300 seeds by default; `tox -e sim -- --mutations` tries up to 200 for each mutation."""
 CHUNK = 5
 DIGESTS = "from tests.sim.run import play\nfor seed in (0, 1, 2, 14, 19, 23): print(play(seed).digest)"
-"""The last three were once other traces where a set of strings had another order."""
+"""The last three seeds once gave traces that depended on the order of a set of strings."""
 
 
 @pytest.mark.parametrize("first", range(0, EVERYDAY_SEEDS, CHUNK))
@@ -35,7 +35,7 @@ def test_all_invariants_hold(first: int) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_each_mutation_is_caught_within_200_seeds(mutation: Mutation) -> None:
-    """The recorded seed is tried first. After a change of the operator, another one may show the mutation."""
+    """Try the recorded seed first. After a change of the operator, another seed may show the mutation."""
     for seed in (mutation.seed, *range(200)):
         if mutation.is_shown_by(play(seed, mutation.build).invariant):
             return
@@ -62,7 +62,7 @@ def test_each_rare_mutation_has_a_script_that_shows_it() -> None:
 
 
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
-    """Byte for byte, and so whatever the order of sets is there."""
+    """The trace does not depend on the hash seed, and so not on the order of sets."""
     traces = [
         subprocess.run(
             [sys.executable, "-c", DIGESTS],

@@ -1,4 +1,4 @@
-"""What the simulation itself rests on: processes, networks and servers that fail as real ones do."""
+"""The foundations of the simulation: processes, networks and servers that fail like real ones."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from booking_operator.kube.errors import ApiError
 from tests.sim.client import SimKubeClient
 from tests.sim.kernel import Kernel, Process
 from tests.sim.kube import Request, SimKube
-from tests.sim.network import Link, Way, Weather
+from tests.sim.network import Link, LinkFaults, LinkState
 from tests.sim.run import play
 from tests.sim.script import Act, Script
 
@@ -24,7 +24,7 @@ SPEC = {"resource_name": "g0", "user_id": "ada"}
 
 
 class Setup:
-    """A process with a way to an API server."""
+    """A process with a link to an API server."""
 
     def __init__(self) -> None:
         self.kernel = Kernel("test")
@@ -117,14 +117,14 @@ def test_a_process_that_does_not_end_is_reported() -> None:
 
 def test_what_was_lost_on_the_way_back_was_done() -> None:
     setup = Setup()
-    setup.run(setup.book(), 60, do=lambda: setup.link.change(Weather(unanswered=1, reset=1)))
+    setup.run(setup.book(), 60, do=lambda: setup.link.change(LinkFaults(lost=1, reset=1)))
     assert setup.kube.get("bookings", "one") is not None
     assert setup.results == [BROKEN]
 
 
 def test_across_a_cut_nothing_comes_and_a_request_is_given_up() -> None:
     setup = Setup()
-    setup.run(setup.book(), 60, do=lambda: setup.link.change(Weather(Way.CUT)))
+    setup.run(setup.book(), 60, do=lambda: setup.link.change(LinkFaults(LinkState.CUT)))
     assert setup.kube.get("bookings", "one") is None
     assert len(setup.results) == 1
 
@@ -225,7 +225,7 @@ def test_a_replica_that_takes_over_starts_nothing_again(seed: int) -> None:
 
 
 def test_days_of_bookings_pass_in_seconds() -> None:
-    """A booking in each hour of two days. Every poll is made, and each boundary kept."""
+    """A booking in each hour of two days: the operator starts and stops the instance at each boundary."""
     acts = [
         Act(0, "launch", {"service": "ec2", "account": "", "tag": "g0", "pool": "m5.large in eu-west-1a"}),
         Act(0, "create", {"plural": "resources", "name": "g0", "spec": {"tag": "g0"}}),

@@ -1,6 +1,6 @@
-"""What users do, by the API server and by hand in AWS.
+"""The actions of users, in the API server and in the AWS console.
 
-An act of a script is a method here, or of `world.World`.
+The acts of a script are methods of this class or of `world.World`.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ from tests.sim.storage import timestamp
 
 
 class Users:
-    """All of them.
+    """All users.
 
     Attributes:
-        machines: ids of the instances that they have launched, in order.
+        machines: the ids of the instances that users launched, in order.
     """
 
     def __init__(self, kernel: Kernel, kube: SimKube, aws: SimAws) -> None:
@@ -33,7 +33,7 @@ class Users:
         self.machines.append(self._aws.add(service, Scope(account, REGION), tag, pool).id)
 
     def found(self, tag: str) -> None:
-        """Launch a group that asks for a Resource."""
+        """Launch a group with the tag that requests a Resource."""
         for _ in range(2):
             machine = self._aws.add("ec2", Scope("", REGION), tag)
             machine.tags[MANAGED_TAG] = "true"
@@ -59,7 +59,7 @@ class Users:
         self._kube.user_request("PATCH", plural, name, {"spec": spec})
 
     def remake(self, plural: str, name: str, tries: int = 20) -> None:
-        """Create a Resource again that was deleted; as long as the old one is not gone, a little later."""
+        """Create a deleted Resource again. If the old one still exists, retry every 5 s."""
         if name not in self._specs:
             return
         if self._kube.get(plural, name) is None:
@@ -78,7 +78,7 @@ class Users:
         self.create("bookings", name, spec)
 
     def rebook(self, name: str, end: float | None = None, resource: str = "") -> None:
-        """Give a booking another end, or another Resource."""
+        """Change the end of a booking, or its Resource."""
         found = self._kube.get("bookings", name)
         if found is None:
             return

@@ -1,4 +1,4 @@
-"""What a seed's world is like, and what its users do."""
+"""The initial world of a seed, and the actions of its users."""
 
 import random
 from collections.abc import Iterator
@@ -12,11 +12,13 @@ USERS = ("ada", "bob", "cyd")
 
 
 class Workload:
-    """Writes the script of a seed: the world as it is at first, and what its users do.
+    """Generates the initial world and the user actions in the script of a seed.
 
     Attributes:
-        rng: the source of all random choices.
-        hot_spots: instants at which much happens at once (s).
+        rng: the source of all random choices in the script.
+        synchronized: whether the bookings of all groups start together.
+        boundaries: instants at which bookings start or end (s).
+        hot_spots: instants near which most user actions and failures occur (s).
     """
 
     def __init__(self, seed: int) -> None:
@@ -33,7 +35,7 @@ class Workload:
         self.hot_spots = [MINUTE]
 
     def random_instant(self) -> float:
-        """Mostly right at a hot_spots spot, or shortly before or after."""
+        """Return an instant that is mostly at a hot spot, or shortly before or after it."""
         if self.rng.random() < 0.3:
             return self.rng.uniform(1, self.ends_at)
         near = self.rng.choice((0.0, 0.002, 0.2, 2, 10, 30)) * self.rng.uniform(-1, 1)
@@ -71,7 +73,7 @@ class Workload:
         return self.rng.choice(("m5.large in eu-west-1a", "c5.large in eu-west-1b"))
 
     def group_bookings(self, group: str) -> Iterator[Act]:
-        """Bookings of a group, one after the other: with gaps, back to back, overlapping, nested."""
+        """Yield bookings of a group, with gaps, back to back, overlapping, or nested."""
         at = self.rng.choice((-8 * MINUTE, 0, 2 * MINUTE, 5 * MINUTE)) + self.rng.choice((0, 1, 17))
         at = 3 * MINUTE if self.synchronized else at
         while at < self.ends_at:
@@ -82,7 +84,7 @@ class Workload:
             at += lasts + self.rng.choice((0, -MINUTE, MINUTE, 4 * MINUTE))
 
     def book(self, group: str, start: float, end: float) -> Act:
-        """A booking that is made some time before it begins, or when it should have begun already."""
+        """Return the creation of a booking: some time before its start, at its start, or shortly after."""
         created_at = (
             0.0
             if start < MINUTE
