@@ -26,21 +26,25 @@ MAX_MUTATION_SEEDS = 200
 
 
 @click.command()
-@click.option("--seeds", default=300, show_default=True, help="How many seeds to play.")
-@click.option("--first", default=0, show_default=True, help="The first of them.")
-@click.option("--seed", type=int, help="Play this one alone.")
-@click.option("--trace", is_flag=True, help="Print all that happens in it.")
+@click.option("--seeds", default=300, show_default=True, help="Number of seeds to run.")
+@click.option("--first", default=0, show_default=True, help="First seed.")
+@click.option("--seed", type=int, help="Run only this seed.")
+@click.option("--trace", is_flag=True, help="Print the trace of the run with --seed.")
 @click.option(
     "--mutation",
     type=click.Choice([mutation.name for mutation in (*MUTATIONS, *RARE)]),
-    help="With this bug.",
+    help="Run --seed with this mutation.",
 )
 @click.option(
-    "--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file."
+    "--save", type=click.Path(path_type=Path), help="Save the shortest script that fails to this file."
 )
-@click.option("--mutations", is_flag=True, help="Find for each bug the first seed that shows it.")
-@click.option("--reseed", is_flag=True, help="Record a seed that shows the fault in each file of `found`.")
-@click.option("--jobs", default=os.cpu_count() or 1, help="How many are played at a time; one for each core.")
+@click.option("--mutations", is_flag=True, help="Find the first seed that shows each mutation.")
+@click.option(
+    "--reseed",
+    is_flag=True,
+    help="Update the seed in each file of `tests/sim/found` so that it shows the fault.",
+)
+@click.option("--jobs", default=os.cpu_count() or 1, help="Number of processes; default: one for each core.")
 def main(
     seeds: int,
     first: int,
@@ -80,9 +84,9 @@ def play_all(seeds: range, jobs: int) -> bool:
             failed.append(seed)
             report(seed, outcome)
         if number % 500 == 0:
-            click.echo(f"{number} played, {len(failed)} failed", err=True)
+            click.echo(f"{number} run, {len(failed)} failed", err=True)
     elapsed = time.monotonic() - started
-    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} days, {steps:,} steps in {elapsed:.0f} s")
+    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} virtual days, {steps:,} steps in {elapsed:.0f} s")
     click.echo(f"{len(seeds) - len(failed)} passed, {len(failed)} failed")
     return not failed
 
@@ -119,7 +123,7 @@ def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Minimized | N
     """Print the failure of a run and the shortest script that shows it; return this script, or None without a
     failure.
     """
-    click.echo(f"seed {seed}: {outcome.message or 'all holds'}")
+    click.echo(f"seed {seed}: {outcome.message or 'all invariants hold'}")
     if not outcome.invariant:
         return None
     minimal = minimize(script(seed), outcome.invariant, build)

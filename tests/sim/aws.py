@@ -119,7 +119,7 @@ class SimAws:
         self.machines[id_] = machine
         return machine
 
-    # What users do in the console.
+    # Actions of users in the console.
 
     def by_hand(self, id_: str, verb: str) -> None:
         """Start, stop or terminate an instance."""
@@ -129,7 +129,7 @@ class SimAws:
         else:
             self._change_state(machine, verb, "")
 
-    # What clients call; each is asked at once.
+    # Calls of clients. `serve` runs at the instant at which a call arrives.
 
     def serve(
         self, client: str, sent_at: float, action: str, scope: Scope, ids: Sequence[str], lock: Any
@@ -155,7 +155,9 @@ class SimAws:
         if draw < faults.throttled + faults.broken:
             raise client_error(action, "InternalError", "An internal error has occurred.", 500)
         if not self._limits.admits(scope.account, scope.region, action, len(ids), self._kernel.now):
-            raise client_error(action, "RequestLimitExceeded", "Request limit exceeded, by own calls.")
+            raise client_error(
+                action, "RequestLimitExceeded", "Request limit exceeded by calls of this client."
+            )
         if action.startswith("Describe"):
             return self._describe(action, scope)
         for id_ in ids:
@@ -165,7 +167,7 @@ class SimAws:
                     action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist"
                 )
         if faults.failing_instance in ids:
-            raise client_error(action, "InvalidParameterCombination", "The parameters do not go together.")
+            raise client_error(action, "InvalidParameterCombination", "The parameter combination is invalid.")
         if "Tags" in action:
             return self._tag(ids, lock)
         verb = "start" if action.startswith("Start") else "stop"
@@ -182,7 +184,9 @@ class SimAws:
                 raise client_error(action, "IncorrectInstanceState", text)
             if machine.service == "rds" and state != ("stopped" if verb == "start" else "running"):
                 raise client_error(
-                    action, "InvalidDBInstanceState", f"Instance {id_[3:]} is not in a state for that."
+                    action,
+                    "InvalidDBInstanceState",
+                    f"Instance {id_[3:]} is not in a valid state for this action.",
                 )
         if verb == "start":
             for id_ in ids:
@@ -214,16 +218,16 @@ class SimAws:
             tags |= lock or {}
 
     def _describe(self, action: str, scope: Scope) -> list[tuple[Machine, str]]:
-        then = self._kernel.now - self._random.uniform(0, self.faults.lag)
+        instant = self._kernel.now - self._random.uniform(0, self.faults.lag)
         if action == "DescribeDBClusters":
             return []
         service = "ec2" if action == "DescribeInstances" else "rds"
         return [
-            (machine, machine.state_at(then))
+            (machine, machine.state_at(instant))
             for machine in self.machines.values()
             if machine.service == service
             and machine.scope == scope
-            and machine.state_at(then) != "terminated"
+            and machine.state_at(instant) != "terminated"
         ]
 
 

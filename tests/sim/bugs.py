@@ -50,7 +50,7 @@ _FAR = datetime(2100, 1, 1, tzinfo=UTC)
 _PLENTY = BucketLimit(1e6, 1e6)
 
 
-# The election, and the request limits.
+# The leader election and the request limits.
 
 
 class RenewsTooLong(LeaseTiming):
@@ -245,7 +245,7 @@ class PendingCountsAsRunning(SimSessions):
         return {id_: (before, "running") for id_, (before, _) in answers.items()}
 
 
-# The driver of a cloud service.
+# The batcher of a cloud service.
 
 
 class ForwardingBatcher(Batcher):
@@ -378,7 +378,7 @@ def _drop(original: Future[InstanceState | None], _: Future[InstanceState | None
     original.cancel()
 
 
-# The queues.
+# The work queues.
 
 
 class _TracksProcessing(WorkQueue[Key]):
@@ -465,7 +465,7 @@ class NoBackoff(WorkQueue[Key]):
         super().__init__(clock, Backoff(initial=at_once, maximum=at_once), timer_priority=timer_priority)
 
 
-# The caches.
+# The informer caches.
 
 
 class KeepsDeletedObjects(Store[Any]):
@@ -503,7 +503,7 @@ class EndedBookingReleases(Informers):
         return _EndedBookingWins(super().timeline(resource))
 
 
-# What decides on power, and on lock tags.
+# The reconcilers of Resources and of lock tags.
 
 
 class ForgetsRunningInstances(ResourceReconciler):

@@ -71,7 +71,8 @@ class Crds:
         if self._deletion_timestamps.get(plural, "gone"):
             return
         self._deletion_timestamps[plural] = timestamp(int(self._kernel.now))
-        # That they are gone is nobody's wish: in the versions that is kept they stay, until it is known better.
+        # No user has deleted these objects. For the oracle they still exist, until the CRD is applied again
+        # without them.
         versions = self._storage.versions[plural]
         kept = {name: list(each) for name, each in versions.items()}
 

@@ -59,7 +59,8 @@ class FinalChecks:
         for replica in self._world.all_replicas:
             if replica.process.ended and replica.process.tasks:
                 raise ViolationError(
-                    Invariant.NO_LEAK, f"{replica.name} has ended, and left {list(replica.process.tasks)}"
+                    Invariant.NO_LEAK,
+                    f"{replica.name} has ended, but has the tasks {list(replica.process.tasks)}",
                 )
         self._check_leader()
         for resource in self._oracle.oldest_resources():
@@ -89,17 +90,17 @@ class FinalChecks:
         running = [m for m in there if m.state_at(now) == "running"]
         if wanted and len(running) != len(there):
             states = {m.id: m.state_at(now) for m in there}
-            raise ViolationError(Invariant.CONVERGENCE, f"{name} is booked, and its instances are {states}")
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is booked, but its instances are {states}")
         left = [
             m.id for m in running if spec.get("unbooked") != "Leave" or self._started_by_booking(resource, m)
         ]
         if not wanted and left:
-            raise ViolationError(Invariant.CONVERGENCE, f"nobody has {name} booked, and {left} run")
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, and {left} run")
         reported = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
         if reported != (len(there), len(running), wanted):
             truth = (len(there), len(running), wanted)
             raise ViolationError(
-                Invariant.CONVERGENCE, f"the status of {name} says {reported}, and it is {truth}"
+                Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
             )
 
     def _check_scheduler(self, scheduler: Object) -> None:
@@ -112,7 +113,7 @@ class FinalChecks:
             name = f"{meta['name']}-{EPOCH + timedelta(seconds=at):%Y%m%d%H%M}"
             versions = storage.versions["bookings"][meta["namespace"], name]
             if not versions or (at > now and versions[-1].object is None):
-                raise ViolationError(Invariant.CONVERGENCE, f"{name} was never made")
+                raise ViolationError(Invariant.CONVERGENCE, f"{name} was never created")
 
     def _started_by_booking(self, resource: Object, machine: Machine) -> bool:
         """Whether a replica started the instance and the status listed it in `started` since then.
@@ -134,7 +135,7 @@ class FinalChecks:
         """Check that the informer caches equal the API server, except for very recent writes."""
         known = self._world.kernel.now - WATCH_DELAY_SECONDS
         if replica.operator is None:
-            raise ViolationError(Invariant.CONVERGENCE, f"{replica.name} has no caches")
+            raise ViolationError(Invariant.CONVERGENCE, f"{replica.name} has no operator")
         for kind, store in replica.operator.stores.items():
             here = {item.metadata.name: item.metadata.resource_version for item in store.objects()}
             there = {
@@ -144,7 +145,7 @@ class FinalChecks:
             differ = dict(set(here.items()) ^ set(there.items()))
             if any(self._world.kube.storage.changed_at(kind.plural, name) < known for name in differ):
                 raise ViolationError(
-                    Invariant.CONVERGENCE, f"{replica.name} has other {kind.plural}: {differ}"
+                    Invariant.CONVERGENCE, f"{replica.name} has outdated {kind.plural}: {differ}"
                 )
 
     def _check_status_writes(self, replica: Replica) -> None:
@@ -155,7 +156,8 @@ class FinalChecks:
             queue = contents.get(f"controller {kind.name} status.queue", ())
             if forgotten := [str(key) for key in waiting if key not in queue]:
                 raise ViolationError(
-                    Invariant.CONVERGENCE, f"{replica.name} does not write the status of {forgotten}"
+                    Invariant.CONVERGENCE,
+                    f"{replica.name} has no queue entry for the pending status of {forgotten}",
                 )
 
     def _check_leaks(self, replica: Replica) -> None:
@@ -191,5 +193,5 @@ class FinalChecks:
                 gone[name] = kept
         if gone:
             raise ViolationError(
-                Invariant.NO_LEAK, f"{replica.name} keeps something of objects that are gone: {gone}"
+                Invariant.NO_LEAK, f"{replica.name} keeps entries of deleted objects: {gone}"
             )

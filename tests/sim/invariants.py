@@ -59,14 +59,15 @@ class Invariants:
         """Register a new process."""
         self._replicas[replica.name] = ReplicaState(replica, slot)
 
-    # A key is never reconciled twice at once.
+    # Reconciles.
 
     def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
         """Check that the controller does not already reconcile the key."""
         reconcile = (replica.name, controller, key)
         if reconcile in self._in_progress:
             raise ViolationError(
-                Invariant.ONE_AT_A_TIME, f"{controller} {key} of {replica.name} is reconciled twice at once"
+                Invariant.ONE_AT_A_TIME,
+                f"{controller} {key} of {replica.name} is reconciled twice at the same time",
             )
         self._in_progress.add(reconcile)
 
@@ -74,7 +75,7 @@ class Invariants:
         """Record that a reconcile has ended or was cancelled."""
         self._in_progress.discard((replica.name, controller, key))
 
-    # What arrives at AWS.
+    # Calls at AWS.
 
     def check_call(self, call: Call) -> None:
         """Check a call that has arrived at AWS."""
@@ -114,17 +115,17 @@ class Invariants:
         """Check that the caller held the Lease when the call left. A call in flight cannot be cancelled."""
         holder = next(holder for at, holder in reversed(self._holders) if at <= call.sent_at)
         if state.replica.elector is not None and holder != call.client:
-            leads = f"while {holder or 'nobody'} leads"
+            leads = f"while {holder or 'no replica'} leads"
             raise ViolationError(Invariant.ONE_WRITER, f"{call.action} is sent by {call.client} {leads}")
 
     def _check_stop(self, machine: Machine, call: Call, state: ReplicaState) -> None:
-        # A replica that begins, or takes over, lists everything before it stops anything.
+        # A replica that starts or takes over lists everything before it stops an instance.
         since = max(known_until(state.slot, call.sent_at), state.replica.started_at, state.leads_since)
         reason = self._oracle.reason_not_to_stop(
             machine, since, call.sent_at, clock_readings(state.slot, call.sent_at)
         )
         if reason:
-            known = f"{call.client} knew all up to {since:.3f}"
+            known = f"{call.client} knew all writes up to {since:.3f}"
             raise ViolationError(Invariant.NO_STOP, f"{machine.id} is stopped although {reason}; {known}")
 
     def _check_release(self, machine: Machine, call: Call, state: ReplicaState) -> None:
@@ -133,20 +134,20 @@ class Invariants:
             machine, since, call.sent_at, clock_readings(state.slot, call.sent_at)
         )
         if "booked" in reason and machine.state_at(call.sent_at) == "running":
-            known = f"{call.client} knew all up to {since:.3f}"
+            known = f"{call.client} knew all writes up to {since:.3f}"
             raise ViolationError(
-                Invariant.NO_RELEASE, f"{machine.id} loses its lock although {reason}; {known}"
+                Invariant.NO_RELEASE, f"{machine.id} loses its lock tags although {reason}; {known}"
             )
 
     def _check_start(self, machine: Machine, call: Call, state: ReplicaState) -> None:
         since = max(known_until(state.slot, call.sent_at), state.replica.started_at)
         if not self._oracle.may_start(machine, since, call.sent_at, clock_readings(state.slot, call.sent_at)):
-            known = f"{call.client} knew all up to {since:.3f}"
+            known = f"{call.client} knew all writes up to {since:.3f}"
             raise ViolationError(
-                Invariant.NO_START, f"{machine.id} is started, and nobody has it booked; {known}"
+                Invariant.NO_START, f"{machine.id} is started, and no booking allows it; {known}"
             )
 
-    # What arrives at the API server.
+    # Requests at the API server.
 
     def check_response(self, request: Request, status: int) -> None:
         """Count a request that the API server refused."""
@@ -188,7 +189,7 @@ class Invariants:
         old = [at for at in observations if at < now - STATUS_DELAY][-3:]
         since = (old[0] if old else self._replicas[client].replica.started_at) - OBSERVATION_LAG
         machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
-        # Before it has seen any it says so, and counts none.
+        # A status without an observation says NotObserved and has no counts.
         reasons = {item["type"]: item["reason"] for item in status.get("conditions", ())}
         if reasons.get("Found") == "NotObserved" or not observations or status.get("running") is None:
             return
@@ -200,10 +201,10 @@ class Invariants:
         if not least <= status["running"] <= most:
             name, claimed = resource["metadata"]["name"], status["running"]
             raise ViolationError(
-                Invariant.TRUE_STATUS, f"{name} claims {claimed} running; it were {least} to {most}"
+                Invariant.TRUE_STATUS, f"{name} claims {claimed} running; {least} to {most} were"
             )
 
-    # What fails.
+    # Failures and log events.
 
     def count_failure(self, *kind: str) -> None:
         """Check that failures of one class are not too frequent."""

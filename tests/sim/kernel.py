@@ -183,7 +183,7 @@ class Process(AbstractEventLoop):
         if self.paused:
             self._paused_steps.append(step)
             return False
-        asyncio._set_running_loop(self)  # noqa: SLF001 - asyncio has it for event loops
+        asyncio._set_running_loop(self)  # noqa: SLF001 - the interface of asyncio for event loops
         try:
             step.run()
         finally:
@@ -244,7 +244,7 @@ class Process(AbstractEventLoop):
     def _add_cleanup_step(self, when: float, step: Step) -> None:
         heapq.heappush(self._cleanup_steps, (when, next(self._sequence), step))
 
-    # What asyncio asks of an event loop.
+    # The methods of an event loop.
 
     def time(self) -> float:
         return self._cleanup_time if self._killed else self.kernel.now

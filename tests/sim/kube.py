@@ -78,7 +78,7 @@ class SimKube:
         self.crds = Crds(kernel, self.storage, self._rng)
         self._numbers = 0
 
-    # What users do, without a network between.
+    # Access without a network: users and checks.
 
     def get(self, plural: str, name: str, namespace: str = "team") -> Object | None:
         """Return the current object; None if it does not exist."""
@@ -105,7 +105,7 @@ class SimKube:
         if found is not None:
             self.storage.commit("", plural, found, None)
 
-    # What clients ask.
+    # Requests of clients.
 
     def serve(self, request: Request) -> bytes:
         """Process one request and return the body of the response.
@@ -210,7 +210,9 @@ class SimKube:
         metadata = body.get("metadata", {})
         if metadata.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
             raise ApiError(_CONFLICT, "HTTP 409: the object has been modified", reason="Conflict")
-        new = found | {"metadata": dict(found["metadata"])}  # what it has in common is never changed
+        new = found | {
+            "metadata": dict(found["metadata"])
+        }  # shares the rest with `found`, which is not changed
         if sub == "status":
             new["status"] = merge_patch(found.get("status", {}), body.get("status", {}))
         elif request.method == "PUT":
@@ -282,7 +284,7 @@ class SimKube:
     def _timestamp(self) -> str:
         return timestamp(int(self._kernel.now))
 
-    # What becomes of the server.
+    # Failures.
 
     def restart(self) -> None:
         """Reset all connections and invalidate continue tokens, as a killed server does."""

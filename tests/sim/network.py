@@ -104,7 +104,7 @@ class Link:
         """
         reply: Future[T] = self.process.create_future()
         if not self.process.alive:
-            return await reply  # of a process that is dead nothing leaves
+            return await reply  # a dead process sends nothing
         faults, draw = self.faults, self._random.random()
         if faults.state is LinkState.REFUSED or draw < faults.refused:
             self._kernel.call_later(self.latency(), lambda: self._answer(reply, NotSentError("refused")))

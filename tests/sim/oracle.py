@@ -108,7 +108,7 @@ class Oracle:
             any(_matches(state, machine) for state in states)
             for states in self.states("resources", since, now)
         ):
-            return "no Resource stands for it"
+            return "it has no Resource"
         return ""
 
     def may_start(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> bool:
@@ -141,7 +141,7 @@ class Oracle:
             for other in states
         )
 
-    # How it is now, for certain.
+    # The current state.
 
     def wanted(self, resource: Object, now: float) -> bool:
         """Whether a Resource is wanted running at an instant, according to the current objects."""

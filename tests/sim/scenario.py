@@ -12,7 +12,7 @@ def script(seed: int) -> Script:
     """Return the script of a seed."""
     workload = Workload(seed)
     initial = list(workload.world())
-    # Mistakes are made where things happen at once: users, boundaries and failures have their hot spots.
+    # Races are more likely if users, boundaries and failures coincide.
     workload.hot_spots = [workload.rng.choice(workload.boundaries) for _ in range(workload.rng.randint(1, 4))]
     acts = [*initial, *workload.user_actions(), *Failures(workload).generate()]
     acts.sort(key=lambda act: act.at)

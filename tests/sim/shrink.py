@@ -32,10 +32,10 @@ class Minimized:
 
     def describe(self) -> str:
         """Return the script and the end of its trace as text."""
-        lines = [f"  the shortest script found that breaks it, of {self.runs} tried:"]
+        lines = [f"  the shortest script found in {self.runs} runs:"]
         lines += [f"    {act}" for act in self.script.acts]
         lines += [
-            "  how it ends:",
+            "  the end of its trace:",
             *(f"    {line[:MAX_LINE_LENGTH]}" for line in self.outcome.trace[-TRACE_LINES:]),
         ]
         return "\n".join(lines)

@@ -47,12 +47,12 @@ def ruff_output(place: str, source: str) -> str:
 @pytest.mark.parametrize(
     "path", sorted(path for path in HERE.parent.glob("*.py") if path != HERE), ids=lambda path: path.stem
 )
-def test_nothing_looks_inside_of_the_operator(path: Path) -> None:
+def test_no_file_inspects_the_operator(path: Path) -> None:
     text = path.read_text()
     assert [name for name in FORBIDDEN if name in text] == []
 
 
-def test_no_private_name_of_another_object_is_used() -> None:
+def test_ruff_reports_private_names_in_this_folder_only() -> None:
     assert "SLF001" in ruff_output("tests/sim/any.py", "import json\n\nprint(json._decoder)\n")
     assert "SLF001" not in ruff_output("tests/support/any.py", "import json\n\nprint(json._decoder)\n")
 
@@ -72,8 +72,8 @@ def keyed_attributes(method: ast.FunctionDef) -> Iterator[str]:
             yield ast.unparse(item.target)
 
 
-def test_all_that_is_kept_by_the_key_of_an_object_can_be_looked_at() -> None:
-    """Otherwise the simulation would not notice that it outlives the object."""
+def test_introspect_includes_each_collection_keyed_by_an_object() -> None:
+    """Otherwise the simulation could not detect entries of deleted objects."""
     attributes = [
         (name, attribute, "introspect" in methods and f"{attribute}." in ast.unparse(methods["introspect"]))
         for name, methods in classes()
@@ -85,7 +85,7 @@ def test_all_that_is_kept_by_the_key_of_an_object_can_be_looked_at() -> None:
     assert [(name, attribute) for name, attribute, shown in attributes if not shown] == []
 
 
-def test_the_operator_shows_all_that_its_parts_show() -> None:
+def test_the_operator_includes_the_collections_of_its_parts() -> None:
     named = {
         key.value
         for _, methods in classes()

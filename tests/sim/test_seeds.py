@@ -42,7 +42,7 @@ def test_each_mutation_is_caught_within_200_seeds(mutation: Mutation) -> None:
     pytest.fail("no seed shows the mutation: extend the scenario until one does")
 
 
-def test_each_invariant_is_explained_and_can_fail() -> None:
+def test_each_invariant_is_documented_and_has_a_mutation() -> None:
     page = (TOP / "docs/reliability.md").read_text()
     table = page[page.index("| invariant |") :].split("\n\n")[0].splitlines()[2:]
     assert [line.split(" | ")[0] for line in table] == [f"| {name}" for name in Invariant]
@@ -50,13 +50,13 @@ def test_each_invariant_is_explained_and_can_fail() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
-def test_a_script_that_showed_a_fault_passes_and_shows_it_with_the_mutation(path: Path) -> None:
+def test_a_found_script_passes_and_shows_its_fault_with_the_mutation(path: Path) -> None:
     found = FoundScript.load(path)
     assert play(found.script).message == ""
     assert found.shows_fault(), "if the timing has shifted, run `python -m tests.sim --reseed`"
 
 
-def test_each_rare_mutation_has_a_script_that_shows_it() -> None:
+def test_each_rare_mutation_has_a_found_script() -> None:
     found = {FoundScript.load(path).mutation for path in FOLDER.glob("*.json")}
     assert found >= {mutation.name for mutation in RARE}
 
@@ -79,7 +79,7 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
     assert len(set(traces[0].split())) == 6
 
 
-def test_a_failing_script_is_cut_down() -> None:
+def test_a_failing_script_is_shrunk() -> None:
     bug = next(one for one in MUTATIONS if one.invariant is Invariant.NO_START)
     whole = script(bug.seed)
     minimal = minimize(whole, Invariant.NO_START, bug.build)

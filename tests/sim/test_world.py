@@ -56,7 +56,7 @@ class Setup:
             self.results.append("booked")
 
 
-def test_time_jumps_to_what_comes_next() -> None:
+def test_time_jumps_to_the_next_timer() -> None:
     setup = Setup()
 
     async def main() -> None:
@@ -68,7 +68,7 @@ def test_time_jumps_to_what_comes_next() -> None:
     assert setup.kernel.steps < 10
 
 
-def test_what_a_killed_process_has_sent_arrives_and_nothing_else_of_it_happens() -> None:
+def test_a_request_in_flight_of_a_killed_process_arrives_and_its_cleanup_sends_nothing() -> None:
     setup = Setup()
 
     async def main() -> None:
@@ -86,7 +86,7 @@ def test_what_a_killed_process_has_sent_arrives_and_nothing_else_of_it_happens()
     assert not setup.process.tasks
 
 
-def test_a_paused_process_goes_on_where_it_was() -> None:
+def test_a_resumed_process_continues() -> None:
     setup = Setup()
 
     async def main() -> None:
@@ -115,21 +115,21 @@ def test_a_process_that_does_not_end_is_reported() -> None:
     setup.process.kill()
 
 
-def test_what_was_lost_on_the_way_back_was_done() -> None:
+def test_a_request_whose_response_is_lost_is_carried_out() -> None:
     setup = Setup()
     setup.run(setup.book(), 60, do=lambda: setup.link.change(LinkFaults(lost=1, reset=1)))
     assert setup.kube.get("bookings", "one") is not None
     assert setup.results == [BROKEN]
 
 
-def test_across_a_cut_nothing_comes_and_a_request_is_given_up() -> None:
+def test_a_request_over_a_cut_link_times_out_and_is_not_carried_out() -> None:
     setup = Setup()
     setup.run(setup.book(), 60, do=lambda: setup.link.change(LinkFaults(LinkState.CUT)))
     assert setup.kube.get("bookings", "one") is None
     assert len(setup.results) == 1
 
 
-def test_a_watch_reports_all_after_its_version_in_order_and_breaks_with_the_server() -> None:
+def test_a_watch_sends_later_events_in_order_and_breaks_with_the_server() -> None:
     setup = Setup()
     setup.kube.user_request("POST", "bookings", "zero", {"spec": SPEC})
     since = str(setup.kube.storage.version)
@@ -167,7 +167,7 @@ def request(setup: Setup, method: str, path: str, body: Any = None, **query: str
         return error.status
 
 
-def test_a_write_must_name_the_version_it_was_decided_for() -> None:
+def test_a_write_with_an_old_resource_version_conflicts() -> None:
     setup = Setup()
     setup.kube.user_request("POST", "bookings", "one", {"spec": SPEC})
     first = request(setup, "GET", ONE)["metadata"]["resourceVersion"]
@@ -177,14 +177,14 @@ def test_a_write_must_name_the_version_it_was_decided_for() -> None:
     assert request(setup, "DELETE", ONE, {"preconditions": {"resourceVersion": first}}) == 409
 
 
-def test_old_versions_are_forgotten() -> None:
+def test_a_continue_token_expires() -> None:
     setup = Setup()
     setup.kube.user_request("POST", "bookings", "one", {"spec": SPEC})
     setup.kube.storage.compact()
     assert request(setup, "GET", BOOKINGS, **{"continue": "t1"}) == 410
 
 
-def test_a_list_comes_in_pages_of_one_version() -> None:
+def test_the_pages_of_a_list_have_one_resource_version() -> None:
     setup = Setup()
     for name in "abcde":
         setup.kube.user_request("POST", "bookings", name, {"spec": SPEC})
@@ -201,8 +201,8 @@ def test_a_list_comes_in_pages_of_one_version() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_replica_that_takes_over_starts_nothing_again(seed: int) -> None:
-    """The leader dies three seconds after a start. The view of the other replica dates from before it."""
+def test_a_new_leader_does_not_repeat_starts(seed: int) -> None:
+    """The leader is killed three seconds after a start. The new leader's observation is older."""
     arguments = {"service": "ec2", "account": "", "tag": "g0", "pool": "m5.large in eu-west-1a"}
     acts = (
         *(Act(0, "launch", arguments) for _ in range(MACHINES)),
@@ -219,12 +219,12 @@ def test_a_replica_that_takes_over_starts_nothing_again(seed: int) -> None:
     assert [line.count("i-0000") for line in started] == [1]
     assert (
         len({line[2] for line in (*started, *stopped)}) == 2
-    )  # one has started them, the other stopped them
+    )  # one replica started them, the other stopped them
     last = max(float(line[0]) for line in stopped)
     assert last < 150.5
 
 
-def test_days_of_bookings_pass_in_seconds() -> None:
+def test_two_days_of_bookings() -> None:
     """A booking in each hour of two days: the operator starts and stops the instance at each boundary."""
     acts = [
         Act(0, "launch", {"service": "ec2", "account": "", "tag": "g0", "pool": "m5.large in eu-west-1a"}),

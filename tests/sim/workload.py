@@ -41,7 +41,7 @@ class Workload:
         near = self.rng.choice((0.0, 0.002, 0.2, 2, 10, 30)) * self.rng.uniform(-1, 1)
         return max(1.0, self.rng.choice(self.hot_spots) + near)
 
-    # The world as it is at first.
+    # The initial world.
 
     def world(self) -> Iterator[Act]:
         max_instances = self.rng.choice((1, 2, 3, 8))
@@ -110,7 +110,7 @@ class Workload:
                     self.random_instant(), "delete", {"plural": "bookingschedulers", "name": f"bs{number}"}
                 )
 
-    # What users do.
+    # The actions of users.
 
     def user_actions(self) -> Iterator[Act]:
         for _ in range(self.rng.randint(0, 16)):

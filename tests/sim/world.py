@@ -134,7 +134,7 @@ class World:
         for slot in self.slots:
             self._disturb_watches(slot, lasts, recovery)
 
-    # What fails.
+    # Failures.
 
     def link_faults(
         self, to: str, replica: int | str, lasts: float, state: str = "open", **shares: float
