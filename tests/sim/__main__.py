@@ -56,8 +56,9 @@ def main(
     reseed: bool,
     jobs: int,
 ) -> None:
-    """Simulate the operator under failures. Print the invariant that fails, and the shortest script that
-    shows it.
+    """Simulate the operator under failures.
+
+    For a failed invariant, print the shortest script that shows the failure.
     """
     if mutations:
         sys.exit(not find_all(jobs))
@@ -105,7 +106,7 @@ def find_all(jobs: int) -> bool:
 
 
 def first_seed(number: int) -> tuple[int, tuple[int | None, str]]:
-    """Return a mutation's number, with the first seed that shows it (None without one) and the message."""
+    """Return the number of a mutation, the first seed that shows it (None without one), and a message."""
     one = MUTATIONS[number]
     for seed in range(MAX_MUTATION_SEEDS):
         outcome = play(seed, one.build)
@@ -120,8 +121,10 @@ def _run_in_pool(call: Callable[[int], T], numbers: range, jobs: int) -> Iterato
 
 
 def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Minimized | None:
-    """Print the failure of a run and the shortest script that shows it; return this script, or None without a
-    failure.
+    """Print the failure of a run and the shortest script that shows it.
+
+    Returns:
+        This script; None if the run has no failure.
     """
     click.echo(f"seed {seed}: {outcome.message or 'all invariants hold'}")
     if not outcome.invariant:

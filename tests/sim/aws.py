@@ -63,8 +63,7 @@ class CloudFaults:
         lag: the maximum age of the states that a Describe shows, in seconds.
         no_capacity: a pool without capacity; empty for none.
         failing_instance: the id of an instance. Each action that includes it fails, with an error that does
-            not
-            name it.
+            not name it.
     """
 
     throttled: float = 0.0

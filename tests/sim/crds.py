@@ -92,9 +92,7 @@ class Crds:
         self._kernel.call_later(self._rng.uniform(0.01, 0.5), delete_next)
 
     def restore(self, plural: str, on_served: Callable[[], None]) -> None:
-        """Apply a CRD again after its deletion is complete, then call `on_served`, which recreates
-        objects.
-        """
+        """Apply a CRD again after its deletion is complete, then call `on_served`."""
         if plural in self._deletion_timestamps:
             self._kernel.call_later(1, lambda: self.restore(plural, on_served))
             return

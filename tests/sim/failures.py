@@ -116,8 +116,8 @@ class Failures:
                 yield Act(at, "delete_lease", {})
 
     def edits_during_outage(self, at: float) -> Iterator[Act]:
-        """Cut off the API server while users edit objects, and often compact etcd before the links
-        recover.
+        """Cut off the API server while users edit objects. Often compact etcd before the end of the
+        outage.
         """
         lasts = self._rng.uniform(1, 20)
         state = self._rng.choice(("cut", "refused"))

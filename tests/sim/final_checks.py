@@ -16,8 +16,7 @@ from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import World
 
 TRANSITION_SECONDS = 180.0
-"""Seconds after a boundary in which instances may still change their state. A DB instance takes up to 120
-s."""
+"""Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
 CREATION_SECONDS = 10.0
 """Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
@@ -32,8 +31,7 @@ TASKS = {
     "describe": SCOPES,
     "reconcile": MAX_EXTRA_TIMERS,
 }
-"""The maximum number of tasks at rest, by the prefix of their name. One task of every other name is
-allowed."""
+"""Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed."""
 MAX_BOUNDED_ENTRIES = 100
 """How many entries of deleted objects a bounded collection may hold."""
 
@@ -104,9 +102,7 @@ class FinalChecks:
             )
 
     def _check_scheduler(self, scheduler: Object) -> None:
-        """Check that each occurrence in progress has had a booking, and that each coming one has a
-        booking.
-        """
+        """Check that each occurrence in progress had a booking, and that each coming one has one."""
         now = self._world.kernel.now - CREATION_SECONDS
         meta, storage = scheduler["metadata"], self._world.kube.storage
         for at in occurrences(scheduler, now):
@@ -119,8 +115,7 @@ class FinalChecks:
         """Whether a replica started the instance and the status listed it in `started` since then.
 
         The result is False if the spec was ever edited, because the stop may belong to another policy. A
-        Resource that was
-        created again knows nothing of earlier starts.
+        Resource that was created again knows nothing of earlier starts.
         """
         client, at = machine.last_action
         meta = resource["metadata"]

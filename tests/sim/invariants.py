@@ -22,7 +22,7 @@ MAX_FAILURES_PER_OBJECT = 15
 STATUS_DELAY = 70.0
 """Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
 OBSERVATION_LAG = 6.0
-"""Age of the states that a Describe shows, at most, in seconds; see `CloudFaults.lag`."""
+"""Maximum age of the states in a Describe, in seconds: the largest `CloudFaults.lag`, and a margin."""
 
 
 @dataclass(slots=True)
@@ -99,9 +99,7 @@ class Invariants:
                 self._check_release(machine, call, state)
 
     def _check_limits(self, call: Call, state: ReplicaState) -> None:
-        """Check that the calls of one process stay within the request limits. Skip it if its clock was ever
-        set.
-        """
+        """Check the request limits of one process, unless its clock was ever set."""
         if len(state.slot.clock_offsets) > 1 or call.action not in PUBLISHED:
             return
         limits = self._limits[
@@ -168,8 +166,9 @@ class Invariants:
             self._check_running_count(client, new)
 
     def _record_holder(self, lease: Object | None) -> None:
-        """Record a change of the Lease's holder. A deleted Lease changes nothing: candidates still wait for
-        its expiry.
+        """Record a change of the Lease's holder.
+
+        The deletion of the Lease does not count: other candidates still wait until it would expire.
         """
         if lease is None:
             return

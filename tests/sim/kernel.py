@@ -122,8 +122,9 @@ def _raise_error(message: str) -> None:
 
 
 class SimTask(Task[Any]):
-    """A task whose hash does not depend on its address, so that the order of sets of tasks is
-    reproducible.
+    """A task whose hash does not depend on its address.
+
+    The order of a set of tasks is therefore reproducible.
     """
 
     _numbers = count()
@@ -213,8 +214,7 @@ class Process(AbstractEventLoop):
         """Kill the process like SIGKILL.
 
         Its remaining callbacks have no effect on the world: the cancellation of its tasks runs in a time of
-        its own,
-        so that coroutines are closed and no task remains.
+        its own, so that coroutines are closed and no task remains.
 
         Raises:
             StuckError: tasks remain after `MAX_CLEANUP_STEPS` callbacks.
@@ -299,9 +299,7 @@ class Process(AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Report an exception of a callback, or one that was never retrieved, unless the process was
-        killed.
-        """
+        """Report an exception that was not handled or never retrieved, unless the process was killed."""
         if not self._killed:
             self.on_unhandled_error(f"{context['message']}: {context.get('exception')!r}")
 

@@ -247,9 +247,7 @@ class SimKube:
         return json.dumps(found).encode()
 
     def _remove(self, client: str, plural: str, found: Object) -> bytes:
-        """Delete an object. One second later, delete the objects that it owns, as the garbage collector
-        does.
-        """
+        """Delete an object. One second later, delete the objects that it owns, like the garbage collector."""
         owner = found["metadata"]["uid"]
 
         def collect() -> None:

@@ -1,8 +1,7 @@
 """The links between processes and servers: latency, and loss of requests and responses.
 
 A request in flight reaches the server even if its sender is killed. If a response is lost, the server has
-still
-carried out the request.
+still carried out the request.
 """
 
 import random
@@ -45,8 +44,7 @@ class LinkFaults:
         refused: the share of requests whose connection fails.
         lost: the share of requests that the server carries out but whose response is lost.
         reset: the share of lost responses for which the sender gets an error. For the others it waits until
-            its
-            timeout.
+            its timeout.
     """
 
     state: LinkState = LinkState.OPEN

@@ -1,11 +1,9 @@
 """Which instances a replica may start or stop, given what it can know.
 
 The rules here are written independently of the operator's rules, and use the true state of the world. A
-replica
-need not know recent writes. Each object is therefore checked in every state that the replica may still
-believe
-in: from the newest state that it must know to the newest state. A stop is forbidden if all of these states
-forbid it. A start is allowed if any of them allows it.
+replica need not know recent writes. Each object is therefore checked in every state that the replica may
+still believe in: from the newest state that it must know to the newest state. A stop is forbidden if all of
+these states forbid it. A start is allowed if any of them allows it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +32,7 @@ State = Object | None
 
 
 def known_until(slot: Slot, now: float) -> float:
-    """Return the instant up to which a replica knows all writes at `now`, given the outages of its
-    watches.
-    """
+    """Return the instant up to which a replica knows all writes, despite the outages of its watches."""
     known = now - WATCH_DELAY_SECONDS
     changed = True
     while changed:
@@ -173,9 +169,9 @@ class Oracle:
 
 
 def occurrences(scheduler: Object, now: float) -> list[float]:
-    """Return the starts of a scheduler's occurrences that must have bookings: those in progress, and the
-    coming ones
-    up to the horizon, at least one.
+    """Return the starts of the occurrences that must have bookings.
+
+    These are the occurrences in progress, the next one, and all others up to the horizon.
     """
     spec, created_at = scheduler["spec"], parse_time(scheduler["metadata"]["creationTimestamp"])
     assert created_at is not None

@@ -62,9 +62,7 @@ def play(what: Script | int, build: Build = CORRECT) -> Outcome:
 
 
 def play_briefly(seed: int) -> tuple[int, Outcome]:
-    """Return the seed and its outcome without the trace, which would be expensive to send between
-    processes.
-    """
+    """Return the seed and its outcome without the trace, which is expensive to send between processes."""
     return seed, play(seed).brief()
 
 

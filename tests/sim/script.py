@@ -1,8 +1,7 @@
 """The script of a run: which acts occur and when, as plain data.
 
 Links and servers each have their own random generator, derived from the seed and not from the acts. A script
-can
-therefore be shortened without a change of the randomness in the rest.
+can therefore be shortened without a change of the randomness in the rest.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
 """The world in which a script is played: servers, replicas, users and failures.
 
 The acts of a script are methods of `World` or of `users.Users`. `Slot.watch_outages` records for the oracle
-when a
-replica may learn of writes late.
+when a replica may learn of writes late.
 """
 
 from collections import defaultdict
@@ -22,8 +21,8 @@ from tests.sim.script import Act, Script
 from tests.sim.users import Users
 
 RECONNECT_SECONDS, BACKOFF_SECONDS, SILENCE_SECONDS = 15.0, 40.0, 125.0
-"""Seconds within which a watch has caught up: after it was broken; after back-offs as well; after a silence
-that was to be noticed first, by 80 s without a bookmark, and a back-off."""
+"""Seconds until a watch has caught up: after a broken connection; after errors that cause back-off; after
+silence, which a client detects after 80 s without an event or a bookmark."""
 _SEVERITY = {LinkState.OPEN: 0, LinkState.REFUSED: 1, LinkState.CUT: 2}
 
 
@@ -106,25 +105,23 @@ class World:
         timing = self._build.timing(timedelta(seconds=lease)) if lease else None
         name = f"{'abc'[number]}{slot.starts}"
         self._record(f"{self.kernel.now:9.3f} {name} starts")
-        slot.replica = target = Replica(
+        slot.replica = replica = Replica(
             self.kernel, self._seed, name, self.kube, self.aws, timing, self._build, self._observer
         )
-        self.all_replicas.append(target)
-        target.process.skew = timedelta(seconds=slot.clock_offsets[-1][1])
+        self.all_replicas.append(replica)
+        replica.process.skew = timedelta(seconds=slot.clock_offsets[-1][1])
         for link in ("kube", "lease", "aws"):
             self._apply_link_faults(slot, link)
-        self.on_replica_start(target, slot)
+        self.on_replica_start(replica, slot)
 
     def _select(self, replica: int | str) -> list[int]:
-        """Return the numbers of the slots: one, that of the leader, or all. Without a leader, `leader`
-        selects none.
-        """
+        """Return the numbers of the slots: one, that of the leader (none without a leader), or all."""
         if isinstance(replica, int):
             return [replica]
-        leads = [
+        leaders = [
             n for n, slot in enumerate(self.slots) if slot.replica is not None and slot.replica.is_leader
         ]
-        return leads[:1] if replica == "leader" else list(range(len(self.slots)))
+        return leaders[:1] if replica == "leader" else list(range(len(self.slots)))
 
     def _disturb_watches(self, slot: Slot, lasts: float, recovery: float) -> None:
         now = self.kernel.now
@@ -278,15 +275,14 @@ class World:
         self.kube.storage.compact()
 
     def restart(self, lasts: float) -> None:
-        """Kill the API server: all watches break. Connections of the last replica are refused for `lasts`
-        seconds.
-        """
+        """Kill the API server. All watches break, and the last replica cannot connect for `lasts` seconds."""
         self.kube.restart()
         self.link_faults("both", -1, lasts, "refused")
 
     def crd(self, lasts: float) -> None:
-        """Delete the CRD of bookings, and with it all bookings. Then apply the CRD and the bookings of users
-        again.
+        """Delete the CRD of bookings, and with it all bookings. Later, apply both again.
+
+        Bookings with an owner are not applied again: their scheduler creates them.
         """
         self._disturb_all_watches(lasts, BACKOFF_SECONDS)
         bookings = [item for item in self.kube.all("bookings") if not item["metadata"].get("ownerReferences")]
@@ -299,7 +295,7 @@ class World:
         self.kernel.call_later(lasts + 1, lambda: self.kube.crds.restore("bookings", create_bookings))
 
     def delete_lease(self) -> None:
-        """Delete the Lease."""
+        """Delete the Lease, as an administrator may do."""
         self.kube.remove("leases", LEASE, LEASE_NAMESPACE)
 
 
