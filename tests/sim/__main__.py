@@ -107,10 +107,10 @@ def find_all(jobs: int) -> bool:
 
 def first_seed(number: int) -> tuple[int, tuple[int | None, str]]:
     """Return the number of a mutation, the first seed that shows it (None without one), and a message."""
-    one = MUTATIONS[number]
+    mutation = MUTATIONS[number]
     for seed in range(MAX_MUTATION_SEEDS):
-        outcome = play(seed, one.build)
-        if one.is_shown_by(outcome.invariant):
+        outcome = play(seed, mutation.build)
+        if mutation.is_shown_by(outcome.invariant):
             return number, (seed, outcome.message)
     return number, (None, f"in {MAX_MUTATION_SEEDS} seeds")
 

@@ -65,9 +65,7 @@ class Crds:
         return json.dumps({"resources": served}).encode()
 
     def delete(self, plural: str) -> None:
-        """Delete a CRD. It is terminating at first; then its objects are deleted; then the kind is not
-        served.
-        """
+        """Delete a CRD: it is terminating, then its objects are deleted, then the kind is not served."""
         if self._deletion_timestamps.get(plural, "gone"):
             return
         self._deletion_timestamps[plural] = timestamp(int(self._kernel.now))

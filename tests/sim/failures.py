@@ -15,6 +15,7 @@ class Failures:
         self._rng = workload.rng
 
     def generate(self) -> Iterator[Act]:
+        """Yield the failures of the whole script."""
         kinds: list[Callable[[float], Iterator[Act]]] = [
             self.kube_link,
             self.aws_link,
@@ -38,6 +39,7 @@ class Failures:
             yield from self._rng.choice(kinds)(self._workload.random_instant())
 
     def duration(self) -> float:
+        """Return a random duration in seconds."""
         return self._rng.choice((0.5, 5, 20, 60)) * self._rng.uniform(0.2, 1.5)
 
     def random_replica(self) -> int | str:
@@ -45,6 +47,7 @@ class Failures:
         return self._rng.choice((self._rng.randrange(self._workload.replicas), "leader", "all"))
 
     def link_faults(self) -> dict[str, Any]:
+        """Return random arguments of the act `link_faults`."""
         return self._rng.choice(
             (
                 {"state": "cut"},
@@ -102,6 +105,7 @@ class Failures:
         yield Act(at, "clock", {"replica": self.random_replica(), "by": round(by, 3)}, self.duration())
 
     def server(self, at: float) -> Iterator[Act]:
+        """Yield a failure of the API server: compaction, broken watches, restart, deleted CRD or Lease."""
         match self._rng.choice(("compact", "hang_up", "restart", "restart", "crd", "crd", "lease")):
             case "compact":
                 yield Act(at, "hang_up", {"share": 1.0})
@@ -116,9 +120,7 @@ class Failures:
                 yield Act(at, "delete_lease", {})
 
     def edits_during_outage(self, at: float) -> Iterator[Act]:
-        """Cut off the API server while users edit objects. Often compact etcd before the end of the
-        outage.
-        """
+        """Cut off the API server while users edit objects. Often compact etcd before its end."""
         lasts = self._rng.uniform(1, 20)
         state = self._rng.choice(("cut", "refused"))
         yield Act(at, "link_faults", {"to": "kube", "replica": "all", "state": state}, lasts)

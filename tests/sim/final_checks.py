@@ -20,7 +20,7 @@ TRANSITION_SECONDS = 180.0
 CREATION_SECONDS = 10.0
 """Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
-"""How many timers a process may have in addition to one for each task; also the maximum of reconciles."""
+"""How many timers a process may have in addition to one for each task."""
 SCOPES, ACTIONS = 4, 5
 """EC2 and RDS in two accounts; five actions each."""
 TASKS = {
@@ -29,7 +29,7 @@ TASKS = {
     "request queue": SCOPES * ACTIONS,
     "call": SCOPES * ACTIONS,
     "describe": SCOPES,
-    "reconcile": MAX_EXTRA_TIMERS,
+    "reconcile": 5,
 }
 """Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed."""
 MAX_BOUNDED_ENTRIES = 100
@@ -52,8 +52,10 @@ class FinalChecks:
         for slot in self._world.slots:
             replica = slot.replica
             if replica is None or replica.process.failure is not None or replica.process.ended:
-                why = format_exception(replica.process.failure) if replica and replica.process.failure else []
-                raise ViolationError(Invariant.NO_SURPRISE, f"a replica has ended: {''.join(why)}")
+                error = (
+                    format_exception(replica.process.failure) if replica and replica.process.failure else []
+                )
+                raise ViolationError(Invariant.NO_SURPRISE, f"a replica has ended: {''.join(error)}")
         for replica in self._world.all_replicas:
             if replica.process.ended and replica.process.tasks:
                 raise ViolationError(
@@ -73,7 +75,7 @@ class FinalChecks:
     def _check_leader(self) -> None:
         """Check that exactly one replica leads."""
         replicas = [replica for _, replica in self._world.replicas()]
-        leaders = [one.name for one in replicas if one.elector is None or one.elector.is_leader]
+        leaders = [each.name for each in replicas if each.elector is None or each.elector.is_leader]
         if len(leaders) != 1:
             raise ViolationError(Invariant.CONVERGENCE, f"leaders are {leaders}")
 
@@ -84,19 +86,19 @@ class FinalChecks:
             return
         wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
         machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
-        there = [m for m in machines if m.state_at(now) != "terminated"]
-        running = [m for m in there if m.state_at(now) == "running"]
-        if wanted and len(running) != len(there):
-            states = {m.id: m.state_at(now) for m in there}
+        existing = [m for m in machines if m.state_at(now) != "terminated"]
+        running = [m for m in existing if m.state_at(now) == "running"]
+        if wanted and len(running) != len(existing):
+            states = {m.id: m.state_at(now) for m in existing}
             raise ViolationError(Invariant.CONVERGENCE, f"{name} is booked, but its instances are {states}")
-        left = [
+        still_running = [
             m.id for m in running if spec.get("unbooked") != "Leave" or self._started_by_booking(resource, m)
         ]
-        if not wanted and left:
-            raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, and {left} run")
+        if not wanted and still_running:
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, but {still_running} run")
         reported = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
-        if reported != (len(there), len(running), wanted):
-            truth = (len(there), len(running), wanted)
+        if reported != (len(existing), len(running), wanted):
+            truth = (len(existing), len(running), wanted)
             raise ViolationError(
                 Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
             )
@@ -114,7 +116,7 @@ class FinalChecks:
     def _started_by_booking(self, resource: Object, machine: Machine) -> bool:
         """Whether a replica started the instance and the status listed it in `started` since then.
 
-        The result is False if the spec was ever edited, because the stop may belong to another policy. A
+        The result is False if the spec was ever edited, because the start may date from another policy. A
         Resource that was created again knows nothing of earlier starts.
         """
         client, at = machine.last_action
@@ -132,12 +134,12 @@ class FinalChecks:
         if replica.operator is None:
             raise ViolationError(Invariant.CONVERGENCE, f"{replica.name} has no operator")
         for kind, store in replica.operator.stores.items():
-            here = {item.metadata.name: item.metadata.resource_version for item in store.objects()}
-            there = {
+            cached = {item.metadata.name: item.metadata.resource_version for item in store.objects()}
+            stored = {
                 item["metadata"]["name"]: item["metadata"]["resourceVersion"]
                 for item in self._world.kube.all(kind.plural)
             }
-            differ = dict(set(here.items()) ^ set(there.items()))
+            differ = dict(set(cached.items()) ^ set(stored.items()))
             if any(self._world.kube.storage.changed_at(kind.plural, name) < known for name in differ):
                 raise ViolationError(
                     Invariant.CONVERGENCE, f"{replica.name} has outdated {kind.plural}: {differ}"
@@ -160,10 +162,10 @@ class FinalChecks:
         process = replica.process
         names = [task.get_name() for task in process.tasks]
         kinds = Counter(kind if (kind := name.partition(":")[0]) in TASKS else name for name in names)
-        many = {kind: count for kind, count in kinds.items() if count > TASKS.get(kind, 1)}
+        excess = {kind: count for kind, count in kinds.items() if count > TASKS.get(kind, 1)}
         unnamed = [name for name in names if name.startswith("Task-")]
-        if many or unnamed:
-            raise ViolationError(Invariant.NO_LEAK, f"{replica.name} has too many tasks: {many} {unnamed}")
+        if excess or unnamed:
+            raise ViolationError(Invariant.NO_LEAK, f"{replica.name} has too many tasks: {excess} {unnamed}")
         timers = self._world.kernel.timers(process)
         if timers > len(process.tasks) + MAX_EXTRA_TIMERS:
             raise ViolationError(
@@ -181,12 +183,12 @@ class FinalChecks:
             for kind in KINDS
             for item in self._world.kube.all(kind.plural)
         }
-        gone: dict[str, list[str]] = {}
+        leaked: dict[str, list[str]] = {}
         for name, keys in (replica.operator.introspect() if replica.operator else {}).items():
             kept = sorted(str(key) for key in keys if isinstance(key, Key) and key not in known)
             if len(kept) > (MAX_BOUNDED_ENTRIES if BOUNDED in name else 0):
-                gone[name] = kept
-        if gone:
+                leaked[name] = kept
+        if leaked:
             raise ViolationError(
-                Invariant.NO_LEAK, f"{replica.name} keeps entries of deleted objects: {gone}"
+                Invariant.NO_LEAK, f"{replica.name} keeps entries of deleted objects: {leaked}"
             )

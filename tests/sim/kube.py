@@ -134,7 +134,10 @@ class SimKube:
         return found
 
     def _raise_faults(self, request: Request) -> None:
-        """Fail, as often as it should; a conflict is one of a quota, which only creations meet."""
+        """Raise an error according to the current faults.
+
+        A 409 stands for an exceeded quota, so only create requests get it. Requests of users always succeed.
+        """
         status = self.faults.status
         if not request.client or (status == _CONFLICT and request.method != "POST"):
             return
@@ -210,9 +213,8 @@ class SimKube:
         metadata = body.get("metadata", {})
         if metadata.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
             raise ApiError(_CONFLICT, "HTTP 409: the object has been modified", reason="Conflict")
-        new = found | {
-            "metadata": dict(found["metadata"])
-        }  # shares the rest with `found`, which is not changed
+        # The copy shares the other fields with `found`. They are replaced, never changed in place.
+        new = found | {"metadata": dict(found["metadata"])}
         if sub == "status":
             new["status"] = merge_patch(found.get("status", {}), body.get("status", {}))
         elif request.method == "PUT":

@@ -13,7 +13,7 @@ from tests.sim.violation import Invariant
 MAX_RUNS = 400
 """The maximum number of runs of a search."""
 TRACE_LINES, MAX_LINE_LENGTH = 25, 300
-"""Lines of a trace that are shown, and characters of each."""
+"""Lines of the trace in the description, and characters of each line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The state of an object from an instant on (true time); `object` is None while the object does not
-    exist.
-    """
+    """A state of an object from an instant on (true time); None if the object does not exist."""
 
     since: float
     object: Object | None
@@ -74,7 +72,7 @@ class Storage:
         )
         self.on_write: Callable[[str, str, Object | None, Object | None], None] = lambda *_: None
         self._kernel = kernel
-        self._history: defaultdict[str, list[Event]] = defaultdict(list)
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._watches: list[Watch] = []
         kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
@@ -93,7 +91,7 @@ class Storage:
         self.versions[plural][name].append(Version(self._kernel.now, new))
         encoded = json.dumps(body).encode()
         line = b'{"type": "%s", "object": %s}\n' % (verb.encode(), encoded)
-        self._history[plural].append(Event(self.version, self._kernel.now, name, line))
+        self._events[plural].append(Event(self.version, self._kernel.now, name, line))
         for watch in self._watches:
             if watch.plural == plural and watch.name in {"", name[1]}:
                 watch.stream.send(line)
@@ -101,9 +99,7 @@ class Storage:
         return encoded
 
     def snapshot(self, plural: str, instant: float) -> tuple[int, list[Object]]:
-        """Return all objects of a kind as they were at an instant, with their highest resourceVersion: a
-        stale cache.
-        """
+        """Return the objects of a kind at an instant and their highest version, like a stale cache."""
         items, version = [], 1
         for versions in self.versions[plural].values():
             found = next((each for each in reversed(versions) if each.since <= instant), None)
@@ -119,7 +115,7 @@ class Storage:
 
     def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
         """Send all events after `since`, and new ones for `seconds`."""
-        for event in self._history[plural]:
+        for event in self._events[plural]:
             if event.version > since and name in {"", event.name[1]}:
                 stream.send(event.line)
         self._watches.append(Watch(stream, plural, name, self._kernel.now + seconds))
@@ -143,7 +139,7 @@ class Storage:
     def compact(self) -> None:
         """Expire all events."""
         self.compacted = self.version
-        for events in self._history.values():
+        for events in self._events.values():
             events.clear()
 
     def _bookmark(self) -> None:
@@ -158,12 +154,12 @@ class Storage:
 
     def _expire_events(self) -> None:
         """Expire events older than `EVENT_TTL_SECONDS`, once the oldest is twice as old."""
-        for plural, events in self._history.items():
+        for plural, events in self._events.items():
             if events and events[0].at < self._kernel.now - 2 * EVENT_TTL_SECONDS:
                 kept = [event for event in events if event.at >= self._kernel.now - EVENT_TTL_SECONDS]
                 expired = events[: len(events) - len(kept)]
                 self.compacted = max(self.compacted, *(event.version for event in expired))
-                self._history[plural] = kept
+                self._events[plural] = kept
 
 
 def timestamp(seconds: float) -> str:

@@ -16,7 +16,14 @@ class Workload:
 
     Attributes:
         rng: the source of all random choices in the script.
+        replicas: the number of replicas.
+        elected: whether the replicas elect a leader.
+        lease: LeaseDuration in seconds; 0 without leader election.
         synchronized: whether the bookings of all groups start together.
+        ends_at: the end of the last bookings (s), approximately.
+        groups: the names of the groups.
+        machines: the number of instances so far.
+        bookings: the number of bookings so far.
         boundaries: instants at which bookings start or end (s).
         hot_spots: instants near which most user actions and failures occur (s).
     """
@@ -44,6 +51,7 @@ class Workload:
     # The initial world.
 
     def world(self) -> Iterator[Act]:
+        """Yield the creation of instances, Resources, bookings, and sometimes schedulers and a monitor."""
         max_instances = self.rng.choice((1, 2, 3, 8))
         for group in self.groups:
             service = "rds" if self.rng.random() < 0.15 else "ec2"
@@ -70,6 +78,7 @@ class Workload:
             self.machines += 2
 
     def pool(self) -> str:
+        """Return an instance type and a zone."""
         return self.rng.choice(("m5.large in eu-west-1a", "c5.large in eu-west-1b"))
 
     def group_bookings(self, group: str) -> Iterator[Act]:
@@ -96,6 +105,7 @@ class Workload:
         return Act(max(0.0, created_at), "book", arguments | {"user": self.rng.choice(USERS)})
 
     def schedulers(self) -> Iterator[Act]:
+        """Yield the creation of schedulers, and sometimes their deletion."""
         for number in range(self.rng.randint(1, 2)):
             spec = {
                 "schedule": self.rng.choice(("*/10 * * * *", "*/4 * * * *", "5 * * * *")),
@@ -113,10 +123,12 @@ class Workload:
     # The actions of users.
 
     def user_actions(self) -> Iterator[Act]:
+        """Yield the random actions of all users."""
         for _ in range(self.rng.randint(0, 16)):
             yield from self.user_action(self.random_instant())
 
     def user_action(self, at: float) -> Iterator[Act]:
+        """Yield one random action of a user."""
         group, name = self.rng.choice(self.groups), f"b{self.rng.randrange(self.bookings)}"
         kinds = (
             "cancel",
@@ -127,9 +139,9 @@ class Workload:
             "now",
             "now",
             "resource",
-            "hand",
-            "hand",
-            "garble",
+            "by_hand",
+            "by_hand",
+            "invalidate",
             "remake",
         )
         match self.rng.choice(kinds):
@@ -144,10 +156,10 @@ class Workload:
                 yield replace(act, at=at)
             case "resource":
                 yield from self.resource_edits(at, group)
-            case "hand":
+            case "by_hand":
                 verb = self.rng.choice(("start", "stop", "start", "stop", "terminate"))
                 yield Act(at, "by_hand", {"machine": self.rng.randrange(self.machines), "verb": verb})
-            case "garble":
+            case "invalidate":
                 yield Act(at, "edit", {"plural": "bookings", "name": name, "spec": {"end_at": "soon"}})
             case "remake":
                 yield Act(at, "delete", {"plural": "resources", "name": group})
@@ -156,6 +168,7 @@ class Workload:
                 )
 
     def resource_edits(self, at: float, group: str) -> Iterator[Act]:
+        """Yield edits of a Resource: suspend and resume it, or change its policy or warm-up."""
         if self.rng.random() < 0.5:
             lasts = self.rng.uniform(10, 200)
             yield Act(at, "edit", {"plural": "resources", "name": group, "spec": {"suspend": True}})
