@@ -94,8 +94,8 @@ def prose(path: str, text: str) -> str:
     """Return the text with a filler in place of each character that is not prose, except line breaks.
 
     Markdown is prose without its code and its generated parts. In a Python module, comments, names of tests
-    and strings that contain a space are prose. Any other file is prose as a whole, because no rule matches its
-    keys and identifiers.
+    and strings that contain a space are prose. Any other file is prose as a whole, because no rule matches
+    its keys and identifiers.
     """
     suffix = PurePath(path).suffix
     if suffix == ".py":
@@ -117,7 +117,7 @@ def _filled(match: re.Match[str]) -> str:
 
 
 def _python(text: str) -> str:
-    """Return the text of a module with a filler in place of each character that is not prose."""
+    """Return the text of a module, with fillers in place of code."""
     starts = [0, *(match.end() for match in re.finditer("\n", text))]
     kept = [char if char.isspace() else _FILLER for char in text]
     for start, end, found in _python_prose(text):

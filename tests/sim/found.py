@@ -51,8 +51,8 @@ class FoundScript:
         return play(self.script, mutation.build).invariant is self.invariant
 
     def reseeded(self) -> "FoundScript | None":
-        """Return the script with the first seed that shows the fault; None if none of `_MAX_SEEDS` seeds
-        does.
+        """Return the script with the first seed that shows the fault, out of `_MAX_SEEDS`; None without
+        one.
         """
         first = self.script.seed
         tried = (replace(self, script=replace(self.script, seed=first + more)) for more in range(_MAX_SEEDS))

@@ -136,7 +136,8 @@ class SimKube:
     def _raise_faults(self, request: Request) -> None:
         """Raise an error according to the current faults.
 
-        A 409 stands for an exceeded quota, so only create requests get it. Requests of users always succeed.
+        A 409 stands for an exceeded quota, so only create requests get it. Requests of users never get an
+        error here.
         """
         status = self.faults.status
         if not request.client or (status == _CONFLICT and request.method != "POST"):

@@ -72,8 +72,10 @@ class Link:
         self._latency = latency
 
     def change(self, faults: LinkFaults) -> None:
-        """Set the faults. A link that becomes REFUSED resets its streams; one that was CUT and opens resets
-        half of them.
+        """Set the faults.
+
+        A link that becomes REFUSED resets all streams. A link that changes from CUT to OPEN resets half of
+        them.
         """
         before, self.faults = self.faults, faults
         if faults.state is LinkState.REFUSED:
@@ -162,9 +164,7 @@ class Stream:
         return self._link.process
 
     def send(self, item: bytes | None) -> None:
-        """Send one line; None ends the stream without an error. Lines are buffered while the link is not
-        open.
-        """
+        """Send one line, or buffer it while the link is not open. None ends the stream without an error."""
         if self.closed:
             return
         if self._link.faults.state is LinkState.OPEN:

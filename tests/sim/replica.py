@@ -1,5 +1,6 @@
-"""The operator as a process of the simulation. `Replica` assembles it over simulated links, as `app.run`
-does.
+"""The operator as a process of the simulation.
+
+`Replica` assembles the operator over simulated links, as `booking_operator.operator.run` does over real ones.
 """
 
 from collections.abc import Callable, Hashable

@@ -115,8 +115,9 @@ class Run:
         self.trace.append(f"{self.world.kernel.now:.6f} {what}")
 
     def _check(self, check: Callable[..., None], *arguments: Any) -> None:
-        """Run a check. A failure stops the kernel, and does not raise in the caller, which may be code of the
-        operator.
+        """Run a check. A failure stops the kernel.
+
+        It is not raised here, because the caller may be code of the operator.
         """
         try:
             check(*arguments)

@@ -49,8 +49,9 @@ class Script:
     ends_at: float
 
     def with_acts(self, acts: tuple[Act, ...]) -> "Script":
-        """Return a copy with other acts. It ends one second after the last of them, and not later than this
-        script.
+        """Return a copy with other acts.
+
+        It ends one second after the last of them, but not later than this script.
         """
         ends_at = max((act.at + act.lasts for act in acts), default=0.0)
         return replace(self, acts=acts, ends_at=min(self.ends_at, ends_at + 1))

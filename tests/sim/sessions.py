@@ -1,5 +1,6 @@
-"""`cloud.aws.clients.Sessions` over simulated links: clients of EC2 and RDS that respond like botocore's
-clients.
+"""`cloud.aws.clients.Sessions` over simulated links.
+
+The clients of EC2 and RDS respond like those of botocore.
 """
 
 import asyncio
