@@ -1,1 +1,1 @@
-"""Checks that text uses plain English. `python -m tests.prose` prints what it finds."""
+"""The check of plain English. `python -m tests.prose` prints the phrases to avoid."""

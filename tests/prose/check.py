@@ -1,7 +1,7 @@
-"""Finds words to avoid in documentation, docstrings, comments, messages and names of tests.
+"""Find words to avoid in documentation, docstrings, comments, messages and names of tests.
 
-The check replaces everything in a file that is not prose by a filler, and applies the rules to the result.
-Offsets therefore stay those of the file. The check skips a line that contains `prose: ok`.
+The check replaces each character that is not prose with a filler, and applies the rules in `rules` to the
+result. Offsets are therefore the same as in the file. The check skips a line that contains `prose: ok`.
 """
 
 import io
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 MARKER = "prose: ok"
 
 _FILLER = "\0"
-"""Stands for a character that is not prose. No rule matches across it."""
+"""Replaces a character that is not prose. No rule matches across it."""
 _CODE_SPAN = re.compile(r"(`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)\1(?!`)", re.DOTALL)
 _URL = re.compile(r"https?://[^\s)>\"']+")
 _LINK_TARGET = re.compile(r"(?<=\]\()[^)\n]*(?=\))")
@@ -42,7 +42,7 @@ class Finding:
         path: the file, relative to the top directory.
         line: its line, from 1.
         column: its first character in that line, from 1.
-        phrase: the phrase, with single blanks.
+        phrase: the phrase, with single spaces.
         suggestion: what to write instead.
     """
 
@@ -60,7 +60,7 @@ class Finding:
 def files(
     root: Path, checked: Sequence[str] = CHECKED, not_checked: Sequence[str] = NOT_CHECKED
 ) -> list[Path]:
-    """The files below `root` that match `checked` and do not match `not_checked`, in order of their paths."""
+    """Return the files that match `checked` and do not match `not_checked`, in the order of their paths."""
     found = {path for pattern in checked for path in root.glob(pattern) if path.is_file()}
     return sorted(
         path
@@ -70,10 +70,10 @@ def files(
 
 
 def findings(path: str, text: str) -> list[Finding]:
-    """The phrases to avoid in one file, in their order.
+    """Return the phrases to avoid in one file, in order.
 
     Args:
-        path: relative to the top directory; its suffix decides what in the file is prose.
+        path: the path relative to the top directory; the suffix determines which parts are prose.
         text: the content of the file.
     """
     searched, lines = prose(path, text), text.splitlines()
@@ -91,11 +91,11 @@ def findings(path: str, text: str) -> list[Finding]:
 
 
 def prose(path: str, text: str) -> str:
-    """The text with a filler in place of each character that is not prose, line breaks excepted.
+    """Return the text with a filler in place of each character that is not prose, except line breaks.
 
     Markdown is prose without its code and its generated parts. In a Python module, comments, names of tests
-    and strings that contain a blank are prose. Any other file is prose as a whole, because its keys and
-    identifiers match no rule.
+    and strings that contain a space are prose. Any other file is prose as a whole, because no rule matches
+    its keys and identifiers.
     """
     suffix = PurePath(path).suffix
     if suffix == ".py":
@@ -117,7 +117,7 @@ def _filled(match: re.Match[str]) -> str:
 
 
 def _python(text: str) -> str:
-    """The prose of a module, in place."""
+    """Return the text of a module, with fillers in place of code."""
     starts = [0, *(match.end() for match in re.finditer("\n", text))]
     kept = [char if char.isspace() else _FILLER for char in text]
     for start, end, found in _python_prose(text):
@@ -127,7 +127,7 @@ def _python(text: str) -> str:
 
 
 def _python_prose(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """Start, end and prose of each token that has some; the prose is as long as the token."""
+    """Yield start, end and prose of each token with prose. The prose has the length of the token."""
     before = ""
     for item in tokenize.generate_tokens(io.StringIO(text).readline):
         if item.type == token.COMMENT:
@@ -144,7 +144,7 @@ def _python_prose(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int],
 
 
 def _string(literal: str) -> str:
-    """The prose of a string literal: its text without quotes, escapes and interpolations."""
+    """Return the prose of a string literal: its text without quotes, escapes and interpolations."""
     match = _STRING.fullmatch(literal)
     if match is None or not re.search(r"\S\s+\S", match["body"]):
         return re.sub(r"\S", _FILLER, literal)

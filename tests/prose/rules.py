@@ -1,7 +1,7 @@
 """The words and phrases that the check reports, the files that it reads, and the exceptions.
 
 The rules come from the documentation style guides of Kubernetes and of Google. Many readers do not speak
-English as their first language: they know a standard term, but not an idiom.
+English as their first language. They know a standard term, but not an idiom.
 """
 
 import re
@@ -51,10 +51,10 @@ class Rule:
 
 
 def _rule(phrase: str, suggestion: str) -> Rule:
-    """Make a rule for whole words in upper case or lower case.
+    """Return a rule that matches whole words, in upper case and lower case.
 
     Args:
-        phrase: a regular expression in which each blank stands for `GAP`.
+        phrase: a regular expression; each space in it matches `GAP`.
         suggestion: what to write instead.
     """
     pattern = rf"(?<![\w-])(?P<phrase>{phrase.replace(' ', GAP)})(?![\w-])"

@@ -1,4 +1,4 @@
-"""The check of prose: what it reports, what it leaves out, and that the files it reads pass."""
+"""The check of prose reports phrases to avoid, skips code, and passes for this project."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_plain_english_passes(text: str) -> None:
     assert findings("page.md", text + "\n") == []
 
 
-def test_a_finding_names_the_place_the_phrase_and_a_suggestion() -> None:
+def test_a_finding_has_position_phrase_and_suggestion() -> None:
     [finding] = findings("docs/page.md", "# Page\n\nIt runs  for the\nsake of speed.\n")
     assert str(finding) == "docs/page.md:3:10: 'for the sake of': write for, because of"
 
@@ -137,13 +137,13 @@ def test_any_other_file_is_prose_as_a_whole(path: str) -> None:
     assert [item.line for item in findings(path, "# Told.\nkey: tells\nlock_told: 1\n")] == [1, 2]
 
 
-def test_a_marked_line_is_left_out() -> None:
+def test_a_marked_line_is_skipped() -> None:
     assert findings("rule.yaml", "# Told.  prose: ok, a quotation\n") == []
     assert findings("page.md", "It tells. <!-- prose: ok -->\n") == []
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("tests/**/*.py")), ids=lambda path: path.name)
-def test_offsets_are_those_of_the_file(path: Path) -> None:
+def test_offsets_are_the_same_as_in_the_file(path: Path) -> None:
     text = path.read_text()
     found = prose("module.py", text)
     assert len(found) == len(text)
@@ -159,7 +159,7 @@ def test_each_pattern_matches_a_file() -> None:
         assert any(line.match(text) for text in (ROOT / path).read_text().splitlines()), path
 
 
-def test_files_that_are_not_checked_are_left_out(tmp_path: Path) -> None:
+def test_excluded_files_are_not_checked(tmp_path: Path) -> None:
     for name in ("a.md", "docs/b.md", "docs/deep/c.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("Told.\n")

@@ -1,4 +1,4 @@
-"""Links in the documentation lead to files and headings that exist."""
+"""Each link in the documentation leads to a file or a heading that exists."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ CODE = re.compile(r"^ {4,}[^\n]*$|^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of the headings of a page, as GitHub derives them."""
+    """Return the anchors of the headings of a page, as GitHub generates them."""
     found: set[str] = set()
     seen: Counter[str] = Counter()
     for heading in re.findall(r"^#+ +(.*?) *$", CODE.sub("", page.read_text()), re.MULTILINE):
@@ -42,7 +42,7 @@ def test_each_alert_links_to_a_heading() -> None:
         assert anchor in anchors(ROOT / page)
 
 
-def test_anchors_are_those_of_github(tmp_path: Path) -> None:
+def test_anchors_are_the_same_as_on_github(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One `two`\n\n## Why? (A)\n\n## Why? (A)\n\n    # not a heading\n\n### a_b-c [d](e)\n")
     assert anchors(page) == {"one-two", "why-a", "why-a-1", "a_b-c-d"}

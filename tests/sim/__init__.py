@@ -1,11 +1,18 @@
-"""The whole operator in a simulated world: virtual time, one seed, the same trace each time.
+"""Deterministic simulation of the whole operator: virtual time, simulated servers, one seed.
 
-`kernel` has time and processes, `network` what lies between them; `kube` and `aws` are the servers, `replica`
-is the operator as a process. `scenario` makes of a seed a `script`, from its `story` and the `failures` in
-it; that is played in a `world` with `users`. `oracle` knows what was promised, `invariants` hold it against
-all that happens, `settled` against what is there in the end. `run` plays a seed, `shrink` finds the shortest
-script that still fails, and each of the `mutations` must be caught. The command is `python -m tests.sim`.
+The same seed gives the same trace in any process. The flow of a run:
 
-The operator is known here by public names only. `build` is all that it is made with, and the place where a
-mutation puts its mistake; docs/reliability.md lists what of the operator is observed.
+1. `scenario` derives a `script` from the seed: the `workload` (world and users) and the `failures`.
+2. `run` plays the script in a `world`, whose `users` act on the simulated servers.
+3. `invariants` checks each call and each write. `final_checks` checks the state after the last failure. Both
+   compare with the `oracle`.
+4. If a check fails, `shrink` reduces the script to a short one that still fails.
+
+`kernel` has the virtual clock and the processes, `network` the links between processes and servers. `kube`
+and `aws` are the servers. `replica` is the operator as a process, assembled from a `build`. A mutation is a
+`build` with a mistake. Each of the `mutations` must be caught.
+
+The simulation uses only public names of the operator. docs/reliability.md lists what it observes.
+
+The command is `python -m tests.sim`.
 """

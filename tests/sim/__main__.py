@@ -1,4 +1,4 @@
-"""Plays many seeds: `python -m tests.sim --seeds 10000`; or one, with its trace: `--seed 4711 --trace`."""
+"""Run many seeds with `python -m tests.sim --seeds 10000`, or one with its trace: `--seed 4711 --trace`."""
 
 import multiprocessing
 import os
@@ -15,29 +15,36 @@ from tests.sim.build import CORRECT, Build
 from tests.sim.mutations import MUTATIONS, RARE
 from tests.sim.run import Outcome, play, play_briefly
 from tests.sim.scenario import script
-from tests.sim.shrink import Shortest, shortest
+from tests.sim.shrink import Minimized, minimize
 
 T = TypeVar("T")
 
-RENEWED = 100
-"""Seeds after which a process of the pool is replaced, so that none grows."""
-SEEDS_OF_MUTATIONS = 200
+RUNS_PER_PROCESS = 100
+"""Runs after which a process of the pool is replaced, so that its memory stays small."""
+MAX_MUTATION_SEEDS = 200
+"""Seeds that are run for each mutation until one shows it."""
 
 
 @click.command()
-@click.option("--seeds", default=300, show_default=True, help="How many seeds to play.")
-@click.option("--first", default=0, show_default=True, help="The first of them.")
-@click.option("--seed", type=int, help="Play this one alone.")
-@click.option("--trace", is_flag=True, help="Print all that happens in it.")
+@click.option("--seeds", default=300, show_default=True, help="Number of seeds to run.")
+@click.option("--first", default=0, show_default=True, help="First seed.")
+@click.option("--seed", type=int, help="Run only this seed.")
+@click.option("--trace", is_flag=True, help="Print the trace of the run with --seed.")
 @click.option(
-    "--mutation", type=click.Choice([one.name for one in (*MUTATIONS, *RARE)]), help="With this bug."
+    "--mutation",
+    type=click.Choice([mutation.name for mutation in (*MUTATIONS, *RARE)]),
+    help="Run --seed with this mutation.",
 )
 @click.option(
-    "--save", type=click.Path(path_type=Path), help="Keep the shortest script that fails in a file."
+    "--save", type=click.Path(path_type=Path), help="Save the shortest script that fails to this file."
 )
-@click.option("--mutations", is_flag=True, help="Find for each bug the first seed that shows it.")
-@click.option("--reseed", is_flag=True, help="Record a seed that shows the fault in each file of `found`.")
-@click.option("--jobs", default=os.cpu_count() or 1, help="How many are played at a time; one for each core.")
+@click.option("--mutations", is_flag=True, help="Find the first seed that shows each mutation.")
+@click.option(
+    "--reseed",
+    is_flag=True,
+    help="Update the seed in each file of `tests/sim/found` so that it shows the fault.",
+)
+@click.option("--jobs", default=os.cpu_count() or 1, help="Number of processes; default: one for each core.")
 def main(
     seeds: int,
     first: int,
@@ -49,7 +56,10 @@ def main(
     reseed: bool,
     jobs: int,
 ) -> None:
-    """Simulate the operator with what fails, and print what does not hold, by the shortest script."""
+    """Simulate the operator under failures.
+
+    For a failed invariant, print the shortest script that shows the failure.
+    """
     if mutations:
         sys.exit(not find_all(jobs))
     if reseed:
@@ -60,33 +70,33 @@ def main(
     outcome = play(seed, build)
     if trace:
         click.echo("\n".join(outcome.trace))
-    least = report(seed, outcome, build)
-    if save and least and outcome.invariant:
-        save.write_text(found.FoundScript(least.script, outcome.invariant, mutation or "").dump())
-    sys.exit(least is not None)
+    minimal = report(seed, outcome, build)
+    if save and minimal and outcome.invariant:
+        save.write_text(found.FoundScript(minimal.script, outcome.invariant, mutation or "").dump())
+    sys.exit(minimal is not None)
 
 
 def play_all(seeds: range, jobs: int) -> bool:
-    """Play all of them; whether all has held."""
-    began, failed, steps, seconds = time.monotonic(), [], 0, 0.0
-    for number, (seed, outcome) in enumerate(_pooled(play_briefly, seeds, jobs), 1):
+    """Run all seeds and print the failures; return whether all passed."""
+    started, failed, steps, seconds = time.monotonic(), [], 0, 0.0
+    for number, (seed, outcome) in enumerate(_run_in_pool(play_briefly, seeds, jobs), 1):
         steps, seconds = steps + outcome.steps, seconds + outcome.seconds
         if outcome.invariant:
             failed.append(seed)
             report(seed, outcome)
         if number % 500 == 0:
-            click.echo(f"{number} played, {len(failed)} failed", err=True)
-    took = time.monotonic() - began
-    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} days, {steps:,} steps in {took:.0f} s")
+            click.echo(f"{number} run, {len(failed)} failed", err=True)
+    elapsed = time.monotonic() - started
+    click.echo(f"{len(seeds)} seeds, {seconds / 86400:.1f} virtual days, {steps:,} steps in {elapsed:.0f} s")
     click.echo(f"{len(seeds) - len(failed)} passed, {len(failed)} failed")
     return not failed
 
 
 def find_all(jobs: int) -> bool:
-    """For each mutation the first seed that shows it; whether there is one for each."""
+    """Print the first seed that shows each mutation; return whether each has one."""
     missed = 0
-    for number, caught in _pooled(first_caught, range(len(MUTATIONS)), jobs):
-        seed, message = caught
+    for number, result in _run_in_pool(first_seed, range(len(MUTATIONS)), jobs):
+        seed, message = result
         missed += seed is None
         click.echo(
             f"{MUTATIONS[number].name}: {'not caught' if seed is None else f'seed {seed}'}: {message[:150]}"
@@ -95,29 +105,33 @@ def find_all(jobs: int) -> bool:
     return not missed
 
 
-def first_caught(number: int) -> tuple[int, tuple[int | None, str]]:
-    """The first seed that shows a mutation, by its number, and how."""
-    one = MUTATIONS[number]
-    for seed in range(SEEDS_OF_MUTATIONS):
-        outcome = play(seed, one.build)
-        if one.shown_by(outcome.invariant):
+def first_seed(number: int) -> tuple[int, tuple[int | None, str]]:
+    """Return the number of a mutation, the first seed that shows it (None without one), and a message."""
+    mutation = MUTATIONS[number]
+    for seed in range(MAX_MUTATION_SEEDS):
+        outcome = play(seed, mutation.build)
+        if mutation.is_shown_by(outcome.invariant):
             return number, (seed, outcome.message)
-    return number, (None, f"in {SEEDS_OF_MUTATIONS} seeds")
+    return number, (None, f"in {MAX_MUTATION_SEEDS} seeds")
 
 
-def _pooled(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=RENEWED) as pool:
+def _run_in_pool(call: Callable[[int], T], numbers: range, jobs: int) -> Iterator[T]:
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=RUNS_PER_PROCESS) as pool:
         yield from pool.imap_unordered(call, numbers)
 
 
-def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Shortest | None:
-    """Print what does not hold, and the shortest script that shows it; None where everything holds."""
-    click.echo(f"seed {seed}: {outcome.message or 'all holds'}")
+def report(seed: int, outcome: Outcome, build: Build = CORRECT) -> Minimized | None:
+    """Print the failure of a run and the shortest script that shows it.
+
+    Returns:
+        This script; None if the run has no failure.
+    """
+    click.echo(f"seed {seed}: {outcome.message or 'all invariants hold'}")
     if not outcome.invariant:
         return None
-    least = shortest(script(seed), outcome.invariant, build)
-    click.echo(least.told())
-    return least
+    minimal = minimize(script(seed), outcome.invariant, build)
+    click.echo(minimal.describe())
+    return minimal
 
 
 if __name__ == "__main__":

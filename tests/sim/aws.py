@@ -1,6 +1,6 @@
-"""EC2 and RDS in memory: states that take time, request limits, views that are behind, missing capacity.
+"""EC2 and RDS in memory: slow state transitions, request limits, stale Describes, missing capacity.
 
-What each instance was at which time is kept, so that whatever is claimed of it can be held against the truth.
+Each instance keeps the history of its states. The oracle compares statuses and calls with this history.
 """
 
 import random
@@ -10,25 +10,26 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, MANAGED_TAG
+from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS
 from booking_operator.domain.group import Scope
 from tests.sim.kernel import Kernel
 from tests.support.aws_limits import Limits
 
 TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0)}
-"""Seconds that a start or stop takes, at least and at most."""
-_RDS = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
+"""Minimum and maximum duration of a start or stop, in seconds."""
+_RDS_STATES = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
 
 
 @dataclass
 class Machine:
-    """One instance.
+    """One EC2 instance or DB instance.
 
     Attributes:
-        id: as the service knows it; of a DB instance its name.
-        history: the states it was in, each since an instant in true time.
-        terminated: since when it is no more; None while it is.
-        switched: by which process it was started or stopped last, none where by hand, and when.
+        id: the instance id; for a DB instance `db:` and its name.
+        pool: the instance type and the zone, such as `m5.large in eu-west-1a`.
+        history: (instant, state): each state, with the instant at which it began (true time).
+        terminated: the instant of the termination; None before it.
+        last_action: the process that last started or stopped it (empty for a user), and the instant.
     """
 
     id: str
@@ -38,47 +39,48 @@ class Machine:
     tags: dict[str, str]
     history: list[tuple[float, str]] = field(default_factory=lambda: [(-1e9, "stopped")])
     terminated: float | None = None
-    switched: tuple[str, float] = ("", -1e9)
+    last_action: tuple[str, float] = ("", -1e9)
 
-    def at(self, seconds: float) -> str:
-        """Its state then."""
+    def state_at(self, seconds: float) -> str:
+        """Return the state at an instant (true time)."""
         if self.terminated is not None and self.terminated <= seconds:
             return "terminated"
         return next((state for since, state in reversed(self.history) if since <= seconds), "stopped")
 
     def states(self, since: float, until: float) -> set[str]:
-        """All states it was in at some time from `since` to `until`."""
-        seen = {self.at(since), self.at(until)}
+        """Return all states between two instants, both included."""
+        seen = {self.state_at(since), self.state_at(until)}
         return seen | {state for at, state in self.history if since < at <= until}
 
 
 @dataclass
 class CloudFaults:
-    """What AWS does wrong at present.
+    """The current faults of AWS.
 
     Attributes:
-        throttled: the share of calls that are refused because others in the account use up the limits.
-        broken: the share that is answered by an error of the server.
-        lag: how many seconds old what Describe shows is, at most.
-        no_capacity: a pool that has none.
-        cursed: an instance for whose sake every call is refused that names it, without a word of it.
+        throttled: the share of calls that AWS throttles because of other clients in the account.
+        broken: the share of calls that fail with a server error.
+        lag: the maximum age of the states that a Describe shows, in seconds.
+        no_capacity: a pool without capacity; empty for none.
+        failing_instance: the id of an instance. Each action that includes it fails, with an error that does
+            not name it.
     """
 
     throttled: float = 0.0
     broken: float = 0.0
     lag: float = 0.5
     no_capacity: str = ""
-    cursed: str = ""
+    failing_instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that arrived.
+    """A call that has arrived at AWS.
 
     Attributes:
-        client: name of the process that made it.
-        sent_at: when it left there, in true time.
-        error: code of the error that was answered; empty where it was taken.
+        client: the name of the calling process.
+        sent_at: when the call left the process (true time).
+        error: the error code of the response; empty for success.
     """
 
     client: str
@@ -93,14 +95,15 @@ class SimAws:
     """All regions of all accounts.
 
     Attributes:
-        machines: all instances there ever were, by their ids.
-        called: called with each call.
+        machines: all instances by id, terminated ones included.
+        faults: the current faults.
+        on_call: called with each call.
     """
 
     def __init__(self, kernel: Kernel, seed: str) -> None:
         self.machines: dict[str, Machine] = {}
         self.faults = CloudFaults()
-        self.called: Callable[[Call], None] = lambda _: None
+        self.on_call: Callable[[Call], None] = lambda _: None
         self._kernel = kernel
         self._random = random.Random(f"{seed}/aws")
         self._limits = Limits()
@@ -108,20 +111,14 @@ class SimAws:
     def add(
         self, service: str, scope: Scope, tag: str, pool: str = "m5.large in eu-west-1a", **tags: str
     ) -> Machine:
-        """A new instance, which is stopped."""
+        """Create an instance in the state `stopped`."""
         number = len(self.machines)
         id_ = f"i-{number:04}" if service == "ec2" else f"db:d{number:04}"
         machine = Machine(id_, service, scope, pool, {APPLICATION_TAG: tag} | tags)
         self.machines[id_] = machine
         return machine
 
-    def manage(self, tag: str) -> None:
-        """Have a group ask for a Resource."""
-        for machine in self.machines.values():
-            if machine.tags[APPLICATION_TAG] == tag:
-                machine.tags[MANAGED_TAG] = "true"
-
-    # What users do in the console.
+    # Actions of users in the console.
 
     def by_hand(self, id_: str, verb: str) -> None:
         """Start, stop or terminate an instance."""
@@ -129,60 +126,66 @@ class SimAws:
         if verb == "terminate":
             machine.terminated = machine.terminated or self._kernel.now
         else:
-            self._switch(machine, verb, "")
+            self._change_state(machine, verb, "")
 
-    # What clients call; each is asked at once.
+    # Calls of clients. `serve` runs at the instant at which a call arrives.
 
     def serve(
         self, client: str, sent_at: float, action: str, scope: Scope, ids: Sequence[str], lock: Any
     ) -> Any:
-        """Answer one call.
+        """Process one call and return the response.
 
         Raises:
-            ClientError: it is refused.
+            ClientError: AWS refuses the call.
         """
         try:
             answer = self._serve(client, action, scope, ids, lock)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            self.called(Call(client, action, scope, tuple(ids), sent_at, code))
+            self.on_call(Call(client, action, scope, tuple(ids), sent_at, code))
             raise
-        self.called(Call(client, action, scope, tuple(ids), sent_at))
+        self.on_call(Call(client, action, scope, tuple(ids), sent_at))
         return answer
 
     def _serve(self, client: str, action: str, scope: Scope, ids: Sequence[str], lock: Any) -> Any:
-        faults, chance = self.faults, self._random.random()
-        if chance < faults.throttled:
-            raise refusal(action, "RequestLimitExceeded", "Request limit exceeded.")
-        if chance < faults.throttled + faults.broken:
-            raise refusal(action, "InternalError", "An internal error has occurred.", 500)
+        faults, draw = self.faults, self._random.random()
+        if draw < faults.throttled:
+            raise client_error(action, "RequestLimitExceeded", "Request limit exceeded.")
+        if draw < faults.throttled + faults.broken:
+            raise client_error(action, "InternalError", "An internal error has occurred.", 500)
         if not self._limits.admits(scope.account, scope.region, action, len(ids), self._kernel.now):
-            raise refusal(action, "RequestLimitExceeded", "Request limit exceeded, by own calls.")
+            raise client_error(
+                action, "RequestLimitExceeded", "Request limit exceeded by calls of this client."
+            )
         if action.startswith("Describe"):
             return self._describe(action, scope)
         for id_ in ids:
             machine = self.machines.get(id_)
-            if machine is None or machine.at(self._kernel.now) == "terminated":
-                raise refusal(action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist")
-        if faults.cursed in ids:
-            raise refusal(action, "InvalidParameterCombination", "The parameters do not go together.")
+            if machine is None or machine.state_at(self._kernel.now) == "terminated":
+                raise client_error(
+                    action, "InvalidInstanceID.NotFound", f"The instance ID '{id_}' does not exist"
+                )
+        if faults.failing_instance in ids:
+            raise client_error(action, "InvalidParameterCombination", "The parameter combination is invalid.")
         if "Tags" in action:
             return self._tag(ids, lock)
         verb = "start" if action.startswith("Start") else "stop"
         self._check(action, verb, ids)
-        return {id_: self._switch(self.machines[id_], verb, client) for id_ in ids}
+        return {id_: self._change_state(self.machines[id_], verb, client) for id_ in ids}
 
     def _check(self, action: str, verb: str, ids: Sequence[str]) -> None:
         for id_ in ids:
             machine = self.machines[id_]
-            state = machine.at(self._kernel.now)
+            state = machine.state_at(self._kernel.now)
             bad = "stopping" if verb == "start" else "pending"
             if state == bad and machine.service == "ec2":
                 text = f"The instance '{id_}' is not in a state from which it can be {verb}ed."
-                raise refusal(action, "IncorrectInstanceState", text)
+                raise client_error(action, "IncorrectInstanceState", text)
             if machine.service == "rds" and state != ("stopped" if verb == "start" else "running"):
-                raise refusal(
-                    action, "InvalidDBInstanceState", f"Instance {id_[3:]} is not in a state for that."
+                raise client_error(
+                    action,
+                    "InvalidDBInstanceState",
+                    f"Instance {id_[3:]} is not in a valid state for this action.",
                 )
         if verb == "start":
             for id_ in ids:
@@ -193,18 +196,18 @@ class SimAws:
                         f"We currently do not have sufficient {type_} capacity in the Availability Zone you "
                         f"requested ({zone})."
                     )
-                    raise refusal(action, "InsufficientInstanceCapacity", text, 500)
+                    raise client_error(action, "InsufficientInstanceCapacity", text, 500)
 
-    def _switch(self, machine: Machine, verb: str, client: str) -> tuple[str, str]:
+    def _change_state(self, machine: Machine, verb: str, client: str) -> tuple[str, str]:
         now = self._kernel.now
-        before = machine.at(now)
-        goal, way = ("running", "pending") if verb == "start" else ("stopped", "stopping")
-        if before not in {goal, way}:
+        before = machine.state_at(now)
+        target, transitional = ("running", "pending") if verb == "start" else ("stopped", "stopping")
+        if before not in {target, transitional}:
             arrival = now + self._random.uniform(*TRANSITIONS[machine.service])
             machine.history = [item for item in machine.history if item[0] <= now]
-            machine.history += [(now, way), (arrival, goal)]
-            machine.switched = client, now
-        return before, machine.at(now)
+            machine.history += [(now, transitional), (arrival, target)]
+            machine.last_action = client, now
+        return before, machine.state_at(now)
 
     def _tag(self, ids: Sequence[str], lock: dict[str, str] | None) -> None:
         for id_ in ids:
@@ -214,19 +217,21 @@ class SimAws:
             tags |= lock or {}
 
     def _describe(self, action: str, scope: Scope) -> list[tuple[Machine, str]]:
-        then = self._kernel.now - self._random.uniform(0, self.faults.lag)
+        instant = self._kernel.now - self._random.uniform(0, self.faults.lag)
         if action == "DescribeDBClusters":
             return []
         service = "ec2" if action == "DescribeInstances" else "rds"
         return [
-            (machine, machine.at(then))
+            (machine, machine.state_at(instant))
             for machine in self.machines.values()
-            if machine.service == service and machine.scope == scope and machine.at(then) != "terminated"
+            if machine.service == service
+            and machine.scope == scope
+            and machine.state_at(instant) != "terminated"
         ]
 
 
-def refusal(action: str, code: str, message: str, status: int = 400) -> ClientError:
-    """An error as botocore raises it."""
+def client_error(action: str, code: str, message: str, status: int = 400) -> ClientError:
+    """Return an error in the form that botocore raises."""
     answer: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status},
@@ -234,6 +239,6 @@ def refusal(action: str, code: str, message: str, status: int = 400) -> ClientEr
     return ClientError(answer, action)
 
 
-def shown(state: str) -> str:
-    """A state as RDS names it."""
-    return _RDS[state]
+def rds_state(state: str) -> str:
+    """Return the RDS name of a state."""
+    return _RDS_STATES[state]

@@ -1,6 +1,6 @@
-"""Mistakes that have been made before, in this operator or in others.
+"""Known mistakes of this operator and of other controllers, as subclasses that a `build.Build` can use.
 
-Each is a subclass of something that `build.Build` names, and overrides public methods of it.
+Each class overrides public methods only.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
 from tests.sim.sessions import SimSessions
 
-BEHIND_SECONDS = 20.0
+STALE_SECONDS = 20.0
 _COLLECTIONS = frozenset(kind.path() for kind in KINDS)
 _CRDS = "/customresourcedefinitions/"
 _CONFLICT = 409
@@ -50,11 +50,11 @@ _FAR = datetime(2100, 1, 1, tzinfo=UTC)
 _PLENTY = BucketLimit(1e6, 1e6)
 
 
-# The election, and the request limits.
+# The leader election and the request limits.
 
 
-class LeadsTooLong(LeaseTiming):
-    """A leadership lasts longer than others wait."""
+class RenewsTooLong(LeaseTiming):
+    """RenewDeadline is three times LeaseDuration, so that two replicas can lead."""
 
     @property
     @override
@@ -63,53 +63,53 @@ class LeadsTooLong(LeaseTiming):
 
 
 def unlimited(_: Scope, __: str) -> RequestLimits:
-    """Limits that let everything pass."""
+    """Return limits that allow every call."""
     return RequestLimits(_PLENTY, _PLENTY)
 
 
 # The client of the API server.
 
 
-def _lists(request: Request) -> bool:
-    """Whether it asks for the first page of a list of one of our kinds."""
+def _is_first_page(request: Request) -> bool:
+    """Whether a request is for the first page of a list of one of the operator's kinds."""
     return request.method == "GET" and request.path in _COLLECTIONS and "continue" not in request.query
 
 
-def _writes_status(request: Request) -> bool:
-    """Whether it is about the status of a Resource."""
+def _is_status_write(request: Request) -> bool:
+    """Whether a request writes the status of a Resource."""
     return "/resources/" in request.path and request.path.endswith("/status")
 
 
 def _with_status(request: Request, **fields: Any) -> Request:
-    """The same, with other fields of the status."""
+    """Return the request with other status fields."""
     body = request.body or {}
     return replace(request, body={**body, "status": {**body["status"], **fields}})
 
 
-class _Behind(SimKubeClient):
-    """Some lists are of a server that is behind; so are the watches after such a list, for a while."""
+class _StaleLists(SimKubeClient):
+    """Some lists come from a stale cache of the API server. The watches after such a list are stale too."""
 
     @cached_property
-    def listed(self) -> set[str]:
-        """Paths that were listed."""
+    def listed_paths(self) -> set[str]:
+        """Paths of which a first page was requested."""
         return set()
 
     @cached_property
-    def stale(self) -> set[str]:
-        """Those of which the last list was stale."""
+    def stale_paths(self) -> set[str]:
+        """Paths whose last list was stale."""
         return set()
 
-    def behind(self, *, first: bool) -> bool:
-        """Whether a list is of a server that is behind, by whether it is the first of its kind."""
+    def is_stale(self, *, first: bool) -> bool:
+        """Whether a list is stale; `first` says whether it is the first list of its path."""
         raise NotImplementedError
 
     @override
     async def send(self, request: Request) -> bytes:
         path = request.path
-        if _lists(request):
-            stale = self.behind(first=path not in self.listed)
-            self.listed.add(path)
-            (self.stale.add if stale else self.stale.discard)(path)
+        if _is_first_page(request):
+            stale = self.is_stale(first=path not in self.listed_paths)
+            self.listed_paths.add(path)
+            (self.stale_paths.add if stale else self.stale_paths.discard)(path)
             if stale:
                 request = replace(request, query={**request.query, "resourceVersion": "0"})
         return await super().send(request)
@@ -117,30 +117,30 @@ class _Behind(SimKubeClient):
     @override
     @asynccontextmanager
     async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        if request.path in self.stale:
-            await asyncio.sleep(BEHIND_SECONDS)
+        if request.path in self.stale_paths:
+            await asyncio.sleep(STALE_SECONDS)
         async with super().watch(request) as lines:
             yield lines
 
 
-class FirstListIsStale(_Behind):
-    """The first list is stale."""
+class FirstListIsStale(_StaleLists):
+    """Only the first list of each kind is stale."""
 
     @override
-    def behind(self, *, first: bool) -> bool:
+    def is_stale(self, *, first: bool) -> bool:
         return first
 
 
-class LaterListsAreStale(_Behind):
-    """Time goes back with a list that was needed again."""
+class LaterListsAreStale(_StaleLists):
+    """Each list except the first is stale, so that a relist goes back in time."""
 
     @override
-    def behind(self, *, first: bool) -> bool:
+    def is_stale(self, *, first: bool) -> bool:
         return not first
 
 
 class MissesEvents(SimKubeClient):
-    """What happens between list and watch is missed."""
+    """A watch starts at the newest resourceVersion. It misses the events since the list."""
 
     @override
     @asynccontextmanager
@@ -150,8 +150,8 @@ class MissesEvents(SimKubeClient):
             yield lines
 
 
-class BelievesInTheCrd(SimKubeClient):
-    """The CRD is read once, and believed to be as it was ever after."""
+class CachesCrd(SimKubeClient):
+    """The client caches the first CRD that it reads, and never notices a deletion."""
 
     first = b""
 
@@ -163,8 +163,8 @@ class BelievesInTheCrd(SimKubeClient):
         return self.first
 
 
-class SameCrd(SimKubeClient):
-    """The CRD always has the uid that it had first."""
+class HidesNewCrd(SimKubeClient):
+    """Each CRD has the uid of the first CRD, so that a recreated CRD looks like the old one."""
 
     uid = ""
 
@@ -179,7 +179,7 @@ class SameCrd(SimKubeClient):
 
 
 class ConflictMeansExists(SimKubeClient):
-    """Each conflict at a creation is said to be one of names."""
+    """Each 409 of a create request has the reason AlreadyExists, also that of an exceeded quota."""
 
     @override
     async def send(self, request: Request) -> bytes:
@@ -192,27 +192,27 @@ class ConflictMeansExists(SimKubeClient):
 
 
 class FirstStatusCountsNothing(SimKubeClient):
-    """The first status of a Resource that a process writes says that there are no instances."""
+    """The first status that a process writes for a Resource counts no instances."""
 
     @cached_property
-    def written(self) -> set[str]:
+    def written_paths(self) -> set[str]:
         """Paths of the statuses that were written."""
         return set()
 
     @override
     async def send(self, request: Request) -> bytes:
-        if _writes_status(request) and request.path not in self.written:
-            self.written.add(request.path)
+        if _is_status_write(request) and request.path not in self.written_paths:
+            self.written_paths.add(request.path)
             request = _with_status(request, instances=0, running=0)
         return await super().send(request)
 
 
-class RemembersOneLock(SimKubeClient):
-    """The status of a Resource remembers the lock of its holder, and none that is on its way."""
+class ReportsOnlyTheHoldersLock(SimKubeClient):
+    """The status of a Resource lists only the holder's lock, without locks whose call is in flight."""
 
     @override
     async def send(self, request: Request) -> bytes:
-        if _writes_status(request):
+        if _is_status_write(request):
             status = (request.body or {})["status"]
             holder = {"locked_by": status["locked_by"], "locked_until": status["locked_until"]}
             request = _with_status(request, locks=[item for item in status["locks"] or () if item == holder])
@@ -220,11 +220,11 @@ class RemembersOneLock(SimKubeClient):
 
 
 class LeaksTasks(SimKubeClient):
-    """Each list leaves a task behind."""
+    """Each list starts a task that does not end."""
 
     @override
     async def send(self, request: Request) -> bytes:
-        if _lists(request):
+        if _is_first_page(request):
             asyncio.get_running_loop().create_task(asyncio.sleep(1e6), name="list")
         return await super().send(request)
 
@@ -232,31 +232,31 @@ class LeaksTasks(SimKubeClient):
 # The clients of AWS.
 
 
-class RunsAtOnce(SimSessions):
-    """EC2 is said to answer that an instance runs, where it answers that it is being started."""
+class PendingCountsAsRunning(SimSessions):
+    """The response of StartInstances reports `running` in place of `pending`."""
 
     @override
-    async def sent(
+    async def send(
         self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
     ) -> Any:
-        answers = await super().sent(action, scope, ids, lock)
+        answers = await super().send(action, scope, ids, lock)
         if action != "StartInstances":
             return answers
         return {id_: (before, "running") for id_, (before, _) in answers.items()}
 
 
-# The driver of a cloud service.
+# The batcher of a cloud service.
 
 
-class Between(Batcher):
-    """Passes everything on to the batcher of a driver."""
+class ForwardingBatcher(Batcher):
+    """Forwards each call to the batcher of a driver."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
 
     @classmethod
-    def before(cls, driver: Driver) -> Driver:
-        """The same driver with this before its batcher."""
+    def wrap(cls, driver: Driver) -> Driver:
+        """Return a copy of the driver that calls this class in place of its batcher."""
         return replace(driver, batcher=cls(driver.batcher))
 
     @property
@@ -289,66 +289,66 @@ class Between(Batcher):
         return await self._batcher.forecast(demands)
 
 
-class _Otherwise(Between):
-    """Has another order carried out than was given."""
+class _ReplacesOrders(ForwardingBatcher):
+    """Passes another order to the batcher than the one that it received."""
 
-    def instead(self, order: Order) -> Order:
-        """The other order."""
+    def replacement(self, order: Order) -> Order:
+        """Return the order for the batcher."""
         raise NotImplementedError
 
     @override
     def start(self, order: Order) -> None:
-        super().start(self.instead(order))
+        super().start(self.replacement(order))
 
     @override
     def stop(self, order: Order, *, hibernate: bool = False) -> None:
-        super().stop(self.instead(order), hibernate=hibernate)
+        super().stop(self.replacement(order), hibernate=hibernate)
 
 
-class AlwaysStands(_Otherwise):
-    """Every order stands, that of lock tags included."""
+class AlwaysValid(_ReplacesOrders):
+    """Every order stays valid, also an order of lock tags."""
 
     @override
-    def instead(self, order: Order) -> Order:
+    def replacement(self, order: Order) -> Order:
         return replace(order, still_valid=always)
 
     @override
     def set_lock_tags(self, order: Order, lock: Lock | None) -> None:
-        super().set_lock_tags(self.instead(order), lock)
+        super().set_lock_tags(self.replacement(order), lock)
 
 
-class NeverWithdraws(_Otherwise):
-    """What becomes of an order is its own business, once it was given."""
+class NeverCancels(_ReplacesOrders):
+    """Cancellation of an order has no effect on its calls."""
 
     @override
-    def instead(self, order: Order) -> Order:
-        other = _copy(order)
-        for id_, future in other.futures.items():
+    def replacement(self, order: Order) -> Order:
+        copy = _copy(order)
+        for id_, future in copy.futures.items():
             future.add_done_callback(partial(_pass_on, order.futures[id_]))
-        return other
+        return copy
 
 
-class LooksAway(_Otherwise):
-    """An order counts as withdrawn once it has an outcome, which nobody looks at."""
+class DropsOutcomes(_ReplacesOrders):
+    """An order is cancelled as soon as its copy has an outcome. The outcome, or its error, is lost."""
 
     @override
-    def instead(self, order: Order) -> Order:
-        other = _copy(order)
-        for id_, future in other.futures.items():
+    def replacement(self, order: Order) -> Order:
+        copy = _copy(order)
+        for id_, future in copy.futures.items():
             future.add_done_callback(partial(_drop, order.futures[id_]))
-        return other
+        return copy
 
 
-class LeavesAtOnce(_Otherwise):
-    """What is ordered ahead of a boundary is due when it is ordered, and stands whatever happens."""
+class SendsAtOnce(_ReplacesOrders):
+    """An order is due `LEAD_TIME` before its deadline, and always valid."""
 
     @override
-    def instead(self, order: Order) -> Order:
+    def replacement(self, order: Order) -> Order:
         return replace(order, deadline=order.deadline - LEAD_TIME, still_valid=always)
 
 
 def _copy(order: Order) -> Order:
-    """The same, with an outcome of its own, and standing whatever happens."""
+    """Return a copy with futures of its own, which is always valid."""
     return Order.of(
         order.group,
         order.futures,
@@ -360,7 +360,7 @@ def _copy(order: Order) -> Order:
 
 
 def _pass_on(original: Future[InstanceState | None], future: Future[InstanceState | None]) -> None:
-    """Give an order the outcome of its copy, unless it was withdrawn."""
+    """Set the outcome of a copy on the original, unless the original was cancelled."""
     if future.cancelled():
         original.cancel()
         return
@@ -374,81 +374,81 @@ def _pass_on(original: Future[InstanceState | None], future: Future[InstanceStat
 
 
 def _drop(original: Future[InstanceState | None], _: Future[InstanceState | None]) -> None:
-    """Settle an order, whatever has become of its copy."""
+    """Cancel the original, whatever the outcome of the copy."""
     original.cancel()
 
 
-# The queues.
+# The work queues.
 
 
-class _Tracked(WorkQueue[Key]):
-    """Knows which keys are being reconciled.
+class _TracksProcessing(WorkQueue[Key]):
+    """Tracks which keys are in processing.
 
     Attributes:
-        out: how often each was handed out and not given back.
+        processing: how often each key was handed out without a `done`.
     """
 
     def __init__(
         self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
         super().__init__(clock, backoff, timer_priority=timer_priority)
-        self.out: Counter[Key] = Counter()
+        self.processing: Counter[Key] = Counter()
 
     @override
     def try_get(self) -> tuple[Key, ...]:
         keys = super().try_get()
-        self.out.update(keys)
+        self.processing.update(keys)
         return keys
 
     @override
     def done(self, key: Key, result: Result) -> None:
-        self.out[key] -= 1
+        self.processing[key] -= 1
         super().done(key, result)
 
 
-class HandsOutTwice(_Tracked):
-    """A key that is added while it is reconciled is handed out at once."""
+class HandsOutTwice(_TracksProcessing):
+    """A key that is added while it is in processing is handed out immediately."""
 
     def __init__(
         self, clock: Clock, backoff: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
     ) -> None:
         super().__init__(clock, backoff, timer_priority=timer_priority)
-        self._again: list[Key] = []
+        self._extra: list[Key] = []
 
     @override
     def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
         super().add(key, priority)
-        if self.out[key]:
-            self._again.append(key)
+        if self.processing[key]:
+            self._extra.append(key)
 
     @override
     def try_get(self) -> tuple[Key, ...]:
-        while self._again:
-            key = self._again.pop()
-            if self.out[key]:
-                self.out[key] += 1
+        while self._extra:
+            key = self._extra.pop()
+            if self.processing[key]:
+                self.processing[key] += 1
                 return (key,)
         return super().try_get()
 
     @override
     def done(self, key: Key, result: Result) -> None:
-        if self.out[key] > 1:
-            self.out[key] -= 1
+        if self.processing[key] > 1:
+            self.processing[key] -= 1
         else:
             super().done(key, result)
 
 
-class LosesAdds(_Tracked):
-    """A key that is added while it is reconciled is not handed out again."""
+class LosesAdds(_TracksProcessing):
+    """A key that is added while it is in processing is not enqueued again."""
 
     @override
     def add(self, key: Key, priority: Priority = Priority.CHANGE) -> None:
-        if not self.out[key]:
+        if not self.processing[key]:
             super().add(key, priority)
 
 
 class KeepsKeys(WorkQueue[Key]):
-    """Each key has a timer, even if it is years ahead."""
+    """Each key has a timer in the year 2100, and stays in the queue until then."""
 
     @override
     def done(self, key: Key, result: Result) -> None:
@@ -456,7 +456,7 @@ class KeepsKeys(WorkQueue[Key]):
 
 
 class NoBackoff(WorkQueue[Key]):
-    """A key that fails is tried again at once."""
+    """A key that fails is retried after 1 ms."""
 
     def __init__(
         self, clock: Clock, _: Backoff | None = None, *, timer_priority: Priority = Priority.BOUNDARY
@@ -465,11 +465,11 @@ class NoBackoff(WorkQueue[Key]):
         super().__init__(clock, Backoff(initial=at_once, maximum=at_once), timer_priority=timer_priority)
 
 
-# The caches.
+# The informer caches.
 
 
-class KeepsTheDead(Store[Any]):
-    """What vanished while the watch was down is not noticed by the list after it."""
+class KeepsDeletedObjects(Store[Any]):
+    """A relist does not remove objects that were deleted while the watch was down."""
 
     @override
     def replace(
@@ -484,85 +484,87 @@ class KeepsTheDead(Store[Any]):
             self.apply(object_)
 
 
-class _FirstEndWins(BookingTimeline):
-    """A booking that has ended leaves no holder, if it overlaps the one that would be."""
+class _EndedBookingWins(BookingTimeline):
+    """A booking that has ended removes the holder, if it overlaps the holder's booking."""
 
     @override
     def state_at(self, now: datetime, warm_up: timedelta = timedelta(0)) -> TimelineState:
-        seen = super().state_at(now, warm_up)
-        ended, holder = seen.last_ended, seen.holder
+        state = super().state_at(now, warm_up)
+        ended, holder = state.last_ended, state.holder
         overlapped = ended and holder and holder.start_at < ended.end_at < now
-        return replace(seen, holder=None) if overlapped else seen
+        return replace(state, holder=None) if overlapped else state
 
 
-class FirstEndReleases(Informers):
-    """A booking that ends releases the lock, although another still runs."""
+class EndedBookingReleases(Informers):
+    """The end of a booking releases the lock, although an overlapping booking still runs."""
 
     @override
     def timeline(self, resource: Resource) -> BookingTimeline:
-        return _FirstEndWins(super().timeline(resource))
+        return _EndedBookingWins(super().timeline(resource))
 
 
-# What decides on power, and on lock tags.
+# The reconcilers of Resources and of lock tags.
 
 
-class ForgetsWhatRuns(ResourceReconciler):
-    """What a booking has started is remembered until it runs."""
+class ForgetsRunningInstances(ResourceReconciler):
+    """Instances that a booking has started are forgotten once they run."""
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        return _forgetting(super().decide(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
+        return _without_started(super().decide(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
 
 
-class ForgetsByAnOldView(ResourceReconciler):
-    """What was started is forgotten where any view shows it stopped, however old."""
+class ForgetsOnStaleObservation(ResourceReconciler):
+    """Started instances are forgotten when any observation shows them stopped, even an old one."""
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
         plan = super().decide(snapshot, stale_reason)
-        return plan if snapshot.state.running_wanted else _forgetting(plan, snapshot, InstanceState.STOPPED)
+        return (
+            plan if snapshot.state.running_wanted else _without_started(plan, snapshot, InstanceState.STOPPED)
+        )
 
 
-class ForgetsAtOnce(ResourceReconciler):
-    """What was started is forgotten where a view since the end of the booking shows it stopped."""
+class ForgetsStartsInFlight(ResourceReconciler):
+    """Started instances are forgotten when an observation since the end of the booking shows them stopped."""
 
     @cached_property
-    def since(self) -> dict[Key, datetime]:
-        """Since when power is wanted as it is, by Resource."""
+    def observed_since(self) -> dict[Key, datetime]:
+        """`DecisionTrigger.observed_since` by Resource."""
         return {}
 
     @override
     def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        cause = super().next_trigger(previous, snapshot)
-        self.since[key_of(snapshot.resource)] = cause.observed_since
-        return cause
+        trigger = super().next_trigger(previous, snapshot)
+        self.observed_since[key_of(snapshot.resource)] = trigger.observed_since
+        return trigger
 
     @override
     def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        plan, seen = super().decide(snapshot, stale_reason), snapshot.observation
-        over = (
-            seen is not None
-            and seen.at >= self.since[key_of(snapshot.resource)]
+        plan, observation = super().decide(snapshot, stale_reason), snapshot.observation
+        stopped_since = (
+            observation is not None
+            and observation.at >= self.observed_since[key_of(snapshot.resource)]
             and not snapshot.state.running_wanted
         )
-        return _forgetting(plan, snapshot, InstanceState.STOPPED) if over else plan
+        return _without_started(plan, snapshot, InstanceState.STOPPED) if stopped_since else plan
 
 
-def _forgetting(plan: Plan, snapshot: ResourceSnapshot, state: InstanceState) -> Plan:
-    """A plan that forgets what was started and is seen in `state`."""
-    seen = snapshot.observation.ids(state) if snapshot.observation else ()
-    return replace(plan, started=plan.started.difference(seen))
+def _without_started(plan: Plan, snapshot: ResourceSnapshot, state: InstanceState) -> Plan:
+    """Return the plan without the started instances that the observation shows in `state`."""
+    ids = snapshot.observation.ids(state) if snapshot.observation else ()
+    return replace(plan, started=plan.started.difference(ids))
 
 
-class BelievesWhatIsLeft(ResourceReconciler):
-    """An end that an edit or a deletion has brought nearer counts as foreseen."""
+class TreatsEditsAsPlanned(ResourceReconciler):
+    """An end that an edit or a deletion has moved forward counts as planned."""
 
     @override
     def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return replace(super().next_trigger(previous, snapshot), brought_forward=False)
 
 
-class NeverWithholds(LockTagsReconciler):
+class RemovesTagsOnStaleData(LockTagsReconciler):
     """Lock tags are removed although bookings may be missing."""
 
     @override

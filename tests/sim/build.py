@@ -1,8 +1,8 @@
-"""What an operator of the simulated world is built with: whatever the simulation hands to it.
+"""The classes and functions that an operator in the simulation is built with.
 
-This is where a mutation puts its mistake. Many mistakes are made in what the simulation supplies itself:
-the client of the API server, the clients of AWS, the timing of the election, the request limits. The others
-are in the operator, which takes the parts that may be replaced as `booking_operator.parts.Parts`.
+A mutation replaces one of them. The simulation supplies most of them: the clients of the API server and AWS,
+the timing of the election, and the request limits. For mistakes inside the operator,
+`booking_operator.parts.Parts` has the parts that may be replaced.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ from tests.sim.sessions import SimSessions
 
 @dataclass(frozen=True)
 class Build:
-    """What each process of the operator is made with.
+    """What each process of the operator is built with.
 
     Attributes:
-        parts: parts of the operator itself.
-        client: the client of the API server; the election has one of its own, which is always right.
-        sessions: the clients of AWS.
-        timing: how long a leadership lasts, made from the LeaseDuration.
-        limits: the request limits of AWS that the operator keeps to.
+        parts: the replaceable parts of the operator.
+        client: the class of the API server's client. The election has its own client, which no mutation
+            replaces.
+        sessions: the class of the AWS clients.
+        timing: the class of the election's timing, created from LeaseDuration.
+        limits: returns the request limits of AWS that the operator respects.
     """
 
     parts: Parts = REAL
@@ -34,4 +35,4 @@ class Build:
 
 
 CORRECT = Build()
-"""An operator without a mistake."""
+"""The operator without a mutation."""

@@ -1,6 +1,6 @@
-"""`kube.client.KubeClient` over a simulated link: the same timeouts, the same errors, the same fence.
+"""`kube.client.KubeClient` over a simulated link, with the same timeouts, errors and fence.
 
-Mutations override `send` and `watch`, through which every request passes.
+Each request passes through `send` or `watch`. Mutations override these two.
 """
 
 import asyncio
@@ -15,23 +15,25 @@ from tests.sim.kube import Request, SimKube
 from tests.sim.network import Link, NoReplyError, NotSentError, Stream
 
 REQUEST_SECONDS = 30
+"""Timeout of a request."""
 SILENCE_SECONDS = 80
+"""Timeout of a watch that receives nothing."""
 
 
 class SimKubeClient:
-    """What the operator sends its requests with.
+    """The operator's client of the simulated API server.
 
     Attributes:
         kube: the server.
     """
 
     def __init__(
-        self, kernel: Kernel, kube: SimKube, link: Link, live: Callable[[], bool] = lambda: True
+        self, kernel: Kernel, kube: SimKube, link: Link, may_write: Callable[[], bool] = lambda: True
     ) -> None:
         self._kernel = kernel
         self.kube = kube
         self._link = link
-        self._live = live
+        self._may_write = may_write
 
     async def request(
         self,
@@ -42,16 +44,16 @@ class SimKubeClient:
         body: dict[str, Any] | None = None,
         content_type: str = JSON,  # noqa: ARG002 - a patch is a merge patch here
     ) -> bytes:
-        """Send one request and return the body of the answer; raises `ApiError`."""
+        """Send one request and return the body of the response; raises `ApiError`."""
         return await self.send(Request(self._link.process.name, method, path, dict(query), body))
 
     async def send(self, request: Request) -> bytes:
-        """Send one request and return the body of the answer; raises `ApiError`."""
-        if request.body is not None and not self._live():
+        """Send one request and return the body of the response; raises `ApiError`."""
+        if request.body is not None and not self._may_write():
             raise ApiError(0, "the API server cannot be reached: this replica does not lead")
-        return await self._sent(lambda: self.kube.serve(request))
+        return await self._call(lambda: self.kube.serve(request))
 
-    async def _sent(self, serve: Callable[[], bytes]) -> bytes:
+    async def _call(self, serve: Callable[[], bytes]) -> bytes:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 return await self._link.call(serve)
@@ -60,13 +62,13 @@ class SimKubeClient:
 
     @asynccontextmanager
     async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch; raises `ApiError`, also while it is read."""
+        """Open a watch; raises `ApiError`, also while the caller reads."""
         async with self.watch(Request(self._link.process.name, "WATCH", path, dict(query))) as lines:
             yield lines
 
     @asynccontextmanager
     async def watch(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch; raises `ApiError`, also while it is read."""
+        """Open a watch; raises `ApiError`, also while the caller reads."""
         lines: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         stream = Stream(self._kernel, self._link, lines.put_nowait)
         try:
@@ -75,9 +77,9 @@ class SimKubeClient:
                 self.kube.watch(stream, request)
                 return b""
 
-            await self._sent(serve)
-            async with aclosing(_read(lines)) as reading:
-                yield reading
+            await self._call(serve)
+            async with aclosing(_read(lines)) as received:
+                yield received
         finally:
             stream.close()
 

@@ -1,4 +1,4 @@
-"""Which kinds the simulated API server serves, and what becomes of the objects of one that goes."""
+"""The CRDs that the simulated API server serves, and the deletion of their objects."""
 
 import json
 import random
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from booking_operator.api.kinds import KINDS
 from booking_operator.kube.errors import ApiError
 from tests.sim.kernel import Kernel
-from tests.sim.storage import Storage, Version, stamp
+from tests.sim.storage import Storage, Version, timestamp
 
 PLURALS = sorted(kind.plural for kind in KINDS)
 
@@ -15,87 +15,88 @@ PLURALS = sorted(kind.plural for kind in KINDS)
 class Crds:
     """The CustomResourceDefinitions, by the plural names of their kinds."""
 
-    def __init__(self, kernel: Kernel, storage: Storage, chance: random.Random) -> None:
+    def __init__(self, kernel: Kernel, storage: Storage, rng: random.Random) -> None:
         self._kernel = kernel
         self._storage = storage
-        self._random = chance
-        self._dying: dict[str, str] = dict.fromkeys(PLURALS, "")
+        self._rng = rng
+        self._deletion_timestamps: dict[str, str] = dict.fromkeys(PLURALS, "")
         self._uids = {plural: f"crd-{plural}" for plural in PLURALS}
 
     def check(self, plural: str) -> None:
-        """See that a kind is served.
+        """Check that a kind is served.
 
         Raises:
-            ApiError: 404.
+            ApiError: 404, the kind is not served.
         """
-        if plural in PLURALS and plural not in self._dying:
+        if plural in PLURALS and plural not in self._deletion_timestamps:
             raise ApiError(404, "HTTP 404: the kind is not served")
 
-    def check_lasting(self, plural: str) -> None:
-        """See that a kind is not being deleted.
+    def check_not_terminating(self, plural: str) -> None:
+        """Check that the CRD of a kind is not terminating.
 
         Raises:
-            ApiError: 405.
+            ApiError: 405, the CRD is terminating.
         """
-        if self._dying.get(plural):
+        if self._deletion_timestamps.get(plural):
             raise ApiError(
                 405, "HTTP 405: create not allowed while custom resource definition is terminating"
             )
 
     def definition(self, plural: str) -> bytes:
-        """The CRD of a kind.
+        """Return the CRD of a kind as JSON.
 
         Raises:
-            ApiError: 404.
+            ApiError: 404, there is no such CRD.
         """
-        if plural not in self._dying:
+        if plural not in self._deletion_timestamps:
             raise ApiError(404, "HTTP 404: no such CRD")
         metadata = {"uid": self._uids[plural]}
-        if self._dying[plural]:
-            metadata["deletionTimestamp"] = self._dying[plural]
+        if self._deletion_timestamps[plural]:
+            metadata["deletionTimestamp"] = self._deletion_timestamps[plural]
         return json.dumps({"metadata": metadata}).encode()
 
     def discovery(self) -> bytes:
-        """What may be done with each kind."""
+        """Return the discovery document: the verbs of each kind."""
         verbs = ["delete", "get", "list"]
         served = [
-            {"name": plural, "verbs": verbs if dying else [*verbs, "create"]}
-            for plural, dying in self._dying.items()
+            {"name": plural, "verbs": verbs if deleted_at else [*verbs, "create"]}
+            for plural, deleted_at in self._deletion_timestamps.items()
         ]
         return json.dumps({"resources": served}).encode()
 
     def delete(self, plural: str) -> None:
-        """Delete a CRD: first it says so, then its objects go, then it is not served any more."""
-        if self._dying.get(plural, "gone"):
+        """Delete a CRD: it is terminating, then its objects are deleted, then the kind is not served."""
+        if self._deletion_timestamps.get(plural, "gone"):
             return
-        self._dying[plural] = stamp(int(self._kernel.now))
-        # That they are gone is nobody's wish: in the past that is kept they stay, until it is known better.
-        past = self._storage.past[plural]
-        kept = {name: list(versions) for name, versions in past.items()}
+        self._deletion_timestamps[plural] = timestamp(int(self._kernel.now))
+        # No user has deleted these objects. For the oracle they still exist, until the CRD is applied again
+        # without them.
+        versions = self._storage.versions[plural]
+        kept = {name: list(each) for name, each in versions.items()}
 
-        def empty() -> None:
-            left = next(iter(self._storage.objects[plural].values()), None)
-            if left:
-                self._storage.commit("", plural, left, None)
-                past.update(kept)
-                self._kernel.after(self._random.uniform(0, 0.02), empty)
+        def delete_next() -> None:
+            remaining = next(iter(self._storage.objects[plural].values()), None)
+            if remaining:
+                self._storage.commit("", plural, remaining, None)
+                versions.update(kept)
+                self._kernel.call_later(self._rng.uniform(0, 0.02), delete_next)
             else:
-                self._kernel.after(self._random.uniform(0.1, 1), close)
+                self._kernel.call_later(self._rng.uniform(0.1, 1), finish)
 
-        def close() -> None:
-            del self._dying[plural]
+        def finish() -> None:
+            del self._deletion_timestamps[plural]
             self._storage.end_watches(plural)
 
-        self._kernel.after(self._random.uniform(0.01, 0.5), empty)
+        self._kernel.call_later(self._rng.uniform(0.01, 0.5), delete_next)
 
-    def restore(self, plural: str, then: Callable[[], None]) -> None:
-        """Apply a CRD again, once it is gone, and at once `then` the objects that its users had."""
-        if plural in self._dying:
-            self._kernel.after(1, lambda: self.restore(plural, then))
+    def restore(self, plural: str, on_served: Callable[[], None]) -> None:
+        """Apply a CRD again after its deletion is complete, then call `on_served`."""
+        if plural in self._deletion_timestamps:
+            self._kernel.call_later(1, lambda: self.restore(plural, on_served))
             return
-        self._dying[plural] = ""
+        self._deletion_timestamps[plural] = ""
         self._uids[plural] += "+"
-        then()
-        for name, versions in self._storage.past[plural].items():
+        on_served()
+        for name, versions in self._storage.versions[plural].items():
             if name not in self._storage.objects[plural] and versions[-1].object is not None:
                 versions.append(Version(self._kernel.now, None))

@@ -46,12 +46,14 @@ class FoundScript:
         return json.dumps(kept, indent=1) + "\n"
 
     def shows_fault(self) -> bool:
-        """Whether the mutated operator breaks the invariant in a run with this seed."""
+        """Whether the operator with the mutation breaks the invariant in a run with this seed."""
         mutation = next(one for one in (*MUTATIONS, *RARE) if one.name == self.mutation)
         return play(self.script, mutation.build).invariant is self.invariant
 
     def reseeded(self) -> "FoundScript | None":
-        """Return the script with the next seed that shows the fault; None if no seed tried shows it."""
+        """Return the script with the first seed that shows the fault, out of `_MAX_SEEDS`; None without
+        one.
+        """
         first = self.script.seed
         tried = (replace(self, script=replace(self.script, seed=first + more)) for more in range(_MAX_SEEDS))
         return next((one for one in tried if one.shows_fault()), None)

@@ -1,4 +1,4 @@
-"""What must hold at each step, whatever fails; `settled` has what must hold once nothing does."""
+"""The invariants that are checked at each call, write and log event. `final_checks` has those at the end."""
 
 from collections import defaultdict, deque
 from collections.abc import Hashable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from booking_operator.api.kinds import KINDS
 from tests.sim.aws import Call, Machine
 from tests.sim.kube import Request
-from tests.sim.oracle import Oracle, clocks, stands_for, told_until
+from tests.sim.oracle import Oracle, clock_readings, instance_filter, known_until
 from tests.sim.replica import Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
@@ -15,201 +15,221 @@ from tests.sim.world import Slot, World
 from tests.support.aws_limits import PUBLISHED, Limits
 
 MINUTE = 60.0
-OFTEN = 60
-"""Failures of one class that are too many in a minute, besides so many for each object."""
-OFTEN_EACH = 15
-LATE_STATUS = 70.0
-"""A status may be written that long after it was decided: back-offs of writes end at 60 s."""
-LAG = 6.0
+MAX_FAILURES = 60
+"""How many failures of one class are allowed in a minute, in addition to `MAX_FAILURES_PER_OBJECT`."""
+MAX_FAILURES_PER_OBJECT = 15
+"""How many more failures of one class are allowed in a minute for each object."""
+STATUS_DELAY = 70.0
+"""Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
+OBSERVATION_LAG = 6.0
+"""Maximum age of the states in a Describe, in seconds: the largest `CloudFaults.lag`, and a margin."""
 
 
 @dataclass(slots=True)
-class Seen:
-    """What is known of one process.
+class ReplicaState:
+    """What the checks know of one process.
 
     Attributes:
-        slot: its place.
-        leads_since: since when it holds the Lease, by the API server's own reckoning.
-        terms: how often it has taken it.
+        slot: the slot of the replica.
+        leads_since: when the process acquired the Lease, as the API server stores it (true time); -1 if
+            never.
+        lease_acquisitions: how often it has acquired the Lease.
     """
 
     replica: Replica
     slot: Slot
     leads_since: float = -1.0
-    terms: int = 0
+    lease_acquisitions: int = 0
 
 
 class Invariants:
-    """Watches a world. All methods raise `ViolationError`."""
+    """Checks the events of a world. All methods that check raise `ViolationError`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._oracle = Oracle(world.kube)
-        self._seen: dict[str, Seen] = {}
-        self._reconciled: set[tuple[str, str, Hashable]] = set()
+        self._replicas: dict[str, ReplicaState] = {}
+        self._in_progress: set[tuple[str, str, Hashable]] = set()
         self._limits: dict[tuple[str, int], Limits] = defaultdict(Limits)
         self._failures: defaultdict[tuple[str, ...], deque[float]] = defaultdict(deque)
-        self._views: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+        self._observations: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
         self._holders = [(0.0, "")]
 
-    def born(self, replica: Replica, slot: Slot) -> None:
-        """A process was started."""
-        self._seen[replica.name] = Seen(replica, slot)
+    def replica_started(self, replica: Replica, slot: Slot) -> None:
+        """Register a new process."""
+        self._replicas[replica.name] = ReplicaState(replica, slot)
 
-    # A key is never reconciled twice at once.
+    # Reconciles.
 
     def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller begins to reconcile a key."""
-        one = (replica.name, controller, key)
-        if one in self._reconciled:
+        """Check that the controller does not already reconcile the key."""
+        reconcile = (replica.name, controller, key)
+        if reconcile in self._in_progress:
             raise ViolationError(
-                Invariant.ONE_AT_A_TIME, f"{controller} {key} of {replica.name} is reconciled twice at once"
+                Invariant.ONE_AT_A_TIME,
+                f"{controller} {key} of {replica.name} is reconciled twice at the same time",
             )
-        self._reconciled.add(one)
+        self._in_progress.add(reconcile)
 
     def reconcile_ended(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller has reconciled a key, or was cancelled while it did."""
-        self._reconciled.discard((replica.name, controller, key))
+        """Record that a reconcile has ended or was cancelled."""
+        self._in_progress.discard((replica.name, controller, key))
 
-    # What arrives at AWS.
+    # Calls at AWS.
 
-    def called(self, call: Call) -> None:
-        """A call has arrived."""
-        seen = self._seen[call.client]
-        self._within_limits(call, seen)
+    def check_call(self, call: Call) -> None:
+        """Check a call that has arrived at AWS."""
+        state = self._replicas[call.client]
+        self._check_limits(call, state)
         if call.error:
-            self.failed("aws", call.client, call.action, call.error)
+            self.count_failure("aws", call.client, call.action, call.error)
         service = "rds" if "DB" in call.action else "ec2"
         if call.action.startswith("Describe"):
             if not call.error and call.action != "DescribeDBClusters":
-                self._views[call.client, service, call.scope.account].append(call.sent_at)
+                self._observations[call.client, service, call.scope.account].append(call.sent_at)
             return
-        self._leads(call, seen)
+        self._check_leader(call, state)
         for id_ in call.ids:
             machine = self._world.aws.machines.get(id_)
             if machine is not None and call.action.startswith("Stop"):
-                self._may_stop(machine, call, seen)
+                self._check_stop(machine, call, state)
             elif machine is not None and call.action.startswith("Start"):
-                self._may_start(machine, call, seen)
+                self._check_start(machine, call, state)
             elif machine is not None and call.action in {"DeleteTags", "RemoveTagsFromResource"}:
-                self._may_release(machine, call, seen)
+                self._check_release(machine, call, state)
 
-    def _within_limits(self, call: Call, seen: Seen) -> None:
-        """By its own calls alone a process stays within the limits, unless its clock was set."""
-        if len(seen.slot.skews) > 1 or call.action not in PUBLISHED:
+    def _check_limits(self, call: Call, state: ReplicaState) -> None:
+        """Check the request limits of one process, unless its clock was ever set."""
+        if len(state.slot.clock_offsets) > 1 or call.action not in PUBLISHED:
             return
-        limits = self._limits[call.client, 0 if call.action.startswith("Describe") else seen.terms]
+        limits = self._limits[
+            call.client, 0 if call.action.startswith("Describe") else state.lease_acquisitions
+        ]
         scope = call.scope
         if not limits.admits(scope.account, scope.region, call.action, len(call.ids), call.sent_at):
             raise ViolationError(Invariant.BUDGETS, f"{call.client} makes too many calls of {call.action}")
 
-    def _leads(self, call: Call, seen: Seen) -> None:
-        """What has left cannot be called back: it counts who led then."""
+    def _check_leader(self, call: Call, state: ReplicaState) -> None:
+        """Check that the caller held the Lease when the call left. A call in flight cannot be cancelled."""
         holder = next(holder for at, holder in reversed(self._holders) if at <= call.sent_at)
-        if seen.replica.elector is not None and holder != call.client:
-            leads = f"while {holder or 'nobody'} leads"
+        if state.replica.elector is not None and holder != call.client:
+            leads = f"while {holder or 'no replica'} leads"
             raise ViolationError(Invariant.ONE_WRITER, f"{call.action} is sent by {call.client} {leads}")
 
-    def _may_stop(self, machine: Machine, call: Call, seen: Seen) -> None:
-        # A replica that begins, or takes over, lists everything before it stops anything.
-        since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at, seen.leads_since)
-        why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
-        if why:
-            known = f"{call.client} knew all up to {since:.3f}"
-            raise ViolationError(Invariant.NO_STOP, f"{machine.id} is stopped although {why}; {known}")
+    def _check_stop(self, machine: Machine, call: Call, state: ReplicaState) -> None:
+        # A replica that starts or takes over lists everything before it stops an instance.
+        since = max(known_until(state.slot, call.sent_at), state.replica.started_at, state.leads_since)
+        reason = self._oracle.reason_not_to_stop(
+            machine, since, call.sent_at, clock_readings(state.slot, call.sent_at)
+        )
+        if reason:
+            known = f"{call.client} knew all writes up to {since:.3f}"
+            raise ViolationError(Invariant.NO_STOP, f"{machine.id} is stopped although {reason}; {known}")
 
-    def _may_release(self, machine: Machine, call: Call, seen: Seen) -> None:
-        since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at, seen.leads_since)
-        why = self._oracle.must_stay(machine, since, call.sent_at, clocks(seen.slot, call.sent_at))
-        if "booked" in why and machine.at(call.sent_at) == "running":
-            known = f"{call.client} knew all up to {since:.3f}"
-            raise ViolationError(Invariant.NO_RELEASE, f"{machine.id} loses its lock although {why}; {known}")
-
-    def _may_start(self, machine: Machine, call: Call, seen: Seen) -> None:
-        since = max(told_until(seen.slot, call.sent_at), seen.replica.born_at)
-        if not self._oracle.may_start(machine, since, call.sent_at, clocks(seen.slot, call.sent_at)):
-            known = f"{call.client} knew all up to {since:.3f}"
+    def _check_release(self, machine: Machine, call: Call, state: ReplicaState) -> None:
+        since = max(known_until(state.slot, call.sent_at), state.replica.started_at, state.leads_since)
+        reason = self._oracle.reason_not_to_stop(
+            machine, since, call.sent_at, clock_readings(state.slot, call.sent_at)
+        )
+        if "booked" in reason and machine.state_at(call.sent_at) == "running":
+            known = f"{call.client} knew all writes up to {since:.3f}"
             raise ViolationError(
-                Invariant.NO_START, f"{machine.id} is started, and nobody has it booked; {known}"
+                Invariant.NO_RELEASE, f"{machine.id} loses its lock tags although {reason}; {known}"
             )
 
-    # What arrives at the API server.
+    def _check_start(self, machine: Machine, call: Call, state: ReplicaState) -> None:
+        since = max(known_until(state.slot, call.sent_at), state.replica.started_at)
+        if not self._oracle.may_start(machine, since, call.sent_at, clock_readings(state.slot, call.sent_at)):
+            known = f"{call.client} knew all writes up to {since:.3f}"
+            raise ViolationError(
+                Invariant.NO_START, f"{machine.id} is started, and no booking allows it; {known}"
+            )
 
-    def asked(self, request: Request, status: int) -> None:
-        """A request was answered."""
+    # Requests at the API server.
+
+    def check_response(self, request: Request, status: int) -> None:
+        """Count a request that the API server refused."""
         if request.client and status != 200:
             plural = request.path.split("/")[-1] if request.method in {"GET", "WATCH"} else request.method
-            self.failed("kube", request.client, plural, str(status))
+            self.count_failure("kube", request.client, plural, str(status))
 
-    def written(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
-        """An object was changed."""
+    def check_write(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
+        """Check a write to the API server."""
         if plural == "leases":
-            self._elected(new)
-        if client and plural == "resources" and new is not None and _running(new) != _running(old):
-            self._confirmed(client, new)
+            self._record_holder(new)
+        if (
+            client
+            and plural == "resources"
+            and new is not None
+            and _running_count(new) != _running_count(old)
+        ):
+            self._check_running_count(client, new)
 
-    def _elected(self, lease: Object | None) -> None:
-        """One that is deleted still holds for who has it: others wait as if it were there."""
+    def _record_holder(self, lease: Object | None) -> None:
+        """Record a change of the Lease's holder.
+
+        The deletion of the Lease does not count: other candidates still wait until it would expire.
+        """
         if lease is None:
             return
         holder, (_, before) = lease["spec"].get("holderIdentity") or "", self._holders[-1]
         if holder != before:
             self._holders.append((self._world.kernel.now, holder))
-            if holder in self._seen:
-                self._seen[holder].leads_since = self._world.kernel.now
-                self._seen[holder].terms += 1
+            if holder in self._replicas:
+                self._replicas[holder].leads_since = self._world.kernel.now
+                self._replicas[holder].lease_acquisitions += 1
 
-    def _confirmed(self, client: str, resource: Object) -> None:
-        """How many run, as a status claims, is what its writer may have seen of each instance lately."""
+    def _check_running_count(self, client: str, resource: Object) -> None:
+        """Check `status.running` against the states that its writer may have observed of each instance."""
         now, status, spec = self._world.kernel.now, resource["status"], resource["spec"]
         if resource["metadata"].get("deletionTimestamp"):
             return
-        views = self._views[client, spec.get("type", "ec2"), spec.get("account", "")]
-        old = [at for at in views if at < now - LATE_STATUS][-3:]
-        since = (old[0] if old else self._seen[client].replica.born_at) - LAG
-        machines = [m for m in self._world.aws.machines.values() if stands_for(resource)(m)]
-        # Before it has seen any it says so, and counts none.
-        told = {item["type"]: item["reason"] for item in status.get("conditions", ())}
-        if told.get("Found") == "NotObserved" or not views or status.get("running") is None:
+        observations = self._observations[client, spec.get("type", "ec2"), spec.get("account", "")]
+        old = [at for at in observations if at < now - STATUS_DELAY][-3:]
+        since = (old[0] if old else self._replicas[client].replica.started_at) - OBSERVATION_LAG
+        machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
+        # A status without an observation says NotObserved and has no counts.
+        reasons = {item["type"]: item["reason"] for item in status.get("conditions", ())}
+        if reasons.get("Found") == "NotObserved" or not observations or status.get("running") is None:
             return
-        seen = [machine.states(since, now) for machine in machines]
+        states = [machine.states(since, now) for machine in machines]
         least, most = (
-            sum(states == {"running"} for states in seen),
-            sum("running" in states for states in seen),
+            sum(each == {"running"} for each in states),
+            sum("running" in each for each in states),
         )
         if not least <= status["running"] <= most:
             name, claimed = resource["metadata"]["name"], status["running"]
             raise ViolationError(
-                Invariant.TRUE_STATUS, f"{name} claims {claimed} running; it were {least} to {most}"
+                Invariant.TRUE_STATUS, f"{name} claims {claimed} running; {least} to {most} were"
             )
 
-    # What fails.
+    # Failures and log events.
 
-    def failed(self, *kind: str) -> None:
-        """Something of a class has failed; not too often."""
+    def count_failure(self, *kind: str) -> None:
+        """Check that failures of one class are not too frequent."""
         now, recent = self._world.kernel.now, self._failures[kind]
         recent.append(now)
         while recent[0] < now - MINUTE:
             recent.popleft()
         objects = sum(len(self._world.kube.all(of.plural)) for of in KINDS)
-        if len(recent) > OFTEN + OFTEN_EACH * objects:
+        if len(recent) > MAX_FAILURES + MAX_FAILURES_PER_OBJECT * objects:
             raise ViolationError(
                 Invariant.BOUNDED_ERRORS, f"{' '.join(kind)} failed {len(recent)} times in a minute"
             )
 
-    def logged(self, process: str, level: str, event: str, kind: str) -> None:
-        """The operator has logged something; `kind` is the kind of the objects, where it is about one."""
+    def check_log(self, process: str, level: str, event: str, kind: str) -> None:
+        """Check a log event; `kind` is the kind of the object that the event concerns, if any."""
         if level in {"error", "critical", "exception"} and event != "leader_shutdown_timed_out":
             raise ViolationError(Invariant.NO_SURPRISE, f"{process} logs {event}")
         if level == "warning":
-            self.failed("log", process, event, kind)
+            self.count_failure("log", process, event, kind)
 
-    def complained(self, process: str, complaint: str) -> None:
-        """Python would print an error of a process, because nobody has looked at it."""
-        raise ViolationError(Invariant.NO_SURPRISE, f"{process}: {complaint}")
+    def check_unhandled_error(self, process: str, message: str) -> None:
+        """Fail: an error of a process was never retrieved, so asyncio would only log it."""
+        raise ViolationError(Invariant.NO_SURPRISE, f"{process}: {message}")
 
 
-def _running(resource: Object | None) -> int | None:
-    """How many instances run, as its status has it."""
+def _running_count(resource: Object | None) -> int | None:
+    """The number of running instances in the status of a Resource."""
     found: int | None = (resource or {}).get("status", {}).get("running")
     return found

@@ -1,8 +1,8 @@
-"""Virtual time and processes: one heap of what is to happen, in one order, that a seed decides.
+"""Virtual time and processes: one scheduler runs all callbacks in an order that the seed determines.
 
-Each process has an event loop of its own, whose callbacks are handed out here one by one. So a process can be
-killed between any two of its steps, as by `kill -9`, or paused, as by SIGSTOP, while the world goes on. Time
-passes by itself with each step of a process, and else jumps to what comes next.
+Each process has its own event loop, whose callbacks the kernel runs one at a time. The kernel can therefore
+kill a process between any two callbacks, like `kill -9`, or pause it, like SIGSTOP, while the rest of the
+world continues. Each callback takes some virtual time. If no callback is ready, time jumps to the next timer.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from typing import Any
 
 EPOCH = datetime(2026, 3, 2, 6, tzinfo=UTC)
 STEP_SECONDS = 20e-6
-"""What one callback takes, on the average."""
-LAST_STEPS = 100_000
-"""Of a process that ends; one that takes more does not end."""
+"""Mean virtual duration of one callback."""
+MAX_CLEANUP_STEPS = 100_000
+"""Callbacks that a killed process may run for its cleanup. A process that needs more counts as stuck."""
 
 
 class StuckError(AssertionError):
-    """A process that was cancelled does not end."""
+    """A process does not end although all of its tasks were cancelled."""
 
 
 class Kernel:
-    """Time, and all that is to happen.
+    """The virtual clock and the scheduler.
 
     Attributes:
-        now: seconds since the beginning; true time, that nobody in the world knows.
-        steps: how many callbacks were run.
+        now: seconds since `EPOCH`: the true time, which no process can read.
+        steps: the number of callbacks of processes that were run.
     """
 
     def __init__(self, seed: str) -> None:
@@ -44,20 +44,22 @@ class Kernel:
         self._later: list[tuple[float, int, Process | None, Step | Callable[[], None]]] = []
         self._sequence = count()
 
-    def soon(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
-        """Have something happen at once, after all else that does."""
+    def call_soon(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
+        """Schedule a callback at the current instant, after all that are ready."""
         self._ready.append((process, call))
 
-    def at(self, when: float, call: "Step | Callable[[], None]", process: "Process | None" = None) -> None:
-        """Have something happen at `when`."""
+    def call_at(
+        self, when: float, call: "Step | Callable[[], None]", process: "Process | None" = None
+    ) -> None:
+        """Schedule a callback at `when`."""
         heapq.heappush(self._later, (when, next(self._sequence), process, call))
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have something happen in so many seconds."""
-        self.at(self.now + seconds, call)
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Schedule a callback in `seconds`."""
+        self.call_at(self.now + seconds, call)
 
     def run(self, until: float) -> None:
-        """Let everything happen up to `until`."""
+        """Run all callbacks that are due up to `until`."""
         while not self._stopped:
             if not self._ready:
                 if not self._later or self._later[0][0] > until:
@@ -70,23 +72,23 @@ class Kernel:
             self._step(*self._ready.popleft())
 
     def stop(self) -> None:
-        """Let nothing more happen."""
+        """Run no more callbacks."""
         self._stopped = True
 
     def _step(self, process: "Process | None", call: "Step | Callable[[], None]") -> None:
         if process is None:
             call()  # type: ignore[operator]
             return
-        if process.take(call):  # type: ignore[arg-type]
+        if process.run_step(call):  # type: ignore[arg-type]
             self.steps += 1
             self.now += STEP_SECONDS * process.slowness * (0.5 + self._random.random())
 
     def timers(self, process: "Process") -> int:
-        """How many timers a process waits for."""
+        """Return the number of pending timers of a process."""
         return sum(owner is process and not call.cancelled() for _, _, owner, call in self._later)  # type: ignore[union-attr]
 
-    def withdraw(self, process: "Process") -> "list[Step]":
-        """What a process was about to do, which nobody does now."""
+    def remove_callbacks(self, process: "Process") -> "list[Step]":
+        """Remove all callbacks and timers of a process; return the callbacks that were ready."""
         taken = [call for owner, call in self._ready if owner is process]
         self._ready = deque(item for item in self._ready if item[0] is not process)
         self._later = [item for item in self._later if item[2] is not process]
@@ -95,19 +97,19 @@ class Kernel:
 
 
 class Step(Handle):
-    """A callback of an event loop that can be run from outside of the loop."""
+    """A callback of an event loop that the kernel can run."""
 
     def run(self) -> None:
-        """Run the callback; what it raises goes to the exception handler of the loop."""
+        """Run the callback. An exception goes to the exception handler of the loop."""
         self._run()
 
 
 class TimedStep(TimerHandle, Step):
-    """The same, to be run at an instant."""
+    """A `Step` at an instant."""
 
 
-def running() -> "Process | None":
-    """The process whose step is being run; None outside of any."""
+def running_process() -> "Process | None":
+    """Return the process whose callback is running; None if there is none."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -115,12 +117,15 @@ def running() -> "Process | None":
     return loop if isinstance(loop, Process) else None
 
 
-def _refuse(complaint: str) -> None:
-    raise AssertionError(complaint)
+def _raise_error(message: str) -> None:
+    raise AssertionError(message)
 
 
 class SimTask(Task[Any]):
-    """A task whose place in a set does not depend on where it lies in memory."""
+    """A task whose hash does not depend on its address.
+
+    The order of a set of tasks is therefore reproducible.
+    """
 
     _numbers = count()
 
@@ -133,16 +138,16 @@ class SimTask(Task[Any]):
 
 
 class Process(AbstractEventLoop):
-    """A process: an event loop, and what may be done to it from outside.
+    """A simulated process: an event loop with methods for signals.
 
     Attributes:
-        name: for the trace.
-        alive: whether it was neither killed nor has ended.
-        skew: what its wall clock is ahead of true time.
-        slowness: how many times longer than usual a step takes.
-        tasks: those that have not ended, in the order of their making.
-        failure: what it ended with, if that was no cancellation.
-        complained: called with each error that would only be printed: of a callback, or one nobody looked at.
+        name: the name in the trace.
+        alive: False after a kill or after the end of `main`.
+        skew: how far the wall clock is ahead of the true time.
+        slowness: factor on the duration of each callback.
+        tasks: the tasks that have not ended, in the order of their creation.
+        failure: the exception with which `main` ended, unless it was cancelled.
+        on_unhandled_error: called with each error that reaches the loop's exception handler.
     """
 
     def __init__(self, kernel: Kernel, name: str) -> None:
@@ -154,32 +159,32 @@ class Process(AbstractEventLoop):
         self.slowness = 1.0
         self.tasks: dict[SimTask, None] = {}
         self.failure: BaseException | None = None
-        self.complained: Callable[[str], None] = _refuse
+        self.on_unhandled_error: Callable[[str], None] = _raise_error
         self._main: SimTask | None = None
-        self._held: deque[Step] = deque()
+        self._paused_steps: deque[Step] = deque()
         self._killed = False
-        self._grave: list[tuple[float, int, Step]] = []
-        self._grave_time = 0.0
+        self._cleanup_steps: list[tuple[float, int, Step]] = []
+        self._cleanup_time = 0.0
         self._sequence = count()
 
     def start(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run `main`; the process ends with it."""
+        """Run `main`. The process ends when `main` ends."""
         self._main = self.create_task(main, name="main")
-        self._main.add_done_callback(self._ended)
+        self._main.add_done_callback(self._on_main_end)
 
-    def _ended(self, task: Future[Any]) -> None:
+    def _on_main_end(self, task: Future[Any]) -> None:
         self.alive = False
         if not task.cancelled():
             self.failure = task.exception()
 
-    def take(self, step: Step) -> bool:
-        """Run one callback, or hold it while paused; whether it was run."""
+    def run_step(self, step: Step) -> bool:
+        """Run one callback, or hold it while the process is paused; return whether it was run."""
         if step.cancelled():
             return False
         if self.paused:
-            self._held.append(step)
+            self._paused_steps.append(step)
             return False
-        asyncio._set_running_loop(self)  # noqa: SLF001 - asyncio has it for event loops
+        asyncio._set_running_loop(self)  # noqa: SLF001 - the interface of asyncio for event loops
         try:
             step.run()
         finally:
@@ -187,67 +192,71 @@ class Process(AbstractEventLoop):
         return True
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """Stop the process like SIGSTOP."""
         self.paused = True
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Continue the process like SIGCONT."""
         self.paused = False
-        while self._held:
-            self.kernel.soon(self, self._held.popleft())
+        while self._paused_steps:
+            self.kernel.call_soon(self, self._paused_steps.popleft())
 
-    def slow(self, times: float) -> None:
-        """Have each step take so many times longer than usual."""
+    def set_slowness(self, times: float) -> None:
+        """Make each callback take `times` as long as usual."""
         self.slowness = times
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Cancel `main`, as the operator does after SIGTERM."""
         if self._main is not None:
             self.call_soon(self._main.cancel)
 
     def kill(self) -> None:
-        """kill -9: nothing of it happens any more.
+        """Kill the process like SIGKILL.
 
-        What its code would do on the way out is run apart from the world, so that nothing is left of it.
+        Its remaining callbacks have no effect on the world: the cancellation of its tasks runs in a time of
+        its own, so that coroutines are closed and no task remains.
+
+        Raises:
+            StuckError: tasks remain after `MAX_CLEANUP_STEPS` callbacks.
         """
         self.alive = self.paused = False
         self._killed = True
-        self._grave_time = self.kernel.now
-        for handle in (*self._held, *self.kernel.withdraw(self)):
-            self._bury(self._grave_time, handle)
-        self._held.clear()
+        self._cleanup_time = self.kernel.now
+        for handle in (*self._paused_steps, *self.kernel.remove_callbacks(self)):
+            self._add_cleanup_step(self._cleanup_time, handle)
+        self._paused_steps.clear()
         for task in list(self.tasks):
             task.cancel()
-        for _ in range(LAST_STEPS):
-            if not self._grave:
+        for _ in range(MAX_CLEANUP_STEPS):
+            if not self._cleanup_steps:
                 break
-            when, _, handle = heapq.heappop(self._grave)
-            self._grave_time = max(self._grave_time, when)
-            self.take(handle)
+            when, _, handle = heapq.heappop(self._cleanup_steps)
+            self._cleanup_time = max(self._cleanup_time, when)
+            self.run_step(handle)
         if self.tasks:
             raise StuckError(f"{self.name} does not end: {[task.get_coro() for task in self.tasks]}")
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether `main` has ended."""
         return self._main is not None and self._main.done()
 
-    def _bury(self, when: float, step: Step) -> None:
-        heapq.heappush(self._grave, (when, next(self._sequence), step))
+    def _add_cleanup_step(self, when: float, step: Step) -> None:
+        heapq.heappush(self._cleanup_steps, (when, next(self._sequence), step))
 
-    # What asyncio asks of an event loop.
+    # The methods of an event loop.
 
     def time(self) -> float:
-        return self._grave_time if self._killed else self.kernel.now
+        return self._cleanup_time if self._killed else self.kernel.now
 
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
     ) -> Handle:
         handle = Step(callback, args, self, context)
         if not self._killed:
-            self.kernel.soon(self, handle)
+            self.kernel.call_soon(self, handle)
         else:
-            self._bury(self._grave_time, handle)
+            self._add_cleanup_step(self._cleanup_time, handle)
         return handle
 
     def call_later(  # type: ignore[override]
@@ -260,13 +269,13 @@ class Process(AbstractEventLoop):
     ) -> TimerHandle:
         handle = TimedStep(when, callback, args, self, context)
         if not self._killed:
-            self.kernel.at(when, handle, self)
+            self.kernel.call_at(when, handle, self)
         else:
-            self._bury(when, handle)
+            self._add_cleanup_step(when, handle)
         return handle
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        """Nothing: it is dropped when its time comes."""
+        """Do nothing: the kernel drops a cancelled timer when it is due."""
 
     def create_future(self) -> Future[Any]:
         return Future(loop=self)
@@ -274,14 +283,14 @@ class Process(AbstractEventLoop):
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> SimTask:
         task = SimTask(coro, loop=self, name=name, context=context)
         self.tasks[task] = None
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._remove_task)
         return task
 
-    def _done(self, task: Any) -> None:
+    def _remove_task(self, task: Any) -> None:
         self.tasks.pop(task, None)
 
     def is_running(self) -> bool:
-        return running() is self
+        return running_process() is self
 
     def is_closed(self) -> bool:
         return False
@@ -290,9 +299,9 @@ class Process(AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """A callback raised, or an exception was never looked at; who was killed had no time to."""
+        """Report an exception that was not handled or never retrieved, unless the process was killed."""
         if not self._killed:
-            self.complained(f"{context['message']}: {context.get('exception')!r}")
+            self.on_unhandled_error(f"{context['message']}: {context.get('exception')!r}")
 
 
 class SimClock:
@@ -302,13 +311,13 @@ class SimClock:
         self._process = process
 
     def now(self) -> datetime:
-        """The wall clock: true time, and what it is wrong by."""
+        """Return the wall clock: the true time and the skew of the process (aware UTC)."""
         return EPOCH + timedelta(seconds=self._process.time()) + self._process.skew
 
     def monotonic(self) -> float:
-        """Seconds since the beginning."""
+        """Return the seconds since `EPOCH`."""
         return self._process.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep so long."""
+        """Sleep for `seconds` of virtual time."""
         await asyncio.sleep(seconds)

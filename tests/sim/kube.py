@@ -1,7 +1,7 @@
-"""An API server in memory, as its clients see it: versions, pages, watches, conflicts, errors.
+"""An API server in memory: resourceVersions, pages, watches, conflicts and errors.
 
-What it stores are the JSON objects that the real one would store; `tests/e2e/test_simkube.py` holds its
-answers against those of a real one.
+It stores the same JSON objects as a real API server. `tests/e2e/test_simkube.py` compares its responses with
+those of a real one.
 """
 
 import copy
@@ -15,18 +15,18 @@ from booking_operator.kube.errors import ApiError
 from tests.sim.crds import Crds
 from tests.sim.kernel import Kernel
 from tests.sim.network import Stream
-from tests.sim.storage import Name, Object, Storage, stamp
+from tests.sim.storage import Name, Object, Storage, timestamp
 
 _CONFLICT = 409
 
 
 @dataclass
 class Faults:
-    """What the server itself does wrong.
+    """The current faults of the API server.
 
     Attributes:
-        status: with which HTTP status it answers instead of what was asked.
-        share: how often.
+        status: the HTTP status of failed requests.
+        share: the share of requests that fail.
     """
 
     status: int = 0
@@ -35,13 +35,14 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks.
+    """A request of a client.
 
     Attributes:
-        client: name of the process that asks; empty for users.
-        path: as in the URL.
-        query: the same.
-        body: JSON, parsed.
+        client: the name of the calling process; empty for users.
+        method: the HTTP method; `WATCH` for a watch.
+        path: the path of the URL.
+        query: the query of the URL.
+        body: the parsed JSON body.
     """
 
     client: str
@@ -51,44 +52,44 @@ class Request:
     body: Object | None = None
 
     @property
-    def selected(self) -> str:
-        """The one name that is asked for; empty where all are."""
+    def selected_name(self) -> str:
+        """The name in the field selector; empty without one."""
         return self.query.get("fieldSelector", "").rpartition("=")[2]
 
 
 class SimKube:
-    """The server. Whatever it is asked it does at once; the way there and back is the network's.
+    """The API server. It serves each request at once; the links of `network` add the latency.
 
     Attributes:
-        storage: what it has.
-        crds: the kinds that it serves.
-        faults: what it does wrong at present.
-        asked: called with each request and the status of its answer.
+        storage: the stored objects.
+        crds: the CRDs.
+        faults: the current faults.
+        on_request: called with each request and the HTTP status of its response.
     """
 
     def __init__(self, kernel: Kernel, seed: str) -> None:
         self.storage = Storage(kernel)
         self.faults = Faults()
-        self.asked: Callable[[Request, int], None] = lambda *_: None
+        self.on_request: Callable[[Request, int], None] = lambda *_: None
         self._kernel = kernel
-        self._random = random.Random(f"{seed}/kube")
-        self._page = self._random.choice((2, 3, 10, 500))
+        self._rng = random.Random(f"{seed}/kube")
+        self._page = self._rng.choice((2, 3, 10, 500))
         self._snapshots: dict[str, tuple[int, list[Object]]] = {}
-        self.crds = Crds(kernel, self.storage, self._random)
+        self.crds = Crds(kernel, self.storage, self._rng)
         self._numbers = 0
 
-    # What users do, without a network between.
+    # Access without a network: users and checks.
 
     def get(self, plural: str, name: str, namespace: str = "team") -> Object | None:
-        """An object as it is now."""
+        """Return the current object; None if it does not exist."""
         return self.storage.objects[plural].get((namespace, name))
 
     def all(self, plural: str) -> list[Object]:
-        """All objects of a kind, as they are now."""
+        """Return all current objects of a kind."""
         return list(self.storage.objects[plural].values())
 
-    def user(self, method: str, plural: str, name: str, body: Object | None = None) -> None:
-        """A user's write, which may be refused like any other."""
+    def user_request(self, method: str, plural: str, name: str, body: Object | None = None) -> None:
+        """Send a write of a user. The server may refuse it; the error is ignored."""
         tail = "" if method == "POST" else f"/{name}"
         path = f"/apis/manager.kotaico.de/v1/namespaces/team/{plural}{tail}"
         if body is not None:
@@ -99,45 +100,49 @@ class SimKube:
             return
 
     def remove(self, plural: str, name: str, namespace: str) -> None:
-        """Delete an object, if it is there, whatever stands against it."""
+        """Delete an object if it exists, regardless of finalizers."""
         found = self.get(plural, name, namespace)
         if found is not None:
             self.storage.commit("", plural, found, None)
 
-    # What clients ask.
+    # Requests of clients.
 
     def serve(self, request: Request) -> bytes:
-        """Answer one request.
+        """Process one request and return the body of the response.
 
         Raises:
-            ApiError: it is refused.
+            ApiError: the server refuses the request.
         """
-        return self._answered(request, self._serve)
+        return self._respond(request, self._serve)
 
     def watch(self, stream: Stream, request: Request) -> None:
         """Open a watch on `stream`.
 
         Raises:
-            ApiError: it is refused.
+            ApiError: the server refuses the watch.
         """
-        self._answered(request, lambda request: self._watch(stream, request))
+        self._respond(request, lambda request: self._watch(stream, request))
 
-    def _answered(self, request: Request, answer: Callable[[Request], bytes]) -> bytes:
+    def _respond(self, request: Request, answer: Callable[[Request], bytes]) -> bytes:
         try:
-            self._fail(request)
+            self._raise_faults(request)
             found = answer(request)
         except ApiError as error:
-            self.asked(request, error.status)
+            self.on_request(request, error.status)
             raise
-        self.asked(request, 200)
+        self.on_request(request, 200)
         return found
 
-    def _fail(self, request: Request) -> None:
-        """Fail, as often as it should; a conflict is one of a quota, which only creations meet."""
+    def _raise_faults(self, request: Request) -> None:
+        """Raise an error according to the current faults.
+
+        A 409 stands for an exceeded quota, so only create requests get it. Requests of users never get an
+        error here.
+        """
         status = self.faults.status
         if not request.client or (status == _CONFLICT and request.method != "POST"):
             return
-        if self._random.random() < self.faults.share:
+        if self._rng.random() < self.faults.share:
             raise ApiError(status, f"HTTP {status}: faulty", retry_after=1)
 
     def _serve(self, request: Request) -> bytes:
@@ -175,14 +180,14 @@ class SimKube:
             if version < self.storage.compacted:
                 raise ApiError(410, "HTTP 410: the continue parameter is too old")
         elif request.query.get("resourceVersion") == "0":
-            version, rest = self.storage.at(plural, self._kernel.now - self._random.uniform(0, 60))
+            version, rest = self.storage.snapshot(plural, self._kernel.now - self._rng.uniform(0, 60))
         else:
             version, rest = self.storage.version, self.all(plural)
-        if request.selected:
-            rest = [item for item in rest if item["metadata"]["name"] == request.selected]
+        if request.selected_name:
+            rest = [item for item in rest if item["metadata"]["name"] == request.selected_name]
         size = min(self._page, int(request.query.get("limit", "500")))
         page, rest = rest[:size], rest[size:]
-        token = self._numbered("t") if rest else ""
+        token = self._next_id("t") if rest else ""
         if rest:
             self._snapshots[token] = version, rest
         meta = {"resourceVersion": str(version), "continue": token}
@@ -191,7 +196,7 @@ class SimKube:
     def _create(self, request: Request, plural: str, namespace: str) -> bytes:
         if request.method == "GET":
             return self._list(plural, request)
-        self.crds.check_lasting(plural)
+        self.crds.check_not_terminating(plural)
         if plural == "events":
             return json.dumps(request.body).encode()
         body = copy.deepcopy(request.body) or {}
@@ -199,32 +204,33 @@ class SimKube:
         if (namespace, meta["name"]) in self.storage.objects[plural]:
             text = f"HTTP 409: {plural} {meta['name']} already exists"
             raise ApiError(_CONFLICT, text, reason="AlreadyExists")
-        meta |= {"namespace": namespace, "uid": self._numbered("uid-"), "generation": 1}
-        meta["creationTimestamp"] = self._stamp()
+        meta |= {"namespace": namespace, "uid": self._next_id("uid-"), "generation": 1}
+        meta["creationTimestamp"] = self._timestamp()
         body.pop("status", None)
         return self.storage.commit(request.client, plural, None, body)
 
     def _update(self, request: Request, plural: str, found: Object, sub: str) -> bytes:
         body = request.body or {}
-        asked = body.get("metadata", {})
-        if asked.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
+        metadata = body.get("metadata", {})
+        if metadata.get("resourceVersion") not in {None, found["metadata"]["resourceVersion"]}:
             raise ApiError(_CONFLICT, "HTTP 409: the object has been modified", reason="Conflict")
-        new = found | {"metadata": dict(found["metadata"])}  # what it has in common is never changed
+        # The copy shares the other fields with `found`. They are replaced, never changed in place.
+        new = found | {"metadata": dict(found["metadata"])}
         if sub == "status":
-            new["status"] = _merged(found.get("status", {}), body.get("status", {}))
+            new["status"] = merge_patch(found.get("status", {}), body.get("status", {}))
         elif request.method == "PUT":
             new["spec"] = copy.deepcopy(body["spec"])
         else:
             for part in ("annotations", "finalizers"):
-                if part in asked:
-                    new["metadata"][part] = _merged(found["metadata"].get(part), asked[part])
-            new["spec"] = _merged(found.get("spec", {}), body.get("spec", {}))
+                if part in metadata:
+                    new["metadata"][part] = merge_patch(found["metadata"].get(part), metadata[part])
+            new["spec"] = merge_patch(found.get("spec", {}), body.get("spec", {}))
         if new == found:
             return json.dumps(found).encode()
         if new.get("spec") != found.get("spec"):
             new["metadata"]["generation"] += 1
         if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
-            return self._gone(request.client, plural, new)
+            return self._remove(request.client, plural, new)
         return self.storage.commit(request.client, plural, found, new)
 
     def _delete(self, request: Request, plural: str, found: Object) -> bytes:
@@ -233,15 +239,18 @@ class SimKube:
             if meta.get(name) != value:
                 raise ApiError(_CONFLICT, f"HTTP 409: precondition {name}", reason="Conflict")
         if not meta.get("finalizers"):
-            self._gone(request.client, plural, found)
+            self._remove(request.client, plural, found)
             return b"{}"
         if not meta.get("deletionTimestamp"):
-            dying = meta | {"deletionTimestamp": self._stamp(), "generation": meta["generation"] + 1}
-            return self.storage.commit(request.client, plural, found, found | {"metadata": dying})
+            terminating = meta | {
+                "deletionTimestamp": self._timestamp(),
+                "generation": meta["generation"] + 1,
+            }
+            return self.storage.commit(request.client, plural, found, found | {"metadata": terminating})
         return json.dumps(found).encode()
 
-    def _gone(self, client: str, plural: str, found: Object) -> bytes:
-        """Delete an object, and a moment later, as the garbage collector does, what it owned."""
+    def _remove(self, client: str, plural: str, found: Object) -> bytes:
+        """Delete an object. One second later, delete the objects that it owns, like the garbage collector."""
         owner = found["metadata"]["uid"]
 
         def collect() -> None:
@@ -249,41 +258,43 @@ class SimKube:
                 for item in self.all(kind):
                     owners = item["metadata"].get("ownerReferences", ())
                     if any(reference["uid"] == owner for reference in owners):
-                        self.user("DELETE", kind, item["metadata"]["name"])
+                        self.user_request("DELETE", kind, item["metadata"]["name"])
 
-        self._kernel.after(1.0, collect)
+        self._kernel.call_later(1.0, collect)
         return self.storage.commit(client, plural, found, None)
 
     def _watch(self, stream: Stream, request: Request) -> bytes:
         plural, since = request.path.split("/")[-1], int(request.query["resourceVersion"])
         self.crds.check(plural)
         if since < self.storage.compacted:
-            if self._random.random() < 0.5:
+            if self._rng.random() < 0.5:
                 raise ApiError(410, "HTTP 410: too old resource version")
             status = {"kind": "Status", "code": 410, "message": "too old resource version"}
             stream.send(json.dumps({"type": "ERROR", "object": status}).encode())
             stream.send(None)
         else:
-            self.storage.watch(stream, plural, request.selected, since, int(request.query["timeoutSeconds"]))
+            self.storage.watch(
+                stream, plural, request.selected_name, since, int(request.query["timeoutSeconds"])
+            )
         return b""
 
-    def _numbered(self, prefix: str) -> str:
+    def _next_id(self, prefix: str) -> str:
         self._numbers += 1
         return f"{prefix}{self._numbers}"
 
-    def _stamp(self) -> str:
-        return stamp(int(self._kernel.now))
+    def _timestamp(self) -> str:
+        return timestamp(int(self._kernel.now))
 
-    # What becomes of the server.
+    # Failures.
 
     def restart(self) -> None:
-        """End all connections, as a server does that is killed."""
+        """Reset all connections and invalidate continue tokens, as a killed server does."""
         self.storage.break_watches()
         self._snapshots.clear()
 
 
-def _merged(old: Any, patch: Any) -> Any:
-    """A merge patch, RFC 7386."""
+def merge_patch(old: Any, patch: Any) -> Any:
+    """Return the result of a JSON merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = dict(old) if isinstance(old, dict) else {}
@@ -291,5 +302,5 @@ def _merged(old: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = _merged(result.get(key), value)
+            result[key] = merge_patch(result.get(key), value)
     return result

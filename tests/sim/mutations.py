@@ -1,6 +1,6 @@
 """The mutations that the simulation must catch: at least one for each invariant.
 
-A mutation is an operator with one mistake. `bugs` has the mistakes, and a `build.Build` puts one of them in.
+A mutation is an operator with one mistake. The mistakes are in `bugs`; a `build.Build` selects one of them.
 """
 
 from dataclasses import dataclass
@@ -15,213 +15,216 @@ from tests.sim.violation import Invariant
 
 @dataclass(frozen=True)
 class Mutation:
-    """An operator with a mistake.
+    """An operator with one mistake.
 
     Attributes:
-        name: what it is called on the command line.
-        sentence: what the mistake is.
-        invariant: which one it breaks; None where several may notice it first.
-        build: the operator that has it.
-        seed: the first that shows it, as `python -m tests.sim --mutations` finds it.
+        name: the name on the command line and in the files of `found`.
+        description: the mistake, in one sentence.
+        invariant: the invariant that it breaks; None if different invariants may fail first.
+        build: the operator with the mistake.
+        seed: the first seed that shows it, as found by `python -m tests.sim --mutations`.
     """
 
     name: str
-    sentence: str
+    description: str
     invariant: Invariant | None
     build: Build
     seed: int = -1
 
-    def shown_by(self, invariant: Invariant | None) -> bool:
-        """Whether a run that has broken `invariant`, if any, shows it."""
+    def is_shown_by(self, invariant: Invariant | None) -> bool:
+        """Whether a run that broke `invariant` (None for no failure) shows the mutation."""
         return invariant is not None and self.invariant in {None, invariant}
 
 
 MUTATIONS = (
     Mutation(
-        "a key is handed out twice",
-        "A key that is added while it is reconciled is handed out at once.",
+        "a key is processed twice at once",
+        "A key that is added while it is in processing is handed out immediately.",
         Invariant.ONE_AT_A_TIME,
         Build(Parts(queue=bugs.HandsOutTwice)),
         0,
     ),
     Mutation(
-        "a former leader writes on",
-        "RenewDeadline is longer than LeaseDuration: a leader that is cut off goes on while another leads.",
+        "a former leader keeps writing",
+        "RenewDeadline is longer than LeaseDuration, so a leader that is cut off keeps writing while "
+        "another replica leads.",
         Invariant.ONE_WRITER,
-        Build(timing=bugs.LeadsTooLong),
+        Build(timing=bugs.RenewsTooLong),
         11,
     ),
     Mutation(
         "the first list is stale",
-        "The first list is that of the API server's cache, as client-go's is.",
+        "The first list may come from a stale cache of the API server, as in client-go (resourceVersion=0).",
         Invariant.NO_STOP,
         Build(client=bugs.FirstListIsStale),
         86,
     ),
     Mutation(
         "an event between list and watch is missed",
-        "The watch begins at the newest version instead of the version of the list.",
+        "The watch starts at the newest resourceVersion, and not at that of the list.",
         None,
         Build(client=bugs.MissesEvents),
         2,
     ),
     Mutation(
         "a list goes back in time",
-        "Each list but the first is of an API server that is behind.",
+        "Each list except the first comes from a stale cache of the API server.",
         None,
         Build(client=bugs.LaterListsAreStale),
         9,
     ),
     Mutation(
-        "the first booking that ends releases all",
-        "A booking that ends releases the lock, although another that began before it ended still runs.",
+        "an ended booking releases the lock",
+        "A booking that ends releases the lock, although an overlapping booking still runs.",
         Invariant.NO_STOP,
-        Build(Parts(informers=bugs.FirstEndReleases)),
+        Build(Parts(informers=bugs.EndedBookingReleases)),
         0,
     ),
     Mutation(
-        "bookings vanish with their CRD",
-        "Bookings that vanish because their CRD is deleted count as deleted by users.",
+        "a CRD deletion counts as edits of users",
+        "Bookings that are deleted with their CRD count as deleted by users.",
         Invariant.NO_STOP,
-        Build(client=bugs.BelievesInTheCrd),
+        Build(client=bugs.CachesCrd),
         55,
     ),
     Mutation(
-        "orders stand whatever happens",
-        "Nothing is asked again right before a call leaves, however long the order had to wait.",
+        "orders are never checked again",
+        "An order is not checked right before its call, even if it waited for long.",
         None,
-        Build(Parts(driver=bugs.AlwaysStands.before)),
+        Build(Parts(driver=bugs.AlwaysValid.wrap)),
         147,
     ),
     Mutation(
-        "orders are never withdrawn",
-        "A start or stop that was ordered is carried out, although it was withdrawn meanwhile.",
+        "orders are never cancelled",
+        "A start or stop is carried out although its order was cancelled.",
         None,
-        Build(Parts(driver=bugs.NeverWithdraws.before)),
+        Build(Parts(driver=bugs.NeverCancels.wrap)),
         104,
     ),
     Mutation(
-        "what is ordered ahead leaves at once",
-        "What is ordered before its boundary leaves when it is ordered.",
+        "calls are sent before the boundary",
+        "An order that is created ahead of its boundary is sent immediately.",
         Invariant.NO_START,
-        Build(Parts(driver=bugs.LeavesAtOnce.before)),
+        Build(Parts(driver=bugs.SendsAtOnce.wrap)),
         2,
     ),
     Mutation(
         "no request limits",
-        "The model of AWS's request limits lets everything pass.",
+        "The model of the AWS request limits allows every call.",
         Invariant.BUDGETS,
         Build(limits=bugs.unlimited),
         80,
     ),
     Mutation(
         "no back-off",
-        "A key that fails is tried again at once.",
+        "A key that fails is retried after 1 ms.",
         Invariant.BOUNDED_ERRORS,
         Build(Parts(queue=bugs.NoBackoff)),
         8,
     ),
     Mutation(
-        "adds are lost",
-        "A key that is added while it is reconciled is not handed out again.",
+        "adds during a reconcile are lost",
+        "A key that is added while it is in processing is not enqueued again.",
         None,
         Build(Parts(queue=bugs.LosesAdds)),
         23,
     ),
     Mutation(
-        "what vanished unseen is kept",
-        "An object that vanished while the watch was down stays in the cache.",
+        "a relist keeps deleted objects",
+        "An object that was deleted while the watch was down stays in the cache.",
         Invariant.CONVERGENCE,
-        Build(Parts(informers=partial(Informers, store=bugs.KeepsTheDead))),
+        Build(Parts(informers=partial(Informers, store=bugs.KeepsDeletedObjects))),
         10,
     ),
     Mutation(
-        "tasks are left behind",
-        "Each list leaves a task behind.",
+        "tasks leak",
+        "Each list starts a task that does not end.",
         Invariant.NO_LEAK,
         Build(client=bugs.LeaksTasks),
         0,
     ),
     Mutation(
-        "keys are left behind",
-        "The queue keeps each key that it has ever seen.",
+        "keys leak",
+        "The work queue keeps every key that it has ever processed.",
         Invariant.NO_LEAK,
         Build(Parts(queue=bugs.KeepsKeys)),
         0,
     ),
     Mutation(
-        "a refusal is not looked at",
-        "The outcome of a start or stop is dropped, and with it the error of a refusal.",
+        "errors of orders are dropped",
+        "The outcome of a start or stop is dropped, and with it the error of a refused call.",
         Invariant.NO_SURPRISE,
-        Build(Parts(driver=bugs.LooksAway.before)),
+        Build(Parts(driver=bugs.DropsOutcomes.wrap)),
         10,
     ),
     Mutation(
-        "what was started is forgotten",
-        "What a booking has started is remembered only until it runs.",
+        "started instances are forgotten",
+        "The instances that a booking has started are remembered only until they run.",
         Invariant.CONVERGENCE,
-        Build(Parts(resources=bugs.ForgetsWhatRuns)),
+        Build(Parts(resources=bugs.ForgetsRunningInstances)),
         21,
     ),
     Mutation(
-        "a lock is removed on stale data",
-        "The lock tags of instances that run on, because bookings may be missing, are removed nevertheless.",
+        "lock tags are removed on stale data",
+        "Lock tags are removed although bookings may be missing and the instances therefore keep running.",
         Invariant.NO_RELEASE,
-        Build(Parts(locks=bugs.NeverWithholds)),
+        Build(Parts(locks=bugs.RemovesTagsOnStaleData)),
         112,
     ),
     Mutation(
-        "the first status claims nothing runs",
-        "The first status of a Resource is written with counts of nothing.",
+        "the first status counts no instances",
+        "The first status that a process writes for a Resource counts no instances.",
         Invariant.TRUE_STATUS,
         Build(client=bugs.FirstStatusCountsNothing),
         1,
     ),
     Mutation(
-        "an order counts as done",
-        "An instance that is being started counts as running.",
+        "pending counts as running",
+        "An instance that EC2 reports as pending after a start counts as running.",
         Invariant.TRUE_STATUS,
-        Build(sessions=bugs.RunsAtOnce),
+        Build(sessions=bugs.PendingCountsAsRunning),
         0,
     ),
 )
 
 RARE = (
     Mutation(
-        "a new CRD passes for the old one",
-        "A CRD that was deleted and applied again is taken for the one whose bookings were listed.",
+        "a recreated CRD counts as the old one",
+        "The uid of a CRD that was deleted and applied again seems unchanged, so the earlier lists "
+        "still count.",
         Invariant.NO_STOP,
-        Build(client=bugs.SameCrd),
+        Build(client=bugs.HidesNewCrd),
     ),
     Mutation(
-        "what is left of the bookings is believed",
-        "Where one booking is gone, the end of another still counts as foreseen.",
+        "an end moved forward counts as planned",
+        "An end of power that an edit or a deletion has moved forward counts as planned.",
         Invariant.NO_STOP,
-        Build(Parts(resources=bugs.BelievesWhatIsLeft)),
+        Build(Parts(resources=bugs.TreatsEditsAsPlanned)),
     ),
     Mutation(
-        "an old view has what was started forgotten",
-        "What was started is forgotten where a view from before the start shows it stopped.",
+        "a stale observation clears started instances",
+        "Started instances are forgotten when an observation from before the start shows them stopped.",
         Invariant.CONVERGENCE,
-        Build(Parts(resources=bugs.ForgetsByAnOldView)),
+        Build(Parts(resources=bugs.ForgetsOnStaleObservation)),
     ),
     Mutation(
-        "a start on its way is forgotten",
-        "What is seen stopped when a booking ends is over, even if its start is on its way.",
+        "a start in flight is forgotten",
+        "An instance that is observed stopped after the end of a booking is forgotten, although its "
+        "start may be in flight.",
         Invariant.CONVERGENCE,
-        Build(Parts(resources=bugs.ForgetsAtOnce)),
+        Build(Parts(resources=bugs.ForgetsStartsInFlight)),
     ),
     Mutation(
-        "a lock on its way is forgotten",
-        "The lock tags of the holder alone are remembered, and none that are on their way.",
+        "a lock in flight is forgotten",
+        "The status lists only the holder's lock, and no lock whose call is in flight.",
         Invariant.CONVERGENCE,
-        Build(client=bugs.RemembersOneLock),
+        Build(client=bugs.ReportsOnlyTheHoldersLock),
     ),
     Mutation(
-        "no room in a quota passes for done",
-        "Each conflict at a creation is taken to mean that the object exists.",
+        "an exceeded quota counts as success",
+        "Each 409 of a create request counts as AlreadyExists, also that of an exceeded quota.",
         Invariant.CONVERGENCE,
         Build(client=bugs.ConflictMeansExists),
     ),
 )
-"""Mutations that show in one seed of thousands: each has a script in `found` that shows it at once."""
+"""Mutations that only one seed of thousands shows. Each has a script in `found` that shows it in one run."""

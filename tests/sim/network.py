@@ -1,7 +1,7 @@
-"""What lies between a process and a server: latency, and all that can become of a request or its answer.
+"""The links between processes and servers: latency, and loss of requests and responses.
 
-A request that has left arrives, whatever becomes of the process that sent it; what was lost on the way back
-was done nevertheless. Networks do both, and the operator must expect it.
+A request in flight reaches the server even if its sender is killed. If a response is lost, the server has
+still carried out the request.
 """
 
 import random
@@ -16,114 +16,114 @@ from tests.sim.kernel import Kernel, Process
 T = TypeVar("T")
 
 
-class Way(StrEnum):
-    """Whether there is a way to the server."""
+class LinkState(StrEnum):
+    """Whether packets pass a link."""
 
     OPEN = "open"
     CUT = "cut"
-    """Packets vanish: no answer, no error."""
+    """Packets are dropped silently."""
     REFUSED = "refused"
-    """Connections are refused at once."""
+    """Connections are refused immediately."""
 
 
 class NotSentError(Exception):
-    """The connection was not made: the server knows nothing of the request."""
+    """The connection failed: the server did not receive the request."""
 
 
 class NoReplyError(Exception):
-    """The connection broke after the request had left: the server may have done it."""
+    """The connection broke after the request was sent: the server may have carried it out."""
 
 
 @dataclass
-class Weather:
-    """How a link is at present.
+class LinkFaults:
+    """The current faults of a link.
 
     Attributes:
-        way: whether anything passes.
-        slow: seconds that are added to each direction, at most.
-        unsent: the share of requests whose connection is not made.
-        unanswered: the share of requests that are done, and whose answer is lost.
-        reset: of the lost answers, the share for which the sender gets an error; for the others it waits in
-        vain.
+        state: whether packets pass.
+        delay: the maximum added latency of each direction, in seconds.
+        refused: the share of requests whose connection fails.
+        lost: the share of requests that the server carries out but whose response is lost.
+        reset: the share of lost responses for which the sender gets an error. For the others it waits until
+            its timeout.
     """
 
-    way: Way = Way.OPEN
-    slow: float = 0.0
-    unsent: float = 0.0
-    unanswered: float = 0.0
+    state: LinkState = LinkState.OPEN
+    delay: float = 0.0
+    refused: float = 0.0
+    lost: float = 0.0
     reset: float = 0.7
-
-    @property
-    def fair(self) -> bool:
-        """Whether nothing is wrong."""
-        return (self.way, self.slow, self.unsent, self.unanswered) == (Way.OPEN, 0.0, 0.0, 0.0)
 
 
 class Link:
-    """The way from one process to one server.
+    """The link from one process to one server.
 
     Attributes:
-        weather: how it is now.
-        streams: the connections that last; they are ended when the way is cut.
+        faults: the current faults.
+        process: the process.
+        streams: the open streams.
     """
 
     def __init__(self, kernel: Kernel, process: Process, seed: str, latency: tuple[float, float]) -> None:
-        self.weather = Weather()
+        self.faults = LinkFaults()
         self.process = process
         self.streams: list[Stream] = []
         self._kernel = kernel
         self._random = random.Random(f"{seed}/{process.name}/link")
         self._latency = latency
 
-    def change(self, weather: Weather) -> None:
-        """Have other weather from now on. What waits on connections that last goes on, or breaks."""
-        was, self.weather = self.weather, weather
-        if weather.way is Way.REFUSED:
-            self.hang_up(1.0)
-        elif was.way is Way.CUT and weather.way is Way.OPEN:
-            self.hang_up(0.5)
+    def change(self, faults: LinkFaults) -> None:
+        """Set the faults.
+
+        A link that becomes REFUSED resets all streams. A link that changes from CUT to OPEN resets half of
+        them.
+        """
+        before, self.faults = self.faults, faults
+        if faults.state is LinkState.REFUSED:
+            self.reset_streams(1.0)
+        elif before.state is LinkState.CUT and faults.state is LinkState.OPEN:
+            self.reset_streams(0.5)
         for stream in list(self.streams):
             stream.flush()
 
-    def hang_up(self, share: float) -> None:
-        """Break a share of the connections that last."""
+    def reset_streams(self, share: float) -> None:
+        """Reset a random share of the streams."""
         for stream in list(self.streams):
             if self._random.random() < share:
-                stream.break_off()
+                stream.reset()
 
-    def delay(self) -> float:
-        """How long one direction takes now, in seconds."""
-        return self._random.uniform(*self._latency) + self._random.uniform(0, self.weather.slow)
+    def latency(self) -> float:
+        """Return the latency of one direction, in seconds."""
+        return self._random.uniform(*self._latency) + self._random.uniform(0, self.faults.delay)
 
     async def call(self, serve: Callable[[], T]) -> T:
-        """Have `serve` run at the server, and its result, or the error it raises, here.
+        """Run `serve` at the server and return its result, or raise its error.
 
         Raises:
-            NotSentError: the connection was not made.
-            NoReplyError: it broke.
+            NotSentError: the connection failed.
+            NoReplyError: the connection broke after the request was sent.
         """
         reply: Future[T] = self.process.create_future()
         if not self.process.alive:
-            return await reply  # of a process that is dead nothing leaves
-        weather, fate = self.weather, self._random.random()
-        if weather.way is Way.REFUSED or fate < weather.unsent:
-            self._kernel.after(self.delay(), lambda: self._answer(reply, NotSentError("refused")))
-        elif weather.way is Way.OPEN:
-            lost = fate > 1 - weather.unanswered
-            self._kernel.after(self.delay(), lambda: self._arrive(serve, reply, lost=lost))
+            return await reply  # a dead process sends nothing
+        faults, draw = self.faults, self._random.random()
+        if faults.state is LinkState.REFUSED or draw < faults.refused:
+            self._kernel.call_later(self.latency(), lambda: self._answer(reply, NotSentError("refused")))
+        elif faults.state is LinkState.OPEN:
+            lost = draw > 1 - faults.lost
+            self._kernel.call_later(self.latency(), lambda: self._receive_request(serve, reply, lost=lost))
         return await reply
 
-    def _arrive(self, serve: Callable[[], T], reply: Future[T], *, lost: bool) -> None:
+    def _receive_request(self, serve: Callable[[], T], reply: Future[T], *, lost: bool) -> None:
         result: T | Exception
         try:
             result = serve()
         except Exception as error:  # noqa: BLE001 - it is the answer
             result = error
-        if lost or self.weather.way is not Way.OPEN:
-            if self._random.random() > self.weather.reset:
+        if lost or self.faults.state is not LinkState.OPEN:
+            if self._random.random() > self.faults.reset:
                 return
             result = NoReplyError("reset")
-        self._kernel.after(self.delay(), lambda: self._answer(reply, result))
+        self._kernel.call_later(self.latency(), lambda: self._answer(reply, result))
 
     def _answer(self, reply: Future[T], result: T | Exception) -> None:
         if not self.process.alive:
@@ -141,10 +141,10 @@ def _settle(reply: Future[Any], result: Any) -> None:
 
 
 class Stream:
-    """A connection on which the server sends one thing after the other; in order, or not at all.
+    """A long-lived connection on which the server sends lines in order.
 
     Attributes:
-        closed: whether one of the two has closed it; the server then forgets it.
+        closed: whether either side has closed it.
     """
 
     def __init__(
@@ -154,48 +154,48 @@ class Stream:
         self._kernel = kernel
         self._link = link
         self._receive = receive
-        self._held: list[bytes | Exception | None] = []
+        self._buffered: list[bytes | Exception | None] = []
         self._last = 0.0
         link.streams.append(self)
 
     @property
     def process(self) -> Process:
-        """Whose it is."""
+        """The process that receives."""
         return self._link.process
 
     def send(self, item: bytes | None) -> None:
-        """Send one line; None ends it in good order."""
+        """Send one line, or buffer it while the link is not open. None ends the stream without an error."""
         if self.closed:
             return
-        if self._link.weather.way is Way.OPEN:
-            self._pass(item)
+        if self._link.faults.state is LinkState.OPEN:
+            self._deliver(item)
         else:
-            self._held.append(item)
+            self._buffered.append(item)
         if item is None:
             self.close()
 
     def flush(self) -> None:
-        """Send what was held back, if there is a way again."""
-        if self._link.weather.way is Way.OPEN and not self.closed:
-            held, self._held = self._held, []
-            for item in held:
-                self._pass(item)
+        """Send the buffered lines if the link is open."""
+        if self._link.faults.state is LinkState.OPEN and not self.closed:
+            buffered, self._buffered = self._buffered, []
+            for item in buffered:
+                self._deliver(item)
 
-    def break_off(self) -> None:
-        """Reset it."""
+    def reset(self) -> None:
+        """Close the stream, with an error at the receiver."""
         if not self.closed:
             self.close()
-            self._pass(NoReplyError("reset"))
+            self._deliver(NoReplyError("reset"))
 
     def close(self) -> None:
-        """Forget it."""
+        """Close the stream."""
         self.closed = True
         if self in self._link.streams:
             self._link.streams.remove(self)
 
-    def _pass(self, item: bytes | Exception | None) -> None:
-        self._last = max(self._last, self._kernel.now + self._link.delay())
-        self._kernel.at(self._last, lambda: self._arrive(item))
+    def _deliver(self, item: bytes | Exception | None) -> None:
+        self._last = max(self._last, self._kernel.now + self._link.latency())
+        self._kernel.call_at(self._last, lambda: self._arrive(item))
 
     def _arrive(self, item: bytes | Exception | None) -> None:
         process = self._link.process

@@ -1,9 +1,9 @@
-"""What was promised: which instances may be started or stopped at an instant, by a process that knows what it
-has seen.
+"""Which instances a replica may start or stop, given what it can know.
 
-Written apart from the operator's own rules, from the truth that the world keeps. A replica need not know what
-it cannot have seen, so each object is looked at in all states that it may be taken to be in: from the
-newest that must be known to the newest there is. What holds in all of them holds for certain.
+The rules here are written independently of the operator's rules, and use the true state of the world. A
+replica need not know recent writes. Each object is therefore checked in every state that the replica may
+still believe in: from the newest state that it must know to the newest state. A stop is forbidden if all of
+these states forbid it. A start is allowed if any of them allows it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,41 +17,41 @@ from tests.sim.kube import SimKube
 from tests.sim.storage import Object
 from tests.sim.world import Slot
 
-TOLD_SECONDS = 2.0
-"""Within which a watch that works reports what has happened."""
-STEPPED_SECONDS = 15.0
-"""For how long after its clock was set a replica may act by what it showed before."""
-AUTO_SECONDS = 3600.0
-"""What `warm_up: auto` may come to at most."""
-SKEWED_SECONDS = 120.0
-"""By how much a replica's clock may be behind."""
+WATCH_DELAY_SECONDS = 2.0
+"""Seconds within which a healthy watch delivers an event."""
+CLOCK_STEP_SECONDS = 15.0
+"""Seconds after a step of its clock in which a replica may still act on the earlier reading."""
+MAX_AUTO_WARM_UP_SECONDS = 3600.0
+"""The longest warm-up that `warm_up: auto` may result in."""
+MAX_CLOCK_SKEW_SECONDS = 120.0
+"""How far the clock of a replica may be behind."""
 HOUR = 3600.0
-SLACK = timedelta(milliseconds=1)
+TOLERANCE = timedelta(milliseconds=1)
 
 State = Object | None
 
 
-def told_until(slot: Slot, now: float) -> float:
-    """What was written up to then, a replica knows by its watches at `now`."""
-    known = now - TOLD_SECONDS
+def known_until(slot: Slot, now: float) -> float:
+    """Return the instant up to which a replica knows all writes, despite the outages of its watches."""
+    known = now - WATCH_DELAY_SECONDS
     changed = True
     while changed:
         changed = False
-        for begin, end in slot.blind:
-            if begin - TOLD_SECONDS < known < end:
-                known, changed = begin - TOLD_SECONDS, True
+        for begin, end in slot.watch_outages:
+            if begin - WATCH_DELAY_SECONDS < known < end:
+                known, changed = begin - WATCH_DELAY_SECONDS, True
     return known
 
 
-def clocks(slot: Slot, now: float) -> list[datetime]:
-    """What its clock may have shown a replica."""
-    recent = [ahead for at, ahead in slot.skews if at > now - STEPPED_SECONDS]
-    settled = [ahead for at, ahead in slot.skews if at <= now - STEPPED_SECONDS][-1:]
+def clock_readings(slot: Slot, now: float) -> list[datetime]:
+    """Return the possible readings of a replica's clock at `now`."""
+    recent = [ahead for at, ahead in slot.clock_offsets if at > now - CLOCK_STEP_SECONDS]
+    settled = [ahead for at, ahead in slot.clock_offsets if at <= now - CLOCK_STEP_SECONDS][-1:]
     return [EPOCH + timedelta(seconds=now + ahead) for ahead in {*recent, *settled}]
 
 
-def parse(text: Any) -> datetime | None:
-    """A date as a spec has it; None where it is none."""
+def parse_time(text: Any) -> datetime | None:
+    """Return the instant of a field of a spec; None if it is invalid."""
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -59,89 +59,99 @@ def parse(text: Any) -> datetime | None:
 
 
 def duration(text: str) -> timedelta:
-    """`30s` or `5m`; of `auto`, the longest."""
+    """Parse a duration such as `30s` or `5m`; `auto` gives the longest possible one."""
     if text == "auto":
-        return timedelta(seconds=AUTO_SECONDS)
+        return timedelta(seconds=MAX_AUTO_WARM_UP_SECONDS)
     return timedelta(seconds=float(text[:-1])) * {"s": 1, "m": 60}[text[-1]]
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """Knows the truth."""
+    """The rules, applied to the true state."""
 
     kube: SimKube
 
     def states(self, plural: str, since: float, until: float) -> Iterator[Sequence[State]]:
-        """Of each object of a kind, all that it was from `since` to `until`."""
-        for versions in self.kube.storage.past[plural].values():
+        """Yield for each object of a kind all states that it had between two instants."""
+        for versions in self.kube.storage.versions[plural].values():
             yield _within(versions, since, until)
 
-    def must_stay(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
-        """Why nobody may stop an instance who knows all up to `since`; empty where somebody may."""
+    def reason_not_to_stop(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> str:
+        """Return why a replica must not stop an instance; empty if it may.
+
+        Args:
+            machine: the instance.
+            since: the replica knows all writes up to this instant.
+            now: the instant of the call.
+            at: the possible readings of the replica's clock.
+        """
         for states in self.states("resources", since, now):
-            if not all(self._acts(state, machine, since, now) for state in states):
+            if not all(self._is_oldest(state, machine, since, now) for state in states):
                 continue
             if all(state and state["spec"].get("suspend") for state in states):
                 return "its Resource is suspended"
-            if all(state and _ad_hoc(state, moment) for state in states for moment in at):
+            if all(state and _ad_hoc(state, instant) for state in states for instant in at):
                 return "it is booked ad hoc"
             names = {state["metadata"]["name"] for state in states if state}
             for intervals in self.states("bookings", since, now):
                 if all(
-                    _booked(interval, names, moment, timedelta(0)) for interval in intervals for moment in at
+                    _booked(interval, names, instant, timedelta(0))
+                    for interval in intervals
+                    for instant in at
                 ):
                     return f"it is booked by {intervals[0]['metadata']['name'] if intervals[0] else ''}"
         if not any(
-            any(_of(state, machine) for state in states) for states in self.states("resources", since, now)
+            any(_matches(state, machine) for state in states)
+            for states in self.states("resources", since, now)
         ):
-            return "no Resource stands for it"
+            return "it has no Resource"
         return ""
 
     def may_start(self, machine: Machine, since: float, now: float, at: Sequence[datetime]) -> bool:
-        """Whether somebody may start an instance who knows all up to `since`."""
+        """Whether a replica may start an instance. The arguments are those of `reason_not_to_stop`."""
         for states in self.states("resources", since, now):
             for state in states:
-                if state is None or not _of(state, machine) or state["spec"].get("suspend"):
+                if state is None or not _matches(state, machine) or state["spec"].get("suspend"):
                     continue
-                if any(_ad_hoc(state, moment) for moment in at):
+                if any(_ad_hoc(state, instant) for instant in at):
                     return True
-                names, early = (
+                names, warm_up = (
                     {state["metadata"]["name"]},
-                    duration(state["spec"].get("warm_up", "0s")) + SLACK,
+                    duration(state["spec"].get("warm_up", "0s")) + TOLERANCE,
                 )
                 for intervals in self.states("bookings", since, now):
                     if any(
-                        _booked(interval, names, moment, early) for interval in intervals for moment in at
+                        _booked(interval, names, instant, warm_up) for interval in intervals for instant in at
                     ):
                         return True
         return False
 
-    def _acts(self, state: State, machine: Machine, since: float, now: float) -> bool:
-        """Whether a Resource stands for an instance, and no older one does."""
-        if not _of(state, machine) or state is None:
+    def _is_oldest(self, state: State, machine: Machine, since: float, now: float) -> bool:
+        """Whether a Resource matches an instance, and no older Resource does."""
+        if not _matches(state, machine) or state is None:
             return False
-        mine = _seniority(state)
+        own = _age_order(state)
         return not any(
-            other is not None and _of(other, machine) and _seniority(other) < mine
+            other is not None and _matches(other, machine) and _age_order(other) < own
             for states in self.states("resources", since, now)
             for other in states
         )
 
-    # How it is now, for certain.
+    # The current state.
 
     def wanted(self, resource: Object, now: float) -> bool:
-        """Whether a Resource is wanted running at an instant, by the objects as they are."""
-        moment = EPOCH + timedelta(seconds=now)
-        early = duration(resource["spec"].get("warm_up", "0s"))
+        """Whether a Resource is wanted running at an instant, according to the current objects."""
+        instant = EPOCH + timedelta(seconds=now)
+        warm_up = duration(resource["spec"].get("warm_up", "0s"))
         if resource["spec"].get("warm_up") == "auto":
-            early = _told(resource)
-        if _ad_hoc(resource, moment):
+            warm_up = _reported_warm_up(resource)
+        if _ad_hoc(resource, instant):
             return True
         names = {resource["metadata"]["name"]}
-        return any(_booked(interval, names, moment, early) for interval in self.kube.all("bookings"))
+        return any(_booked(interval, names, instant, warm_up) for interval in self.kube.all("bookings"))
 
     def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
-        """Whether what is wanted of it was another at some time since `since`."""
+        """Whether `wanted` had another value at any time since `since`."""
         wanted, at = self.wanted(resource, now), now
         while at > since:
             at -= step
@@ -149,28 +159,31 @@ class Oracle:
                 return True
         return False
 
-    def elders(self) -> list[Object]:
-        """The Resources that act: the oldest of each group."""
-        eldest: dict[tuple[str, str, str], Object] = {}
-        for resource in sorted(self.kube.all("resources"), key=_seniority):
+    def oldest_resources(self) -> list[Object]:
+        """Return the oldest Resource of each group. The others have no effect."""
+        oldest: dict[tuple[str, str, str], Object] = {}
+        for resource in sorted(self.kube.all("resources"), key=_age_order):
             spec = resource["spec"]
-            eldest.setdefault((spec.get("type", "ec2"), spec.get("account", ""), spec["tag"]), resource)
-        return list(eldest.values())
+            oldest.setdefault((spec.get("type", "ec2"), spec.get("account", ""), spec["tag"]), resource)
+        return list(oldest.values())
 
 
 def occurrences(scheduler: Object, now: float) -> list[float]:
-    """When the bookings of a scheduler begin that are not over, up to the last that must be there."""
-    spec, made = scheduler["spec"], parse(scheduler["metadata"]["creationTimestamp"])
-    assert made is not None
-    ahead = max(0.0, duration(spec["horizon"]).total_seconds() - SKEWED_SECONDS)
-    since = max((made - EPOCH).total_seconds(), now - 60.0 * spec["duration"])
+    """Return the starts of the occurrences that must have bookings.
+
+    These are the occurrences in progress, the next one, and all others up to the horizon.
+    """
+    spec, created_at = scheduler["spec"], parse_time(scheduler["metadata"]["creationTimestamp"])
+    assert created_at is not None
+    ahead = max(0.0, duration(spec["horizon"]).total_seconds() - MAX_CLOCK_SKEW_SECONDS)
+    since = max((created_at - EPOCH).total_seconds(), now - 60.0 * spec["duration"])
     first = spec["schedule"].split()[0]
     minutes = range(0, 60, int(first[2:])) if first.startswith("*/") else (int(first),)
     hours = range(int(since // HOUR), int((now + ahead) // HOUR) + 2)
     starts = [HOUR * hour + 60.0 * minute for hour in hours for minute in minutes]
-    begun = [start for start in starts if since < start <= now]
-    coming = [start for start in starts if start > now]
-    return begun + [start for start in coming if start <= max(coming[0], now + ahead)]
+    started = [start for start in starts if since < start <= now]
+    upcoming = [start for start in starts if start > now]
+    return started + [start for start in upcoming if start <= max(upcoming[0], now + ahead)]
 
 
 def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[State]:
@@ -183,39 +196,39 @@ def _within(versions: Sequence[Any], since: float, until: float) -> Sequence[Sta
     return states
 
 
-def _of(state: State, machine: Machine) -> bool:
-    """Whether it is a Resource that stands for an instance."""
+def _matches(state: State, machine: Machine) -> bool:
+    """Whether a state of a Resource exists, is not terminating, and selects the instance."""
     if state is None or state["metadata"].get("deletionTimestamp"):
         return False
     spec = state["spec"]
-    mine = (machine.service, machine.scope.account, machine.tags["resource-booking-application"])
-    return (spec.get("type", "ec2"), spec.get("account", ""), spec.get("tag")) == mine
+    group = (machine.service, machine.scope.account, machine.tags["resource-booking-application"])
+    return (spec.get("type", "ec2"), spec.get("account", ""), spec.get("tag")) == group
 
 
-def stands_for(resource: Object) -> Callable[[Machine], bool]:
-    """Whether a Resource stands for an instance."""
-    return lambda machine: _of(resource, machine)
+def instance_filter(resource: Object) -> Callable[[Machine], bool]:
+    """Return a function that says whether an instance is in the group of a Resource."""
+    return lambda machine: _matches(resource, machine)
 
 
-def _seniority(state: Object) -> tuple[str, str]:
+def _age_order(state: Object) -> tuple[str, str]:
     return state["metadata"]["creationTimestamp"], state["metadata"]["name"]
 
 
-def _ad_hoc(state: Object, moment: datetime) -> bool:
+def _ad_hoc(state: Object, instant: datetime) -> bool:
     spec = state["spec"]
-    until = parse(spec.get("booked_until"))
-    return bool(spec.get("booked_by")) and until is not None and moment < until
+    until = parse_time(spec.get("booked_until"))
+    return bool(spec.get("booked_by")) and until is not None and instant < until
 
 
-def _booked(interval: State, names: set[str], moment: datetime, early: timedelta) -> bool:
+def _booked(interval: State, names: set[str], instant: datetime, warm_up: timedelta) -> bool:
     if interval is None or interval["spec"]["resource_name"] not in names:
         return False
-    start, end = parse(interval["spec"]["start_at"]), parse(interval["spec"]["end_at"])
-    return start is not None and end is not None and start < end and start - early <= moment < end
+    start, end = parse_time(interval["spec"]["start_at"]), parse_time(interval["spec"]["end_at"])
+    return start is not None and end is not None and start < end and start - warm_up <= instant < end
 
 
-def _told(resource: Object) -> timedelta:
-    """The warm-up that a Resource says it has."""
+def _reported_warm_up(resource: Object) -> timedelta:
+    """Return the warm-up in the status of a Resource."""
     text = resource.get("status", {}).get("warm_up") or "0s"
     seconds = 0.0
     number = ""

@@ -1,4 +1,7 @@
-"""The operator as a process of the simulated world: wired as `app.run` wires it, over simulated links."""
+"""The operator as a process of the simulation.
+
+`Replica` assembles the operator over simulated links, as `booking_operator.operator.run` does over real ones.
+"""
 
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
@@ -30,32 +33,32 @@ LEASE_NAMESPACE, LEASE = "booking-operator-system", "booking-operator"
 
 
 class NoGcTuning:
-    """`GcTuning` of a process that shares its heap with the whole world."""
+    """A `GcTuning` without effect, because all replicas share one Python heap."""
 
     def freeze(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def freeze_young(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def collect_all(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Observer(Protocol):
-    """Watches the reconciles of all replicas."""
+    """Receives the reconciles of all replicas."""
 
     def reconcile_started(self, replica: "Replica", controller: str, key: Hashable) -> None:
-        """A controller begins to reconcile a key."""
+        """A controller starts to reconcile a key."""
         ...
 
     def reconcile_ended(self, replica: "Replica", controller: str, key: Hashable) -> None:
-        """A controller has reconciled a key, or was cancelled while it did."""
+        """A reconcile has ended or was cancelled."""
         ...
 
 
 class ObservedController:
-    """`metrics.ControllerMetrics` that passes everything on, and reports each reconcile."""
+    """A `metrics.ControllerMetrics` that forwards each call and reports each reconcile."""
 
     def __init__(
         self,
@@ -110,11 +113,11 @@ class Replica:
     """One process of the operator, from its start to its end.
 
     Attributes:
-        process: what it runs in.
-        kube, lease, aws: its ways to the API server (the lease's renewals have one of their own) and to AWS.
-        born_at: when it was started, in true time.
-        elector: its candidate; None where there is no election.
-        operator: the whole of it, once it runs.
+        process: the process.
+        kube, lease, aws: the links to the API server, to the API server for the Lease, and to AWS.
+        started_at: when the process was started (true time).
+        elector: the leader elector; None without leader election.
+        operator: the operator; None before it is created.
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class Replica:
         self.lease = Link(kernel, process, f"{seed}/lease", (0.0005, 0.01))
         self.aws = Link(kernel, process, f"{seed}/aws", (0.01, 0.15))
         self.clock = SimClock(process)
-        self.born_at = kernel.now
+        self.started_at = kernel.now
         self.elector: LeaderElector | None = None
         self.operator: Operator | None = None
         self.sources = Sources(ACCOUNTS)
@@ -147,17 +150,17 @@ class Replica:
 
     @property
     def name(self) -> str:
-        """Name of the process."""
+        """The name of the process."""
         return self.process.name
 
     @property
-    def leads(self) -> bool:
-        """Whether it works, or stands by."""
+    def is_leader(self) -> bool:
+        """Whether the process runs and leads."""
         return self.process.alive and (self.elector is None or self.elector.is_leader)
 
     @property
     def links(self) -> tuple[Link, ...]:
-        """All ways that lead out of it."""
+        """All links of the process."""
         return (self.kube, self.lease, self.aws)
 
     async def _run(self) -> None:

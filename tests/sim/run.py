@@ -1,4 +1,7 @@
-"""Plays a script, and reports the outcome."""
+"""Play a script and return the outcome.
+
+`Run` connects the callbacks of the world to the checks of `invariants`, and records the trace.
+"""
 
 import hashlib
 import random
@@ -13,13 +16,13 @@ import structlog
 
 from tests.sim.aws import Call
 from tests.sim.build import CORRECT, Build
+from tests.sim.final_checks import FinalChecks
 from tests.sim.invariants import Invariants
-from tests.sim.kernel import StuckError, running
+from tests.sim.kernel import StuckError, running_process
 from tests.sim.kube import Request
 from tests.sim.replica import Replica
 from tests.sim.scenario import CALM_SECONDS, script
 from tests.sim.script import Script
-from tests.sim.settled import Settled
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import Slot, World
@@ -27,14 +30,14 @@ from tests.sim.world import Slot, World
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        invariant: which one was broken; None where all held.
-        message: how.
-        trace: all that happened, a line each.
-        steps: how many callbacks of the operator were run.
-        seconds: virtual time that has passed.
+        invariant: the invariant that failed; None if all held.
+        message: how it failed.
+        trace: all events, one line each.
+        steps: the number of callbacks of the operator that were run.
+        seconds: the virtual duration.
     """
 
     invariant: Invariant | None
@@ -44,48 +47,48 @@ class Outcome:
     seconds: float
 
     def brief(self) -> "Outcome":
-        """The same without its trace."""
+        """Return a copy without the trace."""
         return replace(self, trace=())
 
     @property
     def digest(self) -> str:
-        """The same for the same trace."""
+        """The SHA-256 of the trace."""
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
 
 
 def play(what: Script | int, build: Build = CORRECT) -> Outcome:
-    """Play a script, or that of a seed, until it has converged or something does not hold."""
+    """Play a script, or the script of a seed, until its end or the first failure."""
     return Run(what if isinstance(what, Script) else script(what), build).play()
 
 
 def play_briefly(seed: int) -> tuple[int, Outcome]:
-    """Play a seed in a process of a pool, which need not hand over the whole trace."""
+    """Return the seed and its outcome without the trace, which is expensive to send between processes."""
     return seed, play(seed).brief()
 
 
 class Run:
-    """One run. It observes what happens, and has the invariants checked."""
+    """One run of a script."""
 
     def __init__(self, what: Script, build: Build = CORRECT) -> None:
         self.script = what
         self.trace: list[str] = []
         self.world = World(what, build, self, self.trace.append)
         self.invariants = Invariants(self.world)
-        self.world.born = self._born
-        self.world.aws.called = self._called
-        self.world.kube.asked = self._asked
-        self.world.kube.storage.written = self._written
+        self.world.on_replica_start = self._on_replica_start
+        self.world.aws.on_call = self._on_call
+        self.world.kube.on_request = self._on_request
+        self.world.kube.storage.on_write = self._on_write
         self.failure: ViolationError | None = None
 
     def play(self) -> Outcome:
-        """Play it."""
+        """Play the script and return the outcome."""
         kernel = self.world.kernel
-        with _chance(self.script.seed), self._logs():
+        with _seeded_random(self.script.seed), self._capture_logs():
             try:
                 self.world.begin()
                 kernel.run(self.script.ends_at + CALM_SECONDS)
                 if self.failure is None:
-                    Settled(self.world).check()
+                    FinalChecks(self.world).check()
             except ViolationError as error:
                 self.failure = error
             except StuckError as error:
@@ -101,60 +104,65 @@ class Run:
         )
 
     def _end(self) -> None:
-        """Let nothing be left of the replicas."""
-        for made in self.world.everyone:
+        """Kill all replicas, so that no task outlives the run."""
+        for replica in self.world.all_replicas:
             try:
-                made.process.kill()
+                replica.process.kill()
             except StuckError as error:
                 self.failure = self.failure or ViolationError(Invariant.NO_LEAK, str(error))
 
-    def _tell(self, what: str) -> None:
+    def _record(self, what: str) -> None:
         self.trace.append(f"{self.world.kernel.now:.6f} {what}")
 
-    def _guarded(self, check: Callable[..., None], *facts: Any) -> None:
-        """Look whether something holds; what it is called from, the operator's code too, is not disturbed."""
+    def _check(self, check: Callable[..., None], *arguments: Any) -> None:
+        """Run a check. A failure stops the kernel.
+
+        It is not raised here, because the caller may be code of the operator.
+        """
         try:
-            check(*facts)
+            check(*arguments)
         except ViolationError as error:
             self.failure = self.failure or error
             self.world.kernel.stop()
 
-    def _born(self, replica: Replica, slot: Slot) -> None:
-        self.invariants.born(replica, slot)
-        replica.process.complained = partial(self._complained, replica.name)
+    def _on_replica_start(self, replica: Replica, slot: Slot) -> None:
+        self.invariants.replica_started(replica, slot)
+        replica.process.on_unhandled_error = partial(self._on_unhandled_error, replica.name)
 
-    def _complained(self, name: str, complaint: str) -> None:
-        self._tell(f"complaint {name} {complaint}")
-        self._guarded(self.invariants.complained, name, complaint)
+    def _on_unhandled_error(self, name: str, message: str) -> None:
+        self._record(f"complaint {name} {message}")
+        self._check(self.invariants.check_unhandled_error, name, message)
 
     def reconcile_started(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller begins to reconcile a key; `replica.Observer`."""
-        self._guarded(self.invariants.reconcile_started, replica, controller, key)
+        """Check the start of a reconcile, as `replica.Observer`."""
+        self._check(self.invariants.reconcile_started, replica, controller, key)
 
     def reconcile_ended(self, replica: Replica, controller: str, key: Hashable) -> None:
-        """A controller has reconciled a key; the same."""
-        self._guarded(self.invariants.reconcile_ended, replica, controller, key)
+        """Record the end of a reconcile, as `replica.Observer`."""
+        self._check(self.invariants.reconcile_ended, replica, controller, key)
 
-    def _called(self, call: Call) -> None:
-        self._tell(f"aws {call.client} {call.action} {call.scope.account} {' '.join(call.ids)} {call.error}")
-        self._guarded(self.invariants.called, call)
+    def _on_call(self, call: Call) -> None:
+        self._record(
+            f"aws {call.client} {call.action} {call.scope.account} {' '.join(call.ids)} {call.error}"
+        )
+        self._check(self.invariants.check_call, call)
 
-    def _asked(self, request: Request, status: int) -> None:
+    def _on_request(self, request: Request, status: int) -> None:
         if request.client:
             body = "" if request.body is None or request.path.endswith("/events") else f" {request.body}"
-            self._tell(f"kube {request.client} {request.method} {request.path} {status}{body}")
-        self._guarded(self.invariants.asked, request, status)
+            self._record(f"kube {request.client} {request.method} {request.path} {status}{body}")
+        self._check(self.invariants.check_response, request, status)
 
-    def _written(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
-        self._guarded(self.invariants.written, client, plural, old, new)
+    def _on_write(self, client: str, plural: str, old: Object | None, new: Object | None) -> None:
+        self._check(self.invariants.check_write, client, plural, old, new)
 
     @contextmanager
-    def _logs(self) -> Iterator[None]:
-        """Take what the operator logs."""
+    def _capture_logs(self) -> Iterator[None]:
+        """Record and check the log events of the operator."""
         before = structlog.get_config()
 
         def take(_: Any, level: str, event: MutableMapping[str, Any]) -> Any:
-            loop = running()
+            loop = running_process()
             if loop is not None and loop.alive:
                 if level == "exception":
                     event["traceback"] = traceback.format_exc()
@@ -163,8 +171,8 @@ class Run:
                     event.pop("event"),
                     " ".join(f"{key}={value}" for key, value in sorted(event.items())),
                 )
-                self._tell(f"log {loop.name} {level} {name} {facts}")
-                self._guarded(self.invariants.logged, loop.name, level, name, kind)
+                self._record(f"log {loop.name} {level} {name} {facts}")
+                self._check(self.invariants.check_log, loop.name, level, name, kind)
             raise structlog.DropEvent
 
         structlog.configure(
@@ -177,8 +185,8 @@ class Run:
 
 
 @contextmanager
-def _chance(seed: int) -> Iterator[None]:
-    """Have jitter drawn from the seed."""
+def _seeded_random(seed: int) -> Iterator[None]:
+    """Seed the global `random`, which the operator uses for jitter."""
     before = random.getstate()
     random.seed(f"{seed}/jitter")
     try:

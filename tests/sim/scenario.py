@@ -1,20 +1,20 @@
-"""What a seed stands for: a world, what its users do, and what fails when."""
+"""Derive the script of a seed: a world, the actions of its users, and the failures."""
 
 from tests.sim.failures import Failures
 from tests.sim.script import Script
-from tests.sim.story import Story
+from tests.sim.workload import Workload
 
 CALM_SECONDS = 300.0
-"""How long after the last fault, and the last thing that users did, all must be as booked."""
+"""Seconds without failures and user actions after which the world must have converged."""
 
 
 def script(seed: int) -> Script:
-    """What `seed` stands for."""
-    story = Story(seed)
-    first = list(story.world())
-    # Mistakes are made where things happen at once: users, boundaries and failures have their hot spots.
-    story.hot = [story.chance.choice(story.boundaries) for _ in range(story.chance.randint(1, 4))]
-    acts = [*first, *story.users(), *Failures(story).faults()]
+    """Return the script of a seed."""
+    workload = Workload(seed)
+    initial = list(workload.world())
+    # Races are more likely if users, boundaries and failures coincide.
+    workload.hot_spots = [workload.rng.choice(workload.boundaries) for _ in range(workload.rng.randint(1, 4))]
+    acts = [*initial, *workload.user_actions(), *Failures(workload).generate()]
     acts.sort(key=lambda act: act.at)
     ends_at = max(act.at + act.lasts for act in acts)
-    return Script(seed, story.replicas, story.lease, tuple(acts), ends_at)
+    return Script(seed, workload.replicas, workload.lease, tuple(acts), ends_at)

@@ -1,7 +1,7 @@
-"""What is done in a run, and when: plain data.
+"""The script of a run: which acts occur and when, as plain data.
 
-A script can be cut down, and what is left of it plays as before: the chance that links and servers have is
-drawn from the seed by each of them apart, and not from what a script says.
+Links and servers each have their own random generator, derived from the seed and not from the acts. A script
+can therefore be shortened without a change of the randomness in the rest.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that is done at an instant, in seconds after the beginning.
+    """An action of a user, or a failure.
 
     Attributes:
-        does: name of a method of `world.World`, or of `users.Users`.
-        lasts: for how many seconds; 0 where it is done at once.
+        at: the instant, in seconds after `kernel.EPOCH`.
+        does: the name of a method of `world.World` or of `users.Users`.
+        with_: the arguments of the method.
+        lasts: the duration in seconds; 0 for an act without one.
     """
 
     at: float
@@ -30,12 +32,14 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One run, from its beginning to its end.
+    """A whole run.
 
     Attributes:
-        replicas: how many processes of the operator there are; more than one elect a leader.
-        lease_seconds: LeaseDuration; 0 where there is no election.
-        ends_at: when the last act is over.
+        seed: the seed of all random generators.
+        replicas: the number of replicas; with more than one, they elect a leader.
+        lease_seconds: LeaseDuration; 0 without leader election.
+        acts: the acts, in order.
+        ends_at: the end of the last act.
     """
 
     seed: int
@@ -45,6 +49,9 @@ class Script:
     ends_at: float
 
     def with_acts(self, acts: tuple[Act, ...]) -> "Script":
-        """The same with other acts; it ends when they do."""
+        """Return a copy with other acts.
+
+        It ends one second after the last of them, but not later than this script.
+        """
         ends_at = max((act.at + act.lasts for act in acts), default=0.0)
         return replace(self, acts=acts, ends_at=min(self.ends_at, ends_at + 1))

@@ -1,4 +1,7 @@
-"""`cloud.aws.clients.Sessions` over simulated links: clients of EC2 and RDS that answer as botocore's do."""
+"""`cloud.aws.clients.Sessions` over simulated links.
+
+The clients of EC2 and RDS respond like those of botocore.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -14,11 +17,12 @@ from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics
-from tests.sim.aws import SimAws, shown
+from tests.sim.aws import SimAws, rds_state
 from tests.sim.kernel import Kernel
 from tests.sim.network import Link, NoReplyError, NotSentError
 
 READ_SECONDS = 20
+"""Read timeout of a call."""
 _URL = "https://aws.invalid"
 
 
@@ -44,33 +48,33 @@ class SimSessions:
         self._metrics = metrics
 
     async def ec2(self, scope: Scope) -> "SimEc2":
-        """The client of EC2; raises `CloudError` where there is no such account."""
+        """Return the client of EC2; raises `CloudError` for an unknown account."""
         self._accounts.check_scope(scope)
         return SimEc2(self, scope)
 
     async def rds(self, scope: Scope) -> "SimRds":
-        """The client of RDS."""
+        """Return the client of RDS; raises `CloudError` for an unknown account."""
         self._accounts.check_scope(scope)
         return SimRds(self, scope)
 
     async def ready(self, _service: str, scope: Scope) -> None:
-        """Raises `CloudError` if the account does not exist."""
+        """Raise `CloudError` if the account is unknown."""
         self._accounts.check_scope(scope)
 
     async def release(self, _service: str, _scope: Scope) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is no connection to close."""
 
     @asynccontextmanager
     async def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> AsyncIterator[None]:
-        """Translates failures into `CloudError`."""
+        """Measure a call and translate its errors into `CloudError`."""
         with measured(self._metrics, self._clock, permission, scope), translate_errors(permission, ids):
             async with asyncio.timeout(CALL_SECONDS):
                 yield
 
-    async def sent(
+    async def send(
         self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
     ) -> Any:
-        """One call and its answer; raises what botocore raises."""
+        """Send one call and return the response; raises the exceptions of botocore."""
         if not (action.startswith("Describe") or self._live()):
             raise HTTPClientError(error="this replica does not lead")
         sent_at, client = self._kernel.now, self._link.process.name
@@ -86,18 +90,18 @@ class SimSessions:
             raise HTTPClientError(error=error) from error
 
 
-def _locks(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def _lock_tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
 class SimEc2:
-    """EC2's client."""
+    """The client of EC2."""
 
     def __init__(self, sessions: SimSessions, scope: Scope) -> None:
-        self._sent, self._scope = sessions.sent, scope
+        self._send, self._scope = sessions.send, scope
 
     async def describe_instances(self, **_: Any) -> dict[str, Any]:
-        found = await self._sent("DescribeInstances", self._scope)
+        found = await self._send("DescribeInstances", self._scope)
         instances = [
             {
                 "InstanceId": machine.id,
@@ -111,20 +115,20 @@ class SimEc2:
         return {"Reservations": [{"Instances": instances}]}
 
     async def start_instances(self, InstanceIds: Sequence[str]) -> dict[str, Any]:  # noqa: N803
-        answers = await self._sent("StartInstances", self._scope, tuple(InstanceIds))
+        answers = await self._send("StartInstances", self._scope, tuple(InstanceIds))
         return {"StartingInstances": _changes(answers)}
 
     async def stop_instances(self, InstanceIds: Sequence[str], Hibernate: bool) -> dict[str, Any]:  # noqa: N803
         del Hibernate
-        answers = await self._sent("StopInstances", self._scope, tuple(InstanceIds))
+        answers = await self._send("StopInstances", self._scope, tuple(InstanceIds))
         return {"StoppingInstances": _changes(answers)}
 
     async def create_tags(self, Resources: Sequence[str], Tags: Any) -> None:  # noqa: N803
-        await self._sent("CreateTags", self._scope, tuple(Resources), _locks(Tags))
+        await self._send("CreateTags", self._scope, tuple(Resources), _lock_tags(Tags))
 
     async def delete_tags(self, Resources: Sequence[str], Tags: Any) -> None:  # noqa: N803
         del Tags
-        await self._sent("DeleteTags", self._scope, tuple(Resources))
+        await self._send("DeleteTags", self._scope, tuple(Resources))
 
 
 def _changes(answers: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
@@ -135,22 +139,22 @@ def _changes(answers: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
 
 
 class SimRds:
-    """RDS's client; there are DB instances only."""
+    """The client of RDS. There are no DB clusters."""
 
     def __init__(self, sessions: SimSessions, scope: Scope) -> None:
-        self._sent, self._scope = sessions.sent, scope
+        self._send, self._scope = sessions.send, scope
 
     async def describe_db_clusters(self, **_: Any) -> dict[str, Any]:
-        await self._sent("DescribeDBClusters", self._scope)
+        await self._send("DescribeDBClusters", self._scope)
         return {"DBClusters": []}
 
     async def describe_db_instances(self, **_: Any) -> dict[str, Any]:
-        found = await self._sent("DescribeDBInstances", self._scope)
+        found = await self._send("DescribeDBInstances", self._scope)
         rows = [
             {
                 "DBInstanceIdentifier": machine.id[3:],
                 "DBInstanceArn": f"arn:aws:rds:eu-west-1:1:{machine.id}",
-                "DBInstanceStatus": shown(state),
+                "DBInstanceStatus": rds_state(state),
                 "TagList": [{"Key": key, "Value": value} for key, value in machine.tags.items()],
             }
             for machine, state in found
@@ -158,17 +162,17 @@ class SimRds:
         return {"DBInstances": rows}
 
     async def start_db_instance(self, DBInstanceIdentifier: str) -> None:  # noqa: N803
-        await self._sent("StartDBInstance", self._scope, (f"db:{DBInstanceIdentifier}",))
+        await self._send("StartDBInstance", self._scope, (f"db:{DBInstanceIdentifier}",))
 
     async def stop_db_instance(self, DBInstanceIdentifier: str) -> None:  # noqa: N803
-        await self._sent("StopDBInstance", self._scope, (f"db:{DBInstanceIdentifier}",))
+        await self._send("StopDBInstance", self._scope, (f"db:{DBInstanceIdentifier}",))
 
     async def add_tags_to_resource(self, ResourceName: str, Tags: Any) -> None:  # noqa: N803
-        await self._sent("AddTagsToResource", self._scope, (_id(ResourceName),), _locks(Tags))
+        await self._send("AddTagsToResource", self._scope, (_id(ResourceName),), _lock_tags(Tags))
 
     async def remove_tags_from_resource(self, ResourceName: str, TagKeys: Any) -> None:  # noqa: N803
         del TagKeys
-        await self._sent("RemoveTagsFromResource", self._scope, (_id(ResourceName),))
+        await self._send("RemoveTagsFromResource", self._scope, (_id(ResourceName),))
 
 
 def _id(arn: str) -> str:

@@ -1,6 +1,6 @@
-"""Finds the shortest script that still breaks an invariant: delta debugging over its acts.
+"""Find a short script that breaks the same invariant, by delta debugging over the acts.
 
-See A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input, 2002 (ddmin).
+The algorithm is ddmin: A. Zeller, R. Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002.
 """
 
 from dataclasses import dataclass
@@ -10,49 +10,52 @@ from tests.sim.run import Outcome, play
 from tests.sim.script import Script
 from tests.sim.violation import Invariant
 
-MOST = 400
-"""Runs that a search may take."""
-LAST, LONGEST = 25, 300
-"""Lines of a trace that are shown, and characters of each."""
+MAX_RUNS = 400
+"""The maximum number of runs of a search."""
+TRACE_LINES, MAX_LINE_LENGTH = 25, 300
+"""Lines of the trace in the description, and characters of each line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shortest:
-    """What was found.
+class Minimized:
+    """The result of a search.
 
     Attributes:
-        script: the shortest that breaks the invariant.
-        outcome: what comes of it.
-        tried: how many scripts were played.
+        script: the shortest script found that breaks the invariant.
+        outcome: the outcome of this script.
+        runs: the number of scripts that were played.
     """
 
     script: Script
     outcome: Outcome
-    tried: int
+    runs: int
 
-    def told(self) -> str:
-        """The script, and the end of what comes of it."""
-        lines = [f"  the shortest script found that breaks it, of {self.tried} tried:"]
+    def describe(self) -> str:
+        """Return the script and the end of its trace as text."""
+        lines = [f"  the shortest script found in {self.runs} runs:"]
         lines += [f"    {act}" for act in self.script.acts]
-        lines += ["  how it ends:", *(f"    {line[:LONGEST]}" for line in self.outcome.trace[-LAST:])]
+        lines += [
+            "  the end of its trace:",
+            *(f"    {line[:MAX_LINE_LENGTH]}" for line in self.outcome.trace[-TRACE_LINES:]),
+        ]
         return "\n".join(lines)
 
 
-def shortest(script: Script, invariant: Invariant, build: Build = CORRECT) -> Shortest:
-    """Cut down a script that breaks an invariant, for as long as it still does."""
-    best, outcome, tried, parts = script, play(script, build), 1, 2
-    while len(best.acts) > 1 and tried < MOST:
+def minimize(script: Script, invariant: Invariant, build: Build = CORRECT) -> Minimized:
+    """Remove acts from a script as long as it still breaks the invariant."""
+    best, outcome, runs, parts = script, play(script, build), 1, 2
+    while len(best.acts) > 1 and runs < MAX_RUNS:
         size = max(1, len(best.acts) // parts)
         for start in range(0, len(best.acts), size):
             smaller = best.with_acts(best.acts[:start] + best.acts[start + size :])
-            seen, tried = play(smaller, build), tried + 1
-            if seen.invariant == invariant:
-                best, outcome, parts = smaller, seen, max(2, parts - 1)
+            result, runs = play(smaller, build), runs + 1
+            if result.invariant == invariant:
+                best, outcome, parts = smaller, result, max(2, parts - 1)
                 break
-            if tried >= MOST:
+            if runs >= MAX_RUNS:
                 break
         else:
             if size == 1:
                 break
             parts = min(len(best.acts), 2 * parts)
-    return Shortest(best, outcome, tried)
+    return Minimized(best, outcome, runs)

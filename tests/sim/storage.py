@@ -1,6 +1,7 @@
-"""What an API server stores, and sends to watches: each write makes a version; old ones are forgotten.
+"""The storage of the API server: each write has a resourceVersion and goes to the watches.
 
-What each object was at which time is kept apart, for good: an oracle needs it to say what could be known.
+Old watch events expire, as in etcd. The full history of each object is kept separately, because the oracle
+needs it.
 """
 
 import copy
@@ -15,8 +16,9 @@ from tests.sim.kernel import EPOCH, Kernel, Process
 from tests.sim.network import Stream
 
 BOOKMARK_SECONDS = 60.0
-KEPT_SECONDS = 300.0
-"""How long old versions are kept, as etcd does, unless compacted earlier."""
+"""The interval of bookmarks."""
+EVENT_TTL_SECONDS = 300.0
+"""How long watch events are kept at least, unless compacted earlier. etcd also keeps 300 s."""
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -24,7 +26,7 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a watch, of an object by its namespace and name."""
+    """One watch event. `name` is the namespace and the name of the object."""
 
     version: int
     at: float
@@ -34,7 +36,7 @@ class Event:
 
 @dataclass(slots=True)
 class Watch:
-    """A watch that is open; of one object where it has a name."""
+    """An open watch; `name` is empty unless it selects one object."""
 
     stream: Stream
     plural: str
@@ -44,7 +46,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What an object was from an instant on, in true time; None while it did not exist."""
+    """A state of an object from an instant on (true time); None if the object does not exist."""
 
     since: float
     object: Object | None
@@ -54,74 +56,76 @@ class Storage:
     """Objects by the plural name of their kind, and by namespace and name.
 
     Attributes:
-        version: of the last write.
-        compacted: versions before it are forgotten.
-        objects: as they are now.
-        past: what each object was.
-        written: called with each change: the client that made it, the kind, the object before and after.
+        version: the resourceVersion of the last write.
+        compacted: events up to this resourceVersion have expired.
+        objects: the current objects.
+        versions: the full history of each object.
+        on_write: called with each write: the client, the kind, and the object before and after.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self.version = 1
         self.compacted = 0
         self.objects: defaultdict[str, dict[Name, Object]] = defaultdict(dict)
-        self.past: defaultdict[str, defaultdict[Name, list[Version]]] = defaultdict(lambda: defaultdict(list))
-        self.written: Callable[[str, str, Object | None, Object | None], None] = lambda *_: None
+        self.versions: defaultdict[str, defaultdict[Name, list[Version]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self.on_write: Callable[[str, str, Object | None, Object | None], None] = lambda *_: None
         self._kernel = kernel
-        self._history: defaultdict[str, list[Event]] = defaultdict(list)
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._watches: list[Watch] = []
-        kernel.after(BOOKMARK_SECONDS, self._bookmark)
+        kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
     def commit(self, client: str, plural: str, old: Object | None, new: Object | None) -> bytes:
-        """Write an object, or with no `new` one delete it; returns it as it is served."""
+        """Store an object, or delete it if `new` is None; return its JSON."""
         self.version += 1
-        told = copy.deepcopy(old) if new is None else new
-        assert told is not None
-        told["metadata"]["resourceVersion"] = str(self.version)
-        name = (told["metadata"]["namespace"], told["metadata"]["name"])
+        body = copy.deepcopy(old) if new is None else new
+        assert body is not None
+        body["metadata"]["resourceVersion"] = str(self.version)
+        name = (body["metadata"]["namespace"], body["metadata"]["name"])
         verb = "DELETED" if new is None else "ADDED" if old is None else "MODIFIED"
         if new is None:
             del self.objects[plural][name]
         else:
             self.objects[plural][name] = new
-        self.past[plural][name].append(Version(self._kernel.now, new))
-        shown = json.dumps(told).encode()
-        line = b'{"type": "%s", "object": %s}\n' % (verb.encode(), shown)
-        self._history[plural].append(Event(self.version, self._kernel.now, name, line))
+        self.versions[plural][name].append(Version(self._kernel.now, new))
+        encoded = json.dumps(body).encode()
+        line = b'{"type": "%s", "object": %s}\n' % (verb.encode(), encoded)
+        self._events[plural].append(Event(self.version, self._kernel.now, name, line))
         for watch in self._watches:
             if watch.plural == plural and watch.name in {"", name[1]}:
                 watch.stream.send(line)
-        self.written(client, plural, old, new)
-        return shown
+        self.on_write(client, plural, old, new)
+        return encoded
 
-    def at(self, plural: str, then: float) -> tuple[int, list[Object]]:
-        """What a cache that is behind may have, with its version: all as it was then."""
+    def snapshot(self, plural: str, instant: float) -> tuple[int, list[Object]]:
+        """Return the objects of a kind at an instant and their highest version, like a stale cache."""
         items, version = [], 1
-        for versions in self.past[plural].values():
-            past = next((past for past in reversed(versions) if past.since <= then), None)
-            if past is not None and past.object is not None:
-                items.append(past.object)
-                version = max(version, int(past.object["metadata"]["resourceVersion"]))
+        for versions in self.versions[plural].values():
+            found = next((each for each in reversed(versions) if each.since <= instant), None)
+            if found is not None and found.object is not None:
+                items.append(found.object)
+                version = max(version, int(found.object["metadata"]["resourceVersion"]))
         return version, items
 
     def changed_at(self, plural: str, name: str, namespace: str = "team") -> float:
-        """When an object was last written or deleted, in true time."""
-        versions = self.past[plural][namespace, name]
+        """Return when an object was last written or deleted (true time); 0 if never."""
+        versions = self.versions[plural][namespace, name]
         return versions[-1].since if versions else 0.0
 
     def watch(self, stream: Stream, plural: str, name: str, since: int, seconds: int) -> None:
-        """Send all that was written after `since`, and what will be, for so many seconds."""
-        for event in self._history[plural]:
+        """Send all events after `since`, and new ones for `seconds`."""
+        for event in self._events[plural]:
             if event.version > since and name in {"", event.name[1]}:
                 stream.send(event.line)
         self._watches.append(Watch(stream, plural, name, self._kernel.now + seconds))
 
-    def watched_by(self, process: Process) -> int:
-        """How many watches of a process are open."""
+    def open_watches(self, process: Process) -> int:
+        """Return the number of open watches of a process."""
         return sum(watch.stream.process is process and not watch.stream.closed for watch in self._watches)
 
     def end_watches(self, plural: str) -> None:
-        """End the watches of a kind in good order."""
+        """End the watches of a kind without an error."""
         for watch in self._watches:
             if watch.plural == plural:
                 watch.stream.send(None)
@@ -129,13 +133,13 @@ class Storage:
     def break_watches(self) -> None:
         """Reset all watches."""
         for watch in self._watches:
-            watch.stream.break_off()
+            watch.stream.reset()
         self._watches.clear()
 
     def compact(self) -> None:
-        """Forget all that was before now."""
+        """Expire all events."""
         self.compacted = self.version
-        for events in self._history.values():
+        for events in self._events.values():
             events.clear()
 
     def _bookmark(self) -> None:
@@ -145,20 +149,20 @@ class Storage:
             if watch.ends_at <= self._kernel.now:
                 watch.stream.send(None)
         self._watches = [watch for watch in self._watches if not watch.stream.closed]
-        self._forget()
-        self._kernel.after(BOOKMARK_SECONDS, self._bookmark)
+        self._expire_events()
+        self._kernel.call_later(BOOKMARK_SECONDS, self._bookmark)
 
-    def _forget(self) -> None:
-        """Forget what is old, now and then."""
-        for plural, events in self._history.items():
-            if events and events[0].at < self._kernel.now - 2 * KEPT_SECONDS:
-                kept = [event for event in events if event.at >= self._kernel.now - KEPT_SECONDS]
-                gone = events[: len(events) - len(kept)]
-                self.compacted = max(self.compacted, *(event.version for event in gone))
-                self._history[plural] = kept
+    def _expire_events(self) -> None:
+        """Expire events older than `EVENT_TTL_SECONDS`, once the oldest is twice as old."""
+        for plural, events in self._events.items():
+            if events and events[0].at < self._kernel.now - 2 * EVENT_TTL_SECONDS:
+                kept = [event for event in events if event.at >= self._kernel.now - EVENT_TTL_SECONDS]
+                expired = events[: len(events) - len(kept)]
+                self.compacted = max(self.compacted, *(event.version for event in expired))
+                self._events[plural] = kept
 
 
-def stamp(seconds: float) -> str:
-    """An instant, so many seconds after the beginning, as users write it."""
+def timestamp(seconds: float) -> str:
+    """Return an instant, given in seconds after `EPOCH`, in RFC 3339 format."""
     instant = EPOCH + timedelta(seconds=seconds)
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

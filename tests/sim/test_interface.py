@@ -1,4 +1,4 @@
-"""The simulation knows the operator by its public names: nobody can rename one of them unnoticed."""
+"""The simulation uses only public names of the operator, and the operator exposes all that it keeps."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from tests.sim.scenario import script
 
 HERE = Path(__file__)
 TOP = HERE.parents[2]
-INSIDE = (
+FORBIDDEN = (
     "__dict__",
     "__qualname__",
     "cr_frame",
@@ -25,12 +25,12 @@ INSIDE = (
     "setattr(",
     "vars(",
 )
-BY_KEY = re.compile(r"(dict|defaultdict|OrderedDict|Counter|set)\[(Key|K)[],]")
-"""The type of an attribute that keeps something by the key of an object."""
+KEYED_BY_OBJECT = re.compile(r"(dict|defaultdict|OrderedDict|Counter|set)\[(Key|K)[],]")
+"""Matches the type of an attribute whose entries are keyed by an object."""
 
 
-def checked(place: str, source: str) -> str:
-    """What ruff says about private names in a file at a place, by the settings of the project."""
+def ruff_output(place: str, source: str) -> str:
+    """Return the findings of ruff about private names, for a file at this path."""
     command = ["ruff", "check", "--select", "SLF001", "--output-format", "concise", "--stdin-filename", place]
     found = subprocess.run(
         [sys.executable, "-m", *command, "-"],
@@ -47,44 +47,45 @@ def checked(place: str, source: str) -> str:
 @pytest.mark.parametrize(
     "path", sorted(path for path in HERE.parent.glob("*.py") if path != HERE), ids=lambda path: path.stem
 )
-def test_nothing_looks_inside_of_the_operator(path: Path) -> None:
+def test_no_file_inspects_the_operator(path: Path) -> None:
     text = path.read_text()
-    assert [name for name in INSIDE if name in text] == []
+    assert [name for name in FORBIDDEN if name in text] == []
 
 
-def test_no_private_name_of_another_object_is_used() -> None:
-    assert "SLF001" in checked("tests/sim/any.py", "import json\n\nprint(json._decoder)\n")
-    assert "SLF001" not in checked("tests/support/any.py", "import json\n\nprint(json._decoder)\n")
+def test_ruff_reports_private_names_in_this_folder_only() -> None:
+    assert "SLF001" in ruff_output("tests/sim/any.py", "import json\n\nprint(json._decoder)\n")
+    assert "SLF001" not in ruff_output("tests/support/any.py", "import json\n\nprint(json._decoder)\n")
 
 
 def classes() -> Iterator[tuple[str, dict[str, ast.FunctionDef]]]:
-    """The classes of the operator, each with its methods."""
+    """Yield the classes of the operator with their methods."""
     for path in sorted(Path(booking_operator.__file__).parent.rglob("*.py")):
         for item in ast.walk(ast.parse(path.read_text())):
             if isinstance(item, ast.ClassDef):
                 yield item.name, {part.name: part for part in item.body if isinstance(part, ast.FunctionDef)}
 
 
-def kept_by_key(method: ast.FunctionDef) -> Iterator[str]:
+def keyed_attributes(method: ast.FunctionDef) -> Iterator[str]:
+    """Yield the attributes in a method that are annotated as collections keyed by an object."""
     for item in ast.walk(method):
-        if isinstance(item, ast.AnnAssign) and BY_KEY.match(ast.unparse(item.annotation)):
+        if isinstance(item, ast.AnnAssign) and KEYED_BY_OBJECT.match(ast.unparse(item.annotation)):
             yield ast.unparse(item.target)
 
 
-def test_all_that_is_kept_by_the_key_of_an_object_can_be_looked_at() -> None:
-    """Otherwise the simulation would not notice that it outlives the object."""
-    kept = [
+def test_introspect_includes_each_collection_keyed_by_an_object() -> None:
+    """Otherwise the simulation could not detect entries of deleted objects."""
+    attributes = [
         (name, attribute, "introspect" in methods and f"{attribute}." in ast.unparse(methods["introspect"]))
         for name, methods in classes()
         for method in methods.values()
-        for attribute in kept_by_key(method)
+        for attribute in keyed_attributes(method)
         if attribute.startswith("self.")
     ]
-    assert len(kept) > 10
-    assert [(name, attribute) for name, attribute, shown in kept if not shown] == []
+    assert len(attributes) > 10
+    assert [(name, attribute) for name, attribute, shown in attributes if not shown] == []
 
 
-def test_the_operator_shows_all_that_its_parts_show() -> None:
+def test_the_operator_includes_the_collections_of_its_parts() -> None:
     named = {
         key.value
         for _, methods in classes()
@@ -97,10 +98,10 @@ def test_the_operator_shows_all_that_its_parts_show() -> None:
     world = Run(script(1)).world
     world.begin()
     world.kernel.run(60)
-    operator = next(made.operator for _, made in world.replicas() if made.leads)
+    operator = next(replica.operator for _, replica in world.replicas() if replica.is_leader)
     assert operator is not None
     shown = {name.partition(".")[2] for name in operator.introspect()}
-    for made in world.everyone:
-        made.process.kill()
+    for replica in world.all_replicas:
+        replica.process.kill()
     assert len(named) > 10
     assert named <= shown

@@ -1,4 +1,4 @@
-"""The everyday seeds of the simulation, and its mutations. `tox -e sim -- --seeds 10000` plays many more."""
+"""The seeds of every test run, and the mutations. `tox -e sim -- --seeds 10000` runs many more seeds."""
 
 import os
 import subprocess
@@ -11,15 +11,15 @@ from tests.sim.found import FOLDER, FoundScript
 from tests.sim.mutations import MUTATIONS, RARE, Mutation
 from tests.sim.run import play
 from tests.sim.scenario import script
-from tests.sim.shrink import shortest
+from tests.sim.shrink import minimize
 from tests.sim.violation import Invariant
 
 TOP = Path(__file__).parents[2]
 EVERYDAY_SEEDS = 40
-"""`tox -e sim` plays 300 and more, `tox -e sim -- --mutations` finds each mutation in 200."""
+"""`tox -e sim` runs 300 seeds by default; `tox -e sim -- --mutations` tries up to 200 for each mutation."""
 CHUNK = 5
 DIGESTS = "from tests.sim.run import play\nfor seed in (0, 1, 2, 14, 19, 23): print(play(seed).digest)"
-"""The last three were once other traces where a set of strings had another order."""
+"""The last three seeds once gave traces that depended on the order of a set of strings."""
 
 
 @pytest.mark.parametrize("first", range(0, EVERYDAY_SEEDS, CHUNK))
@@ -27,20 +27,22 @@ def test_all_invariants_hold(first: int) -> None:
     for seed in range(first, first + CHUNK):
         outcome = play(seed)
         if outcome.invariant:
-            pytest.fail(f"seed {seed}: {outcome.message}\n{shortest(script(seed), outcome.invariant).told()}")
+            pytest.fail(
+                f"seed {seed}: {outcome.message}\n{minimize(script(seed), outcome.invariant).describe()}"
+            )
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_each_mutation_is_caught_within_200_seeds(mutation: Mutation) -> None:
-    """The recorded seed is tried first. After a change of the operator, another one may show the mutation."""
+    """Try the recorded seed first. After a change of the operator, another seed may show the mutation."""
     for seed in (mutation.seed, *range(200)):
-        if mutation.shown_by(play(seed, mutation.build).invariant):
+        if mutation.is_shown_by(play(seed, mutation.build).invariant):
             return
     pytest.fail("no seed shows the mutation: extend the scenario until one does")
 
 
-def test_each_invariant_is_explained_and_can_fail() -> None:
+def test_each_invariant_is_documented_and_has_a_mutation() -> None:
     page = (TOP / "docs/reliability.md").read_text()
     table = page[page.index("| invariant |") :].split("\n\n")[0].splitlines()[2:]
     assert [line.split(" | ")[0] for line in table] == [f"| {name}" for name in Invariant]
@@ -48,19 +50,19 @@ def test_each_invariant_is_explained_and_can_fail() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
-def test_a_script_that_showed_a_fault_passes_and_shows_it_with_the_mutation(path: Path) -> None:
+def test_a_found_script_passes_and_shows_its_fault_with_the_mutation(path: Path) -> None:
     found = FoundScript.load(path)
     assert play(found.script).message == ""
     assert found.shows_fault(), "if the timing has shifted, run `python -m tests.sim --reseed`"
 
 
-def test_each_rare_mutation_has_a_script_that_shows_it() -> None:
+def test_each_rare_mutation_has_a_found_script() -> None:
     found = {FoundScript.load(path).mutation for path in FOLDER.glob("*.json")}
     assert found >= {mutation.name for mutation in RARE}
 
 
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
-    """Byte for byte, and so whatever the order of sets is there."""
+    """The trace does not depend on the hash seed, and so not on the order of sets."""
     traces = [
         subprocess.run(
             [sys.executable, "-c", DIGESTS],
@@ -77,11 +79,11 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
     assert len(set(traces[0].split())) == 6
 
 
-def test_a_failing_script_is_cut_down() -> None:
+def test_a_failing_script_is_shrunk() -> None:
     bug = next(one for one in MUTATIONS if one.invariant is Invariant.NO_START)
     whole = script(bug.seed)
-    least = shortest(whole, Invariant.NO_START, bug.build)
-    assert least.outcome.invariant is Invariant.NO_START
-    assert len(least.script.acts) < len(whole.acts) / 2
-    assert "the shortest script found" in least.told()
-    assert play(least.script, bug.build).digest == least.outcome.digest
+    minimal = minimize(whole, Invariant.NO_START, bug.build)
+    assert minimal.outcome.invariant is Invariant.NO_START
+    assert len(minimal.script.acts) < len(whole.acts) / 2
+    assert "the shortest script found" in minimal.describe()
+    assert play(minimal.script, bug.build).digest == minimal.outcome.digest

@@ -1,6 +1,6 @@
-"""What users do, by the API server and by hand in AWS.
+"""The actions of users, in the API server and in the AWS console.
 
-An act of a script is a method here, or of `world.World`.
+The acts of a script are methods of this class or of `world.World`.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ from tests.sim.aws import SimAws
 from tests.sim.kernel import Kernel
 from tests.sim.kube import SimKube
 from tests.sim.replica import REGION
-from tests.sim.storage import stamp
+from tests.sim.storage import timestamp
 
 
 class Users:
-    """All of them.
+    """All users.
 
     Attributes:
-        machines: ids of the instances that they have launched, in order.
+        machines: the ids of the instances that users launched, in order.
     """
 
     def __init__(self, kernel: Kernel, kube: SimKube, aws: SimAws) -> None:
@@ -33,7 +33,7 @@ class Users:
         self.machines.append(self._aws.add(service, Scope(account, REGION), tag, pool).id)
 
     def found(self, tag: str) -> None:
-        """Launch a group that asks for a Resource."""
+        """Launch a group with the tag that requests a Resource."""
         for _ in range(2):
             machine = self._aws.add("ec2", Scope("", REGION), tag)
             machine.tags[MANAGED_TAG] = "true"
@@ -48,36 +48,41 @@ class Users:
         """Create an object."""
         if plural == "resources":
             self._specs[name] = spec
-        self._kube.user("POST", plural, name, {"spec": spec})
+        self._kube.user_request("POST", plural, name, {"spec": spec})
 
     def delete(self, plural: str, name: str) -> None:
         """Delete an object."""
-        self._kube.user("DELETE", plural, name)
+        self._kube.user_request("DELETE", plural, name)
 
     def edit(self, plural: str, name: str, spec: dict[str, Any]) -> None:
         """Change fields of a spec."""
-        self._kube.user("PATCH", plural, name, {"spec": spec})
+        self._kube.user_request("PATCH", plural, name, {"spec": spec})
 
     def remake(self, plural: str, name: str, tries: int = 20) -> None:
-        """Create a Resource again that was deleted; as long as the old one is not gone, a little later."""
+        """Create a deleted Resource again. If the old one still exists, retry every 5 s."""
         if name not in self._specs:
             return
         if self._kube.get(plural, name) is None:
             self.create(plural, name, self._specs[name])
         elif tries:
-            self._kernel.after(5, lambda: self.remake(plural, name, tries - 1))
+            self._kernel.call_later(5, lambda: self.remake(plural, name, tries - 1))
 
     def book(self, name: str, resource: str, start: float, end: float, user: str) -> None:
         """Book a Resource."""
-        spec = {"resource_name": resource, "user_id": user, "start_at": stamp(start), "end_at": stamp(end)}
+        spec = {
+            "resource_name": resource,
+            "user_id": user,
+            "start_at": timestamp(start),
+            "end_at": timestamp(end),
+        }
         self.create("bookings", name, spec)
 
     def rebook(self, name: str, end: float | None = None, resource: str = "") -> None:
-        """Give a booking another end, or another Resource."""
+        """Change the end of a booking, or its Resource."""
         found = self._kube.get("bookings", name)
         if found is None:
             return
         change = {"resource_name": resource} if resource else {}
-        if end is not None and found["spec"]["start_at"] < stamp(end):
-            change["end_at"] = stamp(end)
+        if end is not None and found["spec"]["start_at"] < timestamp(end):
+            change["end_at"] = timestamp(end)
         self.edit("bookings", name, change)

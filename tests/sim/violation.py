@@ -1,10 +1,10 @@
-"""What must hold, by name, and that it does not."""
+"""The names of the invariants, and the error for a failed check."""
 
 from enum import StrEnum
 
 
 class Invariant(StrEnum):
-    """Each has a bug in `mutations` that breaks it, and its meaning in docs/reliability.md."""
+    """The invariants. docs/reliability.md explains each, and at least one mutation breaks each."""
 
     ONE_AT_A_TIME = "one at a time"
     ONE_WRITER = "one writer"
@@ -20,10 +20,10 @@ class Invariant(StrEnum):
 
 
 class ViolationError(AssertionError):
-    """Something does not hold.
+    """An invariant does not hold.
 
     Attributes:
-        invariant: name of what does not.
+        invariant: the invariant.
     """
 
     def __init__(self, invariant: Invariant, message: str) -> None:

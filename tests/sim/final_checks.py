@@ -1,0 +1,194 @@
+"""The checks after the last failure: convergence, and that nothing leaks."""
+
+from collections import Counter
+from datetime import timedelta
+from traceback import format_exception
+
+from booking_operator.api.kinds import KINDS
+from booking_operator.engine.introspection import BOUNDED
+from booking_operator.engine.store import Key
+from tests.sim.aws import Machine
+from tests.sim.kernel import EPOCH
+from tests.sim.oracle import WATCH_DELAY_SECONDS, Oracle, instance_filter, occurrences
+from tests.sim.replica import Replica
+from tests.sim.storage import Object
+from tests.sim.violation import Invariant, ViolationError
+from tests.sim.world import World
+
+TRANSITION_SECONDS = 180.0
+"""Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
+CREATION_SECONDS = 10.0
+"""Seconds after the start of an occurrence within which the next one must have its booking."""
+MAX_EXTRA_TIMERS = 5
+"""How many timers a process may have in addition to one for each task."""
+SCOPES, ACTIONS = 4, 5
+"""EC2 and RDS in two accounts; five actions each."""
+TASKS = {
+    "event writer": 8,
+    "inventory poll": 2,
+    "request queue": SCOPES * ACTIONS,
+    "call": SCOPES * ACTIONS,
+    "describe": SCOPES,
+    "reconcile": 5,
+}
+"""Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed."""
+MAX_BOUNDED_ENTRIES = 100
+"""How many entries of deleted objects a bounded collection may hold."""
+
+
+class FinalChecks:
+    """Checks a world in which all failures have ended."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._oracle = Oracle(world.kube)
+
+    def check(self) -> None:
+        """Check that instances, statuses, schedulers and caches are right, and that nothing leaks.
+
+        Raises:
+            ViolationError: a check fails.
+        """
+        for slot in self._world.slots:
+            replica = slot.replica
+            if replica is None or replica.process.failure is not None or replica.process.ended:
+                error = (
+                    format_exception(replica.process.failure) if replica and replica.process.failure else []
+                )
+                raise ViolationError(Invariant.NO_SURPRISE, f"a replica has ended: {''.join(error)}")
+        for replica in self._world.all_replicas:
+            if replica.process.ended and replica.process.tasks:
+                raise ViolationError(
+                    Invariant.NO_LEAK,
+                    f"{replica.name} has ended, but has the tasks {list(replica.process.tasks)}",
+                )
+        self._check_leader()
+        for resource in self._oracle.oldest_resources():
+            self._check_group(resource)
+        for scheduler in self._world.kube.all("bookingschedulers"):
+            self._check_scheduler(scheduler)
+        for _, replica in self._world.replicas():
+            self._check_caches(replica)
+            self._check_status_writes(replica)
+            self._check_leaks(replica)
+
+    def _check_leader(self) -> None:
+        """Check that exactly one replica leads."""
+        replicas = [replica for _, replica in self._world.replicas()]
+        leaders = [each.name for each in replicas if each.elector is None or each.elector.is_leader]
+        if len(leaders) != 1:
+            raise ViolationError(Invariant.CONVERGENCE, f"leaders are {leaders}")
+
+    def _check_group(self, resource: Object) -> None:
+        """Check the instances of a Resource and its status."""
+        now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
+        if spec.get("suspend") or self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now):
+            return
+        wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
+        machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
+        existing = [m for m in machines if m.state_at(now) != "terminated"]
+        running = [m for m in existing if m.state_at(now) == "running"]
+        if wanted and len(running) != len(existing):
+            states = {m.id: m.state_at(now) for m in existing}
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is booked, but its instances are {states}")
+        still_running = [
+            m.id for m in running if spec.get("unbooked") != "Leave" or self._started_by_booking(resource, m)
+        ]
+        if not wanted and still_running:
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, but {still_running} run")
+        reported = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
+        if reported != (len(existing), len(running), wanted):
+            truth = (len(existing), len(running), wanted)
+            raise ViolationError(
+                Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
+            )
+
+    def _check_scheduler(self, scheduler: Object) -> None:
+        """Check that each occurrence in progress had a booking, and that each coming one has one."""
+        now = self._world.kernel.now - CREATION_SECONDS
+        meta, storage = scheduler["metadata"], self._world.kube.storage
+        for at in occurrences(scheduler, now):
+            name = f"{meta['name']}-{EPOCH + timedelta(seconds=at):%Y%m%d%H%M}"
+            versions = storage.versions["bookings"][meta["namespace"], name]
+            if not versions or (at > now and versions[-1].object is None):
+                raise ViolationError(Invariant.CONVERGENCE, f"{name} was never created")
+
+    def _started_by_booking(self, resource: Object, machine: Machine) -> bool:
+        """Whether a replica started the instance and the status listed it in `started` since then.
+
+        The result is False if the spec was ever edited, because the start may date from another policy. A
+        Resource that was created again knows nothing of earlier starts.
+        """
+        client, at = machine.last_action
+        meta = resource["metadata"]
+        versions = self._world.kube.storage.versions["resources"][meta["namespace"], meta["name"]]
+        since = next((version.since for version in reversed(versions) if version.since <= at), 0.0)
+        known = [version.object for version in versions if version.since >= since and version.object]
+        statuses = [item.get("status", {}) for item in known if item["metadata"]["uid"] == meta["uid"]]
+        reported = any(machine.id in status.get("started", ()) for status in statuses)
+        return bool(client) and meta["generation"] == 1 and reported
+
+    def _check_caches(self, replica: Replica) -> None:
+        """Check that the informer caches equal the API server, except for very recent writes."""
+        known = self._world.kernel.now - WATCH_DELAY_SECONDS
+        if replica.operator is None:
+            raise ViolationError(Invariant.CONVERGENCE, f"{replica.name} has no operator")
+        for kind, store in replica.operator.stores.items():
+            cached = {item.metadata.name: item.metadata.resource_version for item in store.objects()}
+            stored = {
+                item["metadata"]["name"]: item["metadata"]["resourceVersion"]
+                for item in self._world.kube.all(kind.plural)
+            }
+            differ = dict(set(cached.items()) ^ set(stored.items()))
+            if any(self._world.kube.storage.changed_at(kind.plural, name) < known for name in differ):
+                raise ViolationError(
+                    Invariant.CONVERGENCE, f"{replica.name} has outdated {kind.plural}: {differ}"
+                )
+
+    def _check_status_writes(self, replica: Replica) -> None:
+        """Check that each pending status is in the queue of its writer."""
+        contents = replica.operator.introspect() if replica.operator else {}
+        for kind in KINDS:
+            waiting = contents.get(f"status of {kind.plural}.waiting", ())
+            queue = contents.get(f"controller {kind.name} status.queue", ())
+            if forgotten := [str(key) for key in waiting if key not in queue]:
+                raise ViolationError(
+                    Invariant.CONVERGENCE,
+                    f"{replica.name} has no queue entry for the pending status of {forgotten}",
+                )
+
+    def _check_leaks(self, replica: Replica) -> None:
+        """Check the numbers of tasks, timers and watches, and the collections."""
+        process = replica.process
+        names = [task.get_name() for task in process.tasks]
+        kinds = Counter(kind if (kind := name.partition(":")[0]) in TASKS else name for name in names)
+        excess = {kind: count for kind, count in kinds.items() if count > TASKS.get(kind, 1)}
+        unnamed = [name for name in names if name.startswith("Task-")]
+        if excess or unnamed:
+            raise ViolationError(Invariant.NO_LEAK, f"{replica.name} has too many tasks: {excess} {unnamed}")
+        timers = self._world.kernel.timers(process)
+        if timers > len(process.tasks) + MAX_EXTRA_TIMERS:
+            raise ViolationError(
+                Invariant.NO_LEAK, f"{replica.name} has {timers} timers for {len(process.tasks)} tasks"
+            )
+        watches = self._world.kube.storage.open_watches(process)
+        if watches > len(KINDS) + 1:
+            raise ViolationError(Invariant.NO_LEAK, f"{replica.name} has {watches} watches open")
+        self._check_collections(replica)
+
+    def _check_collections(self, replica: Replica) -> None:
+        """Check that no collection keeps entries of deleted objects."""
+        known = {
+            Key(item["metadata"]["namespace"], item["metadata"]["name"])
+            for kind in KINDS
+            for item in self._world.kube.all(kind.plural)
+        }
+        leaked: dict[str, list[str]] = {}
+        for name, keys in (replica.operator.introspect() if replica.operator else {}).items():
+            kept = sorted(str(key) for key in keys if isinstance(key, Key) and key not in known)
+            if len(kept) > (MAX_BOUNDED_ENTRIES if BOUNDED in name else 0):
+                leaked[name] = kept
+        if leaked:
+            raise ViolationError(
+                Invariant.NO_LEAK, f"{replica.name} keeps entries of deleted objects: {leaked}"
+            )
