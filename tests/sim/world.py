@@ -275,9 +275,9 @@ class World:
         self.kube.storage.compact()
 
     def restart(self, lasts: float) -> None:
-        """Kill the API server. All watches break, and the last replica cannot connect for `lasts` seconds."""
+        """Kill the API server. All watches break, and no replica can connect for `lasts` seconds."""
         self.kube.restart()
-        self.link_faults("both", -1, lasts, "refused")
+        self.link_faults("both", "all", lasts, "refused")
 
     def crd(self, lasts: float) -> None:
         """Delete the CRD of bookings, and with it all bookings. Later, apply both again.
