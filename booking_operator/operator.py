@@ -223,7 +223,7 @@ def _region(flag: str) -> str:
     """
     region = flag or default_region()
     if not region:
-        raise RegionError("there is no AWS region; give --region or set AWS_REGION")
+        raise RegionError("no AWS region configured; use --region or set AWS_REGION")
     try:
         return check_region(region)
     except ValueError as error:

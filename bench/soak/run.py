@@ -174,7 +174,7 @@ def _logged(log: Path) -> list[dict[str, Any]]:
 
 
 def _metrics_url(log: Path) -> str:
-    (port,) = (entry["port"] for entry in _logged(log) if entry["event"] == "metrics_listening")
+    (port,) = (entry["port"] for entry in _logged(log) if entry["event"] == "metrics_server_started")
     return f"http://127.0.0.1:{port}/metrics"
 
 

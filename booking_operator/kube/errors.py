@@ -80,7 +80,7 @@ class ResponseTooLargeError(ApiError):
 def unreachable_error(error: Exception) -> ApiError:
     """Return the error for a request without a response."""
     text = str(error) or type(error).__name__
-    return ApiError(0, f"the API server cannot be reached: {text}")
+    return ApiError(0, f"the request to the API server failed: {text}")
 
 
 def malformed_error(why: object) -> ApiError:

@@ -77,7 +77,7 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
         listening = _listen(bind) if bind is not None else None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        fix = "give another address, or 0 to do without"
+        fix = "use another address, or 0 to disable it"
         raise BindError(f"{flag}: cannot listen on {address}: {why}; {fix}") from error
     if listening is None:
         yield
@@ -89,7 +89,7 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
     try:
         await web.SockSite(runner, listening).start()
         host, port = listening.getsockname()[:2]
-        structlog.get_logger().info(f"{what}_listening", address=str(BindAddress(host, port)), port=port)
+        structlog.get_logger().info(f"{what}_server_started", address=str(BindAddress(host, port)), port=port)
         yield
     finally:
         await runner.cleanup()

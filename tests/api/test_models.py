@@ -42,7 +42,7 @@ def test_any_stored_object_is_decoded(kind: Any, spec: Any, status: Any) -> None
 
 
 def test_a_missing_spec_is_invalid() -> None:
-    assert BOOKING.adapter.validate_python({"metadata": META}).spec == InvalidSpec("spec: it is missing")
+    assert BOOKING.adapter.validate_python({"metadata": META}).spec == InvalidSpec("spec: Field required")
 
 
 def test_all_errors_are_reported() -> None:

@@ -72,7 +72,7 @@ class SimSessions:
     ) -> Any:
         """One call and its answer; raises what botocore raises."""
         if not (action.startswith("Describe") or self._live()):
-            raise HTTPClientError(error="this replica does not lead")
+            raise HTTPClientError(error="this replica is not the leader")
         sent_at, client = self._kernel.now, self._link.process.name
         serve = self._aws.serve
         try:
