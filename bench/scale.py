@@ -140,7 +140,7 @@ def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> 
         memory = memory_mib(pid)
     asyncio.run(check(plane))
     return Start(
-        plans_seconds=(seen(log, "first_plans_made") - began).total_seconds(),
+        plans_seconds=(seen(log, "resources_reconciled") - began).total_seconds(),
         reconciled_seconds=(seen(log, "all_reconciled") - began).total_seconds(),
         cpu_seconds=cpu,
         rss_mib=memory["VmRSS"],

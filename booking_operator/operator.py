@@ -193,7 +193,9 @@ class Operator:
         bookings. Stops wait for the lists. Starts do not wait.
         """
         for reflector in self._required_reflectors:
-            reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
+            reflector.relist(
+                f"the {reflector.kind} have not been listed since this replica became the leader"
+            )
 
     def _on_list(self) -> None:
         """Handle a complete list of a required kind.

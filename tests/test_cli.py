@@ -44,7 +44,7 @@ def test_crds_are_written_and_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"AWS_REGION": "eu-west-1"}, "no cluster to talk to: give --kubeconfig, set KUBECONFIG"),
+        ({"AWS_REGION": "eu-west-1"}, "no cluster configured: use --kubeconfig, set KUBECONFIG"),
         ({"AWS_REGION": "eu-west-1", "KUBECONFIG": "/nowhere"}, "kubeconfig /nowhere does not exist"),
         ({"KUBECONFIG": "/nowhere"}, "no AWS region configured; use --region or set AWS_REGION"),
         (

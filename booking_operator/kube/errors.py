@@ -85,7 +85,7 @@ def unreachable_error(error: Exception) -> ApiError:
 
 def malformed_error(why: object) -> ApiError:
     """Return the error for a 2xx response with an invalid body."""
-    return ApiError(0, f"the API server's answer is garbled: {why}")
+    return ApiError(0, f"the API server sent an invalid response: {why}")
 
 
 def error_from_response(status: int, body: bytes, retry_after: str | None) -> ApiError:

@@ -44,7 +44,7 @@ def ssl_context(configuration: Configuration) -> ssl.SSLContext:
     except OSError as error:
         files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
         named = ", ".join(filter(None, files))
-        raise ConfigError(f"cannot use the certificates of the cluster ({named}): {error}") from error
+        raise ConfigError(f"cannot load the certificates of the cluster ({named}): {error}") from error
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

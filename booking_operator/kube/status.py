@@ -249,10 +249,10 @@ class StatusWriter(Generic[O]):
         if error.invalid:
             # The object violates the schema, on a server without CRD ratcheting: every write to it fails.
             wanted.refused = True
-            self._log.warning("status_refused", key=str(key), error=str(error))
+            self._log.warning("status_write_refused", key=str(key), error=str(error))
             self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))
             return WriteResult.REFUSED
-        self._log.warning("status_failed", key=str(key), error=str(error))
+        self._log.warning("status_write_failed", key=str(key), error=str(error))
         return WriteResult.FAILED
 
     def _forget(self, key: Key, wanted: _Wanted) -> None:

@@ -23,7 +23,7 @@ from booking_operator.notify.turns import turn
 
 TIMEOUT_SECONDS = 20.0
 """Timeout of one mail, from the connection to the reply. The wait for a free connection does not count."""
-QUIT_SECONDS = 1.0
+QUIT_TIMEOUT_SECONDS = 1.0
 CONNECTIONS = 4
 """The maximum number of connections at a time. Servers limit the connections of one client."""
 _TLS_PORT = 465
@@ -124,7 +124,7 @@ class EmailChannel:
                 raise FencedError("this replica is not the leader")
             await smtp.sendmail(self._config.sender, [recipient], message)
             with suppress(aiosmtplib.SMTPException, OSError):  # the server has already accepted the mail
-                await smtp.quit(timeout=QUIT_SECONDS)
+                await smtp.quit(timeout=QUIT_TIMEOUT_SECONDS)
         finally:
             # Close without QUIT: a cancelled delivery must not wait for a server that does not answer.
             smtp.close()

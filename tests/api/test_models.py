@@ -160,7 +160,7 @@ def test_a_decoded_object_does_not_keep_its_source_text() -> None:
 
 
 def test_an_unchanged_condition_is_reused() -> None:
-    verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances run.")
+    verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances are running.")
     first = merge_conditions((), [verdict], 1, NOW)
     later = NOW + timedelta(minutes=1)
     assert merge_conditions(first, [verdict], 1, later)[0] is first[0]

@@ -156,7 +156,7 @@ async def test_keys_that_sts_does_not_accept_are_reported(aws: AwsProxy) -> None
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
         error = await failure_of(driver, IN_ACME)
     assert error.reason == "InvalidClientTokenId"
-    assert "AWS does not accept the credentials" in str(error)
+    assert "AWS rejected the credentials" in str(error)
 
 
 async def test_missing_own_credentials_are_reported_for_an_account(
@@ -166,5 +166,5 @@ async def test_missing_own_credentials_are_reported_for_an_account(
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
         error = await failure_of(driver, IN_ACME)
     assert error.reason == "NoCredentials"
-    assert str(error).startswith("Account 'acme': The operator's own credentials: There are no usable")
+    assert str(error).startswith("Account 'acme': The operator's own credentials: No usable")
     assert aws.calls == []

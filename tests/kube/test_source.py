@@ -171,8 +171,8 @@ HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
         (answering(429, "slow down", **{"Retry-After": "7"}), ListWatchError, "HTTP 429: slow down"),
         (answering(500, json.dumps({"message": "etcd is away"})), ListWatchError, "HTTP 500: etcd is away"),
         (answering(502, HTML), ListWatchError, "HTTP 502: <html>"),
-        (answering(200, HTML), ListWatchError, "garbled"),
-        (streaming(b'{"type":"ADDED","object":{"metada'), ListWatchError, "garbled"),
+        (answering(200, HTML), ListWatchError, "invalid response"),
+        (streaming(b'{"type":"ADDED","object":{"metada'), ListWatchError, "invalid response"),
         (
             streaming(event("ADDED", booking("a", 5))[:-30], cut=True),
             ListWatchError,

@@ -67,7 +67,7 @@ class SkippedRows:
             self._log.warning("records_skipped", **facts, count=len(skipped), errors=errors)
         else:
             del self._logged[scope]
-            self._log.info("records_readable", **facts)
+            self._log.info("records_recovered", **facts)
 
     def forget(self, scope: Scope) -> None:
         """Drop the state of a scope that is no longer polled."""

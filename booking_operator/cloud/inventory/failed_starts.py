@@ -73,6 +73,6 @@ class AcceptedStarts:
         start = self._starts.get(id_)
         if start is None or start.until is None or not now < start.until <= now + START_BACKOFF.maximum:
             return None
-        why = f": {start.why}" if start.why else "; the AWS console may show why."
-        text = f"AWS accepted the start, but it stopped again without having run{why}"
+        why = f": {start.why}" if start.why else "; the AWS console may show the reason."
+        text = f"AWS accepted the start, but the instance stopped again before it ran{why}"
         return CloudError("StartFailed", text, kind=FailureKind.REFUSED, retry_at=start.until)
