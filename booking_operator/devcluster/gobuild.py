@@ -57,7 +57,7 @@ func main() {
 """The program of a pod's pause container. It holds the namespaces of the pod, and waits for SIGTERM."""
 _ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
 _SMALL = "1 to 3 minutes on 2 cores"
-_LONGEST_SECONDS = 3600
+_TIMEOUT_SECONDS = 3600
 _TAIL = 1500
 
 
@@ -139,8 +139,8 @@ class _Go:
         """
 
         def tick(elapsed: float) -> None:
-            if elapsed > _LONGEST_SECONDS:
-                raise DevclusterError(f"`go` is not done after {elapsed:.0f} s; see {self._log}")
+            if elapsed > _TIMEOUT_SECONDS:
+                raise DevclusterError(f"`go` timed out after {elapsed:.0f} s; see {self._log}")
             if task:
                 self._progress(f"{task} ... {elapsed:.0f} s")
 
@@ -152,6 +152,6 @@ class _Go:
         if done.returncode != 0:
             tail = self._log.read_text(errors="replace")[-_TAIL:].strip()
             raise DevclusterError(
-                f"`go {' '.join(arguments[:2])}` failed; its output is in {self._log} and ends so:\n{tail}"
+                f"`go {' '.join(arguments[:2])}` failed. End of its output in {self._log}:\n{tail}"
             )
         return done.stdout

@@ -181,7 +181,7 @@ class ChildProcess:
     def signal(self, number: int) -> None:
         """Send a signal such as SIGSTOP to the running program."""
         if self._process is None:
-            raise RuntimeError(f"{self.name} does not run")
+            raise RuntimeError(f"{self.name} is not running")
         self._process.send_signal(number)
 
     def wait_until(self, ready: Callable[[], bool], timeout: float = 60) -> None:
@@ -194,14 +194,14 @@ class ChildProcess:
         deadline = monotonic() + timeout
         while not ready():
             if self._process is None or self._process.poll() is not None:
-                raise DevclusterError(f"{self.name} ended at its start; {self._tail()}")
+                raise DevclusterError(f"{self.name} exited during startup. {self._tail()}")
             if monotonic() > deadline:
-                raise DevclusterError(f"{self.name} is not ready after {timeout:.0f} s; {self._tail()}")
+                raise DevclusterError(f"{self.name} is not ready after {timeout:.0f} s. {self._tail()}")
             sleep(_POLL_SECONDS)
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        return "its log ends so:\n" + "\n".join(lines)
+        return "End of its log:\n" + "\n".join(lines)
 
 
 def free_port() -> int:
