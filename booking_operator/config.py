@@ -24,7 +24,7 @@ DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
-_LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
+_MAX_LABEL_LENGTH = 63  # RFC 1035, section 2.3.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ def _url(secret: SecretStr) -> SecretStr:
             raise ValueError(
                 f"part {number} of the host name is empty; use single dots, as in hooks.example.com"
             )
-        if len(label) > _LONGEST_LABEL:
+        if len(label) > _MAX_LABEL_LENGTH:
             raise ValueError(
                 f"part {number} of the host name has {len(label)} characters, but DNS allows "
-                f"{_LONGEST_LABEL}; use a URL like https://hooks.example.com/…"
+                f"{_MAX_LABEL_LENGTH}; use a URL like https://hooks.example.com/…"
             )
     return SecretStr(str(url))
 

@@ -30,8 +30,8 @@ from booking_operator.devcluster.process import ChildProcess
 from booking_operator.domain.formatting import format_rfc3339
 
 _READY_TIMEOUT_SECONDS = 20.0
-_AHEAD = timedelta(seconds=4)
-_LONG = timedelta(seconds=6)
+_START_DELAY = timedelta(seconds=4)
+_BOOKING_DURATION = timedelta(seconds=6)
 _WATCH_TIMEOUT_SECONDS = 40.0
 _FRAME_SECONDS = 0.4
 _HISTORIES = {
@@ -110,8 +110,8 @@ def _book(ground: Playground) -> list[_Show]:
         _apply(ground, "ResourceMonitor", service, {"type": service})
     found = _until(lambda: {_name(item) for item in _items(ground, "resources")}, {"analytics", "reporting"})
     tell(f"Found {' and '.join(sorted(found))}. Creating a Booking, and a BookingScheduler for every minute.")
-    start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
-    booked = _Show("reporting", "reporting-demo", start, start + _LONG)
+    start = datetime.now(UTC).replace(microsecond=0) + _START_DELAY
+    booked = _Show("reporting", "reporting-demo", start, start + _BOOKING_DURATION)
     times = {"start_at": format_rfc3339(booked.start_at), "end_at": format_rfc3339(booked.end_at)}
     told = [{"type": "email", "recipient": "grace@example.com"}]
     spec = {"resource_name": "reporting", **times, "user_id": "grace", "notifications": told}
@@ -120,8 +120,8 @@ def _book(ground: Playground) -> list[_Show]:
     every = {"schedule": "* * * * *", "duration": 1, "horizon": "0s", "bookingTemplate": template}
     _apply(ground, "BookingScheduler", "analytics", every)
     made = _until(lambda: [item for item in _items(ground, "bookings") if _name(item) != booked.booking])[0]
-    start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
-    scheduled = _Show("analytics", _name(made), start, start + _LONG)
+    start = datetime.now(UTC).replace(microsecond=0) + _START_DELAY
+    scheduled = _Show("analytics", _name(made), start, start + _BOOKING_DURATION)
     times = {"start_at": format_rfc3339(scheduled.start_at), "end_at": format_rfc3339(scheduled.end_at)}
     patch = json.dumps({"spec": times})
     ground.kubectl("patch", "booking", scheduled.booking, "--type=merge", "--patch", patch)

@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 _TAIL_LINES = 15
 _TICK_SECONDS = 15.0
-_GROUP_SECONDS = 2.0
+_GROUP_EXIT_TIMEOUT_SECONDS = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -79,7 +79,7 @@ def _kill_group(process: "subprocess.Popen[str]") -> None:
     process.wait()
     # The caller may remove the files of these processes only after their end. An init process reaps them.
     # Some containers have no init process, so the wait has a deadline.
-    deadline = monotonic() + _GROUP_SECONDS
+    deadline = monotonic() + _GROUP_EXIT_TIMEOUT_SECONDS
     with suppress(ProcessLookupError):
         while monotonic() < deadline:
             os.killpg(process.pid, 0)

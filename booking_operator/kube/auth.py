@@ -20,7 +20,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.kube.http_session import ssl_context
 from booking_operator.kube.kubeconfig import ClusterAccess, ClusterConfig, ConfigError
 
-RELOAD_SECONDS = 60.0
+RELOAD_INTERVAL_SECONDS = 60.0
 LOAD_TIMEOUT_SECONDS = 30.0
 """Timeout of an exec plugin. It equals the timeout of a request, because a request waits for the plugin."""
 
@@ -81,7 +81,7 @@ class CredentialStore:
         return current
 
     def current(self) -> Credentials:
-        """Return the credentials. Their files were read at most `RELOAD_SECONDS` ago.
+        """Return the credentials. Their files were read at most `RELOAD_INTERVAL_SECONDS` ago.
 
         If a file cannot be read, the last credentials stay in use.
 
@@ -91,7 +91,7 @@ class CredentialStore:
         current = self._current
         if current is None:
             raise RuntimeError("CredentialStore.open must be called first")
-        if self._clock.monotonic() - self._read_at < RELOAD_SECONDS:
+        if self._clock.monotonic() - self._read_at < RELOAD_INTERVAL_SECONDS:
             return current
         self._read_at = self._clock.monotonic()
         try:

@@ -31,7 +31,7 @@ MAX_PATCHES = 16
 connections and time on the event loop for other work."""
 
 
-_FEW = 64
+_MIN_STALE_ENTRIES = 64
 
 
 class WriteResult(Enum):
@@ -209,7 +209,7 @@ class StatusWriter(Generic[O]):
             return self._failed(object_, wanted, error)
         self._store.apply_own_write(written)
         self._last_written[key] = written.status
-        if len(self._last_written) > 2 * len(self._store) + _FEW:
+        if len(self._last_written) > 2 * len(self._store) + _MIN_STALE_ENTRIES:
             self._last_written = {
                 key: status for key, status in self._last_written.items() if self._store.get(key)
             }

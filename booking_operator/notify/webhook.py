@@ -28,8 +28,8 @@ CONNECTIONS = 16
 MAX_RETRY_AFTER = timedelta(minutes=5)
 """The longest pause that a target can request. A message is useless after the end of its booking."""
 _OK = range(200, 300)
-_WAITS = {429, 503}
-_PERMANENT = {
+_RETRY_AFTER_STATUSES = {429, 503}
+_PERMANENT_FAILURES = {
     404: "its URL does not exist; correct the target in the operator's configuration",
     410: "its URL is permanently gone; remove or replace the target in the operator's configuration",
 }
@@ -111,9 +111,9 @@ class WebhookChannel:
         if status in _OK:
             return
         text = f"{recipient}: the target responded with HTTP {status}"
-        if status in _PERMANENT:
-            raise DeliveryError("TargetRefused", f"{text}: {_PERMANENT[status]}", retryable=False)
-        retry_at = self._hold(place, pause) if status in _WAITS else None
+        if status in _PERMANENT_FAILURES:
+            raise DeliveryError("TargetRefused", f"{text}: {_PERMANENT_FAILURES[status]}", retryable=False)
+        retry_at = self._hold(place, pause) if status in _RETRY_AFTER_STATUSES else None
         raise DeliveryError("TargetRefused", text, retry_at=retry_at)
 
     def _hold(self, place: _Place, retry_after: str | None) -> datetime | None:

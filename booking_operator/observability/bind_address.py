@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-_HIGHEST = 65535
+_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +39,4 @@ class BindAddress:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) <= _HIGHEST
+    return text.isascii() and text.isdecimal() and int(text) <= _MAX_PORT

@@ -31,7 +31,7 @@ from booking_operator.kube.status import StatusWriter, WriteResult
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failures import FailureTracker
 
-_TRIES = 3
+_MAX_WRITE_ATTEMPTS = 3
 WRITE_TIMEOUT_SECONDS = 30.0
 """Timeout in seconds for storing the delivered messages. The status writer continues after it.
 
@@ -220,7 +220,9 @@ class NotificationReconciler:
         sent = bool(messages) and len(done) == len(messages)
         with suppress(TimeoutError):
             async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
-                for _ in range(_TRIES):  # another client may change the status between read and write
+                for _ in range(
+                    _MAX_WRITE_ATTEMPTS
+                ):  # another client may change the status between read and write
                     found = self._informers.bookings.get(key) or booking
                     current: BookingStatus = self._status.current(found)
                     wanted = replace(current, notified=done, notification_sent=sent)

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import CALL_SECONDS
+from booking_operator.cloud.aws.clients import CALL_TIMEOUT_SECONDS
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
@@ -64,7 +64,7 @@ class SimSessions:
     async def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> AsyncIterator[None]:
         """Translates failures into `CloudError`."""
         with measured(self._metrics, self._clock, permission, scope), translate_errors(permission, ids):
-            async with asyncio.timeout(CALL_SECONDS):
+            async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
                 yield
 
     async def sent(

@@ -39,7 +39,7 @@ _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "Unauthorize
 # account.
 _NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-_SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
+_MAX_SKEW = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
 _TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
 _REFUSED_KEYS = _TIME_CODES | frozenset(
     {
@@ -60,7 +60,7 @@ _ASSUMING = {
     "with EKS pod identity sts:TagSession too, in both policies",
     "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
 }
-_OF_SERVER = 500  # server errors start at this HTTP status
+_MIN_SERVER_ERROR = 500  # server errors start at this HTTP status
 _EXPECTED = (
     boto.BotoCoreError,
     boto.ClientError,
@@ -125,7 +125,7 @@ def _from_answer(
         text = f"AWS throttled {action} calls of this account; the operator retries them."
         return CloudError("RequestLimitExceeded", text, kind=FailureKind.THROTTLED)
     assuming = error.operation_name.startswith("AssumeRole")
-    if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _OF_SERVER:
+    if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _MIN_SERVER_ERROR:
         fix = _ASSUMING.get(error.operation_name, _TRUST)
         text = f"AWS refused {error.operation_name}; {fix}. {message or code}"
         return CloudError("NoCredentials", clean_message(text), retryable=False)
@@ -144,14 +144,14 @@ def _from_answer(
         pool = _POOL.search(message)
         where = f"{pool[1]} in {pool[2]}" if pool else ""
         return CloudError(reason_of(code), text, kind=FailureKind.CAPACITY, pool=where)
-    if status >= _OF_SERVER:
+    if status >= _MIN_SERVER_ERROR:
         return CloudError(reason_of(code), text, kind=FailureKind.TRANSIENT)
     return CloudError(reason_of(code), text, kind=FailureKind.REFUSED, ids=named)
 
 
 def _account(code: str, action: str, message: str, skew: timedelta) -> CloudError:
     """Translate an error that concerns the account: its status, its credentials, or the clock."""
-    if abs(skew) > _SKEWED or code in _TIME_CODES:
+    if abs(skew) > _MAX_SKEW or code in _TIME_CODES:
         way = "behind" if skew < timedelta(0) else "ahead of"
         clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} the AWS clock"
         text = f"{action}: AWS rejected the request, and {clocks}; synchronize it by NTP. {message}"
