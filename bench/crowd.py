@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.population import fill, objects, stored
-from bench.scale import PATIENCE_SECONDS, cluster, logged, memory_mib
+from bench.scale import READY_TIMEOUT_SECONDS, cluster, logged, memory_mib
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.devcluster.binaries import find_kubectl
 from booking_operator.devcluster.controlplane import ControlPlane
@@ -135,7 +135,7 @@ def measure(bookings: int) -> Figures:
         command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
         log = directory / "operator.log"
         with ChildProcess("operator", command, log, environ) as operator:
-            operator.wait_until(lambda: logged(log, "all_reconciled") is not None, PATIENCE_SECONDS)
+            operator.wait_until(lambda: logged(log, "all_reconciled") is not None, READY_TIMEOUT_SECONDS)
             memory = memory_mib(operator.pid or 0)
             still = run(plane, call, log, stir=False)
             stirred = run(plane, call, log, stir=True)

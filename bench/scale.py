@@ -41,7 +41,7 @@ FEW = 3
 GROUPS = 400
 """The number of Resources that have an instance. moto needs a millisecond for each in each Describe, on the
 same cores."""
-PATIENCE_SECONDS = 1800
+READY_TIMEOUT_SECONDS = 1800
 SETTLE_SECONDS = 5
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -133,14 +133,14 @@ def start(plane: ControlPlane, moto: MotoServer, directory: Path, name: str) -> 
     command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
     began, log = datetime.now(UTC), directory / f"{name}.log"
     with ChildProcess("operator", command, log, environ) as operator:
-        operator.wait_until(lambda: logged(log, "all_reconciled") is not None, PATIENCE_SECONDS)
+        operator.wait_until(lambda: logged(log, "all_reconciled") is not None, READY_TIMEOUT_SECONDS)
         pid = operator.pid or 0
         cpu = cpu_seconds(pid)
         time.sleep(SETTLE_SECONDS)
         memory = memory_mib(pid)
     asyncio.run(check(plane))
     return Start(
-        plans_seconds=(seen(log, "first_plans_made") - began).total_seconds(),
+        plans_seconds=(seen(log, "resources_reconciled") - began).total_seconds(),
         reconciled_seconds=(seen(log, "all_reconciled") - began).total_seconds(),
         cpu_seconds=cpu,
         rss_mib=memory["VmRSS"],

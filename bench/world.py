@@ -100,7 +100,7 @@ OPERATOR = Subject(
         "--metrics-bind-address=0",
         "--health-probe-bind-address=0",
     ),
-    ready="first_plans_made",
+    ready="resources_reconciled",
 )
 POLLER = Subject(
     "poller",

@@ -24,7 +24,7 @@ DEFAULT = Path("/etc/booking-operator/config.yaml")
 """Where the Deployment mounts the ConfigMap booking-operator-config, which may be absent."""
 
 _URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
-_LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
+_MAX_LABEL_LENGTH = 63  # RFC 1035, section 2.3.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +60,18 @@ def _url(secret: SecretStr) -> SecretStr:
     try:
         url = _URL.validate_python(secret.get_secret_value())
     except ValidationError:
-        raise ValueError("it must be a URL like https://hooks.example.com/…") from None
+        raise ValueError("must be a URL like https://hooks.example.com/…") from None
     # The messages give the number of a part and not its text. If the user forgot the host, a part of the
     # secret is in its place.
     for number, label in enumerate((url.host or "").removesuffix(".").split("."), start=1):
         if not label:
             raise ValueError(
-                f"part {number} of its host is empty; write it like hooks.example.com, with single dots"
+                f"part {number} of the host name is empty; use single dots, as in hooks.example.com"
             )
-        if len(label) > _LONGEST_LABEL:
+        if len(label) > _MAX_LABEL_LENGTH:
             raise ValueError(
-                f"part {number} of its host has {len(label)} characters, and DNS allows {_LONGEST_LABEL}; "
-                "write it like https://hooks.example.com/…"
+                f"part {number} of the host name has {len(label)} characters, but DNS allows "
+                f"{_MAX_LABEL_LENGTH}; use a URL like https://hooks.example.com/…"
             )
     return SecretStr(str(url))
 
@@ -139,5 +139,8 @@ def _found(default: Path) -> Path | None:
         return default if default.exists() else None
     others = sorted(file.name for file in default.parent.iterdir() if not file.name.startswith("."))
     if others:
-        raise ConfigFileError(f"{default.parent} has {', '.join(others)}; call it {default.name}")
+        raise ConfigFileError(
+            f"{default} does not exist, but {default.parent} contains {', '.join(others)}; rename "
+            f"the file, or the key of the ConfigMap, to {default.name}"
+        )
     return None

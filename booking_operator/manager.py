@@ -174,7 +174,7 @@ class Manager:
             await self._handlers.resources.wait_until_idle()
             # Older objects were collected and frozen when the caches were synced.
             self._gc_tuning.freeze_young()
-            self._log.info("first_plans_made")
+            self._log.info("resources_reconciled")
             await _wait_until_idle(controller.queue for controller in self.controllers)
             self._log.info("all_reconciled")
 

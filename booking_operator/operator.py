@@ -193,7 +193,9 @@ class Operator:
         bookings. Stops wait for the lists. Starts do not wait.
         """
         for reflector in self._required_reflectors:
-            reflector.relist(f"the {reflector.kind} have not been listed since this replica leads")
+            reflector.relist(
+                f"the {reflector.kind} have not been listed since this replica became the leader"
+            )
 
     def _on_list(self) -> None:
         """Handle a complete list of a required kind.
@@ -223,7 +225,7 @@ def _region(flag: str) -> str:
     """
     region = flag or default_region()
     if not region:
-        raise RegionError("there is no AWS region; give --region or set AWS_REGION")
+        raise RegionError("no AWS region configured; use --region or set AWS_REGION")
     try:
         return check_region(region)
     except ValueError as error:

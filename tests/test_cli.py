@@ -44,18 +44,18 @@ def test_crds_are_written_and_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"AWS_REGION": "eu-west-1"}, "no cluster to talk to: give --kubeconfig, set KUBECONFIG"),
+        ({"AWS_REGION": "eu-west-1"}, "no cluster configured: use --kubeconfig, set KUBECONFIG"),
         ({"AWS_REGION": "eu-west-1", "KUBECONFIG": "/nowhere"}, "kubeconfig /nowhere does not exist"),
-        ({"KUBECONFIG": "/nowhere"}, "there is no AWS region; give --region or set AWS_REGION"),
+        ({"KUBECONFIG": "/nowhere"}, "no AWS region configured; use --region or set AWS_REGION"),
         (
             {"AWS_REGION": "eu-wst-1"},
-            "--region or AWS_REGION: 'eu-wst-1' is no region that is known; did you",
+            "--region or AWS_REGION: 'eu-wst-1' is not a known AWS region; did you",
         ),
         (
             {"AWS_REGION": "eu-west-1", "AWS_ASSUME_ROLE_ARN": "operator"},
-            "AWS_ASSUME_ROLE_ARN: 'operator' is no ARN of a role; write it like arn:aws:iam::123456789012:",
+            "AWS_ASSUME_ROLE_ARN: 'operator' is not the ARN of a role; use a value like arn:aws:iam::",
         ),
-        ({"AWS_REGION": "eu-west-1", "SMTP_HOST": "mail"}, "SMTP_SENDER='' is no address"),
+        ({"AWS_REGION": "eu-west-1", "SMTP_HOST": "mail"}, "SMTP_SENDER='' is not an email address"),
         (
             {"AWS_REGION": "eu-west-1", "BOOKING_OPERATOR_CONFIG": "/nowhere.yaml"},
             "/nowhere.yaml: No such file or directory",
@@ -69,7 +69,7 @@ def test_missing_settings_are_reported_in_one_line(
     assert answer.returncode == 1
     [line] = answer.stderr.splitlines()
     entry = json.loads(line)
-    assert entry["event"] == "cannot_run"
+    assert entry["event"] == "startup_failed"
     assert words in entry["error"]
 
 
@@ -99,13 +99,13 @@ def test_a_malformed_kubeconfig_is_reported(content: str, tmp_path: Path) -> Non
 def test_an_invalid_duration_is_refused_with_an_example() -> None:
     answer = booking_operator("run", "--notify-before", "soon")
     assert answer.returncode == 2
-    assert "'soon' is no duration; write it like 90s, 10m or 1h30m" in answer.stderr
+    assert "'soon' is not a duration; use a value like 90s, 10m or 1h30m" in answer.stderr
 
 
 def test_node_without_prepare_is_refused() -> None:
     answer = booking_operator("devcluster", "--node")
     assert answer.returncode == 2
-    assert "--node goes with --prepare" in answer.stderr
+    assert "--node requires --prepare" in answer.stderr
 
 
 def test_an_unknown_flag_is_refused() -> None:
@@ -126,4 +126,4 @@ def test_sigterm_during_the_imports_ends_cleanly(tmp_path: Path) -> None:
                 break
         rest = process.stderr.read()
     assert process.returncode == 0
-    assert "cannot_run" not in rest
+    assert "startup_failed" not in rest

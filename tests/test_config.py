@@ -82,7 +82,7 @@ def test_the_default_path_is_where_the_deployment_mounts_the_file(tmp_path: Path
     (tmp_path / "..data").mkdir()
     assert load_config(None, default).accounts == {}
     (tmp_path / "config.yml").write_text("")
-    with pytest.raises(ConfigFileError, match=r"has config\.yml; call it config\.yaml"):
+    with pytest.raises(ConfigFileError, match=r"contains config\.yml; rename .* to config\.yaml"):
         load_config(None, default)
     default.write_text(f"accounts: {{acme: {{role_arn: '{ARN}'}}}}")
     assert list(load_config(None, default).accounts) == ["acme"]
@@ -91,26 +91,26 @@ def test_the_default_path_is_where_the_deployment_mounts_the_file(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("targets: {ops: {type: slack, url: secret-thing}}", "targets.ops.url: it must be a URL"),
+        ("targets: {ops: {type: slack, url: secret-thing}}", "targets.ops.url: must be a URL"),
         (
             "targets: {ops: {type: slack, url: 'https://hooks..example.com/T/secret'}}",
-            "targets.ops.url: part 2 of its host is empty; write it like hooks.example.com, with single dots",
+            "targets.ops.url: part 2 of the host name is empty; use single dots, as in hooks.example.com",
         ),
         (
             "targets: {ops: {type: slack, url: 'https://.secret.com/'}}",
-            "targets.ops.url: part 1 of its host is",
+            "targets.ops.url: part 1 of the host name is",
         ),
         (
             "targets: {ops: {type: slack, url: 'https://secret.com../'}}",
-            "targets.ops.url: part 3 of its host is",
+            "targets.ops.url: part 3 of the host name is",
         ),
         (
             "targets: {ops: {type: slack, url: 'https://secret。。com'}}",
-            "targets.ops.url: part 2 of its host is",
+            "targets.ops.url: part 2 of the host name is",
         ),
         (
             f"targets: {{ops: {{type: slack, url: 'https://user:secret@{'a' * 64}.com/'}}}}",
-            "targets.ops.url: part 1 of its host has 64 characters, and DNS allows 63; write it like https://hooks.",
+            "targets.ops.url: part 1 of the host name has 64 characters, but DNS allows 63; use a URL like",
         ),
         ("targets: {ops: {type: pager, url: 'https://secret.example.com'}}", "targets.ops.type"),
         ("target: {}", "target: Extra inputs"),
@@ -119,7 +119,7 @@ def test_the_default_path_is_where_the_deployment_mounts_the_file(tmp_path: Path
         ("targets: *secret", "line 1, column 10: found undefined alias '…'"),
         ("targets: !!python/object:secret.x {}", "could not determine a constructor for the tag '…'"),
         ('url: "https://secret', "found unexpected end of stream"),
-        ("url: secret\x00", "it is no YAML"),
+        ("url: secret\x00", "the file is not valid YAML"),
         ("- a", "valid dictionary"),
     ],
 )
@@ -136,16 +136,19 @@ def test_errors_in_the_file_are_reported_without_secrets(tmp_path: Path, text: s
     ("accounts", "words"),
     [
         ("[acme]", "accounts: Input should be a valid dictionary"),
-        ("{'': {role_arn: ROLE}}", "accounts: '' cannot be configured; it is the operator's own account"),
-        ("{Acme: {role_arn: ROLE}}", "accounts: 'Acme' is no name of an account; use at most 63 lower-case"),
-        (f"{{{'a' * 64}: {{role_arn: ROLE}}}}", f"accounts: '{'a' * 64}' is no name of an account"),
-        ("{123456789012: {role_arn: ROLE}}", "accounts: 123456789012 is no text; put it in quotes"),
-        ("{no: {role_arn: ROLE}}", "accounts: False is no text; put it in quotes"),
+        ("{'': {role_arn: ROLE}}", "accounts: '' is not a valid account name; the empty name means"),
+        (
+            "{Acme: {role_arn: ROLE}}",
+            "accounts: 'Acme' is not a valid account name; use at most 63 lowercase",
+        ),
+        (f"{{{'a' * 64}: {{role_arn: ROLE}}}}", f"accounts: '{'a' * 64}' is not a valid account name"),
+        ("{123456789012: {role_arn: ROLE}}", "accounts: 123456789012 is not a string; put it in quotes"),
+        ("{no: {role_arn: ROLE}}", "accounts: False is not a string; put it in quotes"),
         ("{acme: {}}", "accounts.acme.role_arn: Field required"),
         ("{acme: {role_arn: ROLE, role: x}}", "accounts.acme.role: Extra inputs"),
         (
             "{acme: {role_arn: operator}}",
-            "accounts.acme.role_arn: 'operator' is no ARN of a role; write it like arn:aws:iam::",
+            "accounts.acme.role_arn: 'operator' is not the ARN of a role; use a value like arn:aws:iam::",
         ),
         ("{acme: {role_arn: 'arn:aws:iam::12345:role/x'}}", "accounts.acme.role_arn: 'arn:"),
         ("{acme: {role_arn: 'arn:aws:iam::123456789012:user/x'}}", "accounts.acme.role_arn: 'arn:"),
@@ -153,23 +156,23 @@ def test_errors_in_the_file_are_reported_without_secrets(tmp_path: Path, text: s
         ("{acme: {role_arn: 'arn:aws:iam::123456789012:role/x '}}", "accounts.acme.role_arn: 'arn:"),
         (
             "{acme: {role_arn: ROLE, external_id: 0123}}",
-            "accounts.acme.external_id: 83 is no text; put it in quotes",
+            "accounts.acme.external_id: 83 is not a string; put it in quotes",
         ),
         (
             "{acme: {role_arn: ROLE, external_id: 'a b'}}",
-            "accounts.acme.external_id: 'a b' is no external id; it has 2 to 1224 letters",
+            "accounts.acme.external_id: 'a b' is not a valid external ID; use 2 to 1224 letters",
         ),
         (
             "{acme: {role_arn: ROLE, regions: [eu-west-1, eu-wst-2]}}",
-            "accounts.acme.regions.1: 'eu-wst-2' is no region that is known; did you mean eu-west-2?",
+            "accounts.acme.regions.1: 'eu-wst-2' is not a known AWS region; did you mean eu-west-2?",
         ),
         (
             "{acme: {role_arn: ROLE, regions: [Narnia]}}",
-            "accounts.acme.regions.0: 'Narnia' is no region that is known; write it like eu-central-1, or",
+            "accounts.acme.regions.0: 'Narnia' is not a known AWS region; use a region like eu-central-1, or",
         ),
         (
             "{acme: {role_arn: ROLE, regions: [cn-north-1]}}",
-            "accounts.acme: the region 'cn-north-1' is of the partition aws-cn, and role_arn of aws; remove",
+            "accounts.acme: the region 'cn-north-1' is in the partition aws-cn, but role_arn is in aws;",
         ),
     ],
 )
@@ -210,7 +213,7 @@ accounts:
     ("text", "words"),
     [
         ("limits: {StartInstance: {requests: {size: 5, rate: 2}}}", "did you mean StartInstances?"),
-        ("limits: {RunTask: {requests: {size: 5, rate: 2}}}", "it is one of AddTagsToResource"),
+        ("limits: {RunTask: {requests: {size: 5, rate: 2}}}", "use one of AddTagsToResource"),
         ("limits: {StopInstances: {requests: {size: 0, rate: 2}}}", "limits.StopInstances.requests.size"),
         ("limits: {StopInstances: {requests: {size: 5}}}", "limits.StopInstances.requests.rate"),
     ],

@@ -28,7 +28,7 @@ from tests.support.wire import Wire
 
 PREPARED_IN = timedelta(seconds=75)
 """The time before the beginning of the run in which the fleet is created and the operator starts."""
-_PATIENCE = timedelta(seconds=20)
+_DRAIN_TIME = timedelta(seconds=20)
 _REGION = CREDENTIALS["AWS_REGION"]
 _TELL_EVERY = 12
 _FLAGS = (
@@ -123,7 +123,7 @@ class Run:
                 await sleep_until(end)
                 for task in going_on:
                     task.cancel()
-            await asyncio.sleep(_PATIENCE.total_seconds())
+            await asyncio.sleep(_DRAIN_TIME.total_seconds())
         self._conclude(story, faults, begin)
         self._record.notifications, self._record.errors = listens.received, _errors(process.log)
         return self._record
@@ -174,7 +174,7 @@ def _logged(log: Path) -> list[dict[str, Any]]:
 
 
 def _metrics_url(log: Path) -> str:
-    (port,) = (entry["port"] for entry in _logged(log) if entry["event"] == "metrics_listening")
+    (port,) = (entry["port"] for entry in _logged(log) if entry["event"] == "metrics_server_started")
     return f"http://127.0.0.1:{port}/metrics"
 
 

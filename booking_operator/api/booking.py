@@ -81,7 +81,7 @@ class Booking:
     """A booking of a Resource: its instances run from start_at to end_at."""
 
     metadata: MetaWithoutFinalizers
-    spec: Annotated[BookingSpec | InvalidSpec, or_invalid(BookingSpec)] = InvalidSpec("spec: it is missing")
+    spec: Annotated[BookingSpec | InvalidSpec, or_invalid(BookingSpec)] = InvalidSpec("spec: Field required")
     status: Annotated[BookingStatus, EMPTY_IF_INVALID] = BookingStatus()
     _interval: BookingInterval | None = field(default=None, init=False, repr=False, compare=False)
 

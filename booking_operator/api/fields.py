@@ -43,7 +43,7 @@ def validations(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"x-kubernetes-validations": list(entries)}
 
 
-IMMUTABLE = cel("self == oldSelf", "it is immutable; delete the object and create it again to change it")
+IMMUTABLE = cel("self == oldSelf", "field is immutable; to change it, delete the object and create it again")
 
 
 # The cache helps because decoding an object parses each date three times, and because many bookings begin and
@@ -56,7 +56,7 @@ def parse_rfc3339(text: str) -> datetime:
         ValueError: `text` is not an RFC 3339 date. The message shows an example.
     """
     if not _RFC3339.fullmatch(text):
-        raise ValueError(f"{text!r} is no RFC 3339 date; write it like {_EXAMPLE}")
+        raise ValueError(f"{text!r} is not an RFC 3339 date; use a value like {_EXAMPLE}")
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
@@ -68,12 +68,12 @@ def parse_duration(text: str) -> timedelta:
         ValueError: `text` is not a duration, or is too long for `timedelta`. The message shows an example.
     """
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is no duration; write it like 90s, 10m or 1h30m")
+        raise ValueError(f"{text!r} is not a duration; use a value like 90s, 10m or 1h30m")
     parts = re.findall(r"([0-9.]+)([hms])", text)
     try:
         return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta(0))
     except OverflowError:
-        raise ValueError("it is longer than can be counted; write it like 90s, 10m or 1h30m") from None
+        raise ValueError("the duration is too long; use a value like 90s, 10m or 1h30m") from None
 
 
 INTERNED = AfterValidator(sys.intern)
@@ -90,7 +90,7 @@ def _is_rfc3339_or_empty(text: str) -> str:
 
 
 _RAW = "r'" + RFC3339 + "'"
-_DATE_MESSAGE = f"it must be an RFC 3339 date with an offset, like {_EXAMPLE}"
+_DATE_MESSAGE = f"must be an RFC 3339 date with an offset, like {_EXAMPLE}"
 
 Date = Annotated[
     str,
@@ -118,14 +118,14 @@ def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[A
         if word and text == word:
             return text
         if not low <= parse_duration(text) <= high:
-            raise ValueError(f"{text!r} is not between {shortest} and {longest}")
+            raise ValueError(f"{text!r} must be between {shortest} and {longest}")
         return text
 
     rule = (
         f"self.matches(r'{DURATION}') && duration(self) >= duration('{shortest}') "
         f"&& duration(self) <= duration('{longest}')"
     )
-    message = f"it must be a duration of at least {shortest} and at most {longest}, like 90s, 10m or 1h30m"
+    message = f"must be a duration between {shortest} and {longest}, like 90s, 10m or 1h30m"
     if word:
         rule, message = f"self == '{word}' || ({rule})", f"{message}, or {word}"
     return AfterValidator(in_range), Field(max_length=32, json_schema_extra=validations(cel(rule, message)))

@@ -20,7 +20,7 @@ from booking_operator.domain.group import Scope
 
 _TEMPLATE_RULE = fields.cel(
     rf"self.matches(r'{naming.TEMPLATE_PATTERN}') && self.contains('{{tag}}')",
-    "it must contain {tag}; otherwise {type}, {region}, {account}, lower-case letters, digits, '-' and '.'",
+    "must contain {tag}; it may contain {type}, {region}, {account}, lowercase letters, digits, '-' and '.'",
 )
 
 
@@ -74,7 +74,7 @@ class ResourceMonitor:
 
     metadata: MetaWithoutFinalizers
     spec: Annotated[ResourceMonitorSpec | InvalidSpec, or_invalid(ResourceMonitorSpec)] = InvalidSpec(
-        "spec: it is missing"
+        "spec: Field required"
     )
     status: Annotated[ResourceMonitorStatus, EMPTY_IF_INVALID] = ResourceMonitorStatus()
 

@@ -108,7 +108,9 @@ class Resource:
     """A group of cloud instances with the same tag. Bookings start and stop them together."""
 
     metadata: ObjectMeta
-    spec: Annotated[ResourceSpec | InvalidSpec, or_invalid(ResourceSpec)] = InvalidSpec("spec: it is missing")
+    spec: Annotated[ResourceSpec | InvalidSpec, or_invalid(ResourceSpec)] = InvalidSpec(
+        "spec: Field required"
+    )
     status: Annotated[ResourceStatus, EMPTY_IF_INVALID] = ResourceStatus()
 
     def group(self, default_region: str) -> Group | None:

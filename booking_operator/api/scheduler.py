@@ -24,10 +24,10 @@ from booking_operator.domain.recurrence import Recurrence, parse_zone
 _CRON = r"^\s*[0-9A-Za-z*/,#-]+(\s+[0-9A-Za-z*/,#-]+){4}\s*$"
 _CRON_RULE = fields.cel(
     f"self.matches(r'{_CRON}')",
-    "it must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI",
+    "must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI",
 )
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-_DATE_RULE = fields.cel(f"self.matches(r'{_DATE}')", "it must be a date like 2026-12-24")
+_DATE_RULE = fields.cel(f"self.matches(r'{_DATE}')", "must be a date like 2026-12-24")
 
 
 def _is_zone(text: str) -> str:
@@ -39,7 +39,7 @@ def _is_date(text: str) -> str:
     try:
         date.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no date; write it like 2026-12-24") from None
+        raise ValueError(f"{text!r} is not a date; use a value like 2026-12-24") from None
     return text
 
 
@@ -141,7 +141,7 @@ class BookingScheduler:
 
     metadata: MetaWithoutFinalizers
     spec: Annotated[BookingSchedulerSpec | InvalidSpec, or_invalid(BookingSchedulerSpec)] = InvalidSpec(
-        "spec: it is missing"
+        "spec: Field required"
     )
     status: Annotated[BookingSchedulerStatus, EMPTY_IF_INVALID] = BookingSchedulerStatus()
 

@@ -38,26 +38,30 @@ def _cluster_options(command: Command) -> Command:
         click.option(
             "--kubeconfig",
             metavar="FILE",
-            help="Cluster to use; default: KUBECONFIG, ~/.kube/config, in-cluster.",
+            help="Path to the kubeconfig. Default: KUBECONFIG, ~/.kube/config, or the pod's ServiceAccount.",
         ),
         click.option(
-            "--context", metavar="NAME", help="Context of the kubeconfig; default: its current one."
+            "--context", metavar="NAME", help="Name of the kubeconfig context. Default: the current context."
         ),
         click.option(
-            "--namespace", "-n", envvar="NAMESPACE", default="", help="One namespace; default: all."
+            "--namespace",
+            "-n",
+            envvar="NAMESPACE",
+            default="",
+            help="Use only this namespace. Default: all namespaces.",
         ),
         click.option(
             "--region",
             envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
             default="",
-            help="Region of Resources that name none.",
+            help="AWS region of Resources and ResourceMonitors without spec.region.",
         ),
         click.option(
             "--config",
             type=click.Path(dir_okay=False, path_type=Path),
             envvar="BOOKING_OPERATOR_CONFIG",
-            help="The operator's configuration, a YAML file: accounts, request limits, and targets of "
-            "notifications. Default: /etc/booking-operator/config.yaml, if there is one.",
+            help="Path to the YAML configuration file: accounts, request limits, and notification targets. "
+            "Default: /etc/booking-operator/config.yaml, if it exists.",
         ),
     )
     for option in reversed(options):
@@ -70,13 +74,14 @@ def _cluster_options(command: Command) -> Command:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what would be done in log, condition and Event; write nothing to the cloud, notify nobody.",
+    help="Report planned actions in the log, in conditions and in Events. Do not "
+    "change cloud instances, and do not send notifications.",
 )
 @click.option(
     "--leader-elect",
     is_flag=True,
     envvar="LEADER_ELECT",
-    help="Work only while holding a Lease: of several replicas one works, and the others stand by.",
+    help="Use leader election: only the replica that holds the Lease acts; the others are on standby.",
 )
 @click.option(
     "--lease-duration",
@@ -85,7 +90,8 @@ def _cluster_options(command: Command) -> Command:
     default="30s",
     show_default=True,
     callback=check_lease_duration,
-    help="How long the others wait for a leader that is silent. It stops writing itself after two thirds.",
+    help="How long standby replicas wait after the last renewal before they take over the Lease. A leader "
+    "that cannot renew it stops writing after two thirds of this time.",
 )
 @click.option(
     "--leader-election-id",
@@ -100,7 +106,7 @@ def _cluster_options(command: Command) -> Command:
     metavar="NAME",
     envvar="LEADER_ELECTION_NAMESPACE",
     default="",
-    help="Namespace of the Lease; default: that of the pod, or of the kubeconfig's context.",
+    help="Namespace of the Lease. Default: the namespace of the pod, or of the kubeconfig context.",
 )
 @click.option(
     "--metrics-bind-address",
@@ -108,7 +114,7 @@ def _cluster_options(command: Command) -> Command:
     envvar="METRICS_BIND_ADDRESS",
     default=":8080",
     show_default=True,
-    help="Serve /metrics here; 0 for nowhere.",
+    help="Address on which to serve /metrics; 0 disables the endpoint.",
 )
 @click.option(
     "--health-probe-bind-address",
@@ -116,7 +122,7 @@ def _cluster_options(command: Command) -> Command:
     envvar="HEALTH_PROBE_BIND_ADDRESS",
     default=":8081",
     show_default=True,
-    help="Serve /healthz and /readyz here; 0 for nowhere.",
+    help="Address on which to serve /healthz and /readyz; 0 disables both.",
 )
 @click.option(
     "--notify-before",
@@ -124,13 +130,13 @@ def _cluster_options(command: Command) -> Command:
     envvar="NOTIFY_BEFORE",
     default="20m",
     show_default=True,
-    help="Notify the recipients of a booking this long before its end.",
+    help="How long before the end of a booking to notify its recipients.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["json", "console"]),
     default=None,
-    help="Default: console on a terminal, else json.",
+    help="Log format. Default: console on a terminal, otherwise json.",
 )
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -138,10 +144,11 @@ def _cluster_options(command: Command) -> Command:
 def run(log_format: Any, **options: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
 
-    Mails are sent through SMTP_HOST, from SMTP_SENDER; see also SMTP_PORT, SMTP_USER, SMTP_PASSWORD and
-    SMTP_SECURITY (auto, starttls, tls, none).
+    To send email notifications, set SMTP_HOST and SMTP_SENDER, and optionally SMTP_PORT, SMTP_USER,
+    SMTP_PASSWORD and SMTP_SECURITY (auto, starttls, tls, none).
 
-    AWS credentials are found as the AWS CLI finds them; AWS_ASSUME_ROLE_ARN names a role to assume with them.
+    The operator finds AWS credentials in the same way as the AWS CLI. If AWS_ASSUME_ROLE_ARN is set, the
+    operator uses them to assume this role.
     """
     log_format = log_format or ("console" if sys.stderr.isatty() else "json")
     logs.configure(log_format, options["log_level"])
@@ -156,14 +163,21 @@ def run(log_format: Any, **options: Any) -> None:
 
 @main.command()
 @_cluster_options
-@click.option("--from", "begin", type=Instant(), default="0s", help="Begin: a date, or a duration from now.")
+@click.option(
+    "--from",
+    "begin",
+    type=Instant(),
+    default="0s",
+    show_default=True,
+    help="Start of the time range: a date, or a duration from now.",
+)
 @click.option(
     "--to",
     "end",
     type=Instant(),
     default="24h",
     show_default=True,
-    help="End: a date, or a duration from now.",
+    help="End of the time range: a date, or a duration from now.",
 )
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
@@ -202,7 +216,7 @@ async def _until_signalled(work: Any) -> int:
         events.info("stopped")
         return 0
     except UserError as error:
-        events.error("cannot_run", error=str(error))
+        events.error("startup_failed", error=str(error))
         return 1
     return 0
 
@@ -224,14 +238,14 @@ def crds(output: Path | None) -> None:
 
 
 @main.command()
-@click.option("--prepare", is_flag=True, help="Only find or build the programs it needs, and end.")
-@click.option("--node", is_flag=True, help="With --prepare: also the programs that run pods.")
+@click.option("--prepare", is_flag=True, help="Only find, build or install the required programs, then exit.")
+@click.option("--node", is_flag=True, help="With --prepare: also prepare the programs that run pods.")
 def devcluster(*, prepare: bool, node: bool) -> None:
-    """Run etcd, kube-apiserver and a fake AWS on loopback until Ctrl-C, to play with."""
+    """Run a playground on loopback until Ctrl-C: etcd, kube-apiserver and a fake AWS."""
     from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
 
     if node and not prepare:
-        raise click.UsageError("--node goes with --prepare: the playground itself runs no pods")
+        raise click.UsageError("--node requires --prepare, because the playground runs no pods")
     try:
         if prepare:
             _prepare(node=node)
@@ -248,7 +262,7 @@ def _prepare(*, node: bool) -> None:
     try:
         prepare.prepare(node=node)
     except KeyboardInterrupt:
-        prepare.tell("Stopped. The next run uses what is downloaded and compiled so far.")
+        prepare.tell("Stopped. The next run reuses the files that are already downloaded and compiled.")
         sys.exit(_INTERRUPTED)
 
 
@@ -264,9 +278,9 @@ def _playground() -> None:
 
 
 @main.command()
-@click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and say where.")
+@click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and print their directory.")
 def demo(*, keep_logs: bool) -> None:
-    """Show bookings starting and stopping instances through a real kube-apiserver, live."""
+    """Run a live demo: bookings start and stop instances through a real kube-apiserver."""
     from booking_operator.devcluster import extra, process  # noqa: PLC0415
     from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
 

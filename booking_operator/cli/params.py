@@ -42,8 +42,8 @@ class Instant(click.ParamType[datetime]):
         try:
             return SystemClock().now() + parse_duration(text.removeprefix("+"))
         except ValueError:
-            example = "write a date like 2026-01-31T20:00:00Z, or a duration from now like 8h"
-            return self.fail(f"{text!r} is no instant; {example}", param, ctx)
+            example = "use a date like 2026-01-31T20:00:00Z, or a duration from now like 8h"
+            return self.fail(f"{text!r} is not a date or a duration; {example}", param, ctx)
 
 
 MIN_LEASE_DURATION = timedelta(seconds=2)
@@ -62,8 +62,8 @@ def check_lease_duration(_: click.Context, __: click.Parameter, value: timedelta
     if value < MIN_LEASE_DURATION:
         seconds = MIN_LEASE_DURATION.total_seconds()
         raise click.BadParameter(
-            f"{value.total_seconds():g}s is too short; give {seconds:.0f}s or more, 30s to outlast "
-            "a restart of the API server"
+            f"{value.total_seconds():g}s is too short; use {seconds:.0f}s or more, or 30s to outlast a "
+            "restart of the API server"
         )
     return value
 

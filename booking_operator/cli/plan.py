@@ -86,9 +86,9 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
     """Format a forecast for people, in columns like those of kubectl."""
     lines = [f"From {format_second(begin)} to {format_second(end)}:", ""]
     if not found.calls:
-        return "\n".join([*lines, "Nothing is to be started or stopped."])
+        return "\n".join([*lines, "No instances start or stop."])
     lines += _table(
-        ("CALL", "ACCOUNT", "REGION", "CALLS", "INSTANCES", "PEAK AT", "PEAK", "LAST OF PEAK AT"),
+        ("CALL", "ACCOUNT", "REGION", "CALLS", "INSTANCES", "PEAK AT", "PEAK", "PEAK DONE AT"),
         [
             (
                 item.call,
@@ -104,10 +104,10 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
         ],
     )
     if not found.late:
-        return "\n".join([*lines, "", "All bookings start in time."])
+        return "\n".join([*lines, "", "All bookings start on time."])
     number = len(found.late)
     verb = " starts" if number == 1 else "s start"
-    lines += ["", f"{number} booking{verb} late, which is later than START less WARM_UP:", ""]
+    lines += ["", f"{number} booking{verb} late, which means later than START minus WARM_UP:", ""]
     lines += _table(
         ("NAMESPACE", "BOOKING", "RESOURCE", "START", "ALL STARTED", "LATE BY", "WARM_UP", "REMEDY"),
         [

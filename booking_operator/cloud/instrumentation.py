@@ -36,7 +36,7 @@ def unexpected(
     """
     structlog.get_logger().error("unexpected_error", part=part.value, action=action, **facts, exc_info=error)
     metrics.unexpected(part)
-    text = f"{action}: an unexpected {type(error).__name__}; the log of the operator has the traceback."
+    text = f"{action}: unexpected {type(error).__name__}; see the operator's log for the traceback."
     return CloudError("UnexpectedError", text, kind=FailureKind.LOST)
 
 

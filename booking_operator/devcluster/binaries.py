@@ -110,7 +110,7 @@ def _find(name: str, cache: Path, environ: Mapping[str, str]) -> Path | None:
 def _build(programs: Sequence[str], cache: Path, progress: Progress, environ: Mapping[str, str]) -> None:
     go = GO.on_path(environ.get("PATH", ""), progress)
     if go is None:
-        progress("No usable Go on PATH")
+        progress("No usable Go found on PATH")
         go = GO.install(cache, progress)
     gobuild.build(go, cache, programs, progress)
 

@@ -20,7 +20,7 @@ from booking_operator.devcluster.binaries import Binaries
 from booking_operator.devcluster.errors import DevclusterError
 from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
-_TRIES = 3  # another process may bind a port after `free_port` has chosen it
+_MAX_ATTEMPTS = 3  # another process may bind a port after `free_port` has chosen it
 _OK = 200
 _NO_PODS = ("--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
 
@@ -64,12 +64,12 @@ class ControlPlane:
         Raises:
             DevclusterError: a server did not start; the message contains the end of its log.
         """
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 self._start_all()
             except DevclusterError:
                 self._stack.close()
-                if attempt == _TRIES:
+                if attempt == _MAX_ATTEMPTS:
                     raise
             except BaseException:
                 self._stack.close()

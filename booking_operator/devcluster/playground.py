@@ -120,17 +120,17 @@ def playground(apiserver_flags: Sequence[str] = ()) -> Iterator[OwnPlayground]:
 
 
 def run() -> None:
-    """Stand a playground up, say how to use it, and wait."""
+    """Start a playground, print how to use it, and wait for Ctrl-C."""
     try:
         with playground() as ground:
             for tag, count in GROUPS.items():
                 ground.instances.create(tag, count)
             groups = ", ".join(f"{tag} ({count})" for tag, count in GROUPS.items())
-            tell(f"kube-apiserver and a fake AWS run on loopback, with groups of instances: {groups}.")
-            tell("In another terminal, paste these two lines, then: booking-operator run")
+            tell(f"kube-apiserver and a fake AWS are running on loopback. Groups of instances: {groups}.")
+            tell("In another terminal, run these two commands, and then `booking-operator run`:")
             for prefix in ("KUBECONFIG", "AWS_"):
                 click.echo(_export(prefix, ground.environ))
-            tell("Ctrl-C ends it and leaves nothing behind.")
+            tell("Press Ctrl-C to stop it and remove all its files.")
             signal.pause()
     except KeyboardInterrupt:
         tell("Stopped.")

@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 _TAIL_LINES = 15
 _TICK_SECONDS = 15.0
-_GROUP_SECONDS = 2.0
+_GROUP_EXIT_TIMEOUT_SECONDS = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -79,7 +79,7 @@ def _kill_group(process: "subprocess.Popen[str]") -> None:
     process.wait()
     # The caller may remove the files of these processes only after their end. An init process reaps them.
     # Some containers have no init process, so the wait has a deadline.
-    deadline = monotonic() + _GROUP_SECONDS
+    deadline = monotonic() + _GROUP_EXIT_TIMEOUT_SECONDS
     with suppress(ProcessLookupError):
         while monotonic() < deadline:
             os.killpg(process.pid, 0)
@@ -181,7 +181,7 @@ class ChildProcess:
     def signal(self, number: int) -> None:
         """Send a signal such as SIGSTOP to the running program."""
         if self._process is None:
-            raise RuntimeError(f"{self.name} does not run")
+            raise RuntimeError(f"{self.name} is not running")
         self._process.send_signal(number)
 
     def wait_until(self, ready: Callable[[], bool], timeout: float = 60) -> None:
@@ -194,14 +194,14 @@ class ChildProcess:
         deadline = monotonic() + timeout
         while not ready():
             if self._process is None or self._process.poll() is not None:
-                raise DevclusterError(f"{self.name} ended at its start; {self._tail()}")
+                raise DevclusterError(f"{self.name} exited during startup. {self._tail()}")
             if monotonic() > deadline:
-                raise DevclusterError(f"{self.name} is not ready after {timeout:.0f} s; {self._tail()}")
+                raise DevclusterError(f"{self.name} is not ready after {timeout:.0f} s. {self._tail()}")
             sleep(_POLL_SECONDS)
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        return "its log ends so:\n" + "\n".join(lines)
+        return "End of its log:\n" + "\n".join(lines)
 
 
 def free_port() -> int:

@@ -64,7 +64,7 @@ def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Fai
         return Failure(reason, message)
     # Rounded up to a second, so that the attempt is not later than the message says.
     shown = format_utc((retry_at + timedelta(microseconds=999_999)).replace(microsecond=0))
-    return Failure(reason, f"{message.rstrip(' .')}. The next try is at {shown}.", retry_at)
+    return Failure(reason, f"{message.rstrip(' .')}. The next attempt is at {shown}.", retry_at)
 
 
 def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]:
@@ -100,11 +100,11 @@ def delayed_conditions(delay: Delay | None) -> tuple[ConditionUpdate, ...]:
         return ()
     verb = "started" if delay.is_start else "stopped"
     late = f"{format_duration(delay.late_by)} after {format_utc(delay.due_at)}"
-    limits = "The request limits of the cloud"
-    message = f"{limits} let the last instance be {verb} at {format_utc(delay.complete_at)}, {late}."
+    last = f"the last instance is {verb} at {format_utc(delay.complete_at)}, {late}"
+    message = f"Because of the request limits of the cloud, {last}."
     if delay.is_start:
         warm_up = format_duration(delay.suggested_warm_up)
-        message += f" With spec.warm_up: {warm_up} on the Resource all would be in time."
+        message += f" To start all instances on time, set spec.warm_up: {warm_up} on the Resource."
     return (ConditionUpdate("Delayed", True, "RequestLimits", message),)
 
 
@@ -160,9 +160,9 @@ def power_status(observation: Observation | None) -> str:
 
 def _found(tag: str, place: str, report: ResourceReport) -> ConditionUpdate:
     if report.observation is None:
-        return ConditionUpdate("Found", None, "NotObserved", "The instances have not been seen yet.")
+        return ConditionUpdate("Found", None, "NotObserved", "The instances have not been observed yet.")
     if not report.observation.instances:
-        message = f"No instance in {place} carries the tag resource-booking-application={tag}."
+        message = f"No instance in {place} has the tag resource-booking-application={tag}."
         return ConditionUpdate("Found", False, "NoInstances", message)
     return ConditionUpdate("Found", True, "InstancesFound", f"Instances of the group were found in {place}.")
 
@@ -171,10 +171,10 @@ def _synced(report: ResourceReport) -> ConditionUpdate:
     if report.failure is not None:
         return ConditionUpdate("Synced", False, report.failure.reason, report.failure.message)
     if report.observation is None:
-        return ConditionUpdate("Synced", None, "NotObserved", "The instances have not been seen yet.")
+        return ConditionUpdate("Synced", None, "NotObserved", "The instances have not been observed yet.")
     if report.warning is not None:
         return ConditionUpdate("Synced", True, report.warning.reason, report.warning.message)
-    return ConditionUpdate("Synced", True, "Synced", "The cloud answers and took the last action.")
+    return ConditionUpdate("Synced", True, "Synced", "The cloud responds and accepted the last action.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class _Readiness:
     @property
     def running(self) -> str:
         count = self.observation.count(InstanceState.RUNNING)
-        return f"{count} of {len(self.observation.instances)} instances run"
+        return f"{count} of {len(self.observation.instances)} instances are running"
 
 
 _Verdict = tuple[bool, str, str]
@@ -197,7 +197,7 @@ _Verdict = tuple[bool, str, str]
 
 def _resource_ready(policy: PowerPolicy, report: ResourceReport) -> ConditionUpdate:
     if report.observation is None or not report.observation.instances:
-        return ConditionUpdate("Ready", False, "NoInstances", "There is no instance to start or stop.")
+        return ConditionUpdate("Ready", False, "NoInstances", "The group has no instances to start or stop.")
     readiness = _Readiness(policy, report, report.observation)
     verdicts = (check(readiness) for check in _READY_CHECKS)
     ready, reason, message = next(verdict for verdict in verdicts if verdict is not None)
@@ -233,24 +233,24 @@ def _blocked(it: _Readiness) -> _Verdict | None:
 def _booked(it: _Readiness) -> _Verdict | None:
     if it.report.state.running_wanted:
         ready = it.observation.all_in(InstanceState.RUNNING)
-        return ready, "Running" if ready else "Starting", f"{it.running}, all are booked."
+        return ready, "Running" if ready else "Starting", f"{it.running}; all are booked."
     return None
 
 
 def _stopped(it: _Readiness) -> _Verdict | None:
     if it.observation.all_in(InstanceState.STOPPED):
-        return True, "Stopped", f"{it.running}, none is booked."
+        return True, "Stopped", f"{it.running}; none is booked."
     return None
 
 
 def _left(it: _Readiness) -> _Verdict | None:
     if it.policy.unbooked is UnbookedPolicy.LEAVE and not it.report.plan.started:
-        return True, "Left", f"{it.running}, none is booked, and spec.unbooked is Leave."
+        return True, "Left", f"{it.running}; none is booked, and spec.unbooked is Leave."
     return None
 
 
 def _stopping(it: _Readiness) -> _Verdict:
-    return False, "Stopping", f"{it.running}, none is booked."
+    return False, "Stopping", f"{it.running}; none is booked."
 
 
 _READY_CHECKS: tuple[Callable[[_Readiness], _Verdict | None], ...] = (
@@ -328,16 +328,22 @@ def notified_condition(
     if failure is not None:
         return ConditionUpdate("Notified", False, failure.reason, failure.message)
     if sent:
-        message = f"All recipients were notified that it ends at {format_utc(booking.end_at)}."
+        message = f"All recipients were notified that the booking ends at {format_utc(booking.end_at)}."
         return ConditionUpdate("Notified", True, "Sent", message)
     if now >= booking.end_at:
-        return ConditionUpdate("Notified", False, "Missed", "It ended before all recipients were notified.")
-    return ConditionUpdate("Notified", False, "Pending", "They are notified shortly before it ends.")
+        return ConditionUpdate(
+            "Notified", False, "Missed", "The booking ended before all recipients were notified."
+        )
+    return ConditionUpdate(
+        "Notified", False, "Pending", "The recipients are notified shortly before the booking ends."
+    )
 
 
 def _resource_found(name: str, resource: BookedResource | None) -> ConditionUpdate:
     if resource is None:
-        message = f"There is no Resource {name!r} in this namespace; create it, or name another one."
+        message = (
+            f"The Resource {name!r} does not exist in this namespace; create it, or correct resource_name."
+        )
         return ConditionUpdate("ResourceFound", False, "ResourceNotFound", message)
     return ConditionUpdate("ResourceFound", True, "ResourceFound", f"The Resource {name} exists.")
 
@@ -347,18 +353,18 @@ def _holds_lock(
 ) -> ConditionUpdate:
     end = format_utc(booking.end_at)
     if booking.phase_at(now) is Phase.FINISHED:
-        return ConditionUpdate("HoldsLock", False, "Finished", f"It ended at {end}.")
+        return ConditionUpdate("HoldsLock", False, "Finished", f"The booking ended at {end}.")
     if not booking.is_active(now, warm_up):
-        message = f"It holds the resource from {format_utc(booking.power_on_at(warm_up))} on."
+        message = f"The booking holds the Resource from {format_utc(booking.power_on_at(warm_up))}."
         return ConditionUpdate("HoldsLock", False, "Scheduled", message)
     if resource is None or resource.holder is None:
-        return ConditionUpdate("HoldsLock", False, "ResourceNotFound", "There is no resource to hold.")
+        return ConditionUpdate("HoldsLock", False, "ResourceNotFound", "The Resource does not exist.")
     if resource.invalid_reason:
         return ConditionUpdate("HoldsLock", False, "ResourceInvalid", resource.invalid_reason)
     if resource.holder.name == booking.name:
-        return ConditionUpdate("HoldsLock", True, "Holder", f"It holds the resource until {end}.")
-    other = f"{resource.holder.user_id} holds the resource until {format_utc(resource.holder.end_at)}"
-    message = f"{other}; the instances run for this booking too."
+        return ConditionUpdate("HoldsLock", True, "Holder", f"The booking holds the Resource until {end}.")
+    other = f"{resource.holder.user_id} holds the Resource until {format_utc(resource.holder.end_at)}"
+    message = f"{other}; the instances also run for this booking."
     return ConditionUpdate("HoldsLock", False, "HeldByOther", message)
 
 
@@ -367,7 +373,7 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
         return ConditionUpdate("Ready", False, found.reason, found.message)
     if resource.invalid_reason:
         return ConditionUpdate("Ready", False, "ResourceInvalid", resource.invalid_reason)
-    running = f"{resource.running} of {resource.instances} instances run"
+    running = f"{resource.running} of {resource.instances} instances are running"
     if resource.instances and resource.running == resource.instances:
         return ConditionUpdate("Ready", True, "Running", f"{running}.")
     if resource.failure is not None:
@@ -380,7 +386,7 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
 
 _REPORTED_TYPES = {"Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
 _UNREPORTED_REASONS = {"Pending"}
-_REPORTED_REASONS = {"Blocked", "DryRun", "LockGarbled", "StopWithheld"}
+_REPORTED_REASONS = {"Blocked", "DryRun", "LockTagsInvalid", "StopWithheld"}
 
 
 @dataclass(frozen=True, slots=True)

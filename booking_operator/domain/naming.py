@@ -22,10 +22,10 @@ def check_template(template: str) -> None:
             several groups would get the same name.
     """
     if not re.fullmatch(TEMPLATE_PATTERN, template):
-        text = "write it from {tag}, {type}, {region}, {account}, lower-case letters, digits, '-' and '.'"
-        raise ValueError(f"{template!r} is no template for names; {text}")
+        text = "use {tag}, {type}, {region}, {account}, lowercase letters, digits, '-' and '.'"
+        raise ValueError(f"{template!r} is not a valid name template; {text}")
     if "{tag}" not in template:
-        raise ValueError(f"{template!r} must contain {{tag}}, or all groups would have the same name")
+        raise ValueError(f"{template!r} must contain {{tag}}; otherwise all groups would have the same name")
 
 
 def name_candidates(template: str, group: Mapping[str, str]) -> Iterator[str]:

@@ -47,8 +47,8 @@ class Notification:
         return (
             f"The booking {booking} of {resource} for {user}, in the namespace "
             f"{namespace}, ends at {self._end}.\n"
-            "Then the instances are stopped, unless somebody else has booked them too.\n\n"
-            "To keep them an hour longer:\n\n"
+            "The operator then stops the instances, unless another booking needs them.\n\n"
+            "To extend the booking by an hour, run:\n\n"
             f"kubectl patch booking {booking} --namespace {namespace} --type merge --patch '{patch}'\n"
         )
 

@@ -139,7 +139,7 @@ def decide(
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
     if stop and not stale_reason and observation.at < observed_since:
-        stale_reason = "the last view of the instances is older than the change of the bookings"
+        stale_reason = "the last observation of the instances is older than the last change of the bookings"
     if stop and stale_reason:
         return Plan(
             withheld=stop,

@@ -47,7 +47,9 @@ class Recurrence:
         try:
             CronSim(self.schedule, _ANY_DAY)
         except CronSimError as error:
-            text = f"{self.schedule!r} names no time that ever comes: {error}; write it like 0 9 * * MON-FRI"
+            text = (
+                f"{self.schedule!r} is not a valid cron expression: {error}; use a value like 0 9 * * MON-FRI"
+            )
             raise ValueError(text) from None
 
     def after(self, instant: datetime) -> Iterator[datetime]:
@@ -130,5 +132,5 @@ def parse_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        text = f"{name!r} is no time zone; write one of the IANA database, like Europe/Berlin or UTC"
+        text = f"{name!r} is not an IANA time zone; use a value like Europe/Berlin or UTC"
         raise ValueError(text) from None

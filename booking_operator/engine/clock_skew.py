@@ -55,7 +55,7 @@ class ClockSkewMonitor:
         before, self.current = self.current, ahead
         seconds = round(self.current.total_seconds(), 1)
         if abs(self.current) > TOLERANCE >= abs(before):
-            fix = "set both by NTP; until then bookings begin and end by the operator's clock"
-            self._log.warning("clock_skewed", server=self._server, ahead_s=seconds, fix=fix)
+            fix = "synchronize both clocks by NTP; bookings begin and end by the operator's clock"
+            self._log.warning("clock_skew_detected", server=self._server, ahead_s=seconds, fix=fix)
         elif abs(self.current) <= TOLERANCE < abs(before):
-            self._log.info("clock_agrees", server=self._server, ahead_s=seconds)
+            self._log.info("clock_skew_resolved", server=self._server, ahead_s=seconds)

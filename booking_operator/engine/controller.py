@@ -91,7 +91,7 @@ class Controller(Generic[K]):
         except Exception:  # noqa: BLE001
             # A bug that one object triggers must not stop the reconciles of the other objects.
             if timeout.expired():
-                self._log.exception("reconcile_timed_out", key=str(key), seconds=RECONCILE_TIMEOUT_SECONDS)
+                self._log.exception("reconcile_timed_out", key=str(key), timeout_s=RECONCILE_TIMEOUT_SECONDS)
                 return Result(failed=True), ReconcileOutcome.TIMEOUT
             self._log.exception("reconcile_failed", key=str(key))
             return Result(failed=True), ReconcileOutcome.ERROR

@@ -45,7 +45,7 @@ class FencedBody(BytesPayload):
             FencedError: this replica has no live Lease.
         """
         if not self._may_write():
-            raise FencedError("this replica does not lead")
+            raise FencedError("this replica is not the leader")
         _set_ack_timeout(writer)
         await super().write_with_length(writer, content_length)
 

@@ -281,14 +281,14 @@ class Reflector(Generic[T]):
                 if events % EVENTS_PER_TURN == 0:
                     await asyncio.sleep(0)  # buffered events arrive without yielding to the loop
         if not events and self._clock.now() - began < MIN_WATCH_TIME:
-            raise _ShortWatchError("the API server ends the watch at once")
+            raise _ShortWatchError("the API server closed the watch immediately")
         self._failures.clear()
 
     def _apply(self, event: WatchEvent[T]) -> None:
         if is_older(event.resource_version, self._version):
             raise ResourceExpiredError(
-                f"an event of version {event.resource_version} came after {self._version}: "
-                "the API server has another history than the one that was listed"
+                f"a watch event with resourceVersion {event.resource_version} arrived after {self._version}; "
+                "the history of the API server differs from the last list"
             )
         self._version = event.resource_version or self._version
         self.last_activity_at = self._clock.now()

@@ -82,7 +82,7 @@ class Change(Generic[T]):
         """The object after the change, or the last known object if it was deleted."""
         object_ = self.new if self.new is not None else self.old
         if object_ is None:
-            raise ValueError("a change is of an object that is or was there")
+            raise ValueError("a change must have an old or a new object")
         return object_
 
     @property

@@ -20,7 +20,7 @@ from booking_operator.engine.clock import Clock
 from booking_operator.kube.http_session import ssl_context
 from booking_operator.kube.kubeconfig import ClusterAccess, ClusterConfig, ConfigError
 
-RELOAD_SECONDS = 60.0
+RELOAD_INTERVAL_SECONDS = 60.0
 LOAD_TIMEOUT_SECONDS = 30.0
 """Timeout of an exec plugin. It equals the timeout of a request, because a request waits for the plugin."""
 
@@ -74,14 +74,14 @@ class CredentialStore:
             async with asyncio.timeout(LOAD_TIMEOUT_SECONDS):
                 self._access = access = await self._config.load()
         except TimeoutError:
-            text = "what the kubeconfig runs or asks for a token (exec, OIDC) does not answer"
+            text = "the exec plugin or OIDC provider of the kubeconfig returned no token"
             raise ConfigError(f"{text} within {LOAD_TIMEOUT_SECONDS:.0f} s") from None
         self._read_at = self._clock.monotonic()
         self._current = current = _credentials(access, _contents(access))
         return current
 
     def current(self) -> Credentials:
-        """Return the credentials. Their files were read at most `RELOAD_SECONDS` ago.
+        """Return the credentials. Their files were read at most `RELOAD_INTERVAL_SECONDS` ago.
 
         If a file cannot be read, the last credentials stay in use.
 
@@ -90,17 +90,17 @@ class CredentialStore:
         """
         current = self._current
         if current is None:
-            raise RuntimeError("the credentials have not been opened")
-        if self._clock.monotonic() - self._read_at < RELOAD_SECONDS:
+            raise RuntimeError("CredentialStore.open must be called first")
+        if self._clock.monotonic() - self._read_at < RELOAD_INTERVAL_SECONDS:
             return current
         self._read_at = self._clock.monotonic()
         try:
             files = _contents(self._access)
             if files != current.files:
                 self._current = current = _credentials(self._access, files, current)
-                self._log.info("credentials_reloaded", because="a file has changed")
+                self._log.info("credentials_reloaded", reason="a file has changed")
         except ConfigError as error:
-            self._log.warning("credentials_unreadable", error=str(error))
+            self._log.warning("credentials_reload_failed", error=str(error))
         return current
 
     async def renew(self, refused: Credentials, why: str) -> Credentials:
@@ -118,12 +118,12 @@ class CredentialStore:
             try:
                 renewed = await self.open()
             except ConfigError as error:
-                self._log.warning("credentials_unreadable", error=str(error))
+                self._log.warning("credentials_reload_failed", error=str(error))
                 return refused
             if renewed.equivalent_to(refused):
                 self._current = refused
                 return refused
-            self._log.info("credentials_reloaded", because=why)
+            self._log.info("credentials_reloaded", reason=why)
             return renewed
 
 
@@ -155,7 +155,7 @@ def _credentials(
     if access.token_file is not None:
         token = files[access.token_file].decode("ascii", "replace").strip()
         if not token:
-            raise ConfigError(f"{access.token_file} is empty")
+            raise ConfigError(f"the token file {access.token_file} is empty")
         authorization = f"Bearer {token}"
     if before is not None and _certificates(access, files) == _certificates(access, before.files):
         trusted = before.ssl_context

@@ -131,7 +131,7 @@ class CacheConsistency:
             async with asyncio.timeout(seconds):
                 return await self.confirm()
         except TimeoutError:
-            return "the API server has not confirmed in time that no booking is missing"
+            return "the API server did not confirm in time that no booking is missing"
 
     async def _shared(self) -> str:
         """Return the result of a call that starts now or later."""
@@ -197,7 +197,9 @@ class CacheConsistency:
             return
         self._uid = uid
         for reflector in self._reflectors:
-            reflector.relist(f"the CustomResourceDefinition {BOOKING.crd_name} is new; all is listed again")
+            reflector.relist(
+                f"the CustomResourceDefinition {BOOKING.crd_name} is new, and a relist is pending"
+            )
 
     async def _read(self, path: str, model: TypeAdapter[T]) -> T:
         """GET `path` and parse the response.
@@ -209,8 +211,8 @@ class CacheConsistency:
 
     def _unconfirmed(self, error: ApiError) -> str:
         if not error.forbidden:
-            return f"the CustomResourceDefinition of the bookings cannot be read: {error}"
+            return f"the operator cannot read the CustomResourceDefinition {BOOKING.crd_name}: {error}"
         if not self._warned:
             self._warned = True
-            self._log.warning("crd_unreadable", fix=f"grant get on {BOOKING.crd_name}", error=str(error))
+            self._log.warning("crd_read_forbidden", fix=f"grant get on {BOOKING.crd_name}", error=str(error))
         return ""

@@ -165,7 +165,7 @@ class KubeClient:
                 raise
             return await self._send(request, renewed)
         if response.status == _UNAUTHORIZED:
-            renewed = await self._keyring.renew(used, "the API server answered 401")
+            renewed = await self._keyring.renew(used, "the API server responded with 401 Unauthorized")
             if renewed is not used:
                 response.release()
                 return await self._send(request, renewed)
@@ -233,7 +233,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_any():
         size += len(part)
         if size > MAX_RESPONSE_BYTES:
-            raise ResponseTooLargeError(f"the API server answers more than {MAX_RESPONSE_BYTES >> 20} MiB")
+            raise ResponseTooLargeError(f"the response exceeds {MAX_RESPONSE_BYTES >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
 
@@ -242,4 +242,4 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.read(65536)
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return b"the answer broke off"
+        return b"the response is incomplete"

@@ -22,7 +22,7 @@ from booking_operator.kube.errors import malformed_error
 
 T = TypeVar("T")
 
-DEEPEST = 32
+MAX_DEPTH = 32
 """The nesting depth that a model may have. A list of objects with a status needs eight levels."""
 LARGE = 2**16
 """Size in bytes from which a single object is parsed without managedFields. A typical object has about 2,000
@@ -170,7 +170,7 @@ def _end_in(piece: bytes, depth: int, *, inside: bool) -> int:
 
 
 def flattened(body: bytes) -> bytes:
-    """Replace all values below the level `DEEPEST` with null; return `body` itself if there are none."""
+    """Replace all values below the level `MAX_DEPTH` with null; return `body` itself if there are none."""
     work = flattening(body)
     while True:
         try:
@@ -187,11 +187,11 @@ def flattening(body: bytes) -> Slices:
         char = token[0]
         if char in {b"{", b"["}:
             depth += 1
-            if depth == DEEPEST + 1:
+            if depth == MAX_DEPTH + 1:
                 kept += [body[copied : token.start()], b"null"]
         elif char in {b"}", b"]"}:
             depth -= 1
-            if depth == DEEPEST:
+            if depth == MAX_DEPTH:
                 copied = token.end()
         if number % _SLICE_TOKENS == 0:
             yield

@@ -2,7 +2,7 @@
 
 import json
 
-_LONGEST = 300
+_MAX_MESSAGE_LENGTH = 300
 _FORBIDDEN, _NOT_FOUND, _CONFLICT, _FAILED = 403, 404, 409, 500
 _TOO_LARGE = "etcdserver: request is too large"
 
@@ -80,20 +80,20 @@ class ResponseTooLargeError(ApiError):
 def unreachable_error(error: Exception) -> ApiError:
     """Return the error for a request without a response."""
     text = str(error) or type(error).__name__
-    return ApiError(0, f"the API server cannot be reached: {text}")
+    return ApiError(0, f"the request to the API server failed: {text}")
 
 
 def malformed_error(why: object) -> ApiError:
     """Return the error for a 2xx response with an invalid body."""
-    return ApiError(0, f"the API server's answer is garbled: {why}")
+    return ApiError(0, f"the API server sent an invalid response: {why}")
 
 
 def error_from_response(status: int, body: bytes, retry_after: str | None) -> ApiError:
     """Return the error for an error response. The body is a `Status` object, or the text of a proxy."""
     pause = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
     texts = _status_texts(body)
-    text = texts.get("message", body[:_LONGEST].decode("utf-8", "replace"))
-    message = f"HTTP {status}: {' '.join(text.split())[:_LONGEST]}"
+    text = texts.get("message", body[:_MAX_MESSAGE_LENGTH].decode("utf-8", "replace"))
+    message = f"HTTP {status}: {' '.join(text.split())[:_MAX_MESSAGE_LENGTH]}"
     return ApiError(status, message, reason=texts.get("reason", ""), retry_after=pause)
 
 

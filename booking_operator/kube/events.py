@@ -88,7 +88,7 @@ class EventRecorder:
             self._queue.put_nowait(_QueuedEvent(meta.namespace, body))
         except asyncio.QueueFull:
             self._dropped()
-            self._log.warning("event_dropped", name=meta.name, reason=reason, because="too many wait")
+            self._log.warning("event_dropped", name=meta.name, reason=reason, error="the queue is full")
 
     async def wait_until_idle(self) -> None:
         """Wait until all queued Events are written or dropped."""
@@ -117,7 +117,7 @@ class EventRecorder:
                 if error.invalid or error.status in {403, 404} or attempt == _MAX_ATTEMPTS:
                     reason = event.body["reason"]
                     self._dropped()
-                    self._log.warning("event_dropped", reason=reason, because=str(error))
+                    self._log.warning("event_dropped", reason=reason, error=str(error))
                     return
                 await self._clock.sleep(2.0**attempt)
             else:

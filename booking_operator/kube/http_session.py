@@ -15,7 +15,7 @@ CONNECTIONS = 100
 # https://github.com/python/cpython/pull/118960. On 3.11.2, which Debian 12 has, an abort of a closed
 # connection raises AttributeError.
 _TLS_CLOSES_LATE = (3, 11, 7) <= sys.version_info < (3, 12, 7) or (3, 13, 0) <= sys.version_info < (3, 13, 1)
-_LONGEST_LINE = 2**21
+_MAX_LINE_BYTES = 2**21
 """In bytes. A watch event is one line, and an object has at most 1.5 MiB, which is the limit of etcd."""
 
 
@@ -27,7 +27,7 @@ def open_session(configuration: Configuration) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, enable_cleanup_closed=_TLS_CLOSES_LATE),
         proxy=configuration.proxy or proxy_for(configuration.host or ""),
-        read_bufsize=_LONGEST_LINE,
+        read_bufsize=_MAX_LINE_BYTES,
     )
 
 
@@ -44,7 +44,7 @@ def ssl_context(configuration: Configuration) -> ssl.SSLContext:
     except OSError as error:
         files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
         named = ", ".join(filter(None, files))
-        raise ConfigError(f"cannot use the certificates of the cluster ({named}): {error}") from error
+        raise ConfigError(f"cannot load the certificates of the cluster ({named}): {error}") from error
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -87,7 +87,7 @@ class ClusterConfig:
                 token_file = self._from_pod(configuration)
             else:
                 raise ConfigError(
-                    "no cluster to talk to: give --kubeconfig, set KUBECONFIG, create ~/.kube/config, "
+                    "no cluster configured: use --kubeconfig, set KUBECONFIG, create ~/.kube/config, "
                     "or run in a pod with a ServiceAccount"
                 )
         except _UNUSABLE as error:

@@ -120,7 +120,7 @@ class KubeLeaseLock:
                 )
             except ApiError as error:
                 if error.not_found:
-                    raise LeaseConflictError(f"it has been deleted: {error}") from error
+                    raise LeaseConflictError(f"the Lease was deleted: {error}") from error
                 raise
 
     async def watch(self, see: Callable[[Lease | None], None]) -> None:
@@ -139,7 +139,7 @@ class KubeLeaseLock:
         if self._reflector.backing_off:
             # The API server responds, so end the back-off of the watch. A watch that waits would miss a
             # release of the Lease.
-            self._reflector.relist("the API server was away")
+            self._reflector.relist("the API server was unavailable")
         return found.lease()
 
     @contextmanager
@@ -153,7 +153,7 @@ class KubeLeaseLock:
 
     def _with_fix(self, error: ApiError) -> str:
         if error.not_found:
-            return f"{error}; is there no namespace {self._key.namespace}? See --leader-election-namespace"
+            return f"{error}; create the namespace {self._key.namespace}, or set --leader-election-namespace"
         if not error.forbidden:
             return str(error)
         return f"{error}; grant get, list, watch, create and update on leases in {self._key.namespace}"

@@ -151,7 +151,7 @@ class ListWatch(Generic[O]):
         try:
             yield
         except ValidationError as error:
-            text = f"garbled answer: {first_problem(error)}"
+            text = f"the API server sent an invalid response: {first_problem(error)}"
             raise ListWatchError(text, needs_relist=True) from error
         except ApiError as error:
             if error.status == _GONE:

@@ -31,7 +31,7 @@ MAX_PATCHES = 16
 connections and time on the event loop for other work."""
 
 
-_FEW = 64
+_MIN_STALE_ENTRIES = 64
 
 
 class WriteResult(Enum):
@@ -209,7 +209,7 @@ class StatusWriter(Generic[O]):
             return self._failed(object_, wanted, error)
         self._store.apply_own_write(written)
         self._last_written[key] = written.status
-        if len(self._last_written) > 2 * len(self._store) + _FEW:
+        if len(self._last_written) > 2 * len(self._store) + _MIN_STALE_ENTRIES:
             self._last_written = {
                 key: status for key, status in self._last_written.items() if self._store.get(key)
             }
@@ -249,10 +249,10 @@ class StatusWriter(Generic[O]):
         if error.invalid:
             # The object violates the schema, on a server without CRD ratcheting: every write to it fails.
             wanted.refused = True
-            self._log.warning("status_refused", key=str(key), error=str(error))
+            self._log.warning("status_write_refused", key=str(key), error=str(error))
             self._recorder.warning(self._kind, object_, "StatusRefused", "WriteStatus", str(error))
             return WriteResult.REFUSED
-        self._log.warning("status_failed", key=str(key), error=str(error))
+        self._log.warning("status_write_failed", key=str(key), error=str(error))
         return WriteResult.FAILED
 
     def _forget(self, key: Key, wanted: _Wanted) -> None:

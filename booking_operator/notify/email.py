@@ -23,7 +23,7 @@ from booking_operator.notify.turns import turn
 
 TIMEOUT_SECONDS = 20.0
 """Timeout of one mail, from the connection to the reply. The wait for a free connection does not count."""
-QUIT_SECONDS = 1.0
+QUIT_TIMEOUT_SECONDS = 1.0
 CONNECTIONS = 4
 """The maximum number of connections at a time. Servers limit the connections of one client."""
 _TLS_PORT = 465
@@ -70,9 +70,11 @@ def smtp_config(environ: Mapping[str, str]) -> SmtpConfig | None:
         return None
     sender, port = environ.get("SMTP_SENDER", ""), environ.get("SMTP_PORT", "") or "587"
     if parse_address(sender) is None:
-        raise SmtpConfigError(f"SMTP_SENDER={sender!r} is no address; write it like bookings@example.com")
+        raise SmtpConfigError(
+            f"SMTP_SENDER={sender!r} is not an email address; use a value like bookings@example.com"
+        )
     if not (port.isdecimal() and 0 < int(port) < 2**16):
-        raise SmtpConfigError(f"SMTP_PORT={port!r} is no port; write it like 587")
+        raise SmtpConfigError(f"SMTP_PORT={port!r} is not a port number; use a value like 587")
     default = "tls" if int(port) == _TLS_PORT else "starttls" if user else "auto"
     security = environ.get("SMTP_SECURITY", "") or default
     if security not in {"auto", "starttls", "tls", "none"}:
@@ -111,7 +113,7 @@ class EmailChannel:
             # A timeout is an OSError. An invalid option raises ValueError.
             text = single_line(str(error)) or type(error).__name__
             raise DeliveryError(
-                "SmtpFailed", f"{config.host}:{config.port} did not take the mail: {text}"
+                "SmtpFailed", f"sending the email through {config.host}:{config.port} failed: {text}"
             ) from error
 
     async def _send(self, message: bytes, recipient: str) -> None:
@@ -119,10 +121,10 @@ class EmailChannel:
         try:
             await smtp.connect()
             if not self._may_write():
-                raise FencedError("this replica does not lead")
+                raise FencedError("this replica is not the leader")
             await smtp.sendmail(self._config.sender, [recipient], message)
             with suppress(aiosmtplib.SMTPException, OSError):  # the server has already accepted the mail
-                await smtp.quit(timeout=QUIT_SECONDS)
+                await smtp.quit(timeout=QUIT_TIMEOUT_SECONDS)
         finally:
             # Close without QUIT: a cancelled delivery must not wait for a server that does not answer.
             smtp.close()
@@ -148,7 +150,7 @@ class EmailChannel:
         """
         to = parse_address(recipient)
         if to is None:
-            text = f"{single_line(recipient)!r} is no mail address; write it like ada@example.com"
+            text = f"{single_line(recipient)!r} is not an email address; use a value like ada@example.com"
             raise DeliveryError("InvalidRecipient", text, retryable=False)
         message = EmailMessage(policy=_POLICY)
         message["Subject"] = notification.subject

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from booking_operator.domain.notification import BusyError
 
-TURN_SECONDS = 30.0
+TURN_TIMEOUT_SECONDS = 30.0
 """The maximum wait. Together with the timeout of a channel it is well below the timeout of a reconcile."""
 
 
@@ -23,13 +23,13 @@ async def turn(free: asyncio.Semaphore) -> AsyncIterator[None]:
         free: a semaphore with one permit for each connection.
 
     Raises:
-        BusyError: no connection became free within `TURN_SECONDS`.
+        BusyError: no connection became free within `TURN_TIMEOUT_SECONDS`.
     """
     try:
-        async with asyncio.timeout(TURN_SECONDS):
+        async with asyncio.timeout(TURN_TIMEOUT_SECONDS):
             await free.acquire()
     except TimeoutError:
-        raise BusyError("the message waits for its turn") from None
+        raise BusyError("all connections are in use") from None
     try:
         yield
     finally:

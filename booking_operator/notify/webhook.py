@@ -28,10 +28,10 @@ CONNECTIONS = 16
 MAX_RETRY_AFTER = timedelta(minutes=5)
 """The longest pause that a target can request. A message is useless after the end of its booking."""
 _OK = range(200, 300)
-_WAITS = {429, 503}
-_PERMANENT = {
-    404: "there is nothing at its URL; correct the target in the operator's configuration",
-    410: "it is gone for good; remove or replace the target in the operator's configuration",
+_RETRY_AFTER_STATUSES = {429, 503}
+_PERMANENT_FAILURES = {
+    404: "its URL does not exist; correct the target in the operator's configuration",
+    410: "its URL is permanently gone; remove or replace the target in the operator's configuration",
 }
 
 
@@ -85,7 +85,7 @@ class WebhookChannel:
         """
         place = self._places.get(recipient)
         if place is None:
-            text = f"{single_line(recipient)!r} is no {self._kind} target of the operator's configuration"
+            text = f"{single_line(recipient)!r} is not a {self._kind} target in the operator's configuration"
             raise DeliveryError("UnknownTarget", text, retryable=False)
         self._require_no_pause(place)
         async with turn(place.free):
@@ -105,13 +105,15 @@ class WebhookChannel:
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             # A timeout is an OSError. An invalid host raises ValueError. The message of the error may contain
             # the URL, which is a secret.
-            raise DeliveryError("TargetUnreachable", f"{recipient}: {type(error).__name__}") from error
+            raise DeliveryError(
+                "TargetUnreachable", f"{recipient}: the request failed: {type(error).__name__}"
+            ) from error
         if status in _OK:
             return
-        text = f"{recipient}: the target answered HTTP {status}"
-        if status in _PERMANENT:
-            raise DeliveryError("TargetRefused", f"{text}: {_PERMANENT[status]}", retryable=False)
-        retry_at = self._hold(place, pause) if status in _WAITS else None
+        text = f"{recipient}: the target responded with HTTP {status}"
+        if status in _PERMANENT_FAILURES:
+            raise DeliveryError("TargetRefused", f"{text}: {_PERMANENT_FAILURES[status]}", retryable=False)
+        retry_at = self._hold(place, pause) if status in _RETRY_AFTER_STATUSES else None
         raise DeliveryError("TargetRefused", text, retry_at=retry_at)
 
     def _hold(self, place: _Place, retry_after: str | None) -> datetime | None:
@@ -131,7 +133,7 @@ class WebhookChannel:
         left = place.held_until - self._clock.monotonic()
         if left > 0:
             retry_at = self._clock.now() + timedelta(seconds=left)
-            raise BusyError("the target has asked for a pause", retry_at=retry_at)
+            raise BusyError("the target requested a pause", retry_at=retry_at)
 
 
 def _pause(retry_after: str, now: datetime) -> timedelta:

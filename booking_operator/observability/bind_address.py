@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-_HIGHEST = 65535
+_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class BindAddress:
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not colon or not _is_port(port) or (":" in host and not bracketed):
-            example = "write it like :8080, 127.0.0.1:8080 or [::1]:8080, or 0 for none"
-            raise ValueError(f"{text!r} is no address to listen on; {example}")
+            example = "use a value like :8080, 127.0.0.1:8080 or [::1]:8080, or 0 to disable it"
+            raise ValueError(f"{text!r} is not a valid address; {example}")
         return cls(host[1:-1] if bracketed else host, int(port))
 
     def __str__(self) -> str:
@@ -39,4 +39,4 @@ class BindAddress:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) <= _HIGHEST
+    return text.isascii() and text.isdecimal() and int(text) <= _MAX_PORT

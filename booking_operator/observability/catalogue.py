@@ -58,109 +58,115 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -
 
 START_LATENESS = _histogram(
     "start_lateness_seconds",
-    "From a start that was known ahead to its acceptance by AWS, for each instance.",
+    "Time from a scheduled start until AWS accepts the call, per instance. "
+    "Only starts that were known in advance count.",
     LATENESS,
     "service",
 )
 STOP_LATENESS = _histogram(
     "stop_lateness_seconds",
-    "From a stop that was known ahead to its acceptance by AWS, for each instance.",
+    "Time from a scheduled stop until AWS accepts the call, per instance. "
+    "Only stops that were known in advance count.",
     LATENESS,
     "service",
 )
-LEADER = _gauge("leader", "1 where this replica leads, or there is no election; 0 where it stands by.")
-LEADER_TRANSITIONS = _counter("leader_transitions_total", "How often this replica has begun to lead.")
+LEADER = _gauge("leader", "1 if this replica is the leader or leader election is off, 0 if it is on standby.")
+LEADER_TRANSITIONS = _counter("leader_transitions_total", "Number of times this replica became the leader.")
 
 QUEUE_DEPTH = _gauge(
-    "workqueue_depth", "Keys that are ready and wait to be reconciled, on the leader.", "controller"
+    "workqueue_depth", "Number of keys that are ready and wait for a reconcile, on the leader.", "controller"
 )
 QUEUE_KEYS = _gauge(
     "workqueue_keys",
-    "Keys that are ready, under way, or wait for their time or the end of a back-off, on the leader.",
+    "Number of keys that are ready, in processing, or waiting for a timer or a back-off, on the leader.",
     "controller",
 )
-QUEUE_ADDS = _counter("workqueue_adds_total", "Keys that were added, or came due.", "controller")
+QUEUE_ADDS = _counter(
+    "workqueue_adds_total",
+    "Number of times a key was added or became due. Repeated adds of a waiting key count once.",
+    "controller",
+)
 QUEUE_LATENCY = _histogram(
     "workqueue_queue_duration_seconds",
-    "How long a key waited after it was added, or was due by the clock.",
+    "Time a key waits for its reconcile after it was added or became due.",
     DURATION,
     "controller",
 )
 QUEUE_RETRIES = _counter(
-    "workqueue_retries_total", "Keys that are to be reconciled again after a back-off.", "controller"
+    "workqueue_retries_total", "Number of reconciles that are retried after a back-off.", "controller"
 )
 QUEUE_LONGEST = _gauge(
     "workqueue_longest_running_processor_seconds",
-    "For how long the oldest reconcile that is under way has run, on the leader.",
+    "Time for which the oldest reconcile in flight has run, on the leader.",
     "controller",
 )
 WORK_DURATION = _histogram(
-    "workqueue_work_duration_seconds", "How long a reconcile took.", DURATION, "controller"
+    "workqueue_work_duration_seconds", "Duration of a reconcile.", DURATION, "controller"
 )
 RECONCILES = _counter(
     "reconciles_total",
-    "Reconciles by their result: success, requeue, timeout, error.",
+    "Number of reconciles by result: success, requeue, timeout, error.",
     "controller",
     "result",
 )
 
 WATCH_HEARD = _gauge(
     "watch_last_heard_timestamp_seconds",
-    "When the API server last sent anything of the kind: a list, an event or a bookmark.",
+    "Time at which the API server last sent a list, a watch event or a bookmark of the kind.",
     "kind",
 )
 WATCH_RESTARTS = _counter(
     "watch_restarts_total",
-    "Lists and watches that had to begin again: ended, which is normal, expired, refused, failed.",
+    "Number of restarts of lists and watches by reason: ended (normal), expired, refused, failed.",
     "kind",
     "reason",
 )
-CACHE_SYNCED = _gauge("cache_synced", "1 once all objects of the kind have been listed.", "kind")
-CACHE_OBJECTS = _gauge("cache_objects", "Objects of the kind that are known.", "kind")
-LIST_DURATION = _gauge("cache_list_duration_seconds", "How long the last list took.", "kind")
+CACHE_SYNCED = _gauge("cache_synced", "1 if all objects of the kind have been listed, otherwise 0.", "kind")
+CACHE_OBJECTS = _gauge("cache_objects", "Number of cached objects of the kind.", "kind")
+LIST_DURATION = _gauge("cache_list_duration_seconds", "Duration of the last list.", "kind")
 BOOKINGS = _gauge(
-    "bookings", "Bookings by status; none where there is none yet, or the spec makes no sense.", "status"
+    "bookings", "Number of Bookings by status; none if the status is empty or unknown.", "status"
 )
 RESOURCES = _gauge(
     "resource_conditions",
-    "Resources by condition (Valid, Found, Synced, Ready, Delayed) and its status.",
+    "Number of Resources by condition (Valid, Found, Synced, Ready, Delayed) and its status.",
     "condition",
     "status",
 )
 UNREADY = _gauge(
     "resource_unready_since_timestamp_seconds",
-    "Since when the Resource has not been Ready that has been so for the longest, by the reason it has.",
+    "Time since which the longest unready Resource has not been Ready, by the reason of the condition.",
     "reason",
 )
 KUBE_REQUESTS = _counter(
     "kubernetes_requests_total",
-    "Requests to the API server, by HTTP status, or error where there was no answer, or other where the "
-    "status is unknown.",
+    "Number of requests to the API server by HTTP status; error if there was no response, "
+    "other for an unknown status.",
     "verb",
     "code",
 )
 KUBE_DURATION = _histogram(
     "kubernetes_request_duration_seconds",
-    "From a request to the API server to the head of its answer.",
+    "Time from a request to the API server until its response headers arrive.",
     DURATION,
     "verb",
 )
-EVENTS_DROPPED = _counter("events_dropped_total", "Events that could not be written.")
+EVENTS_DROPPED = _counter("events_dropped_total", "Number of Events that could not be written.")
 
 AWS_CALLS = _counter(
     "aws_calls_total",
-    "Calls by result: ok, throttled, transient, lost, refused, capacity, denied, account, unsent.",
+    "Number of calls by result: ok, throttled, transient, lost, refused, capacity, denied, account, unsent.",
     "service",
     "action",
     "account",
     "region",
     "result",
 )
-AWS_DURATION = _histogram("aws_call_duration_seconds", "How long a call took.", DURATION, "service", "action")
-AWS_BATCH = _histogram("aws_call_instances", "For how many instances a call was made.", INSTANCES, "action")
+AWS_DURATION = _histogram("aws_call_duration_seconds", "Duration of a call.", DURATION, "service", "action")
+AWS_BATCH = _histogram("aws_call_instances", "Number of instances in a call.", INSTANCES, "action")
 THROTTLE_TOKENS = _gauge(
     "aws_throttle_tokens",
-    "What the request limits leave, by the operator's model, in the buckets of calls and of instances.",
+    "Number of tokens left in the operator's model of the request limits, by bucket: requests, instances.",
     "account",
     "region",
     "action",
@@ -168,45 +174,55 @@ THROTTLE_TOKENS = _gauge(
 )
 THROTTLE_WAITING = _gauge(
     "aws_throttle_waiting_instances",
-    "Instances that are due and wait for their turn.",
+    "Number of due instances that wait for a call.",
     "account",
     "region",
     "action",
 )
 VIEW_SEEN = _gauge(
     "aws_last_seen_timestamp_seconds",
-    "When the newest view of the instances was asked for.",
+    "Time at which the newest observation of the instances was requested.",
     "service",
     "account",
     "region",
 )
 VIEW_FAILURES = _gauge(
     "aws_view_failures",
-    "How many times in a row the instances could not be looked at.",
+    "Number of consecutive failed attempts to list the instances.",
     "service",
     "account",
     "region",
 )
 STATES = _gauge(
-    "instances", "Instances with the application tag, by state.", "service", "account", "region", "state"
+    "instances",
+    "Number of instances with the application tag, by state.",
+    "service",
+    "account",
+    "region",
+    "state",
 )
 UNEXPECTED = _counter(
     "unexpected_errors_total",
-    "Exceptions that no rule covers, by the part that failed: call, view, listener, poll, batch, queue, "
-    "credentials, delays, record.",
+    "Number of unexpected exceptions by the part that failed: call, view, listener, poll, batch, "
+    "queue, credentials, delays, record.",
     "part",
 )
 NOTIFICATIONS = _counter(
-    "notifications_total", "Messages to users by channel and result: sent or failed.", "type", "result"
+    "notifications_total",
+    "Number of attempts to deliver a notification, by channel and result: sent or failed.",
+    "type",
+    "result",
 )
 CLOCK_SKEW = _gauge(
-    "clock_skew_seconds", "How far the operator's clock is ahead at least; behind: negative.", "server"
+    "clock_skew_seconds",
+    "Minimum clock skew: positive if the operator's clock is ahead of the server, negative if it is behind.",
+    "server",
 )
 LOOP_LAG = _histogram(
-    "event_loop_lag_seconds", "How late the event loop runs what is due; sampled four times a second.", LAG
+    "event_loop_lag_seconds", "Delay of due callbacks in the event loop, sampled four times a second.", LAG
 )
-TASKS = _gauge("asyncio_tasks", "Tasks of the event loop that are not done.")
-BUILD_INFO = _gauge("build_info", "Always 1.", "version", "python_version")
+TASKS = _gauge("asyncio_tasks", "Number of unfinished asyncio tasks.")
+BUILD_INFO = _gauge("build_info", "Always 1. The labels contain the versions.", "version", "python_version")
 
 CATALOGUE: tuple[MetricFamily, ...] = tuple(
     found for found in list(globals().values()) if isinstance(found, MetricFamily)

@@ -74,7 +74,9 @@ class Health:
 
     def _loop(self) -> Iterator[Check]:
         age = self._beat_age()
-        yield Check("event-loop", "" if age <= MAX_LOOP_LAG_SECONDS else f"its last beat was {age:.0f} s ago")
+        yield Check(
+            "event-loop", "" if age <= MAX_LOOP_LAG_SECONDS else f"the last heartbeat was {age:.0f} s ago"
+        )
 
     def _controllers(self) -> Iterator[Check]:
         for controller in self._sources.controllers:
@@ -86,10 +88,10 @@ class Health:
             running = controller.longest_running_seconds
             if running > MAX_RECONCILE_SECONDS:
                 problem = (
-                    f"a reconcile has run for {running:.0f} s, and may for {RECONCILE_TIMEOUT_SECONDS:.0f}"
+                    f"a reconcile has run for {running:.0f} s (timeout {RECONCILE_TIMEOUT_SECONDS:.0f} s)"
                 )
             elif still > MAX_RECONCILE_SECONDS:
-                problem = f"none of {waiting} ready keys was taken for {still:.0f} s"
+                problem = f"{waiting} keys are ready, but none was taken for {still:.0f} s"
             yield Check(name, problem)
 
     def _watches(self) -> Iterator[Check]:
@@ -97,7 +99,7 @@ class Health:
             moves, name = (reflector.last_activity_at, reflector.restarts.total()), f"watch/{reflector.kind}"
             still = self._unchanged_seconds(name, moves)
             problem = (
-                f"it neither hears nor fails for {still:.0f} s" if still > MAX_WATCH_SILENCE_SECONDS else ""
+                f"no event and no failure for {still:.0f} s" if still > MAX_WATCH_SILENCE_SECONDS else ""
             )
             yield Check(name, problem)
 

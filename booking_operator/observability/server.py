@@ -25,10 +25,10 @@ from booking_operator.observability.loop_monitor import LoopMonitor
 from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
 
-SHUTDOWN_SECONDS = 1.0
+SHUTDOWN_TIMEOUT_SECONDS = 1.0
 """How long requests in flight may take at shutdown before they are cancelled."""
-_QUICK = 1  # the gzip level: it makes the response 15 times smaller in 0.3 ms
-_END = b"# EOF\n"  # the end marker of OpenMetrics
+_GZIP_LEVEL = 1  # the gzip level: it makes the response 15 times smaller in 0.3 ms
+_EOF_MARKER = b"# EOF\n"  # the end marker of OpenMetrics
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -77,19 +77,21 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
         listening = _listen(bind) if bind is not None else None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        fix = "give another address, or 0 to do without"
+        fix = "use another address, or 0 to disable it"
         raise BindError(f"{flag}: cannot listen on {address}: {why}; {fix}") from error
     if listening is None:
         yield
         return
     app = web.Application()
     app.add_routes([web.get(path, handler) for path, handler in pages.items()])
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS
+    )
     await runner.setup()
     try:
         await web.SockSite(runner, listening).start()
         host, port = listening.getsockname()[:2]
-        structlog.get_logger().info(f"{what}_listening", address=str(BindAddress(host, port)), port=port)
+        structlog.get_logger().info(f"{what}_server_started", address=str(BindAddress(host, port)), port=port)
         yield
     finally:
         await runner.cleanup()
@@ -110,7 +112,7 @@ def _exposition(registry: CollectorRegistry, clock: Clock) -> Handler:
         body = await encoded(registry, encode, clock)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
-            body = gzip.compress(body, compresslevel=_QUICK)
+            body = gzip.compress(body, compresslevel=_GZIP_LEVEL)
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
 
@@ -135,8 +137,8 @@ async def encoded(registry: CollectorRegistry, encode: Callable[[Any], bytes], c
     parts, end = [], b""
     for metric in registry.collect():
         part = encode(_Only(metric))
-        end = _END if part.endswith(_END) else b""
-        parts.append(part.removesuffix(_END))
+        end = _EOF_MARKER if part.endswith(_EOF_MARKER) else b""
+        parts.append(part.removesuffix(_EOF_MARKER))
         await clock.sleep(0)
     return b"".join([*parts, end])
 

@@ -32,9 +32,9 @@ from booking_operator.reconcilers.failures import FailureTracker
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot, to_lock_tags
 
 FINALIZER = f"{GROUP}/lock-tags"
-PATIENCE_SECONDS = 30.0
+REQUEST_TIMEOUT_SECONDS = 30.0
 """Timeout in seconds of one refresh of the inventory, and of one write to the API server."""
-CLOUD_SECONDS = 75.0
+CLOUD_DEADLINE_SECONDS = 75.0
 """Deadline in seconds for the cloud calls of one reconcile, counted from its beginning.
 
 Tag changes may wait long in their request queue after a burst of bookings. With the write to the API server
@@ -91,7 +91,7 @@ class LockTagsReconciler:
 
     async def reconcile(self, key: Key) -> Result:
         """Update the lock tags of one Resource, or release the Resource if it is being deleted."""
-        deadline = self._clock.monotonic() + CLOUD_SECONDS
+        deadline = self._clock.monotonic() + CLOUD_DEADLINE_SECONDS
         resource = self._informers.resources.get(key)
         snapshot = self._take_snapshot(resource) if resource else None
         if resource is None or self._environment.dry_run:
@@ -134,9 +134,9 @@ class LockTagsReconciler:
         """Record a failure for the status. If the Resource is being deleted, record an Event as well."""
         key, deleted = key_of(resource), resource.metadata.deletion_timestamp is not None
         before = self.failures.get(key)
-        self.failures.set(key, Failure(error.reason, f"Lock tags: {error}", error.retry_at))
+        self.failures.set(key, Failure(error.reason, f"Cannot update the lock tags: {error}", error.retry_at))
         if deleted and (before is None or before.reason != error.reason):
-            note = f"It is not let go before its lock tags are: {error}"
+            note = f"The deletion waits for the removal of the lock tags: {error}"
             self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
     async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
@@ -156,7 +156,7 @@ class LockTagsReconciler:
             snapshot.with_counts(self._status.current(snapshot.resource)), locks=to_lock_tags(memory)
         )
         with suppress(TimeoutError):
-            async with timeout(PATIENCE_SECONDS):
+            async with timeout(REQUEST_TIMEOUT_SECONDS):
                 return await self._status.write(snapshot.resource, status) is WriteResult.WRITTEN
         return False
 
@@ -176,7 +176,7 @@ class LockTagsReconciler:
                 self._failed(resource, error)
                 return False
             # An error that a retry cannot fix must not block the deletion of the Resource for ever.
-            note = f"The lock tags stay until they expire: {error}"
+            note = f"The lock tags remain on the instances until they expire: {error}"
             self._events.warning(RESOURCE, resource, "LockTagsLeft", "Release", note)
         self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)
@@ -191,11 +191,11 @@ class LockTagsReconciler:
             CloudError: the instances could not be observed in time, or some tags were not removed.
         """
         try:
-            async with timeout(PATIENCE_SECONDS):
+            async with timeout(REQUEST_TIMEOUT_SECONDS):
                 since = snapshot.resource.metadata.deletion_timestamp or snapshot.now
                 await snapshot.driver.inventory.refresh(snapshot.group.scope, since)
         except TimeoutError:
-            raise CloudError("CloudSlow", "the cloud does not show the instances in time.") from None
+            raise CloudError("CloudTimeout", "the cloud did not list the instances in time.") from None
         observation = snapshot.driver.inventory.observation(snapshot.group)
         ids = (
             [item.id for item in observation.instances if item.lock in snapshot.own_locks]
@@ -233,7 +233,11 @@ class LockTagsReconciler:
             _, late = await asyncio.wait(order.futures.values(), timeout=left)
         finally:
             order.cancel()
-        errors = [order.pending_error or CloudError("CloudSlow", "they wait for their turn")] if late else []
+        errors = (
+            [order.pending_error or CloudError("CloudTimeout", "the tag changes are still queued.")]
+            if late
+            else []
+        )
         done = [future for future in order.futures.values() if not future.cancelled()]
         errors += [error for future in done if isinstance(error := future.exception(), CloudError)]
         for error in sorted(errors, key=lambda error: not error.retryable):
@@ -253,14 +257,16 @@ class LockTagsReconciler:
         others = [name for name in known.metadata.finalizers if name != FINALIZER]
         try:
             finalizers = [*others, FINALIZER] if wanted else others
-            async with timeout(PATIENCE_SECONDS):
+            async with timeout(REQUEST_TIMEOUT_SECONDS):
                 await self._environment.objects.set_finalizers(RESOURCE, known, finalizers)
         except TimeoutError:
-            self._log.warning("finalizer_failed", resource=str(key_of(resource)), error="no answer in time")
+            self._log.warning(
+                "finalizer_update_failed", resource=str(key_of(resource)), error="the request timed out"
+            )
             return False
         except ApiError as error:
             if not (error.not_found or error.conflict):
-                self._log.warning("finalizer_failed", resource=str(key_of(resource)), error=str(error))
+                self._log.warning("finalizer_update_failed", resource=str(key_of(resource)), error=str(error))
             return error.not_found
         return True
 

@@ -68,7 +68,9 @@ class MonitorReconciler:
         failure = await self._sync(monitor, spec, scope, asking)
         blind = driver.inventory.failure(scope)
         why = Failure(blind.reason, str(blind)) if blind else failure
-        verdicts = conditions.creator_conditions(why, "Every group that asks for a Resource has one.")
+        verdicts = conditions.creator_conditions(
+            why, "Every group with the tag resource-booking-managed=true has a Resource."
+        )
         shown = format_utc(listed_at.replace(microsecond=0))
         self._reporter.report(monitor, verdicts, now, discovered=len(asking), last_sync_at=shown)
         return Result(now + interval, failed=failure is not None)

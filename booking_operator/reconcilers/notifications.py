@@ -31,8 +31,8 @@ from booking_operator.kube.status import StatusWriter, WriteResult
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failures import FailureTracker
 
-_TRIES = 3
-WRITE_SECONDS = 30.0
+_MAX_WRITE_ATTEMPTS = 3
+WRITE_TIMEOUT_SECONDS = 30.0
 """Timeout in seconds for storing the delivered messages. The status writer continues after it.
 
 Together with a delivery, which takes up to a minute, the timeout stays below the timeout of a reconcile.
@@ -219,8 +219,10 @@ class NotificationReconciler:
         done = tuple(id_ for id_, message in messages.items() if message.delivered)
         sent = bool(messages) and len(done) == len(messages)
         with suppress(TimeoutError):
-            async with asyncio.timeout(WRITE_SECONDS):
-                for _ in range(_TRIES):  # another client may change the status between read and write
+            async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
+                for _ in range(
+                    _MAX_WRITE_ATTEMPTS
+                ):  # another client may change the status between read and write
                     found = self._informers.bookings.get(key) or booking
                     current: BookingStatus = self._status.current(found)
                     wanted = replace(current, notified=done, notification_sent=sent)
@@ -285,11 +287,11 @@ class NotificationReconciler:
             # A bug that one recipient triggers must not affect other notifications.
             self._delivered(self._type(item.type), False)
             failure = _unexpected(error, item.recipient)
-            self._log.exception("notification_crashed", **facts, exc_info=failure)
+            self._log.exception("notification_failed_unexpectedly", **facts, exc_info=failure)
             return failure
         self._delivered(self._type(item.type), True)
         self._log.info("notification_sent", **facts, id=id_)
-        note = f"Notified {item.recipient} by {item.type} that it ends at {spec.end_at}."
+        note = f"Notified {item.recipient} by {item.type} that the booking ends at {spec.end_at}."
         self._events.normal(BOOKING, booking, "Notified", "Notify", note)
         return None
 
@@ -300,7 +302,7 @@ class NotificationReconciler:
     def _channel(self, type_: str) -> Channel:
         channel = self._channels.get(type_)
         if channel is None:
-            text = f"this operator cannot notify by {type_!r}; it can by {', '.join(sorted(self._channels))}"
+            text = f"type {type_!r} is not configured; use one of {', '.join(sorted(self._channels))}"
             raise DeliveryError("ChannelNotConfigured", text, retryable=False)
         return channel
 
@@ -311,5 +313,6 @@ def _unexpected(error: Exception, recipient: str) -> DeliveryError:
     It has the traceback of `error` for the log. It leaves out the message of `error` and its causes, because
     they may contain secrets such as the URL of a target or a password.
     """
-    text = f"{single_line(recipient)}: {type(error).__name__}; it is a bug, and the operator's log says where"
+    log = "see the operator's log for the traceback"
+    text = f"{single_line(recipient)}: unexpected {type(error).__name__}; {log}"
     return DeliveryError("DeliveryFailed", text).with_traceback(error.__traceback__)

@@ -32,11 +32,13 @@ async def try_create(write: Awaitable[None], name: str) -> Failure | None:
 
 def _refusal(error: ApiError, name: str) -> Failure:
     if error.conflict:
-        return Failure("Conflict", f"{name}: {error}; it is tried again.")
+        return Failure("Conflict", f"{name}: {error}; the operator retries.")
     if error.over_quota:
-        return Failure(QUOTA_EXCEEDED, f"{name}: {error}; it is made once there is room.")
+        return Failure(QUOTA_EXCEEDED, f"{name}: {error}; the operator retries until the quota has room.")
     if error.permission_missing:
-        return Failure("Forbidden", f"{name}: {error}; grant it to the operator's ServiceAccount.")
+        return Failure(
+            "Forbidden", f"{name}: {error}; grant this permission to the operator's ServiceAccount."
+        )
     if error.forbidden:
-        return Failure("Forbidden", f"{name}: {error}; it is tried again.")
+        return Failure("Forbidden", f"{name}: {error}; the operator retries.")
     return Failure("WriteFailed", f"{name}: {error}")

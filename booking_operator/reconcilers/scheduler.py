@@ -117,7 +117,7 @@ class SchedulerReconciler:
     ) -> Failure | None:
         namespace = scheduler.metadata.namespace
         if self._informers.bookings.get(Key(namespace, name)) is not None:
-            text = f"There is a booking {name} that this scheduler did not make; rename or delete it."
+            text = f"The booking {name} exists, but this scheduler did not create it; delete the booking."
             return Failure("NameTaken", text)
         owner = (BOOKING_SCHEDULER, scheduler)
         write = self._objects.create(BOOKING, namespace, name, spec, annotations=annotations, owner=owner)
@@ -154,7 +154,9 @@ def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
 
 def _done(spec: BookingSchedulerSpec, plan: SchedulePlan) -> str:
     if spec.suspend:
-        return "No booking is made while spec.suspend is true."
+        return "The scheduler creates no bookings while spec.suspend is true."
     return (
-        "Every booking within the horizon is there." if plan.next_start else "The schedule has no more dates."
+        "All bookings within the horizon exist."
+        if plan.next_start
+        else "The schedule has no more occurrences."
     )

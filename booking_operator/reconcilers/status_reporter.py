@@ -71,7 +71,7 @@ class StatusReporter(Generic[T]):
             tell(self.kind, object_, item.reason, "Reconcile", item.message)
             name = self.kind.name.lower()
             about = {name: str(key_of(object_)), "reason": item.reason, "message": item.message}
-            self._log.warning(f"{name}_condition", **about)
+            self._log.warning(f"{name}_condition_changed", **about)
         generation = object_.metadata.generation
         conditions = merge_conditions(current.conditions, verdicts, generation, now)
         written = replace(current, **facts, conditions=conditions, observed_generation=generation)

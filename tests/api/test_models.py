@@ -43,7 +43,7 @@ def test_any_stored_object_is_decoded(kind: Any, spec: Any, status: Any) -> None
 
 
 def test_a_missing_spec_is_invalid() -> None:
-    assert BOOKING.adapter.validate_python({"metadata": META}).spec == InvalidSpec("spec: it is missing")
+    assert BOOKING.adapter.validate_python({"metadata": META}).spec == InvalidSpec("spec: Field required")
 
 
 def test_all_errors_are_reported() -> None:
@@ -161,7 +161,7 @@ def test_a_decoded_object_does_not_keep_its_source_text() -> None:
 
 
 def test_an_unchanged_condition_is_reused() -> None:
-    verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances run.")
+    verdict = conditions.ConditionUpdate("Ready", False, "Starting", "1 of 2 instances are running.")
     first = merge_conditions((), [verdict], 1, NOW)
     later = NOW + timedelta(minutes=1)
     assert merge_conditions(first, [verdict], 1, later)[0] is first[0]

@@ -53,7 +53,7 @@ def test_ctrl_c_ends_the_first_command_while_it_compiles(machine: Machine) -> No
     with machine.command(machine.venv("venv"), demo) as command:
         interrupt_the_compilation(machine, command)
     assert "demo: exit 130 " in command.output
-    assert "Stopped; nothing is left behind." in command.output
+    assert "Stopped. No processes or temporary files remain." in command.output
 
 
 def test_ctrl_c_ends_devcluster_prepare_while_it_compiles(machine: Machine, plain: Path) -> None:

@@ -37,7 +37,7 @@ def test_an_account_has_only_its_configured_regions() -> None:
     assert (caught.value.reason, caught.value.retryable) == ("RegionNotAllowed", False)
     assert str(caught.value) == (
         "The account 'acme' is not configured for the region 'us-east-1', only for eu-west-1, eu-west-2; "
-        "correct spec.region, or add it to accounts.acme.regions of the operator's configuration."
+        "correct spec.region, or add the region to accounts.acme.regions in the operator's configuration."
     )
 
 
@@ -52,12 +52,12 @@ def test_a_region_that_does_not_exist_is_reported_for_any_account(account: str) 
         accounts.check_scope(Scope(account, "eu-west-11"))
     assert (caught.value.reason, caught.value.retryable) == ("InvalidRegion", False)
     assert str(caught.value) == (
-        "spec.region: 'eu-west-11' is no region that is known; did you mean eu-west-1?"
+        "spec.region: 'eu-west-11' is not a known AWS region; did you mean eu-west-1?"
     )
 
 
 def test_an_account_that_is_not_configured_is_reported() -> None:
-    with pytest.raises(CloudError, match=r"'acme' .* correct spec\.account, or add it") as caught:
+    with pytest.raises(CloudError, match=r"'acme' .* correct spec\.account, or add the account") as caught:
         Accounts().check_scope(Scope("acme", "eu-west-1"))
     assert caught.value.reason == "UnknownAccount"
 
@@ -72,7 +72,7 @@ def test_the_own_role_comes_from_the_variable() -> None:
 
 
 def test_an_invalid_own_role_is_reported() -> None:
-    with pytest.raises(OwnRoleError, match=r"AWS_ASSUME_ROLE_ARN: 'operator' is no ARN of a role; write it"):
+    with pytest.raises(OwnRoleError, match=r"AWS_ASSUME_ROLE_ARN: 'operator' is not the ARN of a role; use"):
         own_role({"AWS_ASSUME_ROLE_ARN": "operator"})
 
 
@@ -156,7 +156,7 @@ async def test_keys_that_sts_does_not_accept_are_reported(aws: AwsProxy) -> None
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
         error = await failure_of(driver, IN_ACME)
     assert error.reason == "InvalidClientTokenId"
-    assert "AWS does not accept the credentials" in str(error)
+    assert "AWS rejected the credentials" in str(error)
 
 
 async def test_missing_own_credentials_are_reported_for_an_account(
@@ -166,5 +166,5 @@ async def test_missing_own_credentials_are_reported_for_an_account(
     async with open_driver(CLOCK, accounts=ACCOUNTS) as driver:
         error = await failure_of(driver, IN_ACME)
     assert error.reason == "NoCredentials"
-    assert str(error).startswith("Account 'acme': The operator's own credentials: There are no usable")
+    assert str(error).startswith("Account 'acme': The operator's own credentials: No usable")
     assert aws.calls == []

@@ -135,7 +135,7 @@ async def test_a_call_without_an_answer_times_out(aws: AwsProxy) -> None:
     error = raised.value
     assert (error.reason, str(error)) == (
         "CloudUnreachable",
-        "DescribeInstances: there was no reply in time.",
+        "DescribeInstances: the response timed out.",
     )
 
 

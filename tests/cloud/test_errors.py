@@ -198,7 +198,7 @@ def test_a_wrong_clock_is_reported(code: str) -> None:
     with pytest.raises(CloudError) as caught, translate_errors("ec2:StartInstances", clocks=clocks):
         raise refusal(code, status=401)
     assert caught.value.reason == "ClockSkewed"
-    assert "420 s behind that of AWS; set it by NTP" in str(caught.value)
+    assert "420 s behind the AWS clock; synchronize it by NTP" in str(caught.value)
 
 
 def test_an_unknown_exception_is_not_translated() -> None:

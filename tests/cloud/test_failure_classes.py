@@ -197,7 +197,7 @@ async def test_a_wrong_clock_is_reported_with_its_difference(aws: AwsProxy) -> N
         driver.batcher.start(order)
         assert await outcomes(order) == {ids[0]: "ClockSkewed"}
         error = order.futures[ids[0]].exception()
-        assert "s ahead of that of AWS; set it by NTP" in str(error)
+        assert "s ahead of the AWS clock; synchronize it by NTP" in str(error)
 
 
 async def test_expired_credentials_are_reported_and_block_the_account(aws: AwsProxy) -> None:

@@ -69,7 +69,7 @@ async def test_untagged_and_deleted_databases_get_no_lock_tags(aws: AwsProxy) ->
         await aws.moto.call("DeleteDBInstance", REGION, DBInstanceIdentifier="gone", SkipFinalSnapshot="true")
         await observe(driver, SHOP)
         for id_ in (untagged, gone):
-            with pytest.raises(CloudError, match="has not been seen"):
+            with pytest.raises(CloudError, match="has not been observed"):
                 await lock(driver, [id_], ADA, SHOP)
         await lock(driver, [kept], ADA, SHOP)
     assert len(aws.calls_of("AddTagsToResource")) == 1
@@ -105,6 +105,6 @@ async def test_a_missing_permission_is_named(aws: AwsProxy) -> None:
 
 async def test_a_database_never_seen_cannot_be_tagged(aws: AwsProxy) -> None:
     async with open_driver(CLOCK, "rds") as driver:
-        with pytest.raises(CloudError, match="has not been seen yet"):
+        with pytest.raises(CloudError, match="has not been observed yet"):
             await lock(driver, ["db:orders"], ADA, SHOP)
     assert not aws.calls

@@ -10,8 +10,8 @@ from booking_operator.cloud.driver import ActionAnswer
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.polling import (
     IDLE_INTERVAL,
-    KEPT,
     MAX_TRANSITION_TIME,
+    RETENTION,
     STUCK_INTERVAL,
     TRANSITION_INTERVAL,
 )
@@ -55,14 +55,14 @@ def test_a_scope_that_is_no_longer_tracked_is_released_later() -> None:
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(100)
         groups.remove(FAR)
-        await stage.sleep_to(KEPT.total_seconds())
+        await stage.sleep_to(RETENTION.total_seconds())
         assert stage.inventory.observation(FAR) is not None
         assert released == []
-        await stage.sleep_to(KEPT.total_seconds() + 200)
+        await stage.sleep_to(RETENTION.total_seconds() + 200)
         assert released == [FAR.scope]
         assert stage.inventory._watches.keys() == {WEB.scope}
         groups.append(FAR)
-        await stage.sleep_to(KEPT.total_seconds() + 300)
+        await stage.sleep_to(RETENTION.total_seconds() + 300)
         assert stage.inventory.observation(FAR) is not None
 
     play(scenario)
@@ -83,9 +83,9 @@ def test_a_scope_with_a_call_in_flight_is_not_released() -> None:
     async def scenario(stage: Stage) -> None:
         stage.track(WEB)
         await stage.sleep_to(1)
-        stage.cloud.latency = 2 * KEPT.total_seconds()
+        stage.cloud.latency = 2 * RETENTION.total_seconds()
         caller = asyncio.create_task(stage.observe(FAR))
-        await stage.sleep_to(1 + 1.9 * KEPT.total_seconds())
+        await stage.sleep_to(1 + 1.9 * RETENTION.total_seconds())
         assert FAR.scope in stage.inventory._watches
         assert (await caller).ids() == ()
 
@@ -96,7 +96,7 @@ def test_nothing_is_released_before_a_listener_is_set() -> None:
     async def scenario(stage: Stage) -> None:
         stage.tasks.create_task(stage.inventory.poll())
         await stage.observe()
-        await stage.sleep_to(3 * KEPT.total_seconds())
+        await stage.sleep_to(3 * RETENTION.total_seconds())
         assert stage.inventory.observation(WEB) is not None
 
     play(scenario)
@@ -114,7 +114,7 @@ def test_a_failed_release_does_not_stop_polling() -> None:
         stage.tasks.create_task(stage.inventory.poll())
         await stage.sleep_to(1)
         groups.remove(FAR)
-        await stage.sleep_to(2 * KEPT.total_seconds())
+        await stage.sleep_to(2 * RETENTION.total_seconds())
         assert FAR.scope not in stage.inventory._watches
 
     play(scenario)

@@ -14,7 +14,7 @@ from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 
 from booking_operator.cloud.aws.accounts import Account, Accounts
-from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, AwsClients
+from booking_operator.cloud.aws.clients import CALL_TIMEOUT_SECONDS, CONFIG, AwsClients
 from booking_operator.cloud.aws.credential_renewal import (
     RENEWAL_TIMEOUT,
     RenewedCredentials,
@@ -41,7 +41,7 @@ class SlowSessions(AwsClients):
 
     async def credentials(self, _: str) -> None:
         if not self.signed.is_set():
-            await asyncio.sleep(CALL_SECONDS - 10)
+            await asyncio.sleep(CALL_TIMEOUT_SECONDS - 10)
             self.signed.set()
 
     async def _answer(self, **_: Any) -> Any:

@@ -116,7 +116,9 @@ def test_only_available_and_stopped_databases_can_be_changed() -> None:
     assert state_of_status("available")[1] == ""
     assert state_of_status("stopped")[1] == ""
     assert state_of_status("backing-up")[1] == "cannot be stopped while it is backing-up"
-    assert state_of_status("storage-full")[1] == "has the status storage-full and needs somebody's help"
+    assert (
+        state_of_status("storage-full")[1] == "has the status storage-full, which needs manual intervention"
+    )
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ async def test_a_failure_is_shared_during_a_growing_back_off(world: World) -> No
 @scenario
 async def test_a_caller_that_waits_gets_the_reason_and_the_owner(world: World) -> None:
     world.error = REFUSED
-    assert str(await world.failure()).startswith("Account 'acme': The AWS credentials cannot be fetched.")
+    assert str(await world.failure()).startswith("Account 'acme': Cannot fetch the AWS credentials.")
 
 
 @scenario
@@ -167,7 +167,7 @@ async def test_a_hanging_load_times_out(world: World) -> None:
     failures = await asyncio.gather(*(world.failure() for _ in range(3)))
     assert world.clock.now() - began == RENEWAL_TIMEOUT
     assert {failure.reason for failure in failures} == {"CloudUnreachable"}
-    assert "Account 'acme': AssumeRole: there was no reply in time." in str(failures[0])
+    assert "Account 'acme': AssumeRole: the response timed out." in str(failures[0])
     assert len(world.loads) == 1
 
 
@@ -203,7 +203,7 @@ def test_an_incomplete_reply_is_reported(error: Exception) -> None:
         world.error = error
         failure = await world.failure()
         assert failure.reason == "NoCredentials"
-        assert "is not complete" in str(failure)
+        assert "are incomplete" in str(failure)
 
     play(World, test)
 

@@ -11,7 +11,7 @@ from botocore import UNSIGNED
 from botocore.loaders import JSONFileLoader
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import CALL_SECONDS, CONFIG, AwsClients
+from booking_operator.cloud.aws.clients import CALL_TIMEOUT_SECONDS, CONFIG, AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
@@ -89,7 +89,7 @@ async def test_a_released_client_is_closed_later_and_a_new_one_is_opened() -> No
         second = when_closed(await sessions.ec2(HERE), lambda: closed.append("second"))
         assert second is not first
         assert closed == []
-        assert clock.slept[0] > CALL_SECONDS  # longer than a call that still uses the first client
+        assert clock.slept[0] > CALL_TIMEOUT_SECONDS  # longer than a call that still uses the first client
         clock.over.set()
         await releasing
         assert closed == ["first"]

@@ -53,7 +53,7 @@ def test_the_error_has_the_reason_of_the_service() -> None:
     error = starts.active_failure("i-1", after(3))
     assert error is not None
     assert error.reason == "StartFailed"
-    assert str(error) == f"AWS accepted the start, but it stopped again without having run: {WHY}"
+    assert str(error) == f"AWS accepted the start, but the instance stopped again before it ran: {WHY}"
 
 
 def test_without_a_reason_the_first_failure_counts_as_a_stop_by_hand() -> None:
@@ -63,7 +63,7 @@ def test_without_a_reason_the_first_failure_counts_as_a_stop_by_hand() -> None:
     fall(starts, 3, why="")
     assert pause(starts, 6) == 60
     error = starts.active_failure("i-1", after(6))
-    assert "the AWS console may show why" in str(error)
+    assert "the AWS console may show the reason" in str(error)
 
 
 def test_further_views_of_the_stopped_instance_do_not_extend_the_back_off() -> None:

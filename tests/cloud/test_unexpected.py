@@ -338,7 +338,7 @@ def test_a_malformed_instance_hides_no_other(odd: Any) -> None:
         run(main())
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [
         ("warning", "records_skipped"),
-        ("info", "records_readable"),
+        ("info", "records_recovered"),
     ]
     assert logs[0]["count"] == 1
 
@@ -408,7 +408,7 @@ def test_a_malformed_answer_is_a_failed_call(answer: Any) -> None:
     with capture_logs() as logs:
         error = run(main())
     assert (error.reason, error.kind) == ("UnexpectedError", FailureKind.LOST)
-    assert str(error).startswith("StartInstances: an unexpected ")
+    assert str(error).startswith("StartInstances: unexpected ")
     assert len(tracebacks(logs)) == 1
 
 
@@ -455,7 +455,7 @@ def test_an_exception_in_a_load_of_credentials_is_retried_with_back_off() -> Non
             world = RenewingWorld(tasks)
             first = await world.failure()
             assert first.reason == "UnexpectedError"
-            assert str(first).startswith("Account 'acme': sts:AssumeRole: an unexpected ZeroDivisionError")
+            assert str(first).startswith("Account 'acme': sts:AssumeRole: unexpected ZeroDivisionError")
             assert (await world.failure()).reason == "UnexpectedError"
             assert world.loads == 1
             await asyncio.sleep(2.1)

@@ -26,7 +26,7 @@ def test_devcluster_prints_variables_and_leaves_nothing_behind(number: signal.Si
         process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert "paste these two lines" in stderr
+    assert "run these two commands" in stderr
     assert stderr.endswith("Stopped.\n")
     directory = Path(values["KUBECONFIG"]).parent
     assert not directory.exists()
@@ -58,4 +58,4 @@ def test_an_interrupted_demo_leaves_nothing_behind() -> None:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "nothing is left behind" in stderr
+    assert "No processes or temporary files remain" in stderr

@@ -50,5 +50,5 @@ def test_a_program_that_cannot_run_is_reported(tmp_path: Path) -> None:
     broken = tmp_path / "etcd"
     broken.write_text("#!/bin/sh\necho 'cannot bind' >&2\nexit 1\n")
     broken.chmod(0o755)
-    with pytest.raises(DevclusterError, match=r"(?s)etcd ended at its start.*cannot bind"):
+    with pytest.raises(DevclusterError, match=r"(?s)etcd exited during startup.*cannot bind"):
         ControlPlane(Binaries(broken, broken)).__enter__()

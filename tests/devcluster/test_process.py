@@ -62,7 +62,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 def test_the_error_of_a_child_that_ends_at_its_start_has_its_log(tmp_path: Path) -> None:
     with (
         python("raise SystemExit('no such port')", tmp_path / "log") as child,
-        pytest.raises(DevclusterError, match=r"(?s)probe ended at its start.*no such port"),
+        pytest.raises(DevclusterError, match=r"(?s)probe exited during startup.*no such port"),
     ):
         child.wait_until(lambda: False)
 

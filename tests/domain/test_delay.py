@@ -44,8 +44,9 @@ def test_the_condition_has_the_time_and_the_remedy() -> None:
     (condition,) = delayed_conditions(delay_of(EPOCH, EPOCH + timedelta(seconds=500), is_start=True))
     assert (condition.type, condition.status, condition.reason) == ("Delayed", True, "RequestLimits")
     assert condition.message == (
-        "The request limits of the cloud let the last instance be started at 2026-01-01T09:08:20Z, "
-        "8m20s after 2026-01-01T09:00:00Z. With spec.warm_up: 9m on the Resource all would be in time."
+        "Because of the request limits of the cloud, the last instance is started at 2026-01-01T09:08:20Z, "
+        "8m20s after 2026-01-01T09:00:00Z. "
+        "To start all instances on time, set spec.warm_up: 9m on the Resource."
     )
     (stop,) = delayed_conditions(delay_of(EPOCH, EPOCH + timedelta(seconds=500), is_start=False))
     assert "stopped" in stop.message

@@ -72,7 +72,11 @@ def test_a_tag_that_is_a_valid_name_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("template", "words"),
-    [("web", "must contain {tag}"), ("{tag}_{x}", "no template"), ("{Tag}", "no template")],
+    [
+        ("web", "must contain {tag}"),
+        ("{tag}_{x}", "is not a valid name template"),
+        ("{Tag}", "not a valid name template"),
+    ],
 )
 def test_an_invalid_template_is_refused(template: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -165,7 +165,7 @@ def test_excepted_days_are_days_of_the_zone() -> None:
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
-        ("0 0 31 2 *", "no time that ever comes: Bad day-of-month"),
+        ("0 0 31 2 *", "is not a valid cron expression: Bad day-of-month"),
         ("61 * * * *", "Bad minute"),
         ("* * * *", "five fields"),
         ("0 0 9 * * *", "five fields"),
@@ -180,5 +180,5 @@ def test_an_invalid_schedule_is_refused(schedule: str, words: str) -> None:
 
 @pytest.mark.parametrize("name", ["Europe/Atlantis", "", "../../etc/passwd", "/etc/passwd", "Europe", "a\0b"])
 def test_an_unknown_zone_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ValueError, match="is no time zone"):
+    with pytest.raises(ValueError, match="is not an IANA time zone"):
         parse_zone(name)

@@ -47,7 +47,7 @@ def test_the_lock_of_another_is_reported() -> None:
     other = BookingInterval("o", "grace", NOW - timedelta(hours=1), CLAIM.end_at, NOW)
     conditions = booking_conditions(CLAIM, "r", booked(other), NOW)
     assert of(conditions)["HoldsLock"] == (False, "HeldByOther")
-    assert "grace holds the resource until 2026-01-01T10:00:00Z" in conditions[2].message
+    assert "grace holds the Resource until 2026-01-01T10:00:00Z" in conditions[2].message
 
 
 def test_an_invalid_resource_gives_no_lock_and_no_counts() -> None:

@@ -126,6 +126,6 @@ async def _writes_as_standby(field: Field, replica: Replica) -> None:
     """Check that a replica is a standby with warm caches: it leads again without a restart."""
     await asyncio.to_thread(field.other(replica).process.stop)
     await field.led(by=replica)
-    await until(lambda: len(replica.logged("first_plans_made")) == 2)
+    await until(lambda: len(replica.logged("resources_reconciled")) == 2)
     assert len(replica.logged("caches_synced")) == 1
     assert field.strays() == []

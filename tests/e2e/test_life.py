@@ -352,7 +352,7 @@ async def test_invalid_objects_from_before_the_schema_affect_no_other(
             for condition in tenant.status("booking", "soon")["conditions"]
             if condition["type"] == "Valid"
         }
-        assert any("spec.start_at: 'soon' is no RFC 3339 date" in message for message in messages)
+        assert any("spec.start_at: 'soon' is not an RFC 3339 date" in message for message in messages)
         await until(lambda: "InvalidSpec" in tenant.events("Booking", "soon"))
         await until(lambda: tenant.events("Booking", "numbers") >= {"InvalidSpec", "StatusRefused"})
         # Labels of an invalid object stay writable, and a valid spec makes the booking valid.

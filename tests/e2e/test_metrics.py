@@ -61,15 +61,15 @@ class Served:
 
     def __init__(self, process: ChildProcess) -> None:
         self.process = process
-        self.metrics = self._port("metrics_listening")
-        self.health = self._port("health_listening")
+        self.metrics = self._port("metrics_server_started")
+        self.health = self._port("health_server_started")
 
     def _port(self, event: str) -> int:
         return int(str(logged(self.process.log, event)[0]["port"]))
 
 
 async def started(process: ChildProcess) -> Served:
-    await until(lambda: logged(process.log, "health_listening"))
+    await until(lambda: logged(process.log, "health_server_started"))
     return Served(process)
 
 
@@ -216,7 +216,7 @@ async def test_a_port_in_use_is_reported_in_one_line(
         )
         process.start()
         try:
-            [entry] = await until(lambda: logged(process.log, "cannot_run"))
+            [entry] = await until(lambda: logged(process.log, "startup_failed"))
         finally:
             process.stop()
     assert f"--health-probe-bind-address: cannot listen on {address}: Address already in use" in str(

@@ -31,7 +31,7 @@ async def test_plan_reports_calls_and_late_bookings(
     plain = await asyncio.to_thread(run_plan, devcluster, "-n", tenant.namespace)
     assert plain.returncode == 0, plain.stderr
     assert "StartInstances" in plain.stdout
-    assert "All bookings start in time." in plain.stdout
+    assert "All bookings start on time." in plain.stdout
     tight = await asyncio.to_thread(run_plan, devcluster, "-n", tenant.namespace, f"--config={config}")
     assert "1 booking starts late," in tight.stdout
     assert "warm_up: 2m" in tight.stdout

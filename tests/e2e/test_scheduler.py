@@ -129,7 +129,7 @@ async def test_unknown_zones_and_schedules_without_times_are_reported(
 ) -> None:
     async with operator():
         for name, change, words in (
-            ("zone", {"time_zone": "Europe/Atlantis"}, "is no time zone"),
+            ("zone", {"time_zone": "Europe/Atlantis"}, "is not an IANA time zone"),
             ("never", {"schedule": "0 0 31 2 *"}, "no time that ever comes"),
         ):
             scheduler(tenant, name, **change)

@@ -17,7 +17,7 @@ BOOKING = {
     "user_id": "cd39ad8bc3",
 }
 RESOURCE = {"booked_by": "", "booked_until": "", "type": "ec2", "tag": "analytics"}
-RFC3339 = "it must be an RFC 3339 date with an offset, like 2026-01-31T20:00:00Z"
+RFC3339 = "must be an RFC 3339 date with an offset, like 2026-01-31T20:00:00Z"
 
 
 def attempt(devcluster: Playground, kind: str, spec: dict[str, Any], name: str = "probe") -> str:
@@ -119,7 +119,7 @@ def test_fields_that_identify_the_group_are_immutable(tenant: Tenant, field: str
         "-n", tenant.namespace, "apply", "-f", "-", stdin=json.dumps(changed)
     )
     assert f"spec.{field}" in answer.stderr
-    assert "it is immutable; delete the object and create it again to change it" in answer.stderr
+    assert "field is immutable; to change it, delete the object and create it again" in answer.stderr
 
 
 def test_columns(devcluster: Playground) -> None:

@@ -159,7 +159,7 @@ async def test_no_secret_is_revealed(tenant: Tenant, tmp_path: Path, format_: st
             exposed = await failing(tenant, process, tmp_path, port)
         (tmp_path / "config.yaml").write_text(BROKEN)
         with process:
-            await until(lambda: "cannot_run" in process.log.read_text())
+            await until(lambda: "startup_failed" in process.log.read_text())
     token = kubeconfig(tenant, tmp_path / "kubeconfig", "")
     secrets = (KEY, SESSION, SMTP, HOOK, BAD_TOKEN, token)
     objects, log = tenant.kubectl("get", KINDS, "-o", "yaml"), process.log.read_text()

@@ -39,7 +39,7 @@ async def test_a_request_is_sent_whole_or_not_at_all(*, live: bool) -> None:
                 async with session.post(url, data=body) as answer:
                     assert await answer.text() == "ok"
             else:
-                with pytest.raises(aiohttp.ClientConnectionError, match="this replica does not lead"):
+                with pytest.raises(aiohttp.ClientConnectionError, match="this replica is not the leader"):
                     await session.post(url, data=body)
         await server.closed.wait()
     assert server.received.startswith(b"POST / ") is live

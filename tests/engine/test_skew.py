@@ -28,7 +28,7 @@ def test_skew_is_logged_when_it_begins_and_when_it_ends() -> None:
     with capture_logs() as logs:
         for seconds in (0.5, 1.9, 7, 8, 0.5):
             monitor.record(HEADER, after(seconds), after(seconds))
-    assert [entry["event"] for entry in logs] == ["clock_skewed", "clock_agrees"]
+    assert [entry["event"] for entry in logs] == ["clock_skew_detected", "clock_skew_resolved"]
     assert logs[0]["ahead_s"] == 6.0
 
 

@@ -36,7 +36,7 @@ GARBAGE = st.one_of(
 )
 FAILURES: dict[str, Exception] = {
     "refused": ListWatchError("refused"),
-    "garbled": ListWatchError("garbled answer", needs_relist=True),
+    "garbled": ListWatchError("invalid response", needs_relist=True),
     "expired": ResourceExpiredError("too old"),
 }
 CHANGES = st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", ""]))

@@ -17,7 +17,7 @@ from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpe
 from booking_operator.engine.reflector import ListWatchError
 from booking_operator.engine.store import key_of
 from booking_operator.kube.client import KubeClient, Query
-from booking_operator.kube.decoding import DEEPEST, flattened
+from booking_operator.kube.decoding import MAX_DEPTH, flattened
 from booking_operator.kube.errors import ResponseTooLargeError
 from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
 from booking_operator.observability.object_counts import ObjectCounts
@@ -143,7 +143,7 @@ def test_only_parts_that_are_too_deep_are_removed(value: Any, levels: int) -> No
     def cut(item: Any, depth: int) -> Any:
         if not isinstance(item, list | dict):
             return item
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             return None
         if isinstance(item, list):
             return [cut(inner, depth + 1) for inner in item]

@@ -70,7 +70,7 @@ async def test_only_the_leader_sends_writes(
         if live:
             await client.request(method, "/api", body={"kind": "Lease"})
         else:
-            with pytest.raises(ApiError, match="does not lead"):
+            with pytest.raises(ApiError, match="is not the leader"):
                 await client.request(method, "/api", body={"kind": "Lease"})
     assert server.requests == (["GET", method] if live else ["GET"])
 

@@ -224,9 +224,9 @@ def test_a_hanging_plugin_times_out_and_is_reported() -> None:
         used = await keyring.open()
         config.hangs = True
         with capture_logs() as logs:
-            assert await keyring.renew(used, "the API server answered 401") is used
-        assert [entry["event"] for entry in logs] == ["credentials_unreadable"]
-        with pytest.raises(ConfigError, match="exec, OIDC"):
+            assert await keyring.renew(used, "the API server responded with 401 Unauthorized") is used
+        assert [entry["event"] for entry in logs] == ["credentials_reload_failed"]
+        with pytest.raises(ConfigError, match="exec plugin or OIDC"):
             await keyring.open()
         return asyncio.get_running_loop().time()
 

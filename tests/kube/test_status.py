@@ -222,8 +222,8 @@ def test_a_garbled_response_is_reported_and_the_write_is_retried() -> None:
 
     with capture_logs() as logs:
         assert played(scenario).server.count("PATCH") == 3
-    reported = [(entry["event"], "garbled" in entry["error"]) for entry in logs if "error" in entry]
-    assert reported == [("status_failed", True)] * 2
+    reported = [(entry["event"], "invalid response" in entry["error"]) for entry in logs if "error" in entry]
+    assert reported == [("status_write_failed", True)] * 2
 
 
 def test_a_write_to_a_deleted_object_is_not_retried() -> None:
@@ -343,16 +343,16 @@ def discovery(*verbs: str) -> dict[str, Any]:
     [
         ({"metadata": {}}, [], ""),
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, [], "is being deleted"),
-        ({}, [404], "cannot be read"),
-        ({}, [0], "cannot be read"),
-        ({}, [], "garbled"),
+        ({}, [404], "cannot read the Custom"),
+        ({}, [0], "cannot read the Custom"),
+        ({}, [], "invalid response"),
         # Without permission to read the CRD, the operator uses discovery.
         (discovery("create", "list"), [403], ""),
         (discovery("delete", "list"), [403], "is being deleted"),
         ({"resources": []}, [403], "is being deleted"),
-        ({}, [403], "garbled"),
+        ({}, [403], "invalid response"),
         ({}, [403, 403], ""),
-        ({}, [403, 0], "cannot be read"),
+        ({}, [403, 0], "cannot read the Custom"),
     ],
 )
 def test_an_unplanned_stop_is_confirmed(answer: dict[str, Any], errors: list[int], stale_reason: str) -> None:
@@ -488,7 +488,7 @@ def test_callers_of_a_failed_confirmation_share_its_error_and_the_next_caller_re
         return set(answers), await consistency.confirm()
 
     failed, after = virtual.run(main())
-    assert [text for text in failed if "cannot be read" not in text] == []
+    assert [text for text in failed if "cannot read the Custom" not in text] == []
     assert after == ""
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from booking_operator.domain.notification import BusyError
-from booking_operator.notify.turns import TURN_SECONDS, turn
+from booking_operator.notify.turns import TURN_TIMEOUT_SECONDS, turn
 from tests.support import virtual
 
 
@@ -45,4 +45,4 @@ def test_a_cancelled_or_timed_out_wait_takes_no_turn(ends: str) -> None:
         async with turn(free):
             return loop.time()
 
-    assert virtual.run(main()) == pytest.approx(TURN_SECONDS if ends == "in time" else 1)
+    assert virtual.run(main()) == pytest.approx(TURN_TIMEOUT_SECONDS if ends == "in time" else 1)

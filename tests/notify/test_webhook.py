@@ -227,7 +227,7 @@ async def test_a_hanging_target_takes_no_connections_of_others() -> None:
 
 
 async def test_a_post_without_a_turn_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0.05)
+    monkeypatch.setattr(turns, "TURN_TIMEOUT_SECONDS", 0.05)
     async with receiver() as made, open_channels(None, targets(made.url), VirtualClock()) as channels:
         made.expected = 1000
         async with asyncio.TaskGroup() as tasks:
@@ -262,7 +262,7 @@ async def test_an_invalid_host_is_reported_without_its_url(host: str) -> None:
         with pytest.raises(DeliveryError) as caught:
             await channel.deliver(NOTICE, "ci")
     assert (caught.value.reason, caught.value.retryable) == ("TargetUnreachable", True)
-    assert str(caught.value) == "ci: UnicodeError"
+    assert str(caught.value) == "ci: the request failed: UnicodeError"
 
 
 @pytest.fixture

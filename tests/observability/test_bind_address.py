@@ -29,5 +29,5 @@ def test_zero_means_no_server() -> None:
     "text", ["", "8080", "localhost", ":", ":http", ":65536", "::1:8080", ":-1", ":\uff18"]
 )
 def test_an_invalid_address_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="write it like :8080"):
+    with pytest.raises(ValueError, match="use a value like :8080"):
         BindAddress.parse(text)

@@ -98,7 +98,7 @@ def test_a_reconcile_that_ignores_its_timeout_fails_liveness() -> None:
         stop = True
         checks = patient.health.live()
         problems = {check.name: check.problem for check in checks if check.problem}
-        assert problems == {"controller/lock-tags": "a reconcile has run for 155 s, and may for 120"}
+        assert problems == {"controller/lock-tags": "a reconcile has run for 155 s (timeout 120 s)"}
         assert "secret" not in as_text("healthz", checks, verbose=True)[1]
         await running
 
@@ -111,7 +111,7 @@ def test_keys_that_no_worker_takes_fail_liveness() -> None:
         patient.queue.add("a")
         assert await patient.watched(140) == {}
         problems = await patient.watched(40)
-        assert problems == {"controller/lock-tags": "none of 1 ready keys was taken for 170 s"}
+        assert problems == {"controller/lock-tags": "1 keys are ready, but none was taken for 170 s"}
 
     run(main())
 
@@ -121,11 +121,11 @@ def test_a_blocked_event_loop_fails_liveness() -> None:
         patient = Patient(succeed)
         await asyncio.sleep(45)
         checks = patient.health.live()
-        assert checks[0] == Check("event-loop", "its last beat was 45 s ago")
+        assert checks[0] == Check("event-loop", "the last heartbeat was 45 s ago")
         well, text = as_text("healthz", checks, verbose=False)
         assert not well
         assert text.splitlines() == [
-            "[-]event-loop failed: its last beat was 45 s ago",
+            "[-]event-loop failed: the last heartbeat was 45 s ago",
             "[+]controller/lock-tags ok",
             "healthz check failed",
         ]
@@ -146,7 +146,7 @@ def test_an_outage_of_the_api_server_does_not_fail_liveness_but_silence_does() -
         await asyncio.wait({trying})
         [(check, problem)] = (await patient.watched(1200)).items()
         assert check == "watch/bookings"
-        assert problem.startswith("it neither hears nor fails for 1")
+        assert problem.startswith("no event and no failure for 1")
 
     run(main())
 

@@ -27,7 +27,7 @@ async def serving(
     """Start the servers; yield their ports."""
     with capture_logs() as logs:
         async with open_servers(metrics_address, health_address, Metrics(), Sources(), SystemClock()):
-            yield [entry["port"] for entry in logs if entry["event"].endswith("_listening")]
+            yield [entry["port"] for entry in logs if entry["event"].endswith("_server_started")]
 
 
 async def test_formats_and_compression_follow_the_accept_headers() -> None:
@@ -97,7 +97,7 @@ async def test_an_address_in_use_is_reported() -> None:
 
 
 async def test_an_address_of_another_machine_is_reported() -> None:
-    with pytest.raises(BindError, match=r"cannot listen on 192.0.2.1:8080: .*; give another address, or 0"):
+    with pytest.raises(BindError, match=r"cannot listen on 192.0.2.1:8080: .*; use another address, or 0"):
         async with serving("192.0.2.1:8080"):
             pass
 

@@ -97,7 +97,7 @@ def test_the_message_has_instance_reason_and_retry_time(fault: FailureKind) -> N
         attempts.extend([refusing(world, fault, pause=60)])
         await asyncio.sleep(20)
         assert world.conditions()["Synced"] == ("False", "TheReason")
-        assert message(world) == "i-1: because of it. The next try is at 2026-01-01T09:01:10Z."
+        assert message(world) == "i-1: because of it. The next attempt is at 2026-01-01T09:01:10Z."
         assert world.conditions()["Ready"] == ("False", "Starting")
         assert world.driver.instances["i-2"] is InstanceState.RUNNING
 
@@ -128,7 +128,7 @@ def test_a_retry_of_the_driver_is_reported_while_it_waits() -> None:
         order.set_pending_error(broken, BOTH)
         await asyncio.sleep(4)
         assert world.conditions()["Synced"] == ("False", "InternalError")
-        assert message(world) == "i-1, i-2: It broke. The next try is at 2026-01-01T09:00:25Z."
+        assert message(world) == "i-1, i-2: It broke. The next attempt is at 2026-01-01T09:00:25Z."
         await asyncio.sleep(20)
         assert world.conditions()["Synced"] == ("True", "Synced")
 

@@ -172,8 +172,8 @@ def test_an_invalid_lock_is_reported_and_ignored() -> None:
         world.booking("b", 10, 20)
 
     world = played(before=before, seconds=9)
-    assert world.conditions()["Synced"] == ("True", "LockGarbled")
-    assert ("Resource", "LockGarbled") in world.events.recorded
+    assert world.conditions()["Synced"] == ("True", "LockTagsInvalid")
+    assert ("Resource", "LockTagsInvalid") in world.events.recorded
     world = played(before=before)
     assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
 

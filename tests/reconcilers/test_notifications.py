@@ -232,7 +232,7 @@ def test_a_bug_of_one_channel_affects_no_other_and_reveals_no_secret() -> None:
         world = play(scenario)
     assert (len(world.mail.sent), len(world.slack.sent)) == (1, 1)
     assert ("Booking", "DeliveryFailed") in world.events.recorded
-    crash = next(entry for entry in logs if entry["event"] == "notification_crashed")
+    crash = next(entry for entry in logs if entry["event"] == "notification_failed_unexpectedly")
     assert (crash["log_level"], crash["recipient"]) == ("error", "ops")
     traceback = "".join(format_exception(crash["exc_info"]))
     assert "in deliver" in traceback
@@ -279,7 +279,7 @@ def test_a_thousand_mails_over_four_connections_are_all_sent() -> None:
         world = play(scenario)
     assert len({to for to, _, _ in world.mail.sent}) == len(world.mail.sent) == 1000
     assert all(booking.status.notification_sent for booking in world.informers.bookings.objects())
-    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition_changed"}
     assert world.delivered == [("email", True)] * 1000
 
 
@@ -299,7 +299,7 @@ def test_waiting_for_a_connection_is_no_failure_and_delays_no_other_channel() ->
     with capture_logs() as logs:
         world = play(scenario)
     assert (world.mail.tries, world.slack.tries) == (1, 1)
-    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition_changed"}
     assert world.delivered == [("slack", True), ("email", True)]
 
 
@@ -330,7 +330,7 @@ def test_an_unavailable_api_server_does_not_exceed_the_reconcile_timeout() -> No
     with capture_logs() as logs:
         world = play(scenario)
     assert len(world.mail.sent) == 1
-    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition"}
+    assert {entry["event"] for entry in logs} == {"notification_sent", "booking_condition_changed"}
 
 
 def test_the_retry_time_of_a_recipient_is_respected() -> None:

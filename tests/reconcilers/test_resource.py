@@ -162,7 +162,7 @@ def test_a_stop_without_a_confirmation_in_time_is_reported() -> None:
         assert found is not None
         (ready,) = (item for item in found.status.conditions if item.type == "Ready")
         assert ready.reason == "StopWithheld"
-        assert "the API server has not confirmed in time" in ready.message
+        assert "the API server did not confirm in time" in ready.message
         world.consistency.confirm_seconds = 0
 
     def before(world: World) -> None:

@@ -256,15 +256,15 @@ def test_an_edit_changes_the_next_booking_but_not_the_one_in_progress() -> None:
     [
         (
             'bookings.manager.kotaico.de is forbidden: User "operator" cannot create resource "bookings"',
-            "grant it to the operator's ServiceAccount.",
+            "grant this permission to the operator's ServiceAccount.",
         ),
         (
             "bookings \"bs\" is forbidden: ValidatingAdmissionPolicy 'bounds' denied request: no",
-            "'bounds' denied request: no; it is tried again.",
+            "'bounds' denied request: no; the operator retries.",
         ),
         (
             "unable to create new content in namespace ns because it is being terminated",
-            "it is being terminated; it is tried again.",
+            "it is being terminated; the operator retries.",
         ),
     ],
 )

@@ -50,7 +50,7 @@ class SimKubeClient:
     async def send(self, request: Request) -> bytes:
         """Send one request and return the body of the response; raises `ApiError`."""
         if request.body is not None and not self._may_write():
-            raise ApiError(0, "the API server cannot be reached: this replica does not lead")
+            raise ApiError(0, "the request to the API server failed: this replica is not the leader")
         return await self._call(lambda: self.kube.serve(request))
 
     async def _call(self, serve: Callable[[], bytes]) -> bytes:
@@ -58,7 +58,7 @@ class SimKubeClient:
             async with asyncio.timeout(REQUEST_SECONDS):
                 return await self._link.call(serve)
         except (TimeoutError, NotSentError, NoReplyError) as error:
-            raise ApiError(0, f"the API server cannot be reached: {error}") from error
+            raise ApiError(0, f"the request to the API server failed: {error}") from error
 
     @asynccontextmanager
     async def stream(self, path: str, query: Query) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -90,9 +90,9 @@ async def _read(lines: "asyncio.Queue[bytes | Exception | None]") -> AsyncGenera
             async with asyncio.timeout(SILENCE_SECONDS):
                 line = await lines.get()
         except TimeoutError as error:
-            raise ApiError(0, "the API server cannot be reached: it was silent for 80 s") from error
+            raise ApiError(0, "the request to the API server failed: it was silent for 80 s") from error
         if isinstance(line, Exception):
-            raise ApiError(0, f"the API server cannot be reached: {line}") from line
+            raise ApiError(0, f"the request to the API server failed: {line}") from line
         if line is None:
             return
         yield line

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from booking_operator.cloud.aws.accounts import Accounts
-from booking_operator.cloud.aws.clients import CALL_SECONDS
+from booking_operator.cloud.aws.clients import CALL_TIMEOUT_SECONDS
 from booking_operator.cloud.aws.errors import translate_errors
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Scope
@@ -68,7 +68,7 @@ class SimSessions:
     async def call(self, permission: str, scope: Scope, ids: Collection[str] = ()) -> AsyncIterator[None]:
         """Measure a call and translate its errors into `CloudError`."""
         with measured(self._metrics, self._clock, permission, scope), translate_errors(permission, ids):
-            async with asyncio.timeout(CALL_SECONDS):
+            async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
                 yield
 
     async def send(
@@ -76,7 +76,7 @@ class SimSessions:
     ) -> Any:
         """Send one call and return the response; raises the exceptions of botocore."""
         if not (action.startswith("Describe") or self._live()):
-            raise HTTPClientError(error="this replica does not lead")
+            raise HTTPClientError(error="this replica is not the leader")
         sent_at, client = self._kernel.now, self._link.process.name
         serve = self._aws.serve
         try:

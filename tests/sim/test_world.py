@@ -19,7 +19,7 @@ BOOKINGS = "/apis/manager.kotaico.de/v1/bookings"
 ONE = "/apis/manager.kotaico.de/v1/namespaces/team/bookings/one"
 HOURS = 48
 MACHINES = 30
-BROKEN = "the API server cannot be reached: reset"
+BROKEN = "the request to the API server failed: reset"
 SPEC = {"resource_name": "g0", "user_id": "ada"}
 
 

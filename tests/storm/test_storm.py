@@ -115,7 +115,7 @@ async def test_each_group_is_as_booked_after_the_storm_and_no_booked_instance_wa
             command = [sys.executable, "-m", "booking_operator", "run", "--log-format=json", "-n", "default"]
             command += ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
             with ChildProcess("operator", command, tmp_path / "operator.log", environ) as process:
-                await until(lambda: "first_plans_made" in process.log.read_text(), 60)
+                await until(lambda: "resources_reconciled" in process.log.read_text(), 60)
                 aws.storm(throttled=0.3, reset=0.05, seed=6)
                 aws.down(ACCOUNT)
                 await asyncio.sleep(SECONDS)

@@ -28,7 +28,9 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 def _role_arn(arn: str) -> str:
     if not _ROLE_ARN.fullmatch(arn):
-        raise ValueError(f"{arn!r} is no ARN of a role; write it like arn:aws:iam::123456789012:role/name")
+        raise ValueError(
+            f"{arn!r} is not the ARN of a role; use a value like arn:aws:iam::123456789012:role/name"
+        )
     return arn
 
 
@@ -38,14 +40,14 @@ def _quoted(value: Any) -> Any:
     YAML reads digits as a number, digits after a zero as octal, and `no` as False.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text; put it in quotes")  # noqa: TRY004 - pydantic requires it
+        raise ValueError(f"{value!r} is not a string; put it in quotes")  # noqa: TRY004 - pydantic requires it
     return value
 
 
 def _external_id(text: str) -> str:
     if text and not _EXTERNAL_ID.fullmatch(text):
-        rule = "it has 2 to 1224 letters, digits and characters of _+=,.@:/-"
-        raise ValueError(f"{text!r} is no external id; {rule}")
+        rule = "use 2 to 1224 letters, digits and characters of _+=,.@:/-"
+        raise ValueError(f"{text!r} is not a valid external ID; {rule}")
     return text
 
 
@@ -72,8 +74,8 @@ class Account(BaseModel):
         partition = self.role_arn.split(":")[1]
         for region in self.regions:
             if regions()[region] != partition:
-                of = f"is of the partition {regions()[region]}, and role_arn of {partition}"
-                raise ValueError(f"the region {region!r} {of}; remove it, or correct role_arn")
+                of = f"is in the partition {regions()[region]}, but role_arn is in {partition}"
+                raise ValueError(f"the region {region!r} {of}; remove the region, or correct role_arn")
         return self
 
 
@@ -83,11 +85,11 @@ def _names(value: Any) -> Any:
         return value
     for name in value:
         if name == "":
-            text = f"it is the operator's own account, which {OWN_ROLE_VARIABLE} sets; give this one a name"
-            raise ValueError(f"{name!r} cannot be configured; {text}")
+            text = f"the empty name means the operator's own account, which {OWN_ROLE_VARIABLE} sets"
+            raise ValueError(f"{name!r} is not a valid account name; {text}; use another name")
         if not _NAME.fullmatch(str(_quoted(name))):
-            text = "use at most 63 lower-case letters, digits and '-', with a letter or digit at both ends"
-            raise ValueError(f"{name!r} is no name of an account; {text}")
+            text = "use at most 63 lowercase letters, digits and '-', with a letter or digit at both ends"
+            raise ValueError(f"{name!r} is not a valid account name; {text}")
     return value
 
 
@@ -123,14 +125,14 @@ class Accounts:
         if account is None:
             text = (
                 f"The account {scope.account!r} is not in the operator's configuration; "
-                "correct spec.account, or add it there under accounts."
+                "correct spec.account, or add the account to accounts in the configuration."
             )
             raise CloudError("UnknownAccount", text, retryable=False)
         if account.regions and scope.region not in account.regions:
             text = (
                 f"The account {scope.account!r} is not configured for the region {scope.region!r}, "
-                f"only for {', '.join(account.regions)}; correct spec.region, or add it to "
-                f"accounts.{scope.account}.regions of the operator's configuration."
+                f"only for {', '.join(account.regions)}; correct spec.region, or add the region to "
+                f"accounts.{scope.account}.regions in the operator's configuration."
             )
             raise CloudError("RegionNotAllowed", text, retryable=False)
 

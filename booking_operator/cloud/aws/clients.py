@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 _CONNECTIONS = 4 * MAX_CALLS_IN_FLIGHT + 2
 """Pool size of one client: for all calls of its four request queues, for one Describe, and for one cancelled
 call that has not released its connection. So no call waits for a connection."""
-CALL_SECONDS = 60.0
+CALL_TIMEOUT_SECONDS = 60.0
 """Default timeout of one call, after the credentials are available. The timeouts of the client are per read.
 A response that arrives very slowly would never time out, and all callers would wait for it."""
-CLOSING_SECONDS = 2 * CALL_SECONDS
+CLOSE_DELAY_SECONDS = 2 * CALL_TIMEOUT_SECONDS
 """How long a released client stays open for calls that already use it."""
 CONFIG = AioConfig(
     # aiobotocore passes these two as `sock_connect` and `sock_read` to aiohttp. Neither includes the wait for
@@ -83,7 +83,7 @@ class AwsClients:
         may_write: MayWrite = lambda: True,
         *,
         metrics: CloudMetrics = NO_METRICS,
-        call_seconds: float = CALL_SECONDS,
+        call_seconds: float = CALL_TIMEOUT_SECONDS,
     ) -> None:
         self._call_seconds = call_seconds
         self.skew = ClockSkewMonitor("AWS")
@@ -131,14 +131,14 @@ class AwsClients:
         return cast("RDSClient", await self._client("rds", scope))
 
     async def release(self, service: ServiceName, scope: Scope) -> None:
-        """Close an unused client after `CLOSING_SECONDS`; a later call opens another.
+        """Close an unused client after `CLOSE_DELAY_SECONDS`; a later call opens another.
 
         Each EC2 client takes more than a megabyte, and tenants may name any AWS region.
         """
         opened = self._clients.pop((service, scope), None)
         if opened is not None:
             self._closing.add(opened.closes)
-            await self._clock.sleep(CLOSING_SECONDS)
+            await self._clock.sleep(CLOSE_DELAY_SECONDS)
             await opened.closes.aclose()
             self._closing.remove(opened.closes)
 

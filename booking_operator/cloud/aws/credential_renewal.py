@@ -203,17 +203,17 @@ class RenewedCredentials(AioCredentials):
                     raise
             except (LookupError, TypeError) as error:
                 # botocore does not validate the response of an endpoint or a process.
-                text = f"What was fetched is not complete ({type(error).__name__}: {error})."
-                raise CloudError("NoCredentials", f"{text} Check what the endpoint answers.") from error
-        text = "What was fetched has expired already; check the clock of the operator's machine."
+                text = f"The fetched credentials are incomplete ({type(error).__name__}: {error})."
+                raise CloudError("NoCredentials", f"{text} Check the credential endpoint.") from error
+        text = "The fetched credentials have already expired; check the clock of the operator's machine."
         raise CloudError("ExpiredCredentials", text)
 
     def _failed(self, error: CloudError) -> None:
         text = f"{self._owner}: {error}"
         if error.reason == "CloudUnreachable":
-            text += " It is tried again; if that lasts, check the network's way to it."
+            text += " The operator retries; if the failure persists, check the network path to the endpoint."
         if self._failure is None or self._failure.reason != error.reason:
-            self._log.warning("credentials_not_renewed", reason=error.reason, message=text)
+            self._log.warning("credential_renewal_failed", reason=error.reason, message=text)
         self._failures += 1
         self._failure = CloudError(error.reason, text, retryable=error.retryable)
 

@@ -14,7 +14,7 @@ SLICE = 16 * 1024
 """Bytes of XML between two yields to the event loop; about half a millisecond."""
 
 _OK = 200
-_NOTHING = b"<DescribeInstancesResponse/>"
+_EMPTY_RESPONSE = b"<DescribeInstancesResponse/>"
 
 
 async def parse_page(
@@ -32,7 +32,7 @@ async def parse_page(
     except ParseError:
         return
     customized_response_dict.update(page)
-    response_dict["body"] = _NOTHING
+    response_dict["body"] = _EMPTY_RESPONSE
 
 
 async def _parse(body: bytes) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
     if state is None or not tags.get(APPLICATION_TAG):
         return None
     if not instance["InstanceId"]:
-        raise ValueError("it has no id")
+        raise ValueError("InstanceId is missing")
     return Record(
         tag=tags[APPLICATION_TAG],
         instance=Instance(instance["InstanceId"], state, _obstacle(instance), read_lock(tags)),

@@ -39,7 +39,7 @@ _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "Unauthorize
 # account.
 _NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-_SKEWED = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
+_MAX_SKEW = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
 _TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
 _REFUSED_KEYS = _TIME_CODES | frozenset(
     {
@@ -60,7 +60,7 @@ _ASSUMING = {
     "with EKS pod identity sts:TagSession too, in both policies",
     "AssumeRoleWithWebIdentity": f"{_TRUST}, and the cluster's OIDC provider in IAM",
 }
-_OF_SERVER = 500  # server errors start at this HTTP status
+_MIN_SERVER_ERROR = 500  # server errors start at this HTTP status
 _EXPECTED = (
     boto.BotoCoreError,
     boto.ClientError,
@@ -72,15 +72,15 @@ _EXPECTED = (
 # The order matters, because some types derive from others. The text of an error may contain changing
 # addresses.
 _UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], FailureKind, str], ...] = (
-    ((boto.ConnectTimeoutError,), FailureKind.TRANSIENT, "the connection was not made in time"),
-    ((boto.ReadTimeoutError, TimeoutError), FailureKind.LOST, "there was no reply in time"),
+    ((boto.ConnectTimeoutError,), FailureKind.TRANSIENT, "the connection timed out"),
+    ((boto.ReadTimeoutError, TimeoutError), FailureKind.LOST, "the response timed out"),
     ((boto.SSLError,), FailureKind.TRANSIENT, "the TLS handshake failed"),
-    ((boto.ProxyConnectionError,), FailureKind.TRANSIENT, "the HTTP proxy cannot be reached"),
+    ((boto.ProxyConnectionError,), FailureKind.TRANSIENT, "the connection to the HTTP proxy failed"),
     ((boto.EndpointConnectionError,), FailureKind.TRANSIENT, "the connection to the endpoint failed"),
     (
         (boto.HTTPClientError, aiohttp.ClientError),
         FailureKind.LOST,
-        "the connection broke before the reply came",
+        "the connection closed before the response arrived",
     ),
 )
 _POOL = re.compile(r"sufficient (\S+) capacity in the Availability Zone you requested \(([\w-]+)\)")
@@ -122,10 +122,10 @@ def _from_answer(
     code, message = str(details.get("Code", "")), clean_message(str(details.get("Message", "")))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _THROTTLED:
-        text = f"AWS limits the rate of {action} calls of this account; it is tried again."
+        text = f"AWS throttled {action} calls of this account; the operator retries them."
         return CloudError("RequestLimitExceeded", text, kind=FailureKind.THROTTLED)
     assuming = error.operation_name.startswith("AssumeRole")
-    if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _OF_SERVER:
+    if assuming and code not in _EXPIRED | _REFUSED_KEYS and status < _MIN_SERVER_ERROR:
         fix = _ASSUMING.get(error.operation_name, _TRUST)
         text = f"AWS refused {error.operation_name}; {fix}. {message or code}"
         return CloudError("NoCredentials", clean_message(text), retryable=False)
@@ -144,22 +144,22 @@ def _from_answer(
         pool = _POOL.search(message)
         where = f"{pool[1]} in {pool[2]}" if pool else ""
         return CloudError(reason_of(code), text, kind=FailureKind.CAPACITY, pool=where)
-    if status >= _OF_SERVER:
+    if status >= _MIN_SERVER_ERROR:
         return CloudError(reason_of(code), text, kind=FailureKind.TRANSIENT)
     return CloudError(reason_of(code), text, kind=FailureKind.REFUSED, ids=named)
 
 
 def _account(code: str, action: str, message: str, skew: timedelta) -> CloudError:
     """Translate an error that concerns the account: its status, its credentials, or the clock."""
-    if abs(skew) > _SKEWED or code in _TIME_CODES:
+    if abs(skew) > _MAX_SKEW or code in _TIME_CODES:
         way = "behind" if skew < timedelta(0) else "ahead of"
-        clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} that of AWS"
-        text = f"{action}: AWS does not accept the request, and {clocks}; set it by NTP. {message}"
+        clocks = f"the operator's clock is {abs(skew).total_seconds():.0f} s {way} the AWS clock"
+        text = f"{action}: AWS rejected the request, and {clocks}; synchronize it by NTP. {message}"
         return CloudError("ClockSkewed", clean_message(text), kind=FailureKind.ACCOUNT)
     if code in _EXPIRED:
         text = f"{action}: the AWS credentials have expired; renew them, and check the clock. {message}"
         return CloudError("ExpiredCredentials", clean_message(text), kind=FailureKind.ACCOUNT)
-    text = f"{action}: AWS does not accept the credentials; {_GIVE_CREDENTIALS}. {message}"
+    text = f"{action}: AWS rejected the credentials; {_GIVE_CREDENTIALS}. {message}"
     return CloudError(reason_of(code), clean_message(text), retryable=False, kind=FailureKind.ACCOUNT)
 
 
@@ -169,18 +169,18 @@ def _without_answer(error: Exception, action: str) -> CloudError:
         if isinstance(error, kinds):
             return CloudError("CloudUnreachable", f"{action}: {how}.", kind=fault)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.ProfileNotFound):
-        text = f"There are no usable AWS credentials ({error}); {_GIVE_CREDENTIALS}."
+        text = f"No usable AWS credentials found ({error}); {_GIVE_CREDENTIALS}."
         return CloudError("NoCredentials", clean_message(text), retryable=False)
     if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.NoAuthTokenError):
-        return CloudError("NoCredentials", clean_message(f"The AWS credentials cannot be fetched. {error}"))
+        return CloudError("NoCredentials", clean_message(f"Cannot fetch the AWS credentials. {error}"))
     if isinstance(error, boto.NoRegionError):
-        text = "No AWS region is known; set spec.region, or the operator's own region."
+        text = "No AWS region configured; set spec.region, or --region of the operator."
         return CloudError("NoRegion", text, retryable=False)
     if isinstance(error, boto.InvalidRegionError):
         return CloudError("InvalidRegion", clean_message(f"{error}"), retryable=False)
     if isinstance(error, ResponseParserError):
         return CloudError(
-            "InvalidResponse", f"{action}: the reply is not what AWS sends.", kind=FailureKind.LOST
+            "InvalidResponse", f"{action}: the response is not a valid AWS response.", kind=FailureKind.LOST
         )
     return CloudError(type(error).__name__, clean_message(f"{action}: {error}"))
 

@@ -41,8 +41,8 @@ def _actions(value: Any) -> Any:
     for name in value if isinstance(value, dict) else ():
         if name not in ACTIONS:
             near = get_close_matches(str(name), ACTIONS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(sorted(ACTIONS))}"
-            raise ValueError(f"{name!r} is no action whose limits are kept to; {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(ACTIONS))}"
+            raise ValueError(f"{name!r} is not an action with request limits; {hint}")
     return value
 
 

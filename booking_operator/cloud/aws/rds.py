@@ -170,7 +170,7 @@ class RdsApi:
     async def _tag(self, client: "RDSClient", scope: Scope, id_: str, lock: Lock | None) -> None:
         arn = self._arns.get(scope, {}).get(id_)
         if arn is None:
-            raise CloudError("NotObserved", f"{id_} has not been seen yet.")
+            raise CloudError("NotObserved", f"{id_} has not been observed yet.")
         action = "AddTagsToResource" if lock else "RemoveTagsFromResource"
         async with self._clients.call(f"rds:{action}", scope):
             if lock:
@@ -239,7 +239,7 @@ def _record(
     if state is None or not tags.get(APPLICATION_TAG):
         return None
     if not name:
-        raise ValueError("it has no identifier")
+        raise ValueError("the identifier is missing")
     return Record(
         tag=tags[APPLICATION_TAG],
         instance=Instance(f"{kind}:{name}", state, never or obstacle, read_lock(tags)),
@@ -256,7 +256,7 @@ def state_of_status(status: str) -> tuple[InstanceState | None, str]:
         return _POWER[status], ""
     if _BUSY.fullmatch(status):
         return InstanceState.RUNNING, f"cannot be stopped while it is {status}"
-    return InstanceState.UNAVAILABLE, f"has the status {status or 'unknown'} and needs somebody's help"
+    return InstanceState.UNAVAILABLE, f"has the status {status or 'unknown'}, which needs manual intervention"
 
 
 def cluster_blocked_reason(row: "DBClusterTypeDef") -> str:
@@ -288,5 +288,5 @@ def database_blocked_reason(row: "DBInstanceTypeDef") -> str:
     if row.get("ReadReplicaDBInstanceIdentifiers") or row.get("ReadReplicaDBClusterIdentifiers"):
         return "cannot be stopped: it has a read replica"
     if row.get("MultiAZ") and "sqlserver" in row.get("Engine", ""):
-        return "cannot be stopped: it is an SQL Server in several availability zones"
+        return "cannot be stopped: it is a Multi-AZ SQL Server instance"
     return ""

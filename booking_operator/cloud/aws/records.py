@@ -15,8 +15,8 @@ from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 R = TypeVar("R")
 T = TypeVar("T")
 
-_LOGGED = 20  # invalid rows in one log record
-_LONGEST_ERROR = 200  # characters of an error in a log record
+_MAX_LOGGED_ROWS = 20  # invalid rows in one log record
+_MAX_ERROR_LENGTH = 200  # characters of an error in a log record
 
 
 class Reading:
@@ -40,7 +40,7 @@ class Reading:
         try:
             return parse(row)
         except Exception as error:  # noqa: BLE001 - one invalid row must not hide the others
-            self.skipped[_described(row, name)] = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+            self.skipped[_described(row, name)] = f"{type(error).__name__}: {error}"[:_MAX_ERROR_LENGTH]
             return None
 
 
@@ -63,11 +63,11 @@ class SkippedRows:
         facts = {"service": self._service, "account": scope.account, "region": scope.region}
         if skipped:
             self._logged[scope] = skipped
-            errors = dict(list(skipped.items())[:_LOGGED])
+            errors = dict(list(skipped.items())[:_MAX_LOGGED_ROWS])
             self._log.warning("records_skipped", **facts, count=len(skipped), errors=errors)
         else:
             del self._logged[scope]
-            self._log.info("records_readable", **facts)
+            self._log.info("records_recovered", **facts)
 
     def forget(self, scope: Scope) -> None:
         """Drop the state of a scope that is no longer polled."""

@@ -35,5 +35,5 @@ def check_region(region: str) -> str:
     if close:
         fix = f"did you mean {close[0]}?"
     else:
-        fix = f"write it like eu-central-1, or update botocore ({botocore.__version__}) if it is new"
-    raise ValueError(f"{region!r} is no region that is known; {fix}")
+        fix = f"use a region like eu-central-1, or update botocore ({botocore.__version__}) if it is new"
+    raise ValueError(f"{region!r} is not a known AWS region; {fix}")

@@ -14,7 +14,7 @@ from booking_operator.engine.workqueue import Backoff
 
 _MINUTE = timedelta(minutes=1)
 _MAX_PAUSE = 10 * _MINUTE
-_REMEMBERED = timedelta(hours=1)
+_RETENTION = timedelta(hours=1)
 
 RETRY = Backoff(initial=timedelta(seconds=0.5), maximum=timedelta(seconds=15))
 """Back-off of a call that failed without a response about its instances."""
@@ -112,7 +112,7 @@ class BackoffTable:
     def _forget_old(self, now: datetime) -> None:
         self._swept_at = now
         self._failures = {
-            key: failure for key, failure in self._failures.items() if abs(now - failure.until) < _REMEMBERED
+            key: failure for key, failure in self._failures.items() if abs(now - failure.until) < _RETENTION
         }
 
 

@@ -16,8 +16,8 @@ _MINUTE = timedelta(minutes=1)
 START_BACKOFF = Backoff(initial=_MINUTE, maximum=10 * _MINUTE)
 """Back-off between attempts to start an instance whose start failed. Usually only a user can remove the
 cause."""
-_WITHIN = 10 * _MINUTE  # an instance that stops later had started successfully
-_REMEMBERED = timedelta(hours=1)
+_MAX_START_TIME = 10 * _MINUTE  # an instance that stops later had started successfully
+_RETENTION = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,22 @@ class AcceptedStarts:
             return
         if state is InstanceState.RUNNING:
             del self._starts[id_]
-        elif state is InstanceState.STOPPED and start.until is None and now - start.accepted_at <= _WITHIN:
+        elif (
+            state is InstanceState.STOPPED
+            and start.until is None
+            and now - start.accepted_at <= _MAX_START_TIME
+        ):
             failures = start.failures + 1
             pauses = failures if why else failures - 1
             until = now + START_BACKOFF.after(pauses) if pauses else now
             self._starts[id_] = replace(start, failures=failures, why=why, until=until)
 
     def forget(self, now: datetime) -> None:
-        """Drop starts that are older than `_REMEMBERED`, or from before the clock was set back."""
+        """Drop starts that are older than `_RETENTION`, or from before the clock was set back."""
         self._starts = {
             id_: start
             for id_, start in self._starts.items()
-            if timedelta(0) <= now - start.accepted_at <= _REMEMBERED
+            if timedelta(0) <= now - start.accepted_at <= _RETENTION
         }
 
     def active_failure(self, id_: str, now: datetime) -> CloudError | None:
@@ -73,6 +77,6 @@ class AcceptedStarts:
         start = self._starts.get(id_)
         if start is None or start.until is None or not now < start.until <= now + START_BACKOFF.maximum:
             return None
-        why = f": {start.why}" if start.why else "; the AWS console may show why."
-        text = f"AWS accepted the start, but it stopped again without having run{why}"
+        why = f": {start.why}" if start.why else "; the AWS console may show the reason."
+        text = f"AWS accepted the start, but the instance stopped again before it ran{why}"
         return CloudError("StartFailed", text, kind=FailureKind.REFUSED, retry_at=start.until)

@@ -8,7 +8,7 @@ Invariants, for each scope:
 - An error goes to all callers that wait for the call; the last good view remains.
 - An exception that no rule covers fails one call, one poll or one listener, and ends no task.
 
-A scope that is no longer tracked is dropped after `KEPT`, so that memory stays bounded.
+A scope that is no longer tracked is dropped after `RETENTION`, so that memory stays bounded.
 """
 
 import asyncio

@@ -21,13 +21,13 @@ STUCK_INTERVAL = timedelta(seconds=15)
 MAX_TRANSITION_TIME = timedelta(minutes=10)
 """A start takes a minute, and hibernation takes several. An instance that hangs for hours must not cost 2,400
 calls an hour."""
-KEPT = timedelta(hours=1)
+RETENTION = timedelta(hours=1)
 """How long a scope is kept after its last call when no Resource and no monitor names it. It equals the time
 for which a failed start is remembered. So a Resource that is deleted and recreated does not shorten a
 back-off."""
 TRANSIENT_KINDS = frozenset({FailureKind.THROTTLED, FailureKind.TRANSIENT, FailureKind.LOST})
 """Failures that usually pass without action. They are reported from the second one in a row."""
-_FEW = 2
+_MAX_TRANSIENT_FAILURES = 2
 """After more transient failures in a row than this, callers get the last error during the back-off, without a
 call."""
 BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=IDLE_INTERVAL)
@@ -95,16 +95,16 @@ class ScopeWatch:
         return self.under_way is not None or self.next_call is not None
 
     def unused(self, now: datetime) -> bool:
-        """Whether the scope can be dropped: no call is in flight or requested, or was sent within `KEPT`."""
+        """Whether the scope can be dropped: no call is in flight, requested, or younger than `RETENTION`."""
         # An instant in the future is from before the clock was set back.
-        return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= KEPT)
+        return not self.busy and (self.sent_at is None or abs(now - self.sent_at) >= RETENTION)
 
     def backoff_error(self, now: datetime) -> CloudError | None:
         """Return the last error while the scope is in back-off; None if a call is allowed."""
         error = self.last_error
         if error is None or self.busy or self.sent_at is None or error.kind is FailureKind.UNSENT:
             return None
-        many = self.failures - (_FEW if error.kind in TRANSIENT_KINDS else 0)
+        many = self.failures - (_MAX_TRANSIENT_FAILURES if error.kind in TRANSIENT_KINDS else 0)
         again_at = self.sent_at + BACKOFF.after(many) if many > 0 else now
         return error.with_retry_at(again_at) if self.sent_at <= now < again_at else None
 

@@ -320,7 +320,7 @@ class ResourceReconciler:
             return Failure(error.reason, str(error))
         except TimeoutError:
             if boundary is None or self._clock.now() < boundary:
-                return Failure("CloudSlow", f"The cloud does not answer within {timeout:.0f} s.")
+                return Failure("CloudTimeout", f"The cloud did not respond within {timeout:.0f} s.")
         return None
 
     async def _record_started(self, snapshot: ResourceSnapshot, plan: Plan) -> None:

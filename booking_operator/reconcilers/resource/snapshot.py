@@ -96,7 +96,7 @@ class ResourceSnapshot:
         held = summarize(
             [f"{instance.id} {locks.describe_lock(instance)}" for instance in self.locks.foreign]
         )
-        return Failure("LockedElsewhere", f"{held}; it is left as it is.")
+        return Failure("LockedElsewhere", f"{held}; the operator does not change locked instances.")
 
     @property
     def warning(self) -> Failure | None:
@@ -106,7 +106,9 @@ class ResourceSnapshot:
         odd = summarize(
             [f"{instance.id} {locks.describe_lock(instance)}" for instance in self.locks.malformed]
         )
-        return Failure("LockGarbled", f"{odd}, which says nothing; the lock is ignored.")
+        return Failure(
+            "LockTagsInvalid", f"{odd}; these lock tags are not valid, and the operator ignores them."
+        )
 
     def with_counts(self, status: ResourceStatus) -> ResourceStatus:
         """Return `status` with the present counts of instances; unchanged before the first observation.
@@ -160,7 +162,7 @@ def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] 
         return "InvalidSpec", resource.spec.message
     elder = informers.older_duplicate(resource)
     if elder is not None:
-        twin = f"The Resource {key_of(elder)} stands for the same instances and is older"
+        twin = f"The Resource {key_of(elder)} has the same group of instances and is older"
         return "Duplicate", f"{twin}; delete one of the two."
     return None
 

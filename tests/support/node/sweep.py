@@ -29,12 +29,12 @@ _PROGRAMS = frozenset(
 )
 """The programs of a cluster. A program that only reads a file in the directory, such as a log, is not one of
 them."""
-_PATIENCE = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
 def sweep(directory: Path) -> None:
     """Kill all processes of `directory`, unmount its mounts, and remove the directory and the bridge."""
-    deadline = monotonic() + _PATIENCE
+    deadline = monotonic() + _TIMEOUT_SECONDS
     groups: set[Path] = set()
     while found := list(_processes(directory)):
         assert monotonic() < deadline, f"processes {found} of {directory} do not end"
