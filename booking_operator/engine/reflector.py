@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from booking_operator.engine.clock import Clock
-from booking_operator.engine.store import Object, Origin, Store, is_older, key_of
+from booking_operator.engine.store import Object, Origin, Store, is_older, is_version, key_of
 from booking_operator.engine.workqueue import Backoff
 
 T = TypeVar("T", bound=Object)
@@ -285,6 +285,11 @@ class Reflector(Generic[T]):
         self._failures.clear()
 
     def _apply(self, event: WatchEvent[T]) -> None:
+        if event.resource_version and is_version(self._version) and not is_version(event.resource_version):
+            # Without a number, the reflector could not notice that a later event is from the past.
+            raise ListWatchError(
+                f"a watch event has the invalid resourceVersion {event.resource_version!r}", needs_relist=True
+            )
         if is_older(event.resource_version, self._version):
             raise ResourceExpiredError(
                 f"a watch event with resourceVersion {event.resource_version} arrived after {self._version}; "

@@ -265,4 +265,9 @@ def is_older(version: str, known: str) -> bool:
 
     Both must be decimal numbers (KEP-5504), else the result is False.
     """
-    return version.isdecimal() and known.isdecimal() and int(version) < int(known)
+    return is_version(version) and is_version(known) and int(version) < int(known)
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a resourceVersion that can be compared: a decimal number."""
+    return text.isascii() and text.isdecimal()

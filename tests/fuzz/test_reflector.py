@@ -89,6 +89,7 @@ class MadApi(FakeApi):
 @given(st.lists(st.tuples(CHANGES, st.lists(GARBAGE, max_size=6)), max_size=8))
 @example([(("a", "x"), [("bookmark", "x")])])
 @example([(("b", "x"), []), (("b", ""), []), (("a", "x"), [("again", 0)])])
+@example([(("c", "x"), []), (("c", ""), []), (("a", "x"), [("bookmark", "x"), ("again", 0)])])
 def test_the_store_equals_the_server_after_the_garbage_ends(steps: list[Any]) -> None:
     async def main() -> None:
         api, store = MadApi(), Store[Thing]()
