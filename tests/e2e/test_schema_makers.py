@@ -57,7 +57,7 @@ def test_valid_specs_are_accepted(
             "Required value",
         ),
         ("ResourceMonitor", MONITOR, {"type": "gce"}, "spec.type", 'supported values: "ec2", "rds"'),
-        ("ResourceMonitor", MONITOR, {"interval": "1s"}, "spec.interval", "at least 10s"),
+        ("ResourceMonitor", MONITOR, {"interval": "1s"}, "spec.interval", "between 10s and 24h"),
         ("ResourceMonitor", MONITOR, {"interval": "often"}, "spec.interval", "like 90s, 10m or 1h30m"),
         ("ResourceMonitor", MONITOR, {"name_template": "web"}, "spec.name_template", "must contain {tag}"),
         (
