@@ -161,7 +161,7 @@ def run(log_format: Any, **options: Any) -> None:
     sys.exit(asyncio.run(_until_signalled(operator.run(settings))))
 
 
-@main.command()
+@main.command(short_help="Forecast the AWS API calls and the late starts.")
 @_cluster_options
 @click.option(
     "--from",
@@ -221,7 +221,7 @@ async def _until_signalled(work: Any) -> int:
     return 0
 
 
-@main.command()
+@main.command(short_help="Print the CustomResourceDefinitions.")
 @click.option(
     "--output",
     "-o",
@@ -237,7 +237,7 @@ def crds(output: Path | None) -> None:
         click.echo(path)
 
 
-@main.command()
+@main.command(short_help="Run an API server and a fake AWS on loopback.")
 @click.option("--prepare", is_flag=True, help="Only find, build or install the required programs, then exit.")
 @click.option("--node", is_flag=True, help="With --prepare: also prepare the programs that run pods.")
 def devcluster(*, prepare: bool, node: bool) -> None:
@@ -277,7 +277,7 @@ def _playground() -> None:
     playground.run()
 
 
-@main.command()
+@main.command(short_help="Watch bookings start and stop instances.")
 @click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and print their directory.")
 def demo(*, keep_logs: bool) -> None:
     """Run a live demo: bookings start and stop instances through a real kube-apiserver."""

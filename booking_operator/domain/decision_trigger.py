@@ -21,8 +21,8 @@ class DecisionTrigger:
 
     Attributes:
         running_wanted: whether the instances are wanted running.
-        basis: the other input of the decision, such as the policy. A change of it is a new trigger.
-        observed_since: an observation from before this instant cannot back a decision (aware UTC).
+        policy: the policy of the Resource, which is the other input of the decision. A change of it is a new
+        trigger. observed_since: an observation from before this instant cannot back a decision (aware UTC).
         planned: whether the last change of power came at a boundary that was known ahead, and not by an edit
             or a deletion.
         expected_change_at: the next boundary, as known now (aware UTC); None for never. A change at this
@@ -32,7 +32,7 @@ class DecisionTrigger:
     """
 
     running_wanted: bool
-    basis: Hashable
+    policy: Hashable
     observed_since: datetime
     planned: bool
     expected_change_at: datetime | None
@@ -40,7 +40,7 @@ class DecisionTrigger:
 
 
 def next_trigger(
-    previous: DecisionTrigger | None, state: TimelineState, now: datetime, basis: Hashable = None
+    previous: DecisionTrigger | None, state: TimelineState, now: datetime, policy: Hashable = None
 ) -> DecisionTrigger:
     """Return the decision trigger at `now`, given the trigger of the previous reconcile.
 
@@ -52,9 +52,9 @@ def next_trigger(
         previous: the trigger of the previous reconcile; None for the first one.
         state: the state of the bookings at `now`.
         now: the instant (aware UTC).
-        basis: the other input of the decision.
+        policy: the policy of the Resource.
     """
-    if previous is None or previous.basis != basis:
+    if previous is None or previous.policy != policy:
         since, planned = now, False
     elif previous.running_wanted == state.running_wanted:
         since, planned = previous.observed_since, previous.planned
@@ -74,7 +74,7 @@ def next_trigger(
         since = max(since, coming - LEAD_TIME)
     # An instant in the future is from before the clock was set back. No observation could be new enough.
     since = min(since, now)
-    return DecisionTrigger(state.running_wanted, basis, since, planned, coming, shortened)
+    return DecisionTrigger(state.running_wanted, policy, since, planned, coming, shortened)
 
 
 def next_wake_up(state: TimelineState, now: datetime) -> datetime | None:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 
-SETTLE_TIME = timedelta(seconds=40)
+VISIBILITY_DELAY = timedelta(seconds=40)
 """How long a start that was sent right before the end of a booking may stay invisible.
 
 A call waits up to 25 s for its answer, a Describe may lag 10 s behind, and 5 s are a reserve.
@@ -132,7 +132,7 @@ def decide(
         return Plan(start=start, blocked=blocked, started=remembered, in_transition=in_transition)
     stop, blocked = observation.unblocked(InstanceState.RUNNING), _blocked(observation, InstanceState.STOPPED)
     confirmed_stopped = observation.ids(InstanceState.STOPPED)
-    if policy.unbooked is UnbookedPolicy.LEAVE and observation.at < observed_since + SETTLE_TIME:
+    if policy.unbooked is UnbookedPolicy.LEAVE and observation.at < observed_since + VISIBILITY_DELAY:
         confirmed_stopped = ()
     remembered = _still_started(observation, started, observed_since, confirmed_stopped)
     if policy.unbooked is UnbookedPolicy.LEAVE:
@@ -176,7 +176,7 @@ def start_waits_until(
     return until if due_at < took_over_at and viewed_at < took_over_at else None
 
 
-def settled_after(
+def forget_stopped_from(
     started: Collection[str], policy: PowerPolicy, state: TimelineState, observed_since: datetime
 ) -> datetime | None:
     """Return from when on an observation may remove stopped instances from `started` (aware UTC).
@@ -186,7 +186,7 @@ def settled_after(
     the policy is `unbooked: Stop`.
     """
     matters = started and not state.running_wanted and policy.unbooked is UnbookedPolicy.LEAVE
-    return observed_since + SETTLE_TIME if matters else None
+    return observed_since + VISIBILITY_DELAY if matters else None
 
 
 def _blocked(observation: Observation, goal: InstanceState) -> tuple[Instance, ...]:

@@ -196,9 +196,9 @@ def test_a_vanished_booking_requires_a_view_from_after_it() -> None:
 
 def test_a_changed_policy_is_a_new_trigger() -> None:
     seen = state_at([], at(0))
-    before = next_trigger(None, seen, at(0), basis="Leave")
-    assert next_trigger(before, seen, at(9), basis="Stop").observed_since == at(9)
-    assert next_trigger(before, seen, at(9), basis="Leave") == before
+    before = next_trigger(None, seen, at(0), policy="Leave")
+    assert next_trigger(before, seen, at(9), policy="Stop").observed_since == at(9)
+    assert next_trigger(before, seen, at(9), policy="Leave") == before
 
 
 def test_shortly_before_a_boundary_a_new_view_is_required() -> None:

@@ -11,12 +11,12 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.domain.power import (
-    SETTLE_TIME,
+    VISIBILITY_DELAY,
     Plan,
     PowerPolicy,
     UnbookedPolicy,
     decide,
-    settled_after,
+    forget_stopped_from,
 )
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
@@ -139,7 +139,7 @@ def test_leave_forgets_stopped_and_terminated_instances() -> None:
         FREE,
         view(InstanceState.STOPPED),
         started=frozenset({"i-0", "i-9"}),
-        observed_since=NOW - SETTLE_TIME,
+        observed_since=NOW - VISIBILITY_DELAY,
     )
     assert plan.started == frozenset()
 
@@ -147,19 +147,19 @@ def test_leave_forgets_stopped_and_terminated_instances() -> None:
 @pytest.mark.parametrize("policy", [LEAVE, PowerPolicy()])
 def test_leave_remembers_an_instance_that_may_have_just_been_started(policy: PowerPolicy) -> None:
     """A start that was sent right before the end may be answered, and become visible, only after it."""
-    since = NOW - SETTLE_TIME + timedelta(seconds=1)
+    since = NOW - VISIBILITY_DELAY + timedelta(seconds=1)
     plan = decide(
         policy, FREE, view(InstanceState.STOPPED), started=frozenset({"i-0", "i-9"}), observed_since=since
     )
     assert plan.started == ({"i-0"} if policy is LEAVE else frozenset())
-    assert settled_after(plan.started, policy, FREE, since) == (
-        since + SETTLE_TIME if policy is LEAVE else None
+    assert forget_stopped_from(plan.started, policy, FREE, since) == (
+        since + VISIBILITY_DELAY if policy is LEAVE else None
     )
 
 
 def test_there_is_no_settle_time_while_booked_or_without_started_instances() -> None:
-    assert settled_after({"i-0"}, LEAVE, BOOKED, NOW) is None
-    assert settled_after((), LEAVE, FREE, NOW) is None
+    assert forget_stopped_from({"i-0"}, LEAVE, BOOKED, NOW) is None
+    assert forget_stopped_from((), LEAVE, FREE, NOW) is None
 
 
 def test_leave_remembers_stopping_instances() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from booking_operator.devcluster.playground import Playground
-from booking_operator.domain.power import SETTLE_TIME
+from booking_operator.domain.power import VISIBILITY_DELAY
 from tests.e2e.conftest import Operator, Tenant, at, soon, until
 from tests.e2e.test_schema import store_against_the_rules
 
@@ -206,7 +206,7 @@ async def test_leave_stops_only_instances_that_a_booking_started(tenant: Tenant,
         await until(lambda: sorted(tenant.states()) == ["running", "stopped"])
         # The operator keeps status.started until a start in flight must be visible.
         await until(
-            lambda: "started" not in tenant.status("resource", "res"), SETTLE_TIME.total_seconds() + 20
+            lambda: "started" not in tenant.status("resource", "res"), VISIBILITY_DELAY.total_seconds() + 20
         )
 
 

@@ -7,7 +7,7 @@ Each Resource has one state machine:
          +-- no longer wanted ---+--> cancelled
 
 A reconcile places orders, cancels the orders that are no longer wanted, and collects the answers. It waits at
-most `SETTLE_WAIT` for answers. An order may take longer because it waits in its request queue; its answer
+most `ANSWER_TIMEOUT` for answers. An order may take longer because it waits in its request queue; its answer
 enqueues the Resource.
 
 Invariants:
@@ -42,7 +42,7 @@ from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.environment import Environment, RecordEvent
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
-SETTLE_WAIT = timedelta(seconds=2)
+ANSWER_TIMEOUT = timedelta(seconds=2)
 """How long a reconcile waits for the answers to due orders. Most answers arrive within this time."""
 
 Late = Callable[[Action, str, float, int], None]
@@ -66,7 +66,7 @@ class _Placed:
         booking: the booking that causes a start, or whose end causes a stop; None when there is none.
         unbooked: the policy by which the order was decided.
         placed_at: when the order was placed (aware UTC).
-        basis: the input of the last successful validity check; None before the first one.
+        valid_for: the input of the last successful validity check; None before the first one.
         reported: the instances whose outcome was reported.
         watched: the instances whose outcome enqueues the Resource.
     """
@@ -76,7 +76,7 @@ class _Placed:
     booking: BookingInterval | None
     unbooked: UnbookedPolicy
     placed_at: datetime
-    basis: "_Basis | None" = None
+    valid_for: "_ValidityInput | None" = None
     reported: set[str] = field(default_factory=set)
     watched: set[str] = field(default_factory=set)
 
@@ -113,7 +113,7 @@ class _Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Basis:
+class _ValidityInput:
     """The input of a validity check. While it holds, another check has the same result.
 
     Attributes:
@@ -234,7 +234,7 @@ class ResourceOrders:
             on_accepted=self._lateness_callback(key, action, snapshot.group.service, at),
         )
         unbooked = snapshot.policy.unbooked
-        placed = _Placed(order, action, booking, unbooked, now, _basis(snapshot, action, unbooked))
+        placed = _Placed(order, action, booking, unbooked, now, _validity_input(snapshot, action, unbooked))
         self._states.setdefault(key, _State()).placed.append(placed)
         if action is Action.START:
             snapshot.driver.batcher.start(order)
@@ -273,17 +273,16 @@ class ResourceOrders:
         If the input of the last check is unchanged, the check only compares revisions. A thousand orders are
         checked at one boundary.
         """
-        now = self._clock.now()
-        if placed.basis is not None and placed.basis.holds(self._environment.informers.revision(key), now):
-            return placed.action is Action.START or not self._environment.consistency.stale_reason()
-        resource = self._environment.informers.resources.get(key)
-        if resource is None or resource.metadata.deletion_timestamp is not None:
-            return False
-        snapshot = take_snapshot(self._environment, resource, now)
-        basis = _basis(snapshot, placed.action, placed.unbooked) if snapshot else None
-        if basis is None:
-            return False
-        placed.basis = basis
+        now, informers = self._clock.now(), self._environment.informers
+        if placed.valid_for is None or not placed.valid_for.holds(informers.revision(key), now):
+            resource = informers.resources.get(key)
+            if resource is None or resource.metadata.deletion_timestamp is not None:
+                return False
+            snapshot = take_snapshot(self._environment, resource, now)
+            valid_for = _validity_input(snapshot, placed.action, placed.unbooked) if snapshot else None
+            if valid_for is None:
+                return False
+            placed.valid_for = valid_for
         return placed.action is Action.START or not self._environment.consistency.stale_reason()
 
     # Read orders
@@ -305,19 +304,19 @@ class ResourceOrders:
 
     # Collect answers
 
-    async def settle(self, snapshot: ResourceSnapshot) -> Failure | None:
+    async def collect_answers(self, snapshot: ResourceSnapshot) -> Failure | None:
         """Wait for the answers to the due orders of a Resource, and report the outcomes.
 
-        The wait ends `SETTLE_WAIT` after the orders were placed and due, or at the next boundary.
+        The wait ends `ANSWER_TIMEOUT` after the orders were placed and due, or at the next boundary.
 
         Returns:
             Why an action failed, or why its call is delayed by an error; None when nothing failed.
         """
         key, now = key_of(snapshot.resource), self._clock.now()
         due = self._due(key, now)
-        latest = [max(placed.placed_at, placed.order.deadline) + SETTLE_WAIT for placed in due]
-        limit = snapshot.state.next_change_at or now + SETTLE_WAIT
-        until = min(max(latest, default=now), now + SETTLE_WAIT, limit)
+        latest = [max(placed.placed_at, placed.order.deadline) + ANSWER_TIMEOUT for placed in due]
+        limit = snapshot.state.next_change_at or now + ANSWER_TIMEOUT
+        until = min(max(latest, default=now), now + ANSWER_TIMEOUT, limit)
         await self._wait(key, due, (until - now).total_seconds())
         outcomes = [placed.take_outcome() for placed in due]
         self._forget_settled(key)
@@ -444,7 +443,9 @@ class ResourceOrders:
             state.start = None
 
 
-def _basis(snapshot: ResourceSnapshot, action: Action, unbooked: UnbookedPolicy) -> _Basis | None:
+def _validity_input(
+    snapshot: ResourceSnapshot, action: Action, unbooked: UnbookedPolicy
+) -> _ValidityInput | None:
     """Return the input of a validity check; None when the action is not wanted.
 
     A stop that was decided by another `unbooked` policy is not wanted: `Leave` may keep its instances
@@ -454,7 +455,7 @@ def _basis(snapshot: ResourceSnapshot, action: Action, unbooked: UnbookedPolicy)
     wanted = policy.may_act and snapshot.state.running_wanted is start
     if not wanted or not (start or policy.unbooked is unbooked):
         return None
-    return _Basis(snapshot.revision, snapshot.now, snapshot.state.next_at)
+    return _ValidityInput(snapshot.revision, snapshot.now, snapshot.state.next_at)
 
 
 def first_retry(errors: Iterable[CloudError | Failure]) -> datetime | None:

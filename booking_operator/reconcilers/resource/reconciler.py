@@ -134,12 +134,12 @@ class ResourceReconciler:
         While an order waits or a change is overdue, the forecast is updated, because the expected time may
         change.
         """
-        settled = power.settled_after(
+        forget_from = power.forget_stopped_from(
             plan.started, snapshot.policy, snapshot.state, self._trigger(snapshot).observed_since
         )
         key, now = key_of(snapshot.resource), self._clock.now()
-        settled = settled if settled is None or settled > now else None
-        instants = [snapshot.wake_at(), failure.retry_at if failure else None, settled]
+        forget_from = forget_from if forget_from is None or forget_from > now else None
+        instants = [snapshot.wake_at(), failure.retry_at if failure else None, forget_from]
         delay = self._delays.get(key)
         if waiting := self._orders.waiting(key):
             instants.append(now + QUEUED_CHECK_INTERVAL)
@@ -170,7 +170,7 @@ class ResourceReconciler:
 
     def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
         """Return the decision trigger of a snapshot, given the trigger of the last reconcile."""
-        return decision_trigger.next_trigger(previous, snapshot.state, snapshot.now, basis=snapshot.policy)
+        return decision_trigger.next_trigger(previous, snapshot.state, snapshot.now, policy=snapshot.policy)
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
@@ -178,8 +178,8 @@ class ResourceReconciler:
     def _view_needed_since(self, snapshot: ResourceSnapshot) -> datetime:
         """Return the instant (aware UTC) that a view must not precede, to back every decision."""
         since, current = self._trigger(snapshot).observed_since, self._reporter.current(snapshot.resource)
-        settled = power.settled_after(current.started, snapshot.policy, snapshot.state, since)
-        return since if settled is None or settled > snapshot.now else settled
+        forget_from = power.forget_stopped_from(current.started, snapshot.policy, snapshot.state, since)
+        return since if forget_from is None or forget_from > snapshot.now else forget_from
 
     def _fresh(self, snapshot: ResourceSnapshot, since: datetime | None = None) -> bool:
         """Whether the present view is not older than `since`, by default the decision trigger."""
@@ -254,7 +254,7 @@ class ResourceReconciler:
         self._orders.place(snapshot, Action.START, start, at, holder)
         if snapshot.state.running_wanted:
             self._orders.place(snapshot, Action.STOP, (), snapshot.now, None)
-        return await self._orders.settle(snapshot)
+        return await self._orders.collect_answers(snapshot)
 
     async def _stop(self, snapshot: ResourceSnapshot) -> tuple[str, Failure | None]:
         """Order the stops of the plan, unless data is stale.
@@ -271,7 +271,7 @@ class ResourceReconciler:
         released, stop = snapshot.state.last_ended, plan.stop if snapshot.policy.may_act else ()
         at = released.end_at if released else snapshot.now
         self._orders.place(snapshot, Action.STOP, stop, at, released)
-        return plan.stale_reason, await self._orders.settle(snapshot)
+        return plan.stale_reason, await self._orders.collect_answers(snapshot)
 
     async def _order_ahead(self, snapshot: ResourceSnapshot) -> Plan:
         """Order ahead what the next boundary will need, if it is near and the view is fresh.
