@@ -1,4 +1,4 @@
-"""The console script `booking-operator`, which is `python -m booking_operator` too."""
+"""The entry point of `booking-operator` and of `python -m booking_operator`."""
 
 import signal
 import sys
@@ -7,8 +7,9 @@ import sys
 def main() -> None:
     """Run the command line.
 
-    From the first instant on SIGTERM ends it, and for `run` that is a clean end. Process 1 of a container,
-    which this is, gets no signal that it has no handler for; and imports alone take most of a second.
+    SIGTERM ends the process from the start: with exit code 0 for `run`, as after a clean shutdown. As process
+    1 of a container, the operator would ignore a signal without a handler, and the imports alone take most of
+    a second.
     """
     code = 0 if sys.argv[1:2] == ["run"] else 128 + signal.SIGTERM
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
