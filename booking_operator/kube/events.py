@@ -103,8 +103,13 @@ class EventRecorder:
     async def _write_all(self) -> None:
         while True:
             event = await self._queue.get()
-            await self._write(event)
-            self._queue.task_done()
+            try:
+                await self._write(event)
+            except Exception:  # noqa: BLE001 - a bug in the code for Events must not end the leadership
+                self._dropped()
+                self._log.exception("event_dropped", reason=event.body["reason"])
+            finally:
+                self._queue.task_done()
 
     async def _write(self, event: _QueuedEvent) -> None:
         path = f"/apis/events.k8s.io/v1/namespaces/{event.namespace}/events"

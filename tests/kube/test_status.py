@@ -33,7 +33,7 @@ class Server(KubeClient):
     def __init__(self) -> None:
         super().__init__(ClusterConfig(environ={}), VirtualClock())
         self.requests: list[tuple[str, str, Any]] = []
-        self.errors: list[ApiError] = []
+        self.errors: list[Exception] = []
         self.garbage: list[bytes] = []
         self.answer: dict[str, Any] = {}
         self.seconds = 0.0
@@ -286,6 +286,18 @@ def test_the_number_of_concurrent_patches_is_bounded() -> None:
         await asyncio.sleep(20)
 
     assert played(scenario).server.count("PATCH") == 100
+
+
+def test_an_unexpected_exception_drops_one_event_only() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.server.errors = [RuntimeError("a bug")]
+        rig.recorder.normal(RESOURCE, rig.stored, "Started", "Start", "first")
+        await rig.recorder.wait_until_idle()
+        rig.recorder.normal(RESOURCE, rig.stored, "Stopped", "Stop", "second")
+        await rig.recorder.wait_until_idle()
+
+    notes = [body["note"] for _, _, body in played(scenario).server.requests]
+    assert notes == ["first", "second"]
 
 
 def test_events_are_retried_a_few_times_and_then_dropped() -> None:
