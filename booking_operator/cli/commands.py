@@ -139,7 +139,11 @@ def _cluster_options(command: Command) -> Command:
     help="Log format. Default: console on a terminal, otherwise json.",
 )
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Lowest level of the log records.",
 )
 def run(log_format: Any, **options: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
@@ -179,7 +183,14 @@ def run(log_format: Any, **options: Any) -> None:
     show_default=True,
     help="End of the time range: a date, or a duration from now.",
 )
-@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output format.",
+)
 def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
     """Print the AWS API calls that the bookings in the cluster need, and the starts that will be late.
 

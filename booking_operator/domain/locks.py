@@ -139,7 +139,7 @@ def block_foreign(observation: Observation, locks: ClassifiedLocks) -> Observati
 def describe_lock(instance: Instance) -> str:
     """Describe the lock of an instance, as the end of the sentence "it …"."""
     lock = instance.lock or Lock("", "")
-    return f"is locked by {lock.by or 'nobody'} until {lock.until or 'no time'}"
+    return f"is locked by {lock.by or '(no user)'} until {lock.until or '(no date)'}"
 
 
 def lock_tag_changes(

@@ -236,7 +236,7 @@ class LeaderElector:
         before = self.leader
         self._observed.observe(lease, self._clock.monotonic())
         if self.leader not in {before, self.identity}:
-            self._log.info("leader_is", leader=self.leader or "nobody")
+            self._log.info("new_leader_observed", leader=self.leader or "none")
 
     async def _acquire(self) -> None:
         """Return when this candidate has taken the Lease."""
@@ -257,7 +257,7 @@ class LeaderElector:
                 conflicts = min(conflicts + 1, 4)
             except LeaseError as error:
                 wait = self._timing.retry_period.total_seconds()
-                self._log.warning("lease_failed", error=str(error), retry_in_s=wait)
+                self._log.warning("lease_acquisition_failed", error=str(error), retry_in_s=wait)
             await self._wait_for_change(wait)
 
     async def _take_over(self) -> None:
@@ -330,7 +330,7 @@ class LeaderElector:
         try:
             self._record(await self._with_timeout(self._lock.get()))
         except LeaseError as error:
-            self._log.warning("lease_failed", error=str(error))
+            self._log.warning("lease_read_failed", error=str(error))
             return self._timing.retry_period.total_seconds() / 4
         return 0.0
 
@@ -338,7 +338,7 @@ class LeaderElector:
         if not self._observed.exists:
             return "the Lease was deleted"
         holder = self._observed.lease.holder
-        return "" if holder == self.identity else f"{holder or 'nobody'} holds the Lease"
+        return "" if holder == self.identity else f"{holder or 'no replica'} holds the Lease"
 
     async def _write(self, lease: Lease) -> None:
         renewal = _Renewal(self._clock.monotonic(), self._clock.now())
@@ -360,7 +360,7 @@ class LeaderElector:
             async with asyncio.timeout(timeout):
                 return await call
         except TimeoutError:
-            raise LeaseError(f"no answer within {timeout:.1f} s") from None
+            raise LeaseError(f"no response within {timeout:.1f} s") from None
 
     def _seconds_left(self) -> float:
         """How many seconds the leadership lasts without another renewal."""
@@ -389,7 +389,7 @@ class LeaderElector:
             async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
                 await self._clear_holder(self._observed.lease if certain else await self._lock.get())
         except (LeaseError, TimeoutError) as error:
-            self._log.warning("lease_not_released", error=str(error) or "no answer")
+            self._log.warning("lease_not_released", error=str(error) or "no response")
         self._write_uncertain = False
 
     async def _clear_holder(self, held: Lease | None) -> None:

@@ -176,7 +176,7 @@ class LockTagsReconciler:
                 self._failed(resource, error)
                 return False
             # An error that a retry cannot fix must not block the deletion of the Resource for ever.
-            note = f"The lock tags remain on the instances until they expire: {error}"
+            note = f"The lock tags remain on the instances. Their lock is ignored after it expires. {error}"
             self._events.warning(RESOURCE, resource, "LockTagsLeft", "Release", note)
         self.failures.set(key_of(resource), None)
         return await self._set_finalizer(resource, wanted=False)

@@ -60,7 +60,9 @@ def test_ctrl_c_ends_devcluster_prepare_while_it_compiles(machine: Machine, plai
     with machine.command(plain, "exec booking-operator devcluster --prepare") as command:
         code = interrupt_the_compilation(machine, command)
     assert code == 130
-    assert command.output.endswith("Stopped. The next run uses what is downloaded and compiled so far.\n")
+    assert command.output.endswith(
+        "Stopped. The next run reuses the files that are already downloaded and compiled.\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["devcluster", "demo"])
