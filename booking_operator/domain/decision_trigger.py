@@ -1,4 +1,4 @@
-"""The decision trigger of a Resource: the last change of what its bookings want.
+"""The decision trigger of a Resource: the last change of what its bookings or its policy want.
 
 The time of that change says how new an observation must be to back a decision. Whether the change was known
 ahead says if a stop needs a confirmation of the caches. The reconciler of Resources computes the next
@@ -17,12 +17,12 @@ LEAD_TIME = timedelta(seconds=1.5)
 
 @dataclass(frozen=True, slots=True)
 class DecisionTrigger:
-    """The last change of what the bookings of a Resource want.
+    """The last change of what the bookings or the policy of a Resource want.
 
     Attributes:
         running_wanted: whether the instances are wanted running.
-        policy: the policy of the Resource, which is the other input of the decision. A change of it is a new
-        trigger. observed_since: an observation from before this instant cannot back a decision (aware UTC).
+        policy: the policy of the Resource. A change of it is a new trigger.
+        observed_since: a stop needs an observation that is not older than this instant (aware UTC).
         planned: whether the last change of power came at a boundary that was known ahead, and not by an edit
             or a deletion.
         expected_change_at: the next boundary, as known now (aware UTC); None for never. A change at this

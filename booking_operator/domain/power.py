@@ -1,7 +1,7 @@
 """Decides which instances of one Resource to start and to stop.
 
-`decide` is a pure function, and cheap: the reconciler calls it again after each wait. Each decision depends
-only on its inputs, not on earlier decisions. Invariants:
+`decide` is a pure function, and cheap: the reconciler calls it several times in one reconcile. Each decision
+depends only on its inputs, not on earlier decisions. Invariants:
 - A start needs only an active booking.
 - A stop needs that no booking is active, that the cached bookings are complete, and a fresh observation.
 - Without an active booking, `unbooked: Stop` stops all running instances, and `unbooked: Leave` only those
@@ -21,7 +21,7 @@ from booking_operator.domain.instance import Instance, InstanceState, Observatio
 VISIBILITY_DELAY = timedelta(seconds=40)
 """How long a start that was sent right before the end of a booking may stay invisible.
 
-A call waits up to 25 s for its answer, a Describe may lag 10 s behind, and 5 s are a reserve.
+Usually a call has its answer within 25 s, a Describe may lag 10 s behind, and 5 s are a reserve.
 """
 
 TAKE_OVER_TIMEOUT = timedelta(seconds=1)
@@ -48,7 +48,7 @@ class PowerPolicy:
         unbooked: what to do with running instances that are not booked.
         warm_up: how long before `start_at` the instances start.
         hibernate: whether to hibernate instances instead of stopping them, if they can.
-        suspend: whether the operator only plans and reports for this Resource.
+        suspend: whether the operator only plans and reports power changes of this Resource.
         dry_run: whether the operator only plans and reports for all Resources, by `--dry-run`.
     """
 
@@ -79,7 +79,7 @@ class Plan:
             observation; empty otherwise.
         blocked: the instances that are not as booked and have a `blocked_reason`.
         started: the ids of the instances that a booking has started, for the status. Under `unbooked: Leave`
-            it includes the instances to start.
+            it includes the instances that the operator is about to start.
         in_transition: whether an instance is pending or stopping. The inventory reports the end of that.
     """
 
@@ -108,8 +108,9 @@ def decide(
 ) -> Plan:
     """Decide what to start and what to stop.
 
-    A start needs only a booking. A stop also needs complete bookings, and an observation that is not older
-    than `observed_since`. Under `unbooked: Leave` only instances that a booking has started are stopped.
+    A start needs an active booking. A stop needs that no booking is active, that the bookings are complete,
+    and an observation that is not older than `observed_since`. Under `unbooked: Leave` only instances that a
+    booking has started are stopped.
 
     Args:
         policy: the rules of the Resource.

@@ -363,6 +363,21 @@ def test_a_boundary_needs_one_status_write() -> None:
     played(scenario, before=lambda world: world.booking("b", 10, 20))
 
 
+def test_a_stop_by_a_deletion_is_not_reported_on_an_earlier_booking() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(200)
+        world.delete_booking("later")
+
+    def before(world: World) -> None:
+        world.booking("earlier", 10, 20)
+        world.booking("later", 100, 900)
+
+    world = played(scenario, seconds=300, before=before)
+    assert world.driver.acts[-1] == Act("stop", BOTH, 200)
+    assert world.events.recorded.count(("Resource", "Stopped")) == 2
+    assert world.events.recorded.count(("Booking", "Stopped")) == 1
+
+
 def test_a_deleted_resource_is_released() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)

@@ -14,7 +14,8 @@ Invariants:
 - An instance has at most one order in flight for the same action and the same kind (ahead or due).
 - The driver calls `Order.still_valid` right before a call. A decision is therefore never carried out against
   newer bookings.
-- Each outcome is reported once, as an Event on the Resource and on its Booking.
+- Each acceptance is reported once, as an Event on the Resource and on its Booking. Failures become
+  conditions.
 
 The module takes two measurements. Lateness is the service level indicator: for each instance, the time from a
 boundary that was known ahead to the acceptance of the call. The start time is the time from the first
@@ -66,7 +67,7 @@ class _Placed:
         booking: the booking that causes a start, or whose end causes a stop; None when there is none.
         unbooked: the policy by which the order was decided.
         placed_at: when the order was placed (aware UTC).
-        valid_for: the input of the last successful validity check; None before the first one.
+        valid_for: the input of the decision, or of the last successful validity check; None if there is none.
         reported: the instances whose outcome was reported.
         watched: the instances whose outcome enqueues the Resource.
     """
@@ -265,10 +266,9 @@ class ResourceOrders:
             placed.order.cancel()
 
     def _still_valid(self, key: Key, placed: _Placed) -> bool:
-        """Whether bookings and policy still want the action now, and a stop is not based on stale data.
+        """Whether bookings and policy still want the action now. A stop also needs synced caches.
 
-        It does not look at the instances. A start or a stop of an instance that is there already has no
-        effect.
+        The check ignores the states of the instances: a start of a running instance has no effect.
 
         If the input of the last check is unchanged, the check only compares revisions. A thousand orders are
         checked at one boundary.

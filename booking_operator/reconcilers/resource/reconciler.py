@@ -7,8 +7,8 @@ The order of the steps in one reconcile matters:
 3. Order the stops.
 4. Shortly before a boundary, order ahead what the boundary will need. The driver then sends it at the
    boundary, in one call with all other orders that are due.
-5. Set the status and enqueue the lock tags. Other controllers write them, so a slow API server delays no
-   start and no stop.
+5. Set the status and enqueue the lock tags. Other controllers write them, so a slow write delays no start and
+   no stop. Under `unbooked: Leave`, the list of started instances is an exception: see `_record_started`.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.resource import ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, ResourceReport
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.formatting import format_duration, format_utc
@@ -44,13 +45,15 @@ from booking_operator.reconcilers.resource.snapshot import (
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 REFRESH_TIMEOUT_SECONDS = 10.0
-"""Timeout for a fresh view, and for the confirmation of the caches. A new booking of the same Resource waits
-at most this long."""
+"""Timeout for a fresh view, and another one for the confirmation of the caches. A new booking of the same
+Resource waits while they last."""
 STARTED_WRITE_TIMEOUT_SECONDS = 2.0
 """How long a start under `unbooked: Leave` waits until the status lists the started instances.
 
 The start does not depend on this write. If the list is lost, the instances stay up after the booking.
 """
+EDIT_TOLERANCE = timedelta(minutes=1)
+"""If the last booking ended earlier than this before the change that causes a stop, it is not the cause."""
 RETRY_SECONDS = 0.25
 """Pause between two attempts to refresh the view right after a take-over, while overdue starts wait."""
 QUEUED_CHECK_INTERVAL = timedelta(seconds=15)
@@ -58,7 +61,7 @@ QUEUED_CHECK_INTERVAL = timedelta(seconds=15)
 
 
 class ResourceReconciler:
-    """Reconciles Resources, one by one.
+    """Reconciles Resources. Different Resources are reconciled concurrently.
 
     Args:
         environment: what all reconcilers share.
@@ -96,7 +99,8 @@ class ResourceReconciler:
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one Resource. The instances of a deleted Resource stay as they are.
 
-        It decides again after each wait, because bookings and instances may have changed.
+        It decides again after a refresh and after a confirmation, because bookings and instances may have
+        changed. `Order.still_valid` checks the bookings once more right before a call.
         """
         snapshot = self._take_snapshot(key)
         if snapshot is not None and (until := self._start_waits_until(snapshot)) is not None:
@@ -268,10 +272,18 @@ class ResourceReconciler:
                 return stale_reason, None
             snapshot = self._take_snapshot(key_of(snapshot.resource)) or snapshot
             plan = self.decide(snapshot)
-        released, stop = snapshot.state.last_ended, plan.stop if snapshot.policy.may_act else ()
+        released, stop = self._released_by(snapshot), plan.stop if snapshot.policy.may_act else ()
         at = released.end_at if released else snapshot.now
         self._orders.place(snapshot, Action.STOP, stop, at, released)
         return plan.stale_reason, await self._orders.collect_answers(snapshot)
+
+    def _released_by(self, snapshot: ResourceSnapshot) -> BookingInterval | None:
+        """Return the booking whose end causes a stop; None if another change does, such as a deletion.
+
+        An edit may set an end slightly in the past.
+        """
+        last, since = snapshot.state.last_ended, self._trigger(snapshot).observed_since
+        return last if last is not None and last.end_at >= since - EDIT_TOLERANCE else None
 
     async def _order_ahead(self, snapshot: ResourceSnapshot) -> Plan:
         """Order ahead what the next boundary will need, if it is near and the view is fresh.

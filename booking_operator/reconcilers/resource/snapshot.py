@@ -31,7 +31,7 @@ _NO_LOCKS = ClassifiedLocks((), (), None)
 
 @dataclass(frozen=True)
 class ResourceSnapshot:
-    """A Resource with its bookings and its instances at one instant.
+    """A Resource and the state of its bookings at one instant, with access to its instances.
 
     Attributes:
         resource: the Resource.
@@ -39,7 +39,7 @@ class ResourceSnapshot:
         driver: the cloud service of the instances.
         policy: the rules of the Resource for starts and stops.
         now: the instant (aware UTC).
-        timeline: all valid bookings of the Resource.
+        timeline: all valid bookings of the Resource. It is the live timeline of the informers.
         state: the state of the bookings at `now`.
         written_locks: the locks that the operator wrote, and that instances may still have.
         revision: the revision of the bookings and of the Resource, see `Informers.revision`.
