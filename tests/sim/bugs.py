@@ -510,16 +510,16 @@ class ForgetsRunningInstances(ResourceReconciler):
     """Instances that a booking has started are forgotten once they run."""
 
     @override
-    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        return _without_started(super().decide(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
+    def plan_power(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        return _without_started(super().plan_power(snapshot, stale_reason), snapshot, InstanceState.RUNNING)
 
 
 class ForgetsOnStaleObservation(ResourceReconciler):
     """Started instances are forgotten when any observation shows them stopped, even an old one."""
 
     @override
-    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        plan = super().decide(snapshot, stale_reason)
+    def plan_power(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        plan = super().plan_power(snapshot, stale_reason)
         return (
             plan if snapshot.state.running_wanted else _without_started(plan, snapshot, InstanceState.STOPPED)
         )
@@ -540,8 +540,8 @@ class ForgetsStartsInFlight(ResourceReconciler):
         return trigger
 
     @override
-    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
-        plan, observation = super().decide(snapshot, stale_reason), snapshot.observation
+    def plan_power(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        plan, observation = super().plan_power(snapshot, stale_reason), snapshot.observation
         stopped_since = (
             observation is not None
             and observation.at >= self.observed_since[key_of(snapshot.resource)]

@@ -108,17 +108,17 @@ class ResourceReconciler:
             snapshot = self._take_snapshot(key)
         if snapshot is None:
             return self._release(key)
-        failure = await self._start(snapshot)
+        failure = await self._order_starts(snapshot)
         if not self._fresh(snapshot, since := self._view_needed_since(snapshot)):
             refresh_failure = await self._refresh(snapshot, since)
             snapshot = self._take_snapshot(key)
             if snapshot is None:
                 return self._release(key)
-            failure = first_failure(failure, refresh_failure) or await self._start(snapshot)
-        stale_reason, stop_failure = await self._stop(snapshot)
+            failure = first_failure(failure, refresh_failure) or await self._order_starts(snapshot)
+        stale_reason, stop_failure = await self._order_stops(snapshot)
         failure = first_failure(failure, stop_failure)
         ahead = await self._order_ahead(snapshot)
-        plan = self.decide(snapshot, stale_reason)
+        plan = self.plan_power(snapshot, stale_reason)
         self._note_whether_met(snapshot, plan)
         starting = self._orders.starting(key) if snapshot.state.running_wanted else frozenset()
         plan = replace(plan, started=plan.started | ahead.started | starting)
@@ -196,7 +196,7 @@ class ResourceReconciler:
         if done or not snapshot.policy.may_act:
             self._orders.as_booked(key_of(snapshot.resource))
 
-    def decide(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+    def plan_power(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
         """Decide what to start and stop, by the bookings and the present view.
 
         Args:
@@ -219,7 +219,11 @@ class ResourceReconciler:
         if snapshot.now >= self._took_over_at + power.TAKE_OVER_TIMEOUT:
             return None  # checked first because it is cheap and true after the first second of a leadership
         holder, view = snapshot.state.holder, snapshot.driver.inventory.observation(snapshot.group)
-        if holder is None or view is None or not (snapshot.policy.may_act and self.decide(snapshot).start):
+        if (
+            holder is None
+            or view is None
+            or not (snapshot.policy.may_act and self.plan_power(snapshot).start)
+        ):
             return None
         return power.start_waits_until(
             holder.power_on_at(snapshot.policy.warm_up),
@@ -243,13 +247,13 @@ class ResourceReconciler:
                         return
                     await self._clock.sleep(RETRY_SECONDS)
 
-    async def _start(self, snapshot: ResourceSnapshot) -> Failure | None:
+    async def _order_starts(self, snapshot: ResourceSnapshot) -> Failure | None:
         """Order the starts of the plan, and cancel starts and stops that are no longer wanted.
 
         Returns:
             Why a start failed or is delayed; None when nothing failed.
         """
-        plan = self.decide(snapshot)
+        plan = self.plan_power(snapshot)
         start = plan.start if snapshot.policy.may_act else ()
         if start:
             await self._record_started(snapshot, plan)
@@ -260,18 +264,18 @@ class ResourceReconciler:
             self._orders.place(snapshot, Action.STOP, (), snapshot.now, None)
         return await self._orders.collect_answers(snapshot)
 
-    async def _stop(self, snapshot: ResourceSnapshot) -> tuple[str, Failure | None]:
+    async def _order_stops(self, snapshot: ResourceSnapshot) -> tuple[str, Failure | None]:
         """Order the stops of the plan, unless data is stale.
 
         Returns:
             Why data is stale (or empty), and why a stop failed or is delayed (or None).
         """
-        plan = self.decide(snapshot)
+        plan = self.plan_power(snapshot)
         if plan.stop and snapshot.policy.may_act:
-            if not self._trigger(snapshot).planned and (stale_reason := await self._confirm(snapshot)):
+            if not self._trigger(snapshot).planned and (stale_reason := await self._confirm_caches(snapshot)):
                 return stale_reason, None
             snapshot = self._take_snapshot(key_of(snapshot.resource)) or snapshot
-            plan = self.decide(snapshot)
+            plan = self.plan_power(snapshot)
         released, stop = self._released_by(snapshot), plan.stop if snapshot.policy.may_act else ()
         at = released.end_at if released else snapshot.now
         self._orders.place(snapshot, Action.STOP, stop, at, released)
@@ -294,9 +298,11 @@ class ResourceReconciler:
         boundary, plan, then = snapshot.state.next_change_at, Plan(), snapshot
         near = boundary is not None and boundary - LEAD_TIME <= self._clock.now() < boundary
         if boundary is not None and near and snapshot.policy.may_act and self._fresh(snapshot):
-            stale_reason = await self._confirm(snapshot) if self._trigger(snapshot).brought_forward else ""
+            stale_reason = (
+                await self._confirm_caches(snapshot) if self._trigger(snapshot).brought_forward else ""
+            )
             then = snapshot.at(boundary)
-            plan = self.decide(then, stale_reason)
+            plan = self.plan_power(then, stale_reason)
             if plan.start:
                 await self._record_started(then, plan)
         at = boundary or snapshot.now
@@ -313,7 +319,7 @@ class ResourceReconciler:
         left = (boundary - self._clock.now()).total_seconds() if boundary else REFRESH_TIMEOUT_SECONDS
         return min(REFRESH_TIMEOUT_SECONDS, left)
 
-    async def _confirm(self, snapshot: ResourceSnapshot) -> str:
+    async def _confirm_caches(self, snapshot: ResourceSnapshot) -> str:
         """Return why the caches may be missing bookings; empty if the API server confirms them in time."""
         return await self._consistency.confirm_within(self._time_budget(snapshot))
 
