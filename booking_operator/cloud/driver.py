@@ -38,11 +38,11 @@ class FailureKind(Enum):
     ACCOUNT = "account"
     """All calls in this account fail for now, for example because credentials expired or a clock is wrong."""
     UNSENT = "unsent"
-    """The call was not sent, because it could not succeed: the credentials or the account are missing."""
+    """The call was not sent, for example because the credentials or the account are missing."""
 
 
 class CloudError(Exception):
-    """The cloud service refused a call, or did not respond.
+    """An action failed: the service refused it or did not respond, or the call was not sent.
 
     Attributes:
         reason: CamelCase, for a condition: the error code of the service, if there is one.
@@ -97,7 +97,7 @@ class Action(StrEnum):
 
 
 def api_actions(service: ServiceFacts) -> Mapping[Action, str]:
-    """Return the AWS API action for every `Action`."""
+    """Return the AWS API action whose limits count for every `Action`."""
     return {
         Action.START: service.start_call,
         Action.STOP: service.stop_call,
@@ -238,7 +238,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ActionAnswer:
-    """The service's response to an action for one instance: its previous and its current state.
+    """The previous and the current state of one instance, as the response to an action reports or implies.
 
     `before` is None if `InstanceState` does not contain the reported state. Both are None for tags.
     """
@@ -264,7 +264,7 @@ class ServiceApi(Protocol):
     def facts(self) -> ServiceFacts: ...  # noqa: D102
 
     async def describe(self, scope: Scope) -> list[Record]:
-        """Return all existing instances of `scope` that have the application tag.
+        """Return all existing instances of `scope` that have the application tag and can be started alone.
 
         The operator starts only stopped instances, and stops only running ones. So a state is `PENDING` or
         `STOPPING` only if it ends without an action of the operator.

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class InstanceState(StrEnum):
-    """The power state of an existing instance. The drivers leave terminated instances out.
+    """The power state of an existing instance. `ServiceApi.describe` leaves terminated instances out.
 
     `UNAVAILABLE` is a state that is neither on nor off, and that the operator cannot change.
     """

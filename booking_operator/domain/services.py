@@ -15,6 +15,9 @@ ServiceName = Literal["ec2", "rds"]
 class ServiceFacts:
     """The facts about one service. The calls are names of AWS API actions; AWS limits the rate of each.
 
+    A call also stands for the calls of the same kind whose limits the operator counts together with it, such
+    as `StartDBInstance` for `StartDBCluster`.
+
     Attributes:
         start_call: the call that starts instances.
         stop_call: the call that stops or hibernates instances.
@@ -35,7 +38,7 @@ class ServiceFacts:
 
     @property
     def calls(self) -> frozenset[str]:
-        """All calls."""
+        """All calls whose limits the operator keeps."""
         return frozenset(
             {self.start_call, self.stop_call, self.tag_call, self.untag_call, *self.describe_calls}
         )

@@ -18,6 +18,7 @@ from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.request_queue import MAX_CALLS_IN_FLIGHT
 from booking_operator.cloud.batching.token_bucket import published_limits
 from booking_operator.cloud.driver import CloudError, api_actions
+from booking_operator.cloud.service import open_services
 from booking_operator.domain.group import Scope
 from booking_operator.domain.services import SERVICES
 from booking_operator.engine.clock import SystemClock
@@ -166,3 +167,8 @@ async def test_a_missing_region_and_an_unknown_account_are_reported_before_a_cli
             with pytest.raises(CloudError) as caught:
                 await sessions.rds(scope)
             assert caught.value.reason == reason
+
+
+async def test_each_service_is_served() -> None:
+    async with open_services(SystemClock(), Accounts(HERE.region)) as services:
+        assert set(services) == set(SERVICES)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PAGE = 100
 """Rows per page: the maximum of RDS."""
 
-_POWER: Mapping[str, InstanceState | None] = {
+_STATE_BY_STATUS: Mapping[str, InstanceState | None] = {
     "available": InstanceState.RUNNING,
     "creating": InstanceState.PENDING,
     "deleted": None,
@@ -252,8 +252,8 @@ def state_of_status(status: str) -> tuple[InstanceState | None, str]:
 
     The state is None if the database is deleted, or being deleted.
     """
-    if status in _POWER:
-        return _POWER[status], ""
+    if status in _STATE_BY_STATUS:
+        return _STATE_BY_STATUS[status], ""
     if _BUSY.fullmatch(status):
         return InstanceState.RUNNING, f"cannot be stopped while it is {status}"
     return InstanceState.UNAVAILABLE, f"has the status {status or 'unknown'}, which needs manual intervention"
