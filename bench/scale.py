@@ -28,13 +28,11 @@ import aiohttp
 
 from bench.population import NAMESPACE, fill, objects, stored
 from bench.world import connected
-from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
-from booking_operator.devcluster.binaries import find_kubectl, find_or_build
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.instances import Instances
-from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import CREDENTIALS, MotoServer
+from booking_operator.devcluster.playground import control_plane
 from booking_operator.devcluster.process import ChildProcess
 
 FEW = 3
@@ -106,11 +104,7 @@ class Api:
 @contextmanager
 def cluster(directory: Path) -> Iterator[tuple[ControlPlane, MotoServer]]:
     """An API server with the CRDs of the operator, and a fake AWS."""
-    with MotoServer(directory) as moto, ControlPlane(find_or_build(print)) as plane:
-        call = Kubectl(find_kubectl(print), plane.kubeconfig)
-        crd.write(directory / "crds")
-        call("apply", "-f", str(directory / "crds"))
-        call("wait", "--for=condition=Established", "-f", str(directory / "crds"))
+    with MotoServer(directory) as moto, control_plane() as plane:
         yield plane, moto
 
 

@@ -19,12 +19,12 @@ from typing import Any
 import aiohttp
 
 from bench.windows import Arrival, Window
-from booking_operator.api import crd
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
-from booking_operator.devcluster.binaries import find_kubectl, find_or_build
+from booking_operator.devcluster.binaries import find_kubectl
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.kubectl import Kubectl
 from booking_operator.devcluster.moto import MotoServer
+from booking_operator.devcluster.playground import control_plane
 from booking_operator.devcluster.process import ChildProcess
 
 TRANSITION_SECONDS = 1.0
@@ -174,18 +174,13 @@ def world() -> Iterator[World]:
     Raises:
         DevclusterError: a program is missing, or does not start.
     """
-    binaries, kubectl = find_or_build(print), find_kubectl(print)
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="booking-operator-bench-")
         directory = Path(stack.enter_context(temporary))
         moto = stack.enter_context(MotoServer(directory))
         aws = stack.enter_context(_proxy(moto.url, directory))
-        plane = stack.enter_context(ControlPlane(binaries))
-        call = Kubectl(kubectl, plane.kubeconfig)
-        crd.write(directory / "crds")
-        call("apply", "-f", str(directory / "crds"))
-        call("wait", "--for=condition=Established", "-f", str(directory / "crds"))
-        yield World(plane, call, aws, directory)
+        plane = stack.enter_context(control_plane())
+        yield World(plane, Kubectl(find_kubectl(print), plane.kubeconfig), aws, directory)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import click
 import yaml
 
 from booking_operator.api import crd
+from booking_operator.devcluster.binaries import find_kubectl
 from booking_operator.devcluster.controlplane import ControlPlane
 from booking_operator.devcluster.instances import Databases, Instances
 from booking_operator.devcluster.kubectl import Kubectl
@@ -87,7 +88,7 @@ def joined_playground(kubeconfig: Path) -> Iterator[Playground]:
     Raises:
         DevclusterError: a program is missing or does not start.
     """
-    _, program = prepare()
+    program = find_kubectl(tell)
     with tempfile.TemporaryDirectory(prefix="booking-operator-") as name, MotoServer(Path(name)) as moto:
         kubectl = Kubectl(program, kubeconfig)
         yield Playground(kubeconfig, kubectl, moto, Instances(moto.url), Databases(moto.url), Path(name))
