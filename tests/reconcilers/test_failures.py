@@ -119,6 +119,12 @@ def test_a_failure_without_a_retry_time_is_retried_with_back_off() -> None:
     assert 5 < len(attempts[0]) < 15
 
 
+def book_with_slow_queue(world: World) -> None:
+    """Book from second 10 on. The order waits 15 s in the request queue."""
+    world.driver.queue_seconds = 15
+    world.booking("b", 10, 900)
+
+
 def test_a_retry_of_the_driver_is_reported_while_it_waits() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(11)
@@ -132,11 +138,7 @@ def test_a_retry_of_the_driver_is_reported_while_it_waits() -> None:
         await asyncio.sleep(20)
         assert world.conditions()["Synced"] == ("True", "Synced")
 
-    def before(world: World) -> None:
-        world.driver.queue_seconds = 15
-        world.booking("b", 10, 900)
-
-    world = played(scenario, seconds=60, before=before)
+    world = played(scenario, seconds=60, before=book_with_slow_queue)
     assert [act.ids for act in world.driver.acts] == [BOTH]
 
 
@@ -157,11 +159,7 @@ def test_a_retry_time_that_has_passed_in_the_queue_is_not_reported() -> None:
         assert message(world) == "i-1, i-2: Slow."
         assert not result.failed
 
-    def before(world: World) -> None:
-        world.driver.queue_seconds = 15
-        world.booking("b", 10, 900)
-
-    played(scenario, seconds=60, before=before)
+    played(scenario, seconds=60, before=book_with_slow_queue)
 
 
 def test_an_accepted_instance_keeps_the_error_of_the_others() -> None:
