@@ -96,15 +96,17 @@ class Action(StrEnum):
     UNTAG = "untag"
 
 
-def api_actions(service: ServiceFacts) -> Mapping[Action, str]:
-    """Return the AWS API action whose limits count for every `Action`."""
-    return {
-        Action.START: service.start_call,
-        Action.STOP: service.stop_call,
-        Action.HIBERNATE: service.stop_call,
-        Action.TAG: service.tag_call,
-        Action.UNTAG: service.untag_call,
-    }
+def api_action(service: ServiceFacts, action: Action) -> str:
+    """Return the AWS API action whose limits count for `action`."""
+    match action:
+        case Action.START:
+            return service.start_call
+        case Action.STOP | Action.HIBERNATE:
+            return service.stop_call
+        case Action.TAG:
+            return service.tag_call
+        case Action.UNTAG:
+            return service.untag_call
 
 
 @dataclass(frozen=True, slots=True)

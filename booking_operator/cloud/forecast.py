@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.batching.batch import Entry
 from booking_operator.cloud.batching.fair_queue import FairQueue
 from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
-from booking_operator.cloud.driver import Action, Demand, Operation, Order, api_actions
+from booking_operator.cloud.driver import Action, Demand, Operation, Order, api_action
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BusyPeriod, busy_periods
 from booking_operator.domain.delay import TOLERANCE
@@ -188,7 +188,7 @@ class _Simulation:
                 waiting[demand.group.service, demand.group.scope, demand.action].append(entry)
         self.calls: dict[_CallKey, _Calls] = {}
         for (service, scope, action), entries in waiting.items():
-            limiter = full_limiter(limits(scope, api_actions(SERVICES[service])[action]), earliest)
+            limiter = full_limiter(limits(scope, api_action(SERVICES[service], action)), earliest)
             queue = FairQueue(SERVICES[service].max_batch)
             self.calls[service, scope, action] = list(simulate(queue, limiter, earliest, entries))
 
@@ -280,7 +280,7 @@ def _summary(key: _CallKey, calls: _Calls) -> CallForecast:
             done[entry.due_at] = at
     peak_at = max(due, key=lambda instant: (due[instant], -instant.timestamp()))
     return CallForecast(
-        call=api_actions(SERVICES[service])[action],
+        call=api_action(SERVICES[service], action),
         account=scope.account,
         region=scope.region,
         calls=len(calls),

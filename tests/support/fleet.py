@@ -14,7 +14,7 @@ from booking_operator.cloud.driver import (
     FailureKind,
     Operation,
     Record,
-    api_actions,
+    api_action,
 )
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Lock
@@ -103,7 +103,7 @@ class Fleet:
         action = change.action
         if action is Action.STOP:
             self.stops += [Stopped(self.clock.now(), id_, self.machines[id_].group) for id_ in ids]
-        loses = await self._arrive(scope, api_actions(self.facts)[action], len(ids))
+        loses = await self._arrive(scope, api_action(self.facts, action), len(ids))
         if action not in _GOAL:
             for id_ in ids:
                 self.machines[id_].lock = change.lock

@@ -9,7 +9,7 @@ from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
 from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
-from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, api_actions
+from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, api_action
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.domain.services import SERVICES
@@ -110,7 +110,7 @@ class Ec2Api:
                 cause.
         """
         client = await self._clients.ec2(scope)
-        async with self._clients.call(f"ec2:{api_actions(self.facts)[operation.action]}", scope, ids):
+        async with self._clients.call(f"ec2:{api_action(self.facts, operation.action)}", scope, ids):
             match operation.action:
                 case Action.START:
                     return _answers((await client.start_instances(InstanceIds=ids))["StartingInstances"])

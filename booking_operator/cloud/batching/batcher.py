@@ -15,7 +15,7 @@ from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.request_queue import RequestQueue, SendContext
 from booking_operator.cloud.batching.retry import BackoffTable
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
-from booking_operator.cloud.driver import Action, Demand, Operation, Order, ServiceApi, api_actions
+from booking_operator.cloud.driver import Action, Demand, Operation, Order, ServiceApi, api_action
 from booking_operator.cloud.forecast import entry_of
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.domain.group import Scope
@@ -89,7 +89,7 @@ class Batcher:
 
     def queue(self, scope: Scope, action: Action) -> RequestQueue:
         """Return the request queue of an action in a region of an account."""
-        call = api_actions(self._api.facts)[action]
+        call = api_action(self._api.facts, action)
         queue = self._queues.get((scope, call))
         if queue is None:
             self._close_idle()
