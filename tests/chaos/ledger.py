@@ -87,6 +87,11 @@ class Ledger:
         """Whether the group must run at an instant."""
         return any(version.tag == tag and version.holds(at) for version in self.versions)
 
+    def constant(self, tag: str, since: datetime, until: datetime, *, wanted: bool) -> bool:
+        """Whether the group must run, or with `wanted` False must not, at all instants of a time span."""
+        changes = {at for at in self._instants(tag) if since < at <= until}
+        return all(self.wanted(tag, at) is wanted for at in {since, *changes})
+
     def boundaries(self, tag: str) -> list[Boundary]:
         """The power changes of a group, in order. Changes that are reverted within `BLINK` are left out."""
         found: list[Boundary] = []
@@ -98,12 +103,18 @@ class Ledger:
         return found
 
     def _changes(self, tag: str) -> Iterator[Boundary]:
-        mine = [version for version in self.versions if version.tag == tag]
-        planned = {instant for version in mine for instant in (version.start, version.end)}
-        edits = {instant for version in mine for instant in (version.since, version.until)} - {NEVER}
+        planned = {at for version in self._of(tag) for at in (version.start, version.end)}
         was = False
-        for at in sorted(planned | edits):
+        for at in sorted(self._instants(tag)):
             if (wanted := self.wanted(tag, at)) != was:
                 action: Action = "StartInstances" if wanted else "StopInstances"
                 yield Boundary(at, tag, action, edited=at not in planned)
                 was = wanted
+
+    def _of(self, tag: str) -> list[Version]:
+        return [version for version in self.versions if version.tag == tag]
+
+    def _instants(self, tag: str) -> set[datetime]:
+        """The instants at which a version of a booking begins or ends, as planned or by an edit."""
+        spans = [(version.start, version.end, version.since, version.until) for version in self._of(tag)]
+        return {at for span in spans for at in span} - {NEVER}

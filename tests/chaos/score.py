@@ -104,5 +104,5 @@ def _violations(ledger: Ledger, tag: str, ids: Sequence[str], calls: Sequence[Se
         for call in calls
         if set(ids) & set(call.instance_ids)
         for against in (call.action == "StopInstances",)
-        if ledger.wanted(tag, call.at) is against and ledger.wanted(tag, call.at - ON_ITS_WAY) is against
+        if ledger.constant(tag, call.at - ON_ITS_WAY, call.at, wanted=against)
     ]

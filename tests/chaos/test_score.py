@@ -114,6 +114,15 @@ def test_a_call_in_flight_at_a_boundary_is_no_violation() -> None:
     assert judged(booked((10, 20)), start(20.2)).violations == []
 
 
+def test_a_call_for_bookings_that_were_gone_for_a_moment_is_no_violation() -> None:
+    ledger = booked((10, 60))
+    ledger.doubted(t(20), t(21))
+    ledger.made("web", "b0", t(10), t(60), t(21.3))
+    assert judged(ledger, stop(21.4)).violations == []
+    assert judged(ledger, stop(21.7)).violations == []
+    assert len(judged(ledger, stop(22)).violations) == 1
+
+
 def test_a_round_has_boundaries_during_and_after_the_fault_and_by_edits() -> None:
     for dead in (False, True):
         plan = layout(random.Random(1), "0", EPOCH, 5, 8, dead=dead)
