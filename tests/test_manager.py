@@ -17,7 +17,7 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.manager import Manager
 from booking_operator.observability.prometheus import Metrics
 from tests.support import virtual
-from tests.support.fakes import FakeDriver, World
+from tests.support.environment import FakeDriver, World
 
 
 class SlowClient:

@@ -22,7 +22,7 @@ from booking_operator.observability.prometheus import Metrics
 from booking_operator.observability.sources import Sources
 from booking_operator.operator import Operator
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeDriver, at_text
+from tests.support.environment import REGION, FakeDriver, at_text
 from tests.support.virtual import VirtualClock
 
 

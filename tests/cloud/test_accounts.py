@@ -10,7 +10,7 @@ from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy, Call
-from tests.support.driving import CLOCK, SECONDS, failure_of, observe, open_driver, open_drivers, start
+from tests.support.driver_calls import CLOCK, SECONDS, failure_of, observe, open_driver, open_drivers, start
 from tests.support.moto_server import REGION
 
 ACME, OTHER, OWN = (f"arn:aws:iam::{digit * 12}:role/booking-operator" for digit in "234")

@@ -19,7 +19,7 @@ from booking_operator.cloud.driver import Action, CloudError, FailureKind, Opera
 from booking_operator.cloud.instrumentation import measured
 from booking_operator.domain.group import Group, Scope
 from booking_operator.metrics import FailedPart
-from tests.support.sending import Stage
+from tests.support.batcher_stage import Stage
 from tests.support.virtual import EPOCH, VirtualClock, play, run
 
 REGION = "eu-west-1"

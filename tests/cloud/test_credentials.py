@@ -18,7 +18,7 @@ from booking_operator.cloud.aws.credential_renewal import MIN_RENEWAL_INTERVAL
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.group import Scope
 from tests.support.aws import AwsProxy, Call
-from tests.support.driving import CLOCK, SECONDS, SkewedClock
+from tests.support.driver_calls import CLOCK, SECONDS, SkewedClock
 from tests.support.moto_server import REGION
 
 HERE = Scope("", REGION)

@@ -11,7 +11,7 @@ from booking_operator.cloud.driver import Order
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
-from tests.support.driving import (
+from tests.support.driver_calls import (
     CLOCK,
     SECONDS,
     WEB,

@@ -11,7 +11,7 @@ from booking_operator.cloud.service import Driver
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState, Lock
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, SECONDS, WEB, lock, observe, open_driver, start
+from tests.support.driver_calls import CLOCK, SECONDS, WEB, lock, observe, open_driver, start
 from tests.support.moto_server import REGION
 
 ADA = Lock("ada", "2026-01-05T10:00:00Z")

@@ -10,7 +10,7 @@ from booking_operator.cloud.aws.rds import cluster_blocked_reason, database_bloc
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import Instance, InstanceState
 from tests.support.aws import AwsProxy
-from tests.support.driving import CLOCK, failure_of, observe, open_driver, start, stop
+from tests.support.driver_calls import CLOCK, failure_of, observe, open_driver, start, stop
 from tests.support.moto_server import REGION
 
 SHOP = Group("rds", "", REGION, "shop")

@@ -25,11 +25,11 @@ from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import FailedPart
-from tests.support import sending
+from tests.support import batcher_stage
+from tests.support.batcher_stage import START, Stage, outcome, play
 from tests.support.inventory import DB, FAR, WEB, FakeListener
 from tests.support.inventory import Stage as Views
 from tests.support.inventory import play as watch
-from tests.support.sending import START, Stage, outcome, play
 from tests.support.virtual import VirtualClock, run
 
 HERE = WEB.scope
@@ -159,7 +159,7 @@ def test_a_view_is_updated_although_the_listener_raises() -> None:
 # Batches.
 
 
-def raising(error: Exception, *bad: str) -> sending.Reply:
+def raising(error: Exception, *bad: str) -> batcher_stage.Reply:
     """Raise `error` for each call that contains any of `bad`."""
 
     def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
@@ -437,7 +437,7 @@ def test_a_malformed_answer_counts_as_lost() -> None:
                 errors.append(error)
 
         await refused()
-        stage.reply = sending.once(*errors)
+        stage.reply = batcher_stage.once(*errors)
         order: Order = stage.order("a", "b")
         await asyncio.sleep(LATER + 0.2)
         assert len(stage.looks) == 1

@@ -11,7 +11,7 @@ from tests.cluster.conftest import Team
 from tests.cluster.installation import NAME, Installation, until
 from tests.cluster.kernel import memory
 from tests.e2e.conftest import soon
-from tests.support.guide import commands
+from tests.support.code_blocks import commands
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # the first one builds image and cluster
 

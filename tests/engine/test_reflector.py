@@ -23,7 +23,7 @@ from booking_operator.engine.store import Change, Origin, Store
 from booking_operator.engine.workqueue import Backoff
 from tests.support import virtual
 from tests.support.fakeapi import FakeApi, Fault
-from tests.support.things import Thing, thing
+from tests.support.objects import Thing, thing
 from tests.support.virtual import VirtualClock
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])

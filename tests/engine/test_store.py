@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from booking_operator.engine.store import Change, Key, Origin, Store
-from tests.support.things import Thing, thing
+from tests.support.objects import Thing, thing
 
 
 def recorded(store: Store[Thing]) -> list[Change[Thing]]:

@@ -26,7 +26,7 @@ from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.kube.events import EventRecorder
 from booking_operator.notify.email import EmailChannel, SmtpConfig
 from booking_operator.notify.webhook import slack_body, webhook_body
-from tests.support import mad
+from tests.support import invalid_input
 from tests.support.virtual import EPOCH, VirtualClock
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -44,7 +44,7 @@ SPELLINGS = [
     "we.b",
     "we..b",
 ]
-TAGS = st.text(min_size=1, max_size=256) | st.sampled_from(SPELLINGS) | mad.TEXTS.filter(bool)
+TAGS = st.text(min_size=1, max_size=256) | st.sampled_from(SPELLINGS) | invalid_input.TEXTS.filter(bool)
 PLACES = st.fixed_dictionaries(
     {
         "type": st.sampled_from(["ec2", "rds"]),
@@ -55,7 +55,7 @@ PLACES = st.fixed_dictionaries(
 TEMPLATES = st.sampled_from(["{tag}", "{type}.{tag}", "{account}-{tag}", "x.{region}.{tag}-", "{tag}{tag}"])
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(TAGS, TEMPLATES, PLACES)
 def test_any_tag_gives_valid_object_names(tag: str, template: str, place: dict[str, str]) -> None:
     group = place | {"tag": tag}
@@ -70,7 +70,7 @@ def as_key(group: tuple[str, dict[str, str]]) -> str:
     return json.dumps(group, sort_keys=True)
 
 
-@mad.budget(50)
+@invalid_input.budget(50)
 @given(st.lists(st.tuples(TAGS, PLACES), min_size=2, max_size=6, unique_by=as_key), TEMPLATES)
 def test_the_last_name_candidate_of_a_group_is_unique(
     groups: list[tuple[str, dict[str, str]]], template: str
@@ -84,9 +84,11 @@ BOOKED = BookingInterval("bk", "ada", EPOCH, EPOCH + timedelta(hours=1), EPOCH)
 LETTERS, MARKS = {"L", "N", "Z"}, "_.:/=+-@"
 
 
-@mad.budget(150)
+@invalid_input.budget(150)
 @given(
-    st.text(max_size=300) | mad.TEXTS | st.sampled_from(["aws:ada", "AWS:x", "rds:x", "\t", "\x85", "\u2028"])
+    st.text(max_size=300)
+    | invalid_input.TEXTS
+    | st.sampled_from(["aws:ada", "AWS:x", "rds:x", "\t", "\x85", "\u2028"])
 )
 @example("a\nb")
 def test_every_service_accepts_the_lock_tags(user: str) -> None:
@@ -99,8 +101,8 @@ def test_every_service_accepts_the_lock_tags(user: str) -> None:
 
 
 UNTIL = st.one_of(
-    mad.DATES,
-    mad.TEXTS,
+    invalid_input.DATES,
+    invalid_input.TEXTS,
     st.sampled_from(
         [
             "9999-12-31T23:59:59-23:59",
@@ -112,10 +114,10 @@ UNTIL = st.one_of(
     ),
     st.datetimes(timezones=st.timezones()).map(datetime.isoformat),
 )
-LOCKS = st.builds(Lock, mad.TEXTS | st.just("ada"), UNTIL)
+LOCKS = st.builds(Lock, invalid_input.TEXTS | st.just("ada"), UNTIL)
 
 
-@mad.budget(150)
+@invalid_input.budget(150)
 @given(st.lists(st.none() | LOCKS, max_size=4), st.booleans(), st.lists(LOCKS, max_size=2))
 def test_any_lock_tag_is_classified(found: list[Lock | None], held: bool, memory: list[Lock]) -> None:
     instances = tuple(Instance(f"i-{n}", InstanceState.RUNNING, lock=item) for n, item in enumerate(found))
@@ -138,29 +140,29 @@ KEYS = st.sampled_from(
         "aws:x",
     ]
 )
-TAG = st.fixed_dictionaries({}, optional={"Key": KEYS, "Value": mad.TEXTS | st.just("true")})
+TAG = st.fixed_dictionaries({}, optional={"Key": KEYS, "Value": invalid_input.TEXTS | st.just("true")})
 STATES = st.sampled_from(["pending", "running", "stopping", "stopped", "terminated", "", "new-one"])
 INSTANCE = st.fixed_dictionaries(
     {"InstanceId": st.sampled_from(["i-1", "i-2", "i-3"])},
     optional={
         "Tags": st.lists(TAG, max_size=4),
         "State": st.fixed_dictionaries({}, optional={"Name": STATES, "Code": st.integers()}),
-        "Placement": st.fixed_dictionaries({}, optional={"AvailabilityZone": mad.TEXTS}),
-        "InstanceType": mad.TEXTS,
-        "RootDeviceType": mad.TEXTS,
+        "Placement": st.fixed_dictionaries({}, optional={"AvailabilityZone": invalid_input.TEXTS}),
+        "InstanceType": invalid_input.TEXTS,
+        "RootDeviceType": invalid_input.TEXTS,
         "HibernationOptions": st.fixed_dictionaries({}, optional={"Configured": st.booleans()}),
     },
 )
 DATABASE = st.fixed_dictionaries(
     {},
     optional={
-        "DBInstanceIdentifier": mad.TEXTS,
+        "DBInstanceIdentifier": invalid_input.TEXTS,
         "DBClusterIdentifier": st.sampled_from(["c1", "c2", ""]),
         "TagList": st.lists(TAG, max_size=4),
-        "DBInstanceStatus": mad.TEXTS | st.sampled_from(["available", "stopped", "backing-up"]),
-        "Status": mad.TEXTS | st.sampled_from(["available", "stopped"]),
-        "Engine": mad.TEXTS,
-        "EngineMode": mad.TEXTS,
+        "DBInstanceStatus": invalid_input.TEXTS | st.sampled_from(["available", "stopped", "backing-up"]),
+        "Status": invalid_input.TEXTS | st.sampled_from(["available", "stopped"]),
+        "Engine": invalid_input.TEXTS,
+        "EngineMode": invalid_input.TEXTS,
         "MultiAZ": st.booleans(),
     },
 )
@@ -171,7 +173,7 @@ def valued(tags: list[dict[str, str]]) -> bool:
     return bool(last.get("resource-booking-application"))
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(st.lists(st.lists(INSTANCE, max_size=3), max_size=3))
 def test_ec2_instances_without_the_tag_are_ignored(reservations: list[list[dict[str, Any]]]) -> None:
     page: Any = {"Reservations": [{"Instances": items} for items in reservations]}
@@ -181,7 +183,7 @@ def test_ec2_instances_without_the_tag_are_ignored(reservations: list[list[dict[
     assert len(found) <= sum(valued(item.get("Tags", [])) for item in shown)
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(st.lists(DATABASE, max_size=3), st.lists(DATABASE, max_size=3))
 def test_databases_without_the_tag_are_ignored(
     databases: list[dict[str, Any]], clusters: list[dict[str, Any]]
@@ -197,14 +199,14 @@ def test_databases_without_the_tag_are_ignored(
 NOTICES = st.builds(
     Notification,
     id=st.just("0123abcd"),
-    namespace=mad.TEXTS,
-    booking=mad.TEXTS,
-    resource=st.text(max_size=253) | mad.TEXTS,
-    user=st.text(max_size=256) | mad.TEXTS,
+    namespace=invalid_input.TEXTS,
+    booking=invalid_input.TEXTS,
+    resource=st.text(max_size=253) | invalid_input.TEXTS,
+    user=st.text(max_size=256) | invalid_input.TEXTS,
     end_at=st.datetimes(datetime(1970, 1, 2), datetime(2999, 12, 30), timezones=st.just(UTC)),  # noqa: DTZ001
 )
 RECIPIENTS = st.one_of(
-    mad.TEXTS,
+    invalid_input.TEXTS,
     st.emails(),
     st.sampled_from(
         [
@@ -223,7 +225,7 @@ HEADERS = {
 }  # fmt: skip
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(NOTICES, RECIPIENTS)
 def test_no_text_adds_a_header_or_a_recipient_to_a_mail(notification: Notification, recipient: str) -> None:
     channel = EmailChannel(SmtpConfig("smtp.example.com", "bookings@example.com"), cast("Any", FixedClock()))
@@ -243,7 +245,7 @@ class FixedClock:
         return EPOCH
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(NOTICES)
 def test_webhooks_get_json_and_slack_texts_have_no_mentions(
     notification: Notification,
@@ -267,7 +269,7 @@ class Posted:
 NAMES = st.from_regex(SUBDOMAIN, fullmatch=True).filter(lambda name: len(name) <= 253)
 
 
-@mad.budget(60)
+@invalid_input.budget(60)
 @given(NAMES, st.text(max_size=2000) | st.integers(0, 600).map(lambda n: "x" * n + "\U0001f4a5" * 600))
 @example("a" * 219 + "-" + "b" * 33, "\xe9" * 1024)
 def test_the_api_server_accepts_every_event(name: str, note: str) -> None:
@@ -277,7 +279,9 @@ def test_the_api_server_accepts_every_event(name: str, note: str) -> None:
     """
     recorder = EventRecorder(cast("Any", Posted()), VirtualClock())
     recorder._clock = cast("Any", FixedClock())
-    made = BOOKING.adapter.validate_python({"metadata": mad.meta(name), "spec": mad.SPECS["Booking"]})
+    made = BOOKING.adapter.validate_python(
+        {"metadata": invalid_input.meta(name), "spec": invalid_input.SPECS["Booking"]}
+    )
     recorder.warning(BOOKING, made, "Reason", "Action", note)
     body = recorder._queue.get_nowait().body
     assert len(body["note"].encode()) <= 1024

@@ -19,9 +19,9 @@ from booking_operator.engine.reflector import (
 )
 from booking_operator.engine.store import Store
 from booking_operator.engine.workqueue import Backoff
-from tests.support import mad, virtual
+from tests.support import invalid_input, virtual
 from tests.support.fakeapi import FakeApi
-from tests.support.things import Thing, thing
+from tests.support.objects import Thing, thing
 from tests.support.virtual import VirtualClock
 
 LONGEST, SILENCE = 30, 80.0
@@ -85,7 +85,7 @@ class MadApi(FakeApi):
             yield event
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(st.lists(st.tuples(CHANGES, st.lists(GARBAGE, max_size=6)), max_size=8))
 @example([(("a", "x"), [("bookmark", "x")])])
 @example([(("b", "x"), []), (("b", ""), []), (("a", "x"), [("again", 0)])])

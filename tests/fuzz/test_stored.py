@@ -22,7 +22,7 @@ from booking_operator.kube.errors import ResponseTooLargeError
 from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
 from booking_operator.observability.object_counts import ObjectCounts
 from booking_operator.reconcilers.informers import Informers
-from tests.support import mad, virtual
+from tests.support import invalid_input, virtual
 
 
 class Wire:
@@ -82,11 +82,16 @@ def use(object_: Any) -> None:
         object_.spec.template_hash()
 
 
-@mad.budget(150)
-@given(st.data(), mad.kinds)
+@invalid_input.budget(150)
+@given(st.data(), invalid_input.kinds)
 def test_a_malformed_object_is_decoded_and_affects_no_other(data: st.DataObject, kind: Kind[Any]) -> None:
     before, bad, after = listed(
-        kind, mad.page(mad.good(kind, "a"), data.draw(mad.stored(kind, "mad")), mad.good(kind, "z"))
+        kind,
+        invalid_input.page(
+            invalid_input.good(kind, "a"),
+            data.draw(invalid_input.stored(kind, "mad")),
+            invalid_input.good(kind, "z"),
+        ),
     )
     assert not isinstance(before.spec, InvalidSpec)
     assert not isinstance(after.spec, InvalidSpec)
@@ -98,18 +103,20 @@ def test_a_malformed_object_is_decoded_and_affects_no_other(data: st.DataObject,
     use(bad)
 
 
-@mad.budget(75)
-@given(st.data(), mad.kinds)
+@invalid_input.budget(75)
+@given(st.data(), invalid_input.kinds)
 def test_a_mad_event_is_decoded_like_a_list(data: st.DataObject, kind: Kind[Any]) -> None:
-    bad = data.draw(mad.stored(kind, "mad"))
+    bad = data.draw(invalid_input.stored(kind, "mad"))
     (event,) = watched(kind, json.dumps({"type": "MODIFIED", "object": bad}).encode())
-    assert event.object == listed(kind, mad.page(bad))[0]
+    assert event.object == listed(kind, invalid_input.page(bad))[0]
 
 
-@mad.budget(75)
-@given(mad.kinds, st.lists(mad.CONDITIONS, min_size=1, max_size=3))
+@invalid_input.budget(75)
+@given(invalid_input.kinds, st.lists(invalid_input.CONDITIONS, min_size=1, max_size=3))
 def test_conditions_of_other_writers_do_no_harm(kind: Kind[Any], conditions: list[Any]) -> None:
-    (item,) = listed(kind, mad.page(mad.good(kind, "a") | {"status": {"conditions": conditions}}))
+    (item,) = listed(
+        kind, invalid_input.page(invalid_input.good(kind, "a") | {"status": {"conditions": conditions}})
+    )
     assert len(item.status.conditions) == len(conditions)
     use(item)
 
@@ -121,9 +128,11 @@ def nested(levels: int) -> str:
 @pytest.mark.parametrize("levels", [10, 250, 9000])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_managed_fields_as_deep_as_the_api_server_accepts_them(kind: Kind[Any], levels: int) -> None:
-    deep = mad.good(kind, "deep")
+    deep = invalid_input.good(kind, "deep")
     deep["metadata"]["managedFields"] = [{"fieldsV1": "here"}]
-    answer = mad.page(mad.good(kind, "a"), deep).replace(b'"here"', nested(levels).encode())
+    answer = invalid_input.page(invalid_input.good(kind, "a"), deep).replace(
+        b'"here"', nested(levels).encode()
+    )
     assert [item.metadata.name for item in listed(kind, answer)] == ["a", "deep"]
     line = json.dumps({"type": "ADDED", "object": deep}).replace('"here"', nested(levels)).encode()
     (event,) = watched(kind, line)
@@ -131,8 +140,8 @@ def test_managed_fields_as_deep_as_the_api_server_accepts_them(kind: Kind[Any], 
 
 
 DEEP = st.recursive(
-    mad.SCALARS.filter(lambda value: value == value) | st.just('"]}\\"[{'),  # noqa: PLR0124 - NaN is not itself
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(mad.TEXTS, inner, max_size=3),
+    invalid_input.SCALARS.filter(lambda value: value == value) | st.just('"]}\\"[{'),  # noqa: PLR0124 - NaN is not itself
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(invalid_input.TEXTS, inner, max_size=3),
     max_leaves=30,
 )
 
@@ -161,50 +170,53 @@ def test_a_very_long_text_is_read_in_linear_time() -> None:
     assert flattened(b'["' + b'\\"' * 2_000_000) == b'["' + b'\\"' * 2_000_000
 
 
-@mad.budget(150)
-@given(st.data(), mad.kinds)
+@invalid_input.budget(150)
+@given(st.data(), invalid_input.kinds)
 def test_a_garbled_list_is_refused_or_decoded(data: st.DataObject, kind: Kind[Any]) -> None:
-    whole = mad.page(mad.good(kind, "a"), mad.good(kind, "b"))
+    whole = invalid_input.page(invalid_input.good(kind, "a"), invalid_input.good(kind, "b"))
     try:
-        found = listed(kind, data.draw(mad.garbled(whole)))
+        found = listed(kind, data.draw(invalid_input.garbled(whole)))
     except ListWatchError:
         return
     for item in found:
         use(item)
 
 
-@mad.budget(150)
-@given(st.data(), mad.kinds)
+@invalid_input.budget(150)
+@given(st.data(), invalid_input.kinds)
 def test_a_garbled_event_is_refused_or_decoded(data: st.DataObject, kind: Kind[Any]) -> None:
-    whole = json.dumps({"type": "ADDED", "object": mad.good(kind, "a")}).encode()
+    whole = json.dumps({"type": "ADDED", "object": invalid_input.good(kind, "a")}).encode()
     try:
-        found = watched(kind, data.draw(mad.garbled(whole)))
+        found = watched(kind, data.draw(invalid_input.garbled(whole)))
     except ListWatchError:
         return
     for event in found:
         use(event.object)
 
 
-DURATIONS = st.sampled_from(["", "0s", "90s", "31m", "24h", "999999h", "999999h" * 4000, "soon"]) | mad.TEXTS
+DURATIONS = (
+    st.sampled_from(["", "0s", "90s", "31m", "24h", "999999h", "999999h" * 4000, "soon"])
+    | invalid_input.TEXTS
+)
 
 
-@mad.budget(50)
+@invalid_input.budget(50)
 @given(DURATIONS)
 def test_an_invalid_measured_warm_up_is_within_bounds(text: str) -> None:
     """Other users may write a status, and bookings may begin in the year 1970."""
-    learns = mad.good(RESOURCE, "a") | {"status": {"warm_up": text}}
+    learns = invalid_input.good(RESOURCE, "a") | {"status": {"warm_up": text}}
     learns["spec"] = learns["spec"] | {"warm_up": "auto"}
-    (item,) = listed(RESOURCE, mad.page(learns))
+    (item,) = listed(RESOURCE, invalid_input.page(learns))
     assert 0 <= item.warm_up.total_seconds() <= 30 * 60
 
 
 @pytest.mark.parametrize("field", ["creationTimestamp", "deletionTimestamp"])
 def test_an_instant_without_an_offset_is_refused(field: str) -> None:
     """It cannot be compared with instants that have one."""
-    naive = mad.good(RESOURCE, "a")
+    naive = invalid_input.good(RESOURCE, "a")
     naive["metadata"][field] = "2026-01-01T00:00:00"
     with pytest.raises(ListWatchError, match="timezone"):
-        listed(RESOURCE, mad.page(naive))
+        listed(RESOURCE, invalid_input.page(naive))
 
 
 class Heavy(Wire):
@@ -222,7 +234,7 @@ class Heavy(Wire):
         end = min(begin + limit, self.objects)
         if end - begin > self.fits:
             raise ResponseTooLargeError("more than fits")
-        found = [mad.good(BOOKING, f"b{number}") for number in range(begin, end)]
+        found = [invalid_input.good(BOOKING, f"b{number}") for number in range(begin, end)]
         token = {"continue": str(end)} if end < self.objects else {}
         return json.dumps({"metadata": {"resourceVersion": "9"} | token, "items": found}).encode()
 
@@ -254,7 +266,7 @@ def test_one_object_that_is_too_large_fails_without_a_loop() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_little_of_a_large_object_is_kept(kind: Kind[Any]) -> None:
     """The finalizers of a Resource are an exception: to set one, the operator must write them all."""
-    large = mad.good(kind, "a")
+    large = invalid_input.good(kind, "a")
     large["metadata"] |= {
         "annotations": {f"manager.kotaico.de/{number}": "x" * 1000 for number in range(200)}
         | {"manager.kotaico.de/template": "x" * 200_000},
@@ -265,7 +277,7 @@ def test_little_of_a_large_object_is_kept(kind: Kind[Any]) -> None:
     }
     if kind is not RESOURCE:
         large["metadata"]["finalizers"] = [f"example.com/{number}" for number in range(40_000)]
-    (item,) = listed(kind, mad.page(large))
+    (item,) = listed(kind, invalid_input.page(large))
     assert item.metadata.controller_uid == "7"
     assert len(repr(item)) < 2500
 
@@ -282,7 +294,7 @@ def test_little_of_a_large_object_is_kept(kind: Kind[Any]) -> None:
 )
 def test_a_message_is_short_however_many_errors_there_are(spec: dict[str, Any]) -> None:
     kind = RESOURCE if "tag" in spec else BOOKING
-    (item,) = listed(kind, mad.page({"metadata": mad.meta("a"), "spec": spec}))
+    (item,) = listed(kind, invalid_input.page({"metadata": invalid_input.meta("a"), "spec": spec}))
     assert isinstance(item.spec, InvalidSpec)
     assert item.spec.message.startswith("spec.")
     assert len(item.spec.message) < 4000

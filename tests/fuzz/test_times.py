@@ -15,7 +15,7 @@ from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.domain.recurrence import Recurrence
 from booking_operator.domain.schedule import CreatedBooking, ScheduleRule, plan_bookings
 from tests.domain.test_recurrence import oracle, schedules
-from tests.support import mad
+from tests.support import invalid_input
 
 ZONES = st.sampled_from(sorted(available_timezones() - {"localtime", "posixrules"}))
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -34,7 +34,7 @@ def changes(zone: ZoneInfo, year: int) -> list[datetime]:
     return found
 
 
-@mad.budget(30)
+@invalid_input.budget(30)
 @given(ZONES, st.integers(1973, 2100), st.data(), schedules, st.sets(st.integers(-1, 2)))
 @example("America/St_Johns", 2006, None, "0 * * * *", {0})
 @example("America/Havana", 2026, None, "0-59 0-23 * * *", {0, 1})
@@ -51,7 +51,7 @@ def test_occurrences_in_every_zone_equal_those_of_the_oracle(
     assert found == {at for at in expected if at.astimezone(zone).date() not in skipped}
 
 
-@mad.budget(30)
+@invalid_input.budget(30)
 @given(ZONES, schedules, st.datetimes(datetime(1970, 1, 2), datetime(2998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_occurrences_are_in_order_and_at_full_minutes_in_any_year(
     name: str, schedule: str, instant: datetime
@@ -81,7 +81,7 @@ def test_many_excepted_days_take_little_time(schedule: str, zone: str) -> None:
     assert thread_time() - began < 1
 
 
-@mad.budget(40)
+@invalid_input.budget(40)
 @given(
     schedules,
     ZONES,
@@ -144,8 +144,8 @@ NEARLY = st.builds(
 )
 
 
-@mad.budget(300)
-@given(NEARLY | mad.DATES | mad.TEXTS)
+@invalid_input.budget(300)
+@given(NEARLY | invalid_input.DATES | invalid_input.TEXTS)
 @example("2026-06-30T23:59:60Z")
 @example("2999-12-31T23:59:59.999999999-23:59")
 @example("1970-01-01T00:00:00+23:59")
@@ -159,7 +159,7 @@ def test_a_date_is_parsed_according_to_its_grammar_or_refused(text: str) -> None
         assert parse_rfc3339(text) == expected
 
 
-@mad.budget(100)
+@invalid_input.budget(100)
 @given(st.lists(st.tuples(st.integers(0, 999_999), st.sampled_from("hms")), min_size=1, max_size=6))
 def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
     seconds = sum(number * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)

@@ -23,7 +23,7 @@ from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
 from booking_operator.kube.lease import KubeLeaseLock
 from booking_operator.kube.list_watch import ListWatch
-from tests.support import mad
+from tests.support import invalid_input
 
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -103,16 +103,19 @@ def line(type_: str, object_: Any) -> bytes:
 
 
 ERRORS = st.fixed_dictionaries(
-    {}, optional={"code": mad.VALUES, "message": mad.VALUES, "details": mad.VALUES}
+    {},
+    optional={"code": invalid_input.VALUES, "message": invalid_input.VALUES, "details": invalid_input.VALUES},
 )
-METAS = st.fixed_dictionaries({}, optional={"resourceVersion": mad.VALUES, "annotations": mad.VALUES})
+METAS = st.fixed_dictionaries(
+    {}, optional={"resourceVersion": invalid_input.VALUES, "annotations": invalid_input.VALUES}
+)
 LINES = st.one_of(
-    st.just(line("ADDED", mad.good(BOOKING, "a"))),
-    mad.garbled(line("MODIFIED", mad.good(BOOKING, "a"))),
+    st.just(line("ADDED", invalid_input.good(BOOKING, "a"))),
+    invalid_input.garbled(line("MODIFIED", invalid_input.good(BOOKING, "a"))),
     ERRORS.map(lambda status: line("ERROR", status)),
     METAS.map(lambda meta: line("BOOKMARK", {"metadata": meta})),
-    mad.VALUES.map(lambda object_: line("BOOKMARK", object_)),
-    mad.TEXTS.map(lambda type_: line(type_, mad.good(BOOKING, "a"))),
+    invalid_input.VALUES.map(lambda object_: line("BOOKMARK", object_)),
+    invalid_input.TEXTS.map(lambda type_: line(type_, invalid_input.good(BOOKING, "a"))),
     st.sampled_from(
         [b"\n", b"\r\n", b"null\n", b"<html><body>502</body></html>\n", b"\xff\xfe\n", b"[]", b"{}\n"]
     ),
@@ -160,7 +163,10 @@ REPLIES = st.one_of(
 )
 
 
-@settings(mad.budget(40), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    invalid_input.budget(40),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(replies=st.lists(st.tuples(REPLIES, st.lists(st.integers(1, 60), max_size=4)), min_size=1, max_size=6))
 @example(replies=[(HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"{}")[:12], [])])
 def test_any_reply_gives_a_result_or_a_known_error(
@@ -198,7 +204,7 @@ async def test_an_endless_response_fails_in_bounded_memory(tmp_path: Path, packe
 
 async def test_events_before_a_failure_count(tmp_path: Path) -> None:
     async with raw(tmp_path) as (server, client):
-        server.reply = HEAD + b"\r\n" + line("ADDED", mad.good(BOOKING, "a")) + b"<html>\n"
+        server.reply = HEAD + b"\r\n" + line("ADDED", invalid_input.good(BOOKING, "a")) + b"<html>\n"
         events: list[WatchEvent[Any]] = []
         with pytest.raises(ListWatchError, match="invalid response"):
             await watched(client, events.append)

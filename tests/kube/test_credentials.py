@@ -21,7 +21,7 @@ from booking_operator.kube.auth import LOAD_TIMEOUT_SECONDS, CredentialStore
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.kubeconfig import ClusterAccess, ClusterConfig, ConfigError
-from tests.kube.test_source import minimal_kubeconfig
+from tests.kube.test_list_watch import minimal_kubeconfig
 from tests.support import virtual
 from tests.support.virtual import VirtualClock
 

@@ -16,7 +16,7 @@ from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers
 from tests.support import virtual
-from tests.support.fakes import FakeEvents, FakeStatus, at_text, fake_environment
+from tests.support.environment import FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import VirtualClock
 
 KEY = Key("ns", "bk")

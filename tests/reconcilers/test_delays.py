@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from booking_operator.cloud.driver import Demand
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, played
-from tests.support.fakes import Act, World
+from tests.support.environment import Act, World
 from tests.support.virtual import EPOCH
 
 LATE = ("True", "RequestLimits")

@@ -17,7 +17,7 @@ from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeStatus, at_text, fake_environment
+from tests.support.environment import REGION, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 ADA = {"type": "email", "recipient": "ada@example.com"}

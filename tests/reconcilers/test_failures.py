@@ -10,7 +10,7 @@ from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, by_hand, played
-from tests.support.fakes import REGION, Act, World
+from tests.support.environment import REGION, Act, World
 from tests.support.virtual import EPOCH, run
 
 

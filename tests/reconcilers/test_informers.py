@@ -14,7 +14,7 @@ from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
-from tests.support.fakes import at_text
+from tests.support.environment import at_text
 from tests.support.virtual import EPOCH
 
 RES = Key("ns", "res")

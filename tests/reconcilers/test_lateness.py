@@ -9,7 +9,7 @@ from booking_operator.cloud.driver import Action, CloudError, FailureKind
 from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
-from tests.support.fakes import World
+from tests.support.environment import World
 from tests.support.virtual import EPOCH, run
 
 Late = list[tuple[Action, str, float, int]]

@@ -14,7 +14,7 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.lock_tags import FINALIZER
 from tests.reconcilers.test_resource import BOTH, played
 from tests.support import virtual
-from tests.support.fakes import Act, World, at_text
+from tests.support.environment import Act, World, at_text
 
 DENIED = CloudError("UnauthorizedOperation", "ec2:CreateTags", retryable=False, kind=FailureKind.DENIED)
 

@@ -22,7 +22,14 @@ from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.monitor import MonitorReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeConsistency, FakeEvents, FakeStatus, at_text, fake_environment
+from tests.support.environment import (
+    REGION,
+    FakeConsistency,
+    FakeEvents,
+    FakeStatus,
+    at_text,
+    fake_environment,
+)
 from tests.support.virtual import EPOCH, VirtualClock
 
 DENIED = CloudError("UnauthorizedOperation", "ec2:DescribeInstances", retryable=False)

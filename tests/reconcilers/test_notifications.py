@@ -20,7 +20,7 @@ from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.notifications import NotificationReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text, fake_environment
+from tests.support.environment import REGION, FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 BEFORE = timedelta(seconds=20)

@@ -12,7 +12,7 @@ from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.engine.store import Key
 from tests.support import virtual
-from tests.support.fakes import Act, World
+from tests.support.environment import Act, World
 from tests.support.virtual import EPOCH
 
 BOTH = ("i-1", "i-2")

@@ -16,7 +16,7 @@ from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeEvents, FakeStatus, at_text, fake_environment
+from tests.support.environment import REGION, FakeEvents, FakeStatus, at_text, fake_environment
 from tests.support.virtual import EPOCH, VirtualClock
 
 HOUR = 3600

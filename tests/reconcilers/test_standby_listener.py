@@ -10,7 +10,7 @@ from booking_operator.cloud.inventory.polling import IDLE_INTERVAL
 from booking_operator.domain.group import Scope
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.standby_listener import TRANSITION_INTERVAL, StandbyListener
-from tests.support.fakes import REGION
+from tests.support.environment import REGION
 from tests.support.inventory import WEB, Stage, play
 
 HERE, THERE = Scope("", REGION), Scope("", "us-east-1")

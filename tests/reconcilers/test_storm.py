@@ -22,8 +22,8 @@ from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.orders import ResourceOrders
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 from tests.support import virtual
-from tests.support.fakes import REGION, FakeObjects, FakeStatus, at_text, fake_environment
-from tests.support.fleet import Fleet
+from tests.support.environment import REGION, FakeObjects, FakeStatus, at_text, fake_environment
+from tests.support.memory_ec2 import Fleet
 from tests.support.virtual import VirtualClock
 
 SECONDS, GROUPS, SIZE = 600, 20, 3

@@ -9,7 +9,7 @@ from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.domain.instance import InstanceState
 from booking_operator.domain.power import TAKE_OVER_TIMEOUT, start_waits_until
 from tests.reconcilers.test_resource import BOTH, played
-from tests.support.fakes import Act, World
+from tests.support.environment import Act, World
 from tests.support.virtual import EPOCH
 
 SECOND = TAKE_OVER_TIMEOUT.total_seconds()

@@ -13,7 +13,7 @@ from booking_operator.engine.reflector import (
     ResourceExpiredError,
     WatchEvent,
 )
-from tests.support.things import Thing, thing
+from tests.support.objects import Thing, thing
 
 Fault = Literal["", "refused", "instant close", "gone", "not found"]
 PAGE = 2

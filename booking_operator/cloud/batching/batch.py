@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from booking_operator.cloud.batching.retry import Bisection
+from booking_operator.cloud.batching.backoff import Bisection
 from booking_operator.cloud.driver import CloudError, Operation, Order
 from booking_operator.domain.instance import InstanceState
 

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from booking_operator.cloud.batching.backoff import BackoffTable
 from booking_operator.cloud.batching.batch import Entry
 from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.request_queue import RequestQueue, SendContext
-from booking_operator.cloud.batching.retry import BackoffTable
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
 from booking_operator.cloud.driver import Action, Demand, Operation, Order, ServiceApi, api_action
 from booking_operator.cloud.forecast import entry_of

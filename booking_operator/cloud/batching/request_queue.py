@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from booking_operator.cloud.batching import retry
+from booking_operator.cloud.batching import backoff
+from booking_operator.cloud.batching.backoff import BackoffTable, Bisection, instance_backoff
 from booking_operator.cloud.batching.batch import Batch, Entry
 from booking_operator.cloud.batching.fair_queue import FairQueue
-from booking_operator.cloud.batching.retry import BackoffTable, Bisection, instance_backoff
 from booking_operator.cloud.batching.token_bucket import MAX_PAUSE, RequestLimits, full_limiter
 from booking_operator.cloud.driver import (
     Action,
@@ -390,7 +390,7 @@ class RequestQueue:
     def _back_off_account(self, batch: Batch, error: CloudError) -> None:
         """Fail the batch, and start the back-off of the account."""
         key = ("account", self.scope.account)
-        batch.fail(self._backoffs.record_failure(key, error, retry.ACCOUNT, self._clock.now()))
+        batch.fail(self._backoffs.record_failure(key, error, backoff.ACCOUNT, self._clock.now()))
 
     def _stop_instead(self, batch: Batch, error: CloudError) -> None:
         """Stop the instances that cannot hibernate. Hibernate the others."""
@@ -427,7 +427,7 @@ class RequestQueue:
         """Retry the whole batch after a back-off, or in parts if it has failed too often."""
         now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
         self._failures_in_row += 1
-        pause = retry.RETRY.after(max(attempts, self._failures_in_row))
+        pause = backoff.RETRY.after(max(attempts, self._failures_in_row))
         bisection = _bisection(batch, answered=False)
         if bisection is None and attempts >= MAX_ATTEMPTS and size > 1 and self._may_bisect(now):
             bisection = Bisection(size, answered=False)
@@ -480,7 +480,7 @@ class RequestQueue:
         short = error.pool or ("" if several else next(iter(pools.values())))
         hit = [id_ for id_, pool in pools.items() if short and pool == short]
         if hit:
-            timed = self._backoffs.record_failure((self.scope, short), error, retry.CAPACITY, now)
+            timed = self._backoffs.record_failure((self.scope, short), error, backoff.CAPACITY, now)
             batch.only(hit).fail(timed)
             self._requeue(batch.without(hit).again(now))
         elif several and not short:
@@ -534,7 +534,7 @@ class RequestQueue:
         key, now = (self.scope, self.call), self._clock.now()
         # Other parts of the batch may be in flight and have failed in the same way.
         known = self._backoffs.active_failure(key, now)
-        batch.fail(known or self._backoffs.record_failure(key, error, retry.DENIED, now))
+        batch.fail(known or self._backoffs.record_failure(key, error, backoff.DENIED, now))
 
     def _log_failure(self, batch: Batch, error: CloudError) -> None:
         fields = self._log_fields(batch.only(error.ids) if error.ids else batch)

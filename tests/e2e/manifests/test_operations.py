@@ -13,7 +13,7 @@ from booking_operator.devcluster.playground import Playground, playground
 from booking_operator.operator import run
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import SYSTEM, read, rendered
-from tests.support.guide import ROOT, blocks, commands
+from tests.support.code_blocks import ROOT, blocks, commands
 
 PAGE = "docs/operations.md"
 

@@ -9,7 +9,7 @@ import pytest
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import Operator, Tenant, at, manifest, until
 from tests.e2e.manifests.conftest import in_force
-from tests.support.guide import blocks
+from tests.support.code_blocks import blocks
 
 PAGE = "docs/security.md"
 [QUOTA] = [block for block in blocks(PAGE) if "kind: ResourceQuota" in block]

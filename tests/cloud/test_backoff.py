@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from booking_operator.cloud.batching import retry
-from booking_operator.cloud.batching.retry import BackoffTable, instance_backoff
+from booking_operator.cloud.batching import backoff
+from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
 from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.engine.workqueue import Backoff
 from tests.support.virtual import EPOCH
@@ -52,15 +52,15 @@ def test_old_and_future_entries_are_forgotten(later: float) -> None:
 @pytest.mark.parametrize(
     ("reason", "fault", "pause"),
     [
-        ("InvalidInstanceIDNotFound", FailureKind.REFUSED, retry.UNKNOWN_INSTANCE),
-        ("IncorrectInstanceState", FailureKind.REFUSED, retry.WRONG_STATE),
-        ("InvalidDBInstanceState", FailureKind.REFUSED, retry.WRONG_STATE),
-        ("OperationNotPermitted", FailureKind.REFUSED, retry.NEEDS_CHANGE),
-        ("UnsupportedOperation", FailureKind.REFUSED, retry.NEEDS_CHANGE),
-        ("IncorrectSpotRequestState", FailureKind.REFUSED, retry.SPOT),
-        ("IncorrectSpotInstanceRequestState", FailureKind.REFUSED, retry.SPOT),
-        ("InsufficientInstanceCapacity", FailureKind.CAPACITY, retry.CAPACITY),
-        ("UnauthorizedOperation", FailureKind.DENIED, retry.DENIED),
+        ("InvalidInstanceIDNotFound", FailureKind.REFUSED, backoff.UNKNOWN_INSTANCE),
+        ("IncorrectInstanceState", FailureKind.REFUSED, backoff.WRONG_STATE),
+        ("InvalidDBInstanceState", FailureKind.REFUSED, backoff.WRONG_STATE),
+        ("OperationNotPermitted", FailureKind.REFUSED, backoff.NEEDS_CHANGE),
+        ("UnsupportedOperation", FailureKind.REFUSED, backoff.NEEDS_CHANGE),
+        ("IncorrectSpotRequestState", FailureKind.REFUSED, backoff.SPOT),
+        ("IncorrectSpotInstanceRequestState", FailureKind.REFUSED, backoff.SPOT),
+        ("InsufficientInstanceCapacity", FailureKind.CAPACITY, backoff.CAPACITY),
+        ("UnauthorizedOperation", FailureKind.DENIED, backoff.DENIED),
     ],
 )
 def test_each_class_of_failure_has_its_back_off(reason: str, fault: FailureKind, pause: Backoff) -> None:

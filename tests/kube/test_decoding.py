@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.kube.decoding import LARGE, SLICE_BYTES, decode, without_managed_fields
-from tests.support import mad, virtual
+from tests.support import invalid_input, virtual
 
 LARGEST = 1_400_000
 """In bytes. The API server accepts objects of up to 1.5 MiB."""
@@ -38,7 +38,7 @@ SHAPES = {
 
 
 def stored(managed_fields: str) -> bytes:
-    object_ = mad.good(BOOKING, "a")
+    object_ = invalid_input.good(BOOKING, "a")
     object_["metadata"]["managedFields"] = "here"
     return json.dumps(object_).replace('"here"', managed_fields).encode()
 

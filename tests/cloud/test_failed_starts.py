@@ -14,7 +14,7 @@ from booking_operator.cloud.service import Driver, Service
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from tests.support import virtual
-from tests.support.sending import WEB, seconds
+from tests.support.batcher_stage import WEB, seconds
 from tests.support.virtual import EPOCH, VirtualClock
 
 WHY = "Client.InternalError: Client error on launch"

@@ -9,7 +9,7 @@ import pytest
 
 from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation
 from booking_operator.domain.instance import InstanceState
-from tests.support.sending import (
+from tests.support.batcher_stage import (
     BROKEN,
     LOST,
     STOP,

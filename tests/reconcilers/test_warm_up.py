@@ -5,7 +5,7 @@ from typing import Any
 
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_resource import BOTH, played
-from tests.support.fakes import Act, World
+from tests.support.environment import Act, World
 
 
 def status(world: World) -> Any:

@@ -13,7 +13,7 @@ from booking_operator.cloud.driver import Action, CloudError, FailureKind, Opera
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import Lock
 from tests.support import virtual
-from tests.support.sending import (
+from tests.support.batcher_stage import (
     STOP,
     WEB,
     Sent,
