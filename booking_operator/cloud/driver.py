@@ -19,15 +19,21 @@ from booking_operator.domain.services import ServiceFacts
 
 
 class FailureKind(Enum):
-    """The kinds of failure. Each leads to a different handling."""
+    """The kinds of failure, as `cloud.aws.errors` decides them.
+
+    `cloud.batching.request_queue` handles a failed start, stop or tag change by its kind, and
+    `cloud.inventory` a failed Describe.
+    """
 
     THROTTLED = "throttled"
-    """The request limit is exceeded; nothing was done. The operator retries when the limits allow it."""
+    """The request limit is exceeded; nothing was done. The operator retries when the model of the limits
+    (`cloud.batching.token_bucket`) allows it."""
     TRANSIENT = "transient"
-    """The service or the network failed; nothing was done. The operator retries after a back-off."""
+    """The service responded with a server error, or the connection failed. The operator assumes that nothing
+    was done, and retries after a back-off."""
     LOST = "lost"
-    """There was no response, so the action may have happened. The operator observes the instances before it
-    retries."""
+    """There was no usable response, so the action may have happened. The operator observes the instances
+    before it retries."""
     REFUSED = "refused"
     """Some of the instances are the cause, and an immediate retry would fail too. The error names these
     instances, or bisection finds them."""
@@ -64,7 +70,7 @@ class CloudError(Exception):
         pool: str = "",
         retry_at: datetime | None = None,
     ) -> None:
-        """Create it from the response of the service."""
+        """Create an error with a message for users; the class describes the other arguments."""
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
@@ -143,8 +149,8 @@ class Order:
         group: the group of the instances.
         futures: the outcome by instance id: the state in the service's response (None for tags), or
             `CloudError`.
-        deadline: when the action is due, not before (aware UTC). If two orders compete, the earlier one goes
-            first.
+        deadline: when the action is due, not before (aware UTC). If two orders of a tenant compete, the
+            earlier one goes first.
         tenant: the namespace of the Resource. Tenants share the calls fairly.
         still_valid: called right before a call is sent; an order that is no longer valid is cancelled.
         on_pending_error: called after an attempt has failed that will be repeated.

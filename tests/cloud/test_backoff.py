@@ -20,7 +20,7 @@ def after(seconds: float) -> datetime:
 
 def test_an_entry_is_active_during_its_back_off_and_remembered_after_it() -> None:
     held = BackoffTable()
-    failure = held.record_failure("i-1", ERROR, PAUSE, EPOCH)
+    failure = held.record_failure("i-1", ERROR, PAUSE, EPOCH, sent_at=EPOCH)
     assert failure.retry_at == after(10)
     assert held.active_failure("i-1", after(9.9)) is failure
     assert held.active_failure("i-1", after(10)) is None
@@ -33,20 +33,32 @@ def test_an_entry_is_active_during_its_back_off_and_remembered_after_it() -> Non
 def test_the_back_off_grows_up_to_its_maximum() -> None:
     held, now, pauses = BackoffTable(), EPOCH, []
     for _ in range(5):
-        until = held.record_failure("i-1", ERROR, PAUSE, now).retry_at
+        until = held.record_failure("i-1", ERROR, PAUSE, now, sent_at=now).retry_at
         assert until is not None
         pauses.append((until - now).total_seconds())
         now = until
     assert pauses == [10, 20, 40, 60, 60]
 
 
+def test_failures_of_calls_in_flight_together_count_once() -> None:
+    held = BackoffTable()
+    first = held.record_failure("account", ERROR, PAUSE, after(2), sent_at=EPOCH)
+    assert held.record_failure("account", ERROR, PAUSE, after(3), sent_at=after(1)) is first
+    later = held.record_failure("account", ERROR, PAUSE, after(13), sent_at=after(12))
+    assert later.retry_at == after(13 + 20)
+    set_back = held.record_failure("account", ERROR, PAUSE, after(-90), sent_at=after(-91))
+    assert set_back.retry_at == after(-90 + 40)
+
+
 @pytest.mark.parametrize("later", [7200, -7200])
 def test_old_and_future_entries_are_forgotten(later: float) -> None:
     held = BackoffTable()
-    held.record_failure("old", ERROR, PAUSE, EPOCH)
-    held.record_failure("new", ERROR, PAUSE, after(later))
+    held.record_failure("old", ERROR, PAUSE, EPOCH, sent_at=EPOCH)
+    held.record_failure("new", ERROR, PAUSE, after(later), sent_at=after(later))
     assert not held.failed_before("old")
-    assert held.record_failure("old", ERROR, PAUSE, after(later + 61)).retry_at == after(later + 71)
+    assert held.record_failure(
+        "old", ERROR, PAUSE, after(later + 61), sent_at=after(later + 61)
+    ).retry_at == after(later + 71)
 
 
 @pytest.mark.parametrize(

@@ -126,11 +126,11 @@ async def test_no_state_is_kept_for_a_released_scope(make: type[Ec2Api | RdsApi]
             api._arns[HERE] = {"db:orders": "arn"}
         await api.release(HERE)
         assert not sessions._clients
-        left = {action for scope, action in gate._throttles if scope == HERE}
+        left = {action for scope, action in gate._limiters if scope == HERE}
         assert left == (
             {"DescribeDBClusters", "DescribeDBInstances"} if make is Ec2Api else {"DescribeInstances"}
         )
-        assert len(gate._throttles) - len(left) == 3
+        assert len(gate._limiters) - len(left) == 3
         assert not (isinstance(api, RdsApi) and api._arns)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from tests.support.batcher_stage import (
     LOST,
     STOP,
     THROTTLED,
+    WEB,
     Reply,
     Sent,
     Stage,
@@ -61,6 +63,17 @@ def test_the_back_off_after_throttling_grows() -> None:
     play(scenario)
 
 
+def test_calls_that_are_throttled_together_are_retried_after_one_pause() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency, stage.reply = 1, once(*[THROTTLED] * 5)
+        orders = [stage.order(*MANY[n * 10 : n * 10 + 10], at=1 + n / 10) for n in range(5)]
+        for order in orders:
+            await stage.outcome(order)
+        assert stage.sizes() == [(1, 10), (1.1, 10), (1.2, 10), (1.3, 10), (1.4, 10), (2.5, 50)]
+
+    play(scenario)
+
+
 # --- 5xx, and no connection
 
 
@@ -70,6 +83,17 @@ def test_a_batch_after_a_server_error_is_retried_with_back_off() -> None:
         order = stage.order("a", "b", at=1)
         assert set((await stage.outcome(order)).values()) == {"pending"}
         assert [(call.at, len(call.ids)) for call in stage.sent] == [(1, 2), (1.5, 2), (2.5, 2)]
+
+    play(scenario)
+
+
+def test_calls_that_fail_together_are_retried_after_the_first_back_off() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.latency, stage.reply = 1, once(*[BROKEN] * 5)
+        orders = [stage.order(f"a{n}", at=1 + n / 10) for n in range(5)]
+        for order in orders:
+            await stage.outcome(order)
+        assert stage.sizes()[5:] == [(2.5, 3), (2.8, 2)]
 
     play(scenario)
 
@@ -370,6 +394,22 @@ def test_a_full_pool_is_not_tried_during_its_back_off_and_then_alone() -> None:
     play(scenario)
 
 
+def test_calls_that_find_a_pool_full_together_cause_one_back_off() -> None:
+    async def scenario(stage: Stage) -> None:
+        ids = [f"full{number}" for number in range(5)]
+        stage.pools = dict.fromkeys(ids, POOL)
+        stage.latency, stage.reply = 1, no_room(named=True)
+        orders = [stage.order(id_, at=1 + number / 10) for number, id_ in enumerate(ids)]
+        for order, id_ in zip(orders, ids, strict=True):
+            await stage.outcome(order)
+            error = order.futures[id_].exception()
+            assert isinstance(error, CloudError)
+            assert error.retry_at is not None
+            assert seconds(error.retry_at) == 2 + 60
+
+    play(scenario)
+
+
 # --- permissions
 
 
@@ -383,7 +423,10 @@ def test_a_missing_permission_for_one_instance_blocks_no_other() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_permission_missing_for_all_is_reported_after_few_calls_with_back_off(named: bool) -> None:
+@pytest.mark.parametrize("size", [20, 40, 1000])
+def test_a_permission_missing_for_all_is_reported_after_few_calls_with_back_off(
+    size: int, named: bool
+) -> None:
     def reply(_: Operation, ids: Sequence[str]) -> CloudError:
         # AWS names the first instance for which it evaluated the policy.
         return CloudError(
@@ -392,14 +435,16 @@ def test_a_permission_missing_for_all_is_reported_after_few_calls_with_back_off(
 
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
+        stage.latency = 0.1
         stage.reply = reply
-        found = await stage.outcome(stage.order(*MANY, at=0))
+        found = await stage.outcome(stage.order(*MANY[:size], at=0))
         assert set(found.values()) == {"UnauthorizedOperation"}
         calls = len(stage.sent)
-        assert calls <= 5 + 32
-        await stage.outcome(stage.order("other"))
-        assert len(stage.sent) == calls
-        await asyncio.sleep(31)
+        assert calls <= 5 + 31
+        if size > 31 or not named:  # otherwise AWS has named each instance
+            await stage.outcome(stage.order("other"))
+            assert len(stage.sent) == calls
+            await asyncio.sleep(31)
         stage.reply = lambda *_: None
         assert await stage.outcome(stage.order("other")) == {"other": "pending"}
 
@@ -422,6 +467,30 @@ def test_expired_credentials_block_the_account_in_all_regions_but_no_other() -> 
         assert await stage.outcome(other) == {"c": "pending"}
         await asyncio.sleep(5)
         assert await stage.outcome(stage.order("a")) == {"a": "pending"}
+
+    play(scenario)
+
+
+def test_credentials_that_expire_during_several_calls_cause_one_back_off() -> None:
+    expired = CloudError("ExpiredCredentials", "renew them", kind=FailureKind.ACCOUNT)
+
+    async def scenario(stage: Stage) -> None:
+        stage.latency, stage.reply = 1, lambda *_: expired
+        groups = [replace(WEB, region=f"region-{number}") for number in range(10)]
+        orders = [stage.order("a", at=1 + number / 100, group=group) for number, group in enumerate(groups)]
+        for order in orders:
+            await stage.outcome(order)
+            error = order.futures["a"].exception()
+            assert isinstance(error, CloudError)
+            assert error.retry_at is not None
+            assert seconds(error.retry_at) == 2 + 5
+        await asyncio.sleep(7 - seconds(stage.clock.now()))
+        again = stage.order("a")
+        await stage.outcome(again)
+        error = again.futures["a"].exception()
+        assert isinstance(error, CloudError)
+        assert error.retry_at is not None
+        assert (error.retry_at - stage.clock.now()).total_seconds() == 10
 
     play(scenario)
 

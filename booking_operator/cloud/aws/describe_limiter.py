@@ -17,7 +17,7 @@ class DescribeLimiter:
     def __init__(self, limits: LimitsOf, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._throttles: dict[tuple[Scope, str], RateLimiter] = {}
+        self._limiters: dict[tuple[Scope, str], RateLimiter] = {}
 
     def forget(self, scope: Scope, *actions: str) -> None:
         """Drop the buckets of these actions in a scope; the next call starts with full ones.
@@ -25,7 +25,7 @@ class DescribeLimiter:
         No such call may be in flight.
         """
         for action in actions:
-            self._throttles.pop((scope, action), None)
+            self._limiters.pop((scope, action), None)
 
     @asynccontextmanager
     async def slot(self, scope: Scope, action: str) -> AsyncIterator[None]:
@@ -35,18 +35,19 @@ class DescribeLimiter:
         """
         key = scope, action
         now = self._clock.now()
-        if key not in self._throttles:
-            self._throttles[key] = full_limiter(self._limits(scope, action), now)
-        while not self._throttles[key].available(now):
+        if key not in self._limiters:
+            self._limiters[key] = full_limiter(self._limits(scope, action), now)
+        while not self._limiters[key].available(now):
             # Sleep in short steps, because the clock may be set back during the wait.
-            wait = self._throttles[key].ready_at(1, now) - now
+            wait = self._limiters[key].ready_at(1, now) - now
             await self._clock.sleep(min(wait.total_seconds(), _STEP_SECONDS))
             now = self._clock.now()
-        self._throttles[key] = self._throttles[key].sent(1, now)
+        sent_at = now
+        self._limiters[key] = self._limiters[key].sent(1, sent_at)
         try:
             yield
         except CloudError as error:
             if error.kind is FailureKind.THROTTLED:
-                self._throttles[key] = self._throttles[key].throttled(1, self._clock.now())
+                self._limiters[key] = self._limiters[key].throttled(1, self._clock.now(), sent_at=sent_at)
             raise
-        self._throttles[key] = self._throttles[key].accepted(1, self._clock.now())
+        self._limiters[key] = self._limiters[key].accepted(1, self._clock.now(), sent_at=sent_at)

@@ -1,4 +1,6 @@
-"""Translates the exceptions of botocore into `CloudError`. Only this module does this.
+"""Translates the exceptions of botocore into `CloudError`, and decides the kind of each failure.
+
+Only this module does this. `cloud.batching.request_queue` handles a failed start or stop by its kind.
 
 The messages appear in conditions and Events. So they are single lines of bounded length, and equal at each
 repetition. The parts that differ each time are removed: request ids, encoded authorization failures and
@@ -98,7 +100,8 @@ def translate_errors(
         clocks: measures how far the operator's clock is ahead of the service's.
 
     Raises:
-        CloudError: any failure; its `ids` are those of `ids` that the service named as the cause.
+        CloudError: an exception of botocore or of the network; its `ids` are those of `ids` that the service
+            named as the cause. Any other exception passes unchanged.
     """
     try:
         yield

@@ -1,7 +1,8 @@
-"""The memory of failed calls: back-offs, and the search for the instances that make a batch fail.
+"""The back-offs after failed calls, for an instance, a capacity pool, an action, or an account.
 
-Throttled calls are not remembered here: `token_bucket` decides when they are repeated. These classes are
-pure: they never wait or read a clock. `request_queue` calls them and acts on the results.
+A throttled call starts no back-off: `token_bucket` decides when it is repeated.
+
+The module neither waits nor reads a clock. `request_queue` records the failures, and obeys the back-offs.
 """
 
 from collections.abc import Hashable, Iterable
@@ -19,8 +20,8 @@ _RETENTION = timedelta(hours=1)
 RETRY = Backoff(initial=timedelta(seconds=0.5), maximum=timedelta(seconds=15))
 """Back-off of a call that failed without a response about its instances."""
 UNKNOWN_INSTANCE = Backoff(initial=_MINUTE, maximum=_MAX_PAUSE)
-"""The instance id does not exist. The next view does not contain it, unless EC2 does not show a new
-instance."""
+"""The instance id does not exist. The next view does not contain it, unless EC2 shows a new instance late.
+This is also the back-off after a refusal for any other reason."""
 WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MINUTE)
 """The state of the instance does not allow the action. The instance is in transition, and the view was
 stale."""
@@ -63,16 +64,27 @@ def instance_backoff(error: CloudError) -> Backoff:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
+    """The last failure of a key.
+
+    Attributes:
+        error: the failure, with the time of the next attempt.
+        at: when the call was answered (aware UTC).
+        until: the end of the back-off (aware UTC).
+        count: the number of failures in a row.
+    """
+
     error: CloudError
+    at: datetime
     until: datetime
     count: int
 
 
 class BackoffTable:
-    """The failures in back-off, by key. The back-off grows with each failure of a key.
+    """The last failure of each key, and its back-off. The back-off grows with each failure of a key in a row.
 
-    A key is an instance and an action, a capacity pool, an action in a region, or an account. No call is made
-    for a key before its back-off ends. All instants are aware UTC and come from the caller.
+    A key is an instance and an action, a capacity pool, an action in a region, or an account. A failure is
+    kept until a call for its key is accepted, or for an hour after its back-off. All instants are aware UTC
+    and come from the caller.
     """
 
     def __init__(self) -> None:
@@ -83,15 +95,32 @@ class BackoffTable:
         """The keys of the entries, by collection."""
         return {"backoffs": self._failures.keys()}
 
-    def record_failure(self, key: Hashable, error: CloudError, backoff: Backoff, now: datetime) -> CloudError:
-        """Start the back-off of a key. Return the error with the time of the next attempt."""
+    def record_failure(
+        self, key: Hashable, error: CloudError, backoff: Backoff, now: datetime, *, sent_at: datetime
+    ) -> CloudError:
+        """Start the back-off of a key.
+
+        Calls in flight together often fail together. Only the first of their failures counts.
+
+        Args:
+            key: what the failure concerns.
+            error: the failure.
+            backoff: determines the length of the back-off.
+            now: when the call was answered.
+            sent_at: when the call was sent.
+
+        Returns:
+            The error with the time of the next attempt.
+        """
         if abs(now - self._swept_at) >= _MINUTE:
             self._forget_old(now)
         known = self._failures.get(key)
+        if known and sent_at <= known.at <= now:  # an instant after `now` precedes a clock that was set back
+            return known.error
         count = known.count + 1 if known else 1
         until = now + backoff.after(count)
         timed = error.with_retry_at(until)
-        self._failures[key] = _Failure(timed, until, count)
+        self._failures[key] = _Failure(timed, now, until, count)
         return timed
 
     def record_success(self, keys: Iterable[Hashable]) -> None:
@@ -106,7 +135,7 @@ class BackoffTable:
         return failure.error if failure and now < failure.until <= now + _MAX_PAUSE else None
 
     def failed_before(self, key: Hashable) -> bool:
-        """Whether the last call for `key` failed, even if its back-off is over."""
+        """Whether a failure of `key` is known, even if its back-off is over."""
         return key in self._failures
 
     def _forget_old(self, now: datetime) -> None:
@@ -114,38 +143,3 @@ class BackoffTable:
         self._failures = {
             key: failure for key, failure in self._failures.items() if abs(now - failure.until) < _RETENTION
         }
-
-
-@dataclass(slots=True, eq=False)
-class Bisection:
-    """The search for the instances that make a batch fail.
-
-    It sends halves of the batch, then halves of these.
-
-    All parts of the batch share the search and its budget of failed calls. If the budget is used up and no
-    part was accepted, the failure does not depend on single instances.
-
-    Attributes:
-        size: the number of instances in the batch.
-        answered: whether the service refuses the instances, or fails without a response about them.
-        named: the number of refused calls in a row whose error named instances.
-        failures: the number of other failed calls for the batch and its parts.
-        accepted: whether any part was accepted.
-    """
-
-    MAX_FAILURES = 31
-    """The whole batch, two halves, four quarters, eight eighths, and sixteen sixteenths."""
-    MAX_NAMED = 5
-    """So many calls in a row may each drop the instances that the error names. After that, the search sends
-    halves too."""
-
-    size: int
-    answered: bool
-    named: int = 0
-    failures: int = 0
-    accepted: bool = False
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether all parts failed, down to sixteenths or single instances."""
-        return self.failures >= min(self.MAX_FAILURES, 2 * self.size - 1) and not self.accepted

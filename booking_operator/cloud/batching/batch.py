@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from booking_operator.cloud.batching.backoff import Bisection
+from booking_operator.cloud.batching.bisection import Bisection
 from booking_operator.cloud.driver import CloudError, Operation, Order
 from booking_operator.domain.instance import InstanceState
 
@@ -41,9 +41,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """The entries of one call. All have the same operation."""
+    """The entries of one call. All have the same operation.
+
+    Attributes:
+        entries: the entries.
+        sent_at: when the call is sent (aware UTC). Before that, when the queue released the entries.
+    """
 
     entries: Sequence[Entry]
+    sent_at: datetime
 
     @property
     def operation(self) -> Operation:
@@ -69,7 +75,7 @@ class Batch:
         """Return the part of the batch with the instances `ids`."""
         wanted = set(ids)
         parts = ((entry, [id_ for id_ in entry.ids if id_ in wanted]) for entry in self.entries)
-        return Batch([replace(entry, ids=kept) for entry, kept in parts if kept])
+        return replace(self, entries=[replace(entry, ids=kept) for entry, kept in parts if kept])
 
     def without(self, ids: Iterable[str]) -> "Batch":
         """Return the part of the batch without the instances `ids`."""
@@ -82,9 +88,11 @@ class Batch:
         middle = len(ids) // 2
         return (self.only(ids[:middle]), self.only(ids[middle:])) if middle else (self,)
 
-    def due(self, instant: datetime) -> "Batch":
-        """Return the batch with another `due_at`, and with its attempts and its bisection."""
-        return Batch([replace(entry, due_at=instant, ready_at=instant) for entry in self.entries])
+    def rescheduled(self, instant: datetime) -> "Batch":
+        """Return the batch with another `due_at`. It keeps its attempts and its bisection."""
+        return replace(
+            self, entries=[replace(entry, due_at=instant, ready_at=instant) for entry in self.entries]
+        )
 
     def again(
         self,
@@ -108,20 +116,19 @@ class Batch:
             return self
         operation = operation or self.operation
         call_key = (operation,) if bisection is None and apart is None else (operation, bisection, apart)
-        return Batch(
-            [
-                replace(
-                    entry,
-                    operation=operation,
-                    due_at=instant,
-                    ready_at=instant,
-                    call_key=call_key,
-                    attempts=attempts,
-                    bisection=bisection,
-                )
-                for entry in self.entries
-            ]
-        )
+        entries = [
+            replace(
+                entry,
+                operation=operation,
+                due_at=instant,
+                ready_at=instant,
+                call_key=call_key,
+                attempts=attempts,
+                bisection=bisection,
+            )
+            for entry in self.entries
+        ]
+        return replace(self, entries=entries)
 
     def accept(self, states: Mapping[str, InstanceState | None]) -> None:
         """Settle all instances of the batch as accepted, with the states in the service's response."""

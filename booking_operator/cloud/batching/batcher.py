@@ -1,8 +1,8 @@
 """Combines orders into few calls. Each cloud service has one batcher during a leadership.
 
-The batcher puts the instances of an order into the request queue of their action, region and account.
-Instances whose last call failed get a separate call, so that they do not make the call of other instances
-fail.
+The batcher puts the instances of an order into the request queue of their action, region and account. An
+instance that was refused before gets a separate call, so that it does not make the call of other instances
+fail. The request queue handles failed and throttled calls.
 """
 
 from asyncio import TaskGroup
@@ -110,7 +110,10 @@ class Batcher:
     def _by_suspicion(
         self, scope: Scope, action: Action, ids: Sequence[str]
     ) -> Iterable[tuple[tuple[str, ...], list[str]]]:
-        """Group the instances, with a separate group for those whose last call failed."""
+        """Group the instances, with separate groups for those that have a known failure.
+
+        An instance has one if the service refused it, or its pool, and has accepted no call for it since.
+        """
 
         def suspicion(id_: str) -> tuple[str, ...]:
             pool = self._inventory.pool(scope, id_)

@@ -1,13 +1,14 @@
 """The entries that wait for one action in one region of one account, and the choice of the next call.
 
-- No entry is sent before its deadline. The entry with the earliest deadline goes first.
-- An entry that was queued before its deadline is sent at its deadline. A late entry waits `GATHER_TIME` for
-  others.
+- No entry is sent before its deadline.
+- An entry that was queued before its deadline is ready at its deadline. A late entry waits for others to join
+  its call: `GATHER_TIME`, or longer for tags.
 - If not all entries fit into a call, the tenants take turns, one instance at a time. So a burst of one tenant
-  does not delay a single booking of another. An idle tenant accrues no credit.
+  does not delay a single booking of another. An idle tenant accrues no credit. Among the entries of a tenant,
+  the one with the earliest deadline goes first.
 - Entries with different `call_key` do not share a call.
 
-Pure: it never waits or reads a clock.
+It neither waits nor reads a clock.
 """
 
 import heapq

@@ -6,10 +6,12 @@ throttled or broken delays no other queue.
 The path of an entry: `add` queues it. When the buckets allow a call, `_run` takes its entries from the fair
 queue, and checks whether each order is still valid. `_send` drops instances that are in back-off, and makes
 the call in a separate task. `_accepted` settles the futures of the orders. `_failed` decides by the kind of
-the failure which instances fail, and which go back into the queue.
+the failure which instances fail, and which go back into the queue. If AWS answers `RequestLimitExceeded`,
+`token_bucket` corrects the model of the limits, and all instances go back into the queue.
 
 Invariants:
-- Right before each call, the queue checks whether its orders are still valid.
+- Before each call, the queue checks whether its orders are still valid. Between this check and the call there
+  are at most `PREPARATION_LIMIT` and the wait for a connection.
 - At most `MAX_CALLS_IN_FLIGHT` calls are in flight. All other entries wait in the fair queue.
 - No instance is sent before the back-offs of the instance, its pool, the action and the account are over.
 - Instances that did not cause a failure are retried immediately.
@@ -17,7 +19,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -25,8 +27,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from booking_operator.cloud.batching import backoff
-from booking_operator.cloud.batching.backoff import BackoffTable, Bisection, instance_backoff
+from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
 from booking_operator.cloud.batching.batch import Batch, Entry
+from booking_operator.cloud.batching.bisection import Bisection
 from booking_operator.cloud.batching.fair_queue import FairQueue
 from booking_operator.cloud.batching.token_bucket import MAX_PAUSE, RequestLimits, full_limiter
 from booking_operator.cloud.driver import (
@@ -44,6 +47,7 @@ from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.workqueue import Backoff
 from booking_operator.metrics import CloudMetrics, FailedPart
 
 if TYPE_CHECKING:
@@ -118,6 +122,7 @@ class RequestQueue:
         self._backoffs = context.backoffs
         self._queue = FairQueue(context.api.facts.max_batch)
         self._failures_in_row = 0  # calls in a row that failed without a response about the instances
+        self._failed_at: datetime | None = None  # when the last of them failed
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
         self._in_flight = 0
@@ -183,16 +188,15 @@ class RequestQueue:
             if not taken:
                 await wait_until(self._clock, next_at, self._wake)
                 continue
-            self._send_valid(taken)
+            self._send_valid(Batch(taken, now))
             await self._clock.sleep(0)  # many small calls must not starve other tasks
 
-    def _send_valid(self, taken: Sequence[Entry]) -> None:
+    def _send_valid(self, batch: Batch) -> None:
         """Make the call for those entries whose orders are still valid."""
         try:
-            if valid := self._still_valid(taken):
-                self._send(Batch(valid))
+            self._send(self._still_valid(batch))
         except Exception as error:  # noqa: BLE001 - later entries must still be sent
-            Batch(taken).fail(self._unexpected(FailedPart.QUEUE, error))
+            batch.fail(self._unexpected(FailedPart.QUEUE, error))
 
     def _reset(self, error: Exception) -> None:
         """Replace a fair queue that raised. Its orders fail, so that their Resources create new orders."""
@@ -211,7 +215,7 @@ class RequestQueue:
 
     def _send(self, batch: Batch) -> None:
         """Make the call for those instances that are not in back-off."""
-        allowed = self._without_backoffs(batch)
+        allowed = self._without_backoffs(batch) if batch.entries else batch
         if not allowed.entries:
             return
         self.limiter = self.limiter.sent(len(allowed.ids), self._clock.now())
@@ -231,7 +235,7 @@ class RequestQueue:
         for key in self._shared_keys:
             if error := self._backoffs.active_failure(key, now):
                 batch.fail(error)
-                return Batch([])
+                return batch.only(())
         failures = {id_: self._instance_failure(batch.operation.action, id_, now) for id_ in batch.ids}
         active = {id_: error for id_, error in failures.items() if error is not None}
         batch.fail_each(active)
@@ -263,7 +267,8 @@ class RequestQueue:
         began = self._clock.now()
         try:
             await self._context.api.ready(self.scope)
-            if self._clock.now() - began > PREPARATION_LIMIT:
+            batch = replace(batch, sent_at=self._clock.now())
+            if batch.sent_at - began > PREPARATION_LIMIT:
                 batch = self._valid_part(batch)
             if not batch.entries:
                 return
@@ -277,19 +282,16 @@ class RequestQueue:
 
     def _valid_part(self, batch: Batch) -> Batch:
         """Return the orders that are still valid after a wait, for example for credentials."""
-        valid = Batch(self._still_valid(batch.entries))
+        valid = self._still_valid(batch)
         dropped = len(batch.ids) - len(valid.ids)
         self.limiter = self.limiter.cancelled(dropped, self._clock.now(), whole=not valid.entries)
         return valid
 
-    def _still_valid(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return the entries with open instances whose orders are valid now. Cancel the invalid orders.
-
-        After this check an order cannot be cancelled.
-        """
+    def _still_valid(self, batch: Batch) -> Batch:
+        """Return the entries with open instances whose orders are valid now. Cancel the invalid orders."""
         valid: dict[Order, bool] = {}
         kept = []
-        for entry in entries:
+        for entry in batch.entries:
             order = entry.order
             if order not in valid:
                 valid[order] = self._is_valid(order)
@@ -297,7 +299,7 @@ class RequestQueue:
                     order.cancel()
             if ids := entry.open_ids:
                 kept.append(replace(entry, ids=ids))
-        return kept
+        return replace(batch, entries=kept)
 
     def _is_valid(self, order: Order) -> bool:
         """Whether an order is still valid. If its check raises, only this order fails."""
@@ -310,7 +312,7 @@ class RequestQueue:
     # The call was accepted.
 
     def _accepted(self, batch: Batch, answers: Mapping[str, ActionAnswer]) -> None:
-        self.limiter = self.limiter.accepted(len(batch.ids), self._clock.now())
+        self.limiter = self.limiter.accepted(len(batch.ids), self._clock.now(), sent_at=batch.sent_at)
         self._call_was_answered()
         if batch.bisection is not None:
             batch.bisection.accepted = True
@@ -327,11 +329,12 @@ class RequestQueue:
         done.accept({id_: answer.now for id_, answer in answers.items()})
         if answers:
             self._log.info(f"instances_{action}_accepted", **self._log_fields(done))
-        if left_out := batch.without(answers).entries:
+        left_out = batch.without(answers)
+        if left_out.entries:
             text = f"AWS accepted the {action}, but not for this instance. The instance may be gone."
             error = CloudError("NotAccepted", text, kind=FailureKind.REFUSED)
-            self._log_failure(Batch(left_out), error)
-            self._refuse(Batch(left_out), error)
+            self._log_failure(left_out, error)
+            self._refuse(left_out, error)
 
     def _call_was_answered(self) -> None:
         """Record that AWS responded: there is no outage, or it is over."""
@@ -340,7 +343,7 @@ class RequestQueue:
     # The call failed.
 
     async def _failed(self, batch: Batch, error: CloudError) -> None:
-        self._learn_limits(len(batch.ids), error)
+        self._learn_limits(batch, error)
         if batch.operation.action is Action.HIBERNATE and _hibernation_refused(error):
             self._stop_instead(batch, error)
         elif error.kind is FailureKind.LOST:
@@ -352,8 +355,8 @@ class RequestQueue:
     def _handlers(self) -> Mapping[FailureKind, Callable[[Batch, CloudError], None]]:
         """The handling of a failed batch, by the kind of the failure."""
         return {
-            FailureKind.THROTTLED: self._retry_when_allowed,
-            FailureKind.TRANSIENT: self._retry_later,
+            FailureKind.THROTTLED: self._requeue_throttled,
+            FailureKind.TRANSIENT: self._requeue_after_backoff,
             FailureKind.REFUSED: self._isolate,
             FailureKind.DENIED: self._isolate,
             FailureKind.CAPACITY: self._set_pool_aside,
@@ -361,15 +364,15 @@ class RequestQueue:
             FailureKind.UNSENT: lambda batch, error: batch.fail(error),
         }
 
-    def _learn_limits(self, instances: int, error: CloudError) -> None:
+    def _learn_limits(self, batch: Batch, error: CloudError) -> None:
         """Correct the model of the limits after a failed call."""
-        now = self._clock.now()
+        instances, now = len(batch.ids), self._clock.now()
         if error.kind is FailureKind.THROTTLED:
-            self.limiter = self.limiter.throttled(instances, now)
+            self.limiter = self.limiter.throttled(instances, now, sent_at=batch.sent_at)
             return
         if error.kind in _PASSED_LIMITS:
             self._call_was_answered()
-            self.limiter = self.limiter.accepted(0, now)
+            self.limiter = self.limiter.accepted(0, now, sent_at=batch.sent_at)
         if error.kind is FailureKind.LOST:
             self.limiter = self.limiter.answered(now)
         else:
@@ -381,23 +384,27 @@ class RequestQueue:
             batch.set_pending_error(pending_error)
         self.add(batch.entries)
 
-    def _retry_when_allowed(self, batch: Batch, error: CloudError) -> None:
+    def _requeue_throttled(self, batch: Batch, error: CloudError) -> None:
         """Queue the whole batch again. The next call takes as many of its instances as the limits allow."""
         now = self._clock.now()
         ready_at = self.limiter.ready_at(min(len(batch.ids), self.limiter.min_call_size), now)
-        self._requeue(batch.due(now), error.with_retry_at(ready_at))
+        self._requeue(batch.rescheduled(now), error.with_retry_at(ready_at))
 
     def _back_off_account(self, batch: Batch, error: CloudError) -> None:
         """Fail the batch, and start the back-off of the account."""
-        key = ("account", self.scope.account)
-        batch.fail(self._backoffs.record_failure(key, error, backoff.ACCOUNT, self._clock.now()))
+        self._fail_in_backoff(batch, ("account", self.scope.account), error, backoff.ACCOUNT)
+
+    def _fail_in_backoff(self, batch: Batch, key: Hashable, error: CloudError, pause: Backoff) -> None:
+        """Fail a batch, and start the back-off of what it shares, such as its account."""
+        now = self._clock.now()
+        batch.fail(self._backoffs.record_failure(key, error, pause, now, sent_at=batch.sent_at))
 
     def _stop_instead(self, batch: Batch, error: CloudError) -> None:
         """Stop the instances that cannot hibernate. Hibernate the others."""
         now = self._clock.now()
         unable = batch.only(error.ids) if error.ids else batch
         self._requeue(unable.again(now, operation=Operation(Action.STOP)))
-        self._requeue(batch.without(unable.ids).due(now))
+        self._requeue(batch.without(unable.ids).rescheduled(now))
 
     async def _check_and_retry(self, batch: Batch, error: CloudError) -> None:
         """After a lost response, settle the instances that a new view shows as done, and retry the others."""
@@ -412,7 +419,7 @@ class RequestQueue:
         rest = batch.without(done)
         if rest.entries:
             self.limiter = self.limiter.refunded(len(rest.ids), self._clock.now())
-            self._retry_later(rest, error)
+            self._requeue_after_backoff(rest, error)
 
     async def _refreshed(self) -> bool:
         """Whether a view that was sent from now on arrived in time."""
@@ -423,28 +430,34 @@ class RequestQueue:
             return False
         return True
 
-    def _retry_later(self, batch: Batch, error: CloudError) -> None:
+    def _requeue_after_backoff(self, batch: Batch, error: CloudError) -> None:
         """Retry the whole batch after a back-off, or in parts if it has failed too often."""
         now, attempts, size = self._clock.now(), batch.attempts + 1, len(batch.ids)
-        self._failures_in_row += 1
+        self._count_failure(batch.sent_at, now)
         pause = backoff.RETRY.after(max(attempts, self._failures_in_row))
-        bisection = _bisection(batch, answered=False)
+        bisection = _bisection(batch, refusals=False)
         if bisection is None and attempts >= MAX_ATTEMPTS and size > 1 and self._may_bisect(now):
-            bisection = Bisection(size, answered=False)
+            bisection = Bisection(size, refusals=False)
         if bisection is None:
-            self._retry_with_others(batch, error, attempts, pause)
+            self._requeue_with_failed(batch, error, attempts, pause)
             return
         bisection.failures += 1
         if bisection.exhausted:
             self._searched_at = now
-            whole = Batch([*batch.entries, *self._take_back(bisection)])
-            self._retry_with_others(whole, error, 1, pause)
+            whole = self._with_unsent_parts(batch, bisection)
+            self._requeue_with_failed(whole, error, 1, pause)
             return
         for part in batch.halves():
             again = part.again(now + pause, attempts=attempts, bisection=bisection, apart=object())
             self._requeue(again, error.with_retry_at(now + pause))
 
-    def _retry_with_others(self, batch: Batch, error: CloudError, attempts: int, pause: timedelta) -> None:
+    def _count_failure(self, sent_at: datetime, now: datetime) -> None:
+        """Count a failed call, unless it was sent before the last one that was counted failed."""
+        # An instant after `now` is from before the clock was set back.
+        if self._failed_at is None or not sent_at <= self._failed_at <= now:
+            self._failures_in_row, self._failed_at = self._failures_in_row + 1, now
+
+    def _requeue_with_failed(self, batch: Batch, error: CloudError, attempts: int, pause: timedelta) -> None:
         """Retry the batch together with all other failed batches, so that an outage costs few calls.
 
         Entries that have not failed go separately. An instance that keeps failing is retried alone while the
@@ -466,11 +479,11 @@ class RequestQueue:
         """Whether a search may start. During an outage it would cost calls and find nothing."""
         return self._searched_at is None or not self._searched_at <= now < self._searched_at + BISECTION_PAUSE
 
-    def _take_back(self, bisection: Bisection) -> list[Entry]:
-        """Remove the unsent parts of a search from the queue, and return them."""
-        found = [entry for entry in self._queue if entry.bisection is bisection]
+    def _with_unsent_parts(self, batch: Batch, bisection: Bisection) -> Batch:
+        """Return a batch with all parts of a search that still wait in the queue. They leave the queue."""
+        unsent = [entry for entry in self._queue if entry.bisection is bisection]
         self._queue.keep(lambda entry: entry.bisection is not bisection)
-        return found
+        return replace(batch, entries=[*batch.entries, *unsent])
 
     def _set_pool_aside(self, batch: Batch, error: CloudError) -> None:
         """Fail the instances of the pool that lacks capacity. Retry all others."""
@@ -480,8 +493,7 @@ class RequestQueue:
         short = error.pool or ("" if several else next(iter(pools.values())))
         hit = [id_ for id_, pool in pools.items() if short and pool == short]
         if hit:
-            timed = self._backoffs.record_failure((self.scope, short), error, backoff.CAPACITY, now)
-            batch.only(hit).fail(timed)
+            self._fail_in_backoff(batch.only(hit), (self.scope, short), error, backoff.CAPACITY)
             self._requeue(batch.without(hit).again(now))
         elif several and not short:
             # The error does not name the pool, so make one call per pool.
@@ -494,47 +506,42 @@ class RequestQueue:
     def _isolate(self, batch: Batch, error: CloudError) -> None:
         """Refuse the instances that cause a refusal: those that the error names, or bisection finds."""
         now = self._clock.now()
-        bisection = _bisection(batch, answered=True) or Bisection(len(batch.ids), answered=True)
-        culprits = batch if len(batch.ids) == 1 else batch.only(error.ids)
+        bisection = _bisection(batch, refusals=True) or Bisection(len(batch.ids), refusals=True)
+        bisection.failures += 1
+        named = batch.only(error.ids)
+        culprits = batch if len(batch.ids) == 1 else named
         self._refuse(culprits, error)
         rest = batch.without(culprits.ids)
-        if not rest.entries:
+        # If a permission is missing, AWS names the first instance that it checks, so a name proves nothing.
+        if bisection.exhausted and (not named.entries or error.kind is FailureKind.DENIED):
+            self._refuse_all(self._with_unsent_parts(rest, bisection), error)
             return
-        if culprits.entries and bisection.named < Bisection.MAX_NAMED:
+        parts: tuple[Batch, ...] = rest.halves()
+        if named.entries and bisection.named < Bisection.MAX_NAMED:
             bisection.named += 1
-            parts: tuple[Batch, ...] = (rest,)
-        else:
-            bisection.failures += 1
-            # If a permission is missing, AWS names the first instance that it checks, so a name proves
-            # nothing.
-            if bisection.exhausted and (not culprits.entries or error.kind is FailureKind.DENIED):
-                self._refuse_all(Batch([*rest.entries, *self._take_back(bisection)]), error)
-                return
-            parts = rest.halves()
+            parts = (rest,)
         for part in parts:
             self._requeue(part.again(now, bisection=bisection, apart=object()))
 
     def _refuse(self, batch: Batch, error: CloudError) -> None:
         """Fail instances and start the back-off of each."""
-        now, action = self._clock.now(), batch.operation.action if batch.entries else None
-        batch.fail_each(
-            {
-                id_: self._backoffs.record_failure(
-                    (self.scope, action, id_), error, instance_backoff(error), now
-                )
-                for id_ in batch.ids
-            }
-        )
+        now, pause = self._clock.now(), instance_backoff(error)
+        for id_ in batch.ids:
+            key = (self.scope, batch.operation.action, id_)
+            timed = self._backoffs.record_failure(key, error, pause, now, sent_at=batch.sent_at)
+            batch.fail_each({id_: timed})
 
     def _refuse_all(self, batch: Batch, error: CloudError) -> None:
-        """Fail a batch whose failure does not depend on single instances, such as a missing permission."""
-        if error.kind is not FailureKind.DENIED:
-            self._refuse(batch, error)
+        """Fail the rest of a search: the failure does not depend on single instances.
+
+        If a permission is missing, the back-off of the action starts. Otherwise that of each instance starts.
+        """
+        if not batch.entries:  # the service has refused each instance in a call of its own
             return
-        key, now = (self.scope, self.call), self._clock.now()
-        # Other parts of the batch may be in flight and have failed in the same way.
-        known = self._backoffs.active_failure(key, now)
-        batch.fail(known or self._backoffs.record_failure(key, error, backoff.DENIED, now))
+        if error.kind is FailureKind.DENIED:
+            self._fail_in_backoff(batch, (self.scope, self.call), error, backoff.DENIED)
+        else:
+            self._refuse(batch, error)
 
     def _log_failure(self, batch: Batch, error: CloudError) -> None:
         fields = self._log_fields(batch.only(error.ids) if error.ids else batch)
@@ -548,10 +555,10 @@ class RequestQueue:
         return {"tags": tags[:_MAX_LOGGED], **place, "count": len(ids), "ids": ids[:_MAX_LOGGED]}
 
 
-def _bisection(batch: Batch, *, answered: bool) -> Bisection | None:
+def _bisection(batch: Batch, *, refusals: bool) -> Bisection | None:
     """Return the search that a batch is part of, if it is of that kind."""
     bisection = batch.bisection
-    return bisection if bisection is not None and bisection.answered is answered else None
+    return bisection if bisection is not None and bisection.refusals is refusals else None
 
 
 def _hibernation_refused(error: CloudError) -> bool:

@@ -2,11 +2,14 @@
 
 EC2 keeps up to two token buckets per account, region and action. Each call takes one token from the first
 bucket. If the action has a second bucket, the call takes one token per instance from it. If either bucket has
-too few tokens, EC2 refuses the whole call with `RequestLimitExceeded` and takes no token. See
+too few tokens, EC2 refuses the whole call with `RequestLimitExceeded`. See
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html.
 
+The page does not say whether a throttled call takes tokens. The model assumes that it takes none.
+
 All clients in the account draw from the same buckets, so the model is an estimate that throttled calls
-correct. It is pure: each step returns a new model.
+correct. `RateLimiter.throttled` describes what happens after a throttled call. The model is pure: each step
+returns a new model.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,17 +22,18 @@ from booking_operator.domain.group import Scope
 _EPSILON = 1e-6  # tokens; tolerance for rounding errors
 
 INITIAL_PAUSE = timedelta(seconds=0.5)
-"""Pause after a throttled call. It doubles with each throttled call in a row, unless a smaller call is tried
-next."""
+"""Pause after the first throttled call. It doubles with each throttled call in a row. It starts again after
+each halving of the number of instances."""
 MAX_PAUSE = timedelta(seconds=15)
 MIN_REFILL = timedelta(seconds=1)
 """While more instances wait than there are tokens, a call waits for the refill of this time span. For
 StartInstances this makes one call for two instances per second, instead of two calls for one instance
 each."""
-_MIN_SEARCH_SECONDS = 10  # the search ends below the refill of this time
-_MAX_TRIES = 3  # attempts of a call that is too small to search
+_MIN_SEARCH_SECONDS = 10  # a search ends at the number of instances that the refill covers in this time
+_MAX_TRIES = 3  # so many throttled calls in a row may be too small for a search
 UNLIMITED = 1_000_000
-"""The number of instances in a call of an action without a bucket for instances."""
+"""The number of instances that the limits allow if the action has no bucket for instances. It is more than
+fits into a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +142,26 @@ class RateLimiter:
     Attributes:
         requests: tokens for calls.
         instances: tokens for instances; None if the action does not count instances.
-        throttles: the number of throttled calls in a row of the same size.
+        throttles: the number of throttled calls in a row. It is 0 after a halving of the number of instances.
+        throttled_at: when the last of them was answered (aware UTC).
         not_before: the end of the pause after the last throttled call (aware UTC).
-        ceiling: while the number of available instance tokens is searched: an upper bound for it. None while
-        no
-            search runs.
+        ceiling: an upper bound for the available instance tokens, while their number is searched; otherwise
+            None.
     """
 
     requests: TokenBucket
     instances: TokenBucket | None
     throttles: int = 0
+    throttled_at: datetime | None = None
     not_before: datetime | None = None
     ceiling: int | None = None
 
     @property
     def min_call_size(self) -> int:
-        """The smallest number of instances in a call while more of them wait."""
+        """The smallest number of instances in a call while more of them wait.
+
+        It is `UNLIMITED` if the action has no bucket for instances: then a call takes all that wait.
+        """
         if self.instances is None:
             return UNLIMITED
         limit = self.instances.limit
@@ -169,7 +177,9 @@ class RateLimiter:
 
     def ready_at(self, instances: int, now: datetime) -> datetime:
         """Return when a call for `instances` is allowed, or for as many as the bucket can hold."""
-        ready = max(self.requests.available_at(1, now), self.not_before or now)
+        ready = self.requests.available_at(1, now)
+        if self.not_before is not None and self._paused(now):
+            ready = max(ready, self.not_before)
         if self.instances is not None:
             ready = max(ready, self.instances.available_at(instances, now))
         # Round up to the resolution of a datetime, so that the tokens exist at that instant.
@@ -206,10 +216,20 @@ class RateLimiter:
         known = self.instances.answered(now) if self.instances else None
         return replace(self, requests=self.requests.answered(now), instances=known)
 
-    def accepted(self, instances: int, now: datetime) -> "RateLimiter":
-        """Return the model after AWS let a call through its limits, whatever its result."""
-        answered, ceiling = self.answered(now), self._ceiling_at(now)
-        known = answered.instances
+    def accepted(self, instances: int, now: datetime, *, sent_at: datetime) -> "RateLimiter":
+        """Return the model after AWS let a call through its limits, whatever its result.
+
+        The call ends the pause, unless it was sent before the last throttled call was answered.
+
+        Args:
+            instances: the number of instances in the call.
+            now: when the call was answered (aware UTC).
+            sent_at: when the call was sent (aware UTC).
+        """
+        answered = self.answered(now)
+        if self._sent_before_throttling(sent_at, now):
+            return answered
+        ceiling, known = self._ceiling_at(now), answered.instances
         if known is not None and ceiling is not None:
             # AWS will probably accept a call of the same size again. If not, the throttled call corrects the
             # model.
@@ -217,27 +237,45 @@ class RateLimiter:
             known = known.adjusted(max(0.0, likely - known.refilled(now).level), now)
         return RateLimiter(answered.requests, known, ceiling=ceiling)
 
-    def throttled(self, instances: int, now: datetime) -> "RateLimiter":
+    def throttled(self, instances: int, now: datetime, *, sent_at: datetime) -> "RateLimiter":
         """Return the model after a throttled call.
 
         AWS does not report which bucket was empty. The first throttled call is attributed to the bucket for
-        calls. The second one in a row is attributed to the bucket for instances, and starts a search for its
-        level. Each further one halves the number of instances in the next call. The search ends when the
-        remaining tokens are few: then the bucket for instances counts as empty. If a call is too small for a
-        search, its bucket counts as empty after `_MAX_TRIES` more attempts.
+        calls, so the next call follows after a pause. The second one in a row is attributed to the bucket for
+        instances. If the call is large enough, a search for the level of this bucket starts: the next call
+        has half as many instances, and each further throttled call of about this size halves them again. The
+        search ends when few instances are left: then the bucket for instances counts as empty. If the call is
+        too small for a search, the bucket counts as empty after more than `_MAX_TRIES` throttled calls in a
+        row.
+
+        Calls in flight together are often throttled together. Only the first of their answers counts.
+
+        Args:
+            instances: the number of instances in the call.
+            now: when the call was answered (aware UTC).
+            sent_at: when the call was sent (aware UTC).
         """
+        if self._sent_before_throttling(sent_at, now):
+            return self.refunded(instances, now)
         throttles, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
         pause = min(INITIAL_PAUSE * (1 << min(throttles - 1, 16)), MAX_PAUSE)
         if known is not None:
-            known = known.adjusted(instances, now).settled()  # a throttled call takes no token
+            known = known.adjusted(instances, now).settled()
+            # A call of less than half of the ceiling is not a step of the search.
+            searching = ceiling is not None and 2 * instances > ceiling
             half = min(instances, ceiling or instances) // 2
-            if (throttles > 1 or ceiling) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
+            if (throttles > 1 or searching) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
                 known, ceiling, throttles = known.capped(half, now), half, 0
-            elif throttles > _MAX_TRIES or ceiling:
+            elif throttles > _MAX_TRIES or searching:
                 # Treat the bucket as empty: only the refill is available from now on.
                 known, ceiling = known.capped(0, now), None
         requests = self.requests.capped(0, now).settled()
-        return RateLimiter(requests, known, throttles, now + pause, ceiling)
+        return RateLimiter(requests, known, throttles, now, now + pause, ceiling)
+
+    def _sent_before_throttling(self, sent_at: datetime, now: datetime) -> bool:
+        """Whether a call was sent before the last throttled call was answered."""
+        # An instant after `now` is from before the clock was set back.
+        return self.throttled_at is not None and sent_at <= self.throttled_at <= now
 
     def _ceiling_at(self, now: datetime) -> int | None:
         """Return the ceiling until the refill has reached it, then None."""

@@ -2,7 +2,8 @@
 
 EC2 may accept a start and then drop it, for example because the key of a volume is unusable. The instance is
 `pending` for seconds and then `stopped` again. No response reports this failure. Without this module, the
-operator would start the instance again after each Describe. Pure: the caller passes the time.
+operator would start the instance again after each Describe. The module reads no clock: the caller passes the
+time.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
 """Decides when a scope is described: the polling interval, and the back-off after a failure.
 
-Pure: it never waits or reads a clock; `inventory` does.
+It neither waits nor reads a clock; `inventory` does both.
 """
 
 from asyncio import Event

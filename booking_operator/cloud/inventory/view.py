@@ -1,6 +1,6 @@
 """The known state of the instances of one scope: the last Describe, corrected by later accepted actions.
 
-Pure: it never waits or reads a clock; `inventory` does.
+It neither waits nor reads a clock; `inventory` does both.
 """
 
 import sys

@@ -1,19 +1,19 @@
 """The orders of Resources: what the cloud driver was asked to do, and the results.
 
-Each Resource has one state machine:
+Each order has one state machine:
 
     ordered ahead --deadline--> due --answer--> settled --reported--> forgotten
          |                       |
          +-- no longer wanted ---+--> cancelled
 
-A reconcile places orders, cancels the orders that are no longer wanted, and collects the answers. It waits at
-most `ANSWER_TIMEOUT` for answers. An order may take longer because it waits in its request queue; its answer
-enqueues the Resource.
+A reconcile places orders, cancels the orders that are no longer wanted, and collects the answers. Each time
+that it collects answers, it waits at most `ANSWER_TIMEOUT` for them. An order may take longer because it
+waits in its request queue; its answer enqueues the Resource.
 
 Invariants:
 - An instance has at most one order in flight for the same action and the same kind (ahead or due).
-- The driver calls `Order.still_valid` right before a call. A decision is therefore never carried out against
-  newer bookings.
+- The driver calls `Order.still_valid` right before a call. An order that newer bookings contradict is
+  cancelled there.
 - Each acceptance is reported once, as an Event on the Resource and on its Booking. Failures become
   conditions.
 
@@ -59,7 +59,7 @@ _VERBS = {Action.START: "Started", Action.STOP: "Stopped"}
 
 @dataclass(slots=True, eq=False)
 class _Placed:
-    """An order that the driver has accepted.
+    """An order that was handed to the driver.
 
     Attributes:
         order: the order.
