@@ -5,8 +5,7 @@ depends only on its inputs, not on earlier decisions. Invariants:
 - A start needs only an active booking.
 - A stop needs that no booking is active, that the cached bookings are complete, and a fresh observation.
 - Without an active booking, `unbooked: Stop` stops all running instances, and `unbooked: Leave` only those
-that
-  a booking has started.
+  that a booking has started.
 """
 
 from collections.abc import Collection, Iterable
