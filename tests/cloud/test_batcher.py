@@ -333,10 +333,26 @@ def test_hibernation_refused_is_a_plain_stop(reason: str) -> None:
         stage.reply = lambda change, _: error if change.action is Action.HIBERNATE else None
         order = stage.order("a", "b", operation=Operation(Action.HIBERNATE))
         assert await stage.outcome(order) == {"a": "stopping", "b": "stopping"}
-        assert [(call.action, call.ids) for call in stage.sent] == [
-            (Action.HIBERNATE, ("a", "b")),
-            (Action.STOP, ("a", "b")),
-        ]
+        hibernated = [call.ids for call in stage.sent if call.action is Action.HIBERNATE]
+        assert hibernated == [("a", "b"), ("a",), ("b",)]
+        assert sorted(call.ids for call in stage.sent if call.action is Action.STOP) == [("a",), ("b",)]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("unready", [1, 50])
+def test_hibernation_refused_without_names_still_works_for_the_others(unready: int) -> None:
+    async def scenario(stage: Stage) -> None:
+        ids = [f"i-{number:02}" for number in range(50)]
+        bad = ids[-unready:]
+        unnamed = refuse("UnsupportedOperation", *bad, named=False)
+        stage.reply = lambda change, ids: unnamed(change, ids) if change.action is Action.HIBERNATE else None
+        stage.limits.clear()
+        order = stage.order(*ids, operation=Operation(Action.HIBERNATE))
+        assert set((await stage.outcome(order)).values()) == {"stopping"}
+        stopped = [id_ for call in stage.sent if call.action is Action.STOP for id_ in call.ids]
+        assert sorted(stopped) == bad
+        assert len(stage.sent) <= 31 + 20
 
     play(scenario)
 

@@ -137,6 +137,29 @@ def test_an_instance_that_causes_server_errors_is_isolated() -> None:
     play(scenario)
 
 
+def test_an_outage_that_begins_during_a_search_needs_few_calls() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        left = [True]
+
+        def reply(_: Operation, ids: Sequence[str]) -> CloudError | None:
+            if len(ids) == 500 and left:
+                left.clear()
+                return None
+            return BROKEN
+
+        stage.reply = reply
+        order = stage.order(*MANY, at=0)
+        await asyncio.sleep(300)
+        assert not left
+        assert len(stage.sent) < 100
+        stage.reply = lambda *_: None
+        assert set((await stage.outcome(order)).values()) == {"pending"}
+        assert stage.sent[-1].at - 300 <= 20
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_an_outage_of_an_hour_needs_few_calls_and_recovery_is_quick(size: int) -> None:
     async def scenario(stage: Stage) -> None:
@@ -520,6 +543,22 @@ def test_an_unsent_call_is_reported_immediately_without_back_off() -> None:
 # --- waits before a call, and clocks that are set back
 
 
+def test_a_call_that_waits_for_credentials_is_not_sent_in_a_new_back_off() -> None:
+    expired = CloudError("ExpiredCredentials", "renew them", kind=FailureKind.ACCOUNT)
+
+    async def scenario(stage: Stage) -> None:
+        stage.reply = lambda *_: expired
+        stage.preparing = 2
+        waiting = stage.order("b", at=0.5)
+        await asyncio.sleep(0.6)
+        stage.preparing = 0
+        await stage.outcome(stage.order("a", at=1))
+        assert await stage.outcome(waiting) == {"b": "ExpiredCredentials"}
+        assert [call.ids for call in stage.sent] == [("a",)]
+
+    play(scenario)
+
+
 def test_an_order_that_becomes_invalid_while_waiting_is_not_sent() -> None:
     async def scenario(stage: Stage) -> None:
         stage.preparing = 20
@@ -532,7 +571,9 @@ def test_an_order_that_becomes_invalid_while_waiting_is_not_sent() -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("error", [None, BROKEN, CloudError("Expired", "it", kind=FailureKind.ACCOUNT)])
+@pytest.mark.parametrize(
+    "error", [None, BROKEN, THROTTLED, CloudError("Expired", "it", kind=FailureKind.ACCOUNT)]
+)
 def test_a_clock_set_back_by_hours_does_not_delay_orders(error: CloudError | None) -> None:
     async def scenario(stage: Stage) -> None:
         if error is not None:

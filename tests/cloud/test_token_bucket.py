@@ -178,6 +178,25 @@ def test_a_search_for_few_instances_ends_with_an_empty_bucket() -> None:
     assert throttle.available(after(5)) == 2
 
 
+def test_calls_that_are_throttled_with_a_capped_one_return_no_tokens() -> None:
+    throttle = full_limiter(START, EPOCH)
+    for seconds in (0, 2, 4):
+        now = after(seconds)
+        throttle = throttle.sent(10, now).throttled(10, now, sent_at=now)
+    now = after(9)
+    throttle = throttle.sent(10, now).sent(10, now)
+    throttle = throttle.throttled(10, now, sent_at=now).throttled(10, now, sent_at=now)
+    assert throttle.available(after(9 + 5)) == 10
+
+
+def test_the_refill_continues_after_the_clock_was_set_back() -> None:
+    throttle = full_limiter(START, EPOCH).sent(10, EPOCH).throttled(10, EPOCH, sent_at=EPOCH)
+    earlier = after(-3600)
+    throttle = throttle.refilled(earlier)
+    assert throttle.ready_at(10, earlier) == earlier + timedelta(seconds=0.5, microseconds=1)
+    assert throttle.available(earlier + timedelta(seconds=1)) >= 10
+
+
 def test_a_clock_set_back_ends_the_pause() -> None:
     throttle = full_limiter(START, EPOCH).sent(10, EPOCH).throttled(10, EPOCH, sent_at=EPOCH)
     earlier = after(-3600)

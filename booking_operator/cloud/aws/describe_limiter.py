@@ -37,9 +37,10 @@ class DescribeLimiter:
         now = self._clock.now()
         if key not in self._limiters:
             self._limiters[key] = full_limiter(self._limits(scope, action), now)
-        while not self._limiters[key].available(now):
+        while not (limiter := self._limiters[key].refilled(now)).available(now):
+            self._limiters[key] = limiter
             # Sleep in short steps, because the clock may be set back during the wait.
-            wait = self._limiters[key].ready_at(1, now) - now
+            wait = limiter.ready_at(1, now) - now
             await self._clock.sleep(min(wait.total_seconds(), _STEP_SECONDS))
             now = self._clock.now()
         sent_at = now

@@ -20,8 +20,9 @@ _RETENTION = timedelta(hours=1)
 RETRY = Backoff(initial=timedelta(seconds=0.5), maximum=timedelta(seconds=15))
 """Back-off of a call that failed without a response about its instances."""
 UNKNOWN_INSTANCE = Backoff(initial=_MINUTE, maximum=_MAX_PAUSE)
-"""The instance id does not exist. The next view does not contain it, unless EC2 shows a new instance late.
-This is also the back-off after a refusal for any other reason."""
+"""The instance id does not exist. The next view does not contain it, unless EC2 shows a new instance late."""
+OTHER_REFUSAL = UNKNOWN_INSTANCE
+"""Any other refusal of an instance."""
 WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MINUTE)
 """The state of the instance does not allow the action. The instance is in transition, and the view was
 stale."""
@@ -59,7 +60,7 @@ def instance_backoff(error: CloudError) -> Backoff:
         return NEEDS_CHANGE
     if error.reason in _SPOT_CODES:
         return SPOT
-    return WRONG_STATE if "State" in error.reason else UNKNOWN_INSTANCE
+    return WRONG_STATE if "State" in error.reason else OTHER_REFUSAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class BackoffTable:
     """The last failure of each key, and its back-off. The back-off grows with each failure of a key in a row.
 
     A key is an instance and an action, a capacity pool, an action in a region, or an account. A failure is
-    kept until a call for its key is accepted, or for an hour after its back-off. All instants are aware UTC
-    and come from the caller.
+    kept until a call for its key is accepted, and for at least an hour after its back-off. All instants are
+    aware UTC and come from the caller.
     """
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ class Batch:
         Args:
             instant: when they are due (aware UTC).
             operation: the operation; by default the previous one.
-            attempts: the number of calls that failed without a response.
+            attempts: the number of calls in a row that failed without a response about the instances.
             bisection: the search that they are part of from now on.
             apart: if not None, they share a call only with entries whose value is equal.
         """
@@ -146,7 +146,7 @@ class Batch:
                 entry.order.fail(errors[id_], (id_,))
 
     def set_pending_error(self, error: CloudError) -> None:
-        """Record on the orders why their instances have no outcome."""
+        """Record on the orders why their instances have no outcome. Conditions show it to users."""
         for entry in self.entries:
             entry.order.set_pending_error(error, entry.ids)
 

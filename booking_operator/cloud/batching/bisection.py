@@ -7,8 +7,10 @@ from dataclasses import dataclass
 class Bisection:
     """One search. It sends halves of the batch, then halves of each half that fails.
 
-    All parts of the batch share the search and its budget of failed calls. If the budget is used up and no
-    part was accepted, the failure does not depend on single instances.
+    All parts of the batch share the search and its budget of failed calls. If the budget is used up, the
+    failure does not depend on single instances. A search for refused instances has no budget after a part was
+    accepted: the service responds, and each further call refuses fewer instances. Any other search gets a new
+    budget with each accepted part, because an outage may begin meanwhile.
 
     Attributes:
         size: the number of instances in the batch.
@@ -16,7 +18,7 @@ class Bisection:
             without a response about the instances.
         named: the number of calls that were repeated without the instances that their error named.
         failures: the number of failed calls for the batch and its parts.
-        accepted: whether any part was accepted.
+        accepted: whether any part was accepted, in a search for refused instances.
     """
 
     MAX_FAILURES = 31
@@ -31,7 +33,14 @@ class Bisection:
     failures: int = 0
     accepted: bool = False
 
+    def record_accepted(self) -> None:
+        """Record that a part was accepted."""
+        if self.refusals:
+            self.accepted = True
+        else:
+            self.failures = 0
+
     @property
     def exhausted(self) -> bool:
-        """Whether the budget is used up and no part was accepted."""
+        """Whether the budget is used up."""
         return self.failures >= min(self.MAX_FAILURES, 2 * self.size - 1) and not self.accepted

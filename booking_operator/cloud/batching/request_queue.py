@@ -14,8 +14,8 @@ Invariants:
   are at most `PREPARATION_LIMIT` and the wait for a connection.
 - At most `MAX_CALLS_IN_FLIGHT` calls are in flight. All other entries wait in the fair queue.
 - No instance is sent before the back-offs of the instance, its pool, the action and the account are over.
-- Instances that did not cause a failure are retried immediately.
-- An unexpected exception fails only the entries or the call that raised it.
+- If the service refuses some instances, the others are retried immediately.
+- An unexpected exception fails only the call that raised it, or the entries that wait in this queue.
 """
 
 import asyncio
@@ -54,16 +54,18 @@ if TYPE_CHECKING:
     from asyncio import Task, TaskGroup
 
 MAX_CALLS_IN_FLIGHT = 20
-"""Maximum number of calls of one queue in flight. The order of an entry that waits in the queue is checked
-again before the call. The order of a call that waits for a connection is not."""
+"""Maximum number of calls of one queue in flight. More calls would wait for a connection, and their orders
+are not checked again after that wait."""
 MAX_ATTEMPTS = 4
-"""After this many attempts without a response, a batch is sent in parts: one instance may be the cause."""
+"""After this many attempts without a response about the instances, a batch is sent in parts: one instance may
+be the cause."""
 REFRESH_TIMEOUT_SECONDS = 30.0
 """How long to wait for a view after a lost response. After that, the call is retried without a view."""
 PREPARATION_LIMIT = timedelta(seconds=0.1)
-"""If the wait for a client or credentials is longer, the orders are checked again."""
+"""If the wait for a client or credentials is longer, the orders and the back-offs are checked again."""
 BISECTION_PAUSE = timedelta(minutes=10)
-"""After a search shows that a failure does not depend on single instances, no search starts for this long."""
+"""After a search shows that failed calls do not depend on single instances, no search of this kind starts for
+this long, or until the service responds. Searches for refused instances are not affected."""
 
 MAX_IDLE = timedelta(hours=1)
 """How long an unused queue is kept. The buckets of AWS are full again after less than nine minutes."""
@@ -71,6 +73,7 @@ MAX_IDLE = timedelta(hours=1)
 _RESET_PAUSE_SECONDS = 1.0
 _FORECAST_SLICE = 10  # calls between two yields to other tasks; about a millisecond
 _MAX_LOGGED = 20  # ids and tags in one log record
+_Settle = Callable[[Batch, CloudError], None]
 _PASSED_LIMITS = frozenset(
     {FailureKind.REFUSED, FailureKind.CAPACITY, FailureKind.DENIED, FailureKind.ACCOUNT}
 )
@@ -121,7 +124,8 @@ class RequestQueue:
         self._clock = context.clock
         self._backoffs = context.backoffs
         self._queue = FairQueue(context.api.facts.max_batch)
-        self._failures_in_row = 0  # calls in a row that failed without a response about the instances
+        # Failures in a row without a response about the instances. Calls that fail together count once.
+        self._failures_in_row = 0
         self._failed_at: datetime | None = None  # when the last of them failed
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
@@ -175,6 +179,7 @@ class RequestQueue:
             self._wake.clear()
             now = self._clock.now()
             full = self._in_flight >= MAX_CALLS_IN_FLIGHT
+            self.limiter = self.limiter.refilled(now)
             try:
                 if now < before:
                     self._queue.limit_waits(now, MAX_PAUSE)
@@ -281,8 +286,9 @@ class RequestQueue:
             self._accepted(batch, answers)
 
     def _valid_part(self, batch: Batch) -> Batch:
-        """Return the orders that are still valid after a wait, for example for credentials."""
+        """Return the instances that may still be sent after a wait, for example for credentials."""
         valid = self._still_valid(batch)
+        valid = self._without_backoffs(valid) if valid.entries else valid
         dropped = len(batch.ids) - len(valid.ids)
         self.limiter = self.limiter.cancelled(dropped, self._clock.now(), whole=not valid.entries)
         return valid
@@ -315,7 +321,7 @@ class RequestQueue:
         self.limiter = self.limiter.accepted(len(batch.ids), self._clock.now(), sent_at=batch.sent_at)
         self._call_was_answered()
         if batch.bisection is not None:
-            batch.bisection.accepted = True
+            batch.bisection.record_accepted()
         self._backoffs.record_success(self._shared_keys)
         action = batch.operation.action
         for entry in batch.entries:
@@ -401,10 +407,10 @@ class RequestQueue:
 
     def _stop_instead(self, batch: Batch, error: CloudError) -> None:
         """Stop the instances that cannot hibernate. Hibernate the others."""
-        now = self._clock.now()
-        unable = batch.only(error.ids) if error.ids else batch
-        self._requeue(unable.again(now, operation=Operation(Action.STOP)))
-        self._requeue(batch.without(unable.ids).rescheduled(now))
+        self._search(batch, error, self._requeue_as_stop, self._requeue_as_stop)
+
+    def _requeue_as_stop(self, batch: Batch, _: CloudError) -> None:
+        self._requeue(batch.again(self._clock.now(), operation=Operation(Action.STOP)))
 
     async def _check_and_retry(self, batch: Batch, error: CloudError) -> None:
         """After a lost response, settle the instances that a new view shows as done, and retry the others."""
@@ -422,7 +428,7 @@ class RequestQueue:
             self._requeue_after_backoff(rest, error)
 
     async def _refreshed(self) -> bool:
-        """Whether a view that was sent from now on arrived in time."""
+        """Whether a view arrived in time whose Describe was sent now or later."""
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS):
                 await self._context.inventory.refresh(self.scope, self._clock.now())
@@ -452,7 +458,7 @@ class RequestQueue:
             self._requeue(again, error.with_retry_at(now + pause))
 
     def _count_failure(self, sent_at: datetime, now: datetime) -> None:
-        """Count a failed call, unless it was sent before the last one that was counted failed."""
+        """Count a failed call, unless it was sent before the last counted failure."""
         # An instant after `now` is from before the clock was set back.
         if self._failed_at is None or not sent_at <= self._failed_at <= now:
             self._failures_in_row, self._failed_at = self._failures_in_row + 1, now
@@ -504,17 +510,28 @@ class RequestQueue:
             self._isolate(batch, error)
 
     def _isolate(self, batch: Batch, error: CloudError) -> None:
-        """Refuse the instances that cause a refusal: those that the error names, or bisection finds."""
+        """Refuse the instances that cause a refusal. Retry the others."""
+        self._search(batch, error, self._refuse, self._refuse_all)
+
+    def _search(self, batch: Batch, error: CloudError, some: _Settle, whole: _Settle) -> None:
+        """Find the instances that cause a refusal: those that the error names, or bisection finds.
+
+        Args:
+            batch: the refused batch.
+            error: the refusal.
+            some: settles the instances that cause it.
+            whole: settles the rest of the batch if the refusal does not depend on single instances.
+        """
         now = self._clock.now()
         bisection = _bisection(batch, refusals=True) or Bisection(len(batch.ids), refusals=True)
         bisection.failures += 1
         named = batch.only(error.ids)
         culprits = batch if len(batch.ids) == 1 else named
-        self._refuse(culprits, error)
+        some(culprits, error)
         rest = batch.without(culprits.ids)
         # If a permission is missing, AWS names the first instance that it checks, so a name proves nothing.
         if bisection.exhausted and (not named.entries or error.kind is FailureKind.DENIED):
-            self._refuse_all(self._with_unsent_parts(rest, bisection), error)
+            whole(self._with_unsent_parts(rest, bisection), error)
             return
         parts: tuple[Batch, ...] = rest.halves()
         if named.entries and bisection.named < Bisection.MAX_NAMED:

@@ -5,7 +5,7 @@ bucket. If the action has a second bucket, the call takes one token per instance
 too few tokens, EC2 refuses the whole call with `RequestLimitExceeded`. See
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html.
 
-The page does not say whether a throttled call takes tokens. The model assumes that it takes none.
+The page does not say whether a throttled call takes tokens. The model assumes that its instances take none.
 
 All clients in the account draw from the same buckets, so the model is an estimate that throttled calls
 correct. `RateLimiter.throttled` describes what happens after a throttled call. The model is pure: each step
@@ -30,7 +30,7 @@ MIN_REFILL = timedelta(seconds=1)
 StartInstances this makes one call for two instances per second, instead of two calls for one instance
 each."""
 _MIN_SEARCH_SECONDS = 10  # a search ends at the number of instances that the refill covers in this time
-_MAX_TRIES = 3  # so many throttled calls in a row may be too small for a search
+_MAX_TRIES = 3  # after more throttled calls in a row that are too small for a search, the bucket is empty
 UNLIMITED = 1_000_000
 """The number of instances that the limits allow if the action has no bucket for instances. It is more than
 fits into a call."""
@@ -88,10 +88,7 @@ class TokenBucket:
     in_flight: float = 0
 
     def refilled(self, now: datetime) -> "TokenBucket":
-        """Return the bucket at `now`.
-
-        A clock that was set back adds no tokens, and the refill continues from `now`.
-        """
+        """Return the bucket at `now`. A clock that was set back adds no tokens."""
         elapsed = max(0.0, (now - self.at).total_seconds())
         return replace(self, level=min(self.limit.size, self.level + self.limit.rate * elapsed), at=now)
 
@@ -119,9 +116,9 @@ class TokenBucket:
     def answered(self, now: datetime) -> "TokenBucket":
         """Return the bucket after the response to a call, or after the response was lost.
 
-        AWS drew the tokens some time between the call and the response. If its bucket was full then, the
-        refill until then was lost there, but the model has counted it. So the level is capped at the size
-        less the tokens in flight.
+        AWS drew the tokens at an unknown time between the call and the response. A full bucket does not
+        refill. If the bucket of AWS was full until AWS drew the tokens, the model has counted a refill that
+        did not happen. So the level is capped at the size less the tokens in flight.
         """
         return self.capped(self.limit.size - self.in_flight, now).settled()
 
@@ -144,6 +141,8 @@ class RateLimiter:
         instances: tokens for instances; None if the action does not count instances.
         throttles: the number of throttled calls in a row. It is 0 after a halving of the number of instances.
         throttled_at: when the last of them was answered (aware UTC).
+        capped: whether the last of them lowered the level of the bucket for instances. Then calls that were
+            throttled together with it return no tokens.
         not_before: the end of the pause after the last throttled call (aware UTC).
         ceiling: an upper bound for the available instance tokens, while their number is searched; otherwise
             None.
@@ -153,6 +152,7 @@ class RateLimiter:
     instances: TokenBucket | None
     throttles: int = 0
     throttled_at: datetime | None = None
+    capped: bool = False
     not_before: datetime | None = None
     ceiling: int | None = None
 
@@ -166,6 +166,11 @@ class RateLimiter:
             return UNLIMITED
         limit = self.instances.limit
         return max(1, floor(min(limit.rate * MIN_REFILL.total_seconds(), limit.size)))
+
+    def refilled(self, now: datetime) -> "RateLimiter":
+        """Return the model at `now`. If the clock was set back, the refill continues from `now`."""
+        known = self.instances.refilled(now) if self.instances else None
+        return replace(self, requests=self.requests.refilled(now), instances=known)
 
     def available(self, now: datetime) -> int:
         """Return the maximum number of instances for a call at `now`; 0 if no call is allowed."""
@@ -191,9 +196,9 @@ class RateLimiter:
         return replace(self, requests=self.requests.drawn(1, now), instances=left)
 
     def refunded(self, instances: int, now: datetime) -> "RateLimiter":
-        """Return the model after a call failed without effect: its instances took no token.
+        """Return the model after a call failed without effect: its instances took no tokens.
 
-        This is an assumption that AWS does not confirm. If it is wrong, one call is throttled. The opposite
+        AWS does not document this. If it is wrong, one call is throttled. The opposite
         error is worse: one lost connection at a common start time would delay a thousand instances by eight
         minutes.
         """
@@ -222,7 +227,7 @@ class RateLimiter:
         The call ends the pause, unless it was sent before the last throttled call was answered.
 
         Args:
-            instances: the number of instances in the call.
+            instances: the number of instances that took a token.
             now: when the call was answered (aware UTC).
             sent_at: when the call was sent (aware UTC).
         """
@@ -240,13 +245,14 @@ class RateLimiter:
     def throttled(self, instances: int, now: datetime, *, sent_at: datetime) -> "RateLimiter":
         """Return the model after a throttled call.
 
-        AWS does not report which bucket was empty. The first throttled call is attributed to the bucket for
-        calls, so the next call follows after a pause. The second one in a row is attributed to the bucket for
-        instances. If the call is large enough, a search for the level of this bucket starts: the next call
-        has half as many instances, and each further throttled call of about this size halves them again. The
-        search ends when few instances are left: then the bucket for instances counts as empty. If the call is
-        too small for a search, the bucket counts as empty after more than `_MAX_TRIES` throttled calls in a
-        row.
+        AWS does not report which bucket was empty. After the first throttled call, only the bucket for calls
+        counts as empty, so the next call follows after a pause.
+
+        After the second throttled call in a row, the bucket for instances may be the reason. If the call is
+        large enough, a search for the level of this bucket starts. The next call has half as many instances.
+        Each further throttled call of about this size halves them again. When few instances are left, the
+        search ends, and the bucket for instances counts as empty. If the call is too small for a search, this
+        bucket counts as empty after more than `_MAX_TRIES` throttled calls in a row.
 
         Calls in flight together are often throttled together. Only the first of their answers counts.
 
@@ -256,8 +262,9 @@ class RateLimiter:
             sent_at: when the call was sent (aware UTC).
         """
         if self._sent_before_throttling(sent_at, now):
-            return self.refunded(instances, now)
+            return self.refunded(0 if self.capped else instances, now)
         throttles, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
+        capped = False
         pause = min(INITIAL_PAUSE * (1 << min(throttles - 1, 16)), MAX_PAUSE)
         if known is not None:
             known = known.adjusted(instances, now).settled()
@@ -265,12 +272,12 @@ class RateLimiter:
             searching = ceiling is not None and 2 * instances > ceiling
             half = min(instances, ceiling or instances) // 2
             if (throttles > 1 or searching) and half > _MIN_SEARCH_SECONDS * self.min_call_size:
-                known, ceiling, throttles = known.capped(half, now), half, 0
+                known, ceiling, throttles, capped = known.capped(half, now), half, 0, True
             elif throttles > _MAX_TRIES or searching:
                 # Treat the bucket as empty: only the refill is available from now on.
-                known, ceiling = known.capped(0, now), None
+                known, ceiling, capped = known.capped(0, now), None, True
         requests = self.requests.capped(0, now).settled()
-        return RateLimiter(requests, known, throttles, now, now + pause, ceiling)
+        return RateLimiter(requests, known, throttles, now, capped, now + pause, ceiling)
 
     def _sent_before_throttling(self, sent_at: datetime, now: datetime) -> bool:
         """Whether a call was sent before the last throttled call was answered."""
