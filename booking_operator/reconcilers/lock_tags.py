@@ -28,7 +28,7 @@ from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.status import StatusWriter, WriteResult
 from booking_operator.reconcilers.environment import Environment
-from booking_operator.reconcilers.failures import FailureTracker
+from booking_operator.reconcilers.failure_tracker import FailureTracker
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot, to_lock_tags
 
 FINALIZER = f"{GROUP}/lock-tags"

@@ -29,7 +29,7 @@ from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Backoff, Result
 from booking_operator.kube.status import StatusWriter, WriteResult
 from booking_operator.reconcilers.environment import Environment
-from booking_operator.reconcilers.failures import FailureTracker
+from booking_operator.reconcilers.failure_tracker import FailureTracker
 
 _MAX_WRITE_ATTEMPTS = 3
 WRITE_TIMEOUT_SECONDS = 30.0
