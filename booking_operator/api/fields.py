@@ -134,9 +134,11 @@ def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[A
 AUTO = "auto"
 """The value of `warm_up` that derives the warm-up from past starts."""
 _WARM_UP = _duration_between("0s", "24h", word=AUTO)
+_LAUNCH_GRACE = _duration_between("0s", "24h")
 _INTERVAL, _HORIZON = _duration_between("10s", "24h"), _duration_between("0s", "8784h")
 
 WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
+LaunchGrace = Annotated[str, _LAUNCH_GRACE[0], _LAUNCH_GRACE[1]]
 Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
 Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
 ResourceName = Annotated[str, Field(min_length=1, max_length=253), INTERNED]

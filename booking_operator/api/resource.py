@@ -47,6 +47,9 @@ class ResourceSpec:
     warm_up: fields.WarmUp = "0s"
     """How long before start_at of a booking the instances start, such as `90s` or `10m`.
     `auto`: as long as past starts of the group took."""
+    launch_grace: fields.LaunchGrace = "0s"
+    """How long after its launch an instance is not stopped, such as `10m`, so that it can finish its setup.
+    The launch is the time at which its root volume was attached, not the last start."""
     hibernate: bool = False
     """Whether to hibernate the instances that support it, instead of stopping them."""
     suspend: bool = False
@@ -153,6 +156,7 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -
     return PowerPolicy(
         unbooked=UnbookedPolicy(spec.unbooked),
         warm_up=warm_up(spec, status),
+        launch_grace=fields.parse_duration(spec.launch_grace),
         hibernate=spec.hibernate,
         suspend=spec.suspend,
         dry_run=dry_run,

@@ -133,6 +133,15 @@ def _cluster_options(command: Command) -> Command:
     help="How long before the end of a booking to notify its recipients.",
 )
 @click.option(
+    "--deletion-grace",
+    type=Duration(),
+    envvar="DELETION_GRACE",
+    default="5s",
+    show_default=True,
+    help="How long a stop waits after the deletion of the booking that kept the instances running. If "
+    "another booking begins within this time, the instances keep running.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["json", "console"]),
     default=None,

@@ -31,12 +31,14 @@ class TimelineState:
     """The state of the bookings of a Resource at one instant.
 
     Attributes:
+        at: the instant (aware UTC).
         holder: the active booking that comes first by precedence; None when no booking is active.
         last_ended: the booking that ended last, at or before the instant; None when none has ended.
         next_at: the next instant at which a booking begins or ends, warm-up included; None for never.
         next_change_at: the next boundary, at which the power of the group changes; None for never.
     """
 
+    at: datetime
     holder: BookingInterval | None
     last_ended: BookingInterval | None
     next_at: datetime | None
@@ -130,6 +132,7 @@ class BookingTimeline:
         # The booking that ends first is active, or it ends after the next one starts.
         instants = [start, self._all[over].end_at if active else None]
         return TimelineState(
+            at=now,
             holder=self._open[0] if active else None,
             last_ended=self._all[over - 1] if over else None,
             next_at=min((instant for instant in instants if instant is not None), default=None),

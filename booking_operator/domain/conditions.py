@@ -18,7 +18,7 @@ from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.delay import Delay
 from booking_operator.domain.formatting import format_duration, format_utc, summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
-from booking_operator.domain.power import Plan, PowerPolicy, UnbookedPolicy
+from booking_operator.domain.power import GraceReason, Plan, PowerPolicy, UnbookedPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,13 @@ def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Fai
     """Return a failure whose message includes the time of the next attempt, if it is known."""
     if retry_at is None:
         return Failure(reason, message)
-    # Rounded up to a second, so that the attempt is not later than the message says.
-    shown = format_utc((retry_at + timedelta(microseconds=999_999)).replace(microsecond=0))
-    return Failure(reason, f"{message.rstrip(' .')}. The next attempt is at {shown}.", retry_at)
+    text = f"{message.rstrip(' .')}. The next attempt is at {_next_second(retry_at)}."
+    return Failure(reason, text, retry_at)
+
+
+def _next_second(instant: datetime) -> str:
+    """Format an instant, rounded up to a second, so that nothing happens later than the message says."""
+    return format_utc((instant + timedelta(microseconds=999_999)).replace(microsecond=0))
 
 
 def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]:
@@ -161,10 +165,18 @@ def power_status(observation: Observation | None) -> str:
 def _found(tag: str, place: str, report: ResourceReport) -> ConditionUpdate:
     if report.observation is None:
         return ConditionUpdate("Found", None, "NotObserved", "The instances have not been observed yet.")
+    ignored = report.observation.ignored
+    left_alone = (
+        f" The operator leaves {summarize(ignored)} alone: the tag resource-booking-ignore is true."
+        if ignored
+        else ""
+    )
     if not report.observation.instances:
-        message = f"No instance in {place} has the tag resource-booking-application={tag}."
+        other = "other " if ignored else ""
+        message = f"No {other}instance in {place} has the tag resource-booking-application={tag}.{left_alone}"
         return ConditionUpdate("Found", False, "NoInstances", message)
-    return ConditionUpdate("Found", True, "InstancesFound", f"Instances of the group were found in {place}.")
+    message = f"Instances of the group were found in {place}.{left_alone}"
+    return ConditionUpdate("Found", True, "InstancesFound", message)
 
 
 def _synced(report: ResourceReport) -> ConditionUpdate:
@@ -224,6 +236,20 @@ def _stop_withheld(it: _Readiness) -> _Verdict | None:
     return None
 
 
+def _in_grace(it: _Readiness) -> _Verdict | None:
+    grace = it.report.plan.grace
+    if grace is None:
+        return None
+    ids, end = summarize(grace.ids), _next_second(grace.until)
+    if grace.reason is GraceReason.DELETION:
+        message = f"A booking was deleted; unless another one begins, {ids} will be stopped at {end}."
+    else:
+        since = format_duration(it.policy.launch_grace)
+        launched = f"Not booked, but launched less than spec.launch_grace ({since}) ago: {ids}"
+        message = f"{launched}. The first stop is at {end}."
+    return False, grace.reason.value, message
+
+
 def _blocked(it: _Readiness) -> _Verdict | None:
     if it.report.plan.blocked:
         return False, "Blocked", f"{describe_blocked(it.report.plan.blocked)}."
@@ -257,6 +283,7 @@ _READY_CHECKS: tuple[Callable[[_Readiness], _Verdict | None], ...] = (
     _suspended,
     _dry_run,
     _stop_withheld,
+    _in_grace,
     _blocked,
     _booked,
     _stopped,

@@ -29,6 +29,9 @@ class DecisionTrigger:
             instant is planned.
         brought_forward: whether an edit or a deletion has moved `expected_change_at` to an earlier instant
             while the instances were wanted running. The change at that instant is then not planned.
+        deletions: the number of bookings of the Resource that were deleted so far.
+        stop_from: no stop before this instant, because a deletion has brought it forward, and a new booking
+            may replace the deleted one (aware UTC); None if no deletion has.
     """
 
     running_wanted: bool
@@ -37,10 +40,18 @@ class DecisionTrigger:
     planned: bool
     expected_change_at: datetime | None
     brought_forward: bool = False
+    deletions: int = 0
+    stop_from: datetime | None = None
 
 
 def next_trigger(
-    previous: DecisionTrigger | None, state: TimelineState, now: datetime, policy: Hashable = None
+    previous: DecisionTrigger | None,
+    state: TimelineState,
+    now: datetime,
+    policy: Hashable = None,
+    *,
+    deletions: int = 0,
+    deletion_grace: timedelta = timedelta(0),
 ) -> DecisionTrigger:
     """Return the decision trigger at `now`, given the trigger of the previous reconcile.
 
@@ -53,6 +64,8 @@ def next_trigger(
         state: the state of the bookings at `now`.
         now: the instant (aware UTC).
         policy: the policy of the Resource.
+        deletions: the number of bookings of the Resource that were deleted so far.
+        deletion_grace: how long a stop waits after the deletion that has brought it forward.
     """
     if previous is None or previous.policy != policy:
         since, planned = now, False
@@ -74,7 +87,37 @@ def next_trigger(
         since = max(since, coming - LEAD_TIME)
     # An instant in the future is from before the clock was set back. No observation could be new enough.
     since = min(since, now)
-    return DecisionTrigger(state.running_wanted, policy, since, planned, coming, shortened)
+    return DecisionTrigger(
+        state.running_wanted,
+        policy,
+        since,
+        planned,
+        coming,
+        shortened,
+        deletions,
+        _stop_from(previous, state, now, deletions, deletion_grace),
+    )
+
+
+def _stop_from(
+    previous: DecisionTrigger | None, state: TimelineState, now: datetime, deletions: int, grace: timedelta
+) -> datetime | None:
+    """Return until when a stop waits because of a deletion; None if it does not wait.
+
+    A booking that begins in the place of the deleted one ends the wait.
+    """
+    if previous is None:
+        return None
+    was, coming = previous.expected_change_at, state.next_change_at
+    if previous.running_wanted and deletions != previous.deletions:
+        ended = not state.running_wanted and (was is None or now < was)
+        sooner = state.running_wanted and was is not None and coming is not None and coming < was
+        if ended or sooner:
+            return now + grace
+    if previous.stop_from is None or (state.running_wanted and coming != was):
+        return None
+    # An instant in the distant future is from before the clock was set back.
+    return min(previous.stop_from, now + grace)
 
 
 def next_wake_up(state: TimelineState, now: datetime) -> datetime | None:

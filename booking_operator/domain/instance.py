@@ -42,20 +42,30 @@ class Instance:
         blocked_reason: why it cannot be started or stopped now, as the end of the sentence "it …"; empty when
             nothing blocks it.
         lock: its lock tags; None when it has none.
+        launched_at: when it was created (aware UTC), not when it was last started; None if unknown.
     """
 
     id: str
     state: InstanceState
     blocked_reason: str = ""
     lock: Lock | None = None
+    launched_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The instances of one group at `at` (aware UTC), the instant at which the Describe was sent."""
+    """The instances of one group at one instant.
+
+    Attributes:
+        instances: the instances that the operator starts and stops.
+        at: when the Describe was sent (aware UTC).
+        ignored: the ids of the instances of the group that the operator leaves alone, by their tag
+            `resource-booking-ignore`. They are not in `instances`.
+    """
 
     instances: tuple[Instance, ...]
     at: datetime
+    ignored: tuple[str, ...] = ()
 
     def ids(self, *states: InstanceState) -> tuple[str, ...]:
         """Return the ids of the instances in one of `states`, in order."""

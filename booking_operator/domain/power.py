@@ -4,6 +4,7 @@
 depends only on its inputs, not on earlier decisions. Invariants:
 - A start needs only an active booking.
 - A stop needs that no booking is active, that the cached bookings are complete, and a fresh observation.
+- A stop waits for the end of a grace period: that of a deletion, or `launch_grace` of the instance.
 - Without an active booking, `unbooked: Stop` stops all running instances, and `unbooked: Leave` only those
   that a booking has started.
 """
@@ -39,6 +40,28 @@ class UnbookedPolicy(StrEnum):
     LEAVE = "Leave"
 
 
+class GraceReason(StrEnum):
+    """Why stops wait. The values are reasons of the condition `Ready`."""
+
+    DELETION = "DeletionGrace"
+    LAUNCH = "LaunchGrace"
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """Running instances that are not booked, and that are not stopped yet.
+
+    Attributes:
+        reason: why their stop waits.
+        ids: the ids of the instances.
+        until: when the first of them may be stopped (aware UTC).
+    """
+
+    reason: GraceReason
+    ids: tuple[str, ...]
+    until: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class PowerPolicy:
     """The rules of one Resource for starts and stops.
@@ -46,6 +69,7 @@ class PowerPolicy:
     Attributes:
         unbooked: what to do with running instances that are not booked.
         warm_up: how long before `start_at` the instances start.
+        launch_grace: how long after its launch an instance is not stopped.
         hibernate: whether to hibernate instances instead of stopping them, if they can.
         suspend: whether the operator only plans and reports power changes of this Resource.
         dry_run: whether the operator only plans and reports for all Resources, by `--dry-run`.
@@ -53,6 +77,7 @@ class PowerPolicy:
 
     unbooked: UnbookedPolicy = UnbookedPolicy.STOP
     warm_up: timedelta = timedelta(0)
+    launch_grace: timedelta = timedelta(0)
     hibernate: bool = False
     suspend: bool = False
     dry_run: bool = False
@@ -76,6 +101,7 @@ class Plan:
         withheld: the ids of the instances that are not stopped because data is stale.
         stale_reason: why `withheld` is not stopped, or why stops would be withheld before the first
             observation; empty otherwise.
+        grace: the instances whose stop waits for the end of a grace period; None when there are none.
         blocked: the instances that are not as booked and have a `blocked_reason`.
         started: the ids of the instances that a booking has started, for the status. Under `unbooked: Leave`
             it includes the instances that the operator is about to start.
@@ -86,6 +112,7 @@ class Plan:
     stop: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     stale_reason: str = ""
+    grace: Grace | None = None
     blocked: tuple[Instance, ...] = ()
     started: frozenset[str] = frozenset()
     in_transition: bool = False
@@ -103,20 +130,22 @@ def decide(
     *,
     started: AbstractSet[str] = frozenset(),
     observed_since: datetime,
+    stop_from: datetime | None = None,
     stale_reason: str = "",
 ) -> Plan:
     """Decide what to start and what to stop.
 
     A start needs an active booking. A stop needs that no booking is active, that the bookings are complete,
-    and an observation that is not older than `observed_since`. Under `unbooked: Leave` only instances that a
-    booking has started are stopped.
+    that no grace period lasts, and an observation that is not older than `observed_since`. Under
+    `unbooked: Leave` only instances that a booking has started are stopped.
 
     Args:
         policy: the rules of the Resource.
-        state: the state of the bookings.
+        state: the state of the bookings at the instant of the decision.
         observation: the newest observation; None before the first one.
         started: the ids of the instances that a booking has started, from the status.
         observed_since: an observation from before this instant cannot back a stop (aware UTC).
+        stop_from: the end of the grace period after a deletion (aware UTC); None when there is none.
         stale_reason: why the bookings may be incomplete; empty when they are complete.
     """
     if observation is None:
@@ -138,17 +167,39 @@ def decide(
     if policy.unbooked is UnbookedPolicy.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
+    grace = _grace(policy, observation, stop, stop_from, state.at)
+    stop = tuple(id_ for id_ in stop if grace is None or id_ not in grace.ids)
     if stop and not stale_reason and observation.at < observed_since:
         stale_reason = "the last observation of the instances is older than the last change of the bookings"
-    if stop and stale_reason:
-        return Plan(
-            withheld=stop,
-            stale_reason=stale_reason,
-            blocked=blocked,
-            started=remembered,
-            in_transition=in_transition,
-        )
-    return Plan(stop=stop, blocked=blocked, started=remembered, in_transition=in_transition)
+    unsafe = bool(stop and stale_reason)
+    return Plan(
+        stop=() if unsafe else stop,
+        withheld=stop if unsafe else (),
+        stale_reason=stale_reason if unsafe else "",
+        grace=grace,
+        blocked=blocked,
+        started=remembered,
+        in_transition=in_transition,
+    )
+
+
+def _grace(
+    policy: PowerPolicy,
+    observation: Observation,
+    stop: Collection[str],
+    stop_from: datetime | None,
+    now: datetime,
+) -> Grace | None:
+    """Return which of the instances in `stop` are not stopped yet."""
+    if stop and stop_from is not None and now < stop_from:
+        return Grace(GraceReason.DELETION, tuple(stop), stop_from)
+    ends = {
+        instance.id: instance.launched_at + policy.launch_grace
+        for instance in observation.instances
+        if policy.launch_grace and instance.launched_at is not None and instance.id in stop
+    }
+    waiting = {id_: end for id_, end in ends.items() if now < end}
+    return Grace(GraceReason.LAUNCH, tuple(waiting), min(waiting.values())) if waiting else None
 
 
 def start_waits_until(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from booking_operator.api.kinds import Kind
@@ -31,6 +32,7 @@ class Environment:
         consistency: decides whether the caches may be missing bookings.
         clock: the wall clock and the monotonic clock.
         dry_run: whether the operator writes nothing to the cloud.
+        deletion_grace: how long a stop waits after the deletion of the booking that it ends.
     """
 
     informers: Informers
@@ -41,3 +43,4 @@ class Environment:
     consistency: CacheConsistency
     clock: Clock
     dry_run: bool = False
+    deletion_grace: timedelta = timedelta(0)

@@ -76,12 +76,13 @@ class Informers:
         self._timelines: dict[Key, BookingTimeline] = {}
         self._holders: dict[Key, _CachedHolder] = {}
         self._revisions: dict[Key, int] = {}
+        self._deletions: dict[Key, int] = {}
         self._revision = 0
         self.bookings.subscribe(self._on_booking)
         self.resources.subscribe(self._on_resource)
 
     def introspect(self) -> Contents:
-        """The keys of the Bookings on all timelines, and of the Resources with a holder or revision."""
+        """The keys of the Bookings on all timelines, and of the Resources with other entries."""
         booked = {
             Key(key.namespace, interval.name)
             for key, timeline in self._timelines.items()
@@ -92,6 +93,7 @@ class Informers:
             "timelines": booked,
             "holders": self._holders.keys(),
             "revisions": self._revisions.keys(),
+            "deletions": self._deletions.keys(),
         }
 
     def _groups(self, resource: Resource) -> tuple[Group, ...]:
@@ -169,6 +171,10 @@ class Informers:
         """
         return self._revision, self._revisions.get(resource, 0)
 
+    def deletions(self, resource: Key) -> int:
+        """Return how many Bookings of a Resource were deleted since the Resource was created."""
+        return self._deletions.get(resource, 0)
+
     def _revise(self, resource: Key) -> None:
         if self.resources.get(resource) is not None:
             self._revisions[resource] = self._revisions.get(resource, 0) + 1
@@ -211,6 +217,7 @@ class Informers:
         if change.new is None:
             self._holders.pop(change.key, None)
             self._revisions.pop(change.key, None)
+            self._deletions.pop(change.key, None)
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether the cached holder is valid at `now`, which means that the last change kept the holder."""
@@ -225,6 +232,8 @@ class Informers:
                 key = Key(booking.metadata.namespace, booking.resource_name)
                 interval, gone = booking.interval(), booking is change.old
                 self._revise(key)
+                if change.new is None and self.resources.get(key) is not None:
+                    self._deletions[key] = self.deletions(key) + 1
                 self._update_timeline(key, gone=interval if gone else None, come=None if gone else interval)
                 held = self._holders.get(key)
                 if held is not None and held.invalidated_by(interval, gone=gone):

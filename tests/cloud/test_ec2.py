@@ -1,13 +1,14 @@
 """The driver with moto: its requests, its actions, and the states that it shows."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from booking_operator.cloud.aws import ec2
 from booking_operator.cloud.aws.records import Reading
-from booking_operator.cloud.driver import Order
+from booking_operator.cloud.driver import Order, Record
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
@@ -201,3 +202,64 @@ async def test_a_replica_without_the_lease_observes_but_changes_nothing(aws: Aws
         live[0] = True
         assert await outcomes(order) == dict.fromkeys(ids, InstanceState.PENDING)
     assert len(aws.calls_of("StartInstances")) == 1
+
+
+def found(*rows: dict[str, Any]) -> list[Record]:
+    """The records of running instances of the group `web`, each with further tags and fields."""
+    instances = []
+    for number, row in enumerate(rows):
+        tags = {"resource-booking-application": "web", **row.pop("tags", {})}
+        shown = [{"Key": key, "Value": value} for key, value in tags.items()]
+        instances.append({"InstanceId": f"i-{number}", "State": {"Name": "running"}, "Tags": shown, **row})
+    page: Any = {"Reservations": [{"Instances": instances}]}
+    return list(ec2._records(page, Reading()))
+
+
+@pytest.mark.parametrize(
+    ("tag", "owner"),
+    [
+        ("aws:autoscaling:groupName", "the Auto Scaling group one"),
+        ("aws:ec2spot:fleet-request-id", "the Spot Fleet one"),
+        ("aws:elasticmapreduce:job-flow-id", "the EMR cluster one"),
+    ],
+)
+def test_an_instance_that_another_service_manages_is_never_started_or_stopped(tag: str, owner: str) -> None:
+    (record,) = found({"tags": {tag: "one"}})
+    assert record.instance.blocked_reason == (
+        f"belongs to {owner}, which would replace it when it stops; give it the tag "
+        "resource-booking-ignore=true, or remove its tag resource-booking-application"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "true"),
+    [
+        ("true", True),
+        ("True", True),
+        ("TRUE", True),
+        ("true ", True),
+        ("false", False),
+        ("1", False),
+        ("", False),
+    ],
+)
+def test_the_values_of_tags_that_count_as_true(value: str, true: bool) -> None:
+    managed, ignored, both = found(
+        {"tags": {"resource-booking-managed": value}},
+        {"tags": {"resource-booking-ignore": value}},
+        {"tags": {"resource-booking-ignore": value, "resource-booking-managed": "true"}},
+    )
+    assert (managed.managed, managed.ignored) == (true, False)
+    assert (ignored.managed, ignored.ignored) == (False, true)
+    assert (both.managed, both.ignored) == (not true, true)
+
+
+def test_the_launch_is_when_the_root_volume_was_attached() -> None:
+    launched = datetime(2026, 1, 1, 9, tzinfo=UTC)
+    root = {"DeviceName": "/dev/xvda", "Ebs": {"AttachTime": launched}}
+    data = {"DeviceName": "/dev/sdf", "Ebs": {"AttachTime": launched + timedelta(hours=1)}}
+    with_root, without = found(
+        {"RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [data, root], "LaunchTime": "ignored"},
+        {"RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [data]},
+    )
+    assert (with_root.instance.launched_at, without.instance.launched_at) == (launched, None)

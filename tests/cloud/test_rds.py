@@ -1,6 +1,7 @@
 """RDS with moto: found databases, starts and stops, and databases that cannot be stopped."""
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from booking_operator.cloud.aws import rds
 from booking_operator.cloud.aws.rds import cluster_blocked_reason, database_blocked_reason, state_of_status
 from booking_operator.domain.group import Group
-from booking_operator.domain.instance import Instance, InstanceState
+from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driver_calls import CLOCK, failure_of, observe, open_driver, start, stop
 from tests.support.moto_server import REGION
@@ -23,10 +24,11 @@ async def test_instances_and_clusters_are_found_by_their_tag(aws: AwsProxy) -> N
     await aws.moto.create_database("untagged", "")
     async with open_driver(CLOCK, "rds") as driver:
         found = (await observe(driver, SHOP)).instances
-    assert found == (
-        Instance("cluster:orders", InstanceState.RUNNING),
-        Instance("db:orders", InstanceState.RUNNING),
-    )
+    assert [(instance.id, instance.state, instance.blocked_reason) for instance in found] == [
+        ("cluster:orders", InstanceState.RUNNING, ""),
+        ("db:orders", InstanceState.RUNNING, ""),
+    ]
+    assert {instance.launched_at.tzinfo for instance in found if instance.launched_at} == {UTC}
     assert all(call.params["MaxRecords"] == "100" for call in aws.calls)
 
 
@@ -65,8 +67,21 @@ async def test_a_tagged_member_of_an_untagged_cluster_is_reported_by_name(aws: A
     await aws.moto.create_database("member", "shop", **member)
     async with open_driver(CLOCK, "rds") as driver:
         (found,) = (await observe(driver, SHOP)).instances
-    assert found == Instance(
-        "db:member", InstanceState.RUNNING, "is a member of cluster:orders; tag the cluster instead"
+    assert (found.id, found.blocked_reason) == (
+        "db:member",
+        "is a member of cluster:orders; tag the cluster instead",
+    )
+
+
+async def test_an_ignored_database_is_left_alone(aws: AwsProxy) -> None:
+    await aws.moto.create_database("orders", "shop")
+    more = {"Tags__Tag__2__Key": "resource-booking-ignore", "Tags__Tag__2__Value": "true"}
+    await aws.moto.create_database("kept", "shop", kind="cluster", **more)
+    async with open_driver(CLOCK, "rds") as driver:
+        found = await observe(driver, SHOP)
+    assert ([instance.id for instance in found.instances], found.ignored) == (
+        ["db:orders"],
+        ("cluster:kept",),
     )
 
 

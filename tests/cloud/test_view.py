@@ -238,3 +238,16 @@ def test_groups_with_the_managed_tag_are_known() -> None:
     asking = Record("web", Instance("a", RUNNING), managed=True)
     view.update([asking, Record("db", Instance("b", RUNNING))], EPOCH, EPOCH)
     assert view.managed == {"web"}
+
+
+def test_ignored_instances_are_named_and_not_counted() -> None:
+    view = InstanceView()
+    ignored = Record("web", Instance("b", RUNNING), ignored=True)
+    assert set(view.update([*records(a=STOPPED), ignored], EPOCH, EPOCH)) == {"web"}
+    observation = view.observation("web")
+    assert observation is not None
+    assert (list(seen(view)), observation.ignored) == (["a"], ("b",))
+    assert dict(view.states()) == {STOPPED: 1}
+    assert view.update([*records(a=STOPPED), ignored], EPOCH, EPOCH) == []
+    assert set(view.update(records(a=STOPPED, b=RUNNING), EPOCH, EPOCH)) == {"web"}
+    assert list(seen(view)) == ["a", "b"]

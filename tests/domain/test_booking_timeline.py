@@ -46,6 +46,7 @@ def scanned(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) 
             break
         end = max(joined)
     return TimelineState(
+        at=now,
         holder=min(active, key=lambda item: item.precedence, default=None),
         last_ended=max(over, key=lambda item: (item.end_at, item.precedence), default=None),
         next_at=min([*starts, *(item.end_at for item in active)], default=None),

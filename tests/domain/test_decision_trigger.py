@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
-from booking_operator.domain.decision_trigger import LEAD_TIME, next_trigger, next_wake_up
+from booking_operator.domain.decision_trigger import (
+    LEAD_TIME,
+    DecisionTrigger,
+    next_trigger,
+    next_wake_up,
+)
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 HORIZON = 30
@@ -155,7 +160,7 @@ def test_a_booking_in_its_warm_up_is_the_holder_but_scheduled() -> None:
 
 
 def test_without_bookings_there_is_no_next_change() -> None:
-    assert state_at([], at(0)) == TimelineState(None, None, None, None)
+    assert state_at([], at(0)) == TimelineState(at(0), None, None, None, None)
 
 
 def test_a_planned_boundary_accepts_a_view_from_shortly_before_it() -> None:
@@ -206,3 +211,56 @@ def test_shortly_before_a_boundary_a_new_view_is_required() -> None:
     before = next_trigger(None, state_at(intervals, at(5)), at(5))
     soon = at(10) - LEAD_TIME
     assert next_trigger(before, state_at(intervals, soon), soon).observed_since == soon
+
+
+GRACE = timedelta(minutes=2)
+
+
+def triggers(*steps: tuple[float, list[BookingInterval], int]) -> list[DecisionTrigger]:
+    """The triggers of reconciles, each at a minute, with its bookings and the number of deletions so far."""
+    found: list[DecisionTrigger] = []
+    for minute, intervals, deletions in steps:
+        previous = found[-1] if found else None
+        now = EPOCH + timedelta(minutes=minute)
+        seen = state_at(intervals, now)
+        found.append(next_trigger(previous, seen, now, deletions=deletions, deletion_grace=GRACE))
+    return found
+
+
+def test_a_stop_waits_after_the_deletion_that_causes_it() -> None:
+    one = [booking("a", 10, 20)]
+    _, deleted, later = triggers((12, one, 0), (13, [], 1), (14, [], 1))
+    assert deleted.stop_from == later.stop_from == at(15)
+
+
+def test_a_stop_after_an_edit_or_an_end_does_not_wait() -> None:
+    shortened = triggers((12, [booking("a", 10, 20)], 0), (13, [booking("a", 10, 13)], 0))
+    ended = triggers((12, [booking("a", 10, 20)], 0), (20, [booking("a", 10, 20)], 0))
+    ended_and_deleted = triggers((12, [booking("a", 10, 20)], 0), (20, [], 1))
+    for steps in (shortened, ended, ended_and_deleted):
+        assert steps[-1].stop_from is None
+
+
+def test_a_deletion_that_changes_nothing_delays_no_stop() -> None:
+    long, short = booking("a", 10, 20), booking("b", 10, 15)
+    *_, left = triggers((12, [long, short], 0), (13, [long], 1))
+    assert left.stop_from is None
+
+
+def test_a_deletion_that_brings_the_end_forward_delays_the_stop_at_this_end() -> None:
+    short, long = booking("a", 10, 14), booking("b", 10, 30)
+    *_, left, ended = triggers((12, [short, long], 0), (13, [short], 1), (14, [short], 1))
+    assert left.stop_from == ended.stop_from == at(15)
+
+
+def test_a_booking_in_the_place_of_the_deleted_one_ends_the_wait() -> None:
+    old, new = booking("a", 10, 20), booking("a2", 10, 14)
+    *_, again, ended = triggers((12, [old], 0), (13, [], 1), (13.5, [new], 1), (14, [new], 1))
+    assert again.stop_from is None
+    assert ended.stop_from is None
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_the_wait() -> None:
+    one = [booking("a", 10, 20)]
+    *_, later = triggers((12, one, 0), (13, [], 1), (5, [], 1))
+    assert later.stop_from == at(5) + GRACE

@@ -12,6 +12,7 @@ from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.domain.power import (
     VISIBILITY_DELAY,
+    GraceReason,
     Plan,
     PowerPolicy,
     UnbookedPolicy,
@@ -22,8 +23,8 @@ from booking_operator.domain.power import (
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 BEFORE = NOW - timedelta(seconds=30)
 CLAIM = BookingInterval("b", "ada", BEFORE, NOW + timedelta(hours=1), BEFORE)
-BOOKED = TimelineState(CLAIM, None, CLAIM.end_at, CLAIM.end_at)
-FREE = TimelineState(None, None, None, None)
+BOOKED = TimelineState(NOW, CLAIM, None, CLAIM.end_at, CLAIM.end_at)
+FREE = TimelineState(NOW, None, None, None, None)
 LEAVE = PowerPolicy(unbooked=UnbookedPolicy.LEAVE)
 
 
@@ -199,3 +200,60 @@ def test_leave_does_not_remember_starts_that_suspend_or_dry_run_prevent(how: Pow
 def test_suspend_and_dry_run_plan_but_do_not_act(policy: PowerPolicy) -> None:
     assert not policy.may_act
     assert decide(policy, BOOKED, view(InstanceState.STOPPED), observed_since=NOW).start == ("i-0",)
+
+
+ages = st.lists(st.none() | st.integers(-60, 900), min_size=1, max_size=5)
+
+
+@given(ages, st.integers(0, 600), st.none() | st.integers(-10, 10), st.sampled_from(["", "a list failed"]))
+def test_a_stop_waits_for_the_end_of_each_grace_period(
+    ages: list[int | None], grace: int, stop_in: int | None, stale_reason: str
+) -> None:
+    instances = tuple(
+        Instance(
+            f"i-{number}",
+            InstanceState.RUNNING,
+            launched_at=None if age is None else NOW - timedelta(seconds=age),
+        )
+        for number, age in enumerate(ages)
+    )
+    policy = PowerPolicy(launch_grace=timedelta(seconds=grace))
+    stop_from = None if stop_in is None else NOW + timedelta(seconds=stop_in)
+    plan = decide(
+        policy,
+        FREE,
+        Observation(instances, NOW),
+        observed_since=NOW,
+        stop_from=stop_from,
+        stale_reason=stale_reason,
+    )
+    held = stop_in is not None and stop_in > 0
+    young = {
+        instance.id
+        for instance, age in zip(instances, ages, strict=True)
+        if held or (grace and age is not None and age < grace)
+    }
+    old = {instance.id for instance in instances} - young
+    assert set(plan.stop) == (set() if stale_reason else old)
+    assert set(plan.withheld) == (old if stale_reason else set())
+    if not young:
+        assert plan.grace is None
+        return
+    assert plan.grace is not None
+    assert set(plan.grace.ids) == young
+    assert plan.grace.until > NOW
+    if held:
+        assert (plan.grace.reason, plan.grace.until) == (GraceReason.DELETION, stop_from)
+    else:
+        later = decide(
+            policy, replace(FREE, at=plan.grace.until), Observation(instances, NOW), observed_since=NOW
+        )
+        assert len(later.stop) > len(old)
+
+
+def test_a_start_waits_for_no_grace_period() -> None:
+    launched = Instance("i-0", InstanceState.STOPPED, launched_at=NOW)
+    policy = PowerPolicy(launch_grace=timedelta(minutes=10))
+    later = NOW + timedelta(hours=1)
+    plan = decide(policy, BOOKED, Observation((launched,), NOW), observed_since=NOW, stop_from=later)
+    assert (plan.start, plan.grace) == (("i-0",), None)

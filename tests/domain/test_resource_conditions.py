@@ -1,5 +1,6 @@
 """Conditions: reasons, messages with the fix, and stable texts."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,11 +11,14 @@ from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.conditions import ConditionUpdate, ResourceReport
 from booking_operator.domain.formatting import summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
-from booking_operator.domain.power import Plan, PowerPolicy, UnbookedPolicy
+from booking_operator.domain.power import Grace, GraceReason, Plan, PowerPolicy, UnbookedPolicy
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = BookingInterval("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
-BOOKED, FREE = TimelineState(CLAIM, None, CLAIM.end_at, CLAIM.end_at), TimelineState(None, None, None, None)
+BOOKED, FREE = (
+    TimelineState(NOW, CLAIM, None, CLAIM.end_at, CLAIM.end_at),
+    TimelineState(NOW, None, None, None, None),
+)
 
 
 def view(*states: InstanceState) -> Observation:
@@ -121,3 +125,36 @@ def test_refused_objects_are_stalled_for_kstatus() -> None:
         "Ready": (False, "InvalidSpec"),
         "Stalled": (True, "InvalidSpec"),
     }
+
+
+def test_a_stop_in_a_grace_period_says_when_it_comes() -> None:
+    running, end = view(InstanceState.RUNNING), NOW + timedelta(seconds=4.2)
+    deleted = ready(FREE, running, Plan(grace=Grace(GraceReason.DELETION, ("i-0",), end)))
+    assert (deleted.status, deleted.reason) == (False, "DeletionGrace")
+    assert deleted.message == (
+        "A booking was deleted; unless another one begins, i-0 will be stopped at 2026-01-01T09:00:05Z."
+    )
+    policy = PowerPolicy(launch_grace=timedelta(minutes=10))
+    young = ready(FREE, running, Plan(grace=Grace(GraceReason.LAUNCH, ("i-0",), end)), policy)
+    assert (young.status, young.reason) == (False, "LaunchGrace")
+    assert young.message == (
+        "Not booked, but launched less than spec.launch_grace (10m) ago: i-0. "
+        "The first stop is at 2026-01-01T09:00:05Z."
+    )
+
+
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        ((InstanceState.RUNNING,), "Instances of the group were found in eu."),
+        ((), "No other instance in eu has the tag resource-booking-application=t."),
+    ],
+)
+def test_ignored_instances_are_named(states: tuple[InstanceState, ...], message: str) -> None:
+    observation = replace(view(*states), ignored=("i-8", "i-9"))
+    found = conditions.resource_conditions(
+        "t", "eu", PowerPolicy(), ResourceReport(FREE, observation, Plan())
+    )
+    condition = next(condition for condition in found if condition.type == "Found")
+    left_alone = "The operator leaves i-8, i-9 alone: the tag resource-booking-ignore is true."
+    assert (condition.status, condition.message) == (bool(states), f"{message} {left_alone}")

@@ -108,6 +108,43 @@ def test_a_deleted_booking_stops_after_a_refresh_and_a_confirmation() -> None:
     assert world.consistency.confirmations == 1
 
 
+def test_a_stop_that_a_deletion_causes_waits_for_the_grace_period() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        world.delete_booking("b")
+        await asyncio.sleep(1)
+        assert world.conditions()["Ready"] == ("False", "DeletionGrace")
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 90), deletion_grace=5)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 17)]
+
+
+def test_a_booking_that_replaces_a_deleted_one_keeps_the_instances_running() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        world.delete_booking("b")
+        await asyncio.sleep(3)
+        world.booking("b", 10, 60)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 90), deletion_grace=5)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 60)]
+
+
+@pytest.mark.parametrize(("unbooked", "stops"), [("Stop", [Act("stop", BOTH, 40)]), ("Leave", [])])
+def test_instances_are_not_stopped_within_their_launch_grace(unbooked: str, stops: list[Act]) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(2)
+        expected = ("False", "LaunchGrace") if stops else ("True", "Left")
+        assert world.conditions()["Ready"] == expected
+
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
+        world.driver.launched_at = EPOCH - timedelta(seconds=20)
+
+    world = played(scenario, before=before, launch_grace="60s", unbooked=unbooked)
+    assert world.driver.acts == stops
+
+
 def test_a_planned_stop_needs_no_confirmation() -> None:
     world = played(before=lambda world: world.booking("b", 10, 20))
     assert world.consistency.confirmations == 0

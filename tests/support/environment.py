@@ -64,6 +64,7 @@ class FakeDriver:
     lock_seconds: float = 0.0
     lock_pace: float = 0.0
     view_seconds: float = 0.05
+    launched_at: datetime | None = None
 
     @property
     def inventory(self) -> "FakeDriver":
@@ -95,7 +96,11 @@ class FakeDriver:
 
     def look(self, at: datetime) -> Observation:
         return Observation(
-            tuple(Instance(id_, state, lock=self.locks.get(id_)) for id_, state in self.instances.items()), at
+            tuple(
+                Instance(id_, state, lock=self.locks.get(id_), launched_at=self.launched_at)
+                for id_, state in self.instances.items()
+            ),
+            at,
         )
 
     def _second(self) -> float:
@@ -268,9 +273,14 @@ class FakeConsistency(CacheConsistency):
 
 
 def fake_environment(
-    informers: Informers, clock: VirtualClock, *, dry_run: bool = False, **fakes: Any
+    informers: Informers,
+    clock: VirtualClock,
+    *,
+    dry_run: bool = False,
+    deletion_grace: timedelta = timedelta(0),
+    **fakes: Any,
 ) -> Environment:
-    """An environment. Keyword arguments replace its default fakes."""
+    """An environment. Other keyword arguments replace its default fakes."""
     collaborators: dict[str, Any] = {
         "drivers": {},
         "statuses": {},
@@ -278,14 +288,22 @@ def fake_environment(
         "objects": None,
         "consistency": FakeConsistency(),
     }
-    return Environment(informers, clock=clock, dry_run=dry_run, **(collaborators | fakes))
+    return Environment(
+        informers, clock=clock, dry_run=dry_run, deletion_grace=deletion_grace, **(collaborators | fakes)
+    )
 
 
 class World:
     """One Resource `ns/res` for the group `web`, its bookings, and the reconciler under test."""
 
     def __init__(
-        self, *, dry_run: bool = False, late: Late = ignore_lateness, took_over: float = -3600, **spec: Any
+        self,
+        *,
+        dry_run: bool = False,
+        deletion_grace: float = 0,
+        late: Late = ignore_lateness,
+        took_over: float = -3600,
+        **spec: Any,
     ) -> None:
         self.clock = VirtualClock()
         self.informers = Informers(REGION)
@@ -306,6 +324,7 @@ class World:
             objects=self.objects,
             consistency=self.consistency,
             dry_run=dry_run,
+            deletion_grace=timedelta(seconds=deletion_grace),
         )
         self.lock_tags = LockTagsReconciler(self.environment, self.lock_tag_queue, self.queue.add)
         self.orders = ResourceOrders(self.environment, self.queue.add, late)

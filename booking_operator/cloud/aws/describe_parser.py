@@ -7,6 +7,7 @@ takes a sixth of the time, because no full element tree is built.
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
@@ -67,11 +68,27 @@ def _instance(item: Element) -> dict[str, Any]:
         "InstanceType": item.findtext("{*}instanceType", ""),
         "Placement": {"AvailabilityZone": item.findtext("{*}placement/{*}availabilityZone", "")},
         "RootDeviceType": item.findtext("{*}rootDeviceType", ""),
+        "RootDeviceName": item.findtext("{*}rootDeviceName", ""),
+        "BlockDeviceMappings": [_device(device) for device in item.iterfind("{*}blockDeviceMapping/{*}item")],
         "Tags": [
             {"Key": tag.findtext("{*}key", ""), "Value": tag.findtext("{*}value", "")}
             for tag in item.iterfind("{*}tagSet/{*}item")
         ],
     }
+
+
+def _device(item: Element) -> dict[str, Any]:
+    attached = item.findtext("{*}ebs/{*}attachTime")
+    ebs = {"AttachTime": _instant(attached)} if attached else {}
+    return {"DeviceName": item.findtext("{*}deviceName", ""), "Ebs": ebs}
+
+
+def _instant(text: str) -> datetime | None:
+    """Parse a time of AWS; None if it is not readable, because one instance must not fail the page."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _reason(item: Element) -> dict[str, str]:

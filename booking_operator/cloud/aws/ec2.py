@@ -1,6 +1,7 @@
 """The EC2 calls: it finds instances by tag, and starts and stops them by id."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud.aws import tags as tagging
@@ -8,7 +9,13 @@ from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.errors import clean_message
 from booking_operator.cloud.aws.records import Reading, SkippedRows
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
+from booking_operator.cloud.aws.tags import (
+    APPLICATION_TAG,
+    IGNORE_TAG,
+    LOCK_TAGS,
+    read_lock,
+    write_lock,
+)
 from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, api_action
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
@@ -47,6 +54,17 @@ _NO_FAILURES = frozenset(
 )
 """Reasons for which a running instance was stopped. All other reasons mean that a start failed. See
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html."""
+
+
+_OWNERS: Mapping[str, str] = {
+    "aws:autoscaling:groupName": "the Auto Scaling group {}",
+    "aws:ec2spot:fleet-request-id": "the Spot Fleet {}",
+    "aws:elasticmapreduce:job-flow-id": "the EMR cluster {}",
+}
+"""The tags of services that manage instances and replace the ones that stop. The services write the tags. See
+https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-tagging.html,
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-fleet-prerequisites.html and
+https://docs.aws.amazon.com/emr/latest/ManagementGuide/emr-plan-tags.html."""
 
 
 class Ec2Api:
@@ -147,10 +165,17 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
         raise ValueError("InstanceId is missing")
     return Record(
         tag=tags[APPLICATION_TAG],
-        instance=Instance(instance["InstanceId"], state, _obstacle(instance), read_lock(tags)),
+        instance=Instance(
+            instance["InstanceId"],
+            state,
+            _obstacle(instance) or _managed_elsewhere(tags),
+            read_lock(tags),
+            _launched_at(instance),
+        ),
         pool=_pool(instance),
         hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
         managed=tagging.asks_for_resource(tags),
+        ignored=tagging.is_ignored(tags),
         failure_reason=_failure(instance.get("StateReason", {})) if state is InstanceState.STOPPED else "",
     )
 
@@ -163,6 +188,26 @@ def _obstacle(instance: "InstanceTypeDef") -> str:
     if instance.get("RootDeviceType") == "instance-store":
         return "cannot be stopped: its root device is an instance store"
     return ""
+
+
+def _managed_elsewhere(tags: Mapping[str, str]) -> str:
+    """Return which other service of AWS manages an instance; empty if none does."""
+    for key, owner in _OWNERS.items():
+        if name := tags.get(key):
+            return (
+                f"belongs to {owner.format(name)}, which would replace it when it stops; give it the tag "
+                f"{IGNORE_TAG}=true, or remove its tag {APPLICATION_TAG}"
+            )
+    return ""
+
+
+def _launched_at(instance: "InstanceTypeDef") -> datetime | None:
+    """Return when the root volume was attached. `LaunchTime` is the last start, so it is of no use here."""
+    root = instance.get("RootDeviceName")
+    for device in instance.get("BlockDeviceMappings", ()):
+        if root and device.get("DeviceName") == root:
+            return device.get("Ebs", {}).get("AttachTime")
+    return None
 
 
 def _failure(why: "StateReasonTypeDef") -> str:

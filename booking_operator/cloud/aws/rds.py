@@ -15,6 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from booking_operator.cloud.aws import tags as tagging
@@ -216,7 +217,8 @@ def _cluster(row: "DBClusterTypeDef") -> _Found | None:
         Exception: the row is invalid.
     """
     name, tags, status = row.get("DBClusterIdentifier", ""), row.get("TagList", ()), row.get("Status", "")
-    record = _record("cluster", name, tags, status, cluster_blocked_reason(row))
+    created = row.get("ClusterCreateTime")
+    record = _record("cluster", name, tags, status, cluster_blocked_reason(row), created)
     return (record, row.get("DBClusterArn", "")) if record else None
 
 
@@ -227,12 +229,18 @@ def _database(row: "DBInstanceTypeDef") -> _Found | None:
         Exception: the row is invalid.
     """
     name, status = row.get("DBInstanceIdentifier", ""), row.get("DBInstanceStatus", "")
-    record = _record("db", name, row.get("TagList", ()), status, database_blocked_reason(row))
+    tags, created = row.get("TagList", ()), row.get("InstanceCreateTime")
+    record = _record("db", name, tags, status, database_blocked_reason(row), created)
     return (record, row.get("DBInstanceArn", "")) if record else None
 
 
 def _record(
-    kind: str, name: str, tag_list: "Collection[TagTypeDef]", status: str, never: str
+    kind: str,
+    name: str,
+    tag_list: "Collection[TagTypeDef]",
+    status: str,
+    never: str,
+    created: datetime | None,
 ) -> Record | None:
     tags = tagging.to_dict(tag_list)
     state, obstacle = state_of_status(status)
@@ -242,8 +250,15 @@ def _record(
         raise ValueError("the identifier is missing")
     return Record(
         tag=tags[APPLICATION_TAG],
-        instance=Instance(f"{kind}:{name}", state, never or obstacle, read_lock(tags)),
+        instance=Instance(
+            f"{kind}:{name}",
+            state,
+            never or obstacle,
+            read_lock(tags),
+            created.astimezone(UTC) if created else None,
+        ),
         managed=tagging.asks_for_resource(tags),
+        ignored=tagging.is_ignored(tags),
     )
 
 

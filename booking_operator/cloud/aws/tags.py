@@ -9,6 +9,8 @@ APPLICATION_TAG = "resource-booking-application"
 """The value is the group of the instance. The operator ignores instances without this tag."""
 MANAGED_TAG = "resource-booking-managed"
 """`true` asks a ResourceMonitor to create a Resource for the group."""
+IGNORE_TAG = "resource-booking-ignore"
+"""`true` makes the operator leave the instance alone: it never starts, stops or tags it."""
 LOCKED_BY_TAG = "resource-booking-locked-by"
 """The user who has booked the instance now."""
 LOCKED_UNTIL_TAG = "resource-booking-locked-until"
@@ -29,8 +31,18 @@ def to_dict(tags: Iterable[Tag]) -> dict[str, str]:
 
 
 def asks_for_resource(tags: Mapping[str, str]) -> bool:
-    """Whether the tags ask for a Resource."""
-    return tags.get(MANAGED_TAG) == "true"
+    """Whether the tags ask for a Resource. An ignored instance does not."""
+    return _is_true(tags, MANAGED_TAG) and not is_ignored(tags)
+
+
+def is_ignored(tags: Mapping[str, str]) -> bool:
+    """Whether the operator leaves an instance with these tags alone."""
+    return _is_true(tags, IGNORE_TAG)
+
+
+def _is_true(tags: Mapping[str, str], key: str) -> bool:
+    """Whether a tag is `true`. Tools and people also write `True`, `TRUE`, or a blank after it."""
+    return tags.get(key, "").strip().lower() == "true"
 
 
 def read_lock(tags: Mapping[str, str]) -> Lock | None:

@@ -61,6 +61,7 @@ class InstanceView:
         self.at: datetime | None = None
         self.managed: frozenset[str] = frozenset()
         self._groups: dict[str, tuple[Instance, ...]] = {}
+        self._ignored: dict[str, tuple[str, ...]] = {}
         self._hibernating: frozenset[str] = frozenset()
         self._pools: dict[str, str] = {}
         self._accepted: dict[str, _AcceptedAction] = {}
@@ -69,7 +70,9 @@ class InstanceView:
 
     def observation(self, tag: str) -> Observation | None:
         """Return the group `tag`, empty if it has no instances; None before the first Describe."""
-        return None if self.at is None else Observation(self._groups.get(tag, ()), self.at)
+        if self.at is None:
+            return None
+        return Observation(self._groups.get(tag, ()), self.at, self._ignored.get(tag, ()))
 
     def states(self) -> Mapping[InstanceState, int]:
         """Return the number of instances in each state."""
@@ -101,9 +104,13 @@ class InstanceView:
             id_: note for id_, note in self._locks.items() if asked_at - CONSISTENCY_LAG <= note[1] <= now
         }
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
+        ignored: defaultdict[str, set[str]] = defaultdict(set)
         hibernating, managed, pools = set(), set(), {}
         for record in records:
             instance = record.instance
+            if record.ignored:
+                ignored[record.tag].add(instance.id)
+                continue
             note = notes.get(instance.id)
             if note is not None and note.overrides(instance.state, asked_at):
                 kept[instance.id] = note
@@ -120,11 +127,16 @@ class InstanceView:
                 managed.add(record.tag)
         self.starts.forget(now)
         groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
-        before, self._groups = self._groups, groups
+        left_out = {tag: tuple(sorted(ids)) for tag, ids in ignored.items()}
+        before, self._groups, ignored_before, self._ignored = self._groups, groups, self._ignored, left_out
         self._states = None
         self.at, self._accepted, self._hibernating = asked_at, kept, frozenset(hibernating)
         self.managed, self._locks, self._pools = frozenset(managed), locks, pools
-        return [tag for tag in before | groups if before.get(tag) != groups.get(tag)]
+        return [
+            tag
+            for tag in before | groups | ignored_before | left_out
+            if (before.get(tag), ignored_before.get(tag)) != (groups.get(tag), left_out.get(tag))
+        ]
 
     def record_answers(self, tag: str, answers: Mapping[str, ActionAnswer], answered_at: datetime) -> None:
         """Apply the response to an accepted action immediately, for instances of the group `tag`."""

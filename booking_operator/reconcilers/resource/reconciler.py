@@ -143,7 +143,8 @@ class ResourceReconciler:
         )
         key, now = key_of(snapshot.resource), self._clock.now()
         forget_from = forget_from if forget_from is None or forget_from > now else None
-        instants = [snapshot.wake_at(), failure.retry_at if failure else None, forget_from]
+        grace_ends_at = plan.grace.until if plan.grace else None
+        instants = [snapshot.wake_at(), failure.retry_at if failure else None, forget_from, grace_ends_at]
         delay = self._delays.get(key)
         if waiting := self._orders.waiting(key):
             instants.append(now + QUEUED_CHECK_INTERVAL)
@@ -174,7 +175,14 @@ class ResourceReconciler:
 
     def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
         """Return the decision trigger of a snapshot, given the trigger of the last reconcile."""
-        return decision_trigger.next_trigger(previous, snapshot.state, snapshot.now, policy=snapshot.policy)
+        return decision_trigger.next_trigger(
+            previous,
+            snapshot.state,
+            snapshot.now,
+            policy=snapshot.policy,
+            deletions=self._informers.deletions(key_of(snapshot.resource)),
+            deletion_grace=self._environment.deletion_grace,
+        )
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
@@ -211,6 +219,7 @@ class ResourceReconciler:
             snapshot.observation,
             started=frozenset(current.started),
             observed_since=self._trigger(snapshot).observed_since,
+            stop_from=self._trigger(snapshot).stop_from,
             stale_reason=stale_reason or self._consistency.stale_reason(),
         )
 

@@ -1,0 +1,96 @@
+"""Instances that the operator does not stop, and what kubectl shows of them."""
+
+from typing import Any
+
+import boto3
+
+from booking_operator.cloud.aws.tags import APPLICATION_TAG
+from booking_operator.devcluster.playground import Playground
+from tests.e2e.conftest import Operator, Tenant, soon, until
+
+
+def client(devcluster: Playground, service: str) -> Any:
+    """A client of the fake AWS."""
+    found = devcluster.environ
+    return boto3.client(
+        service,
+        endpoint_url=found["AWS_ENDPOINT_URL"],
+        region_name=found["AWS_REGION"],
+        aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def message(tenant: Tenant, type_: str) -> str:
+    conditions = tenant.status("resource", "res").get("conditions", [])
+    return next((item["message"] for item in conditions if item["type"] == type_), "")
+
+
+async def test_an_ignored_instance_is_named_and_never_started(tenant: Tenant, operator: Operator) -> None:
+    (ignored,) = tenant.devcluster.instances.create(tenant.tag, 1)
+    tenant.devcluster.instances.mark([ignored], {"resource-booking-ignore": "True"})
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        assert sorted(tenant.states()) == ["running", "running", "stopped"]
+        status = tenant.status("resource", "res")
+        assert (status["instances"], status["running"], status["status"]) == (2, 2, "RUNNING")
+        described = tenant.kubectl("describe", "resource", "res")
+        text = f"The operator leaves {ignored} alone: the tag resource-booking-ignore is true."
+        assert text in " ".join(described.split())
+
+
+async def test_instances_of_an_auto_scaling_group_are_not_stopped(tenant: Tenant, operator: Operator) -> None:
+    scaling, name = client(tenant.devcluster, "autoscaling"), f"{tenant.tag}-asg"
+    scaling.create_launch_configuration(
+        LaunchConfigurationName=name, ImageId="ami-12c6146b", InstanceType="t3.micro"
+    )
+    tag = {"Key": APPLICATION_TAG, "Value": tenant.tag, "PropagateAtLaunch": True}
+    zone = tenant.devcluster.environ["AWS_REGION"] + "a"
+    scaling.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        LaunchConfigurationName=name,
+        MinSize=1,
+        MaxSize=1,
+        AvailabilityZones=[zone],
+        Tags=[tag],
+    )
+    async with operator():
+        tenant.resource()
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "Blocked"))
+        assert f"belongs to the Auto Scaling group {name}" in message(tenant, "Ready")
+        assert "give it the tag resource-booking-ignore=true" in message(tenant, "Ready")
+        assert sorted(tenant.states()) == ["running", "stopped", "stopped"]
+        await until(lambda: "Blocked" in tenant.events("Resource", "res"))
+
+
+async def test_new_instances_are_not_stopped_within_their_launch_grace(
+    tenant: Tenant, operator: Operator
+) -> None:
+    ids = sorted(tenant.devcluster.instances.start(tenant.tag))
+    async with operator():
+        tenant.resource(launch_grace="1h")
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "LaunchGrace"))
+        assert message(tenant, "Ready").startswith(
+            f"Not booked, but launched less than spec.launch_grace (1h) ago: {ids[0]}, {ids[1]}. "
+            "The first stop is at "
+        )
+        assert tenant.states() == ["running", "running"]
+        tenant.resource(launch_grace="0s")
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
+
+
+async def test_a_replaced_booking_keeps_its_instances_running(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        await tenant.delete("booking", "bk")
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "DeletionGrace"))
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        assert "Stopped" not in tenant.events("Resource", "res")
+        await tenant.delete("booking", "bk")
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
+        assert "Stopped" in tenant.events("Resource", "res")
