@@ -6,6 +6,7 @@ the timing of the election, and the request limits. For mistakes inside the oper
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
 from booking_operator.engine.leader_election import LeaseTiming
@@ -25,6 +26,7 @@ class Build:
         sessions: the class of the AWS clients.
         timing: the class of the election's timing, created from LeaseDuration.
         limits: returns the request limits of AWS that the operator respects.
+        deletion_grace: how long a stop waits after a deletion.
     """
 
     parts: Parts = REAL
@@ -32,6 +34,7 @@ class Build:
     sessions: type[SimSessions] = SimSessions
     timing: type[LeaseTiming] = LeaseTiming
     limits: LimitsOf = published_limits
+    deletion_grace: timedelta = timedelta(0)
 
 
 CORRECT = Build()

@@ -174,7 +174,11 @@ class Replica:
         live = election.may_write
         client = build.client(kernel, self._kube, self.kube, live)
         sessions: Any = build.sessions(kernel, self._aws, self.aws, clock, ACCOUNTS, live, metrics)
-        settings = Settings(region=REGION, leader_elect=self._timing is not None)
+        settings = Settings(
+            region=REGION,
+            leader_elect=self._timing is not None,
+            deletion_grace=build.deletion_grace,
+        )
         async with serving(sessions, clock, build.limits, metrics=metrics) as services:
             self.operator = Operator(
                 Dependencies(settings, client, {}, clock, metrics, NoGcTuning()),

@@ -40,6 +40,7 @@ class Script:
         lease_seconds: LeaseDuration; 0 without leader election.
         acts: the acts, in order.
         ends_at: the end of the last act.
+        deletion_grace: how long a stop waits after a deletion, in seconds.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Script:
     lease_seconds: float
     acts: tuple[Act, ...]
     ends_at: float
+    deletion_grace: float = 0.0
 
     def with_acts(self, acts: tuple[Act, ...]) -> "Script":
         """Return a copy with other acts.

@@ -6,7 +6,7 @@ when a replica may learn of writes late.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ class World:
         self.on_replica_start: Callable[[Replica, Slot], None] = lambda _replica, _slot: None
         self._seed = seed
         self._script = script
-        self._build = build
+        self._build = replace(build, deletion_grace=timedelta(seconds=script.deletion_grace))
         self._observer = observer
         self._record = record
         self._kube_faults: list[Faults] = []
