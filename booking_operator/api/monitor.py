@@ -19,13 +19,15 @@ from booking_operator.domain import naming
 from booking_operator.domain.group import Scope
 
 _TEMPLATE_RULE = fields.cel(
-    rf"self.matches(r'{naming.TEMPLATE_PATTERN}') && self.contains('{{tag}}')",
-    "must contain {tag}; it may contain {type}, {region}, {account}, lowercase letters, digits, '-' and '.'",
+    rf"self == '' || (self.matches(r'{naming.TEMPLATE_PATTERN}') && self.contains('{{tag}}'))",
+    "must be empty or contain {tag}; it may contain {type}, {region}, {account}, lowercase letters, digits, "
+    "'-' and '.'",
 )
 
 
 def _check_template(text: str) -> str:
-    naming.check_template(text)
+    if text:
+        naming.check_template(text)
     return text
 
 
@@ -45,8 +47,9 @@ class ResourceMonitorSpec:
         str,
         AfterValidator(_check_template),
         Field(max_length=200, json_schema_extra=fields.validations(_TEMPLATE_RULE)),
-    ] = "{tag}"
+    ] = ""
     """The name of each Resource, built from `{tag}`, `{type}`, `{region}` and `{account}`.
+    If empty, `{tag}` for `ec2` and `{type}.{tag}` for other types, so that several types may use one tag.
     If the name is taken, the Resource is named `{type}.{tag}`."""
     prune: bool = False
     """Whether to delete a Resource that this monitor created when its group no longer asks for it.
@@ -82,6 +85,11 @@ class ResourceMonitor:
 def monitored_scope(spec: ResourceMonitorSpec, default_region: str) -> Scope:
     """Return the scope in which a monitor looks for groups."""
     return Scope(spec.account, spec.region or default_region)
+
+
+def name_template(spec: ResourceMonitorSpec) -> str:
+    """Return the template of the names of Resources."""
+    return spec.name_template or ("{tag}" if spec.type == "ec2" else naming.FALLBACK_TEMPLATE)
 
 
 def sync_interval(spec: ResourceMonitorSpec) -> timedelta:

@@ -50,7 +50,7 @@ _ExceptDate = Annotated[
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingTemplate:
-    """The spec of each booking, without start_at and end_at."""
+    """The spec of each booking. Its start and end come from the schedule."""
 
     resource_name: fields.ResourceName
     """The name of the Resource in the same namespace."""
@@ -58,6 +58,10 @@ class BookingTemplate:
     """The user of the bookings. The Resource shows the user as LOCKED BY."""
     notifications: NotificationSpecs = ()
     """The recipients to notify shortly before each booking ends."""
+    start_at: Annotated[str, Field(max_length=64)] = ""
+    """Ignored: schedule says when bookings start. The CRD of the Go operator requires this field."""
+    end_at: Annotated[str, Field(max_length=64)] = ""
+    """Ignored: duration says when bookings end. The CRD of the Go operator requires this field."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -71,7 +75,7 @@ class BookingSchedulerSpec:
     duration: Annotated[int, Field(ge=1, le=525600)]
     """The duration of each booking in minutes of elapsed time."""
     booking_template: Annotated[BookingTemplate, Field(alias="bookingTemplate")]
-    """The spec of each booking, without start_at and end_at."""
+    """The spec of each booking. Its start and end come from schedule and duration."""
     time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_is_zone)] = "UTC"
     """The IANA time zone of schedule and except_dates, like Europe/Berlin."""
     suspend: bool = False
@@ -108,7 +112,8 @@ class BookingSchedulerSpec:
 
     def booking_spec(self) -> dict[str, Any]:
         """Return the spec of each booking, without its times."""
-        dumped: dict[str, Any] = _TEMPLATE.dump_python(self.booking_template, mode="json")
+        unused = {"start_at", "end_at"}
+        dumped: dict[str, Any] = _TEMPLATE.dump_python(self.booking_template, mode="json", exclude=unused)
         return dumped
 
     def template_hash(self) -> str:

@@ -38,7 +38,8 @@ class FailureKind(Enum):
     """Some of the instances are the cause, and an immediate retry would fail too. The error names these
     instances, or bisection finds them."""
     CAPACITY = "capacity"
-    """The cloud has no capacity for one instance type in one zone."""
+    """The cloud has no capacity for all instances of the call in one zone, or a limit of the account allows
+    fewer. A part of them may fit."""
     DENIED = "denied"
     """A permission or a consent is missing, for some instances or for the whole action."""
     ACCOUNT = "account"

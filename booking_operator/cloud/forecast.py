@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.batching.batch import Entry
+from booking_operator.cloud.batching.batch import Entry, call_key
 from booking_operator.cloud.batching.fair_queue import FairQueue
 from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, full_limiter
 from booking_operator.cloud.driver import Action, Demand, Operation, Order, api_action
@@ -66,7 +66,7 @@ def entry_of(demand: Demand) -> Entry:
     order = Order(demand.group, {}, demand.at, demand.tenant)
     operation = Operation(demand.action)
     ids = [str(number) for number in range(demand.count)]
-    return Entry(order, operation, ids, demand.at, demand.at, (operation,))
+    return Entry(order, operation, ids, demand.at, demand.at, call_key(operation))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ next attempt is such a fact.
 decides. `Ready` of a Booking works in the same way.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -62,8 +62,11 @@ def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Fai
     """Return a failure whose message includes the time of the next attempt, if it is known."""
     if retry_at is None:
         return Failure(reason, message)
-    text = f"{message.rstrip(' .')}. The next attempt is at {_next_second(retry_at)}."
-    return Failure(reason, text, retry_at)
+    return Failure(reason, f"{message.rstrip(' .')}. {_next_attempt(retry_at)}", retry_at)
+
+
+def _next_attempt(instant: datetime) -> str:
+    return f"The next attempt is at {_next_second(instant)}."
 
 
 def _next_second(instant: datetime) -> str:
@@ -78,6 +81,18 @@ def invalid_conditions(reason: str, message: str) -> tuple[ConditionUpdate, ...]
         ConditionUpdate("Ready", False, reason, message),
         ConditionUpdate("Stalled", True, reason, message),
     )
+
+
+def similar_tags_hint(groups: Collection[Sequence[str]]) -> str:
+    """Return a sentence about tags that differ only by case or blanks, or an empty string.
+
+    Args:
+        groups: the tags that belong together, each group with two or more.
+    """
+    if not groups:
+        return ""
+    pairs = summarize([" and ".join(map(repr, tags)) for tags in groups])
+    return f" These tags differ only by case or blanks: {pairs}; correct them if they are the same group."
 
 
 def creator_conditions(failure: Failure | None, done: str) -> tuple[ConditionUpdate, ...]:
@@ -171,6 +186,9 @@ def _found(tag: str, place: str, report: ResourceReport) -> ConditionUpdate:
         if ignored
         else ""
     )
+    if report.observation.similar:
+        similar = summarize([repr(tag) for tag in report.observation.similar])
+        left_alone += f" There are instances with the tag {similar}; did you mean {tag!r}?"
     if not report.observation.instances:
         other = "other " if ignored else ""
         message = f"No {other}instance in {place} has the tag resource-booking-application={tag}.{left_alone}"
@@ -258,8 +276,11 @@ def _blocked(it: _Readiness) -> _Verdict | None:
 
 def _booked(it: _Readiness) -> _Verdict | None:
     if it.report.state.running_wanted:
-        ready = it.observation.all_in(InstanceState.RUNNING)
-        return ready, "Running" if ready else "Starting", f"{it.running}; all are booked."
+        if it.observation.all_in(InstanceState.RUNNING):
+            return True, "Running", f"{it.running}; all are booked."
+        failure = it.report.failure
+        retry = f" {_next_attempt(failure.retry_at)}" if failure and failure.retry_at else ""
+        return False, "Starting", f"{it.running}; all are booked.{retry}"
     return None
 
 
@@ -404,7 +425,8 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
     if resource.instances and resource.running == resource.instances:
         return ConditionUpdate("Ready", True, "Running", f"{running}.")
     if resource.failure is not None:
-        return ConditionUpdate("Ready", False, resource.failure.reason, resource.failure.message)
+        message = f"{running}. {resource.failure.message}"
+        return ConditionUpdate("Ready", False, resource.failure.reason, message)
     return ConditionUpdate("Ready", False, "Starting", f"{running}.")
 
 

@@ -34,3 +34,8 @@ class Group:
     def place(self) -> str:
         """The region and account as text for users."""
         return f"{self.region} of account {self.account}" if self.account else self.region
+
+
+def spelling(tag: str) -> str:
+    """Return a tag without blanks and in lower case. Tags with the same result are probably one group."""
+    return "".join(tag.split()).casefold()

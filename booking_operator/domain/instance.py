@@ -61,11 +61,13 @@ class Observation:
         at: when the Describe was sent (aware UTC).
         ignored: the ids of the instances of the group that the operator leaves alone, by their tag
             `resource-booking-ignore`. They are not in `instances`.
+        similar: the tags of other groups that differ from the tag of the group only by case or blanks.
     """
 
     instances: tuple[Instance, ...]
     at: datetime
     ignored: tuple[str, ...] = ()
+    similar: tuple[str, ...] = ()
 
     def ids(self, *states: InstanceState) -> tuple[str, ...]:
         """Return the ids of the instances in one of `states`, in order."""

@@ -68,9 +68,9 @@ class MonitorReconciler:
         failure = await self._sync(monitor, spec, scope, asking)
         blind = driver.inventory.failure(scope)
         why = Failure(blind.reason, str(blind)) if blind else failure
-        verdicts = conditions.creator_conditions(
-            why, "Every group with the tag resource-booking-managed=true has a Resource."
-        )
+        done = "Every group with the tag resource-booking-managed=true has a Resource."
+        similar = [tags for tags in driver.inventory.similar_tags(scope) if asking.intersection(tags)]
+        verdicts = conditions.creator_conditions(why, done + conditions.similar_tags_hint(similar))
         shown = format_utc(listed_at.replace(microsecond=0))
         self._reporter.report(monitor, verdicts, now, discovered=len(asking), last_sync_at=shown)
         return Result(now + interval, failed=failure is not None)
@@ -89,7 +89,7 @@ class MonitorReconciler:
         changes = discovery.plan_discovery(
             asking,
             [self._found(monitor, spec, scope, resource) for resource in resources.values()],
-            template=spec.name_template,
+            template=api.name_template(spec),
             place={"type": spec.type, "region": scope.region, "account": scope.account},
             prune=spec.prune,
             taken={

@@ -300,3 +300,23 @@ def test_a_failed_describe_is_reported_when_it_begins_and_when_it_ends() -> None
         assert sorted(map(hash, stage.changed)) == sorted(map(hash, [WEB, DB, FAR]))
 
     play(scenario)
+
+
+def test_a_group_is_notified_when_another_tag_differs_only_by_case() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.cloud.states = {(WEB, "a"): STOPPED, (DB, "b"): STOPPED}
+        stage.track(WEB, DB)
+        await stage.sleep_to(100)
+        stage.changed.clear()
+        other = Group("ec2", "", WEB.region, "WEB")
+        stage.cloud.states[other, "c"] = STOPPED
+        await stage.sleep_to(200)
+        assert stage.changed == [WEB]
+        observation = stage.inventory.observation(WEB)
+        assert observation is not None
+        assert observation.similar == ("WEB",)
+        del stage.cloud.states[other, "c"]
+        await stage.sleep_to(300)
+        assert stage.changed == [WEB, WEB]
+
+    play(scenario)

@@ -1,12 +1,16 @@
 """Each class of failure: other entries continue, retries obey a back-off, and orders report the cause."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from math import log2
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from booking_operator.cloud.driver import Action, CloudError, FailureKind, Operation
 from booking_operator.domain.instance import InstanceState
@@ -288,9 +292,9 @@ def test_many_bad_instances_that_are_named_one_at_a_time_fail_alone(fault: Failu
 def test_refusals_without_names_end_after_a_bounded_number_of_calls() -> None:
     async def scenario(stage: Stage) -> None:
         stage.limits.clear()
-        stage.reply = lambda *_: CloudError("VcpuLimitExceeded", "no", kind=FailureKind.REFUSED)
+        stage.reply = lambda *_: CloudError("InvalidParameterCombination", "no", kind=FailureKind.REFUSED)
         found = await stage.outcome(stage.order(*MANY, at=0))
-        assert set(found.values()) == {"VcpuLimitExceeded"}
+        assert set(found.values()) == {"InvalidParameterCombination"}
         assert len(stage.sent) <= 32
 
     play(scenario)
@@ -407,12 +411,150 @@ def test_a_full_pool_is_not_tried_during_its_back_off_and_then_alone() -> None:
         assert sum("full2" in call.ids for call in stage.sent) == 0
         await asyncio.sleep(61)
         await stage.outcome(stage.order("full1", "full2", "a"))
-        assert {call.ids for call in stage.sent[-2:]} == {("full1", "full2"), ("a",)}
+        assert {call.ids for call in stage.sent[-2:]} == {("full1",), ("a",)}
         stage.reply = lambda *_: None
         await asyncio.sleep(121)
         await stage.outcome(stage.order("full1"))
         await stage.outcome(stage.order("full2", "a"))
         assert stage.sent[-1].ids == ("full2", "a")
+
+    play(scenario)
+
+
+class Pools:
+    """The capacity of pools, each a number of instances that still fit. Use it as a reply."""
+
+    def __init__(self, stage: Stage, *, named: bool = True, **rooms: int) -> None:
+        self.rooms = rooms
+        self._stage = stage
+        self._named = named
+
+    def __call__(self, _: Operation, ids: Sequence[str]) -> CloudError | None:
+        wanted = Counter(self._stage.pools[id_] for id_ in ids)
+        short = next((pool for pool, number in wanted.items() if number > self.rooms[pool]), None)
+        if short is not None:
+            pool = short if self._named else ""
+            text = "We do not have enough"
+            return CloudError("InsufficientInstanceCapacity", text, kind=FailureKind.CAPACITY, pool=pool)
+        for pool, number in wanted.items():
+            self.rooms[pool] -= number
+        return None
+
+
+def most_calls(instances: int) -> float:
+    return 2 * log2(instances) + 4  # one more for the call with other instances that begins the search
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("room", [0, 1, 50, 98, 99])
+def test_what_fits_into_a_pool_starts_at_once(room: int, named: bool) -> None:
+    ids = MANY[:99]
+
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.pools = dict.fromkeys(ids, "small") | {"other": "large"}
+        stage.reply = Pools(stage, named=named, small=room, large=1)
+        order = stage.order(*ids, at=1)
+        other = stage.order("other", at=1)
+        found = await stage.outcome(order)
+        assert Counter(found.values()) == Counter(
+            {"pending": room} | ({"InsufficientInstanceCapacity": 99 - room} if room < 99 else {})
+        )
+        assert await stage.outcome(other) == {"other": "pending"}
+        assert len(stage.sent) <= most_calls(99) + (0 if named else 1)
+        accepted = [id_ for _, _, answers in stage.accepted for id_ in answers]
+        assert len(accepted) == len(set(accepted)) == room + 1
+
+    play(scenario)
+
+
+def test_orders_due_together_share_the_search_in_the_order_of_their_deadlines() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.pools = dict.fromkeys(["a", "b", "c", "d", "e"], "small")
+        stage.reply = Pools(stage, small=3)
+        late = stage.order("a", "b", at=-1)
+        early = stage.order("c", "d", "e", at=-2)
+        assert set((await stage.outcome(early)).values()) == {"pending"}
+        assert set((await stage.outcome(late)).values()) == {"InsufficientInstanceCapacity"}
+
+    play(scenario)
+
+
+def test_a_pool_that_was_full_is_tried_with_one_instance_and_then_with_more() -> None:
+    ids = MANY[:64]
+
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.pools = dict.fromkeys(ids, "small")
+        stage.reply = pools = Pools(stage, small=0)
+        await stage.outcome(stage.order(*ids, at=1))
+        before = len(stage.sent)
+        await asyncio.sleep(61)
+        assert set((await stage.outcome(stage.order(*ids))).values()) == {"InsufficientInstanceCapacity"}
+        assert [len(call.ids) for call in stage.sent[before:]] == [1]
+        pools.rooms["small"] = 64
+        before = len(stage.sent)
+        await asyncio.sleep(121)
+        assert set((await stage.outcome(stage.order(*ids))).values()) == {"pending"}
+        assert [len(call.ids) for call in stage.sent[before:]] == [1, 2, 4, 8, 16, 32, 1]
+
+    play(scenario)
+
+
+def test_a_cancelled_order_leaves_the_search_of_others() -> None:
+    ids = MANY[:40]
+
+    async def scenario(stage: Stage) -> None:
+        stage.latency = 0.2
+        stage.pools = dict.fromkeys(ids, "small")
+        stage.reply = Pools(stage, small=10)
+        gone = stage.order(*ids[:20], at=1)
+        kept = stage.order(*ids[20:], at=1)
+        await asyncio.sleep(1.25)
+        gone.cancel()
+        found = Counter((await stage.outcome(kept)).values())
+        assert found["pending"] + Counter(outcome(gone).values())["pending"] <= 10
+        assert found["pending"] >= 5
+        again = stage.order("fresh", at=5)
+        stage.pools["fresh"] = "large"
+        stage.reply = lambda *_: None
+        assert await stage.outcome(again) == {"fresh": "pending"}
+
+    play(scenario)
+
+
+@given(
+    st.lists(st.sampled_from(["p", "q", "r"]), min_size=1, max_size=60),
+    st.lists(st.integers(0, 40), min_size=3, max_size=3),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["p", "q", "r"]), st.integers(0, 20)), max_size=4),
+)
+@settings(deadline=None, max_examples=60)
+def test_several_short_pools_start_what_fits(
+    pools: list[str], rooms: list[int], named: bool, changes: list[tuple[int, str, int]]
+) -> None:
+    """The capacity may also change during the search: then nothing is lost, and no instance starts twice."""
+    ids = [f"i-{number:03}" for number in range(len(pools))]
+
+    async def scenario(stage: Stage) -> None:
+        stage.limits.clear()
+        stage.latency = 0.1
+        stage.pools = dict(zip(ids, pools, strict=True))
+        stage.reply = capacity = Pools(stage, named=named, **dict(zip("pqr", rooms, strict=True)))
+        order = stage.order(*ids, at=1)
+        for tenths, pool, room in sorted(changes):
+            await asyncio.sleep(max(0.0, 1 + tenths / 10 - seconds(stage.clock.now())))
+            capacity.rooms[pool] = room
+        found = await stage.outcome(order)
+        assert set(found.values()) <= {"pending", "InsufficientInstanceCapacity"}
+        accepted = [id_ for _, _, answers in stage.accepted for id_ in answers]
+        assert sorted(accepted) == sorted(id_ for id_, state in found.items() if state == "pending")
+        if not changes:
+            wanted = Counter(pools)
+            started = Counter(stage.pools[id_] for id_ in accepted)
+            expected = {pool: min(wanted[pool], room) for pool, room in zip("pqr", rooms, strict=True)}
+            assert {pool: started[pool] for pool in "pqr"} == expected
+        assert len(stage.sent) <= 4 + 3 * most_calls(len(ids))
 
     play(scenario)
 

@@ -251,3 +251,17 @@ def test_ignored_instances_are_named_and_not_counted() -> None:
     assert view.update([*records(a=STOPPED), ignored], EPOCH, EPOCH) == []
     assert set(view.update(records(a=STOPPED, b=RUNNING), EPOCH, EPOCH)) == {"web"}
     assert list(seen(view)) == ["a", "b"]
+
+
+def test_tags_that_differ_only_by_case_or_blanks_are_known() -> None:
+    view = InstanceView()
+    tags = ["web", "Web ", "we b", "db"]
+    view.update([Record(tag, Instance(tag, RUNNING)) for tag in tags], EPOCH, EPOCH)
+    similar = {tag: observation.similar for tag in [*tags, "DB"] if (observation := view.observation(tag))}
+    assert similar == {
+        "web": ("Web ", "we b"),
+        "Web ": ("we b", "web"),
+        "we b": ("Web ", "web"),
+        "db": (),
+        "DB": ("db",),
+    }

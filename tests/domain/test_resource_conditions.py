@@ -8,7 +8,7 @@ import pytest
 from booking_operator.domain import conditions
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
-from booking_operator.domain.conditions import ConditionUpdate, ResourceReport
+from booking_operator.domain.conditions import ConditionUpdate, Failure, ResourceReport
 from booking_operator.domain.formatting import summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.domain.power import Grace, GraceReason, Plan, PowerPolicy, UnbookedPolicy
@@ -158,3 +158,24 @@ def test_ignored_instances_are_named(states: tuple[InstanceState, ...], message:
     condition = next(condition for condition in found if condition.type == "Found")
     left_alone = "The operator leaves i-8, i-9 alone: the tag resource-booking-ignore is true."
     assert (condition.status, condition.message) == (bool(states), f"{message} {left_alone}")
+
+
+def test_a_tag_that_differs_only_by_case_or_blanks_is_suggested() -> None:
+    for states in ((InstanceState.RUNNING,), ()):
+        observation = replace(view(*states), similar=("T ",))
+        outcome = ResourceReport(FREE, observation, Plan())
+        found = conditions.resource_conditions("t", "eu", PowerPolicy(), outcome)
+        condition = next(condition for condition in found if condition.type == "Found")
+        assert condition.message.endswith("There are instances with the tag 'T '; did you mean 't'?")
+
+
+def test_a_start_that_is_not_complete_says_when_the_rest_is_tried() -> None:
+    retry_at = NOW + timedelta(minutes=1)
+    failure = Failure("InsufficientInstanceCapacity", "no room", retry_at)
+    observation = view(InstanceState.RUNNING, InstanceState.STOPPED)
+    outcome = ResourceReport(BOOKED, observation, Plan(), failure)
+    found = conditions.resource_conditions("t", "eu", PowerPolicy(), outcome)
+    condition = next(condition for condition in found if condition.type == "Ready")
+    assert condition.message == (
+        "1 of 2 instances are running; all are booked. The next attempt is at 2026-01-01T09:01:00Z."
+    )

@@ -151,3 +151,15 @@ async def test_every_minute_starts_machines(tenant: Tenant, operator: Operator) 
         await until(lambda: len(bookings(tenant)) == 1)
         tenant.kubectl("delete", "bookings", "--all")
         await until(lambda: tenant.states() == ["stopped", "stopped"])
+
+
+async def test_a_manifest_that_the_crd_of_the_go_operator_accepts(tenant: Tenant, operator: Operator) -> None:
+    template = {"resource_name": "res", "user_id": "ada", "start_at": "2023-01-01T00:00:00Z", "end_at": ""}
+    async with operator():
+        tenant.resource()
+        tenant.apply("BookingScheduler", "go", schedule="0 * * * *", duration=20, bookingTemplate=template)
+        await until(lambda: tenant.condition("bookingscheduler", "go", "Ready") == ("True", "Synced"))
+    (booking, *_) = json.loads(tenant.kubectl("get", "bookings", "-o", "json"))["items"]
+    assert booking["spec"]["start_at"] > "2026"
+    explained = tenant.kubectl("explain", "bookingscheduler.spec.bookingTemplate.start_at")
+    assert "Ignored: schedule says when bookings start." in " ".join(explained.split())

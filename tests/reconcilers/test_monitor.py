@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, RESOURCE_MONITOR
+from booking_operator.api.monitor import name_template
 from booking_operator.cloud.driver import CloudError, Record
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.service import Driver
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
+from booking_operator.domain.naming import name_candidates
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
@@ -392,3 +394,28 @@ def test_the_interval_of_a_monitor_is_the_polling_period_of_its_scope() -> None:
         await asyncio.sleep(0)
 
     play(scenario)
+
+
+def test_tags_that_differ_only_by_case_or_blanks_are_reported() -> None:
+    async def scenario(world: World) -> None:
+        world.asking = {"web", "Web "}
+        world.monitor()
+        await asyncio.sleep(1)
+        found: Any = world.informers.monitors.get(Key("ns", "rm"))
+        ready = next(condition for condition in found.status.conditions if condition.type == "Ready")
+        assert (ready.status, ready.reason) == ("True", "Synced")
+        assert "These tags differ only by case or blanks: 'Web ' and 'web'" in ready.message
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("type_", "template", "name"), [("ec2", "", "web"), ("rds", "", "rds.web"), ("rds", "{tag}", "web")]
+)
+def test_the_default_name_of_a_resource(type_: str, template: str, name: str) -> None:
+    spec: Any = {"type": type_, "name_template": template}
+    made: Any = RESOURCE_MONITOR.adapter.validate_python(
+        {"metadata": {"name": "rm", "namespace": "ns", "uid": "u"}, "spec": spec}
+    )
+    group = {"type": type_, "tag": "web", "region": "", "account": ""}
+    assert next(name_candidates(name_template(made.spec), group)) == name

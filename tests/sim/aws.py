@@ -61,7 +61,8 @@ class CloudFaults:
         throttled: the share of calls that AWS throttles because of other clients in the account.
         broken: the share of calls that fail with a server error.
         lag: the maximum age of the states that a Describe shows, in seconds.
-        no_capacity: a pool without capacity; empty for none.
+        no_capacity: a pool with little capacity; empty for none.
+        capacity: how many instances may run in this pool.
         failing_instance: the id of an instance. Each action that includes it fails, with an error that does
             not name it.
     """
@@ -70,6 +71,7 @@ class CloudFaults:
     broken: float = 0.0
     lag: float = 0.5
     no_capacity: str = ""
+    capacity: int = 0
     failing_instance: str = ""
 
 
@@ -188,15 +190,23 @@ class SimAws:
                     f"Instance {id_[3:]} is not in a valid state for this action.",
                 )
         if verb == "start":
-            for id_ in ids:
-                pool = self.machines[id_].pool
-                if pool == self.faults.no_capacity:
-                    type_, _, zone = pool.partition(" in ")
-                    text = (
-                        f"We currently do not have sufficient {type_} capacity in the Availability Zone you "
-                        f"requested ({zone})."
-                    )
-                    raise client_error(action, "InsufficientInstanceCapacity", text, 500)
+            self._check_capacity(action, ids)
+
+    def _check_capacity(self, action: str, ids: Sequence[str]) -> None:
+        pool, now = self.faults.no_capacity, self._kernel.now
+        on = {
+            id_
+            for id_, machine in self.machines.items()
+            if machine.pool == pool and machine.state_at(now) in {"running", "pending"}
+        }
+        asked = {id_ for id_ in ids if self.machines[id_].pool == pool}
+        if asked - on and len(asked | on) > self.faults.capacity:
+            type_, _, zone = pool.partition(" in ")
+            text = (
+                f"We currently do not have sufficient {type_} capacity in the Availability Zone you "
+                f"requested ({zone})."
+            )
+            raise client_error(action, "InsufficientInstanceCapacity", text, 500)
 
     def _change_state(self, machine: Machine, verb: str, client: str) -> tuple[str, str]:
         now = self._kernel.now

@@ -184,10 +184,15 @@ class World:
         self.kernel.call_later(lasts, end)
 
     def aws_faults(
-        self, lasts: float, no_capacity: str = "", failing_instance: int = -1, **shares: Any
+        self,
+        lasts: float,
+        no_capacity: str = "",
+        capacity: int = 0,
+        failing_instance: int = -1,
+        **shares: Any,
     ) -> None:
         """Let AWS refuse calls, fail, or show stale states."""
-        faults = CloudFaults(no_capacity=no_capacity, **shares)
+        faults = CloudFaults(no_capacity=no_capacity, capacity=capacity, **shares)
         if 0 <= failing_instance < len(self._users.machines):
             faults.failing_instance = self._users.machines[failing_instance]
         self._aws_faults.append(faults)

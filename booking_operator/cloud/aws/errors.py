@@ -40,6 +40,8 @@ _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "Unauthorize
 # These concern one instance (for example, its Marketplace terms are not accepted) or one region, not the
 # account.
 _NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
+# Limits of the account in a region. As with capacity, a part of the instances may fit.
+_LIMITS = frozenset({"InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _MAX_SKEW = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
 _TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
@@ -143,7 +145,7 @@ def _from_answer(
     text = clean_message(f"{action}: {message or code}")
     if code in _NOT_ENABLED:
         return CloudError(reason_of(code), text, retryable=False, kind=FailureKind.DENIED, ids=named)
-    if code.startswith("Insufficient") and code.endswith("Capacity"):
+    if code in _LIMITS or (code.startswith("Insufficient") and code.endswith("Capacity")):
         pool = _POOL.search(message)
         where = f"{pool[1]} in {pool[2]}" if pool else ""
         return CloudError(reason_of(code), text, kind=FailureKind.CAPACITY, pool=where)

@@ -19,7 +19,9 @@ class Entry:
         ids: the ids of the instances.
         due_at: the earliest instant at which the entry may be sent (aware UTC).
         ready_at: when the entry stops waiting for others to join its call (aware UTC); `due_at` or later.
-        call_key: entries share a call only if their keys are equal.
+        call_key: entries share a call only if their keys are equal; see `call_key`.
+        pool: the capacity pool of all instances, if they share calls only with instances of this pool;
+            otherwise empty.
         attempts: the number of calls in a row that failed without a response about the instances.
         bisection: the search that the entry is part of, or None.
     """
@@ -30,6 +32,7 @@ class Entry:
     due_at: datetime
     ready_at: datetime
     call_key: Hashable = None
+    pool: str = ""
     attempts: int = 0
     bisection: Bisection | None = None
 
@@ -37,6 +40,20 @@ class Entry:
     def open_ids(self) -> list[str]:
         """The instances without an outcome."""
         return [id_ for id_ in self.ids if not self.order.futures[id_].done()]
+
+
+def call_key(
+    operation: Operation, *, bisection: Bisection | None = None, pool: str = "", apart: Hashable = None
+) -> Hashable:
+    """Return the key of the entries that share calls.
+
+    Args:
+        operation: the operation of the call.
+        bisection: the search that the entries are part of.
+        pool: the capacity pool, if the entries share calls only with instances of this pool.
+        apart: if not None, the entries share a call only with entries whose value is equal.
+    """
+    return (operation, bisection, pool, apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +77,11 @@ class Batch:
     def bisection(self) -> Bisection | None:
         """The search that the batch is part of, or None."""
         return self.entries[0].bisection
+
+    @property
+    def pool(self) -> str:
+        """The capacity pool of the call; empty if the call is not limited to one."""
+        return self.entries[0].pool
 
     @property
     def attempts(self) -> int:
@@ -101,6 +123,7 @@ class Batch:
         operation: Operation | None = None,
         attempts: int = 0,
         bisection: Bisection | None = None,
+        pool: str = "",
         apart: Hashable = None,
     ) -> "Batch":
         """Return the same instances for a retry.
@@ -110,19 +133,21 @@ class Batch:
             operation: the operation; by default the previous one.
             attempts: the number of calls in a row that failed without a response about the instances.
             bisection: the search that they are part of from now on.
+            pool: their capacity pool, if they share calls only with instances of this pool.
             apart: if not None, they share a call only with entries whose value is equal.
         """
         if not self.entries:
             return self
         operation = operation or self.operation
-        call_key = (operation,) if bisection is None and apart is None else (operation, bisection, apart)
+        key = call_key(operation, bisection=bisection, pool=pool, apart=apart)
         entries = [
             replace(
                 entry,
                 operation=operation,
                 due_at=instant,
                 ready_at=instant,
-                call_key=call_key,
+                call_key=key,
+                pool=pool,
                 attempts=attempts,
                 bisection=bisection,
             )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from booking_operator.cloud.batching.backoff import BackoffTable
-from booking_operator.cloud.batching.batch import Entry
+from booking_operator.cloud.batching.batch import Entry, call_key
 from booking_operator.cloud.batching.fair_queue import GATHER_TIME
 from booking_operator.cloud.batching.request_queue import RequestQueue, SendContext
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
@@ -82,8 +82,8 @@ class Batcher:
         wait = TAG_GATHER_TIME if operation.action in _TAG_ACTIONS else GATHER_TIME
         ready = due if due > now else now + wait
         entries = [
-            Entry(order, operation, some, due, ready, (operation, *suspicion))
-            for suspicion, some in self._by_suspicion(order.group.scope, operation.action, ids)
+            Entry(order, operation, some, due, ready, call_key(operation, pool=pool, apart=apart), pool)
+            for (pool, apart), some in self._by_suspicion(order.group.scope, operation.action, ids)
         ]
         self.queue(order.group.scope, operation.action).add(entries)
 
@@ -109,17 +109,19 @@ class Batcher:
 
     def _by_suspicion(
         self, scope: Scope, action: Action, ids: Sequence[str]
-    ) -> Iterable[tuple[tuple[str, ...], list[str]]]:
+    ) -> Iterable[tuple[tuple[str, str], list[str]]]:
         """Group the instances, with separate groups for those that have a known failure.
+
+        The key of a group is a capacity pool that had no capacity, or the mark of refused instances.
 
         An instance has one if the service refused it, or its pool, and has accepted no call for it since.
         """
 
-        def suspicion(id_: str) -> tuple[str, ...]:
+        def suspicion(id_: str) -> tuple[str, str]:
             pool = self._inventory.pool(scope, id_)
             if action is Action.START and pool and self._backoffs.failed_before((scope, pool)):
-                return ("pool", pool)
-            return ("instance",) if self._backoffs.failed_before((scope, action, id_)) else ()
+                return (pool, "")
+            return ("", "refused" if self._backoffs.failed_before((scope, action, id_)) else "")
 
         return [(key, list(some)) for key, some in groupby(sorted(ids, key=suspicion), key=suspicion)]
 

@@ -7,6 +7,7 @@
   does not delay a single booking of another. An idle tenant accrues no credit. Among the entries of a tenant,
   the one with the earliest deadline goes first.
 - Entries with different `call_key` do not share a call.
+- The caller may limit the number of instances in the next call with an entry, or make the entry wait.
 
 It neither waits nor reads a clock.
 """
@@ -20,10 +21,19 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from booking_operator.cloud.batching.batch import Entry
-from booking_operator.cloud.batching.token_bucket import RateLimiter
+from booking_operator.cloud.batching.token_bucket import UNLIMITED, RateLimiter
 
 GATHER_TIME = timedelta(milliseconds=50)
 """How long a late entry waits for others to join its call."""
+
+CallLimit = Callable[[Entry], int]
+"""Returns the maximum number of instances in the next call with an entry; 0 while the entry must wait."""
+
+
+def no_call_limit(_: Entry) -> int:
+    """Return a number that is no limit."""
+    return UNLIMITED
+
 
 _Ranked = tuple[datetime, int, Entry]
 """An entry after its sort key: an instant, then a unique sequence number."""
@@ -36,6 +46,11 @@ class _CallQueue:
     ready_at: datetime
     size: int = 0
     tenants: dict[str, list[_Ranked]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Entry:
+        """One of the entries."""
+        return next(iter(self.tenants.values()))[0][2]
 
     def add(self, number: int, entry: Entry) -> None:
         self.ready_at = min(self.ready_at, entry.ready_at)
@@ -113,43 +128,45 @@ class FairQueue:
             )
             self.add(replace(entry, due_at=due_at, ready_at=ready_at))
 
-    def take(self, now: datetime, limiter: RateLimiter) -> list[Entry]:
+    def take(self, now: datetime, limiter: RateLimiter, call_limit: CallLimit = no_call_limit) -> list[Entry]:
         """Take the entries of the call to make at `now`; empty if no call is due or allowed."""
-        queue = self._next_call(now)
-        room = min(limiter.available(now), self._max_batch)
-        if queue is None or room < self._min_size(queue, limiter):
+        queue = self._next_call(now, call_limit)
+        if queue is None:
+            return []
+        limit = min(self._max_batch, call_limit(queue.first))
+        room = min(limiter.available(now), limit)
+        if room < min(queue.size, limit, limiter.min_call_size):
             return []
         tenants = set(queue.tenants)
         taken = list(self._share(queue, room))
         self._forget(tenants - queue.tenants.keys())
         return taken
 
-    def next_at(self, now: datetime, limiter: RateLimiter) -> datetime | None:
-        """Return when to call `take` again if nothing is added; None for an empty queue."""
-        queue = self._next_call(now)
+    def next_at(
+        self, now: datetime, limiter: RateLimiter, call_limit: CallLimit = no_call_limit
+    ) -> datetime | None:
+        """Return when to call `take` again if nothing is added; None if no entry waits for an instant."""
+        queue = self._next_call(now, call_limit)
         if queue is not None:
-            return limiter.ready_at(self._min_size(queue, limiter), now)
-        instants = [queue.ready_at for queue in self._due.values()]
+            limit = min(self._max_batch, call_limit(queue.first))
+            return limiter.ready_at(min(queue.size, limit, limiter.min_call_size), now)
+        instants = [queue.ready_at for queue in self._due.values() if call_limit(queue.first)]
         instants += [due_at for due_at, _, _ in self._future[:1]]
         return min(instants, default=None)
 
-    def _next_call(self, now: datetime) -> _CallQueue | None:
+    def _next_call(self, now: datetime, call_limit: CallLimit) -> _CallQueue | None:
         """Return the entries that share the next call, or None if none is ready."""
         while self._future and self._future[0][0] <= now:
             _, number, entry = self._future[0]
             self._due.setdefault(entry.call_key, _CallQueue(entry.ready_at)).add(number, entry)
             self._served.setdefault(entry.order.tenant, min(self._served.values(), default=0))
             heapq.heappop(self._future)  # last, so that an exception loses no entry
-        ready = [queue for queue in self._due.values() if queue.ready_at <= now]
+        ready = [queue for queue in self._due.values() if queue.ready_at <= now and call_limit(queue.first)]
         return min(ready, key=self._rank, default=None)
 
     def _rank(self, queue: _CallQueue) -> tuple[int, datetime, int]:
         """The sort key of calls: first the tenant that was served least, then the earliest deadline."""
         return min((self._served[tenant], *entries[0][:2]) for tenant, entries in queue.tenants.items())
-
-    def _min_size(self, queue: _CallQueue, limiter: RateLimiter) -> int:
-        """The smallest number of instances for which the next call is made."""
-        return min(queue.size, self._max_batch, limiter.min_call_size)
 
     def _share(self, queue: _CallQueue, room: int) -> Iterator[Entry]:
         for tenant, granted in self._grant(queue, room).items():

@@ -30,8 +30,14 @@ from booking_operator.cloud.batching import backoff
 from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
 from booking_operator.cloud.batching.batch import Batch, Entry
 from booking_operator.cloud.batching.bisection import Bisection
+from booking_operator.cloud.batching.capacity_search import PROBE, CapacitySearch
 from booking_operator.cloud.batching.fair_queue import FairQueue
-from booking_operator.cloud.batching.token_bucket import MAX_PAUSE, RequestLimits, full_limiter
+from booking_operator.cloud.batching.token_bucket import (
+    MAX_PAUSE,
+    UNLIMITED,
+    RequestLimits,
+    full_limiter,
+)
 from booking_operator.cloud.driver import (
     Action,
     ActionAnswer,
@@ -86,6 +92,21 @@ _DONE: Mapping[Action, frozenset[InstanceState]] = {
 """The states that show that an action was accepted."""
 
 
+@dataclass(slots=True)
+class _Shortage:
+    """A capacity pool without capacity for all instances, while its queue finds out how many fit.
+
+    Attributes:
+        search: the size of the next call.
+        error: the last refusal; None if the pool had none since this search began.
+        in_flight: whether a call of the search is in flight.
+    """
+
+    search: CapacitySearch
+    error: CloudError | None = None
+    in_flight: bool = False
+
+
 @dataclass(frozen=True)
 class SendContext:
     """The objects that all request queues of one service share.
@@ -129,6 +150,7 @@ class RequestQueue:
         self._failed_at: datetime | None = None  # when the last of them failed
         self._retry_at: datetime | None = None
         self._searched_at: datetime | None = None
+        self._shortages: dict[str, _Shortage] = {}
         self._in_flight = 0
         self._used_at = context.clock.now()
         self._wake = asyncio.Event()
@@ -166,6 +188,7 @@ class RequestQueue:
         """
         sent_at: dict[Order, datetime] = {}
         self._queue.keep(lambda entry: bool(entry.open_ids))
+        self._drop_unused_shortages()
         calls = simulate(self._queue, self.limiter, self._clock.now(), coming)
         for number, (at, entries) in enumerate(calls):
             sent_at |= {entry.order: at for entry in entries}
@@ -183,8 +206,9 @@ class RequestQueue:
             try:
                 if now < before:
                     self._queue.limit_waits(now, MAX_PAUSE)
-                taken = [] if full else self._queue.take(now, self.limiter)
-                next_at = None if full or taken else self._queue.next_at(now, self.limiter)
+                taken = [] if full else self._queue.take(now, self.limiter, self._call_limit)
+                waits = full or taken
+                next_at = None if waits else self._queue.next_at(now, self.limiter, self._call_limit)
             except Exception as error:  # noqa: BLE001 - later entries must still be sent
                 self._reset(error)
                 await self._clock.sleep(_RESET_PAUSE_SECONDS)
@@ -222,7 +246,10 @@ class RequestQueue:
         """Make the call for those instances that are not in back-off."""
         allowed = self._without_backoffs(batch) if batch.entries else batch
         if not allowed.entries:
+            self._drop_unused_shortages()
             return
+        if allowed.pool:
+            self._shortages.setdefault(allowed.pool, _Shortage(PROBE)).in_flight = True
         self.limiter = self.limiter.sent(len(allowed.ids), self._clock.now())
         self._in_flight += 1
         task = self._context.tasks.create_task(self._make_call(allowed), name=f"call: {self.call}")
@@ -232,6 +259,9 @@ class RequestQueue:
         if task.cancelled():
             batch.cancel()
         self._in_flight -= 1
+        if shortage := self._shortages.get(batch.pool):
+            shortage.in_flight = False
+        self._drop_unused_shortages()
         self._wake.set()
 
     def _without_backoffs(self, batch: Batch) -> Batch:
@@ -331,6 +361,10 @@ class RequestQueue:
             if action is Action.START:
                 pools = (self._context.inventory.pool(self.scope, id_) for id_ in accepted)
                 self._backoffs.record_success((self.scope, pool) for pool in pools)
+        if shortage := self._shortages.get(batch.pool):
+            shortage.search = shortage.search.accepted(len(batch.ids))
+            if shortage.search.over and shortage.error is not None:
+                self._end_capacity_search(batch.only(()), batch.pool, shortage.error)
         done = batch.only(answers)
         done.accept({id_: answer.now for id_, answer in answers.items()})
         if answers:
@@ -365,7 +399,7 @@ class RequestQueue:
             FailureKind.TRANSIENT: self._requeue_after_backoff,
             FailureKind.REFUSED: self._isolate,
             FailureKind.DENIED: self._isolate,
-            FailureKind.CAPACITY: self._set_pool_aside,
+            FailureKind.CAPACITY: self._search_capacity,
             FailureKind.ACCOUNT: self._back_off_account,
             FailureKind.UNSENT: lambda batch, error: batch.fail(error),
         }
@@ -491,23 +525,68 @@ class RequestQueue:
         self._queue.keep(lambda entry: entry.bisection is not bisection)
         return replace(batch, entries=[*batch.entries, *unsent])
 
-    def _set_pool_aside(self, batch: Batch, error: CloudError) -> None:
-        """Fail the instances of the pool that lacks capacity. Retry all others."""
+    # A capacity pool is short.
+
+    def _call_limit(self, entry: Entry) -> int:
+        """Return the maximum number of instances in the next call with an entry; 0 while it must wait."""
+        if not entry.pool:
+            return UNLIMITED
+        shortage = self._shortages.get(entry.pool)
+        if shortage is None:
+            return PROBE.size
+        return 0 if shortage.in_flight else shortage.search.size
+
+    def _search_capacity(self, batch: Batch, error: CloudError) -> None:
+        """Find how many instances of the pool that lacks capacity can start. Retry all others."""
         now = self._clock.now()
         pools = {id_: self._context.inventory.pool(self.scope, id_) for id_ in batch.ids}
         several = len(set(pools.values())) > 1
         short = error.pool or ("" if several else next(iter(pools.values())))
-        hit = [id_ for id_, pool in pools.items() if short and pool == short]
-        if hit:
-            self._fail_in_backoff(batch.only(hit), (self.scope, short), error, backoff.CAPACITY)
-            self._requeue(batch.without(hit).again(now))
+        hit = batch.only(id_ for id_, pool in pools.items() if short and pool == short)
+        if hit.entries:
+            self._requeue(batch.without(hit.ids).again(now))
+            self._halve(hit, short, error, of_search=batch.pool == short)
         elif several and not short:
-            # The error does not name the pool, so make one call per pool.
+            # The error does not name the pool, so each pool gets its own calls.
             for pool in sorted(set(pools.values())):
                 part = batch.only(id_ for id_, its in pools.items() if its == pool)
-                self._requeue(part.again(now, apart=("pool", pool)))
+                if pool:
+                    self._shortages.setdefault(pool, _Shortage(CapacitySearch(len(part.ids)), error))
+                self._requeue(part.again(now, pool=pool, apart=None if pool else "no pool"))
         else:
             self._isolate(batch, error)
+
+    def _halve(self, batch: Batch, pool: str, error: CloudError, *, of_search: bool) -> None:
+        """Continue the search in a pool after a refusal, or begin it."""
+        shortage = self._shortages.get(pool)
+        if shortage is None or of_search:
+            search = (shortage.search if shortage else PROBE).failed(len(batch.ids))
+            shortage = self._shortages[pool] = _Shortage(search, error, in_flight=of_search)
+        if shortage.search.over:
+            self._end_capacity_search(batch, pool, error)
+        else:
+            self._requeue(batch.again(self._clock.now(), pool=pool), error)
+
+    def _end_capacity_search(self, batch: Batch, pool: str, error: CloudError) -> None:
+        """Start the back-off of a pool. Fail the batch, and all other instances of the pool that wait."""
+        waiting = [entry for entry in self._queue if entry.pool == pool]
+        self._queue.keep(lambda entry: entry.pool != pool)
+        del self._shortages[pool]
+        rest = replace(batch, entries=[*batch.entries, *waiting])
+        if rest.entries:
+            self._fail_in_backoff(rest, (self.scope, pool), error, backoff.CAPACITY)
+
+    def _drop_unused_shortages(self) -> None:
+        """Drop the searches without a call in flight whose instances all started, or were cancelled."""
+        if self._shortages:
+            waiting = {entry.pool for entry in self._queue}
+            self._shortages = {
+                pool: shortage
+                for pool, shortage in self._shortages.items()
+                if shortage.in_flight or pool in waiting
+            }
+
+    # The service refuses instances.
 
     def _isolate(self, batch: Batch, error: CloudError) -> None:
         """Refuse the instances that cause a refusal. Retry the others."""

@@ -37,7 +37,7 @@ from booking_operator.cloud.inventory.polling import (
     Interest,
     ScopeWatch,
 )
-from booking_operator.domain.group import Group, Scope
+from booking_operator.domain.group import Group, Scope, spelling
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.clock import Clock, wait_until
 from booking_operator.engine.introspection import Contents
@@ -94,6 +94,10 @@ class Inventory:
     def managed_tags(self, scope: Scope) -> frozenset[str]:
         """Return the tags of the groups that ask for a Resource; empty before the first view of the scope."""
         return self._watch(scope).view.managed
+
+    def similar_tags(self, scope: Scope) -> Collection[tuple[str, ...]]:
+        """Return the tags of groups that differ only by case or blanks, each as a tuple of two or more."""
+        return [tags for tags in self._watch(scope).view.spellings.values() if len(tags) > 1]
 
     def failure(self, scope: Scope) -> CloudError | None:
         """Return why the view of the scope is outdated, or None if it is current.
@@ -275,7 +279,7 @@ class Inventory:
 
     def _succeeded(self, watch: ScopeWatch, records: Iterable[Record], sent_at: datetime) -> None:
         now, first = self._clock.now(), watch.view.at is None
-        managed = watch.view.managed
+        managed, spellings = watch.view.managed, watch.view.spellings
         tags = watch.view.update(records, sent_at, now)
         if tags:
             watch.moved_at = now
@@ -286,7 +290,13 @@ class Inventory:
         if first or recovered:
             self._notify(watch.scope, None)
         else:
-            self._notify(watch.scope, tags, listed=managed != watch.view.managed)
+            respelled = {
+                name
+                for name in spellings.keys() | watch.view.spellings.keys()
+                if spellings.get(name) != watch.view.spellings.get(name)
+            }
+            listed = bool(respelled) or managed != watch.view.managed
+            self._notify(watch.scope, lambda tag: tag in tags or spelling(tag) in respelled, listed=listed)
 
     def _failed(self, watch: ScopeWatch, error: CloudError) -> None:
         watch.failures += 1
@@ -306,15 +316,15 @@ class Inventory:
         if before is None:
             self._notify(watch.scope, None)
 
-    def _notify(self, scope: Scope, tags: Collection[str] | None, *, listed: bool = True) -> None:
-        """Notify the listener of the tracked groups of `scope` with one of `tags`; None means all."""
+    def _notify(self, scope: Scope, changed: Callable[[str], bool] | None, *, listed: bool = True) -> None:
+        """Notify the listener of the tracked groups of `scope` whose tags have `changed`; None means all."""
         listener = self._listener
         if listener is None:
             return
 
         def wake(concerned: Scope) -> None:
             for group in listener.groups():
-                if group.scope == concerned and (tags is None or group.tag in tags):
+                if group.scope == concerned and (changed is None or changed(group.tag)):
                     self._wake_listener(listener.group_changed, group)
 
         self._wake_listener(wake, scope)

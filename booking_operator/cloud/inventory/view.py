@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from booking_operator.cloud.driver import ActionAnswer, Record
 from booking_operator.cloud.inventory.failed_starts import AcceptedStarts
+from booking_operator.domain.group import spelling
 from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
 
 CONSISTENCY_LAG = timedelta(seconds=10)
@@ -53,6 +54,7 @@ class InstanceView:
     Attributes:
         at: when the last Describe was sent (aware UTC); None before the first.
         managed: tags of the groups with an instance that asks for a Resource.
+        spellings: the tags of all groups, by `spelling`.
         starts: the accepted starts and their failures.
     """
 
@@ -60,6 +62,7 @@ class InstanceView:
         self.starts = AcceptedStarts()
         self.at: datetime | None = None
         self.managed: frozenset[str] = frozenset()
+        self.spellings: Mapping[str, tuple[str, ...]] = {}
         self._groups: dict[str, tuple[Instance, ...]] = {}
         self._ignored: dict[str, tuple[str, ...]] = {}
         self._hibernating: frozenset[str] = frozenset()
@@ -72,7 +75,8 @@ class InstanceView:
         """Return the group `tag`, empty if it has no instances; None before the first Describe."""
         if self.at is None:
             return None
-        return Observation(self._groups.get(tag, ()), self.at, self._ignored.get(tag, ()))
+        similar = tuple(other for other in self.spellings.get(spelling(tag), ()) if other != tag)
+        return Observation(self._groups.get(tag, ()), self.at, self._ignored.get(tag, ()), similar)
 
     def states(self) -> Mapping[InstanceState, int]:
         """Return the number of instances in each state."""
@@ -132,6 +136,10 @@ class InstanceView:
         self._states = None
         self.at, self._accepted, self._hibernating = asked_at, kept, frozenset(hibernating)
         self.managed, self._locks, self._pools = frozenset(managed), locks, pools
+        spellings: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
+        for tag in sorted(groups.keys() | left_out.keys()):
+            spellings[spelling(tag)] += (tag,)
+        self.spellings = dict(spellings)
         return [
             tag
             for tag in before | groups | ignored_before | left_out

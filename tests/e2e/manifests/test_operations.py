@@ -16,6 +16,7 @@ from tests.e2e.manifests.conftest import SYSTEM, read, rendered
 from tests.support.code_blocks import ROOT, blocks, commands
 
 PAGE = "docs/operations.md"
+MIGRATING = "docs/migrating.md"
 
 
 def shown(kind: str) -> list[str]:
@@ -194,7 +195,7 @@ async def test_finalizers_are_removed_by_hand_after_the_operator_is_gone(
 async def test_the_migration_commands_from_the_go_operator(
     devcluster: Playground, tenant: Tenant, operator: Operator, desk: Path
 ) -> None:
-    scale, look, delete, *_ = commands(PAGE, "Come from the Go operator")
+    scale, look, delete, *_ = commands(MIGRATING, "From the Go operator")
     old = "resource-booking-operator-system"
     devcluster.kubectl("create", "namespace", old)
     devcluster.kubectl(
