@@ -12,6 +12,7 @@ _HERE = Path(__file__).parent
 _MARKS = {
     _HERE / "bench": pytest.mark.tooling,
     _HERE / "devcluster": pytest.mark.tooling,
+    _HERE / "go": pytest.mark.tooling,
     _HERE / "image": pytest.mark.tooling,
     _HERE / "e2e" / "manifests": pytest.mark.dedicated,
 }

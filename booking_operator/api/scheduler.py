@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
@@ -19,12 +19,14 @@ from booking_operator.api.meta import (
     MetaWithoutFinalizers,
     or_invalid,
 )
-from booking_operator.domain.recurrence import Recurrence, parse_zone
+from booking_operator.domain.recurrence import EPOCH, Recurrence, parse_zone
 
-_CRON = r"^\s*[0-9A-Za-z*/,#-]+(\s+[0-9A-Za-z*/,#-]+){4}\s*$"
+_CRON_FIELD = r"[0-9A-Za-z*?/,#+-]+"
+_CRON = rf"^\s*((CRON_)?TZ=\S+\s+)?(@[a-z]+|@every \S+|{_CRON_FIELD}(\s+{_CRON_FIELD}){{4}})\s*$"
 _CRON_RULE = fields.cel(
     f"self.matches(r'{_CRON}')",
-    "must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI",
+    "must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI, "
+    "or be like @daily or @every 2h",
 )
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _DATE_RULE = fields.cel(f"self.matches(r'{_DATE}')", "must be a date like 2026-12-24")
@@ -70,6 +72,8 @@ class BookingSchedulerSpec:
 
     schedule: Annotated[str, Field(max_length=200, json_schema_extra=fields.validations(_CRON_RULE))]
     """When bookings start: five cron fields, minute hour day-of-month month day-of-week, in time_zone.
+    Also @hourly, @daily, @weekly, @monthly, @yearly, and @every 2h, which counts from the creation.
+    A prefix like CRON_TZ=Europe/Berlin overrides time_zone.
     A fixed time of day that the clocks skip in spring occurs at the end of the skipped time.
     A fixed time of day that the clocks repeat in autumn occurs once."""
     duration: Annotated[int, Field(ge=1, le=525600)]
@@ -95,10 +99,14 @@ class BookingSchedulerSpec:
             raise ValueError(f"schedule {error}") from None
         return self
 
-    def recurrence(self) -> Recurrence:
-        """Return the times at which bookings start."""
+    def recurrence(self, created_at: datetime = EPOCH) -> Recurrence:
+        """Return the times at which bookings start.
+
+        Args:
+            created_at: when the scheduler was created, from which `@every` counts (aware UTC).
+        """
         skipped = frozenset(map(date.fromisoformat, self.except_dates))
-        return Recurrence(self.schedule, self.zone, skipped)
+        return Recurrence(self.schedule, self.zone, skipped, created_at)
 
     @property
     def zone(self) -> ZoneInfo:

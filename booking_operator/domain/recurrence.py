@@ -1,4 +1,4 @@
-"""Cron schedules: five fields in a time zone, with excluded dates.
+"""The occurrences of cron schedules in a time zone, with excluded dates.
 
 Daylight saving time is treated as in Debian's cron(8). A fixed time of day that the clocks skip occurs at the
 end of the skipped time. A fixed time of day that the clocks repeat occurs once, the first time. A schedule
@@ -9,17 +9,19 @@ a repeated hour has its occurrences twice.
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from itertools import count
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
-_FIELDS = 5
+from booking_operator.domain.cron import Schedule, parse_schedule
+
 _MAX_CLOCK_CHANGE = timedelta(hours=26)
 """More than any time zone has ever moved its clocks. A search that begins this much earlier finds the
 occurrence of a skipped time."""
 _SECOND = timedelta(seconds=1)
 _DAYS = 366
-_ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,16 @@ class Recurrence:
     """A cron schedule. Its occurrences are distinct instants in aware UTC, in order.
 
     Attributes:
-        schedule: five cron fields.
-        zone: the time zone of the schedule.
-        except_dates: the days without occurrences, in `zone`.
+        schedule: the schedule, in the dialect of `domain.cron`.
+        zone: the time zone of the schedule, unless the schedule names another.
+        except_dates: the days without occurrences, in the zone.
+        anchor: the instant from which `@every` counts (aware UTC).
     """
 
     schedule: str
     zone: ZoneInfo
     except_dates: frozenset[date] = frozenset()
+    anchor: datetime = EPOCH
 
     def __post_init__(self) -> None:
         """Validate the schedule.
@@ -42,23 +46,27 @@ class Recurrence:
         Raises:
             ValueError: the schedule is malformed, or matches no day of the calendar.
         """
-        if len(self.schedule.split()) != _FIELDS:
-            raise ValueError(f"{self.schedule!r} must have five fields, like 0 9 * * MON-FRI")
-        try:
-            CronSim(self.schedule, _ANY_DAY)
-        except CronSimError as error:
-            text = (
-                f"{self.schedule!r} is not a valid cron expression: {error}; use a value like 0 9 * * MON-FRI"
-            )
-            raise ValueError(text) from None
+        zone = parse_schedule(self.schedule).zone
+        if zone:
+            object.__setattr__(self, "zone", parse_zone(zone))
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         """Yield all occurrences later than `instant` (aware). The iterator is usually endless."""
         last: datetime | None = instant.astimezone(UTC)
-        minute, hour, *_ = self.schedule.split()
-        walk = self._real_time if "*" in (minute[0], hour[0]) else self._wall_clock
+        schedule = parse_schedule(self.schedule)
         while last is not None:
-            last = yield from self._until_excluded_day(last, walk(last))
+            last = yield from self._until_excluded_day(last, self._walk(schedule, last))
+
+    def _walk(self, schedule: Schedule, instant: datetime) -> Iterator[datetime]:
+        """Yield occurrences from about `instant` on."""
+        if schedule.every is not None:
+            return self._intervals(schedule.every, instant)
+        walk = self._wall_clock if schedule.follows_clock else self._real_time
+        return walk(schedule.expression, instant)
+
+    def _intervals(self, every: timedelta, instant: datetime) -> Iterator[datetime]:
+        number = max(1, (instant - self.anchor) // every)
+        return (self.anchor + every * later for later in count(number))
 
     def _until_excluded_day(
         self, last: datetime, walk: Iterator[datetime]
@@ -82,14 +90,14 @@ class Recurrence:
             yield found
         return None
 
-    def _wall_clock(self, instant: datetime) -> Iterator[datetime]:
+    def _wall_clock(self, expression: str, instant: datetime) -> Iterator[datetime]:
         """Yield occurrences from `instant` on in wall-clock time, as cronsim treats fixed times of day."""
         begin, end = (instant - _MAX_CLOCK_CHANGE).astimezone(self.zone), instant.astimezone(self.zone)
         unchanged = begin.utcoffset() == end.utcoffset()
-        for local in CronSim(self.schedule, end if unchanged else begin):
+        for local in CronSim(expression, end if unchanged else begin):
             yield local.astimezone(UTC)
 
-    def _real_time(self, instant: datetime) -> Iterator[datetime]:
+    def _real_time(self, expression: str, instant: datetime) -> Iterator[datetime]:
         """Yield occurrences from `instant` on in elapsed time.
 
         Between two changes of the clocks, the time zone has a fixed UTC offset.
@@ -98,7 +106,7 @@ class Recurrence:
             change = self._next_change(instant)
             offset = timezone(instant.astimezone(self.zone).utcoffset() or timedelta(0))
             # cronsim yields only instants after its argument, and here `instant` itself counts.
-            for local in CronSim(self.schedule, (instant - _SECOND).astimezone(offset)):
+            for local in CronSim(expression, (instant - _SECOND).astimezone(offset)):
                 if local >= change:
                     break
                 yield local.astimezone(UTC)

@@ -127,7 +127,7 @@ class SchedulerReconciler:
 def _rule(scheduler: BookingScheduler, spec: BookingSchedulerSpec) -> ScheduleRule:
     return ScheduleRule(
         name=scheduler.metadata.name,
-        recurrence=spec.recurrence(),
+        recurrence=spec.recurrence(scheduler.metadata.creation_timestamp),
         duration=spec.booking_duration,
         template_hash=spec.template_hash(),
         horizon=parse_duration(spec.horizon),
