@@ -18,6 +18,31 @@ LABELS = {
 }
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
 
+CILIUM_POLICIES = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "ciliumnetworkpolicies.cilium.io"},
+    "spec": {
+        "group": "cilium.io",
+        "names": {"kind": "CiliumNetworkPolicy", "plural": "ciliumnetworkpolicies"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v2",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    }
+                },
+            }
+        ],
+    },
+}
+"""Accepts every CiliumNetworkPolicy: Cilium itself is not part of the tests."""
+
 SERVICE_MONITORS = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -189,12 +214,42 @@ def test_settings_in_a_users_overlay_take_effect(devcluster: Playground, overlay
 def test_each_component_is_accepted_by_the_api_server(
     devcluster: Playground, overlay: Overlay, component: str
 ) -> None:
-    devcluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(SERVICE_MONITORS))
-    devcluster.kubectl("wait", "--for=condition=Established", "crd", SERVICE_MONITORS["metadata"]["name"])  # type: ignore[index]
+    for crd in (SERVICE_MONITORS, CILIUM_POLICIES):
+        devcluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(crd))
+        devcluster.kubectl("wait", "--for=condition=Established", "crd", crd["metadata"]["name"])
     directory = overlay(component)
     devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
     for key, item in rendered(devcluster, directory).items():
         assert item["metadata"]["labels"].items() >= LABELS.items(), key
+
+
+def test_openshift_may_assign_the_user_of_the_pods(devcluster: Playground, overlay: Overlay) -> None:
+    made = rendered(devcluster, overlay("openshift"))
+    spec = made["Deployment", "booking-operator"]["spec"]["template"]["spec"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    ports = [
+        port["port"]
+        for rule in made["NetworkPolicy", "booking-operator"]["spec"]["egress"]
+        for port in rule["ports"]
+    ]
+    assert ports.count(5353) == 2
+
+
+def test_cilium_lets_the_pods_reach_the_agent_of_pod_identity(
+    devcluster: Playground, overlay: Overlay
+) -> None:
+    made = rendered(devcluster, overlay("cilium"))
+    spec = made["CiliumNetworkPolicy", "booking-operator-credentials"]["spec"]
+    pods = made["Deployment", "booking-operator"]["spec"]["template"]["metadata"]["labels"]
+    assert spec["endpointSelector"]["matchLabels"].items() <= pods.items()
+    (rule,) = spec["egress"]
+    assert rule["toEntities"] == ["host"]
+
+
+def test_ephemeral_storage_is_requested_and_limited(devcluster: Playground) -> None:
+    [container] = template(devcluster)["spec"]["containers"]
+    assert "ephemeral-storage" in container["resources"]["requests"]
+    assert "ephemeral-storage" in container["resources"]["limits"]
 
 
 def test_the_service_monitor_selects_the_service(devcluster: Playground, overlay: Overlay) -> None:
