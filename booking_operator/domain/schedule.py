@@ -125,13 +125,17 @@ def plan_bookings(
 def _moved_by_user(rule: ScheduleRule, booking: CreatedBooking) -> bool:
     """Whether a user has moved the start of a booking. Such a booking stays, except during a suspension."""
     start = booking.start_at
-    within = start.replace(second=0, microsecond=0) != start  # occurrences are at whole minutes
+    within = bool(start.microsecond)  # occurrences are at whole seconds
     return not rule.suspend and (within or booking.name != booking_name(rule.name, start))
 
 
 def booking_name(scheduler: str, start: datetime) -> str:
-    """Return the name of the booking of `scheduler` for the occurrence at `start` (aware UTC)."""
-    return sanitize_name(f"{scheduler}-{start:%Y%m%d%H%M}")
+    """Return the name of the booking of `scheduler` for the occurrence at `start` (aware UTC).
+
+    Only `@every` has occurrences that are not at whole minutes.
+    """
+    seconds = f"{start:%S}" if start.second else ""
+    return sanitize_name(f"{scheduler}-{start:%Y%m%d%H%M}{seconds}")
 
 
 def _occurrences(

@@ -53,6 +53,14 @@ class ObjectWriter:
         """
         await self._patch(kind, object_, {"annotations": dict(annotations)}, {"spec": dict(spec)})
 
+    async def adopt(self, kind: Kind[Any], object_: Object, owner: tuple[Kind[Any], Object]) -> None:
+        """Make `owner` the controller of an object that has none.
+
+        Raises:
+            ApiError: the API server refused it; `conflict` if the object has changed since it was read.
+        """
+        await self._patch(kind, object_, {"ownerReferences": [_reference(*owner)]}, {})
+
     async def set_finalizers(self, kind: Kind[Any], object_: Object, finalizers: Sequence[str]) -> None:
         """Replace the finalizers of an object.
 

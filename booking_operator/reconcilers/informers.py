@@ -11,7 +11,7 @@ from typing import Any
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
-from booking_operator.api.meta import InvalidSpec
+from booking_operator.api.meta import TEMPLATE_ANNOTATION, InvalidSpec
 from booking_operator.api.monitor import ResourceMonitor, monitored_scope
 from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_interval
 from booking_operator.api.scheduler import BookingScheduler
@@ -64,7 +64,7 @@ class Informers:
     def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
         self.default_region = default_region
         self.resources: Store[Resource] = store({"group": self._groups})
-        self.bookings: Store[Booking] = store({"controller": _controller})
+        self.bookings: Store[Booking] = store({"controller": _controller, "orphan": _orphan})
         self.schedulers: Store[BookingScheduler] = store({"identity": lambda item: (_identity(item),)})
         self.monitors: Store[ResourceMonitor] = store({"scope": self._scopes})
         self.stores: Mapping[Kind[Any], Store[Any]] = {
@@ -136,6 +136,10 @@ class Informers:
     def bookings_made_by(self, scheduler: BookingScheduler) -> list[Booking]:
         """Return all Bookings that a scheduler created."""
         return self.bookings.by_index("controller", _identity(scheduler))
+
+    def orphaned_bookings(self, namespace: str) -> list[Booking]:
+        """Return all Bookings that a scheduler created and that have no owner, as after a restore."""
+        return self.bookings.by_index("orphan", namespace)
 
     def has_unfinished_booking(self, resource: Resource, now: datetime) -> bool:
         """Whether any valid booking of the Resource ends after `now` (aware UTC)."""
@@ -257,3 +261,9 @@ def _identity(scheduler: BookingScheduler) -> tuple[str, str]:
 def _controller(booking: Booking) -> tuple[tuple[str, str], ...]:
     meta = booking.metadata
     return ((meta.namespace, meta.controller_uid),) if meta.controller_uid else ()
+
+
+def _orphan(booking: Booking) -> tuple[str, ...]:
+    meta = booking.metadata
+    orphaned = TEMPLATE_ANNOTATION in meta.annotations and not meta.controller_uid
+    return (meta.namespace,) if orphaned else ()

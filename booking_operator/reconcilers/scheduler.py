@@ -4,6 +4,7 @@
 reports the result in the status of the scheduler.
 """
 
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,13 +51,14 @@ class SchedulerReconciler:
         if isinstance(spec, InvalidSpec):
             self._reporter.report_invalid(scheduler, "InvalidSpec", spec.message, now)
             return Result()
+        adopted, lost = await self._adopt(scheduler, spec)
         bookings = {booking.metadata.name: booking for booking in self._informers.bookings_made_by(scheduler)}
         made = [item for item in map(_made, bookings.values()) if item is not None]
-        since = self._since(scheduler, now)
+        since = self._since(scheduler, spec, now)
         plan = schedule.plan_bookings(_rule(scheduler, spec), made, now, since)
-        missing, unmade = await self._create_missing(scheduler, spec, plan)
+        missing, unmade = await self._create_missing(scheduler, spec, plan, adopted)
         untidy = await self._update_and_delete(spec, plan, bookings)
-        failure = unmade or untidy
+        failure = lost or unmade or untidy
         verdicts = conditions.creator_conditions(failure, _done(spec, plan))
         until = format_utc(plan.scheduled_until(missing))
         self._reporter.report(
@@ -64,16 +66,16 @@ class SchedulerReconciler:
         )
         return Result(plan.next_at, failed=failure is not None)
 
-    def _since(self, scheduler: BookingScheduler, now: datetime) -> datetime:
+    def _since(self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, now: datetime) -> datetime:
         """Return the start (aware UTC) from which a missed occurrence still gets a Booking.
 
-        A missed occurrence has begun and has no Booking. Occurrences from before the creation or the last
-        edit of the scheduler get none. The time of an edit is not known exactly, so it counts as
-        `MAX_EDIT_DELAY` before `now`.
+        A missed occurrence has begun and has no Booking. An occurrence in progress at the creation of the
+        scheduler gets one. Occurrences from before the last edit get none. The time of an edit is not known
+        exactly, so it counts as `MAX_EDIT_DELAY` before `now`.
         """
         current, meta = self._reporter.current(scheduler), scheduler.metadata
         if not current.observed_generation:
-            return meta.creation_timestamp
+            return meta.creation_timestamp - spec.booking_duration
         if current.observed_generation != meta.generation:
             return max(meta.creation_timestamp, now - MAX_EDIT_DELAY)
         try:
@@ -82,9 +84,15 @@ class SchedulerReconciler:
             return now
 
     async def _create_missing(
-        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec, plan: SchedulePlan
+        self,
+        scheduler: BookingScheduler,
+        spec: BookingSchedulerSpec,
+        plan: SchedulePlan,
+        adopted: AbstractSet[str],
     ) -> tuple[datetime | None, Failure | None]:
         """Create the missing Bookings. A failure does not stop the others, unless a quota is exceeded.
+
+        The cache may not have the owner of the Bookings in `adopted` yet.
 
         Returns:
             The start and the failure of the first Booking that could not be created; None and None if all
@@ -92,6 +100,8 @@ class SchedulerReconciler:
         """
         annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, dict[datetime, Failure]()
         for name, start in plan.create.items():
+            if name in adopted:
+                continue
             failure = await self._create(scheduler, name, _times(spec, start), annotations)
             if failure is not None:
                 failures[start] = failure
@@ -111,6 +121,28 @@ class SchedulerReconciler:
             await try_write(self._objects.delete(BOOKING, bookings[name]), name) for name in plan.delete
         ]
         return next(filter(None, failures), None)
+
+    async def _adopt(
+        self, scheduler: BookingScheduler, spec: BookingSchedulerSpec
+    ) -> tuple[AbstractSet[str], Failure | None]:
+        """Become the owner of Bookings that were restored from a backup, which drops ownerReferences.
+
+        A Booking is the scheduler's own if it has the annotation of a scheduler, the name for its start, and
+        the user of the template. Another user could write the annotation, but not book in this name.
+
+        Returns:
+            The names of these Bookings, and the first failure, or None on success.
+        """
+        adopted, failures = set[str](), list[Failure | None]()
+        for booking in self._informers.orphaned_bookings(scheduler.metadata.namespace):
+            interval, name = booking.interval(), booking.metadata.name
+            if interval is None or interval.user_id != spec.booking_template.user_id:
+                continue
+            if name == schedule.booking_name(scheduler.metadata.name, interval.start_at):
+                adoption = self._objects.adopt(BOOKING, booking, (BOOKING_SCHEDULER, scheduler))
+                failures.append(await try_write(adoption, name))
+                adopted.add(name)
+        return adopted, next(filter(None, failures), None)
 
     async def _create(
         self, scheduler: BookingScheduler, name: str, spec: dict[str, Any], annotations: dict[str, str]

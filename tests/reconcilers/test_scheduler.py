@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
+from booking_operator.api.meta import TEMPLATE_ANNOTATION
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
@@ -24,6 +25,7 @@ QUOTA_CONFLICT = ApiError(
     409, "HTTP 409: Operation cannot be fulfilled on resourcequotas: modified", reason="Conflict"
 )
 KEY = Key("ns", "bs")
+TIMES = ("resource_name", "user_id", "start_at", "end_at")
 
 
 class FakeObjects:
@@ -36,6 +38,8 @@ class FakeObjects:
         self.attempts = 0
         self.created: list[str] = []
         self.updated: list[Key] = []
+        self.adopted: list[str] = []
+        self.seconds = 0.0
 
     async def create(
         self, kind: Any, namespace: str, name: str, spec: Any, *, annotations: Any, owner: Any = None
@@ -55,6 +59,15 @@ class FakeObjects:
         meta = object_.metadata
         self.updated.append(Key(meta.namespace, meta.name))
         self._world.booking(meta.name, spec, annotations, meta.controller_uid)
+
+    async def adopt(self, _: Any, object_: Any, owner: Any) -> None:
+        if self.error:
+            raise self.error
+        self.adopted.append(object_.metadata.name)
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        spec = {name: getattr(object_.spec, name) for name in TIMES}
+        self._world.booking(object_.metadata.name, spec, object_.metadata.annotations, owner[1].metadata.uid)
 
     async def delete(self, _: Any, object_: Any) -> None:
         self._world.informers.bookings.delete(Key("ns", object_.metadata.name))
@@ -95,20 +108,24 @@ class World:
         assert self._running is not None
         self._running.cancel()
 
-    def scheduler(self, schedule: str = "0 * * * *", **spec: Any) -> None:
+    def scheduler(self, schedule: str = "0 * * * *", *, fresh: bool = False, **spec: Any) -> None:
+        """Create or update the scheduler. Unless it is `fresh`, it has created all bookings until now."""
         found = self.informers.schedulers.get(KEY)
         template = {"resource_name": "res", "user_id": "ada"}
         whole = {"schedule": schedule, "duration": 20, "bookingTemplate": template, "horizon": "0s", **spec}
         metadata = self._meta("bs", found.metadata.generation + 1 if found else 1)
         made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
-        self.informers.schedulers.apply(replace(made, status=found.status) if found else made)
+        status = (
+            made.status if fresh else replace(made.status, observed_generation=1, scheduled_until=self._now())
+        )
+        self.informers.schedulers.apply(replace(made, status=found.status if found else status))
 
     def booking(self, name: str, spec: Any, annotations: Any, owner: str, *, namespace: str = "ns") -> None:
         metadata = {
             **self._meta(name, 1),
             "namespace": namespace,
             "annotations": dict(annotations),
-            "ownerReferences": [{"uid": owner, "controller": True}],
+            "ownerReferences": [{"uid": owner, "controller": True}] if owner else [],
         }
         self.informers.bookings.apply(BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec}))
 
@@ -120,8 +137,11 @@ class World:
             "uid": f"u-{name}",
             "resourceVersion": str(self._version),
             "generation": generation,
-            "creationTimestamp": at_text((self.clock.now() - EPOCH).total_seconds()),
+            "creationTimestamp": self._now(),
         }
+
+    def _now(self) -> str:
+        return at_text((self.clock.now() - EPOCH).total_seconds())
 
     def starts(self) -> list[float]:
         """Starts of all bookings, in hours after the epoch."""
@@ -220,17 +240,17 @@ def test_a_missed_booking_is_created_if_it_is_still_in_progress() -> None:
     play(scenario)
 
 
-def test_a_new_or_edited_scheduler_creates_no_booking_in_the_past() -> None:
+def test_a_new_scheduler_creates_the_booking_in_progress_and_an_edited_one_does_not() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(10 * 60)
-        world.scheduler(duration=50)
+        world.scheduler(duration=50, fresh=True)
         world.start()
         await asyncio.sleep(60)
-        assert world.starts() == [1]
+        assert world.starts() == [0, 1]
         await asyncio.sleep(2 * HOUR)
         world.scheduler("30 * * * *", duration=59)
         await asyncio.sleep(60)
-        assert world.starts() == [1, 2, 2.5]
+        assert world.starts() == [0, 1, 2, 2.5]
 
     play(scenario)
 
@@ -361,6 +381,71 @@ def test_a_booking_deleted_in_progress_stays_deleted_while_another_is_refused(ta
         await asyncio.sleep(5 * 60)
         assert world.objects.created.count("bs-202601011000") == 1
         assert min(world.starts()) == 2
+
+    play(scenario)
+
+
+def restored(start: float, user: str = "ada") -> dict[str, str]:
+    """The spec of a booking of the scheduler; `start` is in hours."""
+    times = {"start_at": at_text(start * HOUR), "end_at": at_text(start * HOUR + 1200)}
+    return {"resource_name": "res", "user_id": user, **times}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+def test_bookings_that_were_restored_from_a_backup_are_adopted(seconds: float) -> None:
+    """A backup has no ownerReferences and no status. The cache may see the adoption late."""
+
+    async def scenario(world: World) -> None:
+        world.objects.seconds = seconds
+        annotations = {TEMPLATE_ANNOTATION: "any"}
+        for start, name in ((-24, "bs-202512310900"), (0, "bs-202601010900"), (1, "bs-202601011000")):
+            world.booking(name, restored(start), annotations, "")
+        world.scheduler(horizon="2h", fresh=True)
+        world.start()
+        await asyncio.sleep(60)
+        assert sorted(world.objects.adopted) == ["bs-202512310900", "bs-202601010900", "bs-202601011000"]
+        assert world.objects.created == ["bs-202601011100"]
+        assert world.condition("Synced") == ("True", "Synced")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "annotated"),
+    [
+        ("bs-202601011000", "eve", True),
+        ("bs-202601011000", "ada", False),
+        ("other-202601011000", "ada", True),
+    ],
+)
+def test_bookings_that_are_not_the_schedulers_own_are_not_adopted(
+    name: str, user: str, annotated: bool
+) -> None:
+    async def scenario(world: World) -> None:
+        annotations = {TEMPLATE_ANNOTATION: "any"} if annotated else {}
+        world.booking(name, restored(1, user), annotations, "")
+        world.scheduler()
+        world.start()
+        await asyncio.sleep(60)
+        assert world.objects.adopted == []
+        taken = name.startswith("bs-")
+        assert world.condition("Synced") == (("False", "NameTaken") if taken else ("True", "Synced"))
+
+    play(scenario)
+
+
+def test_an_interval_of_seconds_has_a_booking_for_each_occurrence() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler("@every 90s", duration=1, horizon="5m")
+        world.start()
+        await asyncio.sleep(1)
+        assert world.objects.created == ["bs-20260101090130", "bs-202601010903", "bs-20260101090430"]
+        await asyncio.sleep(600)
+        assert len(world.objects.created) == len(set(world.objects.created)) == 10
+        world.scheduler("@every 2m", duration=1, horizon="5m")
+        await asyncio.sleep(1)
+        assert min(world.starts()) * HOUR >= 0
+        assert sum(start * HOUR > 601 for start in world.starts()) == 2
 
     play(scenario)
 

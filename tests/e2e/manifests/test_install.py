@@ -18,7 +18,7 @@ LABELS = {
 }
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
 
-CILIUM_POLICIES = {
+CILIUM_POLICIES: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "ciliumnetworkpolicies.cilium.io"},
@@ -43,7 +43,7 @@ CILIUM_POLICIES = {
 }
 """Accepts every CiliumNetworkPolicy: Cilium itself is not part of the tests."""
 
-SERVICE_MONITORS = {
+SERVICE_MONITORS: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
@@ -216,7 +216,8 @@ def test_each_component_is_accepted_by_the_api_server(
 ) -> None:
     for crd in (SERVICE_MONITORS, CILIUM_POLICIES):
         devcluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(crd))
-        devcluster.kubectl("wait", "--for=condition=Established", "crd", crd["metadata"]["name"])
+        name = crd["metadata"]["name"]
+        devcluster.kubectl("wait", "--for=condition=Established", "crd", name)
     directory = overlay(component)
     devcluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(directory))
     for key, item in rendered(devcluster, directory).items():
