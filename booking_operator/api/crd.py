@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
+from booking_operator.api import fields
 from booking_operator.api.kinds import KINDS, Column, Kind
 from booking_operator.api.meta import GROUP, VERSION
 
@@ -119,7 +120,8 @@ def _inline(schema: Schema, definitions: Schema, *, defaults: bool) -> Schema:
         own = {key: value for key, value in schema.items() if key != "$ref"}
         return _inline({**target, **own}, definitions, defaults=defaults)
     kept = {key: value for key, value in schema.items() if key not in {"title", "properties", "items"}}
-    if not defaults or kept.get("default") == []:
+    unused = kept.pop(fields.UNUSED, False)
+    if not defaults or unused or kept.get("default") == []:
         kept.pop("default", None)
     if "properties" in schema:
         kept["properties"] = {

@@ -60,9 +60,9 @@ class BookingTemplate:
     """The user of the bookings. The Resource shows the user as LOCKED BY."""
     notifications: NotificationSpecs = ()
     """The recipients to notify shortly before each booking ends."""
-    start_at: Annotated[str, Field(max_length=64)] = ""
+    start_at: fields.UnusedDate = ""
     """Ignored: schedule says when bookings start. The CRD of the Go operator requires this field."""
-    end_at: Annotated[str, Field(max_length=64)] = ""
+    end_at: fields.UnusedDate = ""
     """Ignored: duration says when bookings end. The CRD of the Go operator requires this field."""
 
 

@@ -135,7 +135,8 @@ def test_the_ready_condition_of_the_resource_is_copied(reason: str) -> None:
         return world.booking
 
     (ready,) = (item for item in virtual.run(main()).status.conditions if item.type == "Ready")
-    assert (ready.status, ready.reason, ready.message) == ("False", reason, "Because of it.")
+    message = "0 of 2 instances are running. Because of it."
+    assert (ready.status, ready.reason, ready.message) == ("False", reason, message)
 
 
 def test_a_reason_from_before_the_booking_is_not_copied() -> None:
