@@ -100,10 +100,19 @@ class ResourceStatus:
     @property
     def next_change(self) -> datetime | None:
         """`next_change_at` as aware UTC; None when it is empty or malformed."""
-        try:
-            return fields.parse_rfc3339(self.next_change_at)
-        except ValueError:  # the field is empty, or another client wrote it
-            return None
+        return _instant(self.next_change_at)
+
+    @property
+    def booked_until(self) -> datetime | None:
+        """`locked_until` as aware UTC; None when it is empty or malformed."""
+        return _instant(self.locked_until)
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return fields.parse_rfc3339(text)
+    except ValueError:  # the field is empty, or another client wrote it
+        return None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)

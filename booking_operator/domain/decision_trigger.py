@@ -52,6 +52,7 @@ def next_trigger(
     *,
     deletions: int = 0,
     deletion_grace: timedelta = timedelta(0),
+    booked_until: datetime | None = None,
 ) -> DecisionTrigger:
     """Return the decision trigger at `now`, given the trigger of the previous reconcile.
 
@@ -66,6 +67,8 @@ def next_trigger(
         policy: the policy of the Resource.
         deletions: the number of bookings of the Resource that were deleted so far.
         deletion_grace: how long a stop waits after the deletion that has brought it forward.
+        booked_until: the end of the last holder, from the status (aware UTC); None if there was none. If it
+            is in the future at the first reconcile, this holder was deleted while no operator ran.
     """
     if previous is None or previous.policy != policy:
         since, planned = now, False
@@ -95,19 +98,27 @@ def next_trigger(
         coming,
         shortened,
         deletions,
-        _stop_from(previous, state, now, deletions, deletion_grace),
+        _stop_from(previous, state, now, deletions, deletion_grace)
+        if previous is not None
+        else _first_stop_from(state, now, deletion_grace, booked_until),
     )
 
 
+def _first_stop_from(
+    state: TimelineState, now: datetime, grace: timedelta, booked_until: datetime | None
+) -> datetime | None:
+    """Return until when a stop waits because of a deletion before the first reconcile; None if not at all."""
+    missing = not state.running_wanted and booked_until is not None and now < booked_until
+    return now + grace if missing else None
+
+
 def _stop_from(
-    previous: DecisionTrigger | None, state: TimelineState, now: datetime, deletions: int, grace: timedelta
+    previous: DecisionTrigger, state: TimelineState, now: datetime, deletions: int, grace: timedelta
 ) -> datetime | None:
     """Return until when a stop waits because of a deletion; None if it does not wait.
 
     A booking that begins in the place of the deleted one ends the wait.
     """
-    if previous is None:
-        return None
     was, coming = previous.expected_change_at, state.next_change_at
     if previous.running_wanted and deletions != previous.deletions:
         ended = not state.running_wanted and (was is None or now < was)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -264,3 +265,22 @@ def test_a_clock_that_is_set_back_does_not_prolong_the_wait() -> None:
     one = [booking("a", 10, 20)]
     *_, later = triggers((12, one, 0), (13, [], 1), (5, [], 1))
     assert later.stop_from == at(5) + GRACE
+
+
+@pytest.mark.parametrize(
+    ("booked_until", "intervals", "stop_from"),
+    [
+        (at(20), [], at(15)),
+        (at(12), [], None),
+        (None, [], None),
+        (at(20), [booking("a", 10, 20)], None),
+    ],
+)
+def test_a_stop_waits_if_the_last_holder_was_deleted_while_no_operator_ran(
+    booked_until: datetime | None, intervals: list[BookingInterval], stop_from: datetime | None
+) -> None:
+    seen = state_at(intervals, at(13))
+    first = next_trigger(None, seen, at(13), deletion_grace=GRACE, booked_until=booked_until)
+    assert first.stop_from == stop_from
+    later = next_trigger(first, state_at(intervals, at(14)), at(14), deletion_grace=GRACE)
+    assert later.stop_from == stop_from

@@ -182,6 +182,7 @@ class ResourceReconciler:
             policy=snapshot.policy,
             deletions=self._informers.deletions(key_of(snapshot.resource)),
             deletion_grace=self._environment.deletion_grace,
+            booked_until=self._reporter.current(snapshot.resource).booked_until,
         )
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
