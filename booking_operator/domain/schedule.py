@@ -13,6 +13,10 @@ from booking_operator.domain.recurrence import Recurrence
 
 MAX_BOOKINGS_AHEAD = 100
 """The maximum number of future bookings of one scheduler, for schedules such as `* * * * *`."""
+MAX_BOOKINGS_BEGUN = 100
+"""The maximum number of bookings in progress to create at once: the latest ones, which end last. A schedule
+such as `* * * * *` with a duration of a year has 525,600 of them."""
+_FIRST_WINDOW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +149,27 @@ def _occurrences(
     if rule.suspend:
         return [], [], None
     earliest = max(since, now - rule.duration)
-    begun = list(takewhile(lambda start: start <= now, rule.recurrence.after(earliest)))
+    begun = _latest(rule, earliest, now)
     ahead: list[datetime] = []
     for start in rule.recurrence.after(now):
         if ahead and (start > now + rule.horizon or len(ahead) == MAX_BOOKINGS_AHEAD):
             return begun, ahead, start
         ahead.append(start)
     return begun, ahead, None
+
+
+def _latest(rule: ScheduleRule, earliest: datetime, now: datetime) -> list[datetime]:
+    """Return the latest occurrences after `earliest` and until `now`, at most `MAX_BOOKINGS_BEGUN`.
+
+    It searches in windows of growing length before `now`, so that its cost does not depend on `earliest`.
+    """
+    window = _FIRST_WINDOW
+    while True:
+        since = max(earliest, now - window)
+        found = list(takewhile(lambda start: start <= now, rule.recurrence.after(since)))
+        if since == earliest or len(found) >= MAX_BOOKINGS_BEGUN:
+            return found[-MAX_BOOKINGS_BEGUN:]
+        window *= 8
 
 
 def _surplus(made: Iterable[CreatedBooking], now: datetime, keep: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The bookings that a scheduler creates, updates and deletes."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from booking_operator.domain.recurrence import Recurrence
 from booking_operator.domain.schedule import (
     MAX_BOOKINGS_AHEAD,
+    MAX_BOOKINGS_BEGUN,
     CreatedBooking,
     ScheduleRule,
     booking_name,
@@ -100,6 +102,31 @@ def test_every_minute_with_a_long_horizon_is_bounded() -> None:
     plan = plan_bookings(rule("* * * * *", horizon=1000 * HOUR), [], NOW, NOW)
     assert len(plan.create) == MAX_BOOKINGS_AHEAD
     assert plan.next_at == NOW + MINUTE
+
+
+def test_a_new_scheduler_with_a_booking_a_minute_for_a_year_is_bounded() -> None:
+    """A year of minutes has 525,600 occurrences in progress. The latest ones end last."""
+    year = timedelta(days=365)
+    plan = plan_bookings(rule("* * * * *", duration=year, horizon=year), [], NOW, NOW - year)
+    begun = sorted(start for start in plan.create.values() if start <= NOW)
+    assert begun == [NOW - n * MINUTE for n in range(MAX_BOOKINGS_BEGUN - 1, -1, -1)]
+    assert len(plan.create) == MAX_BOOKINGS_BEGUN + MAX_BOOKINGS_AHEAD
+
+
+@given(
+    st.sampled_from(["*/7 * * * *", "0 * * * *", "0 9 * * *", "30 2 1 * *", "0 0 29 2 *"]),
+    st.integers(1, 40_000),
+    st.integers(0, 900),
+)
+def test_all_occurrences_in_progress_get_a_booking_up_to_the_bound(
+    schedule: str, minutes: int, since_hours: int
+) -> None:
+    since = NOW - since_hours * HOUR
+    made_by = rule(schedule, duration=minutes * MINUTE)
+    plan = plan_bookings(made_by, [], NOW, since)
+    earliest = max(since, NOW - minutes * MINUTE)
+    every = list(takewhile(lambda start: start <= NOW, made_by.recurrence.after(earliest)))
+    assert [start for start in plan.create.values() if start <= NOW] == every[-MAX_BOOKINGS_BEGUN:]
 
 
 def test_long_names_of_schedulers_give_valid_booking_names() -> None:
