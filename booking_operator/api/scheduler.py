@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -28,8 +29,11 @@ _CRON_RULE = fields.cel(
     "must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI, "
     "or be like @daily or @every 2h",
 )
-_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-_DATE_RULE = fields.cel(f"self.matches(r'{_DATE}')", "must be a date like 2026-12-24")
+_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?$"
+_DATE_RULE = fields.cel(
+    f"self.matches(r'{_DATE}')", "must be a date like 2026-12-24, or a range like 2026-12-24/2027-01-02"
+)
+_MAX_RANGE_DAYS = 366
 
 
 def _is_zone(text: str) -> str:
@@ -37,16 +41,32 @@ def _is_zone(text: str) -> str:
     return text
 
 
-def _is_date(text: str) -> str:
+def _days(text: str) -> Iterator[date]:
+    """Yield the days of a date, or of a range with its first and its last day.
+
+    Raises:
+        ValueError: `text` is neither, or the range is longer than a year.
+    """
+    first, _, last = text.partition("/")
     try:
-        date.fromisoformat(text)
+        begin, end = date.fromisoformat(first), date.fromisoformat(last or first)
     except ValueError:
-        raise ValueError(f"{text!r} is not a date; use a value like 2026-12-24") from None
+        example = "use a value like 2026-12-24 or 2026-12-24/2027-01-02"
+        raise ValueError(f"{text!r} is not a date or a range of dates; {example}") from None
+    if not 0 <= (end - begin).days < _MAX_RANGE_DAYS:
+        raise ValueError(
+            f"{text!r} must end on its first day or later, and have at most {_MAX_RANGE_DAYS} days"
+        )
+    return (begin + timedelta(days=number) for number in range((end - begin).days + 1))
+
+
+def _is_date(text: str) -> str:
+    _days(text)
     return text
 
 
 _ExceptDate = Annotated[
-    str, AfterValidator(_is_date), Field(max_length=10, json_schema_extra=fields.validations(_DATE_RULE))
+    str, AfterValidator(_is_date), Field(max_length=21, json_schema_extra=fields.validations(_DATE_RULE))
 ]
 
 
@@ -85,7 +105,7 @@ class BookingSchedulerSpec:
     suspend: bool = False
     """While true, no bookings are created, and bookings that have not begun are deleted."""
     except_dates: Annotated[tuple[_ExceptDate, ...], Field(max_length=400), FailFast()] = ()
-    """The days in time_zone on which no booking starts, like 2026-12-24."""
+    """The days in time_zone on which no booking starts, like 2026-12-24, or 2026-12-24/2027-01-02."""
     horizon: fields.Horizon = "24h"
     """How far ahead bookings are created, at most 100 of them. The next booking is always created."""
     keep_finished: Annotated[int, Field(ge=0, le=1000)] = 3
@@ -105,7 +125,7 @@ class BookingSchedulerSpec:
         Args:
             created_at: when the scheduler was created, from which `@every` counts (aware UTC).
         """
-        skipped = frozenset(map(date.fromisoformat, self.except_dates))
+        skipped = frozenset(day for text in self.except_dates for day in _days(text))
         return Recurrence(self.schedule, self.zone, skipped, created_at)
 
     @property
