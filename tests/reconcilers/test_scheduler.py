@@ -4,6 +4,8 @@ import asyncio
 from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -526,3 +528,31 @@ def test_without_changes_there_are_no_writes() -> None:
         assert world.status.writes == writes
 
     play(scenario)
+
+
+def spec_of(**spec: Any) -> Any:
+    template = {"resource_name": "res", "user_id": "ada"}
+    whole = {"schedule": "0 9 * * *", "duration": 60, "bookingTemplate": template, **spec}
+    metadata = {"name": "bs", "namespace": "ns", "uid": "u"}
+    made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
+    return made.spec
+
+
+def test_no_booking_starts_on_the_days_of_a_range() -> None:
+    spec = spec_of(except_dates=["2026-12-24/2026-12-27", "2026-12-29"])
+    found = islice(spec.recurrence().after(datetime(2026, 12, 23, tzinfo=UTC)), 4)
+    assert [f"{start:%m-%d}" for start in found] == ["12-23", "12-28", "12-30", "12-31"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2026-12-24/soon", "'2026-12-24/soon' is not a date or a range of dates; use a value like"),
+        ("2026-12-24/2026-12-23", "must end on its first day or later, and have at most 366 days"),
+        ("2026-12-24/2028-12-24", "must end on its first day or later, and have at most 366 days"),
+    ],
+)
+def test_an_invalid_range_of_dates_is_refused(text: str, words: str) -> None:
+    message = spec_of(except_dates=[text]).message
+    assert words in message
+    assert "except_dates" in message
