@@ -120,8 +120,8 @@ def _inline(schema: Schema, definitions: Schema, *, defaults: bool) -> Schema:
         own = {key: value for key, value in schema.items() if key != "$ref"}
         return _inline({**target, **own}, definitions, defaults=defaults)
     kept = {key: value for key, value in schema.items() if key not in {"title", "properties", "items"}}
-    unused = kept.pop(fields.UNUSED, False)
-    if not defaults or unused or kept.get("default") == []:
+    absent = kept.pop(fields.NO_DEFAULT, False)
+    if not defaults or absent or kept.get("default") == []:
         kept.pop("default", None)
     if "properties" in schema:
         kept["properties"] = {

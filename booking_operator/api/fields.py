@@ -76,8 +76,8 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("the duration is too long; use a value like 90s, 10m or 1h30m") from None
 
 
-UNUSED = "unused"
-"""A key in the schema of a field that is accepted and ignored. The API server stores no default for it."""
+NO_DEFAULT = "noDefault"
+"""A key in the schema of a field for which the API server stores no default."""
 
 INTERNED = AfterValidator(sys.intern)
 """Interns a string that many objects share. Without this such strings would use most of the memory."""
@@ -146,7 +146,7 @@ Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
 Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
 ResourceName = Annotated[str, Field(min_length=1, max_length=253), INTERNED]
 UserId = Annotated[str, Field(min_length=1, max_length=256), INTERNED]
-UnusedDate = Annotated[str, Field(max_length=64, json_schema_extra={UNUSED: True})]
+UnusedDate = Annotated[str, Field(max_length=64, json_schema_extra={NO_DEFAULT: True})]
 ServiceType = Annotated[ServiceName, Field(json_schema_extra=validations(IMMUTABLE))]
 RegionOrAccount = Annotated[str, Field(max_length=63, json_schema_extra=validations(IMMUTABLE))]
 """The name of a region or of an account."""

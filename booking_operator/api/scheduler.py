@@ -96,10 +96,16 @@ class BookingSchedulerSpec:
     A prefix like CRON_TZ=Europe/Berlin overrides time_zone.
     A fixed time of day that the clocks skip in spring occurs at the end of the skipped time.
     A fixed time of day that the clocks repeat in autumn occurs once."""
-    duration: Annotated[int, Field(ge=1, le=525600)]
-    """The duration of each booking in minutes of elapsed time."""
     booking_template: Annotated[BookingTemplate, Field(alias="bookingTemplate")]
-    """The spec of each booking. Its start and end come from schedule and duration."""
+    """The spec of each booking. Its start and end come from the fields beside it."""
+    duration: Annotated[int, Field(ge=1, le=525600, json_schema_extra={fields.NO_DEFAULT: True})] = 0
+    """The duration of each booking in minutes of elapsed time. Set either duration or end_schedule."""
+    end_schedule: Annotated[
+        str,
+        Field(max_length=200, json_schema_extra={fields.NO_DEFAULT: True, **fields.validations(_CRON_RULE)}),
+    ] = ""
+    """When bookings end: a schedule like that of the start. A booking ends at the first time after its start.
+    The end is a time of day, also when the clocks change during the booking."""
     time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_is_zone)] = "UTC"
     """The IANA time zone of schedule and except_dates, like Europe/Berlin."""
     suspend: bool = False
@@ -113,10 +119,13 @@ class BookingSchedulerSpec:
 
     @model_validator(mode="after")
     def _schedule_is_valid(self) -> Self:
-        try:
-            self.recurrence()
-        except ValueError as error:
-            raise ValueError(f"schedule {error}") from None
+        for field, check in (("schedule", self.recurrence), ("end_schedule", self.ends)):
+            try:
+                check()
+            except ValueError as error:
+                raise ValueError(f"{field} {error}") from None
+        if bool(self.duration) == bool(self.end_schedule):
+            raise ValueError("set either duration or end_schedule, and not both")
         return self
 
     def recurrence(self, created_at: datetime = EPOCH) -> Recurrence:
@@ -134,9 +143,13 @@ class BookingSchedulerSpec:
         return parse_zone(self.time_zone)
 
     @property
-    def booking_duration(self) -> timedelta:
-        """The duration of each booking."""
-        return timedelta(minutes=self.duration)
+    def booking_duration(self) -> timedelta | None:
+        """The duration of each booking; None if `end_schedule` says when it ends."""
+        return timedelta(minutes=self.duration) if self.duration else None
+
+    def ends(self, created_at: datetime = EPOCH) -> Recurrence | None:
+        """Return the times at which bookings end; None if `duration` says when."""
+        return Recurrence(self.end_schedule, self.zone, anchor=created_at) if self.end_schedule else None
 
     def booking_spec(self) -> dict[str, Any]:
         """Return the spec of each booking, without its times."""
@@ -146,7 +159,8 @@ class BookingSchedulerSpec:
 
     def template_hash(self) -> str:
         """Return a hash of the template and the duration. Bookings from before an edit have another hash."""
-        basis = json.dumps([self.duration, self.booking_spec()], sort_keys=True)
+        length = self.duration or self.end_schedule
+        basis = json.dumps([length, self.booking_spec()], sort_keys=True)
         return hashlib.sha256(basis.encode()).hexdigest()[:16]
 
 
@@ -179,4 +193,8 @@ class BookingScheduler:
     status: Annotated[BookingSchedulerStatus, EMPTY_IF_INVALID] = BookingSchedulerStatus()
 
 
-SPEC_RULES = ()
+SPEC_RULES = (
+    fields.cel(
+        "has(self.duration) != has(self.end_schedule)", "set either duration or end_schedule, and not both"
+    ),
+)

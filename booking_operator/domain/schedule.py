@@ -16,7 +16,10 @@ MAX_BOOKINGS_AHEAD = 100
 MAX_BOOKINGS_BEGUN = 100
 """The maximum number of bookings in progress to create at once: the latest ones, which end last. A schedule
 such as `* * * * *` with a duration of a year has 525,600 of them."""
+MAX_LENGTH = timedelta(days=366)
+"""The maximum length of a booking whose end comes from a schedule."""
 _FIRST_WINDOW = timedelta(hours=1)
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +29,40 @@ class ScheduleRule:
     Attributes:
         name: the name of the scheduler. The names of its bookings begin with it.
         recurrence: when bookings start.
-        duration: the duration of each booking.
+        duration: the duration of each booking in elapsed time; None if `ends` says when it ends.
         template_hash: a hash of the booking template. Bookings with another hash are from before an edit.
         horizon: how far ahead bookings are created. The next booking is always created.
         keep_finished: the number of finished bookings to keep.
         suspend: whether to create no bookings and to delete those that have not begun.
+        ends: when bookings end: each at the first of these instants after its start.
     """
 
     name: str
     recurrence: Recurrence
-    duration: timedelta
+    duration: timedelta | None
     template_hash: str
     horizon: timedelta = timedelta(0)
     keep_finished: int = 3
     suspend: bool = False
+    ends: Recurrence | None = None
+
+    def end_of(self, start: datetime) -> datetime:
+        """Return the end of the booking that starts at `start` (both aware UTC)."""
+        if self.duration is not None:
+            return start + self.duration
+        ends = self.ends.after(start) if self.ends else iter(())
+        return min(next(ends, start + MAX_LENGTH), start + MAX_LENGTH)
+
+    def may_have_begun_after(self, since: datetime, now: datetime) -> datetime:
+        """Return the instant after which all occurrences begin that are in progress at `now`.
+
+        It is not before `since` (all aware UTC).
+        """
+        if self.duration is not None or self.ends is None:
+            return max(since, now - (self.duration or MAX_LENGTH))
+        since = max(since, now - MAX_LENGTH)
+        # A booking that starts at the end of another one does not end with it.
+        return max([since, *(end - _SECOND for end in _latest(self.ends, since, now, 1))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +171,7 @@ def _occurrences(
     """Return the occurrences in progress, the ones to create ahead, and the first one after these."""
     if rule.suspend:
         return [], [], None
-    earliest = max(since, now - rule.duration)
-    begun = _latest(rule, earliest, now)
+    begun = _latest(rule.recurrence, rule.may_have_begun_after(since, now), now, MAX_BOOKINGS_BEGUN)
     ahead: list[datetime] = []
     for start in rule.recurrence.after(now):
         if ahead and (start > now + rule.horizon or len(ahead) == MAX_BOOKINGS_AHEAD):
@@ -158,17 +180,17 @@ def _occurrences(
     return begun, ahead, None
 
 
-def _latest(rule: ScheduleRule, earliest: datetime, now: datetime) -> list[datetime]:
-    """Return the latest occurrences after `earliest` and until `now`, at most `MAX_BOOKINGS_BEGUN`.
+def _latest(recurrence: Recurrence, earliest: datetime, now: datetime, most: int) -> list[datetime]:
+    """Return the latest occurrences after `earliest` and until `now`, at most `most` of them.
 
     It searches in windows of growing length before `now`, so that its cost does not depend on `earliest`.
     """
     window = _FIRST_WINDOW
     while True:
         since = max(earliest, now - window)
-        found = list(takewhile(lambda start: start <= now, rule.recurrence.after(since)))
-        if since == earliest or len(found) >= MAX_BOOKINGS_BEGUN:
-            return found[-MAX_BOOKINGS_BEGUN:]
+        found = list(takewhile(lambda start: start <= now, recurrence.after(since)))
+        if since == earliest or len(found) >= most:
+            return found[-most:]
         window *= 8
 
 

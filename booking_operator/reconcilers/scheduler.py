@@ -16,7 +16,7 @@ from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpe
 from booking_operator.domain import conditions, schedule
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import format_rfc3339, format_utc
-from booking_operator.domain.schedule import CreatedBooking, SchedulePlan, ScheduleRule
+from booking_operator.domain.schedule import MAX_LENGTH, CreatedBooking, SchedulePlan, ScheduleRule
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import Result
 from booking_operator.reconcilers.environment import Environment
@@ -55,9 +55,10 @@ class SchedulerReconciler:
         bookings = {booking.metadata.name: booking for booking in self._informers.bookings_made_by(scheduler)}
         made = [item for item in map(_made, bookings.values()) if item is not None]
         since = self._since(scheduler, spec, now)
-        plan = schedule.plan_bookings(_rule(scheduler, spec), made, now, since)
-        missing, unmade = await self._create_missing(scheduler, spec, plan, adopted)
-        untidy = await self._update_and_delete(spec, plan, bookings)
+        rule = _rule(scheduler, spec)
+        plan = schedule.plan_bookings(rule, made, now, since)
+        missing, unmade = await self._create_missing(scheduler, spec, rule, plan, adopted)
+        untidy = await self._update_and_delete(spec, rule, plan, bookings)
         failure = lost or unmade or untidy
         verdicts = conditions.creator_conditions(failure, _done(spec, plan))
         until = format_utc(plan.scheduled_until(missing))
@@ -75,7 +76,7 @@ class SchedulerReconciler:
         """
         current, meta = self._reporter.current(scheduler), scheduler.metadata
         if not current.observed_generation:
-            return meta.creation_timestamp - spec.booking_duration
+            return meta.creation_timestamp - (spec.booking_duration or MAX_LENGTH)
         if current.observed_generation != meta.generation:
             return max(meta.creation_timestamp, now - MAX_EDIT_DELAY)
         try:
@@ -87,6 +88,7 @@ class SchedulerReconciler:
         self,
         scheduler: BookingScheduler,
         spec: BookingSchedulerSpec,
+        rule: ScheduleRule,
         plan: SchedulePlan,
         adopted: AbstractSet[str],
     ) -> tuple[datetime | None, Failure | None]:
@@ -102,7 +104,7 @@ class SchedulerReconciler:
         for name, start in plan.create.items():
             if name in adopted:
                 continue
-            failure = await self._create(scheduler, name, _times(spec, start), annotations)
+            failure = await self._create(scheduler, name, _times(spec, rule, start), annotations)
             if failure is not None:
                 failures[start] = failure
                 if failure.reason == QUOTA_EXCEEDED:
@@ -110,12 +112,16 @@ class SchedulerReconciler:
         return next(iter(failures.items()), (None, None))
 
     async def _update_and_delete(
-        self, spec: BookingSchedulerSpec, plan: SchedulePlan, bookings: dict[str, Booking]
+        self,
+        spec: BookingSchedulerSpec,
+        rule: ScheduleRule,
+        plan: SchedulePlan,
+        bookings: dict[str, Booking],
     ) -> Failure | None:
         """Update and delete Bookings as the plan says. Returns the first failure, or None on success."""
         annotations, failures = {TEMPLATE_ANNOTATION: spec.template_hash()}, []
         for name, start in plan.update.items():
-            write = self._objects.update(BOOKING, bookings[name], _times(spec, start), annotations)
+            write = self._objects.update(BOOKING, bookings[name], _times(spec, rule, start), annotations)
             failures.append(await try_write(write, name))
         failures += [
             await try_write(self._objects.delete(BOOKING, bookings[name]), name) for name in plan.delete
@@ -161,6 +167,7 @@ def _rule(scheduler: BookingScheduler, spec: BookingSchedulerSpec) -> ScheduleRu
         name=scheduler.metadata.name,
         recurrence=spec.recurrence(scheduler.metadata.creation_timestamp),
         duration=spec.booking_duration,
+        ends=spec.ends(scheduler.metadata.creation_timestamp),
         template_hash=spec.template_hash(),
         horizon=parse_duration(spec.horizon),
         keep_finished=spec.keep_finished,
@@ -176,9 +183,9 @@ def _made(booking: Booking) -> CreatedBooking | None:
     return CreatedBooking(interval.name, interval.start_at, interval.end_at, digest)
 
 
-def _times(spec: BookingSchedulerSpec, start: datetime) -> dict[str, Any]:
+def _times(spec: BookingSchedulerSpec, rule: ScheduleRule, start: datetime) -> dict[str, Any]:
     """Return the spec of the Booking that starts at `start`, with times in the scheduler's time zone."""
-    times = {"start_at": start, "end_at": start + spec.booking_duration}
+    times = {"start_at": start, "end_at": rule.end_of(start)}
     return spec.booking_spec() | {
         name: format_rfc3339(at.astimezone(spec.zone)) for name, at in times.items()
     }

@@ -46,7 +46,6 @@ BookingScheduler  status.next                               string
 
 NEEDED = {
     ("BookingScheduler", "spec.schedule"),
-    ("BookingScheduler", "spec.duration"),
     ("BookingScheduler", "spec.bookingTemplate"),
 }
 """The fields that ours requires and the Go operator does not. Without them, a scheduler has nothing to do."""

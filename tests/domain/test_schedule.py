@@ -5,6 +5,7 @@ from itertools import takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,7 +154,7 @@ def test_each_occurrence_has_exactly_one_booking_for_any_reconcile_times(
         assert not plan.delete
         for name, begin in plan.create.items():
             assert name not in bookings
-            bookings[name] = CreatedBooking(name, begin, begin + spec.duration, "d")
+            bookings[name] = CreatedBooking(name, begin, spec.end_of(begin), "d")
         since = plan.complete_until
         assert plan.next_at is not None
         assert plan.next_at > now
@@ -173,3 +174,62 @@ def test_a_booking_that_a_user_postponed_by_seconds_is_kept() -> None:
     begun = NOW + timedelta(seconds=2)
     postponed = CreatedBooking(booking_name("night", NOW), NOW + timedelta(seconds=5), NOW + 20 * MINUTE, "d")
     assert plan_bookings(rule("30 * * * *"), [postponed], begun, NOW).delete == ()
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def nightly(schedule: str = "0 22 * * *", end: str = "0 6 * * *") -> ScheduleRule:
+    return ScheduleRule(
+        "night", Recurrence(schedule, BERLIN), None, "d", ends=Recurrence(end, BERLIN), horizon=24 * HOUR
+    )
+
+
+@pytest.mark.parametrize(("day", "hours"), [(28, 7), (27, 8)])
+def test_an_end_by_a_schedule_is_a_time_of_day_through_a_clock_change(day: int, hours: int) -> None:
+    """The night of the 28th of March 2026 has one hour less in Berlin."""
+    start = datetime(2026, 3, day, 22, tzinfo=BERLIN).astimezone(UTC)
+    end = nightly().end_of(start)
+    assert end.astimezone(BERLIN).hour == 6
+    assert end - start == hours * HOUR
+
+
+@pytest.mark.parametrize(
+    ("schedule", "end", "now", "begun"),
+    [
+        ("0 22 * * *", "0 6 * * *", datetime(2026, 1, 5, 3, tzinfo=BERLIN), ["01-04T22:00"]),
+        ("0 22 * * *", "0 6 * * *", datetime(2026, 1, 5, 9, tzinfo=BERLIN), []),
+        ("0 22 * * *", "0 6 * * *", datetime(2026, 1, 5, 6, tzinfo=BERLIN), []),
+        ("0 6,22 * * *", "0 6 * * *", datetime(2026, 1, 5, 6, tzinfo=BERLIN), ["01-05T06:00"]),
+        ("0 8 * * MON", "0 18 * * FRI", datetime(2026, 1, 8, 12, tzinfo=BERLIN), ["01-05T08:00"]),
+        (
+            "0 8-9 * * *",
+            "0 18 * * *",
+            datetime(2026, 1, 8, 12, tzinfo=BERLIN),
+            ["01-08T08:00", "01-08T09:00"],
+        ),
+        ("0 0 1 1 *", "0 0 1 12 *", datetime(2026, 6, 1, tzinfo=BERLIN), ["01-01T00:00"]),
+    ],
+)
+def test_the_occurrences_in_progress_of_an_end_schedule(
+    schedule: str, end: str, now: datetime, begun: list[str]
+) -> None:
+    instant = now.astimezone(UTC)
+    plan = plan_bookings(nightly(schedule, end), [], instant, instant - timedelta(days=366))
+    found = [start.astimezone(BERLIN) for start in plan.create.values() if start <= instant]
+    assert [f"{start:%m-%dT%H:%M}" for start in found] == begun
+
+
+@given(
+    st.sampled_from(["0 22 * * *", "30 * * * *", "0 8 * * MON-FRI", "15 2 1 * *"]),
+    st.sampled_from(["0 6 * * *", "0 * * * *", "0 18 * * FRI", "45 1 2 * *"]),
+    st.integers(0, 60 * 24 * 60),
+)
+def test_exactly_the_bookings_in_progress_are_created(schedule: str, end: str, minutes: int) -> None:
+    now = NOW + minutes * MINUTE
+    made_by = nightly(schedule, end)
+    since = now - timedelta(days=40)
+    plan = plan_bookings(made_by, [], now, since)
+    every = takewhile(lambda start: start <= now, made_by.recurrence.after(since))
+    expected = [start for start in every if made_by.end_of(start) > now]
+    assert [start for start in plan.create.values() if start <= now] == expected[-MAX_BOOKINGS_BEGUN:]

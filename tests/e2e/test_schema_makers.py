@@ -21,6 +21,7 @@ MONITOR = {"type": "ec2"}
         ("BookingScheduler", SCHEDULER, {"time_zone": "Europe/Berlin", "except_dates": ["2026-12-24"]}),
         ("BookingScheduler", SCHEDULER, {"except_dates": ["2026-12-24/2027-01-02"]}),
         ("BookingScheduler", SCHEDULER, {"schedule": "@daily"}),
+        ("BookingScheduler", SCHEDULER, {"duration": None, "end_schedule": "0 6 * * *"}),
         ("BookingScheduler", SCHEDULER, {"schedule": "@every 90m"}),
         ("BookingScheduler", SCHEDULER, {"schedule": "CRON_TZ=Asia/Tokyo 0 9 ? * FRI-MON"}),
         ("BookingScheduler", SCHEDULER, {"horizon": "168h", "keep_finished": 0, "suspend": True}),

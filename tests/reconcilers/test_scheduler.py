@@ -115,6 +115,7 @@ class World:
         found = self.informers.schedulers.get(KEY)
         template = {"resource_name": "res", "user_id": "ada"}
         whole = {"schedule": schedule, "duration": 20, "bookingTemplate": template, "horizon": "0s", **spec}
+        whole = {field: value for field, value in whole.items() if value is not None}
         metadata = self._meta("bs", found.metadata.generation + 1 if found else 1)
         made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
         status = (
@@ -533,6 +534,7 @@ def test_without_changes_there_are_no_writes() -> None:
 def spec_of(**spec: Any) -> Any:
     template = {"resource_name": "res", "user_id": "ada"}
     whole = {"schedule": "0 9 * * *", "duration": 60, "bookingTemplate": template, **spec}
+    whole = {field: value for field, value in whole.items() if value is not None}
     metadata = {"name": "bs", "namespace": "ns", "uid": "u"}
     made: Any = BOOKING_SCHEDULER.adapter.validate_python({"metadata": metadata, "spec": whole})
     return made.spec
@@ -556,3 +558,32 @@ def test_an_invalid_range_of_dates_is_refused(text: str, words: str) -> None:
     message = spec_of(except_dates=[text]).message
     assert words in message
     assert "except_dates" in message
+
+
+def test_bookings_end_by_their_end_schedule() -> None:
+    async def scenario(world: World) -> None:
+        world.scheduler("0 * * * *", duration=None, end_schedule="20 */2 * * *", horizon="2h")
+        world.start()
+        await asyncio.sleep(1)
+        intervals: list[Any] = [booking.interval() for booking in world.informers.bookings.objects()]
+        spans = {
+            (interval.start_at.hour, interval.end_at.hour, interval.end_at.minute) for interval in intervals
+        }
+        assert spans == {(10, 10, 20), (11, 12, 20)}
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"end_schedule": "0 18 * * *"}, "set either duration or end_schedule, and not both"),
+        ({"duration": None}, "set either duration or end_schedule, and not both"),
+        (
+            {"duration": None, "end_schedule": "0 25 * * *"},
+            "end_schedule '0 25 * * *' is not a valid",
+        ),
+    ],
+)
+def test_an_invalid_end_is_refused(spec: dict[str, Any], words: str) -> None:
+    assert words in spec_of(**spec).message
