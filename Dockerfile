@@ -13,13 +13,13 @@ RUN touch README.md && mkdir booking_operator && touch booking_operator/__init__
  && python3 -m venv --without-pip /opt/booking-operator \
  && python3 -m pip --python /opt/booking-operator/bin/python3 install \
       --no-cache-dir --no-compile --only-binary=:all: . \
-# Of 400 services that botocore describes, those that the operator and its credentials need; and of
-# kubernetes_asyncio the configuration alone, as booking_operator/kube/__init__.py says.
+# Of 400 services that botocore describes, those that the operator and its credentials need; of kubernetes_asyncio the
+# configuration alone, as booking_operator/kube/__init__.py says; and of holidays no translations.
  && cd /opt/booking-operator/lib/python3*/site-packages \
  && find botocore/data -mindepth 1 -maxdepth 1 -type d \
       ! -name ec2 ! -name rds ! -name sts ! -name sso ! -name sso-oidc -exec rm -r {} + \
  && find botocore/data -name 'examples-*' -delete \
- && rm -r boto3/data boto3/examples kubernetes_asyncio/client/api kubernetes_asyncio/client/models \
+ && rm -r boto3/data boto3/examples holidays/locale kubernetes_asyncio/client/api kubernetes_asyncio/client/models \
 # The root file system is read-only at run time: what is not compiled now would be at every start.
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash .
 COPY booking_operator ./booking_operator

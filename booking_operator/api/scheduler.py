@@ -20,6 +20,7 @@ from booking_operator.api.meta import (
     MetaWithoutFinalizers,
     or_invalid,
 )
+from booking_operator.domain.public_holidays import REGION_PATTERN, ExceptDays, check_region
 from booking_operator.domain.recurrence import EPOCH, Recurrence, parse_zone
 
 _CRON_FIELD = r"[0-9A-Za-z*?/,#+-]+"
@@ -70,6 +71,19 @@ _ExceptDate = Annotated[
 ]
 
 
+def _is_region(text: str) -> str:
+    check_region(text)
+    return text
+
+
+_REGION_RULE = fields.cel(
+    f"self.matches(r'{REGION_PATTERN}')", "must be a country or a subdivision of ISO 3166, like DE or DE-BE"
+)
+_Region = Annotated[
+    str, AfterValidator(_is_region), Field(max_length=6, json_schema_extra=fields.validations(_REGION_RULE))
+]
+
+
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class BookingTemplate:
     """The spec of each booking. Its start and end come from the schedule."""
@@ -112,6 +126,8 @@ class BookingSchedulerSpec:
     """While true, no bookings are created, and bookings that have not begun are deleted."""
     except_dates: Annotated[tuple[_ExceptDate, ...], Field(max_length=400), FailFast()] = ()
     """The days in time_zone on which no booking starts, like 2026-12-24, or 2026-12-24/2027-01-02."""
+    except_holidays: Annotated[tuple[_Region, ...], Field(max_length=20), FailFast()] = ()
+    """The countries and subdivisions on whose public holidays no booking starts, like DE or DE-BE."""
     horizon: fields.Horizon = "24h"
     """How far ahead bookings are created, at most 100 of them. The next booking is always created."""
     keep_finished: Annotated[int, Field(ge=0, le=1000)] = 3
@@ -134,8 +150,8 @@ class BookingSchedulerSpec:
         Args:
             created_at: when the scheduler was created, from which `@every` counts (aware UTC).
         """
-        skipped = frozenset(day for text in self.except_dates for day in _days(text))
-        return Recurrence(self.schedule, self.zone, skipped, created_at)
+        dates = frozenset(day for text in self.except_dates for day in _days(text))
+        return Recurrence(self.schedule, self.zone, ExceptDays(dates, self.except_holidays), created_at)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -6,7 +6,7 @@ whose minute or hour field begins with `*` follows elapsed time instead: a skipp
 a repeated hour has its occurrences twice.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from itertools import count
@@ -19,6 +19,7 @@ from booking_operator.domain.cron import Schedule, parse_schedule
 _MAX_CLOCK_CHANGE = timedelta(hours=26)
 """More than any time zone has ever moved its clocks. A search that begins this much earlier finds the
 occurrence of a skipped time."""
+_MAX_EXCLUDED = timedelta(days=12 * 366)
 _SECOND = timedelta(seconds=1)
 _DAYS = 366
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,13 +32,13 @@ class Recurrence:
     Attributes:
         schedule: the schedule, in the dialect of `domain.cron`.
         zone: the time zone of the schedule, unless the schedule names another.
-        except_dates: the days without occurrences, in the zone.
+        except_days: the days without occurrences, in the zone.
         anchor: the instant from which `@every` counts (aware UTC).
     """
 
     schedule: str
     zone: ZoneInfo
-    except_dates: frozenset[date] = frozenset()
+    except_days: Container[date] = frozenset()
     anchor: datetime = EPOCH
 
     def __post_init__(self) -> None:
@@ -51,11 +52,29 @@ class Recurrence:
             object.__setattr__(self, "zone", parse_zone(zone))
 
     def after(self, instant: datetime) -> Iterator[datetime]:
-        """Yield all occurrences later than `instant` (aware). The iterator is usually endless."""
-        last: datetime | None = instant.astimezone(UTC)
+        """Yield all occurrences later than `instant` (aware).
+
+        The iterator is usually endless. It ends if all occurrences of `_MAX_EXCLUDED` are on excluded days: a
+        schedule may match nothing but holidays.
+        """
+        last = found_at = instant.astimezone(UTC)
         schedule = parse_schedule(self.schedule)
-        while last is not None:
-            last = yield from self._until_excluded_day(last, self._walk(schedule, last))
+        walk = self._walk(schedule, last)
+        while (found := next(walk, None)) is not None:
+            if found <= last:
+                continue
+            day = found.astimezone(self.zone).date()
+            if day not in self.except_days:
+                last = found_at = found
+                yield found
+                continue
+            if found > found_at + _MAX_EXCLUDED:
+                return
+            # The rest of the day is not searched, because each of hundreds of excluded days may have an
+            # occurrence each minute.
+            midnight = datetime.combine(day + timedelta(days=1), time.min, self.zone).astimezone(UTC)
+            last = max(found, midnight - _SECOND)
+            walk = self._walk(schedule, last)
 
     def _walk(self, schedule: Schedule, instant: datetime) -> Iterator[datetime]:
         """Yield occurrences from about `instant` on."""
@@ -67,28 +86,6 @@ class Recurrence:
     def _intervals(self, every: timedelta, instant: datetime) -> Iterator[datetime]:
         number = max(1, (instant - self.anchor) // every)
         return (self.anchor + every * later for later in count(number))
-
-    def _until_excluded_day(
-        self, last: datetime, walk: Iterator[datetime]
-    ) -> Generator[datetime, None, datetime | None]:
-        """Yield the occurrences of `walk` later than `last`, until the first one on an excluded day.
-
-        The caller then continues after the excluded day. It is not searched, because each of hundreds of
-        excluded days may have an occurrence each minute.
-
-        Returns:
-            The instant after which the caller continues; None if `walk` has ended.
-        """
-        for found in walk:
-            if found <= last:
-                continue
-            day = found.astimezone(self.zone).date()
-            if day in self.except_dates:
-                midnight = datetime.combine(day + timedelta(days=1), time.min, self.zone).astimezone(UTC)
-                return max(found, midnight - _SECOND)
-            last = found
-            yield found
-        return None
 
     def _wall_clock(self, expression: str, instant: datetime) -> Iterator[datetime]:
         """Yield occurrences from `instant` on in wall-clock time, as cronsim treats fixed times of day."""

@@ -128,8 +128,8 @@ def test_occurrences_equal_those_of_the_oracle(
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def first(schedule: str, start: datetime, n: int, except_dates: frozenset[date] = frozenset()) -> list[str]:
-    found = Recurrence(schedule, BERLIN, except_dates).after(start)
+def first(schedule: str, start: datetime, n: int, except_days: frozenset[date] = frozenset()) -> list[str]:
+    found = Recurrence(schedule, BERLIN, except_days).after(start)
     return [f"{next(found).astimezone(BERLIN):%m-%dT%H:%M%z}" for _ in range(n)]
 
 
@@ -159,7 +159,7 @@ def test_every_hour_means_every_elapsed_hour() -> None:
 def test_excepted_days_are_days_of_the_zone() -> None:
     skipped = frozenset({date(2026, 12, 24)})
     start = datetime(2026, 12, 22, 23, 30, tzinfo=UTC)  # the 23rd in Berlin
-    assert first("0 0 * * *", start, 2, except_dates=skipped) == ["12-25T00:00+0100", "12-26T00:00+0100"]
+    assert first("0 0 * * *", start, 2, except_days=skipped) == ["12-25T00:00+0100", "12-26T00:00+0100"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ MONITOR = {"type": "ec2"}
         ("BookingScheduler", SCHEDULER, {"schedule": "*/15 9-17 1,15 JAN-JUN MON-FRI"}),
         ("BookingScheduler", SCHEDULER, {"time_zone": "Europe/Berlin", "except_dates": ["2026-12-24"]}),
         ("BookingScheduler", SCHEDULER, {"except_dates": ["2026-12-24/2027-01-02"]}),
+        ("BookingScheduler", SCHEDULER, {"except_holidays": ["DE-BE", "FR"]}),
         ("BookingScheduler", SCHEDULER, {"schedule": "@daily"}),
         ("BookingScheduler", SCHEDULER, {"duration": None, "end_schedule": "0 6 * * *"}),
         ("BookingScheduler", SCHEDULER, {"schedule": "@every 90m"}),
@@ -45,6 +46,20 @@ def test_valid_specs_are_accepted(
         ("BookingScheduler", SCHEDULER, {"duration": 0}, "spec.duration", "greater than or equal to 1"),
         ("BookingScheduler", SCHEDULER, {"duration": "20m"}, "spec.duration", "must be of type integer"),
         ("BookingScheduler", SCHEDULER, {"horizon": "3d"}, "spec.horizon", "like 90s, 10m or 1h30m"),
+        (
+            "BookingScheduler",
+            SCHEDULER,
+            {"except_holidays": ["Berlin"]},
+            "spec.except_holidays[0]",
+            "like DE or DE-BE",
+        ),
+        (
+            "BookingScheduler",
+            SCHEDULER,
+            {"end_schedule": "0 18 * * *"},
+            "spec",
+            "set either duration or end_schedule, and not both",
+        ),
         ("BookingScheduler", SCHEDULER, {"keep_finished": -1}, "spec.keep_finished", "greater than or equal"),
         (
             "BookingScheduler",
