@@ -46,6 +46,7 @@ class Settings:
     metrics_bind_address: str = "0"
     health_probe_bind_address: str = "0"
     notify_before: timedelta = timedelta(minutes=20)
+    lock_tags: bool = True
     deletion_grace: timedelta = timedelta(seconds=5)
     config: Path | None = None
     log_format: Literal["json", "console"] = "console"

@@ -101,6 +101,7 @@ class Manager:
             consistency,
             clock,
             dry_run=settings.dry_run,
+            lock_tags=settings.lock_tags,
             deletion_grace=settings.deletion_grace,
         )
         orders = ResourceOrders(environment, handlers.resources.add, metrics.late)

@@ -142,6 +142,14 @@ def _cluster_options(command: Command) -> Command:
     "another booking begins within this time, the instances keep running.",
 )
 @click.option(
+    "--lock-tags/--no-lock-tags",
+    default=True,
+    show_default=True,
+    envvar="LOCK_TAGS",
+    help="Write lock tags to running instances, which name the booking that holds them. With --no-lock-tags, "
+    "remove those that the operator wrote earlier. Locks of other users and tools count in both cases.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["json", "console"]),
     default=None,

@@ -32,6 +32,7 @@ class Environment:
         consistency: decides whether the caches may be missing bookings.
         clock: the wall clock and the monotonic clock.
         dry_run: whether the operator writes nothing to the cloud.
+        lock_tags: whether the operator writes lock tags. Otherwise it only removes those that it wrote.
         deletion_grace: how long a stop waits after the deletion of the booking that it ends.
     """
 
@@ -43,4 +44,5 @@ class Environment:
     consistency: CacheConsistency
     clock: Clock
     dry_run: bool = False
+    lock_tags: bool = True
     deletion_grace: timedelta = timedelta(0)

@@ -330,3 +330,21 @@ def test_a_slow_confirmation_does_not_delay_the_tags_of_the_next_holder() -> Non
 
     world = played(scenario, seconds=50, before=lambda world: world.booking("b", 10, 999))
     assert [lock for _, lock, _ in world.driver.locked] == [lock_until(999), lock_until(999, "grace")]
+
+
+def test_without_lock_tags_nothing_is_written() -> None:
+    world = played(before=lambda world: world.booking("b", 10, 20), writes_lock_tags=False)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 20)]
+    assert world.driver.locked == []
+    assert resource(world).metadata.finalizers == ()
+
+
+def test_without_lock_tags_those_from_before_are_removed_and_foreign_ones_respected() -> None:
+    def before(world: World) -> None:
+        world.booking("b", -10, 50)
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
+        world.driver.locks = {"i-1": lock_until(50), "i-2": lock_until(90, "eve")}
+
+    world = played(before=before, writes_lock_tags=False, seconds=80)
+    assert [(ids, lock) for ids, lock, _ in world.driver.locked] == [(("i-1",), None)]
+    assert world.driver.acts == [Act("stop", ("i-1",), 50)]

@@ -278,6 +278,7 @@ def fake_environment(
     *,
     dry_run: bool = False,
     deletion_grace: timedelta = timedelta(0),
+    lock_tags: bool = True,
     **fakes: Any,
 ) -> Environment:
     """An environment. Other keyword arguments replace its default fakes."""
@@ -289,7 +290,12 @@ def fake_environment(
         "consistency": FakeConsistency(),
     }
     return Environment(
-        informers, clock=clock, dry_run=dry_run, deletion_grace=deletion_grace, **(collaborators | fakes)
+        informers,
+        clock=clock,
+        dry_run=dry_run,
+        deletion_grace=deletion_grace,
+        lock_tags=lock_tags,
+        **(collaborators | fakes),
     )
 
 
@@ -301,6 +307,7 @@ class World:
         *,
         dry_run: bool = False,
         deletion_grace: float = 0,
+        writes_lock_tags: bool = True,
         late: Late = ignore_lateness,
         took_over: float = -3600,
         **spec: Any,
@@ -325,6 +332,7 @@ class World:
             consistency=self.consistency,
             dry_run=dry_run,
             deletion_grace=timedelta(seconds=deletion_grace),
+            lock_tags=writes_lock_tags,
         )
         self.lock_tags = LockTagsReconciler(self.environment, self.lock_tag_queue, self.queue.add)
         self.orders = ResourceOrders(self.environment, self.queue.add, late)

@@ -41,6 +41,7 @@ class ResourceSnapshot:
         now: the instant (aware UTC).
         timeline: all valid bookings of the Resource. It is the live timeline of the informers.
         state: the state of the bookings at `now`.
+        lock_tags: whether the operator writes lock tags.
         written_locks: the locks that the operator wrote, and that instances may still have.
         revision: the revision of the bookings and of the Resource, see `Informers.revision`.
     """
@@ -52,6 +53,7 @@ class ResourceSnapshot:
     now: datetime
     timeline: BookingTimeline
     state: TimelineState
+    lock_tags: bool
     written_locks: Collection[Lock]
     revision: tuple[int, int]
 
@@ -83,7 +85,8 @@ class ResourceSnapshot:
     def lock_tag_changes(self) -> LockTagChanges:
         """The changes that the lock tags of the group need."""
         observation = self.driver.inventory.observation(self.group) or Observation((), self.now)
-        return locks.lock_tag_changes(observation, self.state.holder, self.own_locks, self.locks, self.now)
+        holder = self.state.holder if self.lock_tags else None
+        return locks.lock_tag_changes(observation, holder, self.own_locks, self.locks, self.now)
 
     @property
     def failure(self) -> Failure | None:
@@ -151,6 +154,7 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
         now=now,
         timeline=timeline,
         state=timeline.state_at(now, policy.warm_up),
+        lock_tags=environment.lock_tags,
         written_locks=tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks),
         revision=informers.revision(key_of(resource)),
     )
