@@ -43,10 +43,15 @@ _MAX_LATENESS_MS = 1000.0
 T = TypeVar("T")
 
 
+_DATABASE = "rds.reporting"
+"""The Resource that the monitor of databases creates for the group `reporting`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Show:
-    """One group with one booking."""
+    """One Resource with one booking."""
 
+    resource: str
     tag: str
     booking: str
     start_at: datetime
@@ -108,20 +113,22 @@ def _book(ground: Playground) -> list[_Show]:
     tell("Creating two ResourceMonitors. They create a Resource for each tagged group.")
     for service in ("ec2", "rds"):
         _apply(ground, "ResourceMonitor", service, {"type": service})
-    found = _until(lambda: {_name(item) for item in _items(ground, "resources")}, {"analytics", "reporting"})
-    tell(f"Found {' and '.join(sorted(found))}. Creating a Booking, and a BookingScheduler for every minute.")
+    found = _until(lambda: {_name(item) for item in _items(ground, "resources")}, {"analytics", _DATABASE})
+    tell(f"Found {' and '.join(sorted(found))}. Creating a Booking, and a BookingScheduler for every hour.")
     start = datetime.now(UTC).replace(microsecond=0) + _START_DELAY
-    booked = _Show("reporting", "reporting-demo", start, start + _BOOKING_DURATION)
+    booked = _Show(_DATABASE, "reporting", "reporting-demo", start, start + _BOOKING_DURATION)
     times = {"start_at": format_rfc3339(booked.start_at), "end_at": format_rfc3339(booked.end_at)}
     told = [{"type": "email", "recipient": "grace@example.com"}]
-    spec = {"resource_name": "reporting", **times, "user_id": "grace", "notifications": told}
+    spec = {"resource_name": _DATABASE, **times, "user_id": "grace", "notifications": told}
     _apply(ground, "Booking", booked.booking, spec)
     template = {"resource_name": "analytics", "user_id": "ada"}
-    every = {"schedule": "* * * * *", "duration": 1, "horizon": "0s", "bookingTemplate": template}
+    # Half an hour from now, so that no occurrence is in progress.
+    schedule = f"{(start.minute + 30) % 60} * * * *"
+    every = {"schedule": schedule, "duration": 1, "horizon": "0s", "bookingTemplate": template}
     _apply(ground, "BookingScheduler", "analytics", every)
     made = _until(lambda: [item for item in _items(ground, "bookings") if _name(item) != booked.booking])[0]
     start = datetime.now(UTC).replace(microsecond=0) + _START_DELAY
-    scheduled = _Show("analytics", _name(made), start, start + _BOOKING_DURATION)
+    scheduled = _Show("analytics", "analytics", _name(made), start, start + _BOOKING_DURATION)
     times = {"start_at": format_rfc3339(scheduled.start_at), "end_at": format_rfc3339(scheduled.end_at)}
     patch = json.dumps({"spec": times})
     ground.kubectl("patch", "booking", scheduled.booking, "--type=merge", "--patch", patch)
@@ -157,7 +164,7 @@ def _missing(shows: Sequence[_Show], seen: _Seen) -> list[str]:
     """Return the expected states that were not observed, one line each."""
     missing = []
     for show in shows:
-        for kind, name in (("bookings", show.booking), ("resources", show.tag)):
+        for kind, name in (("bookings", show.booking), ("resources", show.resource)):
             steps, wanted = seen.steps(kind, name), _HISTORIES[kind]
             if steps != wanted:
                 missing.append(f"{kind}/{name}: expected {' -> '.join(wanted)}, saw {' -> '.join(steps)}")
@@ -172,7 +179,7 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
     for mail in mailbox.mails:
         click.echo(f"Received email:\n\n{_indented(mail.as_string())}\n")
     accepted = [json.loads(line) for line in log.read_text().splitlines() if '_accepted"' in line]
-    click.echo(f"{'GROUP':<12}{'ACTION':<8}{'BOUNDARY':<22}{'ACCEPTED AFTER':>14}")
+    click.echo(f"{'RESOURCE':<15}{'ACTION':<8}{'BOUNDARY':<22}{'ACCEPTED AFTER':>14}")
     for show in shows:
         for action, boundary in (("start", show.start_at), ("stop", show.end_at)):
             times = [
@@ -186,7 +193,7 @@ def _verdict(shows: Sequence[_Show], seen: _Seen, log: Path, mailbox: Mailbox) -
                     f"{action} {show.tag}: expected 1 call at most {_MAX_LATENESS_MS:.0f} ms late, saw {late}"
                 )
             shown = ", ".join(f"{ms:.1f} ms" for ms in late) or "never"
-            click.echo(f"{show.tag:<12}{action:<8}{format_rfc3339(boundary):<22}{shown:>14}")
+            click.echo(f"{show.resource:<15}{action:<8}{format_rfc3339(boundary):<22}{shown:>14}")
     for failure in failures:
         tell(f"demo: {failure}")
     return 1 if failures else 0

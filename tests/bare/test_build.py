@@ -13,7 +13,7 @@ def test_the_first_command_builds_everything_and_shows_the_demo(machine: Machine
     with machine.command(venv, readme_commands()[0]) as command:
         code = command.wait(7000)
     assert code == 0, command.output
-    assert "Subject: Booking reporting-demo of reporting ends at" in command.output
+    assert "Subject: Booking reporting-demo of rds.reporting ends at" in command.output
     assert "ACCEPTED AFTER" in command.output
     assert machine.processes() == {}
     assert list(machine.temporary.iterdir()) == []

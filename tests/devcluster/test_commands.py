@@ -43,7 +43,7 @@ def test_the_demo_shows_the_life_of_bookings() -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert "kubectl get rm,bs,resources,bookings" in answer.stdout
-    assert "Subject: Booking reporting-demo of reporting ends at" in answer.stdout
+    assert "Subject: Booking reporting-demo of rds.reporting ends at" in answer.stdout
     for word in ("SCHEDULED", "IN PROGRESS", "FINISHED", "STOPPED", "RUNNING", "ACCEPTED AFTER"):
         assert word in answer.stdout
     assert len(re.findall(r"\d+\.\d ms", answer.stdout)) == 4
