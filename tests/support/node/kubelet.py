@@ -75,7 +75,8 @@ def _configuration(runtime: Containerd, state: Path) -> dict[str, Any]:
         "cgroupsPerQOS": False,
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
-        "localStorageCapacityIsolation": False,
+        # Without this, the node reports no ephemeral storage, and pods that request some stay Pending.
+        "localStorageCapacityIsolation": True,
         "oomScoreAdj": 0,
         "featureGates": {"KubeletInUserNamespace": True},
         # The tests must not depend on the free disk space and memory of the machine.
