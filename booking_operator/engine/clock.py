@@ -55,6 +55,15 @@ async def sleep_until(clock: Clock, deadline: datetime) -> None:
         await clock.sleep(min(left, MAX_SLEEP).total_seconds())
 
 
+def in_flight_together(sent_at: datetime, answered_at: datetime | None, now: datetime) -> bool:
+    """Whether a call that was sent at `sent_at` was in flight when another one was answered.
+
+    Their answers then report the same event. An `answered_at` after `now` is from before the clock was set
+    back, and does not count. All instants are aware UTC.
+    """
+    return answered_at is not None and sent_at <= answered_at <= now
+
+
 async def wait_until(clock: Clock, deadline: datetime | None, event: asyncio.Event) -> None:
     """Wait until `event` is set, until `deadline`, or for `MAX_SLEEP`, whichever comes first.
 

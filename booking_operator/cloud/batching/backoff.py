@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.engine.clock import in_flight_together
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.workqueue import Backoff
 
@@ -116,7 +117,7 @@ class BackoffTable:
         if abs(now - self._swept_at) >= _MINUTE:
             self._forget_old(now)
         known = self._failures.get(key)
-        if known and sent_at <= known.at <= now:  # an instant after `now` precedes a clock that was set back
+        if known and in_flight_together(sent_at, known.at, now):
             return known.error
         count = known.count + 1 if known else 1
         until = now + backoff.after(count)

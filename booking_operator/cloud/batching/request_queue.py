@@ -52,7 +52,7 @@ from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState
-from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.clock import Clock, in_flight_together, wait_until
 from booking_operator.engine.workqueue import Backoff
 from booking_operator.metrics import CloudMetrics, FailedPart
 
@@ -493,8 +493,7 @@ class RequestQueue:
 
     def _count_failure(self, sent_at: datetime, now: datetime) -> None:
         """Count a failed call, unless it was sent before the last counted failure."""
-        # An instant after `now` is from before the clock was set back.
-        if self._failed_at is None or not sent_at <= self._failed_at <= now:
+        if not in_flight_together(sent_at, self._failed_at, now):
             self._failures_in_row, self._failed_at = self._failures_in_row + 1, now
 
     def _requeue_with_failed(self, batch: Batch, error: CloudError, attempts: int, pause: timedelta) -> None:

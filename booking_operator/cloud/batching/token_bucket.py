@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from math import floor
 
 from booking_operator.domain.group import Scope
+from booking_operator.engine.clock import in_flight_together
 
 _EPSILON = 1e-6  # tokens; tolerance for rounding errors
 
@@ -232,7 +233,7 @@ class RateLimiter:
             sent_at: when the call was sent (aware UTC).
         """
         answered = self.answered(now)
-        if self._sent_before_throttling(sent_at, now):
+        if in_flight_together(sent_at, self.throttled_at, now):
             return answered
         ceiling, known = self._ceiling_at(now), answered.instances
         if known is not None and ceiling is not None:
@@ -261,7 +262,7 @@ class RateLimiter:
             now: when the call was answered (aware UTC).
             sent_at: when the call was sent (aware UTC).
         """
-        if self._sent_before_throttling(sent_at, now):
+        if in_flight_together(sent_at, self.throttled_at, now):
             return self.refunded(0 if self.capped else instances, now)
         throttles, known, ceiling = self.throttles + 1, self.instances, self._ceiling_at(now)
         capped = False
@@ -278,11 +279,6 @@ class RateLimiter:
                 known, ceiling, capped = known.capped(0, now), None, True
         requests = self.requests.capped(0, now).settled()
         return RateLimiter(requests, known, throttles, now, capped, now + pause, ceiling)
-
-    def _sent_before_throttling(self, sent_at: datetime, now: datetime) -> bool:
-        """Whether a call was sent before the last throttled call was answered."""
-        # An instant after `now` is from before the clock was set back.
-        return self.throttled_at is not None and sent_at <= self.throttled_at <= now
 
     def _ceiling_at(self, now: datetime) -> int | None:
         """Return the ceiling until the refill has reached it, then None."""
