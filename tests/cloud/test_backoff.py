@@ -1,6 +1,6 @@
 """The back-off table: failures, and the time until the next attempt."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -8,14 +8,10 @@ from booking_operator.cloud.batching import backoff
 from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
 from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.engine.workqueue import Backoff
-from tests.support.virtual import EPOCH
+from tests.support.virtual import EPOCH, after
 
 ERROR = CloudError("Reason", "because", kind=FailureKind.REFUSED)
 PAUSE = Backoff(initial=timedelta(seconds=10), maximum=timedelta(seconds=60))
-
-
-def after(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 def test_an_entry_is_active_during_its_back_off_and_remembered_after_it() -> None:

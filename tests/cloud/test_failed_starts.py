@@ -3,7 +3,6 @@
 import asyncio
 from asyncio import TaskGroup
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,13 +14,9 @@ from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from tests.support import virtual
 from tests.support.batcher_stage import WEB, seconds
-from tests.support.virtual import EPOCH, VirtualClock
+from tests.support.virtual import EPOCH, VirtualClock, after
 
 WHY = "Client.InternalError: Client error on launch"
-
-
-def after(number: float) -> datetime:
-    return EPOCH + timedelta(seconds=number)
 
 
 def fall(starts: AcceptedStarts, at: float, why: str = WHY) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,14 +19,10 @@ from booking_operator.cloud.batching.token_bucket import (
 from booking_operator.cloud.driver import Action, Operation, Order
 from booking_operator.cloud.forecast import simulate
 from booking_operator.domain.group import Group
-from tests.support.virtual import EPOCH
+from tests.support.virtual import EPOCH, after
 
 START = PUBLISHED_LIMITS["StartInstances"]
 FREE = full_limiter(START, EPOCH)
-
-
-def after(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 WEB = Group("ec2", "", "eu-west-1", "web")

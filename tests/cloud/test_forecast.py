@@ -1,7 +1,7 @@
 """The forecast: the calls for the bookings of a time span, late bookings, and remedies."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from booking_operator.cloud.batching.token_bucket import (
     BucketLimit,
@@ -13,13 +13,9 @@ from booking_operator.cloud.forecast import Forecast, Member, forecast
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.group import Group
 from booking_operator.engine.store import Key
-from tests.support.virtual import EPOCH
+from tests.support.virtual import EPOCH, after
 
 DAY = timedelta(hours=24)
-
-
-def after(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 def booking(name: str, start: float, end: float) -> BookingInterval:

@@ -1,6 +1,6 @@
 """The rate limiter, which models the request limits of AWS, and learns from throttled calls."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -17,13 +17,9 @@ from booking_operator.cloud.batching.token_bucket import (
     TokenBucket,
     full_limiter,
 )
-from tests.support.virtual import EPOCH
+from tests.support.virtual import EPOCH, after
 
 START = PUBLISHED_LIMITS["StartInstances"]
-
-
-def after(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 def drained(limits: RequestLimits = START) -> RateLimiter:

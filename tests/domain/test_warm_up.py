@@ -1,19 +1,15 @@
 """The suggested warm-up after past starts, and when it takes effect."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.warm_up import MAX_STARTS, MAX_WARM_UP, add_start, effective, suggest
-from tests.support.virtual import EPOCH
+from tests.support.virtual import EPOCH, after
 
 FALLBACK = timedelta(minutes=2)
-
-
-def after(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 def test_without_starts_the_suggestion_is_the_default() -> None:

@@ -1,7 +1,6 @@
 """A new leader does not start running instances again, and is not late because of that."""
 
 import asyncio
-from datetime import datetime, timedelta
 
 import pytest
 
@@ -10,13 +9,9 @@ from booking_operator.domain.instance import InstanceState
 from booking_operator.domain.power import TAKE_OVER_TIMEOUT, start_waits_until
 from tests.reconcilers.test_resource import BOTH, played
 from tests.support.environment import Act, World
-from tests.support.virtual import EPOCH
+from tests.support.virtual import EPOCH, after
 
 SECOND = TAKE_OVER_TIMEOUT.total_seconds()
-
-
-def after(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(

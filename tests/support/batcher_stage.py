@@ -4,7 +4,7 @@ import asyncio
 from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from booking_operator.domain.instance import InstanceState
 from booking_operator.domain.services import SERVICES
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 from tests.support import virtual
-from tests.support.virtual import EPOCH, VirtualClock
+from tests.support.virtual import EPOCH, VirtualClock, after
 
 WEB = Group("ec2", "", "eu-west-1", "web")
 START, STOP = Operation(Action.START), Operation(Action.STOP)
@@ -54,10 +54,6 @@ class Sent:
 
 def seconds(instant: datetime) -> float:
     return round((instant - EPOCH).total_seconds(), 3)
-
-
-def after(since: float) -> datetime:
-    return EPOCH + timedelta(seconds=since)
 
 
 class Stage:

@@ -12,6 +12,11 @@ W = TypeVar("W")
 EPOCH = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 
+def after(seconds: float) -> datetime:
+    """The instant that many seconds after the epoch."""
+    return EPOCH + timedelta(seconds=seconds)
+
+
 class DeadlockError(AssertionError):
     """Every task waits, and no timer is left to wake one."""
 
