@@ -6,6 +6,7 @@ objects that were stored before the CRD had the rule.
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any
@@ -76,6 +77,16 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("the duration is too long; use a value like 90s, 10m or 1h30m") from None
 
 
+def checked(check: Callable[[str], object]) -> AfterValidator:
+    """Return a validator that leaves a text unchanged if `check` does not raise ValueError for it."""
+
+    def unchanged(text: str) -> str:
+        check(text)
+        return text
+
+    return AfterValidator(unchanged)
+
+
 NO_DEFAULT = "noDefault"
 """A key in the schema of a field for which the API server stores no default."""
 
@@ -83,13 +94,9 @@ INTERNED = AfterValidator(sys.intern)
 """Interns a string that many objects share. Without this such strings would use most of the memory."""
 
 
-def _is_rfc3339(text: str) -> str:
-    parse_rfc3339(text)
-    return text
-
-
-def _is_rfc3339_or_empty(text: str) -> str:
-    return _is_rfc3339(text) if text else text
+def _check_rfc3339_or_empty(text: str) -> None:
+    if text:
+        parse_rfc3339(text)
 
 
 _RAW = "r'" + RFC3339 + "'"
@@ -97,13 +104,13 @@ _DATE_MESSAGE = f"must be an RFC 3339 date with an offset, like {_EXAMPLE}"
 
 Date = Annotated[
     str,
-    AfterValidator(_is_rfc3339),
+    checked(parse_rfc3339),
     Field(max_length=40, json_schema_extra=validations(cel(f"self.matches({_RAW})", _DATE_MESSAGE))),
     INTERNED,
 ]
 OptionalDate = Annotated[
     str,
-    AfterValidator(_is_rfc3339_or_empty),
+    checked(_check_rfc3339_or_empty),
     Field(
         max_length=40,
         json_schema_extra=validations(

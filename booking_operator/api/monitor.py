@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
@@ -25,10 +25,9 @@ _TEMPLATE_RULE = fields.cel(
 )
 
 
-def _check_template(text: str) -> str:
+def _check_template(text: str) -> None:
     if text:
         naming.check_template(text)
-    return text
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -45,7 +44,7 @@ class ResourceMonitorSpec:
     """The time between two syncs, like `30s` or `2m`. A tagged group gets its Resource within this time."""
     name_template: Annotated[
         str,
-        AfterValidator(_check_template),
+        fields.checked(_check_template),
         Field(max_length=200, json_schema_extra=fields.validations(_TEMPLATE_RULE)),
     ] = ""
     """The name of each Resource, built from `{tag}`, `{type}`, `{region}` and `{account}`.

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, FailFast, Field, TypeAdapter, model_validator
+from pydantic import FailFast, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
@@ -37,11 +37,6 @@ _DATE_RULE = fields.cel(
 _MAX_RANGE_DAYS = 366
 
 
-def _is_zone(text: str) -> str:
-    parse_zone(text)
-    return text
-
-
 def _days(text: str) -> Iterator[date]:
     """Yield the days of a date, or of a range with its first and its last day.
 
@@ -61,26 +56,16 @@ def _days(text: str) -> Iterator[date]:
     return (begin + timedelta(days=number) for number in range((end - begin).days + 1))
 
 
-def _is_date(text: str) -> str:
-    _days(text)
-    return text
-
-
 _ExceptDate = Annotated[
-    str, AfterValidator(_is_date), Field(max_length=21, json_schema_extra=fields.validations(_DATE_RULE))
+    str, fields.checked(_days), Field(max_length=21, json_schema_extra=fields.validations(_DATE_RULE))
 ]
-
-
-def _is_region(text: str) -> str:
-    check_region(text)
-    return text
 
 
 _REGION_RULE = fields.cel(
     f"self.matches(r'{REGION_PATTERN}')", "must be a country or a subdivision of ISO 3166, like DE or DE-BE"
 )
 _Region = Annotated[
-    str, AfterValidator(_is_region), Field(max_length=6, json_schema_extra=fields.validations(_REGION_RULE))
+    str, fields.checked(check_region), Field(max_length=6, json_schema_extra=fields.validations(_REGION_RULE))
 ]
 
 
@@ -120,7 +105,7 @@ class BookingSchedulerSpec:
     ] = ""
     """When bookings end: a schedule like that of the start. A booking ends at the first time after its start.
     The end is a time of day, also when the clocks change during the booking."""
-    time_zone: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_is_zone)] = "UTC"
+    time_zone: Annotated[str, Field(min_length=1, max_length=64), fields.checked(parse_zone)] = "UTC"
     """The IANA time zone of schedule and except_dates, like Europe/Berlin."""
     suspend: bool = False
     """While true, no bookings are created, and bookings that have not begun are deleted."""
