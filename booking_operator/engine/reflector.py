@@ -208,7 +208,7 @@ class Reflector(Generic[T]):
     async def _list_and_watch(self) -> None:
         listing = self._needs_list
         try:
-            if listing or self._had_outage:
+            if listing or self.had_outage:
                 await self._list()
             listing = False
             await self._watch()
@@ -232,7 +232,7 @@ class Reflector(Generic[T]):
         self._needs_list = self._needs_list or error.needs_relist
 
     async def _list(self) -> None:
-        began, lapsed, self._needs_list = self._clock.monotonic(), self._had_outage, False
+        began, lapsed, self._needs_list = self._clock.monotonic(), self.had_outage, False
         page = await self._lister_watcher.list()
         items = page.items
         while page.token:
@@ -251,8 +251,8 @@ class Reflector(Generic[T]):
             call()
 
     @property
-    def _had_outage(self) -> bool:
-        """Whether the outage was so long that etcd may have been restored from a backup.
+    def had_outage(self) -> bool:
+        """Whether the watch is down for so long that etcd may have been restored from a backup.
 
         A restored etcd issues the same resourceVersions a second time. A watch from a resourceVersion in its
         future does not fail. It delivers no event until etcd reaches that version, and never the changes that

@@ -86,6 +86,9 @@ class CacheConsistency:
     If the CRD was deleted and created again in the meantime, it has another uid than before. Then the
     reflectors relist.
 
+    If the watch of a kind is down for long, etcd may have been restored from a backup with bookings that the
+    caches do not contain. Then the reflector relists at once.
+
     If the operator may not read the CRD, it reads discovery, which every ServiceAccount may read. While a CRD
     is being deleted, discovery lists its kind without the verb `create`. Discovery is cached, so the operator
     waits `DISCOVERY_LAG_SECONDS` before it reads it. Discovery contains no uid.
@@ -123,7 +126,13 @@ class CacheConsistency:
         """Return `stale_reason`, or that the API server is deleting the CRD."""
         if stale_reason := self.stale_reason():
             return stale_reason
-        return await self._shared() or self.stale_reason()
+        if stale_reason := await self._shared():
+            return stale_reason
+        for reflector in self._reflectors:
+            if reflector.had_outage:
+                kind = reflector.kind
+                reflector.relist(f"the watch of the {kind} was interrupted, and a relist is pending")
+        return self.stale_reason()
 
     async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS) -> str:
         """Call `confirm` with a timeout. A timeout counts as stale data."""

@@ -412,6 +412,34 @@ def test_a_recreated_crd_triggers_a_relist() -> None:
     assert "is new" in recreated
 
 
+def test_an_interrupted_watch_triggers_a_relist() -> None:
+    """The API server was away, and its etcd may have been restored. It answers again, but no watch does."""
+
+    async def main() -> tuple[list[str], int]:
+        server, api = Server(), FakeApi()
+        server.answer = {"metadata": {"uid": "crd"}}
+        reflector = Reflector("things", api, Store(), VirtualClock())
+        consistency = CacheConsistency(server, [reflector], VirtualClock())
+        await consistency.record_crd()
+        task = asyncio.ensure_future(reflector.run())
+        await asyncio.sleep(1)
+        api.fault = "refused"
+        api.cut()
+        await asyncio.sleep(30)
+        assert reflector.backing_off
+        before, api.fault = api.lists, ""
+        reasons = [await consistency.confirm()]
+        await asyncio.sleep(0.1)
+        reasons.append(await consistency.confirm())
+        task.cancel()
+        await asyncio.wait([task])
+        return reasons, api.lists - before
+
+    (interrupted, after), lists = virtual.run(main())
+    assert interrupted == "the watch of the things was interrupted, and a relist is pending"
+    assert (after, lists) == ("", 1)
+
+
 async def consistency_of(server: Server) -> CacheConsistency:
     """A cache consistency check for one reflector that has synced."""
     reflector = Reflector("things", FakeApi(), Store(), VirtualClock())
