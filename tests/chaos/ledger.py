@@ -1,13 +1,18 @@
 """The bookings that the API server stored over time, and the power state that they require. No I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from booking_operator.config import Settings
+
 NEVER = datetime.max.replace(tzinfo=UTC)
 BLINK = timedelta(seconds=1)
 """A gap between two bookings that is shorter than this needs no stop."""
+
+GRACE = Settings().deletion_grace
+"""A stop that an edit causes waits this long. It is not due if the group is wanted again by then."""
 
 Action = Literal["StartInstances", "StopInstances"]
 
@@ -93,14 +98,12 @@ class Ledger:
         return all(self.wanted(tag, at) is wanted for at in {since, *changes})
 
     def boundaries(self, tag: str) -> list[Boundary]:
-        """The power changes of a group, in order. Changes that are reverted within `BLINK` are left out."""
-        found: list[Boundary] = []
-        for boundary in self._changes(tag):
-            if found and boundary.at - found[-1].at < BLINK:
-                found.pop()
-            else:
-                found.append(boundary)
-        return found
+        """The power changes of a group, in order.
+
+        Changes that are reverted within `BLINK`, or by edits within `GRACE`, are left out.
+        """
+        kept = _without_reverted(self._changes(tag), _within_grace)
+        return _without_reverted(kept, lambda first, second: second.at - first.at < BLINK)
 
     def _changes(self, tag: str) -> Iterator[Boundary]:
         planned = {at for version in self._of(tag) for at in (version.start, version.end)}
@@ -118,3 +121,22 @@ class Ledger:
         """The instants at which a version of a booking begins or ends, as planned or by an edit."""
         spans = [(version.start, version.end, version.since, version.until) for version in self._of(tag)]
         return {at for span in spans for at in span} - {NEVER}
+
+
+def _within_grace(stop: Boundary, start: Boundary) -> bool:
+    """Whether an edit reverts the stop of an earlier edit within the grace of a deletion."""
+    edits = stop.action == "StopInstances" and stop.edited and start.edited
+    return edits and start.at - stop.at < GRACE
+
+
+def _without_reverted(
+    boundaries: Iterable[Boundary], reverted: Callable[[Boundary, Boundary], bool]
+) -> list[Boundary]:
+    """Leave out a boundary and the next one if the next one reverts it."""
+    found: list[Boundary] = []
+    for boundary in boundaries:
+        if found and reverted(found[-1], boundary):
+            found.pop()
+        else:
+            found.append(boundary)
+    return found

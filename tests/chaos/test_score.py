@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.layout import TAGS, layout
-from tests.chaos.ledger import Boundary, Ledger
+from tests.chaos.ledger import GRACE, Boundary, Ledger
 from tests.chaos.score import Bound, Score, score
 from tests.chaos.table import PAGE, name, rows, written
 
@@ -75,6 +75,18 @@ def test_a_restore_brings_earlier_bookings_back() -> None:
     ledger.rolled_back(t(5), t(40))
     assert [item.at for item in ledger.boundaries("web")] == [t(10), t(20), t(40), t(100)]
     assert [item.name for item in ledger.present()] == ["b0"]
+
+
+def test_a_deletion_that_a_restore_reverts_within_the_deletion_grace_is_no_boundary() -> None:
+    for seconds, due in ((GRACE.total_seconds() - 1, [t(10), t(60)]), (9, [t(10), t(20), t(29), t(60)])):
+        ledger = booked((10, 60))
+        ledger.gone("b0", t(20))
+        ledger.rolled_back(t(5), t(20 + seconds))
+        assert [item.at for item in ledger.boundaries("web")] == due
+    ledger = booked((10, 60))
+    ledger.gone("b0", t(10.5))
+    ledger.rolled_back(t(5), t(12))
+    assert [item.at for item in ledger.boundaries("web")] == [t(10), t(60)]
 
 
 def test_stale_data_keeps_instances_running_and_starts_none() -> None:
