@@ -47,6 +47,7 @@ _BACKOFF = Backoff(initial=timedelta(seconds=2), maximum=timedelta(seconds=55))
 
 # EC2 also responds with RequestExpired if the credentials have expired:
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+# STS answers ExpiredToken: https://github.com/boto/boto3/issues/1431
 _REFUSED_CREDENTIALS = frozenset(
     {"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "RequestExpired"}
 )

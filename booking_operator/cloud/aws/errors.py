@@ -22,8 +22,8 @@ from booking_operator.engine.clock_skew import ClockSkewMonitor
 MAX_MESSAGE_LENGTH = 600
 """In characters. A condition message may have 32,768, but users read it in one column of a terminal."""
 
-# See https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and the common errors in
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonErrors.html
+# `tests/cloud/test_error_codes.py` compares all codes with the lists of AWS and the service models of
+# botocore. A comment names the source of each code that none of them contains.
 _THROTTLED = frozenset(
     {
         "EC2ThrottledException",
@@ -31,20 +31,31 @@ _THROTTLED = frozenset(
         "RequestThrottled",
         "RequestThrottledException",
         "SlowDown",
+        "ThrottledException",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
     }
 )
+# RDS answers AccessDenied: https://github.com/awslabs/aws-well-architected-labs/issues/854
 _UNAUTHORIZED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 # These concern one instance (for example, its Marketplace terms are not accepted) or one region, not the
 # account.
 _NOT_ENABLED = frozenset({"Blocked", "OptInRequired", "PendingVerification"})
-# Limits of the account in a region. As with capacity, a part of the instances may fit.
-_LIMITS = frozenset({"InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
+# Limits of the account in a region, or of a capacity reservation. As with capacity, a part of the instances
+# may fit.
+_LIMITS = frozenset(
+    {
+        "InstanceLimitExceeded",
+        "MaxSpotInstanceCountExceeded",
+        "ReservationCapacityExceeded",
+        "VcpuLimitExceeded",
+    }
+)
+# STS answers ExpiredToken: https://github.com/boto/boto3/issues/1431
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _MAX_SKEW = timedelta(minutes=1)  # AWS accepts a signature for 5 minutes or longer
-_TIME_CODES = frozenset({"InvalidSignatureException", "RequestTimeTooSkewed"})
+_TIME_CODES = frozenset({"InvalidSecurity.RequestHasExpired"})
 _REFUSED_KEYS = _TIME_CODES | frozenset(
     {
         "AuthFailure",
