@@ -52,6 +52,10 @@ class ResourceSpec:
     The launch is the time at which its root volume was attached, not the last start."""
     hibernate: bool = False
     """Whether to hibernate the instances that support it, instead of stopping them."""
+    maintenance: Literal["Ignore", "Allow"] = "Ignore"
+    """What to do with a database that is not booked in its maintenance window.
+    `Ignore`: stop it.
+    `Allow`: do not stop it before the end of the window if AWS applies pending maintenance to it."""
     suspend: bool = False
     """While true, the operator starts and stops no instance. It still observes and reports."""
 
@@ -64,6 +68,16 @@ class LockTags:
     """The value of the tag `resource-booking-locked-by`."""
     locked_until: str = ""
     """The value of the tag `resource-booking-locked-until`."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class AutomaticRestart:
+    """The time at which AWS starts a stopped database by itself."""
+
+    id: str = ""
+    """The id of the database."""
+    at: str = ""
+    """The time, in UTC."""
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -83,7 +97,10 @@ class ResourceStatus:
     next_change_at: str = ""
     """When the bookings next start or stop the instances, in UTC. Empty if they never do."""
     started: tuple[str, ...] = ()
-    """The ids of the instances that a booking has started. `unbooked: Leave` may stop only these."""
+    """The ids of the instances that a booking has started, and of the databases that AWS has restarted.
+    `unbooked: Leave` may stop only these."""
+    automatic_restarts: tuple[AutomaticRestart, ...] = ()
+    """When AWS starts stopped databases by itself, after seven days. Only for `unbooked: Leave`."""
     locks: tuple[LockTags, ...] = ()
     """The lock tags that the operator wrote and that instances may still have."""
     warm_up: str = ""
@@ -106,6 +123,12 @@ class ResourceStatus:
     def booked_until(self) -> datetime | None:
         """`locked_until` as aware UTC; None when it is empty or malformed."""
         return _instant(self.locked_until)
+
+    @property
+    def restarts(self) -> dict[str, datetime]:
+        """`automatic_restarts` by id, as aware UTC, without those that are malformed."""
+        instants = {restart.id: _instant(restart.at) for restart in self.automatic_restarts}
+        return {id_: instant for id_, instant in instants.items() if instant is not None}
 
 
 def _instant(text: str) -> datetime | None:
@@ -166,6 +189,7 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -
         unbooked=UnbookedPolicy(spec.unbooked),
         warm_up=warm_up(spec, status),
         launch_grace=fields.parse_duration(spec.launch_grace),
+        allow_maintenance=spec.maintenance == "Allow",
         hibernate=spec.hibernate,
         suspend=spec.suspend,
         dry_run=dry_run,

@@ -232,7 +232,7 @@ class Record:
         instance: its id and state.
         hibernates: whether it was launched with hibernation enabled.
         managed: whether it asks a ResourceMonitor to create a Resource for its group.
-        ignored: whether the operator leaves it alone.
+        left_out: whether the operator leaves it alone. Then `blocked_reason` of the instance says why.
         pool: its type and zone, which share capacity, such as `m5.large in eu-west-1a`; empty if not
             applicable.
         failure_reason: why a stopped instance failed; empty if it did not, or if the service gives no reason.
@@ -242,7 +242,7 @@ class Record:
     instance: Instance
     hibernates: bool = False
     managed: bool = False
-    ignored: bool = False
+    left_out: bool = False
     pool: str = ""
     failure_reason: str = ""
 

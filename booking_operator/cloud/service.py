@@ -126,7 +126,7 @@ async def serving(
     describes = DescribeLimiter(limits, clock)
     apis: dict[str, ServiceApi] = {
         "ec2": Ec2Api(clients, describes, metrics=metrics),
-        "rds": RdsApi(clients, describes, metrics=metrics),
+        "rds": RdsApi(clients, describes, clock, metrics=metrics),
     }
     try:
         async with TaskGroup() as tasks:

@@ -18,7 +18,7 @@ from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.delay import Delay
 from booking_operator.domain.formatting import format_duration, format_utc, summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
-from booking_operator.domain.power import GraceReason, Plan, PowerPolicy, UnbookedPolicy
+from booking_operator.domain.power import Grace, GraceReason, Plan, PowerPolicy, UnbookedPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +180,17 @@ def power_status(observation: Observation | None) -> str:
 def _found(tag: str, place: str, report: ResourceReport) -> ConditionUpdate:
     if report.observation is None:
         return ConditionUpdate("Found", None, "NotObserved", "The instances have not been observed yet.")
-    ignored = report.observation.ignored
-    left_alone = (
-        f" The operator leaves {summarize(ignored)} alone: the tag resource-booking-ignore is true."
-        if ignored
-        else ""
-    )
+    left_out, hints = report.observation.left_out, ""
+    if left_out:
+        hints = f" The operator leaves some instances alone: {describe_blocked(left_out)}."
     if report.observation.similar:
         similar = summarize([repr(tag) for tag in report.observation.similar])
-        left_alone += f" There are instances with the tag {similar}; did you mean {tag!r}?"
+        hints += f" There are instances with the tag {similar}; did you mean {tag!r}?"
     if not report.observation.instances:
-        other = "other " if ignored else ""
-        message = f"No {other}instance in {place} has the tag resource-booking-application={tag}.{left_alone}"
+        other = "other " if left_out else ""
+        message = f"No {other}instance in {place} has the tag resource-booking-application={tag}.{hints}"
         return ConditionUpdate("Found", False, "NoInstances", message)
-    message = f"Instances of the group were found in {place}.{left_alone}"
+    message = f"Instances of the group were found in {place}.{hints}"
     return ConditionUpdate("Found", True, "InstancesFound", message)
 
 
@@ -255,17 +252,21 @@ def _stop_withheld(it: _Readiness) -> _Verdict | None:
 
 
 def _in_grace(it: _Readiness) -> _Verdict | None:
-    grace = it.report.plan.grace
-    if grace is None:
+    graces = it.report.plan.graces
+    if not graces:
         return None
+    return False, graces[0].reason.value, " ".join(_describe_grace(grace, it.policy) for grace in graces)
+
+
+def _describe_grace(grace: Grace, policy: PowerPolicy) -> str:
     ids, end = summarize(grace.ids), _next_second(grace.until)
     if grace.reason is GraceReason.DELETION:
-        message = f"A booking was deleted; unless another one begins, {ids} will be stopped at {end}."
+        return f"A booking was deleted; unless another one begins, {ids} will be stopped at {end}."
+    if grace.reason is GraceReason.LAUNCH:
+        why = f"launched less than spec.launch_grace ({format_duration(policy.launch_grace)}) ago"
     else:
-        since = format_duration(it.policy.launch_grace)
-        launched = f"Not booked, but launched less than spec.launch_grace ({since}) ago: {ids}"
-        message = f"{launched}. The first stop is at {end}."
-    return False, grace.reason.value, message
+        why = "in the maintenance window, with spec.maintenance: Allow"
+    return f"Not booked, but {why}: {ids}. The first stop is at {end}."
 
 
 def _blocked(it: _Readiness) -> _Verdict | None:

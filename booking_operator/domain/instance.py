@@ -43,6 +43,9 @@ class Instance:
             nothing blocks it.
         lock: its lock tags; None when it has none.
         launched_at: when it was created (aware UTC), not when it was last started; None if unknown.
+        restarts_at: when the cloud starts it again by itself (aware UTC); None if it does not.
+        maintenance_until: the end of its present maintenance window, in which the cloud applies pending
+            maintenance (aware UTC); None outside such a window.
     """
 
     id: str
@@ -50,6 +53,8 @@ class Instance:
     blocked_reason: str = ""
     lock: Lock | None = None
     launched_at: datetime | None = None
+    restarts_at: datetime | None = None
+    maintenance_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,14 @@ class Observation:
     Attributes:
         instances: the instances that the operator starts and stops.
         at: when the Describe was sent (aware UTC).
-        ignored: the ids of the instances of the group that the operator leaves alone, by their tag
-            `resource-booking-ignore`. They are not in `instances`.
+        left_out: the instances with the tag of the group that the operator leaves alone, for example because
+            they are ignored by their tag. Their `blocked_reason` says why. They are not in `instances`.
         similar: the tags of other groups that differ from the tag of the group only by case or blanks.
     """
 
     instances: tuple[Instance, ...]
     at: datetime
-    ignored: tuple[str, ...] = ()
+    left_out: tuple[Instance, ...] = ()
     similar: tuple[str, ...] = ()
 
     def ids(self, *states: InstanceState) -> tuple[str, ...]:

@@ -4,12 +4,13 @@
 depends only on its inputs, not on earlier decisions. Invariants:
 - A start needs only an active booking.
 - A stop needs that no booking is active, that the cached bookings are complete, and a fresh observation.
-- A stop waits for the end of a grace period: that of a deletion, or `launch_grace` of the instance.
+- A stop waits for the end of a grace period: that of a deletion, `launch_grace` of the instance, or its
+  maintenance window.
 - Without an active booking, `unbooked: Stop` stops all running instances, and `unbooked: Leave` only those
-  that a booking has started.
+  that a booking or the cloud itself has started.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,12 @@ StartInstances.
 """
 
 
+RESTART_TOLERANCE = timedelta(minutes=5)
+"""A start that is seen this long before the automatic restart of an instance counts as this restart.
+
+The clock of AWS is another one, and AWS may be early."""
+
+
 class UnbookedPolicy(StrEnum):
     """What the operator does with running instances that are not booked."""
 
@@ -45,6 +52,7 @@ class GraceReason(StrEnum):
 
     DELETION = "DeletionGrace"
     LAUNCH = "LaunchGrace"
+    MAINTENANCE = "MaintenanceWindow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class PowerPolicy:
         unbooked: what to do with running instances that are not booked.
         warm_up: how long before `start_at` the instances start.
         launch_grace: how long after its launch an instance is not stopped.
+        allow_maintenance: whether an instance is not stopped while the cloud applies pending maintenance.
         hibernate: whether to hibernate instances instead of stopping them, if they can.
         suspend: whether the operator only plans and reports power changes of this Resource.
         dry_run: whether the operator only plans and reports for all Resources, by `--dry-run`.
@@ -78,6 +87,7 @@ class PowerPolicy:
     unbooked: UnbookedPolicy = UnbookedPolicy.STOP
     warm_up: timedelta = timedelta(0)
     launch_grace: timedelta = timedelta(0)
+    allow_maintenance: bool = False
     hibernate: bool = False
     suspend: bool = False
     dry_run: bool = False
@@ -101,10 +111,10 @@ class Plan:
         withheld: the ids of the instances that are not stopped because data is stale.
         stale_reason: why `withheld` is not stopped, or why stops would be withheld before the first
             observation; empty otherwise.
-        grace: the instances whose stop waits for the end of a grace period; None when there are none.
+        graces: the instances whose stop waits for the end of a grace period, by reason.
         blocked: the instances that are not as booked and have a `blocked_reason`.
-        started: the ids of the instances that a booking has started, for the status. Under `unbooked: Leave`
-            it includes the instances that the operator is about to start.
+        started: the ids of the instances that a booking or the cloud has started, for the status. Under
+            `unbooked: Leave` it includes the instances that the operator is about to start.
         in_transition: whether an instance is pending or stopping. The inventory reports the end of that.
     """
 
@@ -112,7 +122,7 @@ class Plan:
     stop: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     stale_reason: str = ""
-    grace: Grace | None = None
+    graces: tuple[Grace, ...] = ()
     blocked: tuple[Instance, ...] = ()
     started: frozenset[str] = frozenset()
     in_transition: bool = False
@@ -137,13 +147,14 @@ def decide(
 
     A start needs an active booking. A stop needs that no booking is active, that the bookings are complete,
     that no grace period lasts, and an observation that is not older than `observed_since`. Under
-    `unbooked: Leave` only instances that a booking has started are stopped.
+    `unbooked: Leave` only the instances in `started` are stopped.
 
     Args:
         policy: the rules of the Resource.
         state: the state of the bookings at the instant of the decision.
         observation: the newest observation; None before the first one.
-        started: the ids of the instances that a booking has started, from the status.
+        started: the ids of the instances that a booking has started, from the status, and those of
+            `restarted_by_cloud`.
         observed_since: an observation from before this instant cannot back a stop (aware UTC).
         stop_from: the end of the grace period after a deletion (aware UTC); None when there is none.
         stale_reason: why the bookings may be incomplete; empty when they are complete.
@@ -167,8 +178,8 @@ def decide(
     if policy.unbooked is UnbookedPolicy.LEAVE:
         stop = tuple(id_ for id_ in stop if id_ in remembered)
         blocked = tuple(instance for instance in blocked if instance.id in remembered)
-    grace = _grace(policy, observation, stop, stop_from, state.at)
-    stop = tuple(id_ for id_ in stop if grace is None or id_ not in grace.ids)
+    graces = _graces(policy, observation, stop, stop_from, state.at)
+    stop = tuple(id_ for id_ in stop if not any(id_ in grace.ids for grace in graces))
     if stop and not stale_reason and observation.at < observed_since:
         stale_reason = "the last observation of the instances is older than the last change of the bookings"
     unsafe = bool(stop and stale_reason)
@@ -176,30 +187,76 @@ def decide(
         stop=() if unsafe else stop,
         withheld=stop if unsafe else (),
         stale_reason=stale_reason if unsafe else "",
-        grace=grace,
+        graces=graces,
         blocked=blocked,
         started=remembered,
         in_transition=in_transition,
     )
 
 
-def _grace(
+def _graces(
     policy: PowerPolicy,
     observation: Observation,
     stop: Collection[str],
     stop_from: datetime | None,
     now: datetime,
-) -> Grace | None:
-    """Return which of the instances in `stop` are not stopped yet."""
+) -> tuple[Grace, ...]:
+    """Return which of the instances in `stop` are not stopped yet, with the reason that lasts longest."""
     if stop and stop_from is not None and now < stop_from:
-        return Grace(GraceReason.DELETION, tuple(stop), stop_from)
-    ends = {
-        instance.id: instance.launched_at + policy.launch_grace
+        return (Grace(GraceReason.DELETION, tuple(stop), stop_from),)
+    if not (stop and (policy.launch_grace or policy.allow_maintenance)):
+        return ()
+    waiting: dict[GraceReason, dict[str, datetime]] = {}
+    for instance in observation.instances:
+        ends = {reason: end for reason, end in _grace_ends(policy, instance).items() if now < end}
+        if instance.id in stop and ends:
+            last = max(ends, key=ends.__getitem__)
+            waiting.setdefault(last, {})[instance.id] = ends[last]
+    return tuple(Grace(reason, tuple(ends), min(ends.values())) for reason, ends in waiting.items())
+
+
+def _grace_ends(policy: PowerPolicy, instance: Instance) -> dict[GraceReason, datetime]:
+    """Return the end of each grace period of one instance (aware UTC)."""
+    ends: dict[GraceReason, datetime] = {}
+    if policy.launch_grace and instance.launched_at is not None:
+        ends[GraceReason.LAUNCH] = instance.launched_at + policy.launch_grace
+    if policy.allow_maintenance and instance.maintenance_until is not None:
+        ends[GraceReason.MAINTENANCE] = instance.maintenance_until
+    return ends
+
+
+def restarted_by_cloud(observation: Observation, restarts: Mapping[str, datetime]) -> frozenset[str]:
+    """Return the ids of the instances that the cloud has started by itself, because they were stopped long.
+
+    Args:
+        observation: the newest observation.
+        restarts: the automatic restarts of the instances that were stopped before (aware UTC), by id.
+    """
+    return frozenset(
+        instance.id
         for instance in observation.instances
-        if policy.launch_grace and instance.launched_at is not None and instance.id in stop
+        if instance.state in {InstanceState.PENDING, InstanceState.RUNNING}
+        and instance.id in restarts
+        and restarts[instance.id] <= observation.at + RESTART_TOLERANCE
+    )
+
+
+def coming_restarts(observation: Observation, restarts: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Return the automatic restarts of the instances that do not run (aware UTC), by id.
+
+    The cloud reports the time of a restart only while the instance is stopped. So the operator remembers it
+    until the instance runs.
+
+    Args:
+        observation: the newest observation.
+        restarts: the automatic restarts that were known before, by id.
+    """
+    known = {
+        instance.id: instance.restarts_at or restarts.get(instance.id)
+        for instance in observation.instances
+        if instance.state not in {InstanceState.PENDING, InstanceState.RUNNING}
     }
-    waiting = {id_: end for id_, end in ends.items() if now < end}
-    return Grace(GraceReason.LAUNCH, tuple(waiting), min(waiting.values())) if waiting else None
+    return {id_: at for id_, at in known.items() if at is not None}
 
 
 def start_waits_until(

@@ -23,7 +23,7 @@ class ServiceFacts:
         stop_call: the call that stops or hibernates instances.
         tag_call: the call that writes tags.
         untag_call: the call that removes tags.
-        describe_calls: the calls that find instances.
+        describe_calls: the calls that find instances and their state.
         max_batch: the maximum number of instances in one call.
         default_warm_up: the warm-up of `warm_up: auto` before the first measured start.
     """
@@ -60,7 +60,12 @@ SERVICES: Mapping[str, ServiceFacts] = {
         stop_call="StopDBInstance",
         tag_call="AddTagsToResource",
         untag_call="RemoveTagsFromResource",
-        describe_calls=("DescribeDBClusters", "DescribeDBInstances"),
+        describe_calls=(
+            "DescribeDBClusters",
+            "DescribeDBInstances",
+            "DescribeGlobalClusters",
+            "DescribePendingMaintenanceActions",
+        ),
         max_batch=1,  # RDS has no call for several databases
         default_warm_up=timedelta(minutes=10),
     ),

@@ -66,7 +66,7 @@ def test_old_and_future_entries_are_forgotten(later: float) -> None:
         ("OperationNotPermitted", FailureKind.REFUSED, backoff.NEEDS_CHANGE),
         ("UnsupportedOperation", FailureKind.REFUSED, backoff.NEEDS_CHANGE),
         ("IncorrectSpotRequestState", FailureKind.REFUSED, backoff.SPOT),
-        ("IncorrectSpotInstanceRequestState", FailureKind.REFUSED, backoff.SPOT),
+        ("InvalidDBClusterStateFault", FailureKind.REFUSED, backoff.WRONG_STATE),
         ("InsufficientInstanceCapacity", FailureKind.CAPACITY, backoff.CAPACITY),
         ("UnauthorizedOperation", FailureKind.DENIED, backoff.DENIED),
     ],

@@ -112,9 +112,8 @@ def test_a_successful_call_is_counted_and_an_interrupted_one_is_not() -> None:
 def test_each_page_of_rds_is_a_call() -> None:
     async def main() -> None:
         seen, clock = Seen(), VirtualClock()
-        rds = RdsApi(
-            SignedSessions(clock, Accounts(REGION), metrics=seen), DescribeLimiter(published_limits, clock)
-        )
+        sessions = SignedSessions(clock, Accounts(REGION), metrics=seen)
+        rds = RdsApi(sessions, DescribeLimiter(published_limits, clock), clock)
         queries: list[dict[str, Any]] = []
 
         async def describe(**query: Any) -> dict[str, Any]:

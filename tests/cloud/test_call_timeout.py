@@ -58,11 +58,13 @@ class SlowSessions(AwsClients):
 
 @pytest.mark.parametrize("make", [Ec2Api, RdsApi])
 def test_the_timeout_of_a_describe_begins_after_the_wait_for_credentials(
-    make: Callable[[AwsClients, DescribeLimiter], Ec2Api | RdsApi],
+    make: type[Ec2Api | RdsApi],
 ) -> None:
     async def main() -> None:
         clock = VirtualClock()
-        assert await make(SlowSessions(clock), DescribeLimiter(published_limits, clock)).describe(HERE) == []
+        sessions, limiter = SlowSessions(clock), DescribeLimiter(published_limits, clock)
+        api = Ec2Api(sessions, limiter) if make is Ec2Api else RdsApi(sessions, limiter, clock)
+        assert await api.describe(HERE) == []
 
     run(main())
 

@@ -117,9 +117,10 @@ async def test_no_state_is_kept_for_a_released_scope(make: type[Ec2Api | RdsApi]
     clock.over.set()
     async with AwsClients(clock, Accounts()) as sessions:
         gate = DescribeLimiter(published_limits, clock)
-        api = make(sessions, gate)
+        api = Ec2Api(sessions, gate) if make is Ec2Api else RdsApi(sessions, gate, clock)
         await (sessions.ec2(HERE) if make is Ec2Api else sessions.rds(HERE))
-        for action in ("DescribeInstances", "DescribeDBClusters", "DescribeDBInstances"):
+        actions = {name: set(service.describe_calls) for name, service in SERVICES.items()}
+        for action in set().union(*actions.values()):
             async with gate.slot(HERE, action), gate.slot(THERE, action):
                 pass
         if isinstance(api, RdsApi):
@@ -127,10 +128,8 @@ async def test_no_state_is_kept_for_a_released_scope(make: type[Ec2Api | RdsApi]
         await api.release(HERE)
         assert not sessions._clients
         left = {action for scope, action in gate._limiters if scope == HERE}
-        assert left == (
-            {"DescribeDBClusters", "DescribeDBInstances"} if make is Ec2Api else {"DescribeInstances"}
-        )
-        assert len(gate._limiters) - len(left) == 3
+        assert left == actions["rds" if make is Ec2Api else "ec2"]
+        assert len(gate._limiters) - len(left) == sum(map(len, actions.values()))
         assert not (isinstance(api, RdsApi) and api._arns)
 
 

@@ -249,9 +249,10 @@ def test_the_values_of_tags_that_count_as_true(value: str, true: bool) -> None:
         {"tags": {"resource-booking-ignore": value}},
         {"tags": {"resource-booking-ignore": value, "resource-booking-managed": "true"}},
     )
-    assert (managed.managed, managed.ignored) == (true, False)
-    assert (ignored.managed, ignored.ignored) == (False, true)
-    assert (both.managed, both.ignored) == (not true, true)
+    assert (managed.managed, managed.left_out) == (true, False)
+    assert (ignored.managed, ignored.left_out) == (False, true)
+    assert (both.managed, both.left_out) == (not true, true)
+    assert ignored.instance.blocked_reason == ("has the tag resource-booking-ignore=true" if true else "")
 
 
 def test_the_launch_is_when_the_root_volume_was_attached() -> None:

@@ -1,13 +1,18 @@
 """RDS with moto: found databases, starts and stops, and databases that cannot be stopped."""
 
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from booking_operator.cloud.aws import rds
-from booking_operator.cloud.aws.rds import cluster_blocked_reason, database_blocked_reason, state_of_status
+from booking_operator.cloud.aws.rds_parser import (
+    cluster_blocked_reason,
+    database_blocked_reason,
+    state_of_status,
+    window_end,
+)
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
@@ -79,10 +84,10 @@ async def test_an_ignored_database_is_left_alone(aws: AwsProxy) -> None:
     await aws.moto.create_database("kept", "shop", kind="cluster", **more)
     async with open_driver(CLOCK, "rds") as driver:
         found = await observe(driver, SHOP)
-    assert ([instance.id for instance in found.instances], found.ignored) == (
-        ["db:orders"],
-        ("cluster:kept",),
-    )
+    assert [instance.id for instance in found.instances] == ["db:orders"]
+    assert [(instance.id, instance.blocked_reason) for instance in found.left_out] == [
+        ("cluster:kept", "has the tag resource-booking-ignore=true")
+    ]
 
 
 async def test_a_refused_database_does_not_block_the_others(aws: AwsProxy) -> None:
@@ -143,6 +148,7 @@ def test_only_available_and_stopped_databases_can_be_changed() -> None:
         ({"ReadReplicaDBInstanceIdentifiers": ["b"]}, "has a read replica"),
         ({"MultiAZ": True, "Engine": "sqlserver-se"}, "SQL Server"),
         ({"MultiAZ": True, "Engine": "custom-sqlserver-ee"}, "SQL Server"),
+        ({"SecondaryAvailabilityZone": "eu-west-1b", "Engine": "sqlserver-ee"}, "SQL Server"),
         ({"MultiAZ": True, "Engine": "postgres", "ReadReplicaDBInstanceIdentifiers": []}, ""),
     ],
 )
@@ -156,13 +162,36 @@ def test_databases_that_rds_never_stops(row: Mapping[str, Any], why: str) -> Non
     ("row", "why"),
     [
         ({"EngineMode": "serverless"}, "engine mode is serverless"),
-        ({"EngineMode": "provisioned", "GlobalClusterIdentifier": "g"}, "global database"),
         ({"ReplicationSourceIdentifier": "arn:aws:rds:…"}, "replica of another"),
         ({"ReadReplicaIdentifiers": ["arn:aws:rds:…"]}, "has a read replica"),
-        ({"EngineMode": "provisioned", "Engine": "mysql"}, ""),
+        ({"EngineMode": "provisioned", "Engine": "mysql"}, "Multi-AZ DB cluster"),
+        ({"EngineMode": "provisioned", "Engine": "aurora-mysql"}, ""),
     ],
 )
 def test_clusters_that_rds_never_stops(row: Mapping[str, Any], why: str) -> None:
     blocked_reason: Any = cluster_blocked_reason
     assert why in blocked_reason(row)
     assert bool(blocked_reason(row)) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("window", "now", "end"),
+    [  # 2026-01-01 is a Thursday
+        ("thu:09:00-thu:09:30", "2026-01-01T09:00:00Z", "2026-01-01T09:30:00Z"),
+        ("thu:09:00-thu:09:30", "2026-01-01T09:29:59Z", "2026-01-01T09:30:00Z"),
+        ("thu:09:00-thu:09:30", "2026-01-01T09:30:00Z", None),
+        ("thu:09:00-thu:09:30", "2026-01-01T08:59:59Z", None),
+        ("Thu:23:45-Fri:00:15", "2026-01-02T00:05:00Z", "2026-01-02T00:15:00Z"),
+        ("sun:23:45-mon:00:15", "2026-01-04T23:50:00Z", "2026-01-05T00:15:00Z"),
+        ("sun:23:45-mon:00:15", "2026-01-05T00:05:00Z", "2026-01-05T00:15:00Z"),
+        ("sun:23:45-mon:00:15", "2026-01-05T00:15:00Z", None),
+        ("mon:00:00-mon:00:00", "2026-01-07T00:00:00Z", "2026-01-12T00:00:00Z"),
+        ("xxx:09:00-thu:09:30", "2026-01-01T09:00:00Z", None),
+        ("thu:99:00-thu:99:30", "2026-01-01T09:00:00Z", None),
+        ("always", "2026-01-01T09:00:00Z", None),
+        ("", "2026-01-01T09:00:00Z", None),
+    ],
+)
+def test_the_end_of_the_maintenance_window(window: str, now: str, end: str | None) -> None:
+    found = window_end(window, datetime.fromisoformat(now))
+    assert found == (datetime.fromisoformat(end) if end else None)

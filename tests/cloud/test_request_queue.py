@@ -331,6 +331,45 @@ def test_a_refused_instance_is_not_sent_during_its_back_off(reason: str, pause: 
     play(scenario)
 
 
+async def pauses(stage: Stage, number: int) -> list[float]:
+    """Stop an instance that the service refuses, again after each back-off; return the back-offs."""
+    found = []
+    for _ in range(number):
+        order = stage.order("bad", operation=STOP)
+        await stage.outcome(order)
+        error = order.futures["bad"].exception()
+        assert isinstance(error, CloudError)
+        assert error.retry_at is not None
+        found.append((error.retry_at - stage.clock.now()).total_seconds())
+        await asyncio.sleep(found[-1])
+    return found
+
+
+@pytest.mark.parametrize("reason", ["InvalidDBInstanceState", "InvalidDBClusterStateFault"])
+def test_the_back_off_of_a_state_that_never_passes_grows_to_an_hour(reason: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse(reason, "bad")
+        assert await pauses(stage, 13) == [*(3 * 2**number for number in range(11)), 3600, 3600]
+
+    play(scenario)
+
+
+def test_the_back_off_of_an_instance_ends_when_its_state_changes() -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.reply = refuse("InvalidDBInstanceState", "bad")
+        assert (await pauses(stage, 9))[-1] == 768
+        await stage.outcome(stage.order("bad", operation=STOP))
+        calls = len(stage.sent)
+        await asyncio.sleep(1)
+        await stage.outcome(stage.order("bad", operation=STOP))
+        assert len(stage.sent) == calls
+        stage.changed_at["bad"] = stage.clock.now()
+        assert await pauses(stage, 2) == [3, 6]
+        assert len(stage.sent) == calls + 2
+
+    play(scenario)
+
+
 def test_the_back_off_of_a_spot_instance_that_only_ec2_may_start_grows() -> None:
     async def scenario(stage: Stage) -> None:
         stage.reply = refuse("IncorrectSpotRequestState", "bad")

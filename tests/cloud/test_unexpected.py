@@ -301,9 +301,8 @@ def ec2_of(client: Client, metrics: Counted) -> Ec2Api:
 
 def rds_of(client: Client, metrics: Counted) -> RdsApi:
     clock = VirtualClock()
-    return RdsApi(
-        ClientSessions(client, metrics, clock), DescribeLimiter(published_limits, clock), metrics=metrics
-    )
+    sessions = ClientSessions(client, metrics, clock)
+    return RdsApi(sessions, DescribeLimiter(published_limits, clock), clock, metrics=metrics)
 
 
 def instance(id_: str | None, **more: Any) -> dict[str, Any]:

@@ -240,13 +240,40 @@ def test_groups_with_the_managed_tag_are_known() -> None:
     assert view.managed == {"web"}
 
 
+def test_the_last_change_of_an_instance_in_a_describe_is_known_for_an_hour() -> None:
+    view = InstanceView()
+    take(view, 0, a=RUNNING, b=RUNNING)
+    assert (view.changed_at("a"), view.changed_at("b")) == (None, None)
+    take(view, 60, a=STOPPING, b=RUNNING)
+    assert (view.changed_at("a"), view.changed_at("b")) == (EPOCH + second(60), None)
+    take(view, 120, a=STOPPING, b=RUNNING)
+    assert view.changed_at("a") == EPOCH + second(60)
+    busy = Record("web", Instance("b", RUNNING, "cannot be stopped while it is modifying"))
+    view.update([*records(a=STOPPING), busy], EPOCH + second(180), EPOCH + second(180))
+    assert view.changed_at("b") == EPOCH + second(180)
+    take(view, 60 + 3600, a=STOPPING, b=RUNNING)
+    assert (view.changed_at("a"), view.changed_at("b")) == (None, EPOCH + second(60 + 3600))
+    take(view, 0, a=STOPPING, b=RUNNING)  # the clock was set back
+    assert view.changed_at("b") is None
+
+
+def test_an_accepted_action_is_no_change_in_a_describe() -> None:
+    view = InstanceView()
+    take(view, 0, a=STOPPED)
+    started(view, 1)
+    take(view, 2, a=STOPPED)
+    assert view.changed_at("a") is None
+    take(view, 3, a=RUNNING)
+    assert view.changed_at("a") == EPOCH + second(3)
+
+
 def test_ignored_instances_are_named_and_not_counted() -> None:
     view = InstanceView()
-    ignored = Record("web", Instance("b", RUNNING), ignored=True)
+    ignored = Record("web", Instance("b", RUNNING, "has a tag"), left_out=True)
     assert set(view.update([*records(a=STOPPED), ignored], EPOCH, EPOCH)) == {"web"}
     observation = view.observation("web")
     assert observation is not None
-    assert (list(seen(view)), observation.ignored) == (["a"], ("b",))
+    assert (list(seen(view)), observation.left_out) == (["a"], (ignored.instance,))
     assert dict(view.states()) == {STOPPED: 1}
     assert view.update([*records(a=STOPPED), ignored], EPOCH, EPOCH) == []
     assert set(view.update(records(a=STOPPED, b=RUNNING), EPOCH, EPOCH)) == {"web"}

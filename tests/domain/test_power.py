@@ -11,13 +11,16 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.domain.power import (
+    RESTART_TOLERANCE,
     VISIBILITY_DELAY,
     GraceReason,
     Plan,
     PowerPolicy,
     UnbookedPolicy,
+    coming_restarts,
     decide,
     forget_stopped_from,
+    restarted_by_cloud,
 )
 
 NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
@@ -202,22 +205,35 @@ def test_suspend_and_dry_run_plan_but_do_not_act(policy: PowerPolicy) -> None:
     assert decide(policy, BOOKED, view(InstanceState.STOPPED), observed_since=NOW).start == ("i-0",)
 
 
-ages = st.lists(st.none() | st.integers(-60, 900), min_size=1, max_size=5)
+seconds = st.none() | st.integers(-60, 900)
+instances_with_grace = st.lists(st.tuples(seconds, seconds), min_size=1, max_size=5)
 
 
-@given(ages, st.integers(0, 600), st.none() | st.integers(-10, 10), st.sampled_from(["", "a list failed"]))
+@given(
+    instances_with_grace,
+    st.integers(0, 600),
+    st.booleans(),
+    st.none() | st.integers(-10, 10),
+    st.sampled_from(["", "a list failed"]),
+)
 def test_a_stop_waits_for_the_end_of_each_grace_period(
-    ages: list[int | None], grace: int, stop_in: int | None, stale_reason: str
+    drawn: list[tuple[int | None, int | None]],
+    launch_grace: int,
+    maintenance: bool,
+    stop_in: int | None,
+    stale_reason: str,
 ) -> None:
+    """Each instance has an age, and a time until the end of its maintenance window."""
     instances = tuple(
         Instance(
             f"i-{number}",
             InstanceState.RUNNING,
             launched_at=None if age is None else NOW - timedelta(seconds=age),
+            maintenance_until=None if left is None else NOW + timedelta(seconds=left),
         )
-        for number, age in enumerate(ages)
+        for number, (age, left) in enumerate(drawn)
     )
-    policy = PowerPolicy(launch_grace=timedelta(seconds=grace))
+    policy = PowerPolicy(launch_grace=timedelta(seconds=launch_grace), allow_maintenance=maintenance)
     stop_from = None if stop_in is None else NOW + timedelta(seconds=stop_in)
     plan = decide(
         policy,
@@ -228,27 +244,26 @@ def test_a_stop_waits_for_the_end_of_each_grace_period(
         stale_reason=stale_reason,
     )
     held = stop_in is not None and stop_in > 0
-    young = {
-        instance.id
-        for instance, age in zip(instances, ages, strict=True)
-        if held or (grace and age is not None and age < grace)
-    }
-    old = {instance.id for instance in instances} - young
-    assert set(plan.stop) == (set() if stale_reason else old)
-    assert set(plan.withheld) == (old if stale_reason else set())
-    if not young:
-        assert plan.grace is None
-        return
-    assert plan.grace is not None
-    assert set(plan.grace.ids) == young
-    assert plan.grace.until > NOW
-    if held:
-        assert (plan.grace.reason, plan.grace.until) == (GraceReason.DELETION, stop_from)
-    else:
-        later = decide(
-            policy, replace(FREE, at=plan.grace.until), Observation(instances, NOW), observed_since=NOW
+    ends = {
+        f"i-{number}": max(
+            stop_in or 0 if held else 0,
+            launch_grace - age if launch_grace and age is not None else 0,
+            left or 0 if maintenance else 0,
         )
-        assert len(later.stop) > len(old)
+        for number, (age, left) in enumerate(drawn)
+    }
+    waiting = {id_ for id_, end in ends.items() if end > 0}
+    free = ends.keys() - waiting
+    assert set(plan.stop) == (set() if stale_reason else free)
+    assert set(plan.withheld) == (free if stale_reason else set())
+    assert sorted(id_ for grace in plan.graces for id_ in grace.ids) == sorted(waiting)
+    if held:
+        assert [(grace.reason, grace.until) for grace in plan.graces] == [(GraceReason.DELETION, stop_from)]
+        return
+    for grace in plan.graces:
+        assert grace.until == NOW + timedelta(seconds=min(ends[id_] for id_ in grace.ids))
+        later = decide(policy, replace(FREE, at=grace.until), Observation(instances, NOW), observed_since=NOW)
+        assert len(later.stop) > len(free)
 
 
 def test_a_start_waits_for_no_grace_period() -> None:
@@ -256,4 +271,37 @@ def test_a_start_waits_for_no_grace_period() -> None:
     policy = PowerPolicy(launch_grace=timedelta(minutes=10))
     later = NOW + timedelta(hours=1)
     plan = decide(policy, BOOKED, Observation((launched,), NOW), observed_since=NOW, stop_from=later)
-    assert (plan.start, plan.grace) == (("i-0",), None)
+    assert (plan.start, plan.graces) == (("i-0",), ())
+
+
+RESTART = NOW + timedelta(hours=1)
+
+
+def test_the_automatic_restart_of_a_stopped_instance_is_remembered_until_it_runs() -> None:
+    stopped = Instance("db:a", InstanceState.STOPPED, restarts_at=RESTART)
+    assert coming_restarts(Observation((stopped,), NOW), {}) == {"db:a": RESTART}
+    for state in (InstanceState.STOPPED, InstanceState.STOPPING, InstanceState.UNAVAILABLE):
+        unsaid = Observation((Instance("db:a", state),), NOW)
+        assert coming_restarts(unsaid, {"db:a": RESTART, "db:gone": RESTART}) == {"db:a": RESTART}
+    for state in (InstanceState.PENDING, InstanceState.RUNNING):
+        assert coming_restarts(Observation((Instance("db:a", state),), NOW), {"db:a": RESTART}) == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "restarted"),
+    [
+        (InstanceState.PENDING, 1, True),
+        (InstanceState.RUNNING, 1, True),
+        (InstanceState.RUNNING, 86400, True),
+        (InstanceState.STOPPED, 1, False),
+        (InstanceState.RUNNING, -RESTART_TOLERANCE.total_seconds(), True),
+        (InstanceState.RUNNING, -RESTART_TOLERANCE.total_seconds() - 1, False),
+    ],
+)
+def test_only_a_start_at_the_automatic_restart_is_one_of_the_cloud(
+    state: InstanceState, seconds: float, restarted: bool
+) -> None:
+    seen = Observation(
+        (Instance("db:a", state), Instance("db:b", state)), RESTART + timedelta(seconds=seconds)
+    )
+    assert restarted_by_cloud(seen, {"db:a": RESTART}) == ({"db:a"} if restarted else set())

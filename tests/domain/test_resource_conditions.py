@@ -129,13 +129,13 @@ def test_refused_objects_are_stalled_for_kstatus() -> None:
 
 def test_a_stop_in_a_grace_period_says_when_it_comes() -> None:
     running, end = view(InstanceState.RUNNING), NOW + timedelta(seconds=4.2)
-    deleted = ready(FREE, running, Plan(grace=Grace(GraceReason.DELETION, ("i-0",), end)))
+    deleted = ready(FREE, running, Plan(graces=(Grace(GraceReason.DELETION, ("i-0",), end),)))
     assert (deleted.status, deleted.reason) == (False, "DeletionGrace")
     assert deleted.message == (
         "A booking was deleted; unless another one begins, i-0 will be stopped at 2026-01-01T09:00:05Z."
     )
     policy = PowerPolicy(launch_grace=timedelta(minutes=10))
-    young = ready(FREE, running, Plan(grace=Grace(GraceReason.LAUNCH, ("i-0",), end)), policy)
+    young = ready(FREE, running, Plan(graces=(Grace(GraceReason.LAUNCH, ("i-0",), end),)), policy)
     assert (young.status, young.reason) == (False, "LaunchGrace")
     assert young.message == (
         "Not booked, but launched less than spec.launch_grace (10m) ago: i-0. "
@@ -151,12 +151,15 @@ def test_a_stop_in_a_grace_period_says_when_it_comes() -> None:
     ],
 )
 def test_ignored_instances_are_named(states: tuple[InstanceState, ...], message: str) -> None:
-    observation = replace(view(*states), ignored=("i-8", "i-9"))
+    observation = replace(
+        view(*states),
+        left_out=tuple(Instance(id_, InstanceState.RUNNING, "has a tag") for id_ in ("i-8", "i-9")),
+    )
     found = conditions.resource_conditions(
         "t", "eu", PowerPolicy(), ResourceReport(FREE, observation, Plan())
     )
     condition = next(condition for condition in found if condition.type == "Found")
-    left_alone = "The operator leaves i-8, i-9 alone: the tag resource-booking-ignore is true."
+    left_alone = "The operator leaves some instances alone: i-8 has a tag, i-9 has a tag."
     assert (condition.status, condition.message) == (bool(states), f"{message} {left_alone}")
 
 

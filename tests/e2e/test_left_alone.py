@@ -37,7 +37,9 @@ async def test_an_ignored_instance_is_named_and_never_started(tenant: Tenant, op
         status = tenant.status("resource", "res")
         assert (status["instances"], status["running"], status["status"]) == (2, 2, "RUNNING")
         described = tenant.kubectl("describe", "resource", "res")
-        text = f"The operator leaves {ignored} alone: the tag resource-booking-ignore is true."
+        text = (
+            f"The operator leaves some instances alone: {ignored} has the tag resource-booking-ignore=true."
+        )
         assert text in " ".join(described.split())
 
 

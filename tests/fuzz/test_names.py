@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from booking_operator.api.kinds import BOOKING
 from booking_operator.cloud.aws.ec2 import _records
-from booking_operator.cloud.aws.rds import _cluster_records, _database_records
+from booking_operator.cloud.aws.rds_parser import read_databases
 from booking_operator.cloud.aws.records import Reading
 from booking_operator.cloud.aws.tags import read_lock, write_lock
 from booking_operator.domain import naming
@@ -163,6 +163,7 @@ DATABASE = st.fixed_dictionaries(
         "Status": invalid_input.TEXTS | st.sampled_from(["available", "stopped"]),
         "Engine": invalid_input.TEXTS,
         "EngineMode": invalid_input.TEXTS,
+        "PreferredMaintenanceWindow": invalid_input.TEXTS | st.just("thu:23:00-fri:01:00"),
         "MultiAZ": st.booleans(),
     },
 )
@@ -190,9 +191,9 @@ def test_databases_without_the_tag_are_ignored(
 ) -> None:
     rows, owners = cast("Any", databases), cast("Any", clusters)
     reading = Reading()
-    found = [*_database_records(rows, owners, reading), *_cluster_records(owners, reading)]
-    assert all(record.tag for record, _ in found)
-    shown = len(list(_cluster_records(owners, reading)))
+    found = [database.record for database in read_databases(owners, rows, EPOCH, reading)]
+    assert all(record.tag for record in found)
+    shown = len(read_databases(owners, [], EPOCH, reading))
     assert shown <= sum(valued(row.get("TagList", [])) for row in clusters)
 
 

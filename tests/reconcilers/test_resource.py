@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from booking_operator.api.resource import AutomaticRestart, ResourceStatus
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.engine.store import Key
 from tests.support import virtual
-from tests.support.environment import Act, World
-from tests.support.virtual import EPOCH
+from tests.support.environment import Act, World, at_text
+from tests.support.virtual import EPOCH, after
 
 BOTH = ("i-1", "i-2")
 THROTTLED = CloudError("RequestLimitExceeded", "StartInstances: throttled")
@@ -139,10 +140,68 @@ def test_instances_are_not_stopped_within_their_launch_grace(unbooked: str, stop
 
     def before(world: World) -> None:
         world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
-        world.driver.launched_at = EPOCH - timedelta(seconds=20)
+        world.driver.more["launched_at"] = EPOCH - timedelta(seconds=20)
 
     world = played(scenario, before=before, launch_grace="60s", unbooked=unbooked)
     assert world.driver.acts == stops
+
+
+@pytest.mark.parametrize("maintenance", ["Ignore", "Allow"])
+def test_a_database_in_maintenance_is_stopped_at_the_end_of_its_window(maintenance: str) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(20.1)
+        allowed = maintenance == "Allow"
+        expected = ("False", "MaintenanceWindow") if allowed else ("True", "Stopped")
+        assert world.conditions()["Ready"] == expected
+
+    def before(world: World) -> None:
+        world.driver.more["maintenance_until"] = after(40)
+        world.booking("b", 10, 20)
+
+    world = played(scenario, before=before, maintenance=maintenance)
+    stops = [act for act in world.driver.acts if act.verb == "stop"]
+    assert stops == [Act("stop", BOTH, 40 if maintenance == "Allow" else 20)]
+
+
+def restarted(world: World, state: InstanceState = InstanceState.RUNNING) -> None:
+    """The cloud shows other states of the instances."""
+    world.driver.instances = dict.fromkeys(BOTH, state)
+    world.driver.more.clear()
+    world.driver.view = world.driver.look(world.clock.now())
+    world.wake()
+
+
+@pytest.mark.parametrize(("seconds", "stopped"), [(400, True), (80, False)])
+def test_under_leave_only_a_start_by_the_cloud_itself_is_reverted(seconds: float, stopped: bool) -> None:
+    """AWS starts a stopped database again after seven days. A user may have started it before that."""
+
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        assert [restart.at for restart in world.shown().automatic_restarts] == [at_text(400)] * 2
+        await asyncio.sleep(seconds - 5)
+        restarted(world, InstanceState.PENDING)
+        await asyncio.sleep(5)
+        restarted(world)
+        await asyncio.sleep(600 - seconds)
+        assert world.conditions()["Ready"] == (("True", "Stopped") if stopped else ("True", "Left"))
+        assert world.shown().automatic_restarts == ()
+
+    def before(world: World) -> None:
+        world.driver.more["restarts_at"] = after(400)
+
+    world = played(scenario, seconds=700, before=before, unbooked="Leave")
+    assert world.driver.acts == ([Act("stop", BOTH, seconds + 5)] if stopped else [])
+
+
+def test_a_restart_by_the_cloud_while_no_operator_ran_is_reverted() -> None:
+    def before(world: World) -> None:
+        world.driver.instances = dict.fromkeys(BOTH, InstanceState.RUNNING)
+        restarts = tuple(AutomaticRestart(id_, at_text(-3600)) for id_ in BOTH)
+        found: Any = world.informers.resources.get(Key("ns", "res"))
+        world.status.set(found, ResourceStatus(automatic_restarts=restarts))
+
+    world = played(before=before, unbooked="Leave")
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", BOTH)]
 
 
 def test_a_planned_stop_needs_no_confirmation() -> None:

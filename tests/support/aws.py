@@ -18,7 +18,7 @@ does not slow down a measurement.
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
@@ -28,6 +28,7 @@ from xml.etree import ElementTree as ET
 
 from aiohttp import ClientSession, web
 
+from tests.support.aws_answers import to_xml
 from tests.support.aws_cache import Cache
 from tests.support.aws_call import Call
 from tests.support.aws_faults import Fault, Faults, Place, refusal, throttled
@@ -80,6 +81,7 @@ class AwsProxy(Faults):
         self._arrival = asyncio.Condition()
         self._accounts: dict[str, str] = {}
         self._cache = Cache(self._load)
+        self._answers: dict[str, bytes] = {}
 
     async def __aenter__(self) -> Self:
         if self._moto_url is None:
@@ -161,6 +163,10 @@ class AwsProxy(Faults):
         if self.limits is not None:
             self.limits.drain(account, region, action, time.monotonic())
 
+    def answer(self, service: str, action: str, answer: Mapping[str, Any]) -> None:
+        """Answer each request of an action with `answer`, in the form of the AWS CLI, in place of moto."""
+        self._answers[action] = to_xml(service, action, answer)
+
     def calls_of(self, action: str) -> list[Call]:
         """The recorded requests of one action."""
         return [call for call in self.calls if call.action == action]
@@ -233,6 +239,8 @@ class AwsProxy(Faults):
         return self.on_merit(call) or fault
 
     async def _carried_out(self, call: Call, request: web.Request, body: bytes) -> web.Response:
+        if (answer := self._answers.get(call.action)) is not None:
+            return web.Response(body=answer, content_type="text/xml")
         where = (call.account, call.region)
         if self.cached and call.action == "DescribeInstances":
             known = await self._cache.describe(*where, call.params, self._transitions.shown)

@@ -70,6 +70,7 @@ class Stage:
         self.preparing = 0.0
         self.states: dict[str, InstanceState] = {}
         self.pools: dict[str, str] = {}
+        self.changed_at: dict[str, datetime] = {}
         self.failed_starts: dict[str, CloudError] = {}
         self.looks: list[float] = []
         self.look_error: CloudError | None = None
@@ -138,6 +139,9 @@ class StageInventory:
 
     def state_of(self, _: Group, id_: str) -> InstanceState | None:
         return self._stage.states.get(id_)
+
+    def changed_at(self, _: Scope, id_: str) -> datetime | None:
+        return self._stage.changed_at.get(id_)
 
     def failed_start_error(self, _: Scope, id_: str) -> CloudError | None:
         return self._stage.failed_starts.get(id_)

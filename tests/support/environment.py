@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
-from booking_operator.api.resource import Resource
+from booking_operator.api.resource import Resource, ResourceStatus
 from booking_operator.cloud.driver import CloudError, Demand, InventoryListener, Order
 from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.group import Group, Scope
@@ -64,7 +64,7 @@ class FakeDriver:
     lock_seconds: float = 0.0
     lock_pace: float = 0.0
     view_seconds: float = 0.05
-    launched_at: datetime | None = None
+    more: dict[str, Any] = field(default_factory=dict)  # other fields of all instances
 
     @property
     def inventory(self) -> "FakeDriver":
@@ -97,7 +97,7 @@ class FakeDriver:
     def look(self, at: datetime) -> Observation:
         return Observation(
             tuple(
-                Instance(id_, state, lock=self.locks.get(id_), launched_at=self.launched_at)
+                Instance(id_, state, lock=self.locks.get(id_), **self.more)
                 for id_, state in self.instances.items()
             ),
             at,
@@ -389,10 +389,16 @@ class World:
             "creationTimestamp": created,
         }
 
-    def conditions(self, name: str = "res") -> dict[str, tuple[str, str]]:
+    def shown(self, name: str = "res") -> ResourceStatus:
+        """The status of a Resource."""
         found = self.informers.resources.get(Key("ns", name))
         assert found is not None
-        return {condition.type: (condition.status, condition.reason) for condition in found.status.conditions}
+        return found.status
+
+    def conditions(self, name: str = "res") -> dict[str, tuple[str, str]]:
+        return {
+            condition.type: (condition.status, condition.reason) for condition in self.shown(name).conditions
+        }
 
     async def run(self, seconds: float) -> None:
         """Run the controllers for `seconds`."""

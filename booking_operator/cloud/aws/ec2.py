@@ -163,19 +163,20 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
         return None
     if not instance["InstanceId"]:
         raise ValueError("InstanceId is missing")
+    ignored = tagging.ignored_reason(tags)
     return Record(
         tag=tags[APPLICATION_TAG],
         instance=Instance(
             instance["InstanceId"],
             state,
-            _obstacle(instance) or _managed_elsewhere(tags),
+            ignored or _obstacle(instance) or _managed_elsewhere(tags),
             read_lock(tags),
             _launched_at(instance),
         ),
         pool=_pool(instance),
         hibernates=instance.get("HibernationOptions", {}).get("Configured", False),
         managed=tagging.asks_for_resource(tags),
-        ignored=tagging.is_ignored(tags),
+        left_out=bool(ignored),
         failure_reason=_failure(instance.get("StateReason", {})) if state is InstanceState.STOPPED else "",
     )
 

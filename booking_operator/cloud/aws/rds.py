@@ -4,62 +4,34 @@ An id is the last part of the ARN, `db:orders` or `cluster:orders`, because name
 The members of a cluster start and stop with it; RDS refuses to start or stop a single member.
 """
 
-import re
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from booking_operator.cloud.aws import tags as tagging
 from booking_operator.cloud.aws.clients import AwsClients
 from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
+from booking_operator.cloud.aws.rds_parser import block_global_clusters, note_maintenance, read_databases
 from booking_operator.cloud.aws.records import Reading, SkippedRows
-from booking_operator.cloud.aws.tags import APPLICATION_TAG, LOCK_TAGS, read_lock, write_lock
-from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, CloudError, Operation, Record
+from booking_operator.cloud.aws.tags import LOCK_TAGS, write_lock
+from booking_operator.cloud.driver import (
+    TAGGED,
+    Action,
+    ActionAnswer,
+    CloudError,
+    FailureKind,
+    Operation,
+    Record,
+)
 from booking_operator.domain.group import Scope
-from booking_operator.domain.instance import Instance, InstanceState, Lock
+from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.domain.services import SERVICES
+from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics
 
 if TYPE_CHECKING:
     from types_aiobotocore_rds import RDSClient
-    from types_aiobotocore_rds.type_defs import DBClusterTypeDef, DBInstanceTypeDef, TagTypeDef
 
 PAGE = 100
 """Rows per page: the maximum of RDS."""
-
-_STATE_BY_STATUS: Mapping[str, InstanceState | None] = {
-    "available": InstanceState.RUNNING,
-    "creating": InstanceState.PENDING,
-    "deleted": None,
-    "deleting": None,
-    "migrating": InstanceState.PENDING,
-    "preparing-data-migration": InstanceState.PENDING,
-    "rebooting": InstanceState.PENDING,
-    "starting": InstanceState.PENDING,
-    "stopped": InstanceState.STOPPED,
-    "stopping": InstanceState.STOPPING,
-}
-"""Statuses with a definite state: running, stopped, or in transition. None means deleted, or being
-deleted."""
-_BUSY = re.compile(
-    "backing-up|backtracking|configuring-.+|converting-to-vpc|delete-precheck|failing-over|maintenance"
-    "|modifying|moving-to-vpc|promoting|renaming|resetting-master-credentials|scaling-.+|storage-config-upgrade"
-    "|storage-initialization|storage-optimization|update-iam-db-auth|upgrading"
-)
-"""Statuses of a running database that becomes `available` again without action. It can be stopped only then.
-
-All other statuses, such as `storage-full`, need human action. The lists:
-https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.DBInstance.Status.html and
-https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Status.html."""
 
 
 class RdsApi:
@@ -68,9 +40,15 @@ class RdsApi:
     facts = SERVICES["rds"]
 
     def __init__(
-        self, clients: AwsClients, describes: DescribeLimiter, *, metrics: CloudMetrics = NO_METRICS
+        self,
+        clients: AwsClients,
+        describes: DescribeLimiter,
+        clock: Clock,
+        *,
+        metrics: CloudMetrics = NO_METRICS,
     ) -> None:
         self._clients = clients
+        self._clock = clock
         self._describes = describes
         self._skipped = SkippedRows("rds", metrics)
         self._arns: dict[Scope, Mapping[str, str]] = {}
@@ -78,34 +56,50 @@ class RdsApi:
     async def describe(self, scope: Scope) -> list[Record]:
         """Return all existing DB instances and clusters of `scope` that have the application tag.
 
-        RDS cannot filter by tag, so this reads all of them.
+        RDS cannot filter by tag, so this reads all of them. Two other calls are made only if a result depends
+        on them. If the permission for one of these is missing, the operator leaves the databases running.
 
         Raises:
             CloudError: a call failed.
         """
         client = await self._clients.rds(scope)
-        clusters: list[DBClusterTypeDef] = []
-        async for page in self._pages(scope, "DescribeDBClusters", client.describe_db_clusters):
-            clusters += page["DBClusters"]
-        databases: list[DBInstanceTypeDef] = []
-        async for page in self._pages(scope, "DescribeDBInstances", client.describe_db_instances):
-            databases += page["DBInstances"]
+        clusters = await self._rows(scope, "DBClusters", client.describe_db_clusters)
+        databases = await self._rows(scope, "DBInstances", client.describe_db_instances)
         reading = Reading()
-        found = [
-            *_cluster_records(clusters, reading),
-            *_database_records(databases, clusters, reading),
-        ]
+        found = read_databases(clusters, databases, self._clock.now(), reading)
+        if any(database.global_cluster for database in found):
+            rows = await self._permitted_rows(scope, "GlobalClusters", client.describe_global_clusters)
+            found = block_global_clusters(found, rows, reading)
+        if any(database.windows for database in found):
+            call = client.describe_pending_maintenance_actions
+            rows = await self._permitted_rows(scope, "PendingMaintenanceActions", call)
+            found = note_maintenance(found, rows, reading)
         self._skipped.note(scope, reading)
         # The tag calls require ARNs, which only Describe returns.
-        self._arns[scope] = {record.instance.id: arn for record, arn in found}
-        return [record for record, _ in found]
+        self._arns[scope] = {database.record.instance.id: database.arn for database in found}
+        return [database.record for database in found]
 
     async def release(self, scope: Scope) -> None:
         """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._describes.forget(scope, "DescribeDBClusters", "DescribeDBInstances")
+        self._describes.forget(scope, *self.facts.describe_calls)
         self._skipped.forget(scope)
         self._arns.pop(scope, None)
         await self._clients.release("rds", scope)
+
+    async def _permitted_rows(
+        self, scope: Scope, list_: str, call: Callable[..., Awaitable[Any]]
+    ) -> list[Any] | None:
+        """Return the rows of one list; None if the permission for the call is missing."""
+        try:
+            return await self._rows(scope, list_, call)
+        except CloudError as error:
+            if error.kind is FailureKind.DENIED:
+                return None
+            raise
+
+    async def _rows(self, scope: Scope, list_: str, call: Callable[..., Awaitable[Any]]) -> list[Any]:
+        """Return the rows of all pages of one list; each page is one call."""
+        return [row async for page in self._pages(scope, f"Describe{list_}", call) for row in page[list_]]
 
     async def _pages(
         self, scope: Scope, action: str, call: Callable[..., Awaitable[Any]]
@@ -178,130 +172,3 @@ class RdsApi:
                 await client.add_tags_to_resource(ResourceName=arn, Tags=write_lock(lock))
             else:
                 await client.remove_tags_from_resource(ResourceName=arn, TagKeys=LOCK_TAGS)
-
-
-_Found = tuple[Record, str]
-"""A record, and the ARN of its database."""
-
-
-def _cluster_records(rows: "Iterable[DBClusterTypeDef]", reading: Reading) -> Iterator[_Found]:
-    for row in rows:
-        if found := reading.read(row, _cluster, "DBClusterIdentifier"):
-            yield found
-
-
-def _database_records(
-    rows: "Iterable[DBInstanceTypeDef]", clusters: "Iterable[DBClusterTypeDef]", reading: Reading
-) -> Iterator[_Found]:
-    tagged = {reading.read(row, _tagged_cluster, "DBClusterIdentifier") for row in clusters} - {None, ""}
-
-    def parse(row: "DBInstanceTypeDef") -> _Found | None:
-        # A member starts and stops with its cluster.
-        return None if row.get("DBClusterIdentifier") in tagged else _database(row)
-
-    for row in rows:
-        if found := reading.read(row, parse, "DBInstanceIdentifier"):
-            yield found
-
-
-def _tagged_cluster(row: "DBClusterTypeDef") -> str:
-    """Return the identifier of a cluster that has the application tag, else an empty string."""
-    tags = tagging.to_dict(row.get("TagList", ()))
-    return row.get("DBClusterIdentifier", "") if tags.get(APPLICATION_TAG) else ""
-
-
-def _cluster(row: "DBClusterTypeDef") -> _Found | None:
-    """Parse one cluster; return None if it has no application tag or no longer exists.
-
-    Raises:
-        Exception: the row is invalid.
-    """
-    name, tags, status = row.get("DBClusterIdentifier", ""), row.get("TagList", ()), row.get("Status", "")
-    created = row.get("ClusterCreateTime")
-    record = _record("cluster", name, tags, status, cluster_blocked_reason(row), created)
-    return (record, row.get("DBClusterArn", "")) if record else None
-
-
-def _database(row: "DBInstanceTypeDef") -> _Found | None:
-    """Parse one DB instance; return None if it has no application tag or no longer exists.
-
-    Raises:
-        Exception: the row is invalid.
-    """
-    name, status = row.get("DBInstanceIdentifier", ""), row.get("DBInstanceStatus", "")
-    tags, created = row.get("TagList", ()), row.get("InstanceCreateTime")
-    record = _record("db", name, tags, status, database_blocked_reason(row), created)
-    return (record, row.get("DBInstanceArn", "")) if record else None
-
-
-def _record(
-    kind: str,
-    name: str,
-    tag_list: "Collection[TagTypeDef]",
-    status: str,
-    never: str,
-    created: datetime | None,
-) -> Record | None:
-    tags = tagging.to_dict(tag_list)
-    state, obstacle = state_of_status(status)
-    if state is None or not tags.get(APPLICATION_TAG):
-        return None
-    if not name:
-        raise ValueError("the identifier is missing")
-    return Record(
-        tag=tags[APPLICATION_TAG],
-        instance=Instance(
-            f"{kind}:{name}",
-            state,
-            never or obstacle,
-            read_lock(tags),
-            created.astimezone(UTC) if created else None,
-        ),
-        managed=tagging.asks_for_resource(tags),
-        ignored=tagging.is_ignored(tags),
-    )
-
-
-def state_of_status(status: str) -> tuple[InstanceState | None, str]:
-    """Return the state for an RDS `status`, and why it blocks an action, or an empty string.
-
-    The state is None if the database is deleted, or being deleted.
-    """
-    if status in _STATE_BY_STATUS:
-        return _STATE_BY_STATUS[status], ""
-    if _BUSY.fullmatch(status):
-        return InstanceState.RUNNING, f"cannot be stopped while it is {status}"
-    return InstanceState.UNAVAILABLE, f"has the status {status or 'unknown'}, which needs manual intervention"
-
-
-def cluster_blocked_reason(row: "DBClusterTypeDef") -> str:
-    """Return why a cluster can never be stopped; empty if it can.
-
-    See https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-cluster-stop-start.html.
-    """
-    mode = row.get("EngineMode", "provisioned")
-    if mode in {"serverless", "multimaster", "global"}:
-        return f"cannot be stopped: its engine mode is {mode}"
-    if row.get("GlobalWriteForwardingStatus") or row.get("GlobalClusterIdentifier"):
-        return "cannot be stopped: it is part of a global database"
-    if row.get("ReplicationSourceIdentifier"):
-        return "cannot be stopped: it is a replica of another cluster"
-    if row.get("ReadReplicaIdentifiers"):
-        return "cannot be stopped: it has a read replica"
-    return ""
-
-
-def database_blocked_reason(row: "DBInstanceTypeDef") -> str:
-    """Return why a DB instance can never be stopped separately; empty if it can.
-
-    See https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html.
-    """
-    if cluster := row.get("DBClusterIdentifier"):
-        return f"is a member of cluster:{cluster}; tag the cluster instead"
-    if row.get("ReadReplicaSourceDBInstanceIdentifier") or row.get("ReadReplicaSourceDBClusterIdentifier"):
-        return "cannot be stopped: it is a read replica"
-    if row.get("ReadReplicaDBInstanceIdentifiers") or row.get("ReadReplicaDBClusterIdentifiers"):
-        return "cannot be stopped: it has a read replica"
-    if row.get("MultiAZ") and "sqlserver" in row.get("Engine", ""):
-        return "cannot be stopped: it is a Multi-AZ SQL Server instance"
-    return ""

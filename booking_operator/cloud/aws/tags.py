@@ -32,12 +32,15 @@ def to_dict(tags: Iterable[Tag]) -> dict[str, str]:
 
 def asks_for_resource(tags: Mapping[str, str]) -> bool:
     """Whether the tags ask for a Resource. An ignored instance does not."""
-    return _is_true(tags, MANAGED_TAG) and not is_ignored(tags)
+    return _is_true(tags, MANAGED_TAG) and not ignored_reason(tags)
 
 
-def is_ignored(tags: Mapping[str, str]) -> bool:
-    """Whether the operator leaves an instance with these tags alone."""
-    return _is_true(tags, IGNORE_TAG)
+def ignored_reason(tags: Mapping[str, str]) -> str:
+    """Return why the operator leaves an instance with these tags alone; empty if it does not.
+
+    The text is the end of the sentence "it …".
+    """
+    return f"has the tag {IGNORE_TAG}=true" if _is_true(tags, IGNORE_TAG) else ""
 
 
 def _is_true(tags: Mapping[str, str], key: str) -> bool:

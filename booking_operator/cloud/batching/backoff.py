@@ -15,22 +15,23 @@ from booking_operator.engine.introspection import Contents
 from booking_operator.engine.workqueue import Backoff
 
 _MINUTE = timedelta(minutes=1)
-_MAX_PAUSE = 10 * _MINUTE
+_MAX_PAUSE = timedelta(hours=1)
 _RETENTION = timedelta(hours=1)
 
 RETRY = Backoff(initial=timedelta(seconds=0.5), maximum=timedelta(seconds=15))
 """Back-off of a call that failed without a response about its instances."""
-UNKNOWN_INSTANCE = Backoff(initial=_MINUTE, maximum=_MAX_PAUSE)
+UNKNOWN_INSTANCE = Backoff(initial=_MINUTE, maximum=10 * _MINUTE)
 """The instance id does not exist. The next view does not contain it, unless EC2 shows a new instance late."""
 OTHER_REFUSAL = UNKNOWN_INSTANCE
 """Any other refusal of an instance."""
-WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MINUTE)
-"""The state of the instance does not allow the action. The instance is in transition, and the view was
-stale."""
-NEEDS_CHANGE = Backoff(initial=5 * _MINUTE, maximum=_MAX_PAUSE)
+WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MAX_PAUSE)
+"""The state of the instance does not allow the action. Usually the instance is in transition, and the view
+was stale. But RDS also refuses a database that it shows as `available` and never stops, for example a part of
+a blue/green deployment. The back-off ends when the view shows another state of the instance."""
+NEEDS_CHANGE = Backoff(initial=5 * _MINUTE, maximum=10 * _MINUTE)
 """An obstacle that only an administrator can remove: stop protection, a one-time Spot request, or an instance
 store."""
-SPOT = Backoff(initial=timedelta(seconds=3), maximum=_MAX_PAUSE)
+SPOT = Backoff(initial=timedelta(seconds=3), maximum=10 * _MINUTE)
 """The state of a Spot request does not allow the start. After a stop this lasts for some seconds, because EC2
 disables the request later than the instance stops. After an interruption it lasts until EC2 starts the
 instance: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/stop-spot-instances.html."""
@@ -45,10 +46,7 @@ ACCOUNT = Backoff(initial=timedelta(seconds=5), maximum=_MINUTE)
 # EC2 also answers UnsupportedOperation to the stop of an instance of a one-time Spot request:
 # https://github.com/cattle-ops/terraform-aws-gitlab-runner/discussions/1049
 _NEEDS_CHANGE_CODES = frozenset({"OperationNotPermitted", "UnsupportedOperation"})
-# The botocore model contains no EC2 error codes. The first code is in AWS's list and in reports such as
-# https://github.com/hashicorp/terraform-provider-aws/issues/33399. No source was found for the second code.
-# It is included because its name has only one meaning.
-_SPOT_CODES = frozenset({"IncorrectSpotRequestState", "IncorrectSpotInstanceRequestState"})
+_SPOT_CODES = frozenset({"IncorrectSpotRequestState"})
 
 
 def instance_backoff(error: CloudError) -> Backoff:
@@ -98,7 +96,14 @@ class BackoffTable:
         return {"backoffs": self._failures.keys()}
 
     def record_failure(
-        self, key: Hashable, error: CloudError, backoff: Backoff, now: datetime, *, sent_at: datetime
+        self,
+        key: Hashable,
+        error: CloudError,
+        backoff: Backoff,
+        now: datetime,
+        *,
+        sent_at: datetime,
+        changed_at: datetime | None = None,
     ) -> CloudError:
         """Start the back-off of a key.
 
@@ -110,6 +115,7 @@ class BackoffTable:
             backoff: determines the length of the back-off.
             now: when the call was answered.
             sent_at: when the call was sent.
+            changed_at: when the key last changed. Earlier failures do not count.
 
         Returns:
             The error with the time of the next attempt.
@@ -117,6 +123,8 @@ class BackoffTable:
         if abs(now - self._swept_at) >= _MINUTE:
             self._forget_old(now)
         known = self._failures.get(key)
+        if known and changed_at is not None and known.at < changed_at:
+            known = None
         if known and in_flight_together(sent_at, known.at, now):
             return known.error
         count = known.count + 1 if known else 1
@@ -130,9 +138,16 @@ class BackoffTable:
         for key in keys:
             self._failures.pop(key, None)
 
-    def active_failure(self, key: Hashable, now: datetime) -> CloudError | None:
-        """Return the failure that keeps `key` in back-off at `now`, or None if a call is allowed."""
+    def active_failure(
+        self, key: Hashable, now: datetime, *, changed_at: datetime | None = None
+    ) -> CloudError | None:
+        """Return the failure that keeps `key` in back-off at `now`, or None if a call is allowed.
+
+        A failure from before `changed_at`, when the key last changed, allows a call.
+        """
         failure = self._failures.get(key)
+        if failure and changed_at is not None and failure.at < changed_at:
+            return None
         # A back-off that ends later than `_MAX_PAUSE` from now is from before the clock was set back.
         return failure.error if failure and now < failure.until <= now + _MAX_PAUSE else None
 

@@ -282,7 +282,8 @@ class RequestQueue:
         return ("account", self.scope.account), (self.scope, self.call)
 
     def _instance_failure(self, action: Action, id_: str, now: datetime) -> CloudError | None:
-        error = self._backoffs.active_failure((self.scope, action, id_), now)
+        changed_at = self._context.inventory.changed_at(self.scope, id_)
+        error = self._backoffs.active_failure((self.scope, action, id_), now, changed_at=changed_at)
         if error is not None or action is not Action.START:
             return error
         pool = self._context.inventory.pool(self.scope, id_)
@@ -623,7 +624,10 @@ class RequestQueue:
         now, pause = self._clock.now(), instance_backoff(error)
         for id_ in batch.ids:
             key = (self.scope, batch.operation.action, id_)
-            timed = self._backoffs.record_failure(key, error, pause, now, sent_at=batch.sent_at)
+            changed_at = self._context.inventory.changed_at(self.scope, id_)
+            timed = self._backoffs.record_failure(
+                key, error, pause, now, sent_at=batch.sent_at, changed_at=changed_at
+            )
             batch.fail_each({id_: timed})
 
     def _refuse_all(self, batch: Batch, error: CloudError) -> None:

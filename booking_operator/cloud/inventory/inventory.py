@@ -114,6 +114,10 @@ class Inventory:
         """Return the type and the zone of an instance, which share capacity; empty if unknown."""
         return self._watch(scope).view.pool(id_)
 
+    def changed_at(self, scope: Scope, id_: str) -> datetime | None:
+        """Return when a Describe last showed another state of an instance (aware UTC); None if unknown."""
+        return self._watch(scope).view.changed_at(id_)
+
     def failed_start_error(self, scope: Scope, id_: str) -> CloudError | None:
         """Return why an instance must not be started now, or None. Its last start may have failed."""
         return self._watch(scope).view.starts.active_failure(id_, self._clock.now())

@@ -22,6 +22,7 @@ commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.
 bound; a few seconds are usual. If this value is too short, it costs a second, harmless start. If it is too
 long, it hides a failed start."""
 
+_RETENTION = timedelta(hours=1)  # of the times of changes; longer than all back-offs that depend on them
 _TRANSITIONS = frozenset({InstanceState.PENDING, InstanceState.STOPPING})
 _AIMS = {InstanceState.PENDING: InstanceState.RUNNING, InstanceState.STOPPING: InstanceState.STOPPED}
 """The final state of an action, by its transitional state."""
@@ -64,7 +65,8 @@ class InstanceView:
         self.managed: frozenset[str] = frozenset()
         self.spellings: Mapping[str, tuple[str, ...]] = {}
         self._groups: dict[str, tuple[Instance, ...]] = {}
-        self._ignored: dict[str, tuple[str, ...]] = {}
+        self._left_out: dict[str, tuple[Instance, ...]] = {}
+        self._changed_at: dict[str, datetime] = {}
         self._hibernating: frozenset[str] = frozenset()
         self._pools: dict[str, str] = {}
         self._accepted: dict[str, _AcceptedAction] = {}
@@ -76,13 +78,20 @@ class InstanceView:
         if self.at is None:
             return None
         similar = tuple(other for other in self.spellings.get(spelling(tag), ()) if other != tag)
-        return Observation(self._groups.get(tag, ()), self.at, self._ignored.get(tag, ()), similar)
+        return Observation(self._groups.get(tag, ()), self.at, self._left_out.get(tag, ()), similar)
 
     def states(self) -> Mapping[InstanceState, int]:
         """Return the number of instances in each state."""
         if self._states is None:
             self._states = Counter(item.state for group in self._groups.values() for item in group)
         return self._states
+
+    def changed_at(self, id_: str) -> datetime | None:
+        """Return when a Describe last showed another state of an instance (aware UTC).
+
+        It is None if there was no such change, or if the change was more than an hour ago.
+        """
+        return self._changed_at.get(id_)
 
     def pool(self, id_: str) -> str:
         """Return the type and the zone of an instance; empty if unknown."""
@@ -108,12 +117,14 @@ class InstanceView:
             id_: note for id_, note in self._locks.items() if asked_at - CONSISTENCY_LAG <= note[1] <= now
         }
         members: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
-        ignored: defaultdict[str, set[str]] = defaultdict(set)
+        others: defaultdict[str, dict[str, Instance]] = defaultdict(dict)
         hibernating, managed, pools = set(), set(), {}
         for record in records:
             instance = record.instance
-            if record.ignored:
-                ignored[record.tag].add(instance.id)
+            if record.managed:
+                managed.add(record.tag)
+            if record.left_out:
+                others[record.tag][instance.id] = instance
                 continue
             note = notes.get(instance.id)
             if note is not None and note.overrides(instance.state, asked_at):
@@ -127,13 +138,11 @@ class InstanceView:
                 pools[instance.id] = sys.intern(record.pool)
             if record.hibernates:
                 hibernating.add(instance.id)
-            if record.managed:
-                managed.add(record.tag)
         self.starts.forget(now)
-        groups = {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in members.items()}
-        left_out = {tag: tuple(sorted(ids)) for tag, ids in ignored.items()}
-        before, self._groups, ignored_before, self._ignored = self._groups, groups, self._ignored, left_out
+        groups, left_out = _sorted(members), _sorted(others)
+        before, self._groups, out_before, self._left_out = self._groups, groups, self._left_out, left_out
         self._states = None
+        self._note_changes(before, asked_at, now)
         self.at, self._accepted, self._hibernating = asked_at, kept, frozenset(hibernating)
         self.managed, self._locks, self._pools = frozenset(managed), locks, pools
         spellings: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
@@ -142,9 +151,24 @@ class InstanceView:
         self.spellings = dict(spellings)
         return [
             tag
-            for tag in before | groups | ignored_before | left_out
-            if (before.get(tag), ignored_before.get(tag)) != (groups.get(tag), left_out.get(tag))
+            for tag in before | groups | out_before | left_out
+            if (before.get(tag), out_before.get(tag)) != (groups.get(tag), left_out.get(tag))
         ]
+
+    def _note_changes(
+        self, before: Mapping[str, Collection[Instance]], asked_at: datetime, now: datetime
+    ) -> None:
+        """Record which instances have another state or another obstacle than `before`."""
+        shown = {instance.id: instance for group in before.values() for instance in group}
+        changed = {
+            instance.id: asked_at
+            for group in self._groups.values()
+            for instance in group
+            if (known := shown.get(instance.id)) is not None
+            and (known.state, known.blocked_reason) != (instance.state, instance.blocked_reason)
+        }
+        recent = {id_: at for id_, at in self._changed_at.items() if timedelta(0) <= now - at < _RETENTION}
+        self._changed_at = recent | changed
 
     def record_answers(self, tag: str, answers: Mapping[str, ActionAnswer], answered_at: datetime) -> None:
         """Apply the response to an accepted action immediately, for instances of the group `tag`."""
@@ -167,3 +191,8 @@ class InstanceView:
             self._groups[tag] = tuple(
                 replace(instance, lock=lock) if instance.id in ids else instance for instance in group
             )
+
+
+def _sorted(groups: Mapping[str, Mapping[str, Instance]]) -> dict[str, tuple[Instance, ...]]:
+    """Return the instances of each group, sorted by id."""
+    return {tag: tuple(map(group.__getitem__, sorted(group))) for tag, group in groups.items()}

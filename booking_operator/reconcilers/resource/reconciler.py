@@ -20,7 +20,7 @@ from typing import Any
 from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.resource import ResourceStatus
+from booking_operator.api.resource import AutomaticRestart, ResourceStatus
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.booking import BookingInterval
@@ -143,8 +143,8 @@ class ResourceReconciler:
         )
         key, now = key_of(snapshot.resource), self._clock.now()
         forget_from = forget_from if forget_from is None or forget_from > now else None
-        grace_ends_at = plan.grace.until if plan.grace else None
-        instants = [snapshot.wake_at(), failure.retry_at if failure else None, forget_from, grace_ends_at]
+        graces = [grace.until for grace in plan.graces]
+        instants = [snapshot.wake_at(), failure.retry_at if failure else None, forget_from, *graces]
         delay = self._delays.get(key)
         if waiting := self._orders.waiting(key):
             instants.append(now + QUEUED_CHECK_INTERVAL)
@@ -214,11 +214,14 @@ class ResourceReconciler:
                 applies.
         """
         current: ResourceStatus = self._reporter.current(snapshot.resource)
+        observation, started = snapshot.observation, frozenset(current.started)
+        if observation is not None:
+            started |= power.restarted_by_cloud(observation, current.restarts)
         return power.decide(
             snapshot.policy,
             snapshot.state,
-            snapshot.observation,
-            started=frozenset(current.started),
+            observation,
+            started=started,
             observed_since=self._trigger(snapshot).observed_since,
             stop_from=self._trigger(snapshot).stop_from,
             stale_reason=stale_reason or self._consistency.stale_reason(),
@@ -391,6 +394,16 @@ class ResourceReconciler:
         applied = warm_up.effective(snapshot.policy.warm_up, suggested, snapshot.timeline, snapshot.now)
         return {"warm_up": format_duration(applied), "start_seconds": starts}
 
+    def _automatic_restarts(self, snapshot: ResourceSnapshot) -> tuple[AutomaticRestart, ...]:
+        """Return when the cloud starts stopped instances by itself. Only `unbooked: Leave` depends on it."""
+        current: ResourceStatus = self._reporter.current(snapshot.resource)
+        if snapshot.policy.unbooked is power.UnbookedPolicy.STOP:
+            return ()
+        if snapshot.observation is None:
+            return current.automatic_restarts
+        restarts = power.coming_restarts(snapshot.observation, current.restarts)
+        return tuple(AutomaticRestart(id_, format_utc(restarts[id_])) for id_ in sorted(restarts))
+
     def _report(self, snapshot: ResourceSnapshot, plan: Plan, failure: Failure | None) -> None:
         observation, holder, marks = snapshot.observation, snapshot.state.holder, snapshot.lock_tag_changes
         delay = self._delays.get(key_of(snapshot.resource))
@@ -413,6 +426,7 @@ class ResourceReconciler:
             locked_until=format_utc(holder.end_at) if holder else "",
             next_change_at=format_utc(snapshot.state.next_change_at),
             started=tuple(sorted(plan.started)),
+            automatic_restarts=self._automatic_restarts(snapshot),
             **self._warm_up_status(snapshot),
             locks=to_lock_tags(marks.remembered) if marks.write else current.locks,
         )
