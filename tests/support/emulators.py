@@ -1,0 +1,91 @@
+"""moto and ministack: two independent emulators of AWS."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import boto3
+from botocore.config import Config
+
+from booking_operator.cloud.aws.tags import APPLICATION_TAG
+from booking_operator.devcluster.process import ChildProcess, free_port
+from tests.support.moto_server import REGION
+
+Name = Literal["moto", "ministack"]
+_IMAGE = "ami-12c6146b"
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """One emulator and its clients."""
+
+    name: Name
+    url: str
+
+    def client(self, service: str) -> Any:
+        config = Config(retries={"total_max_attempts": 1})
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION, config=config, **keys)
+
+    def reset(self) -> None:
+        """Delete everything."""
+        path = {"moto": "/moto-api/reset", "ministack": "/_ministack/reset"}[self.name]
+        with urlopen(Request(self.url + path, method="POST")):  # noqa: S310 - an address on loopback
+            pass
+
+    def launch(self, tag: str, n: int = 1) -> list[str]:
+        """Launch running instances of a group, each by a call of its own; return their sorted ids."""
+        ec2 = self.client("ec2")
+        tags = [{"ResourceType": "instance", "Tags": tagged(tag)}]
+        size = {"MinCount": 1, "MaxCount": 1, "InstanceType": "m5.large"}
+        launched = [ec2.run_instances(ImageId=_IMAGE, TagSpecifications=tags, **size) for _ in range(n)]
+        return sorted(reply["Instances"][0]["InstanceId"] for reply in launched)
+
+    def create_database(self, name: str, tag: str, **more: Any) -> str:
+        """Create a running DB instance; return its id."""
+        size = {"DBInstanceClass": "db.t4g.micro", "AllocatedStorage": 20}
+        whole = {"Engine": "postgres", **_LOGIN, **size, "Tags": tagged(tag), **more}
+        self.client("rds").create_db_instance(DBInstanceIdentifier=name, **whole)
+        return f"db:{name}"
+
+    def create_cluster(self, name: str, tag: str) -> str:
+        """Create a running Aurora cluster; return its id."""
+        whole = {"Engine": "aurora-postgresql", **_LOGIN, "Tags": tagged(tag)}
+        self.client("rds").create_db_cluster(DBClusterIdentifier=name, **whole)
+        return f"cluster:{name}"
+
+
+_LOGIN = {"MasterUsername": "root", "MasterUserPassword": "not-a-secret"}
+
+
+def tagged(tag: str) -> list[dict[str, str]]:
+    return [{"Key": APPLICATION_TAG, "Value": tag}]
+
+
+@contextmanager
+def run_ministack(directory: Path) -> Iterator[str]:
+    """Run a ministack server on loopback, and yield its URL."""
+    port = free_port()
+    env = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "MINISTACK_REGION": REGION}
+    url = f"http://127.0.0.1:{port}"
+    with ChildProcess("ministack", [sys.executable, "-m", "ministack"], directory / "ministack.log", env):
+        deadline = time.monotonic() + _START_SECONDS
+        while not _ready(url):
+            assert time.monotonic() < deadline, (directory / "ministack.log").read_text()
+            time.sleep(0.1)
+        yield url
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/_ministack/ready") as reply:  # noqa: S310 - an address on loopback
+            return bool(reply.status == 200)
+    except (URLError, ConnectionError):
+        return False
