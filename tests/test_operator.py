@@ -48,7 +48,7 @@ class Cluster:
         await asyncio.sleep(0.01)
         if method != "GET":
             raise ApiError(404, "not here")
-        if "customresourcedefinitions" in path:
+        if "customresourcedefinitions" in path or ("/namespaces/ns" in path and path.endswith("/ns")):
             return b'{"metadata": {}}'
         items = self.objects.get(path.rpartition("/")[2], [])
         return json.dumps({"metadata": {"resourceVersion": str(self.version)}, "items": items}).encode()

@@ -56,6 +56,10 @@ class ResourceSpec:
     """What to do with a database that is not booked in its maintenance window.
     `Ignore`: stop it.
     `Allow`: do not stop it before the end of the window if AWS applies pending maintenance to it."""
+    deletion_policy: Literal["Leave", "Stop"] = "Leave"
+    """What the deletion of the Resource, or of its namespace, does to running instances.
+    `Leave`: they keep running.
+    `Stop`: the operator stops them, even if they are booked."""
     suspend: bool = False
     """While true, the operator starts and stops no instance. It still observes and reports."""
 
@@ -191,6 +195,7 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -
         launch_grace=fields.parse_duration(spec.launch_grace),
         allow_maintenance=spec.maintenance == "Allow",
         hibernate=spec.hibernate,
+        stop_when_deleted=spec.deletion_policy == "Stop",
         suspend=spec.suspend,
         dry_run=dry_run,
     )

@@ -80,6 +80,7 @@ class PowerPolicy:
         launch_grace: how long after its launch an instance is not stopped.
         allow_maintenance: whether an instance is not stopped while the cloud applies pending maintenance.
         hibernate: whether to hibernate instances instead of stopping them, if they can.
+        stop_when_deleted: whether the deletion of the Resource stops its instances.
         suspend: whether the operator only plans and reports power changes of this Resource.
         dry_run: whether the operator only plans and reports for all Resources, by `--dry-run`.
     """
@@ -89,6 +90,7 @@ class PowerPolicy:
     launch_grace: timedelta = timedelta(0)
     allow_maintenance: bool = False
     hibernate: bool = False
+    stop_when_deleted: bool = False
     suspend: bool = False
     dry_run: bool = False
 
@@ -257,6 +259,23 @@ def coming_restarts(observation: Observation, restarts: Mapping[str, datetime]) 
         if instance.state not in {InstanceState.PENDING, InstanceState.RUNNING}
     }
     return {id_: at for id_, at in known.items() if at is not None}
+
+
+def stop_when_deleted(
+    policy: PowerPolicy, observation: Observation, started: AbstractSet[str]
+) -> tuple[str, ...]:
+    """Return the ids of the instances that the deletion of their Resource stops, booked or not.
+
+    Args:
+        policy: the rules of the Resource.
+        observation: the newest observation.
+        started: the ids of the instances that a booking has started, from the status. `unbooked: Leave` stops
+            no others.
+    """
+    if not (policy.stop_when_deleted and policy.may_act):
+        return ()
+    running = observation.unblocked(InstanceState.RUNNING)
+    return tuple(id_ for id_ in running if policy.unbooked is UnbookedPolicy.STOP or id_ in started)
 
 
 def start_waits_until(

@@ -1,12 +1,13 @@
 """Decides whether the informer caches are complete enough to stop instances.
 
 The operator stops instances that have no booking, so a missing booking leads to a wrong stop. This module
-reports why bookings may be missing: a reflector is not in sync, or the CRD is being deleted.
+reports why bookings may be missing: a reflector is not in sync, or the CRD or the namespace is being deleted.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -51,98 +52,26 @@ class _Call:
         self.answer: str | None = None
 
 
-@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
-class _Meta:
-    uid: str = ""
-    deletion_timestamp: str = Field(default="", alias="deletionTimestamp")
+class _SharedCheck:
+    """A check with the API server that many callers share.
 
-
-@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
-class _Definition:
-    metadata: _Meta
-
-
-@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
-class _Kind:
-    name: str
-    verbs: list[str]
-
-
-@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
-class _Discovery:
-    resources: list[_Kind]
-
-
-_DEFINITION, _SERVED = TypeAdapter(_Definition), TypeAdapter(_Discovery)
-
-
-class CacheConsistency:
-    """Checks the reflectors, and confirms with the API server before an unplanned stop.
-
-    When a CRD is deleted, the API server deletes all its objects. The watch reports each as if a user had
-    deleted it. Such a deletion must not stop instances. The CRD gets its deletionTimestamp before its first
-    object is deleted, so the operator reads the CRD.
-
-    If the CRD was deleted and created again in the meantime, it has another uid than before. Then the
-    reflectors relist.
-
-    If the watch of a kind is down for long, etcd may have been restored from a backup with bookings that the
-    caches do not contain. Then the reflector relists at once.
-
-    If the operator may not read the CRD, it reads discovery, which every ServiceAccount may read. While a CRD
-    is being deleted, discovery lists its kind without the verb `create`. Discovery is cached, so the operator
-    waits `DISCOVERY_LAG_SECONDS` before it reads it. Discovery contains no uid.
-
-    Callers share requests: a call answers all callers that asked before it began. While another call is in
-    flight, a new call waits `JOIN_SECONDS` for more callers. It does not wait longer, so that a slow API
-    server does not delay it twice.
+    A check answers all callers that asked before it began. While another check is in flight, a new one waits
+    `JOIN_SECONDS` for more callers. It does not wait longer, so that a slow API server does not delay it
+    twice.
     """
 
-    def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
-        self._client = client
-        self._reflectors = reflectors
-        self._clock = clock
-        self._warned = False
-        self._uid = ""  # of the CRD, read before the bookings were listed
+    def __init__(self, ask: Callable[[], Awaitable[str]]) -> None:
+        self._ask = ask
         self._next: _Call | None = None  # the call that has not started
         self._under_way = 0
         self._idle = asyncio.Event()
-        self._log = structlog.get_logger()
 
-    async def record_crd(self) -> None:
-        """Record the uid of the CRD before the bookings are listed.
+    @property
+    def unused(self) -> bool:
+        """Whether no call is in flight, and none is requested."""
+        return self._next is None and not self._under_way
 
-        If this fails, the first `confirm` relists.
-        """
-        with suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(CRD_READ_TIMEOUT_SECONDS):
-                self._uid = (await self._read(_CRD, _DEFINITION)).metadata.uid
-
-    def stale_reason(self) -> str:
-        """Why bookings may be missing from the caches; empty if all caches are in sync."""
-        return next((reflector.stale_reason for reflector in self._reflectors if reflector.stale_reason), "")
-
-    async def confirm(self) -> str:
-        """Return `stale_reason`, or that the API server is deleting the CRD."""
-        if stale_reason := self.stale_reason():
-            return stale_reason
-        if stale_reason := await self._shared():
-            return stale_reason
-        for reflector in self._reflectors:
-            if reflector.had_outage:
-                kind = reflector.kind
-                reflector.relist(f"the watch of the {kind} was interrupted, and a relist is pending")
-        return self.stale_reason()
-
-    async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS) -> str:
-        """Call `confirm` with a timeout. A timeout counts as stale data."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await self.confirm()
-        except TimeoutError:
-            return "the API server did not confirm in time that no booking is missing"
-
-    async def _shared(self) -> str:
+    async def answer(self) -> str:
         """Return the result of a call that starts now or later."""
         while True:
             call = self._next
@@ -176,12 +105,128 @@ class CacheConsistency:
                 self._next = None
             call.ended.set()
 
+
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class _Meta:
+    uid: str = ""
+    deletion_timestamp: str = Field(default="", alias="deletionTimestamp")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class _Object:
+    metadata: _Meta
+
+
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class _Kind:
+    name: str
+    verbs: list[str]
+
+
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class _Discovery:
+    resources: list[_Kind]
+
+
+_OBJECT, _SERVED = TypeAdapter(_Object), TypeAdapter(_Discovery)
+
+
+class CacheConsistency:
+    """Checks the reflectors, and confirms with the API server before an unplanned stop.
+
+    When a CRD is deleted, the API server deletes all its objects. The watch reports each as if a user had
+    deleted it. Such a deletion must not stop instances. The CRD gets its deletionTimestamp before its first
+    object is deleted, so the operator reads the CRD.
+
+    If the CRD was deleted and created again in the meantime, it has another uid than before. Then the
+    reflectors relist.
+
+    If the watch of a kind is down for long, etcd may have been restored from a backup with bookings that the
+    caches do not contain. Then the reflector relists at once.
+
+    If the operator may not read the CRD, it reads discovery, which every ServiceAccount may read. While a CRD
+    is being deleted, discovery lists its kind without the verb `create`. Discovery is cached, so the operator
+    waits `DISCOVERY_LAG_SECONDS` before it reads it. Discovery contains no uid.
+
+    While a namespace is being deleted, its Bookings vanish as well, and the watch reports each as if a user
+    had deleted it. `confirm_namespace` reads the namespace.
+    """
+
+    def __init__(self, client: KubeClient, reflectors: Sequence[Reflector[Any]], clock: Clock) -> None:
+        self._client = client
+        self._reflectors = reflectors
+        self._clock = clock
+        self._warned = False
+        self._uid = ""  # of the CRD, read before the bookings were listed
+        self._crd = _SharedCheck(self._ask)
+        self._namespaces: dict[str, _SharedCheck] = {}
+        self._log = structlog.get_logger()
+
+    async def record_crd(self) -> None:
+        """Record the uid of the CRD before the bookings are listed.
+
+        If this fails, the first `confirm` relists.
+        """
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(CRD_READ_TIMEOUT_SECONDS):
+                self._uid = (await self._read(_CRD, _OBJECT)).metadata.uid
+
+    def stale_reason(self) -> str:
+        """Why bookings may be missing from the caches; empty if all caches are in sync."""
+        return next((reflector.stale_reason for reflector in self._reflectors if reflector.stale_reason), "")
+
+    async def confirm(self) -> str:
+        """Return `stale_reason`, or that the API server is deleting the CRD."""
+        if stale_reason := self.stale_reason():
+            return stale_reason
+        if stale_reason := await self._crd.answer():
+            return stale_reason
+        for reflector in self._reflectors:
+            if reflector.had_outage:
+                kind = reflector.kind
+                reflector.relist(f"the watch of the {kind} was interrupted, and a relist is pending")
+        return self.stale_reason()
+
+    async def confirm_namespace(self, namespace: str) -> str:
+        """Return that the API server is deleting a namespace; empty if it is not, or if it is unreadable."""
+        check = self._namespaces.get(namespace)
+        if check is None:
+            check = self._namespaces[namespace] = _SharedCheck(partial(self._ask_namespace, namespace))
+        try:
+            return await check.answer()
+        finally:
+            if check.unused and self._namespaces.get(namespace) is check:
+                del self._namespaces[namespace]
+
+    async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS, *, namespace: str = "") -> str:
+        """Call `confirm` with a timeout, and `confirm_namespace` if `namespace` is given.
+
+        A timeout counts as stale data.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                stale_reason = await self.confirm()
+                if namespace and not stale_reason:
+                    stale_reason = await self.confirm_namespace(namespace)
+                return stale_reason
+        except TimeoutError:
+            return "the API server did not confirm in time that no booking is missing"
+
     async def _ask(self) -> str:
         try:
             vanishing = await self._vanishing()
         except ApiError as error:
             return self._unconfirmed(error)
         return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted" if vanishing else ""
+
+    async def _ask_namespace(self, namespace: str) -> str:
+        try:
+            found = await self._read(f"/api/v1/namespaces/{namespace}", _OBJECT)
+        except ApiError as error:
+            if error.forbidden or error.not_found:
+                return ""
+            return f"the operator cannot read the namespace {namespace}: {error}"
+        return f"the namespace {namespace} is being deleted" if found.metadata.deletion_timestamp else ""
 
     async def _vanishing(self) -> bool:
         """Whether the CRD is being deleted. A CRD with a new uid makes the reflectors relist.
@@ -190,7 +235,7 @@ class CacheConsistency:
             ApiError: neither the CRD nor discovery can be read.
         """
         try:
-            metadata = (await self._read(_CRD, _DEFINITION)).metadata
+            metadata = (await self._read(_CRD, _OBJECT)).metadata
         except ApiError as error:
             if not error.forbidden:
                 raise

@@ -6,7 +6,7 @@ stop.
 
 Invariant: the status of the Resource lists a lock before the lock is written to instances, and the Resource
 has a finalizer while the operator's tags may exist. The operator therefore finds and removes its locks after
-a crash and after a deletion.
+a crash and after a deletion. A Resource with `deletion_policy: Stop` always has the finalizer.
 """
 
 import asyncio
@@ -29,9 +29,12 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.kube.status import StatusWriter, WriteResult
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failure_tracker import FailureTracker
+from booking_operator.reconcilers.resource.deletion import ResourceDeletion
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot, to_lock_tags
 
-FINALIZER = f"{GROUP}/lock-tags"
+FINALIZER = f"{GROUP}/cleanup"
+"""Keeps a deleted Resource until its lock tags are removed, and its instances are stopped if
+`deletion_policy` is `Stop`."""
 REQUEST_TIMEOUT_SECONDS = 30.0
 """Timeout in seconds of one refresh of the inventory, and of one write to the API server."""
 CLOUD_DEADLINE_SECONDS = 75.0
@@ -64,6 +67,7 @@ class LockTagsReconciler:
         self._events = environment.events
         self._clock = environment.clock
         self._queue = queue
+        self._deletion = ResourceDeletion(environment)
         self.failures = FailureTracker(failed)
         self._log = structlog.get_logger()
 
@@ -82,10 +86,11 @@ class LockTagsReconciler:
         if snapshot is None or resource.metadata.deletion_timestamp is not None:
             needed = held
         elif snapshot.observation is None:
-            needed = False  # the instances were never observed, so they may have tags
+            # The instances were never observed, so they may have tags.
+            needed = snapshot.policy.stop_when_deleted and not held
         else:
             marks = snapshot.lock_tag_changes
-            needed = bool(marks.write or marks.remove) or held != bool(marks.remembered)
+            needed = bool(marks.write or marks.remove) or held != _needs_finalizer(snapshot)
         if needed:
             self._queue.add(key)
 
@@ -97,7 +102,7 @@ class LockTagsReconciler:
         if resource is None or self._environment.dry_run:
             return Result()
         if resource.metadata.deletion_timestamp is not None:
-            return Result(failed=not await self._release(resource, snapshot, deadline))
+            return await self._release(resource, snapshot, deadline)
         if snapshot is None:
             return Result(failed=not await self._set_finalizer(resource, wanted=False))
         return Result(failed=not await self._sync_tags(key, snapshot, deadline))
@@ -113,6 +118,9 @@ class LockTagsReconciler:
         Returns:
             Whether everything is up to date.
         """
+        if snapshot.observation is None:
+            wanted = snapshot.policy.stop_when_deleted
+            return not wanted or await self._set_finalizer(snapshot.resource, wanted=True)
         marks = snapshot.lock_tag_changes
         if await self.removal_withheld(snapshot, marks.remove):
             return False
@@ -128,15 +136,23 @@ class LockTagsReconciler:
             self._failed(snapshot.resource, error)
             return False
         self.failures.set(key, None)
-        return bool(marks.remembered) or await self._set_finalizer(snapshot.resource, wanted=False)
+        return await self._set_finalizer(snapshot.resource, wanted=_needs_finalizer(snapshot))
 
-    def _failed(self, resource: Resource, error: CloudError) -> None:
-        """Record a failure for the status. If the Resource is being deleted, record an Event as well."""
+    def _failed(
+        self, resource: Resource, error: CloudError, awaited: str = "the removal of the lock tags"
+    ) -> None:
+        """Record a failure for the status. If the Resource is being deleted, record an Event as well.
+
+        Args:
+            resource: the Resource.
+            error: the failure.
+            awaited: what the deletion of the Resource waits for.
+        """
         key, deleted = key_of(resource), resource.metadata.deletion_timestamp is not None
         before = self.failures.get(key)
         self.failures.set(key, Failure(error.reason, f"Cannot update the lock tags: {error}", error.retry_at))
         if deleted and (before is None or before.reason != error.reason):
-            note = f"The deletion waits for the removal of the lock tags: {error}"
+            note = f"The deletion waits for {awaited}: {error}"
             self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
     async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
@@ -160,26 +176,38 @@ class LockTagsReconciler:
                 return await self._status.write(snapshot.resource, status) is WriteResult.WRITTEN
         return False
 
-    async def _release(self, resource: Resource, snapshot: ResourceSnapshot | None, deadline: float) -> bool:
-        """Remove the lock tags of a Resource that is being deleted, and then its finalizer.
+    async def _release(
+        self, resource: Resource, snapshot: ResourceSnapshot | None, deadline: float
+    ) -> Result:
+        """Clean up after a Resource that is being deleted, and then remove its finalizer.
+
+        First the instances are stopped, if `deletion_policy` says so. Then the lock tags are removed.
 
         Returns:
-            Whether the finalizer is removed. If False, the next reconcile tries again.
+            When to try again, if the finalizer is not removed.
         """
         if FINALIZER not in resource.metadata.finalizers:
-            return True
+            return Result()
+        try:
+            if snapshot is not None and (check_at := await self._deletion.stop(snapshot, deadline)):
+                return Result(check_at)
+        except CloudError as error:
+            if error.retryable:
+                self._failed(resource, error, "the stop of the instances")
+                return Result(error.retry_at, failed=error.retry_at is None)
+            self._deletion.report_left(resource, str(error))
         try:
             if snapshot is not None and not await self._remove_all(snapshot, deadline):
-                return False
+                return Result(failed=True)
         except CloudError as error:
             if error.retryable:
                 self._failed(resource, error)
-                return False
+                return Result(failed=True)
             # An error that a retry cannot fix must not block the deletion of the Resource for ever.
             note = f"The lock tags remain on the instances. Their lock is ignored after it expires. {error}"
             self._events.warning(RESOURCE, resource, "LockTagsLeft", "Release", note)
         self.failures.set(key_of(resource), None)
-        return await self._set_finalizer(resource, wanted=False)
+        return Result(failed=not await self._set_finalizer(resource, wanted=False))
 
     async def _remove_all(self, snapshot: ResourceSnapshot, deadline: float) -> bool:
         """Remove all lock tags that the operator wrote, on a view that is newer than the deletion.
@@ -269,6 +297,11 @@ class LockTagsReconciler:
                 self._log.warning("finalizer_update_failed", resource=str(key_of(resource)), error=str(error))
             return error.not_found
         return True
+
+
+def _needs_finalizer(snapshot: ResourceSnapshot) -> bool:
+    """Whether the deletion of a Resource requires a cleanup."""
+    return bool(snapshot.lock_tag_changes.remembered) or snapshot.policy.stop_when_deleted
 
 
 def _instance_gone(error: CloudError) -> bool:

@@ -89,6 +89,18 @@ def test_uninstalling_leaves_booked_machines_running(operator: Installation, tea
     assert team.cloud.accepted("StopInstances", ids) == []
 
 
+@pytest.mark.parametrize(("policy", "state"), [("Leave", "running"), ("Stop", "stopped")])
+def test_the_deletion_of_a_namespace_follows_the_deletion_policy(
+    operator: Installation, team: Team, policy: str, state: str
+) -> None:
+    """With a namespace controller, which deletes the objects in an order of its own."""
+    ids = team.group(deletion_policy=policy)
+    team.book("afternoon", soon(1), soon(600))
+    until(lambda: team.cloud.states(ids) == ["running"] * len(ids), 20, operator.situation)
+    team.kubectl("delete", "namespace", team.name, "--timeout=120s")
+    until(lambda: team.cloud.states(ids) == [state] * len(ids), 20, operator.situation)
+
+
 def test_memory_stays_within_the_limit(operator: Installation, team: Team) -> None:
     """With three hundred bookings, as measured by the kernel."""
     ids = team.group()

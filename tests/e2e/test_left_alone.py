@@ -1,5 +1,6 @@
 """Instances that the operator does not stop, and what kubectl shows of them."""
 
+from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -96,3 +97,33 @@ async def test_a_replaced_booking_keeps_its_instances_running(tenant: Tenant, op
         await tenant.delete("booking", "bk")
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Stopped"))
         assert "Stopped" in tenant.events("Resource", "res")
+
+
+async def test_bookings_that_vanish_with_their_namespace_stop_no_instance(
+    tenant: Tenant, operator: Operator
+) -> None:
+    """There is no namespace controller here, so the test deletes the objects itself."""
+    async with operator(deletion_grace=timedelta(0)):
+        tenant.resource()
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        tenant.kubectl("delete", "namespace", tenant.namespace, "--wait=false")
+        await tenant.delete("booking", "bk")
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("False", "StopWithheld"))
+        assert f"the namespace {tenant.namespace} is being deleted" in message(tenant, "Ready")
+        await tenant.delete("resource", "res")
+        assert tenant.states() == ["running", "running"]
+
+
+async def test_a_vanishing_namespace_stops_instances_under_deletion_policy_stop(
+    tenant: Tenant, operator: Operator
+) -> None:
+    async with operator():
+        tenant.resource(deletion_policy="Stop")
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        finalizers = tenant.get("resource", "res")["metadata"]["finalizers"]
+        assert finalizers == ["manager.kotaico.de/cleanup"]
+        tenant.kubectl("delete", "namespace", tenant.namespace, "--wait=false")
+        await tenant.delete("resource", "res")
+        assert tenant.states() == ["stopped", "stopped"]

@@ -299,7 +299,7 @@ async def test_instances_have_the_lock_tags_of_their_holder(tenant: Tenant, oper
             for tags in tenant.devcluster.instances.tags(tenant.tag)
         }
         assert until_tags == {end}
-        assert tenant.get("resource", "res")["metadata"]["finalizers"] == ["manager.kotaico.de/lock-tags"]
+        assert tenant.get("resource", "res")["metadata"]["finalizers"] == ["manager.kotaico.de/cleanup"]
         tenant.kubectl("delete", "booking", "bk")
         await until(lambda: locked_by(tenant) == {""})
         await until(lambda: "finalizers" not in tenant.get("resource", "res")["metadata"])

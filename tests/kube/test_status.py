@@ -440,6 +440,53 @@ def test_an_interrupted_watch_triggers_a_relist() -> None:
     assert (after, lists) == ("", 1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "errors", "stale_reason"),
+    [
+        ({"metadata": {}}, [], ""),
+        (
+            {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
+            [],
+            "the namespace ns is being deleted",
+        ),
+        ({}, [403], ""),
+        ({}, [404], ""),
+        ({}, [0], "the operator cannot read the namespace ns: no"),
+    ],
+)
+def test_a_namespace_that_is_being_deleted_is_known(
+    answer: dict[str, Any], errors: list[int], stale_reason: str
+) -> None:
+    server = Server()
+    server.answer, server.errors = answer, [ApiError(status, "no") for status in errors]
+    consistency = CacheConsistency(server, [], VirtualClock())
+    assert virtual.run(consistency.confirm_namespace("ns")) == stale_reason
+    assert not consistency._namespaces
+
+
+def test_a_confirmation_with_a_namespace_reads_both() -> None:
+    async def main() -> str:
+        server = Server()
+        server.answer = {"metadata": {}}
+        server.garbage = [b'{"metadata": {}}', b'{"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}']
+        consistency = CacheConsistency(server, [], VirtualClock())
+        return await consistency.confirm_within(namespace="ns")
+
+    assert virtual.run(main()) == "the namespace ns is being deleted"
+
+
+def test_callers_share_the_read_of_their_namespace() -> None:
+    async def main() -> tuple[set[str], int, int]:
+        server = Server()
+        server.answer, server.seconds = {"metadata": {}}, 2
+        consistency = CacheConsistency(server, [], VirtualClock())
+        names = [f"ns{number % 2}" for number in range(100)]
+        answers = await asyncio.gather(*(consistency.confirm_namespace(name) for name in names))
+        return set(answers), server.count("GET"), len(consistency._namespaces)
+
+    assert virtual.run(main()) == ({""}, 4, 0)
+
+
 async def consistency_of(server: Server) -> CacheConsistency:
     """A cache consistency check for one reflector that has synced."""
     reflector = Reflector("things", FakeApi(), Store(), VirtualClock())

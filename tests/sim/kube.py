@@ -149,6 +149,8 @@ class SimKube:
         match request.path.split("/")[2:]:
             case ["apiextensions.k8s.io", _, _, crd]:
                 return self.crds.definition(crd.partition(".")[0])
+            case ["v1", "namespaces", _]:
+                return b'{"metadata": {}}'
             case [_, _]:
                 return self.crds.discovery()
             case [_, _, "namespaces", namespace, plural]:

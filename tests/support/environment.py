@@ -260,6 +260,7 @@ class FakeConsistency(CacheConsistency):
     unconfirmed: str = ""
     confirmations: int = 0
     confirm_seconds: float = 0.0
+    vanishing: str = ""
 
     @override
     def stale_reason(self) -> str:
@@ -270,6 +271,10 @@ class FakeConsistency(CacheConsistency):
         self.confirmations += 1
         await asyncio.sleep(self.confirm_seconds)
         return self.stale or self.unconfirmed
+
+    @override
+    async def confirm_namespace(self, namespace: str) -> str:
+        return f"the namespace {namespace} is being deleted" if namespace == self.vanishing else ""
 
 
 def fake_environment(
@@ -368,8 +373,12 @@ class World:
         self.queue.add(Key("ns", "res"))
 
     def delete_resource(self) -> None:
-        """Set deletionTimestamp and keep the object, as the API server does if there is a finalizer."""
+        """Delete the Resource. With a finalizer, it gets a deletionTimestamp and remains."""
         found: Any = self.informers.resources.get(Key("ns", "res"))
+        if not found.metadata.finalizers:
+            self.informers.resources.delete(Key("ns", "res"))
+            self.wake()
+            return
         metadata = replace(found.metadata, deletion_timestamp=self.clock.now(), resource_version="999999")
         self.informers.resources.apply(replace(found, metadata=metadata))
         self.wake()
