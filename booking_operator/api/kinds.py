@@ -136,6 +136,7 @@ BOOKING_SCHEDULER = Kind(
         Column("SCHEDULE", ".spec.schedule"),
         Column("DURATION", ".spec.duration", "integer"),
         Column("NEXT", ".status.next"),
+        Column("END SCHEDULE", ".spec.end_schedule", wide=True),
         Column("TIME ZONE", ".spec.time_zone", wide=True),
         Column("RESOURCE", ".spec.bookingTemplate.resource_name", wide=True),
         Column("USER", ".spec.bookingTemplate.user_id", wide=True),

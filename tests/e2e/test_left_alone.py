@@ -127,3 +127,12 @@ async def test_a_vanishing_namespace_stops_instances_under_deletion_policy_stop(
         tenant.kubectl("delete", "namespace", tenant.namespace, "--wait=false")
         await tenant.delete("resource", "res")
         assert tenant.states() == ["stopped", "stopped"]
+
+
+async def test_a_tag_that_differs_only_by_case_is_suggested(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(tag=tenant.tag.upper())
+        await until(lambda: tenant.condition("resource", "res", "Found") == ("False", "NoInstances"))
+        described = " ".join(tenant.kubectl("describe", "resource", "res").split())
+        upper = tenant.tag.upper()
+        assert f"There are instances with the tag '{tenant.tag}'; did you mean '{upper}'?" in described

@@ -17,6 +17,11 @@ BOOKING = {
     "user_id": "cd39ad8bc3",
 }
 RESOURCE = {"booked_by": "", "booked_until": "", "type": "ec2", "tag": "analytics"}
+NIGHTLY = {
+    "schedule": "0 22 * * *",
+    "end_schedule": "0 6 * * *",
+    "bookingTemplate": {"resource_name": "analytics", "user_id": "cd39ad8bc3"},
+}
 RFC3339 = "must be an RFC 3339 date with an offset, like 2026-01-31T20:00:00Z"
 
 
@@ -127,12 +132,17 @@ def test_columns(devcluster: Playground) -> None:
     tenant = Tenant(devcluster, "columns")
     tenant.resource()
     tenant.apply("Booking", "bk", **BOOKING)
-    narrow = {kind: tenant.kubectl("get", kind).splitlines()[0] for kind in ("res", "bk")}
-    wide = {kind: tenant.kubectl("get", kind, "-o", "wide").splitlines()[0] for kind in ("res", "bk")}
+    tenant.apply("BookingScheduler", "nightly", **NIGHTLY)
+    kinds = ("res", "bk", "bs")
+    narrow = {kind: tenant.kubectl("get", kind).splitlines()[0] for kind in kinds}
+    wide = {kind: tenant.kubectl("get", kind, "-o", "wide").splitlines()[0] for kind in kinds}
     assert squeezed(narrow["res"]) == "NAME LOCKED BY LOCKED UNTIL INSTANCES RUNNING STATUS"
     assert squeezed(narrow["bk"]) == "NAME START END STATUS"
     assert squeezed(wide["res"]) == f"{squeezed(narrow['res'])} TYPE TAG NEXT CHANGE READY AGE"
     assert squeezed(wide["bk"]) == f"{squeezed(narrow['bk'])} RESOURCE USER READY AGE"
+    assert squeezed(narrow["bs"]) == "NAME SCHEDULE DURATION NEXT"
+    more = "END SCHEDULE TIME ZONE RESOURCE USER SUSPEND READY AGE"
+    assert squeezed(wide["bs"]) == f"{squeezed(narrow['bs'])} {more}"
 
 
 def squeezed(line: str) -> str:

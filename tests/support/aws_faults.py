@@ -4,7 +4,7 @@ This module does no I/O. A test sets the faults, and `Faults` decides for each c
 """
 
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -80,7 +80,7 @@ class Faults:
         self._down: dict[str, Outage] = {}
         self._unstoppable: dict[str, str] = {}
         self._cursed: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
-        self._exhausted: set[Place] = set()
+        self._room: dict[Place, int] = {}
 
     def fail(
         self,
@@ -125,13 +125,13 @@ class Faults:
         """End `down` for later calls. Calls without an answer keep waiting until the client's timeout."""
         self._down.pop(account, None)
 
-    def exhaust(self, instance_type: str, zone: str) -> None:
-        """Remove the capacity for a type in a zone. A call that starts any such instance fails as a whole."""
-        self._exhausted.add(Place(instance_type, zone))
+    def exhaust(self, instance_type: str, zone: str, room: int = 0) -> None:
+        """Leave capacity for only `room` more starts of a type in a zone. A call with more fails whole."""
+        self._room[Place(instance_type, zone)] = room
 
     def replenish(self, instance_type: str, zone: str) -> None:
         """End `exhaust`."""
-        self._exhausted.discard(Place(instance_type, zone))
+        self._room.pop(Place(instance_type, zone), None)
 
     def protect(self, ids: Collection[str], code: str = "OperationNotPermitted") -> None:
         """Refuse to stop these instances, with one of the codes of `aws_errors.CANNOT_STOP`.
@@ -184,12 +184,14 @@ class Faults:
         return None
 
     def _without_capacity(self, call: CallLike) -> Fault | None:
-        for id_ in call.instance_ids:
-            place = self.places.get(id_)
-            if place is not None and place in self._exhausted:
+        asked = Counter(self.places[id_] for id_ in call.instance_ids if id_ in self.places)
+        for place, number in asked.items():
+            if number > self._room.get(place, number):
                 others = [place.zone[:-1] + letter for letter in ZONES if letter != place.zone[-1]]
                 text = aws_errors.insufficient_capacity(place.instance_type, place.zone, others)
                 return refusal("InsufficientInstanceCapacity", text, call.action)
+        for place in self._room.keys() & asked.keys():
+            self._room[place] -= asked[place]
         return None
 
 
