@@ -40,7 +40,10 @@ class Notification:
 
     @property
     def text(self) -> str:
-        """The message text, with the command that extends the booking by an hour."""
+        """The message text, with the command that extends the booking by an hour.
+
+        A GitOps tool reverts a changed Booking, so the text also has a command that creates a second one.
+        """
         patch = json.dumps({"spec": {"end_at": (self.end_at + _EXTENSION).isoformat()}})
         booking, namespace = single_line(self.booking), single_line(self.namespace)
         resource, user = single_line(self.resource), single_line(self.user)
@@ -49,7 +52,22 @@ class Notification:
             f"{namespace}, ends at {self._end}.\n"
             "The operator then stops the instances, unless another booking needs them.\n\n"
             "To extend the booking by an hour, run:\n\n"
-            f"kubectl patch booking {booking} --namespace {namespace} --type merge --patch '{patch}'\n"
+            f"kubectl patch booking {booking} --namespace {namespace} --type merge --patch '{patch}'\n\n"
+            "If the booking is in Git, a GitOps tool reverts this. Create a second booking instead:\n\n"
+            f"kubectl create --namespace {namespace} --filename - <<'EOF'\n{self._second_booking}\nEOF\n"
+        )
+
+    @property
+    def _second_booking(self) -> str:
+        """A Booking for the hour after the end, as JSON in one line."""
+        times = {"start_at": self.end_at.isoformat(), "end_at": (self.end_at + _EXTENSION).isoformat()}
+        return json.dumps(
+            {
+                "apiVersion": "manager.kotaico.de/v1",
+                "kind": "Booking",
+                "metadata": {"generateName": f"{self.booking}-"},
+                "spec": {"resource_name": self.resource, "user_id": self.user, **times},
+            }
         )
 
     @property

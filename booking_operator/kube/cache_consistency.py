@@ -199,16 +199,20 @@ class CacheConsistency:
                 del self._namespaces[namespace]
 
     async def confirm_within(self, seconds: float = CONFIRM_TIMEOUT_SECONDS, *, namespace: str = "") -> str:
-        """Call `confirm` with a timeout, and `confirm_namespace` if `namespace` is given.
+        """Call `confirm` with a timeout, and at the same time `confirm_namespace` if `namespace` is given.
 
         A timeout counts as stale data.
         """
         try:
             async with asyncio.timeout(seconds):
-                stale_reason = await self.confirm()
-                if namespace and not stale_reason:
-                    stale_reason = await self.confirm_namespace(namespace)
-                return stale_reason
+                if not namespace:
+                    return await self.confirm()
+                async with asyncio.TaskGroup() as tasks:
+                    checks = [
+                        tasks.create_task(self.confirm()),
+                        tasks.create_task(self.confirm_namespace(namespace)),
+                    ]
+                return next((reason for check in checks if (reason := check.result())), "")
         except TimeoutError:
             return "the API server did not confirm in time that no booking is missing"
 

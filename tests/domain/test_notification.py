@@ -1,10 +1,12 @@
 """The notification before the end: its time and its text. Values of fields stay in their lines."""
 
+import json
 from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from booking_operator.api.meta import API_VERSION
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.formatting import single_line
 from booking_operator.domain.notification import Notification, notification_id, notify_at
@@ -28,11 +30,27 @@ def test_the_subject_has_the_end_in_the_offset_of_the_user() -> None:
 
 
 def test_the_text_has_the_command_that_extends_the_booking() -> None:
-    line = notification().text.splitlines()[-1]
+    line = notification().text.splitlines()[5]
     assert line == (
         "kubectl patch booking night --namespace team --type merge "
         '--patch \'{"spec": {"end_at": "2026-01-31T22:00:00+01:00"}}\''
     )
+
+
+def test_the_text_has_the_command_that_creates_a_second_booking() -> None:
+    command, object_, end = notification().text.splitlines()[-3:]
+    assert (command, end) == ("kubectl create --namespace team --filename - <<'EOF'", "EOF")
+    assert json.loads(object_) == {
+        "apiVersion": API_VERSION,
+        "kind": "Booking",
+        "metadata": {"generateName": "night-"},
+        "spec": {
+            "resource_name": "analytics",
+            "user_id": "ada",
+            "start_at": "2026-01-31T21:00:00+01:00",
+            "end_at": "2026-01-31T22:00:00+01:00",
+        },
+    }
 
 
 def test_a_short_booking_is_notified_at_its_start() -> None:
@@ -60,5 +78,7 @@ def test_values_of_fields_cannot_add_lines(resource: str, user: str) -> None:
     found = notification(resource=resource, user=user)
     assert "\n" not in found.subject
     assert "\r" not in found.subject
-    assert len(found.text.splitlines()) == 6
+    assert len(found.text.splitlines()) == 12
+    spec = json.loads(found.text.splitlines()[-2])["spec"]
+    assert (spec["resource_name"], spec["user_id"]) == (resource, user)
     assert single_line(resource).isprintable()

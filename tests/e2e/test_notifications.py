@@ -35,7 +35,10 @@ async def test_a_mail_before_the_end_and_another_one_after_an_extension(
         await until(lambda: notified(tenant) == ("True", "Sent"))
         (first,) = mailbox.mails
         assert first["To"] == "ada@example.com"
-        assert f"kubectl patch booking bk --namespace {tenant.namespace}" in first.get_content()
+        text = first.get_content()
+        assert f"kubectl patch booking bk --namespace {tenant.namespace}" in text
+        second = text.rstrip().splitlines()[-2]
+        assert "booking.manager.kotaico.de/bk-" in tenant.kubectl("create", "-f", "-", stdin=second)
         assert tenant.status("booking", "bk")["notification_sent"] is True
         await until(lambda: "Notified" in tenant.events("Booking", "bk"))
         later = json.dumps({"spec": {"end_at": soon(900).isoformat()}})
