@@ -103,6 +103,7 @@ async def test_the_databases_of_each_engine(aws: AwsProxy, case: str) -> None:
         ("aurora_provisioned", set()),
         ("global_database_one_cluster", {"DescribeGlobalClusters"}),
         ("pending_maintenance", {"DescribePendingMaintenanceActions"}),
+        ("automatic_restart", set()),
     ],
 )
 async def test_further_calls_are_made_only_if_a_database_depends_on_them(

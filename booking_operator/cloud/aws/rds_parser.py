@@ -105,7 +105,7 @@ def read_databases(
     found += [reading.read(row, parse_cluster, "DBClusterIdentifier") for row in clusters]
     found += [reading.read(row, parse_database, "DBInstanceIdentifier") for row in databases]
     return [
-        replace(item, windows={**windows.get(_name_of_cluster(item), {}), **item.windows})
+        replace(item, windows=_present_windows(item, windows.get(_name_of_cluster(item), {})))
         for item in found
         if item is not None
     ]
@@ -171,22 +171,24 @@ def note_maintenance(
     ]
 
 
+def _present_windows(database: Database, members: Mapping[str, datetime]) -> Mapping[str, datetime]:
+    """Return the windows of a database and of its members. RDS maintains only running databases."""
+    running = database.record.instance.state is InstanceState.RUNNING
+    return {**members, **database.windows} if running else {}
+
+
 def _with_maintenance(database: Database, ends: Collection[datetime]) -> Database:
-    instance = database.record.instance
-    if not ends or instance.state is not InstanceState.RUNNING:
+    if not ends:
         return database
-    return replace(
-        database, record=replace(database.record, instance=replace(instance, maintenance_until=max(ends)))
-    )
+    instance = replace(database.record.instance, maintenance_until=max(ends))
+    return replace(database, record=replace(database.record, instance=instance))
 
 
 def _blocked(database: Database, reason: str) -> Database:
-    instance = database.record.instance
-    if not reason or instance.blocked_reason:
+    if not reason or database.record.instance.blocked_reason:
         return database
-    return replace(
-        database, record=replace(database.record, instance=replace(instance, blocked_reason=reason))
-    )
+    instance = replace(database.record.instance, blocked_reason=reason)
+    return replace(database, record=replace(database.record, instance=instance))
 
 
 def _global_cluster_reason(database: Database, sizes: Mapping[str, int], known: bool) -> str:
