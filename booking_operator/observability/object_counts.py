@@ -12,6 +12,7 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.fields import parse_rfc3339
 from booking_operator.api.resource import Resource
 from booking_operator.domain.booking import Phase
+from booking_operator.domain.power import GraceReason
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key
 from booking_operator.reconcilers.informers import Informers
@@ -19,7 +20,16 @@ from booking_operator.reconcilers.informers import Informers
 NO_STATUS = "none"
 CONDITIONS = ("Valid", "Found", "Synced", "Ready", "Delayed")
 STATUSES = ("True", "False", "Unknown")
-REASONS = ("Starting", "Stopping", "StopWithheld", "Blocked", "NoInstances", "Suspended", "DryRun")
+REASONS = (
+    "Starting",
+    "Stopping",
+    "StopWithheld",
+    "Blocked",
+    "NoInstances",
+    "Suspended",
+    "DryRun",
+    *(reason.value for reason in GraceReason),
+)
 OTHER = "other"
 _PHASES = frozenset(phase.value for phase in Phase)
 

@@ -87,6 +87,7 @@ def test_a_resource_of_the_go_operator_is_accepted(devcluster: Playground, name:
         {"warm_up": "24h"},
         {"warm_up": "auto"},
         {"unbooked": "Leave", "hibernate": True, "suspend": True, "region": "eu-west-1", "account": "prod"},
+        {"maintenance": "Allow", "deletion_policy": "Stop", "launch_grace": "10m"},
     ],
 )
 def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
@@ -105,6 +106,9 @@ def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, 
         ({"warm_up": "automatic"}, "spec.warm_up", "or auto"),
         ({"unbooked": "stop"}, "spec.unbooked", 'supported values: "Stop", "Leave"'),
         ({"suspend": "yes"}, "spec.suspend", "must be of type boolean"),
+        ({"launch_grace": "soon"}, "spec.launch_grace", "like 90s, 10m or 1h30m"),
+        ({"maintenance": "allow"}, "spec.maintenance", 'supported values: "Ignore", "Allow"'),
+        ({"deletion_policy": "Delete"}, "spec.deletion_policy", 'supported values: "Leave", "Stop"'),
     ],
 )
 def test_invalid_resources_are_refused(

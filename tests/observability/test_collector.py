@@ -115,7 +115,9 @@ def test_the_longest_unready_time_is_reported_by_reason() -> None:
     informers.resources.apply(resource("b", 2, early, "Starting", Ready="False"))
     informers.resources.apply(resource("c", 3, early, "Tattle", Ready="False"))
     informers.resources.apply(resource("d", 4, early, "Running", Ready="True", Synced="False"))
-    assert found() == {("Starting",): 60.0, ("other",): 60.0}
+    informers.resources.apply(resource("e", 6, late, "MaintenanceWindow", Ready="False"))
+    assert found() == {("Starting",): 60.0, ("other",): 60.0, ("MaintenanceWindow",): 120.0}
+    informers.resources.delete(Key("ns", "e"))
     informers.resources.apply(resource("b", 5, late, "Running", Ready="True"))
     informers.resources.delete(Key("ns", "c"))
     assert found() == {("Starting",): 120.0}
