@@ -69,16 +69,14 @@ class Crds:
         if self._deletion_timestamps.get(plural, "gone"):
             return
         self._deletion_timestamps[plural] = timestamp(int(self._kernel.now))
-        # No user has deleted these objects. For the oracle they still exist, until the CRD is applied again
-        # without them.
-        versions = self._storage.versions[plural]
-        kept = {name: list(each) for name, each in versions.items()}
-
         def delete_next() -> None:
             remaining = next(iter(self._storage.objects[plural].values()), None)
             if remaining:
+                meta = remaining["metadata"]
                 self._storage.commit("", plural, remaining, None)
-                versions.update(kept)
+                # No user has deleted the object. For the oracle it still exists, until the CRD is applied
+                # again without it.
+                self._storage.versions[plural][meta["namespace"], meta["name"]].pop()
                 self._kernel.call_later(self._rng.uniform(0, 0.02), delete_next)
             else:
                 self._kernel.call_later(self._rng.uniform(0.1, 1), finish)
