@@ -43,7 +43,7 @@ class ResourceSpec:
     unbooked: Literal["Stop", "Leave"] = "Stop"
     """What to do with running instances that are not booked.
     `Stop`: stop all of them, no matter how they were started.
-    `Leave`: stop only the instances that a booking has started."""
+    `Leave`: stop only the instances that a booking has started, and databases that AWS has restarted."""
     warm_up: fields.WarmUp = "0s"
     """How long before start_at of a booking the instances start, such as `90s` or `10m`.
     `auto`: as long as past starts of the group took."""

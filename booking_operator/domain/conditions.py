@@ -262,10 +262,10 @@ def _describe_grace(grace: Grace, policy: PowerPolicy) -> str:
     ids, end = summarize(grace.ids), _next_second(grace.until)
     if grace.reason is GraceReason.DELETION:
         return f"A booking was deleted; unless another one begins, {ids} will be stopped at {end}."
-    if grace.reason is GraceReason.LAUNCH:
-        why = f"launched less than spec.launch_grace ({format_duration(policy.launch_grace)}) ago"
-    else:
-        why = "in the maintenance window, with spec.maintenance: Allow"
+    if grace.reason is GraceReason.MAINTENANCE:
+        why = "AWS has maintenance to apply, and spec.maintenance is Allow"
+        return f"{ids} will not be stopped before {end}, because {why}."
+    why = f"launched less than spec.launch_grace ({format_duration(policy.launch_grace)}) ago"
     return f"Not booked, but {why}: {ids}. The first stop is at {end}."
 
 

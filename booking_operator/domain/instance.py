@@ -42,6 +42,7 @@ class Instance:
         blocked_reason: why it cannot be started or stopped now, as the end of the sentence "it …"; empty when
             nothing blocks it.
         lock: its lock tags; None when it has none.
+        busy: whether `blocked_reason` passes without an action of a user.
         launched_at: when it was created (aware UTC), not when it was last started; None if unknown.
         restarts_at: when the cloud starts it again by itself (aware UTC); None if it does not.
         maintenance_until: the end of its present maintenance window, in which the cloud applies pending
@@ -52,6 +53,7 @@ class Instance:
     state: InstanceState
     blocked_reason: str = ""
     lock: Lock | None = None
+    busy: bool = False
     launched_at: datetime | None = None
     restarts_at: datetime | None = None
     maintenance_until: datetime | None = None

@@ -130,7 +130,9 @@ def block_foreign(observation: Observation, locks: ClassifiedLocks) -> Observati
         return observation
     barred = {instance.id: describe_lock(instance) for instance in locks.foreign}
     instances = tuple(
-        replace(instance, blocked_reason=barred.get(instance.id, instance.blocked_reason))
+        replace(instance, blocked_reason=barred[instance.id], busy=False)
+        if instance.id in barred
+        else instance
         for instance in observation.instances
     )
     return replace(observation, instances=instances)

@@ -53,7 +53,8 @@ class Notification:
             "The operator then stops the instances, unless another booking needs them.\n\n"
             "To extend the booking by an hour, run:\n\n"
             f"kubectl patch booking {booking} --namespace {namespace} --type merge --patch '{patch}'\n\n"
-            "If the booking is in Git, a GitOps tool reverts this. Create a second booking instead:\n\n"
+            "If the booking is in Git, a GitOps tool reverts this. Create a second booking instead, without "
+            "notifications:\n\n"
             f"kubectl create --namespace {namespace} --filename - <<'EOF'\n{self._second_booking}\nEOF\n"
         )
 

@@ -157,6 +157,7 @@ class CacheConsistency:
         self._reflectors = reflectors
         self._clock = clock
         self._warned = False
+        self._warned_of_namespaces = False
         self._uid = ""  # of the CRD, read before the bookings were listed
         self._crd = _SharedCheck(self._ask)
         self._namespaces: dict[str, _SharedCheck] = {}
@@ -227,9 +228,14 @@ class CacheConsistency:
         try:
             found = await self._read(f"/api/v1/namespaces/{namespace}", _OBJECT)
         except ApiError as error:
-            if error.forbidden or error.not_found:
-                return ""
-            return f"the operator cannot read the namespace {namespace}: {error}"
+            if error.not_found:
+                return f"the namespace {namespace} does not exist any more"
+            if not error.forbidden:
+                return f"the operator cannot read the namespace {namespace}: {error}"
+            if not self._warned_of_namespaces:
+                self._warned_of_namespaces = True
+                self._log.warning("namespace_read_forbidden", fix="grant get on namespaces", error=str(error))
+            return ""
         return f"the namespace {namespace} is being deleted" if found.metadata.deletion_timestamp else ""
 
     async def _vanishing(self) -> bool:

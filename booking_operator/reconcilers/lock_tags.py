@@ -22,7 +22,7 @@ from booking_operator.api.meta import GROUP
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import CloudError, FailureKind, Order
 from booking_operator.domain.conditions import Failure
-from booking_operator.domain.instance import InstanceState, Lock
+from booking_operator.domain.instance import Lock
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result, WorkQueue
 from booking_operator.kube.errors import ApiError
@@ -47,7 +47,7 @@ the remaining work.
 
 
 class LockTagsReconciler:
-    """Writes and removes the lock tags of the instances of Resources.
+    """Writes and removes the lock tags of the instances of Resources, and cleans up after deleted Resources.
 
     Args:
         environment: what all reconcilers share.
@@ -138,29 +138,31 @@ class LockTagsReconciler:
         self.failures.set(key, None)
         return await self._set_finalizer(snapshot.resource, wanted=_needs_finalizer(snapshot))
 
-    def _failed(
-        self, resource: Resource, error: CloudError, awaited: str = "the removal of the lock tags"
-    ) -> None:
-        """Record a failure for the status. If the Resource is being deleted, record an Event as well.
+    def _failed(self, resource: Resource, error: CloudError, failed: str = "update the lock tags") -> None:
+        """Record a failure for the status. If the Resource is being deleted, report it at once.
 
         Args:
             resource: the Resource.
             error: the failure.
-            awaited: what the deletion of the Resource waits for.
+            failed: what failed, as the end of the sentence "Cannot …".
         """
         key, deleted = key_of(resource), resource.metadata.deletion_timestamp is not None
         before = self.failures.get(key)
-        self.failures.set(key, Failure(error.reason, f"Cannot update the lock tags: {error}", error.retry_at))
+        self.failures.set(key, Failure(error.reason, f"Cannot {failed}: {error}", error.retry_at))
         if deleted and (before is None or before.reason != error.reason):
-            note = f"The deletion waits for {awaited}: {error}"
+            note = f"The deletion waits. Cannot {failed}: {error}"
+            # In a namespace that is being deleted, the API server refuses Events.
+            self._log.warning("deletion_waits", resource=str(key), message=note)
             self._events.warning(RESOURCE, resource, error.reason, "Release", note)
 
     async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
-        """Whether running instances keep their tags because the caches may be missing bookings."""
-        if snapshot.state.running_wanted or snapshot.observation is None:
+        """Whether instances keep their tags because the caches may be missing bookings.
+
+        The states of the instances do not matter: a stale view may show a running instance as stopped.
+        """
+        if snapshot.state.running_wanted or snapshot.observation is None or not ids:
             return False
-        on = snapshot.observation.ids(InstanceState.PENDING, InstanceState.RUNNING)
-        return not set(ids).isdisjoint(on) and bool(await self._environment.consistency.confirm_within())
+        return bool(await self._environment.consistency.confirm_within())
 
     async def _record_locks(self, snapshot: ResourceSnapshot, memory: Collection[Lock]) -> bool:
         """Write the locks into the status.
@@ -192,10 +194,8 @@ class LockTagsReconciler:
             if snapshot is not None and (check_at := await self._deletion.stop(snapshot, deadline)):
                 return Result(check_at)
         except CloudError as error:
-            if error.retryable:
-                self._failed(resource, error, "the stop of the instances")
-                return Result(error.retry_at, failed=error.retry_at is None)
-            self._deletion.report_left(resource, str(error))
+            self._failed(resource, error, "stop the instances")
+            return Result(failed=True)
         try:
             if snapshot is not None and not await self._remove_all(snapshot, deadline):
                 return Result(failed=True)

@@ -6,7 +6,7 @@ import pytest
 
 from booking_operator.cloud.batching import backoff
 from booking_operator.cloud.batching.backoff import BackoffTable, instance_backoff
-from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.cloud.driver import Action, CloudError, FailureKind
 from booking_operator.engine.workqueue import Backoff
 from tests.support.virtual import EPOCH, after
 
@@ -72,4 +72,10 @@ def test_old_and_future_entries_are_forgotten(later: float) -> None:
     ],
 )
 def test_each_class_of_failure_has_its_back_off(reason: str, fault: FailureKind, pause: Backoff) -> None:
-    assert instance_backoff(CloudError(reason, "", kind=fault)) is pause
+    assert instance_backoff(CloudError(reason, "", kind=fault), Action.STOP) is pause
+
+
+def test_a_start_in_the_wrong_state_is_tried_again_sooner_than_a_stop() -> None:
+    error = CloudError("InvalidDBInstanceState", "", kind=FailureKind.REFUSED)
+    assert instance_backoff(error, Action.START) is backoff.WRONG_STATE_FOR_START
+    assert backoff.WRONG_STATE_FOR_START.maximum < backoff.WRONG_STATE.maximum

@@ -123,8 +123,14 @@ async def test_maintenance_that_is_due_is_known_until_the_end_of_the_window(aws:
     }
 
 
-async def test_without_the_permission_each_maintenance_window_counts(aws: AwsProxy) -> None:
-    aws.fail("DescribePendingMaintenanceActions", code="AccessDenied", message="no", status=403)
+FAILURES = [("AccessDenied", 403), ("InternalFailure", 500), ("Throttling", 400)]
+
+
+@pytest.mark.parametrize(("code", "status"), FAILURES)
+async def test_without_an_answer_each_maintenance_window_counts(
+    aws: AwsProxy, code: str, status: int
+) -> None:
+    aws.fail("DescribePendingMaintenanceActions", code=code, message="no", status=status)
     found, _ = await seen(aws, "pending_maintenance")
     assert {id_ for id_, instance in found.items() if instance.maintenance_until} == {
         "cluster:cluster",
@@ -134,12 +140,15 @@ async def test_without_the_permission_each_maintenance_window_counts(aws: AwsPro
     }
 
 
-async def test_without_the_permission_no_cluster_of_a_global_database_is_stopped(aws: AwsProxy) -> None:
-    aws.fail("DescribeGlobalClusters", code="AccessDenied", message="no", status=403)
+@pytest.mark.parametrize(("code", "status"), FAILURES)
+async def test_without_an_answer_no_cluster_of_a_global_database_is_stopped(
+    aws: AwsProxy, code: str, status: int
+) -> None:
+    aws.fail("DescribeGlobalClusters", code=code, message="no", status=status)
     found, _ = await seen(aws, "global_database_one_cluster")
     assert found["cluster:orders"].blocked_reason == (
-        "cannot be stopped: it is part of the global database world, and the permission "
-        "rds:DescribeGlobalClusters to see its size is missing"
+        "cannot be stopped: it is part of the global database world, and the operator cannot see with "
+        "rds:DescribeGlobalClusters whether it is the only cluster"
     )
 
 

@@ -74,12 +74,12 @@ class Tenant:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.devcluster.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
-    async def delete(self, kind: str, name: str) -> None:
+    async def delete(self, kind: str, name: str, within: str = "20s") -> None:
         """Delete an object, and wait until it is gone.
 
         It runs in a thread, because the operator on this event loop may have to remove a finalizer.
         """
-        await asyncio.to_thread(self.kubectl, "delete", kind, name, "--timeout=20s")
+        await asyncio.to_thread(self.kubectl, "delete", kind, name, f"--timeout={within}")
 
     def apply(self, kind: str, name: str, **spec: Any) -> None:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest(kind, name, spec)))

@@ -125,7 +125,7 @@ async def test_a_vanishing_namespace_stops_instances_under_deletion_policy_stop(
         finalizers = tenant.get("resource", "res")["metadata"]["finalizers"]
         assert finalizers == ["manager.kotaico.de/cleanup"]
         tenant.kubectl("delete", "namespace", tenant.namespace, "--wait=false")
-        await tenant.delete("resource", "res")
+        await tenant.delete("resource", "res", "60s")
         assert tenant.states() == ["stopped", "stopped"]
 
 

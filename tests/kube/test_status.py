@@ -450,7 +450,7 @@ def test_an_interrupted_watch_triggers_a_relist() -> None:
             "the namespace ns is being deleted",
         ),
         ({}, [403], ""),
-        ({}, [404], ""),
+        ({}, [404], "the namespace ns does not exist any more"),
         ({}, [0], "the operator cannot read the namespace ns: no"),
     ],
 )

@@ -9,6 +9,7 @@ from booking_operator.cloud.driver import CloudError, FailureKind
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.store import Key
 from booking_operator.reconcilers.lock_tags import FINALIZER
+from booking_operator.reconcilers.resource.deletion import REFUSAL_LIMIT
 from tests.reconcilers.test_resource import BOTH, played
 from tests.support.environment import Act, World
 
@@ -122,6 +123,65 @@ def test_an_outage_of_the_cloud_delays_the_deletion() -> None:
     assert not exists(world)
 
 
+def test_a_stop_that_aws_keeps_refusing_does_not_block_the_deletion() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        world.driver.act_error = CloudError("OperationNotPermitted", "protected", kind=FailureKind.REFUSED)
+        await asyncio.sleep(5)
+        world.delete_resource()
+        await asyncio.sleep(REFUSAL_LIMIT.total_seconds() - 5)
+        assert exists(world)
+
+    world = played(scenario, seconds=300, before=booked, deletion_policy="Stop")
+    assert ("Resource", "InstancesLeft") in world.events.recorded
+    assert not exists(world)
+
+
+def busy(world: World) -> None:
+    world.driver.instances = dict.fromkeys(BOTH, RUNNING)
+    world.driver.more |= {"blocked_reason": "cannot be stopped while it is modifying", "busy": True}
+
+
+def test_a_busy_database_is_stopped_when_it_is_available() -> None:
+    async def scenario(world: World) -> None:
+        booked(world)
+        await deleted_at_20(world)
+        await asyncio.sleep(100)
+        assert exists(world)
+        world.driver.more.clear()
+
+    world = played(scenario, seconds=300, before=busy, deletion_policy="Stop")
+    assert [act.verb for act in world.driver.acts] == ["stop"]
+    assert not exists(world)
+
+
+def test_a_database_that_stays_busy_is_left_after_an_hour() -> None:
+    world = played(deleted_at_20, seconds=4000, before=busy, deletion_policy="Stop")
+    assert world.driver.acts == []
+    assert ("Resource", "InstancesLeft") in world.events.recorded
+    assert not exists(world)
+
+
+def test_a_start_that_takes_effect_after_the_deletion_is_reverted() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(19)
+        world.driver.act_error = None
+        world.driver.instances = dict.fromkeys(BOTH, STOPPED)
+        world.delete_resource()
+        world.driver.acts.clear()
+        await asyncio.sleep(25)
+        assert exists(world)
+        world.driver.instances = dict.fromkeys(BOTH, RUNNING)
+
+    def before(world: World) -> None:
+        booked(world)
+        world.driver.act_error = CloudError("CloudUnreachable", "no reply", kind=FailureKind.LOST)
+
+    world = played(scenario, seconds=120, before=before, deletion_policy="Stop")
+    assert [act.verb for act in world.driver.acts] == ["stop"]
+    assert not exists(world)
+
+
 def test_a_missing_permission_does_not_block_the_deletion() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)
@@ -171,7 +231,7 @@ def test_an_instance_that_still_starts_is_stopped_when_it_runs() -> None:
 
     world = played(deleted_at_20, seconds=120, before=before, deletion_policy="Stop")
     assert [act.verb for act in world.driver.acts] == ["start", "stop"]
-    assert 40 <= world.driver.acts[1].at <= 46
+    assert 40 <= world.driver.acts[1].at <= 61
     assert not exists(world)
 
 

@@ -348,3 +348,18 @@ def test_without_lock_tags_those_from_before_are_removed_and_foreign_ones_respec
     world = played(before=before, writes_lock_tags=False, seconds=80)
     assert [(ids, lock) for ids, lock, _ in world.driver.locked] == [(("i-1",), None)]
     assert world.driver.acts == [Act("stop", ("i-1",), 50)]
+
+
+@pytest.mark.parametrize("state", [InstanceState.RUNNING, InstanceState.STOPPED])
+def test_no_tag_is_removed_on_stale_data_whatever_state_the_view_shows(state: InstanceState) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(12)
+        world.driver.instances = dict.fromkeys(BOTH, state)
+        world.consistency.unconfirmed = "the CRD is being deleted"
+        world.delete_booking("b")
+        await asyncio.sleep(30)
+        assert [lock for _, lock, _ in world.driver.locked] == [lock_until(90)]
+        world.consistency.unconfirmed = ""
+
+    world = played(scenario, seconds=120, before=lambda world: world.booking("b", 10, 90))
+    assert world.driver.locked[-1][1] is None

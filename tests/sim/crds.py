@@ -69,6 +69,7 @@ class Crds:
         if self._deletion_timestamps.get(plural, "gone"):
             return
         self._deletion_timestamps[plural] = timestamp(int(self._kernel.now))
+
         def delete_next() -> None:
             remaining = next(iter(self._storage.objects[plural].values()), None)
             if remaining:

@@ -171,7 +171,7 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
             state,
             ignored or _obstacle(instance) or _managed_elsewhere(tags),
             read_lock(tags),
-            _launched_at(instance),
+            launched_at=_launched_at(instance),
         ),
         pool=_pool(instance),
         hibernates=instance.get("HibernationOptions", {}).get("Configured", False),

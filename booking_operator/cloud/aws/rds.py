@@ -17,7 +17,6 @@ from booking_operator.cloud.driver import (
     Action,
     ActionAnswer,
     CloudError,
-    FailureKind,
     Operation,
     Record,
 )
@@ -56,8 +55,10 @@ class RdsApi:
     async def describe(self, scope: Scope) -> list[Record]:
         """Return all existing DB instances and clusters of `scope` that have the application tag.
 
-        RDS cannot filter by tag, so this reads all of them. Two other calls are made only if a result depends
-        on them. If the permission for one of these is missing, the operator leaves the databases running.
+        RDS cannot filter by tag, so this reads all of them. Two other calls are made only while a tagged
+        cluster is part of a global database, or a tagged database is in its maintenance window. If one of
+        these fails, for example because its permission is missing, the operator leaves such databases
+        running.
 
         Raises:
             CloudError: a call failed.
@@ -68,11 +69,11 @@ class RdsApi:
         reading = Reading()
         found = read_databases(clusters, databases, self._clock.now(), reading)
         if any(database.global_cluster for database in found):
-            rows = await self._permitted_rows(scope, "GlobalClusters", client.describe_global_clusters)
+            rows = await self._optional_rows(scope, "GlobalClusters", client.describe_global_clusters)
             found = block_global_clusters(found, rows, reading)
         if any(database.windows for database in found):
             call = client.describe_pending_maintenance_actions
-            rows = await self._permitted_rows(scope, "PendingMaintenanceActions", call)
+            rows = await self._optional_rows(scope, "PendingMaintenanceActions", call)
             found = note_maintenance(found, rows, reading)
         self._skipped.note(scope, reading)
         # The tag calls require ARNs, which only Describe returns.
@@ -86,16 +87,14 @@ class RdsApi:
         self._arns.pop(scope, None)
         await self._clients.release("rds", scope)
 
-    async def _permitted_rows(
+    async def _optional_rows(
         self, scope: Scope, list_: str, call: Callable[..., Awaitable[Any]]
     ) -> list[Any] | None:
-        """Return the rows of one list; None if the permission for the call is missing."""
+        """Return the rows of one list; None if the call failed."""
         try:
             return await self._rows(scope, list_, call)
-        except CloudError as error:
-            if error.kind is FailureKind.DENIED:
-                return None
-            raise
+        except CloudError:
+            return None
 
     async def _rows(self, scope: Scope, list_: str, call: Callable[..., Awaitable[Any]]) -> list[Any]:
         """Return the rows of all pages of one list; each page is one call."""

@@ -53,6 +53,9 @@ _MULTI_AZ_ENGINES = frozenset({"mysql", "postgres"})
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(\w{3}):(\d\d):(\d\d)-(\w{3}):(\d\d):(\d\d)")
 _WEEK = timedelta(days=7)
+_WINDOW_LEAD = timedelta(minutes=2)
+"""A maintenance window counts this long before its start. A view may be a minute old when the operator
+decides on it, and the maintenance must not find the database stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def block_global_clusters(
 
     Args:
         databases: the databases.
-        rows: the rows of DescribeGlobalClusters; None if the permission for it is missing.
+        rows: the rows of DescribeGlobalClusters; None if the call failed.
         reading: records the invalid rows, which are skipped.
     """
     sizes: dict[str, int] = {}
@@ -144,8 +147,8 @@ def note_maintenance(
 
     Args:
         databases: the databases.
-        rows: the rows of DescribePendingMaintenanceActions; None if the permission for it is missing. Then
-            each database has pending maintenance.
+        rows: the rows of DescribePendingMaintenanceActions; None if the call failed. Then each database
+            counts as one with pending maintenance.
         reading: records the invalid rows, which are skipped.
     """
     applied: dict[str, datetime] = {}
@@ -193,15 +196,14 @@ def _blocked(database: Database, reason: str) -> Database:
 
 def _global_cluster_reason(database: Database, sizes: Mapping[str, int], known: bool) -> str:
     """Return why a cluster of a global database cannot be stopped; empty if it can."""
-    size = sizes.get(database.arn, 0)
-    if not database.global_cluster or size == 1:
+    size, state = sizes.get(database.arn, 0), database.record.instance.state
+    if not database.global_cluster or size == 1 or state is InstanceState.STOPPED:
         return ""
     text = f"cannot be stopped: it is part of the global database {database.global_cluster}"
     if size:
         return f"{text}, which has {size} clusters"
-    return (
-        text if known else f"{text}, and the permission rds:DescribeGlobalClusters to see its size is missing"
-    )
+    unknown = "the operator cannot see with rds:DescribeGlobalClusters whether it is the only cluster"
+    return text if known else f"{text}, and {unknown}"
 
 
 def _cluster(row: "DBClusterTypeDef", now: datetime) -> Database | None:
@@ -277,6 +279,7 @@ def _record(
             state,
             ignored or never or obstacle,
             read_lock(tags),
+            busy=bool(obstacle and state is InstanceState.RUNNING and not (ignored or never)),
             launched_at=_utc(created),
             restarts_at=_utc(restarts_at),
         ),
@@ -308,6 +311,8 @@ def _windows(arn: str, row: "DBClusterTypeDef | DBInstanceTypeDef", now: datetim
 def window_end(window: str, now: datetime) -> datetime | None:
     """Return when a maintenance window ends (aware UTC); None if `now` is outside it.
 
+    The window counts from shortly before its start.
+
     Args:
         window: the window in the form of RDS, in UTC, such as `sun:23:45-mon:00:15`.
         now: the instant (aware UTC).
@@ -321,8 +326,11 @@ def window_end(window: str, now: datetime) -> datetime | None:
         for at in (1, 4)
     )
     end = end if start < end else end + _WEEK
+    start -= _WINDOW_LEAD
     if now < start:  # the window of the last week may reach into this one
         start, end = start - _WEEK, end - _WEEK
+    elif now >= start + _WEEK:  # the window of the next week begins soon
+        start, end = start + _WEEK, end + _WEEK
     return end if start <= now < end else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError, FailureKind
+from booking_operator.cloud.driver import Action, CloudError, FailureKind
 from booking_operator.engine.clock import in_flight_together
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.workqueue import Backoff
@@ -28,6 +28,8 @@ WRONG_STATE = Backoff(initial=timedelta(seconds=3), maximum=_MAX_PAUSE)
 """The state of the instance does not allow the action. Usually the instance is in transition, and the view
 was stale. But RDS also refuses a database that it shows as `available` and never stops, for example a part of
 a blue/green deployment. The back-off ends when the view shows another state of the instance."""
+WRONG_STATE_FOR_START = Backoff(initial=timedelta(seconds=3), maximum=5 * _MINUTE)
+"""The same for a start. A user waits for the instance, so it is tried again sooner."""
 NEEDS_CHANGE = Backoff(initial=5 * _MINUTE, maximum=10 * _MINUTE)
 """An obstacle that only an administrator can remove: stop protection, a one-time Spot request, or an instance
 store."""
@@ -49,8 +51,8 @@ _NEEDS_CHANGE_CODES = frozenset({"OperationNotPermitted", "UnsupportedOperation"
 _SPOT_CODES = frozenset({"IncorrectSpotRequestState"})
 
 
-def instance_backoff(error: CloudError) -> Backoff:
-    """Return the back-off of an instance that the service refused with `error`."""
+def instance_backoff(error: CloudError, action: Action) -> Backoff:
+    """Return the back-off of an instance for which the service refused `action` with `error`."""
     if error.kind is FailureKind.CAPACITY:
         return CAPACITY
     if error.kind is FailureKind.DENIED:
@@ -59,7 +61,9 @@ def instance_backoff(error: CloudError) -> Backoff:
         return NEEDS_CHANGE
     if error.reason in _SPOT_CODES:
         return SPOT
-    return WRONG_STATE if "State" in error.reason else OTHER_REFUSAL
+    if "State" not in error.reason:
+        return OTHER_REFUSAL
+    return WRONG_STATE_FOR_START if action is Action.START else WRONG_STATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -621,7 +621,9 @@ class RequestQueue:
 
     def _refuse(self, batch: Batch, error: CloudError) -> None:
         """Fail instances and start the back-off of each."""
-        now, pause = self._clock.now(), instance_backoff(error)
+        if not batch.entries:
+            return
+        now, pause = self._clock.now(), instance_backoff(error, batch.operation.action)
         for id_ in batch.ids:
             key = (self.scope, batch.operation.action, id_)
             changed_at = self._context.inventory.changed_at(self.scope, id_)

@@ -22,7 +22,7 @@ commands" (https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.
 bound; a few seconds are usual. If this value is too short, it costs a second, harmless start. If it is too
 long, it hides a failed start."""
 
-_RETENTION = timedelta(hours=1)  # of the times of changes; longer than all back-offs that depend on them
+_RETENTION = timedelta(hours=1)  # of the times of changes; as long as the longest back-off that they end
 _TRANSITIONS = frozenset({InstanceState.PENDING, InstanceState.STOPPING})
 _AIMS = {InstanceState.PENDING: InstanceState.RUNNING, InstanceState.STOPPING: InstanceState.STOPPED}
 """The final state of an action, by its transitional state."""
