@@ -17,6 +17,7 @@ from booking_operator.devcluster.playground import OwnPlayground, Playground, jo
 from booking_operator.devcluster.process import ChildProcess
 from booking_operator.operator import run
 from tests.support.audit import AuditLog
+from tests.support.aws import AwsProxy
 from tests.support.shared_control_plane import shared_control_plane
 
 _numbers = count(1)
@@ -179,6 +180,15 @@ def operator(devcluster: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Te
                 task.cancel()
 
     return running
+
+
+@pytest.fixture
+async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwsProxy]:
+    """AWS with faults and answers of a test. It comes after `operator`, whose environment it changes."""
+    async with AwsProxy() as proxy:
+        for name, value in proxy.environment().items():
+            monkeypatch.setenv(name, value)
+        yield proxy
 
 
 def operator_process(devcluster: Playground, namespace: str, directory: Path, *flags: str) -> ChildProcess:

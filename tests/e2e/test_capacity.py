@@ -1,20 +1,7 @@
 """AWS without capacity for all instances of a group, and what kubectl shows of it."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.support.aws import AwsProxy
-
-
-@pytest.fixture
-async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwsProxy]:
-    """AWS with limited capacity. It comes after `operator`, whose environment it changes."""
-    async with AwsProxy() as proxy:
-        for name, value in proxy.environment().items():
-            monkeypatch.setenv(name, value)
-        yield proxy
 
 
 async def test_what_fits_starts_and_kubectl_shows_how_many_run(

@@ -1,25 +1,13 @@
 """Databases that RDS does not stop, or starts by itself, and what kubectl shows of them."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import pytest
 
 from booking_operator.cloud.aws.tags import APPLICATION_TAG
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.support.aws import AwsProxy
 
 ARN = "arn:aws:rds:eu-west-1:123456789012"
-
-
-@pytest.fixture
-async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwsProxy]:
-    """AWS with answers of its own. It comes after `operator`, whose environment it changes."""
-    async with AwsProxy() as proxy:
-        for name, value in proxy.environment().items():
-            monkeypatch.setenv(name, value)
-        yield proxy
 
 
 def tagged(tag: str) -> dict[str, Any]:

@@ -181,16 +181,15 @@ def _present_windows(database: Database, members: Mapping[str, datetime]) -> Map
 
 
 def _with_maintenance(database: Database, ends: Collection[datetime]) -> Database:
-    if not ends:
-        return database
-    instance = replace(database.record.instance, maintenance_until=max(ends))
-    return replace(database, record=replace(database.record, instance=instance))
+    return _with(database, replace(database.record.instance, maintenance_until=max(ends, default=None)))
 
 
 def _blocked(database: Database, reason: str) -> Database:
-    if not reason or database.record.instance.blocked_reason:
-        return database
-    instance = replace(database.record.instance, blocked_reason=reason)
+    instance = database.record.instance
+    return _with(database, replace(instance, blocked_reason=instance.blocked_reason or reason))
+
+
+def _with(database: Database, instance: Instance) -> Database:
     return replace(database, record=replace(database.record, instance=instance))
 
 
