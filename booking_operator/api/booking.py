@@ -16,6 +16,7 @@ from booking_operator.api.meta import (
     or_invalid,
 )
 from booking_operator.domain.booking import BookingInterval, Phase
+from booking_operator.domain.parsing import parse_rfc3339
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -53,7 +54,7 @@ class BookingSpec:
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> Self:
-        if fields.parse_rfc3339(self.start_at) >= fields.parse_rfc3339(self.end_at):
+        if parse_rfc3339(self.start_at) >= parse_rfc3339(self.end_at):
             raise ValueError(f"end_at {self.end_at} must be later than start_at {self.start_at}")
         return self
 
@@ -105,8 +106,8 @@ def _interval_of(meta: MetaWithoutFinalizers, spec: BookingSpec | InvalidSpec) -
     return BookingInterval(
         name=meta.name,
         user_id=spec.user_id,
-        start_at=fields.parse_rfc3339(spec.start_at),
-        end_at=fields.parse_rfc3339(spec.end_at),
+        start_at=parse_rfc3339(spec.start_at),
+        end_at=parse_rfc3339(spec.end_at),
         created_at=meta.creation_timestamp,
     )
 

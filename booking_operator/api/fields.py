@@ -4,34 +4,20 @@ The CEL rule makes the API server refuse new objects with a clear message. The c
 objects that were stored before the CRD had the rule.
 """
 
-import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from booking_operator.domain.services import ServiceName
-
-# RFC 3339 with years that both Go and Python support, and only with days that exist. CEL's timestamp() then
-# never fails on a text that matches. A runtime error in a rule would refuse every later update of an object
-# that was stored before the rule existed.
-_YEAR = r"(19[7-9][0-9]|2[0-9]{3})"
-_LEAP_YEAR = r"(19(7[26]|8[048]|9[26])|2[0-9](0[48]|[2468][048]|[13579][26])|2[048]00)"
-_DATE = (
-    rf"({_YEAR}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
-    rf"|02-(0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+from booking_operator.domain.parsing import (
+    DURATION,
+    RFC3339,
+    RFC3339_EXAMPLE,
+    parse_duration,
+    parse_rfc3339,
 )
-_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
-_OFFSET = r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-RFC3339 = rf"^{_DATE}T{_TIME}{_OFFSET}$"
-DURATION = r"^([0-9]{1,6}(\.[0-9]{1,3})?(h|m|s))+$"
-
-_RFC3339, _DURATION = re.compile(RFC3339), re.compile(DURATION)
-_EXAMPLE = "2026-01-31T20:00:00Z or 2026-01-31T21:00:00+01:00"
-_UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
+from booking_operator.domain.services import ServiceName
 
 
 def cel(rule: str, message: str, **more: Any) -> dict[str, Any]:
@@ -45,36 +31,6 @@ def validations(*entries: dict[str, Any]) -> dict[str, Any]:
 
 
 IMMUTABLE = cel("self == oldSelf", "field is immutable; to change it, delete the object and create it again")
-
-
-# The cache helps because decoding an object parses each date three times, and because many bookings begin and
-# end at the same round hours.
-@lru_cache(maxsize=4096)
-def parse_rfc3339(text: str) -> datetime:
-    """Parse an RFC 3339 date with any offset into aware UTC.
-
-    Raises:
-        ValueError: `text` is not an RFC 3339 date. The message shows an example.
-    """
-    if not _RFC3339.fullmatch(text):
-        raise ValueError(f"{text!r} is not an RFC 3339 date; use a value like {_EXAMPLE}")
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-@lru_cache(maxsize=256)
-def parse_duration(text: str) -> timedelta:
-    """Parse a duration in Go's notation, hours, minutes and seconds: `90s`, `1h30m`.
-
-    Raises:
-        ValueError: `text` is not a duration, or is too long for `timedelta`. The message shows an example.
-    """
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration; use a value like 90s, 10m or 1h30m")
-    parts = re.findall(r"([0-9.]+)([hms])", text)
-    try:
-        return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta(0))
-    except OverflowError:
-        raise ValueError("the duration is too long; use a value like 90s, 10m or 1h30m") from None
 
 
 def checked(check: Callable[[str], object]) -> AfterValidator:
@@ -100,7 +56,7 @@ def _check_rfc3339_or_empty(text: str) -> None:
 
 
 _RAW = "r'" + RFC3339 + "'"
-_DATE_MESSAGE = f"must be an RFC 3339 date with an offset, like {_EXAMPLE}"
+_DATE_MESSAGE = f"must be an RFC 3339 date with an offset, like {RFC3339_EXAMPLE}"
 
 Date = Annotated[
     str,

@@ -17,6 +17,7 @@ from booking_operator.api.meta import (
 )
 from booking_operator.domain import naming
 from booking_operator.domain.group import Scope
+from booking_operator.domain.parsing import parse_duration
 
 _TEMPLATE_RULE = fields.cel(
     rf"self == '' || (self.matches(r'{naming.TEMPLATE_PATTERN}') && self.contains('{{tag}}'))",
@@ -93,7 +94,7 @@ def name_template(spec: ResourceMonitorSpec) -> str:
 
 def sync_interval(spec: ResourceMonitorSpec) -> timedelta:
     """Return the time between two syncs of a monitor."""
-    return fields.parse_duration(spec.interval)
+    return parse_duration(spec.interval)
 
 
 SPEC_RULES = ()

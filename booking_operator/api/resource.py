@@ -17,6 +17,7 @@ from booking_operator.api.meta import (
 )
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.group import Group
+from booking_operator.domain.parsing import parse_duration, parse_rfc3339
 from booking_operator.domain.power import PowerPolicy, UnbookedPolicy
 from booking_operator.domain.services import SERVICES
 from booking_operator.domain.warm_up import MAX_WARM_UP
@@ -137,7 +138,7 @@ class ResourceStatus:
 
 def _instant(text: str) -> datetime | None:
     try:
-        return fields.parse_rfc3339(text)
+        return parse_rfc3339(text)
     except ValueError:  # the field is empty, or another client wrote it
         return None
 
@@ -180,9 +181,9 @@ class Resource:
 def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
     """Return how long before `start_at` of a booking the instances start."""
     if spec.warm_up != fields.AUTO:
-        return fields.parse_duration(spec.warm_up)
+        return parse_duration(spec.warm_up)
     try:
-        return min(fields.parse_duration(status.warm_up), MAX_WARM_UP)
+        return min(parse_duration(status.warm_up), MAX_WARM_UP)
     except ValueError:  # the field is still empty, or another client wrote it
         return SERVICES[spec.type].default_warm_up
 
@@ -192,7 +193,7 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -
     return PowerPolicy(
         unbooked=UnbookedPolicy(spec.unbooked),
         warm_up=warm_up(spec, status),
-        launch_grace=fields.parse_duration(spec.launch_grace),
+        launch_grace=parse_duration(spec.launch_grace),
         allow_maintenance=spec.maintenance == "Allow",
         hibernate=spec.hibernate,
         stop_when_deleted=spec.deletion_policy == "Stop",
@@ -208,7 +209,7 @@ def ad_hoc_interval(resource: Resource, spec: ResourceSpec) -> BookingInterval |
     """
     if not (spec.booked_by and spec.booked_until):
         return None
-    began, until = resource.metadata.creation_timestamp, fields.parse_rfc3339(spec.booked_until)
+    began, until = resource.metadata.creation_timestamp, parse_rfc3339(spec.booked_until)
     if until <= began:
         return None
     return BookingInterval(name="", user_id=spec.booked_by, start_at=began, end_at=until, created_at=began)

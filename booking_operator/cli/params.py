@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from booking_operator.api.fields import parse_duration, parse_rfc3339
+from booking_operator.domain.parsing import parse_duration, parse_rfc3339
 from booking_operator.engine.clock import SystemClock
 from booking_operator.observability.bind_address import BindAddress
 

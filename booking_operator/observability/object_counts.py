@@ -9,9 +9,9 @@ from contextlib import suppress
 from datetime import datetime
 
 from booking_operator.api.booking import Booking
-from booking_operator.api.fields import parse_rfc3339
 from booking_operator.api.resource import Resource
 from booking_operator.domain.booking import Phase
+from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.power import GraceReason
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key

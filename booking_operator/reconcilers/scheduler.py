@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking
-from booking_operator.api.fields import parse_duration, parse_rfc3339
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER
 from booking_operator.api.meta import TEMPLATE_ANNOTATION, InvalidSpec
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
 from booking_operator.domain import conditions, schedule
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import format_rfc3339, format_utc
+from booking_operator.domain.parsing import parse_duration, parse_rfc3339
 from booking_operator.domain.schedule import MAX_LENGTH, CreatedBooking, SchedulePlan, ScheduleRule
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import Result

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.api.fields import RFC3339, parse_duration, parse_rfc3339
+from booking_operator.domain.parsing import RFC3339, parse_duration, parse_rfc3339
 
 instants = st.datetimes(
     datetime(1970, 1, 2),  # noqa: DTZ001 - Hypothesis adds the time zone

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from booking_operator.api.fields import parse_duration, parse_rfc3339
+from booking_operator.domain.parsing import parse_duration, parse_rfc3339
 from booking_operator.domain.recurrence import Recurrence
 from booking_operator.domain.schedule import CreatedBooking, ScheduleRule, plan_bookings
 from tests.domain.test_recurrence import oracle, schedules
