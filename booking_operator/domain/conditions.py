@@ -9,6 +9,7 @@ next attempt is such a fact.
 decides. `Ready` of a Booking works in the same way.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.delay import Delay
 from booking_operator.domain.formatting import format_duration, format_utc, summarize
 from booking_operator.domain.instance import Instance, InstanceState, Observation
+from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.power import Grace, GraceReason, Plan, PowerPolicy, UnbookedPolicy
 
 
@@ -67,6 +69,22 @@ def with_retry_time(reason: str, message: str, retry_at: datetime | None) -> Fai
 
 def _next_attempt(instant: datetime) -> str:
     return f"The next attempt is at {_next_second(instant)}."
+
+
+_NEXT_ATTEMPT = re.compile(r"The next attempt is at (\S+)\.")
+_SUGGESTED_WARM_UP = re.compile(r"set spec\.warm_up: (\S+) on the Resource")
+
+
+def next_attempt_in(message: str) -> datetime | None:
+    """Return the time of the next attempt (aware UTC) in the message of a condition; None if it has none."""
+    found = _NEXT_ATTEMPT.search(message)
+    return parse_rfc3339(found[1]) if found else None
+
+
+def suggested_warm_up_in(message: str) -> str:
+    """Return the warm-up that the message of a condition suggests; empty if it suggests none."""
+    found = _SUGGESTED_WARM_UP.search(message)
+    return found[1] if found else ""
 
 
 def _next_second(instant: datetime) -> str:

@@ -29,6 +29,7 @@ _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2999, 12, 30, tz
 
 _SPAN = re.compile(r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})[t ](.+)", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?", re.ASCII)
 _TWELVE_HOURS = re.compile(r"(\d{1,2})(?::(\d{2}))? ?(am|pm)", re.ASCII)
 _OFFSET = re.compile(r"(.+?)(z|[+-]\d{2}:\d{2})", re.ASCII)
@@ -137,6 +138,27 @@ def parse_when(text: str, now: datetime, zone: ZoneInfo, *, after: datetime | No
         candidates = refused.hints or _when_rewrites(_normalized(text), reference)
         hints = _accepted((*candidates, "+4h"), reference.parse)
         raise TimeError(text, refused.problem, hints) from None
+
+
+def parse_day(text: str, now: datetime, zone: ZoneInfo) -> date:
+    """Parse a day: `today`, `tomorrow`, a weekday, which is today or the next one, or a date.
+
+    Raises:
+        TimeError: `text` is not a day.
+    """
+    today, words = now.astimezone(zone).date(), _normalized(text)
+    if words in _RELATIVE_DAYS:
+        return today + timedelta(days=_RELATIVE_DAYS[words])
+    if words in _WEEKDAYS:
+        return today + timedelta(days=(_WEEKDAYS[words] - today.weekday()) % 7)
+    try:
+        if _DAY.fullmatch(words):
+            return date.fromisoformat(words)
+        problem = "is not a day"
+    except ValueError:
+        problem = "is a date that does not exist"
+    hints = ("tomorrow", "fri", (today + timedelta(days=7)).isoformat())
+    raise TimeError(text, problem, hints)
 
 
 def render(instant: datetime, zone: ZoneInfo) -> str:
@@ -303,7 +325,7 @@ def _when_rewrites(words: str, reference: _Reference) -> Iterator[str]:
     yield f"+{words.replace(' ', '')}"
     if day:
         yield f"{rest} {day}"
-    if words in _RELATIVE_DAYS or words in _WEEKDAYS or re.fullmatch(r"\d{4}-\d{2}-\d{2}", words):
+    if words in _RELATIVE_DAYS or words in _WEEKDAYS or _DAY.fullmatch(words):
         yield f"{words} 09:00"
     if re.fullmatch(r"(\w+ )?\d{1,2}", words):
         yield f"{words}:00"

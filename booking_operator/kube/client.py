@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
 
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.clock_skew import ClockSkewMonitor
@@ -21,6 +22,7 @@ from booking_operator.metrics import NO_METRICS, KubeMetrics
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 _OK = range(200, 300)
 _UNAUTHORIZED = 401
 
@@ -48,7 +50,7 @@ class _Request:
     method: str
     path: str
     query: Query = ()
-    body: dict[str, Any] | None = None
+    body: Any = None
     content_type: str = JSON
     limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT
 
@@ -56,7 +58,8 @@ class _Request:
 class KubeClient:
     """A connection pool to one API server, as an async context manager.
 
-    Requests with a body are writes. They are only sent while `may_write()` is true.
+    Requests with a body are writes. They are only sent while `may_write()` is true. `headers` are sent with
+    each request, such as those of an impersonation.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class KubeClient:
         clock: Clock,
         may_write: MayWrite = lambda: True,
         *,
+        headers: Query = (("User-Agent", "booking-operator"),),
         metrics: KubeMetrics = NO_METRICS,
     ) -> None:
+        self._headers = headers
         self._keyring = CredentialStore(config, clock)
         self._clock = clock
         self._may_write = may_write
@@ -97,7 +102,7 @@ class KubeClient:
         path: str,
         *,
         query: Query = (),
-        body: dict[str, Any] | None = None,
+        body: Any = None,
         content_type: str = JSON,
     ) -> bytes:
         """Send one request and return the body of the 2xx response.
@@ -181,7 +186,7 @@ class KubeClient:
                 request.method,
                 f"{configuration.host}{request.path}",
                 params=request.query,
-                headers=_headers(request, credentials),
+                headers=self._headers_of(request, credentials),
                 data=self._fenced(request.body),
                 timeout=request.limit,
                 ssl=credentials.ssl_context,
@@ -197,14 +202,14 @@ class KubeClient:
         self._metrics.api_skewed(self.skew.current)
         return response
 
-    def _fenced(self, body: dict[str, Any] | None) -> FencedBody | None:
+    def _fenced(self, body: Any) -> FencedBody | None:
         return None if body is None else FencedBody(json.dumps(body).encode(), self._may_write)
 
-
-def _headers(request: _Request, credentials: Credentials) -> dict[str, str]:
-    headers = {"Accept": JSON, "Content-Type": request.content_type, "User-Agent": "booking-operator"}
-    authorization = credentials.authorization
-    return headers | {"Authorization": authorization} if authorization else headers
+    def _headers_of(self, request: _Request, credentials: Credentials) -> CIMultiDict[str]:
+        headers = CIMultiDict([("Accept", JSON), ("Content-Type", request.content_type), *self._headers])
+        if credentials.authorization:
+            headers["Authorization"] = credentials.authorization
+        return headers
 
 
 def _abort_unread(response: aiohttp.ClientResponse) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from kubernetes_asyncio import config
@@ -101,15 +102,28 @@ class ClusterConfig:
         """The current namespace: of the pod, or of the context in the kubeconfig; else `default`."""
         if pod := self._environ.get("POD_NAMESPACE"):
             return pod
-        default = self._default()
-        if self._explicit or default.is_file():
+        if context := self._active_context():
+            return str((context.get("context") or {}).get("namespace") or "default")
+        file = self._service_account / "namespace"
+        return file.read_text().strip() if not self._has_file() and file.is_file() else "default"
+
+    def context_name(self) -> str:
+        """The name of the context in the kubeconfig; empty without one, as in a pod."""
+        context = self._active_context()
+        return str(context.get("name", "")) if context else ""
+
+    def _active_context(self) -> dict[str, Any] | None:
+        """The context in the kubeconfig; None if there is no usable kubeconfig."""
+        if self._has_file():
             with suppress(*_UNUSABLE):
-                contexts, current = config.list_kube_config_contexts(self._explicit or str(default))
+                contexts, current = config.list_kube_config_contexts(self._explicit or str(self._default()))
                 chosen = [item for item in contexts if item["name"] == self._context] or [current]
-                return chosen[0]["context"].get("namespace") or "default"
-        elif (file := self._service_account / "namespace").is_file():
-            return file.read_text().strip()
-        return "default"
+                found: dict[str, Any] = chosen[0]
+                return found
+        return None
+
+    def _has_file(self) -> bool:
+        return bool(self._explicit) or self._default().is_file()
 
     def _default(self) -> Path:
         """The path where kubectl looks. Only HOME is reliable: in a pod, the user has no passwd entry."""

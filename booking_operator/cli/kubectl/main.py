@@ -1,0 +1,271 @@
+"""The commands of `kubectl booking`, their options, and their exit codes.
+
+Only the standard library, click and the time grammar are imported here. A command imports its module when it
+runs: see `_run`.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+import click
+
+from booking_operator.cli.kubectl.console import Console
+from booking_operator.cli.kubectl.options import (
+    BookRequest,
+    HintedUsageError,
+    ListRequest,
+    Options,
+    frozen_now,
+    parsed,
+    shared,
+    time_zone,
+)
+from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.domain import time_grammar
+from booking_operator.errors import UserError
+
+_PROGRAM = "kubectl booking"
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_PIPE_CLOSED = 141
+"""The exit code of a program that SIGPIPE ends, as in a shell."""
+_TABLE = ("table", "wide", "json", "yaml", "name", "csv")
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="booking-operator", prog_name=_PROGRAM)
+def cli() -> None:
+    """Book groups of cloud machines, and see who has them until when.
+
+    A TIME is like 17:00, "wed 9:00", "tomorrow noon", "2026-11-27 17:00" or +4h. A DURATION is like 90m,
+    1h30m, 2d or 1w. `kubectl booking when TIME` shows what a time means.
+    """
+
+
+def main() -> None:
+    """Run the plugin, and exit with its exit code."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _closed_pipe()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Every error becomes a message and a hint on stderr."""
+    try:
+        result = cli.main(list(arguments), prog_name=_PROGRAM, standalone_mode=False)
+        return result if isinstance(result, int) else ExitCode.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return ExitCode.DONE
+    except click.UsageError as error:
+        return _failed(error.format_message(), _usage_hint(error), ExitCode.USAGE)
+    except CommandError as error:
+        return _failed(str(error), error.hint, error.code)
+    except UserError as error:
+        return _failed(str(error), "", ExitCode.FAILED)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except Exception as error:  # noqa: BLE001 - a user gets no traceback, whatever the mistake
+        if os.environ.get("BOOKING_DEBUG"):
+            traceback.print_exc()
+        text = f"unexpected {type(error).__name__}: {error}"
+        return _failed(text, "run it again with BOOKING_DEBUG=1 and report the traceback", ExitCode.FAILED)
+
+
+def _failed(message: str, hint: str, code: int) -> int:
+    Console().error(message, hint)
+    return code
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    if isinstance(error, HintedUsageError) and error.hint:
+        return error.hint
+    return f"{error.ctx.command_path} --help" if error.ctx else f"{_PROGRAM} --help"
+
+
+def _closed_pipe() -> int:
+    """Let the interpreter exit without another write to the closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _PIPE_CLOSED
+
+
+def _run(command: str, options: Options, **arguments: Any) -> int:
+    """Run the coroutine function `module.function` of this package with the shared options."""
+    import asyncio  # noqa: PLC0415 - takes longer than all imports of this module
+
+    module, _, function = command.partition(".")
+    work = getattr(import_module(f"booking_operator.cli.kubectl.{module}"), function)
+    console = Console(options.color, quiet=options.quiet)
+    return int(asyncio.run(work(options, console, **arguments)) or 0)
+
+
+def _now() -> datetime:
+    from booking_operator.engine.clock import SystemClock  # noqa: PLC0415 - imports asyncio
+
+    return frozen_now() or SystemClock().now()
+
+
+def _when(options: Options, name: str, text: str, *, after: datetime | None = None) -> datetime:
+    """Parse a time of the command line."""
+    zone, now = time_zone(options.tz), _now()
+    found: datetime = parsed(name, lambda: time_grammar.parse_when(text, now, zone, after=after))
+    return found
+
+
+def _after(options: Options, name: str, text: str, start: datetime) -> datetime:
+    """Parse a duration of the command line, and return the instant that is so long after `start`."""
+    zone = time_zone(options.tz)
+    found: datetime = parsed(name, lambda: time_grammar.parse_span(text).after(start, zone))
+    return found
+
+
+# Changes
+
+
+@cli.command()
+@click.argument("resource")
+@click.option("--from", "start", metavar="TIME", default="now", show_default=True, help="When it begins.")
+@click.option("--to", "end", metavar="TIME", help="When it ends: the first such time after its begin.")
+@click.option("--duration", metavar="DURATION", help="How long it takes, in place of --to.")
+@click.option("--who", metavar="USER", default="", help="For whom. Default: you.")
+@click.option(
+    "--notify", metavar="MAIL", multiple=True, help="Whom to notify of the end; also TYPE:RECIPIENT."
+)
+@click.option("--wait", is_flag=True, help="Wait until all instances run.")
+@click.option("--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait.")
+@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@shared(outputs=("table", "json", "yaml", "name"))
+def book(
+    options: Options, resource: str, start: str, end: str, duration: str, timeout: str, **more: Any
+) -> int:
+    """Book a Resource: its instances run from the begin to the end."""
+    if bool(end) == bool(duration):
+        text = "--to and --duration exclude each other" if end else "the end is missing"
+        raise HintedUsageError(text, f"{_PROGRAM} book {resource} --duration 2h")
+    begin = _when(options, "--from", start)
+    finish = (
+        _when(options, "--to", end, after=begin) if end else _after(options, "--duration", duration, begin)
+    )
+    if finish <= begin:
+        raise HintedUsageError(f'--to "{end}" is not after the begin', "write --duration 2h")
+    if finish <= _now():
+        raise HintedUsageError("the booking would end in the past", "leave out --from to begin now")
+    limit = _seconds(options, timeout)
+    request = BookRequest(resource=resource, begin=begin, end=finish, limit=limit, **more)
+    return _run("change.book", options, request=request)
+
+
+def _seconds(options: Options, duration: str) -> float:
+    now = _now()
+    return (_after(options, "--timeout", duration, now) - now).total_seconds()
+
+
+@cli.command()
+@click.argument("target", metavar="RESOURCE|BOOKING")
+@click.argument("duration", required=False)
+@click.option("--until", metavar="TIME", help="The new end, in place of a duration.")
+@click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
+@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@shared()
+def extend(options: Options, target: str, duration: str | None, until: str | None, **more: Any) -> int:
+    """Extend a booking by a DURATION, from its present end."""
+    if bool(duration) == bool(until):
+        text = "DURATION and --until exclude each other" if until else "the duration is missing"
+        raise HintedUsageError(text, f"{_PROGRAM} extend {target} 1h")
+    # The end is not known yet, but a mistake is reported before the cluster is asked.
+    if duration:
+        parsed("DURATION", lambda: time_grammar.parse_span(duration))
+    elif until:
+        _when(options, "--until", until)
+    return _run("change.extend", options, target=target, duration=duration or "", until=until or "", **more)
+
+
+@cli.command()
+@click.argument("target", metavar="RESOURCE|BOOKING")
+@click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
+@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@shared()
+def release(options: Options, target: str, **more: Any) -> int:
+    """End a booking now, or delete it if it has not begun."""
+    return _run("change.release", options, target=target, **more)
+
+
+@cli.command()
+@click.argument("scheduler")
+@click.argument("day")
+@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@shared()
+def skip(options: Options, scheduler: str, day: str, **more: Any) -> int:
+    """Let a BookingScheduler make no booking on a DAY, like wed, tomorrow or 2026-12-24."""
+    zone, now = time_zone(options.tz), _now()
+    parsed("DAY", lambda: time_grammar.parse_day(day, now, zone))
+    return _run("change.skip", options, scheduler=scheduler, day=day, **more)
+
+
+# Views
+
+
+@cli.command()
+@click.argument("resource", required=False)
+@shared(everywhere=True, outputs=_TABLE)
+def status(options: Options, resource: str | None) -> int:
+    """Show the Resources: who has them until when, and what happens next."""
+    return _run("show.status", options, resource=resource or "")
+
+
+@cli.command("list")
+@click.argument("resource", required=False)
+@click.option("--mine", is_flag=True, help="Only your bookings.")
+@click.option("--all", "finished", is_flag=True, help="Also the bookings that have ended.")
+@click.option("--from", "begin", metavar="TIME", help="Only bookings that end after this time.")
+@click.option("--to", "end", metavar="TIME", help="Only bookings that begin before this time.")
+@click.option("--watch", "-w", is_flag=True, help="Go on, and print each change.")
+@shared(everywhere=True, outputs=_TABLE)
+def list_(options: Options, resource: str | None, begin: str | None, end: str | None, **more: Any) -> int:
+    """List the bookings that have not ended."""
+    first = _when(options, "--from", begin) if begin else None
+    last = _when(options, "--to", end, after=first) if end else None
+    request = ListRequest(resource=resource or "", begin=first, end=last, **more)
+    return _run("show.list_bookings", options, request=request)
+
+
+@cli.command()
+@click.argument("target", metavar="RESOURCE|BOOKING")
+@click.option("--exit-status", is_flag=True, help="Exit with 1 if things are not as booked.")
+@shared(outputs=("table", "json", "yaml"))
+def why(options: Options, target: str, **more: Any) -> int:
+    """Explain the state of a Resource or a Booking, and what to do about it."""
+    return _run("show.why", options, target=target, **more)
+
+
+@cli.command()
+@click.argument("resource")
+@click.option("--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait.")
+@shared()
+def wait(options: Options, resource: str, timeout: str) -> int:
+    """Wait until all instances of a Resource run."""
+    return _run("wait.wait", options, resource=resource, limit=_seconds(options, timeout))
+
+
+@cli.command()
+@click.argument("time", nargs=-1, required=True)
+@shared(cluster=False, outputs=("table", "json"))
+def when(options: Options, time: tuple[str, ...]) -> int:
+    """Show what a TIME means. This command needs no cluster."""
+    from booking_operator.cli.kubectl import when as command  # noqa: PLC0415 - as for the other commands
+
+    instant = _when(options, "TIME", " ".join(time))
+    return command.when(options, Console(options.color), instant, _now(), time_zone(options.tz))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""What the commands of the plugin share while they run: the cluster, the clock, the viewer, the console."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.resource import Resource
+from booking_operator.cli.kubectl.console import Console
+from booking_operator.cli.kubectl.options import Options, frozen_now, time_zone
+from booking_operator.client.cluster import Cluster, Impersonation
+from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.view import ResourceView, View, Viewer
+from booking_operator.engine.clock import Clock, SystemClock
+from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Key
+from booking_operator.kube.kubeconfig import ClusterConfig
+from booking_operator.reconcilers.informers import Informers
+
+_MAX_SUGGESTIONS = 3
+
+
+class FrozenClock(SystemClock):
+    """A clock whose wall-clock time stands still, for BOOKING_NOW."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        """The frozen instant, aware UTC."""
+        return self._now
+
+
+def command_clock(console: Console) -> Clock:
+    """Return the clock of a command: that of the machine, or the frozen one of BOOKING_NOW."""
+    frozen = frozen_now()
+    if frozen is None:
+        return SystemClock()
+    console.note(f"warning: BOOKING_NOW is set, so the time is {frozen.isoformat()}")
+    return FrozenClock(frozen)
+
+
+@dataclass
+class Session:
+    """One command that uses the cluster.
+
+    Attributes:
+        options: the shared options.
+        console: the terminal.
+        clock: the clock.
+        zone: the time zone of the user.
+        cluster: the API server.
+        context: the name of the kubeconfig context; empty in a pod.
+        default_namespace: the namespace of the context.
+    """
+
+    options: Options
+    console: Console
+    clock: Clock
+    zone: ZoneInfo
+    cluster: Cluster
+    context: str
+    default_namespace: str
+    _user: str = field(default="", init=False)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the command; empty for all namespaces."""
+        return "" if self.options.all_namespaces else self.options.namespace or self.default_namespace
+
+    async def user(self) -> str:
+        """Return the name of the user, as the API server knows it."""
+        if not self._user:
+            self._user = await self.cluster.user()
+        return self._user
+
+    def viewer(self, user: str) -> Viewer:
+        """Return the viewer at the present instant."""
+        return Viewer(user, self.clock.now(), self.zone, self.default_namespace)
+
+    async def view(self) -> View:
+        """Return all Resources and Bookings of the namespace."""
+        resources, bookings = await together(
+            self.cluster.list(RESOURCE, self.namespace), self.cluster.list(BOOKING, self.namespace)
+        )
+        return View(resources, bookings, self.clock.now())
+
+    async def view_of(self, resource: str) -> tuple[View, ResourceView]:
+        """Return one Resource with its Bookings.
+
+        Raises:
+            CommandError: the Resource does not exist. The hint has the closest names.
+        """
+        found, bookings = await together(
+            self.cluster.get(RESOURCE, self.namespace, resource), self._bookings_of(resource)
+        )
+        if found is None:
+            raise await self.unknown(RESOURCE, resource)
+        view = View([found], bookings, self.clock.now())
+        shown = view.resource(Key(self.namespace, resource))
+        if shown is None:
+            raise await self.unknown(RESOURCE, resource)
+        return view, shown
+
+    @asynccontextmanager
+    async def live(self, *kinds: Kind[Any]) -> AsyncIterator[tuple[Informers, asyncio.Event]]:
+        """Keep some kinds of the namespace up to date. The event is set after each change.
+
+        The first lists are complete. If the API server goes away later, the reflectors try again.
+        """
+        informers, changed = Informers(default_region=""), asyncio.Event()
+        for kind in kinds:
+            informers.stores[kind].replace(await self.cluster.list(kind, self.namespace))
+            informers.stores[kind].subscribe(lambda _: changed.set())
+        reflectors = [
+            Reflector(
+                kind.plural,
+                self.cluster.list_watch(kind, self.namespace),
+                informers.stores[kind],
+                SystemClock(),
+            )
+            for kind in kinds
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(reflector.run()) for reflector in reflectors]
+            try:
+                yield informers, changed
+            finally:
+                for task in running:
+                    task.cancel()
+
+    async def _bookings_of(self, resource: str) -> list[Booking]:
+        selector = (("fieldSelector", f"spec.resource_name={resource}"),)
+        return await self.cluster.list(BOOKING, self.namespace, selector)
+
+    async def unknown(self, kind: Kind[Any], name: str) -> CommandError:
+        """Return the error for an object that does not exist, with the closest names."""
+        objects: Sequence[Resource | Booking] = await self.cluster.list(kind, self.namespace)
+        names = [item.metadata.name for item in objects]
+        plain = kind.name.lower()
+        text = f"there is no {plain} {name} in namespace {self.namespace}"
+        close = get_close_matches(name, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
+        if close:
+            hint = f"did you mean {' or '.join(close)}?"
+        elif names:
+            hint = f"there are {', '.join(names[:_MAX_SUGGESTIONS])}" + (
+                f" and {len(names) - _MAX_SUGGESTIONS} more" if len(names) > _MAX_SUGGESTIONS else ""
+            )
+        else:
+            hint = f"the namespace has no {kind.plural}; name another one with -n"
+        return CommandError(text, hint=hint, code=ExitCode.NOT_FOUND)
+
+
+@asynccontextmanager
+async def open_session(options: Options, console: Console) -> AsyncIterator[Session]:
+    """Connect to the cluster of the kubeconfig.
+
+    Raises:
+        ConfigError: there is no usable kubeconfig.
+    """
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    config = ClusterConfig(options.kubeconfig, options.context)
+    clock, impersonation = (
+        command_clock(console),
+        Impersonation(options.impersonate, options.impersonate_groups),
+    )
+    async with Cluster.connect(config, SystemClock(), impersonation) as cluster:
+        yield Session(
+            options,
+            console,
+            clock,
+            time_zone(options.tz),
+            cluster,
+            config.context_name(),
+            config.namespace(),
+        )
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run requests at the same time and return their results. The first error cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(item) for item in work]
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    return [task.result() for task in running]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

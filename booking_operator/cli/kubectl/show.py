@@ -1,0 +1,404 @@
+"""The commands that show something: `status`, `list` and `why`."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import yaml
+
+from booking_operator.api.booking import Booking, BookingSpec
+from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.meta import find_condition
+from booking_operator.cli.kubectl.console import Console, Styled, Text
+from booking_operator.cli.kubectl.options import ListRequest, Options
+from booking_operator.cli.kubectl.session import Session, open_session, together
+from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.view import ResourceView, View, Viewer, is_finished, phase_of
+from booking_operator.client.why import Explanation, Remedy, explain_booking, explain_resource
+from booking_operator.domain.booking import Phase
+from booking_operator.domain.formatting import format_utc
+from booking_operator.domain.local_time import format_relative, utc_offset, zone_abbreviation
+from booking_operator.engine.store import Key, key_of
+
+_POWER_STYLES = {"RUNNING": "green", "STOPPED": "dim", "PENDING": "yellow"}
+_PHASE_STYLES = {Phase.IN_PROGRESS: "green", Phase.FINISHED: "dim", "INVALID": "red"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for people, and the same rows for programs.
+
+    Attributes:
+        kind: the kind of the objects.
+        head: the headings of the columns.
+        rows: the cells of each row.
+        wide: the number of columns at the end that only `-o wide` shows.
+        records: the fields of each row, for json, yaml and csv.
+        namespaced: whether the first column is the namespace.
+    """
+
+    kind: Kind[Any]
+    head: Sequence[str]
+    rows: Sequence[Sequence[Text]]
+    records: Sequence[Mapping[str, Any]]
+    wide: int = 0
+    namespaced: bool = False
+
+    def shown(self, output: str) -> slice:
+        """Return which columns an output format for people shows."""
+        hidden = self.wide if output == "table" else 0
+        return slice(0 if self.namespaced else 1, len(self.head) - hidden)
+
+
+def emit(console: Console, output: str, table: Table) -> list[int]:
+    """Print a table in an output format. Returns the widths of its columns, for a table for people."""
+    if output == "json":
+        console.raw(json.dumps(list(table.records), indent=4, ensure_ascii=False))
+    elif output == "yaml":
+        console.raw(
+            yaml.safe_dump([dict(item) for item in table.records], sort_keys=False, allow_unicode=True)
+        )
+    elif output == "csv":
+        console.raw(as_csv(table.records))
+    elif output == "name":
+        for record in table.records:
+            console.out(f"{table.kind.name.lower()}.manager.kotaico.de/{record['name']}")
+    else:
+        shown = table.shown(output)
+        return console.table(table.head[shown], [row[shown] for row in table.rows])
+    return []
+
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return records as CSV. A cell that a spreadsheet would take for a formula gets a quote in front."""
+    if not records:
+        return ""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(records[0])
+    for record in records:
+        writer.writerow([_harmless(value) for value in record.values()])
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+
+
+# status
+
+
+async def status(options: Options, console: Console, *, resource: str) -> int:
+    """Show the Resources."""
+    async with open_session(options, console) as session:
+        view = (await session.view_of(resource))[0] if resource else await session.view()
+        viewer, shown = session.viewer(""), view.resources()
+        if not shown and options.output in {"table", "wide"}:
+            console.note(_nothing_here(session, RESOURCE))
+            return ExitCode.DONE
+        table = Table(
+            RESOURCE,
+            ("NAMESPACE", "RESOURCE", "STATE", "BOOKED BY", "UNTIL", "NEXT CHANGE", "NOTE", "TYPE", "TAG"),
+            [_status_row(item, viewer) for item in shown],
+            [_status_record(item) for item in shown],
+            wide=2,
+            namespaced=options.all_namespaces,
+        )
+        emit(console, options.output, table)
+        if options.output in {"table", "wide"}:
+            console.note(_footer(session))
+    return ExitCode.DONE
+
+
+def _nothing_here(session: Session, kind: Kind[Any]) -> str:
+    if not session.namespace:
+        return f"No {kind.plural} found."
+    return f"No {kind.plural} found in namespace {session.namespace}. Use -A to see all namespaces."
+
+
+def _footer(session: Session) -> str:
+    local = session.clock.now().astimezone(session.zone)
+    name, offset = zone_abbreviation(local), utc_offset(local)
+    zone = f"{session.zone.key} ({name}, {offset})" if name != offset else f"{session.zone.key} ({offset})"
+    place = f"namespace {session.namespace}" if session.namespace else "all namespaces"
+    context = f", context {session.context}" if session.context else ""
+    return f"Times in {zone}; {place}{context}"
+
+
+def _status_row(view: ResourceView, viewer: Viewer) -> list[Text]:
+    holder, note = view.state.holder, status_note(view)
+    others = f" (+{len(view.active) - 1})" if len(view.active) > 1 else ""
+    spec = view.spec
+    return [
+        view.resource.metadata.namespace,
+        view.name,
+        Styled(f"{view.power} {view.counts}", _POWER_STYLES.get(view.power, "")),
+        f"{holder.user_id}{others}" if holder else "-",
+        format_relative(holder.end_at, viewer.now, viewer.zone) if holder else "-",
+        next_change(view, viewer),
+        Styled(note, "red"),
+        spec.type if spec else "",
+        spec.tag if spec else "",
+    ]
+
+
+def next_change(view: ResourceView, viewer: Viewer) -> str:
+    """Return what happens to the instances next, and when; `-` for nothing."""
+    at, wanted = view.state.next_change_at, view.state.running_wanted
+    # What does not run although it is booked does not stop at the end either.
+    if at is None or (wanted and view.failure is not None and not view.resource.status.running):
+        return "-"
+    return f"{'stops' if wanted else 'starts'} {format_relative(at, viewer.now, viewer.zone)}"
+
+
+def status_note(view: ResourceView) -> str:
+    """Return the most important problem of a Resource as one word or two; empty for none."""
+    if view.silent_since is not None:
+        return "operator silent"
+    failure = view.failure
+    if failure is not None:
+        return failure.reason
+    delayed = find_condition(view.resource.status.conditions, "Delayed")
+    return "Delayed" if delayed is not None else ""
+
+
+def _status_record(view: ResourceView) -> dict[str, Any]:
+    holder, reported = view.state.holder, view.resource.status
+    spec = view.spec
+    return {
+        "namespace": view.resource.metadata.namespace,
+        "name": view.name,
+        "type": spec.type if spec else None,
+        "tag": spec.tag if spec else None,
+        "state": view.power,
+        "running": reported.running,
+        "instances": reported.instances,
+        "booked_by": holder.user_id if holder else None,
+        "booking": (holder.name or None) if holder else None,
+        "other_bookings": max(0, len(view.active) - 1),
+        "booked_until": format_utc(holder.end_at) if holder else None,
+        "next_change": ("stop" if holder else "start") if view.state.next_change_at else None,
+        "next_change_at": format_utc(view.state.next_change_at) or None,
+        "as_booked": view.as_booked,
+        "note": status_note(view) or None,
+    }
+
+
+# list
+
+
+async def list_bookings(options: Options, console: Console, *, request: ListRequest) -> int:
+    """List the Bookings that the options select."""
+    async with open_session(options, console) as session:
+        user = await session.user() if request.mine else ""
+        selection = Selection(request, user)
+        view = await session.view()
+        shown = selection.of(view)
+        table = bookings_table(shown, session.viewer(user), namespaced=options.all_namespaces)
+        if not shown and not request.watch and options.output in {"table", "wide"}:
+            console.note(_nothing_here(session, BOOKING))
+            return ExitCode.DONE
+        widths = emit(console, options.output, table)
+        if request.watch:
+            await _watch(session, selection, view, widths)
+        elif options.output in {"table", "wide"}:
+            console.note(_footer(session))
+    return ExitCode.DONE
+
+
+async def _watch(session: Session, selection: "Selection", view: View, widths: Sequence[int]) -> None:
+    """Print each change of a selected Booking, until the user interrupts it."""
+    options, known = session.options, {key_of(item): item for item in view.bookings()}
+    async with session.live(BOOKING) as (informers, changed):
+        while True:
+            await changed.wait()
+            changed.clear()
+            current = {key_of(item): item for item in informers.bookings.objects()}
+            viewer = session.viewer("")
+            news = [
+                item
+                for key, item in {**known, **current}.items()
+                if selection.includes(item, viewer.now)
+                and _shown_differs(known.get(key), current.get(key), viewer)
+            ]
+            known = current
+            table = bookings_table(news, viewer, namespaced=options.all_namespaces)
+            if options.output in {"table", "wide"}:
+                shown = table.shown(options.output)
+                session.console.rows(
+                    widths or [8] * len(table.head[shown]), [row[shown] for row in table.rows]
+                )
+            elif news:
+                emit(session.console, options.output, table)
+
+
+def _shown_differs(old: Booking | None, new: Booking | None, viewer: Viewer) -> bool:
+    """Whether a change is visible in the table. A deleted Booking is shown once more."""
+    if old is None or new is None:
+        return True
+    return _booking_row(old, viewer) != _booking_row(new, viewer)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which Bookings to list: those of a request, and of one user if `user` is not empty."""
+
+    request: ListRequest
+    user: str
+
+    def of(self, view: View) -> list[Booking]:
+        """Return the selected Bookings of a view, by their start."""
+        return [booking for booking in view.bookings() if self.includes(booking, view.now)]
+
+    def includes(self, booking: Booking, now: datetime) -> bool:
+        """Whether a Booking is selected at `now` (aware UTC)."""
+        if self.request.resource and booking.resource_name != self.request.resource:
+            return False
+        if self.user and (not isinstance(booking.spec, BookingSpec) or booking.spec.user_id != self.user):
+            return False
+        interval = booking.interval()
+        if interval is None:
+            return True
+        if self.request.begin is not None and interval.end_at <= self.request.begin:
+            return False
+        if self.request.end is not None and interval.start_at >= self.request.end:
+            return False
+        return self.request.finished or self.request.begin is not None or not is_finished(booking, now)
+
+
+def bookings_table(shown: Sequence[Booking], viewer: Viewer, *, namespaced: bool) -> Table:
+    """Return the table of some Bookings."""
+    return Table(
+        BOOKING,
+        ("NAMESPACE", "BOOKING", "RESOURCE", "USER", "FROM", "TO", "STATE", "NOTE"),
+        [_booking_row(booking, viewer) for booking in shown],
+        [_booking_record(booking, viewer.now) for booking in shown],
+        namespaced=namespaced,
+    )
+
+
+def _booking_row(booking: Booking, viewer: Viewer) -> list[Text]:
+    interval, phase = booking.interval(), phase_of(booking, viewer.now)
+    times = ("-", "-")
+    if interval is not None:
+        times = (
+            format_relative(interval.start_at, viewer.now, viewer.zone),
+            format_relative(interval.end_at, viewer.now, viewer.zone),
+        )
+    return [
+        booking.metadata.namespace,
+        booking.metadata.name,
+        booking.resource_name or "-",
+        interval.user_id if interval else "-",
+        *times,
+        Styled(phase, _PHASE_STYLES.get(phase, "")),
+        Styled(booking_note(booking, viewer.now), "red"),
+    ]
+
+
+def booking_note(booking: Booking, now: datetime) -> str:
+    """Return the most important problem of a Booking that has not ended as one word; empty for none."""
+    if is_finished(booking, now):
+        return ""
+    conditions = booking.status.conditions
+    for type_ in ("Valid", "ResourceFound", "Ready"):
+        found = find_condition(conditions, type_)
+        if found is not None and found.status == "False" and found.reason != "Starting":
+            return found.reason
+    return "Delayed" if find_condition(conditions, "Delayed") else ""
+
+
+def _booking_record(booking: Booking, now: datetime) -> dict[str, Any]:
+    interval = booking.interval()
+    return {
+        "namespace": booking.metadata.namespace,
+        "name": booking.metadata.name,
+        "resource": booking.resource_name or None,
+        "user": interval.user_id if interval else None,
+        "start_at": format_utc(interval.start_at) if interval else None,
+        "end_at": format_utc(interval.end_at) if interval else None,
+        "state": phase_of(booking, now),
+        "note": booking_note(booking, now) or None,
+    }
+
+
+# why
+
+
+async def why(options: Options, console: Console, *, target: str, exit_status: bool) -> int:
+    """Explain a Resource or a Booking."""
+    async with open_session(options, console) as session:
+        user, view = await together(session.user(), session.view())
+        explanation = await _explain(session, view, target, session.viewer(user))
+        explanation = await checked_remedies(session, explanation)
+        if options.output == "table":
+            show_explanation(console, explanation)
+        else:
+            record = _plain(explanation)
+            document = (
+                json.dumps(record, indent=4, ensure_ascii=False)
+                if options.output == "json"
+                else yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+            )
+            console.raw(document)
+    return ExitCode.FAILED if exit_status and not explanation.as_booked else ExitCode.DONE
+
+
+async def _explain(session: Session, view: View, target: str, viewer: Viewer) -> Explanation:
+    type_, _, name = target.rpartition("/")
+    key = Key(session.namespace, name)
+    resource = view.resource(key) if type_ not in {"booking", "bookings", "bk"} else None
+    booking = view.booking(key) if type_ not in {"resource", "resources", "res"} else None
+    if resource is not None:
+        return explain_resource(resource, viewer)
+    if booking is not None:
+        names = [item.name for item in view.resources()]
+        of = view.resource(Key(session.namespace, booking.resource_name))
+        return explain_booking(booking, of, viewer, names)
+    kind = BOOKING if type_.startswith("b") else RESOURCE
+    error = await session.unknown(kind, name)
+    if not type_:
+        text = f"there is no resource and no booking {name} in namespace {session.namespace}"
+        error = CommandError(text, hint=error.hint, code=error.code)
+    raise error
+
+
+async def checked_remedies(session: Session, explanation: Explanation) -> Explanation:
+    """Replace the commands that the user may not run by a sentence that names the role."""
+    needed = {remedy.permission for remedy in explanation.do if remedy.permission is not None}
+    allowed = await session.cluster.allowed(needed)
+    remedies = tuple(
+        remedy
+        if remedy.permission is None or allowed[remedy.permission]
+        else Remedy(f"ask somebody with the role {remedy.permission.role} to run: {remedy.text}")
+        for remedy in explanation.do
+    )
+    return replace(explanation, do=remedies)
+
+
+def show_explanation(console: Console, explanation: Explanation) -> None:
+    """Print an explanation for people."""
+    style = "green" if explanation.as_booked else "red"
+    console.out(Styled(f"{explanation.subject}:", "bold"), " ", Styled(explanation.state, style))
+    lines = [
+        *(("because", text) for text in explanation.because),
+        *(("but", text) for text in explanation.but),
+        *((("next", explanation.next),) if explanation.next else ()),
+        *(("do", remedy.text) for remedy in explanation.do),
+    ]
+    last = ""
+    for label, text in lines:
+        console.out("  ", Styled(f"{label if label != last else '':<7}", "cyan"), f"  {text}")
+        last = label
+
+
+def _plain(explanation: Explanation) -> dict[str, Any]:
+    record = asdict(replace(explanation, do=()))
+    record["do"] = [remedy.text for remedy in explanation.do]
+    for name in ("because", "but"):
+        record[name] = list(record[name])
+    return record

@@ -1,0 +1,245 @@
+"""New, extended and released bookings: their names, their objects, and their effects in words."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.kinds import BOOKING
+from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.view import AD_HOC, ResourceView, Viewer
+from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking_timeline import BookingTimeline
+from booking_operator.domain.formatting import format_duration, format_rfc3339
+from booking_operator.domain.local_time import (
+    format_clock_or_day,
+    format_interval,
+    format_relative,
+    format_span,
+    zone_abbreviation,
+)
+from booking_operator.domain.naming import sanitize_name
+
+_HASH_LENGTHS = (4, 8)
+_MAX_OVERLAPS = 5
+
+
+def booking_names(resource: str, start: datetime, user: str) -> Iterator[str]:
+    """Yield the names for a booking, the preferred one first.
+
+    The name follows from the Resource, the start in UTC, and the user, so that a repeated submit finds the
+    first booking. The second name has a longer hash, for two users whose short hashes are equal.
+    """
+    digest = hashlib.sha256(user.encode()).hexdigest()
+    for length in _HASH_LENGTHS:
+        yield sanitize_name(f"{resource}-{start:%Y%m%d%H%M}-{digest[:length]}")
+
+
+def booking_body(
+    resource: str,
+    interval: BookingInterval,
+    viewer: Viewer,
+    notifications: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """Return the Booking for an interval. Its times have the offset of the viewer's time zone."""
+    spec: dict[str, Any] = {
+        "resource_name": resource,
+        "user_id": interval.user_id,
+        "start_at": local_rfc3339(interval.start_at, viewer),
+        "end_at": local_rfc3339(interval.end_at, viewer),
+    }
+    if notifications:
+        spec["notifications"] = list(notifications)
+    return {
+        "apiVersion": BOOKING.api_version,
+        "kind": BOOKING.name,
+        "metadata": {"name": interval.name},
+        "spec": spec,
+    }
+
+
+def local_rfc3339(instant: datetime, viewer: Viewer) -> str:
+    """Return an instant in RFC 3339 with the offset of the viewer's time zone."""
+    return format_rfc3339(instant.astimezone(viewer.zone))
+
+
+def whole_second(instant: datetime) -> datetime:
+    """Return an instant without its fraction of a second."""
+    return instant.replace(microsecond=0)
+
+
+def preview(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> list[str]:
+    """Describe a booking that is about to be made: its times, its warm-up, and what it overlaps."""
+    when = format_interval(interval.start_at, interval.end_at, viewer.zone)
+    duration = format_span(interval.end_at - interval.start_at)
+    line = f"{when} ({viewer.zone.key}), {duration}, {_begins(interval, viewer.now)}"
+    warm_up = view.resource.warm_up
+    if warm_up and interval.start_at > viewer.now:
+        at = max(interval.power_on_at(warm_up), viewer.now)
+        starts = format_clock_or_day(at, interval.start_at, viewer.zone)
+        line += f"; instances start {starts} (warm_up {format_duration(warm_up)})"
+    return [line, *_overlap_lines(view, interval, viewer), *_notes(view)]
+
+
+def _begins(interval: BookingInterval, now: datetime) -> str:
+    ahead = interval.start_at - now
+    return f"in {format_span(ahead)}" if ahead > timedelta(0) else "from now on"
+
+
+def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> Iterator[str]:
+    overlapping = sorted(
+        (
+            item
+            for item in view.timeline.unfinished_by(interval.start_at)
+            if item.start_at < interval.end_at and item.name != interval.name
+        ),
+        key=lambda item: item.precedence,
+    )
+    for item in overlapping[:_MAX_OVERLAPS]:
+        holder = "you" if item.user_id == viewer.user else item.user_id
+        verb = "keep" if holder == "you" else "keeps"
+        if interval.precedence < item.precedence:
+            holder, verb = ("you", "keep") if interval.user_id == viewer.user else (interval.user_id, "keeps")
+        times = _times(item, interval, viewer)
+        name = item.name or AD_HOC
+        yield (
+            f"overlaps {name} ({item.user_id}, {times}): {holder} {verb} the lock, the instances run for both"
+        )
+    more = len(overlapping) - _MAX_OVERLAPS
+    if more > 0:
+        yield f"overlaps {more} more bookings"
+
+
+def _times(item: BookingInterval, beside: BookingInterval, viewer: Viewer) -> str:
+    """Return the times of a booking, without the day if it is the day of another booking."""
+    days = {
+        at.astimezone(viewer.zone).date()
+        for at in (item.start_at, item.end_at, beside.start_at, beside.end_at)
+    }
+    if len(days) == 1:
+        return f"{clock(item.start_at, viewer)}–{clock(item.end_at, viewer)}"
+    return format_interval(item.start_at, item.end_at, viewer.zone)
+
+
+def clock(instant: datetime, viewer: Viewer) -> str:
+    """Return the time of day for today, otherwise the day and the time."""
+    return f"{instant.astimezone(viewer.zone):%H:%M}"
+
+
+def _notes(view: ResourceView) -> Iterator[str]:
+    """Yield what will keep the booking from starting its instances, as far as it is known now."""
+    if view.spec is not None and view.spec.suspend:
+        yield f"note: {view.name} is suspended, so nothing starts while spec.suspend is true"
+    failure = view.failure
+    if failure is not None and failure.reason != "Suspended":
+        yield f"note: {view.name} has a problem now: {failure.reason}; see kubectl booking why {view.name}"
+
+
+# Extend and release
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The booking that a command is about, and its Resource.
+
+    Attributes:
+        booking: the booking.
+        interval: the booking as the rules use it.
+        view: its Resource; None if the Resource does not exist.
+    """
+
+    booking: Booking
+    interval: BookingInterval
+    view: ResourceView | None
+
+    @property
+    def name(self) -> str:
+        """The name of the booking."""
+        return self.booking.metadata.name
+
+
+def own_booking(view: ResourceView, bookings: Sequence[Booking], viewer: Viewer, verb: str) -> Booking:
+    """Return the booking of the viewer that a command means by the name of a Resource.
+
+    That is the one in progress; if there is none, the next one.
+
+    Raises:
+        CommandError: the viewer has no such booking, or several bookings qualify.
+    """
+    mine = {
+        item.metadata.name: item
+        for item in bookings
+        if (interval := item.interval()) and interval.user_id == viewer.user and interval.end_at > viewer.now
+    }
+    candidates = [item for item in view.active if item.name in mine]
+    if not candidates:
+        coming = [item for item in view.timeline.unfinished_by(viewer.now) if item.name in mine]
+        candidates = coming[:1]
+    if not candidates:
+        others = [item for item in view.active if item.name]
+        hint = f"kubectl booking book {view.name} --duration 1h"
+        if others:
+            hint = f"name the booking of {others[0].user_id}: kubectl booking {verb} {others[0].name}"
+        text = f"{viewer.user} has no booking of {view.name} that has not ended"
+        raise CommandError(text, hint=hint, code=ExitCode.NOT_FOUND)
+    if len(candidates) > 1:
+        names = ", ".join(item.name for item in candidates)
+        text = f"{viewer.user} has {len(candidates)} bookings of {view.name} in progress: {names}"
+        raise CommandError(
+            text, hint=f"name one: kubectl booking {verb} {candidates[0].name}", code=ExitCode.USAGE
+        )
+    return mine[candidates[0].name]
+
+
+def describe_extension(target: Target, end: datetime, viewer: Viewer) -> str:
+    """Describe a new end of a booking."""
+    new, old = _new_and_old(end, target.interval.end_at, viewer)
+    return f"{target.name} extended: ends {new} instead of {old} (in {format_span(end - viewer.now)})"
+
+
+def _new_and_old(new: datetime, old: datetime, viewer: Viewer) -> tuple[str, str]:
+    """Return a new and an old end. They have a day unless both are today."""
+    local = old.astimezone(viewer.zone)
+    return (
+        format_clock_or_day(new, viewer.now, viewer.zone),
+        f"{format_clock_or_day(old, viewer.now, viewer.zone)} {zone_abbreviation(local)}",
+    )
+
+
+def describe_release(target: Target, end: datetime, viewer: Viewer) -> str:
+    """Describe the early end of a booking, and what it does to the instances."""
+    new, old = _new_and_old(end, target.interval.end_at, viewer)
+    return f"{target.name} released at {new} instead of {old}; {_effect(target, end, viewer)}"
+
+
+def describe_deletion(target: Target, viewer: Viewer) -> str:
+    """Describe the deletion of a booking that has not begun."""
+    start = format_relative(target.interval.start_at, viewer.now, viewer.zone)
+    text = f"{target.name} deleted: it would have begun {start}"
+    if target.view is not None and target.interval in target.view.active:
+        return f"{text}; {_effect(target, None, viewer)}"
+    return text
+
+
+def _effect(target: Target, end: datetime | None, viewer: Viewer) -> str:
+    """Describe what happens to the instances when the booking ends at `end`, or is deleted if it is None."""
+    view = target.view
+    if view is None:
+        return "its Resource does not exist"
+    others = [item for item in view.timeline if item != target.interval]
+    if end is not None:
+        others.append(replace(target.interval, end_at=end))
+    state = BookingTimeline(others).state_at(max(end or viewer.now, viewer.now), view.resource.warm_up)
+    if state.holder is not None and state.next_change_at is not None:
+        until = format_clock_or_day(state.next_change_at, viewer.now, viewer.zone)
+        return f"the instances run for {state.holder.user_id} until {until}"
+    running, spec = view.resource.status.running, view.spec
+    if spec is not None and spec.suspend:
+        return "the Resource is suspended, so nothing stops"
+    if not running:
+        return "no instance runs"
+    if spec is not None and spec.unbooked == "Leave":
+        return "the instances that a booking has started stop now"
+    return f"{running} instance{'s stop' if running > 1 else ' stops'} now"

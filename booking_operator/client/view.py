@@ -1,0 +1,186 @@
+"""The Resources and Bookings of a namespace at one instant, as the commands and the explanations read them.
+
+The operator computes from the same booking timelines and conditions (`reconcilers.informers`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+from booking_operator.api.booking import Booking
+from booking_operator.api.meta import InvalidSpec, first_failure
+from booking_operator.api.resource import Resource, ResourceSpec
+from booking_operator.domain.booking import BookingInterval, Phase
+from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
+from booking_operator.domain.conditions import Failure
+from booking_operator.engine.store import Key
+from booking_operator.reconcilers.informers import Informers
+
+SILENCE = timedelta(minutes=1)
+"""How late a report of the operator is before the operator counts as silent. It reports within seconds."""
+AD_HOC = "(ad hoc)"
+"""The name that stands for the ad-hoc booking in the spec of a Resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The person for whom texts are made.
+
+    Attributes:
+        user: the name of the person, as in `user_id`.
+        now: the present instant (aware UTC).
+        zone: the time zone of the person.
+        namespace: the namespace of the kubeconfig context. Commands in hints name any other one.
+    """
+
+    user: str
+    now: datetime
+    zone: ZoneInfo
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class ResourceView:
+    """One Resource and its bookings at `now` (aware UTC)."""
+
+    resource: Resource
+    timeline: BookingTimeline
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        """The name of the Resource."""
+        return self.resource.metadata.name
+
+    @property
+    def spec(self) -> ResourceSpec | None:
+        """The spec; None when it is invalid."""
+        return None if isinstance(self.resource.spec, InvalidSpec) else self.resource.spec
+
+    @cached_property
+    def state(self) -> TimelineState:
+        """The state of the bookings at `now`."""
+        return self.timeline.state_at(self.now, self.resource.warm_up)
+
+    @cached_property
+    def active(self) -> Sequence[BookingInterval]:
+        """The active bookings, warm-up included; the holder first."""
+        return self.timeline.active(self.now, self.resource.warm_up)
+
+    @property
+    def next_booking(self) -> BookingInterval | None:
+        """The next booking that begins after `now`; None when there is none."""
+        coming = [item for item in self.timeline.unfinished_by(self.now) if item.start_at > self.now]
+        return min(coming, key=lambda item: item.precedence, default=None)
+
+    @property
+    def counts(self) -> str:
+        """How many of how many instances run, like `2/2`."""
+        return f"{self.resource.status.running}/{self.resource.status.instances}"
+
+    @property
+    def power(self) -> str:
+        """The reported power status; UNKNOWN before the first observation."""
+        return self.resource.status.status or "UNKNOWN"
+
+    @property
+    def as_booked(self) -> bool:
+        """Whether the operator reports that all instances are as booked."""
+        return any(item.type == "Ready" and item.status == "True" for item in self.resource.status.conditions)
+
+    @property
+    def failure(self) -> Failure | None:
+        """The first condition that keeps the Resource from being as booked; None when there is none."""
+        conditions = self.resource.status.conditions
+        failure = first_failure(conditions, "Valid", "Found", "Synced")
+        if failure is not None:
+            return failure
+        ready = first_failure(conditions, "Ready")
+        return None if ready is None or ready.reason in {"Starting", "Stopping"} else ready
+
+    @property
+    def silent_since(self) -> datetime | None:
+        """The instant of a boundary that the operator has not reported (aware UTC); None if there is none.
+
+        That is the creation of the Resource if the operator has never reported.
+        """
+        meta, status = self.resource.metadata, self.resource.status
+        due = status.next_change if status.observed_generation else meta.creation_timestamp
+        return due if due is not None and self.now - due > SILENCE else None
+
+    def interval(self, name: str) -> BookingInterval | None:
+        """Return the booking with a name; None if the timeline has none."""
+        return next((item for item in self.timeline if item.name == name), None)
+
+
+class View:
+    """Some Resources and Bookings at `now` (aware UTC)."""
+
+    def __init__(self, resources: Iterable[Resource], bookings: Iterable[Booking], now: datetime) -> None:
+        informers = Informers(default_region="")
+        informers.resources.replace(resources)
+        informers.bookings.replace(bookings)
+        self._informers = informers
+        self.now = now
+
+    @classmethod
+    def of(cls, informers: Informers, now: datetime) -> "View":
+        """Return a view of informers, which may change later."""
+        view = cls.__new__(cls)
+        view._informers, view.now = informers, now  # noqa: SLF001 - of the same class
+        return view
+
+    def resources(self) -> list[ResourceView]:
+        """Return all Resources, by namespace and name."""
+        found = sorted(
+            self._informers.resources.objects(),
+            key=lambda item: (item.metadata.namespace, item.metadata.name),
+        )
+        return [self._view(resource) for resource in found]
+
+    def resource(self, key: Key) -> ResourceView | None:
+        """Return one Resource; None if it does not exist."""
+        found = self._informers.resources.get(key)
+        return None if found is None else self._view(found)
+
+    def bookings(self) -> list[Booking]:
+        """Return all Bookings, by start and name. Those with an invalid spec come last."""
+        return sorted(self._informers.bookings.objects(), key=_booking_order)
+
+    def booking(self, key: Key) -> Booking | None:
+        """Return one Booking; None if it does not exist."""
+        return self._informers.bookings.get(key)
+
+    def _view(self, resource: Resource) -> ResourceView:
+        return ResourceView(resource, self._informers.timeline(resource), self.now)
+
+
+def _booking_order(booking: Booking) -> tuple[object, ...]:
+    interval, meta = booking.interval(), booking.metadata
+    start = interval.start_at if interval else datetime.max.replace(tzinfo=meta.creation_timestamp.tzinfo)
+    return (start, meta.namespace, meta.name)
+
+
+def booking_is_unreported(booking: Booking, now: datetime) -> bool:
+    """Whether the operator should have reported the present phase of a Booking a minute ago."""
+    interval, meta = booking.interval(), booking.metadata
+    earlier = now - SILENCE
+    if interval is None or meta.creation_timestamp > earlier:
+        return False
+    if not booking.status.observed_generation:
+        return True
+    reported = booking.status.status
+    return reported != interval.phase_at(now) and reported != interval.phase_at(earlier)
+
+
+def phase_of(booking: Booking, now: datetime) -> str:
+    """Return the phase of a Booking; INVALID if its spec is invalid."""
+    interval = booking.interval()
+    return "INVALID" if interval is None else interval.phase_at(now)
+
+
+def is_finished(booking: Booking, now: datetime) -> bool:
+    """Whether a Booking has ended."""
+    return phase_of(booking, now) == Phase.FINISHED
