@@ -66,7 +66,8 @@ async def _create(
         body = bookings.booking_body(request.resource, interval, viewer, recipients)
         made = await session.cluster.create(BOOKING, session.namespace, body, dry_run=request.dry_run)
         if made is not None:
-            return interval, made
+            booking: Booking = BOOKING.adapter.validate_python(made)
+            return booking.interval() or interval, made
         await _refuse_repetition(session, name, interval, viewer)
     text = "other users have both names for this booking"
     raise CommandError(text, hint="let it begin a minute later")

@@ -152,7 +152,7 @@ class Console:
         line = ""
         for part in parts:
             text = self._plain(part)
-            if isinstance(part, Styled) and part.style and self.colored[stream]:
+            if isinstance(part, Styled) and part.style and text.strip() and self.colored[stream]:
                 text = f"\x1b[{_STYLES[part.style]}m{text}\x1b[0m"
             line += text
         stream.write(f"{line.rstrip()}\n")

@@ -72,8 +72,6 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(str(error), "", ExitCode.FAILED)
     except (KeyboardInterrupt, click.exceptions.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        return _closed_pipe()
     except Exception as error:  # noqa: BLE001 - a user gets no traceback, whatever the mistake
         if os.environ.get("BOOKING_DEBUG"):
             traceback.print_exc()
@@ -105,7 +103,10 @@ def _run(command: str, options: Options, **arguments: Any) -> int:
     module, _, function = command.partition(".")
     work = getattr(import_module(f"booking_operator.cli.kubectl.{module}"), function)
     console = Console(options.color, quiet=options.quiet)
-    return int(asyncio.run(work(options, console, **arguments)) or 0)
+    try:
+        return int(asyncio.run(work(options, console, **arguments)) or 0)
+    except BrokenPipeError:  # click would exit with 1
+        return _closed_pipe()
 
 
 def _now() -> datetime:
@@ -245,6 +246,21 @@ def list_(options: Options, resource: str | None, begin: str | None, end: str | 
 def why(options: Options, target: str, **more: Any) -> int:
     """Explain the state of a Resource or a Booking, and what to do about it."""
     return _run("show.why", options, target=target, **more)
+
+
+@cli.command()
+@click.argument("resource", required=False)
+@click.option("--from", "begin", metavar="TIME", default="now", show_default=True, help="Where it begins.")
+@click.option("--to", "end", metavar="TIME", default="+24h", show_default=True, help="Where it ends.")
+@click.option("--ascii", "ascii_only", is_flag=True, help="Draw without characters beyond ASCII.")
+@shared(everywhere=True)
+def timeline(options: Options, resource: str | None, begin: str, end: str, **more: Any) -> int:
+    """Draw the bookings as a Gantt chart."""
+    first = _when(options, "--from", begin)
+    last = _when(options, "--to", end, after=first)
+    if last <= first:
+        raise HintedUsageError(f'--to "{end}" is not after --from', "write --to +24h")
+    return _run("timeline.timeline", options, resource=resource or "", begin=first, end=last, **more)
 
 
 @cli.command()

@@ -130,13 +130,16 @@ class Session:
             )
             for kind in kinds
         ]
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(reflector.run()) for reflector in reflectors]
-            try:
-                yield informers, changed
-            finally:
-                for task in running:
-                    task.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(reflector.run()) for reflector in reflectors]
+                try:
+                    yield informers, changed
+                finally:
+                    for task in running:
+                        task.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
 
     async def _bookings_of(self, resource: str) -> list[Booking]:
         selector = (("fieldSelector", f"spec.resource_name={resource}"),)

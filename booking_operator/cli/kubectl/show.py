@@ -98,7 +98,7 @@ async def status(options: Options, console: Console, *, resource: str) -> int:
         view = (await session.view_of(resource))[0] if resource else await session.view()
         viewer, shown = session.viewer(""), view.resources()
         if not shown and options.output in {"table", "wide"}:
-            console.note(_nothing_here(session, RESOURCE))
+            console.note(nothing_here(session, RESOURCE))
             return ExitCode.DONE
         table = Table(
             RESOURCE,
@@ -110,17 +110,19 @@ async def status(options: Options, console: Console, *, resource: str) -> int:
         )
         emit(console, options.output, table)
         if options.output in {"table", "wide"}:
-            console.note(_footer(session))
+            console.note(footer(session))
     return ExitCode.DONE
 
 
-def _nothing_here(session: Session, kind: Kind[Any]) -> str:
+def nothing_here(session: Session, kind: Kind[Any]) -> str:
+    """Return the note for an empty namespace."""
     if not session.namespace:
         return f"No {kind.plural} found."
     return f"No {kind.plural} found in namespace {session.namespace}. Use -A to see all namespaces."
 
 
-def _footer(session: Session) -> str:
+def footer(session: Session) -> str:
+    """Return the note below a table: the time zone, the namespace and the context."""
     local = session.clock.now().astimezone(session.zone)
     name, offset = zone_abbreviation(local), utc_offset(local)
     zone = f"{session.zone.key} ({name}, {offset})" if name != offset else f"{session.zone.key} ({offset})"
@@ -200,13 +202,13 @@ async def list_bookings(options: Options, console: Console, *, request: ListRequ
         shown = selection.of(view)
         table = bookings_table(shown, session.viewer(user), namespaced=options.all_namespaces)
         if not shown and not request.watch and options.output in {"table", "wide"}:
-            console.note(_nothing_here(session, BOOKING))
+            console.note(nothing_here(session, BOOKING))
             return ExitCode.DONE
         widths = emit(console, options.output, table)
         if request.watch:
             await _watch(session, selection, view, widths)
         elif options.output in {"table", "wide"}:
-            console.note(_footer(session))
+            console.note(footer(session))
     return ExitCode.DONE
 
 

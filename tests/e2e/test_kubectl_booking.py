@@ -1,0 +1,631 @@
+"""The installed script `kubectl-booking` against a real API server, as a user with the tenant roles.
+
+The time is frozen at Tuesday 24 November 2026, 14:03 in Berlin. The statuses are written by the test, as the
+operator would write them.
+"""
+
+import hashlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from booking_operator.api.booking import BookingSpec
+from booking_operator.api.kinds import BOOKING
+from booking_operator.client.cluster import Cluster, Impersonation
+from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.devcluster.playground import Playground
+from booking_operator.engine.clock import SystemClock
+from booking_operator.kube.kubeconfig import ClusterConfig
+from tests.e2e.conftest import Tenant
+from tests.support.people import booking_body, condition, resource_body
+from tests.support.plugin import Person
+
+ADA = hashlib.sha256(b"ada").hexdigest()[:4]
+CAPACITY = (
+    "i-8d6f: StartInstances: We currently do not have sufficient capacity. "
+    "The next attempt is at 2026-11-24T13:05:00Z."
+)
+
+
+@pytest.fixture
+def ada(devcluster: Playground, tenant: Tenant, tmp_path: Path) -> Person:
+    return Person(devcluster, tenant.namespace, "ada", tmp_path)
+
+
+@pytest.fixture
+def person(devcluster: Playground, tenant: Tenant, tmp_path: Path) -> Callable[..., Person]:
+    def new(name: str, *roles: str) -> Person:
+        return Person(devcluster, tenant.namespace, name, tmp_path, roles)
+
+    return new
+
+
+def office(start: str = "25 09:00", end: str = "25 18:00") -> dict[str, Any]:
+    return booking_body("office-202611250800", "analytics", "grace", start, end)
+
+
+def afternoon(resource: str = "analytics", *, user: str = "ada", end: str = "17:00") -> dict[str, Any]:
+    return booking_body("my-afternoon", resource, user, "13:00", end)
+
+
+def footer(person: Person) -> str:
+    return f"Times in Europe/Berlin (CET, +01:00); namespace {person.namespace}, context prod-eu"
+
+
+class TestBook:
+    """`kubectl booking book`."""
+
+    def test_the_booking_is_created_and_described(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2, spec={"warm_up": "2m"}), office())
+        created = ada.get("booking", "office-202611250800")["metadata"]["creationTimestamp"]
+        while datetime.now(UTC) < datetime.fromisoformat(created) + timedelta(seconds=1):
+            time.sleep(0.05)  # of two bookings that begin together, the older one holds the lock
+        name = f"analytics-202611250800-{ADA}"
+        assert ada.says("book", "analytics", "--from", "wed 9:00", "--duration", "4h") == [
+            f"booking.manager.kotaico.de/{name} created",
+            "  Wed 25 Nov 09:00–13:00 CET (Europe/Berlin), 4h, in 18h57m; instances start 08:58 (warm_up 2m)",
+            (
+                "  overlaps office-202611250800 (grace, 09:00–18:00): grace keeps the lock, "
+                "the instances run for both"
+            ),
+        ]
+        assert ada.get("booking", name)["spec"] == {
+            "resource_name": "analytics",
+            "user_id": "ada",
+            "start_at": "2026-11-25T09:00:00+01:00",
+            "end_at": "2026-11-25T13:00:00+01:00",
+        }
+
+    def test_a_repeated_submit_is_refused(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        command = ("book", "analytics", "--from", "wed 9:00", "--to", "13:00")
+        ada.says(*command)
+        name = f"analytics-202611250800-{ADA}"
+        assert ada.says(*command, code=1) == [
+            f"error: already booked: {name} Wed 25 Nov 09:00–13:00 CET for ada",
+            f"hint: kubectl booking why {name}",
+        ]
+        assert ada.says("book", "analytics", "--from", "wed 9:00", "--to", "17:00", code=1) == [
+            f"error: already booked: {name} Wed 25 Nov 09:00–13:00 CET for ada",
+            f'hint: kubectl booking extend {name} --until "2026-11-25 17:00"',
+        ]
+
+    def test_two_users_with_the_same_short_hash_get_two_bookings(self, ada: Person) -> None:
+        taken = booking_body(f"analytics-202611250800-{ADA}", "analytics", "grace", "25 09:00", "25 18:00")
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2), taken)
+        made = ada.says("book", "analytics", "--from", "wed 9:00", "--duration", "4h", "-o", "name")
+        whole = hashlib.sha256(b"ada").hexdigest()[:8]
+        assert made == [f"booking.manager.kotaico.de/analytics-202611250800-{whole}"]
+
+    def test_a_dry_run_stores_nothing(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        said = ada.says("book", "analytics", "--duration", "1h", "--dry-run")
+        assert said == [
+            f"booking.manager.kotaico.de/analytics-202611241303-{ADA} created (server dry run)",
+            "  Tue 24 Nov 14:03–15:03 CET (Europe/Berlin), 1h, from now on",
+        ]
+        assert ada.says("list") == [
+            f"No bookings found in namespace {ada.namespace}. Use -A to see all namespaces."
+        ]
+
+    def test_recipients_and_users_are_passed_on(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        arguments = ("--who", "grace", "--notify", "g@example.com", "--notify", "slack:team", "-o", "yaml")
+        made = ada.run("book", "analytics", "--duration", "1h", *arguments)
+        spec = yaml.safe_load(made.stdout)["spec"]
+        assert spec["user_id"] == "grace"
+        assert spec["notifications"] == [
+            {"type": "email", "recipient": "g@example.com"},
+            {"type": "slack", "recipient": "team"},
+        ]
+
+    def test_a_suspended_resource_gets_a_note(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2, spec={"suspend": True}))
+        assert ada.says("book", "analytics", "--duration", "1h")[-1] == (
+            "  note: analytics is suspended, so nothing starts while spec.suspend is true"
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "lines"),
+        [
+            (
+                ("--to", "17.00"),
+                [
+                    'error: --to "17.00" is not a time',
+                    'hint: write 17:00, "fri 17:00", 2026-11-27T17:00 or +4h',
+                ],
+            ),
+            ((), ["error: the end is missing", "hint: kubectl booking book analytics --duration 2h"]),
+            (
+                ("--to", "17:00", "--duration", "1h"),
+                [
+                    "error: --to and --duration exclude each other",
+                    "hint: kubectl booking book analytics --duration 2h",
+                ],
+            ),
+            (
+                ("--from", "17:00", "--to", "2026-11-24 16:00"),
+                ['error: --to "2026-11-24 16:00" is not after the begin', "hint: write --duration 2h"],
+            ),
+            (
+                ("--from", "today 9:00", "--to", "10:00"),
+                ["error: the booking would end in the past", "hint: leave out --from to begin now"],
+            ),
+            (
+                ("--duration", "4"),
+                ['error: --duration "4" is not a duration', "hint: write 4h, 4m, 90m or 1h30m"],
+            ),
+            (
+                ("--to", "+1h", "--tz", "Europe/Berln"),
+                [
+                    'error: --tz: "Europe/Berln" is not a time zone',
+                    "hint: use an IANA name: --tz Europe/Berlin",
+                ],
+            ),
+            (("--to", "+1h", "--colour"), ["error: No such option '--colour'. Did you mean '--color'?"]),
+        ],
+    )
+    def test_wrong_usage_has_a_hint(self, ada: Person, arguments: tuple[str, ...], lines: list[str]) -> None:
+        said = ada.says("book", "analytics", *arguments, code=2)
+        assert said[: len(lines)] == lines
+
+    def test_an_unknown_resource_has_the_closest_names(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics"), resource_body("reporting"))
+        assert ada.says("book", "analytic", "--duration", "1h", code=3) == [
+            f"error: there is no resource analytic in namespace {ada.namespace}",
+            "hint: did you mean analytics?",
+        ]
+
+
+class TestExtendAndRelease:
+    """`kubectl booking extend` and `release`."""
+
+    def test_the_own_booking_is_extended(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
+        assert ada.says("extend", "analytics", "1h") == [
+            "my-afternoon extended: ends 18:00 instead of 17:00 CET (in 3h57m)"
+        ]
+        assert ada.get("booking", "my-afternoon")["spec"]["end_at"] == "2026-11-24T18:00:00+01:00"
+        assert ada.says("extend", "my-afternoon", "--until", "tomorrow 9:00", "--dry-run") == [
+            "my-afternoon extended: ends tomorrow 09:00 instead of 18:00 CET (in 18h57m) (server dry run)"
+        ]
+
+    def test_a_shorter_end_is_no_extension(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
+        assert ada.says("extend", "analytics", "--until", "today 16:00", code=2) == [
+            "error: the new end is not after the present end of my-afternoon, which is today 17:00",
+            "hint: kubectl booking release my-afternoon ends it now",
+        ]
+
+    def test_the_booking_of_another_user_is_named(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon(user="grace"))
+        assert ada.says("extend", "analytics", "1h", code=3) == [
+            "error: ada has no booking of analytics that has not ended",
+            "hint: name the booking of grace: kubectl booking extend my-afternoon",
+        ]
+
+    def test_a_booking_that_has_ended_is_not_extended(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon(end="14:00"))
+        assert ada.says("extend", "my-afternoon", "1h", code=7) == [
+            "error: booking my-afternoon ended today 14:00",
+            "hint: kubectl booking book analytics --duration 1h",
+        ]
+
+    def test_gitops_gets_a_second_booking_offered(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
+        ada.label("booking", "my-afternoon", "argocd.argoproj.io/instance=team-a")
+        assert ada.says("extend", "analytics", "1h")[1] == (
+            "warning: Argo CD applies this booking and may revert the change; a second booking stays: "
+            'kubectl booking book analytics --from "2026-11-24 17:00" --to "2026-11-24 18:00"'
+        )
+
+    def test_release_ends_it_now(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon(end="18:00"))
+        assert ada.says("release", "analytics") == [
+            "my-afternoon released at 14:03 instead of 18:00 CET; 2 instances stop now"
+        ]
+        assert ada.get("booking", "my-afternoon")["spec"]["end_at"] == "2026-11-24T14:03:00+01:00"
+
+    def test_release_names_the_booking_for_which_the_instances_run_on(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon(), office("09:00", "18:00"))
+        assert ada.says("release", "analytics") == [
+            "my-afternoon released at 14:03 instead of 17:00 CET; the instances run for grace until 18:00"
+        ]
+
+    def test_a_booking_that_has_not_begun_is_deleted(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2), office())
+        assert ada.says("release", "office-202611250800") == [
+            "office-202611250800 deleted: it would have begun tomorrow 09:00"
+        ]
+        assert ada.says("release", "office-202611250800", code=3)[0] == (
+            f"error: there is no resource office-202611250800 in namespace {ada.namespace}"
+        )
+
+
+class TestSkip:
+    """`kubectl booking skip`."""
+
+    def scheduler(self) -> dict[str, Any]:
+        template = {"resource_name": "analytics", "user_id": "grace"}
+        spec = {"schedule": "0 9 * * MON-FRI", "time_zone": "Europe/Berlin", "duration": 540}
+        return {
+            "apiVersion": "manager.kotaico.de/v1",
+            "kind": "BookingScheduler",
+            "metadata": {"name": "office"},
+            "spec": spec | {"bookingTemplate": template},
+        }
+
+    def test_the_day_is_left_out(self, ada: Person) -> None:
+        ada.apply(self.scheduler())
+        assert ada.says("skip", "office", "wed") == [
+            "office skips Wed 25 Nov: no booking begins on that day in Europe/Berlin"
+        ]
+        assert ada.says("skip", "office", "2026-12-24")[0].startswith("office skips Thu 24 Dec")
+        assert ada.get("bookingscheduler", "office")["spec"]["except_dates"] == ["2026-11-25", "2026-12-24"]
+        assert ada.says("skip", "office", "tomorrow") == ["office already skips Wed 25 Nov"]
+
+    def test_a_booking_that_has_begun_is_named(self, ada: Person) -> None:
+        ada.apply(self.scheduler())
+        assert ada.says("skip", "office", "today")[1] == (
+            "hint: the booking of that day has begun; end it with kubectl booking release office-202611240800"
+        )
+
+    def test_a_day_without_a_booking_is_refused(self, ada: Person) -> None:
+        ada.apply(self.scheduler())
+        assert ada.says("skip", "office", "sat", code=7) == [
+            "error: office makes no booking on Sat 28 Nov in Europe/Berlin",
+            "hint: the next one after that day begins Mon 30 Nov 09:00",
+        ]
+
+    def test_a_wrong_day_is_refused(self, ada: Person) -> None:
+        assert ada.says("skip", "office", "24.12.", code=2) == [
+            'error: DAY "24.12." is not a day',
+            "hint: write tomorrow, fri or 2026-12-01",
+        ]
+
+
+def three_resources() -> list[dict[str, Any]]:
+    no_room = condition("Synced", "False", "InsufficientDBInstanceCapacity", "No room.")
+    return [
+        resource_body("analytics", "RUNNING", 2, 2),
+        resource_body("reporting", "STOPPED", 0, 1, spec={"warm_up": "5m"}),
+        resource_body("db", "STOPPED", 0, 1, [no_room], spec={"type": "rds"}),
+        booking_body("my-afternoon", "analytics", "ada", "13:00", "17:00"),
+        booking_body("office", "analytics", "grace", "14:00", "18:00"),
+        booking_body("report", "reporting", "grace", "25 09:00", "25 10:00"),
+        booking_body("db-day", "db", "grace", "09:00", "16:00"),
+    ]
+
+
+class TestStatusAndList:
+    """`kubectl booking status` and `list`."""
+
+    def test_status_shows_who_has_what_until_when(self, ada: Person) -> None:
+        ada.apply(*three_resources())
+        assert ada.says("status") == [
+            "RESOURCE    STATE         BOOKED BY   UNTIL         NEXT CHANGE             NOTE",
+            "analytics   RUNNING 2/2   ada (+1)    today 17:00   stops today 18:00",
+            (
+                "db          STOPPED 0/1   grace       today 16:00   -                       "
+                "InsufficientDBInstanceCapacity"
+            ),
+            "reporting   STOPPED 0/1   -           -             starts tomorrow 08:55",
+            footer(ada),
+        ]
+
+    def test_status_has_formats_for_programs(self, ada: Person) -> None:
+        ada.apply(*three_resources())
+        records = json.loads(ada.run("status", "-o", "json").stdout)
+        assert records[0] == {
+            "namespace": ada.namespace,
+            "name": "analytics",
+            "type": "ec2",
+            "tag": "analytics",
+            "state": "RUNNING",
+            "running": 2,
+            "instances": 2,
+            "booked_by": "ada",
+            "booking": "my-afternoon",
+            "other_bookings": 1,
+            "booked_until": "2026-11-24T16:00:00Z",
+            "next_change": "stop",
+            "next_change_at": "2026-11-24T17:00:00Z",
+            "as_booked": True,
+            "note": None,
+        }
+        assert yaml.safe_load(ada.run("status", "-o", "yaml").stdout) == records
+        assert ada.says("status", "-o", "name") == [
+            f"resource.manager.kotaico.de/{name}" for name in ("analytics", "db", "reporting")
+        ]
+        table = ada.says("status", "-o", "csv")
+        assert table[0].startswith("namespace,name,type,tag,state,running")
+        assert len(table) == 4
+        assert ada.says("status", "reporting", "-q", "-o", "wide")[0].endswith("TYPE   TAG")
+
+    def test_colour_is_an_addition(self, ada: Person) -> None:
+        ada.apply(*three_resources())
+        plain = ada.run("status").stdout
+        colored = ada.run("status", "--color", "always").stdout
+        assert "\x1b[32mRUNNING 2/2\x1b[0m" in colored
+        assert "\x1b[" not in ada.run("status", NO_COLOR="1").stdout
+        for code in ("32", "31", "2", "0"):
+            colored = colored.replace(f"\x1b[{code}m", "")
+        assert colored == plain
+
+    def test_list_shows_what_has_not_ended(self, ada: Person) -> None:
+        ada.apply(*three_resources(), booking_body("over", "analytics", "ada", "09:00", "10:00"))
+        assert ada.says("list") == [
+            "BOOKING        RESOURCE    USER    FROM             TO               STATE         NOTE",
+            "db-day         db          grace   today 09:00      today 16:00      IN PROGRESS",
+            "my-afternoon   analytics   ada     today 13:00      today 17:00      IN PROGRESS",
+            "office         analytics   grace   today 14:00      today 18:00      IN PROGRESS",
+            "report         reporting   grace   tomorrow 09:00   tomorrow 10:00   SCHEDULED",
+            footer(ada),
+        ]
+        names = lambda *options: [  # noqa: E731 - read best beside its uses
+            line.rpartition("/")[2] for line in ada.says("list", *options, "-o", "name")
+        ]
+        assert names("--mine") == ["my-afternoon"]
+        assert names("--mine", "--all") == ["over", "my-afternoon"]
+        assert names("analytics") == ["my-afternoon", "office"]
+        assert names("--from", "tomorrow 0:00") == ["report"]
+        assert names("--from", "today 9:30", "--to", "13:30") == ["db-day", "over", "my-afternoon"]
+
+    def test_control_characters_are_visible(self, ada: Person) -> None:
+        ada.apply(
+            resource_body("analytics", "RUNNING", 2, 2),
+            booking_body("odd", "analytics", "\x1b[2Jada\u202e", "13:00", "17:00"),
+        )
+        assert "\\x1b[2Jada\\u202e" in "".join(ada.says("list"))
+
+    def test_an_empty_namespace_says_so(self, ada: Person) -> None:
+        assert ada.says("status") == [
+            f"No resources found in namespace {ada.namespace}. Use -A to see all namespaces."
+        ]
+
+
+class TestWhy:
+    """`kubectl booking why`."""
+
+    def test_two_bookings_run(self, ada: Person) -> None:
+        ada.apply(
+            resource_body("analytics", "RUNNING", 2, 2),
+            afternoon(),
+            booking_body("office", "analytics", "grace", "09:00", "18:00"),
+        )
+        assert ada.says("why", "analytics") == [
+            "analytics: RUNNING 2 of 2, as booked",
+            "  because  office (grace) 09:00–18:00 holds the lock; your my-afternoon 13:00–17:00 runs too",
+            "  next     18:00 stops; 17:00 changes nothing",
+        ]
+
+    def test_nobody_has_booked_it(self, ada: Person) -> None:
+        ada.apply(
+            resource_body("analytics", "STOPPED", 0, 2, spec={"warm_up": "2m"}),
+            booking_body("morning", "analytics", "bob", "09:00", "12:00"),
+            booking_body("office", "analytics", "grace", "25 09:00", "25 18:00"),
+        )
+        assert ada.says("why", "analytics", "--exit-status") == [
+            "analytics: STOPPED 0 of 2, as booked",
+            "  because  nobody has booked it; the last booking (bob) ended 12:00",
+            "  next     tomorrow 08:58 starts for office (grace, 09:00, warm_up 2m)",
+            "  do       kubectl booking book analytics --duration 2h",
+        ]
+
+    def test_no_capacity(self, ada: Person) -> None:
+        synced = condition("Synced", "False", "InsufficientInstanceCapacity", CAPACITY, "13:00:01")
+        ready = condition("Ready", "False", "Starting", "0 of 1 instances are running; all are booked.")
+        ada.apply(resource_body("web", "STOPPED", 0, 1, [synced, ready]), afternoon("web"))
+        assert ada.says("why", "web", "--exit-status", code=1)[:4] == [
+            "web: STOPPED 0 of 1, NOT as booked",
+            "  because  my-afternoon (you) is active since 13:00",
+            f'  but      Synced=False/InsufficientInstanceCapacity since 13:00:01: "{CAPACITY}"',
+            "  next     14:05:00 next try; ends 17:00",
+        ]
+
+    def test_a_booking_of_no_resource(self, ada: Person) -> None:
+        text = (
+            "The Resource 'analytic' does not exist in this namespace; create it, or correct resource_name."
+        )
+        missing = [condition("ResourceFound", "False", "ResourceNotFound", text)]
+        ada.apply(
+            resource_body("analytics", "STOPPED", 0, 2),
+            booking_body("my-afternoon", "analytic", "ada", "13:00", "17:00", missing),
+        )
+        assert ada.says("why", "my-afternoon") == [
+            "booking my-afternoon: active since 13:00, nothing runs for it",
+            f'  because  "{text}" Did you mean analytics?',
+            (
+                """  do       kubectl patch booking my-afternoon --type merge -p '{"spec":"""
+                """{"resource_name":"analytics"}}'"""
+            ),
+        ]
+
+    def test_the_operator_is_silent(self, ada: Person) -> None:
+        ada.apply(
+            resource_body("analytics", "STOPPED", 0, 2, next_change_at="2026-11-24T12:00:00Z"), afternoon()
+        )
+        assert ada.says("why", "analytics") == [
+            "analytics: last reported STOPPED 0 of 2; the operator is silent",
+            "  because  status.next_change_at was 13:00:00, 63m ago, and nothing was reported since",
+            "  do       kubectl -n booking-operator-system get lease,pods",
+        ]
+
+    def test_a_command_that_the_user_may_not_run_names_the_role(self, ada: Person) -> None:
+        suspended = condition("Ready", "False", "Suspended", "Would start i-1, but spec.suspend is true.")
+        ada.apply(
+            resource_body("analytics", "STOPPED", 0, 1, [suspended], spec={"suspend": True}), afternoon()
+        )
+        assert ada.says("why", "analytics")[-1] == (
+            "  do       ask somebody with the role booking-operator-admin to run: kubectl patch resource "
+            """analytics --type merge -p '{"spec":{"suspend":false}}'"""
+        )
+
+    def test_programs_get_the_chain(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        assert json.loads(ada.run("why", "resource/analytics", "-o", "json").stdout) == {
+            "subject": "analytics",
+            "state": "STOPPED 0 of 2, as booked",
+            "as_booked": True,
+            "because": ["nobody has booked it"],
+            "but": [],
+            "next": "nothing; no booking is coming",
+            "do": ["kubectl booking book analytics --duration 2h"],
+        }
+
+    def test_an_unknown_name(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        assert ada.says("why", "analytcs", code=3) == [
+            f"error: there is no resource and no booking analytcs in namespace {ada.namespace}",
+            "hint: did you mean analytics?",
+        ]
+
+
+class TestWait:
+    """`kubectl booking wait`."""
+
+    def test_it_ends_when_all_instances_run(self, ada: Person) -> None:
+        starting = condition("Ready", "False", "Starting", "1 of 2 instances are running; all are booked.")
+        body = resource_body("analytics", "PENDING", 1, 2, [starting], start_seconds=[37, 41])
+        ada.apply(body, booking_body("now", "analytics", "ada", "14:02:19", "17:00"))
+        waiting = subprocess.Popen(
+            ada.command("wait", "analytics", "--timeout", "5m"),
+            env=ada.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        lines = [waiting.stderr.readline(), waiting.stderr.readline()]
+        assert lines[1] == "analytics: 1 of 2 run, 41s (past starts: 37–41s)\n"
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2))
+        out, _ = waiting.communicate(timeout=20)
+        assert waiting.returncode == 0
+        assert out.startswith("analytics: 2 of 2 run, after ")
+
+    def test_it_says_why_when_the_time_is_up(self, ada: Person) -> None:
+        synced = condition("Synced", "False", "InsufficientInstanceCapacity", CAPACITY, "13:00:01")
+        ada.apply(resource_body("web", "STOPPED", 0, 1, [synced]), afternoon("web"))
+        said = ada.says("wait", "web", "--timeout", "1s", code=6)
+        assert said[0] == "web: STOPPED 0 of 1, NOT as booked"
+        assert "error: timed out after 1s: web: 0 of 1 run, 1h3m; InsufficientInstanceCapacity" in said
+
+    def test_what_nobody_has_booked_never_runs(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        said = ada.says("wait", "analytics", code=7)
+        assert "error: nobody has booked analytics before the end of the timeout" in said
+        assert "  do       kubectl booking book analytics --duration 2h" in said
+
+    def test_ctrl_c_ends_it_at_once(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2), afternoon())
+        waiting = subprocess.Popen(
+            ada.command("wait", "analytics"),
+            env=ada.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert "BOOKING_NOW" in waiting.stderr.readline()
+        assert "0 of 2 run" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=10)
+        assert (waiting.returncode, out, err) == (130, "", "\n")
+
+
+class TestTrouble:
+    """Missing permissions, a missing cluster, and other trouble."""
+
+    def test_a_missing_permission_names_the_role(self, person: Callable[..., Person]) -> None:
+        guest = person("guest", "view")
+        guest.apply(resource_body("analytics", "STOPPED", 0, 2))
+        assert guest.says("book", "analytics", "--duration", "1h", code=4) == [
+            f"error: you may not create bookings in namespace {guest.namespace}",
+            "hint: ask an administrator for the role booking-operator-edit there",
+        ]
+
+    def test_a_forbidden_namespace_names_the_role(self, person: Callable[..., Person]) -> None:
+        stranger = person("stranger")
+        assert stranger.says("status", code=4) == [
+            f"error: you may not list resources in namespace {stranger.namespace}",
+            "hint: ask an administrator for the role booking-operator-view there",
+        ]
+        assert stranger.says("status", "-A", code=4) == [
+            "error: you may not list resources in all namespaces",
+            "hint: ask an administrator for the role booking-operator-view there, or name a namespace with -n",
+        ]
+
+    def test_no_kubeconfig(self, ada: Person, tmp_path: Path) -> None:
+        nowhere = str(tmp_path / "nowhere")
+        said = ada.says("status", code=1, KUBECONFIG=nowhere)
+        assert said == [f"error: kubeconfig {nowhere} does not exist; check --kubeconfig and KUBECONFIG"]
+
+    def test_an_unknown_context(self, ada: Person) -> None:
+        said = ada.says("status", "--context", "prod-us", code=1)
+        assert "prod-us" in said[0]
+
+    def test_no_api_server(self, ada: Person) -> None:
+        config = yaml.safe_load(ada.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+        ada.kubeconfig.write_text(yaml.safe_dump(config))
+        said = ada.says("status", code=1)
+        assert said[0].startswith("error: the request to the API server failed: ")
+        assert said[1] == "hint: check the address in the kubeconfig and the network: kubectl cluster-info"
+
+    def test_expired_credentials(self, ada: Person) -> None:
+        config = yaml.safe_load(ada.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": "expired"}
+        ada.kubeconfig.write_text(yaml.safe_dump(config))
+        said = ada.says("status", code=1)
+        assert said[0].startswith("error: the API server does not accept the credentials of the kubeconfig")
+        assert said[1] == "hint: log in to the cluster again, as for other kubectl commands"
+
+    async def test_a_booking_that_has_changed_meanwhile(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
+        async with Cluster.connect(
+            ClusterConfig(str(ada.kubeconfig)), SystemClock(), Impersonation("ada")
+        ) as cluster:
+            read = await cluster.get(BOOKING, ada.namespace, "my-afternoon")
+            assert read is not None
+            assert isinstance(read.spec, BookingSpec)
+            ada.apply(afternoon(end="16:30"))
+            operations = [
+                {"op": "test", "path": "/spec/end_at", "value": read.spec.end_at},
+                {"op": "replace", "path": "/spec/end_at", "value": "2026-11-24T18:00:00+01:00"},
+            ]
+            with pytest.raises(CommandError, match="has changed since it was read") as changed:
+                await cluster.patch(BOOKING, ada.namespace, "my-afternoon", operations)
+            assert changed.value.code is ExitCode.CHANGED
+            with pytest.raises(CommandError, match="has changed since it was read"):
+                await cluster.delete(BOOKING, read)
+        assert ada.get("booking", "my-afternoon")["spec"]["end_at"] == "2026-11-24T16:30:00+01:00"
+
+    async def test_an_end_that_the_cluster_refuses_is_no_change_by_others(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
+        async with Cluster.connect(
+            ClusterConfig(str(ada.kubeconfig)), SystemClock(), Impersonation("ada")
+        ) as cluster:
+            operations = [
+                {"op": "test", "path": "/spec/end_at", "value": "2026-11-24T17:00:00+01:00"},
+                {"op": "replace", "path": "/spec/end_at", "value": "2026-11-24T09:00:00+01:00"},
+            ]
+            with pytest.raises(CommandError, match="end_at must be later than start_at"):
+                await cluster.patch(BOOKING, ada.namespace, "my-afternoon", operations)
+
+    def test_a_closed_pipe_ends_it_quietly(self, ada: Person) -> None:
+        ada.apply(*three_resources())
+        piped = f"{' '.join(ada.command('list', '-o', 'name'))} | true; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", piped], env=ada.environ(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stdout in {"141\n", "0\n"}
+        assert "Broken" not in done.stderr
+        assert "Exception" not in done.stderr
