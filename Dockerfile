@@ -12,7 +12,7 @@ COPY constraints.txt pyproject.toml LICENSE ./
 RUN touch README.md && mkdir booking_operator && touch booking_operator/__init__.py \
  && python3 -m venv --without-pip /opt/booking-operator \
  && python3 -m pip --python /opt/booking-operator/bin/python3 install \
-      --no-cache-dir --no-compile --only-binary=:all: . \
+      --no-cache-dir --no-compile --only-binary=:all: ".[operator]" \
 # Of 400 services that botocore describes, those that the operator and its credentials need; of kubernetes_asyncio the
 # configuration alone, as booking_operator/kube/__init__.py says; and of holidays no translations.
  && cd /opt/booking-operator/lib/python3*/site-packages \

@@ -95,7 +95,7 @@ LICENCES = re.compile(
 
 
 def installed() -> dict[str, Distribution]:
-    """The package and all its dependencies without extras, by name."""
+    """The package and all dependencies of the operator, by name."""
     found: dict[str, Distribution] = {}
     waiting = ["booking-operator"]
     while waiting:
@@ -105,7 +105,8 @@ def installed() -> dict[str, Distribution]:
         found[name] = distribution(name)
         for text in found[name].requires or ():
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            extra = "operator" if name == "booking-operator" else ""
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
                 waiting.append(requirement.name)
     return found
 

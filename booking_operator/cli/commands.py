@@ -11,6 +11,7 @@ from typing import Any
 import click
 import structlog
 
+from booking_operator import extras
 from booking_operator.api import crd
 from booking_operator.api.kinds import KINDS
 from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
@@ -171,6 +172,10 @@ def run(log_format: Any, **options: Any) -> None:
     The operator finds AWS credentials in the same way as the AWS CLI. If AWS_ASSUME_ROLE_ARN is set, the
     operator uses them to assume this role.
     """
+    try:
+        extras.require("operator")
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
     log_format = log_format or ("console" if sys.stderr.isatty() else "json")
     logs.configure(log_format, options["log_level"])
     # The imports of the Kubernetes client and of botocore take most of a second. The import is here, so that
@@ -270,8 +275,6 @@ def crds(output: Path | None) -> None:
 @click.option("--node", is_flag=True, help="With --prepare: also prepare the programs that run pods.")
 def devcluster(*, prepare: bool, node: bool) -> None:
     """Run a playground on loopback until Ctrl-C: etcd, kube-apiserver and a fake AWS."""
-    from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
-
     if node and not prepare:
         raise click.UsageError("--node requires --prepare, because the playground runs no pods")
     try:
@@ -279,7 +282,7 @@ def devcluster(*, prepare: bool, node: bool) -> None:
             _prepare(node=node)
         else:
             _playground()
-    except DevclusterError as error:
+    except UserError as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -295,10 +298,10 @@ def _prepare(*, node: bool) -> None:
 
 
 def _playground() -> None:
-    from booking_operator.devcluster import extra, process  # noqa: PLC0415
+    from booking_operator.devcluster import process  # noqa: PLC0415
 
     process.interrupt_once()
-    extra.require()
+    extras.require("demo")
     # This module imports modules of the extra `demo`.
     from booking_operator.devcluster import playground  # noqa: PLC0415
 
@@ -309,13 +312,12 @@ def _playground() -> None:
 @click.option("--keep-logs", is_flag=True, help="Keep the logs of all processes, and print their directory.")
 def demo(*, keep_logs: bool) -> None:
     """Run a live demo: bookings start and stop instances through a real kube-apiserver."""
-    from booking_operator.devcluster import extra, process  # noqa: PLC0415
-    from booking_operator.devcluster.errors import DevclusterError  # noqa: PLC0415
+    from booking_operator.devcluster import process  # noqa: PLC0415
 
     process.interrupt_once()
     try:
-        extra.require()
-    except DevclusterError as error:
+        extras.require("demo")
+    except UserError as error:
         raise click.ClickException(str(error)) from error
     # This module imports modules of the extra `demo`.
     from booking_operator.devcluster import demo as show  # noqa: PLC0415

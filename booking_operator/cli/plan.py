@@ -8,6 +8,7 @@ from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.resource import Resource
+from booking_operator.cloud.batching.token_bucket import LimitsOf
 from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
 from booking_operator.config import Settings, load_config
 from booking_operator.domain.formatting import format_duration, format_second, format_utc
@@ -28,8 +29,6 @@ class PlanError(UserError):
 async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock) -> Forecast:
     """Forecast the calls for the bookings in the cluster, from `begin` until before `end` (aware UTC).
 
-    The forecast makes no AWS API calls. The sizes of the groups come from the status of the Resources.
-
     Raises:
         ConfigError: there is no usable cluster configuration.
         ConfigFileError: the configuration file is invalid.
@@ -42,6 +41,14 @@ async def plan(settings: Settings, begin: datetime, end: datetime, clock: Clock)
             await _fill(client, BOOKING, settings.namespace, informers.bookings)
         except (ListWatchError, ResourceExpiredError) as error:
             raise PlanError(str(error)) from error
+    return forecast_of(informers, begin, end, limits)
+
+
+def forecast_of(informers: Informers, begin: datetime, end: datetime, limits: LimitsOf) -> Forecast:
+    """Forecast the calls for the bookings of some informers, from `begin` until before `end` (aware UTC).
+
+    The forecast makes no AWS API calls. The sizes of the groups come from the status of the Resources.
+    """
     return forecast(list(_members(informers)), begin, end, limits)
 
 

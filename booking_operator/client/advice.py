@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Fixer(Enum):
-    """Who can fix a condition."""
+    """The person who can fix a condition."""
 
     NOBODY = "nobody"
     """Nothing is wrong, or it passes by itself."""

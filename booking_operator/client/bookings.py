@@ -141,7 +141,7 @@ def _notes(view: ResourceView) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BookingTarget:
     """The booking that a command is about, and its Resource.
 
     Attributes:
@@ -193,7 +193,7 @@ def own_booking(view: ResourceView, bookings: Sequence[Booking], viewer: Viewer,
     return mine[candidates[0].name]
 
 
-def describe_extension(target: Target, end: datetime, viewer: Viewer) -> str:
+def describe_extension(target: BookingTarget, end: datetime, viewer: Viewer) -> str:
     """Describe a new end of a booking."""
     new, old = _new_and_old(end, target.interval.end_at, viewer)
     return f"{target.name} extended: ends {new} instead of {old} (in {format_span(end - viewer.now)})"
@@ -208,13 +208,13 @@ def _new_and_old(new: datetime, old: datetime, viewer: Viewer) -> tuple[str, str
     )
 
 
-def describe_release(target: Target, end: datetime, viewer: Viewer) -> str:
+def describe_release(target: BookingTarget, end: datetime, viewer: Viewer) -> str:
     """Describe the early end of a booking, and what it does to the instances."""
     new, old = _new_and_old(end, target.interval.end_at, viewer)
     return f"{target.name} released at {new} instead of {old}; {_effect(target, end, viewer)}"
 
 
-def describe_deletion(target: Target, viewer: Viewer) -> str:
+def describe_deletion(target: BookingTarget, viewer: Viewer) -> str:
     """Describe the deletion of a booking that has not begun."""
     start = format_relative(target.interval.start_at, viewer.now, viewer.zone)
     text = f"{target.name} deleted: it would have begun {start}"
@@ -223,7 +223,7 @@ def describe_deletion(target: Target, viewer: Viewer) -> str:
     return text
 
 
-def _effect(target: Target, end: datetime | None, viewer: Viewer) -> str:
+def _effect(target: BookingTarget, end: datetime | None, viewer: Viewer) -> str:
     """Describe what happens to the instances when the booking ends at `end`, or is deleted if it is None."""
     view = target.view
     if view is None:

@@ -19,7 +19,7 @@ from booking_operator.engine.store import Object
 from booking_operator.kube.client import JSON_PATCH, KubeClient, Query
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.list_watch import ListWatch
+from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
@@ -85,7 +85,7 @@ class Cluster:
         async with KubeClient(config, clock, headers=headers) as client:
             yield cls(client)
 
-    async def list(self, kind: Kind[O], namespace: str, selector: Query = ()) -> list[O]:
+    async def list_objects(self, kind: Kind[O], namespace: str, selector: Query = ()) -> list[O]:
         """Return all objects of a kind in a namespace; in all namespaces if it is empty.
 
         Raises:
@@ -107,6 +107,24 @@ class Cluster:
             if isinstance(cause, ApiError):
                 raise explained(cause, Permission("list", kind, namespace)) from error
             raise CommandError(str(error), hint="try again") from error
+
+    async def list_raw(self, kind: Kind[Any], namespace: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind as parsed JSON.
+
+        Raises:
+            CommandError: the API server does not answer, or refuses the request.
+        """
+        items, token = list[dict[str, Any]](), ""
+        while True:
+            query = [("limit", str(PAGE_SIZE)), *([("continue", token)] if token else [])]
+            try:
+                page = _parsed(await self._client.request("GET", kind.path(namespace), query=query))
+            except ApiError as error:
+                raise explained(error, Permission("list", kind, namespace)) from error
+            items += page.get("items", [])
+            token = page.get("metadata", {}).get("continue", "")
+            if not token:
+                return items
 
     def list_watch(self, kind: Kind[O], namespace: str, selector: Query = ()) -> ListWatch[O]:
         """Return the source of a reflector."""

@@ -144,7 +144,7 @@ def _lane(
         holds = _holds(view, item)
         role = Role.HOLDER if holds else Role.OTHER
         for column, char in enumerate(_bar(item, scale, end - begin, glyphs, holds=holds), begin):
-            if column < scale.columns:
+            if column < scale.columns and not (column == now and char in {glyphs.holder, glyphs.other}):
                 cells[column] = (char, role)
     for role, group in groupby(cells, key=lambda cell: cell[1]):
         yield ("".join(char for char, _ in group), role)

@@ -116,21 +116,26 @@ class ResourceView:
 
 
 class View:
-    """Some Resources and Bookings at `now` (aware UTC)."""
+    """The Resources and Bookings of informers at `now` (aware UTC)."""
 
-    def __init__(self, resources: Iterable[Resource], bookings: Iterable[Booking], now: datetime) -> None:
-        informers = Informers(default_region="")
-        informers.resources.replace(resources)
-        informers.bookings.replace(bookings)
+    def __init__(self, informers: Informers, now: datetime) -> None:
         self._informers = informers
         self.now = now
 
     @classmethod
-    def of(cls, informers: Informers, now: datetime) -> "View":
-        """Return a view of informers, which may change later."""
-        view = cls.__new__(cls)
-        view._informers, view.now = informers, now  # noqa: SLF001 - of the same class
-        return view
+    def of(
+        cls, resources: Iterable[Resource], bookings: Iterable[Booking], now: datetime, region: str = ""
+    ) -> "View":
+        """Return a view of some objects. `region` is the region of Resources that name none."""
+        informers = Informers(region)
+        informers.resources.replace(resources)
+        informers.bookings.replace(bookings)
+        return cls(informers, now)
+
+    @property
+    def informers(self) -> Informers:
+        """The caches with the objects of the view."""
+        return self._informers
 
     def resources(self) -> list[ResourceView]:
         """Return all Resources, by namespace and name."""

@@ -10,9 +10,14 @@ _TIMEOUT_SECONDS = 60
 
 
 class Kubectl:
-    """Runs kubectl with one kubeconfig."""
+    """Runs kubectl with one kubeconfig.
+
+    Attributes:
+        program: the path of kubectl.
+    """
 
     def __init__(self, program: Path, kubeconfig: Path) -> None:
+        self.program = program
         self._command = [str(program), "--kubeconfig", str(kubeconfig)]
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from booking_operator.devcluster import extra
+from booking_operator import extras
 from booking_operator.devcluster.process import ChildProcess, free_port, listens
 
 CREDENTIALS = {
@@ -30,7 +30,7 @@ class MotoServer:
         Raises:
             DevclusterError: moto is not installed, or does not start.
         """
-        extra.require()
+        extras.require("demo")
         port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         server = ChildProcess("moto", command, self._directory / "moto.log")

@@ -108,7 +108,7 @@ def view_of(*bodies: dict[str, Any], now: datetime = NOW) -> View:
     bookings: list[Booking] = [
         BOOKING.adapter.validate_python(body) for body in bodies if body["kind"] == "Booking"
     ]
-    return View(resources, bookings, now)
+    return View.of(resources, bookings, now)
 
 
 def later(**span: float) -> datetime:

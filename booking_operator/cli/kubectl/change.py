@@ -17,7 +17,7 @@ from booking_operator.cli.kubectl.options import BookRequest, Options, parsed
 from booking_operator.cli.kubectl.session import Session, open_session, together
 from booking_operator.cli.kubectl.wait import wait_until_running
 from booking_operator.client import bookings
-from booking_operator.client.bookings import Target
+from booking_operator.client.bookings import BookingTarget
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.view import Viewer
 from booking_operator.domain.booking import BookingInterval
@@ -115,7 +115,7 @@ def print_object(console: Console, output: str, kind: Kind[Any], object_: Mappin
 # Extend and release
 
 
-async def find_target(session: Session, target: str, who: str, verb: str) -> tuple[Target, Viewer]:
+async def find_target(session: Session, target: str, who: str, verb: str) -> tuple[BookingTarget, Viewer]:
     """Return the booking that `target` names: a Booking, or a Resource that the user has booked."""
     type_, _, name = target.rpartition("/")
     kind = _TYPES.get(type_.lower()) if type_ else None
@@ -136,7 +136,7 @@ async def find_target(session: Session, target: str, who: str, verb: str) -> tup
     return _target(booking, found, session.viewer(user)), session.viewer(user)
 
 
-def _target(booking: Booking, view: Any, viewer: Viewer) -> Target:
+def _target(booking: Booking, view: Any, viewer: Viewer) -> BookingTarget:
     interval, name = booking.interval(), booking.metadata.name
     if interval is None:
         text = f"booking {name} is invalid"
@@ -145,7 +145,7 @@ def _target(booking: Booking, view: Any, viewer: Viewer) -> Target:
         ended = format_relative(interval.end_at, viewer.now, viewer.zone)
         hint = f"kubectl booking book {booking.resource_name} --duration 1h"
         raise CommandError(f"booking {name} ended {ended}", hint=hint, code=ExitCode.IMPOSSIBLE)
-    return Target(booking, interval, view)
+    return BookingTarget(booking, interval, view)
 
 
 async def extend(
@@ -168,7 +168,7 @@ async def extend(
     return ExitCode.DONE
 
 
-def _new_end(found: Target, duration: str, until: str, viewer: Viewer) -> datetime:
+def _new_end(found: BookingTarget, duration: str, until: str, viewer: Viewer) -> datetime:
     present = found.interval.end_at
     end: datetime
     if duration:
@@ -178,7 +178,9 @@ def _new_end(found: Target, duration: str, until: str, viewer: Viewer) -> dateti
     return end
 
 
-async def _set_end(session: Session, found: Target, end: datetime, viewer: Viewer, *, dry_run: bool) -> None:
+async def _set_end(
+    session: Session, found: BookingTarget, end: datetime, viewer: Viewer, *, dry_run: bool
+) -> None:
     """Set the end of a Booking, unless somebody else has changed it meanwhile."""
     spec: Any = found.booking.spec
     operations = [
@@ -197,7 +199,7 @@ _GITOPS = {
 }
 
 
-async def _warn_about_gitops(session: Session, found: Target, end: datetime, viewer: Viewer) -> None:
+async def _warn_about_gitops(session: Session, found: BookingTarget, end: datetime, viewer: Viewer) -> None:
     """Offer a second Booking if a GitOps tool applies this one, because it may revert the change."""
     meta = found.booking.metadata
     raw = await session.cluster.get_raw(BOOKING, meta.namespace, meta.name)
@@ -230,12 +232,14 @@ async def release(options: Options, console: Console, *, target: str, who: str, 
     return ExitCode.DONE
 
 
-async def _hint_at_skip(session: Session, found: Target) -> None:
+async def _hint_at_skip(session: Session, found: BookingTarget) -> None:
     """Name `skip` if a scheduler made the deleted booking."""
     owner = found.booking.metadata.controller_uid
     if not owner:
         return
-    schedulers: list[BookingScheduler] = await session.cluster.list(BOOKING_SCHEDULER, session.namespace)
+    schedulers: list[BookingScheduler] = await session.cluster.list_objects(
+        BOOKING_SCHEDULER, session.namespace
+    )
     for scheduler in schedulers:
         if scheduler.metadata.uid == owner and isinstance(scheduler.spec, BookingSchedulerSpec):
             day = found.interval.start_at.astimezone(scheduler.spec.zone).date()

@@ -10,10 +10,12 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
+from booking_operator.cli.kubectl.completion import DAYS, DURATIONS, TIMES, names_of, words_of
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import (
     BookRequest,
@@ -132,11 +134,30 @@ def _after(options: Options, name: str, text: str, start: datetime) -> datetime:
 # Changes
 
 
-@cli.command()
-@click.argument("resource")
-@click.option("--from", "start", metavar="TIME", default="now", show_default=True, help="When it begins.")
-@click.option("--to", "end", metavar="TIME", help="When it ends: the first such time after its begin.")
-@click.option("--duration", metavar="DURATION", help="How long it takes, in place of --to.")
+@cli.command(short_help="Book a Resource.")
+@click.argument("resource", shell_complete=names_of("resources"))
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    shell_complete=words_of(*TIMES),
+    default="now",
+    show_default=True,
+    help="When it begins.",
+)
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    shell_complete=words_of(*TIMES),
+    help="When it ends: the first such time after its begin.",
+)
+@click.option(
+    "--duration",
+    metavar="DURATION",
+    help="How long it takes, in place of --to.",
+    shell_complete=words_of(*DURATIONS),
+)
 @click.option("--who", metavar="USER", default="", help="For whom. Default: you.")
 @click.option(
     "--notify", metavar="MAIL", multiple=True, help="Whom to notify of the end; also TYPE:RECIPIENT."
@@ -170,10 +191,12 @@ def _seconds(options: Options, duration: str) -> float:
     return (_after(options, "--timeout", duration, now) - now).total_seconds()
 
 
-@cli.command()
-@click.argument("target", metavar="RESOURCE|BOOKING")
-@click.argument("duration", required=False)
-@click.option("--until", metavar="TIME", help="The new end, in place of a duration.")
+@cli.command(short_help="Extend a booking.")
+@click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
+@click.argument("duration", required=False, shell_complete=words_of(*DURATIONS))
+@click.option(
+    "--until", metavar="TIME", shell_complete=words_of(*TIMES), help="The new end, in place of a duration."
+)
 @click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
 @click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
 @shared()
@@ -190,8 +213,8 @@ def extend(options: Options, target: str, duration: str | None, until: str | Non
     return _run("change.extend", options, target=target, duration=duration or "", until=until or "", **more)
 
 
-@cli.command()
-@click.argument("target", metavar="RESOURCE|BOOKING")
+@cli.command(short_help="End a booking now.")
+@click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
 @click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
 @click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
 @shared()
@@ -200,9 +223,9 @@ def release(options: Options, target: str, **more: Any) -> int:
     return _run("change.release", options, target=target, **more)
 
 
-@cli.command()
-@click.argument("scheduler")
-@click.argument("day")
+@cli.command(short_help="Skip a day of a BookingScheduler.")
+@click.argument("scheduler", shell_complete=names_of("bookingschedulers"))
+@click.argument("day", shell_complete=words_of(*DAYS))
 @click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
 @shared()
 def skip(options: Options, scheduler: str, day: str, **more: Any) -> int:
@@ -215,20 +238,32 @@ def skip(options: Options, scheduler: str, day: str, **more: Any) -> int:
 # Views
 
 
-@cli.command()
-@click.argument("resource", required=False)
+@cli.command(short_help="Show who has what until when.")
+@click.argument("resource", required=False, shell_complete=names_of("resources"))
 @shared(everywhere=True, outputs=_TABLE)
 def status(options: Options, resource: str | None) -> int:
     """Show the Resources: who has them until when, and what happens next."""
     return _run("show.status", options, resource=resource or "")
 
 
-@cli.command("list")
-@click.argument("resource", required=False)
+@cli.command("list", short_help="List bookings.")
+@click.argument("resource", required=False, shell_complete=names_of("resources"))
 @click.option("--mine", is_flag=True, help="Only your bookings.")
 @click.option("--all", "finished", is_flag=True, help="Also the bookings that have ended.")
-@click.option("--from", "begin", metavar="TIME", help="Only bookings that end after this time.")
-@click.option("--to", "end", metavar="TIME", help="Only bookings that begin before this time.")
+@click.option(
+    "--from",
+    "begin",
+    metavar="TIME",
+    shell_complete=words_of(*TIMES),
+    help="Only bookings that end after this time.",
+)
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    shell_complete=words_of(*TIMES),
+    help="Only bookings that begin before this time.",
+)
 @click.option("--watch", "-w", is_flag=True, help="Go on, and print each change.")
 @shared(everywhere=True, outputs=_TABLE)
 def list_(options: Options, resource: str | None, begin: str | None, end: str | None, **more: Any) -> int:
@@ -239,8 +274,8 @@ def list_(options: Options, resource: str | None, begin: str | None, end: str | 
     return _run("show.list_bookings", options, request=request)
 
 
-@cli.command()
-@click.argument("target", metavar="RESOURCE|BOOKING")
+@cli.command(short_help="Explain a state, and what to do.")
+@click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
 @click.option("--exit-status", is_flag=True, help="Exit with 1 if things are not as booked.")
 @shared(outputs=("table", "json", "yaml"))
 def why(options: Options, target: str, **more: Any) -> int:
@@ -248,10 +283,26 @@ def why(options: Options, target: str, **more: Any) -> int:
     return _run("show.why", options, target=target, **more)
 
 
-@cli.command()
-@click.argument("resource", required=False)
-@click.option("--from", "begin", metavar="TIME", default="now", show_default=True, help="Where it begins.")
-@click.option("--to", "end", metavar="TIME", default="+24h", show_default=True, help="Where it ends.")
+@cli.command(short_help="Draw a Gantt chart of the bookings.")
+@click.argument("resource", required=False, shell_complete=names_of("resources"))
+@click.option(
+    "--from",
+    "begin",
+    metavar="TIME",
+    shell_complete=words_of(*TIMES),
+    default="now",
+    show_default=True,
+    help="Where it begins.",
+)
+@click.option(
+    "--to",
+    "end",
+    metavar="TIME",
+    shell_complete=words_of(*TIMES),
+    default="+24h",
+    show_default=True,
+    help="Where it ends.",
+)
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw without characters beyond ASCII.")
 @shared(everywhere=True)
 def timeline(options: Options, resource: str | None, begin: str, end: str, **more: Any) -> int:
@@ -263,8 +314,8 @@ def timeline(options: Options, resource: str | None, begin: str, end: str, **mor
     return _run("timeline.timeline", options, resource=resource or "", begin=first, end=last, **more)
 
 
-@cli.command()
-@click.argument("resource")
+@cli.command(short_help="Wait until all instances run.")
+@click.argument("resource", shell_complete=names_of("resources"))
 @click.option("--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait.")
 @shared()
 def wait(options: Options, resource: str, timeout: str) -> int:
@@ -272,7 +323,40 @@ def wait(options: Options, resource: str, timeout: str) -> int:
     return _run("wait.wait", options, resource=resource, limit=_seconds(options, timeout))
 
 
-@cli.command()
+@cli.command(short_help="Forecast AWS API calls and late starts.")
+@click.option("--from", "begin", metavar="TIME", default="now", show_default=True, help="Where it begins.")
+@click.option("--to", "end", metavar="TIME", default="+24h", show_default=True, help="Where it ends.")
+@click.option("--region", default="", help="AWS region of Resources without spec.region.")
+@click.option(
+    "--config", metavar="FILE", default="", help="Configuration file of the operator, for its limits."
+)
+@shared(everywhere=True, outputs=("text", "json"))
+def plan(options: Options, begin: str, end: str, **more: Any) -> int:
+    """Print the AWS API calls that the bookings need, and the starts that will be late.
+
+    This command makes no AWS API calls. The token buckets of AWS count as full.
+    """
+    first = _when(options, "--from", begin)
+    last = _when(options, "--to", end, after=first)
+    if last <= first:
+        raise HintedUsageError(f'--to "{end}" is not after --from', "write --to +24h")
+    return _run("plan.plan", options, begin=first, end=last, **more)
+
+
+@cli.command(short_help="Write bookings as calendar files.")
+@click.argument("resource", required=False, shell_complete=names_of("resources"))
+@click.option("--mine", is_flag=True, help="Only your bookings.")
+@click.option(
+    "--output-dir", "directory", metavar="DIR", help="Write one file for each Resource. Default: stdout."
+)
+@shared(everywhere=True)
+def ical(options: Options, resource: str | None, directory: str | None, **more: Any) -> int:
+    """Print bookings as an iCalendar file, from 30 days ago to 400 days ahead."""
+    target = Path(directory) if directory else None
+    return _run("ical.ical", options, resource=resource or "", directory=target, **more)
+
+
+@cli.command(short_help="Show what a time means.")
 @click.argument("time", nargs=-1, required=True)
 @shared(cluster=False, outputs=("table", "json"))
 def when(options: Options, time: tuple[str, ...]) -> int:

@@ -87,12 +87,13 @@ class Session:
         """Return the viewer at the present instant."""
         return Viewer(user, self.clock.now(), self.zone, self.default_namespace)
 
-    async def view(self) -> View:
-        """Return all Resources and Bookings of the namespace."""
+    async def view(self, region: str = "") -> View:
+        """Return all Resources and Bookings of the namespace. `region` is that of Resources without one."""
         resources, bookings = await together(
-            self.cluster.list(RESOURCE, self.namespace), self.cluster.list(BOOKING, self.namespace)
+            self.cluster.list_objects(RESOURCE, self.namespace),
+            self.cluster.list_objects(BOOKING, self.namespace),
         )
-        return View(resources, bookings, self.clock.now())
+        return View.of(resources, bookings, self.clock.now(), region)
 
     async def view_of(self, resource: str) -> tuple[View, ResourceView]:
         """Return one Resource with its Bookings.
@@ -105,7 +106,7 @@ class Session:
         )
         if found is None:
             raise await self.unknown(RESOURCE, resource)
-        view = View([found], bookings, self.clock.now())
+        view = View.of([found], bookings, self.clock.now())
         shown = view.resource(Key(self.namespace, resource))
         if shown is None:
             raise await self.unknown(RESOURCE, resource)
@@ -119,7 +120,7 @@ class Session:
         """
         informers, changed = Informers(default_region=""), asyncio.Event()
         for kind in kinds:
-            informers.stores[kind].replace(await self.cluster.list(kind, self.namespace))
+            informers.stores[kind].replace(await self.cluster.list_objects(kind, self.namespace))
             informers.stores[kind].subscribe(lambda _: changed.set())
         reflectors = [
             Reflector(
@@ -143,11 +144,11 @@ class Session:
 
     async def _bookings_of(self, resource: str) -> list[Booking]:
         selector = (("fieldSelector", f"spec.resource_name={resource}"),)
-        return await self.cluster.list(BOOKING, self.namespace, selector)
+        return await self.cluster.list_objects(BOOKING, self.namespace, selector)
 
     async def unknown(self, kind: Kind[Any], name: str) -> CommandError:
         """Return the error for an object that does not exist, with the closest names."""
-        objects: Sequence[Resource | Booking] = await self.cluster.list(kind, self.namespace)
+        objects: Sequence[Resource | Booking] = await self.cluster.list_objects(kind, self.namespace)
         names = [item.metadata.name for item in objects]
         plain = kind.name.lower()
         text = f"there is no {plain} {name} in namespace {self.namespace}"

@@ -62,7 +62,7 @@ async def wait_until_running(session: Session, resource: str, limit: float) -> i
 
 
 def _view(session: Session, informers: Informers, resource: str) -> ResourceView:
-    view = View.of(informers, session.clock.now()).resource(Key(session.namespace, resource))
+    view = View(informers, session.clock.now()).resource(Key(session.namespace, resource))
     if view is None:
         raise CommandError(f"resource {resource} was deleted", code=ExitCode.IMPOSSIBLE)
     return view

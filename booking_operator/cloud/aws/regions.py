@@ -3,15 +3,22 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
+from importlib.metadata import version
 from types import MappingProxyType
 
-import botocore
-from botocore.loaders import Loader
+from booking_operator import extras
 
 
 @cache
 def regions() -> Mapping[str, str]:
-    """Return all regions, each with its partition (`aws`, `aws-cn`, …)."""
+    """Return all regions, each with its partition (`aws`, `aws-cn`, …).
+
+    Raises:
+        MissingExtraError: the extra `operator` is not installed, as for users of `kubectl booking`.
+    """
+    extras.require("operator")
+    from botocore.loaders import Loader  # noqa: PLC0415 - of the extra
+
     partitions = Loader().load_data("partitions")["partitions"]
     return MappingProxyType(
         {
@@ -35,5 +42,6 @@ def check_region(region: str) -> str:
     if close:
         fix = f"did you mean {close[0]}?"
     else:
-        fix = f"use a region like eu-central-1, or update botocore ({botocore.__version__}) if it is new"
+        known = version("botocore")
+        fix = f"use a region like eu-central-1, or update botocore ({known}) if it is new"
     raise ValueError(f"{region!r} is not a known AWS region; {fix}")

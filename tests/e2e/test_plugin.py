@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from icalendar import Calendar
 
 from booking_operator.api.booking import BookingSpec
 from booking_operator.api.kinds import BOOKING
@@ -26,7 +27,7 @@ from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.e2e.conftest import Tenant
 from tests.support.people import booking_body, condition, resource_body
-from tests.support.plugin import Person
+from tests.support.plugin import SCRIPT, Person
 
 ADA = hashlib.sha256(b"ada").hexdigest()[:4]
 CAPACITY = (
@@ -221,7 +222,7 @@ class TestExtendAndRelease:
 
     def test_gitops_gets_a_second_booking_offered(self, ada: Person) -> None:
         ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
-        ada.label("booking", "my-afternoon", "argocd.argoproj.io/instance=team-a")
+        ada.label("booking", "my-afternoon", "argocd.argoproj.io/instance", "team-a")
         assert ada.says("extend", "analytics", "1h")[1] == (
             "warning: Argo CD applies this booking and may revert the change; a second booking stays: "
             'kubectl booking book analytics --from "2026-11-24 17:00" --to "2026-11-24 18:00"'
@@ -370,9 +371,10 @@ class TestStatusAndList:
             "report         reporting   grace   tomorrow 09:00   tomorrow 10:00   SCHEDULED",
             footer(ada),
         ]
-        names = lambda *options: [  # noqa: E731 - read best beside its uses
-            line.rpartition("/")[2] for line in ada.says("list", *options, "-o", "name")
-        ]
+
+        def names(*options: str) -> list[str]:
+            return [line.rpartition("/")[2] for line in ada.says("list", *options, "-o", "name")]
+
         assert names("--mine") == ["my-afternoon"]
         assert names("--mine", "--all") == ["over", "my-afternoon"]
         assert names("analytics") == ["my-afternoon", "office"]
@@ -541,6 +543,98 @@ class TestWait:
         assert (waiting.returncode, out, err) == (130, "", "\n")
 
 
+class TestOtherViews:
+    """`timeline`, `plan`, `ical`, and completion."""
+
+    def test_the_timeline_fits_the_terminal(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon(), office("09:00", "18:00"))
+        range_ = ("--from", "today 0:00", "--to", "tomorrow 0:00")
+        said = ada.says("timeline", *range_, "--ascii", COLUMNS="58")
+        assert said == [
+            "          Tue 24 Nov",
+            "          00:00       06:00       12:00       18:00",
+            "analytics                   [grace====|======]",
+            "                                    [ada---]",
+            "= holds the lock  - runs too  : warm-up  | now",
+            footer(ada),
+        ]
+        pretty = ada.says("timeline", *range_, COLUMNS="58", LC_ALL="C.UTF-8")
+        assert "┣grace━━━━│━━━━━━┫" in pretty[2]
+        assert all(len(line) <= 40 for line in ada.says("timeline", COLUMNS="40", LC_ALL="C")[:-2])
+
+    def test_the_plan_is_that_of_the_operator(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2), office())
+        said = ada.says("plan", "--region", "eu-central-1", "--to", "+2d")
+        assert said[0] == "From 2026-11-24T13:03:00Z to 2026-11-26T13:03:00Z:"
+        assert any(line.startswith("StartInstances") and "eu-central-1" in line for line in said)
+        assert said[-1] == "All bookings start on time."
+        found = json.loads(ada.run("plan", "-o", "json", "--to", "+2d").stdout)
+        assert [call["call"] for call in found["calls"]] == ["StartInstances", "StopInstances"]
+
+    def test_calendars_are_stable(self, ada: Person, tmp_path: Path) -> None:
+        ada.apply(resource_body("analytics"), office(), afternoon(), afternoon_of_web())
+        first = ada.run("ical", "analytics").stdout
+        assert ada.run("ical", "analytics").stdout == first
+        events = {str(event["summary"]): event for event in Calendar.from_ical(first).walk("VEVENT")}
+        assert sorted(events) == ["analytics: ada", "analytics: grace"]
+        before = events["analytics: ada"]
+        uid = ada.get("booking", "my-afternoon")["metadata"]["uid"]
+        assert str(before["uid"]) == f"{uid}@manager.kotaico.de"
+        assert before["dtend"].to_ical() == b"20261124T160000Z"
+        ada.says("extend", "my-afternoon", "1h")
+        after = next(
+            event
+            for event in Calendar.from_ical(ada.run("ical", "--mine").stdout).walk("VEVENT")
+            if event["uid"] == before["uid"]
+        )
+        assert int(after["sequence"]) > int(before["sequence"])
+        assert after["dtend"].to_ical() == b"20261124T170000Z"
+        files = ada.says("ical", "--output-dir", str(tmp_path / "calendars"))
+        assert [Path(file).name for file in files] == [
+            f"{ada.namespace}-{name}.ics" for name in ("analytics", "web")
+        ]
+
+    def test_a_directory_that_cannot_be_written(self, ada: Person, tmp_path: Path) -> None:
+        ada.apply(office())
+        (tmp_path / "file").touch()
+        assert ada.says("ical", "--output-dir", str(tmp_path / "file" / "x"), code=1) == [
+            f"error: cannot write to {tmp_path}/file/x: Not a directory",
+            "hint: name another directory with --output-dir",
+        ]
+
+    def test_kubectl_completes_commands_and_names(self, ada: Person, devcluster: Playground) -> None:
+        ada.apply(resource_body("analytics"), resource_body("reporting"))
+        kubectl = str(devcluster.kubectl.program)
+        environ = ada.environ() | {"PATH": f"{SCRIPT.parent}:{Path(kubectl).parent}:/usr/bin:/bin"}
+
+        def completed(*words: str) -> list[str]:
+            command = [kubectl, "__complete", "booking", *words]
+            done = subprocess.run(
+                command, env=environ, capture_output=True, text=True, timeout=60, check=True
+            )
+            return done.stdout.splitlines()
+
+        assert completed("re") == ["release\tEnd a booking now.", ":4"]
+        assert completed("book", "") == ["analytics", "reporting", ":4"]
+
+    def test_kubectl_runs_the_plugin(self, ada: Person, devcluster: Playground) -> None:
+        kubectl = str(devcluster.kubectl.program)
+        environ = ada.environ() | {"PATH": f"{SCRIPT.parent}:/usr/bin:/bin"}
+        done = subprocess.run(
+            [kubectl, "booking", "when", "fri 18:00"],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == "means Fri 27 Nov 2026 18:00 CET · utc 2026-11-27T17:00:00Z · in 3d3h57m\n"
+
+
+def afternoon_of_web() -> dict[str, Any]:
+    return booking_body("web-afternoon", "web", "bob", "13:00", "17:00")
+
+
 class TestTrouble:
     """Missing permissions, a missing cluster, and other trouble."""
 
@@ -560,7 +654,10 @@ class TestTrouble:
         ]
         assert stranger.says("status", "-A", code=4) == [
             "error: you may not list resources in all namespaces",
-            "hint: ask an administrator for the role booking-operator-view there, or name a namespace with -n",
+            (
+                "hint: ask an administrator for the role booking-operator-view there, "
+                "or name a namespace with -n"
+            ),
         ]
 
     def test_no_kubeconfig(self, ada: Person, tmp_path: Path) -> None:
