@@ -177,9 +177,11 @@ def _heads(scale: Scale, zone: ZoneInfo) -> Iterator[str]:
     if step >= _DAY:
         yield _placed(days, scale)
         return
-    first = [(scale.begin, format_day(scale.begin.astimezone(zone)))]
+    first = format_day(scale.begin.astimezone(zone))
     changes = [(at, text) for at, text in days if at.astimezone(zone).time() == datetime.min.time()]
-    yield _placed([*first, *changes], scale)
+    if not changes or scale.column(changes[0][0]) > len(first):
+        changes.insert(0, (scale.begin, first))
+    yield _placed(changes, scale)
     yield _placed([(at, f"{at.astimezone(zone):%H:%M}") for at in ticks], scale)
 
 

@@ -40,7 +40,9 @@ def progress_of(view: ResourceView, viewer: Viewer, deadline: datetime) -> Progr
         if start is None or start > deadline:
             return Progress(counts, impossible=f"nobody has booked {view.name} before the end of the timeout")
         return Progress(f"{counts}; starts {format_relative(start, viewer.now, viewer.zone)}")
-    since = state.holder.power_on_at(view.resource.warm_up)
+    since, created_at = state.holder.power_on_at(view.resource.warm_up), state.holder.created_at
+    if since < created_at <= viewer.now:  # no start begins before its booking is made
+        since = created_at
     elapsed = format_span(max(viewer.now - since, timedelta(0)))
     reason = f"; {failure.reason}" if failure is not None else ""
     return Progress(f"{counts}, {elapsed}{past_starts(status.start_seconds)}{reason}")

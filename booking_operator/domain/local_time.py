@@ -18,11 +18,8 @@ def format_day(local: datetime, *, year: bool = False) -> str:
 
 
 def format_time(local: datetime) -> str:
-    """Return the time of day like `09:00`.
-
-    It has seconds if they are not zero. It has the name of the time if the clocks show it twice on that day.
-    """
-    text = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
+    """Return the time of day like `09:00`, with the name of the time if the clocks show it twice that day."""
+    text = f"{local:%H:%M}"
     repeated = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return f"{text} {zone_abbreviation(local)}" if repeated else text
 

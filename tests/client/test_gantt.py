@@ -41,7 +41,7 @@ def test_a_day_in_ascii() -> None:
         "          00:00       06:00       12:00       18:00",
         "analytics                   [grace====|======]",
         "                                    [ada---]",
-        "reporting                            |       ::[bob====",
+        "reporting                             |         ::[bob====",
     ]
 
 
@@ -50,6 +50,15 @@ def test_the_marks_of_unicode_have_the_same_places() -> None:
     pretty = chart(office(), at("00:00"), at("25 00:00"), glyphs=UNICODE)
     marks = str.maketrans("━─┣┫░│…", "=-[]:|~")
     assert [line.translate(marks) for line in pretty] == plain
+
+
+def test_each_day_of_the_chart_is_named() -> None:
+    assert chart(office(), at("22:00"), at("26 22:00"), 80)[0].strip() == (
+        "Wed 25 Nov                         Thu 26 Nov"
+    )
+    assert chart(office(), at("12:00"), at("25 12:00"), 80)[0].strip() == (
+        "Tue 24 Nov                         Wed 25 Nov"
+    )
 
 
 def test_bookings_beyond_the_lanes_are_counted() -> None:

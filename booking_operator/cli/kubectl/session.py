@@ -152,7 +152,7 @@ class Session:
         names = [item.metadata.name for item in objects]
         plain = kind.name.lower()
         text = f"there is no {plain} {name} in namespace {self.namespace}"
-        close = get_close_matches(name, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
+        close = get_close_matches(name, names, n=_MAX_SUGGESTIONS)
         if close:
             hint = f"did you mean {' or '.join(close)}?"
         elif names:
