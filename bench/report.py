@@ -23,6 +23,8 @@ HAND_OVER_TARGET = 1.0
 """Seconds. The time from SIGTERM to the leader until another replica acts."""
 LEASE_TARGET = 30.0
 """Seconds. The LeaseDuration."""
+PLUGIN_TARGET = 0.150
+"""Seconds. People wait for each key that they press."""
 BURST, PER_SECOND = 1000, 2
 """The token bucket of StartInstances: its size in instances, and the refill rate per second."""
 LIMIT_TOLERANCE = 1.02
@@ -41,6 +43,25 @@ class Scale:
     reconciled_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """Medians of `kubectl booking` in seconds, each from the start of the process to its end.
+
+    Attributes:
+        help_seconds: `kubectl-booking --help`.
+        usage_seconds: a usage error.
+        completion_seconds: the completion of a command.
+        names_seconds: the completion of the name of a Resource, which asks the API server through kubectl.
+        status_seconds: `kubectl-booking status` with 500 Resources and 5,000 bookings.
+    """
+
+    help_seconds: float
+    usage_seconds: float
+    completion_seconds: float
+    names_seconds: float
+    status_seconds: float
+
+
 @dataclass(slots=True)
 class Results:
     """The results so far: trials by name of the plan and subject, idle trials by subject."""
@@ -48,6 +69,7 @@ class Results:
     trials: dict[tuple[str, Name], Trial] = field(default_factory=dict)
     idling: dict[Name, Idling] = field(default_factory=dict)
     scale: Scale | None = None
+    plugin: Plugin | None = None
 
     def of(self, plan: str) -> dict[Name, Trial]:
         """The trials of one plan, by subject."""
@@ -61,6 +83,7 @@ def rows(results: Results) -> list[Row]:
         *_instant(results),
         *_idle(results.idling),
         *_scale(results.scale),
+        *_plugin(results.plugin),
         *_kept(results),
         *_bulk(results.of("bulk")),
     ]
@@ -145,6 +168,19 @@ def _scale(scale: Scale | None) -> Iterator[Row]:
         return
     yield Row("memory, 50,000 bookings", "MiB", scale.rss_mib, 300)
     yield Row("cold start, 10,000 bookings, to all reconciled", "s", scale.reconciled_seconds, 10)
+
+
+def _plugin(plugin: Plugin | None) -> Iterator[Row]:
+    if plugin is None:
+        return
+    for title, seconds, target in (
+        ("kubectl booking --help", plugin.help_seconds, PLUGIN_TARGET),
+        ("kubectl booking, a usage error", plugin.usage_seconds, PLUGIN_TARGET),
+        ("kubectl booking, completion of a command", plugin.completion_seconds, PLUGIN_TARGET),
+        ("kubectl booking, completion of a name", plugin.names_seconds, None),
+        ("kubectl booking status, 5,000 bookings", plugin.status_seconds, None),
+    ):
+        yield Row(title, "s", seconds, target)
 
 
 def _kept(results: Results) -> Iterator[Row]:

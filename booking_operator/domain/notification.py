@@ -40,7 +40,7 @@ class Notification:
 
     @property
     def text(self) -> str:
-        """The message text, with the command that extends the booking by an hour.
+        """The message text, with the commands that extend the booking by an hour, by the plugin first.
 
         A GitOps tool reverts a changed Booking, so the text also has a command that creates a second one.
         """
@@ -52,6 +52,8 @@ class Notification:
             f"{namespace}, ends at {self._end}.\n"
             "The operator then stops the instances, unless another booking needs them.\n\n"
             "To extend the booking by an hour, run:\n\n"
+            f"kubectl booking extend {booking} 1h --namespace {namespace}\n\n"
+            "Without the plugin, run:\n\n"
             f"kubectl patch booking {booking} --namespace {namespace} --type merge --patch '{patch}'\n\n"
             "If the booking is in Git, a GitOps tool reverts this. Create a second booking instead, without "
             "notifications:\n\n"

@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, datetime, timedelta
 
-from bench.report import Results, Scale, faults, rows
+from bench.report import Plugin, Results, Scale, faults, rows
 from bench.table import Row, as_json, shown
 from bench.trials import Idling, Trial
 from bench.windows import Arrival, at_once
@@ -81,6 +81,13 @@ def test_rows_of_many_bookings() -> None:
     found = named(Results(scale=scale))
     assert found["memory, 50,000 bookings"].met is True
     assert found["cold start, 10,000 bookings, to all reconciled"].met is False
+
+
+def test_rows_of_the_plugin() -> None:
+    found = named(Results(plugin=Plugin(0.07, 0.2, 0.08, 0.2, 1.0)))
+    assert found["kubectl booking --help"].met is True
+    assert found["kubectl booking, a usage error"].met is False
+    assert found["kubectl booking, completion of a name"].target is None
 
 
 def test_one_missing_start_among_many_makes_the_run_void() -> None:

@@ -29,9 +29,10 @@ def test_the_subject_has_the_end_in_the_offset_of_the_user() -> None:
     assert notification().subject == "Booking night of analytics ends at 2026-01-31 21:00:00 +01:00"
 
 
-def test_the_text_has_the_command_that_extends_the_booking() -> None:
-    line = notification().text.splitlines()[5]
-    assert line == (
+def test_the_text_has_the_commands_that_extend_the_booking() -> None:
+    lines = notification().text.splitlines()
+    assert lines[5] == "kubectl booking extend night 1h --namespace team"
+    assert lines[9] == (
         "kubectl patch booking night --namespace team --type merge "
         '--patch \'{"spec": {"end_at": "2026-01-31T22:00:00+01:00"}}\''
     )
@@ -78,7 +79,7 @@ def test_values_of_fields_cannot_add_lines(resource: str, user: str) -> None:
     found = notification(resource=resource, user=user)
     assert "\n" not in found.subject
     assert "\r" not in found.subject
-    assert len(found.text.splitlines()) == 12
+    assert len(found.text.splitlines()) == 16
     spec = json.loads(found.text.splitlines()[-2])["spec"]
     assert (spec["resource_name"], spec["user_id"]) == (resource, user)
     assert single_line(resource).isprintable()

@@ -36,6 +36,7 @@ async def test_a_mail_before_the_end_and_another_one_after_an_extension(
         (first,) = mailbox.mails
         assert first["To"] == "ada@example.com"
         text = first.get_content()
+        assert f"kubectl booking extend bk 1h --namespace {tenant.namespace}" in text
         assert f"kubectl patch booking bk --namespace {tenant.namespace}" in text
         second = text.rstrip().splitlines()[-2]
         assert "booking.manager.kotaico.de/bk-" in tenant.kubectl("create", "-f", "-", stdin=second)
