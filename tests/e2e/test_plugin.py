@@ -4,6 +4,7 @@ The time is frozen at Tuesday 24 November 2026, 14:03 in Berlin. The statuses ar
 operator would write them.
 """
 
+import asyncio
 import hashlib
 import json
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.devcluster.playground import Playground
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.kubeconfig import ClusterConfig
-from tests.e2e.conftest import Tenant
+from tests.e2e.conftest import Operator, Tenant, until
 from tests.support.people import booking_body, condition, resource_body
 from tests.support.plugin import SCRIPT, Person
 
@@ -633,6 +635,34 @@ class TestOtherViews:
 
 def afternoon_of_web() -> dict[str, Any]:
     return booking_body("web-afternoon", "web", "bob", "13:00", "17:00")
+
+
+async def test_a_day_with_the_operator_and_without_yaml(
+    ada: Person, tenant: Tenant, operator: Operator
+) -> None:
+    """The way of a new user: book, wait, find out why another group does not run, extend, release."""
+
+    async def says(*arguments: str, code: int = 0) -> list[str]:
+        return await asyncio.to_thread(partial(ada.says, *arguments, code=code, now=""))
+
+    tenant.resource("analytics")
+    tenant.resource("ghost", tag=f"{tenant.tag}-ghost")
+    async with operator():
+        await until(lambda: tenant.status("resource", "analytics").get("status") == "STOPPED")
+        await until(lambda: tenant.condition("resource", "ghost", "Found") == ("False", "NoInstances"))
+        booked = await says("book", "analytics", "--duration", "1h", "--wait", "--timeout", "30s")
+        assert booked[0].endswith(" created")
+        assert any(line.startswith("analytics: 2 of 2 run, after ") for line in booked)
+        assert tenant.states() == ["running", "running"]
+        assert (await says("why", "analytics", "--exit-status"))[0] == "analytics: RUNNING 2 of 2, as booked"
+        ghost = await says("why", "ghost", "--exit-status", code=1)
+        assert ghost[0] == "ghost: STOPPED 0 of 0, NOT as booked"
+        assert ghost[2].startswith("  but      Found=False/NoInstances since ")
+        assert "extended: ends " in (await says("extend", "analytics", "1h"))[0]
+        assert (await says("release", "analytics"))[0].endswith("; 2 instances stop now")
+        await until(lambda: tenant.states() == ["stopped", "stopped"])
+        await until(lambda: tenant.status("resource", "analytics").get("status") == "STOPPED")
+        assert (await says("why", "analytics"))[0] == "analytics: STOPPED 0 of 2, as booked"
 
 
 class TestTrouble:
