@@ -18,11 +18,12 @@ from booking_operator.domain.local_time import (
     format_interval,
     format_relative,
     format_span,
+    format_time,
     zone_abbreviation,
 )
 from booking_operator.domain.naming import sanitize_name
+from booking_operator.domain.time_grammar import render
 
-_HASH_LENGTHS = (4, 8)
 _MAX_OVERLAPS = 5
 
 
@@ -30,11 +31,13 @@ def booking_names(resource: str, start: datetime, user: str) -> Iterator[str]:
     """Yield the names for a booking, the preferred one first.
 
     The name follows from the Resource, the start in UTC, and the user, so that a repeated submit finds the
-    first booking. The second name has a longer hash, for two users whose short hashes are equal.
+    first booking. The other names are for two users whose short hashes are equal, and for a second booking in
+    the minute in which the first one was released.
     """
-    digest = hashlib.sha256(user.encode()).hexdigest()
-    for length in _HASH_LENGTHS:
-        yield sanitize_name(f"{resource}-{start:%Y%m%d%H%M}-{digest[:length]}")
+    digest, minute = hashlib.sha256(user.encode()).hexdigest(), f"{start:%Y%m%d%H%M}"
+    yield sanitize_name(f"{resource}-{minute}-{digest[:4]}")
+    yield sanitize_name(f"{resource}-{minute}-{digest[:8]}")
+    yield sanitize_name(f"{resource}-{minute}{start:%S}-{digest[:8]}")
 
 
 def booking_body(
@@ -72,7 +75,7 @@ def whole_second(instant: datetime) -> datetime:
 
 def preview(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> list[str]:
     """Describe a booking that is about to be made: its times, its warm-up, and what it overlaps."""
-    when = format_interval(interval.start_at, interval.end_at, viewer.zone)
+    when = format_interval(interval.start_at, interval.end_at, viewer.now, viewer.zone)
     duration = format_span(interval.end_at - interval.start_at)
     line = f"{when} ({viewer.zone.key}), {duration}, {_begins(interval, viewer.now)}"
     warm_up = view.resource.warm_up
@@ -80,7 +83,7 @@ def preview(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> li
         at = max(interval.power_on_at(warm_up), viewer.now)
         starts = format_clock_or_day(at, interval.start_at, viewer.zone)
         line += f"; instances start {starts} (warm_up {format_duration(warm_up)})"
-    return [line, *_overlap_lines(view, interval, viewer), *_notes(view)]
+    return [line, *_overlap_lines(view, interval, viewer), *_notes(view, viewer)]
 
 
 def _begins(interval: BookingInterval, now: datetime) -> str:
@@ -119,22 +122,19 @@ def _times(item: BookingInterval, beside: BookingInterval, viewer: Viewer) -> st
         for at in (item.start_at, item.end_at, beside.start_at, beside.end_at)
     }
     if len(days) == 1:
-        return f"{clock(item.start_at, viewer)}–{clock(item.end_at, viewer)}"
-    return format_interval(item.start_at, item.end_at, viewer.zone)
+        begin, end = (format_time(at.astimezone(viewer.zone)) for at in (item.start_at, item.end_at))
+        return f"{begin}–{end}"
+    return format_interval(item.start_at, item.end_at, viewer.now, viewer.zone)
 
 
-def clock(instant: datetime, viewer: Viewer) -> str:
-    """Return the time of day for today, otherwise the day and the time."""
-    return f"{instant.astimezone(viewer.zone):%H:%M}"
-
-
-def _notes(view: ResourceView) -> Iterator[str]:
+def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:
     """Yield what will keep the booking from starting its instances, as far as it is known now."""
-    if view.spec is not None and view.spec.suspend:
+    if view.suspended:
         yield f"note: {view.name} is suspended, so nothing starts while spec.suspend is true"
     failure = view.failure
     if failure is not None and failure.reason != "Suspended":
-        yield f"note: {view.name} has a problem now: {failure.reason}; see kubectl booking why {view.name}"
+        command = viewer.command("booking", "why", view.name, namespace=view.namespace)
+        yield f"note: {view.name} has a problem now: {failure.reason}; see {command}"
 
 
 # Extend and release
@@ -160,18 +160,20 @@ class BookingTarget:
         return self.booking.metadata.name
 
 
-def own_booking(view: ResourceView, bookings: Sequence[Booking], viewer: Viewer, verb: str) -> Booking:
-    """Return the booking of the viewer that a command means by the name of a Resource.
+def own_booking(
+    view: ResourceView, bookings: Sequence[Booking], user: str, viewer: Viewer, verb: str
+) -> Booking:
+    """Return the booking of a user that a command means by the name of a Resource.
 
     That is the one in progress; if there is none, the next one.
 
     Raises:
-        CommandError: the viewer has no such booking, or several bookings qualify.
+        CommandError: the user has no such booking, or several bookings qualify.
     """
     mine = {
         item.metadata.name: item
         for item in bookings
-        if (interval := item.interval()) and interval.user_id == viewer.user and interval.end_at > viewer.now
+        if (interval := item.interval()) and interval.user_id == user and interval.end_at > viewer.now
     }
     candidates = [item for item in view.active if item.name in mine]
     if not candidates:
@@ -179,18 +181,33 @@ def own_booking(view: ResourceView, bookings: Sequence[Booking], viewer: Viewer,
         candidates = coming[:1]
     if not candidates:
         others = [item for item in view.active if item.name]
-        hint = f"kubectl booking book {view.name} --duration 1h"
+        hint = book_command(view.name, "1h", view.namespace, viewer)
         if others:
-            hint = f"name the booking of {others[0].user_id}: kubectl booking {verb} {others[0].name}"
-        text = f"{viewer.user} has no booking of {view.name} that has not ended"
+            command = viewer.command("booking", verb, others[0].name, namespace=view.namespace)
+            hint = f"name the booking of {others[0].user_id}: {command}"
+        text = f"{user} has no booking of {view.name} that has not ended"
         raise CommandError(text, hint=hint, code=ExitCode.NOT_FOUND)
     if len(candidates) > 1:
         names = ", ".join(item.name for item in candidates)
-        text = f"{viewer.user} has {len(candidates)} bookings of {view.name} in progress: {names}"
-        raise CommandError(
-            text, hint=f"name one: kubectl booking {verb} {candidates[0].name}", code=ExitCode.USAGE
-        )
+        text = f"{user} has {len(candidates)} bookings of {view.name} in progress: {names}"
+        command = viewer.command("booking", verb, candidates[0].name, namespace=view.namespace)
+        raise CommandError(text, hint=f"name one: {command}", code=ExitCode.USAGE)
     return mine[candidates[0].name]
+
+
+def book_command(resource: str, duration: str, namespace: str, viewer: Viewer) -> str:
+    """Return the command that books a Resource from now on."""
+    words = ("booking", "book", resource, "--duration", duration)
+    return viewer.command(*words, namespace=namespace)
+
+
+def second_booking_command(target: "BookingTarget", end: datetime, viewer: Viewer) -> str:
+    """Return the command that books the time from the present end of a booking to a new end."""
+    interval, meta = target.interval, target.booking.metadata
+    times = ("--from", render(interval.end_at, viewer.zone), "--to", render(end, viewer.zone))
+    who = () if interval.user_id == viewer.user else ("--who", interval.user_id)
+    words = ("booking", "book", target.booking.resource_name, *times, *who)
+    return viewer.command(*words, namespace=meta.namespace)
 
 
 def describe_extension(target: BookingTarget, end: datetime, viewer: Viewer) -> str:
@@ -236,7 +253,7 @@ def _effect(target: BookingTarget, end: datetime | None, viewer: Viewer) -> str:
         until = format_clock_or_day(state.next_change_at, viewer.now, viewer.zone)
         return f"the instances run for {state.holder.user_id} until {until}"
     running, spec = view.resource.status.running, view.spec
-    if spec is not None and spec.suspend:
+    if view.suspended:
         return "the Resource is suspended, so nothing stops"
     if not running:
         return "no instance runs"

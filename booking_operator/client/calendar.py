@@ -15,6 +15,7 @@ from icalendar import Calendar, Event, vDuration
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import GROUP
+from booking_operator.domain.formatting import single_line
 from booking_operator.domain.parsing import parse_rfc3339
 
 PAST, FUTURE = timedelta(days=30), timedelta(days=400)
@@ -84,7 +85,7 @@ def _event(entry: CalendarEntry) -> Event:
     event.add("last-modified", entry.changed_at)
     event.add("dtstart", interval.start_at)
     event.add("dtend", interval.end_at)
-    event.add("summary", f"{booking.resource_name}: {interval.user_id}")
+    event.add("summary", single_line(f"{booking.resource_name}: {interval.user_id}"))
     event.add("description", f"Booking {meta.namespace}/{meta.name}")
     event.add("transp", "TRANSPARENT")
     return event

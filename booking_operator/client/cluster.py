@@ -23,7 +23,9 @@ from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
 
 O = TypeVar("O", bound=Object)  # noqa: E741
 
-_UNAUTHORIZED = 401
+_UNAUTHORIZED, _TOO_MANY_REQUESTS = 401, 429
+MAX_RETRIES = 10
+"""How often a request is sent again when the API server asks for a pause; the number of client-go."""
 
 VIEW_ROLE, EDIT_ROLE, ADMIN_ROLE = "booking-operator-view", "booking-operator-edit", "booking-operator-admin"
 """The roles of manifests/components/tenant-roles."""
@@ -31,16 +33,28 @@ _READS = frozenset({"get", "list", "watch"})
 
 
 @dataclass(frozen=True, slots=True)
+class CoreKind:
+    """A kind of Kubernetes itself, by its plural name."""
+
+    plural: str
+
+
+PODS = CoreKind("pods")
+
+
+@dataclass(frozen=True, slots=True)
 class Permission:
     """A verb on the objects of one kind in a namespace; in all namespaces if `namespace` is empty."""
 
     verb: str
-    kind: Kind[Any]
+    kind: Kind[Any] | CoreKind
     namespace: str
 
     @property
     def role(self) -> str:
-        """The role that has this permission."""
+        """The role that has this permission; empty for kinds of Kubernetes itself."""
+        if isinstance(self.kind, CoreKind):
+            return ""
         if self.verb in _READS:
             return VIEW_ROLE
         return EDIT_ROLE if self.kind in {BOOKING, BOOKING_SCHEDULER} else ADMIN_ROLE
@@ -68,8 +82,9 @@ class Impersonation:
 class Cluster:
     """The API server, for one person."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, clock: Clock) -> None:
         self._client = client
+        self._clock = clock
 
     @classmethod
     @asynccontextmanager
@@ -83,7 +98,7 @@ class Cluster:
         """
         headers = (("User-Agent", "kubectl-booking"), *impersonation.headers)
         async with KubeClient(config, clock, headers=headers) as client:
-            yield cls(client)
+            yield cls(client, clock)
 
     async def list_objects(self, kind: Kind[O], namespace: str, selector: Query = ()) -> list[O]:
         """Return all objects of a kind in a namespace; in all namespaces if it is empty.
@@ -101,6 +116,13 @@ class Cluster:
 
     async def _page(self, source: ListWatch[O], kind: Kind[O], namespace: str, token: str) -> Any:
         try:
+            for _ in range(MAX_RETRIES):
+                try:
+                    return await source.list(token)
+                except ListWatchError as error:
+                    if not error.retry_after:
+                        raise
+                    await self._clock.sleep(error.retry_after)
             return await source.list(token)
         except (ListWatchError, ResourceExpiredError) as error:
             cause = error.__cause__
@@ -118,13 +140,24 @@ class Cluster:
         while True:
             query = [("limit", str(PAGE_SIZE)), *([("continue", token)] if token else [])]
             try:
-                page = _parsed(await self._client.request("GET", kind.path(namespace), query=query))
+                page = _parsed(await self._request("GET", kind.path(namespace), query=query))
             except ApiError as error:
                 raise explained(error, Permission("list", kind, namespace)) from error
             items += page.get("items", [])
             token = page.get("metadata", {}).get("continue", "")
             if not token:
                 return items
+
+    async def _request(self, method: str, path: str, **more: Any) -> bytes:
+        """Send a request. If the API server asks for a pause, send it again, as client-go does."""
+        for _ in range(MAX_RETRIES):
+            try:
+                return await self._client.request(method, path, **more)
+            except ApiError as error:
+                if error.status != _TOO_MANY_REQUESTS or not error.retry_after:
+                    raise
+                await self._clock.sleep(error.retry_after)
+        return await self._client.request(method, path, **more)
 
     def list_watch(self, kind: Kind[O], namespace: str, selector: Query = ()) -> ListWatch[O]:
         """Return the source of a reflector."""
@@ -146,7 +179,7 @@ class Cluster:
             CommandError: the API server does not answer, or refuses the request.
         """
         try:
-            answer = await self._client.request("GET", kind.path(namespace, name))
+            answer = await self._request("GET", kind.path(namespace, name))
         except ApiError as error:
             if error.not_found and error.reason == "NotFound":
                 return None
@@ -163,7 +196,7 @@ class Cluster:
         """
         query = (("dryRun", "All"),) if dry_run else ()
         try:
-            answer = await self._client.request("POST", kind.path(namespace), query=query, body=dict(body))
+            answer = await self._request("POST", kind.path(namespace), query=query, body=dict(body))
         except ApiError as error:
             if error.already_exists:
                 return None
@@ -187,7 +220,7 @@ class Cluster:
         """
         query = (("dryRun", "All"),) if dry_run else ()
         try:
-            answer = await self._client.request(
+            answer = await self._request(
                 "PATCH",
                 kind.path(namespace, name),
                 query=query,
@@ -231,7 +264,7 @@ class Cluster:
         preconditions = {"uid": meta.uid, "resourceVersion": meta.resource_version}
         body = {"preconditions": preconditions} | ({"dryRun": ["All"]} if dry_run else {})
         try:
-            await self._client.request("DELETE", kind.path(meta.namespace, meta.name), body=body)
+            await self._request("DELETE", kind.path(meta.namespace, meta.name), body=body)
         except ApiError as error:
             if error.conflict:
                 raise changed(kind, meta.name) from error
@@ -245,13 +278,13 @@ class Cluster:
         """
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
-            answer = await self._client.request(
+            answer = await self._request(
                 "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=body
             )
         except ApiError as error:
             if error.not_found or error.permission_missing:
                 text = f"the API server does not say who you are: {error}"
-                raise CommandError(text, hint="name the user with --who", code=ExitCode.FAILED) from error
+                raise CommandError(text, hint="it needs Kubernetes 1.28 or newer") from error
             raise explained(error) from error
         return str(_parsed(answer).get("status", {}).get("userInfo", {}).get("username", ""))
 
@@ -264,7 +297,7 @@ class Cluster:
     async def _may(self, permission: Permission) -> bool:
         attributes = {
             "verb": permission.verb,
-            "group": GROUP,
+            "group": "" if isinstance(permission.kind, CoreKind) else GROUP,
             "resource": permission.kind.plural,
             "namespace": permission.namespace,
         }
@@ -274,7 +307,7 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         try:
-            answer = await self._client.request(
+            answer = await self._request(
                 "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body
             )
         except ApiError:
@@ -290,7 +323,7 @@ def changed(kind: Kind[Any], name: str) -> CommandError:
 
 def explained(error: ApiError, permission: Permission | None = None, name: str = "") -> CommandError:
     """Return the error of a request as a message with the fix."""
-    text = str(error)
+    kind, text = permission.kind if permission else None, str(error)
     if error.status == 0:
         hint = "check the address in the kubeconfig and the network: kubectl cluster-info"
         return CommandError(text, hint=hint)
@@ -305,13 +338,13 @@ def explained(error: ApiError, permission: Permission | None = None, name: str =
         return CommandError(text, hint=hint, code=ExitCode.FORBIDDEN)
     if error.forbidden:
         return CommandError(f"the cluster refuses the request: {error}", code=ExitCode.FORBIDDEN)
-    if error.not_found and permission is not None:
+    if error.not_found and permission is not None and isinstance(kind, Kind):
         if name and error.reason == "NotFound":
-            text = f"{permission.kind.name.lower()} {name} does not exist in {permission.place}"
+            text = f"{kind.name.lower()} {name} does not exist in {permission.place}"
             return CommandError(text, code=ExitCode.NOT_FOUND)
         if error.reason == "NotFound":  # of a namespace
             return CommandError(text, hint="name another namespace with -n", code=ExitCode.NOT_FOUND)
-        text = f"the cluster does not serve {permission.kind.crd_name}"
+        text = f"the cluster does not serve {kind.crd_name}"
         hint = "ask an administrator to install the booking operator: kubectl apply -k manifests/crds"
         return CommandError(text, hint=hint, code=ExitCode.NOT_FOUND)
     return CommandError(text, hint="try again" if error.status >= 500 else "")  # noqa: PLR2004 - server errors

@@ -17,11 +17,13 @@ class Progress:
 
     Attributes:
         text: the progress in words.
+        change: what is worth a new line in a log when it changes.
         done: whether all instances run.
         impossible: why they cannot run before the deadline; empty if they can.
     """
 
     text: str
+    change: str = ""
     done: bool = False
     impossible: str = ""
 
@@ -39,13 +41,14 @@ def progress_of(view: ResourceView, viewer: Viewer, deadline: datetime) -> Progr
         start = state.next_change_at
         if start is None or start > deadline:
             return Progress(counts, impossible=f"nobody has booked {view.name} before the end of the timeout")
-        return Progress(f"{counts}; starts {format_relative(start, viewer.now, viewer.zone)}")
+        return Progress(f"{counts}; starts {format_relative(start, viewer.now, viewer.zone)}", counts)
     since, created_at = state.holder.power_on_at(view.resource.warm_up), state.holder.created_at
     if since < created_at <= viewer.now:  # no start begins before its booking is made
         since = created_at
     elapsed = format_span(max(viewer.now - since, timedelta(0)))
     reason = f"; {failure.reason}" if failure is not None else ""
-    return Progress(f"{counts}, {elapsed}{past_starts(status.start_seconds)}{reason}")
+    text = f"{counts}, {elapsed}{past_starts(status.start_seconds)}{reason}"
+    return Progress(text, f"{counts}{reason}")
 
 
 def past_starts(seconds: Sequence[int]) -> str:

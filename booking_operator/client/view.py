@@ -3,6 +3,7 @@
 The operator computes from the same booking timelines and conditions (`reconcilers.informers`).
 """
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,12 +34,20 @@ class Viewer:
         now: the present instant (aware UTC).
         zone: the time zone of the person.
         namespace: the namespace of the kubeconfig context. Commands in hints name any other one.
+        access: the flags by which the person reaches the cluster, such as `--context`. Commands in hints have
+            them, too.
     """
 
     user: str
     now: datetime
     zone: ZoneInfo
     namespace: str = ""
+    access: tuple[str, ...] = ()
+
+    def command(self, *words: str, namespace: str) -> str:
+        """Return a command of kubectl for objects in a namespace, quoted for a shell."""
+        flags = () if namespace == self.namespace else ("-n", namespace)
+        return shlex.join(("kubectl", *words, *flags, *self.access))
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,11 @@ class ResourceView:
     def name(self) -> str:
         """The name of the Resource."""
         return self.resource.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the Resource."""
+        return self.resource.metadata.namespace
 
     @property
     def spec(self) -> ResourceSpec | None:
@@ -89,6 +103,11 @@ class ResourceView:
     def as_booked(self) -> bool:
         """Whether the operator reports that all instances are as booked."""
         return any(item.type == "Ready" and item.status == "True" for item in self.resource.status.conditions)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether `spec.suspend` keeps the operator from starting and stopping instances."""
+        return self.spec is not None and self.spec.suspend
 
     @property
     def failure(self) -> Failure | None:

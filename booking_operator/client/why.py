@@ -8,7 +8,6 @@ An explanation is a chain: the state, because of which bookings, but with which 
 and what to do. The obstacles come from a list of checks in a fixed order.
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +18,8 @@ from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import Condition, InvalidSpec, find_condition
 from booking_operator.client.advice import Advice, Fixer, advice_for
-from booking_operator.client.cluster import Permission
+from booking_operator.client.bookings import book_command
+from booking_operator.client.cluster import PODS, Permission
 from booking_operator.client.progress import past_starts
 from booking_operator.client.view import (
     AD_HOC,
@@ -33,6 +33,7 @@ from booking_operator.domain.formatting import format_duration
 from booking_operator.domain.local_time import (
     format_age,
     format_clock_or_day,
+    format_day,
     format_interval,
     format_relative,
     format_time,
@@ -148,7 +149,7 @@ def _silent_resource(view: ResourceView, since: datetime, counts: str, viewer: V
         state=f"last reported {counts}; the operator is silent",
         as_booked=False,
         because=(why,),
-        do=(_LOOK_AT_OPERATOR,),
+        do=(_look_at_operator(viewer),),
     )
 
 
@@ -188,11 +189,14 @@ def _times(item: BookingInterval, viewer: Viewer) -> str:
     begin, end = (at.astimezone(viewer.zone) for at in (item.start_at, item.end_at))
     if begin.date() == end.date() == today:
         return f"{format_time(begin)}–{format_time(end)}"
-    return format_interval(item.start_at, item.end_at, viewer.zone)
+    return format_interval(item.start_at, item.end_at, viewer.now, viewer.zone)
 
 
 def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_Obstacle]) -> Iterator[str]:
     """Yield what happens next by itself."""
+    if view.suspended:
+        yield "nothing starts or stops while spec.suspend is true"
+        return
     retries = [obstacle.retry_at for obstacle in obstacles if obstacle.retry_at is not None]
     if retries:
         yield f"{_second(min(retries), viewer)} next try"
@@ -226,24 +230,15 @@ def _user(item: BookingInterval, viewer: Viewer) -> str:
 def _book_it(view: ResourceView, viewer: Viewer) -> tuple[Remedy, ...]:
     if view.active:
         return ()
-    command = f"kubectl booking book {view.name} --duration 2h{_namespace_flag(view, viewer)}"
-    return (Remedy(command, Permission("create", BOOKING, view.resource.metadata.namespace)),)
-
-
-def _namespace_flag(view: ResourceView, viewer: Viewer) -> str:
-    return _flag(view.resource.metadata.namespace, viewer)
-
-
-def _flag(namespace: str, viewer: Viewer) -> str:
-    return "" if namespace == viewer.namespace else f" -n {shlex.quote(namespace)}"
+    command = book_command(view.name, "2h", view.namespace, viewer)
+    return (Remedy(command, Permission("create", BOOKING, view.namespace)),)
 
 
 def _second(instant: datetime, viewer: Viewer) -> str:
     """Return the time of day to the second, after the day if that is not today."""
     local = instant.astimezone(viewer.zone)
-    text = f"{local:%H:%M:%S}"
-    same = local.date() == viewer.now.astimezone(viewer.zone).date()
-    return text if same else f"{format_relative(instant, viewer.now, viewer.zone).rsplit(' ', 1)[0]} {text}"
+    text, today = f"{local:%H:%M:%S}", viewer.now.astimezone(viewer.zone).date()
+    return text if local.date() == today else f"{format_day(local, year=local.year != today.year)} {text}"
 
 
 # Obstacles
@@ -306,17 +301,19 @@ def _obstacle(kind: Kind[Any], namespace: str, name: str, condition: Condition, 
 def _remedies(
     advice: Advice, kind: Kind[Any], namespace: str, name: str, condition: Condition, viewer: Viewer
 ) -> Iterator[Remedy]:
-    plain, flag = kind.name.lower(), _flag(namespace, viewer)
+    plain = kind.name.lower()
     patch, edit = advice.patch, advice.edit
     if warm_up := suggested_warm_up_in(condition.message):
         patch, edit = f'{{"spec":{{"warm_up":"{warm_up}"}}}}', False
     if patch:
-        command = f"kubectl patch {plain} {name}{flag} --type merge -p {shlex.quote(patch)}"
+        command = _patch_command(plain, name, patch, namespace, viewer)
         yield Remedy(command, Permission("patch", kind, namespace))
     if advice.delete:
-        yield Remedy(f"kubectl delete {plain} {name}{flag}", Permission("delete", kind, namespace))
+        command = viewer.command("delete", plain, name, namespace=namespace)
+        yield Remedy(command, Permission("delete", kind, namespace))
     if edit:
-        yield Remedy(f"kubectl edit {plain} {name}{flag}", Permission("patch", kind, namespace))
+        command = viewer.command("edit", plain, name, namespace=namespace)
+        yield Remedy(command, Permission("patch", kind, namespace))
     if advice.text:
         yield Remedy(_ADDRESSED[advice.fixer].format(advice.text))
 
@@ -327,7 +324,16 @@ _ADDRESSED = {
     Fixer.OPERATOR_ADMIN: "ask an administrator of the operator: {}",
     Fixer.CLOUD_OWNER: "{}",
 }
-_LOOK_AT_OPERATOR = Remedy("kubectl -n booking-operator-system get lease,pods")
+_OPERATOR_NAMESPACE = "booking-operator-system"
+
+
+def _look_at_operator(viewer: Viewer) -> Remedy:
+    command = viewer.command("-n", _OPERATOR_NAMESPACE, "get", "lease,pods", namespace=viewer.namespace)
+    return Remedy(command, Permission("list", PODS, _OPERATOR_NAMESPACE))
+
+
+def _patch_command(plain: str, name: str, patch: str, namespace: str, viewer: Viewer) -> str:
+    return viewer.command("patch", plain, name, "--type", "merge", "-p", patch, namespace=namespace)
 
 
 # Booking
@@ -354,10 +360,10 @@ def explain_booking(
             f"the status does not say {interval.phase_at(viewer.now)}, as it should since a minute or longer"
         )
         state = f"last reported {reported}; the operator is silent"
-        return Explanation(subject, state, as_booked=False, because=(why,), do=(_LOOK_AT_OPERATOR,))
+        return Explanation(subject, state, as_booked=False, because=(why,), do=(_look_at_operator(viewer),))
     if interval.phase_at(viewer.now) is Phase.FINISHED:
         ended = format_clock_or_day(interval.end_at, viewer.now, viewer.zone)
-        again = f"kubectl booking book {booking.resource_name} --duration 1h{_flag(meta.namespace, viewer)}"
+        again = book_command(booking.resource_name, "1h", meta.namespace, viewer)
         return Explanation(
             subject,
             f"ended {ended}",
@@ -373,10 +379,8 @@ def explain_booking(
 def _invalid_booking(booking: Booking, subject: str, viewer: Viewer) -> Explanation:
     meta = booking.metadata
     message = booking.spec.message if isinstance(booking.spec, InvalidSpec) else ""
-    edit = Remedy(
-        f"kubectl edit booking {meta.name}{_flag(meta.namespace, viewer)}",
-        Permission("patch", BOOKING, meta.namespace),
-    )
+    command = viewer.command("edit", "booking", meta.name, namespace=meta.namespace)
+    edit = Remedy(command, Permission("patch", BOOKING, meta.namespace))
     return Explanation(
         subject, "invalid, so it books nothing", as_booked=False, because=(f'"{message}"',), do=(edit,)
     )
@@ -397,11 +401,11 @@ def _without_resource(
     message = condition.message if condition is not None else f"there is no Resource {wanted}"
     close = get_close_matches(wanted, resources, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    flag, may = _flag(meta.namespace, viewer), Permission("patch", BOOKING, meta.namespace)
-    command = f"kubectl edit booking {meta.name}{flag}"
+    command = viewer.command("edit", "booking", meta.name, namespace=meta.namespace)
     if close:
         patch = f'{{"spec":{{"resource_name":"{close[0]}"}}}}'
-        command = f"kubectl patch booking {meta.name}{flag} --type merge -p {shlex.quote(patch)}"
+        command = _patch_command("booking", meta.name, patch, meta.namespace, viewer)
+    may = Permission("patch", BOOKING, meta.namespace)
     return Explanation(
         f"booking {meta.name}",
         f"{_begun(interval, viewer)}, nothing runs for it",

@@ -45,12 +45,14 @@ def format_clock_or_day(instant: datetime, now: datetime, zone: ZoneInfo) -> str
     return format_relative(instant, now, zone)
 
 
-def format_interval(start: datetime, end: datetime, zone: ZoneInfo, *, year: bool = False) -> str:
+def format_interval(start: datetime, end: datetime, now: datetime, zone: ZoneInfo) -> str:
     """Return an interval, like `Wed 25 Nov 09:00–13:00 CET`.
 
-    Both ends have a day if the days differ, and the name of the time if the UTC offsets differ.
+    Both ends have a day if the days differ, the year if it is not the present one for both, and the name of
+    the time if the UTC offsets differ.
     """
     first, last = start.astimezone(zone), end.astimezone(zone)
+    year = {first.year, last.year} != {now.astimezone(zone).year}
     begin = f"{format_day(first, year=year)} {first:%H:%M}"
     finish = f"{last:%H:%M}"
     if first.date() != last.date():

@@ -30,7 +30,7 @@ _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2999, 12, 30, tz
 _SPAN = re.compile(r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})[t ](.+)", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?", re.ASCII)
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?", re.ASCII)
 _TWELVE_HOURS = re.compile(r"(\d{1,2})(?::(\d{2}))? ?(am|pm)", re.ASCII)
 _OFFSET = re.compile(r"(.+?)(z|[+-]\d{2}:\d{2})", re.ASCII)
 _NOON_HOUR = 12
@@ -43,12 +43,17 @@ class TimeError(ValueError):
 
     Attributes:
         hints: texts that are accepted in its place, at least one.
+        clocks_change: whether the text is a local time that the clocks skip or repeat. The same text may be
+            accepted at another time.
     """
 
-    def __init__(self, text: str, problem: str, hints: tuple[str, ...]) -> None:
+    def __init__(
+        self, text: str, problem: str, hints: tuple[str, ...], *, clocks_change: bool = False
+    ) -> None:
         """Create it for `text`, with the problem as the rest of a sentence that begins with the text."""
         super().__init__(f'"{text}" {problem}')
         self.hints = hints
+        self.clocks_change = clocks_change
 
     @property
     def hint(self) -> str:
@@ -63,12 +68,14 @@ class _RefusedError(Exception):
     Attributes:
         problem: the problem, as for `TimeError`.
         hints: candidates for hints. If there are none, they come from rewriting the text.
+        clocks_change: as for `TimeError`.
     """
 
-    def __init__(self, problem: str, *hints: str) -> None:
+    def __init__(self, problem: str, *hints: str, clocks_change: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.hints = hints
+        self.clocks_change = clocks_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ def parse_when(text: str, now: datetime, zone: ZoneInfo, *, after: datetime | No
     except _RefusedError as refused:
         candidates = refused.hints or _when_rewrites(_normalized(text), reference)
         hints = _accepted((*candidates, "+4h"), reference.parse)
-        raise TimeError(text, refused.problem, hints) from None
+        raise TimeError(text, refused.problem, hints, clocks_change=refused.clocks_change) from None
 
 
 def parse_day(text: str, now: datetime, zone: ZoneInfo) -> date:
@@ -221,10 +228,12 @@ class _Reference:
 
     def _next(self, clock: time, included: Callable[[date], bool]) -> datetime:
         """Return the next occurrence of a time of day on an included day."""
-        day = self.after.astimezone(self.zone).date()
+        local = self.after.astimezone(self.zone).replace(tzinfo=None)
+        day = local.date()
         while True:
             wall = datetime.combine(day, clock)
-            if included(day) and _readings(wall, self.zone)[-1] > self.after:
+            passed = _is_skipped(wall, self.zone) and wall <= local
+            if included(day) and not passed and _readings(wall, self.zone)[-1] > self.after:
                 return _only_reading(wall, self.zone)
             day += timedelta(days=1)
 
@@ -261,7 +270,7 @@ def _clock(words: str) -> time:
     try:
         if found := _CLOCK.fullmatch(words):
             hour, minute, second, fraction = found.groups()
-            return time(int(hour), int(minute), int(second or 0), int((fraction or "").ljust(6, "0")))
+            return time(int(hour), int(minute), int(second or 0), int((fraction or "").ljust(6, "0")[:6]))
         if (found := _TWELVE_HOURS.fullmatch(words)) and 1 <= int(found[1]) <= _NOON_HOUR:
             if int(found[1]) == _NOON_HOUR and not int(found[2] or 0):
                 raise _RefusedError("could mean noon or midnight")
@@ -276,16 +285,22 @@ def _readings(wall: datetime, zone: ZoneInfo) -> tuple[datetime, ...]:
     return tuple(sorted({wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}))
 
 
+def _is_skipped(wall: datetime, zone: ZoneInfo) -> bool:
+    """Whether the clocks never show a local time."""
+    return _readings(wall, zone)[0].astimezone(zone).replace(tzinfo=None) != wall
+
+
 def _only_reading(wall: datetime, zone: ZoneInfo) -> datetime:
     """Return the only reading of a local time. It is refused if it has two; the message has both."""
     readings = _readings(wall, zone)
     if len(readings) == 1:
         return readings[0]
     locals_ = [instant.astimezone(zone) for instant in readings]
-    occurs = "occurs twice" if locals_[0].replace(tzinfo=None) == wall else "does not occur"
+    occurs = "does not occur" if _is_skipped(wall, zone) else "occurs twice"
     first, second = (f"{local:%H:%M} {local:%Z}" for local in locals_)
     why = f"{occurs} on {wall:%Y-%m-%d} in {zone.key}, because the clocks change then"
-    raise _RefusedError(f"{why}; it could mean {first} or {second}", *map(_isoformat, locals_))
+    problem = f"{why}; it could mean {first} or {second}"
+    raise _RefusedError(problem, *map(_isoformat, locals_), clocks_change=True)
 
 
 def _isoformat(local: datetime) -> str:

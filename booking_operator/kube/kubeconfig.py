@@ -107,6 +107,13 @@ class ClusterConfig:
         file = self._service_account / "namespace"
         return file.read_text().strip() if not self._has_file() and file.is_file() else "default"
 
+    def context_namespace(self) -> str:
+        """The namespace of the context in the kubeconfig, as kubectl uses it; that of the pod without one."""
+        context = self._active_context()
+        if context is None:
+            return self.namespace()
+        return str((context.get("context") or {}).get("namespace") or "default")
+
     def context_name(self) -> str:
         """The name of the context in the kubeconfig; empty without one, as in a pod."""
         context = self._active_context()

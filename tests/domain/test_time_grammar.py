@@ -76,6 +76,7 @@ def at(text: str) -> datetime:
         ("2026-11-27T16:00:00Z", "2026-11-27T17:00"),
         ("2026-11-27t16:00z", "2026-11-27T17:00"),
         ("2026-11-27T18:00:00.5+02:00", "2026-11-27T17:00:00.500000"),
+        ("2026-11-27T16:00:00.123456789Z", "2026-11-27T17:00:00.123456"),
     ],
 )
 def test_the_time_is_understood(text: str, means: str) -> None:
@@ -160,6 +161,10 @@ def test_a_time_that_next_occurs_in_skipped_time_is_refused() -> None:
         parse_when("2:30", evening, BERLIN)
     with pytest.raises(TimeError, match="does not occur"):
         parse_when("+1d", at("2026-03-28T02:30"), BERLIN)
+
+
+def test_a_skipped_time_that_is_over_is_tomorrow() -> None:
+    assert parse_when("2:30", at("2026-03-29T03:15"), BERLIN) == at("2026-03-30T02:30")
 
 
 @pytest.mark.parametrize(

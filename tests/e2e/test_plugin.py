@@ -98,7 +98,7 @@ class TestBook:
         ]
         assert ada.says("book", "analytics", "--from", "wed 9:00", "--to", "17:00", code=1) == [
             f"error: already booked: {name} Wed 25 Nov 09:00–13:00 CET for ada",
-            f'hint: kubectl booking extend {name} --until "2026-11-25 17:00"',
+            f"hint: kubectl booking extend {name} --until 2026-11-25T17:00",
         ]
 
     def test_two_users_with_the_same_short_hash_get_two_bookings(self, ada: Person) -> None:
@@ -156,7 +156,7 @@ class TestBook:
             ),
             (
                 ("--from", "17:00", "--to", "2026-11-24 16:00"),
-                ['error: --to "2026-11-24 16:00" is not after the begin', "hint: write --duration 2h"],
+                ['error: --to "2026-11-24 16:00" is not after the start', "hint: write --duration 2h"],
             ),
             (
                 ("--from", "today 9:00", "--to", "10:00"),
@@ -205,7 +205,7 @@ class TestExtendAndRelease:
         ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
         assert ada.says("extend", "analytics", "--until", "today 16:00", code=2) == [
             "error: the new end is not after the present end of my-afternoon, which is today 17:00",
-            "hint: kubectl booking release my-afternoon ends it now",
+            "hint: to end it now: kubectl booking release my-afternoon",
         ]
 
     def test_the_booking_of_another_user_is_named(self, ada: Person) -> None:
@@ -226,8 +226,8 @@ class TestExtendAndRelease:
         ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
         ada.label("booking", "my-afternoon", "argocd.argoproj.io/instance", "team-a")
         assert ada.says("extend", "analytics", "1h")[1] == (
-            "warning: Argo CD applies this booking and may revert the change; a second booking stays: "
-            'kubectl booking book analytics --from "2026-11-24 17:00" --to "2026-11-24 18:00"'
+            "warning: Argo CD applies this booking and may revert the change; to book the time separately: "
+            "kubectl booking book analytics --from 2026-11-24T17:00 --to 2026-11-24T18:00"
         )
 
     def test_release_ends_it_now(self, ada: Person) -> None:
@@ -249,8 +249,84 @@ class TestExtendAndRelease:
             "office-202611250800 deleted: it would have begun tomorrow 09:00"
         ]
         assert ada.says("release", "office-202611250800", code=3)[0] == (
-            f"error: there is no resource office-202611250800 in namespace {ada.namespace}"
+            f"error: there is no resource and no booking office-202611250800 in namespace {ada.namespace}"
         )
+
+
+class TestTargets:
+    """The names that commands accept."""
+
+    def test_the_name_that_book_prints_is_accepted(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        [name] = ada.says("book", "analytics", "--duration", "1h", "-o", "name")
+        assert " released at 14:03 " in ada.says("release", name)[0]
+
+    def test_a_second_booking_in_the_minute_of_a_release_gets_another_name(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        first = ada.says("book", "analytics", "--duration", "4h", "-o", "name")
+        ada.says("release", "analytics")
+        again = ada.says("book", "analytics", "--duration", "1h", "-o", "name", now="2026-11-24T13:03:40Z")
+        assert first != again
+
+    def test_a_name_of_both_kinds_is_refused(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics"), booking_body("analytics", "db", "ada", "13:00", "17:00"))
+        for command in ("why", "release"):
+            assert ada.says(command, "analytics", code=2) == [
+                'error: "analytics" is a resource and a booking',
+                "hint: write resource/analytics or booking/analytics",
+            ]
+        assert ada.says("why", "bk/analytics")[0].startswith("booking analytics: active since 13:00")
+
+    @pytest.mark.parametrize("name", ["", "..", "booking/", "pod/web", "A B"])
+    def test_a_wrong_name_is_refused_before_a_request(self, name: str, ada: Person) -> None:
+        said = ada.says("release", name, code=2, KUBECONFIG="/nowhere")[0]
+        assert said in {
+            f'error: "{name}" is not the name of an object',
+            'error: "pod" is not a type of this command',
+        }
+
+    def test_programs_get_the_changed_object(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2), afternoon())
+        extended = json.loads(ada.run("extend", "analytics", "1h", "-o", "json").stdout)
+        assert extended["spec"]["end_at"] == "2026-11-24T18:00:00+01:00"
+        assert ada.says("release", "analytics", "-o", "name") == ["booking.manager.kotaico.de/my-afternoon"]
+
+    def test_a_booking_of_a_scheduler_is_left_to_skip(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2), TestSkip().scheduler(), office())
+        ada.own("booking", "office-202611250800", ada.get("bookingscheduler", "office"))
+        assert ada.says("release", "office-202611250800", code=7) == [
+            "error: the scheduler office made office-202611250800, and would make it again",
+            "hint: kubectl booking skip office 2026-11-25",
+        ]
+
+    def test_the_booking_of_another_user_is_not_yours(self, ada: Person) -> None:
+        ada.apply(
+            resource_body("analytics", "STOPPED", 0, 2),
+            booking_body("early", "analytics", "grace", "25 08:00", "25 18:00"),
+        )
+        said = ada.says("book", "analytics", "--from", "wed 9:00", "--duration", "1h", "--who", "grace")
+        assert said[-1] == (
+            "  overlaps early (grace, 08:00–18:00): grace keeps the lock, the instances run for both"
+        )
+
+    def test_options_may_stand_before_the_command(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        elsewhere = ada.says("-n", "nowhere", "--as", "ada", "status", code=4)
+        assert elsewhere[0] == "error: you may not list resources in namespace nowhere"
+        assert ada.says("-n", "nowhere", "status", "-n", ada.namespace, "-o", "name") == [
+            "resource.manager.kotaico.de/analytics"
+        ]
+
+    def test_the_namespace_of_the_context_counts_in_a_pod_too(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        assert ada.says("status", POD_NAMESPACE="workspace")[-1] == footer(ada)
+
+    def test_hints_reach_the_same_cluster(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        said = ada.says("why", "analytics", "-n", ada.namespace, "--context", "prod-eu")
+        assert said[-1] == "  do       kubectl booking book analytics --duration 2h --context prod-eu"
+        command = json.loads(ada.run("why", "analytics", "-o", "json").stdout)["do"]
+        assert command == ["kubectl booking book analytics --duration 2h --as ada"]
 
 
 class TestSkip:
@@ -278,7 +354,7 @@ class TestSkip:
     def test_a_booking_that_has_begun_is_named(self, ada: Person) -> None:
         ada.apply(self.scheduler())
         assert ada.says("skip", "office", "today")[1] == (
-            "hint: the booking of that day has begun; end it with kubectl booking release office-202611240800"
+            "hint: the booking of that day has begun; to end it: kubectl booking release office-202611240800"
         )
 
     def test_a_day_without_a_booking_is_refused(self, ada: Person) -> None:
@@ -286,6 +362,13 @@ class TestSkip:
         assert ada.says("skip", "office", "sat", code=7) == [
             "error: office makes no booking on Sat 28 Nov in Europe/Berlin",
             "hint: the next one after that day begins Mon 30 Nov 09:00",
+        ]
+
+    def test_a_day_that_is_over_is_refused(self, ada: Person) -> None:
+        ada.apply(self.scheduler())
+        assert ada.says("skip", "office", "2026-11-23", code=2) == [
+            "error: Mon 23 Nov is over in Europe/Berlin",
+            "hint: name a later day",
         ]
 
     def test_a_wrong_day_is_refused(self, ada: Person) -> None:
@@ -390,9 +473,70 @@ class TestStatusAndList:
         )
         assert "\\x1b[2Jada\\u202e" in "".join(ada.says("list"))
 
+    def test_all_namespaces_are_searched_for_a_name(self, person: Callable[..., Person]) -> None:
+        ada = person("ada", "view", "edit")
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2), resource_body("db"))
+        ada.see_all_namespaces()
+        rows = [line.split() for line in ada.says("status", "-A", "analytics", "-q")]
+        assert rows[0][:2] == ["NAMESPACE", "RESOURCE"]
+        assert [ada.namespace, "analytics"] in [row[:2] for row in rows]
+        assert all(row[1] == "analytics" for row in rows[1:])
+
+    def test_a_suspended_resource_is_not_announced_to_start(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2, spec={"suspend": True}), office())
+        assert ada.says("status", "-q")[1].split()[-2:] == ["-", "Suspended"]
+        assert "  next     nothing starts or stops while spec.suspend is true" in ada.says("why", "analytics")
+
+    def test_an_unknown_resource_is_reported(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics"))
+        for command in ("list", "ical", "status", "timeline"):
+            assert ada.says(command, "analytcs", code=3)[1] == "hint: did you mean analytics?"
+
     def test_an_empty_namespace_says_so(self, ada: Person) -> None:
         assert ada.says("status") == [
             f"No resources found in namespace {ada.namespace}. Use -A to see all namespaces."
+        ]
+
+
+class TestWatch:
+    """`kubectl booking list --watch`."""
+
+    def test_each_change_is_a_row(self, ada: Person) -> None:
+        ada.apply(afternoon())
+        watching = subprocess.Popen(
+            ada.command("list", "--watch"),
+            env=ada.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert watching.stdout is not None
+        line = watching.stdout.readline
+        assert line().startswith("BOOKING ")
+        assert line().split()[-2:] == ["IN", "PROGRESS"]
+        ada.apply(office())
+        assert line().split()[0] == "office-202611250800"
+        ada.apply(afternoon(end="14:00"))
+        assert line().split() == [
+            "my-afternoon",
+            "analytics",
+            "ada",
+            "today",
+            "13:00",
+            "today",
+            "14:00",
+            "FINISHED",
+        ]
+        ada.delete("booking", "office-202611250800")
+        assert line().split()[-1] == "DELETED"
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=10)
+        assert watching.returncode == 130
+
+    def test_a_format_of_whole_documents_is_refused(self, ada: Person) -> None:
+        assert ada.says("list", "--watch", "-o", "json", code=2) == [
+            "error: --watch and -o json exclude each other",
+            "hint: use -o table or -o name",
         ]
 
 
@@ -460,7 +604,10 @@ class TestWhy:
         assert ada.says("why", "analytics") == [
             "analytics: last reported STOPPED 0 of 2; the operator is silent",
             "  because  status.next_change_at was 13:00:00, 63m ago, and nothing was reported since",
-            "  do       kubectl -n booking-operator-system get lease,pods",
+            "  do       ask an administrator to run: kubectl -n booking-operator-system get lease,pods",
+        ]
+        assert json.loads(ada.administered("why", "analytics", "-o", "json").stdout)["do"] == [
+            "kubectl -n booking-operator-system get lease,pods"
         ]
 
     def test_a_command_that_the_user_may_not_run_names_the_role(self, ada: Person) -> None:
@@ -482,7 +629,7 @@ class TestWhy:
             "because": ["nobody has booked it"],
             "but": [],
             "next": "nothing; no booking is coming",
-            "do": ["kubectl booking book analytics --duration 2h"],
+            "do": ["kubectl booking book analytics --duration 2h --as ada"],
         }
 
     def test_an_unknown_name(self, ada: Person) -> None:
@@ -593,7 +740,7 @@ class TestOtherViews:
         assert after["dtend"].to_ical() == b"20261124T170000Z"
         files = ada.says("ical", "--output-dir", str(tmp_path / "calendars"))
         assert [Path(file).name for file in files] == [
-            f"{ada.namespace}-{name}.ics" for name in ("analytics", "web")
+            f"{ada.namespace}_{name}.ics" for name in ("analytics", "web")
         ]
 
     def test_a_directory_that_cannot_be_written(self, ada: Person, tmp_path: Path) -> None:
@@ -746,6 +893,19 @@ class TestTrouble:
             ]
             with pytest.raises(CommandError, match="end_at must be later than start_at"):
                 await cluster.patch(BOOKING, ada.namespace, "my-afternoon", operations)
+
+    def test_a_closed_output_is_no_error(self, ada: Person) -> None:
+        for shell in (f"{SCRIPT} when now >&-", f"{SCRIPT} --help | true; exit ${{PIPESTATUS[0]}}"):
+            done = subprocess.run(
+                ["bash", "-c", shell],
+                env=ada.environ(),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode in {0, 141}
+            assert "Traceback" not in done.stderr
 
     def test_a_closed_pipe_ends_it_quietly(self, ada: Person) -> None:
         ada.apply(*three_resources())

@@ -129,16 +129,24 @@ class Person:
             check=False,
         )
 
+    def administered(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run the script as an administrator, without impersonation."""
+        command = [str(SCRIPT), *arguments]
+        return subprocess.run(
+            command, env=self.environ(), capture_output=True, text=True, timeout=60, check=True
+        )
+
     def says(self, *arguments: str, code: int = 0, now: str = FROZEN, **environ: str) -> list[str]:
         """Run the script, compare its exit code, and return the lines of stdout and then of stderr.
 
-        The warning about the frozen time is left out.
+        The warning about the frozen time is left out, and so is `--as` in commands, which is there because
+        the user is impersonated.
         """
         done = self.run(*arguments, now=now, **environ)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-        return [line for line in lines if "BOOKING_NOW" not in line]
+        return [line.replace(f" --as {self.name}", "") for line in lines if "BOOKING_NOW" not in line]
 
     def _path(self, kind: str, name: str = "") -> str:
         tail = f"/{name}" if name else ""
@@ -152,6 +160,31 @@ class Person:
             self.administrator.apply(self._path(kind), plain | {"metadata": {"name": name}})
             if body.get("status"):
                 self.administrator.merge(f"{self._path(kind, name)}/status", {"status": body["status"]})
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object as an administrator."""
+        self.administrator.request("DELETE", self._path(kind, name))
+
+    def own(self, kind: str, name: str, owner: Mapping[str, Any]) -> None:
+        """Make another object the controller of an object."""
+        reference = {key: owner[key] for key in ("apiVersion", "kind")} | {"controller": True}
+        reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
+        self.administrator.merge(self._path(kind, name), {"metadata": {"ownerReferences": [reference]}})
+
+    def see_all_namespaces(self) -> None:
+        """Give the user the role `view` in all namespaces."""
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": f"{self.namespace}-{self.name}"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.name}],
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "booking-operator-view",
+            },
+        }
+        self.administrator.create(f"{_RBAC}/clusterrolebindings", binding)
 
     def label(self, kind: str, name: str, label: str, value: str) -> None:
         """Label an object as an administrator."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,75 +20,81 @@ from booking_operator.cli.kubectl.wait import wait_until_running
 from booking_operator.client import bookings
 from booking_operator.client.bookings import BookingTarget
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.object_names import NamedObject, parse_object_name
 from booking_operator.client.view import Viewer
+from booking_operator.domain import time_grammar
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.local_time import format_day, format_interval, format_relative
-from booking_operator.domain.time_grammar import parse_day, parse_span, parse_when
 from booking_operator.engine.store import Key
 
 _SECOND = timedelta(seconds=1)
-_TYPES: dict[str, Kind[Any]] = {
-    name: kind for kind in (RESOURCE, BOOKING) for name in (kind.plural, kind.name.lower(), kind.short_name)
-}
 
 
 async def book(options: Options, console: Console, *, request: BookRequest) -> int:
     """Create a Booking, and describe it."""
     recipients = [_recipient(item) for item in request.notify]
+    resource = parse_object_name(request.resource, RESOURCE).name
     waiting = request.wait and not request.dry_run
     async with open_session(options, console) as session:
-        user, (_, view) = await together(_named(session, request.who), session.view_of(request.resource))
-        viewer = session.viewer(await session.user() if not request.who else user)
+        viewer, (_, view) = await together(session.viewer(), session.view_of(resource))
         begin, end = bookings.whole_second(request.begin), bookings.whole_second(request.end)
         if waiting and (begin - viewer.now).total_seconds() > request.limit:
             text = "the booking begins after the end of --timeout"
             raise CommandError(text, hint="use a longer --timeout, or leave out --wait", code=ExitCode.USAGE)
-        wanted = BookingInterval("", user, begin, end, viewer.now)
-        interval, made = await _create(session, request, wanted, recipients)
+        wanted = BookingInterval("", request.who or viewer.user, begin, end, viewer.now)
+        interval, made = await _create(session, view.name, wanted, recipients, dry_run=request.dry_run)
         if options.output == "table":
-            suffix = " (server dry run)" if request.dry_run else ""
-            console.out(f"booking.manager.kotaico.de/{interval.name} created{suffix}")
+            console.out(f"booking.manager.kotaico.de/{interval.name} created{_suffix(request.dry_run)}")
             for line in bookings.preview(view, interval, viewer):
                 console.note(f"  {line}")
         else:
             print_object(console, options.output, BOOKING, made)
         if waiting:
-            return await wait_until_running(session, request.resource, request.limit)
+            return await wait_until_running(session, view.name, request.limit)
     return ExitCode.DONE
 
 
+def _suffix(dry_run: bool) -> str:
+    return " (server dry run)" if dry_run else ""
+
+
 async def _create(
-    session: Session, request: BookRequest, wanted: BookingInterval, recipients: Sequence[dict[str, str]]
+    session: Session,
+    resource: str,
+    wanted: BookingInterval,
+    recipients: Sequence[dict[str, str]],
+    *,
+    dry_run: bool,
 ) -> tuple[BookingInterval, dict[str, Any]]:
-    """Create the Booking for an interval, under the first name that no other user has taken."""
-    viewer = session.viewer(wanted.user_id)
-    for name in bookings.booking_names(request.resource, wanted.start_at, wanted.user_id):
+    """Create the Booking for an interval, under the first name that is free."""
+    viewer = await session.viewer()
+    for name in bookings.booking_names(resource, wanted.start_at, wanted.user_id):
         interval = replace(wanted, name=name)
-        body = bookings.booking_body(request.resource, interval, viewer, recipients)
-        made = await session.cluster.create(BOOKING, session.namespace, body, dry_run=request.dry_run)
+        body = bookings.booking_body(resource, interval, viewer, recipients)
+        made = await session.cluster.create(BOOKING, session.namespace, body, dry_run=dry_run)
         if made is not None:
             booking: Booking = BOOKING.adapter.validate_python(made)
             return booking.interval() or interval, made
-        await _refuse_repetition(session, name, interval, viewer)
-    text = "other users have both names for this booking"
-    raise CommandError(text, hint="let it begin a minute later")
+        await _refuse_repetition(session, interval, viewer)
+    text = "other bookings already use the names for this one"
+    raise CommandError(text, hint="choose a start that is a minute later")
 
 
-async def _named(session: Session, who: str) -> str:
-    return who or await session.user()
+async def _refuse_repetition(session: Session, interval: BookingInterval, viewer: Viewer) -> None:
+    """Raise an error if the existing Booking is of the same user and has not ended.
 
-
-async def _refuse_repetition(session: Session, name: str, interval: BookingInterval, viewer: Viewer) -> None:
-    """Raise an error if the existing Booking is of the same user; otherwise another name will do."""
-    existing = await session.cluster.get(BOOKING, session.namespace, name)
+    Otherwise, another name will do.
+    """
+    name, namespace = interval.name, session.namespace
+    existing = await session.cluster.get(BOOKING, namespace, name)
     known = existing.interval() if existing is not None else None
-    if known is None or known.user_id != interval.user_id:
+    if known is None or known.user_id != interval.user_id or known.end_at <= viewer.now:
         return
-    times = format_interval(known.start_at, known.end_at, viewer.zone)
-    hint = f"kubectl booking why {name}"
-    if known.end_at != interval.end_at:
-        hint = f"kubectl booking extend {name} --until …" if known.end_at < interval.end_at else hint
-        hint = hint.replace("…", f'"{interval.end_at.astimezone(viewer.zone):%Y-%m-%d %H:%M}"')
+    times = format_interval(known.start_at, known.end_at, viewer.now, viewer.zone)
+    words: tuple[str, ...] = ("why", name)
+    if known.end_at < interval.end_at:
+        words = ("extend", name, "--until", time_grammar.render(interval.end_at, viewer.zone))
+    hint = viewer.command("booking", *words, namespace=namespace)
     raise CommandError(f"already booked: {name} {times} for {known.user_id}", hint=hint)
 
 
@@ -107,64 +114,72 @@ def print_object(console: Console, output: str, kind: Kind[Any], object_: Mappin
     if output == "name":
         console.out(f"{kind.name.lower()}.manager.kotaico.de/{object_['metadata']['name']}")
     elif output == "yaml":
-        console.raw(yaml.safe_dump(dict(object_), sort_keys=False, allow_unicode=True))
+        console.raw(yaml.safe_dump(dict(object_), sort_keys=False))
     else:
-        console.raw(json.dumps(object_, indent=4, ensure_ascii=False))
+        console.raw(json.dumps(object_, indent=4))
+
+
+def _report(
+    console: Console, options: Options, kind: Kind[Any], object_: Mapping[str, Any], text: str
+) -> None:
+    """Print what a command has done: as text, or the object for programs."""
+    if options.output == "table":
+        console.out(text)
+    else:
+        print_object(console, options.output, kind, object_)
 
 
 # Extend and release
 
 
-async def find_target(session: Session, target: str, who: str, verb: str) -> tuple[BookingTarget, Viewer]:
-    """Return the booking that `target` names: a Booking, or a Resource that the user has booked."""
-    type_, _, name = target.rpartition("/")
-    kind = _TYPES.get(type_.lower()) if type_ else None
-    if type_ and kind is None:
-        text = f'"{type_}" is not a type that can be {verb}d'.replace("extendd", "extended")
-        raise CommandError(text, hint=f"write resource/{name} or booking/{name}", code=ExitCode.USAGE)
-    booking = await session.cluster.get(BOOKING, session.namespace, name) if kind is not RESOURCE else None
-    if booking is None and kind is BOOKING:
-        raise await session.unknown(BOOKING, name)
-    user = who or await session.user()
-    resource = booking.resource_name if booking is not None else name
+async def find_booking(session: Session, target: NamedObject, who: str, verb: str) -> BookingTarget:
+    """Return the booking that a target names: a Booking, or a Resource that the user has booked.
+
+    Raises:
+        CommandError: there is none, the target names both a Booking and a Resource, or the booking has ended.
+    """
+    viewer, view = await together(session.viewer(), session.view())
+    resource, booking = session.resolve(view, target)
+    if resource is not None:
+        of_it = [item for item in view.bookings() if item.resource_name == resource.name]
+        booking = bookings.own_booking(resource, of_it, who or viewer.user, viewer, verb)
     if booking is None:
-        view, shown = await session.view_of(resource)
-        booking = bookings.own_booking(shown, view.bookings(), session.viewer(user), verb)
-    else:
-        view = await session.view()
-    found = view.resource(Key(session.namespace, resource))
-    return _target(booking, found, session.viewer(user)), session.viewer(user)
-
-
-def _target(booking: Booking, view: Any, viewer: Viewer) -> BookingTarget:
-    interval, name = booking.interval(), booking.metadata.name
+        raise await session.unknown(BOOKING, target.name)
+    found = view.resource(Key(session.namespace, booking.resource_name))
+    interval = booking.interval()
     if interval is None:
-        text = f"booking {name} is invalid"
-        raise CommandError(text, hint=f"kubectl booking why {name}", code=ExitCode.IMPOSSIBLE)
+        hint = viewer.command("booking", "why", booking.metadata.name, namespace=session.namespace)
+        raise CommandError(f"booking {booking.metadata.name} is invalid", hint=hint, code=ExitCode.IMPOSSIBLE)
     if interval.end_at <= viewer.now:
         ended = format_relative(interval.end_at, viewer.now, viewer.zone)
-        hint = f"kubectl booking book {booking.resource_name} --duration 1h"
-        raise CommandError(f"booking {name} ended {ended}", hint=hint, code=ExitCode.IMPOSSIBLE)
-    return BookingTarget(booking, interval, view)
+        hint = bookings.book_command(booking.resource_name, "1h", session.namespace, viewer)
+        message = f"booking {booking.metadata.name} ended {ended}"
+        raise CommandError(message, hint=hint, code=ExitCode.IMPOSSIBLE)
+    return BookingTarget(booking, interval, found)
 
 
 async def extend(
     options: Options, console: Console, *, target: str, duration: str, until: str, who: str, dry_run: bool
 ) -> int:
     """Set a later end of a Booking."""
+    named = parse_object_name(target, RESOURCE, BOOKING)
     async with open_session(options, console) as session:
-        found, viewer = await find_target(session, target, who, "extend")
+        found, viewer = await find_booking(session, named, who, "extend"), await session.viewer()
         end = bookings.whole_second(_new_end(found, duration, until, viewer))
         if end <= found.interval.end_at:
             ends = format_relative(found.interval.end_at, viewer.now, viewer.zone)
             text = f"the new end is not after the present end of {found.name}, which is {ends}"
-            raise CommandError(
-                text, hint=f"kubectl booking release {found.name} ends it now", code=ExitCode.USAGE
+            command = viewer.command("booking", "release", found.name, namespace=session.namespace)
+            raise CommandError(text, hint=f"to end it now: {command}", code=ExitCode.USAGE)
+        patched = await _set_end(session, found, end, viewer, dry_run=dry_run)
+        text = f"{bookings.describe_extension(found, end, viewer)}{_suffix(dry_run)}"
+        _report(console, options, BOOKING, patched, text)
+        if tool := _gitops_tool(patched):
+            second = bookings.second_booking_command(found, end, viewer)
+            console.note(
+                f"warning: {tool} applies this booking and may revert the change; "
+                f"to book the time separately: {second}"
             )
-        await _set_end(session, found, end, viewer, dry_run=dry_run)
-        suffix = " (server dry run)" if dry_run else ""
-        console.out(f"{bookings.describe_extension(found, end, viewer)}{suffix}")
-        await _warn_about_gitops(session, found, end, viewer)
     return ExitCode.DONE
 
 
@@ -172,23 +187,25 @@ def _new_end(found: BookingTarget, duration: str, until: str, viewer: Viewer) ->
     present = found.interval.end_at
     end: datetime
     if duration:
-        end = parsed("DURATION", lambda: parse_span(duration).after(present, viewer.zone))
+        end = parsed("DURATION", lambda: time_grammar.parse_span(duration).after(present, viewer.zone))
     else:
-        end = parsed("--until", lambda: parse_when(until, viewer.now, viewer.zone, after=present))
+        end = parsed(
+            "--until", lambda: time_grammar.parse_when(until, viewer.now, viewer.zone, after=present)
+        )
     return end
 
 
 async def _set_end(
     session: Session, found: BookingTarget, end: datetime, viewer: Viewer, *, dry_run: bool
-) -> None:
-    """Set the end of a Booking, unless somebody else has changed it meanwhile."""
+) -> dict[str, Any]:
+    """Set the end of a Booking, unless somebody else has changed it meanwhile. Returns the Booking."""
     spec: Any = found.booking.spec
     operations = [
         {"op": "test", "path": "/spec/end_at", "value": spec.end_at},
         {"op": "replace", "path": "/spec/end_at", "value": bookings.local_rfc3339(end, viewer)},
     ]
     meta = found.booking.metadata
-    await session.cluster.patch(BOOKING, meta.namespace, meta.name, operations, dry_run=dry_run)
+    return await session.cluster.patch(BOOKING, meta.namespace, meta.name, operations, dry_run=dry_run)
 
 
 _GITOPS = {
@@ -199,54 +216,49 @@ _GITOPS = {
 }
 
 
-async def _warn_about_gitops(session: Session, found: BookingTarget, end: datetime, viewer: Viewer) -> None:
-    """Offer a second Booking if a GitOps tool applies this one, because it may revert the change."""
-    meta = found.booking.metadata
-    raw = await session.cluster.get_raw(BOOKING, meta.namespace, meta.name)
-    metadata = (raw or {}).get("metadata", {})
-    marks = {**metadata.get("labels", {}), **metadata.get("annotations", {})}
-    tool = next((name for mark, name in _GITOPS.items() if mark in marks), "")
-    if tool:
-        zone = viewer.zone
-        begin, finish = (f'"{at.astimezone(zone):%Y-%m-%d %H:%M}"' for at in (found.interval.end_at, end))
-        session.console.note(
-            f"warning: {tool} applies this booking and may revert the change; a second booking stays: "
-            f"kubectl booking book {found.booking.resource_name} --from {begin} --to {finish}"
-        )
+def _gitops_tool(object_: Mapping[str, Any]) -> str:
+    """Return the GitOps tool that applies an object, by its labels and annotations; empty if none does."""
+    metadata = object_.get("metadata", {})
+    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    return next((tool for mark, tool in _GITOPS.items() if mark in marks), "")
 
 
 async def release(options: Options, console: Console, *, target: str, who: str, dry_run: bool) -> int:
     """End a Booking now; delete it if it has not begun."""
+    named = parse_object_name(target, RESOURCE, BOOKING)
     async with open_session(options, console) as session:
-        found, viewer = await find_target(session, target, who, "release")
-        suffix = " (server dry run)" if dry_run else ""
+        found, viewer = await find_booking(session, named, who, "release"), await session.viewer()
         if found.interval.start_at > viewer.now:
+            await _refuse_scheduled(session, found, viewer)
             await session.cluster.delete(BOOKING, found.booking, dry_run=dry_run)
-            console.out(f"{bookings.describe_deletion(found, viewer)}{suffix}")
-            await _hint_at_skip(session, found)
+            text = f"{bookings.describe_deletion(found, viewer)}{_suffix(dry_run)}"
+            _report(console, options, BOOKING, {"metadata": {"name": found.name}}, text)
             return ExitCode.DONE
         # The end is a whole second that is after the start.
         end = max(bookings.whole_second(viewer.now), bookings.whole_second(found.interval.start_at) + _SECOND)
-        await _set_end(session, found, end, viewer, dry_run=dry_run)
-        console.out(f"{bookings.describe_release(found, end, viewer)}{suffix}")
+        patched = await _set_end(session, found, end, viewer, dry_run=dry_run)
+        text = f"{bookings.describe_release(found, end, viewer)}{_suffix(dry_run)}"
+        _report(console, options, BOOKING, patched, text)
+        if tool := _gitops_tool(patched):
+            console.note(f"warning: {tool} applies this booking and may revert the change")
     return ExitCode.DONE
 
 
-async def _hint_at_skip(session: Session, found: BookingTarget) -> None:
-    """Name `skip` if a scheduler made the deleted booking."""
-    owner = found.booking.metadata.controller_uid
-    if not owner:
-        return
-    schedulers: list[BookingScheduler] = await session.cluster.list_objects(
-        BOOKING_SCHEDULER, session.namespace
-    )
+async def _refuse_scheduled(session: Session, found: BookingTarget, viewer: Viewer) -> None:
+    """Raise an error if a scheduler made the booking, because the scheduler would make it again."""
+    owner, schedulers = found.booking.metadata.controller_uid, list[BookingScheduler]()
+    if owner:
+        with suppress(CommandError):  # without the permission to list schedulers, the deletion is tried
+            schedulers = await session.cluster.list_objects(BOOKING_SCHEDULER, session.namespace)
     for scheduler in schedulers:
         if scheduler.metadata.uid == owner and isinstance(scheduler.spec, BookingSchedulerSpec):
-            day = found.interval.start_at.astimezone(scheduler.spec.zone).date()
-            session.console.note(
-                f"hint: the scheduler {scheduler.metadata.name} made it; to leave out a day for good: "
-                f"kubectl booking skip {scheduler.metadata.name} {day}"
+            name, day = (
+                scheduler.metadata.name,
+                found.interval.start_at.astimezone(scheduler.spec.zone).date(),
             )
+            text = f"the scheduler {name} made {found.name}, and would make it again"
+            hint = viewer.command("booking", "skip", name, f"{day}", namespace=session.namespace)
+            raise CommandError(text, hint=hint, code=ExitCode.IMPOSSIBLE)
 
 
 # Skip
@@ -254,39 +266,40 @@ async def _hint_at_skip(session: Session, found: BookingTarget) -> None:
 
 async def skip(options: Options, console: Console, *, scheduler: str, day: str, dry_run: bool) -> int:
     """Add a day to the `except_dates` of a BookingScheduler."""
+    name = parse_object_name(scheduler, BOOKING_SCHEDULER).name
     async with open_session(options, console) as session:
-        raw = await session.cluster.get_raw(BOOKING_SCHEDULER, session.namespace, scheduler)
+        raw = await session.cluster.get_raw(BOOKING_SCHEDULER, session.namespace, name)
         if raw is None:
-            raise await session.unknown(BOOKING_SCHEDULER, scheduler)
+            raise await session.unknown(BOOKING_SCHEDULER, name)
         found: BookingScheduler = BOOKING_SCHEDULER.adapter.validate_python(raw)
-        spec = found.spec
+        spec, viewer = found.spec, session.viewer_named("")
         if isinstance(spec, InvalidSpec):
-            raise CommandError(f"scheduler {scheduler} is invalid: {spec.message}", code=ExitCode.IMPOSSIBLE)
-        now, zone = session.clock.now(), spec.zone
-        date = parse_day(day, now, zone)
+            raise CommandError(f"scheduler {name} is invalid: {spec.message}", code=ExitCode.IMPOSSIBLE)
+        now, zone = viewer.now, spec.zone
+        date = parsed("DAY", lambda: time_grammar.parse_day(day, now, zone))
         midnight = datetime(date.year, date.month, date.day, tzinfo=zone)
         shown = format_day(midnight, year=date.year != now.astimezone(zone).year)
+        if date < now.astimezone(zone).date():
+            raise CommandError(f"{shown} is over in {zone.key}", hint="name a later day", code=ExitCode.USAGE)
         if date.isoformat() in spec.except_dates:
-            console.out(f"{scheduler} already skips {shown}")
+            _report(console, options, BOOKING_SCHEDULER, raw, f"{name} already skips {shown}")
             return ExitCode.DONE
-        coming = spec.recurrence(found.metadata.creation_timestamp).after(midnight - _SECOND)
-        start = next(coming, None)
+        start = next(spec.recurrence(found.metadata.creation_timestamp).after(midnight - _SECOND), None)
         if start is None or start.astimezone(zone).date() != date:
-            text = f"{scheduler} makes no booking on {shown} in {zone.key}"
+            text = f"{name} makes no booking on {shown} in {zone.key}"
             hint = ""
             if start is not None:
                 hint = f"the next one after that day begins {format_relative(start, now, zone)}"
             raise CommandError(text, hint=hint, code=ExitCode.IMPOSSIBLE)
-        await session.cluster.patch(
-            BOOKING_SCHEDULER, session.namespace, scheduler, _addition(raw, date.isoformat()), dry_run=dry_run
+        patched = await session.cluster.patch(
+            BOOKING_SCHEDULER, session.namespace, name, _addition(raw, date.isoformat()), dry_run=dry_run
         )
-        suffix = " (server dry run)" if dry_run else ""
-        console.out(f"{scheduler} skips {shown}: no booking begins on that day in {zone.key}{suffix}")
+        text = f"{name} skips {shown}: no booking begins on that day in {zone.key}{_suffix(dry_run)}"
+        _report(console, options, BOOKING_SCHEDULER, patched, text)
         if start <= now:
-            console.note(
-                "hint: the booking of that day has begun; end it with kubectl booking release "
-                f"{scheduler}-{start:%Y%m%d%H%M}"
-            )
+            begun = f"{name}-{start:%Y%m%d%H%M}"
+            command = viewer.command("booking", "release", begun, namespace=session.namespace)
+            console.note(f"hint: the booking of that day has begun; to end it: {command}")
     return ExitCode.DONE
 
 

@@ -5,6 +5,7 @@ a meaning that the text does not have.
 """
 
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -128,7 +129,9 @@ class Console:
         if not self.interactive:
             self.note(text)
         elif not self._quiet:
-            self._err.write(f"\r\x1b[2K{self._plain(text)}")
+            # A line that wraps would not be replaced as a whole.
+            columns = shutil.get_terminal_size().columns
+            self._err.write(f"\r\x1b[2K{self._plain(text)[: columns - 1]}")
             self._err.flush()
             self._line_is_open = True
 

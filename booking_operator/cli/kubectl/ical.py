@@ -10,6 +10,7 @@ from booking_operator.api.kinds import BOOKING
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.session import Session, open_session
+from booking_operator.cli.kubectl.show import resource_name
 from booking_operator.client.calendar import CalendarEntry, calendar
 from booking_operator.client.errors import CommandError, ExitCode
 
@@ -18,13 +19,16 @@ async def ical(
     options: Options, console: Console, *, resource: str, mine: bool, directory: Path | None
 ) -> int:
     """Print a calendar, or write one file for each Resource into a directory."""
+    name = resource_name(resource)
     async with open_session(options, console) as session:
-        entries = await _entries(session, resource, mine=mine)
+        entries = await _entries(session, name, mine=mine)
+        if name and not entries:
+            await session.resources(name)  # an unknown name is reported with the closest names
         now = session.clock.now()
         if directory is None:
             place = session.namespace or "all namespaces"
-            name = f"{resource} in {place}" if resource else f"Bookings in {place}"
-            console.raw(calendar(name, entries, now).decode())
+            title = f"{name} in {place}" if name else f"Bookings in {place}"
+            console.raw(calendar(title, entries, now).decode())
             return ExitCode.DONE
         for path in _write(entries, now, directory):
             console.out(str(path))
@@ -37,7 +41,8 @@ def _write(entries: Iterable[CalendarEntry], now: datetime, directory: Path) -> 
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for (namespace, booked), group in groupby(entries, key=_calendar_of):
-            path = directory / f"{_file_name(namespace)}-{_file_name(booked)}.ics"
+            # A namespace has no underscore, so two calendars never have the same file.
+            path = directory / f"{namespace}_{_file_name(booked)}.ics"
             path.write_bytes(calendar(f"{booked} in {namespace}", group, now))
             paths.append(path)
     except OSError as error:

@@ -4,7 +4,10 @@ Only the standard library, click and the time grammar are imported here. A comma
 runs: see `_run`.
 """
 
+import io
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -22,6 +26,7 @@ from booking_operator.cli.kubectl.options import (
     HintedUsageError,
     ListRequest,
     Options,
+    before_command,
     frozen_now,
     parsed,
     shared,
@@ -40,7 +45,8 @@ _TABLE = ("table", "wide", "json", "yaml", "name", "csv")
 
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="booking-operator", prog_name=_PROGRAM)
-def cli() -> None:
+@before_command
+def cli(**_: Any) -> None:
     """Book groups of cloud machines, and see who has them until when.
 
     A TIME is like 17:00, "wed 9:00", "tomorrow noon", "2026-11-27 17:00" or +4h. A DURATION is like 90m,
@@ -50,6 +56,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the plugin, and exit with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may have characters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - closed by the caller
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -66,24 +77,38 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return ExitCode.DONE
-    except click.UsageError as error:
-        return _failed(error.format_message(), _usage_hint(error), ExitCode.USAGE)
-    except CommandError as error:
-        return _failed(str(error), error.hint, error.code)
-    except UserError as error:
-        return _failed(str(error), "", ExitCode.FAILED)
     except (KeyboardInterrupt, click.exceptions.Abort):
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a user gets no traceback, whatever the mistake
-        if os.environ.get("BOOKING_DEBUG"):
-            traceback.print_exc()
-        text = f"unexpected {type(error).__name__}: {error}"
-        return _failed(text, "run it again with BOOKING_DEBUG=1 and report the traceback", ExitCode.FAILED)
+    except SystemExit:  # click exits when a pipe is closed
+        return _closed_pipe()
+    except Exception as error:  # noqa: BLE001 - see _failed
+        return _failed(error, Console(_color(arguments)))
 
 
-def _failed(message: str, hint: str, code: int) -> int:
-    Console().error(message, hint)
-    return code
+def _color(arguments: Sequence[str]) -> str:
+    """Return the value of `--color`, for an error before the options are parsed."""
+    joined = " ".join(arguments)
+    return next(
+        (choice for choice in ("always", "never") if re.search(f"--color[= ]{choice}", joined)), "auto"
+    )
+
+
+def _failed(error: Exception, console: Console) -> int:
+    """Report an error and return its exit code. A user gets no traceback, whatever the mistake."""
+    if isinstance(error, click.UsageError):
+        console.error(error.format_message(), _usage_hint(error))
+        return ExitCode.USAGE
+    if isinstance(error, CommandError):
+        console.error(str(error), error.hint)
+        return error.code
+    if isinstance(error, UserError):
+        console.error(str(error))
+        return ExitCode.FAILED
+    if os.environ.get("BOOKING_DEBUG"):
+        traceback.print_exception(error)
+    text = f"unexpected {type(error).__name__}: {error}"
+    console.error(text, "run it again with BOOKING_DEBUG=1 and report the traceback")
+    return ExitCode.FAILED
 
 
 def _usage_hint(error: click.UsageError) -> str:
@@ -109,6 +134,8 @@ def _run(command: str, options: Options, **arguments: Any) -> int:
         return int(asyncio.run(work(options, console, **arguments)) or 0)
     except BrokenPipeError:  # click would exit with 1
         return _closed_pipe()
+    except Exception as error:  # noqa: BLE001 - see _failed
+        return _failed(error, console)  # on a console that knows the line of progress
 
 
 def _now() -> datetime:
@@ -131,6 +158,15 @@ def _after(options: Options, name: str, text: str, start: datetime) -> datetime:
     return found
 
 
+def _check_syntax(text: str, zone: ZoneInfo) -> None:
+    """Check a time whose reference is not known yet, so that it may occur when the clocks change."""
+    try:
+        time_grammar.parse_when(text, _now(), zone)
+    except time_grammar.TimeError as error:
+        if not error.clocks_change:
+            raise
+
+
 # Changes
 
 
@@ -150,7 +186,7 @@ def _after(options: Options, name: str, text: str, start: datetime) -> datetime:
     "end",
     metavar="TIME",
     shell_complete=words_of(*TIMES),
-    help="When it ends: the first such time after its begin.",
+    help="When it ends. Without a date: the first such time after the start.",
 )
 @click.option(
     "--duration",
@@ -169,16 +205,16 @@ def _after(options: Options, name: str, text: str, start: datetime) -> datetime:
 def book(
     options: Options, resource: str, start: str, end: str, duration: str, timeout: str, **more: Any
 ) -> int:
-    """Book a Resource: its instances run from the begin to the end."""
+    """Book a Resource: its instances run from the start to the end."""
     if bool(end) == bool(duration):
         text = "--to and --duration exclude each other" if end else "the end is missing"
-        raise HintedUsageError(text, f"{_PROGRAM} book {resource} --duration 2h")
+        raise HintedUsageError(text, f"{_PROGRAM} book {shlex.quote(resource)} --duration 2h")
     begin = _when(options, "--from", start)
     finish = (
         _when(options, "--to", end, after=begin) if end else _after(options, "--duration", duration, begin)
     )
     if finish <= begin:
-        raise HintedUsageError(f'--to "{end}" is not after the begin', "write --duration 2h")
+        raise HintedUsageError(f'--to "{end}" is not after the start', "write --duration 2h")
     if finish <= _now():
         raise HintedUsageError("the booking would end in the past", "leave out --from to begin now")
     limit = _seconds(options, timeout)
@@ -199,17 +235,17 @@ def _seconds(options: Options, duration: str) -> float:
 )
 @click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
 @click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
-@shared()
+@shared(outputs=("table", "json", "yaml", "name"))
 def extend(options: Options, target: str, duration: str | None, until: str | None, **more: Any) -> int:
     """Extend a booking by a DURATION, from its present end."""
     if bool(duration) == bool(until):
         text = "DURATION and --until exclude each other" if until else "the duration is missing"
-        raise HintedUsageError(text, f"{_PROGRAM} extend {target} 1h")
-    # The end is not known yet, but a mistake is reported before the cluster is asked.
+        raise HintedUsageError(text, f"{_PROGRAM} extend {shlex.quote(target)} 1h")
+    # The present end is not known yet, but a mistake is reported before the cluster is asked.
     if duration:
         parsed("DURATION", lambda: time_grammar.parse_span(duration))
     elif until:
-        _when(options, "--until", until)
+        parsed("--until", lambda: _check_syntax(until, time_zone(options.tz)))
     return _run("change.extend", options, target=target, duration=duration or "", until=until or "", **more)
 
 
@@ -217,7 +253,7 @@ def extend(options: Options, target: str, duration: str | None, until: str | Non
 @click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
 @click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
 @click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
-@shared()
+@shared(outputs=("table", "json", "yaml", "name"))
 def release(options: Options, target: str, **more: Any) -> int:
     """End a booking now, or delete it if it has not begun."""
     return _run("change.release", options, target=target, **more)
@@ -227,7 +263,7 @@ def release(options: Options, target: str, **more: Any) -> int:
 @click.argument("scheduler", shell_complete=names_of("bookingschedulers"))
 @click.argument("day", shell_complete=words_of(*DAYS))
 @click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
-@shared()
+@shared(outputs=("table", "json", "yaml", "name"))
 def skip(options: Options, scheduler: str, day: str, **more: Any) -> int:
     """Let a BookingScheduler make no booking on a DAY, like wed, tomorrow or 2026-12-24."""
     zone, now = time_zone(options.tz), _now()
@@ -265,11 +301,15 @@ def status(options: Options, resource: str | None) -> int:
     help="Only bookings that begin before this time.",
 )
 @click.option("--watch", "-w", is_flag=True, help="Go on, and print each change.")
-@shared(everywhere=True, outputs=_TABLE)
+@shared(everywhere=True, outputs=("table", "json", "yaml", "name", "csv"))
 def list_(options: Options, resource: str | None, begin: str | None, end: str | None, **more: Any) -> int:
     """List the bookings that have not ended."""
     first = _when(options, "--from", begin) if begin else None
     last = _when(options, "--to", end, after=first) if end else None
+    if more["watch"] and options.output not in {"table", "name"}:
+        raise HintedUsageError(
+            f"--watch and -o {options.output} exclude each other", "use -o table or -o name"
+        )
     request = ListRequest(resource=resource or "", begin=first, end=last, **more)
     return _run("show.list_bookings", options, request=request)
 
@@ -292,7 +332,7 @@ def why(options: Options, target: str, **more: Any) -> int:
     shell_complete=words_of(*TIMES),
     default="now",
     show_default=True,
-    help="Where it begins.",
+    help="Start of the time range.",
 )
 @click.option(
     "--to",
@@ -301,7 +341,7 @@ def why(options: Options, target: str, **more: Any) -> int:
     shell_complete=words_of(*TIMES),
     default="+24h",
     show_default=True,
-    help="Where it ends.",
+    help="End of the time range.",
 )
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw without characters beyond ASCII.")
 @shared(everywhere=True)
@@ -324,8 +364,10 @@ def wait(options: Options, resource: str, timeout: str) -> int:
 
 
 @cli.command(short_help="Forecast AWS API calls and late starts.")
-@click.option("--from", "begin", metavar="TIME", default="now", show_default=True, help="Where it begins.")
-@click.option("--to", "end", metavar="TIME", default="+24h", show_default=True, help="Where it ends.")
+@click.option(
+    "--from", "begin", metavar="TIME", default="now", show_default=True, help="Start of the time range."
+)
+@click.option("--to", "end", metavar="TIME", default="+24h", show_default=True, help="End of the time range.")
 @click.option("--region", default="", help="AWS region of Resources without spec.region.")
 @click.option(
     "--config", metavar="FILE", default="", help="Configuration file of the operator, for its limits."
@@ -361,10 +403,8 @@ def ical(options: Options, resource: str | None, directory: str | None, **more: 
 @shared(cluster=False, outputs=("table", "json"))
 def when(options: Options, time: tuple[str, ...]) -> int:
     """Show what a TIME means. This command needs no cluster."""
-    from booking_operator.cli.kubectl import when as command  # noqa: PLC0415 - as for the other commands
-
     instant = _when(options, "TIME", " ".join(time))
-    return command.when(options, Console(options.color), instant, _now(), time_zone(options.tz))
+    return _run("when.when", options, instant=instant, now=_now(), zone=time_zone(options.tz))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import click
+from click.core import ParameterSource
 
 from booking_operator.domain.time_grammar import TimeError
 
@@ -31,6 +32,17 @@ class Options:
     color: str = "auto"
     quiet: bool = False
     output: str = "table"
+
+    @property
+    def access(self) -> tuple[str, ...]:
+        """The flags by which a command reaches the same cluster as the same user."""
+        flags = (
+            ("--context", self.context),
+            ("--kubeconfig", self.kubeconfig),
+            ("--as", self.impersonate),
+            *(("--as-group", group) for group in self.impersonate_groups),
+        )
+        return tuple(word for flag, value in flags if value for word in (flag, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,7 @@ class HintedUsageError(click.UsageError):
 
 
 Command = Callable[..., Any]
+_NAMES = {field.name for field in fields(Options)}
 
 _ACCESS = (
     click.option("--namespace", "-n", metavar="NAME", default="", help="Default: that of the context."),
@@ -94,6 +107,8 @@ def shared(
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds the shared options, and passes them as one `Options`.
 
+    An option may also stand before the command; the one after it wins.
+
     Args:
         cluster: whether the command needs a cluster.
         everywhere: whether the command can show all namespaces.
@@ -104,13 +119,17 @@ def shared(
         options.append(
             click.option("--output", "-o", type=click.Choice(outputs), default=outputs[0], show_default=True)
         )
-    names = {field.name for field in fields(Options)}
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def with_options(**values: Any) -> Any:
-            given = {name: value for name, value in values.items() if name in names}
-            own = {name: value for name, value in values.items() if name not in names}
+        @click.pass_context
+        def with_options(context: click.Context, /, **values: Any) -> Any:
+            before = context.parent.params if context.parent else {}
+            given = {name: value for name, value in values.items() if name in _NAMES}
+            own = {name: value for name, value in values.items() if name not in _NAMES}
+            for name in given:
+                if context.get_parameter_source(name) is ParameterSource.DEFAULT and before.get(name):
+                    given[name] = before[name]
             return command(Options(**given), **own)
 
         for option in reversed(options):
@@ -118,6 +137,13 @@ def shared(
         return with_options
 
     return decorate
+
+
+def before_command(command: Command) -> Command:
+    """Add the shared options to the group, so that they may stand before the command."""
+    for option in reversed((*_ACCESS, *_DISPLAY)):
+        command = option(command)
+    return command
 
 
 def time_zone(option: str, environ: Mapping[str, str] = os.environ) -> ZoneInfo:

@@ -19,6 +19,7 @@ from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options, frozen_now, time_zone
 from booking_operator.client.cluster import Cluster, Impersonation
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.object_names import NamedObject
 from booking_operator.client.view import ResourceView, View, Viewer
 from booking_operator.engine.clock import Clock, SystemClock
 from booking_operator.engine.reflector import Reflector
@@ -83,9 +84,14 @@ class Session:
             self._user = await self.cluster.user()
         return self._user
 
-    def viewer(self, user: str) -> Viewer:
-        """Return the viewer at the present instant."""
-        return Viewer(user, self.clock.now(), self.zone, self.default_namespace)
+    async def viewer(self) -> Viewer:
+        """Return the user as the viewer, at the present instant."""
+        return self.viewer_named(await self.user())
+
+    def viewer_named(self, user: str) -> Viewer:
+        """Return a viewer at the present instant. An empty name is for texts that address nobody."""
+        access = self.options.access
+        return Viewer(user, self.clock.now(), self.zone, self.default_namespace, access)
 
     async def view(self, region: str = "") -> View:
         """Return all Resources and Bookings of the namespace. `region` is that of Resources without one."""
@@ -104,17 +110,31 @@ class Session:
         found, bookings = await together(
             self.cluster.get(RESOURCE, self.namespace, resource), self._bookings_of(resource)
         )
-        if found is None:
-            raise await self.unknown(RESOURCE, resource)
-        view = View.of([found], bookings, self.clock.now())
+        view = View.of([] if found is None else [found], bookings, self.clock.now())
         shown = view.resource(Key(self.namespace, resource))
         if shown is None:
             raise await self.unknown(RESOURCE, resource)
         return view, shown
 
+    async def resources(self, resource: str) -> list[ResourceView]:
+        """Return all Resources; only those with a name if `resource` is not empty.
+
+        Raises:
+            CommandError: no Resource has the name. The hint has the closest names.
+        """
+        if resource and self.namespace:
+            return [(await self.view_of(resource))[1]]
+        found = (await self.view()).resources()
+        if not resource:
+            return found
+        named = [view for view in found if view.name == resource]
+        if not named:
+            raise self.unknown_among(RESOURCE, resource, [view.name for view in found])
+        return named
+
     @asynccontextmanager
-    async def live(self, *kinds: Kind[Any]) -> AsyncIterator[tuple[Informers, asyncio.Event]]:
-        """Keep some kinds of the namespace up to date. The event is set after each change.
+    async def live(self, *kinds: Kind[Any]) -> AsyncIterator["LiveObjects"]:
+        """Keep some kinds of the namespace up to date.
 
         The first lists are complete. If the API server goes away later, the reflectors try again.
         """
@@ -135,7 +155,7 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(reflector.run()) for reflector in reflectors]
                 try:
-                    yield informers, changed
+                    yield LiveObjects(informers, changed, reflectors)
                 finally:
                     for task in running:
                         task.cancel()
@@ -146,18 +166,42 @@ class Session:
         selector = (("fieldSelector", f"spec.resource_name={resource}"),)
         return await self.cluster.list_objects(BOOKING, self.namespace, selector)
 
+    def resolve(self, view: View, target: NamedObject) -> tuple[ResourceView | None, Booking | None]:
+        """Return the Resource or the Booking that a target names. One of them is None.
+
+        Raises:
+            CommandError: there is neither, or there are both.
+        """
+        key = Key(self.namespace, target.name)
+        resource = view.resource(key) if target.kind is not BOOKING else None
+        booking = view.booking(key) if target.kind is not RESOURCE else None
+        if resource is not None and booking is not None:
+            text, hint = f'"{target.name}" is a resource and a booking', f"write resource/{target.name}"
+            hint = f"{hint} or booking/{target.name}"
+            raise CommandError(text, hint=hint, code=ExitCode.USAGE)
+        if resource is None and booking is None:
+            resources = [item.name for item in view.resources()] if target.kind is not BOOKING else []
+            bookings = [item.metadata.name for item in view.bookings()] if target.kind is not RESOURCE else []
+            word = target.kind.name.lower() if target.kind else "resource and no booking"
+            raise self.unknown_among(target.kind or RESOURCE, target.name, [*resources, *bookings], word)
+        return resource, booking
+
     async def unknown(self, kind: Kind[Any], name: str) -> CommandError:
         """Return the error for an object that does not exist, with the closest names."""
         objects: Sequence[Resource | Booking] = await self.cluster.list_objects(kind, self.namespace)
-        names = [item.metadata.name for item in objects]
-        plain = kind.name.lower()
-        text = f"there is no {plain} {name} in namespace {self.namespace}"
+        return self.unknown_among(kind, name, [item.metadata.name for item in objects])
+
+    def unknown_among(self, kind: Kind[Any], name: str, names: Sequence[str], word: str = "") -> CommandError:
+        """Return the error for a name that no object has. `word` replaces the name of the kind."""
+        place = f"namespace {self.namespace}" if self.namespace else "all namespaces"
+        text = f"there is no {word or kind.name.lower()} {name} in {place}"
         close = get_close_matches(name, names, n=_MAX_SUGGESTIONS)
+        more = len(names) - _MAX_SUGGESTIONS
         if close:
             hint = f"did you mean {' or '.join(close)}?"
         elif names:
             hint = f"there are {', '.join(names[:_MAX_SUGGESTIONS])}" + (
-                f" and {len(names) - _MAX_SUGGESTIONS} more" if len(names) > _MAX_SUGGESTIONS else ""
+                f" and {more} more" if more > 0 else ""
             )
         else:
             hint = f"the namespace has no {kind.plural}; name another one with -n"
@@ -185,8 +229,28 @@ async def open_session(options: Options, console: Console) -> AsyncIterator[Sess
             time_zone(options.tz),
             cluster,
             config.context_name(),
-            config.namespace(),
+            config.context_namespace(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveObjects:
+    """Objects that are kept up to date.
+
+    Attributes:
+        informers: the objects.
+        changed: is set after each change.
+        reflectors: what keeps them up to date.
+    """
+
+    informers: Informers
+    changed: asyncio.Event
+    reflectors: Sequence[Reflector[Any]]
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the API server does not answer now, so that the objects may be old."""
+        return any(reflector.backing_off for reflector in self.reflectors)
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -1,22 +1,26 @@
 """The commands that show something: `status`, `list` and `why`."""
 
+import asyncio
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import find_condition
-from booking_operator.cli.kubectl.console import Console, Styled, Text
+from booking_operator.cli.kubectl.console import Console, Styled, Text, escape
 from booking_operator.cli.kubectl.options import ListRequest, Options
 from booking_operator.cli.kubectl.session import Session, open_session, together
-from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.cluster import Permission
+from booking_operator.client.errors import ExitCode
+from booking_operator.client.object_names import NamedObject, parse_object_name
 from booking_operator.client.view import ResourceView, View, Viewer, is_finished, phase_of
 from booking_operator.client.why import Explanation, Remedy, explain_booking, explain_resource
 from booking_operator.domain.booking import Phase
@@ -37,16 +41,20 @@ class Table:
         head: the headings of the columns.
         rows: the cells of each row.
         wide: the number of columns at the end that only `-o wide` shows.
-        records: the fields of each row, for json, yaml and csv.
+        fields: the names of the fields of each row, for json, yaml and csv.
+        records: the fields of each row.
         namespaced: whether the first column is the namespace.
+        objects: the objects of the rows, if a caller needs them.
     """
 
     kind: Kind[Any]
     head: Sequence[str]
     rows: Sequence[Sequence[Text]]
+    fields: Sequence[str]
     records: Sequence[Mapping[str, Any]]
     wide: int = 0
     namespaced: bool = False
+    objects: Sequence[Any] = ()
 
     def shown(self, output: str) -> slice:
         """Return which columns an output format for people shows."""
@@ -54,16 +62,19 @@ class Table:
         return slice(0 if self.namespaced else 1, len(self.head) - hidden)
 
 
+def resource_name(text: str) -> str:
+    """Return the name of a Resource that a user typed; empty if it is left out."""
+    return parse_object_name(text, RESOURCE).name if text else ""
+
+
 def emit(console: Console, output: str, table: Table) -> list[int]:
     """Print a table in an output format. Returns the widths of its columns, for a table for people."""
     if output == "json":
-        console.raw(json.dumps(list(table.records), indent=4, ensure_ascii=False))
+        console.raw(json.dumps(list(table.records), indent=4))
     elif output == "yaml":
-        console.raw(
-            yaml.safe_dump([dict(item) for item in table.records], sort_keys=False, allow_unicode=True)
-        )
+        console.raw(yaml.safe_dump([dict(item) for item in table.records], sort_keys=False))
     elif output == "csv":
-        console.raw(as_csv(table.records))
+        console.raw(as_csv(table.fields, table.records))
     elif output == "name":
         for record in table.records:
             console.out(f"{table.kind.name.lower()}.manager.kotaico.de/{record['name']}")
@@ -73,20 +84,23 @@ def emit(console: Console, output: str, table: Table) -> list[int]:
     return []
 
 
-def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV. A cell that a spreadsheet would take for a formula gets a quote in front."""
-    if not records:
-        return ""
+def as_csv(fields: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
+    """Return records as CSV, with control characters escaped.
+
+    A cell that a spreadsheet would take for a formula gets a quote in front.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(records[0])
+    writer.writerow(fields)
     for record in records:
-        writer.writerow([_harmless(value) for value in record.values()])
+        writer.writerow([_harmless(record[field]) for field in fields])
     return text.getvalue()
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    if not isinstance(value, str):
+        return value
+    return escape(f"'{value}" if value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value)
 
 
 # status
@@ -94,9 +108,9 @@ def _harmless(value: Any) -> Any:
 
 async def status(options: Options, console: Console, *, resource: str) -> int:
     """Show the Resources."""
+    name = resource_name(resource)
     async with open_session(options, console) as session:
-        view = (await session.view_of(resource))[0] if resource else await session.view()
-        viewer, shown = session.viewer(""), view.resources()
+        shown, viewer = await session.resources(name), session.viewer_named("")
         if not shown and options.output in {"table", "wide"}:
             console.note(nothing_here(session, RESOURCE))
             return ExitCode.DONE
@@ -104,6 +118,7 @@ async def status(options: Options, console: Console, *, resource: str) -> int:
             RESOURCE,
             ("NAMESPACE", "RESOURCE", "STATE", "BOOKED BY", "UNTIL", "NEXT CHANGE", "NOTE", "TYPE", "TAG"),
             [_status_row(item, viewer) for item in shown],
+            _STATUS_FIELDS,
             [_status_record(item) for item in shown],
             wide=2,
             namespaced=options.all_namespaces,
@@ -152,7 +167,11 @@ def next_change(view: ResourceView, viewer: Viewer) -> str:
     """Return what happens to the instances next, and when; `-` for nothing."""
     at, wanted = view.state.next_change_at, view.state.running_wanted
     # What does not run although it is booked does not stop at the end either.
-    if at is None or (wanted and view.failure is not None and not view.resource.status.running):
+    if (
+        at is None
+        or view.suspended
+        or (wanted and view.failure is not None and not view.resource.status.running)
+    ):
         return "-"
     return f"{'stops' if wanted else 'starts'} {format_relative(at, viewer.now, viewer.zone)}"
 
@@ -164,8 +183,29 @@ def status_note(view: ResourceView) -> str:
     failure = view.failure
     if failure is not None:
         return failure.reason
+    if view.suspended:
+        return "Suspended"
     delayed = find_condition(view.resource.status.conditions, "Delayed")
     return "Delayed" if delayed is not None else ""
+
+
+_STATUS_FIELDS = (
+    "namespace",
+    "name",
+    "type",
+    "tag",
+    "state",
+    "running",
+    "instances",
+    "booked_by",
+    "booking",
+    "other_bookings",
+    "booked_until",
+    "next_change",
+    "next_change_at",
+    "as_booked",
+    "note",
+)
 
 
 def _status_record(view: ResourceView) -> dict[str, Any]:
@@ -195,54 +235,67 @@ def _status_record(view: ResourceView) -> dict[str, Any]:
 
 async def list_bookings(options: Options, console: Console, *, request: ListRequest) -> int:
     """List the Bookings that the options select."""
+    name = resource_name(request.resource)
     async with open_session(options, console) as session:
         user = await session.user() if request.mine else ""
-        selection = Selection(request, user)
+        selection = Selection(replace(request, resource=name), user)
+        if request.watch:
+            await _watch(session, selection)
         view = await session.view()
         shown = selection.of(view)
-        table = bookings_table(shown, session.viewer(user), namespaced=options.all_namespaces)
-        if not shown and not request.watch and options.output in {"table", "wide"}:
+        if name and not shown and all(item.name != name for item in view.resources()):
+            raise session.unknown_among(RESOURCE, name, [item.name for item in view.resources()])
+        if not shown and options.output in {"table", "wide"}:
             console.note(nothing_here(session, BOOKING))
             return ExitCode.DONE
-        widths = emit(console, options.output, table)
-        if request.watch:
-            await _watch(session, selection, view, widths)
-        elif options.output in {"table", "wide"}:
+        emit(console, options.output, _bookings_table(session, shown))
+        if options.output in {"table", "wide"}:
             console.note(footer(session))
     return ExitCode.DONE
 
 
-async def _watch(session: Session, selection: "Selection", view: View, widths: Sequence[int]) -> None:
-    """Print each change of a selected Booking, until the user interrupts it."""
-    options, known = session.options, {key_of(item): item for item in view.bookings()}
-    async with session.live(BOOKING) as (informers, changed):
+async def _watch(session: Session, selection: "Selection") -> NoReturn:
+    """Print the selected Bookings, and then each change of one, until the user interrupts it."""
+    output, printed, widths = session.options.output, dict[Key, Sequence[Text]](), list[int]()
+    async with session.live(BOOKING) as live:
         while True:
-            await changed.wait()
-            changed.clear()
-            current = {key_of(item): item for item in informers.bookings.objects()}
-            viewer = session.viewer("")
-            news = [
-                item
-                for key, item in {**known, **current}.items()
-                if selection.includes(item, viewer.now)
-                and _shown_differs(known.get(key), current.get(key), viewer)
-            ]
-            known = current
-            table = bookings_table(news, viewer, namespaced=options.all_namespaces)
-            if options.output in {"table", "wide"}:
-                shown = table.shown(options.output)
-                session.console.rows(
-                    widths or [8] * len(table.head[shown]), [row[shown] for row in table.rows]
-                )
-            elif news:
-                emit(session.console, options.output, table)
+            now = session.clock.now()
+            view = View(live.informers, now)
+            table = _bookings_table(
+                session,
+                [
+                    item
+                    for item in view.bookings()
+                    if selection.includes(item, now) or key_of(item) in printed
+                ],
+            )
+            current = {key_of(item): row for item, row in zip(table.objects, table.rows, strict=True)}
+            gone = {key: _deleted(row) for key, row in printed.items() if key not in current}
+            news = {key: row for key, row in {**current, **gone}.items() if printed.get(key) != row}
+            printed = current
+            shown = table.shown(output)
+            if output == "name":
+                for key in news:
+                    session.console.out(f"booking.manager.kotaico.de/{key.name}")
+            elif not widths:
+                widths = session.console.table(table.head[shown], [row[shown] for row in news.values()])
+            else:
+                session.console.rows(widths, [row[shown] for row in news.values()])
+            live.changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_until_next_boundary(view, now)):
+                    await live.changed.wait()
 
 
-def _shown_differs(old: Booking | None, new: Booking | None, viewer: Viewer) -> bool:
-    """Whether a change is visible in the table. A deleted Booking is shown once more."""
-    if old is None or new is None:
-        return True
-    return _booking_row(old, viewer) != _booking_row(new, viewer)
+def _deleted(row: Sequence[Text]) -> list[Text]:
+    return [*row[:_STATE_COLUMN], Styled("DELETED", "dim"), *row[_STATE_COLUMN + 1 :]]
+
+
+def _until_next_boundary(view: View, now: datetime) -> float:
+    """Return the time in seconds until a Booking next begins or ends, at most a minute."""
+    intervals = [interval for item in view.bookings() if (interval := item.interval()) is not None]
+    instants = [at for item in intervals for at in (item.start_at, item.end_at) if at > now]
+    return min([60.0, *((at - now).total_seconds() for at in instants)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +325,20 @@ class Selection:
         return self.request.finished or self.request.begin is not None or not is_finished(booking, now)
 
 
-def bookings_table(shown: Sequence[Booking], viewer: Viewer, *, namespaced: bool) -> Table:
+_STATE_COLUMN = 6
+
+
+def _bookings_table(session: Session, shown: Sequence[Booking]) -> Table:
     """Return the table of some Bookings."""
+    viewer = session.viewer_named("")
     return Table(
         BOOKING,
         ("NAMESPACE", "BOOKING", "RESOURCE", "USER", "FROM", "TO", "STATE", "NOTE"),
         [_booking_row(booking, viewer) for booking in shown],
+        ("namespace", "name", "resource", "user", "start_at", "end_at", "state", "note"),
         [_booking_record(booking, viewer.now) for booking in shown],
-        namespaced=namespaced,
+        namespaced=session.options.all_namespaces,
+        objects=shown,
     )
 
 
@@ -333,53 +392,45 @@ def _booking_record(booking: Booking, now: datetime) -> dict[str, Any]:
 
 async def why(options: Options, console: Console, *, target: str, exit_status: bool) -> int:
     """Explain a Resource or a Booking."""
+    named = parse_object_name(target, RESOURCE, BOOKING)
     async with open_session(options, console) as session:
-        user, view = await together(session.user(), session.view())
-        explanation = await _explain(session, view, target, session.viewer(user))
-        explanation = await checked_remedies(session, explanation)
+        viewer, view = await together(session.viewer(), session.view())
+        explanation = await checked_remedies(session, _explain(session, view, named, viewer))
         if options.output == "table":
             show_explanation(console, explanation)
+        elif options.output == "json":
+            console.raw(json.dumps(_plain(explanation), indent=4))
         else:
-            record = _plain(explanation)
-            document = (
-                json.dumps(record, indent=4, ensure_ascii=False)
-                if options.output == "json"
-                else yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-            )
-            console.raw(document)
+            console.raw(yaml.safe_dump(_plain(explanation), sort_keys=False))
     return ExitCode.FAILED if exit_status and not explanation.as_booked else ExitCode.DONE
 
 
-async def _explain(session: Session, view: View, target: str, viewer: Viewer) -> Explanation:
-    type_, _, name = target.rpartition("/")
-    key = Key(session.namespace, name)
-    resource = view.resource(key) if type_ not in {"booking", "bookings", "bk"} else None
-    booking = view.booking(key) if type_ not in {"resource", "resources", "res"} else None
+def _explain(session: Session, view: View, target: NamedObject, viewer: Viewer) -> Explanation:
+    resource, booking = session.resolve(view, target)
     if resource is not None:
         return explain_resource(resource, viewer)
-    if booking is not None:
-        names = [item.name for item in view.resources()]
-        of = view.resource(Key(session.namespace, booking.resource_name))
-        return explain_booking(booking, of, viewer, names)
-    kind = BOOKING if type_.startswith("b") else RESOURCE
-    error = await session.unknown(kind, name)
-    if not type_:
-        text = f"there is no resource and no booking {name} in namespace {session.namespace}"
-        error = CommandError(text, hint=error.hint, code=error.code)
-    raise error
+    if booking is None:
+        raise RuntimeError("a target is a Resource or a Booking")
+    names = [item.name for item in view.resources()]
+    of = view.resource(Key(session.namespace, booking.resource_name))
+    return explain_booking(booking, of, viewer, names)
 
 
 async def checked_remedies(session: Session, explanation: Explanation) -> Explanation:
-    """Replace the commands that the user may not run by a sentence that names the role."""
+    """Replace the commands that the user may not run by a sentence that says who may."""
     needed = {remedy.permission for remedy in explanation.do if remedy.permission is not None}
     allowed = await session.cluster.allowed(needed)
     remedies = tuple(
         remedy
         if remedy.permission is None or allowed[remedy.permission]
-        else Remedy(f"ask somebody with the role {remedy.permission.role} to run: {remedy.text}")
+        else Remedy(f"ask {_holder(remedy.permission)} to run: {remedy.text}")
         for remedy in explanation.do
     )
     return replace(explanation, do=remedies)
+
+
+def _holder(permission: Permission) -> str:
+    return f"somebody with the role {permission.role}" if permission.role else "an administrator"
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:

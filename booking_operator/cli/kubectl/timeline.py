@@ -7,7 +7,7 @@ from booking_operator.api.kinds import RESOURCE
 from booking_operator.cli.kubectl.console import Console, Styled
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.session import open_session
-from booking_operator.cli.kubectl.show import footer, nothing_here
+from booking_operator.cli.kubectl.show import footer, nothing_here, resource_name
 from booking_operator.client.errors import ExitCode
 from booking_operator.client.gantt import ASCII, UNICODE, Role, draw
 
@@ -25,9 +25,9 @@ async def timeline(
     options: Options, console: Console, *, resource: str, begin: datetime, end: datetime, ascii_only: bool
 ) -> int:
     """Draw the bookings between two instants (aware UTC)."""
+    name = resource_name(resource)
     async with open_session(options, console) as session:
-        view = (await session.view_of(resource))[0] if resource else await session.view()
-        shown = view.resources()
+        shown = await session.resources(name)
         if not shown:
             console.note(nothing_here(session, RESOURCE))
             return ExitCode.DONE

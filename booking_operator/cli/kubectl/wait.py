@@ -10,6 +10,7 @@ from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.session import Session, open_session
 from booking_operator.cli.kubectl.show import checked_remedies, show_explanation
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.object_names import parse_object_name
 from booking_operator.client.progress import progress_of
 from booking_operator.client.view import ResourceView, View
 from booking_operator.client.why import explain_resource
@@ -22,24 +23,25 @@ _REDRAW_SECONDS = 1.0
 
 async def wait(options: Options, console: Console, *, resource: str, limit: float) -> int:
     """Wait until all instances of a Resource run."""
+    name = parse_object_name(resource, RESOURCE).name
     async with open_session(options, console) as session:
-        await session.view_of(resource)  # an unknown name is reported with the closest names
-        return await wait_until_running(session, resource, limit)
+        _, view = await session.view_of(name)  # an unknown name is reported with the closest names
+        return await wait_until_running(session, view.name, limit)
 
 
 async def wait_until_running(session: Session, resource: str, limit: float) -> int:
-    """Wait until all instances run, and report the progress.
+    """Wait until all instances run, for `limit` seconds at most, and report the progress.
 
     Raises:
         CommandError: the time is up, or the instances can never run.
     """
     clock, console = session.clock, session.console
     began, deadline = clock.monotonic(), clock.now() + timedelta(seconds=limit)
-    async with session.live(RESOURCE, BOOKING) as (informers, changed):
+    async with session.live(RESOURCE, BOOKING) as live:
         shown = ""
         while True:
-            view = _view(session, informers, resource)
-            progress = progress_of(view, session.viewer(""), deadline)
+            view = _view(session, live.informers, resource)
+            progress = progress_of(view, session.viewer_named(""), deadline)
             elapsed = clock.monotonic() - began
             if progress.done:
                 console.out(f"{progress.text}, after {format_span(timedelta(seconds=elapsed))}")
@@ -51,14 +53,14 @@ async def wait_until_running(session: Session, resource: str, limit: float) -> i
                 await _explain(session, view)
                 text = f"timed out after {format_span(timedelta(seconds=limit))}: {progress.text}"
                 raise CommandError(text, hint="wait longer with --timeout", code=ExitCode.TIMED_OUT)
-            counts = progress.text.partition(",")[0]
-            if console.interactive or counts != shown:
-                console.redraw(progress.text)
-                shown = counts
-            changed.clear()
+            lost = "; the API server does not answer" if live.disconnected else ""
+            if console.interactive or f"{progress.change}{lost}" != shown:
+                console.redraw(f"{progress.text}{lost}")
+                shown = f"{progress.change}{lost}"
+            live.changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(_REDRAW_SECONDS, limit - elapsed)):
-                    await changed.wait()
+                    await live.changed.wait()
 
 
 def _view(session: Session, informers: Informers, resource: str) -> ResourceView:
@@ -69,5 +71,7 @@ def _view(session: Session, informers: Informers, resource: str) -> ResourceView
 
 
 async def _explain(session: Session, view: ResourceView) -> None:
-    explanation = explain_resource(view, session.viewer(await session.user()))
-    show_explanation(session.console, await checked_remedies(session, explanation))
+    """Print the explanation. If the API server does not answer, there is none."""
+    with suppress(CommandError):
+        explanation = explain_resource(view, await session.viewer())
+        show_explanation(session.console, await checked_remedies(session, explanation))

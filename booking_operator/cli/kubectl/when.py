@@ -11,7 +11,9 @@ from booking_operator.domain.formatting import format_rfc3339, format_utc
 from booking_operator.domain.local_time import format_day, format_span, format_time, zone_abbreviation
 
 
-def when(options: Options, console: Console, instant: datetime, now: datetime, zone: ZoneInfo) -> int:
+async def when(
+    options: Options, console: Console, *, instant: datetime, now: datetime, zone: ZoneInfo
+) -> int:
     """Print an instant in the time zone of the user, in UTC, and relative to `now`."""
     local, ahead = instant.astimezone(zone), instant - now
     if options.output == "json":
