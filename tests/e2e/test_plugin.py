@@ -31,6 +31,8 @@ from tests.e2e.conftest import Operator, Tenant, until
 from tests.support.people import booking_body, condition, resource_body
 from tests.support.plugin import SCRIPT, Person
 
+pytestmark = pytest.mark.plugin
+
 ADA = hashlib.sha256(b"ada").hexdigest()[:4]
 CAPACITY = (
     "i-8d6f: StartInstances: We currently do not have sufficient capacity. "
@@ -474,12 +476,12 @@ class TestStatusAndList:
         assert "\\x1b[2Jada\\u202e" in "".join(ada.says("list"))
 
     def test_all_namespaces_are_searched_for_a_name(self, person: Callable[..., Person]) -> None:
-        ada = person("ada", "view", "edit")
-        ada.apply(resource_body("analytics", "STOPPED", 0, 2), resource_body("db"))
-        ada.see_all_namespaces()
-        rows = [line.split() for line in ada.says("status", "-A", "analytics", "-q")]
+        auditor = person("auditor", "view")
+        auditor.apply(resource_body("analytics", "STOPPED", 0, 2), resource_body("db"))
+        auditor.see_all_namespaces()
+        rows = [line.split() for line in auditor.says("status", "-A", "analytics", "-q")]
         assert rows[0][:2] == ["NAMESPACE", "RESOURCE"]
-        assert [ada.namespace, "analytics"] in [row[:2] for row in rows]
+        assert [auditor.namespace, "analytics"] in [row[:2] for row in rows]
         assert all(row[1] == "analytics" for row in rows[1:])
 
     def test_a_suspended_resource_is_not_announced_to_start(self, ada: Person) -> None:
