@@ -3,7 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ def main() -> None:
 
 
 Command = Callable[..., Any]
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Report a `UserError` in the context without a traceback."""
+    try:
+        yield
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _cluster_options(command: Command) -> Command:
@@ -172,10 +182,8 @@ def run(log_format: Any, **options: Any) -> None:
     The operator finds AWS credentials in the same way as the AWS CLI. If AWS_ASSUME_ROLE_ARN is set, the
     operator uses them to assume this role.
     """
-    try:
+    with _reported():
         extras.require("operator")
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
     log_format = log_format or ("console" if sys.stderr.isatty() else "json")
     logs.configure(log_format, options["log_level"])
     # The imports of the Kubernetes client and of botocore take most of a second. The import is here, so that
@@ -225,10 +233,8 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
     from booking_operator.cli import plan as planning  # noqa: PLC0415
     from booking_operator.config import Settings  # noqa: PLC0415
 
-    try:
+    with _reported():
         found = asyncio.run(planning.plan(Settings(**options), begin, end, SystemClock()))
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
     show = planning.as_json if output == "json" else planning.as_text
     click.echo(show(found, begin, end))
 
@@ -277,13 +283,11 @@ def devcluster(*, prepare: bool, node: bool) -> None:
     """Run a playground on loopback until Ctrl-C: etcd, kube-apiserver and a fake AWS."""
     if node and not prepare:
         raise click.UsageError("--node requires --prepare, because the playground runs no pods")
-    try:
+    with _reported():
         if prepare:
             _prepare(node=node)
         else:
             _playground()
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _prepare(*, node: bool) -> None:
@@ -315,10 +319,8 @@ def demo(*, keep_logs: bool) -> None:
     from booking_operator.devcluster import process  # noqa: PLC0415
 
     process.interrupt_once()
-    try:
+    with _reported():
         extras.require("demo")
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
     # This module imports modules of the extra `demo`.
     from booking_operator.devcluster import demo as show  # noqa: PLC0415
 

@@ -18,7 +18,7 @@ from booking_operator.engine.store import Store, key_of
 from booking_operator.errors import UserError
 from booking_operator.kube.client import KubeClient
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.list_watch import ListWatch
+from booking_operator.kube.list_watch import ListWatch, all_pages
 from booking_operator.reconcilers.informers import Informers
 
 
@@ -53,13 +53,7 @@ def forecast_of(informers: Informers, begin: datetime, end: datetime, limits: Li
 
 
 async def _fill(client: KubeClient, kind: Kind[Any], namespace: str, store: Store[Any]) -> None:
-    source: ListWatch[Any] = ListWatch(client, kind, namespace)
-    page = await source.list()
-    items = list(page.items)
-    while page.token:
-        page = await source.list(page.token)
-        items += page.items
-    store.replace(items)
+    store.replace(await all_pages(ListWatch(client, kind, namespace).list))
 
 
 def _members(informers: Informers) -> Iterator[Member]:

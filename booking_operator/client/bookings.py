@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking
@@ -18,7 +18,6 @@ from booking_operator.domain.local_time import (
     format_interval,
     format_relative,
     format_span,
-    format_time,
     zone_abbreviation,
 )
 from booking_operator.domain.naming import sanitize_name
@@ -92,20 +91,17 @@ def _begins(interval: BookingInterval, now: datetime) -> str:
 
 
 def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> Iterator[str]:
-    overlapping = sorted(
-        (
-            item
-            for item in view.timeline.unfinished_by(interval.start_at)
-            if item.start_at < interval.end_at and item.name != interval.name
-        ),
-        key=lambda item: item.precedence,
-    )
+    overlapping = [
+        item
+        for item in view.timeline.unfinished_by(interval.start_at)
+        if item.start_at < interval.end_at and item.name != interval.name
+    ]
+    days = {at.astimezone(viewer.zone).date() for at in (interval.start_at, interval.end_at)}
     for item in overlapping[:_MAX_OVERLAPS]:
-        holder = "you" if item.user_id == viewer.user else item.user_id
+        holder = viewer.address(min(interval, item, key=lambda one: one.precedence).user_id)
         verb = "keep" if holder == "you" else "keeps"
-        if interval.precedence < item.precedence:
-            holder, verb = ("you", "keep") if interval.user_id == viewer.user else (interval.user_id, "keeps")
-        times = _times(item, interval, viewer)
+        # A booking of more than one day has no day that the reader knows.
+        times = viewer.times(item, min(days) if len(days) == 1 else date.min)
         name = item.name or AD_HOC
         yield (
             f"overlaps {name} ({item.user_id}, {times}): {holder} {verb} the lock, the instances run for both"
@@ -113,18 +109,6 @@ def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer
     more = len(overlapping) - _MAX_OVERLAPS
     if more > 0:
         yield f"overlaps {more} more bookings"
-
-
-def _times(item: BookingInterval, beside: BookingInterval, viewer: Viewer) -> str:
-    """Return the times of a booking, without the day if it is the day of another booking."""
-    days = {
-        at.astimezone(viewer.zone).date()
-        for at in (item.start_at, item.end_at, beside.start_at, beside.end_at)
-    }
-    if len(days) == 1:
-        begin, end = (format_time(at.astimezone(viewer.zone)) for at in (item.start_at, item.end_at))
-        return f"{begin}–{end}"
-    return format_interval(item.start_at, item.end_at, viewer.now, viewer.zone)
 
 
 def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:

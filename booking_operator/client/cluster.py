@@ -5,7 +5,7 @@ Each refusal becomes a `CommandError` whose hint has the fix, such as the role t
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,9 +19,10 @@ from booking_operator.engine.store import Object
 from booking_operator.kube.client import JSON_PATCH, KubeClient, Query
 from booking_operator.kube.errors import ApiError
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
+from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch, all_pages
 
 O = TypeVar("O", bound=Object)  # noqa: E741
+T = TypeVar("T")
 
 _UNAUTHORIZED, _TOO_MANY_REQUESTS = 401, 429
 MAX_RETRIES = 10
@@ -107,23 +108,8 @@ class Cluster:
             CommandError: the API server does not answer, or refuses the request.
         """
         source = self.list_watch(kind, namespace, selector)
-        page = await self._page(source, kind, namespace, "")
-        items = list(page.items)
-        while page.token:
-            page = await self._page(source, kind, namespace, page.token)
-            items += page.items
-        return items
-
-    async def _page(self, source: ListWatch[O], kind: Kind[O], namespace: str, token: str) -> Any:
         try:
-            for _ in range(MAX_RETRIES):
-                try:
-                    return await source.list(token)
-                except ListWatchError as error:
-                    if not error.retry_after:
-                        raise
-                    await self._clock.sleep(error.retry_after)
-            return await source.list(token)
+            return await all_pages(lambda token: self._retried(lambda: source.list(token)))
         except (ListWatchError, ResourceExpiredError) as error:
             cause = error.__cause__
             if isinstance(cause, ApiError):
@@ -149,15 +135,20 @@ class Cluster:
                 return items
 
     async def _request(self, method: str, path: str, **more: Any) -> bytes:
+        return await self._retried(lambda: self._client.request(method, path, **more))
+
+    async def _retried(self, send: Callable[[], Awaitable[T]]) -> T:
         """Send a request. If the API server asks for a pause, send it again, as client-go does."""
         for _ in range(MAX_RETRIES):
             try:
-                return await self._client.request(method, path, **more)
-            except ApiError as error:
-                if error.status != _TOO_MANY_REQUESTS or not error.retry_after:
+                return await send()
+            except (ApiError, ListWatchError) as error:
+                # A write that the API server may have begun is not repeated.
+                refused = isinstance(error, ListWatchError) or error.status == _TOO_MANY_REQUESTS
+                if not (refused and error.retry_after):
                     raise
                 await self._clock.sleep(error.retry_after)
-        return await self._client.request(method, path, **more)
+        return await send()
 
     def list_watch(self, kind: Kind[O], namespace: str, selector: Query = ()) -> ListWatch[O]:
         """Return the source of a reflector."""

@@ -1,16 +1,13 @@
 """What people type for an object: `NAME`, `TYPE/NAME`, or `TYPE.GROUP/NAME` as kubectl prints it."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, Kind
 from booking_operator.api.meta import GROUP
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.domain.naming import is_object_name
 
-_MAX_NAME_LENGTH = 253
-# RFC 1123 subdomain: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _KINDS: dict[str, Kind[Any]] = {
     name: kind
     for kind in (RESOURCE, BOOKING, BOOKING_SCHEDULER)
@@ -38,7 +35,7 @@ def parse_object_name(text: str, *kinds: Kind[Any]) -> NamedObject:
         CommandError: the type is another one, or the name cannot be one of Kubernetes.
     """
     type_, separator, name = text.rpartition("/")
-    if len(name) > _MAX_NAME_LENGTH or not _NAME.fullmatch(name):
+    if not is_object_name(name):
         hint = "a name has lowercase letters, digits, '-' and '.', as kubectl get shows it"
         raise CommandError(f'"{text}" is not the name of an object', hint=hint, code=ExitCode.USAGE)
     if not separator:

@@ -6,7 +6,7 @@ The operator computes from the same booking timelines and conditions (`reconcile
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,8 @@ from booking_operator.api.meta import InvalidSpec, first_failure
 from booking_operator.api.resource import Resource, ResourceSpec
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
-from booking_operator.domain.conditions import Failure
+from booking_operator.domain.conditions import ON_THEIR_WAY, Failure
+from booking_operator.domain.local_time import format_interval, format_time
 from booking_operator.engine.store import Key
 from booking_operator.reconcilers.informers import Informers
 
@@ -43,6 +44,22 @@ class Viewer:
     zone: ZoneInfo
     namespace: str = ""
     access: tuple[str, ...] = ()
+
+    def address(self, user: str) -> str:
+        """Return `you` for the viewer, otherwise the name of the user."""
+        return "you" if user == self.user else user
+
+    def times(self, item: BookingInterval, day: date) -> str:
+        """Return the times of a booking; without a day if both are on `day`, in the zone of the viewer."""
+        begin, end = (at.astimezone(self.zone) for at in (item.start_at, item.end_at))
+        if begin.date() == end.date() == day:
+            return f"{format_time(begin)}–{format_time(end)}"
+        return format_interval(item.start_at, item.end_at, self.now, self.zone)
+
+    @property
+    def today(self) -> date:
+        """The present day in the zone of the viewer."""
+        return self.now.astimezone(self.zone).date()
 
     def command(self, *words: str, namespace: str) -> str:
         """Return a command of kubectl for objects in a namespace, quoted for a shell."""
@@ -86,8 +103,8 @@ class ResourceView:
     @property
     def next_booking(self) -> BookingInterval | None:
         """The next booking that begins after `now`; None when there is none."""
-        coming = [item for item in self.timeline.unfinished_by(self.now) if item.start_at > self.now]
-        return min(coming, key=lambda item: item.precedence, default=None)
+        by_precedence = self.timeline.unfinished_by(self.now)
+        return next((item for item in by_precedence if item.start_at > self.now), None)
 
     @property
     def counts(self) -> str:
@@ -117,7 +134,7 @@ class ResourceView:
         if failure is not None:
             return failure
         ready = first_failure(conditions, "Ready")
-        return None if ready is None or ready.reason in {"Starting", "Stopping"} else ready
+        return None if ready is None or ready.reason in ON_THEIR_WAY else ready
 
     @property
     def silent_since(self) -> datetime | None:
@@ -129,17 +146,13 @@ class ResourceView:
         due = status.next_change if status.observed_generation else meta.creation_timestamp
         return due if due is not None and self.now - due > SILENCE else None
 
-    def interval(self, name: str) -> BookingInterval | None:
-        """Return the booking with a name; None if the timeline has none."""
-        return next((item for item in self.timeline if item.name == name), None)
 
-
+@dataclass(frozen=True, slots=True)
 class View:
     """The Resources and Bookings of informers at `now` (aware UTC)."""
 
-    def __init__(self, informers: Informers, now: datetime) -> None:
-        self._informers = informers
-        self.now = now
+    informers: Informers
+    now: datetime
 
     @classmethod
     def of(
@@ -151,34 +164,29 @@ class View:
         informers.bookings.replace(bookings)
         return cls(informers, now)
 
-    @property
-    def informers(self) -> Informers:
-        """The caches with the objects of the view."""
-        return self._informers
-
     def resources(self) -> list[ResourceView]:
         """Return all Resources, by namespace and name."""
         found = sorted(
-            self._informers.resources.objects(),
+            self.informers.resources.objects(),
             key=lambda item: (item.metadata.namespace, item.metadata.name),
         )
         return [self._view(resource) for resource in found]
 
     def resource(self, key: Key) -> ResourceView | None:
         """Return one Resource; None if it does not exist."""
-        found = self._informers.resources.get(key)
+        found = self.informers.resources.get(key)
         return None if found is None else self._view(found)
 
     def bookings(self) -> list[Booking]:
         """Return all Bookings, by start and name. Those with an invalid spec come last."""
-        return sorted(self._informers.bookings.objects(), key=_booking_order)
+        return sorted(self.informers.bookings.objects(), key=_booking_order)
 
     def booking(self, key: Key) -> Booking | None:
         """Return one Booking; None if it does not exist."""
-        return self._informers.bookings.get(key)
+        return self.informers.bookings.get(key)
 
     def _view(self, resource: Resource) -> ResourceView:
-        return ResourceView(resource, self._informers.timeline(resource), self.now)
+        return ResourceView(resource, self.informers.timeline(resource), self.now)
 
 
 def _booking_order(booking: Booking) -> tuple[object, ...]:

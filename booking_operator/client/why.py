@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any
 
 from booking_operator.api.booking import Booking, BookingSpec
-from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
+from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition, InvalidSpec, find_condition
-from booking_operator.client.advice import Advice, Fixer, advice_for
+from booking_operator.client.advice import Fixer, advice_for
 from booking_operator.client.bookings import book_command
 from booking_operator.client.cluster import PODS, Permission
 from booking_operator.client.progress import past_starts
@@ -28,15 +27,13 @@ from booking_operator.client.view import (
     booking_is_unreported,
 )
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import next_attempt_in, suggested_warm_up_in
+from booking_operator.domain.conditions import ON_THEIR_WAY, next_attempt_in, suggested_warm_up_in
 from booking_operator.domain.formatting import format_duration
 from booking_operator.domain.local_time import (
     format_age,
     format_clock_or_day,
     format_day,
-    format_interval,
     format_relative,
-    format_time,
 )
 from booking_operator.domain.parsing import parse_rfc3339
 
@@ -165,7 +162,7 @@ def _because(view: ResourceView, viewer: Viewer, *, blocked: bool) -> str:
         return f"nobody has booked it{left}; the last booking ({who}) ended {ended}"
     holder, *others = view.active
     if blocked:
-        who = "you" if holder.user_id == viewer.user else holder.user_id
+        who = viewer.address(holder.user_id)
         since = format_clock_or_day(holder.start_at, viewer.now, viewer.zone)
         verb = "is active since" if holder.start_at <= viewer.now else "starts its instances for"
         first = f"{holder.name or AD_HOC} ({who}) {verb} {since}"
@@ -179,17 +176,8 @@ def _because(view: ResourceView, viewer: Viewer, *, blocked: bool) -> str:
 
 def _label(item: BookingInterval, viewer: Viewer) -> str:
     """Return a booking with its user and its times: `office (grace) 09:00–18:00`, `your talk 9:00–10:00`."""
-    name, times = item.name or AD_HOC, _times(item, viewer)
+    name, times = item.name or AD_HOC, viewer.times(item, viewer.today)
     return f"your {name} {times}" if item.user_id == viewer.user else f"{name} ({item.user_id}) {times}"
-
-
-def _times(item: BookingInterval, viewer: Viewer) -> str:
-    """Return the times of a booking; without a day if they are all today."""
-    today = viewer.now.astimezone(viewer.zone).date()
-    begin, end = (at.astimezone(viewer.zone) for at in (item.start_at, item.end_at))
-    if begin.date() == end.date() == today:
-        return f"{format_time(begin)}–{format_time(end)}"
-    return format_interval(item.start_at, item.end_at, viewer.now, viewer.zone)
 
 
 def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_Obstacle]) -> Iterator[str]:
@@ -215,16 +203,12 @@ def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_O
         return
     warm_up = view.resource.warm_up
     begins = coming.power_on_at(warm_up)
-    at, who = format_relative(begins, viewer.now, viewer.zone), _user(coming, viewer)
+    at, who = format_relative(begins, viewer.now, viewer.zone), viewer.address(coming.user_id)
     more = ""
     if warm_up:
         start = format_clock_or_day(coming.start_at, begins, viewer.zone)
         more = f", {start}, warm_up {format_duration(warm_up)}"
     yield f"{at} starts for {coming.name or AD_HOC} ({who}{more})"
-
-
-def _user(item: BookingInterval, viewer: Viewer) -> str:
-    return "you" if item.user_id == viewer.user else item.user_id
 
 
 def _book_it(view: ResourceView, viewer: Viewer) -> tuple[Remedy, ...]:
@@ -237,21 +221,22 @@ def _book_it(view: ResourceView, viewer: Viewer) -> tuple[Remedy, ...]:
 def _second(instant: datetime, viewer: Viewer) -> str:
     """Return the time of day to the second, after the day if that is not today."""
     local = instant.astimezone(viewer.zone)
-    text, today = f"{local:%H:%M:%S}", viewer.now.astimezone(viewer.zone).date()
-    return text if local.date() == today else f"{format_day(local, year=local.year != today.year)} {text}"
+    text = f"{local:%H:%M:%S}"
+    if local.date() == viewer.today:
+        return text
+    return f"{format_day(local, year=local.year != viewer.today.year)} {text}"
 
 
 # Obstacles
 
 
 def _obstacles(view: ResourceView, viewer: Viewer) -> list[_Obstacle]:
-    conditions, meta = view.resource.status.conditions, view.resource.metadata
-    found = [check(conditions) for check in _CHECKS]
+    found = [check(view.resource.status.conditions) for check in _CHECKS]
     shown: dict[str, Condition] = {}
     for condition in found:
         if condition is not None:
             shown.setdefault(condition.reason, condition)
-    return [_obstacle(RESOURCE, meta.namespace, meta.name, item, viewer) for item in shown.values()]
+    return [_obstacle(view, item, viewer) for item in shown.values()]
 
 
 def _false(type_: str) -> Callable[[Sequence[Condition]], Condition | None]:
@@ -277,43 +262,38 @@ def _warning(conditions: Sequence[Condition]) -> Condition | None:
 def _not_ready(conditions: Sequence[Condition]) -> Condition | None:
     """Return why instances are not as booked, unless they are on their way."""
     ready = _false("Ready")(conditions)
-    return ready if ready is not None and ready.reason not in _ON_THEIR_WAY else None
+    return ready if ready is not None and ready.reason not in ON_THEIR_WAY else None
 
 
-_ON_THEIR_WAY = {"Starting", "Stopping"}
 _CHECKS = (_false("Valid"), _false("Found"), _false("Synced"), _delayed, _not_ready, _warning)
 """The order in which obstacles are shown. `Ready` has the reasons Suspended, DryRun and Blocked."""
 
 
-def _obstacle(kind: Kind[Any], namespace: str, name: str, condition: Condition, viewer: Viewer) -> _Obstacle:
-    advice = advice_for(condition.reason)
+def _obstacle(view: ResourceView, condition: Condition, viewer: Viewer) -> _Obstacle:
     since = ""
     if condition.last_transition_time:
         since = f" since {_second(parse_rfc3339(condition.last_transition_time), viewer)}"
     return _Obstacle(
         text=f'{condition.type}={condition.status}/{condition.reason}{since}: "{condition.message}"',
-        remedies=tuple(_remedies(advice, kind, namespace, name, condition, viewer)),
+        remedies=tuple(_remedies(view, condition, viewer)),
         harmless=condition.type == "Delayed" or condition.status == "True",
         retry_at=next_attempt_in(condition.message),
     )
 
 
-def _remedies(
-    advice: Advice, kind: Kind[Any], namespace: str, name: str, condition: Condition, viewer: Viewer
-) -> Iterator[Remedy]:
-    plain = kind.name.lower()
+def _remedies(view: ResourceView, condition: Condition, viewer: Viewer) -> Iterator[Remedy]:
+    advice, name, namespace = advice_for(condition.reason), view.name, view.namespace
     patch, edit = advice.patch, advice.edit
     if warm_up := suggested_warm_up_in(condition.message):
         patch, edit = f'{{"spec":{{"warm_up":"{warm_up}"}}}}', False
+    may_patch = Permission("patch", RESOURCE, namespace)
     if patch:
-        command = _patch_command(plain, name, patch, namespace, viewer)
-        yield Remedy(command, Permission("patch", kind, namespace))
+        yield Remedy(_patch_command("resource", name, patch, namespace, viewer), may_patch)
     if advice.delete:
-        command = viewer.command("delete", plain, name, namespace=namespace)
-        yield Remedy(command, Permission("delete", kind, namespace))
+        command = viewer.command("delete", "resource", name, namespace=namespace)
+        yield Remedy(command, Permission("delete", RESOURCE, namespace))
     if edit:
-        command = viewer.command("edit", plain, name, namespace=namespace)
-        yield Remedy(command, Permission("patch", kind, namespace))
+        yield Remedy(viewer.command("edit", "resource", name, namespace=namespace), may_patch)
     if advice.text:
         yield Remedy(_ADDRESSED[advice.fixer].format(advice.text))
 
@@ -368,7 +348,7 @@ def explain_booking(
             subject,
             f"ended {ended}",
             as_booked=True,
-            because=(f"it booked {booking.resource_name} {_times(interval, viewer)}",),
+            because=(f"it booked {booking.resource_name} {viewer.times(interval, viewer.today)}",),
             do=(Remedy(again, Permission("create", BOOKING, meta.namespace)),),
         )
     if view is None:
@@ -429,7 +409,9 @@ def _unfinished_booking(
         subject,
         state,
         as_booked=of_resource.as_booked or not active,
-        because=of_resource.because if active else (f"it books {view.name} {_times(interval, viewer)}",),
+        because=of_resource.because
+        if active
+        else (f"it books {view.name} {viewer.times(interval, viewer.today)}",),
         but=of_resource.but,
         next="; ".join(_next_of_booking(interval, view, viewer)),
         do=of_resource.do if of_resource.but else (),
@@ -447,5 +429,5 @@ def _next_of_booking(interval: BookingInterval, view: ResourceView, viewer: View
     if then.holder is None:
         yield f"{ends} ends, and the instances stop"
     else:
-        other = f"{then.holder.name or AD_HOC} ({_user(then.holder, viewer)})"
+        other = f"{then.holder.name or AD_HOC} ({viewer.address(then.holder.user_id)})"
         yield f"{ends} ends, and the instances run on for {other}"

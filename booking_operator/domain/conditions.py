@@ -57,6 +57,8 @@ class Failure:
     in_request_queue: bool = False
 
 
+ON_THEIR_WAY = frozenset({"Starting", "Stopping"})
+"""The reasons of `Ready` of a Resource while its instances change as they should."""
 VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
 
 

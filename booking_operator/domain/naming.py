@@ -44,9 +44,12 @@ def name_candidates(template: str, group: Mapping[str, str]) -> Iterator[str]:
 
 def sanitize_name(name: str) -> str:
     """Return `name` if Kubernetes allows it, otherwise an allowed name with a hash of `name`."""
-    if len(name) <= _MAX_LENGTH and _SUBDOMAIN.fullmatch(name):
-        return name
-    return _with_hash(name, name)
+    return name if is_object_name(name) else _with_hash(name, name)
+
+
+def is_object_name(name: str) -> bool:
+    """Whether Kubernetes allows a name for most kinds of objects."""
+    return len(name) <= _MAX_LENGTH and bool(_SUBDOMAIN.fullmatch(name))
 
 
 def _with_hash(name: str, whole: str) -> str:

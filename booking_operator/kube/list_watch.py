@@ -1,6 +1,6 @@
 """Lists and watches one kind through the API server. It is the source of a reflector."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -176,3 +176,13 @@ class ListWatch(Generic[O]):
             fix = f"grant list and watch on {self._kind.crd_name} {where}"
             return f"{error}; {fix}"
         return str(error)
+
+
+async def all_pages(page_of: Callable[[str], Awaitable[ListPage[O]]]) -> list[O]:
+    """Return the objects of all pages. `page_of` returns the page for a token; empty for the first one."""
+    page = await page_of("")
+    items = list(page.items)
+    while page.token:
+        page = await page_of(page.token)
+        items += page.items
+    return items

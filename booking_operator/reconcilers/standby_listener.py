@@ -9,6 +9,7 @@ from datetime import timedelta
 from booking_operator.api.monitor import ResourceMonitorSpec, monitored_scope
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.inventory.polling import IDLE_INTERVAL
+from booking_operator.domain.conditions import ON_THEIR_WAY
 from booking_operator.domain.group import Group, Scope
 from booking_operator.reconcilers.informers import Informers
 
@@ -19,7 +20,6 @@ A replica takes over from a dead leader after about LeaseDuration, which is 30 s
 interval its view already shows what the leader started. This matters if the first view after the take-over
 takes longer than `TAKE_OVER_TIMEOUT`.
 """
-_TRANSITION_REASONS = frozenset({"Starting", "Stopping"})
 
 
 class StandbyListener:
@@ -70,6 +70,5 @@ def _in_transition(resource: Resource) -> bool:
     """Whether the status shows instances in transition. PENDING without a transition means blocked."""
     status = resource.status
     return status.status == "PENDING" and any(
-        condition.type == "Ready" and condition.reason in _TRANSITION_REASONS
-        for condition in status.conditions
+        condition.type == "Ready" and condition.reason in ON_THEIR_WAY for condition in status.conditions
     )

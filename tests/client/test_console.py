@@ -5,7 +5,7 @@ import io
 import pytest
 
 from booking_operator.cli.kubectl.console import Console, Styled, escape, wants_color, wants_unicode, width_of
-from booking_operator.cli.kubectl.show import as_csv
+from booking_operator.cli.kubectl.output import as_csv
 
 
 class Terminal(io.StringIO):

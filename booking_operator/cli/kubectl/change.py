@@ -1,13 +1,10 @@
 """The commands that change something: `book`, `extend`, `release` and `skip`."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-
-import yaml
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, Kind
@@ -15,6 +12,7 @@ from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import BookRequest, Options, parsed
+from booking_operator.cli.kubectl.output import full_name, print_object
 from booking_operator.cli.kubectl.session import Session, open_session, together
 from booking_operator.cli.kubectl.wait import wait_until_running
 from booking_operator.client import bookings
@@ -44,7 +42,7 @@ async def book(options: Options, console: Console, *, request: BookRequest) -> i
         wanted = BookingInterval("", request.who or viewer.user, begin, end, viewer.now)
         interval, made = await _create(session, view.name, wanted, recipients, dry_run=request.dry_run)
         if options.output == "table":
-            console.out(f"booking.manager.kotaico.de/{interval.name} created{_suffix(request.dry_run)}")
+            console.out(f"{full_name(BOOKING, interval.name)} created{_suffix(request.dry_run)}")
             for line in bookings.preview(view, interval, viewer):
                 console.note(f"  {line}")
         else:
@@ -107,16 +105,6 @@ def _recipient(text: str) -> dict[str, str]:
         text = f'--notify "{text}" is neither a mail address nor TYPE:RECIPIENT'
         raise CommandError(text, hint="write ada@example.com or slack:team-a", code=ExitCode.USAGE)
     return {"type": "email", "recipient": text}
-
-
-def print_object(console: Console, output: str, kind: Kind[Any], object_: Mapping[str, Any]) -> None:
-    """Print an object for programs: as json, as yaml, or only its name."""
-    if output == "name":
-        console.out(f"{kind.name.lower()}.manager.kotaico.de/{object_['metadata']['name']}")
-    elif output == "yaml":
-        console.raw(yaml.safe_dump(dict(object_), sort_keys=False))
-    else:
-        console.raw(json.dumps(object_, indent=4))
 
 
 def _report(

@@ -10,7 +10,8 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from booking_operator.cli.kubectl.completion import DAYS, DURATIONS, TIMES, name
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import (
     BookRequest,
+    Command,
     HintedUsageError,
     ListRequest,
     Options,
@@ -138,56 +140,85 @@ def _run(command: str, options: Options, **arguments: Any) -> int:
         return _failed(error, console)  # on a console that knows the line of progress
 
 
-def _now() -> datetime:
-    from booking_operator.engine.clock import SystemClock  # noqa: PLC0415 - imports asyncio
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Parses the times of one command line, all by the same present instant (aware UTC) and time zone."""
 
-    return frozen_now() or SystemClock().now()
+    now: datetime
+    zone: ZoneInfo
+
+    @classmethod
+    def of(cls, options: Options) -> "_Times":
+        from booking_operator.engine.clock import SystemClock  # noqa: PLC0415 - imports asyncio
+
+        return cls(frozen_now() or SystemClock().now(), time_zone(options.tz))
+
+    def when(self, name: str, text: str, *, after: datetime | None = None) -> datetime:
+        """Return the instant of a time."""
+        found: datetime = parsed(
+            name, lambda: time_grammar.parse_when(text, self.now, self.zone, after=after)
+        )
+        return found
+
+    def range(self, begin: str, end: str) -> tuple[datetime, datetime]:
+        """Return the time range of `--from` and `--to`."""
+        first = self.when("--from", begin)
+        last = self.when("--to", end, after=first)
+        if last <= first:
+            raise HintedUsageError(f'--to "{end}" is not after --from', "write --to +24h")
+        return first, last
+
+    def after(self, name: str, text: str, start: datetime) -> datetime:
+        """Return the instant that is a duration after `start`."""
+        found: datetime = parsed(name, lambda: time_grammar.parse_span(text).after(start, self.zone))
+        return found
+
+    def seconds(self, name: str, text: str) -> float:
+        """Return a duration in seconds."""
+        return (self.after(name, text, self.now) - self.now).total_seconds()
+
+    def check(self, name: str, text: str) -> None:
+        """Check a time whose reference is not known yet, so that it may occur when the clocks change."""
+
+        def parse() -> None:
+            try:
+                time_grammar.parse_when(text, self.now, self.zone)
+            except time_grammar.TimeError as error:
+                if not error.clocks_change:
+                    raise
+
+        parsed(name, parse)
 
 
-def _when(options: Options, name: str, text: str, *, after: datetime | None = None) -> datetime:
-    """Parse a time of the command line."""
-    zone, now = time_zone(options.tz), _now()
-    found: datetime = parsed(name, lambda: time_grammar.parse_when(text, now, zone, after=after))
-    return found
+def _time_option(flag: str, name: str, **more: Any) -> Callable[[Command], Command]:
+    if "default" in more:
+        more["show_default"] = True
+    return click.option(flag, name, metavar="TIME", shell_complete=words_of(*TIMES), **more)
 
 
-def _after(options: Options, name: str, text: str, start: datetime) -> datetime:
-    """Parse a duration of the command line, and return the instant that is so long after `start`."""
-    zone = time_zone(options.tz)
-    found: datetime = parsed(name, lambda: time_grammar.parse_span(text).after(start, zone))
-    return found
-
-
-def _check_syntax(text: str, zone: ZoneInfo) -> None:
-    """Check a time whose reference is not known yet, so that it may occur when the clocks change."""
-    try:
-        time_grammar.parse_when(text, _now(), zone)
-    except time_grammar.TimeError as error:
-        if not error.clocks_change:
-            raise
+_RANGE = (
+    _time_option("--from", "begin", default="now", help="Start of the time range."),
+    _time_option("--to", "end", default="+24h", help="End of the time range."),
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+_WHOSE = click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
+_TIMEOUT = click.option(
+    "--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait."
+)
+_RESOURCE = click.argument("resource", shell_complete=names_of("resources"))
+_ANY_RESOURCE = click.argument("resource", required=False, shell_complete=names_of("resources"))
+_TARGET = click.argument(
+    "target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings")
+)
 
 
 # Changes
 
 
 @cli.command(short_help="Book a Resource.")
-@click.argument("resource", shell_complete=names_of("resources"))
-@click.option(
-    "--from",
-    "start",
-    metavar="TIME",
-    shell_complete=words_of(*TIMES),
-    default="now",
-    show_default=True,
-    help="When it begins.",
-)
-@click.option(
-    "--to",
-    "end",
-    metavar="TIME",
-    shell_complete=words_of(*TIMES),
-    help="When it ends. Without a date: the first such time after the start.",
-)
+@_RESOURCE
+@_time_option("--from", "start", default="now", help="When it begins.")
+@_time_option("--to", "end", help="When it ends. Without a date: the first such time after the start.")
 @click.option(
     "--duration",
     metavar="DURATION",
@@ -199,8 +230,8 @@ def _check_syntax(text: str, zone: ZoneInfo) -> None:
     "--notify", metavar="MAIL", multiple=True, help="Whom to notify of the end; also TYPE:RECIPIENT."
 )
 @click.option("--wait", is_flag=True, help="Wait until all instances run.")
-@click.option("--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait.")
-@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@_TIMEOUT
+@_DRY_RUN
 @shared(outputs=("table", "json", "yaml", "name"))
 def book(
     options: Options, resource: str, start: str, end: str, duration: str, timeout: str, **more: Any
@@ -209,32 +240,24 @@ def book(
     if bool(end) == bool(duration):
         text = "--to and --duration exclude each other" if end else "the end is missing"
         raise HintedUsageError(text, f"{_PROGRAM} book {shlex.quote(resource)} --duration 2h")
-    begin = _when(options, "--from", start)
-    finish = (
-        _when(options, "--to", end, after=begin) if end else _after(options, "--duration", duration, begin)
-    )
+    times = _Times.of(options)
+    begin = times.when("--from", start)
+    finish = times.when("--to", end, after=begin) if end else times.after("--duration", duration, begin)
     if finish <= begin:
         raise HintedUsageError(f'--to "{end}" is not after the start', "write --duration 2h")
-    if finish <= _now():
+    if finish <= times.now:
         raise HintedUsageError("the booking would end in the past", "leave out --from to begin now")
-    limit = _seconds(options, timeout)
+    limit = times.seconds("--timeout", timeout)
     request = BookRequest(resource=resource, begin=begin, end=finish, limit=limit, **more)
     return _run("change.book", options, request=request)
 
 
-def _seconds(options: Options, duration: str) -> float:
-    now = _now()
-    return (_after(options, "--timeout", duration, now) - now).total_seconds()
-
-
 @cli.command(short_help="Extend a booking.")
-@click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
+@_TARGET
 @click.argument("duration", required=False, shell_complete=words_of(*DURATIONS))
-@click.option(
-    "--until", metavar="TIME", shell_complete=words_of(*TIMES), help="The new end, in place of a duration."
-)
-@click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
-@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@_time_option("--until", "until", help="The new end, in place of a duration.")
+@_WHOSE
+@_DRY_RUN
 @shared(outputs=("table", "json", "yaml", "name"))
 def extend(options: Options, target: str, duration: str | None, until: str | None, **more: Any) -> int:
     """Extend a booking by a DURATION, from its present end."""
@@ -245,14 +268,14 @@ def extend(options: Options, target: str, duration: str | None, until: str | Non
     if duration:
         parsed("DURATION", lambda: time_grammar.parse_span(duration))
     elif until:
-        parsed("--until", lambda: _check_syntax(until, time_zone(options.tz)))
+        _Times.of(options).check("--until", until)
     return _run("change.extend", options, target=target, duration=duration or "", until=until or "", **more)
 
 
 @cli.command(short_help="End a booking now.")
-@click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
-@click.option("--who", metavar="USER", default="", help="Whose booking. Default: yours.")
-@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@_TARGET
+@_WHOSE
+@_DRY_RUN
 @shared(outputs=("table", "json", "yaml", "name"))
 def release(options: Options, target: str, **more: Any) -> int:
     """End a booking now, or delete it if it has not begun."""
@@ -262,12 +285,12 @@ def release(options: Options, target: str, **more: Any) -> int:
 @cli.command(short_help="Skip a day of a BookingScheduler.")
 @click.argument("scheduler", shell_complete=names_of("bookingschedulers"))
 @click.argument("day", shell_complete=words_of(*DAYS))
-@click.option("--dry-run", is_flag=True, help="Only check and show it; the cluster stores nothing.")
+@_DRY_RUN
 @shared(outputs=("table", "json", "yaml", "name"))
 def skip(options: Options, scheduler: str, day: str, **more: Any) -> int:
     """Let a BookingScheduler make no booking on a DAY, like wed, tomorrow or 2026-12-24."""
-    zone, now = time_zone(options.tz), _now()
-    parsed("DAY", lambda: time_grammar.parse_day(day, now, zone))
+    times = _Times.of(options)
+    parsed("DAY", lambda: time_grammar.parse_day(day, times.now, times.zone))
     return _run("change.skip", options, scheduler=scheduler, day=day, **more)
 
 
@@ -275,7 +298,7 @@ def skip(options: Options, scheduler: str, day: str, **more: Any) -> int:
 
 
 @cli.command(short_help="Show who has what until when.")
-@click.argument("resource", required=False, shell_complete=names_of("resources"))
+@_ANY_RESOURCE
 @shared(everywhere=True, outputs=_TABLE)
 def status(options: Options, resource: str | None) -> int:
     """Show the Resources: who has them until when, and what happens next."""
@@ -283,29 +306,18 @@ def status(options: Options, resource: str | None) -> int:
 
 
 @cli.command("list", short_help="List bookings.")
-@click.argument("resource", required=False, shell_complete=names_of("resources"))
+@_ANY_RESOURCE
 @click.option("--mine", is_flag=True, help="Only your bookings.")
 @click.option("--all", "finished", is_flag=True, help="Also the bookings that have ended.")
-@click.option(
-    "--from",
-    "begin",
-    metavar="TIME",
-    shell_complete=words_of(*TIMES),
-    help="Only bookings that end after this time.",
-)
-@click.option(
-    "--to",
-    "end",
-    metavar="TIME",
-    shell_complete=words_of(*TIMES),
-    help="Only bookings that begin before this time.",
-)
+@_time_option("--from", "begin", help="Only bookings that end after this time.")
+@_time_option("--to", "end", help="Only bookings that begin before this time.")
 @click.option("--watch", "-w", is_flag=True, help="Go on, and print each change.")
 @shared(everywhere=True, outputs=("table", "json", "yaml", "name", "csv"))
 def list_(options: Options, resource: str | None, begin: str | None, end: str | None, **more: Any) -> int:
     """List the bookings that have not ended."""
-    first = _when(options, "--from", begin) if begin else None
-    last = _when(options, "--to", end, after=first) if end else None
+    times = _Times.of(options)
+    first = times.when("--from", begin) if begin else None
+    last = times.when("--to", end, after=first) if end else None
     if more["watch"] and options.output not in {"table", "name"}:
         raise HintedUsageError(
             f"--watch and -o {options.output} exclude each other", "use -o table or -o name"
@@ -315,7 +327,7 @@ def list_(options: Options, resource: str | None, begin: str | None, end: str | 
 
 
 @cli.command(short_help="Explain a state, and what to do.")
-@click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings"))
+@_TARGET
 @click.option("--exit-status", is_flag=True, help="Exit with 1 if things are not as booked.")
 @shared(outputs=("table", "json", "yaml"))
 def why(options: Options, target: str, **more: Any) -> int:
@@ -324,50 +336,31 @@ def why(options: Options, target: str, **more: Any) -> int:
 
 
 @cli.command(short_help="Draw a Gantt chart of the bookings.")
-@click.argument("resource", required=False, shell_complete=names_of("resources"))
-@click.option(
-    "--from",
-    "begin",
-    metavar="TIME",
-    shell_complete=words_of(*TIMES),
-    default="now",
-    show_default=True,
-    help="Start of the time range.",
-)
-@click.option(
-    "--to",
-    "end",
-    metavar="TIME",
-    shell_complete=words_of(*TIMES),
-    default="+24h",
-    show_default=True,
-    help="End of the time range.",
-)
+@_ANY_RESOURCE
+@_RANGE[0]
+@_RANGE[1]
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw without characters beyond ASCII.")
 @shared(everywhere=True)
 def timeline(options: Options, resource: str | None, begin: str, end: str, **more: Any) -> int:
     """Draw the bookings as a Gantt chart."""
-    first = _when(options, "--from", begin)
-    last = _when(options, "--to", end, after=first)
-    if last <= first:
-        raise HintedUsageError(f'--to "{end}" is not after --from', "write --to +24h")
+    first, last = _Times.of(options).range(begin, end)
     return _run("timeline.timeline", options, resource=resource or "", begin=first, end=last, **more)
 
 
 @cli.command(short_help="Wait until all instances run.")
-@click.argument("resource", shell_complete=names_of("resources"))
-@click.option("--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait.")
+@_RESOURCE
+@_TIMEOUT
 @shared()
 def wait(options: Options, resource: str, timeout: str) -> int:
     """Wait until all instances of a Resource run."""
-    return _run("wait.wait", options, resource=resource, limit=_seconds(options, timeout))
+    return _run(
+        "wait.wait", options, resource=resource, limit=_Times.of(options).seconds("--timeout", timeout)
+    )
 
 
 @cli.command(short_help="Forecast AWS API calls and late starts.")
-@click.option(
-    "--from", "begin", metavar="TIME", default="now", show_default=True, help="Start of the time range."
-)
-@click.option("--to", "end", metavar="TIME", default="+24h", show_default=True, help="End of the time range.")
+@_RANGE[0]
+@_RANGE[1]
 @click.option("--region", default="", help="AWS region of Resources without spec.region.")
 @click.option(
     "--config", metavar="FILE", default="", help="Configuration file of the operator, for its limits."
@@ -378,15 +371,12 @@ def plan(options: Options, begin: str, end: str, **more: Any) -> int:
 
     This command makes no AWS API calls. The token buckets of AWS count as full.
     """
-    first = _when(options, "--from", begin)
-    last = _when(options, "--to", end, after=first)
-    if last <= first:
-        raise HintedUsageError(f'--to "{end}" is not after --from', "write --to +24h")
+    first, last = _Times.of(options).range(begin, end)
     return _run("plan.plan", options, begin=first, end=last, **more)
 
 
 @cli.command(short_help="Write bookings as calendar files.")
-@click.argument("resource", required=False, shell_complete=names_of("resources"))
+@_ANY_RESOURCE
 @click.option("--mine", is_flag=True, help="Only your bookings.")
 @click.option(
     "--output-dir", "directory", metavar="DIR", help="Write one file for each Resource. Default: stdout."
@@ -403,8 +393,9 @@ def ical(options: Options, resource: str | None, directory: str | None, **more: 
 @shared(cluster=False, outputs=("table", "json"))
 def when(options: Options, time: tuple[str, ...]) -> int:
     """Show what a TIME means. This command needs no cluster."""
-    instant = _when(options, "TIME", " ".join(time))
-    return _run("when.when", options, instant=instant, now=_now(), zone=time_zone(options.tz))
+    times = _Times.of(options)
+    instant = times.when("TIME", " ".join(time))
+    return _run("when.when", options, instant=instant, now=times.now, zone=times.zone)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
 """The commands that show something: `status`, `list` and `why`."""
 
 import asyncio
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
 
-import yaml
-
 from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import find_condition
-from booking_operator.cli.kubectl.console import Console, Styled, Text, escape
+from booking_operator.cli.kubectl.console import Console, Styled, Text
 from booking_operator.cli.kubectl.options import ListRequest, Options
+from booking_operator.cli.kubectl.output import Table, emit, full_name, print_document
 from booking_operator.cli.kubectl.session import Session, open_session, together
 from booking_operator.client.cluster import Permission
 from booking_operator.client.errors import ExitCode
@@ -32,75 +28,9 @@ _POWER_STYLES = {"RUNNING": "green", "STOPPED": "dim", "PENDING": "yellow"}
 _PHASE_STYLES = {Phase.IN_PROGRESS: "green", Phase.FINISHED: "dim", "INVALID": "red"}
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows for people, and the same rows for programs.
-
-    Attributes:
-        kind: the kind of the objects.
-        head: the headings of the columns.
-        rows: the cells of each row.
-        wide: the number of columns at the end that only `-o wide` shows.
-        fields: the names of the fields of each row, for json, yaml and csv.
-        records: the fields of each row.
-        namespaced: whether the first column is the namespace.
-        objects: the objects of the rows, if a caller needs them.
-    """
-
-    kind: Kind[Any]
-    head: Sequence[str]
-    rows: Sequence[Sequence[Text]]
-    fields: Sequence[str]
-    records: Sequence[Mapping[str, Any]]
-    wide: int = 0
-    namespaced: bool = False
-    objects: Sequence[Any] = ()
-
-    def shown(self, output: str) -> slice:
-        """Return which columns an output format for people shows."""
-        hidden = self.wide if output == "table" else 0
-        return slice(0 if self.namespaced else 1, len(self.head) - hidden)
-
-
 def resource_name(text: str) -> str:
     """Return the name of a Resource that a user typed; empty if it is left out."""
     return parse_object_name(text, RESOURCE).name if text else ""
-
-
-def emit(console: Console, output: str, table: Table) -> list[int]:
-    """Print a table in an output format. Returns the widths of its columns, for a table for people."""
-    if output == "json":
-        console.raw(json.dumps(list(table.records), indent=4))
-    elif output == "yaml":
-        console.raw(yaml.safe_dump([dict(item) for item in table.records], sort_keys=False))
-    elif output == "csv":
-        console.raw(as_csv(table.fields, table.records))
-    elif output == "name":
-        for record in table.records:
-            console.out(f"{table.kind.name.lower()}.manager.kotaico.de/{record['name']}")
-    else:
-        shown = table.shown(output)
-        return console.table(table.head[shown], [row[shown] for row in table.rows])
-    return []
-
-
-def as_csv(fields: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV, with control characters escaped.
-
-    A cell that a spreadsheet would take for a formula gets a quote in front.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    for record in records:
-        writer.writerow([_harmless(record[field]) for field in fields])
-    return text.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return escape(f"'{value}" if value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value)
 
 
 # status
@@ -276,7 +206,7 @@ async def _watch(session: Session, selection: "Selection") -> NoReturn:
             shown = table.shown(output)
             if output == "name":
                 for key in news:
-                    session.console.out(f"booking.manager.kotaico.de/{key.name}")
+                    session.console.out(full_name(BOOKING, key.name))
             elif not widths:
                 widths = session.console.table(table.head[shown], [row[shown] for row in news.values()])
             else:
@@ -398,10 +328,8 @@ async def why(options: Options, console: Console, *, target: str, exit_status: b
         explanation = await checked_remedies(session, _explain(session, view, named, viewer))
         if options.output == "table":
             show_explanation(console, explanation)
-        elif options.output == "json":
-            console.raw(json.dumps(_plain(explanation), indent=4))
         else:
-            console.raw(yaml.safe_dump(_plain(explanation), sort_keys=False))
+            print_document(console, options.output, _plain(explanation))
     return ExitCode.FAILED if exit_status and not explanation.as_booked else ExitCode.DONE
 
 
