@@ -505,13 +505,7 @@ class TestWatch:
 
     def test_each_change_is_a_row(self, ada: Person) -> None:
         ada.apply(afternoon())
-        watching = subprocess.Popen(
-            ada.command("list", "--watch"),
-            env=ada.environ(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        watching = ada.start("list", "--watch")
         assert watching.stdout is not None
         line = watching.stdout.readline
         assert line().startswith("BOOKING ")
@@ -649,13 +643,7 @@ class TestWait:
         starting = condition("Ready", "False", "Starting", "1 of 2 instances are running; all are booked.")
         body = resource_body("analytics", "PENDING", 1, 2, [starting], start_seconds=[37, 41])
         ada.apply(body, booking_body("now", "analytics", "ada", "14:02:19", "17:00"))
-        waiting = subprocess.Popen(
-            ada.command("wait", "analytics", "--timeout", "5m"),
-            env=ada.environ(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        waiting = ada.start("wait", "analytics", "--timeout", "5m")
         assert waiting.stderr is not None
         lines = [waiting.stderr.readline(), waiting.stderr.readline()]
         assert lines[1] == "analytics: 1 of 2 run, 41s (past starts: 37–41s)\n"
@@ -679,13 +667,7 @@ class TestWait:
 
     def test_ctrl_c_ends_it_at_once(self, ada: Person) -> None:
         ada.apply(resource_body("analytics", "STOPPED", 0, 2), afternoon())
-        waiting = subprocess.Popen(
-            ada.command("wait", "analytics"),
-            env=ada.environ(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        waiting = ada.start("wait", "analytics")
         assert waiting.stderr is not None
         assert "BOOKING_NOW" in waiting.stderr.readline()
         assert "0 of 2 run" in waiting.stderr.readline()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,13 +70,7 @@ def test_wait_survives_a_restart_of_the_api_server(own_devcluster: OwnPlayground
         resource_body("analytics", "PENDING", 0, 2, [starting]),
         booking_body("now", "analytics", "ada", "14:02", "17:00"),
     )
-    waiting = subprocess.Popen(
-        ada.command("wait", "analytics", "--timeout", "60s"),
-        env=ada.environ(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    waiting = ada.start("wait", "analytics", "--timeout", "60s")
     assert waiting.stderr is not None
     assert "BOOKING_NOW" in waiting.stderr.readline()
     assert "0 of 2 run" in waiting.stderr.readline()

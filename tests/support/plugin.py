@@ -129,6 +129,16 @@ class Person:
             check=False,
         )
 
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start the script, whose output the caller reads."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def administered(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run the script as an administrator, without impersonation."""
         command = [str(SCRIPT), *arguments]
