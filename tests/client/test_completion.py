@@ -35,7 +35,8 @@ def test_no_words_are_like_an_empty_one() -> None:
 def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program in place of kubectl that records its arguments."""
     program = tmp_path / "kubectl"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nprintf "analytics\\nreporting\\n"\n')
+    rows = "analytics  RUNNING  2\\nreporting  STOPPED  0\\n"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nprintf "{rows}"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     return program
@@ -45,8 +46,14 @@ def test_the_names_come_from_kubectl_with_the_options_of_the_command(kubectl: Pa
     assert candidates("book", "-n", "team-a", "--context", "prod-eu", "ana") == ["analytics"]
     assert (kubectl.parent / "calls").read_text() == (
         "get resources.manager.kotaico.de --request-timeout=1s --no-headers "
-        "--output=custom-columns=NAME:.metadata.name --namespace=team-a --context=prod-eu\n"
+        "--namespace=team-a --context=prod-eu\n"
     )
+
+
+def test_the_names_of_several_kinds_come_from_one_call(kubectl: Path) -> None:
+    rows = "resource.manager.kotaico.de/web  RUNNING\\n\\nbooking.manager.kotaico.de/afternoon  SCHEDULED\\n"
+    kubectl.write_text(f'#!/bin/sh\nprintf "{rows}"\nexit 1\n')
+    assert candidates("why", "") == ["web", "afternoon"]
 
 
 def test_a_failure_of_kubectl_completes_nothing(kubectl: Path) -> None:

@@ -52,8 +52,7 @@ def names_of(*kinds: str) -> Completer:
     """Return a completer for the names of objects of some kinds."""
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        names = [name for kind in kinds for name in _names(context, kind)]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in _names(context, kinds) if name.startswith(incomplete)]
 
     return complete
 
@@ -67,13 +66,18 @@ def words_of(*words: str) -> Completer:
     return complete
 
 
-def _names(context: click.Context, kind: str) -> list[str]:
-    """Return the names of all objects of a kind; none if kubectl fails."""
-    command = ["kubectl", "get", f"{kind}.manager.kotaico.de", "--request-timeout=1s", "--no-headers"]
-    command += ["--output=custom-columns=NAME:.metadata.name"]
+def _names(context: click.Context, kinds: Sequence[str]) -> list[str]:
+    """Return the names of all objects of some kinds, as far as kubectl prints them.
+
+    The API server prints the table. This takes half of the time of other formats, for which it sends whole
+    objects. With several kinds, the first word is like `booking.manager.kotaico.de/my-afternoon`.
+    """
+    plurals = ",".join(f"{kind}.manager.kotaico.de" for kind in kinds)
+    command = ["kubectl", "get", plurals, "--request-timeout=1s", "--no-headers"]
     command += [f"{flag}={value}" for name, flag in _ACCESS.items() if (value := context.params.get(name))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []
-    return done.stdout.split() if done.returncode == 0 else []
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    return [row[0].rpartition("/")[2] for row in rows if row]
