@@ -13,14 +13,14 @@ from typing import Any
 
 import structlog
 
-from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, USAGE
 from booking_operator.cloud.service import Driver
 from booking_operator.dependencies import Dependencies
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.fence import MayWrite
 from booking_operator.engine.introspection import Contents, Introspectable, joined
 from booking_operator.engine.store import Key
-from booking_operator.engine.workqueue import WorkQueue
+from booking_operator.engine.workqueue import Priority, WorkQueue
 from booking_operator.kube.cache_consistency import CacheConsistency
 from booking_operator.kube.events import EventRecorder
 from booking_operator.kube.objects import ObjectWriter
@@ -35,8 +35,12 @@ from booking_operator.reconcilers.monitor import MonitorReconciler
 from booking_operator.reconcilers.notifications import NotificationReconciler
 from booking_operator.reconcilers.resource.orders import ResourceOrders
 from booking_operator.reconcilers.scheduler import SchedulerReconciler
+from booking_operator.reconcilers.usage import WRITE_DELAY, UsageReconciler
+from booking_operator.reconcilers.usage_recorder import UsageRecorder
 
 FLUSH_TIMEOUT_SECONDS = 0.3
+MAX_USAGE_WRITES = 4
+"""Maximum number of Usage objects that are written at the same time."""
 
 
 class Manager:
@@ -47,6 +51,7 @@ class Manager:
         informers: the caches.
         consistency: decides whether the caches may be missing bookings.
         drivers: the cloud services, by `spec.type`.
+        usage: the meters of all Resources.
         may_write: whether this replica may write now.
         parts: the constructors of parts that a simulation may replace.
     """
@@ -57,6 +62,8 @@ class Manager:
         informers: Informers,
         consistency: CacheConsistency,
         drivers: Mapping[str, Driver],
+        usage: UsageRecorder,
+        *,
         may_write: MayWrite,
         parts: Parts = REAL,
     ) -> None:
@@ -120,6 +127,9 @@ class Manager:
         bookings = BookingReconciler(environment, undelivered=notifier.failures.get, delay=delays.get)
         schedulers = SchedulerReconciler(environment)
         monitors = MonitorReconciler(environment)
+        self._usage_queue: WorkQueue[Key] = parts.queue(clock, timer_priority=Priority.CHANGE)
+        self._usage = usage
+        usages = UsageReconciler(client, usage, informers, clock, settings.namespace, metrics.used)
         measured = partial(Controller, metrics=metrics.controller)
         notify = measured("notifications", handlers.notifications, notifier.reconcile)
         self._controllers = (
@@ -129,6 +139,7 @@ class Manager:
             measured(BOOKING.name, handlers.bookings, bookings.reconcile),
             measured(BOOKING_SCHEDULER.name, handlers.schedulers, schedulers.reconcile),
             measured(RESOURCE_MONITOR.name, handlers.monitors, monitors.reconcile),
+            measured(USAGE.name, self._usage_queue, usages.reconcile, workers=MAX_USAGE_WRITES),
         )
         self._introspectables: Mapping[str, Introspectable] = {
             "orders": orders,
@@ -138,6 +149,7 @@ class Manager:
             "failed locks": lock_tags.failures,
             "notifications": notifier,
             "failed notifications": notifier.failures,
+            "usages": usages,
             **{f"status of {kind.plural}": writer for kind, writer in statuses.items()},
             **{f"controller {controller.name}": controller for controller in self.controllers},
         }
@@ -166,7 +178,25 @@ class Manager:
         finally:
             self._handlers.unsubscribe()
 
+    async def drain(self) -> None:
+        """Write what only this process knows: the usage that was metered since the last write."""
+        for key in self._usage.metered():
+            self._usage_queue.add(key)
+        await self._usage_queue.wait_until_idle()
+
+    def _write_usage_soon(self, key: Key) -> None:
+        self._usage_queue.add_at(key, self._usage_queue.clock.now() + WRITE_DELAY)
+
     async def _work(self) -> None:
+        self._usage.on_changed(self._write_usage_soon)
+        for key in self._usage.metered():
+            self._write_usage_soon(key)
+        try:
+            await self._control()
+        finally:
+            self._usage.on_changed(None)
+
+    async def _control(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for service, driver in self._drivers.items():
                 driver.inventory.set_listener(self._handlers.inventory_listener(service))

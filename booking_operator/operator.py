@@ -9,7 +9,7 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -45,7 +45,10 @@ from booking_operator.observability.server import open_servers
 from booking_operator.observability.sources import Sources
 from booking_operator.parts import REAL, Parts
 from booking_operator.reconcilers.standby_listener import StandbyListener
+from booking_operator.reconcilers.usage_recorder import UsageRecorder
 
+DRAIN_TIMEOUT_SECONDS = 2.0
+"""How long an orderly end may take to write the usage. The grace period of a pod is 30 s."""
 GC_DELAY_SECONDS = 10.0
 """Delay before the full collection after a leadership, so that a short loss of the Lease ends before it."""
 BOUNDARY_MARGIN = timedelta(seconds=2)
@@ -99,6 +102,8 @@ class Operator:
         self._new_manager = partial(
             Manager, dependencies, informers, consistency, may_write=election.may_write, parts=parts
         )
+        inventories = {name: service.inventory for name, service in services.items()}
+        self._usage = UsageRecorder(informers, inventories, clock, parts.meter)
         self._drivers: Mapping[str, Driver] = {}
         self._manager: Manager | None = None
         self._ended = asyncio.Event()
@@ -115,6 +120,11 @@ class Operator:
         """The cached objects of each kind. Callers must not change them."""
         return self._informers.stores
 
+    @property
+    def usage(self) -> UsageRecorder:
+        """The meters of this replica."""
+        return self._usage
+
     def introspect(self) -> Contents:
         """The keys that each long-lived collection holds, by `owner.collection`.
 
@@ -124,16 +134,36 @@ class Operator:
         parts: dict[str, Introspectable] = {
             "informers": self._informers,
             "object counts": self._object_counts,
+            "usage": self._usage,
             **{f"store of {kind.plural}": store for kind, store in self.stores.items()},
             **{f"service {name}": service for name, service in self._services.items()},
             **{f"driver {name}": driver for name, driver in self._drivers.items()},
         }
         return {**joined(parts), **(self._manager.introspect() if self._manager else {})}
 
-    async def run(self) -> None:
-        """Run until cancelled. Reconciles begin when the caches of Bookings and Resources are synced."""
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping` is set, or until cancelled. Only the former ends without a loss of usage.
+
+        Reconciles begin when the caches of Bookings and Resources are synced.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(self._work(), name="operator")
+            await stopping.wait()
+            await self._drain()
+            work.cancel()
+
+    async def _drain(self) -> None:
+        """Write what only this process knows. Starts and stops go on meanwhile."""
+        if self._manager is None or not self._election.may_write():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_SECONDS):
+                await self._manager.drain()
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._collect_garbage(), name="tidy up")
+            tasks.create_task(self._usage.run(), name="usage")
             await self._consistency.record_crd()
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector: {reflector.kind}")
@@ -175,7 +205,7 @@ class Operator:
             async with asyncio.TaskGroup() as tasks:
                 drivers = {name: service.driver(tasks) for name, service in self._services.items()}
                 self._drivers = drivers
-                self._manager = manager = self._new_manager(drivers=drivers)
+                self._manager = manager = self._new_manager(drivers=drivers, usage=self._usage)
                 self._dependencies.metrics.began_to_lead()
                 if self._election.has_rivals:
                     self._relist()
@@ -232,8 +262,8 @@ def _region(flag: str) -> str:
         raise RegionError(f"--region or AWS_REGION: {error}") from None
 
 
-async def run(settings: Settings) -> None:
-    """Run the operator until cancelled.
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """Run the operator until `stopping` is set, or until cancelled.
 
     Raises:
         ConfigError: there is no usable cluster configuration.
@@ -262,7 +292,7 @@ async def run(settings: Settings) -> None:
         )
         channels = await stack.enter_async_context(open_channels(smtp, config.targets, clock, may_write))
         dependencies = Dependencies(settings, client, channels, clock, metrics)
-        await Operator(dependencies, services, election, sources).run()
+        await Operator(dependencies, services, election, sources).run(stopping)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from booking_operator.cloud.service import Driver
+from booking_operator.domain.usage import Meter
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.reconcilers.informers import Informers
@@ -35,6 +36,7 @@ class Parts:
         driver: returns the driver that the reconcilers use, given the driver of a cloud service.
         resources: the class of the reconciler of Resources.
         locks: the class of the reconciler of lock tags.
+        meter: the class of the meter of a Resource.
     """
 
     queue: type[WorkQueue[Key]] = WorkQueue
@@ -42,6 +44,7 @@ class Parts:
     driver: Callable[[Driver], Driver] = direct
     resources: type[ResourceReconciler] = ResourceReconciler
     locks: type[LockTagsReconciler] = LockTagsReconciler
+    meter: type[Meter] = Meter
 
 
 REAL = Parts()

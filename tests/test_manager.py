@@ -16,6 +16,7 @@ from booking_operator.engine.store import Key
 from booking_operator.kube.errors import ApiError
 from booking_operator.manager import Manager
 from booking_operator.observability.prometheus import Metrics
+from booking_operator.reconcilers.usage_recorder import UsageRecorder
 from tests.support import virtual
 from tests.support.environment import FakeDriver, World
 
@@ -70,7 +71,8 @@ class Harness:
             self.world.informers,
             self.world.consistency,
             drivers,
-            lambda: self.live,
+            UsageRecorder(self.world.informers, {}, self.world.clock),
+            may_write=lambda: self.live,
         )
         task = asyncio.ensure_future(manager.run())
         try:

@@ -32,6 +32,7 @@ class Cluster:
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {"resources": [], "bookings": []}
         self.version = 1
+        self.silent = False
 
     def add(self, plural: str, name: str, spec: dict[str, Any], status: dict[str, Any] | None = None) -> None:
         self.version += 1
@@ -45,7 +46,7 @@ class Cluster:
         self.add("bookings", name, spec)
 
     async def request(self, method: str, path: str, **_: Any) -> bytes:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(3600 if self.silent else 0.01)
         if method != "GET":
             raise ApiError(404, "not here")
         if "customresourcedefinitions" in path or ("/namespaces/ns" in path and path.endswith("/ns")):
@@ -147,7 +148,7 @@ async def taken_over(bookings: Sequence[tuple[float, float]], state: InstanceSta
     cloud = Cloud(clock, instances={"i-1": state})
     cluster.add("resources", "res", {"tag": "web", "region": REGION})
     operator = operating(cluster, cloud, election, clock)
-    task = asyncio.ensure_future(operator.run())
+    task = asyncio.ensure_future(operator.run(asyncio.Event()))
     await asyncio.sleep(5)
     for number, (start, end) in enumerate(bookings):
         cluster.book(f"bk{number}", start, end)
@@ -177,7 +178,7 @@ async def collections(status: dict[str, Any]) -> list[tuple[str, int]]:
     cluster.add("resources", "res", {"tag": "web", "region": REGION}, status)
     recorded = RecordedGc(clock)
     cloud = Cloud(clock, instances={"i-1": InstanceState.STOPPED})
-    task = asyncio.ensure_future(operating(cluster, cloud, Fickle(), clock, recorded).run())
+    task = asyncio.ensure_future(operating(cluster, cloud, Fickle(), clock, recorded).run(asyncio.Event()))
     began = round(clock.monotonic())
     await asyncio.sleep(60)
     task.cancel()
@@ -188,6 +189,82 @@ async def collections(status: dict[str, Any]) -> list[tuple[str, int]]:
 def test_a_lost_leadership_is_garbage_collected_10_seconds_later() -> None:
     calls = virtual.run(collections({}))
     assert calls == [("freeze", 0), ("freeze young", 0), ("freeze young", 5), ("collect all", 15)]
+
+
+class UsageCluster(Cluster):
+    """An API server that has no Usage yet, and records the statuses of those that are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[dict[str, Any]] = []
+
+    async def request(self, method: str, path: str, *, body: Any = None, **more: Any) -> bytes:
+        if "/usages" not in path or path.endswith("v1/usages"):
+            return await super().request(method, path, **more)
+        await asyncio.sleep(3600 if self.silent else 0.01)
+        if method == "GET":
+            raise ApiError(404, "there is no such Usage", reason="NotFound")
+        if method == "PATCH":
+            self.written.append(body["status"])
+        metadata = {"name": "res-2026-01", "namespace": "ns", "uid": "u", "resourceVersion": "7"}
+        return json.dumps(
+            {"metadata": metadata, "spec": {"resource_name": "res", "month": "2026-01"}}
+        ).encode()
+
+
+def test_an_orderly_end_writes_the_usage_at_once() -> None:
+    async def main() -> list[dict[str, Any]]:
+        clock, cluster, election = VirtualClock(), UsageCluster(), Election()
+        cluster.add("resources", "res", {"tag": "web", "region": REGION})
+        cluster.book("bk", 0, 600)
+        cloud, stopping = Cloud(clock, instances={"i-1": InstanceState.STOPPED}), asyncio.Event()
+        task = asyncio.ensure_future(operating(cluster, cloud, election, clock).run(stopping))
+        election.won.set()
+        await asyncio.sleep(2)
+        cloud.look_again()
+        await asyncio.sleep(3)
+        cloud.look_again()
+        await asyncio.sleep(1)
+        assert cluster.written == []
+        stopping.set()
+        await task
+        return cluster.written
+
+    [status] = virtual.run(main())
+    assert (status["capacity"], status["running"], status["booked"]) == (3, 3, 3)
+
+
+def test_a_standby_ends_at_once() -> None:
+    async def main() -> None:
+        clock, stopping = VirtualClock(), asyncio.Event()
+        task = asyncio.ensure_future(operating(Cluster(), Cloud(clock), Election(), clock).run(stopping))
+        await asyncio.sleep(5)
+        began = clock.monotonic()
+        stopping.set()
+        await task
+        assert clock.monotonic() == began
+
+    virtual.run(main())
+
+
+def test_an_end_waits_two_seconds_for_an_api_server_that_does_not_answer() -> None:
+    async def main() -> float:
+        clock, cluster, election = VirtualClock(), UsageCluster(), Election()
+        cluster.add("resources", "res", {"tag": "web", "region": REGION})
+        cloud, stopping = Cloud(clock, instances={"i-1": InstanceState.STOPPED}), asyncio.Event()
+        task = asyncio.ensure_future(operating(cluster, cloud, election, clock).run(stopping))
+        election.won.set()
+        await asyncio.sleep(2)
+        cloud.look_again()
+        await asyncio.sleep(3)
+        cloud.look_again()
+        cluster.silent = True
+        began = clock.monotonic()
+        stopping.set()
+        await task
+        return clock.monotonic() - began
+
+    assert virtual.run(main()) < 3
 
 
 def test_a_boundary_delays_the_garbage_collection() -> None:
@@ -227,7 +304,7 @@ def test_the_state_of_an_operator_is_introspected() -> None:
         cluster.add("resources", "res", {"tag": "web", "region": REGION})
         cluster.book("bk", 300, 600)
         operator = operating(cluster, Cloud(clock), election, clock)
-        task = asyncio.ensure_future(operator.run())
+        task = asyncio.ensure_future(operator.run(asyncio.Event()))
         await asyncio.sleep(5)
         before = sizes(operator)
         election.won.set()

@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from booking_operator.api import fields
-from booking_operator.api.kinds import KINDS, Column, Kind
+from booking_operator.api.kinds import ALL_KINDS, Column, Kind
 from booking_operator.api.meta import GROUP, VERSION
 
 Schema = dict[str, Any]
@@ -55,7 +55,7 @@ def custom_resource_definition(kind: Kind[Any]) -> Schema:
 def write(directory: Path) -> list[Path]:
     """Write one file per kind into `directory` and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    return [_write_one(directory, kind) for kind in KINDS]
+    return [_write_one(directory, kind) for kind in ALL_KINDS]
 
 
 def render(kind: Kind[Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from booking_operator.api import booking, monitor, resource, scheduler
+from booking_operator.api import booking, monitor, resource, scheduler, usage
 from booking_operator.api.meta import API_VERSION, GROUP
 
 T = TypeVar("T")
@@ -165,4 +165,29 @@ RESOURCE_MONITOR = Kind(
     ),
 )
 
+USAGE = Kind(
+    name="Usage",
+    plural="usages",
+    short_name="us",
+    model=usage.Usage,
+    spec=usage.UsageSpec,
+    status=usage.UsageStatus,
+    spec_rules=usage.SPEC_RULES,
+    columns=(
+        Column("RESOURCE", ".spec.resource_name"),
+        Column("MONTH", ".spec.month"),
+        Column("CAPACITY", ".status.capacity", "integer"),
+        Column("RUNNING", ".status.running", "integer"),
+        Column("SAVED", ".status.saved", "integer"),
+        Column("BOOKED", ".status.booked", "integer", wide=True),
+        Column("UNBOOKED", ".status.unbooked", "integer", wide=True),
+        Column("MISSING", ".status.missing", "integer", wide=True),
+        Column("UNOBSERVED", ".status.unobserved", "integer", wide=True),
+        Column("UNTIL", ".status.observed_until", wide=True),
+    ),
+)
+
 KINDS: tuple[Kind[Any], ...] = (BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR)
+"""The kinds that users write, and that the operator watches."""
+ALL_KINDS: tuple[Kind[Any], ...] = (*KINDS, USAGE)
+"""The kinds that have a CRD."""

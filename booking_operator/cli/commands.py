@@ -3,9 +3,10 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import structlog
 
 from booking_operator import extras
 from booking_operator.api import crd
-from booking_operator.api.kinds import KINDS
+from booking_operator.api.kinds import ALL_KINDS
 from booking_operator.cli.params import Address, Duration, Instant, check_lease_duration
 from booking_operator.domain.formatting import format_second
 from booking_operator.engine.clock import SystemClock
@@ -192,7 +193,7 @@ def run(log_format: Any, **options: Any) -> None:
     from booking_operator.config import Settings  # noqa: PLC0415
 
     settings = Settings(log_format=log_format, **options)
-    sys.exit(asyncio.run(_until_signalled(operator.run(settings))))
+    sys.exit(asyncio.run(_until_signalled(partial(operator.run, settings))))
 
 
 @main.command(short_help="Forecast the AWS API calls and the late starts.")
@@ -239,24 +240,30 @@ def plan(begin: datetime, end: datetime, output: str, **options: Any) -> None:
     click.echo(show(found, begin, end))
 
 
-async def _until_signalled(work: Any) -> int:
-    """Run `work` until it ends. SIGTERM and SIGINT cancel it.
+async def _until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Run `work` until it ends. The first SIGTERM or SIGINT sets its event, the second one cancels it.
 
     Returns:
         The exit code: 0 after a signal, 1 after a `UserError`.
     """
     events, loop = structlog.get_logger(), asyncio.get_running_loop()
-    task = asyncio.ensure_future(work)
+    stopping = asyncio.Event()
+    task = asyncio.ensure_future(work(stopping))
+
+    def stop() -> None:
+        if stopping.is_set():
+            task.cancel()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, stop)
     try:
-        await task
-    except asyncio.CancelledError:
-        events.info("stopped")
-        return 0
+        with suppress(asyncio.CancelledError):
+            await task
     except UserError as error:
         events.error("startup_failed", error=str(error))
         return 1
+    events.info("stopped")
     return 0
 
 
@@ -270,7 +277,7 @@ async def _until_signalled(work: Any) -> int:
 def crds(output: Path | None) -> None:
     """Print the CustomResourceDefinitions, or write them into a directory."""
     if output is None:
-        click.echo("---\n".join(crd.render(kind) for kind in KINDS), nl=False)
+        click.echo("---\n".join(crd.render(kind) for kind in ALL_KINDS), nl=False)
         return
     for path in crd.write(output):
         click.echo(path)

@@ -65,6 +65,11 @@ class Service:
         tasks.create_task(self._inventory.poll(), name="inventory poll")
 
     @property
+    def inventory(self) -> Inventory:
+        """The views of the instances."""
+        return self._inventory
+
+    @property
     def watched(self) -> Mapping[Scope, ScopeWatch]:
         """The scopes that are polled."""
         return self._inventory.watched

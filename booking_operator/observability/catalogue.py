@@ -213,6 +213,12 @@ NOTIFICATIONS = _counter(
     "type",
     "result",
 )
+USAGE = _counter(
+    "usage_instance_seconds_total",
+    "Instance-seconds that this replica has written to Usage objects, by amount: "
+    "capacity, running, booked, unbooked, missing, unobserved.",
+    "amount",
+)
 CLOCK_SKEW = _gauge(
     "clock_skew_seconds",
     "Minimum clock skew: positive if the operator's clock is ahead of the server, negative if it is behind.",

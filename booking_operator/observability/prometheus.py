@@ -17,6 +17,7 @@ from prometheus_client import (
 from booking_operator.cloud.aws.regions import regions
 from booking_operator.cloud.driver import Action
 from booking_operator.domain.services import SERVICES
+from booking_operator.domain.usage import AMOUNTS, UsageAmounts
 from booking_operator.metrics import ControllerMetrics, FailedPart, ReconcileOutcome
 from booking_operator.observability import catalogue
 from booking_operator.observability.catalogue import MetricFamily
@@ -77,6 +78,7 @@ class Metrics:
         self._batches = self._histogram(catalogue.AWS_BATCH)
         self._unexpected = self._counter(catalogue.UNEXPECTED)
         self._notifications = self._counter(catalogue.NOTIFICATIONS)
+        self._usage = self._counter(catalogue.USAGE)
         self._skew = self._gauge(catalogue.CLOCK_SKEW)
         self._lag = self._histogram(catalogue.LOOP_LAG)
         self._dropped = self._counter(catalogue.EVENTS_DROPPED)
@@ -89,6 +91,8 @@ class Metrics:
             self._stop.labels(service)
         for part in FailedPart:
             self._unexpected.labels(part.value)
+        for amount in AMOUNTS:
+            self._usage.labels(amount)
 
     def _counter(self, family: MetricFamily) -> Counter:
         return Counter(family.name, family.text, family.labels, registry=self.registry)
@@ -147,6 +151,11 @@ class Metrics:
     def notified(self, type_: str, sent: bool) -> None:
         """Count an attempt of a channel to deliver a message."""
         self._notifications.labels(type_, "sent" if sent else "failed").inc()
+
+    def used(self, amounts: UsageAmounts) -> None:
+        """Count usage that was written; see `reconcilers.usage.Recorded`."""
+        for amount in AMOUNTS:
+            self._usage.labels(amount).inc(getattr(amounts, amount))
 
     def event_dropped(self) -> None:
         """Count an Event that was dropped."""

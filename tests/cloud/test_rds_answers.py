@@ -166,3 +166,18 @@ async def test_a_member_whose_tag_differs_from_that_of_its_cluster_is_left_alone
     assert not found
     reason = "is a member of cluster:orders, which has the tag 'shop' and starts and stops as a whole"
     assert [(instance.id, instance.blocked_reason) for instance in left_out] == [("db:orders-1", reason)]
+
+
+@pytest.mark.parametrize(
+    ("case", "sizes"),
+    [
+        ("mysql", {"db:single": ("db.m6g.large",), "db:multi-az": ("db.m6g.large", "db.m6g.large")}),
+        ("aurora_provisioned", {"cluster:orders": ("db.m6g.large", "db.m6g.large")}),
+        ("multi_az_cluster", {"cluster:orders": ("db.m6gd.large",) * 3}),
+    ],
+)
+async def test_each_machine_of_a_database_counts(
+    aws: AwsProxy, case: str, sizes: dict[str, tuple[str, ...]]
+) -> None:
+    found, _ = await seen(aws, case)
+    assert {id_: instance.sizes for id_, instance in found.items()} == sizes

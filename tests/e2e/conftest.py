@@ -104,6 +104,11 @@ class Tenant:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
         return found
 
+    def objects(self, plural: str) -> list[dict[str, Any]]:
+        """All objects of a kind, by name."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", plural, "-o", "json"))["items"]
+        return found
+
     def status(self, kind: str, name: str) -> dict[str, Any]:
         status: dict[str, Any] = self.get(kind, name).get("status", {})
         return status
@@ -166,18 +171,26 @@ def new_tenant(devcluster: Playground, name: str) -> Tenant:
 
 @pytest.fixture
 def operator(devcluster: Playground, monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> Operator:
-    """Runs the operator on the event loop of the test, by default for the tenant's namespace."""
+    """Runs the operator on the event loop of the test, by default for the tenant's namespace.
+
+    At the end it is cancelled, or with `orderly=True` asked to stop as by SIGTERM.
+    """
     for name, value in devcluster.environ.items():
         monkeypatch.setenv(name, value)
 
     @asynccontextmanager
-    async def running(**settings: Any) -> AsyncIterator[None]:
+    async def running(*, orderly: bool = False, **settings: Any) -> AsyncIterator[None]:
+        stopping = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:  # an error of the operator ends the test immediately
-            task = tasks.create_task(run(Settings(**{"namespace": tenant.namespace, **settings})))
+            work = run(Settings(**{"namespace": tenant.namespace, **settings}), stopping)
+            task = tasks.create_task(work)
             try:
                 yield
             finally:
-                task.cancel()
+                if orderly:
+                    stopping.set()
+                else:
+                    task.cancel()
 
     return running
 

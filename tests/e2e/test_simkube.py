@@ -57,7 +57,7 @@ async def answers(ask: Ask, namespace: str) -> list[Any]:
         try:
             answer = await ask(method, path, body, **query)
         except ApiError as error:
-            said.append((error.status, error.reason if error.conflict else ""))
+            said.append((error.status, error.reason if error.conflict or error.not_found else ""))
             return {}
         said.append(_reduced(answer))
         return answer
@@ -88,6 +88,9 @@ async def answers(ask: Ask, namespace: str) -> list[Any]:
     await say("GET", one)
     for name in ("a", "b", "c"):
         await say("POST", many, meta | {"metadata": {"name": name}, "spec": SPEC})
+    for name, labels in (("d", {"month": "x"}), ("e", {"month": "y"})):
+        await say("POST", many, meta | {"metadata": {"name": name, "labels": labels}, "spec": SPEC})
+    await say("GET", many, labelSelector="month,month notin (y, z)")
     page = await say("GET", many, limit="2")
     await say("GET", many, limit="2", **{"continue": page["metadata"]["continue"]})
     await say("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/nothings.manager.kotaico.de")
@@ -133,7 +136,7 @@ async def test_the_simulated_api_server_sends_the_same_watch_events(tenant: Tena
             async with client.stream(many, query) as lines, asyncio.timeout(20):
                 async for line in lines:
                     real_events.append(_event(json.loads(line)))
-                    if real_events[-1] == ("ADDED", "c"):
+                    if real_events[-1] == ("ADDED", "e"):
                         break
     kube, events = SimKube(Kernel("test"), "test"), []
     since = kube.storage.version

@@ -28,6 +28,7 @@ from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.domain.power import Plan
+from booking_operator.domain.usage import Booked, to_second
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.leader_election import LeaseTiming
@@ -41,6 +42,7 @@ from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot
 from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
 from tests.sim.sessions import SimSessions
+from tests.support.usage_integration import Rebooked, TracedMeter
 
 STALE_SECONDS = 20.0
 _COLLECTIONS = frozenset(kind.path() for kind in KINDS)
@@ -554,6 +556,14 @@ def _without_started(plan: Plan, snapshot: ResourceSnapshot, state: InstanceStat
     """Return the plan without the started instances that the observation shows in `state`."""
     ids = snapshot.observation.ids(state) if snapshot.observation else ()
     return replace(plan, started=plan.started.difference(ids))
+
+
+class CountsEditsLate(TracedMeter):
+    """A change of the bookings counts from the next observation on."""
+
+    @override
+    def rebook(self, at: datetime, booked: Booked) -> None:
+        self.trace.append(Rebooked(to_second(at), booked))
 
 
 class TreatsEditsAsPlanned(ResourceReconciler):

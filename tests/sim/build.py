@@ -13,6 +13,7 @@ from booking_operator.engine.leader_election import LeaseTiming
 from booking_operator.parts import REAL, Parts
 from tests.sim.client import SimKubeClient
 from tests.sim.sessions import SimSessions
+from tests.support.usage_integration import TracedMeter
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Build:
         timing: the class of the election's timing, created from LeaseDuration.
         limits: returns the request limits of AWS that the operator respects.
         deletion_grace: how long a stop waits after a deletion.
+        meter: the class of the meters of usage.
     """
 
     parts: Parts = REAL
@@ -35,6 +37,7 @@ class Build:
     timing: type[LeaseTiming] = LeaseTiming
     limits: LimitsOf = published_limits
     deletion_grace: timedelta = timedelta(0)
+    meter: type[TracedMeter] = TracedMeter
 
 
 CORRECT = Build()

@@ -4,12 +4,12 @@ import json
 import random
 from collections.abc import Callable
 
-from booking_operator.api.kinds import KINDS
+from booking_operator.api.kinds import ALL_KINDS
 from booking_operator.kube.errors import ApiError
 from tests.sim.kernel import Kernel
 from tests.sim.storage import Storage, Version, timestamp
 
-PLURALS = sorted(kind.plural for kind in KINDS)
+PLURALS = sorted(kind.plural for kind in ALL_KINDS)
 
 
 class Crds:
@@ -49,7 +49,7 @@ class Crds:
             ApiError: 404, there is no such CRD.
         """
         if plural not in self._deletion_timestamps:
-            raise ApiError(404, "HTTP 404: no such CRD")
+            raise ApiError(404, "HTTP 404: no such CRD", reason="NotFound")
         metadata = {"uid": self._uids[plural]}
         if self._deletion_timestamps[plural]:
             metadata["deletionTimestamp"] = self._deletion_timestamps[plural]

@@ -14,6 +14,7 @@ from tests.sim.replica import Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import World
+from tests.support.usage_integration import TracedMeter
 
 TRANSITION_SECONDS = 180.0
 """Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
@@ -70,6 +71,7 @@ class FinalChecks:
         for _, replica in self._world.replicas():
             self._check_caches(replica)
             self._check_status_writes(replica)
+            self._check_meters(replica)
             self._check_leaks(replica)
 
     def _check_leader(self) -> None:
@@ -155,6 +157,32 @@ class FinalChecks:
                 raise ViolationError(
                     Invariant.CONVERGENCE,
                     f"{replica.name} has no queue entry for the pending status of {forgotten}",
+                )
+
+    def _check_meters(self, replica: Replica) -> None:
+        """Check that the last observation of each meter is true: the instances, and the users who pay."""
+        now = self._world.kernel.now
+        for resource in self._oracle.oldest_resources():
+            key = Key(resource["metadata"]["namespace"], resource["metadata"]["name"])
+            meter = replica.operator.usage.meter(key) if replica.operator else None
+            if self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now):
+                continue
+            machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
+            states = Counter(machine.state_at(now) for machine in machines)
+            truth = len(machines) - states["terminated"], states["running"]
+            fleet = meter.fleet if meter else None
+            metered = (sum(fleet.existing.values()), sum(fleet.running.values())) if fleet else None
+            if metered != truth:
+                raise ViolationError(
+                    Invariant.EXACT_USAGE,
+                    f"{replica.name} meters (existing, running) {metered} of {key.name}; {truth} is true",
+                )
+            assert isinstance(meter, TracedMeter)
+            instant, known = EPOCH + timedelta(seconds=now), meter.trace[-1].booked
+            booked = any(item.is_active(instant, known.warm_up) for item in known.bookings)
+            if booked != self._oracle.wanted(resource, now):
+                raise ViolationError(
+                    Invariant.EXACT_USAGE, f"{replica.name} meters the bookings of {key.name} wrongly"
                 )
 
     def _check_leaks(self, replica: Replica) -> None:

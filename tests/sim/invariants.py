@@ -4,7 +4,11 @@ from collections import defaultdict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from booking_operator.api.kinds import KINDS
+from booking_operator.api.kinds import KINDS, USAGE
+from booking_operator.api.usage import to_sums
+from booking_operator.domain.parsing import parse_rfc3339
+from booking_operator.domain.usage import UsageSums, to_second
+from booking_operator.engine.store import Key
 from tests.sim.aws import Call, Machine
 from tests.sim.kube import Request
 from tests.sim.oracle import Oracle, clock_readings, instance_filter, known_until
@@ -13,6 +17,7 @@ from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import Slot, World
 from tests.support.aws_limits import PUBLISHED, Limits
+from tests.support.usage_integration import Integral, TracedMeter, integrate
 
 MINUTE = 60.0
 MAX_FAILURES = 60
@@ -164,6 +169,28 @@ class Invariants:
             and _running_count(new) != _running_count(old)
         ):
             self._check_running_count(client, new)
+        if client and plural == "usages" and new is not None and new.get("status"):
+            self._check_usage(client, (old or {}).get("status") or {}, new)
+
+    def _check_usage(self, client: str, old: Object, usage: Object) -> None:
+        """Check that a write adds to a Usage exactly what its writer has observed since the last write."""
+        namespace, name = usage["metadata"]["namespace"], usage["spec"]["resource_name"]
+        operator = self._replicas[client].replica.operator
+        meter = operator.usage.meter(Key(namespace, name)) if operator else None
+        assert isinstance(meter, TracedMeter)
+        before, sums = _sums(old), _sums(usage["status"])
+        assert sums is not None
+        added = Integral.of(sums) - (Integral.of(before) if before else Integral())
+        begin = before.until if before else next(event.second for event in meter.trace)
+        # The time before the Resource was created does not count. The replica may know an older one.
+        versions = self._world.kube.storage.versions["resources"][namespace, name]
+        created = [item.object["metadata"]["creationTimestamp"] for item in versions if item.object]
+        since = sorted({0, *(to_second(parse_rfc3339(text)) for text in created)})
+        expected = [integrate(meter.trace, begin, sums.until, exists_since) for exists_since in since]
+        if added not in expected:
+            raise ViolationError(
+                Invariant.EXACT_USAGE, f"{client} adds {added} to the usage of {name}, not {expected[0]}"
+            )
 
     def _record_holder(self, lease: Object | None) -> None:
         """Record a change of the Lease's holder.
@@ -227,6 +254,10 @@ class Invariants:
     def check_unhandled_error(self, process: str, message: str) -> None:
         """Fail: an error of a process was never retrieved, so asyncio would only log it."""
         raise ViolationError(Invariant.NO_SURPRISE, f"{process}: {message}")
+
+
+def _sums(status: Object) -> UsageSums | None:
+    return to_sums(USAGE.status_adapter.validate_python(status))
 
 
 def _running_count(resource: Object | None) -> int | None:

@@ -205,11 +205,6 @@ class Process(AbstractEventLoop):
         """Make each callback take `times` as long as usual."""
         self.slowness = times
 
-    def terminate(self) -> None:
-        """Cancel `main`, as the operator does after SIGTERM."""
-        if self._main is not None:
-            self.call_soon(self._main.cancel)
-
     def kill(self) -> None:
         """Kill the process like SIGKILL.
 

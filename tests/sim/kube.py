@@ -167,7 +167,7 @@ class SimKube:
     def _object(self, request: Request, plural: str, name: Name, sub: str) -> bytes:
         found = self.storage.objects[plural].get(name)
         if found is None:
-            raise ApiError(404, f"HTTP 404: {plural} {name[1]} not found")
+            raise ApiError(404, f"HTTP 404: {plural} {name[1]} not found", reason="NotFound")
         match request.method:
             case "GET":
                 return json.dumps(found).encode()
@@ -187,6 +187,8 @@ class SimKube:
             version, rest = self.storage.version, self.all(plural)
         if request.selected_name:
             rest = [item for item in rest if item["metadata"]["name"] == request.selected_name]
+        if selector := request.query.get("labelSelector"):
+            rest = [item for item in rest if _is_selected(item, selector)]
         size = min(self._page, int(request.query.get("limit", "500")))
         page, rest = rest[:size], rest[size:]
         token = self._next_id("t") if rest else ""
@@ -293,6 +295,13 @@ class SimKube:
         """Reset all connections and invalidate continue tokens, as a killed server does."""
         self.storage.break_watches()
         self._snapshots.clear()
+
+
+def _is_selected(object_: Object, selector: str) -> bool:
+    """Return whether a label is there and has none of the values, for the selector `L,L notin (A, B)`."""
+    label, _, values = selector.partition(",")
+    value = object_["metadata"].get("labels", {}).get(label)
+    return value is not None and value not in values.partition("(")[2].rstrip(")").split(", ")
 
 
 def merge_patch(old: Any, patch: Any) -> Any:

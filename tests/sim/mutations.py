@@ -85,7 +85,7 @@ MUTATIONS = (
         "Bookings that are deleted with their CRD count as deleted by users.",
         Invariant.NO_STOP,
         Build(client=bugs.CachesCrd),
-        55,
+        26,
     ),
     Mutation(
         "orders are never checked again",
@@ -120,14 +120,14 @@ MUTATIONS = (
         "A key that fails is retried after 1 ms.",
         Invariant.BOUNDED_ERRORS,
         Build(Parts(queue=bugs.NoBackoff)),
-        8,
+        0,
     ),
     Mutation(
         "adds during a reconcile are lost",
         "A key that is added while it is in processing is not enqueued again.",
         None,
         Build(Parts(queue=bugs.LosesAdds)),
-        23,
+        10,
     ),
     Mutation(
         "a relist keeps deleted objects",
@@ -155,7 +155,7 @@ MUTATIONS = (
         "The outcome of a start or stop is dropped, and with it the error of a refused call.",
         Invariant.NO_SURPRISE,
         Build(Parts(driver=bugs.DropsOutcomes.wrap)),
-        10,
+        1,
     ),
     Mutation(
         "started instances are forgotten",
@@ -169,7 +169,7 @@ MUTATIONS = (
         "Lock tags are removed although bookings may be missing and the instances therefore keep running.",
         Invariant.NO_RELEASE,
         Build(Parts(locks=bugs.RemovesTagsOnStaleData)),
-        112,
+        16,
     ),
     Mutation(
         "the first status counts no instances",
@@ -183,6 +183,13 @@ MUTATIONS = (
         "An instance that EC2 reports as pending after a start counts as running.",
         Invariant.TRUE_STATUS,
         Build(sessions=bugs.PendingCountsAsRunning),
+        0,
+    ),
+    Mutation(
+        "edits of bookings count late",
+        "The usage counts a change of the bookings from the next observation on.",
+        Invariant.EXACT_USAGE,
+        Build(meter=bugs.CountsEditsLate),
         0,
     ),
 )

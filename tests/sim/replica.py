@@ -3,7 +3,9 @@
 `Replica` assembles the operator over simulated links, as `booking_operator.operator.run` does over real ones.
 """
 
+import asyncio
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from typing_extensions import override
@@ -145,6 +147,7 @@ class Replica:
         self._aws = aws
         self._timing = timing
         self._build = build
+        self._stopping = asyncio.Event()
         self._observer = observer
         process.start(self._run())
 
@@ -162,6 +165,10 @@ class Replica:
     def links(self) -> tuple[Link, ...]:
         """All links of the process."""
         return (self.kube, self.lease, self.aws)
+
+    def terminate(self) -> None:
+        """Do what the operator does after SIGTERM."""
+        self.process.call_soon(self._stopping.set)
 
     async def _run(self) -> None:
         clock, kernel, build = self.clock, self._kernel, self._build
@@ -185,6 +192,6 @@ class Replica:
                 services,
                 election,
                 self.sources,
-                build.parts,
+                replace(build.parts, meter=build.meter),
             )
-            await self.operator.run()
+            await self.operator.run(self._stopping)

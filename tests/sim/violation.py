@@ -15,6 +15,7 @@ class Invariant(StrEnum):
     BOUNDED_ERRORS = "bounded errors"
     NO_SURPRISE = "no surprise"
     TRUE_STATUS = "status is true"
+    EXACT_USAGE = "usage is exact"
     CONVERGENCE = "convergence"
     NO_LEAK = "no leak"
 

@@ -220,7 +220,7 @@ class World:
         for number in self._select(replica):
             target = self.slots[number].replica
             if target is not None and target.process.alive:
-                target.process.terminate()
+                target.terminate()
                 self.kernel.call_later(30, partial(_kill_unless_ended, target.process))
                 self._restart_later(number, lasts + 30.1)
 

@@ -64,11 +64,21 @@ class FakeDriver:
     lock_seconds: float = 0.0
     lock_pace: float = 0.0
     view_seconds: float = 0.05
+    viewers: list[Callable[[Scope], None]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)  # other fields of all instances
 
     @property
     def inventory(self) -> "FakeDriver":
         return self
+
+    def on_viewed(self, call: Callable[[Scope], None]) -> None:
+        self.viewers.append(call)
+
+    def look_again(self) -> None:
+        """View the instances as they are now."""
+        self.view = self.look(self.clock.now())
+        for call in self.viewers:
+            call(Scope("", REGION))
 
     @property
     def batcher(self) -> "FakeDriver":

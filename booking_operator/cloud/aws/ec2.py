@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from sys import intern
 from typing import TYPE_CHECKING
 
 from booking_operator.cloud.aws import tags as tagging
@@ -172,6 +173,7 @@ def _record(instance: "InstanceTypeDef") -> Record | None:
             ignored or _obstacle(instance) or _managed_elsewhere(tags),
             read_lock(tags),
             launched_at=_launched_at(instance),
+            sizes=(intern(instance.get("InstanceType", "")),),
         ),
         pool=_pool(instance),
         hibernates=instance.get("HibernationOptions", {}).get("Configured", False),

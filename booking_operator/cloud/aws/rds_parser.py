@@ -92,6 +92,7 @@ def read_databases(
     """
     tags: dict[str, str] = {}
     windows: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+    members: defaultdict[str, list[str]] = defaultdict(list)
     found: list[Database | None] = []
 
     def parse_cluster(row: "DBClusterTypeDef") -> Database | None:
@@ -103,12 +104,16 @@ def read_databases(
         cluster = row.get("DBClusterIdentifier", "")
         if cluster:
             windows[cluster] |= _windows(row.get("DBInstanceArn", ""), row, now)
+            members[cluster] += _sizes(row)
         return _database(row, tags.get(cluster, ""), now)
 
     found += [reading.read(row, parse_cluster, "DBClusterIdentifier") for row in clusters]
     found += [reading.read(row, parse_database, "DBInstanceIdentifier") for row in databases]
     return [
-        replace(item, windows=_present_windows(item, windows.get(_name_of_cluster(item), {})))
+        replace(
+            _with_sizes(item, members.get(_name_of_cluster(item), ())),
+            windows=_present_windows(item, windows.get(_name_of_cluster(item), {})),
+        )
         for item in found
         if item is not None
     ]
@@ -172,6 +177,18 @@ def note_maintenance(
         )
         for item in databases
     ]
+
+
+def _sizes(row: "DBInstanceTypeDef") -> list[str]:
+    """Return the size of each machine of a DB instance: one in each of its zones."""
+    return [row.get("DBInstanceClass", "")] * (2 if row.get("MultiAZ") else 1)
+
+
+def _with_sizes(database: Database, members: Collection[str]) -> Database:
+    """Return a cluster with the sizes of its members. Other databases are returned unchanged."""
+    if not members:
+        return database
+    return _with(database, replace(database.record.instance, sizes=tuple(sorted(members))))
 
 
 def _present_windows(database: Database, members: Mapping[str, datetime]) -> Mapping[str, datetime]:
@@ -242,6 +259,7 @@ def _database(row: "DBInstanceTypeDef", tag_of_cluster: str, now: datetime) -> D
     record = _record("db", name, status, row, database_blocked_reason(row))
     if record is None:
         return None
+    record = replace(record, instance=replace(record.instance, sizes=tuple(_sizes(row))))
     if tag_of_cluster:
         cluster = f"cluster:{row.get('DBClusterIdentifier')}, which has the tag {tag_of_cluster!r}"
         reason = f"is a member of {cluster} and starts and stops as a whole"

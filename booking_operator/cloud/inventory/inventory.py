@@ -75,6 +75,7 @@ class Inventory:
         self._metrics = metrics
         self._watches: dict[Scope, ScopeWatch] = {}
         self._listener: InventoryListener | None = None
+        self._viewers: list[Callable[[Scope], None]] = []
         self._wake = Event()
         self._log = structlog.get_logger()
 
@@ -177,6 +178,10 @@ class Inventory:
         """
         self._listener = listener
         self._wake.set()
+
+    def on_viewed(self, call: Callable[[Scope], None]) -> None:
+        """Call `call` with the scope of each new view, also if nothing has changed."""
+        self._viewers.append(call)
 
     async def poll(self) -> None:
         """Keep the views of all tracked groups current, until cancelled."""
@@ -289,6 +294,8 @@ class Inventory:
             watch.moved_at = now
         recovered, watch.failure, watch.failures = watch.failure is not None, None, 0
         watch.last_error = None
+        for call in self._viewers:
+            self._wake_listener(call, watch.scope)
         if recovered:
             self._log.info("describe_recovered", account=watch.scope.account, region=watch.scope.region)
         if first or recovered:

@@ -158,7 +158,7 @@ async def test_uninstalling_removes_everything(desk: Path, monkeypatch: pytest.M
         follow(devcluster, desk, "kubectl apply -k my-cluster")
         [*deletes, uninstall, _] = commands(PAGE, "Uninstall")
         async with asyncio.TaskGroup() as tasks:
-            operator = tasks.create_task(run(Settings()))
+            operator = tasks.create_task(run(Settings(), asyncio.Event()))
             tenant.apply("ResourceMonitor", "rm", type="ec2")
             # The warm-up starts the group now, and only a booking of the scheduler holds it. The test does
             # not have to wait for a full minute.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from booking_operator.api.kinds import BOOKING
+from booking_operator.api.usage import MONTH_LABEL
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM, Overlay, read, service_account, token_kubeconfig
@@ -39,6 +40,8 @@ def finalizers(tenant: Tenant, booking: str, *names: str) -> None:
 
 async def everything(tenant: Tenant) -> None:
     """Let the operator use every permission."""
+    tenant.apply("Usage", "old-2020-01", resource_name="old", month="2020-01")
+    tenant.kubectl("label", "usage", "old-2020-01", f"{MONTH_LABEL}=2020-01")
     tenant.resource()
     tenant.booking("bk", soon(-60), soon(600))
     await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
@@ -49,6 +52,8 @@ async def everything(tenant: Tenant) -> None:
     await tenant.delete("resource", "res")
     await schedulers(tenant)
     await monitors(tenant)
+    await until(lambda: gone(tenant, "usage", "old-2020-01"))
+    await until(lambda: "capacity" in tenant.kubectl("get", "usages", "-o", "jsonpath={..status}"), 40)
 
 
 async def schedulers(tenant: Tenant) -> None:
