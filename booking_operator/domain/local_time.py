@@ -7,14 +7,33 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NAMES = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 def format_day(local: datetime, *, year: bool = False) -> str:
     """Return the day of a local time, like `Wed 25 Nov`, or `Wed 25 Nov 2026` with `year`."""
-    text = f"{_WEEKDAYS[local.weekday()]} {local.day} {_MONTHS[local.month - 1]}"
+    text = f"{_WEEKDAYS[local.weekday()]} {local.day} {_MONTH_NAMES[local.month - 1][:3]}"
     return f"{text} {local.year}" if year else text
+
+
+def format_month(month: str) -> str:
+    """Return a month like `2026-11` as `November 2026`."""
+    year, _, number = month.partition("-")
+    return f"{_MONTH_NAMES[int(number) - 1]} {year}"
 
 
 def format_time(local: datetime) -> str:

@@ -28,7 +28,7 @@ from booking_operator.devcluster.playground import Playground
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.e2e.conftest import Operator, Tenant, until
-from tests.support.people import booking_body, condition, resource_body
+from tests.support.people import booking_body, condition, resource_body, usage_body
 from tests.support.plugin import SCRIPT, Person
 
 pytestmark = pytest.mark.plugin
@@ -737,6 +737,7 @@ class TestOtherViews:
 
     def test_kubectl_completes_commands_and_names(self, ada: Person, devcluster: Playground) -> None:
         ada.apply(resource_body("analytics"), resource_body("reporting"))
+        ada.apply(booking_body("afternoon", "analytics", "ada", "13:00", "17:00"))
         kubectl = str(devcluster.kubectl.program)
         environ = ada.environ() | {"PATH": f"{SCRIPT.parent}:{Path(kubectl).parent}:/usr/bin:/bin"}
 
@@ -747,8 +748,9 @@ class TestOtherViews:
             )
             return done.stdout.splitlines()
 
-        assert completed("re") == ["release\tEnd a booking now.", ":4"]
+        assert completed("rel") == ["release\tEnd a booking now.", ":4"]
         assert completed("book", "") == ["analytics", "reporting", ":4"]
+        assert completed("why", "a") == ["analytics", "afternoon", ":4"]
 
     def test_kubectl_runs_the_plugin(self, ada: Person, devcluster: Playground) -> None:
         kubectl = str(devcluster.kubectl.program)
@@ -762,6 +764,132 @@ class TestOtherViews:
             check=True,
         )
         assert done.stdout == "means Fri 27 Nov 2026 18:00 CET · utc 2026-11-27T17:00:00Z · in 3d3h57m\n"
+
+
+class TestReport:
+    """`kubectl booking report`."""
+
+    ANALYTICS = usage_body(
+        "analytics",
+        {"t3.large": (1130, 319, 312, 4, 0, 2)},
+        {("ada", "t3.large"): 200, ("grace", "t3.large"): 115},
+    )
+    DATABASE = usage_body("db", {"db.r6g.large": (565, 191, 180, 11, 3, 2)}, {("ada", "db.r6g.large"): 180})
+    NOTE = "Hours, not money. Disks, snapshots and commitments cost the same whether an instance runs or not."
+
+    def test_the_month_so_far(self, ada: Person) -> None:
+        ada.apply(self.ANALYTICS, self.DATABASE)
+        said = ada.says("report", "--month", "2026-11")
+        assert said == [
+            "November 2026 until 24 Nov 14:03 CET (months are UTC). Baseline: always on.",
+            "RESOURCE    CAPACITY   BOOKED   RUNNING   UNBOOKED   MISSING   UNOBSERVED   SAVED",
+            "analytics   1130h      312h     319h      4h         0h        2h           809h (72%)",
+            "db          565h       180h     191h      11h        3h        2h           372h (66%)",
+            "TOTAL       1695h      492h     510h      15h        3h        4h           1181h (70%)",
+            self.NOTE,
+        ]
+        assert ada.says("report") == said
+
+    def test_users_and_namespaces(self, ada: Person) -> None:
+        ada.apply(self.ANALYTICS, self.DATABASE)
+        assert ada.says("report", "--by", "who")[1:-1] == [
+            "WHO          RUNNING",
+            "(unbooked)   15h",
+            "ada          380h",
+            "grace        115h",
+            "TOTAL        510h",
+        ]
+        assert ada.says("report", "--by", "namespace")[2].split()[:2] == [ada.namespace, "1695h"]
+
+    def test_all_namespaces(self, ada: Person, person: Callable[..., Person]) -> None:
+        ada.apply(self.ANALYTICS)
+        root = person("root")
+        root.see_all_namespaces()
+        said = root.says("report", "-A")
+        assert said[1].split()[:2] == ["NAMESPACE", "RESOURCE"]
+        assert any(line.split()[:3] == [ada.namespace, "analytics", "1130h"] for line in said)
+
+    def test_list_prices(self, ada: Person, tmp_path: Path) -> None:
+        ada.apply(self.ANALYTICS, self.DATABASE)
+        prices = tmp_path / "prices.yaml"
+        prices.write_text("t3.large: 0.0832\n")
+        said = ada.says("report", "--prices", str(prices))
+        assert [line.split()[-1] for line in said[2:5]] == ["26.54", "0.00", "26.54"]
+        assert said[1].endswith("LIST PRICE")
+        assert said[5:] == [
+            "List prices of the running time, without disks, snapshots, commitments and taxes.",
+            "warning: no price for db.r6g.large; these count as zero",
+        ]
+        ada.says("report", "--by", "who", "--prices", str(prices))
+
+    def test_programs_get_seconds(self, ada: Person, tmp_path: Path) -> None:
+        ada.apply(self.ANALYTICS)
+        assert json.loads(ada.run("report", "-o", "json").stdout) == [
+            {
+                "name": "analytics",
+                "namespace": ada.namespace,
+                "capacity_seconds": 1130 * 3600,
+                "running_seconds": 319 * 3600,
+                "booked_seconds": 312 * 3600,
+                "unbooked_seconds": 4 * 3600,
+                "missing_seconds": 0,
+                "unobserved_seconds": 2 * 3600,
+                "saved_seconds": 809 * 3600,
+                "until": "2026-11-24T13:03:00Z",
+            }
+        ]
+        prices = tmp_path / "prices.yaml"
+        prices.write_text("t3.large: 0.0832\n")
+        done = ada.run("report", "--by", "who", "-o", "csv", "--prices", str(prices))
+        assert done.stdout.splitlines() == [
+            "name,namespace,running_seconds,list_price,until",
+            "(unbooked),,14400,0.33,2026-11-24T13:03:00Z",
+            "ada,,720000,16.64,2026-11-24T13:03:00Z",
+            "grace,,414000,9.57,2026-11-24T13:03:00Z",
+        ]
+
+    def test_a_user_cannot_put_a_formula_into_a_spreadsheet(self, ada: Person) -> None:
+        ada.apply(usage_body("x", {"s": (1, 1, 1, 0, 0, 0)}, {("=cmd|' /C calc'!A0", "s"): 1}))
+        assert "\n'=cmd|" in ada.run("report", "--by", "who", "-o", "csv").stdout
+
+    def test_a_month_without_usage(self, ada: Person) -> None:
+        assert ada.says("report", "--month", "2026-10") == [
+            f"No usage is recorded for October 2026 in namespace {ada.namespace}."
+        ]
+        assert json.loads(ada.run("report", "-o", "json").stdout) == []
+
+    @pytest.mark.parametrize(
+        ("month", "error"),
+        [("november", '--month "november" is not a month'), ("2026-12", "--month 2026-12 has not begun")],
+    )
+    def test_a_wrong_month(self, ada: Person, month: str, error: str) -> None:
+        said = ada.says("report", "--month", month, code=2)
+        assert said == [f"error: {error}", "hint: write --month 2026-11"]
+
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [
+            (None, "No such file or directory"),
+            ("- t3.large", "has no rates"),
+            ("t3.large: cheap", 'the rate of t3.large, "cheap", is not a number'),
+            ("t3.large: -1", 'the rate of t3.large, "-1", is not zero or more'),
+            ("t3.large: .nan", 'the rate of t3.large, "nan", is not zero or more'),
+            ("a: b: c", "mapping values are not allowed here"),
+        ],
+    )
+    def test_wrong_prices(self, ada: Person, tmp_path: Path, text: str | None, error: str) -> None:
+        prices = tmp_path / "prices.yaml"
+        if text is not None:
+            prices.write_text(text)
+        said = ada.says("report", "--prices", str(prices), code=2)
+        assert said[0].startswith(f"error: --prices {prices}")
+        assert error in " ".join(said)
+        assert said[-1] == "hint: write a YAML file like `t3.large: 0.0832`, one line for each size"
+
+    def test_without_permission(self, person: Callable[..., Person]) -> None:
+        said = person("eve").says("report", code=4)
+        assert "usages" in said[0]
+        assert "booking-operator-view" in said[1]
 
 
 def afternoon_of_web() -> dict[str, Any]:

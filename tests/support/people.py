@@ -1,15 +1,18 @@
 """Resources and Bookings as a person sees them, with the conditions that the operator would write."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
-from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.kinds import BOOKING, RESOURCE, USAGE
 from booking_operator.api.resource import Resource
+from booking_operator.api.usage import MONTH_LABEL, to_status, usage_name
 from booking_operator.client.view import View, Viewer
 from booking_operator.domain.formatting import format_utc
+from booking_operator.domain.usage import UsageAmounts, UsageSums, to_second
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 24, 13, 3, tzinfo=UTC)
@@ -97,6 +100,34 @@ def booking_body(
             "end_at": finish.astimezone(BERLIN).isoformat(),
         },
         "status": reported,
+    }
+
+
+def usage_body(
+    resource: str, sizes: Mapping[str, Sequence[float]], charged: Mapping[tuple[str, str], float]
+) -> dict[str, Any]:
+    """Return the Usage of a Resource in November 2026, until `NOW`.
+
+    Args:
+        resource: the name of the Resource.
+        sizes: by size the hours of capacity, running, booked, unbooked, missing and unobserved.
+        charged: the hours by user and size.
+    """
+    sums = UsageSums(
+        to_second(NOW),
+        {size: UsageAmounts(*(round(3600 * each) for each in hours)) for size, hours in sizes.items()},
+        Counter({key: round(3600 * hours) for key, hours in charged.items()}),
+    )
+    return {
+        "apiVersion": USAGE.api_version,
+        "kind": "Usage",
+        "metadata": {
+            "name": usage_name(resource, "2026-11"),
+            "namespace": NAMESPACE,
+            "labels": {MONTH_LABEL: "2026-11"},
+        },
+        "spec": {"resource_name": resource, "month": "2026-11"},
+        "status": USAGE.status_adapter.dump_python(to_status(sums), mode="json", by_alias=True),
     }
 
 

@@ -167,7 +167,8 @@ class Person:
         for body in bodies:
             kind, name = body["kind"], body["metadata"]["name"]
             plain = {key: value for key, value in body.items() if key != "status"}
-            self.administrator.apply(self._path(kind), plain | {"metadata": {"name": name}})
+            metadata = {"name": name, "labels": body["metadata"].get("labels", {})}
+            self.administrator.apply(self._path(kind), plain | {"metadata": metadata})
             if body.get("status"):
                 self.administrator.merge(f"{self._path(kind, name)}/status", {"status": body["status"]})
 

@@ -375,6 +375,28 @@ def plan(options: Options, begin: str, end: str, **more: Any) -> int:
     return _run("plan.plan", options, begin=first, end=last, **more)
 
 
+@cli.command(short_help="Show how long instances ran in a month.")
+@click.option("--month", metavar="YYYY-MM", default="", help="The month in UTC. Default: the present one.")
+@click.option(
+    "--by",
+    "group_by",
+    type=click.Choice(["resource", "who", "namespace"]),
+    default="resource",
+    show_default=True,
+    help="What a row is: a Resource, a user or a namespace.",
+)
+@click.option("--prices", metavar="FILE", default="", help="YAML file with the hourly rate of each size.")
+@shared(everywhere=True, outputs=("table", "json", "yaml", "csv"))
+def report(options: Options, month: str, **more: Any) -> int:
+    """Show how long instances existed, ran, and were booked in a month."""
+    present = f"{_Times.of(options).now:%Y-%m}"
+    if not re.fullmatch("[0-9]{4}-(0[1-9]|1[0-2])", month := month or present):
+        raise HintedUsageError(f'--month "{month}" is not a month', f"write --month {present}")
+    if month > present:
+        raise HintedUsageError(f"--month {month} has not begun", f"write --month {present}")
+    return _run("report.report", options, month=month, **more)
+
+
 @cli.command(short_help="Write bookings as calendar files.")
 @_ANY_RESOURCE
 @click.option("--mine", is_flag=True, help="Only your bookings.")

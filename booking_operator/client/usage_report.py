@@ -1,0 +1,148 @@
+"""The usage report: sums of Usage objects by Resource, user or namespace, in hours, and in money with prices.
+
+A pure function of the objects. Money exists only with prices: hourly list prices by size. Disks, snapshots
+and commitments cost the same whether an instance runs or not, so they are no part of it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from booking_operator.api.meta import InvalidSpec
+from booking_operator.api.usage import Usage, to_sums
+from booking_operator.domain.usage import UsageAmounts, UsageSums, to_instant
+
+Prices = Mapping[str, Decimal]
+"""The hourly list price of each size."""
+_HOUR = 3600
+_FEW_HOURS = 10
+
+
+class GroupBy(StrEnum):
+    """By what the rows of a report are grouped."""
+
+    RESOURCE = "resource"
+    WHO = "who"
+    NAMESPACE = "namespace"
+
+
+@dataclass(slots=True)
+class ReportRow:
+    """One row of a report.
+
+    Attributes:
+        name: the Resource, the user or the namespace.
+        namespace: the namespace; empty in a report by user over several namespaces.
+        sizes: the sums by size, in instance-seconds. A report by user has only `running`.
+    """
+
+    name: str
+    namespace: str
+    sizes: dict[str, UsageAmounts] = field(default_factory=dict)
+
+    @property
+    def total(self) -> UsageAmounts:
+        """The sums over all sizes."""
+        return sum(self.sizes.values(), UsageAmounts())
+
+    def add(self, size: str, amounts: UsageAmounts) -> None:
+        """Add the sums of one size."""
+        self.sizes[size] = self.sizes.get(size, UsageAmounts()) + amounts
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """A report.
+
+    Attributes:
+        group_by: by what the rows are grouped.
+        rows: the rows by name.
+        until: up to when all sums count (aware UTC); None if there are none.
+    """
+
+    group_by: GroupBy
+    rows: Sequence[ReportRow]
+    until: datetime | None
+
+    @property
+    def total(self) -> ReportRow:
+        """The sum of all rows."""
+        total = ReportRow("TOTAL", "")
+        for row in self.rows:
+            for size, amounts in row.sizes.items():
+                total.add(size, amounts)
+        return total
+
+
+UNBOOKED = "(unbooked)"
+"""The row of a report by user that has the running time without a booking."""
+
+
+def report(objects: Iterable[Usage], group_by: GroupBy) -> UsageReport:
+    """Return the report of some Usage objects."""
+    rows: dict[tuple[str, str], ReportRow] = {}
+    untils = []
+    for object_ in objects:
+        sums, spec = to_sums(object_.status), object_.spec
+        if sums is None or isinstance(spec, InvalidSpec):
+            continue
+        untils.append(sums.until)
+        namespace = object_.metadata.namespace
+        for name, size, amounts in _CONTRIBUTIONS[group_by](namespace, spec.resource_name, sums):
+            key = ("" if group_by is GroupBy.WHO else namespace, name)
+            rows.setdefault(key, ReportRow(name, key[0])).add(size, amounts)
+    ordered = [rows[key] for key in sorted(rows)]
+    return UsageReport(group_by, ordered, to_instant(max(untils)) if untils else None)
+
+
+Contribution = tuple[str, str, UsageAmounts]
+"""The name of a row, a size, and sums to add."""
+
+
+def _by_resource(_: str, resource: str, sums: UsageSums) -> Iterator[Contribution]:
+    for size, amounts in sums.sizes.items():
+        yield resource, size, amounts
+
+
+def _by_namespace(namespace: str, _: str, sums: UsageSums) -> Iterator[Contribution]:
+    for size, amounts in sums.sizes.items():
+        yield namespace, size, amounts
+
+
+def _by_user(_: str, __: str, sums: UsageSums) -> Iterator[Contribution]:
+    for (user, size), seconds in sums.charged.items():
+        yield user, size, UsageAmounts(running=seconds)
+    for size, amounts in sums.sizes.items():
+        if amounts.unbooked:
+            yield UNBOOKED, size, UsageAmounts(running=amounts.unbooked)
+
+
+_CONTRIBUTIONS: dict[GroupBy, Callable[[str, str, UsageSums], Iterator[Contribution]]] = {
+    GroupBy.RESOURCE: _by_resource,
+    GroupBy.NAMESPACE: _by_namespace,
+    GroupBy.WHO: _by_user,
+}
+
+
+def cost(row: ReportRow, prices: Prices) -> Decimal:
+    """Return the list price of the running time of a row. Sizes without a price cost nothing."""
+    zero = Decimal(0)
+    return sum(
+        (prices.get(size, zero) * amounts.running / _HOUR for size, amounts in row.sizes.items()), zero
+    )
+
+
+def hours(seconds: int) -> str:
+    """Return instance-seconds as hours, with one decimal if there are few: `1130h`, `2.5h`, `<0.1h`."""
+    exact = Decimal(seconds) / _HOUR
+    if exact >= _FEW_HOURS:
+        return f"{exact:.0f}h"
+    rounded = f"{exact:.1f}".removesuffix(".0")
+    return "<0.1h" if rounded == "0" and seconds else f"{rounded}h"
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share in whole percent; empty if there is no whole."""
+    return f"{Decimal(100 * part) / whole:.0f}%" if whole else ""
