@@ -6,17 +6,16 @@ The chart has the same meaning without colour, and has a form without characters
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
+from booking_operator.client.lanes import MAX_LANES, lanes_of
 from booking_operator.client.view import ResourceView
 from booking_operator.domain.booking import BookingInterval
-from booking_operator.domain.local_time import format_day
+from booking_operator.domain.local_time import format_day, local_times
 
-MAX_LANES = 4
-"""The lanes of one Resource. A line says how many bookings have no lane."""
 MIN_CHART = 20
 _MAX_LABEL, _MIN_LABEL = 24, 8
 _MIN_TICK = 8
@@ -97,7 +96,7 @@ def draw(
     now = scale.column(views[0].now) if views and scale.begin <= views[0].now < scale.end else None
     lines = [[(" " * (label + 1) + text, Role.HEAD)] for text in _heads(scale, zone)]
     for view in views:
-        lanes = list(_lanes(view, scale))
+        lanes = lanes_of(view, scale.begin, scale.end)
         shown = lanes[:MAX_LANES] or [[]]
         for number, lane in enumerate(shown):
             name = _fit(view.name, label, glyphs) if number == 0 else ""
@@ -112,24 +111,6 @@ def _fit(text: str, width: int, glyphs: Glyphs) -> str:
     return text if len(text) <= width else f"{text[: max(width - 1, 0)]}{glyphs.more}"
 
 
-def _lanes(view: ResourceView, scale: Scale) -> Iterator[list[BookingInterval]]:
-    """Yield lanes of bookings that do not overlap. Each booking is in the first lane that has room."""
-    lanes: list[list[BookingInterval]] = []
-    visible = (
-        item
-        for item in view.timeline.unfinished_by(scale.begin)
-        if item.power_on_at(view.resource.warm_up) < scale.end
-    )
-    for item in visible:
-        begin = item.power_on_at(view.resource.warm_up)
-        lane = next((lane for lane in lanes if lane[-1].end_at <= begin), None)
-        if lane is None:
-            lanes.append([item])
-        else:
-            lane.append(item)
-    yield from lanes
-
-
 def _lane(
     view: ResourceView, lane: Sequence[BookingInterval], scale: Scale, now: int | None, glyphs: Glyphs
 ) -> Iterator[Span]:
@@ -141,18 +122,13 @@ def _lane(
         end = max(scale.column(item.end_at), begin + 1)
         for column in range(scale.column(item.power_on_at(view.resource.warm_up)), begin):
             cells[column] = (glyphs.warm_up, Role.WARM_UP)
-        holds = _holds(view, item)
+        holds = view.holds(item)
         role = Role.HOLDER if holds else Role.OTHER
         for column, char in enumerate(_bar(item, scale, end - begin, glyphs, holds=holds), begin):
             if column < scale.columns and not (column == now and char in {glyphs.holder, glyphs.other}):
                 cells[column] = (char, role)
     for role, group in groupby(cells, key=lambda cell: cell[1]):
         yield ("".join(char for char, _ in group), role)
-
-
-def _holds(view: ResourceView, item: BookingInterval) -> bool:
-    """Whether a booking holds the Resource when it begins."""
-    return view.timeline.state_at(item.start_at).holder == item
 
 
 def _bar(item: BookingInterval, scale: Scale, width: int, glyphs: Glyphs, *, holds: bool) -> str:
@@ -172,7 +148,7 @@ def _heads(scale: Scale, zone: ZoneInfo) -> Iterator[str]:
     """Yield the line of days, and the line of times of day if the ticks are closer than a day."""
     span = scale.end - scale.begin
     step = next((step for step in _STEPS if scale.columns * (step / span) >= _MIN_TICK), _STEPS[-1])
-    ticks = list(_ticks(scale, zone, step))
+    ticks = list(local_times(scale.begin, scale.end, zone, step))
     days = [(at, format_day(at.astimezone(zone))) for at in ticks]
     if step >= _DAY:
         yield _placed(days, scale)
@@ -183,21 +159,6 @@ def _heads(scale: Scale, zone: ZoneInfo) -> Iterator[str]:
         changes.insert(0, (scale.begin, first))
     yield _placed(changes, scale)
     yield _placed([(at, f"{at.astimezone(zone):%H:%M}") for at in ticks], scale)
-
-
-def _ticks(scale: Scale, zone: ZoneInfo, step: timedelta) -> Iterator[datetime]:
-    """Yield round local times within the scale. A time that the clocks skip or repeat occurs once."""
-    local = scale.begin.astimezone(zone).replace(tzinfo=None)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    wall, last = midnight, None
-    while True:
-        instant = wall.replace(tzinfo=zone).astimezone(UTC)
-        if instant >= scale.end:
-            return
-        if instant >= scale.begin and (last is None or instant > last):
-            yield instant
-            last = instant
-        wall += step
 
 
 def _placed(labels: Sequence[tuple[datetime, str]], scale: Scale) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
-from booking_operator.api.meta import InvalidSpec, first_failure
+from booking_operator.api.meta import InvalidSpec, find_condition, first_failure
 from booking_operator.api.resource import Resource, ResourceSpec
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
@@ -135,6 +135,22 @@ class ResourceView:
             return failure
         ready = first_failure(conditions, "Ready")
         return None if ready is None or ready.reason in ON_THEIR_WAY else ready
+
+    def holds(self, item: BookingInterval) -> bool:
+        """Whether a booking holds the lock when it begins."""
+        return self.timeline.state_at(item.start_at).holder == item
+
+    @property
+    def note(self) -> str:
+        """The most important problem in one or two words; empty for none."""
+        if self.silent_since is not None:
+            return "operator silent"
+        failure = self.failure
+        if failure is not None:
+            return failure.reason
+        if self.suspended:
+            return "Suspended"
+        return "Delayed" if find_condition(self.resource.status.conditions, "Delayed") is not None else ""
 
     @property
     def silent_since(self) -> datetime | None:

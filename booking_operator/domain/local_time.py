@@ -3,7 +3,8 @@
 Conditions and Events use `domain.formatting` instead, because many people in many zones read them.
 """
 
-from datetime import date, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -28,6 +29,23 @@ def format_day(local: datetime, *, year: bool = False) -> str:
     """Return the day of a local time, like `Wed 25 Nov`, or `Wed 25 Nov 2026` with `year`."""
     text = f"{_WEEKDAYS[local.weekday()]} {local.day} {_MONTH_NAMES[local.month - 1][:3]}"
     return f"{text} {local.year}" if year else text
+
+
+def local_times(begin: datetime, end: datetime, zone: ZoneInfo, step: timedelta) -> Iterator[datetime]:
+    """Yield the instants in `[begin, end)` at which the clocks show a multiple of `step` since midnight.
+
+    The instants are aware UTC. A local time that the clocks skip or repeat occurs once.
+    """
+    local = begin.astimezone(zone).replace(tzinfo=None)
+    wall, last = local.replace(hour=0, minute=0, second=0, microsecond=0), None
+    while True:
+        instant = wall.replace(tzinfo=zone).astimezone(UTC)
+        if instant >= end:
+            return
+        if instant >= begin and (last is None or instant > last):
+            yield instant
+            last = instant
+        wall += step
 
 
 def format_month(month: str) -> str:

@@ -77,7 +77,7 @@ def footer(session: Session) -> str:
 
 
 def _status_row(view: ResourceView, viewer: Viewer) -> list[Text]:
-    holder, note = view.state.holder, status_note(view)
+    holder, note = view.state.holder, view.note
     others = f" (+{len(view.active) - 1})" if len(view.active) > 1 else ""
     spec = view.spec
     return [
@@ -104,19 +104,6 @@ def next_change(view: ResourceView, viewer: Viewer) -> str:
     ):
         return "-"
     return f"{'stops' if wanted else 'starts'} {format_relative(at, viewer.now, viewer.zone)}"
-
-
-def status_note(view: ResourceView) -> str:
-    """Return the most important problem of a Resource as one word or two; empty for none."""
-    if view.silent_since is not None:
-        return "operator silent"
-    failure = view.failure
-    if failure is not None:
-        return failure.reason
-    if view.suspended:
-        return "Suspended"
-    delayed = find_condition(view.resource.status.conditions, "Delayed")
-    return "Delayed" if delayed is not None else ""
 
 
 _STATUS_FIELDS = (
@@ -156,7 +143,7 @@ def _status_record(view: ResourceView) -> dict[str, Any]:
         "next_change": ("stop" if holder else "start") if view.state.next_change_at else None,
         "next_change_at": format_utc(view.state.next_change_at) or None,
         "as_booked": view.as_booked,
-        "note": status_note(view) or None,
+        "note": view.note or None,
     }
 
 

@@ -1,0 +1,1 @@
+"""What the board shows: pure functions of objects, viewer and time compute all texts and positions."""

@@ -1,0 +1,52 @@
+"""The words of the board: instants, durations and states, as a screen reader reads them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from booking_operator.client.view import ResourceView, Viewer
+from booking_operator.domain.local_time import format_day, format_time
+
+_UNITS = ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
+
+
+def day_and_time(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """Return an instant like `Tue 24 Nov 13:00`, with the year if it is not the present one."""
+    local = instant.astimezone(zone)
+    return f"{format_day(local, year=local.year != now.astimezone(zone).year)} {format_time(local)}"
+
+
+def from_to(start: datetime, end: datetime, viewer: Viewer) -> str:
+    """Return an interval like `Tue 24 Nov 13:00 to 17:00`. The end has a day if the days differ."""
+    begin = day_and_time(start, viewer.now, viewer.zone)
+    first, last = start.astimezone(viewer.zone), end.astimezone(viewer.zone)
+    if first.date() == last.date() and first.utcoffset() == last.utcoffset():
+        return f"{begin} to {format_time(last)}"
+    return f"{begin} to {day_and_time(end, viewer.now, viewer.zone)}"
+
+
+def duration(span: timedelta) -> str:
+    """Return a duration like `16 hours` or `2 days 3 hours 5 minutes`, without seconds."""
+    return " ".join(_duration_parts(span)) or "less than a minute"
+
+
+def _duration_parts(span: timedelta) -> Iterator[str]:
+    for unit, name in _UNITS:
+        number, span = divmod(span, unit)
+        if number:
+            yield f"{number} {name}{'s' if number > 1 else ''}"
+
+
+def resource_name(view: ResourceView, viewer: Viewer) -> str:
+    """Return the accessible name of a Resource, like `analytics, running, 2 of 2, ada until 17:00`."""
+    status, holder = view.resource.status, view.state.holder
+    parts = [view.name, view.power.lower(), f"{status.running} of {status.instances}"]
+    if holder is not None:
+        local = holder.end_at.astimezone(viewer.zone)
+        until = (
+            format_time(local)
+            if local.date() == viewer.today
+            else day_and_time(holder.end_at, viewer.now, viewer.zone)
+        )
+        parts.append(f"{holder.user_id} until {until}")
+    return ", ".join(parts)
