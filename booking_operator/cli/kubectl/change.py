@@ -1,28 +1,26 @@
 """The commands that change something: `book`, `extend`, `release` and `skip`."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, Kind
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.scheduler import BookingScheduler, BookingSchedulerSpec
+from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import BookRequest, Options, parsed
 from booking_operator.cli.kubectl.output import full_name, print_object
 from booking_operator.cli.kubectl.session import Session, open_session, together
 from booking_operator.cli.kubectl.wait import wait_until_running
-from booking_operator.client import bookings
+from booking_operator.client import bookings, changes
 from booking_operator.client.bookings import BookingTarget
+from booking_operator.client.changes import BookingChange
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.object_names import NamedObject, parse_object_name
 from booking_operator.client.view import Viewer
 from booking_operator.domain import time_grammar
 from booking_operator.domain.booking import BookingInterval
-from booking_operator.domain.local_time import format_day, format_interval, format_relative
+from booking_operator.domain.local_time import format_day, format_relative
 from booking_operator.engine.store import Key
 
 _SECOND = timedelta(seconds=1)
@@ -40,7 +38,9 @@ async def book(options: Options, console: Console, *, request: BookRequest) -> i
             text = "the booking begins after the end of --timeout"
             raise CommandError(text, hint="use a longer --timeout, or leave out --wait", code=ExitCode.USAGE)
         wanted = BookingInterval("", request.who or viewer.user, begin, end, viewer.now)
-        interval, made = await _create(session, view.name, wanted, recipients, dry_run=request.dry_run)
+        interval, made = await changes.make_booking(
+            session.cluster, view, wanted, viewer, recipients, dry_run=request.dry_run
+        )
         if options.output == "table":
             console.out(f"{full_name(BOOKING, interval.name)} created{_suffix(request.dry_run)}")
             for line in bookings.preview(view, interval, viewer):
@@ -54,46 +54,6 @@ async def book(options: Options, console: Console, *, request: BookRequest) -> i
 
 def _suffix(dry_run: bool) -> str:
     return " (server dry run)" if dry_run else ""
-
-
-async def _create(
-    session: Session,
-    resource: str,
-    wanted: BookingInterval,
-    recipients: Sequence[dict[str, str]],
-    *,
-    dry_run: bool,
-) -> tuple[BookingInterval, dict[str, Any]]:
-    """Create the Booking for an interval, under the first name that is free."""
-    viewer = await session.viewer()
-    for name in bookings.booking_names(resource, wanted.start_at, wanted.user_id):
-        interval = replace(wanted, name=name)
-        body = bookings.booking_body(resource, interval, viewer, recipients)
-        made = await session.cluster.create(BOOKING, session.namespace, body, dry_run=dry_run)
-        if made is not None:
-            booking: Booking = BOOKING.adapter.validate_python(made)
-            return booking.interval() or interval, made
-        await _refuse_repetition(session, interval, viewer)
-    text = "other bookings already use the names for this one"
-    raise CommandError(text, hint="choose a start that is a minute later")
-
-
-async def _refuse_repetition(session: Session, interval: BookingInterval, viewer: Viewer) -> None:
-    """Raise an error if the existing Booking is of the same user and has not ended.
-
-    Otherwise, another name will do.
-    """
-    name, namespace = interval.name, session.namespace
-    existing = await session.cluster.get(BOOKING, namespace, name)
-    known = existing.interval() if existing is not None else None
-    if known is None or known.user_id != interval.user_id or known.end_at <= viewer.now:
-        return
-    times = format_interval(known.start_at, known.end_at, viewer.now, viewer.zone)
-    words: tuple[str, ...] = ("why", name)
-    if known.end_at < interval.end_at:
-        words = ("extend", name, "--until", time_grammar.render(interval.end_at, viewer.zone))
-    hint = viewer.command("booking", *words, namespace=namespace)
-    raise CommandError(f"already booked: {name} {times} for {known.user_id}", hint=hint)
 
 
 def _recipient(text: str) -> dict[str, str]:
@@ -117,6 +77,12 @@ def _report(
         print_object(console, options.output, kind, object_)
 
 
+def _report_change(console: Console, options: Options, change: BookingChange, *, dry_run: bool) -> None:
+    _report(console, options, BOOKING, change.object, f"{change.text}{_suffix(dry_run)}")
+    if change.warning:
+        console.note(f"warning: {change.warning}")
+
+
 # Extend and release
 
 
@@ -134,16 +100,7 @@ async def find_booking(session: Session, target: NamedObject, who: str, verb: st
     if booking is None:
         raise await session.unknown(BOOKING, target.name)
     found = view.resource(Key(session.namespace, booking.resource_name))
-    interval = booking.interval()
-    if interval is None:
-        hint = viewer.command("booking", "why", booking.metadata.name, namespace=session.namespace)
-        raise CommandError(f"booking {booking.metadata.name} is invalid", hint=hint, code=ExitCode.IMPOSSIBLE)
-    if interval.end_at <= viewer.now:
-        ended = format_relative(interval.end_at, viewer.now, viewer.zone)
-        hint = bookings.book_command(booking.resource_name, "1h", session.namespace, viewer)
-        message = f"booking {booking.metadata.name} ended {ended}"
-        raise CommandError(message, hint=hint, code=ExitCode.IMPOSSIBLE)
-    return BookingTarget(booking, interval, found)
+    return changes.target_of(booking, found, viewer)
 
 
 async def extend(
@@ -153,21 +110,9 @@ async def extend(
     named = parse_object_name(target, RESOURCE, BOOKING)
     async with open_session(options, console) as session:
         found, viewer = await find_booking(session, named, who, "extend"), await session.viewer()
-        end = bookings.whole_second(_new_end(found, duration, until, viewer))
-        if end <= found.interval.end_at:
-            ends = format_relative(found.interval.end_at, viewer.now, viewer.zone)
-            text = f"the new end is not after the present end of {found.name}, which is {ends}"
-            command = viewer.command("booking", "release", found.name, namespace=session.namespace)
-            raise CommandError(text, hint=f"to end it now: {command}", code=ExitCode.USAGE)
-        patched = await _set_end(session, found, end, viewer, dry_run=dry_run)
-        text = f"{bookings.describe_extension(found, end, viewer)}{_suffix(dry_run)}"
-        _report(console, options, BOOKING, patched, text)
-        if tool := _gitops_tool(patched):
-            second = bookings.second_booking_command(found, end, viewer)
-            console.note(
-                f"warning: {tool} applies this booking and may revert the change; "
-                f"to book the time separately: {second}"
-            )
+        end = _new_end(found, duration, until, viewer)
+        change = await changes.extend_booking(session.cluster, found, end, viewer, dry_run=dry_run)
+        _report_change(console, options, change, dry_run=dry_run)
     return ExitCode.DONE
 
 
@@ -183,70 +128,14 @@ def _new_end(found: BookingTarget, duration: str, until: str, viewer: Viewer) ->
     return end
 
 
-async def _set_end(
-    session: Session, found: BookingTarget, end: datetime, viewer: Viewer, *, dry_run: bool
-) -> dict[str, Any]:
-    """Set the end of a Booking, unless somebody else has changed it meanwhile. Returns the Booking."""
-    spec: Any = found.booking.spec
-    operations = [
-        {"op": "test", "path": "/spec/end_at", "value": spec.end_at},
-        {"op": "replace", "path": "/spec/end_at", "value": bookings.local_rfc3339(end, viewer)},
-    ]
-    meta = found.booking.metadata
-    return await session.cluster.patch(BOOKING, meta.namespace, meta.name, operations, dry_run=dry_run)
-
-
-_GITOPS = {
-    "argocd.argoproj.io/instance": "Argo CD",
-    "argocd.argoproj.io/tracking-id": "Argo CD",
-    "kustomize.toolkit.fluxcd.io/name": "Flux",
-    "helm.toolkit.fluxcd.io/name": "Flux",
-}
-
-
-def _gitops_tool(object_: Mapping[str, Any]) -> str:
-    """Return the GitOps tool that applies an object, by its labels and annotations; empty if none does."""
-    metadata = object_.get("metadata", {})
-    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    return next((tool for mark, tool in _GITOPS.items() if mark in marks), "")
-
-
 async def release(options: Options, console: Console, *, target: str, who: str, dry_run: bool) -> int:
     """End a Booking now; delete it if it has not begun."""
     named = parse_object_name(target, RESOURCE, BOOKING)
     async with open_session(options, console) as session:
         found, viewer = await find_booking(session, named, who, "release"), await session.viewer()
-        if found.interval.start_at > viewer.now:
-            await _refuse_scheduled(session, found, viewer)
-            await session.cluster.delete(BOOKING, found.booking, dry_run=dry_run)
-            text = f"{bookings.describe_deletion(found, viewer)}{_suffix(dry_run)}"
-            _report(console, options, BOOKING, {"metadata": {"name": found.name}}, text)
-            return ExitCode.DONE
-        # The end is a whole second that is after the start.
-        end = max(bookings.whole_second(viewer.now), bookings.whole_second(found.interval.start_at) + _SECOND)
-        patched = await _set_end(session, found, end, viewer, dry_run=dry_run)
-        text = f"{bookings.describe_release(found, end, viewer)}{_suffix(dry_run)}"
-        _report(console, options, BOOKING, patched, text)
-        if tool := _gitops_tool(patched):
-            console.note(f"warning: {tool} applies this booking and may revert the change")
+        change = await changes.release_booking(session.cluster, found, viewer, dry_run=dry_run)
+        _report_change(console, options, change, dry_run=dry_run)
     return ExitCode.DONE
-
-
-async def _refuse_scheduled(session: Session, found: BookingTarget, viewer: Viewer) -> None:
-    """Raise an error if a scheduler made the booking, because the scheduler would make it again."""
-    owner, schedulers = found.booking.metadata.controller_uid, list[BookingScheduler]()
-    if owner:
-        with suppress(CommandError):  # without the permission to list schedulers, the deletion is tried
-            schedulers = await session.cluster.list_objects(BOOKING_SCHEDULER, session.namespace)
-    for scheduler in schedulers:
-        if scheduler.metadata.uid == owner and isinstance(scheduler.spec, BookingSchedulerSpec):
-            name, day = (
-                scheduler.metadata.name,
-                found.interval.start_at.astimezone(scheduler.spec.zone).date(),
-            )
-            text = f"the scheduler {name} made {found.name}, and would make it again"
-            hint = viewer.command("booking", "skip", name, f"{day}", namespace=session.namespace)
-            raise CommandError(text, hint=hint, code=ExitCode.IMPOSSIBLE)
 
 
 # Skip
