@@ -16,7 +16,7 @@ from booking_operator.domain.usage import UsageAmounts, UsageSums, to_instant
 
 Prices = Mapping[str, Decimal]
 """The hourly list price of each size."""
-_HOUR = 3600
+_MINUTE, _HOUR = 60, 3600
 _FEW_HOURS = 10
 
 
@@ -135,12 +135,13 @@ def cost(row: ReportRow, prices: Prices) -> Decimal:
 
 
 def hours(seconds: int) -> str:
-    """Return instance-seconds as hours, with one decimal if there are few: `1130h`, `2.5h`, `<0.1h`."""
+    """Return instance-seconds in few digits: `1130h`, `2.5h`, `12m`, `48s`, `0h`."""
     exact = Decimal(seconds) / _HOUR
     if exact >= _FEW_HOURS:
         return f"{exact:.0f}h"
-    rounded = f"{exact:.1f}".removesuffix(".0")
-    return "<0.1h" if rounded == "0" and seconds else f"{rounded}h"
+    if exact >= 1 or not seconds:
+        return f"{exact:.1f}".removesuffix(".0") + "h"
+    return f"{seconds // 60}m" if seconds >= _MINUTE else f"{seconds}s"
 
 
 def share(part: int, whole: int) -> str:

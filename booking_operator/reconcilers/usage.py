@@ -157,7 +157,7 @@ class UsageReconciler:
                 await self._client.request("DELETE", USAGE.path(*key_of(item)))
         except (ListWatchError, ResourceExpiredError, ApiError) as error:
             self._tidied = ""
-            self._log.warning("usage_not_deleted", error=str(error))
+            self._log.info("usage_not_deleted", error=str(error))  # it is tried again at the next write
 
     async def _write(self, key: Key, month: str, spans: list[UsageSpan]) -> None:
         """Add spans of one month to the stored sums, and write them."""
