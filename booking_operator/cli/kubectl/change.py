@@ -10,12 +10,13 @@ from booking_operator.api.scheduler import BookingScheduler
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import BookRequest, Options, parsed
 from booking_operator.cli.kubectl.output import full_name, print_object
-from booking_operator.cli.kubectl.session import Session, open_session, together
+from booking_operator.cli.kubectl.session import Session, open_session
 from booking_operator.cli.kubectl.wait import wait_until_running
 from booking_operator.client import bookings, changes
 from booking_operator.client.bookings import BookingTarget
 from booking_operator.client.changes import BookingChange
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.live import together
 from booking_operator.client.object_names import NamedObject, parse_object_name
 from booking_operator.client.view import Viewer
 from booking_operator.domain import time_grammar

@@ -1,9 +1,8 @@
 """What the commands of the plugin share while they run: the cluster, the clock, the viewer, the console."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -19,13 +18,12 @@ from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options, frozen_now, time_zone
 from booking_operator.client.cluster import Cluster, Impersonation
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.live import LiveObjects, live_objects, together
 from booking_operator.client.object_names import NamedObject
 from booking_operator.client.view import ResourceView, View, Viewer
 from booking_operator.engine.clock import Clock, SystemClock
-from booking_operator.engine.reflector import Reflector
 from booking_operator.engine.store import Key
 from booking_operator.kube.kubeconfig import ClusterConfig
-from booking_operator.reconcilers.informers import Informers
 
 _MAX_SUGGESTIONS = 3
 
@@ -132,35 +130,9 @@ class Session:
             raise self.unknown_among(RESOURCE, resource, [view.name for view in found])
         return named
 
-    @asynccontextmanager
-    async def live(self, *kinds: Kind[Any]) -> AsyncIterator["LiveObjects"]:
-        """Keep some kinds of the namespace up to date.
-
-        The first lists are complete. If the API server goes away later, the reflectors try again.
-        """
-        informers, changed = Informers(default_region=""), asyncio.Event()
-        for kind in kinds:
-            informers.stores[kind].replace(await self.cluster.list_objects(kind, self.namespace))
-            informers.stores[kind].subscribe(lambda _: changed.set())
-        reflectors = [
-            Reflector(
-                kind.plural,
-                self.cluster.list_watch(kind, self.namespace),
-                informers.stores[kind],
-                SystemClock(),
-            )
-            for kind in kinds
-        ]
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(reflector.run()) for reflector in reflectors]
-                try:
-                    yield LiveObjects(informers, changed, reflectors)
-                finally:
-                    for task in running:
-                        task.cancel()
-        except BaseExceptionGroup as group:
-            raise _first(group) from group
+    def live(self, *kinds: Kind[Any]) -> AbstractAsyncContextManager[LiveObjects]:
+        """Keep some kinds of the namespace up to date."""
+        return live_objects(self.cluster, self.namespace, *kinds)
 
     async def _bookings_of(self, resource: str) -> list[Booking]:
         selector = (("fieldSelector", f"spec.resource_name={resource}"),)
@@ -231,38 +203,3 @@ async def open_session(options: Options, console: Console) -> AsyncIterator[Sess
             config.context_name(),
             config.context_namespace(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class LiveObjects:
-    """Objects that are kept up to date.
-
-    Attributes:
-        informers: the objects.
-        changed: is set after each change.
-        reflectors: what keeps them up to date.
-    """
-
-    informers: Informers
-    changed: asyncio.Event
-    reflectors: Sequence[Reflector[Any]]
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether the API server does not answer now, so that the objects may be old."""
-        return any(reflector.backing_off for reflector in self.reflectors)
-
-
-async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run requests at the same time and return their results. The first error cancels the others."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(item) for item in work]
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
-    return [task.result() for task in running]
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,8 +1,6 @@
 """The commands that show something: `status`, `list` and `why`."""
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
@@ -13,12 +11,13 @@ from booking_operator.api.meta import find_condition
 from booking_operator.cli.kubectl.console import Console, Styled, Text
 from booking_operator.cli.kubectl.options import ListRequest, Options
 from booking_operator.cli.kubectl.output import Table, emit, full_name, print_document
-from booking_operator.cli.kubectl.session import Session, open_session, together
-from booking_operator.client.cluster import Permission
+from booking_operator.cli.kubectl.session import Session, open_session
 from booking_operator.client.errors import ExitCode
+from booking_operator.client.live import together
 from booking_operator.client.object_names import NamedObject, parse_object_name
+from booking_operator.client.remedies import checked_remedies
 from booking_operator.client.view import ResourceView, View, Viewer, is_finished, phase_of
-from booking_operator.client.why import Explanation, Remedy, explain_booking, explain_resource
+from booking_operator.client.why import Explanation, explain_booking, explain_resource
 from booking_operator.domain.booking import Phase
 from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.local_time import format_relative, utc_offset, zone_abbreviation
@@ -176,7 +175,7 @@ async def _watch(session: Session, selection: "Selection") -> NoReturn:
     output, printed, widths = session.options.output, dict[Key, Sequence[Text]](), list[int]()
     async with session.live(BOOKING) as live:
         while True:
-            now = session.clock.now()
+            known, now = live.changes.number, session.clock.now()
             view = View(live.informers, now)
             table = _bookings_table(
                 session,
@@ -198,10 +197,7 @@ async def _watch(session: Session, selection: "Selection") -> NoReturn:
                 widths = session.console.table(table.head[shown], [row[shown] for row in news.values()])
             else:
                 session.console.rows(widths, [row[shown] for row in news.values()])
-            live.changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_until_next_boundary(view, now)):
-                    await live.changed.wait()
+            await live.changes.wait(known, _until_next_boundary(view, now))
 
 
 def _deleted(row: Sequence[Text]) -> list[Text]:
@@ -312,7 +308,7 @@ async def why(options: Options, console: Console, *, target: str, exit_status: b
     named = parse_object_name(target, RESOURCE, BOOKING)
     async with open_session(options, console) as session:
         viewer, view = await together(session.viewer(), session.view())
-        explanation = await checked_remedies(session, _explain(session, view, named, viewer))
+        explanation = await checked_remedies(session.cluster, _explain(session, view, named, viewer))
         if options.output == "table":
             show_explanation(console, explanation)
         else:
@@ -329,23 +325,6 @@ def _explain(session: Session, view: View, target: NamedObject, viewer: Viewer) 
     names = [item.name for item in view.resources()]
     of = view.resource(Key(session.namespace, booking.resource_name))
     return explain_booking(booking, of, viewer, names)
-
-
-async def checked_remedies(session: Session, explanation: Explanation) -> Explanation:
-    """Replace the commands that the user may not run by a sentence that says who may."""
-    needed = {remedy.permission for remedy in explanation.do if remedy.permission is not None}
-    allowed = await session.cluster.allowed(needed)
-    remedies = tuple(
-        remedy
-        if remedy.permission is None or allowed[remedy.permission]
-        else Remedy(f"ask {_holder(remedy.permission)} to run: {remedy.text}")
-        for remedy in explanation.do
-    )
-    return replace(explanation, do=remedies)
-
-
-def _holder(permission: Permission) -> str:
-    return f"somebody with the role {permission.role}" if permission.role else "an administrator"
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:

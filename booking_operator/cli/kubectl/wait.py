@@ -1,6 +1,5 @@
 """The command `wait`: until all instances of a Resource run."""
 
-import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
@@ -8,10 +7,11 @@ from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.session import Session, open_session
-from booking_operator.cli.kubectl.show import checked_remedies, show_explanation
+from booking_operator.cli.kubectl.show import show_explanation
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.object_names import parse_object_name
 from booking_operator.client.progress import progress_of
+from booking_operator.client.remedies import checked_remedies
 from booking_operator.client.view import ResourceView, View
 from booking_operator.client.why import explain_resource
 from booking_operator.domain.local_time import format_span
@@ -40,7 +40,7 @@ async def wait_until_running(session: Session, resource: str, limit: float) -> i
     async with session.live(RESOURCE, BOOKING) as live:
         shown = ""
         while True:
-            view = _view(session, live.informers, resource)
+            known, view = live.changes.number, _view(session, live.informers, resource)
             progress = progress_of(view, session.viewer_named(""), deadline)
             elapsed = clock.monotonic() - began
             if progress.done:
@@ -57,10 +57,7 @@ async def wait_until_running(session: Session, resource: str, limit: float) -> i
             if console.interactive or f"{progress.change}{lost}" != shown:
                 console.redraw(f"{progress.text}{lost}")
                 shown = f"{progress.change}{lost}"
-            live.changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(_REDRAW_SECONDS, limit - elapsed)):
-                    await live.changed.wait()
+            await live.changes.wait(known, min(_REDRAW_SECONDS, limit - elapsed))
 
 
 def _view(session: Session, informers: Informers, resource: str) -> ResourceView:
@@ -74,4 +71,4 @@ async def _explain(session: Session, view: ResourceView) -> None:
     """Print the explanation. If the API server does not answer, there is none."""
     with suppress(CommandError):
         explanation = explain_resource(view, await session.viewer())
-        show_explanation(session.console, await checked_remedies(session, explanation))
+        show_explanation(session.console, await checked_remedies(session.cluster, explanation))
