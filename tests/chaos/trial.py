@@ -3,9 +3,11 @@
 import asyncio
 import os
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +143,16 @@ def _at_rest(status: dict[str, Any]) -> bool:
 
 
 async def _loops(stands: World) -> list[str]:
-    """Writes, and an excessive number of requests, while there is nothing to do."""
+    """Writes, and an excessive number of requests, while there is nothing to do.
+
+    The operator writes each Usage once, ten seconds after the last change.
+    """
     await asyncio.sleep(1)
     since = datetime.now(UTC)
     await asyncio.sleep(QUIET_SECONDS)
     requests = [item for item in stands.proxy.requests if item.at >= since]
-    writes = [f"{item.method} {item.path}" for item in requests if item.writes]
+    written = Counter(f"{item.method} {item.path}" for item in requests if item.writes)
+    writes = [write for write, times in written.items() if "/usages" not in write or times > _allowed(write)]
     writes += [
         call.action
         for call in stands.aws.calls
@@ -154,6 +160,11 @@ async def _loops(stands: World) -> list[str]:
     ]
     loops = [f"{len(requests)} requests to the API server at rest"] if len(requests) > QUIET_READS else []
     return loops + [f"written at rest: {write}" for write in writes]
+
+
+def _allowed(write: str) -> float:
+    """Return how often a Usage may be written. All Usages of a namespace are created at the same path."""
+    return inf if write.startswith("POST") else 1
 
 
 def _traces(fault: Fault, stands: World) -> list[str]:
