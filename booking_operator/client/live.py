@@ -8,6 +8,7 @@ from typing import Any
 
 from booking_operator.api.kinds import Kind
 from booking_operator.client.cluster import Cluster
+from booking_operator.client.errors import CommandError
 from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.reflector import Reflector
 from booking_operator.reconcilers.informers import Informers
@@ -86,20 +87,32 @@ async def live_objects(cluster: Cluster, namespace: str, *kinds: Kind[Any]) -> A
                 for task in running:
                     task.cancel()
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        raise _first_error(group) from group
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run requests at the same time and return their results. The first error cancels the others."""
+    """Run requests at the same time and return their results.
+
+    If several fail, the error is that of the first one in the order of the arguments, so that the message of
+    a command does not depend on which answer arrives first.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        outcomes = [tasks.create_task(_outcome(item)) for item in work]
+    found = [task.result() for task in outcomes]
+    for _, error in found:
+        if error is not None:
+            raise error
+    return [result for result, _ in found]
+
+
+async def _outcome(work: Coroutine[Any, Any, Any]) -> tuple[Any, CommandError | None]:
     try:
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(item) for item in work]
-    except BaseExceptionGroup as group:
-        raise first_error(group) from group
-    return [task.result() for task in running]
+        return await work, None
+    except CommandError as error:
+        return None, error
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the first error of a group that is not a group itself."""
     error = group.exceptions[0]
-    return first_error(error) if isinstance(error, BaseExceptionGroup) else error
+    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error
