@@ -12,7 +12,7 @@ ANALYTICS, WEB = resource_body("analytics", "RUNNING", 2, 2), resource_body("web
 
 
 def shown(*bodies: dict[str, Any], window: TimeWindow = WEEK, words: str = "") -> Agenda:
-    return agenda(view_of(*bodies), window, viewer(), words)
+    return agenda(view_of(*bodies), window, viewer(), words=words)
 
 
 def entries(found: Agenda) -> dict[str, list[tuple[str, str, str]]]:

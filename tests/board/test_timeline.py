@@ -21,7 +21,7 @@ ANALYTICS = resource_body("analytics", "RUNNING", 2, 2)
 
 
 def shown(*bodies: dict[str, Any], window: TimeWindow = DAY, words: str = "") -> Timeline:
-    return timeline(view_of(*bodies), window, viewer(), words)
+    return timeline(view_of(*bodies), window, viewer(), words=words)
 
 
 def row_of(*bodies: dict[str, Any], window: TimeWindow = DAY) -> Row:
@@ -97,6 +97,7 @@ def test_a_booking_over_several_days_is_open_at_both_ends() -> None:
     row = row_of(ANALYTICS, booking_body("week", "analytics", "ada", "23 09:00", "27 18:00"))
     [[bar]] = row.lanes
     assert (bar.left, bar.right, bar.opens, bar.closes) == (0, 1, False, False)
+    assert bar.times == "Mon 23 Nov 09:00 to Fri 27 Nov 18:00"
     assert bar.name == "week, ada, Mon 23 Nov 09:00 to Fri 27 Nov 18:00, in progress, holds the lock"
     assert row.free == []
 

@@ -55,9 +55,9 @@ class Agenda:
     days: Sequence[Day]
 
 
-def agenda(view: View, window: TimeWindow, viewer: Viewer, words: str = "") -> Agenda:
+def agenda(view: View, window: TimeWindow, viewer: Viewer, *, namespace: str = "", words: str = "") -> Agenda:
     """Return the view of a time range. The arguments are those of `timeline`."""
-    shown = [item for item in view.resources() if is_selected(item, words)]
+    shown = [item for item in view.resources() if is_selected(item, namespace, words)]
     return Agenda(f"Agenda, {window.title}, {window.zone.key}", list(_days(view, shown, window, viewer)))
 
 

@@ -33,7 +33,7 @@ class Bar:
         booking: the name of the Booking; empty for the ad-hoc booking in the spec of a Resource.
         name: the accessible name.
         user: the user, as the text on the bar.
-        times: the times of day, as the text on the bar.
+        times: the times, as the text on the bar; with days if it is longer than a day.
         left, right: the positions of its begin and end in the window, from 0 to 1.
         warm_up: the position at which its warm-up begins; equal to `left` without a warm-up.
         opens, closes: whether it begins and ends within the window.
@@ -119,16 +119,19 @@ class Timeline:
     rows: Sequence[Row]
 
 
-def timeline(view: View, window: TimeWindow, viewer: Viewer, words: str = "") -> Timeline:
+def timeline(
+    view: View, window: TimeWindow, viewer: Viewer, *, namespace: str = "", words: str = ""
+) -> Timeline:
     """Return the view of a time range.
 
     Args:
         view: the objects.
         window: the time range. Its zone is that of the viewer.
         viewer: the person who looks.
+        namespace: only Resources of this namespace; empty for all.
         words: only Resources whose name, user or tag has this text, in any case.
     """
-    shown = [item for item in view.resources() if is_selected(item, words)]
+    shown = [item for item in view.resources() if is_selected(item, namespace, words)]
     return Timeline(
         name=f"Timeline, {window.title}, {window.zone.key}",
         ticks=window.ticks(),
@@ -137,8 +140,14 @@ def timeline(view: View, window: TimeWindow, viewer: Viewer, words: str = "") ->
     )
 
 
-def is_selected(view: ResourceView, words: str) -> bool:
-    """Whether a Resource has a text in its name, its tag or the users of its unfinished bookings."""
+def is_selected(view: ResourceView, namespace: str, words: str) -> bool:
+    """Whether a Resource is in a namespace and has a text.
+
+    The text is in its name, its tag or the users of its unfinished bookings. An empty namespace or text
+    selects all.
+    """
+    if namespace and view.namespace != namespace:
+        return False
     wanted = words.strip().casefold()
     if not wanted:
         return True
@@ -174,11 +183,14 @@ def bar_of(
     parts += ["holds the lock"] if holds else []
     parts += [badge.value] if badge else []
     begin, end = (at.astimezone(viewer.zone) for at in (item.start_at, item.end_at))
+    times = f"{format_time(begin)}–{format_time(end)}"
+    if begin.date() != end.date():
+        times = from_to(item.start_at, item.end_at, viewer)
     return Bar(
         booking=item.name,
         name=", ".join(parts),
         user=item.user_id,
-        times=f"{format_time(begin)}–{format_time(end)}",
+        times=times,
         left=window.share(item.start_at),
         right=window.share(item.end_at),
         warm_up=window.share(item.power_on_at(view.resource.warm_up)),

@@ -397,6 +397,21 @@ def report(options: Options, month: str, **more: Any) -> int:
     return _run("report.report", options, month=month, **more)
 
 
+@cli.command(short_help="Show and book in a browser.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on loopback. Default: any free one."
+)
+@click.option("--read-only", is_flag=True, help="Refuse all changes.")
+@click.option("--browser/--no-browser", default=True, help="Open the browser.", show_default=True)
+@shared()
+def board(options: Options, **more: Any) -> int:
+    """Serve a page on this machine that shows who has what until when, and changes it.
+
+    The page has the permissions of your kubeconfig. Its address contains a secret token.
+    """
+    return _run("board.board", options, **more)
+
+
 @cli.command(short_help="Write bookings as calendar files.")
 @_ANY_RESOURCE
 @click.option("--mine", is_flag=True, help="Only your bookings.")

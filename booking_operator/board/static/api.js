@@ -1,0 +1,116 @@
+// Talks to the server. The token comes in the fragment of the first address, and stays in this browser.
+
+const KEY = "token";
+const SILENCE_MS = 35_000;
+const RETRY_MS = 1_000;
+
+/** An answer of the server that is an error. */
+export class RequestError extends Error {
+  /**
+   * @param {number} status
+   * @param {{error: string, hint?: string, field?: string}} answer
+   */
+  constructor(status, answer) {
+    super(answer.error);
+    this.status = status;
+    this.hint = answer.hint || "";
+    this.field = answer.field || "";
+  }
+}
+
+/** Take the token out of the address, so that the address can be shared. */
+export function takeToken() {
+  if (location.hash.length > 1) {
+    localStorage.setItem(KEY, location.hash.slice(1));
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+}
+
+function headers() {
+  return { Authorization: `Bearer ${localStorage.getItem(KEY) || ""}` };
+}
+
+/**
+ * @param {Response} response
+ */
+async function parsed(response) {
+  const answer = await response.json().catch(() => ({ error: `the server answers ${response.status}` }));
+  if (!response.ok) throw new RequestError(response.status, answer);
+  return answer;
+}
+
+/**
+ * Read from the server.
+ * @param {string} name
+ * @param {Record<string, string>} [query]
+ * @param {AbortSignal} [signal]
+ */
+export async function read(name, query = {}, signal) {
+  const response = await fetch(`/api/${name}?${new URLSearchParams(query)}`, { headers: headers(), signal });
+  return parsed(response);
+}
+
+/**
+ * Change something.
+ * @param {string} name
+ * @param {Record<string, string>} body
+ */
+export async function change(name, body) {
+  const response = await fetch(`/api/${name}`, {
+    method: "POST",
+    headers: { ...headers(), "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  return parsed(response);
+}
+
+/**
+ * Follow the changes. The stream pauses while the page is hidden.
+ * @param {{changed: () => void, lost: (since: Date) => void, found: () => void}} handlers
+ */
+export function follow(handlers) {
+  let heardAt = new Date();
+  let isLost = false;
+  /** @type {AbortController | null} */
+  let controller = null;
+
+  function heard() {
+    heardAt = new Date();
+    if (isLost) handlers.found();
+    isLost = false;
+  }
+
+  async function once() {
+    controller = new AbortController();
+    const response = await fetch("/api/events", { headers: headers(), signal: controller.signal });
+    if (!response.ok || !response.body) throw new Error(`the server answers ${response.status}`);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ""; ; ) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      heard();
+      const events = (text + value).split("\n\n");
+      text = events.pop() || "";
+      if (events.some((event) => event.startsWith("event: changed"))) handlers.changed();
+    }
+  }
+
+  async function forever() {
+    for (;;) {
+      if (!document.hidden) await once().catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  setInterval(() => {
+    if (document.hidden || isLost || Date.now() - heardAt.getTime() < SILENCE_MS) return;
+    isLost = true;
+    handlers.lost(heardAt);
+    controller?.abort();
+  }, RETRY_MS);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) controller?.abort();
+    else heardAt = new Date();
+  });
+  forever();
+}

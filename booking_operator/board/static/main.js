@@ -1,0 +1,204 @@
+// The page: its state is in the address, and each change of the state or of the cluster draws the view again.
+
+import { RequestError, follow, read, takeToken } from "./api.js";
+import { agenda } from "./agenda.js";
+import { bookDialog, detailsDialog, resourceDialog } from "./dialogs.js";
+import { byId, element } from "./dom.js";
+import { timeline } from "./timeline.js";
+import { usage } from "./usage.js";
+
+const SKELETON_MS = 300;
+const SLOW_MS = 10_000;
+const NARROW = matchMedia("(max-width: 40rem)");
+
+takeToken();
+const state = new URLSearchParams(location.search);
+/** @type {any} */
+let session = null;
+/** The bookings that were made here and that no view has shown yet. */
+const pending = new Set();
+/** @type {any} */
+let shown = null;
+/** @type {AbortController | null} */
+let drawing = null;
+
+function view() {
+  return state.get("view") || (NARROW.matches ? "agenda" : "timeline");
+}
+
+function viewer() {
+  return { user: session.user, tz: state.get("tz") || session.zone, readOnly: session.read_only };
+}
+
+function query() {
+  return Object.fromEntries(["ns", "from", "span", "tz", "q"].map((name) => [name, state.get(name) || ""]));
+}
+
+function set(/** @type {Record<string, string>} */ changes, replace = false) {
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) state.set(name, value);
+    else state.delete(name);
+  }
+  const address = `/?${state}`;
+  if (replace) history.replaceState(null, "", address);
+  else history.pushState(null, "", address);
+  draw();
+}
+
+function say(/** @type {string} */ text) {
+  byId("updates").textContent = text;
+}
+
+function warn(/** @type {string} */ text) {
+  const alert = byId("alert");
+  alert.textContent = text;
+  alert.hidden = !text;
+}
+
+function done(/** @type {any} */ answer) {
+  if (answer.booking) pending.add(answer.booking);
+  say([answer.text, answer.booking ? "pending" : "", answer.warning].filter(Boolean).join("; "));
+}
+
+const letters = {
+  t: () => set({ from: "" }),
+  n: () => byId("next").click(),
+  p: () => byId("previous").click(),
+  "/": () => byId("search").focus(),
+};
+const actions = {
+  book: (/** @type {any} */ row, /** @type {any} */ free) => !session.read_only && bookDialog(row, free, viewer(), done),
+  details: (/** @type {any} */ row, /** @type {any} */ bar) => detailsDialog(row, bar, viewer(), done),
+  explain: (/** @type {any} */ row) => resourceDialog(row, viewer(), done),
+  letters,
+};
+const VIEWS = {
+  timeline: (/** @type {any} */ answer) => (answer.rows.length ? timeline(answer, actions) : empty()),
+  agenda: (/** @type {any} */ answer) => agenda(answer, actions),
+  usage,
+};
+
+function empty() {
+  if (state.get("q")) return element("p", { class: "empty" }, "No resource has this text in its name, tag or users.");
+  const sample = "apiVersion: manager.kotaico.de/v1\nkind: ResourceMonitor\nmetadata: {name: ec2}\nspec: {type: ec2}";
+  return element(
+    "section",
+    { class: "empty" },
+    element("h3", {}, "No resources yet"),
+    element("p", {}, "A ResourceMonitor makes a Resource for each group of instances with the tag resource-booking-managed=true:"),
+    element("pre", {}, sample),
+  );
+}
+
+/** Ask for the view, and draw it. The focus stays on the same cell. */
+async function draw() {
+  drawing?.abort();
+  drawing = new AbortController();
+  const { signal } = drawing;
+  const main = byId("view");
+  main.setAttribute("aria-busy", "true");
+  const skeleton = setTimeout(() => main.classList.add("waiting"), SKELETON_MS);
+  const slow = setTimeout(() => warn("The answer takes long; still waiting."), SLOW_MS);
+  try {
+    session ||= await start(signal);
+    const name = view();
+    const answer = await read(name, query(), signal);
+    show(name, answer);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") return;
+    report(error);
+  } finally {
+    clearTimeout(skeleton);
+    clearTimeout(slow);
+  }
+}
+
+function report(/** @type {unknown} */ error) {
+  const hint = error instanceof RequestError && error.hint ? `; ${error.hint}` : "";
+  warn(`${error instanceof Error ? error.message : error}${hint}`);
+  byId("view").setAttribute("aria-busy", "false");
+}
+
+function show(/** @type {string} */ name, /** @type {any} */ answer) {
+  const main = byId("view");
+  const key = document.activeElement?.getAttribute("data-key");
+  const scroll = main.scrollTop;
+  shown = answer;
+  main.replaceChildren(VIEWS[/** @type {"timeline"} */ (name)](answer));
+  main.classList.remove("waiting");
+  main.setAttribute("aria-busy", "false");
+  main.scrollTop = scroll;
+  if (key) main.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  byId("range").hidden = name === "usage";
+  byId("range-title").textContent = answer.range || "";
+  for (const button of document.querySelectorAll("[data-view]")) {
+    button.setAttribute("aria-pressed", String(button.getAttribute("data-view") === name));
+  }
+  for (const button of document.querySelectorAll("[data-span]")) {
+    button.setAttribute("aria-pressed", String(button.getAttribute("data-span") === (state.get("span") || "1d")));
+  }
+  if (answer.disconnected) warn("The API server does not answer; this is the last known state.");
+  else if (answer.silent.length) warn(`The operator is silent: it has not reported on ${answer.silent.join(", ")}.`);
+  else warn("");
+  confirm(main);
+}
+
+/** Report the bookings that the watch has confirmed. */
+function confirm(/** @type {any} */ main) {
+  for (const booking of pending) {
+    if ([...main.querySelectorAll("[data-key]")].some((cell) => cell.getAttribute("data-key").endsWith(`/${booking}`))) {
+      pending.delete(booking);
+      say(`${booking} is booked`);
+    }
+  }
+}
+
+async function start(/** @type {AbortSignal} */ signal) {
+  const found = await read("session", {}, signal);
+  const title = `Bookings in ${state.get("ns") || found.namespace}`;
+  byId("heading").textContent = document.title = title;
+  byId("place").textContent = [found.context, found.user].filter(Boolean).join(" · ");
+  options(byId("namespace"), found.namespaces, state.get("ns") || found.namespace);
+  options(byId("zone"), found.zones, state.get("tz") || found.zone);
+  byId("search").value = state.get("q") || "";
+  return found;
+}
+
+function options(/** @type {any} */ select, /** @type {string[]} */ names, /** @type {string} */ chosen) {
+  const all = names.includes(chosen) ? names : [chosen, ...names];
+  select.replaceChildren(...all.map((name) => element("option", { value: name, selected: name === chosen }, name)));
+}
+
+byId("namespace").addEventListener("change", (/** @type {any} */ event) => {
+  session = null;
+  set({ ns: event.target.value });
+});
+byId("zone").addEventListener("change", (/** @type {any} */ event) => set({ tz: event.target.value }));
+byId("search").addEventListener("input", (/** @type {any} */ event) => set({ q: event.target.value }, true));
+byId("controls").addEventListener("submit", (/** @type {any} */ event) => event.preventDefault());
+byId("previous").addEventListener("click", () => shown?.previous && set({ from: shown.previous }));
+byId("next").addEventListener("click", () => shown?.next && set({ from: shown.next }));
+byId("today").addEventListener("click", () => set({ from: "" }));
+for (const button of document.querySelectorAll("[data-view]")) {
+  button.addEventListener("click", () => set({ view: button.getAttribute("data-view") || "" }));
+}
+for (const button of document.querySelectorAll("[data-span]")) {
+  button.addEventListener("click", () => set({ span: button.getAttribute("data-span") || "", from: "" }));
+}
+addEventListener("popstate", () => {
+  for (const name of [...state.keys()]) state.delete(name);
+  for (const [name, value] of new URLSearchParams(location.search)) state.set(name, value);
+  draw();
+});
+follow({
+  changed: draw,
+  lost: (since) => {
+    document.body.classList.add("stale");
+    warn(`Connection lost ${since.toTimeString().slice(0, 8)}; this is the state of then`);
+  },
+  found: () => {
+    document.body.classList.remove("stale");
+    draw();
+  },
+});
+draw();

@@ -1,0 +1,83 @@
+"""The command `board`: a page in the browser that shows the bookings and changes them."""
+
+import asyncio
+import tempfile
+import webbrowser
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.board.board import Board, BoardUser
+from booking_operator.board.security import new_token
+from booking_operator.board.server import BoardServer
+from booking_operator.cli.kubectl.console import Console
+from booking_operator.cli.kubectl.options import Options
+from booking_operator.cli.kubectl.session import Session, open_session
+from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.live import LiveObjects, live_objects
+
+MAX_IDLE_SECONDS = 12 * 3600.0
+_IDLE_CHECK_SECONDS = 60.0
+
+
+async def board(options: Options, console: Console, *, port: int, read_only: bool, browser: bool) -> int:
+    """Serve the page until it is interrupted, or idle for 12 hours."""
+    async with open_session(options, console) as session, _live(session) as (live, scope):
+        user = BoardUser(
+            name=await session.user(),
+            context=session.context,
+            namespace=session.default_namespace,
+            scope=scope,
+            zone=session.zone,
+            access=options.access,
+            read_only=read_only,
+        )
+        server = BoardServer(Board(session.cluster, live, user, session.clock), session.clock)
+        try:
+            async with server.serve(new_token(), read_only=read_only, port=port) as address:
+                console.out(f"The board is at {address.url}")
+                console.note("Press Ctrl-C to stop it.")
+                with redirect_file(address.url) as file:
+                    if browser:
+                        await asyncio.to_thread(webbrowser.open, file.as_uri())
+                    while server.idle_seconds < MAX_IDLE_SECONDS:
+                        await session.clock.sleep(_IDLE_CHECK_SECONDS)
+                console.note("The board has not been used for 12 hours, so it ends.")
+        except OSError as error:
+            raise CommandError(
+                f"cannot listen on port {port}: {error.strerror}", hint="leave out --port"
+            ) from error
+    return ExitCode.DONE
+
+
+@asynccontextmanager
+async def _live(session: Session) -> AsyncIterator[tuple[LiveObjects, str]]:
+    """Follow the objects of all namespaces; without the permission, those of the namespace of the command."""
+    scope = session.options.namespace
+    if not scope:
+        try:
+            await session.cluster.list_objects(RESOURCE, "")
+            await session.cluster.list_objects(BOOKING, "")
+        except CommandError as error:
+            if error.code is not ExitCode.FORBIDDEN:
+                raise
+            scope = session.default_namespace
+            session.console.note(f"note: {error}, so the board shows namespace {scope} only")
+    async with live_objects(session.cluster, scope, RESOURCE, BOOKING) as live:
+        yield live, scope
+
+
+@contextmanager
+def redirect_file(url: str) -> Iterator[Path]:
+    """Write a page that leads to an address, which only the user can read. It is removed at the end.
+
+    The address has the token, and other users of the machine see command lines, such as that of a browser.
+    """
+    with tempfile.TemporaryDirectory(prefix="booking-board-") as directory:  # with mode 0700
+        file = Path(directory) / "board.html"
+        file.touch(mode=0o600)
+        file.write_text(
+            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={url}">'
+        )
+        yield file
