@@ -177,7 +177,7 @@ def _plugin(plugin: Plugin | None) -> Iterator[Row]:
         ("kubectl booking --help", plugin.help_seconds, PLUGIN_TARGET),
         ("kubectl booking, a usage error", plugin.usage_seconds, PLUGIN_TARGET),
         ("kubectl booking, completion of a command", plugin.completion_seconds, PLUGIN_TARGET),
-        ("kubectl booking, completion of a name", plugin.names_seconds, None),
+        ("kubectl booking, completion of a name", plugin.names_seconds, PLUGIN_TARGET),
         ("kubectl booking status, 5,000 bookings", plugin.status_seconds, None),
     ):
         yield Row(title, "s", seconds, target)

@@ -87,7 +87,7 @@ def test_rows_of_the_plugin() -> None:
     found = named(Results(plugin=Plugin(0.07, 0.2, 0.08, 0.2, 1.0)))
     assert found["kubectl booking --help"].met is True
     assert found["kubectl booking, a usage error"].met is False
-    assert found["kubectl booking, completion of a name"].target is None
+    assert found["kubectl booking, completion of a name"].met is False
 
 
 def test_one_missing_start_among_many_makes_the_run_void() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from booking_operator.cli.kubectl.completion import answer
+from booking_operator.cli.kubectl.completion import KINDS, answer
 from booking_operator.cli.kubectl.main import cli
 
 
@@ -54,6 +54,30 @@ def test_the_names_of_several_kinds_come_from_one_call(kubectl: Path) -> None:
     rows = "resource.manager.kotaico.de/web  RUNNING\\n\\nbooking.manager.kotaico.de/afternoon  SCHEDULED\\n"
     kubectl.write_text(f'#!/bin/sh\nprintf "{rows}"\nexit 1\n')
     assert candidates("why", "") == ["web", "afternoon"]
+
+
+@pytest.mark.parametrize("command", sorted(KINDS))
+@pytest.mark.parametrize(
+    "flags", [(), ("-n", "team-a"), ("--context=prod", "--namespace", "x", "--as", "ada")]
+)
+def test_kubectl_runs_once_for_each_command(kubectl: Path, command: str, flags: tuple[str, ...]) -> None:
+    """The call that begins before click is imported is the one that the command needs."""
+    candidates(command, *flags, "")
+    [call] = (kubectl.parent / "calls").read_text().splitlines()
+    assert call.split()[1] == ",".join(f"{kind}.manager.kotaico.de" for kind in KINDS[command])
+
+
+@pytest.mark.parametrize(
+    "words", [("boo",), ("book", "--d"), ("book", "web", "--duration", ""), ("when", "t")]
+)
+def test_kubectl_does_not_run_for_other_words(kubectl: Path, words: tuple[str, ...]) -> None:
+    candidates(*words)
+    assert not (kubectl.parent / "calls").exists()
+
+
+@pytest.mark.usefixtures("kubectl")
+def test_options_before_the_command_still_give_its_names() -> None:
+    assert candidates("-n", "team-a", "book", "ana") == ["analytics"]
 
 
 def test_a_failure_of_kubectl_completes_nothing(kubectl: Path) -> None:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from booking_operator.cli.kubectl.completion import DAYS, DURATIONS, TIMES, names_of, words_of
+from booking_operator.cli.kubectl.completion import DAYS, DURATIONS, TIMES, complete_names, words_of
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import (
     BookRequest,
@@ -205,11 +205,9 @@ _WHOSE = click.option("--who", metavar="USER", default="", help="Whose booking. 
 _TIMEOUT = click.option(
     "--timeout", metavar="DURATION", default="10m", show_default=True, help="How long to wait."
 )
-_RESOURCE = click.argument("resource", shell_complete=names_of("resources"))
-_ANY_RESOURCE = click.argument("resource", required=False, shell_complete=names_of("resources"))
-_TARGET = click.argument(
-    "target", metavar="RESOURCE|BOOKING", shell_complete=names_of("resources", "bookings")
-)
+_RESOURCE = click.argument("resource", shell_complete=complete_names)
+_ANY_RESOURCE = click.argument("resource", required=False, shell_complete=complete_names)
+_TARGET = click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=complete_names)
 
 
 # Changes
@@ -283,7 +281,7 @@ def release(options: Options, target: str, **more: Any) -> int:
 
 
 @cli.command(short_help="Skip a day of a BookingScheduler.")
-@click.argument("scheduler", shell_complete=names_of("bookingschedulers"))
+@click.argument("scheduler", shell_complete=complete_names)
 @click.argument("day", shell_complete=words_of(*DAYS))
 @_DRY_RUN
 @shared(outputs=("table", "json", "yaml", "name"))
