@@ -333,10 +333,12 @@ GARBAGE = {
 UNWRITABLE = {"numbers": {"resource_name": 7, "start_at": 8, "end_at": [], "user_id": {}}}
 
 
+@pytest.mark.dedicated
 @pytest.mark.timeout(180)
 async def test_invalid_objects_from_before_the_schema_affect_no_other(
     devcluster: Playground, tenant: Tenant, operator: Operator
 ) -> None:
+    """It is not run beside the tests of the schema, because it takes the schema away for a moment."""
     store_against_the_rules(devcluster, tenant.namespace, "Booking", GARBAGE | UNWRITABLE)
     store_against_the_rules(devcluster, tenant.namespace, "Resource", {"broken": {"tag": "", "type": "gce"}})
     async with operator():
