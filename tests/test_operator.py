@@ -212,18 +212,26 @@ class UsageCluster(Cluster):
         ).encode()
 
 
+async def metering(
+    cluster: UsageCluster, clock: VirtualClock, election: Election
+) -> tuple[asyncio.Future[None], asyncio.Event]:
+    """A leader that has metered three seconds and written nothing, and the event that ends it."""
+    cloud, stopping = Cloud(clock, instances={"i-1": InstanceState.STOPPED}), asyncio.Event()
+    task = asyncio.ensure_future(operating(cluster, cloud, election, clock).run(stopping))
+    election.won.set()
+    await asyncio.sleep(2)
+    cloud.look_again()
+    await asyncio.sleep(3)
+    cloud.look_again()
+    return task, stopping
+
+
 def test_an_orderly_end_writes_the_usage_at_once() -> None:
     async def main() -> list[dict[str, Any]]:
         clock, cluster, election = VirtualClock(), UsageCluster(), Election()
         cluster.add("resources", "res", {"tag": "web", "region": REGION})
         cluster.book("bk", 0, 600)
-        cloud, stopping = Cloud(clock, instances={"i-1": InstanceState.STOPPED}), asyncio.Event()
-        task = asyncio.ensure_future(operating(cluster, cloud, election, clock).run(stopping))
-        election.won.set()
-        await asyncio.sleep(2)
-        cloud.look_again()
-        await asyncio.sleep(3)
-        cloud.look_again()
+        task, stopping = await metering(cluster, clock, election)
         await asyncio.sleep(1)
         assert cluster.written == []
         stopping.set()
@@ -251,13 +259,7 @@ def test_an_end_waits_two_seconds_for_an_api_server_that_does_not_answer() -> No
     async def main() -> float:
         clock, cluster, election = VirtualClock(), UsageCluster(), Election()
         cluster.add("resources", "res", {"tag": "web", "region": REGION})
-        cloud, stopping = Cloud(clock, instances={"i-1": InstanceState.STOPPED}), asyncio.Event()
-        task = asyncio.ensure_future(operating(cluster, cloud, election, clock).run(stopping))
-        election.won.set()
-        await asyncio.sleep(2)
-        cloud.look_again()
-        await asyncio.sleep(3)
-        cloud.look_again()
+        task, stopping = await metering(cluster, clock, election)
         cluster.silent = True
         began = clock.monotonic()
         stopping.set()

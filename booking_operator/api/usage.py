@@ -115,6 +115,11 @@ def usage_name(resource: str, month: str) -> str:
     return sanitize_name(f"{resource}-{month}")
 
 
+def month_selector(month: str) -> tuple[tuple[str, str], ...]:
+    """Return the query that selects the objects of a month in a list."""
+    return (("labelSelector", f"{MONTH_LABEL}={month}"),)
+
+
 def to_sums(status: UsageStatus) -> usage.UsageSums | None:
     """Return the sums in a status; None if it has none yet, or if another client has broken it."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from booking_operator.api.kinds import USAGE
-from booking_operator.api.usage import MONTH_LABEL, Usage
+from booking_operator.api.usage import Usage, month_selector
 from booking_operator.board.requests import (
     Place,
     RequestError,
@@ -168,8 +168,9 @@ class Board:
         """Return the view Usage: the report of a month."""
         place, viewer = self._place(query)
         month = f"{viewer.now:%Y-%m}"
-        selector = (("labelSelector", f"{MONTH_LABEL}={month}"),)
-        objects: Sequence[Usage] = await self._cluster.list_objects(USAGE, place.namespace, selector)
+        objects: Sequence[Usage] = await self._cluster.list_objects(
+            USAGE, place.namespace, month_selector(month)
+        )
         found = usage_table(report(objects, GroupBy.RESOURCE), month)
         return asdict(found) | self._status(place, viewer)
 

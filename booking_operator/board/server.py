@@ -129,9 +129,9 @@ class BoardServer:
                 "release": board.release,
             }
             if name in writes:
-                return _json(await writes[name](await _body(request)))
+                return web.json_response(await writes[name](await _body(request)))
         elif name == "session":
-            return _json(board.session())
+            return web.json_response(board.session())
         else:
             reads: dict[str, Callable[[Mapping[str, str]], Answer]] = {
                 "timeline": board.timeline,
@@ -143,9 +143,9 @@ class BoardServer:
                 "usage": board.usage,
             }
             if name in reads:
-                return _json(reads[name](request.query))
+                return web.json_response(reads[name](request.query))
             if name in slow:
-                return _json(await slow[name](request.query))
+                return web.json_response(await slow[name](request.query))
         return web.json_response({"error": f"there is no {request.method} {request.path}"}, status=404)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -167,10 +167,6 @@ class BoardServer:
         finally:
             self._streams -= 1
             self._used_at = self._clock.monotonic()
-
-
-def _json(answer: Answer) -> web.Response:
-    return web.json_response(answer)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -16,6 +16,12 @@ from booking_operator.domain.usage import UsageAmounts, UsageSums, to_instant
 
 Prices = Mapping[str, Decimal]
 """The hourly list price of each size."""
+COLUMNS = ("capacity", "booked", "running", "unbooked", "missing", "unobserved", "saved")
+"""The amounts of a row, in the order in which people read them."""
+HOURS_NOTE = (
+    "Hours, not money. Disks, snapshots and commitments cost the same whether an instance runs or not."
+)
+"""What the reader of a report without prices must know."""
 _MINUTE, _HOUR = 60, 3600
 _FEW_HOURS = 10
 
@@ -132,6 +138,15 @@ def cost(row: ReportRow, prices: Prices) -> Decimal:
     return sum(
         (prices.get(size, zero) * amounts.running / _HOUR for size, amounts in row.sizes.items()), zero
     )
+
+
+def amount_text(row: ReportRow, name: str) -> str:
+    """Return one amount of `COLUMNS` as text: in hours, and the saved one also as a share of the capacity."""
+    total = row.total
+    seconds = getattr(total, name)
+    if name == "saved" and total.capacity:
+        return f"{hours(seconds)} ({share(seconds, total.capacity)})"
+    return hours(seconds)
 
 
 def hours(seconds: int) -> str:

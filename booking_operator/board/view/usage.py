@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from booking_operator.client.usage_report import ReportRow, UsageReport, hours, share
+from booking_operator.client.usage_report import COLUMNS, HOURS_NOTE, UsageReport, amount_text
 from booking_operator.domain.local_time import format_month
-
-NOTE = "Hours, not money. Disks, snapshots and commitments cost the same whether an instance runs or not."
-AMOUNTS = ("capacity", "booked", "running", "unbooked", "missing", "unobserved")
-"""The columns of a report, without the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +37,7 @@ class UsageTable:
 def usage_table(found: UsageReport, month: str) -> UsageTable:
     """Return the view of the report of a month like `2026-11`."""
     text = format_month(month)
-    rows = [_row(row) for row in (*found.rows, found.total)] if found.rows else []
-    columns = (found.group_by.value.capitalize(), *(name.capitalize() for name in AMOUNTS), "Saved")
-    return UsageTable(f"Usage in {text} (months are UTC)", text, columns, rows, NOTE)
-
-
-def _row(row: ReportRow) -> UsageRow:
-    total = row.total
-    saved = f"{hours(total.saved)} ({share(total.saved, total.capacity)})" if total.capacity else "0h"
-    return UsageRow(row.name, [*(hours(getattr(total, name)) for name in AMOUNTS), saved])
+    shown = (*found.rows, found.total) if found.rows else ()
+    rows = [UsageRow(row.name, [amount_text(row, name) for name in COLUMNS]) for row in shown]
+    columns = [name.capitalize() for name in (found.group_by.value, *COLUMNS)]
+    return UsageTable(f"Usage in {text} (months are UTC)", text, columns, rows, HOURS_NOTE)

@@ -3,28 +3,36 @@
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from booking_operator.api.kinds import USAGE
-from booking_operator.api.usage import MONTH_LABEL, Usage
+from booking_operator.api.usage import Usage, month_selector
 from booking_operator.cli.kubectl.console import Console, Text
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.output import Table, emit
 from booking_operator.cli.kubectl.session import open_session
 from booking_operator.client import usage_report
 from booking_operator.client.errors import CommandError, ExitCode
-from booking_operator.client.usage_report import GroupBy, Prices, ReportRow, UsageReport, cost, hours, share
+from booking_operator.client.usage_report import (
+    COLUMNS,
+    HOURS_NOTE,
+    GroupBy,
+    Prices,
+    ReportRow,
+    UsageReport,
+    amount_text,
+    cost,
+    hours,
+)
 from booking_operator.client.view import Viewer
 from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.local_time import format_day, format_month, format_time, zone_abbreviation
-from booking_operator.domain.usage import AMOUNTS, UsageAmounts
+from booking_operator.domain.usage import AMOUNTS
 
-_HOURS_NOTE = (
-    "Hours, not money. Disks, snapshots and commitments cost the same whether an instance runs or not."
-)
 _MONEY_NOTE = "List prices of the running time, without disks, snapshots, commitments and taxes."
 
 
@@ -32,8 +40,9 @@ async def report(options: Options, console: Console, *, month: str, group_by: st
     """Print the usage of a month."""
     rates = _read_prices(Path(prices)) if prices else None
     async with open_session(options, console) as session:
-        selector = (("labelSelector", f"{MONTH_LABEL}={month}"),)
-        objects: list[Usage] = await session.cluster.list_objects(USAGE, session.namespace, selector)
+        objects: list[Usage] = await session.cluster.list_objects(
+            USAGE, session.namespace, month_selector(month)
+        )
         found, viewer = usage_report.report(objects, GroupBy(group_by)), session.viewer_named("")
         name = format_month(month)
         if options.output == "table" and found.until is None:
@@ -45,7 +54,7 @@ async def report(options: Options, console: Console, *, month: str, group_by: st
             console.out(f"{name} until {until} (months are UTC). Baseline: always on.")
         emit(console, options.output, _table(found, rates, namespaced=options.all_namespaces))
         if options.output == "table":
-            console.note(_HOURS_NOTE if rates is None else _MONEY_NOTE)
+            console.note(HOURS_NOTE if rates is None else _MONEY_NOTE)
         if rates is not None and (unpriced := sorted(found.total.sizes.keys() - rates.keys())):
             names = ", ".join(size or "(unknown size)" for size in unpriced)
             console.note(f"warning: no price for {names}; these count as zero")
@@ -97,25 +106,13 @@ def _table(found: UsageReport, prices: Prices | None, *, namespaced: bool) -> Ta
     if found.group_by is GroupBy.WHO:
         columns["RUNNING"] = lambda row: hours(row.total.running)
     else:
-        columns |= {name.upper(): _hours_of(name) for name in _COLUMNS}
-        columns["SAVED"] = lambda row: _saved(row.total)
+        columns |= {name.upper(): partial(amount_text, name=name) for name in COLUMNS}
     if prices is not None:
         columns["LIST PRICE"] = lambda row: f"{cost(row, prices):.2f}"
     rows = [[cell(row) for cell in columns.values()] for row in (*found.rows, found.total)]
     records = [_record(row, found, prices) for row in found.rows]
     fields = list(_record(found.total, found, prices))
     return Table(USAGE, tuple(columns), rows, fields, records, namespaced=True)
-
-
-_COLUMNS = ("capacity", "booked", "running", "unbooked", "missing", "unobserved")
-
-
-def _hours_of(name: str) -> _Cell:
-    return lambda row: hours(getattr(row.total, name))
-
-
-def _saved(total: UsageAmounts) -> str:
-    return f"{hours(total.saved)} ({share(total.saved, total.capacity)})" if total.capacity else "0h"
 
 
 def _record(row: ReportRow, found: UsageReport, prices: Prices | None) -> dict[str, Any]:
