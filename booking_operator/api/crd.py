@@ -5,6 +5,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 """
 
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -43,7 +44,7 @@ def custom_resource_definition(kind: Kind[Any]) -> Schema:
                     "served": True,
                     "storage": True,
                     "schema": {"openAPIV3Schema": _object_schema(kind)},
-                    "subresources": {"status": {}},
+                    **({"subresources": {"status": {}}} if kind.status is not NoneType else {}),
                     **_selectable(kind),
                     "additionalPrinterColumns": [_printer_column(column) for column in kind.columns],
                 }
@@ -100,7 +101,7 @@ def _object_schema(kind: Kind[Any]) -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": _structural(kind.status, defaults=False),
+            **({"status": _structural(kind.status, defaults=False)} if kind.status is not NoneType else {}),
         },
     }
 

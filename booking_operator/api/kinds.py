@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from booking_operator.api import booking, monitor, resource, scheduler, usage
+from booking_operator.api import booking, calendar_feed, monitor, resource, scheduler, usage
 from booking_operator.api.meta import API_VERSION, GROUP
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Kind(Generic[T]):
         short_name: the short name for kubectl.
         model: the model of the object.
         spec: the model of the spec.
-        status: the model of the status.
+        status: the model of the status; NoneType if the kind has none.
         spec_rules: the CEL rules of the spec.
         columns: the printer columns.
         selectable: the JSONPaths of the fields for field selectors.
@@ -187,7 +188,25 @@ USAGE = Kind(
     ),
 )
 
+CALENDAR_FEED = Kind(
+    name="CalendarFeed",
+    plural="calendarfeeds",
+    short_name="cf",
+    model=calendar_feed.CalendarFeed,
+    spec=calendar_feed.CalendarFeedSpec,
+    status=NoneType,
+    spec_rules=calendar_feed.SPEC_RULES,
+    columns=(
+        Column("RESOURCE", ".spec.resource_name"),
+        Column("USER", ".spec.user_id"),
+        Column("DETAIL", ".spec.detail"),
+        Column("OWNER", ".spec.owner"),
+        Column("EXPIRES", ".spec.expires_at"),
+        _AGE,
+    ),
+)
+
 KINDS: tuple[Kind[Any], ...] = (BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR)
 """The kinds that users write, and that the operator watches."""
-ALL_KINDS: tuple[Kind[Any], ...] = (*KINDS, USAGE)
+ALL_KINDS: tuple[Kind[Any], ...] = (*KINDS, USAGE, CALENDAR_FEED)
 """The kinds that have a CRD."""

@@ -52,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """The rules of one board.
+    """The rules of a board on loopback.
 
     Attributes:
         host: the only allowed value of the header `Host`, like `127.0.0.1:41234`.
@@ -63,6 +63,11 @@ class AccessRules:
     host: str
     token: str
     read_only: bool = False
+
+    @property
+    def address(self) -> str:
+        """The address of the page. The token is in the fragment, which browsers do not send."""
+        return f"http://{self.host}/#{self.token}"
 
     def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
         """Return why a request is refused; None if it is allowed.

@@ -1,22 +1,26 @@
 """The HTTP server of the board: the page, its files, and the requests of the page."""
 
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import ETag, hdrs, web
 
-from booking_operator.board.board import Answer, Board
+from booking_operator.board.board import Answer, Board, seconds_to_boundary
+from booking_operator.board.feeds import Feeds
 from booking_operator.board.requests import RequestError
-from booking_operator.board.security import HEADERS, AccessRules
+from booking_operator.board.security import HEADERS, Refusal
 from booking_operator.client.errors import CommandError, ExitCode
+from booking_operator.client.feeds import FEED_PATH, FEED_SUFFIX
+from booking_operator.client.live import LiveObjects
 from booking_operator.engine.clock import Clock
 
-LOOPBACK = "127.0.0.1"
 HEARTBEAT_SECONDS = 15.0
 """How often an event stream sends something. The page reports a lost connection after 35 s of silence."""
 QUIET_SECONDS = 0.1
@@ -34,32 +38,53 @@ _STATUSES = {
 }
 _FAILED = 502
 """The status of an error of the API server."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+READS: Mapping[str, Callable[[Board, Mapping[str, str]], Awaitable[Answer]]] = {
+    "agenda": Board.agenda,
+    "explain": Board.explain,
+    "preview": Board.preview,
+    "session": Board.session,
+    "timeline": Board.timeline,
+    "usage": Board.usage,
+}
+WRITES: Mapping[str, Callable[[Board, Mapping[str, Any]], Awaitable[Answer]]] = {
+    "book": Board.book,
+    "extend": Board.extend,
+    "release": Board.release,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class BoardAddress:
-    """Where a board is served. The token is in the fragment of its address, which browsers do not send."""
+_PROBES = frozenset({"/healthz", "/readyz"})
+_NOBODY = Refusal(401, "the board does not know who you are; sign in again: reload the page")
 
-    host: str
-    token: str
 
-    @property
-    def url(self) -> str:
-        """The address of the page, with the token."""
-        return f"http://{self.host}/#{self.token}"
+class Access(Protocol):
+    """Decides which requests are answered, and as whose board."""
+
+    def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
+        """Return why a request is refused for all users; None if it is not."""
+        ...
+
+    async def board(self, headers: Mapping[str, str]) -> Board | None:
+        """Return the board of the user who sends a request; None if the request names no user.
+
+        Raises:
+            CommandError: the API server does not answer.
+        """
+        ...
 
 
 class BoardServer:
-    """The server of one board.
+    """The server of the board.
 
     Args:
-        board: the board.
+        live: the objects that the board shows.
         clock: the clock.
+        feeds: the calendar feeds; None for none.
     """
 
-    def __init__(self, board: Board, clock: Clock) -> None:
-        self._board = board
+    def __init__(self, live: LiveObjects, clock: Clock, feeds: Feeds | None = None) -> None:
+        self._live = live
+        self._feeds = feeds
         self._clock = clock
         self._used_at = clock.monotonic()
         self._streams = 0
@@ -71,45 +96,42 @@ class BoardServer:
         return 0.0 if self._streams else self._clock.monotonic() - self._used_at
 
     @asynccontextmanager
-    async def serve(self, token: str, *, read_only: bool, port: int = 0) -> AsyncIterator[BoardAddress]:
-        """Serve the board on loopback for the length of the context.
+    async def serve(self, listening: socket.socket, access: Access) -> AsyncIterator[None]:
+        """Serve the board for the length of the context.
 
         Args:
-            token: the token of the page.
-            read_only: whether to refuse changes.
-            port: the port; 0 for any free one.
-
-        Raises:
-            OSError: the port is in use.
+            listening: the socket, which is closed at the end.
+            access: decides which requests are answered.
         """
         application = web.Application(client_max_size=MAX_BODY)
         application.on_response_prepare.append(_add_headers)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-        rules: list[AccessRules] = []  # the port is known after the server has started
-        application.router.add_route("*", "/{path:.*}", partial(self._handle, rules))
+        # An access log would have the secret addresses of the calendar feeds.
+        runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS
+        )
+        application.router.add_route("*", "/{path:.*}", partial(self._handle, access))
         await runner.setup()
         try:
-            site = web.TCPSite(runner, LOOPBACK, port)
-            await site.start()
-            bound = runner.addresses[0][1]
-            address = BoardAddress(f"{LOOPBACK}:{bound}", token)
-            rules.append(AccessRules(address.host, token, read_only))
-            yield address
+            await web.SockSite(runner, listening).start()
+            yield
         finally:
             await runner.cleanup()
+            listening.close()
 
-    async def _handle(self, rules: list[AccessRules], request: web.Request) -> web.StreamResponse:
-        refusal = rules[0].refusal(request.method, request.path, request.headers)
+    async def _handle(self, access: Access, request: web.Request) -> web.StreamResponse:
+        refusal = access.refusal(request.method, request.path, request.headers)
         if refusal is not None:
-            return web.json_response({"error": refusal.reason}, status=refusal.status)
+            return _refused(refusal)
         self._used_at = self._clock.monotonic()
         file = self._files.get(PAGE if request.path == "/" else request.path)
         if file is not None:
             return file.response()
-        if request.path == "/api/events":
-            return await self._stream(request)
+        if request.path in _PROBES:
+            return self._probe(request.path)
         try:
-            return await self._answer(request)
+            if request.path.startswith(FEED_PATH):
+                return await self._feed(request)
+            return await self._answer(access, request)
         except web.HTTPException as error:  # such as a body that is too large
             return web.json_response({"error": error.reason}, status=error.status)
         except RequestError as error:
@@ -119,48 +141,54 @@ class BoardServer:
             found = {"error": str(error), "hint": error.hint}
             return web.json_response(found, status=_STATUSES.get(error.code, _FAILED))
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        """Answer a read or a write of the page. The names are fixed: the board is no proxy."""
-        board, name = self._board, request.path.removeprefix("/api/")
-        if request.method == "POST":
-            writes: dict[str, Callable[[Mapping[str, Any]], Awaitable[Answer]]] = {
-                "book": board.book,
-                "extend": board.extend,
-                "release": board.release,
-            }
-            if name in writes:
-                return web.json_response(await writes[name](await _body(request)))
-        elif name == "session":
-            return web.json_response(board.session())
+    def _probe(self, path: str) -> web.Response:
+        """Answer a probe of Kubernetes. The board is ready when it has read all objects once."""
+        ready = path == "/healthz" or self._live.synced
+        text = "ok" if ready else "the API server has not answered yet"
+        return web.Response(text=text, status=200 if ready else 503)
+
+    async def _feed(self, request: web.Request) -> web.Response:
+        """Answer a calendar program. An unknown and a revoked address get the same answer."""
+        token = request.path.removeprefix(FEED_PATH).removesuffix(FEED_SUFFIX)
+        body = await self._feeds.calendar(token) if self._feeds is not None else None
+        if body is None:
+            return web.json_response({"error": "there is no such calendar"}, status=404)
+        tag = ETag(sha256(body).hexdigest()[:32])
+        answer = web.Response(content_type="text/calendar", charset="utf-8")
+        answer.headers["Cache-Control"] = "private, no-cache"
+        answer.etag = tag
+        if tag in (request.if_none_match or ()):
+            answer.set_status(304)
         else:
-            reads: dict[str, Callable[[Mapping[str, str]], Answer]] = {
-                "timeline": board.timeline,
-                "agenda": board.agenda,
-                "preview": board.preview,
-            }
-            slow: dict[str, Callable[[Mapping[str, str]], Awaitable[Answer]]] = {
-                "explain": board.explain,
-                "usage": board.usage,
-            }
-            if name in reads:
-                return web.json_response(reads[name](request.query))
-            if name in slow:
-                return web.json_response(await slow[name](request.query))
+            answer.body = body
+        return answer
+
+    async def _answer(self, access: Access, request: web.Request) -> web.StreamResponse:
+        """Answer a read or a write of the page. The names are fixed: the board is no proxy."""
+        board, name = await access.board(request.headers), request.path.removeprefix("/api/")
+        if board is None:
+            return _refused(_NOBODY)
+        if name == "events":
+            return await self._stream(request, await board.namespace(request.query))
+        if request.method == hdrs.METH_POST and name in WRITES:
+            return web.json_response(await WRITES[name](board, await _body(request)))
+        if request.method == hdrs.METH_GET and name in READS:
+            return web.json_response(await READS[name](board, request.query))
         return web.json_response({"error": f"there is no {request.method} {request.path}"}, status=404)
 
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Send an event for each change, and a heartbeat otherwise, until the page goes away."""
+    async def _stream(self, request: web.Request, namespace: str) -> web.StreamResponse:
+        """Send an event for each change in a namespace, or a heartbeat, until the page goes away."""
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
-        changes, event = self._board.live.changes, "changed"
+        changes, event = self._live.changes, "changed"
         self._streams += 1
         try:
             while True:
-                known = changes.number
+                known = changes.number(namespace)
                 await stream.write(f"event: {event}\ndata: {known}\n\n".encode())
                 await self._clock.sleep(QUIET_SECONDS)
-                due = self._board.seconds_to_boundary()
-                number = await changes.wait(known, min(HEARTBEAT_SECONDS, due))
+                due = seconds_to_boundary(self._live, self._clock.now(), namespace)
+                number = await changes.wait(known, min(HEARTBEAT_SECONDS, due), namespace)
                 event = "changed" if number > known or due <= HEARTBEAT_SECONDS else "beat"
         except ConnectionError:
             return stream  # the page was closed
@@ -179,8 +207,13 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return found
 
 
+def _refused(refusal: Refusal) -> web.Response:
+    return web.json_response({"error": refusal.reason}, status=refusal.status)
+
+
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The commands: `run`, `plan`, `crds`, `devcluster`, `demo`."""
+"""The commands: `run`, `board`, `plan`, `crds`, `devcluster`, `demo`."""
 
 import asyncio
 import signal
@@ -81,6 +81,24 @@ def _cluster_options(command: Command) -> Command:
     return command
 
 
+def _log_options(command: Command) -> Command:
+    """Add the options of the log."""
+    log_format = click.option(
+        "--log-format",
+        type=click.Choice(["json", "console"]),
+        default=None,
+        help="Log format. Default: console on a terminal, otherwise json.",
+    )
+    log_level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        help="Lowest level of the log records.",
+    )
+    return log_format(log_level(command))
+
+
 @main.command()
 @_cluster_options
 @click.option(
@@ -161,19 +179,7 @@ def _cluster_options(command: Command) -> Command:
     help="Write lock tags to running instances, which name the booking that holds them. With --no-lock-tags, "
     "remove those that the operator wrote earlier. Locks of other users and tools count in both cases.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["json", "console"]),
-    default=None,
-    help="Log format. Default: console on a terminal, otherwise json.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Lowest level of the log records.",
-)
+@_log_options
 def run(log_format: Any, **options: Any) -> None:
     """Run the operator until SIGTERM or Ctrl-C.
 
@@ -194,6 +200,90 @@ def run(log_format: Any, **options: Any) -> None:
 
     settings = Settings(log_format=log_format, **options)
     sys.exit(asyncio.run(_until_signalled(partial(operator.run, settings))))
+
+
+@main.command(short_help="Serve the board to the users of the cluster.")
+@click.option("--in-cluster", is_flag=True, required=True, help="Serve all users of the cluster.")
+@click.option("--kubeconfig", metavar="FILE", help="Path to the kubeconfig. Default: as for `run`.")
+@click.option("--context", metavar="NAME", help="Name of the kubeconfig context.")
+@click.option(
+    "--namespace", "-n", envvar="NAMESPACE", default="", help="Show only this namespace. Default: all."
+)
+@click.option(
+    "--bind-address",
+    type=Address(),
+    default=":8080",
+    show_default=True,
+    help="Address on which to serve the page, calendar feeds, /healthz and /readyz.",
+)
+@click.option("--tokens", is_flag=True, help="Accept bearer tokens of the cluster.")
+@click.option(
+    "--proxy-bind-address",
+    type=Address(),
+    default="0",
+    show_default=True,
+    help="Loopback address on which to serve the page to an authenticating proxy, such as 127.0.0.1:8081. "
+    "The board believes the headers of requests there. 0 is for no proxy.",
+)
+@click.option(
+    "--user-header",
+    metavar="NAME",
+    default="X-Forwarded-Email",
+    show_default=True,
+    help="Header in which the proxy names the user.",
+)
+@click.option(
+    "--groups-header",
+    metavar="NAME",
+    default="X-Forwarded-Groups",
+    show_default=True,
+    help="Header in which the proxy lists the groups of the user, separated by commas.",
+)
+@click.option(
+    "--user-prefix",
+    metavar="TEXT",
+    default="",
+    help="What the API server puts before the name of a user: its --oidc-username-prefix.",
+)
+@click.option(
+    "--groups-prefix",
+    metavar="TEXT",
+    default="",
+    help="What the API server puts before the name of a group: its --oidc-groups-prefix.",
+)
+@click.option("--anonymous", is_flag=True, help="Show all bookings to everybody who reaches it.")
+@click.option(
+    "--external-url",
+    metavar="URL",
+    default="",
+    help="Address at which people reach the board, like https://bookings.example.com.",
+)
+@click.option(
+    "--cluster-name",
+    metavar="NAME",
+    default="",
+    help="Name in the header of the page.",
+)
+@_log_options
+def board(*, in_cluster: bool, log_format: Any, log_level: str, **options: Any) -> None:  # noqa: ARG001
+    """Serve a read-only page that shows who has what until when, to the users of the cluster.
+
+    A SubjectAccessReview for each user and namespace decides what the page shows. To show and change bookings
+    on your own machine, run `kubectl booking board`.
+    """
+    logs.configure(log_format or ("console" if sys.stderr.isatty() else "json"), log_level)
+    from booking_operator.board import in_cluster as deployed  # noqa: PLC0415
+    from booking_operator.board.authentication import ProxyHeaders  # noqa: PLC0415
+
+    headers = ProxyHeaders(
+        options.pop("user_header"),
+        options.pop("groups_header"),
+        options.pop("user_prefix"),
+        options.pop("groups_prefix"),
+    )
+    external_url = options.pop("external_url").rstrip("/")
+    settings = deployed.BoardSettings(proxy_headers=headers, external_url=external_url, **options)
+    sys.exit(asyncio.run(_until_signalled(partial(deployed.run, settings, SystemClock()))))
 
 
 @main.command(short_help="Forecast the AWS API calls and the late starts.")

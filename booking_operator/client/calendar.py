@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from icalendar import Calendar, Event, vDuration
+from icalendar import Calendar, Event, vDuration, vUri
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
@@ -49,13 +49,22 @@ class CalendarEntry:
         return interval is not None and interval.end_at > begin and interval.start_at < end
 
 
-def calendar(name: str, entries: Iterable[CalendarEntry], now: datetime) -> bytes:
+def calendar(
+    name: str,
+    entries: Iterable[CalendarEntry],
+    now: datetime,
+    *,
+    source: str = "",
+    busy_only: bool = False,
+) -> bytes:
     """Return the calendar of some Bookings.
 
     Args:
         name: the name of the calendar.
         entries: the Bookings. Those outside of the time range are left out.
         now: the present instant (aware UTC), from which the time range counts.
+        source: the address at which a newer version of the calendar is found; empty if there is none.
+        busy_only: whether to leave out who has booked what.
     """
     file = Calendar()
     file.add("prodid", "-//booking-operator//kubectl-booking//EN")
@@ -65,15 +74,17 @@ def calendar(name: str, entries: Iterable[CalendarEntry], now: datetime) -> byte
     file.add("x-wr-calname", name)
     file.add("refresh-interval", vDuration(REFRESH), parameters={"value": "DURATION"})
     file.add("x-published-ttl", "PT1H")
+    if source:
+        file.add("source", vUri(source), parameters={"value": "URI"})
     shown = [entry for entry in entries if entry.overlaps(now - PAST, now + FUTURE)]
     for entry in sorted(
         shown, key=lambda entry: (entry.booking.metadata.namespace, entry.booking.metadata.name)
     ):
-        file.add_component(_event(entry))
+        file.add_component(_event(entry, busy_only=busy_only))
     return bytes(file.to_ical())
 
 
-def _event(entry: CalendarEntry) -> Event:
+def _event(entry: CalendarEntry, *, busy_only: bool) -> Event:
     booking, interval = entry.booking, entry.booking.interval()
     if interval is None:
         raise ValueError("an invalid Booking has no event")
@@ -85,7 +96,10 @@ def _event(entry: CalendarEntry) -> Event:
     event.add("last-modified", entry.changed_at)
     event.add("dtstart", interval.start_at)
     event.add("dtend", interval.end_at)
-    event.add("summary", single_line(f"{booking.resource_name}: {interval.user_id}"))
-    event.add("description", f"Booking {meta.namespace}/{meta.name}")
+    if busy_only:
+        event.add("summary", "Booked")
+    else:
+        event.add("summary", single_line(f"{booking.resource_name}: {interval.user_id}"))
+        event.add("description", f"Booking {meta.namespace}/{meta.name}")
     event.add("transp", "TRANSPARENT")
     return event

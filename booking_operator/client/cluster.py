@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, Kind
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, CALENDAR_FEED, Kind
 from booking_operator.api.meta import GROUP
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.engine.clock import Clock
@@ -58,12 +58,32 @@ class Permission:
             return ""
         if self.verb in _READS:
             return VIEW_ROLE
-        return EDIT_ROLE if self.kind in {BOOKING, BOOKING_SCHEDULER} else ADMIN_ROLE
+        return EDIT_ROLE if self.kind in {BOOKING, BOOKING_SCHEDULER, CALENDAR_FEED} else ADMIN_ROLE
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The permission in terms of an access review of the API server."""
+        group = "" if isinstance(self.kind, CoreKind) else GROUP
+        found = {"verb": self.verb, "group": group, "resource": self.kind.plural}
+        return found | {"namespace": self.namespace}
 
     @property
     def place(self) -> str:
         """The namespace as text."""
         return f"namespace {self.namespace}" if self.namespace else "all namespaces"
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """A user, as the API server knows it: the name and the groups."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> "UserInfo":
+        """Return the user in `status.user` or `status.userInfo` of a review."""
+        return cls(str(answer.get("username", "")), tuple(map(str, answer.get("groups") or ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +110,18 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, config: ClusterConfig, clock: Clock, impersonation: Impersonation
+        cls,
+        config: ClusterConfig,
+        clock: Clock,
+        impersonation: Impersonation,
+        user_agent: str = "kubectl-booking",
     ) -> AsyncGenerator["Cluster", None]:
         """Open the connection pool.
 
         Raises:
             ConfigError: there is no usable kubeconfig.
         """
-        headers = (("User-Agent", "kubectl-booking"), *impersonation.headers)
+        headers = (("User-Agent", user_agent), *impersonation.headers)
         async with KubeClient(config, clock, headers=headers) as client:
             yield cls(client, clock)
 
@@ -116,7 +140,7 @@ class Cluster:
                 raise explained(cause, Permission("list", kind, namespace)) from error
             raise CommandError(str(error), hint="try again") from error
 
-    async def list_raw(self, kind: Kind[Any], namespace: str) -> list[dict[str, Any]]:
+    async def list_raw(self, kind: Kind[Any], namespace: str, selector: Query = ()) -> list[dict[str, Any]]:
         """Return all objects of a kind as parsed JSON.
 
         Raises:
@@ -124,7 +148,7 @@ class Cluster:
         """
         items, token = list[dict[str, Any]](), ""
         while True:
-            query = [("limit", str(PAGE_SIZE)), *([("continue", token)] if token else [])]
+            query = [("limit", str(PAGE_SIZE)), *selector, *([("continue", token)] if token else [])]
             try:
                 page = _parsed(await self._request("GET", kind.path(namespace), query=query))
             except ApiError as error:
@@ -261,8 +285,8 @@ class Cluster:
                 raise changed(kind, meta.name) from error
             raise explained(error, Permission("delete", kind, meta.namespace), meta.name) from error
 
-    async def user(self) -> str:
-        """Return the name of the user, as the API server knows it.
+    async def user(self) -> UserInfo:
+        """Return the user, as the API server knows it.
 
         Raises:
             CommandError: the API server does not answer, or does not say.
@@ -277,7 +301,37 @@ class Cluster:
                 text = f"the API server does not say who you are: {error}"
                 raise CommandError(text, hint="it needs Kubernetes 1.28 or newer") from error
             raise explained(error) from error
-        return str(_parsed(answer).get("status", {}).get("userInfo", {}).get("username", ""))
+        return UserInfo.of(_parsed(answer).get("status", {}).get("userInfo", {}))
+
+    async def user_of(self, token: str) -> UserInfo | None:
+        """Return the user of a bearer token, by a TokenReview; None if the token is not valid.
+
+        Raises:
+            CommandError: the API server does not answer, or refuses the request.
+        """
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token},
+        }
+        try:
+            answer = await self._request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body=body)
+        except ApiError as error:
+            raise explained(error) from error
+        status = _parsed(answer).get("status", {})
+        return UserInfo.of(status.get("user", {})) if status.get("authenticated") else None
+
+    async def may(self, user: UserInfo, permission: Permission) -> bool:
+        """Return whether another user has a permission, by a SubjectAccessReview.
+
+        Raises:
+            CommandError: the API server does not answer, or refuses the request.
+        """
+        spec = {"user": user.name, "groups": user.groups, "resourceAttributes": permission.attributes}
+        try:
+            return await self._review("SubjectAccessReview", spec)
+        except ApiError as error:
+            raise explained(error) from error
 
     async def allowed(self, permissions: Collection[Permission]) -> dict[Permission, bool]:
         """Return which permissions the user has, by SelfSubjectAccessReviews."""
@@ -286,23 +340,18 @@ class Cluster:
         return {item: review.result() for item, review in reviews.items()}
 
     async def _may(self, permission: Permission) -> bool:
-        attributes = {
-            "verb": permission.verb,
-            "group": "" if isinstance(permission.kind, CoreKind) else GROUP,
-            "resource": permission.kind.plural,
-            "namespace": permission.namespace,
-        }
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
         try:
-            answer = await self._request(
-                "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body
+            return await self._review(
+                "SelfSubjectAccessReview", {"resourceAttributes": permission.attributes}
             )
         except ApiError:
             return True  # the request itself will say whether it is allowed
+
+    async def _review(self, kind: str, spec: Mapping[str, Any]) -> bool:
+        """Return whether an access review allows a request."""
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+        path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
+        answer = await self._request("POST", path, body=body)
         return bool(_parsed(answer).get("status", {}).get("allowed"))
 
 
@@ -322,11 +371,7 @@ def explained(error: ApiError, permission: Permission | None = None, name: str =
         text = f"the API server does not accept the credentials of the kubeconfig: {error}"
         return CommandError(text, hint="log in to the cluster again, as for other kubectl commands")
     if error.permission_missing and permission is not None:
-        text = f"you may not {permission.verb} {permission.kind.plural} in {permission.place}"
-        hint = f"ask an administrator for the role {permission.role} there"
-        if permission.verb in _READS and not permission.namespace:
-            hint += ", or name a namespace with -n"
-        return CommandError(text, hint=hint, code=ExitCode.FORBIDDEN)
+        return forbidden(permission)
     if error.forbidden:
         return CommandError(f"the cluster refuses the request: {error}", code=ExitCode.FORBIDDEN)
     if error.not_found and permission is not None and isinstance(kind, Kind):
@@ -339,6 +384,15 @@ def explained(error: ApiError, permission: Permission | None = None, name: str =
         hint = "ask an administrator to install the booking operator: kubectl apply -k manifests/crds"
         return CommandError(text, hint=hint, code=ExitCode.NOT_FOUND)
     return CommandError(text, hint="try again" if error.status >= 500 else "")  # noqa: PLR2004 - server errors
+
+
+def forbidden(permission: Permission, user: str = "you") -> CommandError:
+    """Return the error for a missing permission, with who may grant it."""
+    text = f"{user} may not {permission.verb} {permission.kind.plural} in {permission.place}"
+    hint = f"ask an administrator for the role {permission.role} there"
+    if permission.verb in _READS and not permission.namespace:
+        hint += ", or name a namespace with -n"
+    return CommandError(text, hint=hint, code=ExitCode.FORBIDDEN)
 
 
 def _parsed(answer: bytes) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Objects that are kept up to date by list and watch, for commands and pages that go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,33 +12,38 @@ from booking_operator.client.cluster import Cluster
 from booking_operator.client.errors import CommandError
 from booking_operator.engine.clock import SystemClock
 from booking_operator.engine.reflector import Reflector
+from booking_operator.engine.store import Store
 from booking_operator.reconcilers.informers import Informers
 
 
 class Changes:
-    """A counter of changes, for any number of waiting tasks.
-
-    Attributes:
-        number: how many changes there were.
-    """
+    """A counter of the changes in each namespace, for any number of waiting tasks."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self._numbers: Counter[str] = Counter()
         self._next = asyncio.Event()
 
-    def notify(self) -> None:
+    def number(self, namespace: str = "") -> int:
+        """Return how many changes there were in a namespace; in all namespaces if it is empty."""
+        return self._numbers[namespace] if namespace else self._numbers.total()
+
+    def notify(self, namespace: str) -> None:
         """Count a change and wake all waiting tasks."""
-        self.number += 1
+        self._numbers[namespace] += 1
         woken, self._next = self._next, asyncio.Event()
         woken.set()
 
-    async def wait(self, known: int, seconds: float) -> int:
-        """Wait until there are more changes than `known`, for `seconds` at most. Returns their number."""
+    async def wait(self, known: int, seconds: float, namespace: str = "") -> int:
+        """Wait until a namespace has had more changes than `known`, for `seconds` at most.
+
+        Returns:
+            The number of its changes.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self.number <= known:
+                while self.number(namespace) <= known:
                     await self._next.wait()
-        return self.number
+        return self.number(namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,11 @@ class LiveObjects:
     changes: Changes = field(default_factory=Changes)
 
     @property
+    def synced(self) -> bool:
+        """Whether the objects of all kinds have been listed."""
+        return all(reflector.has_synced for reflector in self.reflectors)
+
+    @property
     def disconnected(self) -> bool:
         """Whether the API server does not answer now, so that the objects may be old."""
         return any(reflector.backing_off for reflector in self.reflectors)
@@ -70,14 +81,28 @@ async def live_objects(cluster: Cluster, namespace: str, *kinds: Kind[Any]) -> A
         CommandError: the first list fails.
     """
     informers = Informers(default_region="")
+    stores = {kind: informers.stores[kind] for kind in kinds}
+    for kind, store in stores.items():
+        store.replace(await cluster.list_objects(kind, namespace))
+    async with followed(cluster, namespace, informers, stores) as live:
+        yield live
+
+
+@asynccontextmanager
+async def followed(
+    cluster: Cluster, namespace: str, informers: Informers, stores: Mapping[Kind[Any], Store[Any]]
+) -> AsyncIterator[LiveObjects]:
+    """Keep some stores up to date with a namespace; with all namespaces if it is empty.
+
+    Nothing may be listed yet, and the reflectors try again until the API server answers.
+    """
     reflectors = [
-        Reflector(kind.plural, cluster.list_watch(kind, namespace), informers.stores[kind], SystemClock())
-        for kind in kinds
+        Reflector(kind.plural, cluster.list_watch(kind, namespace), store, SystemClock())
+        for kind, store in stores.items()
     ]
     live = LiveObjects(informers, reflectors)
-    for kind in kinds:
-        informers.stores[kind].replace(await cluster.list_objects(kind, namespace))
-        informers.stores[kind].subscribe(lambda _: live.changes.notify())
+    for store in stores.values():
+        store.subscribe(lambda change: live.changes.notify(change.key.namespace))
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(reflector.run()) for reflector in reflectors]

@@ -5,7 +5,6 @@ Both serve only GET requests without a body, for clients in the network of the c
 
 import asyncio
 import gzip
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -74,7 +73,7 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
     flag = "--metrics-bind-address" if what == "metrics" else "--health-probe-bind-address"
     try:
         bind = BindAddress.parse(address)
-        listening = _listen(bind) if bind is not None else None
+        listening = bind.listen() if bind is not None else None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         fix = "use another address, or 0 to disable it"
@@ -96,14 +95,6 @@ async def _served(address: str, what: str, pages: dict[str, Handler]) -> AsyncIt
     finally:
         await runner.cleanup()
         listening.close()
-
-
-def _listen(bind: BindAddress) -> socket.socket:
-    """Open a socket. Without a host it accepts IPv4 and IPv6 on all addresses."""
-    if not bind.host and socket.has_dualstack_ipv6():
-        return socket.create_server(("", bind.port), family=socket.AF_INET6, dualstack_ipv6=True)
-    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    return socket.create_server((bind.host, bind.port), family=family)
 
 
 def _exposition(registry: CollectorRegistry, clock: Clock) -> Handler:

@@ -29,7 +29,7 @@ def test_a_server_counts_the_time_without_a_request() -> None:
 
 async def test_an_open_page_is_not_idle() -> None:
     async with board() as page:
-        url = f"http://{page.address.host}/api/events"
+        url = f"http://{page.rules.host}/api/events"
         async with page.http.get(url, headers=page.headers) as stream:
             await stream.content.readuntil(b"\n\n")
             assert page.server.idle_seconds == 0

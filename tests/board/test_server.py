@@ -10,13 +10,15 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
+from booking_operator.board.access import LocalAccess
 from booking_operator.board.board import Board, BoardUser
-from booking_operator.board.security import HEADERS
-from booking_operator.board.server import BoardAddress, BoardServer
+from booking_operator.board.security import HEADERS, AccessRules
+from booking_operator.board.server import BoardServer
 from booking_operator.cli.kubectl.session import FrozenClock
 from booking_operator.client.cluster import Cluster, Permission
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.live import LiveObjects
+from booking_operator.observability.bind_address import BindAddress
 from tests.support.people import BERLIN, NOW, booking_body, resource_body, usage_body, view_of
 
 TOKEN = "t" * 43
@@ -69,7 +71,7 @@ class Page:
     """What a page in a browser does."""
 
     http: aiohttp.ClientSession
-    address: BoardAddress
+    rules: AccessRules
     server: BoardServer
     requests: Requests
     live: LiveObjects
@@ -77,14 +79,14 @@ class Page:
 
     async def get(self, path: str, **query: str) -> Any:
         async with self.http.get(
-            f"http://{self.address.host}{path}", params=query, headers=self.headers
+            f"http://{self.rules.host}{path}", params=query, headers=self.headers
         ) as answer:
             self.status = answer.status
             assert all(answer.headers[name] == value for name, value in HEADERS.items())
             return await answer.json() if answer.content_type == "application/json" else await answer.text()
 
     async def post(self, path: str, body: Any, **headers: str) -> Any:
-        url = f"http://{self.address.host}{path}"
+        url = f"http://{self.rules.host}{path}"
         sent = body if isinstance(body, str) else json.dumps(body)
         async with self.http.post(url, data=sent, headers=self.headers | WRITE | headers) as answer:
             self.status = answer.status
@@ -99,10 +101,12 @@ async def board(*bodies: dict[str, Any], read_only: bool = False) -> AsyncIterat
     clock, requests = FrozenClock(NOW), Requests()
     live = LiveObjects(view_of(*bodies).informers, [])
     user = BoardUser("ada", "prod-eu", "team-a", "team-a", BERLIN, read_only=read_only)
-    server = BoardServer(Board(cast("Cluster", requests), live, user, clock), clock)
-    async with server.serve(TOKEN, read_only=read_only) as address, aiohttp.ClientSession() as http:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Origin": f"http://{address.host}"}
-        yield Page(http, address, server, requests, live, headers)
+    server, listening = BoardServer(live, clock), BindAddress("127.0.0.1", 0).listen()
+    rules = AccessRules(f"127.0.0.1:{listening.getsockname()[1]}", TOKEN, read_only)
+    access = LocalAccess(rules, Board(cast("Cluster", requests), live, user, clock))
+    async with server.serve(listening, access), aiohttp.ClientSession() as http:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Origin": f"http://{rules.host}"}
+        yield Page(http, rules, server, requests, live, headers)
 
 
 async def test_the_page_and_its_files_are_served_without_a_secret() -> None:
@@ -111,7 +115,7 @@ async def test_the_page_and_its_files_are_served_without_a_secret() -> None:
         shell = await page.get("/")
         assert "<h1" in shell
         assert TOKEN not in shell
-        assert page.address.url.endswith(f"/#{TOKEN}")
+        assert page.rules.address.endswith(f"/#{TOKEN}")
         for name in ("main.js", "timeline.js", "board.css", "icon.svg"):
             await page.get(f"/static/{name}")
             assert page.status == 200
@@ -282,11 +286,11 @@ async def test_a_hostile_user_is_only_text() -> None:
 
 async def test_a_stream_reports_each_change() -> None:
     async with board(ANALYTICS) as page:
-        url = f"http://{page.address.host}/api/events"
+        url = f"http://{page.rules.host}/api/events"
         async with page.http.get(url, headers=page.headers) as stream, asyncio.timeout(10):
             assert stream.content_type == "text/event-stream"
             assert (await stream.content.readuntil(b"\n\n")).decode() == "event: changed\ndata: 0\n\n"
-            page.live.changes.notify()
+            page.live.changes.notify("team-a")
             assert (await stream.content.readuntil(b"\n\n")).decode() == "event: changed\ndata: 1\n\n"
 
 

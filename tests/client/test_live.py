@@ -35,11 +35,11 @@ def test_the_error_is_that_of_the_first_request_and_not_of_the_first_answer() ->
 def test_a_task_waits_for_a_change_that_it_does_not_know() -> None:
     async def main() -> list[int]:
         changes = Changes()
-        changes.notify()
+        changes.notify("team-a")
         waiting = asyncio.ensure_future(changes.wait(1, 60))
         await asyncio.sleep(5)
         assert not waiting.done()
-        changes.notify()
+        changes.notify("team-a")
         return [await changes.wait(0, 60), await waiting, await changes.wait(2, 3)]
 
     assert run(main()) == [2, 2, 2]

@@ -17,6 +17,9 @@ POLICY = {
 }
 
 
+_AGENTS = frozenset({"booking-operator", "booking-operator-board"})
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Permission:
     """A permission in terms of RBAC. `name` is empty if the rule has no resourceNames."""
@@ -70,7 +73,9 @@ class AuditLog:
         ]
 
     def _of(self, user: str) -> Iterator[dict[str, Any]]:
-        """Requests of the operator for resources. Requests for other paths, such as discovery, need no rule.
+        """Requests of the operator and of the board for resources.
+
+        Requests for other paths, such as discovery, need no rule.
 
         Other tests use the same ServiceAccount through kubectl. The user agent excludes these.
         """
@@ -80,7 +85,7 @@ class AuditLog:
             entry = json.loads(line)
             if (
                 entry["user"]["username"] == user
-                and entry.get("userAgent") == "booking-operator"
+                and entry.get("userAgent") in _AGENTS
                 and "objectRef" in entry
                 and "resource" in entry["objectRef"]
             ):

@@ -26,8 +26,10 @@ export function takeToken() {
   }
 }
 
+/** @returns {Record<string, string>} the token, if there is one; behind a proxy, the proxy knows the user */
 function headers() {
-  return { Authorization: `Bearer ${localStorage.getItem(KEY) || ""}` };
+  const token = localStorage.getItem(KEY);
+  return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 /**
@@ -65,10 +67,12 @@ export async function change(name, body) {
 }
 
 /**
- * Follow the changes. The stream pauses while the page is hidden.
+ * Follow the changes in a namespace. The stream pauses while the page is hidden.
+ * @param {() => string} namespace
  * @param {{changed: () => void, lost: (since: Date) => void, found: () => void}} handlers
+ * @returns {() => void} starts the stream again, for another namespace
  */
-export function follow(handlers) {
+export function follow(namespace, handlers) {
   let heardAt = new Date();
   let isLost = false;
   /** @type {AbortController | null} */
@@ -82,7 +86,8 @@ export function follow(handlers) {
 
   async function once() {
     controller = new AbortController();
-    const response = await fetch("/api/events", { headers: headers(), signal: controller.signal });
+    const query = new URLSearchParams({ ns: namespace() });
+    const response = await fetch(`/api/events?${query}`, { headers: headers(), signal: controller.signal });
     if (!response.ok || !response.body) throw new Error(`the server answers ${response.status}`);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ; ) {
@@ -113,4 +118,5 @@ export function follow(handlers) {
     else heardAt = new Date();
   });
   forever();
+  return () => controller?.abort();
 }

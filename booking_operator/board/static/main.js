@@ -27,11 +27,20 @@ function view() {
 }
 
 function viewer() {
-  return { user: session.user, tz: state.get("tz") || session.zone, readOnly: session.read_only };
+  return { user: session.user, tz: zone(session), readOnly: session.read_only };
+}
+
+function zone(/** @type {any} */ found) {
+  return state.get("tz") || found.zone || Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
+function namespace() {
+  return state.get("ns") || session?.namespace || "";
 }
 
 function query() {
-  return Object.fromEntries(["ns", "from", "span", "tz", "q"].map((name) => [name, state.get(name) || ""]));
+  const given = ["from", "span", "q"].map((name) => [name, state.get(name) || ""]);
+  return { ...Object.fromEntries(given), ns: namespace(), tz: zone(session) };
 }
 
 function set(/** @type {Record<string, string>} */ changes, replace = false) {
@@ -159,7 +168,7 @@ async function start(/** @type {AbortSignal} */ signal) {
   byId("heading").textContent = document.title = title;
   byId("place").textContent = [found.context, found.user].filter(Boolean).join(" · ");
   options(byId("namespace"), found.namespaces, state.get("ns") || found.namespace);
-  options(byId("zone"), found.zones, state.get("tz") || found.zone);
+  options(byId("zone"), found.zones, zone(found));
   byId("search").value = state.get("q") || "";
   return found;
 }
@@ -172,6 +181,7 @@ function options(/** @type {any} */ select, /** @type {string[]} */ names, /** @
 byId("namespace").addEventListener("change", (/** @type {any} */ event) => {
   session = null;
   set({ ns: event.target.value });
+  restart();
 });
 byId("zone").addEventListener("change", (/** @type {any} */ event) => set({ tz: event.target.value }));
 byId("search").addEventListener("input", (/** @type {any} */ event) => set({ q: event.target.value }, true));
@@ -190,7 +200,7 @@ addEventListener("popstate", () => {
   for (const [name, value] of new URLSearchParams(location.search)) state.set(name, value);
   draw();
 });
-follow({
+const restart = follow(namespace, {
   changed: draw,
   lost: (since) => {
     document.body.classList.add("stale");

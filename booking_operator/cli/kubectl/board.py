@@ -6,17 +6,21 @@ import webbrowser
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from socket import socket
 
 from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.board.access import LocalAccess
 from booking_operator.board.board import Board, BoardUser
-from booking_operator.board.security import new_token
+from booking_operator.board.security import AccessRules, new_token
 from booking_operator.board.server import BoardServer
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.session import Session, open_session
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.live import LiveObjects, live_objects
+from booking_operator.observability.bind_address import BindAddress
 
+LOOPBACK = "127.0.0.1"
 MAX_IDLE_SECONDS = 12 * 3600.0
 _IDLE_CHECK_SECONDS = 60.0
 
@@ -33,22 +37,28 @@ async def board(options: Options, console: Console, *, port: int, read_only: boo
             access=options.access,
             read_only=read_only,
         )
-        server = BoardServer(Board(session.cluster, live, user, session.clock), session.clock)
-        try:
-            async with server.serve(new_token(), read_only=read_only, port=port) as address:
-                console.out(f"The board is at {address.url}")
-                console.note("Press Ctrl-C to stop it.")
-                with redirect_file(address.url) as file:
-                    if browser:
-                        await asyncio.to_thread(webbrowser.open, file.as_uri())
-                    while server.idle_seconds < MAX_IDLE_SECONDS:
-                        await session.clock.sleep(_IDLE_CHECK_SECONDS)
-                console.note("The board has not been used for 12 hours, so it ends.")
-        except OSError as error:
-            raise CommandError(
-                f"cannot listen on port {port}: {error.strerror}", hint="leave out --port"
-            ) from error
+        server = BoardServer(live, session.clock)
+        listening = _listen(port)
+        rules = AccessRules(f"{LOOPBACK}:{listening.getsockname()[1]}", new_token(), read_only)
+        access = LocalAccess(rules, Board(session.cluster, live, user, session.clock))
+        async with server.serve(listening, access):
+            console.out(f"The board is at {rules.address}")
+            console.note("Press Ctrl-C to stop it.")
+            with redirect_file(rules.address) as file:
+                if browser:
+                    await asyncio.to_thread(webbrowser.open, file.as_uri())
+                while server.idle_seconds < MAX_IDLE_SECONDS:
+                    await session.clock.sleep(_IDLE_CHECK_SECONDS)
+            console.note("The board has not been used for 12 hours, so it ends.")
     return ExitCode.DONE
+
+
+def _listen(port: int) -> socket:
+    try:
+        return BindAddress(LOOPBACK, port).listen()
+    except OSError as error:
+        text = f"cannot listen on port {port}: {error.strerror}"
+        raise CommandError(text, hint="leave out --port") from error
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ RESOURCES, TARGETS, SCHEDULERS = ("resources",), ("resources", "bookings"), ("bo
 KINDS = {
     "book": RESOURCES,
     "extend": TARGETS,
+    "feed": RESOURCES,
     "ical": RESOURCES,
     "list": RESOURCES,
     "release": TARGETS,

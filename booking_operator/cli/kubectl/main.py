@@ -423,6 +423,41 @@ def ical(options: Options, resource: str | None, directory: str | None, **more: 
     return _run("ical.ical", options, resource=resource or "", directory=target, **more)
 
 
+@cli.command(short_help="Make a secret address for a calendar program.")
+@click.argument("resource", required=False, shell_complete=complete_names)
+@click.option("--mine", is_flag=True, help="Your bookings in the namespace, instead of those of a resource.")
+@click.option("--busy", is_flag=True, help="Show only when something is booked, and not by whom.")
+@click.option(
+    "--expires",
+    metavar="TIME",
+    default="+365d",
+    show_default=True,
+    help="When the address stops working; never for no end.",
+)
+@click.option(
+    "--board-url",
+    metavar="URL",
+    envvar="BOOKING_BOARD_URL",
+    default="",
+    show_envvar=True,
+    help="Address of the board in the cluster, like https://bookings.example.com.",
+)
+@shared(outputs=("text", "json", "yaml"))
+def feed(options: Options, resource: str | None, *, mine: bool, expires: str, **more: Any) -> int:
+    """Make an address at which calendar programs find the bookings of a RESOURCE, or with --mine your own.
+
+    The board in the cluster serves it. Everybody who has the address sees the bookings, for as long as you
+    may see them. Delete the CalendarFeed to revoke it.
+    """
+    if bool(resource) == mine:
+        raise HintedUsageError("name a resource, or --mine", f"{_PROGRAM} feed --mine")
+    times = _Times.of(options)
+    expires_at = None if expires == "never" else times.when("--expires", expires)
+    if expires_at is not None and expires_at <= times.now:
+        raise HintedUsageError(f'--expires "{expires}" is in the past', "write --expires +365d")
+    return _run("feed.feed", options, resource=resource or "", expires_at=expires_at, **more)
+
+
 @cli.command(short_help="Show what a time means.")
 @click.argument("time", nargs=-1, required=True)
 @shared(cluster=False, outputs=("table", "json"))

@@ -79,7 +79,7 @@ class Session:
     async def user(self) -> str:
         """Return the name of the user, as the API server knows it."""
         if not self._user:
-            self._user = await self.cluster.user()
+            self._user = (await self.cluster.user()).name
         return self._user
 
     async def viewer(self) -> Viewer:

@@ -175,7 +175,7 @@ async def _watch(session: Session, selection: "Selection") -> NoReturn:
     output, printed, widths = session.options.output, dict[Key, Sequence[Text]](), list[int]()
     async with session.live(BOOKING) as live:
         while True:
-            known, now = live.changes.number, session.clock.now()
+            known, now = live.changes.number(), session.clock.now()
             view = View(live.informers, now)
             table = _bookings_table(
                 session,

@@ -40,7 +40,7 @@ async def wait_until_running(session: Session, resource: str, limit: float) -> i
     async with session.live(RESOURCE, BOOKING) as live:
         shown = ""
         while True:
-            known, view = live.changes.number, _view(session, live.informers, resource)
+            known, view = live.changes.number(), _view(session, live.informers, resource)
             progress = progress_of(view, session.viewer_named(""), deadline)
             elapsed = clock.monotonic() - began
             if progress.done:

@@ -37,10 +37,12 @@ def service_account(namespace: str = SYSTEM) -> str:
     return f"system:serviceaccount:{namespace}:booking-operator"
 
 
-def token_kubeconfig(devcluster: Playground, directory: Path, namespace: str = SYSTEM) -> str:
-    """A kubeconfig with a bound token of the operator's ServiceAccount, as in its pod."""
+def token_kubeconfig(
+    devcluster: Playground, directory: Path, namespace: str = SYSTEM, account: str = "booking-operator"
+) -> str:
+    """A kubeconfig with a bound token of a ServiceAccount, as in its pod."""
     whole = yaml.safe_load(devcluster.kubeconfig.read_text())
-    token = devcluster.kubectl("create", "token", "booking-operator", "-n", namespace).strip()
+    token = devcluster.kubectl("create", "token", account, "-n", namespace).strip()
     whole["users"][0]["user"] = {"token": token}
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(whole))

@@ -1,0 +1,44 @@
+"""Results that are used again for a short time."""
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from booking_operator.engine.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+MAX_ENTRIES = 10_000
+"""The maximum number of entries, because callers may send any number of different keys."""
+
+
+class ExpiringCache(Generic[K, V]):
+    """The results of requests by their key. Each is used for some seconds.
+
+    Args:
+        clock: the monotonic clock.
+        seconds: how long a result is used.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._entries: dict[K, tuple[float, V]] = {}  # by the time of the result
+
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        """Return the result for a key; ask for it if it is unknown or old. Errors are not remembered."""
+        found = self._entries.get(key)
+        if found is not None and self._clock.monotonic() - found[0] < self._seconds:
+            return found[1]
+        result = await ask()
+        self._entries.pop(key, None)
+        self._entries[key] = (self._clock.monotonic(), result)
+        self._remove_old()
+        return result
+
+    def _remove_old(self) -> None:
+        limit = self._clock.monotonic() - self._seconds
+        while self._entries:
+            oldest = next(iter(self._entries))
+            if self._entries[oldest][0] > limit and len(self._entries) <= MAX_ENTRIES:
+                return
+            del self._entries[oldest]
