@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench import plots, plugin, report, scale
+from bench import board, plots, plugin, report, scale
 from bench.report import Name, Results, Scale
 from bench.table import as_json, shown
 from bench.trials import Plan, drain, end_leader, idle, kill, kill_leader, run, take_apiserver_away
@@ -140,6 +140,7 @@ def main() -> int:
     everything.results.scale = _scale()
     _tell("kubectl booking")
     everything.results.plugin = plugin.measure()
+    everything.results.board = board.measure()
     rows, faults = report.rows(everything.results), report.faults(everything.results)
     machine = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d %H:%M}Z"

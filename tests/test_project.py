@@ -138,3 +138,13 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
     for path, name in named:
         text = (ROOT / path).read_text()
         assert not name or re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{path}::{name}"
+
+
+def test_each_screenshot_is_linked_and_exists() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    linked = {
+        (page.parent / target).resolve()
+        for page in pages
+        for target in re.findall(r"\(([^()\s]+\.png)\)", page.read_text())
+    }
+    assert linked == set((ROOT / "docs" / "images").glob("*.png"))

@@ -5,7 +5,7 @@ permissions of the user, and the page shows them when the watch has reported the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -22,9 +22,9 @@ from booking_operator.board.requests import (
     text_of,
     window_of,
 )
-from booking_operator.board.view.agenda import agenda
-from booking_operator.board.view.timeline import timeline
-from booking_operator.board.view.usage import usage_table
+from booking_operator.board.view.agenda import Agenda, agenda
+from booking_operator.board.view.timeline import Timeline, timeline
+from booking_operator.board.view.usage import UsageTable, usage_table
 from booking_operator.board.view.window import TimeWindow
 from booking_operator.client import bookings, changes
 from booking_operator.client.cluster import VIEW_ROLE, Cluster
@@ -121,7 +121,7 @@ class Board:
         window = window_of(query, viewer.zone, viewer.now)
         view = await self._view(viewer, place.namespace)
         found = timeline(view, window, viewer, namespace=place.namespace, words=place.words)
-        return asdict(found) | _range(window) | self._status(view, place)
+        return _fields_of(found) | _range(window) | self._status(view, place)
 
     async def agenda(self, query: Query) -> Answer:
         """Return the view Agenda."""
@@ -129,7 +129,7 @@ class Board:
         window = window_of(query, viewer.zone, viewer.now)
         view = await self._view(viewer, place.namespace)
         found = agenda(view, window, viewer, namespace=place.namespace, words=place.words)
-        return asdict(found) | _range(window) | self._status(view, place)
+        return _fields_of(found) | _range(window) | self._status(view, place)
 
     async def explain(self, query: Query) -> Answer:
         """Explain a Booking or a Resource, as `kubectl booking why` does."""
@@ -188,7 +188,7 @@ class Board:
             USAGE, place.namespace, month_selector(month)
         )
         found = usage_table(report(objects, GroupBy.RESOURCE), month)
-        return asdict(found) | self._status(view, place)
+        return _fields_of(found) | self._status(view, place)
 
     def _place(self, query: Query) -> tuple[Place, Viewer]:
         user = self._user
@@ -264,6 +264,11 @@ def _explanation(view: View, namespace: str, query: Query, viewer: Viewer) -> Ex
     resource = view.resource(Key(namespace, booking.resource_name))
     names = [item.name for item in view.resources() if item.namespace == namespace]
     return explain_booking(booking, resource, viewer, names)
+
+
+def _fields_of(view: Timeline | Agenda | UsageTable) -> Answer:
+    """Return the fields of a view. The server writes the objects in them as JSON."""
+    return {field.name: getattr(view, field.name) for field in fields(view)}
 
 
 def _interval(wanted: WantedBooking, viewer: Viewer) -> BookingInterval:

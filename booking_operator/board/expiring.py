@@ -5,13 +5,13 @@ from typing import Generic, TypeVar
 
 from booking_operator.engine.clock import Clock
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+Q = TypeVar("Q", bound=Hashable)
+A = TypeVar("A")
 MAX_ENTRIES = 10_000
 """The maximum number of entries, because callers may send any number of different keys."""
 
 
-class ExpiringCache(Generic[K, V]):
+class ExpiringCache(Generic[Q, A]):
     """The results of requests by their key. Each is used for some seconds.
 
     Args:
@@ -22,9 +22,9 @@ class ExpiringCache(Generic[K, V]):
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._entries: dict[K, tuple[float, V]] = {}  # by the time of the result
+        self._entries: dict[Q, tuple[float, A]] = {}  # by the time of the result
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+    async def get(self, key: Q, ask: Callable[[], Awaitable[A]]) -> A:
         """Return the result for a key; ask for it if it is unknown or old. Errors are not remembered."""
         found = self._entries.get(key)
         if found is not None and self._clock.monotonic() - found[0] < self._seconds:

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, Protocol
 
 from aiohttp import ETag, hdrs, web
+from pydantic_core import to_json
 
 from booking_operator.board.board import Answer, Board, seconds_to_boundary
 from booking_operator.board.feeds import Feeds
@@ -25,6 +26,8 @@ HEARTBEAT_SECONDS = 15.0
 """How often an event stream sends something. The page reports a lost connection after 35 s of silence."""
 QUIET_SECONDS = 0.1
 """The shortest time between two events of a stream, so that a burst of changes is one event."""
+CHECK_SECONDS = 2.0
+"""How often a stream looks whether the API server still answers."""
 SHUTDOWN_SECONDS = 1.0
 MAX_BODY = 16 * 1024
 PAGE = "/static/board.html"
@@ -171,30 +174,47 @@ class BoardServer:
         if name == "events":
             return await self._stream(request, await board.namespace(request.query))
         if request.method == hdrs.METH_POST and name in WRITES:
-            return web.json_response(await WRITES[name](board, await _body(request)))
+            return _json(await WRITES[name](board, await _body(request)))
         if request.method == hdrs.METH_GET and name in READS:
-            return web.json_response(await READS[name](board, request.query))
+            return _json(await READS[name](board, request.query))
         return web.json_response({"error": f"there is no {request.method} {request.path}"}, status=404)
 
     async def _stream(self, request: web.Request, namespace: str) -> web.StreamResponse:
-        """Send an event for each change in a namespace, or a heartbeat, until the page goes away."""
+        """Send an event for each change in a namespace, or a heartbeat, until the page goes away.
+
+        The first event says which version of the views the server knows.
+        """
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
-        changes, event = self._live.changes, "changed"
+        changes, event = self._live.changes, "known"
         self._streams += 1
         try:
             while True:
-                known = changes.number(namespace)
+                known, lost = changes.number(namespace), self._live.disconnected
                 await stream.write(f"event: {event}\ndata: {known}\n\n".encode())
                 await self._clock.sleep(QUIET_SECONDS)
-                due = seconds_to_boundary(self._live, self._clock.now(), namespace)
-                number = await changes.wait(known, min(HEARTBEAT_SECONDS, due), namespace)
-                event = "changed" if number > known or due <= HEARTBEAT_SECONDS else "beat"
+                event = await self._next_event(namespace, known, lost=lost)
         except ConnectionError:
             return stream  # the page was closed
         finally:
             self._streams -= 1
             self._used_at = self._clock.monotonic()
+
+    async def _next_event(self, namespace: str, known: int, *, lost: bool) -> str:
+        """Wait for the next event of a stream: `changed` if a view may look different now, else `beat`.
+
+        Args:
+            namespace: the namespace of the stream.
+            known: the number of changes that the page knows.
+            lost: whether the page knows that the API server does not answer.
+        """
+        due = seconds_to_boundary(self._live, self._clock.now(), namespace)
+        deadline = self._clock.monotonic() + min(HEARTBEAT_SECONDS, due)
+        while (left := deadline - self._clock.monotonic()) > 0:
+            number = await self._live.changes.wait(known, min(CHECK_SECONDS, left), namespace)
+            if number > known or self._live.disconnected is not lost:
+                return "changed"
+        return "changed" if due <= HEARTBEAT_SECONDS else "beat"
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -205,6 +225,10 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RequestError("body", "the body must be a JSON object")
     return found
+
+
+def _json(answer: Answer) -> web.Response:
+    return web.Response(body=to_json(answer), content_type="application/json", charset="utf-8")
 
 
 def _refused(refusal: Refusal) -> web.Response:

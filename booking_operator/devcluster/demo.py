@@ -10,8 +10,10 @@ and every group STOPPED -> RUNNING -> STOPPED. The mail arrived, and each start 
 
 import json
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -38,6 +40,7 @@ _HISTORIES = {
     "bookings": ["SCHEDULED", "IN PROGRESS", "FINISHED"],
     "resources": ["STOPPED", "RUNNING", "STOPPED"],
 }
+_BOARD_STARTED, _BOARD_OPENS = "Press Ctrl-C to stop it.", "Opening the browser."
 _MAX_LATENESS_MS = 1000.0
 
 T = TypeVar("T")
@@ -103,9 +106,31 @@ def _perform(ground: Playground) -> int:
         operator = ChildProcess("the operator", command, log, ground.environ | mailbox.environ)
         with operator:
             operator.wait_until(lambda: "caches_synced" in log.read_text(), _READY_TIMEOUT_SECONDS)
-            shows = _book(ground)
-            seen = _watch(ground, shows)
-        return _verdict(shows, seen, log, mailbox)
+            with _board(ground) as is_open:
+                shows = _book(ground)
+                seen = _watch(ground, shows)
+                code = _verdict(shows, seen, log, mailbox)
+                if is_open:
+                    tell("The board stays open in the browser. Press Ctrl-C to end the demo.")
+                    with suppress(KeyboardInterrupt):
+                        signal.pause()
+                return code
+
+
+@contextmanager
+def _board(ground: Playground) -> Iterator[bool]:
+    """Serve the board for the length of the context, and print its address.
+
+    On a terminal of a machine with a browser, it opens there. Yields whether it did.
+    """
+    command = [sys.executable, "-m", "booking_operator.cli.kubectl.main", "board"]
+    command.append("--browser" if sys.stdout.isatty() else "--no-browser")
+    log = ground.directory / "board.log"
+    with ChildProcess("the board", command, log, ground.environ) as board:
+        board.wait_until(lambda: _BOARD_STARTED in log.read_text(), _READY_TIMEOUT_SECONDS)
+        lines = log.read_text().splitlines()
+        tell(next(line for line in lines if line.startswith("The board is at ")))
+        yield _BOARD_OPENS in lines
 
 
 def _book(ground: Playground) -> list[_Show]:

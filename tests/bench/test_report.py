@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, datetime, timedelta
 
-from bench.report import Plugin, Results, Scale, faults, rows
+from bench.report import Board, Plugin, Results, Scale, faults, rows
 from bench.table import Row, as_json, shown
 from bench.trials import Idling, Trial
 from bench.windows import Arrival, at_once
@@ -88,6 +88,12 @@ def test_rows_of_the_plugin() -> None:
     assert found["kubectl booking --help"].met is True
     assert found["kubectl booking, a usage error"].met is False
     assert found["kubectl booking, completion of a name"].met is False
+
+
+def test_rows_of_the_board() -> None:
+    found = named(Results(board=Board(view_seconds=0.9, update_seconds=0.4)))
+    assert found["board, first view, 5,000 bookings"].met is True
+    assert found["board, update after a watch event"].met is False
 
 
 def test_one_missing_start_among_many_makes_the_run_void() -> None:

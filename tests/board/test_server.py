@@ -289,7 +289,7 @@ async def test_a_stream_reports_each_change() -> None:
         url = f"http://{page.rules.host}/api/events"
         async with page.http.get(url, headers=page.headers) as stream, asyncio.timeout(10):
             assert stream.content_type == "text/event-stream"
-            assert (await stream.content.readuntil(b"\n\n")).decode() == "event: changed\ndata: 0\n\n"
+            assert (await stream.content.readuntil(b"\n\n")).decode() == "event: known\ndata: 0\n\n"
             page.live.changes.notify("team-a")
             assert (await stream.content.readuntil(b"\n\n")).decode() == "event: changed\ndata: 1\n\n"
 

@@ -1,9 +1,14 @@
 """`devcluster` and `demo` as a new user runs them."""
 
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -44,10 +49,53 @@ def test_the_demo_shows_the_life_of_bookings() -> None:
     assert answer.returncode == 0, answer.stderr
     assert "kubectl get rm,bs,resources,bookings" in answer.stdout
     assert "Subject: Booking reporting-demo of rds.reporting ends at" in answer.stdout
+    # This is no terminal, so no browser opens, and the demo ends by itself.
+    assert re.search(r"^The board is at http://127\.0\.0\.1:\d+/#\S{43}$", answer.stderr, re.MULTILINE)
     for word in ("SCHEDULED", "IN PROGRESS", "FINISHED", "STOPPED", "RUNNING", "ACCEPTED AFTER"):
         assert word in answer.stdout
     assert len(re.findall(r"\d+\.\d ms", answer.stdout)) == 4
     assert monotonic() - began < 100
+
+
+def test_the_demo_opens_the_board_on_a_terminal_with_a_browser(tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\ncp "${{1#file://}}" {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o700)
+    main, side = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "booking_operator", "demo"],
+        stdout=side,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"BROWSER": f"{browser} %s &"},
+        text=True,
+    ) as process:
+        os.close(side)
+        reader = threading.Thread(target=drain, args=(main,))
+        reader.start()
+        assert process.stderr is not None
+        said = ""
+        while "Press Ctrl-C to end the demo" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        # The address of the redirect file is that of the message, and the board answers there.
+        [address] = re.findall(r"^The board is at (\S+)$", said, re.MULTILINE)
+        assert f"url={address}" in opened.read_text()
+        with urllib.request.urlopen(address.partition("#")[0], timeout=10) as answer:  # noqa: S310 - loopback
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        reader.join()
+    os.close(main)
+    assert process.returncode == 0
+
+
+def drain(terminal: int) -> None:
+    """Read what a program writes to its terminal, until it ends."""
+    with suppress(OSError):
+        while os.read(terminal, 65536):
+            pass
 
 
 def test_an_interrupted_demo_leaves_nothing_behind() -> None:

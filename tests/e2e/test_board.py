@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
-from booking_operator.devcluster.playground import Playground
-from tests.e2e.conftest import Tenant
+from booking_operator.devcluster.playground import OwnPlayground, Playground
+from tests.e2e.conftest import Tenant, apiserver_killed
 from tests.support.people import booking_body, condition, resource_body, usage_body
-from tests.support.plugin import Person
+from tests.support.plugin import ROOT, Person
 
 pytestmark = pytest.mark.board
 
@@ -73,6 +74,26 @@ async def opened(browser: Browser, url: str, **context: Any) -> AsyncIterator[Pa
     yield page
     await page.context.close()
     assert said == []
+
+
+async def accessible(page: Page, part: str = "") -> None:
+    """Check a page by the rules of axe-core, which include WCAG 2.2."""
+    found = await Axe().run(page)
+    problems = [
+        (problem["id"], node["html"], node["failureSummary"])
+        for problem in found.response["violations"]
+        for node in problem["nodes"]
+    ]
+    assert problems == [], part
+
+
+@asynccontextmanager
+async def opened_with_errors(browser: Browser, url: str) -> AsyncIterator[Page]:
+    """Open a page whose requests may fail, which a browser writes to its console."""
+    page = await browser.new_page()
+    await page.goto(url)
+    yield page
+    await page.close()
 
 
 @pytest.fixture
@@ -225,7 +246,7 @@ async def test_a_wrong_token_says_what_to_do(ada: Person, browser: Browser) -> N
     with serving(ada) as url:
         page = await browser.new_page()
         await page.goto(f"{url.partition('#')[0]}#wrong")
-        await expect(page.get_by_role("alert")).to_contain_text("the token is missing or wrong")
+        await expect(page.get_by_role("alert")).to_contain_text("The token is missing or wrong")
         await page.close()
 
 
@@ -268,3 +289,136 @@ async def test_a_stopped_board_is_reported(ada: Person, browser: Browser) -> Non
     await page.clock.run_for(40_000)
     await expect(page.get_by_role("alert")).to_contain_text("this is the state of then")
     await page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_views_and_dialogs_have_no_accessibility_violation(
+    board: Callable[..., Any], scheme: str
+) -> None:
+    failed = condition("Ready", "False", "InsufficientInstanceCapacity", "None.")
+    late = booking_body("b", "analytics", "grace", "13:30", "18:00", [failed])
+    usage = usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, {})
+    silent = resource_body("web", "STOPPED", 0, 1, next_change_at="2026-11-24T12:00:00Z")
+    over = booking_body("over", "analytics", "grace", "08:00", "12:00")
+    objects = (ANALYTICS, AFTERNOON, late, TOMORROW, over, usage, silent)
+    async with board(*objects, color_scheme=scheme) as page:
+        await expect(page.get_by_role("alert")).to_contain_text("The operator is silent")
+        await accessible(page, "timeline")
+        await page.get_by_role("gridcell", name=FREE.replace("17:00", "18:00").replace("16", "15")).click()
+        dialog = page.get_by_role("dialog", name="Book analytics")
+        await dialog.get_by_role("textbox", name="To").fill("17.00")
+        await expect(dialog.get_by_text("Hint: write 17:00")).to_be_visible()
+        await accessible(page, "dialog Book")
+        await dialog.get_by_role("button", name="Cancel").click()
+        await page.get_by_role("gridcell", name=BAR, exact=True).click()
+        await expect(page.get_by_text("booking my-afternoon: active since 13:00")).to_be_visible()
+        await accessible(page, "details of a booking")
+        await page.keyboard.press("Escape")
+        await page.get_by_role("rowheader", name="analytics").click()
+        await expect(page.get_by_role("dialog").get_by_text("because").first).to_be_visible()
+        await accessible(page, "a resource")
+        await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="Month").click()
+        await expect(page.get_by_role("grid", name="Timeline, Sun 1 Nov to Mon 30 Nov 2026")).to_be_visible()
+        await accessible(page, "month")
+        await page.get_by_role("button", name="Agenda").click()
+        await expect(page.get_by_role("table").first).to_be_visible()
+        await accessible(page, "agenda")
+        await page.get_by_role("button", name="Usage").click()
+        await expect(page.get_by_role("cell", name="809h (72%)").first).to_be_visible()
+        await accessible(page, "usage")
+
+
+async def test_an_empty_page_has_no_accessibility_violation(board: Callable[..., Any]) -> None:
+    async with board() as page:
+        await expect(page.get_by_text("A ResourceMonitor makes a Resource")).to_be_visible()
+        await accessible(page)
+
+
+async def test_a_slow_answer_is_announced(ada: Person, browser: Browser) -> None:
+    ada.apply(ANALYTICS)
+    held, asked = list[Route](), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+        asked.set()
+
+    with serving(ada) as url:
+        page = await browser.new_page()
+        await page.clock.install()
+        await page.route("**/api/timeline*", hold)
+        await page.goto(url)
+        await asyncio.wait_for(asked.wait(), 20)
+        await page.clock.run_for(400)
+        await expect(page.get_by_text("Loading")).to_be_visible()
+        await accessible(page)
+        await page.clock.run_for(10_000)
+        await expect(page.get_by_role("alert")).to_contain_text("The answer takes long")
+        await held[0].continue_()
+        await expect(page.get_by_role("grid")).to_be_visible()
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        await expect(page.get_by_text("Loading")).to_be_hidden()
+        await page.close()
+
+
+async def test_a_missing_permission_is_named_in_the_dialog(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path, browser: Browser
+) -> None:
+    reader = Person(devcluster, tenant.namespace, "reader", tmp_path, roles=["view"])
+    reader.apply(ANALYTICS)
+    with serving(reader) as url:
+        async with opened_with_errors(browser, url) as page:
+            await page.get_by_role("gridcell", name="Free").click()
+            dialog = page.get_by_role("dialog", name="Book analytics")
+            await dialog.get_by_role("button", name="Book").click()
+            said = dialog.get_by_text(f"you may not create bookings in namespace {tenant.namespace}")
+            await expect(said).to_be_visible()
+            await expect(dialog.get_by_text("role booking-operator-edit")).to_be_visible()
+
+
+async def test_print_shows_the_agenda(board: Callable[..., Any]) -> None:
+    async with board(ANALYTICS, AFTERNOON) as page:
+        await expect(page.get_by_role("grid")).to_be_visible()
+        await expect(page.get_by_role("table")).to_be_hidden()
+        await expect(page.locator("#print").get_by_text("13:00–17:00")).to_be_attached()
+        await page.emulate_media(media="print")
+        await expect(page.get_by_role("cell", name="in progress, holds the lock", exact=True)).to_be_visible()
+        await expect(page.get_by_role("grid")).to_be_hidden()
+        await expect(page.get_by_role("button", name="Week")).to_be_hidden()
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+async def test_forced_colours_keep_the_bars_apart(board: Callable[..., Any]) -> None:
+    other = booking_body("other", "analytics", "grace", "13:30", "18:00")
+    async with board(ANALYTICS, AFTERNOON, other, forced_colors="active") as page:
+        script = "bar => { const s = getComputedStyle(bar); return [s.backgroundColor, s.borderTopColor]; }"
+        holder = await page.get_by_role("gridcell", name=BAR, exact=True).evaluate(script)
+        second = await page.get_by_role("gridcell", name="other, grace").evaluate(script)
+        assert holder[0] != second[0]
+        assert second[1] != second[0]
+        await accessible(page)
+
+
+async def test_the_api_server_restarts_under_an_open_page(
+    own_devcluster: OwnPlayground, tmp_path: Path, browser: Browser
+) -> None:
+    own_devcluster.kubectl("create", "namespace", "restarts")
+    own_devcluster.kubectl("apply", "-k", str(ROOT / "manifests" / "crds"))
+    ada = Person(own_devcluster, "restarts", "ada", tmp_path)
+    ada.apply(ANALYTICS)
+    with serving(ada) as url:
+        async with opened_with_errors(browser, url) as page:
+            free = page.get_by_role("gridcell", name="Free, from now on")
+            lost = page.get_by_text("The API server does not answer; this is the last known state")
+            await expect(free).to_be_visible()
+            with apiserver_killed(own_devcluster):
+                await expect(lost).to_be_visible(timeout=30_000)
+                await free.click()
+                dialog = page.get_by_role("dialog", name="Book analytics")
+                await dialog.get_by_role("button", name="Book").click()
+                await expect(dialog.get_by_text("Error:")).to_be_visible(timeout=30_000)
+            await expect(lost).to_be_hidden(timeout=60_000)
+            await dialog.get_by_role("button", name="Book").click()
+            await expect(dialog).to_be_hidden(timeout=30_000)
+            made = page.get_by_role("gridcell", name="ada, Tue 24 Nov 14:03 to 16:03")
+            await expect(made).to_be_visible(timeout=30_000)

@@ -20,14 +20,13 @@ function section(/** @type {any} */ day, /** @type {any} */ actions) {
   const head = element("tr", {}, ...["Time", "Resource", "User", "State"].map((name) => element("th", { scope: "col" }, name)));
   const rows = day.entries.map((/** @type {any} */ entry) => {
     const open = () => actions.details({ namespace: entry.namespace, resource: entry.resource }, entry.bar);
-    const state = [entry.bar.state, entry.bar.holds ? "holds the lock" : "", entry.bar.badge || ""];
     return element(
       "tr",
       {},
       element("td", {}, element("button", { type: "button", "aria-label": entry.bar.name, onclick: open }, entry.times)),
       element("td", {}, entry.resource),
       element("td", {}, entry.bar.user),
-      element("td", {}, state.filter(Boolean).join(", ")),
+      element("td", {}, entry.bar.situation),
     );
   });
   return element("div", {}, title, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));

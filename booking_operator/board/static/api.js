@@ -69,7 +69,7 @@ export async function change(name, body) {
 /**
  * Follow the changes in a namespace. The stream pauses while the page is hidden.
  * @param {() => string} namespace
- * @param {{changed: () => void, lost: (since: Date) => void, found: () => void}} handlers
+ * @param {{changed: () => void, known: (version: number) => void, lost: (since: Date) => void, found: () => void}} handlers
  * @returns {() => void} starts the stream again, for another namespace
  */
 export function follow(namespace, handlers) {
@@ -96,7 +96,10 @@ export function follow(namespace, handlers) {
       heard();
       const events = (text + value).split("\n\n");
       text = events.pop() || "";
-      if (events.some((event) => event.startsWith("event: changed"))) handlers.changed();
+      for (const event of events) {
+        if (event.startsWith("event: changed")) handlers.changed();
+        if (event.startsWith("event: known")) handlers.known(Number(event.split("data: ")[1]));
+      }
     }
   }
 

@@ -4,11 +4,13 @@ import { RequestError, follow, read, takeToken } from "./api.js";
 import { agenda } from "./agenda.js";
 import { bookDialog, detailsDialog, resourceDialog } from "./dialogs.js";
 import { byId, element } from "./dom.js";
-import { timeline } from "./timeline.js";
+import { legend, timeline } from "./timeline.js";
 import { usage } from "./usage.js";
 
 const SKELETON_MS = 300;
 const SLOW_MS = 10_000;
+/** How long a timeline is unchanged before the agenda for printing is read. */
+const PRINT_DELAY_MS = 3_000;
 const NARROW = matchMedia("(max-width: 40rem)");
 
 takeToken();
@@ -21,6 +23,9 @@ const pending = new Set();
 let shown = null;
 /** @type {AbortController | null} */
 let drawing = null;
+/** Whether the view is being read, and whether it has changed meanwhile. */
+let reading = false;
+let again = false;
 
 function view() {
   return state.get("view") || (NARROW.matches ? "agenda" : "timeline");
@@ -67,6 +72,7 @@ function warn(/** @type {string} */ text) {
 function done(/** @type {any} */ answer) {
   if (answer.booking) pending.add(answer.booking);
   say([answer.text, answer.booking ? "pending" : "", answer.warning].filter(Boolean).join("; "));
+  confirm(byId("view")); // the watch may have been faster than the answer
 }
 
 const letters = {
@@ -82,7 +88,8 @@ const actions = {
   letters,
 };
 const VIEWS = {
-  timeline: (/** @type {any} */ answer) => (answer.rows.length ? timeline(answer, actions) : empty()),
+  timeline: (/** @type {any} */ answer) =>
+    answer.rows.length ? element("div", {}, timeline(answer, actions), legend()) : empty(),
   agenda: (/** @type {any} */ answer) => agenda(answer, actions),
   usage,
 };
@@ -99,45 +106,66 @@ function empty() {
   );
 }
 
+/** Draw the view again after a change in the cluster; after the present drawing, if there is one. */
+function redraw() {
+  if (reading) again = true;
+  else draw();
+}
+
 /** Ask for the view, and draw it. The focus stays on the same cell. */
 async function draw() {
   drawing?.abort();
   drawing = new AbortController();
   const { signal } = drawing;
-  const main = byId("view");
-  main.setAttribute("aria-busy", "true");
-  const skeleton = setTimeout(() => main.classList.add("waiting"), SKELETON_MS);
+  [reading, again] = [true, false];
+  byId("content").setAttribute("aria-busy", "true");
+  const skeleton = setTimeout(() => (byId("skeleton").hidden = false), SKELETON_MS);
   const slow = setTimeout(() => warn("The answer takes long; still waiting."), SLOW_MS);
   try {
     session ||= await start(signal);
     const name = view();
     const answer = await read(name, query(), signal);
     show(name, answer);
+    byId("print").replaceChildren();
+    if (name === "timeline") preparePrint(signal);
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") return;
     report(error);
   } finally {
     clearTimeout(skeleton);
     clearTimeout(slow);
+    if (!signal.aborted) {
+      byId("skeleton").hidden = true;
+      reading = false;
+      if (again) draw();
+    }
   }
+}
+
+/** Read the agenda, which is what a printer gets of a timeline. A page cannot wait for it when it is printed. */
+async function preparePrint(/** @type {AbortSignal} */ signal) {
+  await new Promise((resolve) => setTimeout(resolve, PRINT_DELAY_MS));
+  if (signal.aborted) return;
+  const answer = await read("agenda", query(), signal).catch(() => null);
+  if (answer) byId("print").replaceChildren(agenda(answer, actions));
 }
 
 function report(/** @type {unknown} */ error) {
   const hint = error instanceof RequestError && error.hint ? `; ${error.hint}` : "";
-  warn(`${error instanceof Error ? error.message : error}${hint}`);
-  byId("view").setAttribute("aria-busy", "false");
+  const text = `${error instanceof Error ? error.message : error}${hint}`;
+  warn(text.charAt(0).toUpperCase() + text.slice(1));
+  byId("content").setAttribute("aria-busy", "false");
 }
 
 function show(/** @type {string} */ name, /** @type {any} */ answer) {
-  const main = byId("view");
+  const [content, view] = [byId("content"), byId("view")];
   const key = document.activeElement?.getAttribute("data-key");
-  const scroll = main.scrollTop;
+  const scroll = content.scrollTop;
   shown = answer;
-  main.replaceChildren(VIEWS[/** @type {"timeline"} */ (name)](answer));
-  main.classList.remove("waiting");
-  main.setAttribute("aria-busy", "false");
-  main.scrollTop = scroll;
-  if (key) main.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  view.replaceChildren(VIEWS[/** @type {"timeline"} */ (name)](answer));
+  content.setAttribute("aria-busy", "false");
+  content.scrollTop = scroll;
+  if (key) view.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
   byId("range").hidden = name === "usage";
   byId("range-title").textContent = answer.range || "";
   for (const button of document.querySelectorAll("[data-view]")) {
@@ -149,13 +177,13 @@ function show(/** @type {string} */ name, /** @type {any} */ answer) {
   if (answer.disconnected) warn("The API server does not answer; this is the last known state.");
   else if (answer.silent.length) warn(`The operator is silent: it has not reported on ${answer.silent.join(", ")}.`);
   else warn("");
-  confirm(main);
+  confirm(view);
 }
 
 /** Report the bookings that the watch has confirmed. */
-function confirm(/** @type {any} */ main) {
+function confirm(/** @type {any} */ view) {
   for (const booking of pending) {
-    if ([...main.querySelectorAll("[data-key]")].some((cell) => cell.getAttribute("data-key").endsWith(`/${booking}`))) {
+    if ([...view.querySelectorAll("[data-key]")].some((cell) => cell.getAttribute("data-key").endsWith(`/${booking}`))) {
       pending.delete(booking);
       say(`${booking} is booked`);
     }
@@ -169,6 +197,7 @@ async function start(/** @type {AbortSignal} */ signal) {
   byId("place").textContent = [found.context, found.user].filter(Boolean).join(" · ");
   options(byId("namespace"), found.namespaces, state.get("ns") || found.namespace);
   options(byId("zone"), found.zones, zone(found));
+  byId("views").hidden = byId("controls").hidden = false;
   byId("search").value = state.get("q") || "";
   return found;
 }
@@ -201,7 +230,8 @@ addEventListener("popstate", () => {
   draw();
 });
 const restart = follow(namespace, {
-  changed: draw,
+  changed: redraw,
+  known: (version) => shown && shown.version !== version && redraw(),
   lost: (since) => {
     document.body.classList.add("stale");
     warn(`Connection lost ${since.toTimeString().slice(0, 8)}; this is the state of then`);

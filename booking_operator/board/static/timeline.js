@@ -3,6 +3,10 @@
 import { element, place } from "./dom.js";
 import { addKeyboard } from "./grid.js";
 
+/** The rows of the last view, by their Resource: a row that has not changed is used again. */
+/** @type {Map<string, any>} */
+let known = new Map();
+
 const ICONS = { late: "◷", failed: "⚠" };
 
 /**
@@ -22,16 +26,42 @@ export function timeline(answer, actions) {
     "aria-rowcount": answer.rows.length,
     "aria-readonly": "true",
   });
-  grid.append(ticks(answer));
+  grid.append(ticks(answer), lines(answer));
+  /** @type {Map<string, any>} */
+  const rows = new Map();
   for (const row of answer.rows) {
-    const made = resource(row, answer, actions, opens);
+    const key = `${row.namespace}/${row.resource}`;
+    const made = again(known.get(key), row) || resource(row, actions);
+    rows.set(key, made);
     cells.push(made.cells);
+    for (const [cell, open] of made.opens) opens.set(cell, open);
     grid.append(made.row);
   }
+  known = rows;
   cells[0]?.[0].setAttribute("tabindex", "0");
   grid.addEventListener("click", (/** @type {any} */ event) => opens.get(event.target.closest("[tabindex]"))?.());
   addKeyboard(grid, { rows: () => cells, open: (cell) => opens.get(cell)?.(), letters: actions.letters });
   return grid;
+}
+
+/** What a row looks like, apart from the begin of a span that is free now, which moves with the time. */
+function signature(/** @type {any} */ row) {
+  return JSON.stringify(row, (_, value) => (value?.start === "now" ? { ...value, left: 0 } : value));
+}
+
+/** Return the known row for a Resource if it still looks the same. */
+function again(/** @type {any} */ made, /** @type {any} */ row) {
+  if (made?.signature !== signature(row)) return null;
+  for (const cell of made.cells) cell.setAttribute("tabindex", "-1");
+  if (made.free) place(made.free, row.free[0].left, row.free[0].right);
+  return made;
+}
+
+/** What the looks of the bars mean. The names of the cells say the same to a screen reader. */
+export function legend() {
+  const looks = { holds: "holds the lock", other: "runs too", warm: "warm-up", mine: "yours" };
+  const items = Object.entries(looks).map(([look, text]) => element("span", {}, element("i", { class: look }), text));
+  return element("p", { class: "legend", "aria-hidden": "true" }, ...items);
 }
 
 function ticks(/** @type {any} */ answer) {
@@ -59,12 +89,9 @@ function lines(/** @type {any} */ answer) {
   return made;
 }
 
-function resource(
-  /** @type {any} */ row,
-  /** @type {any} */ answer,
-  /** @type {any} */ actions,
-  /** @type {Map<any, () => void>} */ opens,
-) {
+function resource(/** @type {any} */ row, /** @type {any} */ actions) {
+  /** @type {Map<any, () => void>} */
+  const opens = new Map();
   const header = element(
     "div",
     { role: "rowheader", class: "name", tabindex: -1, "aria-label": row.name, "data-key": `${row.resource}/` },
@@ -73,7 +100,7 @@ function resource(
     row.note ? element("span", { class: "note" }, `⚠ ${row.note}`) : null,
   );
   opens.set(header, () => actions.explain(row));
-  const lanes = element("div", { class: "lanes", role: "presentation" }, lines(answer));
+  const lanes = element("div", { class: "lanes", role: "presentation" });
   lanes.style.setProperty("--lanes", String(Math.max(row.lanes.length + (row.hidden ? 1 : 0), 1)));
   /** @type {any[]} */
   const cells = [];
@@ -99,7 +126,14 @@ function resource(
     more.style.setProperty("--lane", String(row.lanes.length));
     lanes.append(more);
   }
-  return { row: element("div", { role: "row", class: "row" }, header, lanes), cells: [header, ...cells] };
+  const free = row.free[0]?.start === "now" ? cells.find((cell) => cell.classList.contains("free")) : null;
+  return {
+    row: element("div", { role: "row", class: "row" }, header, lanes),
+    cells: [header, ...cells],
+    free,
+    opens,
+    signature: signature(row),
+  };
 }
 
 function left(/** @type {any} */ cell) {
@@ -126,9 +160,12 @@ function booking(
       class: classes.join(" "),
       tabindex: -1,
       "aria-label": bar.name,
+      title: bar.name,
       "data-key": `${row.resource}/${bar.booking}`,
     },
-    bar.badge ? element("b", { class: "badge" }, `${ICONS[/** @type {"late"} */ (bar.badge)]} ${bar.badge}`) : null,
+    bar.badge
+      ? element("b", { class: "badge" }, ICONS[/** @type {"late"} */ (bar.badge)], element("span", { class: "word" }, ` ${bar.badge}`))
+      : null,
     element("span", { class: "user" }, bar.user),
     element("span", { class: "times" }, bar.times),
   );

@@ -4,18 +4,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.meta import first_failure
 from booking_operator.board.view.window import Tick, TimeWindow
-from booking_operator.board.view.words import day_and_time, duration, from_to, resource_name
+from booking_operator.board.view.words import KEPT_TEXTS, day_and_time, duration, from_to, resource_name
 from booking_operator.client.lanes import MAX_LANES, lanes_of
 from booking_operator.client.view import AD_HOC, ResourceView, View, Viewer
-from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.conditions import ON_THEIR_WAY
 from booking_operator.domain.local_time import format_time
 from booking_operator.domain.time_grammar import render
 from booking_operator.engine.store import Key
+
+_FINISHED = Phase.FINISHED.lower()
 
 
 class Badge(StrEnum):
@@ -40,6 +44,7 @@ class Bar:
         holds: whether it holds the lock when it begins.
         mine: whether it is a booking of the viewer.
         state: its phase: `scheduled`, `in progress` or `finished`.
+        situation: the phase, whether it holds the lock, and its problem, in words.
         badge: its problem; None for none.
     """
 
@@ -55,6 +60,7 @@ class Bar:
     holds: bool
     mine: bool
     state: str
+    situation: str
     badge: Badge | None
 
 
@@ -179,18 +185,14 @@ def bar_of(
     booking = objects.booking(Key(view.namespace, item.name)) if item.name else None
     state, badge = item.phase_at(viewer.now).lower(), _badge(booking)
     holds = view.holds(item)
-    parts = [item.name or AD_HOC, item.user_id, from_to(item.start_at, item.end_at, viewer), state]
-    parts += ["holds the lock"] if holds else []
-    parts += [badge.value] if badge else []
-    begin, end = (at.astimezone(viewer.zone) for at in (item.start_at, item.end_at))
-    times = f"{format_time(begin)}–{format_time(end)}"
-    if begin.date() != end.date():
-        times = from_to(item.start_at, item.end_at, viewer)
+    times = from_to(item.start_at, item.end_at, viewer)
+    held = "holds the lock" if holds and state != _FINISHED else ""
+    situation = ", ".join(filter(None, (state, held, badge)))
     return Bar(
         booking=item.name,
-        name=", ".join(parts),
+        name=", ".join((item.name or AD_HOC, item.user_id, times, situation)),
         user=item.user_id,
-        times=times,
+        times=_times(item.start_at, item.end_at, viewer.zone) or times,
         left=window.share(item.start_at),
         right=window.share(item.end_at),
         warm_up=window.share(item.power_on_at(view.resource.warm_up)),
@@ -199,8 +201,16 @@ def bar_of(
         holds=holds,
         mine=item.user_id == viewer.user,
         state=state,
+        situation=situation,
         badge=badge,
     )
+
+
+@lru_cache(maxsize=KEPT_TEXTS)
+def _times(start: datetime, end: datetime, zone: ZoneInfo) -> str:
+    """Return the times of a booking on one day; empty if it is longer."""
+    begin, finish = start.astimezone(zone), end.astimezone(zone)
+    return f"{format_time(begin)}–{format_time(finish)}" if begin.date() == finish.date() else ""
 
 
 def _badge(booking: Booking | None) -> Badge | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from booking_operator.domain.local_time import format_day, local_times
@@ -38,7 +39,7 @@ class Tick:
     day: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimeWindow:
     """A time range in whole local days.
 
@@ -63,17 +64,17 @@ class TimeWindow:
         if self.begin >= self.end:
             raise ValueError(f"{self.zone.key} has no {self.first}")
 
-    @property
+    @cached_property
     def end_day(self) -> date:
         """The local day after the last one."""
         return _later(self.first, self.zoom, 1)
 
-    @property
+    @cached_property
     def begin(self) -> datetime:
         """The instant at which the first day begins (aware UTC)."""
         return start_of_day(self.first, self.zone)
 
-    @property
+    @cached_property
     def end(self) -> datetime:
         """The instant at which the last day ends (aware UTC)."""
         return start_of_day(self.end_day, self.zone)

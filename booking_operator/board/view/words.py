@@ -2,27 +2,37 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from booking_operator.client.view import ResourceView, Viewer
 from booking_operator.domain.local_time import format_day, format_time
 
+KEPT_TEXTS = 20_000
+"""How many texts of bookings are kept, because each change draws all bookings again."""
 _UNITS = ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
 
 
 def day_and_time(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
     """Return an instant like `Tue 24 Nov 13:00`, with the year if it is not the present one."""
-    local = instant.astimezone(zone)
-    return f"{format_day(local, year=local.year != now.astimezone(zone).year)} {format_time(local)}"
+    return _day_and_time(instant.astimezone(zone), now.astimezone(zone).year)
 
 
 def from_to(start: datetime, end: datetime, viewer: Viewer) -> str:
     """Return an interval like `Tue 24 Nov 13:00 to 17:00`. The end has a day if the days differ."""
-    begin = day_and_time(start, viewer.now, viewer.zone)
-    first, last = start.astimezone(viewer.zone), end.astimezone(viewer.zone)
+    return _from_to(start, end, viewer.today.year, viewer.zone)
+
+
+@lru_cache(maxsize=KEPT_TEXTS)
+def _from_to(start: datetime, end: datetime, year: int, zone: ZoneInfo) -> str:
+    first, last = start.astimezone(zone), end.astimezone(zone)
     if first.date() == last.date() and first.utcoffset() == last.utcoffset():
-        return f"{begin} to {format_time(last)}"
-    return f"{begin} to {day_and_time(end, viewer.now, viewer.zone)}"
+        return f"{_day_and_time(first, year)} to {format_time(last)}"
+    return f"{_day_and_time(first, year)} to {_day_and_time(last, year)}"
+
+
+def _day_and_time(local: datetime, year: int) -> str:
+    return f"{format_day(local, year=local.year != year)} {format_time(local)}"
 
 
 def duration(span: timedelta) -> str:

@@ -1,10 +1,13 @@
 """The command `board`: a page in the browser that shows the bookings and changes them."""
 
 import asyncio
+import os
+import signal
 import tempfile
 import webbrowser
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from socket import socket
 
@@ -21,6 +24,7 @@ from booking_operator.client.live import LiveObjects, live_objects
 from booking_operator.observability.bind_address import BindAddress
 
 LOOPBACK = "127.0.0.1"
+OPENING = "Opening the browser."
 MAX_IDLE_SECONDS = 12 * 3600.0
 _IDLE_CHECK_SECONDS = 60.0
 
@@ -41,16 +45,31 @@ async def board(options: Options, console: Console, *, port: int, read_only: boo
         listening = _listen(port)
         rules = AccessRules(f"{LOOPBACK}:{listening.getsockname()[1]}", new_token(), read_only)
         access = LocalAccess(rules, Board(session.cluster, live, user, session.clock))
+        # Ctrl-C and SIGTERM both end the command in order, so that the file with the token is removed.
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGTERM, partial(os.kill, os.getpid(), signal.SIGINT)
+        )
         async with server.serve(listening, access):
             console.out(f"The board is at {rules.address}")
-            console.note("Press Ctrl-C to stop it.")
             with redirect_file(rules.address) as file:
-                if browser:
+                opens = browser and graphical_browser()
+                if opens:
+                    console.note(OPENING)
+                console.note("Press Ctrl-C to stop it.")
+                if opens:
                     await asyncio.to_thread(webbrowser.open, file.as_uri())
                 while server.idle_seconds < MAX_IDLE_SECONDS:
                     await session.clock.sleep(_IDLE_CHECK_SECONDS)
             console.note("The board has not been used for 12 hours, so it ends.")
     return ExitCode.DONE
+
+
+def graphical_browser() -> bool:
+    """Whether the user has chosen a browser by BROWSER, or the machine has one that needs no terminal."""
+    try:
+        return type(webbrowser.get()) is not webbrowser.GenericBrowser or bool(os.environ.get("BROWSER"))
+    except webbrowser.Error:
+        return False
 
 
 def _listen(port: int) -> socket:

@@ -1,0 +1,124 @@
+"""Takes the screenshots of the board in docs/images, with Debian's Chromium.
+
+python -m tests.screenshots [DIRECTORY]
+"""
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from booking_operator.devcluster.playground import OwnPlayground, playground
+from tests.support.people import booking_body, condition, resource_body, usage_body
+from tests.support.plugin import ROOT, Person
+
+SIZE = {"width": 1280, "height": 720}
+NO_ROOM = condition("Ready", "False", "InsufficientInstanceCapacity", "AWS has no room for db.r6g.large.")
+OBJECTS: tuple[dict[str, Any], ...] = (
+    resource_body("analytics", "RUNNING", 2, 2, spec={"warm_up": "30m"}),
+    resource_body("build-farm", "RUNNING", 12, 12),
+    resource_body("load-test", "STOPPED", 0, 8),
+    resource_body("ml-training", "STOPPED", 0, 4),
+    resource_body("rds.reporting", "STOPPED", 0, 1, [NO_ROOM]),
+    resource_body("staging", "PENDING", 1, 3),
+    resource_body("windows-desktops", "RUNNING", 5, 5),
+    booking_body("office", "analytics", "grace", "09:00", "12:00"),
+    booking_body("my-afternoon", "analytics", "ada", "13:00", "17:00"),
+    booking_body("review", "analytics", "grace", "14:00", "18:30"),
+    booking_body("tomorrow", "analytics", "grace", "25 09:00", "25 18:00"),
+    booking_body("nightly", "build-farm", "ci-bot", "00:00", "06:00"),
+    booking_body("release", "build-farm", "linus", "10:00", "20:00"),
+    booking_body("peak", "load-test", "ada", "20:00", "22:00"),
+    booking_body("epochs", "ml-training", "yann", "18:00", "25 08:00"),
+    booking_body("quarter", "rds.reporting", "grace", "10:00", "16:00", [NO_ROOM]),
+    booking_body("qa-week", "staging", "margaret", "23 08:00", "27 18:00"),
+    *(booking_body(f"demo-{n}", "staging", f"guest-{n}", f"{11 + n}:00", f"{15 + n}:00") for n in range(6)),
+    booking_body("desktops", "windows-desktops", "support", "08:00", "18:00"),
+    usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, {("ada", "t3.large"): 200}),
+    usage_body("build-farm", {"c7g.4xlarge": (6780, 2310, 2290, 12, 1, 0)}, {}),
+    usage_body("rds.reporting", {"db.r6g.large": (565, 191, 180, 11, 3, 2)}, {}),
+)
+
+
+@contextmanager
+def _served(person: Person) -> Iterator[str]:
+    process = person.start("board", "--no-browser")
+    try:
+        yield process.stdout.readline().split()[-1] if process.stdout else ""
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+
+
+def _person(ground: OwnPlayground, namespace: str, directory: Path) -> Person:
+    ground.kubectl("create", "namespace", namespace)
+    return Person(ground, namespace, "ada", directory)
+
+
+@contextmanager
+def _page(browser: Browser, url: str, **context: Any) -> Iterator[Page]:
+    page = browser.new_context(**{"viewport": SIZE} | context).new_page()
+    page.goto(url)
+    page.wait_for_selector("#range-title, .empty", state="attached")
+    page.wait_for_timeout(700)
+    yield page
+    page.context.close()
+
+
+def take(ground: OwnPlayground, browser: Browser, directory: Path) -> None:
+    """Write all screenshots into a directory."""
+
+    def shoot(page: Page, name: str) -> None:
+        page.wait_for_timeout(700)
+        page.screenshot(path=str(directory / f"board-{name}.png"))
+
+    with tempfile.TemporaryDirectory() as temporary:
+        ada = _person(ground, "team-a", Path(temporary))
+        ada.apply(*OBJECTS)
+        with _served(ada) as url:
+            with _page(browser, url) as page:
+                shoot(page, "day")
+                page.get_by_role("gridcell", name="Free, Tue 24 Nov 18:30").click()
+                shoot(page, "dialog")
+                page.keyboard.press("Escape")
+                page.get_by_role("gridcell", name="quarter").click()
+                shoot(page, "details")
+                page.keyboard.press("Escape")
+                for view in ("Week", "Agenda", "Usage"):
+                    page.get_by_role("button", name=view).click()
+                    shoot(page, view.lower())
+            with _page(browser, url, color_scheme="dark") as page:
+                shoot(page, "dark")
+            with _page(browser, url, viewport={"width": 390, "height": 800}) as page:
+                shoot(page, "phone")
+            with _page(browser, url.partition("#")[0] + "#wrong") as page:
+                shoot(page, "error")
+        empty = _person(ground, "team-b", Path(temporary))
+        with _served(empty) as url, _page(browser, url) as page:
+            shoot(page, "empty")
+        many = _person(ground, "team-c", Path(temporary))
+        for number in range(500):
+            name = f"machine-{number:03}"
+            many.apply(
+                resource_body(name, "RUNNING", 1, 1), booking_body(name, name, "ada", "09:00", "17:00")
+            )
+        with _served(many) as url, _page(browser, url) as page:
+            shoot(page, "500")
+
+
+def main() -> None:
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    directory.mkdir(parents=True, exist_ok=True)
+    with playground() as ground, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        take(ground, browser, directory)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
