@@ -54,6 +54,25 @@ class Installation:
         (self.overlay / "kustomization.yaml").write_text(yaml.safe_dump(content))
         self.kubectl("apply", "-k", str(self.overlay))
 
+    @contextmanager
+    def component(self, name: str, directory: Path) -> Iterator[None]:
+        """Install a component with the image of the operator, and remove it at the end of the block."""
+        image = json.loads(self("get", "deployment", NAME, "--output=json"))
+        _, _, tag = image["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")
+        content = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": NAMESPACE,
+            "components": [os.path.relpath(ROOT / "manifests" / "components" / name, directory)],
+            "images": [{"name": NAME, "newName": REPOSITORY, "newTag": tag}],
+        }
+        (directory / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        self.kubectl("apply", "-k", str(directory))
+        try:
+            yield
+        finally:
+            self.kubectl("delete", "-k", str(directory), "--wait=false")
+
     def rolled_out(self) -> None:
         """Wait until all replicas have the last revision and are Ready."""
         self("rollout", "status", f"deployment/{NAME}", f"--timeout={READY_SECONDS // 3}s")

@@ -3,6 +3,7 @@
 import json
 import shlex
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,27 @@ def test_policies_are_in_force(operator: Installation) -> None:
     service = json.loads(operator("get", "endpointslices", "--output=json"))["items"]
     ready = [address for one in service for endpoint in one["endpoints"] for address in endpoint["addresses"]]
     assert sorted(ready) == sorted(pod["status"]["podIP"] for pod in operator.pods())
+
+
+def test_the_board_serves_a_team(operator: Installation, team: Team, tmp_path: Path) -> None:
+    team.group()
+    team.book("afternoon", soon(-60), soon(600))
+    team("create", "serviceaccount", "dashboard")
+    kinds = "resources.manager.kotaico.de,bookings.manager.kotaico.de"
+    team("create", "role", "reader", "--verb=list", f"--resource={kinds}")
+    team("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={team.name}:dashboard")
+    with operator.component("board", tmp_path):
+        operator("rollout", "status", f"deployment/{NAME}-board", "--timeout=60s")
+        selector = f"--selector=app.kubernetes.io/name={NAME}-board"
+        [pod] = json.loads(operator("get", "pods", selector, "--output=json"))["items"]
+        url = f"http://{pod['status']['podIP']}:8080/api/timeline?ns={team.name}"
+        token = team("create", "token", "dashboard").strip()
+        signed_in = {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(url, headers=signed_in)
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
+            [row] = json.load(reply)["rows"]
+        assert row["resource"] == "machines"
+        assert "afternoon, ada" in row["lanes"][0][0]["name"]
 
 
 def test_uninstalling_leaves_booked_machines_running(operator: Installation, team: Team) -> None:

@@ -422,3 +422,16 @@ async def test_the_api_server_restarts_under_an_open_page(
             await expect(dialog).to_be_hidden(timeout=30_000)
             made = page.get_by_role("gridcell", name="ada, Tue 24 Nov 14:03 to 16:03")
             await expect(made).to_be_visible(timeout=30_000)
+
+
+def test_a_board_without_the_permission_for_all_namespaces(ada: Person) -> None:
+    ada.apply(ANALYTICS)
+    process = ada.start("board", "--no-browser")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("The board is at ")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    note = f"you may not list resources in all namespaces, so the board shows namespace {ada.namespace} only"
+    assert note in said
+    assert "Traceback" not in said

@@ -19,6 +19,7 @@ from booking_operator.board.server import BoardServer
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.session import Session, open_session
+from booking_operator.client.cluster import Permission, forbidden
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.live import LiveObjects, live_objects
 from booking_operator.observability.bind_address import BindAddress
@@ -85,14 +86,12 @@ async def _live(session: Session) -> AsyncIterator[tuple[LiveObjects, str]]:
     """Follow the objects of all namespaces; without the permission, those of the namespace of the command."""
     scope = session.options.namespace
     if not scope:
-        try:
-            await session.cluster.list_objects(RESOURCE, "")
-            await session.cluster.list_objects(BOOKING, "")
-        except CommandError as error:
-            if error.code is not ExitCode.FORBIDDEN:
-                raise
+        needed = [Permission("list", kind, "") for kind in (RESOURCE, BOOKING)]
+        allowed = await session.cluster.allowed(needed)
+        missing = [permission for permission in needed if not allowed[permission]]
+        if missing:
             scope = session.default_namespace
-            session.console.note(f"note: {error}, so the board shows namespace {scope} only")
+            session.console.note(f"note: {forbidden(missing[0])}, so the board shows namespace {scope} only")
     async with live_objects(session.cluster, scope, RESOURCE, BOOKING) as live:
         yield live, scope
 
