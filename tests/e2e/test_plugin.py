@@ -727,6 +727,56 @@ class TestOtherViews:
             f"{ada.namespace}_{name}.ics" for name in ("analytics", "web")
         ]
 
+    def test_a_calendar_feed_shows_its_secret_once(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics"))
+        said = ada.says("feed", "analytics", "--board-url", "https://bookings.example.com/")
+        [address, created, *more] = said
+        secret = address.removeprefix("https://bookings.example.com/feeds/").removesuffix(".ics")
+        assert len(secret) == 43
+        name = created.removeprefix("calendarfeed.manager.kotaico.de/").removesuffix(" created")
+        assert more == [
+            f"  the bookings of analytics in {ada.namespace}, with their users, until Wed 24 Nov 2027 14:03",
+            "It is secret and not shown again: everybody who has it sees these bookings.",
+            f"To revoke it: kubectl delete calendarfeed {name}",
+        ]
+        spec = ada.get("calendarfeed", name)["spec"]
+        assert secret not in json.dumps(spec)
+        assert (spec["owner"], spec["detail"], spec["resource_name"]) == ("ada", "Full", "analytics")
+        assert spec["token_sha256"] == hashlib.sha256(secret.encode()).hexdigest()
+        assert spec["expires_at"] == "2027-11-24T13:03:00Z"
+
+    def test_a_feed_of_the_own_bookings_for_programs(self, ada: Person) -> None:
+        made = json.loads(ada.run("feed", "--mine", "--busy", "--expires", "never", "-o", "json").stdout)
+        assert made["address"].startswith("/feeds/")
+        spec = ada.get("calendarfeed", made["name"])["spec"]
+        assert (spec["user_id"], spec["detail"], spec["expires_at"]) == ("ada", "Busy", "")
+        said = ada.says("feed", "--mine")
+        assert "Put the address of the board before it, such as https://bookings.example.com" in said
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "said"),
+        [
+            ((), 2, ["error: name a resource, or --mine", "hint: kubectl booking feed --mine"]),
+            (
+                ("analytics", "--mine"),
+                2,
+                ["error: name a resource, or --mine", "hint: kubectl booking feed --mine"],
+            ),
+            (
+                ("--mine", "--expires", "2026-11-01 09:00"),
+                2,
+                ['error: --expires "2026-11-01 09:00" is in the past', "hint: write --expires +365d"],
+            ),
+        ],
+    )
+    def test_a_wrong_feed(self, ada: Person, arguments: tuple[str, ...], code: int, said: list[str]) -> None:
+        assert ada.says("feed", *arguments, code=code) == said
+
+    def test_a_feed_of_an_unknown_resource(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics"))
+        said = ada.says("feed", "analytisc", code=3)
+        assert said[1] == "hint: did you mean analytics?"
+
     def test_a_directory_that_cannot_be_written(self, ada: Person, tmp_path: Path) -> None:
         ada.apply(office())
         (tmp_path / "file").touch()
