@@ -19,7 +19,7 @@ REVIEW_SECONDS = 10.0
 def bearer_token(headers: Mapping[str, str]) -> str:
     """Return the bearer token of a request; empty if there is none."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return token.strip() if scheme.lower() == "bearer" and token.isascii() else ""
 
 
 @dataclass(frozen=True, slots=True)

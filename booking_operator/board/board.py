@@ -193,6 +193,9 @@ class Board:
     def _place(self, query: Query) -> tuple[Place, Viewer]:
         user = self._user
         place = Place.of(query, user.scope or user.namespace, user.zone or _UTC)
+        if user.scope and place.namespace != user.scope:
+            text = f"this board shows namespace {user.scope} only"
+            raise CommandError(text, hint=f"choose namespace {user.scope}", code=ExitCode.FORBIDDEN)
         return place, Viewer(user.name, self._clock.now(), place.zone, user.namespace, user.access)
 
     def _writer(self, values: Mapping[str, Any]) -> Viewer:

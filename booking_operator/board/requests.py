@@ -3,6 +3,7 @@
 A `RequestError` names the field, the value and the fix.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -13,6 +14,8 @@ from booking_operator.board.view.window import TimeWindow, Zoom
 from booking_operator.domain.time_grammar import TimeError, parse_span, parse_when
 
 T = TypeVar("T")
+_NAMESPACE = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""The names of namespaces, by RFC 1123."""
 MAX_USER = 256
 """The longest name of a user, as in the schema of Booking."""
 
@@ -51,9 +54,12 @@ class Place:
         """Return the place of a query. The namespace and the zone are those of a query without them.
 
         Raises:
-            RequestError: there is no such time zone.
+            RequestError: there is no such time zone, or no namespace can have this name.
         """
-        return cls(query.get("ns", "") or namespace, _zone(query.get("tz", ""), zone), query.get("q", ""))
+        wanted = query.get("ns", "") or namespace
+        if wanted and not _NAMESPACE.fullmatch(wanted):
+            raise RequestError("ns", f'"{wanted}" is not the name of a namespace', "use a name like team-a")
+        return cls(wanted, _zone(query.get("tz", ""), zone), query.get("q", ""))
 
 
 def _zone(name: str, default: ZoneInfo) -> ZoneInfo:

@@ -82,7 +82,9 @@ class AccessRules:
         if not path.startswith("/api/"):
             return None if method in READS else Refusal(405, "only GET is allowed here")
         scheme, _, token = headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not secrets.compare_digest(token.encode(), self.token.encode()):
+        # A header may have bytes that are no text.
+        sent = token.encode(errors="surrogateescape")
+        if scheme != "Bearer" or not secrets.compare_digest(sent, self.token.encode()):
             return Refusal(401, "the token is missing or wrong; open the address that the program printed")
         return None if method in READS else self._write_refusal(headers)
 

@@ -160,7 +160,8 @@ class BoardServer:
         answer = web.Response(content_type="text/calendar", charset="utf-8")
         answer.headers["Cache-Control"] = "private, no-cache"
         answer.etag = tag
-        if tag in (request.if_none_match or ()):
+        # A proxy that compresses makes the tag of a calendar program a weak one.
+        if any(given.value in {tag.value, "*"} for given in request.if_none_match or ()):
             answer.set_status(304)
         else:
             answer.body = body
@@ -171,34 +172,37 @@ class BoardServer:
         board, name = await access.board(request.headers), request.path.removeprefix("/api/")
         if board is None:
             return _refused(_NOBODY)
-        if name == "events":
-            return await self._stream(request, await board.namespace(request.query))
+        if name == "events" and request.method == hdrs.METH_GET:
+            return await self._stream(access, request, await board.namespace(request.query))
         if request.method == hdrs.METH_POST and name in WRITES:
             return _json(await WRITES[name](board, await _body(request)))
         if request.method == hdrs.METH_GET and name in READS:
             return _json(await READS[name](board, request.query))
         return web.json_response({"error": f"there is no {request.method} {request.path}"}, status=404)
 
-    async def _stream(self, request: web.Request, namespace: str) -> web.StreamResponse:
+    async def _stream(self, access: Access, request: web.Request, namespace: str) -> web.StreamResponse:
         """Send an event for each change in a namespace, or a heartbeat, until the page goes away.
 
-        The first event says which version of the views the server knows.
+        The first event says which version of the views the server knows. The stream ends when the user may no
+        longer see the namespace.
         """
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
-        changes, event = self._live.changes, "known"
+        # A page that knows this version may not know that the API server has gone away since.
+        changes, event = self._live.changes, "changed" if self._live.disconnected else "known"
         self._streams += 1
         try:
-            while True:
+            while await _may_follow(access, request):
                 known, lost = changes.number(namespace), self._live.disconnected
                 await stream.write(f"event: {event}\ndata: {known}\n\n".encode())
                 await self._clock.sleep(QUIET_SECONDS)
                 event = await self._next_event(namespace, known, lost=lost)
         except ConnectionError:
-            return stream  # the page was closed
+            pass  # the page was closed
         finally:
             self._streams -= 1
             self._used_at = self._clock.monotonic()
+        return stream
 
     async def _next_event(self, namespace: str, known: int, *, lost: bool) -> str:
         """Wait for the next event of a stream: `changed` if a view may look different now, else `beat`.
@@ -215,6 +219,15 @@ class BoardServer:
             if number > known or self._live.disconnected is not lost:
                 return "changed"
         return "changed" if due <= HEARTBEAT_SECONDS else "beat"
+
+
+async def _may_follow(access: Access, request: web.Request) -> bool:
+    """Whether the user of a stream may still see its namespace."""
+    try:
+        board = await access.board(request.headers)
+        return board is not None and bool(await board.namespace(request.query))
+    except CommandError:
+        return False  # the page asks again, and gets the error
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

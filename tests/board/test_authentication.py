@@ -23,6 +23,7 @@ ADA = UserInfo("ada", ("team-a", "system:authenticated"))
         ("bearer  abc ", "abc"),
         ("Basic abc", ""),
         ("Bearer", ""),
+        ("Bearer \udcff", ""),
         ("", ""),
     ],
 )

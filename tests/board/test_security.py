@@ -83,3 +83,9 @@ def test_the_policy_allows_nothing_inline_and_nothing_from_elsewhere() -> None:
     assert "unsafe" not in policy
     assert "http" not in policy
     assert "require-trusted-types-for 'script'" in policy
+
+
+def test_a_token_of_bytes_that_are_no_text_is_wrong() -> None:
+    found = RULES.refusal("GET", "/api/session", {"Host": RULES.host, "Authorization": "Bearer \udcff"})
+    assert found is not None
+    assert found.status == 401

@@ -97,10 +97,12 @@ WRITE = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
 
 
 @asynccontextmanager
-async def board(*bodies: dict[str, Any], read_only: bool = False) -> AsyncIterator[Page]:
+async def board(
+    *bodies: dict[str, Any], read_only: bool = False, scope: str = "team-a"
+) -> AsyncIterator[Page]:
     clock, requests = FrozenClock(NOW), Requests()
     live = LiveObjects(view_of(*bodies).informers, [])
-    user = BoardUser("ada", "prod-eu", "team-a", "team-a", BERLIN, read_only=read_only)
+    user = BoardUser("ada", "prod-eu", "team-a", scope, BERLIN, read_only=read_only)
     server, listening = BoardServer(live, clock), BindAddress("127.0.0.1", 0).listen()
     rules = AccessRules(f"127.0.0.1:{listening.getsockname()[1]}", TOKEN, read_only)
     access = LocalAccess(rules, Board(cast("Cluster", requests), live, user, clock))
@@ -152,11 +154,39 @@ async def test_the_session_names_the_user_and_the_context() -> None:
 
 async def test_another_namespace_is_shown_on_request() -> None:
     elsewhere = ANALYTICS | {"metadata": ANALYTICS["metadata"] | {"namespace": "team-b", "name": "web"}}
-    async with board(ANALYTICS, elsewhere) as page:
+    async with board(ANALYTICS, elsewhere, scope="") as page:
         found = await page.get("/api/timeline")
         assert [row["resource"] for row in found["rows"]] == ["analytics"]
         found = await page.get("/api/timeline", ns="team-b")
         assert [row["resource"] for row in found["rows"]] == ["web"]
+
+
+@pytest.mark.parametrize("name", ["timeline", "agenda", "usage", "events"])
+async def test_a_board_of_one_namespace_shows_no_other(name: str) -> None:
+    async with board(ANALYTICS) as page:
+        found = await page.get(f"/api/{name}", ns="team-b")
+        assert (page.status, found["error"]) == (403, "this board shows namespace team-a only")
+
+
+@pytest.mark.parametrize("name", ["../../x", "Team", "a/b", "x" * 64])
+async def test_a_text_that_names_no_namespace(name: str) -> None:
+    async with board(ANALYTICS, scope="") as page:
+        found = await page.get("/api/usage", ns=name)
+        assert (page.status, found["field"]) == (400, "ns")
+
+
+async def test_a_token_that_is_no_text() -> None:
+    async with board(ANALYTICS) as page:
+        page.headers["Authorization"] = "Bearer \udcff"
+        await page.get("/api/session")
+        assert page.status == 401
+
+
+async def test_only_a_get_opens_a_stream() -> None:
+    async with board(ANALYTICS) as page:
+        url = f"http://{page.rules.host}/api/events"
+        async with page.http.head(url, headers=page.headers) as answer:
+            assert answer.status == 404
 
 
 async def test_a_silent_operator_is_reported() -> None:

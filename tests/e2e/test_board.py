@@ -435,3 +435,51 @@ def test_a_board_without_the_permission_for_all_namespaces(ada: Person) -> None:
     note = f"you may not list resources in all namespaces, so the board shows namespace {ada.namespace} only"
     assert note in said
     assert "Traceback" not in said
+
+
+async def test_going_back_shows_the_namespace_from_before(
+    devcluster: Playground, tenant: Tenant, tmp_path: Path, browser: Browser
+) -> None:
+    one = Person(devcluster, tenant.namespace, "margaret", tmp_path)
+    one.see_all_namespaces()
+    second = f"{tenant.namespace}-second"
+    devcluster.kubectl("create", "namespace", second)
+    other = Person(devcluster, second, "margaret", tmp_path)
+    one.apply(ANALYTICS)
+    other.apply(resource_body("web", "STOPPED", 0, 1))
+    with serving(one) as url:
+        async with opened(browser, url) as page:
+            await page.goto(f"{url.partition('#')[0]}?ns={tenant.namespace}")
+            await page.get_by_role("combobox", name="Namespace").select_option(second)
+            await expect(page.get_by_role("rowheader", name="web")).to_be_visible()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(f"Bookings in {second}")
+            await page.go_back()
+            await expect(page.get_by_role("rowheader", name="analytics")).to_be_visible()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(f"Bookings in {tenant.namespace}")
+            chosen = page.get_by_role("combobox", name="Namespace")
+            await expect(chosen).to_have_value(tenant.namespace)
+            one.apply(AFTERNOON)  # the stream follows this namespace again
+            await expect(page.get_by_role("gridcell", name=BAR, exact=True)).to_be_visible()
+
+
+async def test_a_refused_namespace_is_not_a_lost_connection(ada: Person, browser: Browser) -> None:
+    ada.apply(ANALYTICS)
+    with serving(ada, "-n", ada.namespace) as url:
+        page = await browser.new_page()
+        await page.clock.install()
+        await page.goto(f"{url.partition('#')[0]}?ns=elsewhere#{url.partition('#')[2]}")
+        said = page.get_by_role("alert")
+        await expect(said).to_contain_text(f"This board shows namespace {ada.namespace} only")
+        await page.clock.run_for(40_000)
+        await expect(said).to_contain_text(f"This board shows namespace {ada.namespace} only")
+        await page.close()
+
+
+async def test_the_focus_returns_to_a_cell_that_was_drawn_again(board: Callable[..., Any]) -> None:
+    async with board(ANALYTICS, AFTERNOON) as page:
+        await page.get_by_role("gridcell", name=BAR, exact=True).focus()
+        await page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="my-afternoon")
+        await dialog.get_by_role("button", name="+15 min").click()
+        longer = page.get_by_role("gridcell", name="my-afternoon, ada, Tue 24 Nov 13:00 to 17:15")
+        await expect(longer).to_be_focused()

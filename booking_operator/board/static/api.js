@@ -3,6 +3,8 @@
 const KEY = "token";
 const SILENCE_MS = 35_000;
 const RETRY_MS = 1_000;
+/** How long to wait after a refusal. */
+const REFUSED_MS = 10_000;
 
 /** An answer of the server that is an error. */
 export class RequestError extends Error {
@@ -36,9 +38,9 @@ function headers() {
  * @param {Response} response
  */
 async function parsed(response) {
+  if (response.ok) return response.json();
   const answer = await response.json().catch(() => ({ error: `the server answers ${response.status}` }));
-  if (!response.ok) throw new RequestError(response.status, answer);
-  return answer;
+  throw new RequestError(response.status, answer);
 }
 
 /**
@@ -88,7 +90,8 @@ export function follow(namespace, handlers) {
     controller = new AbortController();
     const query = new URLSearchParams({ ns: namespace() });
     const response = await fetch(`/api/events?${query}`, { headers: headers(), signal: controller.signal });
-    if (!response.ok || !response.body) throw new Error(`the server answers ${response.status}`);
+    heard(); // a refusal is an answer, too, and the view says what is missing
+    if (!response.ok || !response.body) throw new RequestError(response.status, { error: "refused" });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ; ) {
       const { value, done } = await reader.read();
@@ -105,13 +108,14 @@ export function follow(namespace, handlers) {
 
   async function forever() {
     for (;;) {
-      if (!document.hidden) await once().catch(() => {});
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      const error = document.hidden || !namespace() ? null : await once().catch((reason) => reason);
+      const pause = error instanceof RequestError ? REFUSED_MS : RETRY_MS;
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 
   setInterval(() => {
-    if (document.hidden || isLost || Date.now() - heardAt.getTime() < SILENCE_MS) return;
+    if (document.hidden || isLost || !namespace() || Date.now() - heardAt.getTime() < SILENCE_MS) return;
     isLost = true;
     handlers.lost(heardAt);
     controller?.abort();

@@ -12,11 +12,17 @@ function open(/** @type {string} */ title, /** @type {...any} */ ...content) {
   const before = document.activeElement;
   dialog.replaceChildren(heading, ...content);
   dialog.setAttribute("aria-labelledby", "dialog-title");
-  dialog.addEventListener("close", () => before instanceof HTMLElement && before.isConnected && before.focus(), {
-    once: true,
-  });
+  dialog.addEventListener("close", () => returnFocus(before), { once: true });
   if (!dialog.open) dialog.showModal();
   return dialog;
+}
+
+/** Give the focus back to a cell; to the one that has taken its place, or to its row, if it was drawn again. */
+function returnFocus(/** @type {Element | null} */ before) {
+  const key = before?.getAttribute("data-key") || "";
+  const cell = (/** @type {string} */ name) => document.querySelector(`[data-key="${CSS.escape(name)}"]`);
+  const target = before?.isConnected ? before : cell(key) || cell(`${key.split("/")[0]}/`);
+  if (target instanceof HTMLElement) target.focus({ preventScroll: true });
 }
 
 function close() {

@@ -17,6 +17,8 @@ takeToken();
 const state = new URLSearchParams(location.search);
 /** @type {any} */
 let session = null;
+/** The namespace of the address when the session was read. */
+let sessionOf = "";
 /** The bookings that were made here and that no view has shown yet. */
 const pending = new Set();
 /** @type {any} */
@@ -122,9 +124,14 @@ async function draw() {
   const skeleton = setTimeout(() => (byId("skeleton").hidden = false), SKELETON_MS);
   const slow = setTimeout(() => warn("The answer takes long; still waiting."), SLOW_MS);
   try {
-    session ||= await start(signal);
+    const wanted = state.get("ns") || "";
+    if (!session || sessionOf !== wanted) {
+      session = await start(signal);
+      sessionOf = wanted;
+    }
     const name = view();
     const answer = await read(name, query(), signal);
+    if (signal.aborted) return;
     show(name, answer);
     byId("print").replaceChildren();
     if (name === "timeline") preparePrint(signal);
@@ -165,7 +172,7 @@ function show(/** @type {string} */ name, /** @type {any} */ answer) {
   view.replaceChildren(VIEWS[/** @type {"timeline"} */ (name)](answer));
   content.setAttribute("aria-busy", "false");
   content.scrollTop = scroll;
-  if (key) view.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  if (key) view.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
   byId("range").hidden = name === "usage";
   byId("range-title").textContent = answer.range || "";
   for (const button of document.querySelectorAll("[data-view]")) {
@@ -208,7 +215,6 @@ function options(/** @type {any} */ select, /** @type {string[]} */ names, /** @
 }
 
 byId("namespace").addEventListener("change", (/** @type {any} */ event) => {
-  session = null;
   set({ ns: event.target.value });
   restart();
 });
@@ -225,9 +231,13 @@ for (const button of document.querySelectorAll("[data-span]")) {
   button.addEventListener("click", () => set({ span: button.getAttribute("data-span") || "", from: "" }));
 }
 addEventListener("popstate", () => {
+  const before = state.get("ns");
   for (const name of [...state.keys()]) state.delete(name);
   for (const [name, value] of new URLSearchParams(location.search)) state.set(name, value);
+  byId("search").value = state.get("q") || "";
+  if (session) byId("zone").value = zone(session);
   draw();
+  if (state.get("ns") !== before) restart();
 });
 const restart = follow(namespace, {
   changed: redraw,

@@ -220,6 +220,8 @@ async def test_a_calendar_is_subscribed_changed_and_revoked(
         tag = client.headers["ETag"]
         await client.get(path, If_None_Match=tag)
         assert (client.status, client.headers["ETag"]) == (304, tag)
+        await client.get(path, If_None_Match=f"W/{tag}")
+        assert client.status == 304
         before = event_of(first)
         assert str(before["SUMMARY"]) == "analytics: ada"
         assert client.headers["Content-Type"] == "text/calendar; charset=utf-8"
