@@ -191,12 +191,14 @@ class BoardServer:
         # A page that knows this version may not know that the API server has gone away since.
         changes, event = self._live.changes, "changed" if self._live.disconnected else "known"
         self._streams += 1
+        may_follow = True
         try:
-            while await _may_follow(access, request):
+            while may_follow:
                 known, lost = changes.number(namespace), self._live.disconnected
                 await stream.write(f"event: {event}\ndata: {known}\n\n".encode())
                 await self._clock.sleep(QUIET_SECONDS)
                 event = await self._next_event(namespace, known, lost=lost)
+                may_follow = await _may_follow(access, request)
         except ConnectionError:
             pass  # the page was closed
         finally:

@@ -99,6 +99,10 @@ def _log_options(command: Command) -> Command:
     return log_format(log_level(command))
 
 
+def _default_log_format() -> logs.Format:
+    return "console" if sys.stderr.isatty() else "json"
+
+
 @main.command()
 @_cluster_options
 @click.option(
@@ -191,7 +195,7 @@ def run(log_format: Any, **options: Any) -> None:
     """
     with _reported():
         extras.require("operator")
-    log_format = log_format or ("console" if sys.stderr.isatty() else "json")
+    log_format = log_format or _default_log_format()
     logs.configure(log_format, options["log_level"])
     # The imports of the Kubernetes client and of botocore take most of a second. The import is here, so that
     # other commands start faster.
@@ -271,7 +275,7 @@ def board(*, in_cluster: bool, log_format: Any, log_level: str, **options: Any) 
     A SubjectAccessReview for each user and namespace decides what the page shows. To show and change bookings
     on your own machine, run `kubectl booking board`.
     """
-    logs.configure(log_format or ("console" if sys.stderr.isatty() else "json"), log_level)
+    logs.configure(log_format or _default_log_format(), log_level)
     from booking_operator.board import in_cluster as deployed  # noqa: PLC0415
     from booking_operator.board.authentication import ProxyHeaders  # noqa: PLC0415
 

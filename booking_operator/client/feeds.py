@@ -1,6 +1,5 @@
 """Makes calendar feeds: the object for the cluster, and the secret that only the caller learns."""
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +13,7 @@ from booking_operator.domain.naming import sanitize_name
 
 FEED_PATH, FEED_SUFFIX = "/feeds/", ".ics"
 """The address of a feed is the address of the board, `FEED_PATH`, the secret and `FEED_SUFFIX`."""
-_TOKEN_BYTES = 32
 _SUFFIX_CHARACTERS = 8
-
-
-def new_secret() -> str:
-    """Return the secret part of an address: 32 random bytes, in characters that need no quoting in a URL."""
-    return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

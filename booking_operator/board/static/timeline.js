@@ -31,7 +31,9 @@ export function timeline(answer, actions) {
   const rows = new Map();
   for (const row of answer.rows) {
     const key = `${row.namespace}/${row.resource}`;
-    const made = again(known.get(key), row) || resource(row, actions);
+    const look = signature(row);
+    const before = known.get(key);
+    const made = before?.look === look ? moved(before, row) : { ...resource(row, actions), look };
     rows.set(key, made);
     cells.push(made.cells);
     for (const [cell, open] of made.opens) opens.set(cell, open);
@@ -49,9 +51,8 @@ function signature(/** @type {any} */ row) {
   return JSON.stringify(row, (_, value) => (value?.start === "now" ? { ...value, left: 0 } : value));
 }
 
-/** Return the known row for a Resource if it still looks the same. */
-function again(/** @type {any} */ made, /** @type {any} */ row) {
-  if (made?.signature !== signature(row)) return null;
+/** Return a row that still looks the same, with the begin of a span that is free now. */
+function moved(/** @type {any} */ made, /** @type {any} */ row) {
   for (const cell of made.cells) cell.setAttribute("tabindex", "-1");
   if (made.free) place(made.free, row.free[0].left, row.free[0].right);
   return made;
@@ -132,7 +133,6 @@ function resource(/** @type {any} */ row, /** @type {any} */ actions) {
     cells: [header, ...cells],
     free,
     opens,
-    signature: signature(row),
   };
 }
 

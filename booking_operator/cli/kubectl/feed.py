@@ -4,13 +4,14 @@ from datetime import datetime
 
 from booking_operator.api.calendar_feed import Detail
 from booking_operator.api.kinds import CALENDAR_FEED
+from booking_operator.board.security import new_token
 from booking_operator.cli.kubectl.console import Console
 from booking_operator.cli.kubectl.options import Options
 from booking_operator.cli.kubectl.output import full_name, print_document
 from booking_operator.cli.kubectl.session import Session, open_session
 from booking_operator.cli.kubectl.show import resource_name
 from booking_operator.client.errors import CommandError
-from booking_operator.client.feeds import WantedFeed, feed_path, new_secret
+from booking_operator.client.feeds import WantedFeed, feed_path
 from booking_operator.domain.local_time import format_relative
 
 
@@ -25,7 +26,7 @@ async def feed(
 ) -> None:
     """Create a CalendarFeed, and print its address, which nobody can read later."""
     wanted = WantedFeed(resource_name(resource), Detail.BUSY if busy else Detail.FULL, expires_at)
-    secret = new_secret()
+    secret = new_token()
     address = f"{board_url.rstrip('/')}{feed_path(secret)}"
     async with open_session(options, console) as session:
         if wanted.resource:
