@@ -75,9 +75,12 @@ export function bookDialog(row, free, viewer, done) {
   let timer = 0;
   /** @type {AbortController | null} */
   let last = null;
-  const preview = () => {
+  const stopPreview = () => {
     clearTimeout(timer);
     last?.abort();
+  };
+  const preview = () => {
+    stopPreview();
     timer = setTimeout(async () => {
       last = new AbortController();
       try {
@@ -99,6 +102,7 @@ export function bookDialog(row, free, viewer, done) {
       oninput: preview,
       onsubmit: (/** @type {any} */ event) => {
         event.preventDefault();
+        stopPreview(); // it would replace the error of the request
         run(output, () => change("book", fields()), done);
       },
     },
