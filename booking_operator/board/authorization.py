@@ -1,5 +1,6 @@
 """What a user may see on a board in the cluster, by SubjectAccessReviews."""
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 
@@ -14,12 +15,17 @@ SHOWN: tuple[Kind[Any], ...] = (RESOURCE, BOOKING)
 """The kinds that a user must be allowed to list to see the bookings of a namespace."""
 
 
+MAX_REVIEWS = 20
+"""The maximum number of reviews at the same time. A user with a thousand namespaces needs two thousand."""
+
+
 class AccessReviews:
     """Asks the API server what users may do, and remembers each answer for ten seconds."""
 
     def __init__(self, cluster: Cluster, clock: Clock) -> None:
         self._cluster = cluster
         self._known: ExpiringCache[tuple[UserInfo, Permission], bool] = ExpiringCache(clock, REVIEW_SECONDS)
+        self._limit = asyncio.Semaphore(MAX_REVIEWS)
 
     async def may(self, user: UserInfo, permission: Permission) -> bool:
         """Return whether a user has a permission, in its namespace or in all namespaces.
@@ -27,7 +33,11 @@ class AccessReviews:
         Raises:
             CommandError: the API server does not answer.
         """
-        return await self._known.get((user, permission), lambda: self._cluster.may(user, permission))
+        return await self._known.get((user, permission), lambda: self._ask(user, permission))
+
+    async def _ask(self, user: UserInfo, permission: Permission) -> bool:
+        async with self._limit:
+            return await self._cluster.may(user, permission)
 
 
 class UserAccess:

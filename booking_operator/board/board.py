@@ -17,6 +17,8 @@ from booking_operator.board.requests import (
     Place,
     RequestError,
     WantedBooking,
+    group_of,
+    month_of,
     needed,
     new_end,
     text_of,
@@ -31,7 +33,7 @@ from booking_operator.client.cluster import VIEW_ROLE, Cluster
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.live import LiveObjects
 from booking_operator.client.remedies import checked_remedies
-from booking_operator.client.usage_report import GroupBy, report
+from booking_operator.client.usage_report import report
 from booking_operator.client.view import ResourceView, View, Viewer
 from booking_operator.client.why import Explanation, explain_booking, explain_resource
 from booking_operator.domain.booking import BookingInterval
@@ -183,11 +185,12 @@ class Board:
     async def usage(self, query: Query) -> Answer:
         """Return the view Usage: the report of a month."""
         place, viewer = self._place(query)
-        view, month = await self._view(viewer, place.namespace, USAGE), f"{viewer.now:%Y-%m}"
+        month, group_by = month_of(query, viewer.now), group_of(query)
+        view = await self._view(viewer, place.namespace, USAGE)
         objects: Sequence[Usage] = await self._cluster.list_objects(
             USAGE, place.namespace, month_selector(month)
         )
-        found = usage_table(report(objects, GroupBy.RESOURCE), month)
+        found = usage_table(report(objects, group_by), month, viewer)
         return _fields_of(found) | self._status(view, place)
 
     def _place(self, query: Query) -> tuple[Place, Viewer]:

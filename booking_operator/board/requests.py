@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from booking_operator.board.view.window import TimeWindow, Zoom
-from booking_operator.domain.time_grammar import TimeError, parse_span, parse_when
+from booking_operator.client.usage_report import GroupBy
+from booking_operator.domain.time_grammar import TimeError, parse_month, parse_span, parse_when
 
 T = TypeVar("T")
 _NAMESPACE = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -86,6 +87,30 @@ def window_of(query: Mapping[str, str], zone: ZoneInfo, now: datetime) -> TimeWi
         return TimeWindow(day, zoom, zone)
     except ValueError as error:
         raise RequestError("from", str(error)) from None
+
+
+def month_of(query: Mapping[str, str], now: datetime) -> str:
+    """Return the month (UTC) of a query, like `2026-11`; the present one of a query without it.
+
+    Raises:
+        RequestError: `month` is not a month, or it has not begun.
+    """
+    try:
+        return parse_month(query.get("month", ""), now)
+    except TimeError as error:
+        raise RequestError("month", f"month {error}", error.hint) from None
+
+
+def group_of(query: Mapping[str, str]) -> GroupBy:
+    """Return what a row of a usage report is: a Resource or a user.
+
+    Raises:
+        RequestError: `by` is something else.
+    """
+    text = query.get("by", "") or GroupBy.RESOURCE
+    if text not in (GroupBy.RESOURCE, GroupBy.WHO):
+        raise RequestError("by", f'"{text}" is not what a row can be', "use resource or who")
+    return GroupBy(text)
 
 
 def present_day(today: date, zoom: Zoom) -> date:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.usage import Usage, to_sums
+from booking_operator.domain.local_time import format_day, format_month, format_time, zone_abbreviation
 from booking_operator.domain.usage import UsageAmounts, UsageSums, to_instant
 
 Prices = Mapping[str, Decimal]
@@ -71,6 +73,20 @@ class UsageReport:
     group_by: GroupBy
     rows: Sequence[ReportRow]
     until: datetime | None
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The amounts that the rows have, in the order in which people read them."""
+        return ("running",) if self.group_by is GroupBy.WHO else COLUMNS
+
+    def title(self, month: str, zone: ZoneInfo) -> str:
+        """Return what the report counts, for a month like `2026-11` and a reader in a time zone."""
+        if self.until is None:
+            return f"No usage is recorded for {format_month(month)}"
+        local = self.until.astimezone(zone)
+        day = format_day(local).partition(" ")[2]
+        until = f"{day} {format_time(local)} {zone_abbreviation(local)}"
+        return f"{format_month(month)} until {until} (months are UTC). Baseline: always on."
 
     @property
     def total(self) -> ReportRow:

@@ -8,6 +8,8 @@ The grammar, in which words may have any case:
     TIME = 17:00 | 5pm | noon | midnight
     SPAN = 90m | 1h30m | 2d | 1w
 
+Months for a report are not part of it: see `parse_month`.
+
 The parser never guesses. It refuses a text with more than one reading, such as a local time that the clocks
 skip or repeat. Each refusal has hints, and the parser accepts each hint. `render` returns the text of an
 instant, so that `parse_when(render(instant))` is the instant again.
@@ -27,6 +29,7 @@ _WORDS = {"noon": time(12), "midnight": time(0)}
 _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2999, 12, 30, tzinfo=UTC)
 """The API accepts the years 1970 to 2999. One day less leaves room for the UTC offset."""
 
+_MONTH = re.compile("(19[7-9][0-9]|2[0-9]{3})-(0[1-9]|1[0-2])", re.ASCII)
 _SPAN = re.compile(r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})[t ](.+)", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -166,6 +169,24 @@ def parse_day(text: str, now: datetime, zone: ZoneInfo) -> date:
         problem = "is a date that does not exist"
     hints = ("tomorrow", "fri", (today + timedelta(days=7)).isoformat())
     raise TimeError(text, problem, hints)
+
+
+def parse_month(text: str, now: datetime) -> str:
+    """Return the month in UTC that a text like `2026-11` names; the present one if the text is empty.
+
+    Args:
+        text: the text.
+        now: the present instant (aware UTC).
+
+    Raises:
+        TimeError: `text` is not a month, or the month has not begun.
+    """
+    present = f"{now:%Y-%m}"
+    if not _MONTH.fullmatch(text or present):
+        raise TimeError(text, "is not a month", (present,))
+    if text > present:
+        raise TimeError(text, "has not begun", (present,))
+    return text or present
 
 
 def render(instant: datetime, zone: ZoneInfo) -> str:

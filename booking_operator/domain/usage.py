@@ -55,6 +55,11 @@ def month_before(month: str) -> str:
     return months_until(month, 2)[0]
 
 
+def month_after(month: str) -> str:
+    """Return the month after a month."""
+    return month_of(month_end(month_begin(month)))
+
+
 def month_begin(month: str) -> int:
     """Return the second at which a month begins."""
     return to_second(datetime.fromisoformat(f"{month}-01T00:00:00+00:00"))

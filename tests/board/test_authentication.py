@@ -95,8 +95,30 @@ def test_an_error_is_not_remembered() -> None:
     run(main())
 
 
+def test_a_caller_asks_when_the_one_before_has_failed_or_left() -> None:
+    cache: ExpiringCache[str, int] = ExpiringCache(VirtualClock(), 10)
+    asked: list[int] = []
+
+    async def ask() -> int:
+        asked.append(len(asked))
+        await asyncio.sleep(1)
+        if len(asked) == 2:
+            raise CommandError("the API server does not answer")
+        return len(asked)
+
+    async def main() -> None:
+        callers = [asyncio.ensure_future(cache.get("key", ask)) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        callers[0].cancel()
+        answers = await asyncio.gather(*callers, return_exceptions=True)
+        assert [type(answer) for answer in answers[:2]] == [asyncio.CancelledError, CommandError]
+        assert answers[2:] == [3, 3]
+
+    run(main())
+
+
 def test_a_cache_has_a_maximum_size() -> None:
-    asked = []
+    asked: list[int] = []
 
     async def ask(key: int) -> int:
         asked.append(key)

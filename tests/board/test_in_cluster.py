@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, USAGE
-from booking_operator.board.authorization import AccessReviews, UserAccess
+from booking_operator.board.authorization import MAX_REVIEWS, AccessReviews, UserAccess
 from booking_operator.board.in_cluster import BoardSettings, BoardSettingsError, serving
 from booking_operator.cli.commands import main
 from booking_operator.client.cluster import Cluster, UserInfo
@@ -101,6 +101,19 @@ def test_a_missing_permission_is_named() -> None:
         assert caught.value.hint == "ask an administrator for the role booking-operator-view there"
 
     run(main())
+
+
+def test_many_namespaces_are_reviewed_a_few_at_a_time() -> None:
+    names = {f"team-{number}" for number in range(200)}
+
+    async def main() -> ReviewingCluster:
+        cluster, user = access(("ada", "*", "team-7"))
+        assert await asyncio.gather(*(user.visible(names) for _ in range(3))) == [["team-7"]] * 3
+        return cluster
+
+    cluster = run(main())
+    assert cluster.at_once == MAX_REVIEWS
+    assert cluster.reviews == 2 * (200 + 1)  # three callers at the same time wait for the same answers
 
 
 def test_an_answer_is_used_for_ten_seconds() -> None:

@@ -61,8 +61,9 @@ class Requests:
 
     async def list_objects(self, kind: Any, _: str, selector: Any = ()) -> Any:
         self._raise()
-        assert selector == (("labelSelector", "manager.kotaico.de/month=2026-11"),)
-        body = usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, {})
+        if selector != (("labelSelector", "manager.kotaico.de/month=2026-11"),):
+            return []
+        body = usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, {("ada", "t3.large"): 200})
         return [kind.adapter.validate_python(body)]
 
 
@@ -136,8 +137,40 @@ async def test_the_views_have_the_texts_of_python() -> None:
         assert found["rows"][0]["name"] == "analytics, running, 2 of 2, ada until 17:00"
         agenda = await page.get("/api/agenda", tz="UTC")
         assert agenda["days"][0]["entries"][0]["times"] == "12:00–16:00"
-        usage = await page.get("/api/usage")
-        assert usage["rows"][0]["cells"][-1] == "809h (72%)"
+
+
+async def test_a_month_of_usage_by_resource_and_by_user() -> None:
+    async with board() as page:
+        found = await page.get("/api/usage")
+        assert found["rows"][0]["cells"][-1] == "809h (72%)"
+        text = "November 2026 until 24 Nov 14:03 CET (months are UTC). Baseline: always on."
+        assert (found["name"], found["range"], found["columns"][0]) == (text, "November 2026", "Resource")
+        assert (found["previous"], found["next"]) == ("2026-10", "")
+        found = await page.get("/api/usage", by="who", month="2025-12")
+        assert (found["name"], found["rows"]) == ("No usage is recorded for December 2025", [])
+        assert (found["previous"], found["next"]) == ("2025-11", "2026-01")
+        found = await page.get("/api/usage", by="who")
+        assert found["columns"] == ["User", "Running"]
+        assert [(row["name"], *row["cells"]) for row in found["rows"]] == [
+            ("(unbooked)", "4h"),
+            ("ada", "200h"),
+            ("TOTAL", "204h"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ({"month": "november"}, 'month "november" is not a month'),
+        ({"month": "2026-12"}, 'month "2026-12" has not begun'),
+        ({"by": "namespace"}, '"namespace" is not what a row can be'),
+    ],
+)
+async def test_a_wrong_month_or_row_names_the_field(query: dict[str, str], error: str) -> None:
+    async with board() as page:
+        found = await page.get("/api/usage", **query)
+        assert (page.status, found["error"]) == (400, error)
+        assert found["field"] == next(iter(query))
 
 
 async def test_the_session_names_the_user_and_the_context() -> None:

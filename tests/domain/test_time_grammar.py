@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.domain.time_grammar import TimeError, parse_span, parse_when, render
+from booking_operator.domain.time_grammar import TimeError, parse_month, parse_span, parse_when, render
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 24, 13, 3, tzinfo=UTC)  # Tuesday 14:03 in Berlin
@@ -256,3 +256,28 @@ def test_a_weekday_is_the_next_one_with_that_time(
     means = parse_when(text, now, zone)
     assert now < means <= now + timedelta(days=9)
     assert f"{means.astimezone(zone):%a %H:%M:%S}".lower() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "month"),
+    [("", "2026-11"), ("2026-11", "2026-11"), ("1970-01", "1970-01"), ("2025-12", "2025-12")],
+)
+def test_the_month_is_understood(text: str, month: str) -> None:
+    assert parse_month(text, NOW) == month
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("november", "is not a month"),
+        ("2026-13", "is not a month"),
+        ("1969-12", "is not a month"),
+        ("2026-1", "is not a month"),
+        ("\N{ARABIC-INDIC DIGIT TWO}026-11", "is not a month"),
+        ("2026-12", "has not begun"),
+    ],
+)
+def test_the_month_is_refused_with_the_present_one_as_the_hint(text: str, problem: str) -> None:
+    with pytest.raises(TimeError) as caught:
+        parse_month(text, NOW)
+    assert (str(caught.value), caught.value.hints) == (f'"{text}" {problem}', ("2026-11",))

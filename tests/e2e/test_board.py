@@ -253,7 +253,8 @@ async def test_a_wrong_token_says_what_to_do(ada: Person, browser: Browser) -> N
 async def test_an_agenda_a_report_and_an_empty_namespace(board: Callable[..., Any]) -> None:
     async with board() as page:
         await expect(page.get_by_text("A ResourceMonitor makes a Resource")).to_be_visible()
-    usage = usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, {})
+    charged = {("ada", "t3.large"): 200, ("grace", "t3.large"): 115}
+    usage = usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, charged)
     failed = condition("Ready", "False", "InsufficientInstanceCapacity", "None.")
     late = booking_body("b", "analytics", "ada", "13:00", "17:00", [failed])
     async with board(ANALYTICS, late, usage) as page:
@@ -262,6 +263,20 @@ async def test_an_agenda_a_report_and_an_empty_namespace(board: Callable[..., An
         await expect(state).to_be_visible()
         await page.get_by_role("button", name="Usage").click()
         await expect(page.get_by_role("cell", name="809h (72%)").first).to_be_visible()
+        await expect(page.get_by_role("heading", name="November 2026", exact=True)).to_be_visible()
+        await expect(page.get_by_role("button", name="Next")).to_be_disabled()
+        await page.get_by_role("group", name="Rows").get_by_role("button", name="By user").click()
+        row = page.get_by_role("row", name="grace 115h")
+        await expect(row).to_be_visible()
+        await page.get_by_role("button", name="Previous").click()
+        await expect(page.get_by_text("No usage is recorded for October 2026.")).to_be_visible()
+        assert "view=usage" in page.url
+        assert "by=who&month=2026-10" in page.url
+        await page.go_back()
+        await expect(row).to_be_visible()
+        await page.get_by_role("button", name="Previous").click()
+        await page.get_by_role("button", name="This month").click()
+        await expect(row).to_be_visible()
 
 
 async def test_phones_begin_with_the_agenda(board: Callable[..., Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from booking_operator.devcluster.playground import Playground
 from booking_operator.devcluster.process import ChildProcess
@@ -24,7 +24,11 @@ from tests.support.plugin import Person
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(1500)]
 
+PASSWORDS = {"hedy": "lamarr", "grete": "hermann"}
+"""Each user has one test, which counts the namespaces of the user."""
 NAMESPACE_OF_OTHERS = "default"
+GROUP = "readers-of-default"
+"""A group that may see the bookings of the namespace of others."""
 
 
 def free_port() -> int:
@@ -33,8 +37,8 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def proxy(devcluster: Playground, tmp_path: Path) -> Iterator[str]:
-    """Run the board and oauth2-proxy; yield the address of oauth2-proxy."""
+def addresses(devcluster: Playground, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Run the board and oauth2-proxy; yield the addresses of oauth2-proxy and of the board behind it."""
     machines, behind, front = free_port(), free_port(), free_port()
     arguments, _ = oauth2_proxy.documented()
     own = {
@@ -46,7 +50,7 @@ def proxy(devcluster: Playground, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "booking_operator"]
     command += [f"{name}={value}" if value else name for name, value in given.items()]
     passwords = tmp_path / "htpasswd"
-    oauth2_proxy.write_passwords(passwords, hedy="lamarr")
+    oauth2_proxy.write_passwords(passwords, **PASSWORDS)
     address, upstream = f"127.0.0.1:{front}", f"http://127.0.0.1:{behind}"
     signing_in = [str(oauth2_proxy.program()), *oauth2_proxy.arguments(address, upstream, passwords)]
     kubeconfig = {"KUBECONFIG": str(devcluster.kubeconfig)}
@@ -57,8 +61,14 @@ def proxy(devcluster: Playground, tmp_path: Path) -> Iterator[str]:
     ):
         board.wait_until(lambda: status(f"http://127.0.0.1:{machines}/readyz") == 200, 30)
         signs_in.wait_until(lambda: status(f"http://{address}/ping") == 200, 30)
-        yield f"http://{address}"
+        yield f"http://{address}", upstream
     assert "/feeds/secret" not in board_log.read_text() + proxy_log.read_text()
+
+
+@pytest.fixture
+def proxy(addresses: tuple[str, str]) -> str:
+    """The address of oauth2-proxy."""
+    return addresses[0]
 
 
 def status(url: str, **headers: str) -> int:
@@ -82,11 +92,7 @@ async def test_a_person_signs_in_and_sees_the_own_namespace(
 ) -> None:
     hedy = Person(devcluster, tenant.namespace, "hedy", tmp_path, roles=["view"])  # with no other namespace
     hedy.apply(resource_body("analytics", "RUNNING", 2, 2))
-    page = await browser.new_page()
-    await page.goto(proxy)
-    await page.get_by_label("Username").fill("hedy")
-    await page.get_by_label("Password").fill("lamarr")
-    await page.get_by_role("button", name="Sign in", exact=True).click()
+    page = await signed_in(await browser.new_context(), proxy, "hedy")
     await expect(page.get_by_role("heading", level=1)).to_have_text(f"Bookings in {tenant.namespace}")
     await expect(page.get_by_role("rowheader", name="analytics, running, 2 of 2")).to_be_visible()
     await expect(page.get_by_role("combobox", name="Namespace").get_by_role("option")).to_have_count(1)
@@ -95,7 +101,49 @@ async def test_a_person_signs_in_and_sees_the_own_namespace(
     await page.goto(f"{proxy}/?ns={NAMESPACE_OF_OTHERS}")
     said = page.get_by_text(f"You may not list resources in namespace {NAMESPACE_OF_OTHERS}")
     await expect(said).to_be_visible()
-    await page.close()
+    await page.context.close()
+
+
+async def test_a_person_cannot_add_groups(
+    devcluster: Playground,
+    tenant: Tenant,
+    tmp_path: Path,
+    addresses: tuple[str, str],
+    browser: Browser,  # noqa: F811 - the fixture
+) -> None:
+    proxy, board = addresses
+    grete = Person(devcluster, tenant.namespace, "grete", tmp_path, roles=["view"])
+    grete.apply(resource_body("analytics", "RUNNING", 2, 2))  # the board offers namespaces with Resources
+    binding = {
+        "metadata": {"name": GROUP},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP}],
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "booking-operator-view",
+        },
+    }
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE_OF_OTHERS}/rolebindings"
+    grete.administrator.create(path, binding)
+    view = f"/api/timeline?ns={NAMESPACE_OF_OTHERS}"
+    # The board believes the headers of the proxy, so it is the proxy that must drop those of people.
+    assert status(f"{board}{view}", X_Forwarded_User="grete", X_Forwarded_Groups=GROUP) == 200
+    assert status(f"{board}{view}", X_Forwarded_User="grete") == 403
+    context = await browser.new_context(extra_http_headers={"X-Forwarded-Groups": GROUP})
+    page = await signed_in(context, proxy, "grete")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(f"Bookings in {tenant.namespace}")
+    assert (await page.request.get(f"{proxy}{view}")).status == 403
+    await context.close()
+
+
+async def signed_in(context: BrowserContext, proxy: str, user: str) -> Page:
+    """Sign in, and return the page that oauth2-proxy then shows."""
+    page = await context.new_page()
+    await page.goto(proxy)
+    await page.get_by_label("Username").fill(user)
+    await page.get_by_label("Password").fill(PASSWORDS[user])
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+    return page
 
 
 def test_nobody_gets_past_the_proxy(proxy: str) -> None:

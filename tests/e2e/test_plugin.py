@@ -910,11 +910,11 @@ class TestReport:
 
     @pytest.mark.parametrize(
         ("month", "error"),
-        [("november", '--month "november" is not a month'), ("2026-12", "--month 2026-12 has not begun")],
+        [("november", '--month "november" is not a month'), ("2026-12", '--month "2026-12" has not begun')],
     )
     def test_a_wrong_month(self, ada: Person, month: str, error: str) -> None:
         said = ada.says("report", "--month", month, code=2)
-        assert said == [f"error: {error}", "hint: write --month 2026-11"]
+        assert said == [f"error: {error}", "hint: write 2026-11"]
 
     @pytest.mark.parametrize(
         ("text", "error"),

@@ -1,5 +1,6 @@
 """An API server that reviews tokens and permissions, in place of `Cluster`."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ class ReviewingCluster:
         grants: who may list what where.
         objects: the objects as parsed JSON, by the plural name of their kind.
         reviews: the number of reviews.
+        at_once: the largest number of reviews at the same time.
         error: the error of all requests; None if they succeed.
         selectors: the queries of the lists.
     """
@@ -26,7 +28,7 @@ class ReviewingCluster:
         self.tokens = tokens
         self.grants = set(grants)
         self.objects: dict[str, list[dict[str, Any]]] = {}
-        self.reviews = 0
+        self.reviews = self.at_once = self._running = 0
         self.error: CommandError | None = None
         self.selectors: list[Any] = []
 
@@ -40,6 +42,10 @@ class ReviewingCluster:
         return self.tokens.get(token)
 
     async def may(self, user: UserInfo, permission: Permission) -> bool:
+        self._running += 1
+        self.at_once = max(self.at_once, self._running)
+        await asyncio.sleep(0)  # others ask meanwhile
+        self._running -= 1
         self._answer()
         assert permission.verb == "list"
         return any(

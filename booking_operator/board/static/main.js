@@ -46,7 +46,7 @@ function namespace() {
 }
 
 function query() {
-  const given = ["from", "span", "q"].map((name) => [name, state.get(name) || ""]);
+  const given = ["from", "span", "q", "month", "by"].map((name) => [name, state.get(name) || ""]);
   return { ...Object.fromEntries(given), ns: namespace(), tz: zone(session) };
 }
 
@@ -78,7 +78,7 @@ function done(/** @type {any} */ answer) {
 }
 
 const letters = {
-  t: () => set({ from: "" }),
+  t: () => go(""),
   n: () => byId("next").click(),
   p: () => byId("previous").click(),
   "/": () => byId("search").focus(),
@@ -173,18 +173,31 @@ function show(/** @type {string} */ name, /** @type {any} */ answer) {
   content.setAttribute("aria-busy", "false");
   content.scrollTop = scroll;
   if (key) view.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
-  byId("range").hidden = name === "usage";
-  byId("range-title").textContent = answer.range || "";
-  for (const button of document.querySelectorAll("[data-view]")) {
-    button.setAttribute("aria-pressed", String(button.getAttribute("data-view") === name));
-  }
-  for (const button of document.querySelectorAll("[data-span]")) {
-    button.setAttribute("aria-pressed", String(button.getAttribute("data-span") === (state.get("span") || "1d")));
-  }
+  const months = name === "usage";
+  byId("range").hidden = false;
+  byId("range-title").textContent = answer.range;
+  byId("today").textContent = months ? "This month" : "Today";
+  byId("next").disabled = !answer.next;
+  [byId("spans").hidden, byId("rows").hidden] = [months, !months];
+  press("view", name);
+  press("span", state.get("span") || "1d");
+  press("by", state.get("by") || "resource");
   if (answer.disconnected) warn("The API server does not answer; this is the last known state.");
   else if (answer.silent.length) warn(`The operator is silent: it has not reported on ${answer.silent.join(", ")}.`);
   else warn("");
   confirm(view);
+}
+
+/** Mark the button of the choice that the page shows. */
+function press(/** @type {string} */ name, /** @type {string} */ chosen) {
+  for (const button of document.querySelectorAll(`[data-${name}]`)) {
+    button.setAttribute("aria-pressed", String(button.getAttribute(`data-${name}`) === chosen));
+  }
+}
+
+/** Show another time range: that of a day, or the present one. */
+function go(/** @type {string} */ to) {
+  set({ [view() === "usage" ? "month" : "from"]: to });
 }
 
 /** Report the bookings that the watch has confirmed. */
@@ -199,7 +212,7 @@ function confirm(/** @type {any} */ view) {
 
 async function start(/** @type {AbortSignal} */ signal) {
   const found = await read("session", {}, signal);
-  const title = `Bookings in ${state.get("ns") || found.namespace}`;
+  const title = ["Bookings", state.get("ns") || found.namespace].filter(Boolean).join(" in ");
   byId("heading").textContent = document.title = title;
   byId("place").textContent = [found.context, found.user].filter(Boolean).join(" · ");
   options(byId("namespace"), found.namespaces, state.get("ns") || found.namespace);
@@ -221,14 +234,17 @@ byId("namespace").addEventListener("change", (/** @type {any} */ event) => {
 byId("zone").addEventListener("change", (/** @type {any} */ event) => set({ tz: event.target.value }));
 byId("search").addEventListener("input", (/** @type {any} */ event) => set({ q: event.target.value }, true));
 byId("controls").addEventListener("submit", (/** @type {any} */ event) => event.preventDefault());
-byId("previous").addEventListener("click", () => shown?.previous && set({ from: shown.previous }));
-byId("next").addEventListener("click", () => shown?.next && set({ from: shown.next }));
-byId("today").addEventListener("click", () => set({ from: "" }));
+byId("previous").addEventListener("click", () => shown?.previous && go(shown.previous));
+byId("next").addEventListener("click", () => shown?.next && go(shown.next));
+byId("today").addEventListener("click", () => go(""));
 for (const button of document.querySelectorAll("[data-view]")) {
   button.addEventListener("click", () => set({ view: button.getAttribute("data-view") || "" }));
 }
 for (const button of document.querySelectorAll("[data-span]")) {
   button.addEventListener("click", () => set({ span: button.getAttribute("data-span") || "", from: "" }));
+}
+for (const button of document.querySelectorAll("[data-by]")) {
+  button.addEventListener("click", () => set({ by: button.getAttribute("data-by") || "" }));
 }
 addEventListener("popstate", () => {
   const before = state.get("ns");

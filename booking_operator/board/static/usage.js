@@ -7,7 +7,7 @@ import { element } from "./dom.js";
  * @param {any} answer the answer of `/api/usage`
  */
 export function usage(answer) {
-  if (!answer.rows.length) return element("p", { class: "empty" }, `No usage is recorded for ${answer.month}.`);
+  if (!answer.rows.length) return element("p", { class: "empty" }, `${answer.name}.`);
   const head = answer.columns.map((/** @type {string} */ name) => element("th", { scope: "col" }, name));
   const rows = answer.rows.map((/** @type {any} */ row, /** @type {number} */ number) =>
     element(

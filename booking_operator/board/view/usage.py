@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from booking_operator.client.usage_report import COLUMNS, HOURS_NOTE, UsageReport, amount_text
+from booking_operator.client.usage_report import HOURS_NOTE, GroupBy, UsageReport, amount_text
+from booking_operator.client.view import Viewer
 from booking_operator.domain.local_time import format_month
+from booking_operator.domain.usage import month_after, month_before, month_of, to_second
+
+_HEADINGS = {GroupBy.RESOURCE: "Resource", GroupBy.WHO: "User", GroupBy.NAMESPACE: "Namespace"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +24,29 @@ class UsageTable:
     """The whole view.
 
     Attributes:
-        name: the caption.
-        month: the month in words.
+        name: the caption: what the report counts, or that there is nothing to count.
+        range: the month in words.
+        previous: the month before, like `2026-10`.
+        next: the month after; empty if it has not begun.
         columns: the headings.
         rows: the rows, the total last; none if nothing is recorded.
         note: what the reader must know of the amounts.
     """
 
     name: str
-    month: str
+    range: str
+    previous: str
+    next: str
     columns: Sequence[str]
     rows: Sequence[UsageRow]
     note: str
 
 
-def usage_table(found: UsageReport, month: str) -> UsageTable:
+def usage_table(found: UsageReport, month: str, viewer: Viewer) -> UsageTable:
     """Return the view of the report of a month like `2026-11`."""
-    text = format_month(month)
     shown = (*found.rows, found.total) if found.rows else ()
-    rows = [UsageRow(row.name, [amount_text(row, name) for name in COLUMNS]) for row in shown]
-    columns = [name.capitalize() for name in (found.group_by.value, *COLUMNS)]
-    return UsageTable(f"Usage in {text} (months are UTC)", text, columns, rows, HOURS_NOTE)
+    rows = [UsageRow(row.name, [amount_text(row, name) for name in found.columns]) for row in shown]
+    columns = [_HEADINGS[found.group_by], *(name.capitalize() for name in found.columns)]
+    following = "" if month == month_of(to_second(viewer.now)) else month_after(month)
+    title = found.title(month, viewer.zone)
+    return UsageTable(title, format_month(month), month_before(month), following, columns, rows, HOURS_NOTE)

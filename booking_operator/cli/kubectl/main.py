@@ -387,12 +387,9 @@ def plan(options: Options, begin: str, end: str, **more: Any) -> int:
 @shared(everywhere=True, outputs=("table", "json", "yaml", "csv"))
 def report(options: Options, month: str, **more: Any) -> int:
     """Show how long instances existed, ran, and were booked in a month."""
-    present = f"{_Times.of(options).now:%Y-%m}"
-    if not re.fullmatch("[0-9]{4}-(0[1-9]|1[0-2])", month := month or present):
-        raise HintedUsageError(f'--month "{month}" is not a month', f"write --month {present}")
-    if month > present:
-        raise HintedUsageError(f"--month {month} has not begun", f"write --month {present}")
-    return _run("report.report", options, month=month, **more)
+    now = _Times.of(options).now
+    wanted = parsed("--month", lambda: time_grammar.parse_month(month, now))
+    return _run("report.report", options, month=wanted, **more)
 
 
 @cli.command(short_help="Show and book in a browser.")

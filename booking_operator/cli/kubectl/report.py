@@ -1,7 +1,6 @@
 """The command `report`: the usage of a month."""
 
 from collections.abc import Callable
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from booking_operator.cli.kubectl.session import open_session
 from booking_operator.client import usage_report
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.usage_report import (
-    COLUMNS,
     HOURS_NOTE,
     GroupBy,
     Prices,
@@ -26,11 +24,8 @@ from booking_operator.client.usage_report import (
     UsageReport,
     amount_text,
     cost,
-    hours,
 )
-from booking_operator.client.view import Viewer
 from booking_operator.domain.formatting import format_utc
-from booking_operator.domain.local_time import format_day, format_month, format_time, zone_abbreviation
 from booking_operator.domain.usage import AMOUNTS
 
 _MONEY_NOTE = "List prices of the running time, without disks, snapshots, commitments and taxes."
@@ -44,14 +39,13 @@ async def report(options: Options, console: Console, *, month: str, group_by: st
             USAGE, session.namespace, month_selector(month)
         )
         found, viewer = usage_report.report(objects, GroupBy(group_by)), session.viewer_named("")
-        name = format_month(month)
+        title = found.title(month, viewer.zone)
         if options.output == "table" and found.until is None:
             place = f"namespace {session.namespace}" if session.namespace else "all namespaces"
-            console.note(f"No usage is recorded for {name} in {place}.")
+            console.note(f"{title} in {place}.")
             return ExitCode.DONE
-        if options.output == "table" and found.until is not None:
-            until = _format_until(found.until, viewer)
-            console.out(f"{name} until {until} (months are UTC). Baseline: always on.")
+        if options.output == "table":
+            console.out(title)
         emit(console, options.output, _table(found, rates, namespaced=options.all_namespaces))
         if options.output == "table":
             console.note(HOURS_NOTE if rates is None else _MONEY_NOTE)
@@ -89,12 +83,6 @@ def _rate(name: str, value: Any, hint: str) -> Decimal:
     return rate
 
 
-def _format_until(instant: datetime, viewer: Viewer) -> str:
-    local = instant.astimezone(viewer.zone)
-    day = format_day(local).partition(" ")[2]
-    return f"{day} {format_time(local)} {zone_abbreviation(local)}"
-
-
 _Cell = Callable[[ReportRow], Text]
 
 
@@ -103,10 +91,7 @@ def _table(found: UsageReport, prices: Prices | None, *, namespaced: bool) -> Ta
     if namespaced and found.group_by is GroupBy.RESOURCE:
         columns["NAMESPACE"] = lambda row: row.namespace
     columns[found.group_by.value.upper()] = lambda row: row.name
-    if found.group_by is GroupBy.WHO:
-        columns["RUNNING"] = lambda row: hours(row.total.running)
-    else:
-        columns |= {name.upper(): partial(amount_text, name=name) for name in COLUMNS}
+    columns |= {name.upper(): partial(amount_text, name=name) for name in found.columns}
     if prices is not None:
         columns["LIST PRICE"] = lambda row: f"{cost(row, prices):.2f}"
     rows = [[cell(row) for cell in columns.values()] for row in (*found.rows, found.total)]
