@@ -233,4 +233,7 @@ def soon(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
+IN_HALF_A_DAY = soon(12 * 3600)
+"""A daily schedule at its hour has no occurrence that is in progress or begins while the tests run."""
+
 Check = Callable[[], Awaitable[None]]

@@ -4,10 +4,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from tests.e2e.conftest import Operator, Tenant, limit_bookings, until
+from tests.e2e.conftest import IN_HALF_A_DAY, Operator, Tenant, limit_bookings, until
 
-DAILY = "0 9 * * *"
+HOUR = IN_HALF_A_DAY.hour
+DAILY = f"0 {HOUR} * * *"
 
 
 def scheduler(tenant: Tenant, name: str = "night", **spec: Any) -> None:
@@ -19,6 +21,14 @@ def scheduler(tenant: Tenant, name: str = "night", **spec: Any) -> None:
 def bookings(tenant: Tenant) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(tenant.kubectl("get", "bookings", "-o", "json"))["items"]
     return sorted(found, key=lambda booking: str(booking["metadata"]["name"]))
+
+
+def _start(booking: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(booking["spec"]["start_at"])
+
+
+def _end(booking: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(booking["spec"]["end_at"])
 
 
 def is_invalid(tenant: Tenant, name: str) -> bool:
@@ -35,7 +45,9 @@ async def test_bookings_are_created_ahead_with_an_owner_reference(tenant: Tenant
     notifications = [{"type": "email", "recipient": "ada@example.com"}]
     template = {"resource_name": "res", "user_id": "ada", "notifications": notifications}
     async with operator():
-        scheduler(tenant, time_zone="Europe/Berlin", horizon="72h", bookingTemplate=template)
+        hour = IN_HALF_A_DAY.astimezone(ZoneInfo("Europe/Berlin")).hour
+        zoned = {"schedule": f"0 {hour} * * *", "time_zone": "Europe/Berlin"}
+        scheduler(tenant, **zoned, horizon="72h", bookingTemplate=template)
         await until(lambda: is_ready(tenant) and len(bookings(tenant)) == 3)
         first = bookings(tenant)[0]
         owner = tenant.get("bookingscheduler", "night")["metadata"]["uid"]
@@ -45,10 +57,10 @@ async def test_bookings_are_created_ahead_with_an_owner_reference(tenant: Tenant
             owner,
             True,
         )
-        start = datetime.fromisoformat(first["spec"]["start_at"])
+        start = _start(first)
         assert first["spec"]["start_at"].endswith(("+01:00", "+02:00"))
-        assert (start.hour, start.minute) == (9, 0)
-        assert datetime.fromisoformat(first["spec"]["end_at"]) - start == timedelta(minutes=20)
+        assert (start.hour, start.minute) == (hour, 0)
+        assert _end(first) - start == timedelta(minutes=20)
         assert first["spec"]["notifications"] == notifications
         assert first["metadata"]["name"] == f"night-{start.astimezone(UTC):%Y%m%d%H%M}"
         shown = tenant.status("bookingscheduler", "night")["next"]
@@ -64,19 +76,12 @@ async def test_an_edit_changes_bookings_and_suspend_deletes_them(tenant: Tenant,
         before = {booking["metadata"]["uid"] for booking in bookings(tenant)}
         scheduler(tenant, horizon="48h", duration=40)
         await until(lambda: is_ready(tenant, 2))
-        spans = {
-            datetime.fromisoformat(booking["spec"]["end_at"])
-            - datetime.fromisoformat(booking["spec"]["start_at"])
-            for booking in bookings(tenant)
-        }
+        spans = {_end(booking) - _start(booking) for booking in bookings(tenant)}
         assert spans == {timedelta(minutes=40)}
         assert {booking["metadata"]["uid"] for booking in bookings(tenant)} == before
-        scheduler(tenant, horizon="48h", schedule="30 10 * * *")
-        await until(
-            lambda: (
-                {datetime.fromisoformat(item["spec"]["start_at"]).hour for item in bookings(tenant)} == {10}
-            )
-        )
+        later = (HOUR + 1) % 24
+        scheduler(tenant, horizon="48h", schedule=f"30 {later} * * *")
+        await until(lambda: {_start(booking).hour for booking in bookings(tenant)} == {later})
         scheduler(tenant, suspend=True)
         await until(lambda: not bookings(tenant))
         assert tenant.status("bookingscheduler", "night")["next"] == ""

@@ -11,7 +11,7 @@ import pytest
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.usage import MONTH_LABEL
 from booking_operator.devcluster.playground import Playground
-from tests.e2e.conftest import Operator, Tenant, soon, until
+from tests.e2e.conftest import IN_HALF_A_DAY, Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM, Overlay, read, service_account, token_kubeconfig
 from tests.support.audit import AuditLog, Permission, expanded
 
@@ -58,7 +58,7 @@ async def everything(tenant: Tenant) -> None:
 
 async def schedulers(tenant: Tenant) -> None:
     spec: dict[str, Any] = {
-        "schedule": "0 9 * * *",
+        "schedule": f"0 {IN_HALF_A_DAY.hour} * * *",
         "bookingTemplate": {"resource_name": "res", "user_id": "ada"},
     }
     tenant.apply("BookingScheduler", "daily", duration=20, **spec)
