@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from booking_operator.board.view.window import TimeWindow, Zoom, start_of_day
@@ -47,6 +47,8 @@ def test_a_window_has_whole_local_days(window: TimeWindow) -> None:
 
 
 @given(windows())
+@example(TimeWindow(date(2011, 12, 26), Zoom.WEEK, ZoneInfo("Pacific/Apia")))
+@example(TimeWindow(date(2011, 12, 1), Zoom.MONTH, ZoneInfo("Pacific/Apia")))
 def test_ticks_ascend_from_the_begin_of_the_window(window: TimeWindow) -> None:
     ticks = window.ticks()
     places = [tick.at for tick in ticks]

@@ -113,8 +113,9 @@ class TimeWindow:
         day = self.first
         while day < self.end_day:
             text = str(day.day) if self.zoom is Zoom.MONTH else _day_text(day)
-            yield Tick(self.share(start_of_day(day, self.zone)), text, day=True)
-            day += timedelta(days=1)
+            begin, day = start_of_day(day, self.zone), day + timedelta(days=1)
+            if begin < start_of_day(day, self.zone):  # a zone that moves over the date line leaves out a day
+                yield Tick(self.share(begin), text, day=True)
 
 
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
