@@ -14,6 +14,7 @@ from booking_operator.api.booking import Booking, BookingStatus
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import GROUP, merge_conditions
 from booking_operator.devcluster.controlplane import ControlPlane
+from booking_operator.domain.acceptance import RequestedBooking
 from booking_operator.domain.conditions import BookedResource, booking_conditions
 from booking_operator.domain.formatting import format_utc
 
@@ -88,7 +89,7 @@ def status(booking: Booking, now: datetime) -> dict[str, Any]:
     if interval is None:
         raise RuntimeError(f"a booking that makes no sense: {booking}")
     resource = BookedResource(None, 1, 0, None, timedelta(0))
-    verdicts = booking_conditions(interval, booking.resource_name, resource, now)
+    verdicts = booking_conditions(RequestedBooking(interval, booking.resource_name), resource, now)
     booking_status = BookingStatus(
         status=interval.phase_at(now),
         conditions=merge_conditions((), verdicts, 1, now),

@@ -26,7 +26,6 @@ from booking_operator.kube.events import EventRecorder
 from booking_operator.kube.objects import ObjectWriter
 from booking_operator.kube.status import StatusWriter
 from booking_operator.parts import REAL, Parts
-from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.delays import DelayController
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.event_handlers import EventHandlers
@@ -124,7 +123,7 @@ class Manager:
             changed=handlers.bookings.add,
             delivered=metrics.notified,
         )
-        bookings = BookingReconciler(environment, undelivered=notifier.failures.get, delay=delays.get)
+        bookings = parts.bookings(environment, undelivered=notifier.failures.get, delay=delays.get)
         schedulers = SchedulerReconciler(environment)
         monitors = MonitorReconciler(environment)
         self._usage_queue: WorkQueue[Key] = parts.queue(clock, timer_priority=Priority.CHANGE)
@@ -145,6 +144,7 @@ class Manager:
             "orders": orders,
             "delays": delays,
             "resources": resources,
+            "bookings": bookings,
             "monitors": monitors,
             "failed locks": lock_tags.failures,
             "notifications": notifier,

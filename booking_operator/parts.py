@@ -16,6 +16,7 @@ from booking_operator.cloud.service import Driver
 from booking_operator.domain.usage import Meter
 from booking_operator.engine.store import Key
 from booking_operator.engine.workqueue import WorkQueue
+from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
@@ -35,6 +36,7 @@ class Parts:
         informers: creates the informers from the default region.
         driver: returns the driver that the reconcilers use, given the driver of a cloud service.
         resources: the class of the reconciler of Resources.
+        bookings: the class of the reconciler of Bookings.
         locks: the class of the reconciler of lock tags.
         meter: the class of the meter of a Resource.
     """
@@ -43,6 +45,7 @@ class Parts:
     informers: Callable[[str], Informers] = Informers
     driver: Callable[[Driver], Driver] = direct
     resources: type[ResourceReconciler] = ResourceReconciler
+    bookings: type[BookingReconciler] = BookingReconciler
     locks: type[LockTagsReconciler] = LockTagsReconciler
     meter: type[Meter] = Meter
 

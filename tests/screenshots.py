@@ -14,15 +14,16 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from booking_operator.devcluster.playground import OwnPlayground, playground
-from tests.support.people import booking_body, condition, resource_body, usage_body
+from tests.support.people import accepted, booking_body, condition, resource_body, usage_body
 from tests.support.plugin import ROOT, Person
 
 SIZE = {"width": 1280, "height": 720}
 NO_ROOM = condition("Ready", "False", "InsufficientInstanceCapacity", "AWS has no room for db.r6g.large.")
+TAKEN = condition("Accepted", "False", "Conflict", "ada has load-test until 2026-11-24T21:00:00Z (peak).")
 OBJECTS: tuple[dict[str, Any], ...] = (
     resource_body("analytics", "RUNNING", 2, 2, spec={"warm_up": "30m"}),
     resource_body("build-farm", "RUNNING", 12, 12),
-    resource_body("load-test", "STOPPED", 0, 8),
+    resource_body("load-test", "STOPPED", 0, 8, spec={"sharing": "Exclusive"}),
     resource_body("ml-training", "STOPPED", 0, 4),
     resource_body("rds.reporting", "STOPPED", 0, 1, [NO_ROOM]),
     resource_body("staging", "PENDING", 1, 3),
@@ -33,7 +34,8 @@ OBJECTS: tuple[dict[str, Any], ...] = (
     booking_body("tomorrow", "analytics", "grace", "25 09:00", "25 18:00"),
     booking_body("nightly", "build-farm", "ci-bot", "00:00", "06:00"),
     booking_body("release", "build-farm", "linus", "10:00", "20:00"),
-    booking_body("peak", "load-test", "ada", "20:00", "22:00"),
+    booking_body("peak", "load-test", "ada", "19:00", "22:00", **accepted("load-test", "19:00", "22:00")),
+    booking_body("soak", "load-test", "linus", "17:00", "21:00", [TAKEN], status="CONFLICT"),
     booking_body("epochs", "ml-training", "yann", "18:00", "25 08:00"),
     booking_body("quarter", "rds.reporting", "grace", "10:00", "16:00", [NO_ROOM]),
     booking_body("qa-week", "staging", "margaret", "23 08:00", "27 18:00"),

@@ -1,6 +1,7 @@
 """The kind Booking: a user books a Resource for a time interval."""
 
 from dataclasses import field
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import FailFast, Field, model_validator
@@ -15,6 +16,7 @@ from booking_operator.api.meta import (
     MetaWithoutFinalizers,
     or_invalid,
 )
+from booking_operator.domain.acceptance import NO_RULES, BookingRequest, BookingRules, TimeSpan, counted
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.parsing import parse_rfc3339
 
@@ -29,6 +31,7 @@ class NotificationSpec:
     """For `email` an address, otherwise the name of a target in the configuration of the operator."""
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 NotificationSpecs = Annotated[tuple[NotificationSpec, ...], Field(max_length=16), FailFast()]
 
 
@@ -64,17 +67,40 @@ class BookingStatus:
     """The state of the booking."""
 
     status: Annotated[str, Field(json_schema_extra={"enum": ["", *Phase]}), fields.INTERNED] = ""
-    """SCHEDULED, IN PROGRESS or FINISHED."""
+    """SCHEDULED, IN PROGRESS or FINISHED.
+    CONFLICT while another booking of an exclusive Resource stands against this one."""
+    accepted_resource: Annotated[str, fields.INTERNED] = ""
+    """The Resource that has accepted the booking. Only those with sharing: Exclusive or max_duration do."""
+    accepted_from: str = ""
+    """Since when the accepted interval counts, in UTC."""
+    accepted_until: str = ""
+    """The end of the accepted interval, in UTC. It is earlier than end_at while an extension conflicts."""
     notification_sent: bool = False
     """Whether all recipients were notified of the end."""
     notified: tuple[str, ...] = ()
     """The ids of the delivered messages. After a change of end_at, all messages are new."""
     conditions: tuple[Condition, ...] = ()
     """Always: Valid. If the spec is valid: ResourceFound, HoldsLock.
+    Accepted if the Resource is exclusive.
     Ready while the booking is active, or if the spec is invalid. Delayed while its start is late.
     Notified if the spec has notifications. Stalled if the spec is invalid."""
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
+
+    def accepted_for(self, resource: str) -> TimeSpan | None:
+        """Return the interval that a Resource has accepted; None if it has not, or if it is malformed."""
+        if not resource or self.accepted_resource != resource:
+            return None
+        try:
+            start, end = (parse_rfc3339(text) for text in (self.accepted_from, self.accepted_until))
+        except ValueError:  # another client wrote it
+            return None
+        return TimeSpan(start, end) if start < end else None
+
+    @property
+    def acceptance(self) -> tuple[str, str, str]:
+        """The fields of the acceptance, to compare them."""
+        return self.accepted_resource, self.accepted_from, self.accepted_until
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -95,9 +121,45 @@ class Booking:
         """The name of the booked Resource; empty when the spec is invalid."""
         return self.spec.resource_name if isinstance(self.spec, BookingSpec) else ""
 
+    @property
+    def ends_at(self) -> datetime:
+        """The end of what the Booking wants or what was accepted of it, whichever is later (aware UTC)."""
+        record = self.status.accepted_for(self.status.accepted_resource)
+        ends = [record.end] if record else []
+        if self._interval is not None:
+            ends.append(self._interval.end_at)
+        return max(ends, default=_NEVER)
+
     def interval(self) -> BookingInterval | None:
-        """Return the booking as the rules use it; None when the spec is invalid."""
+        """Return the booking as its spec wants it; None when the spec is invalid."""
         return self._interval
+
+    def request(self, resource: str, current: BookingStatus | None = None) -> BookingRequest:
+        """Return the Booking as far as it concerns one Resource.
+
+        Args:
+            resource: the name of the Resource.
+            current: the status that is about to be stored; None if it is the stored one.
+        """
+        interval = self._interval if self.resource_name == resource else None
+        statuses = (self.status, current or self.status)
+        records = (status.accepted_for(resource) for status in statuses)
+        return BookingRequest(
+            name=self.metadata.name,
+            user_id=interval.user_id if interval else "",
+            created_at=self.metadata.creation_timestamp,
+            wanted=TimeSpan(interval.start_at, interval.end_at) if interval else None,
+            records=tuple(dict.fromkeys(record for record in records if record is not None)),
+        )
+
+    def counted(self, rules: BookingRules = NO_RULES) -> BookingInterval | None:
+        """Return the part of the booking for which instances run, by the rules of its Resource.
+
+        It is None if no instances run for it.
+        """
+        if self._interval is None or not rules.recorded:
+            return self._interval
+        return counted(self._interval, self.status.accepted_for(self.resource_name), rules)
 
 
 def _interval_of(meta: MetaWithoutFinalizers, spec: BookingSpec | InvalidSpec) -> BookingInterval | None:

@@ -76,12 +76,12 @@ OptionalDate = Annotated[
 ]
 
 
-def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[AfterValidator, Any]:
+def _duration_between(shortest: str, longest: str, *, word: str | None = None) -> tuple[AfterValidator, Any]:
     """Return annotations for a string field: a duration between two bounds in Go's notation, or `word`."""
     low, high = parse_duration(shortest), parse_duration(longest)
 
     def in_range(text: str) -> str:
-        if word and text == word:
+        if text == word:
             return text
         if not low <= parse_duration(text) <= high:
             raise ValueError(f"{text!r} must be between {shortest} and {longest}")
@@ -92,8 +92,8 @@ def _duration_between(shortest: str, longest: str, *, word: str = "") -> tuple[A
         f"&& duration(self) <= duration('{longest}')"
     )
     message = f"must be a duration between {shortest} and {longest}, like 90s, 10m or 1h30m"
-    if word:
-        rule, message = f"self == '{word}' || ({rule})", f"{message}, or {word}"
+    if word is not None:
+        rule, message = f"self == '{word}' || ({rule})", f"{message}, or {word or 'empty'}"
     return AfterValidator(in_range), Field(max_length=32, json_schema_extra=validations(cel(rule, message)))
 
 
@@ -101,10 +101,13 @@ AUTO = "auto"
 """The value of `warm_up` that derives the warm-up from past starts."""
 _WARM_UP = _duration_between("0s", "24h", word=AUTO)
 _LAUNCH_GRACE = _duration_between("0s", "24h")
+_BOOKING_LIMIT = _duration_between("1m", "87600h", word="")
 _INTERVAL, _HORIZON = _duration_between("10s", "24h"), _duration_between("0s", "8784h")
 
 WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
 LaunchGrace = Annotated[str, _LAUNCH_GRACE[0], _LAUNCH_GRACE[1]]
+BookingLimit = Annotated[str, _BOOKING_LIMIT[0], _BOOKING_LIMIT[1]]
+"""A limit for bookings; empty for none."""
 Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]
 Horizon = Annotated[str, _HORIZON[0], _HORIZON[1]]
 ResourceName = Annotated[str, Field(min_length=1, max_length=253), INTERNED]

@@ -1,9 +1,9 @@
 """The kind Resource: a group of cloud instances that carry the same tag."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
@@ -15,6 +15,7 @@ from booking_operator.api.meta import (
     ObjectMeta,
     or_invalid,
 )
+from booking_operator.domain.acceptance import NO_RULES, BookingRules
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.group import Group
 from booking_operator.domain.parsing import parse_duration, parse_rfc3339
@@ -63,6 +64,22 @@ class ResourceSpec:
     `Stop`: the operator stops them, even if they are booked."""
     suspend: bool = False
     """While true, the operator starts and stops no instance. It still observes and reports."""
+    sharing: Literal["Shared", "Exclusive"] = "Shared"
+    """Whether bookings may overlap.
+    `Shared`: they may, and the instances run for all of them.
+    `Exclusive`: a booking that overlaps an accepted one has the status CONFLICT until the time is free."""
+    max_duration: fields.BookingLimit = ""
+    """The longest booking, such as `12h`. A longer one is not valid. If empty, there is no limit."""
+    max_ahead: fields.BookingLimit = ""
+    """How far ahead a booking may start, such as `336h`. One that starts later is not valid until then.
+    If empty, there is no limit."""
+
+    @model_validator(mode="after")
+    def _exclusive_has_no_ad_hoc_booking(self) -> Self:
+        if self.sharing == "Exclusive" and self.booked_by:
+            text = "booked_by needs sharing: Shared; for an exclusive Resource, create a Booking"
+            raise ValueError(text)
+        return self
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -215,4 +232,20 @@ def ad_hoc_interval(resource: Resource, spec: ResourceSpec) -> BookingInterval |
     return BookingInterval(name="", user_id=spec.booked_by, start_at=began, end_at=until, created_at=began)
 
 
-SPEC_RULES = ()
+def booking_rules(spec: ResourceSpec | InvalidSpec) -> BookingRules:
+    """Return the rules of a Resource for its bookings; no rules if its spec is invalid."""
+    if isinstance(spec, InvalidSpec) or not (
+        spec.sharing == "Exclusive" or spec.max_duration or spec.max_ahead
+    ):
+        return NO_RULES
+    longest, ahead = (parse_duration(text) if text else None for text in (spec.max_duration, spec.max_ahead))
+    return BookingRules(spec.sharing == "Exclusive", longest, ahead)
+
+
+SPEC_RULES = (
+    fields.cel(
+        "!has(self.sharing) || self.sharing == 'Shared' || !has(self.booked_by) || self.booked_by == ''",
+        "booked_by needs sharing: Shared; for an exclusive Resource, create a Booking",
+        fieldPath=".booked_by",
+    ),
+)

@@ -78,9 +78,12 @@ ADVICE: dict[str, Advice] = {
     "InvalidResponse": Advice(Fixer.OPERATOR_ADMIN, "if it lasts, check the HTTP proxy of the operator"),
     "Closed": _PASSES,
     "Conflict": _RETRIES,
+    "TooFarAhead": _PASSES,
     "WriteFailed": _RETRIES,
     # The user of the object can fix it.
     "InvalidSpec": _EDIT,
+    "TooLong": _EDIT,
+    "NotValid": _EDIT,
     "Duplicate": Advice(Fixer.USER, delete=True),
     "Suspended": Advice(Fixer.USER, patch='{"spec":{"suspend":false}}'),
     "ResourceNotFound": _EDIT,

@@ -10,6 +10,7 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.client.errors import CommandError, ExitCode
 from booking_operator.client.view import AD_HOC, ResourceView, Viewer
+from booking_operator.domain.acceptance import Conflict
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline
 from booking_operator.domain.formatting import format_duration, format_rfc3339
@@ -82,12 +83,67 @@ def preview(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> li
         at = max(interval.power_on_at(warm_up), viewer.now)
         starts = format_clock_or_day(at, interval.start_at, viewer.zone)
         line += f"; instances start {starts} (warm_up {format_duration(warm_up)})"
-    return [line, *_overlap_lines(view, interval, viewer), *_notes(view, viewer)]
+    return [line, *_acceptance_lines(view, interval, viewer), *_notes(view, viewer)]
 
 
 def _begins(interval: BookingInterval, now: datetime) -> str:
     ahead = interval.start_at - now
     return f"in {format_span(ahead)}" if ahead > timedelta(0) else "from now on"
+
+
+def _acceptance_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> Iterator[str]:
+    """Yield why the operator will not accept the booking, or what it overlaps."""
+    if refused := refusal(view, interval, viewer):
+        yield refused.text
+    elif not view.rules.exclusive:
+        yield from _overlap_lines(view, interval, viewer)
+
+
+@dataclass(frozen=True, slots=True)
+class BookingRefusal:
+    """Why the operator will not accept a booking, or its extension.
+
+    Attributes:
+        text: the reason, as a sentence without its full stop.
+        hint: what to do instead.
+        instead: the command that books the next free time of the same length; empty if there is none.
+        rival: the name of the booking that stands against it; empty if none does.
+        for_ever: whether the booking can never be accepted as it is.
+    """
+
+    text: str
+    hint: str
+    instead: str = ""
+    rival: str = ""
+    for_ever: bool = False
+
+
+def refusal(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> BookingRefusal | None:
+    """Return why the operator will not accept a booking, or its extension; None if it will."""
+    decision, rules = view.decision(interval), view.rules
+    if decision.too_long and rules.max_duration is not None:
+        limit = format_span(rules.max_duration)
+        text = f"a booking of {view.name} takes at most {limit}"
+        return BookingRefusal(text, f"use --duration {limit} or less", for_ever=True)
+    if decision.allowed_from is not None and rules.max_ahead is not None:
+        when = format_relative(decision.allowed_from, viewer.now, viewer.zone)
+        limit = format_span(rules.max_ahead)
+        text = f"{view.name} can be booked {limit} ahead; this booking becomes valid {when}"
+        return BookingRefusal(text, "choose an earlier start, or add --queue to make it now")
+    return _conflict(view, interval, decision.conflict, viewer) if decision.conflict else None
+
+
+def _conflict(
+    view: ResourceView, interval: BookingInterval, rival: Conflict, viewer: Viewer
+) -> BookingRefusal:
+    other = BookingInterval(rival.name, rival.user_id, rival.span.start, rival.span.end, viewer.now)
+    free = format_relative(rival.free_at, viewer.now, viewer.zone)
+    length = format_span(interval.end_at - interval.start_at)
+    who, times = viewer.address(rival.user_id) or "another booking", viewer.times(other, viewer.today)
+    verb = "have" if who == "you" else "has"
+    text = f"conflict: {who} {verb} {view.name} {times} ({rival.name}); {length} are next free {free}"
+    command = book_command(view.name, length, view.namespace, viewer, start=rival.free_at)
+    return BookingRefusal(text, f"{command}, or add --queue to wait for your time", command, rival.name)
 
 
 def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> Iterator[str]:
@@ -161,7 +217,8 @@ def own_booking(
     }
     candidates = [item for item in view.active if item.name in mine]
     if not candidates:
-        coming = [item for item in view.timeline.unfinished_by(viewer.now) if item.name in mine]
+        unfinished = (*view.timeline.unfinished_by(viewer.now), *view.waiting)
+        coming = [item for item in unfinished if item.name in mine]
         candidates = coming[:1]
     if not candidates:
         others = [item for item in view.active if item.name]
@@ -179,9 +236,12 @@ def own_booking(
     return mine[candidates[0].name]
 
 
-def book_command(resource: str, duration: str, namespace: str, viewer: Viewer) -> str:
-    """Return the command that books a Resource from now on."""
-    words = ("booking", "book", resource, "--duration", duration)
+def book_command(
+    resource: str, duration: str, namespace: str, viewer: Viewer, start: datetime | None = None
+) -> str:
+    """Return the command that books a Resource from `start` (aware UTC), or from now on if it is None."""
+    begin = () if start is None else ("--from", render(start, viewer.zone))
+    words = ("booking", "book", resource, *begin, "--duration", duration)
     return viewer.command(*words, namespace=namespace)
 
 

@@ -15,6 +15,8 @@ from icalendar import Calendar, Event, vDuration, vUri
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import GROUP
+from booking_operator.client.view import phase_of
+from booking_operator.domain.booking import Phase
 from booking_operator.domain.formatting import single_line
 from booking_operator.domain.parsing import parse_rfc3339
 
@@ -48,6 +50,10 @@ class CalendarEntry:
         interval = self.booking.interval()
         return interval is not None and interval.end_at > begin and interval.start_at < end
 
+    def waits(self, now: datetime) -> bool:
+        """Whether the Booking is not accepted, so that another one has its time."""
+        return phase_of(self.booking, now) in {Phase.CONFLICT, "INVALID"}
+
 
 def calendar(
     name: str,
@@ -76,15 +82,19 @@ def calendar(
     file.add("x-published-ttl", "PT1H")
     if source:
         file.add("source", vUri(source), parameters={"value": "URI"})
-    shown = [entry for entry in entries if entry.overlaps(now - PAST, now + FUTURE)]
+    shown = [
+        entry
+        for entry in entries
+        if entry.overlaps(now - PAST, now + FUTURE) and not (busy_only and entry.waits(now))
+    ]
     for entry in sorted(
         shown, key=lambda entry: (entry.booking.metadata.namespace, entry.booking.metadata.name)
     ):
-        file.add_component(_event(entry, busy_only=busy_only))
+        file.add_component(_event(entry, now, busy_only=busy_only))
     return bytes(file.to_ical())
 
 
-def _event(entry: CalendarEntry, *, busy_only: bool) -> Event:
+def _event(entry: CalendarEntry, now: datetime, *, busy_only: bool) -> Event:
     booking, interval = entry.booking, entry.booking.interval()
     if interval is None:
         raise ValueError("an invalid Booking has no event")
@@ -101,5 +111,7 @@ def _event(entry: CalendarEntry, *, busy_only: bool) -> Event:
     else:
         event.add("summary", single_line(f"{booking.resource_name}: {interval.user_id}"))
         event.add("description", f"Booking {meta.namespace}/{meta.name}")
+    if entry.waits(now):
+        event.add("status", "TENTATIVE")
     event.add("transp", "TRANSPARENT")
     return event

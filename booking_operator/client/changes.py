@@ -53,16 +53,25 @@ async def make_booking(
     recipients: Sequence[dict[str, str]] = (),
     *,
     dry_run: bool = False,
+    queue: bool = False,
 ) -> tuple[BookingInterval, dict[str, Any]]:
     """Create the Booking for an interval, under the first name that is free.
+
+    With `queue`, a booking is also made if it must wait until it is accepted.
 
     Returns:
         The interval as it is stored, with its name, and the Booking.
 
     Raises:
-        CommandError: the user has booked this interval already, or the API server refuses the request.
+        CommandError: the user has booked this interval already, the operator would not accept the booking,
+            or the API server refuses the request.
     """
-    for name in bookings.booking_names(resource.name, wanted.start_at, wanted.user_id):
+    names = list(bookings.booking_names(resource.name, wanted.start_at, wanted.user_id))
+    refused = bookings.refusal(resource, wanted, viewer)
+    # A repetition has a better message, which `_refuse_repetition` gives.
+    if refused is not None and refused.rival not in names and (refused.for_ever or not queue):
+        raise _refusal_error(refused)
+    for name in names:
         interval = replace(wanted, name=name)
         body = bookings.booking_body(resource.name, interval, viewer, recipients)
         made = await cluster.create(BOOKING, resource.namespace, body, dry_run=dry_run)
@@ -72,6 +81,11 @@ async def make_booking(
         await _refuse_repetition(cluster, interval, resource.namespace, viewer)
     text = "other bookings already use the names for this one"
     raise CommandError(text, hint="choose a start that is a minute later")
+
+
+def _refusal_error(refused: bookings.BookingRefusal) -> CommandError:
+    code = ExitCode.IMPOSSIBLE if refused.for_ever else ExitCode.FAILED
+    return CommandError(refused.text, hint=refused.hint, code=code)
 
 
 async def _refuse_repetition(
@@ -117,7 +131,8 @@ async def extend_booking(
     """Set a later end of a Booking (aware UTC).
 
     Raises:
-        CommandError: the end is not later, or the API server refuses the request.
+        CommandError: the end is not later, the operator would not accept it, or the API server refuses the
+            request.
     """
     end = bookings.whole_second(end)
     if end <= found.interval.end_at:
@@ -125,6 +140,10 @@ async def extend_booking(
         text = f"the new end is not after the present end of {found.name}, which is {ends}"
         command = viewer.command("booking", "release", found.name, namespace=found.booking.metadata.namespace)
         raise CommandError(text, hint=f"to end it now: {command}", code=ExitCode.USAGE)
+    if found.view is not None:
+        extended = replace(found.interval, end_at=end)
+        if refused := bookings.refusal(found.view, extended, viewer):
+            raise _refusal_error(replace(refused, hint="choose an earlier end; the booking stays as it is"))
     patched, warning = await _set_end(cluster, found, end, viewer, dry_run=dry_run), ""
     if tool := _gitops_tool(patched):
         second = bookings.second_booking_command(found, end, viewer)

@@ -13,11 +13,12 @@ MAX_LANES = 4
 def lanes_of(view: ResourceView, begin: datetime, end: datetime) -> Sequence[Sequence[BookingInterval]]:
     """Return the bookings of a time range (aware UTC), warm-up included, in lanes.
 
-    Each booking is in the first lane that has room, by precedence.
+    Each booking is in the first lane that has room, by precedence. Those that are not accepted come last.
     """
     lanes: list[list[BookingInterval]] = []
     warm_up = view.resource.warm_up
-    for item in view.timeline.unfinished_by(begin, end + warm_up):
+    found = view.bookings_within(begin, end + warm_up)
+    for item in sorted(found, key=view.waiting.__contains__) if view.waiting else found:
         power_on = item.power_on_at(warm_up)
         if power_on >= end:
             continue

@@ -5,19 +5,20 @@ The operator computes from the same booking timelines and conditions (`reconcile
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.meta import InvalidSpec, find_condition, first_failure
-from booking_operator.api.resource import Resource, ResourceSpec
+from booking_operator.api.resource import Resource, ResourceSpec, booking_rules
+from booking_operator.domain.acceptance import BookingRequest, BookingRules, Decision, TimeSpan, decide
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import ON_THEIR_WAY, Failure
 from booking_operator.domain.local_time import format_interval, format_time
-from booking_operator.engine.store import Key
+from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.informers import Informers
 
 SILENCE = timedelta(minutes=1)
@@ -69,11 +70,19 @@ class Viewer:
 
 @dataclass(frozen=True)
 class ResourceView:
-    """One Resource and its bookings at `now` (aware UTC)."""
+    """One Resource and its bookings at `now` (aware UTC).
+
+    Attributes:
+        resource: the Resource.
+        timeline: the bookings for which its instances run.
+        now: the instant.
+        requests: the bookings of a Resource that accepts them one by one; empty for other Resources.
+    """
 
     resource: Resource
     timeline: BookingTimeline
     now: datetime
+    requests: Sequence[Booking] = ()
 
     @property
     def name(self) -> str:
@@ -99,6 +108,45 @@ class ResourceView:
     def active(self) -> Sequence[BookingInterval]:
         """The active bookings, warm-up included; the holder first."""
         return self.timeline.active(self.now, self.resource.warm_up)
+
+    @cached_property
+    def waiting(self) -> Sequence[BookingInterval]:
+        """The bookings that have not ended and of which nothing is accepted, by precedence."""
+        rules, name = self.rules, self.name
+        wanted = [
+            interval
+            for booking in self.requests
+            if booking.resource_name == name and booking.counted(rules) is None
+            if (interval := booking.interval()) is not None and interval.end_at > self.now
+        ]
+        return sorted(wanted, key=lambda item: item.precedence)
+
+    def bookings_within(self, begin: datetime, end: datetime) -> list[BookingInterval]:
+        """Return the bookings that end after `begin` and start at `end` or before (aware UTC), by precedence.
+
+        Those that are not accepted are included.
+        """
+        found = self.timeline.unfinished_by(begin, end)
+        waiting = [item for item in self.waiting if item.end_at > begin and item.start_at <= end]
+        return sorted([*found, *waiting], key=lambda item: item.precedence) if waiting else found
+
+    @property
+    def rules(self) -> BookingRules:
+        """The rules of the Resource for its bookings."""
+        return booking_rules(self.resource.spec)
+
+    def decision(self, interval: BookingInterval) -> Decision:
+        """Return what the operator would accept of a booking that is made or changed now.
+
+        Args:
+            interval: the booking. If its name is that of an existing one, it takes the place of that one.
+        """
+        others = [item.request(self.name) for item in self.requests if item.metadata.name != interval.name]
+        own = [item.request(self.name) for item in self.requests if item.metadata.name == interval.name]
+        wanted = TimeSpan(interval.start_at, interval.end_at)
+        made = BookingRequest(interval.name, interval.user_id, interval.created_at, wanted)
+        changed = [replace(item, wanted=wanted) for item in own] or [made]
+        return decide([*others, *changed], self.rules, self.now).get(interval.name, Decision(wanted))
 
     @property
     def next_booking(self) -> BookingInterval | None:
@@ -202,7 +250,8 @@ class View:
         return self.informers.bookings.get(key)
 
     def _view(self, resource: Resource) -> ResourceView:
-        return ResourceView(resource, self.informers.timeline(resource), self.now)
+        timeline, key = self.informers.timeline(resource), key_of(resource)
+        return ResourceView(resource, timeline, self.now, self.informers.requests(key, self.now))
 
 
 def _booking_order(booking: Booking) -> tuple[object, ...]:
@@ -220,13 +269,34 @@ def booking_is_unreported(booking: Booking, now: datetime) -> bool:
     if not booking.status.observed_generation:
         return True
     reported = booking.status.status
+    if reported == Phase.CONFLICT or booking_problem(booking, now) == "TooLong":
+        return interval.end_at <= earlier
     return reported != interval.phase_at(now) and reported != interval.phase_at(earlier)
 
 
 def phase_of(booking: Booking, now: datetime) -> str:
-    """Return the phase of a Booking; INVALID if its spec is invalid."""
-    interval = booking.interval()
-    return "INVALID" if interval is None else interval.phase_at(now)
+    """Return the phase of a Booking; INVALID if its spec is invalid or if it is longer than allowed."""
+    interval, status = booking.interval(), booking.status
+    if interval is None:
+        return "INVALID"
+    phase = interval.phase_at(now)
+    if phase is Phase.FINISHED:
+        return phase
+    valid = find_condition(status.conditions, "Valid")
+    if valid is not None and valid.reason == "TooLong" and not status.accepted_resource:
+        return "INVALID"
+    return Phase.CONFLICT if status.status == Phase.CONFLICT else phase
+
+
+def booking_problem(booking: Booking, now: datetime) -> str:
+    """Return the reason of the most important problem of a Booking that has not ended; empty for none."""
+    if is_finished(booking, now):
+        return ""
+    conditions = booking.status.conditions
+    failure = first_failure(conditions, "Valid", "ResourceFound", "Accepted", "Ready")
+    if failure is not None and failure.reason not in ON_THEIR_WAY:
+        return failure.reason
+    return "Delayed" if find_condition(conditions, "Delayed") is not None else ""
 
 
 def is_finished(booking: Booking, now: datetime) -> bool:

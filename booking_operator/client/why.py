@@ -17,7 +17,7 @@ from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition, InvalidSpec, find_condition
 from booking_operator.client.advice import Fixer, advice_for
-from booking_operator.client.bookings import book_command
+from booking_operator.client.bookings import book_command, refusal
 from booking_operator.client.cluster import PODS, Permission
 from booking_operator.client.progress import past_starts
 from booking_operator.client.view import (
@@ -25,6 +25,7 @@ from booking_operator.client.view import (
     ResourceView,
     Viewer,
     booking_is_unreported,
+    phase_of,
 )
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.conditions import ON_THEIR_WAY, next_attempt_in, suggested_warm_up_in
@@ -270,15 +271,20 @@ _CHECKS = (_false("Valid"), _false("Found"), _false("Synced"), _delayed, _not_re
 
 
 def _obstacle(view: ResourceView, condition: Condition, viewer: Viewer) -> _Obstacle:
-    since = ""
-    if condition.last_transition_time:
-        since = f" since {_second(parse_rfc3339(condition.last_transition_time), viewer)}"
     return _Obstacle(
-        text=f'{condition.type}={condition.status}/{condition.reason}{since}: "{condition.message}"',
+        text=_quoted(condition, viewer),
         remedies=tuple(_remedies(view, condition, viewer)),
         harmless=condition.type == "Delayed" or condition.status == "True",
         retry_at=next_attempt_in(condition.message),
     )
+
+
+def _quoted(condition: Condition, viewer: Viewer) -> str:
+    """Return a condition with its message, unchanged."""
+    since = ""
+    if condition.last_transition_time:
+        since = f" since {_second(parse_rfc3339(condition.last_transition_time), viewer)}"
+    return f'{condition.type}={condition.status}/{condition.reason}{since}: "{condition.message}"'
 
 
 def _remedies(view: ResourceView, condition: Condition, viewer: Viewer) -> Iterator[Remedy]:
@@ -353,7 +359,9 @@ def explain_booking(
         )
     if view is None:
         return _without_resource(booking, interval, viewer, resources)
-    return _unfinished_booking(interval, view, viewer, subject)
+    if (condition := _not_accepted(booking, viewer)) is not None:
+        return _unaccepted_booking(booking, interval, view, condition, viewer)
+    return _unfinished_booking(booking, interval, view, viewer, subject)
 
 
 def _invalid_booking(booking: Booking, subject: str, viewer: Viewer) -> Explanation:
@@ -395,10 +403,40 @@ def _without_resource(
     )
 
 
+def _not_accepted(booking: Booking, viewer: Viewer) -> Condition | None:
+    """Return the condition that says why nothing of a booking is accepted; None if some of it is."""
+    if phase_of(booking, viewer.now) not in {Phase.CONFLICT, "INVALID"}:
+        return None
+    checks = (_false(type_)(booking.status.conditions) for type_ in ("Valid", "Accepted"))
+    return next((found for found in checks if found is not None), None)
+
+
+def _unaccepted_booking(
+    booking: Booking, interval: BookingInterval, view: ResourceView, condition: Condition, viewer: Viewer
+) -> Explanation:
+    meta, refused = booking.metadata, refusal(view, interval, viewer)
+    waits = condition.reason == "Conflict"
+    edit = viewer.command("edit", "booking", meta.name, namespace=meta.namespace)
+    remedies = [Remedy(edit, Permission("patch", BOOKING, meta.namespace))]
+    if refused is not None and refused.instead:
+        remedies = [Remedy(refused.instead, Permission("create", BOOKING, meta.namespace))]
+    return Explanation(
+        f"booking {meta.name}",
+        "waits until its time is free, nothing runs for it" if waits else "invalid, so it books nothing",
+        as_booked=False,
+        because=(_quoted(condition, viewer),),
+        next="it is accepted by itself when the time is free" if waits else "",
+        do=tuple(remedies),
+    )
+
+
 def _unfinished_booking(
-    interval: BookingInterval, view: ResourceView, viewer: Viewer, subject: str
+    booking: Booking, interval: BookingInterval, view: ResourceView, viewer: Viewer, subject: str
 ) -> Explanation:
     of_resource = explain_resource(view, viewer)
+    interval = booking.counted(view.rules) or interval
+    own = [_false(type_)(booking.status.conditions) for type_ in ("Valid", "Accepted")]
+    but = [_quoted(condition, viewer) for condition in own if condition is not None]
     active = interval in view.active
     state = _begun(interval, viewer)
     if active:
@@ -412,7 +450,7 @@ def _unfinished_booking(
         because=of_resource.because
         if active
         else (f"it books {view.name} {viewer.times(interval, viewer.today)}",),
-        but=of_resource.but,
+        but=(*but, *of_resource.but),
         next="; ".join(_next_of_booking(interval, view, viewer)),
         do=of_resource.do if of_resource.but else (),
     )

@@ -8,6 +8,7 @@ from enum import StrEnum
 class Phase(StrEnum):
     """The phase of a booking. `kubectl get bookings` shows the values."""
 
+    CONFLICT = "CONFLICT"
     SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN PROGRESS"
     FINISHED = "FINISHED"

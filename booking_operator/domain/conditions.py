@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from booking_operator.domain.acceptance import RequestedBooking
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.delay import Delay
@@ -373,21 +374,83 @@ class BookedResource:
 
 
 def booking_conditions(
-    booking: BookingInterval, resource_name: str, resource: BookedResource | None, now: datetime
+    request: RequestedBooking, resource: BookedResource | None, now: datetime
 ) -> tuple[ConditionUpdate, ...]:
     """Return the conditions of a valid Booking.
 
     `Ready` exists only while the booking is active. Otherwise a tool that uses kstatus would wait for a
     booking that starts next week, or that ended last week.
     """
-    found = _resource_found(resource_name, resource)
+    found = _resource_found(request.resource, resource)
     warm_up = resource.warm_up if resource else timedelta(0)
-    conditions: tuple[ConditionUpdate, ...] = (VALID, found, _holds_lock(booking, resource, now, warm_up))
+    booking, refused = request.counted, _refused(request)
+    conditions = (refused or VALID, found, *_accepted(request))
+    if booking is None or (booking.end_at <= now < request.interval.end_at):
+        return (*conditions, *_not_accepted(request, refused or conditions[-1], now, warm_up))
+    conditions = (*conditions, _holds_lock(booking, resource, now, warm_up))
     if booking.is_active(now, warm_up):
         conditions = (*conditions, _booking_ready(found, resource))
     delay = resource.delay if resource else None
     concerned = delay is not None and delay.is_start and delay.due_at == booking.power_on_at(warm_up)
     return (*conditions, *delayed_conditions(delay if concerned else None))
+
+
+def _refused(request: RequestedBooking) -> ConditionUpdate | None:
+    """Return that a booking breaks a limit of its Resource; None if it does not."""
+    rules, interval, name = request.rules, request.interval, request.resource
+    if request.too_long and rules.max_duration is not None:
+        length, limit = format_duration(_length(interval)), format_duration(rules.max_duration)
+        message = f"The booking takes {length}; spec.max_duration of the Resource {name} is {limit}."
+        return ConditionUpdate("Valid", False, "TooLong", f"{message}{_kept(request)}")
+    if request.allowed_from is not None and rules.max_ahead is not None:
+        limit, begin = format_duration(rules.max_ahead), _next_second(request.allowed_from)
+        message = (
+            f"The booking starts later than spec.max_ahead of the Resource {name} allows, which is {limit}; "
+            f"it becomes valid at {begin}."
+        )
+        return ConditionUpdate("Valid", False, "TooFarAhead", f"{message}{_kept(request)}")
+    return None
+
+
+def _kept(request: RequestedBooking) -> str:
+    """Return a sentence about the interval that stays accepted, or an empty string."""
+    kept = request.decision.accepted if request.decision else None
+    return f" The booking stays accepted until {format_utc(kept.end)}." if kept else ""
+
+
+def _accepted(request: RequestedBooking) -> tuple[ConditionUpdate, ...]:
+    """Return the condition `Accepted`, which only the bookings of an exclusive Resource have."""
+    decision, name = request.decision, request.resource
+    if not request.rules.exclusive or decision is None:  # without a decision, the booking has ended
+        return ()
+    if decision.conflict is not None:
+        rival, length = decision.conflict, format_duration(_length(request.interval))
+        who = f"{rival.user_id} has" if rival.user_id else "Another booking has"
+        times = f"from {format_utc(rival.span.start)} until {format_utc(rival.span.end)} ({rival.name})"
+        slot = f"the next free slot of {length} begins at {format_utc(rival.free_at)}"
+        message = f"{who} {name} {times}; {slot}.{_kept(request)}"
+        return (ConditionUpdate("Accepted", False, "Conflict", message),)
+    if decision.accepted is None:
+        return (ConditionUpdate("Accepted", False, "NotValid", "The booking is not valid."),)
+    span = decision.accepted
+    message = f"The booking has {name} from {format_utc(span.start)} until {format_utc(span.end)}."
+    return (ConditionUpdate("Accepted", True, "Accepted", message),)
+
+
+def _length(interval: BookingInterval) -> timedelta:
+    return interval.end_at - interval.start_at
+
+
+def _not_accepted(
+    request: RequestedBooking, reason: ConditionUpdate, now: datetime, warm_up: timedelta
+) -> tuple[ConditionUpdate, ...]:
+    """Return the conditions of a booking for which no instances run, because it is not accepted."""
+    found = [ConditionUpdate("HoldsLock", False, reason.reason, reason.message)]
+    if request.too_long or request.interval.is_active(now, warm_up):
+        found.append(ConditionUpdate("Ready", False, reason.reason, reason.message))
+    if request.too_long:
+        found.append(ConditionUpdate("Stalled", True, reason.reason, reason.message))
+    return tuple(found)
 
 
 def notified_condition(
@@ -454,8 +517,8 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
 # Events
 
 
-_REPORTED_TYPES = {"Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
-_UNREPORTED_REASONS = {"Pending"}
+_REPORTED_TYPES = {"Accepted", "Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
+_UNREPORTED_REASONS = {"NotValid", "Pending"}
 _REPORTED_REASONS = {"Blocked", "DryRun", "LockTagsInvalid", "StopWithheld"}
 
 

@@ -4,16 +4,27 @@ This reconciler writes only the status of Bookings. The reconciler of Resources 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
+from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import InvalidSpec, first_failure
-from booking_operator.api.resource import Resource, ResourceStatus
+from booking_operator.api.resource import Resource, ResourceStatus, booking_rules
+from booking_operator.domain.acceptance import NO_RULES, BookingRules, Decision, RequestedBooking
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import BookedResource, Failure, booking_conditions, notified_condition
+from booking_operator.domain.conditions import (
+    BookedResource,
+    Failure,
+    booking_conditions,
+    notified_condition,
+)
 from booking_operator.domain.delay import Delay
+from booking_operator.domain.formatting import format_utc
+from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
+from booking_operator.reconcilers.acceptances import Acceptances
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.resource.snapshot import invalid_reason
 from booking_operator.reconcilers.status_reporter import StatusReporter
@@ -24,6 +35,10 @@ _BLOCKING_REASONS = {
     "DryRun",
     "Suspended",
 }
+
+
+_ACCEPTANCE = ("accepted_resource", "accepted_from", "accepted_until")
+"""The fields of the status that record what a Resource has accepted."""
 
 
 class BookingReconciler:
@@ -46,7 +61,13 @@ class BookingReconciler:
         self._undelivered = undelivered
         self._delay = delay
         self._reporter = StatusReporter(BOOKING, environment)
+        self._consistency = environment.consistency
+        self._acceptances = Acceptances(environment)
         self._clock = environment.clock
+
+    def introspect(self) -> Contents:
+        """The keys of the entries, by collection."""
+        return self._acceptances.introspect()
 
     async def reconcile(self, key: Key) -> Result:
         """Reconcile one Booking. For a deleted Booking this is a no-op."""
@@ -55,21 +76,44 @@ class BookingReconciler:
             return Result()
         now = self._clock.now()
         if isinstance(booking.spec, InvalidSpec):
-            self._reporter.report_invalid(booking, "InvalidSpec", booking.spec.message, now)
+            self._reporter.report_invalid(
+                booking, "InvalidSpec", booking.spec.message, now, **dict.fromkeys(_ACCEPTANCE, "")
+            )
             return Result()
         interval = booking.interval()
         if interval is None:
             return Result()
         resource = self._informers.resources.get(Key(key.namespace, booking.spec.resource_name))
-        booked = self._booked(resource, interval, now) if resource else None
-        conditions = booking_conditions(interval, booking.spec.resource_name, booked, now)
+        rules = booking_rules(resource.spec) if resource else NO_RULES
+        decision, held_back = self.decide(booking, rules, now)
+        request = RequestedBooking(interval, booking.spec.resource_name, rules, decision)
+        booked = self._booked(resource, request.counted or interval, now) if resource else None
+        conditions = booking_conditions(request, booked, now)
         if booking.spec.notifications:
             sent = self._reporter.current(booking).notification_sent
-            conditions += (notified_condition(interval, now, sent=sent, failure=self._undelivered(key)),)
-        phase = interval.phase_at(now)
+            ends = request.counted or interval
+            conditions += (notified_condition(ends, now, sent=sent, failure=self._undelivered(key)),)
+        phase = request.phase_at(now)
+        acceptance = _acceptance(request)
+        if resource is None and self._reporter.current(booking).accepted_resource == request.resource:
+            acceptance = {}  # the Resource may be created again
         # Finished Bookings get no Event: the first run in an old cluster would record one for each.
-        self._reporter.report(booking, conditions, now, quiet=phase is Phase.FINISHED, status=phase)
-        return Result(_next_at(interval, booked, now))
+        quiet = phase is Phase.FINISHED
+        self._reporter.report(booking, conditions, now, quiet=quiet, status=phase or "", **acceptance)
+        return Result(_next_at(request, booked, now), failed=held_back)
+
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
+        """Return what is accepted of a Booking, and whether stale data keeps more from being accepted.
+
+        A replica that has just taken over may not know what the one before has accepted.
+        """
+        decision = self._acceptances.decide(booking, rules, now) if rules != NO_RULES else None
+        if decision is None or not rules.exclusive or not self._consistency.stale_reason():
+            return decision, False
+        record = self._reporter.current(booking).accepted_for(booking.resource_name)
+        if decision.accepted is None or (record and decision.accepted.within(record) == decision.accepted):
+            return decision, False
+        return replace(decision, accepted=decision.accepted.within(record) if record else None), True
 
     def _booked(self, resource: Resource, interval: BookingInterval, now: datetime) -> BookedResource:
         warm_up, holder, why = resource.warm_up, None, invalid_reason(self._informers, resource)
@@ -95,8 +139,26 @@ def _resource_failure(status: ResourceStatus) -> Failure | None:
     return first_failure(status.conditions, "Synced", "Found")
 
 
-def _next_at(interval: BookingInterval, booked: BookedResource | None, now: datetime) -> datetime | None:
-    instants = [interval.start_at, interval.end_at]
+def _acceptance(request: RequestedBooking) -> dict[str, str]:
+    """Return the status fields that record what the Resource accepts; empty ones if it records nothing."""
+    if not request.rules.recorded:
+        return dict.fromkeys(_ACCEPTANCE, "")
+    if request.decision is None:  # the booking has ended, so its record stays
+        return {}
+    span = request.decision.accepted
+    if span is None:
+        return dict.fromkeys(_ACCEPTANCE, "")
+    values = (request.resource, format_utc(span.start), format_utc(span.end))
+    return dict(zip(_ACCEPTANCE, values, strict=True))
+
+
+def _next_at(request: RequestedBooking, booked: BookedResource | None, now: datetime) -> datetime | None:
+    intervals = [request.interval]
+    if (part := request.counted) is not None and part is not request.interval:
+        intervals.append(part)
+    instants = [instant for item in intervals for instant in (item.start_at, item.end_at)]
     if booked is not None:
-        instants.append(interval.power_on_at(booked.warm_up))
+        instants += [item.power_on_at(booked.warm_up) for item in intervals]
+    if request.decision is not None and request.decision.retry_at is not None:
+        instants.append(request.decision.retry_at)
     return min((instant for instant in instants if instant > now), default=None)

@@ -5,19 +5,20 @@ and the controllers of `Manager` process these queues.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, monitored_scope, sync_interval
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
+from booking_operator.domain.acceptance import TimeSpan
 from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Change, Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Priority, WorkQueue
 from booking_operator.reconcilers.delays import HORIZON
-from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.informers import Informers, acceptance_changed
 
 
 class EventHandlers:
@@ -65,9 +66,11 @@ class EventHandlers:
             self.monitors.add(key_of(monitor))
 
     def _on_booking(self, change: Change[Booking]) -> None:
+        priority = _priority(change)
+        if acceptance_changed(change):
+            self._enqueue_accepting(change, priority)
         if change.origin is Origin.OWN:
             return
-        priority = _priority(change)
         self.bookings.add(change.key, priority)
         if any(booking is not None and _notifies(booking) for booking in (change.old, change.new)):
             self.notifications.add(change.key, priority)
@@ -82,6 +85,7 @@ class EventHandlers:
             self.schedulers.add(key_of(scheduler), priority)
         if change.origin is not Origin.INITIAL:
             self._enqueue_peers(change, priority)
+            self._enqueue_waiting(change, priority)
 
     def _enqueue_peers(self, change: Change[Booking], priority: Priority) -> None:
         """Enqueue all active Bookings of the Resource if the holder may have changed.
@@ -96,6 +100,31 @@ class EventHandlers:
                 resource = Key(change.key.namespace, booking.resource_name)
                 if self._active(booking, resource) and not self._informers.holder_is_known(resource, now):
                     self._enqueue_active(resource, priority)
+
+    def _enqueue_accepting(self, change: Change[Booking], priority: Priority) -> None:
+        """Enqueue the Resources whose accepted bookings have changed, and the Bookings that wait for them."""
+        for booking in (change.old, change.new):
+            if booking is not None and booking.status.accepted_resource:
+                self.resources.add(Key(change.key.namespace, booking.status.accepted_resource), priority)
+        self._enqueue_waiting(change, priority)
+        if change.origin is Origin.OWN:
+            self._enqueue_peers(change, priority)
+            if _notifies(change.latest):
+                self.notifications.add(change.key, priority)
+
+    def _enqueue_waiting(self, change: Change[Booking], priority: Priority) -> None:
+        """Enqueue the Bookings that wait for a time that the changed Booking may have left free."""
+        names = dict.fromkeys(
+            name
+            for booking in (change.old, change.new)
+            if booking is not None
+            for name in (booking.resource_name, booking.status.accepted_resource)
+        )
+        now = self._clock.now()
+        for name in names:
+            for booking in self._informers.requests(Key(change.key.namespace, name), now):
+                if _waits(booking, now):
+                    self.bookings.add(key_of(booking), priority)
 
     def _enqueue_active(self, resource: Key, priority: Priority) -> None:
         for key in self._informers.active(resource, self._clock.now()):
@@ -124,6 +153,8 @@ class EventHandlers:
             return
         for key in self._informers.unfinished(change.key, self._clock.now()):
             self.bookings.add(key, priority)
+        for booking in self._informers.requests(change.key, self._clock.now()):
+            self.bookings.add(key_of(booking), priority)
 
     def delay_changed(self, resource: Key) -> None:
         """Enqueue a Resource whose delay has changed, and the Bookings that may show the delay."""
@@ -188,6 +219,15 @@ class ReconcilerListener:
     def scope_changed(self, place: Scope) -> None:
         """Enqueue the monitors of the scope."""
         self._handlers.scope_listed(self._service, place)
+
+
+def _waits(booking: Booking, now: datetime) -> bool:
+    """Whether a Booking has no record of its whole interval. The status may not be written yet."""
+    interval = booking.interval()
+    if interval is None or interval.end_at <= now:
+        return False
+    record = booking.status.accepted_for(booking.resource_name)
+    return record != TimeSpan(interval.start_at, interval.end_at)
 
 
 def _notifies(booking: Booking) -> bool:

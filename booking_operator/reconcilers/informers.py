@@ -13,8 +13,9 @@ from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
 from booking_operator.api.meta import TEMPLATE_ANNOTATION, InvalidSpec
 from booking_operator.api.monitor import ResourceMonitor, monitored_scope
-from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_interval
+from booking_operator.api.resource import Resource, ResourceSpec, ad_hoc_interval, booking_rules
 from booking_operator.api.scheduler import BookingScheduler
+from booking_operator.domain.acceptance import KEPT, NO_RULES, BookingRules
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline
 from booking_operator.domain.group import Group, Scope
@@ -74,6 +75,8 @@ class Informers:
             RESOURCE_MONITOR: self.monitors,
         }
         self._timelines: dict[Key, BookingTimeline] = {}
+        # The names of the Bookings that want a Resource with recorded rules, or have a record for it.
+        self._requests: dict[Key, dict[str, None]] = {}  # in a stable order
         self._holders: dict[Key, _CachedHolder] = {}
         self._revisions: dict[Key, int] = {}
         self._deletions: dict[Key, int] = {}
@@ -91,6 +94,7 @@ class Informers:
         }
         return {
             "timelines": booked,
+            "requests": {Key(key.namespace, name) for key, names in self._requests.items() for name in names},
             "holders": self._holders.keys(),
             "revisions": self._revisions.keys(),
             "deletions": self._deletions.keys(),
@@ -156,15 +160,41 @@ class Informers:
         return self.unfinished(resource, now, now + warm_up)
 
     def unfinished(self, resource: Key, now: datetime, start: datetime | None = None) -> list[Key]:
-        """Return the valid Bookings of a Resource that end after `now` (aware UTC).
+        """Return the valid Bookings of a Resource that end after `now` (aware UTC), by precedence.
 
         With `start`, return only those that start at `start` or before. The cost does not depend on the
-        number of finished Bookings, which may be large.
+        number of finished Bookings, which may be large. Bookings that are not accepted are not included.
         """
         timeline = self._timelines.get(resource)
         intervals = timeline.unfinished_by(now, start) if timeline else []
         # An ad-hoc booking has no name and no object.
         return [Key(resource.namespace, interval.name) for interval in intervals if interval.name]
+
+    def counted(self, booking: Booking) -> BookingInterval | None:
+        """Return the part of a Booking for which instances run; None if they do not run for it."""
+        return booking.counted(self.rules(Key(booking.metadata.namespace, booking.resource_name)))
+
+    def rules(self, resource: Key) -> BookingRules:
+        """Return the rules of a Resource for its bookings; no rules if it does not exist."""
+        found = self.resources.get(resource)
+        return booking_rules(found.spec) if found is not None else NO_RULES
+
+    def requests(self, resource: Key, now: datetime) -> list[Booking]:
+        """Return the Bookings that want a Resource with recorded rules, and those with a record for it.
+
+        They are in no order, and include invalid ones. Those that ended long before `now` (aware UTC) are
+        left out, and forgotten until they change.
+        """
+        found, names = [], self._requests.get(resource, {})
+        for name in list(names):
+            booking = self.bookings.get(Key(resource.namespace, name))
+            if booking is not None and booking.ends_at > now - KEPT:
+                found.append(booking)
+            else:
+                del names[name]
+        if not names:
+            self._requests.pop(resource, None)
+        return found
 
     def revision(self, resource: Key) -> tuple[int, int]:
         """Return a revision that changes whenever the input of a decision about a Resource changes.
@@ -218,10 +248,25 @@ class Informers:
             self._revise(change.key)
         if not change.status_only:
             self._update_timeline(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
+            self._apply_rules(change.key, *(_rules(resource) for resource in (change.old, change.new)))
         if change.new is None:
             self._holders.pop(change.key, None)
             self._revisions.pop(change.key, None)
             self._deletions.pop(change.key, None)
+
+    def _apply_rules(self, key: Key, before: BookingRules, after: BookingRules) -> None:
+        """Update the timeline of a Resource to other rules for its bookings."""
+        if before == after:
+            return
+        # Without recorded rules, all valid bookings are on the timeline.
+        names = {interval.name: None for interval in self._timelines.get(key, ()) if interval.name}
+        names |= self._requests.pop(key, {})
+        for booking in [self.bookings.get(Key(key.namespace, name)) for name in names]:
+            if booking is not None:
+                self._update_requests(booking, gone=False)
+                if booking.resource_name == key.name:
+                    self._update_timeline(key, gone=booking.counted(before), come=booking.counted(after))
+        self._holders.pop(key, None)
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether the cached holder is valid at `now`, which means that the last change kept the holder."""
@@ -229,12 +274,13 @@ class Informers:
         return held is not None and held.begin <= now < held.end
 
     def _on_booking(self, change: Change[Booking]) -> None:
-        if change.status_only:
+        if change.status_only and not acceptance_changed(change):
             return
         for booking in (change.old, change.new):
             if booking is not None:
-                key = Key(booking.metadata.namespace, booking.resource_name)
-                interval, gone = booking.interval(), booking is change.old
+                key, gone = Key(booking.metadata.namespace, booking.resource_name), booking is change.old
+                interval = self.counted(booking)
+                self._update_requests(booking, gone=gone)
                 self._revise(key)
                 if change.new is None and self.resources.get(key) is not None:
                     self._deletions[key] = self.deletions(key) + 1
@@ -242,6 +288,31 @@ class Informers:
                 held = self._holders.get(key)
                 if held is not None and held.invalidated_by(interval, gone=gone):
                     del self._holders[key]
+
+    def _update_requests(self, booking: Booking, *, gone: bool) -> None:
+        """Add or remove a Booking for the Resource that it wants, and for the one in its record."""
+        meta, recorded = booking.metadata, booking.status.accepted_resource
+        key = Key(meta.namespace, booking.resource_name)
+        if not (recorded or self._requests or self.rules(key).recorded):
+            return  # there may be tens of thousands of Bookings, and most Resources have no rules
+        for name in dict.fromkeys((booking.resource_name, recorded)):
+            key = Key(meta.namespace, name)
+            if not gone and name and (name == recorded or self.rules(key).recorded):
+                self._requests.setdefault(key, {})[meta.name] = None
+            elif gone and (names := self._requests.get(key)) is not None:
+                names.pop(meta.name, None)
+                if not names:
+                    del self._requests[key]
+
+
+def acceptance_changed(change: Change[Booking]) -> bool:
+    """Whether a change concerns what a Resource has accepted of a Booking."""
+    old, new = change.old, change.new
+    return old is not None and new is not None and old.status.acceptance != new.status.acceptance
+
+
+def _rules(resource: Resource | None) -> BookingRules:
+    return booking_rules(resource.spec) if resource is not None else NO_RULES
 
 
 def _ad_hoc(resource: Resource | None) -> BookingInterval | None:

@@ -124,7 +124,7 @@ class NotificationReconciler:
     async def reconcile(self, key: Key) -> Result:
         """Deliver the due notifications of one Booking, and requeue it for the next attempt."""
         booking = self._informers.bookings.get(key)
-        interval = booking.interval() if booking else None
+        interval = self._informers.counted(booking) if booking else None
         if booking is None or interval is None or not isinstance(booking.spec, BookingSpec):
             return self._forget(key)
         now, due_at = self._clock.now(), notify_at(interval, self._before)

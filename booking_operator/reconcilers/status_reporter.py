@@ -78,6 +78,6 @@ class StatusReporter(Generic[T]):
         self.status.set(object_, written)
         return news
 
-    def report_invalid(self, object_: T, reason: str, message: str, now: datetime) -> None:
+    def report_invalid(self, object_: T, reason: str, message: str, now: datetime, **facts: Any) -> None:
         """Report that the operator does nothing for an object, and why."""
-        self.report(object_, invalid_conditions(reason, message), now)
+        self.report(object_, invalid_conditions(reason, message), now, **facts)

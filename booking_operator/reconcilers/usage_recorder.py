@@ -17,7 +17,7 @@ from booking_operator.domain.usage import MAX_GAP, Booked, Fleet, Meter, to_seco
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key, Origin, key_of
-from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.informers import Informers, acceptance_changed
 
 MEMORY = timedelta(hours=2)
 """How long a replica remembers what it has metered. The leader writes at least once an hour."""
@@ -113,7 +113,7 @@ class UsageRecorder:
         self._wake.set()
 
     def _on_booking(self, change: Change[Booking]) -> None:
-        if change.status_only or change.origin is Origin.INITIAL:
+        if change.origin is Origin.INITIAL or (change.status_only and not acceptance_changed(change)):
             return
         now = self._clock.now()
         for booking in (change.old, change.new):

@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from booking_operator.devcluster.playground import OwnPlayground, Playground
 from tests.e2e.conftest import Tenant, apiserver_killed
-from tests.support.people import booking_body, condition, resource_body, usage_body
+from tests.support.people import accepted, booking_body, condition, resource_body, usage_body
 from tests.support.plugin import ROOT, Person
 
 pytestmark = pytest.mark.board
@@ -155,6 +155,28 @@ async def test_a_machine_is_booked_with_the_keyboard_alone(board: Callable[..., 
     assert [item["end_at"] for item in listed if item["name"].startswith("analytics-")] == [
         "2026-11-24T17:30:00Z"
     ]
+
+
+async def test_a_conflict_is_shown_on_its_bar_and_before_it_is_made(ada: Person, browser: Browser) -> None:
+    exclusive = resource_body("analytics", "RUNNING", 2, 2, spec={"sharing": "Exclusive"})
+    times = accepted("analytics", "09:00", "18:00")
+    office = booking_body("office", "analytics", "grace", "09:00", "18:00", **times)
+    refused = condition("Accepted", "False", "Conflict", "grace has analytics until 18:00 (office).")
+    waiting = booking_body("mine", "analytics", "ada", "15:00", "17:00", [refused], status="CONFLICT")
+    ada.apply(exclusive, office, waiting)
+    with serving(ada) as url:
+        async with opened_with_errors(browser, url) as page:
+            bar = page.get_by_role("gridcell", name="mine, ada, Tue 24 Nov 15:00 to 17:00, conflict")
+            await expect(bar).to_contain_text("conflict")
+            await page.get_by_role("gridcell", name="Free, from Tue 24 Nov 18:00").click()
+            dialog = page.get_by_role("dialog", name="Book analytics")
+            await dialog.get_by_role("textbox", name="From").fill("16:00")
+            await dialog.get_by_role("textbox", name="To").fill("19:00")
+            text = "conflict: grace has analytics 09:00–18:00 (office); 3h are next free today 18:00"
+            await expect(dialog.get_by_text(text)).to_be_visible()
+            await dialog.get_by_role("button", name="Book").click()
+            await expect(dialog.get_by_role("alert")).to_contain_text(text)
+            await accessible(page)
 
 
 async def test_arrows_and_letters_move_in_the_grid(board: Callable[..., Any]) -> None:

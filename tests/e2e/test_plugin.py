@@ -28,7 +28,7 @@ from booking_operator.devcluster.playground import Playground
 from booking_operator.engine.clock import SystemClock
 from booking_operator.kube.kubeconfig import ClusterConfig
 from tests.e2e.conftest import Operator, Tenant, until
-from tests.support.people import booking_body, condition, resource_body, usage_body
+from tests.support.people import accepted, booking_body, condition, resource_body, usage_body
 from tests.support.plugin import SCRIPT, Person
 
 pytestmark = pytest.mark.plugin
@@ -130,6 +130,36 @@ class TestBook:
         assert spec["notifications"] == [
             {"type": "email", "recipient": "g@example.com"},
             {"type": "slack", "recipient": "team"},
+        ]
+
+    def test_a_conflict_is_refused_with_the_next_free_time(self, ada: Person) -> None:
+        times = accepted("analytics", "09:00", "18:00")
+        taken = booking_body("office", "analytics", "grace", "09:00", "18:00", **times)
+        ada.apply(resource_body("analytics", "RUNNING", 2, 2, spec={"sharing": "Exclusive"}), taken)
+        conflict = "conflict: grace has analytics 09:00–18:00 (office); 4h are next free today 18:00"
+        again = "kubectl booking book analytics --from 2026-11-24T18:00 --duration 4h"
+        command = ("book", "analytics", "--from", "15:00", "--duration", "4h")
+        assert ada.says(*command, code=1) == [
+            f"error: {conflict}",
+            f"hint: {again}, or add --queue to wait for your time",
+        ]
+        said = ada.says(*command, "--queue")
+        assert said[0] == f"booking.manager.kotaico.de/analytics-202611241400-{ADA} created"
+        assert said[2:] == [f"  {conflict}"]
+        assert ada.says("extend", "office", "--until", "19:00", "--who", "grace")[0].startswith(
+            "office extended"
+        )
+
+    def test_a_booking_that_is_too_long_is_refused(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2, spec={"max_duration": "8h"}))
+        assert ada.says("book", "analytics", "--duration", "9h", code=7) == [
+            "error: a booking of analytics takes at most 8h",
+            "hint: use --duration 8h or less",
+        ]
+        ada.says("book", "analytics", "--duration", "8h")
+        assert ada.says("extend", "analytics", "1h", code=7) == [
+            "error: a booking of analytics takes at most 8h",
+            "hint: choose an earlier end; the booking stays as it is",
         ]
 
     def test_a_suspended_resource_gets_a_note(self, ada: Person) -> None:

@@ -88,6 +88,8 @@ def test_a_resource_of_the_go_operator_is_accepted(devcluster: Playground, name:
         {"warm_up": "auto"},
         {"unbooked": "Leave", "hibernate": True, "suspend": True, "region": "eu-west-1", "account": "prod"},
         {"maintenance": "Allow", "deletion_policy": "Stop", "launch_grace": "10m"},
+        {"sharing": "Exclusive", "max_duration": "12h", "max_ahead": "336h"},
+        {"sharing": "Exclusive", "booked_by": "", "max_duration": ""},
     ],
 )
 def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
@@ -109,6 +111,14 @@ def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, 
         ({"launch_grace": "soon"}, "spec.launch_grace", "like 90s, 10m or 1h30m"),
         ({"maintenance": "allow"}, "spec.maintenance", 'supported values: "Ignore", "Allow"'),
         ({"deletion_policy": "Delete"}, "spec.deletion_policy", 'supported values: "Leave", "Stop"'),
+        ({"sharing": "exclusive"}, "spec.sharing", 'supported values: "Shared", "Exclusive"'),
+        ({"max_duration": "30s"}, "spec.max_duration", "between 1m and 87600h"),
+        ({"max_ahead": "two weeks"}, "spec.max_ahead", "like 90s, 10m or 1h30m, or empty"),
+        (
+            {"sharing": "Exclusive", "booked_by": "ada"},
+            "spec.booked_by",
+            "booked_by needs sharing: Shared; for an exclusive Resource, create a Booking",
+        ),
     ],
 )
 def test_invalid_resources_are_refused(

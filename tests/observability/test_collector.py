@@ -26,7 +26,7 @@ from tests.support.virtual import EPOCH, VirtualClock, run
 
 REGION = "eu-west-1"
 ROLE = "arn:aws:iam::123456789012:role/operator"
-STATUSES = ("", "SCHEDULED", "IN PROGRESS", "FINISHED")
+STATUSES = ("", "CONFLICT", "SCHEDULED", "IN PROGRESS", "FINISHED")
 
 
 def booking(name: str, status: str, version: int) -> Any:

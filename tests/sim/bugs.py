@@ -16,6 +16,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import KINDS
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.batching.batcher import Batcher
@@ -23,6 +24,8 @@ from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
 from booking_operator.cloud.driver import Demand, Order, always
 from booking_operator.cloud.service import Driver
+from booking_operator.domain.acceptance import BookingRules, Decision
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.group import Scope
@@ -35,6 +38,7 @@ from booking_operator.engine.leader_election import LeaseTiming
 from booking_operator.engine.store import Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
 from booking_operator.kube.errors import ApiError
+from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
@@ -50,6 +54,7 @@ _CRDS = "/customresourcedefinitions/"
 _CONFLICT = 409
 _FAR = datetime(2100, 1, 1, tzinfo=UTC)
 _PLENTY = BucketLimit(1e6, 1e6)
+_LONG = timedelta(days=365)
 
 
 # The leader election and the request limits.
@@ -580,3 +585,41 @@ class RemovesTagsOnStaleData(LockTagsReconciler):
     @override
     async def removal_withheld(self, snapshot: ResourceSnapshot, ids: Collection[str]) -> bool:
         return False
+
+
+# The reconciler of Bookings.
+
+
+class TakesTimeAway(BookingReconciler):
+    """An extension that conflicts loses the interval that was accepted before."""
+
+    @override
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
+        decision, held_back = super().decide(booking, rules, now)
+        lost = decision is not None and decision.conflict is not None
+        return replace(decision, accepted=None) if decision and lost else decision, held_back
+
+
+class AcceptsOverlaps(BookingReconciler):
+    """A booking is accepted although another one has its time."""
+
+    @override
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
+        return super().decide(booking, replace(rules, exclusive=False, max_duration=_LONG), now)
+
+
+class NeverDecidesAgain(BookingReconciler):
+    """A booking that waits is not looked at again when the booking before it ends."""
+
+    @override
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
+        decision, held_back = super().decide(booking, rules, now)
+        return replace(decision, retry_at=None) if decision else None, held_back
+
+
+class CountsBeforeAcceptance(Informers):
+    """The instances of an exclusive Resource run for a booking that is not accepted."""
+
+    @override
+    def counted(self, booking: Booking) -> BookingInterval | None:
+        return booking.interval()

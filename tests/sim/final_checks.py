@@ -9,7 +9,17 @@ from booking_operator.engine.introspection import BOUNDED
 from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
 from tests.sim.kernel import EPOCH
-from tests.sim.oracle import WATCH_DELAY_SECONDS, Oracle, instance_filter, occurrences
+from tests.sim.oracle import (
+    WATCH_DELAY_SECONDS,
+    Oracle,
+    common,
+    duration,
+    instance_filter,
+    is_exclusive,
+    occurrences,
+    recorded_interval,
+    wanted_interval,
+)
 from tests.sim.replica import Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
@@ -18,6 +28,8 @@ from tests.support.usage_integration import TracedMeter
 
 TRANSITION_SECONDS = 180.0
 """Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
+ACCEPTANCE = timedelta(seconds=60)
+"""A booking that ends sooner than this need not be accepted any more."""
 CREATION_SECONDS = 10.0
 """Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
@@ -66,6 +78,7 @@ class FinalChecks:
         self._check_leader()
         for resource in self._oracle.oldest_resources():
             self._check_group(resource)
+            self._check_waiting(resource)
         for scheduler in self._world.kube.all("bookingschedulers"):
             self._check_scheduler(scheduler)
         for _, replica in self._world.replicas():
@@ -104,6 +117,31 @@ class FinalChecks:
             raise ViolationError(
                 Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
             )
+
+    def _check_waiting(self, resource: Object) -> None:
+        """Check that each booking of an exclusive Resource is accepted, or another one has its time."""
+        now = EPOCH + timedelta(seconds=self._world.kernel.now)
+        name = resource["metadata"]["name"]
+        if not is_exclusive(resource):
+            return
+        bookings = [item for item in self._world.kube.all("bookings") if wanted_interval(item)]
+        for booking in bookings:
+            wanted = wanted_interval(booking)
+            assert wanted is not None
+            longest = resource["spec"].get("max_duration")
+            too_long = longest and wanted[1] - wanted[0] > duration(longest)
+            coming = common(wanted, (now + ACCEPTANCE, wanted[1]))
+            if booking["spec"]["resource_name"] != name or coming is None or too_long:
+                continue
+            record = recorded_interval(booking, name)
+            if common(coming, record) == coming:
+                continue
+            others = (recorded_interval(item, name) for item in bookings if item is not booking)
+            if not any(common((now, wanted[1]), other) for other in others):
+                raise ViolationError(
+                    Invariant.CONVERGENCE,
+                    f"{booking['metadata']['name']} is not accepted although its time is free",
+                )
 
     def _check_scheduler(self, scheduler: Object) -> None:
         """Check that each occurrence in progress had a booking, and that each coming one has one."""

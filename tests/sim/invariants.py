@@ -11,7 +11,16 @@ from booking_operator.domain.usage import UsageSums, to_second
 from booking_operator.engine.store import Key
 from tests.sim.aws import Call, Machine
 from tests.sim.kube import Request
-from tests.sim.oracle import Oracle, clock_readings, instance_filter, known_until
+from tests.sim.oracle import (
+    Oracle,
+    clock_readings,
+    common,
+    instance_filter,
+    is_exclusive,
+    known_until,
+    recorded_interval,
+    wanted_interval,
+)
 from tests.sim.replica import Replica
 from tests.sim.storage import Object
 from tests.sim.violation import Invariant, ViolationError
@@ -169,8 +178,44 @@ class Invariants:
             and _running_count(new) != _running_count(old)
         ):
             self._check_running_count(client, new)
+        if plural == "bookings" and client and old is not None and new is not None:
+            self._check_acceptance(client, old, new)
         if client and plural == "usages" and new is not None and new.get("status"):
             self._check_usage(client, (old or {}).get("status") or {}, new)
+
+    def _check_acceptance(self, client: str, old: Object, new: Object) -> None:
+        """Check that a status takes no time away, and accepts none that another booking has."""
+        now, namespace = self._world.kernel.now, new["metadata"]["namespace"]
+        name = new["spec"]["resource_name"]
+        versions = self._world.kube.storage.versions["resources"][namespace, name]
+        recent = [item.object for item in versions if item.since > now - STATUS_DELAY]
+        before = [item.object for item in versions if item.since <= now - STATUS_DELAY]
+        if not all(is_exclusive(state) for state in (*before[-1:], *recent)) or not (before or recent):
+            return
+        record, own = recorded_interval(new, name), new["metadata"]["name"]
+        for other in self._world.kube.all("bookings"):
+            another = other["metadata"]["name"]
+            taken = another != own and common(record, recorded_interval(other, name))
+            # While the Resource was shared, accepted intervals could overlap.
+            if taken and record != recorded_interval(old, name):
+                raise ViolationError(Invariant.NO_OVERLAP, f"{client} accepts {own} although {another} is")
+        self._check_kept(client, old, new, name)
+
+    def _check_kept(self, client: str, old: Object, new: Object, resource: str) -> None:
+        """Check that a booking keeps what was accepted of it, as far as its user has wanted it since."""
+        now, meta = self._world.kernel.now, new["metadata"]
+        versions = self._world.kube.storage.versions["bookings"][meta["namespace"], meta["name"]]
+        states = [item.object for item in versions if item.since > now - STATUS_DELAY]
+        kept = recorded_interval(old, resource)
+        for state in (*states, new):
+            same = state is not None and state["spec"]["resource_name"] == resource
+            kept = common(kept, wanted_interval(state)) if state is not None and same else None
+        latest = max(clock_readings(self._replicas[client].slot, now))
+        if kept is None or kept[1] <= latest:
+            return
+        left = max(kept[0], latest), kept[1]
+        if common(left, recorded_interval(new, resource)) != left:
+            raise ViolationError(Invariant.KEPT, f"{client} takes time of {meta['name']} away")
 
     def _check_usage(self, client: str, old: Object, usage: Object) -> None:
         """Check that a write adds to a Usage exactly what its writer has observed since the last write."""

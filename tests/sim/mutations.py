@@ -192,6 +192,34 @@ MUTATIONS = (
         Build(meter=bugs.CountsEditsLate),
         0,
     ),
+    Mutation(
+        "an extension loses what was accepted",
+        "An extension that conflicts with another booking loses the interval that was accepted before.",
+        Invariant.KEPT,
+        Build(Parts(bookings=bugs.TakesTimeAway)),
+        4,
+    ),
+    Mutation(
+        "overlapping bookings are accepted",
+        "A booking of an exclusive Resource is accepted although another one has its time.",
+        Invariant.NO_OVERLAP,
+        Build(Parts(bookings=bugs.AcceptsOverlaps)),
+        2,
+    ),
+    Mutation(
+        "a waiting booking is forgotten",
+        "A booking that waits is not decided again when the booking before it ends.",
+        Invariant.CONVERGENCE,
+        Build(Parts(bookings=bugs.NeverDecidesAgain)),
+        2,
+    ),
+    Mutation(
+        "instances run for a conflict",
+        "The instances of an exclusive Resource run for a booking that is not accepted.",
+        Invariant.NO_START,
+        Build(Parts(informers=bugs.CountsBeforeAcceptance)),
+        0,
+    ),
 )
 
 RARE = (

@@ -92,14 +92,14 @@ class Oracle:
                 return "its Resource is suspended"
             if all(state and _ad_hoc(state, instant) for state in states for instant in at):
                 return "it is booked ad hoc"
-            names = {state["metadata"]["name"] for state in states if state}
-            for intervals in self.states("bookings", since, now):
+            for bookings in self.states("bookings", since, now):
                 if all(
-                    _booked(interval, names, instant, timedelta(0))
-                    for interval in intervals
+                    booked(booking, state, instant)
+                    for booking in bookings
+                    for state in states
                     for instant in at
                 ):
-                    return f"it is booked by {intervals[0]['metadata']['name'] if intervals[0] else ''}"
+                    return f"it is booked by {bookings[0]['metadata']['name'] if bookings[0] else ''}"
         if not any(
             any(_matches(state, machine) for state in states)
             for states in self.states("resources", since, now)
@@ -115,13 +115,10 @@ class Oracle:
                     continue
                 if any(_ad_hoc(state, instant) for instant in at):
                     return True
-                names, warm_up = (
-                    {state["metadata"]["name"]},
-                    duration(state["spec"].get("warm_up", "0s")) + TOLERANCE,
-                )
-                for intervals in self.states("bookings", since, now):
+                warm_up = duration(state["spec"].get("warm_up", "0s")) + TOLERANCE
+                for bookings in self.states("bookings", since, now):
                     if any(
-                        _booked(interval, names, instant, warm_up) for interval in intervals for instant in at
+                        booked(booking, state, instant, warm_up) for booking in bookings for instant in at
                     ):
                         return True
         return False
@@ -147,8 +144,7 @@ class Oracle:
             warm_up = _reported_warm_up(resource)
         if _ad_hoc(resource, instant):
             return True
-        names = {resource["metadata"]["name"]}
-        return any(_booked(interval, names, instant, warm_up) for interval in self.kube.all("bookings"))
+        return any(booked(booking, resource, instant, warm_up) for booking in self.kube.all("bookings"))
 
     def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
         """Whether `wanted` had another value at any time since `since`."""
@@ -220,11 +216,48 @@ def _ad_hoc(state: Object, instant: datetime) -> bool:
     return bool(spec.get("booked_by")) and until is not None and instant < until
 
 
-def _booked(interval: State, names: set[str], instant: datetime, warm_up: timedelta) -> bool:
-    if interval is None or interval["spec"]["resource_name"] not in names:
+Interval = tuple[datetime, datetime]
+
+
+def wanted_interval(booking: Object) -> Interval | None:
+    """Return the interval in the spec of a booking; None if it is invalid."""
+    start, end = parse_time(booking["spec"]["start_at"]), parse_time(booking["spec"]["end_at"])
+    return (start, end) if start is not None and end is not None and start < end else None
+
+
+def recorded_interval(booking: Object, resource: str) -> Interval | None:
+    """Return the interval that a Resource has accepted, as the status of the booking says; None for none."""
+    status = booking.get("status", {})
+    start, end = parse_time(status.get("accepted_from")), parse_time(status.get("accepted_until"))
+    if status.get("accepted_resource") != resource or start is None or end is None:
+        return None
+    return start, end
+
+
+def common(one: Interval | None, other: Interval | None) -> Interval | None:
+    """Return the part that two intervals have in common; None for none."""
+    if one is None or other is None:
+        return None
+    start, end = max(one[0], other[0]), min(one[1], other[1])
+    return (start, end) if start < end else None
+
+
+def is_exclusive(resource: State) -> bool:
+    """Whether a Resource exists, and accepts one booking at a time."""
+    return resource is not None and resource["spec"].get("sharing") == "Exclusive"
+
+
+def booked(booking: State, resource: State, instant: datetime, warm_up: timedelta = timedelta(0)) -> bool:
+    """Whether the instances of a Resource run for a booking at an instant."""
+    if booking is None or resource is None:
         return False
-    start, end = parse_time(interval["spec"]["start_at"]), parse_time(interval["spec"]["end_at"])
-    return start is not None and end is not None and start < end and start - warm_up <= instant < end
+    name, wanted = resource["metadata"]["name"], wanted_interval(booking)
+    if booking["spec"]["resource_name"] != name or wanted is None:
+        return False
+    longest = resource["spec"].get("max_duration")
+    if is_exclusive(resource) or (longest and wanted[1] - wanted[0] > duration(longest)):
+        wanted = common(wanted, recorded_interval(booking, name))
+    return wanted is not None and wanted[0] - warm_up <= instant < wanted[1]
 
 
 def _reported_warm_up(resource: Object) -> timedelta:

@@ -16,6 +16,8 @@ class Invariant(StrEnum):
     NO_SURPRISE = "no surprise"
     TRUE_STATUS = "status is true"
     EXACT_USAGE = "usage is exact"
+    NO_OVERLAP = "accepted never overlaps"
+    KEPT = "accepted stays accepted"
     CONVERGENCE = "convergence"
     NO_LEAK = "no leak"
 

@@ -9,13 +9,16 @@ from tests.sim.script import Act
 
 MINUTE = 60.0
 USERS = ("ada", "bob", "cyd")
+RULES = ({"sharing": "Exclusive"}, {"sharing": "Shared"}, {"max_duration": "3m"}, {"max_duration": ""})
+"""What users change about the rules for bookings."""
 
 
 class Workload:
     """Generates the initial world and the user actions in the script of a seed.
 
     Attributes:
-        rng: the source of all random choices in the script.
+        rng: the source of all random choices in the script, apart from those of `rules`.
+        rules: the source of the choices about the rules for bookings.
         replicas: the number of replicas.
         elected: whether the replicas elect a leader.
         lease: LeaseDuration in seconds; 0 without leader election.
@@ -30,6 +33,7 @@ class Workload:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"{seed}/script")
+        self.rules = random.Random(f"{seed}/rules")
         self.replicas = self.rng.choice((1, 1, 2, 2, 3))
         self.elected = self.replicas > 1 or self.rng.random() < 0.1
         self.lease = self.rng.choice((12.0, 15.0, 30.0)) if self.elected else 0.0
@@ -61,21 +65,32 @@ class Workload:
                     0, "launch", {"service": service, "account": account, "tag": group, "pool": self.pool()}
                 )
                 self.machines += 1
-            spec: dict[str, Any] = {"tag": group, "type": service}
-            if account:
-                spec["account"] = account
-            if self.rng.random() < 0.25:
-                spec["unbooked"] = "Leave"
-            if self.rng.random() < 0.3:
-                spec["warm_up"] = self.rng.choice(("30s", "5m", "auto"))
-            yield Act(0, "create", {"plural": "resources", "name": group, "spec": spec})
-            yield from self.group_bookings(group)
+            yield from self.group(group, service, account)
         if self.rng.random() < 0.3:
             yield from self.schedulers()
         if self.rng.random() < 0.2:
             yield Act(0, "create", {"plural": "resourcemonitors", "name": "rm", "spec": {"interval": "1m"}})
             yield Act(self.random_instant(), "found", {"tag": "new"})
             self.machines += 2
+
+    def group(self, group: str, service: str, account: str) -> Iterator[Act]:
+        """Yield the creation of a Resource and its bookings."""
+        spec: dict[str, Any] = {"tag": group, "type": service}
+        if account:
+            spec["account"] = account
+        if self.rng.random() < 0.25:
+            spec["unbooked"] = "Leave"
+        if self.rng.random() < 0.3:
+            spec["warm_up"] = self.rng.choice(("30s", "5m", "auto"))
+        exclusive = self.rules.random() < 0.3
+        if exclusive:
+            spec["sharing"] = "Exclusive"
+        if self.rules.random() < 0.15:
+            spec["max_duration"] = self.rules.choice(("2m", "5m"))
+        yield Act(0, "create", {"plural": "resources", "name": group, "spec": spec})
+        yield from self.group_bookings(group)
+        if exclusive:
+            yield from self.queue(group)
 
     def pool(self) -> str:
         """Return an instance type and a zone."""
@@ -91,6 +106,17 @@ class Workload:
             if self.rng.random() < 0.2:
                 yield self.book(group, at + lasts / 4, at + lasts / 2)
             at += lasts + self.rng.choice((0, -MINUTE, MINUTE, 4 * MINUTE))
+
+    def queue(self, group: str) -> Iterator[Act]:
+        """Yield two bookings back to back, an extension of the first, and a booking that waits for them."""
+        start = round(self.rules.uniform(MINUTE, self.ends_at))
+        times = {"first": (0, 240), "second": (240, 480), "third": (120, round(self.ends_at) + 2000)}
+        for name, (begin, end) in times.items():
+            about = {"name": f"{group}-{name}", "resource": group, "user": self.rules.choice(USERS)}
+            created_at = self.rules.choice((0.0, start - 30.0, start + begin - 1.0))
+            yield Act(max(0.0, created_at), "book", about | {"start": start + begin, "end": start + end})
+        extended = {"name": f"{group}-first", "end": start + self.rules.choice((300, 600))}
+        yield Act(start + self.rules.uniform(1, 200), "rebook", extended)
 
     def book(self, group: str, start: float, end: float) -> Act:
         """Return the creation of a booking: some time before its start, at its start, or shortly after."""
@@ -126,6 +152,17 @@ class Workload:
         """Yield the random actions of all users."""
         for _ in range(self.rng.randint(0, 16)):
             yield from self.user_action(self.random_instant())
+        while self.rules.random() < 0.3:
+            spec = self.rules.choice(
+                (
+                    {"sharing": "Exclusive"},
+                    {"sharing": "Shared"},
+                    {"max_duration": "3m"},
+                    {"max_duration": ""},
+                )
+            )
+            about = {"plural": "resources", "name": self.rules.choice(self.groups), "spec": spec}
+            yield Act(self.rules.uniform(1, self.ends_at), "edit", about)
 
     def user_action(self, at: float) -> Iterator[Act]:
         """Yield one random action of a user."""

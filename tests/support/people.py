@@ -79,8 +79,9 @@ def booking_body(
     conditions: Sequence[dict[str, Any]] = (),
     *,
     observed: bool = True,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Return a Booking between two times, as for `at`, with its phase at `NOW`."""
+    """Return a Booking between two times, as for `at`, with its phase at `NOW`, and `more` in its status."""
     begin, finish = at(start), at(end)
     phase = "SCHEDULED" if begin > NOW else "IN PROGRESS" if finish > NOW else "FINISHED"
     reported = {"status": phase, "conditions": list(conditions), "observedGeneration": 1} if observed else {}
@@ -99,7 +100,16 @@ def booking_body(
             "start_at": begin.astimezone(BERLIN).isoformat(),
             "end_at": finish.astimezone(BERLIN).isoformat(),
         },
-        "status": reported,
+        "status": reported | more,
+    }
+
+
+def accepted(resource: str, start: str, end: str) -> dict[str, Any]:
+    """Return the status fields of a booking that an exclusive Resource has accepted."""
+    return {
+        "accepted_resource": resource,
+        "accepted_from": format_utc(at(start)),
+        "accepted_until": format_utc(at(end)),
     }
 
 

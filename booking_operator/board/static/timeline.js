@@ -7,7 +7,7 @@ import { addKeyboard } from "./grid.js";
 /** @type {Map<string, any>} */
 let known = new Map();
 
-const ICONS = { late: "◷", failed: "⚠" };
+const ICONS = { late: "◷", failed: "⚠", conflict: "⇄" };
 
 /**
  * Return the view.

@@ -69,7 +69,7 @@ def _days(objects: View, views: Sequence[ResourceView], window: TimeWindow, view
         found = [
             (item.start_at, view.namespace, view.name, view, item)
             for view in views
-            for item in view.timeline.unfinished_by(begin, end)
+            for item in view.bookings_within(begin, end)
             if item.start_at < end
         ]
         local = begin.astimezone(window.zone)

@@ -8,13 +8,11 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
-from booking_operator.api.meta import first_failure
 from booking_operator.board.view.window import Tick, TimeWindow
 from booking_operator.board.view.words import KEPT_TEXTS, day_and_time, duration, from_to, resource_name
 from booking_operator.client.lanes import MAX_LANES, lanes_of
-from booking_operator.client.view import AD_HOC, ResourceView, View, Viewer
+from booking_operator.client.view import AD_HOC, ResourceView, View, Viewer, booking_problem, phase_of
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import ON_THEIR_WAY
 from booking_operator.domain.local_time import format_time
 from booking_operator.domain.time_grammar import render
 from booking_operator.engine.store import Key
@@ -27,6 +25,7 @@ class Badge(StrEnum):
 
     LATE = "late"
     FAILED = "failed"
+    CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Bar:
         opens, closes: whether it begins and ends within the window.
         holds: whether it holds the lock when it begins.
         mine: whether it is a booking of the viewer.
-        state: its phase: `scheduled`, `in progress` or `finished`.
+        state: its phase, such as `scheduled`, `in progress`, `finished` or `conflict`.
         situation: the phase, whether it holds the lock, and its problem, in words.
         badge: its problem; None for none.
     """
@@ -157,7 +156,7 @@ def is_selected(view: ResourceView, namespace: str, words: str) -> bool:
     wanted = words.strip().casefold()
     if not wanted:
         return True
-    users = (item.user_id for item in view.timeline.unfinished_by(view.now))
+    users = (item.user_id for item in (*view.timeline.unfinished_by(view.now), *view.waiting))
     texts = (view.name, view.spec.tag if view.spec else "", *users)
     return any(wanted in text.casefold() for text in texts)
 
@@ -183,11 +182,12 @@ def bar_of(
 ) -> Bar:
     """Return the bar of a booking in a time range."""
     booking = objects.booking(Key(view.namespace, item.name)) if item.name else None
-    state, badge = item.phase_at(viewer.now).lower(), _badge(booking)
+    phase = phase_of(booking, viewer.now) if booking else item.phase_at(viewer.now)
+    state, badge = phase.lower(), _badge(booking, viewer.now)
     holds = view.holds(item)
     times = from_to(item.start_at, item.end_at, viewer)
     held = "holds the lock" if holds and state != _FINISHED else ""
-    situation = ", ".join(filter(None, (state, held, badge)))
+    situation = ", ".join(filter(None, dict.fromkeys((state, held, badge))))
     return Bar(
         booking=item.name,
         name=", ".join((item.name or AD_HOC, item.user_id, times, situation)),
@@ -213,15 +213,12 @@ def _times(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     return f"{format_time(begin)}–{format_time(finish)}" if begin.date() == finish.date() else ""
 
 
-def _badge(booking: Booking | None) -> Badge | None:
-    """Return the problem that the operator reports of a booking."""
-    if booking is None:
-        return None
-    conditions = booking.status.conditions
-    if any(item.type == "Delayed" and item.status == "True" for item in conditions):
-        return Badge.LATE
-    failure = first_failure(conditions, "Valid", "ResourceFound", "Ready")
-    return None if failure is None or failure.reason in ON_THEIR_WAY else Badge.FAILED
+_BADGES = {"": None, "Delayed": Badge.LATE, "Conflict": Badge.CONFLICT}
+
+
+def _badge(booking: Booking | None, now: datetime) -> Badge | None:
+    """Return the problem that the operator reports of a booking that has not ended."""
+    return _BADGES.get(booking_problem(booking, now), Badge.FAILED) if booking else None
 
 
 def _free(view: ResourceView, window: TimeWindow, viewer: Viewer) -> Iterator[FreeSpan]:

@@ -40,7 +40,13 @@ async def book(options: Options, console: Console, *, request: BookRequest) -> i
             raise CommandError(text, hint="use a longer --timeout, or leave out --wait", code=ExitCode.USAGE)
         wanted = BookingInterval("", request.who or viewer.user, begin, end, viewer.now)
         interval, made = await changes.make_booking(
-            session.cluster, view, wanted, viewer, recipients, dry_run=request.dry_run
+            session.cluster,
+            view,
+            wanted,
+            viewer,
+            recipients,
+            dry_run=request.dry_run,
+            queue=request.queue,
         )
         if options.output == "table":
             console.out(f"{full_name(BOOKING, interval.name)} created{_suffix(request.dry_run)}")

@@ -227,6 +227,7 @@ _TARGET = click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=co
 @click.option(
     "--notify", metavar="MAIL", multiple=True, help="Whom to notify of the end; also TYPE:RECIPIENT."
 )
+@click.option("--queue", is_flag=True, help="Make it also if it must wait for another booking to end.")
 @click.option("--wait", is_flag=True, help="Wait until all instances run.")
 @_TIMEOUT
 @_DRY_RUN

@@ -55,6 +55,7 @@ class BookRequest:
     who: str
     notify: tuple[str, ...]
     wait: bool
+    queue: bool
     limit: float
     dry_run: bool
 

@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
-from booking_operator.api.meta import find_condition
 from booking_operator.cli.kubectl.console import Console, Styled, Text
 from booking_operator.cli.kubectl.options import ListRequest, Options
 from booking_operator.cli.kubectl.output import Table, emit, full_name, print_document
@@ -16,7 +15,7 @@ from booking_operator.client.errors import ExitCode
 from booking_operator.client.live import together
 from booking_operator.client.object_names import NamedObject, parse_object_name
 from booking_operator.client.remedies import checked_remedies
-from booking_operator.client.view import ResourceView, View, Viewer, is_finished, phase_of
+from booking_operator.client.view import ResourceView, View, Viewer, booking_problem, is_finished, phase_of
 from booking_operator.client.why import Explanation, explain_booking, explain_resource
 from booking_operator.domain.booking import Phase
 from booking_operator.domain.formatting import format_utc
@@ -24,7 +23,7 @@ from booking_operator.domain.local_time import format_relative, utc_offset, zone
 from booking_operator.engine.store import Key, key_of
 
 _POWER_STYLES = {"RUNNING": "green", "STOPPED": "dim", "PENDING": "yellow"}
-_PHASE_STYLES = {Phase.IN_PROGRESS: "green", Phase.FINISHED: "dim", "INVALID": "red"}
+_PHASE_STYLES = {Phase.CONFLICT: "red", Phase.IN_PROGRESS: "green", Phase.FINISHED: "dim", "INVALID": "red"}
 
 
 def resource_name(text: str) -> str:
@@ -270,20 +269,8 @@ def _booking_row(booking: Booking, viewer: Viewer) -> list[Text]:
         interval.user_id if interval else "-",
         *times,
         Styled(phase, _PHASE_STYLES.get(phase, "")),
-        Styled(booking_note(booking, viewer.now), "red"),
+        Styled(booking_problem(booking, viewer.now), "red"),
     ]
-
-
-def booking_note(booking: Booking, now: datetime) -> str:
-    """Return the most important problem of a Booking that has not ended as one word; empty for none."""
-    if is_finished(booking, now):
-        return ""
-    conditions = booking.status.conditions
-    for type_ in ("Valid", "ResourceFound", "Ready"):
-        found = find_condition(conditions, type_)
-        if found is not None and found.status == "False" and found.reason != "Starting":
-            return found.reason
-    return "Delayed" if find_condition(conditions, "Delayed") else ""
 
 
 def _booking_record(booking: Booking, now: datetime) -> dict[str, Any]:
@@ -296,7 +283,7 @@ def _booking_record(booking: Booking, now: datetime) -> dict[str, Any]:
         "start_at": format_utc(interval.start_at) if interval else None,
         "end_at": format_utc(interval.end_at) if interval else None,
         "state": phase_of(booking, now),
-        "note": booking_note(booking, now) or None,
+        "note": booking_problem(booking, now) or None,
     }
 
 

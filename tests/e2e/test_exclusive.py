@@ -1,0 +1,103 @@
+"""Resources with rules for their bookings, by kubectl: exclusive use, the longest booking, how far ahead."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from booking_operator.domain.acceptance import ACCEPT_AHEAD
+from tests.e2e.conftest import Operator, Tenant, at, soon, until
+
+RUNNING, STOPPED = ["running", "running"], ["stopped", "stopped"]
+DAY = timedelta(days=1)
+
+
+def phases(tenant: Tenant) -> dict[str, str]:
+    """The column STATUS of `kubectl get bookings`, by name."""
+    rows = [line.split() for line in tenant.kubectl("get", "bookings", "--no-headers").splitlines()]
+    return {row[0]: " ".join(row[3:]) for row in rows}
+
+
+def second(seconds: float) -> datetime:
+    return soon(seconds).replace(microsecond=0)
+
+
+async def test_a_conflict_waits_and_follows_without_a_stop(tenant: Tenant, operator: Operator) -> None:
+    end = second(2) + ACCEPT_AHEAD
+    async with operator():
+        tenant.resource(sharing="Exclusive")
+        tenant.booking("first", soon(-60), end)
+        await until(lambda: tenant.condition("booking", "first", "Ready") == ("True", "Running"))
+        tenant.booking("second", soon(-30), end + DAY, user="grace")
+        await until(lambda: phases(tenant) == {"first": "IN PROGRESS", "second": "CONFLICT"})
+        found = tenant.get("booking", "second")["status"]["conditions"]
+        message = next(item["message"] for item in found if item["type"] == "Accepted")
+        assert message.startswith("ada has res from ")
+        assert "(first); the next free slot of 24h" in message
+        assert tenant.condition("booking", "second", "Accepted") == ("False", "Conflict")
+        assert "Conflict" in tenant.events("Booking", "second")
+        await until(lambda: tenant.condition("booking", "second", "HoldsLock") == ("True", "Holder"), 20)
+        assert phases(tenant) == {"first": "FINISHED", "second": "IN PROGRESS"}
+        assert tenant.states() == RUNNING
+        assert "Stopped" not in tenant.events("Resource", "res")
+        assert tenant.status("resource", "res")["locked_by"] == "grace"
+
+
+async def test_an_accepted_booking_outlives_the_operator(tenant: Tenant, operator: Operator) -> None:
+    """The booking that was accepted keeps its time, also against one that was created earlier."""
+    async with operator():
+        tenant.resource(sharing="Exclusive")
+        tenant.booking("early", soon(3000), soon(4000))
+        await until(lambda: phases(tenant) == {"early": "SCHEDULED"})
+        tenant.booking("late", soon(1000), soon(2000))
+        await until(lambda: phases(tenant)["late"] == "SCHEDULED")
+    tenant.booking("early", soon(1200), soon(1800))
+    async with operator():
+        await until(lambda: phases(tenant)["early"] == "CONFLICT")
+        assert phases(tenant)["late"] == "SCHEDULED"
+        await asyncio.to_thread(
+            tenant.kubectl, "wait", "--for=condition=Accepted", "--timeout=10s", "booking/late"
+        )
+        tenant.kubectl("delete", "booking", "late")
+        await until(lambda: phases(tenant) == {"early": "SCHEDULED"})
+
+
+async def test_an_extension_that_is_too_long_stops_nothing(tenant: Tenant, operator: Operator) -> None:
+    start, end = second(-60), second(600)
+    async with operator():
+        tenant.resource(max_duration="15m", max_ahead="1h")
+        tenant.booking("bk", start, end)
+        await until(lambda: tenant.states() == RUNNING)
+        tenant.booking("bk", start, start + DAY)
+        await until(lambda: tenant.condition("booking", "bk", "Valid") == ("False", "TooLong"))
+        await at(soon(1.5))
+        assert tenant.states() == RUNNING
+        assert tenant.condition("booking", "bk", "Ready") == ("True", "Running")
+        tenant.booking("ahead", soon(7200), soon(7300))
+        await until(lambda: tenant.condition("booking", "ahead", "Valid") == ("False", "TooFarAhead"))
+        tenant.booking("long", soon(0), soon(3600))
+        await until(lambda: tenant.condition("booking", "long", "Stalled") == ("True", "TooLong"))
+
+
+async def test_a_resource_that_becomes_exclusive_keeps_one_booking(
+    tenant: Tenant, operator: Operator
+) -> None:
+    async with operator():
+        tenant.resource()
+        tenant.booking("first", soon(-60), soon(600))
+        await until(lambda: tenant.states() == RUNNING)
+        tenant.booking("second", soon(-60), soon(600))
+        await until(lambda: phases(tenant) == {"first": "IN PROGRESS", "second": "IN PROGRESS"})
+        tenant.resource(sharing="Exclusive")
+        await until(lambda: sorted(phases(tenant).values()) == ["CONFLICT", "IN PROGRESS"])
+        assert tenant.states() == RUNNING
+        tenant.resource(sharing="Shared")
+        await until(lambda: phases(tenant) == {"first": "IN PROGRESS", "second": "IN PROGRESS"})
+
+
+async def test_a_booking_that_is_not_accepted_starts_nothing(tenant: Tenant, operator: Operator) -> None:
+    async with operator():
+        tenant.resource(max_duration="1m")
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("False", "TooLong"))
+        assert tenant.states() == STOPPED
+        tenant.resource(max_duration="1h")
+        await until(lambda: tenant.states() == RUNNING)
