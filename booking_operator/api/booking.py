@@ -2,7 +2,7 @@
 
 from dataclasses import field
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import FailFast, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -23,12 +23,22 @@ from booking_operator.domain.parsing import parse_rfc3339
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class NotificationSpec:
-    """A recipient of the notification before the booking ends."""
+    """A recipient of notifications about the booking."""
 
     type: Annotated[str, Field(min_length=1, max_length=63)]
     """The channel: `email`, `webhook` or `slack`."""
     recipient: Annotated[str, Field(min_length=1, max_length=320)]
     """For `email` an address, otherwise the name of a target in the configuration of the operator."""
+    when: Annotated[
+        tuple[Literal["Ending", "Ready", "NotReady", "Ended", "Conflict"], ...],
+        Field(min_length=1, max_length=5),
+    ] = ("Ending",)
+    """What the recipient is notified of.
+    `Ending`: shortly before the booking ends.
+    `Ready`: when all instances run.
+    `NotReady`: when instances do not run five minutes after the start.
+    `Ended`: when the booking has ended.
+    `Conflict`: when another booking of an exclusive Resource has the time."""
 
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -53,7 +63,7 @@ class BookingSpec:
     user_id: fields.UserId
     """The user of the booking. The Resource shows the user as LOCKED BY."""
     notifications: NotificationSpecs = ()
-    """The recipients to notify shortly before the booking ends."""
+    """The recipients to notify, by default shortly before the booking ends."""
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> Self:
@@ -76,9 +86,9 @@ class BookingStatus:
     accepted_until: str = ""
     """The end of the accepted interval, in UTC. It is earlier than end_at while an extension conflicts."""
     notification_sent: bool = False
-    """Whether all recipients were notified of the end."""
+    """Whether all recipients were notified that the booking ends."""
     notified: tuple[str, ...] = ()
-    """The ids of the delivered messages. After a change of end_at, all messages are new."""
+    """The ids of the delivered messages. After a change of end_at, all messages about the end are new."""
     conditions: tuple[Condition, ...] = ()
     """Always: Valid. If the spec is valid: ResourceFound, HoldsLock.
     Accepted if the Resource is exclusive.

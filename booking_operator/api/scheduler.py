@@ -78,7 +78,7 @@ class BookingTemplate:
     user_id: fields.UserId
     """The user of the bookings. The Resource shows the user as LOCKED BY."""
     notifications: NotificationSpecs = ()
-    """The recipients to notify shortly before each booking ends."""
+    """The recipients to notify, by default shortly before each booking ends."""
     start_at: fields.UnusedDate = ""
     """Ignored: schedule says when bookings start. The CRD of the Go operator requires this field."""
     end_at: fields.UnusedDate = ""
@@ -156,6 +156,9 @@ class BookingSchedulerSpec:
         """Return the spec of each booking, without its times."""
         unused = {"start_at", "end_at"}
         dumped: dict[str, Any] = _TEMPLATE.dump_python(self.booking_template, mode="json", exclude=unused)
+        for item in dumped["notifications"]:
+            if item["when"] == ["Ending"]:
+                del item["when"]  # the default: templates from before this field keep their hash
         return dumped
 
     def template_hash(self) -> str:

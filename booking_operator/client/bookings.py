@@ -44,7 +44,7 @@ def booking_body(
     resource: str,
     interval: BookingInterval,
     viewer: Viewer,
-    notifications: Sequence[dict[str, str]],
+    notifications: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return the Booking for an interval. Its times have the offset of the viewer's time zone."""
     spec: dict[str, Any] = {

@@ -50,7 +50,7 @@ async def make_booking(
     resource: ResourceView,
     wanted: BookingInterval,
     viewer: Viewer,
-    recipients: Sequence[dict[str, str]] = (),
+    recipients: Sequence[dict[str, Any]] = (),
     *,
     dry_run: bool = False,
     queue: bool = False,

@@ -1,15 +1,79 @@
-"""The notification before the end of a booking: its text, its time and its delivery errors."""
+"""Notifications about a booking: when they are due, their texts, and their delivery errors."""
 
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.formatting import single_line
 
+NOT_READY_AFTER = timedelta(minutes=5)
+"""How long instances may take to run before the recipients of `NotReady` are notified."""
+ENDED_FOR = timedelta(hours=1)
+"""How long after the end of a booking the recipients of `Ended` are notified, at most."""
 _EXTENSION = timedelta(hours=1)
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
+
+
+class NotificationTrigger(StrEnum):
+    """What recipients are notified of."""
+
+    ENDING = "Ending"
+    READY = "Ready"
+    NOT_READY = "NotReady"
+    ENDED = "Ended"
+    CONFLICT = "Conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class BookingFacts:
+    """What the notifications about a booking depend on.
+
+    Attributes:
+        wanted: the booking, as its spec wants it.
+        counted: the part of it for which instances run; None if they do not run for it.
+        ready: whether its instances run; None if the booking is not active.
+        ready_since: since when `ready` has its value (aware UTC).
+        conflict: whether another booking has its time.
+    """
+
+    wanted: BookingInterval
+    counted: BookingInterval | None
+    ready: bool | None = None
+    ready_since: datetime | None = None
+    conflict: bool = False
+
+
+Window = tuple[datetime, datetime]
+"""A half-open time `[begin, end)` in aware UTC."""
+
+
+def due_within(trigger: NotificationTrigger, facts: BookingFacts, before: timedelta) -> Window | None:
+    """Return the time in which recipients are notified; None if there is nothing to notify them of.
+
+    Args:
+        trigger: what they are notified of.
+        facts: the booking.
+        before: how long before the end the recipients of `Ending` are notified.
+    """
+    if trigger is NotificationTrigger.CONFLICT:
+        return (_ALWAYS, facts.wanted.end_at) if facts.conflict else None
+    part = facts.counted
+    if part is None:
+        return None
+    since = facts.ready_since or part.start_at
+    match trigger:
+        case NotificationTrigger.ENDING:
+            return notify_at(part, before), part.end_at
+        case NotificationTrigger.ENDED:
+            return part.end_at, part.end_at + ENDED_FOR
+        case NotificationTrigger.READY:
+            return (_ALWAYS, part.end_at) if facts.ready else None
+    not_ready_at = max(part.start_at, since) + NOT_READY_AFTER
+    return (not_ready_at, part.end_at) if facts.ready is False else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +88,8 @@ class Notification:
         resource: the name of the Resource.
         user: the user of the Booking.
         end_at: when the Booking ends, aware, with the UTC offset that the user wrote.
+        trigger: what the message is about.
+        reason: the message of the condition that has caused it; empty if there is none.
     """
 
     id: str
@@ -32,15 +98,37 @@ class Notification:
     resource: str
     user: str
     end_at: datetime
+    trigger: NotificationTrigger = NotificationTrigger.ENDING
+    reason: str = ""
+
+    @property
+    def news(self) -> str:
+        """What the message is about, as the rest of the sentence `the booking …`."""
+        return _NEWS[self.trigger].format(end=self._end)
 
     @property
     def subject(self) -> str:
         """The subject, which is always one line."""
-        return single_line(f"Booking {self.booking} of {self.resource} ends at {self._end}")
+        return single_line(f"Booking {self.booking} of {self.resource} {self.news}")
 
     @property
     def text(self) -> str:
-        """The message text, with the commands that extend the booking by an hour, by the plugin first.
+        """The message text, with the commands that the reader may need."""
+        if self.trigger is NotificationTrigger.ENDING:
+            return self._ending
+        booking, resource = single_line(self.booking), single_line(self.resource)
+        namespace, user = single_line(self.namespace), single_line(self.user)
+        reason = f"{single_line(self.reason)}\n" if self.reason else ""
+        intent, command = _COMMANDS[self.trigger]
+        command = command.format(booking=booking, resource=resource)
+        return (
+            f"The booking {booking} of {resource} for {user}, in the namespace {namespace}, {self.news}.\n"
+            f"{reason}\n{intent}, run:\n\nkubectl booking {command} --namespace {namespace}\n"
+        )
+
+    @property
+    def _ending(self) -> str:
+        """The text with the commands that extend the booking by an hour, by the plugin first.
 
         A GitOps tool reverts a changed Booking, so the text also has a command that creates a second one.
         """
@@ -79,22 +167,51 @@ class Notification:
         return f"{self.end_at:%Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
 
 
+_NEWS = {
+    NotificationTrigger.ENDING: "ends at {end}",
+    NotificationTrigger.READY: "is ready: all instances run, until {end}",
+    NotificationTrigger.NOT_READY: "is not ready",
+    NotificationTrigger.ENDED: "ended at {end}",
+    NotificationTrigger.CONFLICT: "waits, because another booking has its time",
+}
+_COMMANDS = {
+    NotificationTrigger.READY: ("To end it earlier", "release {booking}"),
+    NotificationTrigger.NOT_READY: ("To see why", "why {booking}"),
+    NotificationTrigger.ENDED: ("To book again", "book {resource} --duration 1h"),
+    NotificationTrigger.CONFLICT: ("To see when it is free", "why {booking}"),
+}
+
+
 def notify_at(booking: BookingInterval, before: timedelta) -> datetime:
     """Return when the notification is due (aware UTC): `before` the end, but not before the start."""
     return max(booking.start_at, booking.end_at - before)
 
 
-def notification_id(uid: str, end_at: datetime, channel: str, recipient: str) -> str:
+def notification_id(
+    uid: str, facts: BookingFacts, channel: str, recipient: str, trigger: NotificationTrigger
+) -> str:
     """Return the id of a message. Equal arguments give equal ids, also after a restart.
+
+    After a change of what the message is about, such as the end for `Ending`, the id is another one.
 
     Args:
         uid: the uid of the Booking.
-        end_at: when the Booking ends (aware).
+        facts: the booking.
         channel: the type of the channel.
         recipient: the recipient.
+        trigger: what the message is about.
     """
-    parts = json.dumps([uid, end_at.timestamp(), channel, recipient])
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+    part = facts.counted or facts.wanted
+    parts: list[object] = [uid, part.end_at.timestamp(), channel, recipient]
+    match trigger:
+        case NotificationTrigger.READY | NotificationTrigger.NOT_READY:
+            parts[1] = part.start_at.timestamp()
+        case NotificationTrigger.CONFLICT:
+            parts[1] = facts.wanted.start_at.timestamp()
+            parts.append(facts.wanted.end_at.timestamp())
+    if trigger is not NotificationTrigger.ENDING:
+        parts.append(trigger)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 class DeliveryError(Exception):

@@ -12,7 +12,7 @@ import aiohttp
 
 from booking_operator.config import Target
 from booking_operator.domain.formatting import single_line
-from booking_operator.domain.notification import BusyError, DeliveryError, Notification
+from booking_operator.domain.notification import BusyError, DeliveryError, Notification, NotificationTrigger
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import FencedBody, MayWrite
 from booking_operator.engine.http_proxy import proxy_for
@@ -153,10 +153,20 @@ def _pause(retry_after: str, now: datetime) -> timedelta:
     return min(at - now, MAX_RETRY_AFTER)
 
 
+EVENTS = {
+    NotificationTrigger.ENDING: "booking_ending",
+    NotificationTrigger.READY: "booking_ready",
+    NotificationTrigger.NOT_READY: "booking_not_ready",
+    NotificationTrigger.ENDED: "booking_ended",
+    NotificationTrigger.CONFLICT: "booking_conflict",
+}
+"""The field `event` of a webhook, by what the message is about."""
+
+
 def webhook_body(notification: Notification) -> dict[str, Any]:
     """Return the JSON body for a webhook."""
     return {
-        "event": "booking_ending",
+        "event": EVENTS[notification.trigger],
         "id": notification.id,
         "namespace": notification.namespace,
         "booking": notification.booking,

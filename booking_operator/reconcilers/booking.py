@@ -21,6 +21,7 @@ from booking_operator.domain.conditions import (
 )
 from booking_operator.domain.delay import Delay
 from booking_operator.domain.formatting import format_utc
+from booking_operator.domain.notification import NotificationTrigger
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Result
@@ -89,10 +90,12 @@ class BookingReconciler:
         request = RequestedBooking(interval, booking.spec.resource_name, rules, decision)
         booked = self._booked(resource, request.counted or interval, now) if resource else None
         conditions = booking_conditions(request, booked, now)
-        if booking.spec.notifications:
+        failure = self._undelivered(key)
+        of_the_end = any(NotificationTrigger.ENDING in item.when for item in booking.spec.notifications)
+        if of_the_end or (booking.spec.notifications and failure is not None):
             sent = self._reporter.current(booking).notification_sent
             ends = request.counted or interval
-            conditions += (notified_condition(ends, now, sent=sent, failure=self._undelivered(key)),)
+            conditions += (notified_condition(ends, now, sent=sent, failure=failure),)
         phase = request.phase_at(now)
         acceptance = _acceptance(request)
         if resource is None and self._reporter.current(booking).accepted_resource == request.resource:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from booking_operator.api.booking import Booking, BookingSpec
+from booking_operator.api.meta import find_condition
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, monitored_scope, sync_interval
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
@@ -70,6 +71,8 @@ class EventHandlers:
         if acceptance_changed(change):
             self._enqueue_accepting(change, priority)
         if change.origin is Origin.OWN:
+            if _notifies(change.latest) and _situation(change.old) != _situation(change.new):
+                self.notifications.add(change.key, priority)
             return
         self.bookings.add(change.key, priority)
         if any(booking is not None and _notifies(booking) for booking in (change.old, change.new)):
@@ -109,8 +112,6 @@ class EventHandlers:
         self._enqueue_waiting(change, priority)
         if change.origin is Origin.OWN:
             self._enqueue_peers(change, priority)
-            if _notifies(change.latest):
-                self.notifications.add(change.key, priority)
 
     def _enqueue_waiting(self, change: Change[Booking], priority: Priority) -> None:
         """Enqueue the Bookings that wait for a time that the changed Booking may have left free."""
@@ -234,6 +235,15 @@ def _notifies(booking: Booking) -> bool:
     """Whether a Booking has recipients in its spec, or delivered notifications in its status."""
     asked = isinstance(booking.spec, BookingSpec) and booking.spec.notifications
     return bool(asked or booking.status.notified or booking.status.notification_sent)
+
+
+def _situation(booking: Booking | None) -> tuple[object, ...]:
+    """Return the parts of a status that notifications depend on."""
+    if booking is None:
+        return ()
+    conditions = (find_condition(booking.status.conditions, type_) for type_ in ("Ready", "Accepted"))
+    reported = [(item.status, item.reason == "Conflict") if item else None for item in conditions]
+    return (*booking.status.acceptance, *reported)
 
 
 def _priority(change: Change[Any]) -> Priority:

@@ -1,7 +1,7 @@
-"""Reconciles notifications: notifies each recipient before a booking ends.
+"""Reconciles notifications: notifies each recipient of what the spec of a Booking asks for.
 
-Delivery is at least once for each recipient and each end time. The status of the Booking lists the delivered
-messages, so that a later leader does not repeat them.
+Delivery is at least once for each recipient and each thing to report, such as an end time. The status of the
+Booking lists the delivered messages, so that a later leader does not repeat them.
 """
 
 import asyncio
@@ -14,16 +14,21 @@ import structlog
 
 from booking_operator.api.booking import Booking, BookingSpec, BookingStatus, NotificationSpec
 from booking_operator.api.kinds import BOOKING
+from booking_operator.api.meta import find_condition
 from booking_operator.domain.conditions import Failure
 from booking_operator.domain.formatting import single_line
 from booking_operator.domain.notification import (
+    BookingFacts,
     BusyError,
     Channel,
     DeliveryError,
     Notification,
+    NotificationTrigger,
+    Window,
+    due_within,
     notification_id,
-    notify_at,
 )
+from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
 from booking_operator.engine.workqueue import Backoff, Result
@@ -38,6 +43,7 @@ WRITE_TIMEOUT_SECONDS = 30.0
 Together with a delivery, which takes up to a minute, the timeout stays below the timeout of a reconcile.
 """
 _BACKOFF = Backoff()
+_CONDITIONS = {NotificationTrigger.NOT_READY: "Ready", NotificationTrigger.CONFLICT: "Accepted"}
 
 
 @dataclass(slots=True)
@@ -63,20 +69,41 @@ class _Message:
 
 
 @dataclass(frozen=True, slots=True)
+class _Item:
+    """One message to one recipient.
+
+    Attributes:
+        spec: the recipient.
+        trigger: what the message is about.
+        window: the time in which it is due (aware UTC); None if there is nothing to report.
+    """
+
+    spec: NotificationSpec
+    trigger: NotificationTrigger
+    window: Window | None
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the message is due at `now` (aware UTC)."""
+        return self.window is not None and self.window[0] <= now < self.window[1]
+
+
+@dataclass(frozen=True, slots=True)
 class _Due:
     """A Booking whose notifications are due.
 
     Attributes:
         booking: the Booking.
         spec: its valid spec.
-        items: its notifications, by message id.
-        messages: the delivery state of each notification, by message id.
+        items: its messages, by id.
+        messages: the delivery state of each message, by id.
+        now: the instant for which it was computed (aware UTC).
     """
 
     booking: Booking
     spec: BookingSpec
-    items: Mapping[str, NotificationSpec]
+    items: Mapping[str, _Item]
     messages: Mapping[str, _Message]
+    now: datetime
 
 
 class NotificationReconciler:
@@ -123,56 +150,76 @@ class NotificationReconciler:
 
     async def reconcile(self, key: Key) -> Result:
         """Deliver the due notifications of one Booking, and requeue it for the next attempt."""
-        booking = self._informers.bookings.get(key)
-        interval = self._informers.counted(booking) if booking else None
-        if booking is None or interval is None or not isinstance(booking.spec, BookingSpec):
-            return self._forget(key)
-        now, due_at = self._clock.now(), notify_at(interval, self._before)
-        if now >= interval.end_at:
+        booking, now = self._informers.bookings.get(key), self._clock.now()
+        facts = self._facts(booking) if booking else None
+        if booking is None or facts is None or not isinstance(booking.spec, BookingSpec):
             return self._forget(key)
         items = {
-            notification_id(booking.metadata.uid, interval.end_at, item.type, item.recipient): item
+            notification_id(booking.metadata.uid, facts, item.type, item.recipient, trigger): _Item(
+                item, trigger, due_within(trigger, facts, self._before)
+            )
             for item in booking.spec.notifications
+            for trigger in map(NotificationTrigger, item.when)
         }
+        ends = [facts.wanted.end_at, *(item.window[1] for item in items.values() if item.window)]
+        if now >= max(ends):
+            return self._forget(key)
         messages = self._known(key, booking, items)
-        if due_at <= now:
+        if any(item.is_due(now) for item in items.values()):
             # Store no state before notifications are due: there may be tens of thousands of Bookings.
             self._messages[key] = messages
-            await self._deliver_all(_Due(booking, booking.spec, items, messages))
-        await self._remember(key, booking, messages)
+            await self._deliver_all(_Due(booking, booking.spec, items, messages, now))
+        await self._remember(key, booking, items, messages)
         if not items:
             return self._forget(key)
-        return Result(due_at if now < due_at else self._next_at(interval.end_at, messages))
+        return Result(self._next_at(items, messages))
+
+    def _facts(self, booking: Booking) -> BookingFacts | None:
+        """Return what the notifications depend on; None if the spec is invalid."""
+        interval = booking.interval()
+        if interval is None:
+            return None
+        conditions = self._status.current(booking).conditions
+        ready, accepted = (find_condition(conditions, type_) for type_ in ("Ready", "Accepted"))
+        return BookingFacts(
+            wanted=interval,
+            counted=self._informers.counted(booking),
+            ready=ready.status == "True" if ready else None,
+            ready_since=parse_rfc3339(ready.last_transition_time) if ready else None,
+            conflict=accepted is not None and accepted.reason == "Conflict",
+        )
 
     def _forget(self, key: Key) -> Result:
         self.failures.set(key, None)
         self._messages.pop(key, None)
         return Result()
 
-    def _known(
-        self, key: Key, booking: Booking, items: Mapping[str, NotificationSpec]
-    ) -> dict[str, _Message]:
+    def _known(self, key: Key, booking: Booking, items: Mapping[str, _Item]) -> dict[str, _Message]:
         """Return the delivery state of each message, from the status of the Booking and from this process."""
         before: BookingStatus = self._status.current(booking)
-        # The Go operator stores only `notification_sent`, which means that all recipients were notified.
+        # The Go operator stores only `notification_sent`: all recipients know that the booking ends.
         all_told = before.notification_sent and not before.notified
         known = self._messages.pop(key, {})
         found = {id_: known.get(id_) or _Message() for id_ in items}
         for id_, message in found.items():
-            message.delivered = message.delivered or all_told or id_ in before.notified
+            told = all_told and items[id_].trigger is NotificationTrigger.ENDING
+            message.delivered = message.delivered or told or id_ in before.notified
         return found
 
-    def _next_at(self, end_at: datetime, messages: Mapping[str, _Message]) -> datetime:
-        """Return the time of the next attempt, or of the end of the booking if that is earlier (UTC)."""
+    def _next_at(self, items: Mapping[str, _Item], messages: Mapping[str, _Message]) -> datetime | None:
+        """Return when a message becomes due, is tried again or is too late (aware UTC); None for never."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        waits = [
-            message.wait_until - monotonic
-            for message in messages.values()
-            if not (message.delivered or message.given_up)
-        ]
-        soonest = max(0.0, min(waits, default=float("inf")))
-        left = (end_at - now).total_seconds()
-        return end_at if left <= soonest else now + timedelta(seconds=soonest)
+        instants = []
+        for id_, item in items.items():
+            message = messages[id_]
+            if item.window is None or now >= item.window[1]:
+                continue
+            instants.append(item.window[1])
+            if now < item.window[0]:
+                instants.append(item.window[0])
+            elif not (message.delivered or message.given_up):
+                instants.append(now + timedelta(seconds=max(0.0, message.wait_until - monotonic)))
+        return min(instants, default=None)
 
     async def _deliver_all(self, due: _Due) -> None:
         """Deliver concurrently all messages that are not delivered and not in back-off."""
@@ -180,7 +227,9 @@ class NotificationReconciler:
         tried = {
             id_
             for id_, message in due.messages.items()
-            if not (message.delivered or message.given_up) and message.wait_until <= monotonic
+            if due.items[id_].is_due(due.now)
+            and not (message.delivered or message.given_up)
+            and message.wait_until <= monotonic
         }
         under_way = len(tried)
 
@@ -197,7 +246,7 @@ class NotificationReconciler:
             async with asyncio.TaskGroup() as tasks:
                 for id_ in due.items:
                     if id_ in tried:
-                        tasks.create_task(deliver(id_), name=f"notification: {due.items[id_].type}")
+                        tasks.create_task(deliver(id_), name=f"notification: {due.items[id_].spec.type}")
         except asyncio.CancelledError:
             self._note(due)
             raise
@@ -211,13 +260,16 @@ class NotificationReconciler:
         done = (id_ for id_, message in due.messages.items() if message.delivered)
         self._status.set(found, replace(current, notified=tuple(dict.fromkeys((*current.notified, *done)))))
 
-    async def _remember(self, key: Key, booking: Booking, messages: Mapping[str, _Message]) -> None:
+    async def _remember(
+        self, key: Key, booking: Booking, items: Mapping[str, _Item], messages: Mapping[str, _Message]
+    ) -> None:
         """Write the delivered messages into the status, and wait until the status is stored.
 
         A crash before this write repeats the messages.
         """
         done = tuple(id_ for id_, message in messages.items() if message.delivered)
-        sent = bool(messages) and len(done) == len(messages)
+        ending = [id_ for id_, item in items.items() if item.trigger is NotificationTrigger.ENDING]
+        sent = bool(ending) and set(ending) <= set(done)
         with suppress(TimeoutError):
             async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
                 for _ in range(
@@ -255,7 +307,7 @@ class NotificationReconciler:
         return self._clock.monotonic() + (instant - self._clock.now()).total_seconds()
 
     async def _deliver(
-        self, booking: Booking, spec: BookingSpec, id_: str, item: NotificationSpec
+        self, booking: Booking, spec: BookingSpec, id_: str, about: _Item
     ) -> DeliveryError | None:
         """Deliver one message, and record the result as an Event, a log line and a metric.
 
@@ -265,14 +317,19 @@ class NotificationReconciler:
         Raises:
             BusyError: the channel did not try to deliver the message.
         """
-        meta = booking.metadata
+        meta, item, part = booking.metadata, about.spec, self._informers.counted(booking)
+        end_at = datetime.fromisoformat(spec.end_at)
+        if part is not None and part.end_at < end_at:  # a conflict keeps the end earlier than the spec
+            end_at = part.end_at.astimezone(end_at.tzinfo)
         notification = Notification(
             id=id_,
             namespace=meta.namespace,
             booking=meta.name,
             resource=spec.resource_name,
             user=spec.user_id,
-            end_at=datetime.fromisoformat(spec.end_at),
+            end_at=end_at,
+            trigger=about.trigger,
+            reason=self._reason(booking, about.trigger),
         )
         facts = {"booking": str(key_of(booking)), "type": item.type, "recipient": item.recipient}
         try:
@@ -291,9 +348,15 @@ class NotificationReconciler:
             return failure
         self._delivered(self._type(item.type), True)
         self._log.info("notification_sent", **facts, id=id_)
-        note = f"Notified {item.recipient} by {item.type} that the booking ends at {spec.end_at}."
+        news = f"ends at {spec.end_at}" if about.trigger is NotificationTrigger.ENDING else notification.news
+        note = f"Notified {item.recipient} by {item.type} that the booking {news}."
         self._events.normal(BOOKING, booking, "Notified", "Notify", note)
         return None
+
+    def _reason(self, booking: Booking, trigger: NotificationTrigger) -> str:
+        """Return the message of the condition that a message is about; empty if there is none."""
+        condition = find_condition(self._status.current(booking).conditions, _CONDITIONS.get(trigger, ""))
+        return condition.message if condition is not None else ""
 
     def _type(self, type_: str) -> str:
         """Return the label of a channel type: a type from a spec must not become a metric label unchecked."""

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_operator.api.booking import BookingSpec
-from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.booking import BookingSpec, BookingStatus
+from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE
 from booking_operator.api.meta import Condition, InvalidSpec, merge_conditions
 from booking_operator.api.resource import ResourceSpec, ResourceStatus, ad_hoc_interval, power_policy
+from booking_operator.api.scheduler import BookingSchedulerSpec
 from booking_operator.domain import conditions
 from booking_operator.domain.power import UnbookedPolicy
 from booking_operator.domain.services import SERVICES, ServiceName
@@ -178,3 +179,41 @@ def test_an_automatic_warm_up_comes_from_the_status(type_: str, learnt: str, min
 
 def test_each_service_type_has_its_facts() -> None:
     assert set(get_args(ServiceName)) == set(SERVICES)
+
+
+def test_a_template_without_when_keeps_the_hash_of_earlier_versions() -> None:
+    """Another hash would make every scheduler write all of its bookings again after an upgrade."""
+
+    def hashed(**more: Any) -> str:
+        recipient = {"type": "email", "recipient": "ada@example.com"} | more
+        template = {"resource_name": "analytics", "user_id": "ada", "notifications": [recipient]}
+        spec = {"schedule": "0 9 * * *", "duration": 60, "bookingTemplate": template}
+        scheduler = BOOKING_SCHEDULER.adapter.validate_python({"metadata": {"name": "x"}, "spec": spec})
+        assert isinstance(scheduler.spec, BookingSchedulerSpec)
+        return scheduler.spec.template_hash()
+
+    assert hashed() == hashed(when=["Ending"]) == "768f461818868952"
+    assert hashed(when=["Ready"]) != hashed()
+
+
+def test_an_exclusive_resource_has_no_ad_hoc_booking() -> None:
+    spec = {"tag": "web", "sharing": "Exclusive", "booked_by": "ada"}
+    found = RESOURCE.adapter.validate_python({"metadata": {"name": "x"}, "spec": spec}).spec
+    assert isinstance(found, InvalidSpec)
+    assert found.message == (
+        "spec: booked_by needs sharing: Shared; for an exclusive Resource, create a Booking"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("web", "soon", "2026-01-01T00:00:00Z"),
+        ("web", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+        ("other", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+    ],
+)
+def test_a_record_that_another_client_wrote_counts_for_nothing(fields: tuple[str, str, str]) -> None:
+    resource, begin, end = fields
+    status = BookingStatus(accepted_resource=resource, accepted_from=begin, accepted_until=end)
+    assert status.accepted_for("web") is None

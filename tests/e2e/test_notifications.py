@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -19,6 +20,10 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
 
 def notified(tenant: Tenant) -> tuple[str, str]:
     return tenant.condition("booking", "bk", "Notified")
+
+
+def is_decided(tenant: Tenant, name: str) -> bool:
+    return tenant.condition("booking", name, "Accepted") != ("", "")
 
 
 def patch_of(recipient: str, type_: str = "email") -> str:
@@ -50,6 +55,43 @@ async def test_a_mail_before_the_end_and_another_one_after_an_extension(
     async with operator():  # after a restart, there is no second notification
         await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Running"))
         assert len(mailbox.mails) == 2
+
+
+async def test_recipients_choose_what_they_are_notified_of(
+    tenant: Tenant, operator: Operator, mailbox: Mailbox
+) -> None:
+    """The manifest is YAML, in which some words are no texts: `on` is one of them, `when` is not."""
+    manifest = f"""
+apiVersion: manager.kotaico.de/v1
+kind: Booking
+metadata: {{name: bk}}
+spec:
+  resource_name: res
+  user_id: ada
+  start_at: "{soon(-60).isoformat()}"
+  end_at: "{soon(6).isoformat()}"
+  notifications:
+    - {{type: email, recipient: ada@example.com, when: [Ready, Ended]}}
+"""
+    async with operator():
+        tenant.resource(sharing="Exclusive")
+        tenant.kubectl("apply", "--validate=strict", "-f", "-", stdin=manifest)
+        await until(lambda: len(mailbox.mails) == 1)
+        assert "is ready: all instances run" in mailbox.mails[0]["Subject"]
+        assert notified(tenant) == ("", "")  # nobody asked for the coming end
+        times = {"start_at": soon(600).isoformat(), "end_at": soon(900).isoformat()}
+        for name in ("one", "two"):
+            recipient = {"type": "email", "recipient": f"{name}@example.com", "when": ["Conflict"]}
+            tenant.apply(
+                "Booking", name, resource_name="res", user_id=name, notifications=[recipient], **times
+            )
+            await until(partial(is_decided, tenant, name))
+        await until(lambda: len(mailbox.mails) == 3)
+        subjects = {mail["To"]: mail["Subject"] for mail in mailbox.mails[1:]}
+        assert subjects["two@example.com"] == (
+            "Booking two of res waits, because another booking has its time"
+        )
+        assert subjects["ada@example.com"].startswith("Booking bk of res ended at ")
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,20 @@ class TestBook:
         spec = yaml.safe_load(made.stdout)["spec"]
         assert spec["user_id"] == "grace"
         assert spec["notifications"] == [
-            {"type": "email", "recipient": "g@example.com"},
-            {"type": "slack", "recipient": "team"},
+            {"type": "email", "recipient": "g@example.com", "when": ["Ending"]},  # the default
+            {"type": "slack", "recipient": "team", "when": ["Ending"]},
+        ]
+
+    def test_recipients_choose_what_they_are_notified_of(self, ada: Person) -> None:
+        ada.apply(resource_body("analytics", "STOPPED", 0, 2))
+        command = ("book", "analytics", "--duration", "1h", "--notify-on", "ready", "--notify-on", "Ended")
+        assert ada.says(*command, code=2) == [
+            "error: --notify-on needs --notify",
+            "hint: add --notify ada@example.com",
+        ]
+        made = ada.run(*command, "--notify", "g@example.com", "-o", "yaml")
+        assert yaml.safe_load(made.stdout)["spec"]["notifications"] == [
+            {"type": "email", "recipient": "g@example.com", "when": ["Ready", "Ended"]}
         ]
 
     def test_a_conflict_is_refused_with_the_next_free_time(self, ada: Person) -> None:

@@ -61,7 +61,7 @@ async def test_bookings_are_created_ahead_with_an_owner_reference(tenant: Tenant
         assert first["spec"]["start_at"].endswith(("+01:00", "+02:00"))
         assert (start.hour, start.minute) == (hour, 0)
         assert _end(first) - start == timedelta(minutes=20)
-        assert first["spec"]["notifications"] == notifications
+        assert first["spec"]["notifications"] == [item | {"when": ["Ending"]} for item in notifications]
         assert first["metadata"]["name"] == f"night-{start.astimezone(UTC):%Y%m%d%H%M}"
         shown = tenant.status("bookingscheduler", "night")["next"]
         assert datetime.fromisoformat(shown) == start

@@ -40,6 +40,7 @@ def attempt(devcluster: Playground, kind: str, spec: dict[str, Any], name: str =
         {"start_at": "2024-02-29T00:00:00.123456Z", "end_at": "2024-03-01T00:00:00-23:59"},
         {"notifications": [{"type": "email", "recipient": "ada@example.com"}]},
         {"end_at": "2999-12-31T23:59:59Z"},
+        {"notifications": [{"type": "email", "recipient": "a", "when": ["Ending", "NotReady", "Conflict"]}]},
     ],
 )
 def test_valid_bookings_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
@@ -62,6 +63,16 @@ def test_valid_bookings_are_accepted(devcluster: Playground, change: dict[str, A
         ({"start_at": None}, "spec.start_at", "Required value"),
         ({"notifications": [{"type": "email"}]}, "spec.notifications[0].recipient", "Required value"),
         ({"notifications": "ada"}, "spec.notifications", "must be of type array"),
+        (
+            {"notifications": [{"type": "email", "recipient": "a", "when": ["Soon"]}]},
+            "spec.notifications[0].when[0]",
+            'supported values: "Ending", "Ready", "NotReady", "Ended", "Conflict"',
+        ),
+        (
+            {"notifications": [{"type": "email", "recipient": "a", "when": []}]},
+            "spec.notifications[0].when",
+            "should have at least 1 items",
+        ),
     ],
 )
 def test_invalid_bookings_are_refused(

@@ -10,13 +10,14 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from booking_operator.api.booking import Booking
-from booking_operator.api.kinds import BOOKING
+from booking_operator.api.kinds import BOOKING, RESOURCE
+from booking_operator.api.resource import ResourceStatus
 from booking_operator.domain.notification import DeliveryError, Notification
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key
-from booking_operator.engine.workqueue import WorkQueue
 from booking_operator.notify.turns import turn
 from booking_operator.reconcilers.booking import BookingReconciler
+from booking_operator.reconcilers.event_handlers import EventHandlers
 from booking_operator.reconcilers.informers import Informers
 from booking_operator.reconcilers.notifications import NotificationReconciler
 from tests.support import virtual
@@ -70,12 +71,16 @@ class World:
         self.mail, self.slack = FakeChannel(self.clock), FakeChannel(self.clock)
         self.delivered: list[tuple[str, bool]] = []
         self.before = BEFORE
+        self.handlers: EventHandlers | None = None
         self.start_again()
 
     def start_again(self) -> None:
         """Simulate a new process, which knows only the objects in the cluster."""
-        self.notifications: WorkQueue[Key] = WorkQueue(self.clock)
-        self.bookings: WorkQueue[Key] = WorkQueue(self.clock)
+        if self.handlers is not None:
+            self.handlers.unsubscribe()
+        self.handlers = EventHandlers(self.informers, self.clock)
+        self.notifications, self.bookings = self.handlers.notifications, self.handlers.bookings
+        self.handlers.subscribe()
         environment = fake_environment(
             self.informers, self.clock, statuses={BOOKING: self.status}, events=self.events
         )
@@ -422,3 +427,89 @@ def test_a_booking_without_notifications_has_no_condition() -> None:
     world = play(scenario)
     assert world.notified() == ("", "")
     assert not world.sent()
+
+
+def wanting(*when: str) -> dict[str, Any]:
+    return ADA | {"when": list(when)}
+
+
+def running(world: World, instances: int) -> None:
+    """Report how many of two instances run."""
+    known = world.informers.resources.get(Key("ns", "res"))
+    version = str(int(known.metadata.resource_version) + 1) if known else "1"
+    meta = {"name": "res", "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": version}
+    body = RESOURCE.adapter.validate_python({"metadata": meta, "spec": {"tag": "web"}})
+    world.informers.resources.apply(replace(body, status=ResourceStatus(instances=2, running=instances)))
+
+
+def test_ready_is_reported_once_all_instances_run() -> None:
+    async def scenario(world: World) -> None:
+        running(world, 0)
+        world.booking(10, 1000, wanting("Ready", "Ended"))
+        await world.run(30)
+        assert world.mail.sent == []
+        running(world, 2)
+        await world.run(1)
+        running(world, 1)
+        await world.run(1)
+        running(world, 2)
+        await world.run(2000)
+
+    world = play(scenario)
+    assert [at for _, _, at in world.mail.sent] == [30, 1000]
+    assert len({id_ for _, id_, _ in world.mail.sent}) == 2
+    assert world.notified() == ("", "")  # nobody asked for the coming end
+    assert not world.sent()
+
+
+def test_not_ready_is_reported_five_minutes_after_the_start() -> None:
+    async def scenario(world: World) -> None:
+        running(world, 0)
+        world.booking(10, 1000, wanting("NotReady"))
+        await world.run(309)
+        assert world.mail.sent == []
+        await world.run(20)
+
+    assert [at for _, _, at in play(scenario).mail.sent] == [310]
+
+
+def test_instances_that_run_in_time_are_not_reported_as_not_ready() -> None:
+    async def scenario(world: World) -> None:
+        running(world, 0)
+        world.booking(10, 1000, wanting("NotReady"))
+        await world.run(200)
+        running(world, 2)
+        await world.run(1500)
+
+    assert play(scenario).mail.sent == []
+
+
+def test_the_end_is_reported_for_an_hour_only() -> None:
+    async def scenario(world: World) -> None:
+        world.mail.error = DeliveryError("SmtpFailed", "no")
+        world.booking(10, 100, wanting("Ended"))
+        await world.run(200)
+        assert world.notified() == ("False", "SmtpFailed")
+        await world.run(3600)
+        world.mail.error = None
+        tries = world.mail.tries
+        await world.run(1000)
+        assert (tries, world.mail.sent) == (world.mail.tries, [])
+
+    world = play(scenario)
+    assert world.notifier.introspect() == {"messages": set()}
+
+
+def test_a_restart_repeats_no_notification_of_any_kind() -> None:
+    async def scenario(world: World) -> None:
+        running(world, 2)
+        world.booking(10, 100, wanting("Ending", "Ready", "Ended"))
+        await world.run(150)
+        assert len(world.mail.sent) == 3
+        world.start_again()
+        world.notifications.add(KEY)
+        await world.run(1000)
+
+    world = play(scenario)
+    assert len(world.mail.sent) == 3
+    assert world.sent()

@@ -29,7 +29,8 @@ _SECOND = timedelta(seconds=1)
 
 async def book(options: Options, console: Console, *, request: BookRequest) -> int:
     """Create a Booking, and describe it."""
-    recipients = [_recipient(item) for item in request.notify]
+    when = {"when": list(request.notify_on)} if request.notify_on else {}
+    recipients = [_recipient(item) | when for item in request.notify]
     resource = parse_object_name(request.resource, RESOURCE).name
     waiting = request.wait and not request.dry_run
     async with open_session(options, console) as session:
@@ -63,7 +64,7 @@ def _suffix(dry_run: bool) -> str:
     return " (server dry run)" if dry_run else ""
 
 
-def _recipient(text: str) -> dict[str, str]:
+def _recipient(text: str) -> dict[str, Any]:
     """Return a recipient of notifications: a mail address, or `TYPE:RECIPIENT`."""
     type_, separator, recipient = text.partition(":")
     if separator and "@" not in type_:

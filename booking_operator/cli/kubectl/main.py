@@ -224,8 +224,12 @@ _TARGET = click.argument("target", metavar="RESOURCE|BOOKING", shell_complete=co
     shell_complete=words_of(*DURATIONS),
 )
 @click.option("--who", metavar="USER", default="", help="For whom. Default: you.")
+@click.option("--notify", metavar="MAIL", multiple=True, help="Whom to notify; also TYPE:RECIPIENT.")
 @click.option(
-    "--notify", metavar="MAIL", multiple=True, help="Whom to notify of the end; also TYPE:RECIPIENT."
+    "--notify-on",
+    multiple=True,
+    type=click.Choice(["Ending", "Ready", "NotReady", "Ended", "Conflict"], case_sensitive=False),
+    help="Of what to notify them. Default: Ending. Repeatable.",
 )
 @click.option("--queue", is_flag=True, help="Make it also if it must wait for another booking to end.")
 @click.option("--wait", is_flag=True, help="Wait until all instances run.")
@@ -236,6 +240,8 @@ def book(
     options: Options, resource: str, start: str, end: str, duration: str, timeout: str, **more: Any
 ) -> int:
     """Book a Resource: its instances run from the start to the end."""
+    if more["notify_on"] and not more["notify"]:
+        raise HintedUsageError("--notify-on needs --notify", "add --notify ada@example.com")
     if bool(end) == bool(duration):
         text = "--to and --duration exclude each other" if end else "the end is missing"
         raise HintedUsageError(text, f"{_PROGRAM} book {shlex.quote(resource)} --duration 2h")

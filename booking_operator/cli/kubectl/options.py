@@ -54,6 +54,7 @@ class BookRequest:
     end: datetime
     who: str
     notify: tuple[str, ...]
+    notify_on: tuple[str, ...]
     wait: bool
     queue: bool
     limit: float
