@@ -64,6 +64,9 @@ class ResourceSpec:
     `Stop`: the operator stops them, even if they are booked."""
     suspend: bool = False
     """While true, the operator starts and stops no instance. It still observes and reports."""
+    suspend_until: fields.OptionalDate = ""
+    """Until this time, the operator starts and stops no instance, as with suspend: an RFC 3339 date.
+    The suspension then ends by itself."""
     sharing: Literal["Shared", "Exclusive"] = "Shared"
     """Whether bookings may overlap.
     `Shared`: they may, and the instances run for all of them.
@@ -205,8 +208,15 @@ def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
         return SERVICES[spec.type].default_warm_up
 
 
-def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -> PowerPolicy:
-    """Return the rules of a Resource for starts and stops."""
+def suspended_until(spec: ResourceSpec, now: datetime) -> datetime | None:
+    """Return when the present suspension of a Resource ends by itself (aware UTC); None if it does not."""
+    until = parse_rfc3339(spec.suspend_until) if spec.suspend_until and not spec.suspend else None
+    return until if until is not None and now < until else None
+
+
+def power_policy(spec: ResourceSpec, status: ResourceStatus, now: datetime, *, dry_run: bool) -> PowerPolicy:
+    """Return the rules of a Resource for starts and stops at `now` (aware UTC)."""
+    until = suspended_until(spec, now)
     return PowerPolicy(
         unbooked=UnbookedPolicy(spec.unbooked),
         warm_up=warm_up(spec, status),
@@ -214,7 +224,8 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, *, dry_run: bool) -
         allow_maintenance=spec.maintenance == "Allow",
         hibernate=spec.hibernate,
         stop_when_deleted=spec.deletion_policy == "Stop",
-        suspend=spec.suspend,
+        suspend=spec.suspend or until is not None,
+        suspended_until=until,
         dry_run=dry_run,
     )
 

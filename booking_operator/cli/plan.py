@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
-from booking_operator.api.resource import Resource
+from booking_operator.api.meta import InvalidSpec
+from booking_operator.api.resource import suspended_until
 from booking_operator.cloud.batching.token_bucket import LimitsOf
 from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
 from booking_operator.config import Settings, load_config
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.formatting import format_duration, format_second, format_utc
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import ListWatchError, ResourceExpiredError
@@ -49,24 +52,31 @@ def forecast_of(informers: Informers, begin: datetime, end: datetime, limits: Li
 
     The forecast makes no AWS API calls. The sizes of the groups come from the status of the Resources.
     """
-    return forecast(list(_members(informers)), begin, end, limits)
+    return forecast(list(_members(informers, begin)), begin, end, limits)
 
 
 async def _fill(client: KubeClient, kind: Kind[Any], namespace: str, store: Store[Any]) -> None:
     store.replace(await all_pages(ListWatch(client, kind, namespace).list))
 
 
-def _members(informers: Informers) -> Iterator[Member]:
-    """Yield the Resources that start or stop instances, each with its bookings."""
+def _members(informers: Informers, begin: datetime) -> Iterator[Member]:
+    """Yield the Resources that start or stop instances, each with its bookings, from `begin` (aware UTC)."""
     for resource in informers.resources.objects():
         group = resource.group(informers.default_region)
-        if group is not None and informers.older_duplicate(resource) is None and not _suspended(resource):
-            size, intervals = resource.status.instances, informers.timeline(resource)
-            yield Member(key_of(resource), group, size, resource.warm_up, intervals)
+        spec = resource.spec
+        if group is None or isinstance(spec, InvalidSpec) or spec.suspend:
+            continue
+        if informers.older_duplicate(resource) is None:
+            until = suspended_until(spec, begin)
+            intervals = [item for item in map(partial(_after, until), informers.timeline(resource)) if item]
+            yield Member(key_of(resource), group, resource.status.instances, resource.warm_up, intervals)
 
 
-def _suspended(resource: Resource) -> bool:
-    return bool(getattr(resource.spec, "suspend", False))
+def _after(until: datetime | None, item: BookingInterval) -> BookingInterval | None:
+    """Return the part of a booking after a suspension; None if nothing of it is left."""
+    if until is None or item.start_at >= until:
+        return item
+    return replace(item, start_at=until) if until < item.end_at else None
 
 
 def as_json(found: Forecast, begin: datetime, end: datetime) -> str:

@@ -170,7 +170,11 @@ def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer
 def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:
     """Yield what will keep the booking from starting its instances, as far as it is known now."""
     if view.suspended:
-        yield f"note: {view.name} is suspended, so nothing starts while spec.suspend is true"
+        until = view.suspended_until
+        when = "while spec.suspend is true"
+        if until is not None:
+            when = f"until {format_clock_or_day(until, viewer.now, viewer.zone)} (spec.suspend_until)"
+        yield f"note: {view.name} is suspended, so nothing starts {when}"
     failure = view.failure
     if failure is not None and failure.reason != "Suspended":
         command = viewer.command("booking", "why", view.name, namespace=view.namespace)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.meta import InvalidSpec, find_condition, first_failure
-from booking_operator.api.resource import Resource, ResourceSpec, booking_rules
+from booking_operator.api.resource import Resource, ResourceSpec, booking_rules, suspended_until
 from booking_operator.domain.acceptance import BookingRequest, BookingRules, Decision, TimeSpan, decide
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
@@ -171,8 +171,13 @@ class ResourceView:
 
     @property
     def suspended(self) -> bool:
-        """Whether `spec.suspend` keeps the operator from starting and stopping instances."""
-        return self.spec is not None and self.spec.suspend
+        """Whether the Resource is suspended, so that the operator starts and stops no instance."""
+        return self.spec is not None and (self.spec.suspend or self.suspended_until is not None)
+
+    @property
+    def suspended_until(self) -> datetime | None:
+        """When the suspension ends by itself (aware UTC); None if it does not, or if there is none."""
+        return suspended_until(self.spec, self.now) if self.spec is not None else None
 
     @property
     def failure(self) -> Failure | None:

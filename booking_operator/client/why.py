@@ -184,7 +184,7 @@ def _label(item: BookingInterval, viewer: Viewer) -> str:
 def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_Obstacle]) -> Iterator[str]:
     """Yield what happens next by itself."""
     if view.suspended:
-        yield "nothing starts or stops while spec.suspend is true"
+        yield f"nothing starts or stops {_suspension(view, viewer)}"
         return
     retries = [obstacle.retry_at for obstacle in obstacles if obstacle.retry_at is not None]
     if retries:
@@ -210,6 +210,13 @@ def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_O
         start = format_clock_or_day(coming.start_at, begins, viewer.zone)
         more = f", {start}, warm_up {format_duration(warm_up)}"
     yield f"{at} starts for {coming.name or AD_HOC} ({who}{more})"
+
+
+def _suspension(view: ResourceView, viewer: Viewer) -> str:
+    until = view.suspended_until
+    if until is None:
+        return "while spec.suspend is true"
+    return f"until {format_clock_or_day(until, viewer.now, viewer.zone)} (spec.suspend_until)"
 
 
 def _book_it(view: ResourceView, viewer: Viewer) -> tuple[Remedy, ...]:
@@ -292,6 +299,8 @@ def _remedies(view: ResourceView, condition: Condition, viewer: Viewer) -> Itera
     patch, edit = advice.patch, advice.edit
     if warm_up := suggested_warm_up_in(condition.message):
         patch, edit = f'{{"spec":{{"warm_up":"{warm_up}"}}}}', False
+    if condition.reason == "Suspended" and view.suspended_until is not None:
+        patch = '{"spec":{"suspend_until":""}}'
     may_patch = Permission("patch", RESOURCE, namespace)
     if patch:
         yield Remedy(_patch_command("resource", name, patch, namespace, viewer), may_patch)

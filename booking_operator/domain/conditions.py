@@ -254,7 +254,9 @@ def _resource_ready(policy: PowerPolicy, report: ResourceReport) -> ConditionUpd
 
 def _suspended(it: _Readiness) -> _Verdict | None:
     if it.report.plan.has_actions and it.policy.suspend:
-        return False, "Suspended", f"{describe_plan(it.report.plan)}, but spec.suspend is true."
+        until = it.policy.suspended_until
+        why = f"spec.suspend_until is {format_utc(until)}" if until else "spec.suspend is true"
+        return False, "Suspended", f"{describe_plan(it.report.plan)}, but {why}."
     return None
 
 

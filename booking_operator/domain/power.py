@@ -12,7 +12,7 @@ depends only on its inputs, not on earlier decisions. Invariants:
 
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -82,6 +82,7 @@ class PowerPolicy:
         hibernate: whether to hibernate instances instead of stopping them, if they can.
         stop_when_deleted: whether the deletion of the Resource stops its instances.
         suspend: whether the operator only plans and reports power changes of this Resource.
+        suspended_until: when that ends by itself (aware UTC); None if it does not.
         dry_run: whether the operator only plans and reports for all Resources, by `--dry-run`.
     """
 
@@ -92,7 +93,20 @@ class PowerPolicy:
     hibernate: bool = False
     stop_when_deleted: bool = False
     suspend: bool = False
+    suspended_until: datetime | None = None
     dry_run: bool = False
+
+    def at(self, instant: datetime) -> "PowerPolicy":
+        """Return the policy at a later instant (aware UTC), at which a suspension may have ended."""
+        until = self.suspended_until
+        if until is None or instant < until:
+            return self
+        return replace(self, suspend=False, suspended_until=None)
+
+    @property
+    def rules(self) -> "PowerPolicy":
+        """The policy without what ends by itself, to find out whether a user has changed it."""
+        return replace(self, suspend=False, suspended_until=None) if self.suspended_until else self
 
     @property
     def may_act(self) -> bool:

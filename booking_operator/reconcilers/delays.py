@@ -128,14 +128,17 @@ class DelayController:
         """Add a Resource to `waiting` if it has open orders, otherwise to `coming` if a boundary is near."""
         now, key = self._clock.now(), key_of(resource)
         snapshot = take_snapshot(self._environment, resource, now)
-        if snapshot is None or snapshot.policy.suspend:
+        if snapshot is None:
             return
         if orders := self._open_orders(key):
             waiting.append(_Waiting(key, snapshot, orders))
             return
         boundary = snapshot.state.next_change_at
-        if boundary is not None and boundary - now <= HORIZON and (count := _count(snapshot)):
-            action = Action.STOP if snapshot.state.running_wanted else Action.START
+        if boundary is None or boundary - now > HORIZON:
+            return
+        then = snapshot.at(boundary)
+        action = Action.START if then.state.running_wanted else Action.STOP
+        if not then.policy.suspend and (count := _count(snapshot, action)):
             coming.append(
                 _Coming(key, snapshot, Demand(snapshot.group, action, count, boundary, key.namespace))
             )
@@ -172,11 +175,11 @@ def _delay(snapshot: ResourceSnapshot, at: datetime, leaves_at: datetime, *, sta
     return delay_of(at, leaves_at, is_start=starting, warm_up=snapshot.policy.warm_up)
 
 
-def _count(snapshot: ResourceSnapshot) -> int:
+def _count(snapshot: ResourceSnapshot, action: Action) -> int:
     """Count the instances that the next boundary will start or stop, by their present states."""
     observation = snapshot.observation
     if observation is None:
         return 0
-    if snapshot.state.running_wanted:
+    if action is Action.STOP:
         return observation.count(InstanceState.RUNNING) + observation.count(InstanceState.PENDING)
     return observation.count(InstanceState.STOPPED) + observation.count(InstanceState.STOPPING)

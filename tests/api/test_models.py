@@ -85,7 +85,7 @@ def test_an_ad_hoc_booking_needs_both_fields() -> None:
 def test_the_power_policy() -> None:
     read = resource(unbooked="Leave", warm_up="5m", hibernate=True)
     assert isinstance(read.spec, ResourceSpec)
-    how = power_policy(read.spec, read.status, dry_run=True)
+    how = power_policy(read.spec, read.status, NOW, dry_run=True)
     assert (how.unbooked, how.warm_up, how.hibernate, how.may_act) == (
         UnbookedPolicy.LEAVE,
         timedelta(minutes=5),

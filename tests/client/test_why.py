@@ -133,6 +133,24 @@ def test_the_operator_is_silent() -> None:
     ]
 
 
+def test_a_suspension_that_ends_by_itself() -> None:
+    message = "Would start i-1, but spec.suspend_until is 2026-11-24T17:00:00Z."
+    suspended = condition("Ready", "False", "Suspended", message)
+    found = why_resource(
+        "analytics",
+        resource_body(
+            "analytics", "STOPPED", 0, 1, [suspended], spec={"suspend_until": "2026-11-24T17:00:00Z"}
+        ),
+        booking_body("my-afternoon", "analytics", "ada", "13:00", "20:00"),
+    )
+    assert found[-2:] == [
+        "next nothing starts or stops until 18:00 (spec.suspend_until)",
+        """do kubectl patch resource analytics --type merge -p '{"spec":{"suspend_until":""}}'""",
+    ]
+    over = resource_body("analytics", "STOPPED", 0, 1, spec={"suspend_until": "2026-11-24T13:00:00Z"})
+    assert not view_of(over).resources()[0].suspended
+
+
 def test_the_operator_never_reported() -> None:
     body = resource_body("analytics")
     body["status"] = {}

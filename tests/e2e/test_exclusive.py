@@ -1,7 +1,7 @@
-"""Resources with rules for their bookings, by kubectl: exclusive use, the longest booking, how far ahead."""
+"""Booking rules of Resources, by kubectl: exclusive use, limits, and a suspension that ends by itself."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from booking_operator.domain.acceptance import ACCEPT_AHEAD
 from tests.e2e.conftest import Operator, Tenant, at, soon, until
@@ -21,7 +21,7 @@ def second(seconds: float) -> datetime:
 
 
 async def test_a_conflict_waits_and_follows_without_a_stop(tenant: Tenant, operator: Operator) -> None:
-    end = second(2) + ACCEPT_AHEAD
+    end = second(10) + ACCEPT_AHEAD
     async with operator():
         tenant.resource(sharing="Exclusive")
         tenant.booking("first", soon(-60), end)
@@ -34,7 +34,7 @@ async def test_a_conflict_waits_and_follows_without_a_stop(tenant: Tenant, opera
         assert "(first); the next free slot of 24h" in message
         assert tenant.condition("booking", "second", "Accepted") == ("False", "Conflict")
         assert "Conflict" in tenant.events("Booking", "second")
-        await until(lambda: tenant.condition("booking", "second", "HoldsLock") == ("True", "Holder"), 20)
+        await until(lambda: tenant.condition("booking", "second", "HoldsLock") == ("True", "Holder"), 40)
         assert phases(tenant) == {"first": "FINISHED", "second": "IN PROGRESS"}
         assert tenant.states() == RUNNING
         assert "Stopped" not in tenant.events("Resource", "res")
@@ -91,6 +91,19 @@ async def test_a_resource_that_becomes_exclusive_keeps_one_booking(
         assert tenant.states() == RUNNING
         tenant.resource(sharing="Shared")
         await until(lambda: phases(tenant) == {"first": "IN PROGRESS", "second": "IN PROGRESS"})
+
+
+async def test_a_suspension_ends_by_itself(tenant: Tenant, operator: Operator) -> None:
+    until_ = second(15)
+    async with operator():
+        tenant.resource(suspend_until=until_.isoformat())
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("False", "Suspended"))
+        assert tenant.states() == STOPPED
+        shown = tenant.status("resource", "res")["next_change_at"]
+        assert datetime.fromisoformat(shown) == until_
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        assert datetime.now(UTC) >= until_
 
 
 async def test_a_booking_that_is_not_accepted_starts_nothing(tenant: Tenant, operator: Operator) -> None:

@@ -101,6 +101,7 @@ def test_a_resource_of_the_go_operator_is_accepted(devcluster: Playground, name:
         {"maintenance": "Allow", "deletion_policy": "Stop", "launch_grace": "10m"},
         {"sharing": "Exclusive", "max_duration": "12h", "max_ahead": "336h"},
         {"sharing": "Exclusive", "booked_by": "", "max_duration": ""},
+        {"suspend_until": "2026-11-24T18:00:00+01:00"},
     ],
 )
 def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
@@ -122,6 +123,7 @@ def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, 
         ({"launch_grace": "soon"}, "spec.launch_grace", "like 90s, 10m or 1h30m"),
         ({"maintenance": "allow"}, "spec.maintenance", 'supported values: "Ignore", "Allow"'),
         ({"deletion_policy": "Delete"}, "spec.deletion_policy", 'supported values: "Leave", "Stop"'),
+        ({"suspend_until": "18:00"}, "spec.suspend_until", RFC3339),
         ({"sharing": "exclusive"}, "spec.sharing", 'supported values: "Shared", "Exclusive"'),
         ({"max_duration": "30s"}, "spec.max_duration", "between 1m and 87600h"),
         ({"max_ahead": "two weeks"}, "spec.max_ahead", "like 90s, 10m or 1h30m, or empty"),

@@ -23,6 +23,7 @@ from booking_operator.kube.list_watch import PAGE_SIZE, ListWatch
 from booking_operator.observability.object_counts import ObjectCounts
 from booking_operator.reconcilers.informers import Informers
 from tests.support import invalid_input, virtual
+from tests.support.virtual import EPOCH
 
 
 class Wire:
@@ -76,7 +77,7 @@ def use(object_: Any) -> None:
         assert all(since.tzinfo for since in counts.unready_since().values())
         if isinstance(object_.spec, ResourceSpec):
             ad_hoc_interval(object_, object_.spec)
-            power_policy(object_.spec, object_.status, dry_run=False)
+            power_policy(object_.spec, object_.status, EPOCH, dry_run=False)
     elif isinstance(object_, BookingScheduler) and isinstance(object_.spec, BookingSchedulerSpec):
         object_.spec.recurrence()
         object_.spec.template_hash()

@@ -378,6 +378,49 @@ def test_suspend_and_dry_run_change_nothing(how: dict[str, Any], reason: str) ->
     assert made.conditions()["Ready"] == ("False", reason)
 
 
+@pytest.mark.parametrize("booked", [True, False])
+def test_a_suspension_ends_by_itself_to_the_millisecond(booked: bool) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        assert world.conditions()["Ready"] == ("False", "Suspended")
+        assert world.shown().next_change_at == at_text(30)
+
+    def before(world: World) -> None:
+        world.booking("b", 10, 60 if booked else 20)
+        if not booked:
+            by_hand(world, "i-1", InstanceState.RUNNING)
+
+    world = played(scenario, before=before, seconds=40, suspend_until=at_text(30))
+    wanted = Act("start", BOTH, 30) if booked else Act("stop", ("i-1",), 30)
+    assert world.driver.acts == [wanted]
+    assert world.conditions()["Ready"] == ("True", "Running" if booked else "Stopped")
+
+
+def test_a_suspension_that_is_shortened_needs_a_fresh_view_for_a_stop() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+        observed = world.driver.observed
+        await asyncio.sleep(1)
+        world.resource(suspend_until=at_text(10))
+        await asyncio.sleep(1)
+        assert world.driver.observed == observed + 1
+
+    world = played(scenario, seconds=20, suspend_until=at_text(3000))
+    assert [act.verb for act in world.driver.acts] == ["stop"]
+
+
+def test_the_start_after_a_suspension_is_forecast() -> None:
+    async def scenario(world: World) -> None:
+        world.driver.queue_seconds = 60
+        await asyncio.sleep(15)
+        delay = world.delays.get(Key("ns", "res"))
+        assert delay is not None
+        assert (delay.is_start, delay.due_at) == (True, after(30))
+
+    played(scenario, before=lambda world: world.booking("b", 10, 90), seconds=20, suspend_until=at_text(30))
+
+
 def test_instances_not_started_because_of_suspend_are_kept_after_it() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(15)

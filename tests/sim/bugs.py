@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import KINDS
-from booking_operator.api.resource import Resource
+from booking_operator.api.resource import Resource, ResourceSpec
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
@@ -489,6 +489,36 @@ class KeepsDeletedObjects(Store[Any]):
     ) -> None:
         for object_ in objects:
             self.apply(object_)
+
+
+def _without_suspend_until(object_: Any) -> Any:
+    if not isinstance(object_, Resource) or not isinstance(object_.spec, ResourceSpec):
+        return object_
+    return replace(object_, spec=replace(object_.spec, suspend_until=""))
+
+
+class IgnoresSuspendUntil(Store[Any]):
+    """The field `suspend_until` of a Resource is not read."""
+
+    @override
+    def apply(self, object_: Any) -> None:
+        super().apply(_without_suspend_until(object_))
+
+    @override
+    def apply_own_write(self, object_: Any) -> None:
+        super().apply_own_write(_without_suspend_until(object_))
+
+    @override
+    def replace(
+        self,
+        objects: Iterable[Any],
+        origin: Origin = Origin.WATCH,
+        *,
+        ignore_versions: bool = False,
+        as_of: str = "",
+    ) -> None:
+        read = map(_without_suspend_until, objects)
+        super().replace(read, origin, ignore_versions=ignore_versions, as_of=as_of)
 
 
 class _EndedBookingWins(BookingTimeline):

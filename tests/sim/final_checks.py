@@ -16,6 +16,7 @@ from tests.sim.oracle import (
     duration,
     instance_filter,
     is_exclusive,
+    is_suspended,
     occurrences,
     recorded_interval,
     wanted_interval,
@@ -97,7 +98,9 @@ class FinalChecks:
     def _check_group(self, resource: Object) -> None:
         """Check the instances of a Resource and its status."""
         now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
-        if spec.get("suspend") or self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now):
+        earlier = EPOCH + timedelta(seconds=now - TRANSITION_SECONDS)
+        changed = self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now)
+        if changed or is_suspended(resource, earlier):
             return
         wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
         machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]

@@ -220,6 +220,13 @@ MUTATIONS = (
         Build(Parts(informers=bugs.CountsBeforeAcceptance)),
         0,
     ),
+    Mutation(
+        "a suspension that ends by itself is not read",
+        "The field suspend_until of a Resource is not read.",
+        Invariant.NO_STOP,
+        Build(Parts(informers=partial(Informers, store=bugs.IgnoresSuspendUntil))),
+        21,
+    ),
 )
 
 RARE = (

@@ -88,7 +88,7 @@ class Oracle:
         for states in self.states("resources", since, now):
             if not all(self._is_oldest(state, machine, since, now) for state in states):
                 continue
-            if all(state and state["spec"].get("suspend") for state in states):
+            if all(state and is_suspended(state, instant) for state in states for instant in at):
                 return "its Resource is suspended"
             if all(state and _ad_hoc(state, instant) for state in states for instant in at):
                 return "it is booked ad hoc"
@@ -111,14 +111,15 @@ class Oracle:
         """Whether a replica may start an instance. The arguments are those of `reason_not_to_stop`."""
         for states in self.states("resources", since, now):
             for state in states:
-                if state is None or not _matches(state, machine) or state["spec"].get("suspend"):
+                if state is None or not _matches(state, machine):
                     continue
-                if any(_ad_hoc(state, instant) for instant in at):
+                acting = [instant for instant in at if not is_suspended(state, instant)]
+                if any(_ad_hoc(state, instant) for instant in acting):
                     return True
                 warm_up = duration(state["spec"].get("warm_up", "0s")) + TOLERANCE
                 for bookings in self.states("bookings", since, now):
                     if any(
-                        booked(booking, state, instant, warm_up) for booking in bookings for instant in at
+                        booked(booking, state, instant, warm_up) for booking in bookings for instant in acting
                     ):
                         return True
         return False
@@ -240,6 +241,12 @@ def common(one: Interval | None, other: Interval | None) -> Interval | None:
         return None
     start, end = max(one[0], other[0]), min(one[1], other[1])
     return (start, end) if start < end else None
+
+
+def is_suspended(resource: Object, instant: datetime) -> bool:
+    """Whether a Resource is suspended at an instant."""
+    until = parse_time(resource["spec"].get("suspend_until"))
+    return bool(resource["spec"].get("suspend")) or (until is not None and instant < until)
 
 
 def is_exclusive(resource: State) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.sim.script import Act
+from tests.sim.storage import timestamp
 
 MINUTE = 60.0
 USERS = ("ada", "bob", "cyd")
@@ -208,6 +209,10 @@ class Workload:
         """Yield edits of a Resource: suspend and resume it, or change its policy or warm-up."""
         if self.rng.random() < 0.5:
             lasts = self.rng.uniform(10, 200)
+            if self.rules.random() < 0.5:
+                about = {"suspend_until": timestamp(round(at + lasts))}
+                yield Act(at, "edit", {"plural": "resources", "name": group, "spec": about})
+                return
             yield Act(at, "edit", {"plural": "resources", "name": group, "spec": {"suspend": True}})
             yield Act(at + lasts, "edit", {"plural": "resources", "name": group, "spec": {"suspend": False}})
         else:

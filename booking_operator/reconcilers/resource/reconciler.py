@@ -179,7 +179,7 @@ class ResourceReconciler:
             previous,
             snapshot.state,
             snapshot.now,
-            policy=snapshot.policy,
+            policy=(snapshot.policy.rules, _suspend_until(snapshot)),
             deletions=self._informers.deletions(key_of(snapshot.resource)),
             deletion_grace=self._environment.deletion_grace,
             booked_until=self._reporter.current(snapshot.resource).booked_until,
@@ -310,11 +310,12 @@ class ResourceReconciler:
         """
         boundary, plan, then = snapshot.state.next_change_at, Plan(), snapshot
         near = boundary is not None and boundary - LEAD_TIME <= self._clock.now() < boundary
-        if boundary is not None and near and snapshot.policy.may_act and self._fresh(snapshot):
+        if boundary is not None and near and self._fresh(snapshot):
+            then = snapshot.at(boundary)
+        if then.policy.may_act and then is not snapshot:
             stale_reason = (
                 await self._confirm_caches(snapshot) if self._trigger(snapshot).brought_forward else ""
             )
-            then = snapshot.at(boundary)
             plan = self.plan_power(then, stale_reason)
             if plan.start:
                 await self._record_started(then, plan)
@@ -437,6 +438,12 @@ class ResourceReconciler:
                 self._orders.report_on_booking(
                     snapshot.resource, holder, self._events.warning, item.reason, item.message
                 )
+
+
+def _suspend_until(snapshot: ResourceSnapshot) -> str:
+    """Return `suspend_until` of the spec, so that an edit of it counts as a change of the policy."""
+    spec = snapshot.resource.spec
+    return "" if isinstance(spec, InvalidSpec) else spec.suspend_until
 
 
 def _needs_backoff(failure: Failure | None, now: datetime) -> bool:

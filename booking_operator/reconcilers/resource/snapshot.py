@@ -58,8 +58,10 @@ class ResourceSnapshot:
     revision: tuple[int, int]
 
     def at(self, instant: datetime) -> "ResourceSnapshot":
-        """Return the snapshot for another instant, by the present bookings and the present view."""
-        return replace(self, now=instant, state=self.timeline.state_at(instant, self.policy.warm_up))
+        """Return the snapshot for a later instant, by the present bookings and the present view."""
+        policy = self.policy.at(instant)
+        state = _state(self.timeline, instant, policy)
+        return replace(self, now=instant, policy=policy, state=state)
 
     @property
     def observation(self) -> Observation | None:
@@ -134,6 +136,14 @@ class ResourceSnapshot:
         return min((instant for instant in instants if instant), default=None)
 
 
+def _state(timeline: BookingTimeline, instant: datetime, policy: PowerPolicy) -> TimelineState:
+    """Return the state of the bookings. Until a suspension ends by itself, its end is the next boundary."""
+    state, until = timeline.state_at(instant, policy.warm_up), policy.suspended_until
+    if until is None:
+        return state
+    return replace(state, next_at=min(until, state.next_at or until), next_change_at=until)
+
+
 def take_snapshot(environment: Environment, resource: Resource, now: datetime) -> ResourceSnapshot | None:
     """Take a snapshot of a Resource at `now` (aware UTC); None if `invalid_reason` names a reason.
 
@@ -144,7 +154,7 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
     if isinstance(spec, InvalidSpec) or group is None or invalid_reason(informers, resource) is not None:
         return None
     status: ResourceStatus = environment.statuses[RESOURCE].current(resource)
-    policy = power_policy(spec, status, dry_run=environment.dry_run)
+    policy = power_policy(spec, status, now, dry_run=environment.dry_run)
     timeline = informers.timeline(resource)
     return ResourceSnapshot(
         resource=resource,
@@ -153,7 +163,7 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
         policy=policy,
         now=now,
         timeline=timeline,
-        state=timeline.state_at(now, policy.warm_up),
+        state=_state(timeline, now, policy),
         lock_tags=environment.lock_tags,
         written_locks=tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks),
         revision=informers.revision(key_of(resource)),

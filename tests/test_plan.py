@@ -1,0 +1,34 @@
+"""Which Resources and bookings the forecast of `booking-operator plan` counts."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from booking_operator.cli.plan import forecast_of
+from booking_operator.cloud.batching.token_bucket import published_limits
+from tests.support.people import NOW, at, booking_body, resource_body, view_of
+
+
+def calls(**spec: Any) -> list[tuple[str, int]]:
+    """The calls of a day for a booking from 15:00 to 17:00, and when the most instances are due."""
+    resource = resource_body("web", "STOPPED", 0, 2, spec=spec)
+    informers = view_of(resource, booking_body("b", "web", "ada", "15:00", "17:00")).informers
+    found = forecast_of(informers, NOW, NOW + timedelta(days=1), published_limits)
+    return [(item.call, round((item.peak_at - at("00:00")).total_seconds() / 3600)) for item in found.calls]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, [("StartInstances", 15), ("StopInstances", 17)]),
+        ({"suspend": True}, []),
+        ({"suspend_until": "2026-11-24T16:00:00+01:00"}, [("StartInstances", 16), ("StopInstances", 17)]),
+        ({"suspend_until": "2026-11-24T18:00:00+01:00"}, []),
+        ({"suspend_until": "2026-11-24T12:00:00+01:00"}, [("StartInstances", 15), ("StopInstances", 17)]),
+        ({"sharing": "Exclusive"}, []),  # nothing is accepted
+        ({"max_duration": "1h"}, []),
+    ],
+)
+def test_suspensions_and_rules_count(spec: dict[str, Any], expected: list[tuple[str, int]]) -> None:
+    assert calls(**spec) == expected
