@@ -18,6 +18,21 @@ def calls(**spec: Any) -> list[tuple[str, int]]:
     return [(item.call, round((item.peak_at - at("00:00")).total_seconds() / 3600)) for item in found.calls]
 
 
+def test_the_off_times_of_what_runs_unbooked_count() -> None:
+    spec = {
+        "unbooked": "Leave",
+        "stop_at": ["0 20 * * *"],
+        "time_zone": "Europe/Berlin",
+        "unbooked_for": "8h",
+    }
+    since = [{"id": "i-1", "since": "2026-11-24T10:00:00Z"}, {"id": "i-2", "since": "2026-11-24T12:00:00Z"}]
+    resource = resource_body("web", "RUNNING", 2, 2, spec=spec, unbooked=since)
+    found = forecast_of(view_of(resource).informers, NOW, NOW + timedelta(days=1), published_limits)
+    [call] = found.calls
+    assert (call.call, call.instances, call.peak_at) == ("StopInstances", 2, at("19:00"))
+    assert (call.peak, call.calls) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [

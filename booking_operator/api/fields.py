@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from booking_operator.domain.cron import parse_schedule
 from booking_operator.domain.parsing import (
     DURATION,
     RFC3339,
@@ -96,6 +97,18 @@ def _duration_between(shortest: str, longest: str, *, word: str | None = None) -
         rule, message = f"self == '{word}' || ({rule})", f"{message}, or {word or 'empty'}"
     return AfterValidator(in_range), Field(max_length=32, json_schema_extra=validations(cel(rule, message)))
 
+
+_CRON_FIELD = r"[0-9A-Za-z*?/,#+-]+"
+_CRON = rf"^\s*((CRON_)?TZ=\S+\s+)?(@[a-z]+|@every \S+|{_CRON_FIELD}(\s+{_CRON_FIELD}){{4}})\s*$"
+CRON_RULE = cel(
+    f"self.matches(r'{_CRON}')",
+    "must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI, "
+    "or be like @daily or @every 2h",
+)
+Cron = Annotated[
+    str, checked(parse_schedule), Field(max_length=200, json_schema_extra=validations(CRON_RULE))
+]
+"""A time that recurs, in the dialect of `domain.cron`."""
 
 AUTO = "auto"
 """The value of `warm_up` that derives the warm-up from past starts."""

@@ -1,9 +1,9 @@
 """The kind Resource: a group of cloud instances that carry the same tag."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from booking_operator.api import fields
@@ -18,10 +18,14 @@ from booking_operator.api.meta import (
 from booking_operator.domain.acceptance import NO_RULES, BookingRules
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.group import Group
+from booking_operator.domain.off_times import NO_OFF_TIMES, OffTimes
 from booking_operator.domain.parsing import parse_duration, parse_rfc3339
 from booking_operator.domain.power import PowerPolicy, UnbookedPolicy
+from booking_operator.domain.recurrence import Recurrence, parse_zone
 from booking_operator.domain.services import SERVICES
 from booking_operator.domain.warm_up import MAX_WARM_UP
+
+_NEEDS_LEAVE = "needs unbooked: Leave; with Stop, instances without a booking are stopped at once"
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -46,6 +50,14 @@ class ResourceSpec:
     """What to do with running instances that are not booked.
     `Stop`: stop all of them, no matter how they were started.
     `Leave`: stop only the instances that a booking has started, and databases that AWS has restarted."""
+    stop_at: Annotated[tuple[fields.Cron, ...], Field(max_length=16), FailFast()] = ()
+    """When instances that run without a booking are stopped, no matter how they were started.
+    Each has five cron fields, as the schedule of a BookingScheduler: `0 20 * * *`. Needs unbooked: Leave."""
+    time_zone: Annotated[str, Field(min_length=1, max_length=64), fields.checked(parse_zone)] = "UTC"
+    """The IANA time zone of stop_at, like Europe/Berlin."""
+    unbooked_for: fields.BookingLimit = ""
+    """How long an instance may run without a booking, such as `4h`. Then it is stopped, no matter how it was
+    started. If empty, there is no limit. It needs unbooked: Leave."""
     warm_up: fields.WarmUp = "0s"
     """How long before start_at of a booking the instances start, such as `90s` or `10m`.
     `auto`: as long as past starts of the group took."""
@@ -78,6 +90,14 @@ class ResourceSpec:
     If empty, there is no limit."""
 
     @model_validator(mode="after")
+    def _off_times_need_leave(self) -> Self:
+        if self.unbooked != "Leave":
+            for field in ("stop_at", "unbooked_for"):
+                if getattr(self, field):
+                    raise ValueError(f"{field} {_NEEDS_LEAVE}")
+        return self
+
+    @model_validator(mode="after")
     def _exclusive_has_no_ad_hoc_booking(self) -> Self:
         if self.sharing == "Exclusive" and self.booked_by:
             text = "booked_by needs sharing: Shared; for an exclusive Resource, create a Booking"
@@ -106,6 +126,16 @@ class AutomaticRestart:
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
+class UnbookedInstance:
+    """An instance that runs without a booking."""
+
+    id: str = ""
+    """The id of the instance."""
+    since: str = ""
+    """Since when, in UTC."""
+
+
+@dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
 class ResourceStatus:
     """The state of the instances, and the user who holds the Resource."""
 
@@ -126,6 +156,8 @@ class ResourceStatus:
     `unbooked: Leave` may stop only these."""
     automatic_restarts: tuple[AutomaticRestart, ...] = ()
     """When AWS starts stopped databases by itself, after seven days. Only for `unbooked: Leave`."""
+    unbooked: tuple[UnbookedInstance, ...] = ()
+    """The instances that run without a booking. Only for `stop_at` and `unbooked_for`."""
     locks: tuple[LockTags, ...] = ()
     """The lock tags that the operator wrote and that instances may still have."""
     warm_up: str = ""
@@ -148,6 +180,12 @@ class ResourceStatus:
     def booked_until(self) -> datetime | None:
         """`locked_until` as aware UTC; None when it is empty or malformed."""
         return _instant(self.locked_until)
+
+    @property
+    def unbooked_since(self) -> dict[str, datetime]:
+        """`unbooked` by id, as aware UTC, without those that are malformed."""
+        instants = {item.id: _instant(item.since) for item in self.unbooked}
+        return {id_: instant for id_, instant in instants.items() if instant is not None}
 
     @property
     def restarts(self) -> dict[str, datetime]:
@@ -243,6 +281,20 @@ def ad_hoc_interval(resource: Resource, spec: ResourceSpec) -> BookingInterval |
     return BookingInterval(name="", user_id=spec.booked_by, start_at=began, end_at=until, created_at=began)
 
 
+def off_times(spec: ResourceSpec) -> OffTimes:
+    """Return the off times of a Resource."""
+    if not (spec.stop_at or spec.unbooked_for):
+        return NO_OFF_TIMES
+    zone = parse_zone(spec.time_zone)
+    schedules = tuple(Recurrence(text, zone) for text in spec.stop_at)
+    return OffTimes(schedules, parse_duration(spec.unbooked_for) if spec.unbooked_for else None)
+
+
+def _needs_leave(field: str, empty: str) -> dict[str, Any]:
+    rule = f"!has(self.{field}) || {empty} || (has(self.unbooked) && self.unbooked == 'Leave')"
+    return fields.cel(rule, f"{field} {_NEEDS_LEAVE}", fieldPath=f".{field}")
+
+
 def booking_rules(spec: ResourceSpec | InvalidSpec) -> BookingRules:
     """Return the rules of a Resource for its bookings; no rules if its spec is invalid."""
     if isinstance(spec, InvalidSpec) or not (
@@ -254,6 +306,8 @@ def booking_rules(spec: ResourceSpec | InvalidSpec) -> BookingRules:
 
 
 SPEC_RULES = (
+    _needs_leave("stop_at", "size(self.stop_at) == 0"),
+    _needs_leave("unbooked_for", "self.unbooked_for == ''"),
     fields.cel(
         "!has(self.sharing) || self.sharing == 'Shared' || !has(self.booked_by) || self.booked_by == ''",
         "booked_by needs sharing: Shared; for an exclusive Resource, create a Booking",

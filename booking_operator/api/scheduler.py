@@ -23,13 +23,6 @@ from booking_operator.api.meta import (
 from booking_operator.domain.public_holidays import REGION_PATTERN, ExceptDays, check_region
 from booking_operator.domain.recurrence import EPOCH, Recurrence, parse_zone
 
-_CRON_FIELD = r"[0-9A-Za-z*?/,#+-]+"
-_CRON = rf"^\s*((CRON_)?TZ=\S+\s+)?(@[a-z]+|@every \S+|{_CRON_FIELD}(\s+{_CRON_FIELD}){{4}})\s*$"
-_CRON_RULE = fields.cel(
-    f"self.matches(r'{_CRON}')",
-    "must have five fields, minute hour day-of-month month day-of-week, like 0 9 * * MON-FRI, "
-    "or be like @daily or @every 2h",
-)
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?$"
 _DATE_RULE = fields.cel(
     f"self.matches(r'{_DATE}')", "must be a date like 2026-12-24, or a range like 2026-12-24/2027-01-02"
@@ -89,7 +82,7 @@ class BookingTemplate:
 class BookingSchedulerSpec:
     """When bookings recur, and their template."""
 
-    schedule: Annotated[str, Field(max_length=200, json_schema_extra=fields.validations(_CRON_RULE))]
+    schedule: Annotated[str, Field(max_length=200, json_schema_extra=fields.validations(fields.CRON_RULE))]
     """When bookings start: five cron fields, minute hour day-of-month month day-of-week, in time_zone.
     Also @hourly, @daily, @weekly, @monthly, @yearly, and @every 2h, which counts from the creation.
     A prefix like CRON_TZ=Europe/Berlin overrides time_zone.
@@ -101,7 +94,10 @@ class BookingSchedulerSpec:
     """The duration of each booking in minutes of elapsed time. Set either duration or end_schedule."""
     end_schedule: Annotated[
         str,
-        Field(max_length=200, json_schema_extra={fields.NO_DEFAULT: True, **fields.validations(_CRON_RULE)}),
+        Field(
+            max_length=200,
+            json_schema_extra={fields.NO_DEFAULT: True, **fields.validations(fields.CRON_RULE)},
+        ),
     ] = ""
     """When bookings end: a schedule like that of the start. A booking ends at the first time after its start.
     The end is a time of day, also when the clocks change during the booking."""

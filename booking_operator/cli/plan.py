@@ -9,7 +9,7 @@ from typing import Any
 
 from booking_operator.api.kinds import BOOKING, RESOURCE, Kind
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.resource import suspended_until
+from booking_operator.api.resource import off_times, suspended_until
 from booking_operator.cloud.batching.token_bucket import LimitsOf
 from booking_operator.cloud.forecast import CallForecast, Forecast, LateBooking, Member, forecast
 from booking_operator.config import Settings, load_config
@@ -69,7 +69,9 @@ def _members(informers: Informers, begin: datetime) -> Iterator[Member]:
         if informers.older_duplicate(resource) is None:
             until = suspended_until(spec, begin)
             intervals = [item for item in map(partial(_after, until), informers.timeline(resource)) if item]
-            yield Member(key_of(resource), group, resource.status.instances, resource.warm_up, intervals)
+            size, since = resource.status.instances, resource.status.unbooked_since.values()
+            dues = [due for at in since if (due := off_times(spec).due_at(at)) is not None]
+            yield Member(key_of(resource), group, size, resource.warm_up, intervals, dues)
 
 
 def _after(until: datetime | None, item: BookingInterval) -> BookingInterval | None:

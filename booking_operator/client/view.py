@@ -12,7 +12,13 @@ from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.meta import InvalidSpec, find_condition, first_failure
-from booking_operator.api.resource import Resource, ResourceSpec, booking_rules, suspended_until
+from booking_operator.api.resource import (
+    Resource,
+    ResourceSpec,
+    booking_rules,
+    off_times,
+    suspended_until,
+)
 from booking_operator.domain.acceptance import BookingRequest, BookingRules, Decision, TimeSpan, decide
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
@@ -178,6 +184,27 @@ class ResourceView:
     def suspended_until(self) -> datetime | None:
         """When the suspension ends by itself (aware UTC); None if it does not, or if there is none."""
         return suspended_until(self.spec, self.now) if self.spec is not None else None
+
+    @property
+    def off_at(self) -> datetime | None:
+        """When instances that run unbooked are stopped by `stop_at` or `unbooked_for` (aware UTC).
+
+        It is None if nothing runs unbooked, or if a booking begins before.
+        """
+        since = self.resource.status.unbooked_since
+        if self.spec is None or not since or self.state.running_wanted or self.suspended:
+            return None
+        dues = [due for at in since.values() if (due := off_times(self.spec).due_at(at)) is not None]
+        off, begins = min(dues, default=None), self.state.next_change_at
+        return off if off is not None and (begins is None or off < begins) else None
+
+    @property
+    def next_change(self) -> tuple[datetime, bool] | None:
+        """When the instances next start or stop (aware UTC), and whether they start; None for never."""
+        off, at = self.off_at, self.state.next_change_at
+        if off is not None:
+            return off, False
+        return (at, not self.state.running_wanted) if at is not None else None
 
     @property
     def failure(self) -> Failure | None:

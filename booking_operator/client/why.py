@@ -198,7 +198,11 @@ def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_O
         for end in sorted({item.end_at for item in mine})[:_MAX_NAMED]:
             yield f"{format_clock_or_day(end, viewer.now, viewer.zone)} changes nothing"
         return
+    if view.off_at is not None:
+        yield f"{format_clock_or_day(view.off_at, viewer.now, viewer.zone)} stops what runs unbooked"
     coming = view.next_booking
+    if coming is None and view.off_at is not None:
+        return
     if coming is None:
         yield "nothing; no booking is coming"
         return

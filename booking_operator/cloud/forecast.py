@@ -10,7 +10,7 @@ time. It has two callers:
 This module is pure: it never waits or reads a clock.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -79,6 +79,7 @@ class Member:
         size: the number of instances.
         warm_up: how long before a booking the instances start.
         bookings: the bookings of the Resource.
+        off_at: when instances that run without a booking are stopped, one instant for each (aware UTC).
     """
 
     key: Key
@@ -86,6 +87,7 @@ class Member:
     size: int
     warm_up: timedelta
     bookings: Collection[BookingInterval]
+    off_at: Collection[datetime] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +148,16 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Switch:
-    """The start of a group at the beginning of a busy period, or its stop at the end."""
+    """The start of a group at the beginning of a busy period, its stop at the end, or a stop at an off time.
+
+    Attributes:
+        member: the Resource.
+        period: the busy period; None for an off time.
+        demand: the call.
+    """
 
     member: Member
-    period: BusyPeriod
+    period: BusyPeriod | None
     demand: Demand
 
 
@@ -157,7 +165,8 @@ class _Switch:
 class _LateStart:
     """A late start: when its last instance is sent (aware UTC), and how late that is."""
 
-    switch: _Switch
+    member: Member
+    first: BookingInterval
     sent_at: datetime
     late_by: timedelta
 
@@ -198,9 +207,11 @@ class _Simulation:
             last = {entry.order: at for at, entries in calls for entry in entries}
             for order, at in last.items():
                 switch = self._switches[order]
+                if switch.period is None or switch.demand.action is Action.STOP:
+                    continue
                 late_by = at - switch.period.first.power_on_at(switch.member.warm_up)
-                if switch.demand.action is Action.START and late_by > TOLERANCE:
-                    yield _LateStart(switch, at, late_by)
+                if late_by > TOLERANCE:
+                    yield _LateStart(switch.member, switch.period.first, at, late_by)
 
 
 def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: LimitsOf) -> Forecast:
@@ -211,13 +222,13 @@ def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: 
     remedies = _remedies(members, begin, end, limits, late)
     bookings = [
         LateBooking(
-            item.switch.member.key,
-            item.switch.period.first.name,
-            item.switch.period.first.start_at,
+            item.member.key,
+            item.first.name,
+            item.first.start_at,
             item.sent_at,
             item.late_by,
-            item.switch.member.warm_up,
-            remedies.get(item.switch.member.key),
+            item.member.warm_up,
+            remedies.get(item.member.key),
         )
         for item in late
     ]
@@ -239,6 +250,10 @@ def _switches(member: Member, warm_up: timedelta, begin: datetime, end: datetime
             yield switch(period, Action.START, period.begins_at)
         if begin <= period.ends_at < end:
             yield switch(period, Action.STOP, period.ends_at)
+    for at, count in Counter(member.off_at).items():
+        if begin <= at < end:
+            demand = Demand(member.group, Action.STOP, count, at, member.key.namespace)
+            yield _Switch(member, None, demand)
 
 
 def _remedies(
@@ -246,17 +261,17 @@ def _remedies(
 ) -> Mapping[Key, timedelta]:
     """Find warm-ups with which all starts are on time, by trial. Only late Resources get one."""
     tried = {member.key: member.warm_up for member in members}
-    concerned = {item.switch.member.key for item in late}
+    concerned = {item.member.key for item in late}
     for _ in range(_MAX_ROUNDS):
         worst: dict[Key, timedelta] = {}
         for item in late:
-            key = item.switch.member.key
+            key = item.member.key
             worst[key] = max(item.late_by, worst.get(key, timedelta(0)))
         if not worst:
             break
         tried |= {key: tried[key] + round_up(late_by, _MINUTE) for key, late_by in worst.items()}
         late = list(_Simulation(members, tried, begin, end, limits).late_starts())
-    unsolved = {item.switch.member.key for item in late}
+    unsolved = {item.member.key for item in late}
     unsolved |= {
         member.key
         for member in members

@@ -162,6 +162,7 @@ class ResourceReport:
         failure: what went wrong; None when nothing did.
         warning: a harmless problem; None when there is none.
         delay: the delay of its current or next start or stop; None when it is on time.
+        off_at: when instances that run without a booking are stopped (aware UTC); None for never.
     """
 
     state: TimelineState
@@ -170,6 +171,7 @@ class ResourceReport:
     failure: Failure | None = None
     warning: Failure | None = None
     delay: Delay | None = None
+    off_at: datetime | None = None
 
 
 def resource_conditions(
@@ -315,8 +317,9 @@ def _stopped(it: _Readiness) -> _Verdict | None:
 
 
 def _left(it: _Readiness) -> _Verdict | None:
-    if it.policy.unbooked is UnbookedPolicy.LEAVE and not it.report.plan.started:
-        return True, "Left", f"{it.running}; none is booked, and spec.unbooked is Leave."
+    if it.policy.unbooked is UnbookedPolicy.LEAVE and not (it.report.plan.started or it.report.plan.stop):
+        off = f" The next off time is {_next_second(it.report.off_at)}." if it.report.off_at else ""
+        return True, "Left", f"{it.running}; none is booked, and spec.unbooked is Leave.{off}"
     return None
 
 

@@ -47,6 +47,7 @@ class Instance:
         restarts_at: when the cloud starts it again by itself (aware UTC); None if it does not.
         maintenance_until: the end of its present maintenance window, in which the cloud applies pending
             maintenance (aware UTC); None outside such a window.
+        off_at: when it is stopped because it runs without a booking (aware UTC); None if it is not.
         sizes: the sizes of its machines, such as `t3.large`: one for an instance, two for a
             database in two zones, one for each member of a cluster.
     """
@@ -59,6 +60,7 @@ class Instance:
     launched_at: datetime | None = None
     restarts_at: datetime | None = None
     maintenance_until: datetime | None = None
+    off_at: datetime | None = None
     sizes: tuple[str, ...] = ("",)
 
 

@@ -163,7 +163,7 @@ def decide(
 
     A start needs an active booking. A stop needs that no booking is active, that the bookings are complete,
     that no grace period lasts, and an observation that is not older than `observed_since`. Under
-    `unbooked: Leave` only the instances in `started` are stopped.
+    `unbooked: Leave` only the instances in `started` are stopped, and those whose off time has come.
 
     Args:
         policy: the rules of the Resource.
@@ -192,8 +192,9 @@ def decide(
         confirmed_stopped = ()
     remembered = _still_started(observation, started, observed_since, confirmed_stopped)
     if policy.unbooked is UnbookedPolicy.LEAVE:
-        stop = tuple(id_ for id_ in stop if id_ in remembered)
-        blocked = tuple(instance for instance in blocked if instance.id in remembered)
+        wanted_off = remembered | _overdue(observation, state.at)
+        stop = tuple(id_ for id_ in stop if id_ in wanted_off)
+        blocked = tuple(instance for instance in blocked if instance.id in wanted_off)
     graces = _graces(policy, observation, stop, stop_from, state.at)
     stop = tuple(id_ for id_ in stop if not any(id_ in grace.ids for grace in graces))
     if stop and not stale_reason and observation.at < observed_since:
@@ -207,6 +208,15 @@ def decide(
         blocked=blocked,
         started=remembered,
         in_transition=in_transition,
+    )
+
+
+def _overdue(observation: Observation, now: datetime) -> frozenset[str]:
+    """Return the ids of the instances whose off time has come."""
+    return frozenset(
+        instance.id
+        for instance in observation.instances
+        if instance.off_at is not None and instance.off_at <= now
     )
 
 

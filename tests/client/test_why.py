@@ -11,6 +11,7 @@ from booking_operator.engine.store import Key
 from tests.support.people import (
     NAMESPACE,
     NOW,
+    at,
     booking_body,
     condition,
     later,
@@ -149,6 +150,24 @@ def test_a_suspension_that_ends_by_itself() -> None:
     ]
     over = resource_body("analytics", "STOPPED", 0, 1, spec={"suspend_until": "2026-11-24T13:00:00Z"})
     assert not view_of(over).resources()[0].suspended
+
+
+def test_an_off_time_stops_what_runs_unbooked() -> None:
+    spec = {"unbooked": "Leave", "stop_at": ["0 20 * * *"], "time_zone": "Europe/Berlin"}
+    since = [{"id": "i-1", "since": "2026-11-24T10:00:00Z"}]
+    web = resource_body("web", "RUNNING", 1, 1, spec=spec, unbooked=since)
+    assert why_resource("web", web)[1:3] == [
+        "because nobody has booked it, and spec.unbooked is Leave",
+        "next 20:00 stops what runs unbooked",
+    ]
+    evening = booking_body("evening", "web", "grace", "21:00", "22:00")
+    assert why_resource("web", web, evening)[2] == (
+        "next 20:00 stops what runs unbooked; today 21:00 starts for evening (grace)"
+    )
+    # A booking that begins before the off time keeps the instances running.
+    early = booking_body("early", "web", "grace", "19:00", "22:00")
+    assert why_resource("web", web, early)[2] == "next today 19:00 starts for early (grace)"
+    assert view_of(web).resources()[0].next_change == (at("20:00"), False)
 
 
 def test_the_operator_never_reported() -> None:

@@ -106,6 +106,20 @@ async def test_a_suspension_ends_by_itself(tenant: Tenant, operator: Operator) -
         assert datetime.now(UTC) >= until_
 
 
+async def test_what_a_user_has_started_is_stopped_at_an_off_time(tenant: Tenant, operator: Operator) -> None:
+    ids = tenant.devcluster.instances.start(tenant.tag)
+    async with operator():
+        tenant.resource(unbooked="Leave", unbooked_for="2m", stop_at=["* * * * *"])
+        await until(lambda: tenant.condition("resource", "res", "Ready") == ("True", "Left"))
+        await until(lambda: tenant.status("resource", "res").get("unbooked"))
+        found = tenant.status("resource", "res")
+        assert [item["id"] for item in found["unbooked"]] == sorted(ids)
+        off = datetime.fromisoformat(found["next_change_at"])
+        await until(lambda: tenant.states() == STOPPED, 70)
+        assert datetime.now(UTC) >= off
+        await until(lambda: "Stopped" in tenant.events("Resource", "res"))
+
+
 async def test_a_booking_that_is_not_accepted_starts_nothing(tenant: Tenant, operator: Operator) -> None:
     async with operator():
         tenant.resource(max_duration="1m")

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from booking_operator.api.resource import AutomaticRestart, ResourceStatus
+from booking_operator.api.resource import AutomaticRestart, ResourceStatus, UnbookedInstance
 from booking_operator.cloud.driver import CloudError
 from booking_operator.domain.instance import Instance, InstanceState, Observation
 from booking_operator.engine.store import Key
@@ -408,6 +409,90 @@ def test_a_suspension_that_is_shortened_needs_a_fresh_view_for_a_stop() -> None:
 
     world = played(scenario, seconds=20, suspend_until=at_text(3000))
     assert [act.verb for act in world.driver.acts] == ["stop"]
+
+
+LEAVE: dict[str, Any] = {"unbooked": "Leave"}
+EACH_MINUTE = LEAVE | {"stop_at": ["* * * * *"]}
+A_MINUTE = LEAVE | {"unbooked_for": "1m"}
+
+
+@pytest.mark.parametrize(("off", "at"), [(EACH_MINUTE, 60), (A_MINUTE, 75)])
+def test_an_off_time_stops_what_a_user_started_to_the_millisecond(off: dict[str, Any], at: float) -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+        await asyncio.sleep(1)
+        assert world.shown().next_change_at == at_text(at)
+        assert world.conditions()["Ready"] == ("True", "Left")
+        message = next(item.message for item in world.shown().conditions if item.type == "Ready")
+        assert message.endswith(f"spec.unbooked is Leave. The next off time is {at_text(at)}.")
+
+    world = played(scenario, seconds=80, **off)
+    assert world.driver.acts == [Act("stop", ("i-1",), at)]
+    assert world.conditions()["Ready"] == ("True", "Stopped")
+    assert world.shown().unbooked == ()
+    assert world.shown().next_change_at == ""
+
+
+def test_an_off_time_during_a_booking_stops_nothing() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 70), seconds=130, **EACH_MINUTE)
+    # The booking has started i-2 only, so its end stops i-2 only.
+    assert world.driver.acts == [
+        Act("start", ("i-2",), 10),
+        Act("stop", ("i-2",), 70),
+        Act("stop", ("i-1",), 120),
+    ]
+
+
+def test_the_time_without_a_booking_counts_from_the_end_of_the_last_one() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 70), seconds=140, **A_MINUTE)
+    assert world.driver.acts[-1] == Act("stop", ("i-1",), 130)
+
+
+def test_an_off_time_without_an_operator_is_made_up_for() -> None:
+    def before(world: World) -> None:
+        found: Any = world.informers.resources.get(Key("ns", "res"))
+        since = UnbookedInstance("i-1", at_text(-70))
+        world.status.set(found, replace(found.status, unbooked=(since,)))
+        world.driver.instances = {"i-1": InstanceState.RUNNING, "i-2": InstanceState.RUNNING}
+
+    world = played(before=before, seconds=20, **EACH_MINUTE)
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-1",))]
+    assert world.driver.acts[0].at < 1
+    assert world.shown().unbooked_since["i-2"] == after(0)
+
+
+def test_a_new_off_time_needs_a_fresh_view_and_confirmed_caches() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(15)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+        await asyncio.sleep(120)
+        world.consistency.unconfirmed = "the CRD is being deleted"
+        world.resource(**A_MINUTE)
+        await asyncio.sleep(1)
+        assert world.conditions()["Ready"] == ("False", "StopWithheld")
+        world.consistency.unconfirmed = ""
+
+    world = played(scenario, seconds=150, **(LEAVE | {"unbooked_for": "1h"}))
+    assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-1",))]
+
+
+def test_a_suspension_holds_an_off_time_back() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+
+    world = played(scenario, seconds=100, **EACH_MINUTE, suspend=True)
+    assert world.driver.acts == []
+    assert world.conditions()["Ready"] == ("False", "Suspended")
 
 
 def test_the_start_after_a_suspension_is_forecast() -> None:

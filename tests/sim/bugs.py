@@ -521,6 +521,14 @@ class IgnoresSuspendUntil(Store[Any]):
         super().replace(read, origin, ignore_versions=ignore_versions, as_of=as_of)
 
 
+class ForgetsOffTimes(ResourceReconciler):
+    """Off times stop nothing: only instances that a booking has started are stopped."""
+
+    @override
+    def plan_power(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
+        return super().plan_power(replace(snapshot, off_at={}), stale_reason)
+
+
 class _EndedBookingWins(BookingTimeline):
     """A booking that has ended removes the holder, if it overlaps the holder's booking."""
 

@@ -29,6 +29,8 @@ from tests.support.usage_integration import TracedMeter
 
 TRANSITION_SECONDS = 180.0
 """Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
+OFF_SECONDS = 290.0
+"""Seconds after which an off time has come and the stop was sent. There are no failures for 300 s."""
 ACCEPTANCE = timedelta(seconds=60)
 """A booking that ends sooner than this need not be accepted any more."""
 CREATION_SECONDS = 10.0
@@ -114,12 +116,31 @@ class FinalChecks:
         ]
         if not wanted and still_running:
             raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, but {still_running} run")
+        self._check_off_times(resource, running)
         reported = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
         if reported != (len(existing), len(running), wanted):
             truth = (len(existing), len(running), wanted)
             raise ViolationError(
                 Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
             )
+
+    def _check_off_times(self, resource: Object, running: list[Machine]) -> None:
+        """Check that nothing runs unbooked for longer than the off times allow, which is two minutes here."""
+        now, spec = self._world.kernel.now, resource["spec"]
+        since = now - OFF_SECONDS
+        if not (spec.get("stop_at") or spec.get("unbooked_for")) or spec.get("unbooked") != "Leave":
+            return
+        versions = self._world.kube.storage.versions["resources"][
+            resource["metadata"]["namespace"], resource["metadata"]["name"]
+        ]
+        recent = (version.object for version in versions if version.since > since)
+        edited = any(state is None or state["spec"] != spec for state in recent)
+        wanted = self._oracle.wanted(resource, now) or self._oracle.changed_within(resource, since, now)
+        if wanted or edited or is_suspended(resource, EPOCH + timedelta(seconds=since)):
+            return
+        kept = [machine.id for machine in running if machine.states(since, now) == {"running"}]
+        if kept:
+            raise ViolationError(Invariant.OFF_TIMES, f"{kept} run although nobody has booked them")
 
     def _check_waiting(self, resource: Object) -> None:
         """Check that each booking of an exclusive Resource is accepted, or another one has its time."""

@@ -227,6 +227,13 @@ MUTATIONS = (
         Build(Parts(informers=partial(Informers, store=bugs.IgnoresSuspendUntil))),
         21,
     ),
+    Mutation(
+        "off times are forgotten",
+        "At an off time, only instances that a booking has started are stopped.",
+        Invariant.OFF_TIMES,
+        Build(Parts(resources=bugs.ForgetsOffTimes)),
+        18,
+    ),
 )
 
 RARE = (

@@ -16,6 +16,7 @@ class Invariant(StrEnum):
     NO_SURPRISE = "no surprise"
     TRUE_STATUS = "status is true"
     EXACT_USAGE = "usage is exact"
+    OFF_TIMES = "off times are kept"
     NO_OVERLAP = "accepted never overlaps"
     KEPT = "accepted stays accepted"
     CONVERGENCE = "convergence"

@@ -83,6 +83,10 @@ class Workload:
             spec["unbooked"] = "Leave"
         if self.rng.random() < 0.3:
             spec["warm_up"] = self.rng.choice(("30s", "5m", "auto"))
+        if spec.get("unbooked") == "Leave" and self.rules.random() < 0.5:
+            spec |= self.rules.choice(({"stop_at": ["*/2 * * * *"]}, {"unbooked_for": "2m"}))
+            about = {"machine": self.machines - 1, "verb": "start"}  # the last instance of this group
+            yield Act(self.rules.uniform(1, self.ends_at), "by_hand", about)
         exclusive = self.rules.random() < 0.3
         if exclusive:
             spec["sharing"] = "Exclusive"
@@ -216,5 +220,12 @@ class Workload:
             yield Act(at, "edit", {"plural": "resources", "name": group, "spec": {"suspend": True}})
             yield Act(at + lasts, "edit", {"plural": "resources", "name": group, "spec": {"suspend": False}})
         else:
-            change = self.rng.choice(({"unbooked": "Leave"}, {"unbooked": "Stop"}, {"warm_up": "2m"}))
+            policies: tuple[dict[str, Any], ...] = (
+                {"unbooked": "Leave"},
+                {"unbooked": "Stop"},
+                {"warm_up": "2m"},
+            )
+            change = self.rng.choice(policies)
+            if change == {"unbooked": "Stop"}:  # the API server refuses off times without Leave
+                change = change | {"stop_at": [], "unbooked_for": ""}
             yield Act(at, "edit", {"plural": "resources", "name": group, "spec": change})

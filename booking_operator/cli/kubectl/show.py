@@ -93,15 +93,16 @@ def _status_row(view: ResourceView, viewer: Viewer) -> list[Text]:
 
 def next_change(view: ResourceView, viewer: Viewer) -> str:
     """Return what happens to the instances next, and when; `-` for nothing."""
-    at, wanted = view.state.next_change_at, view.state.running_wanted
+    change, wanted = view.next_change, view.state.running_wanted
     # What does not run although it is booked does not stop at the end either.
     if (
-        at is None
+        change is None
         or view.suspended
         or (wanted and view.failure is not None and not view.resource.status.running)
     ):
         return "-"
-    return f"{'stops' if wanted else 'starts'} {format_relative(at, viewer.now, viewer.zone)}"
+    at, starts = change
+    return f"{'starts' if starts else 'stops'} {format_relative(at, viewer.now, viewer.zone)}"
 
 
 _STATUS_FIELDS = (
@@ -124,7 +125,7 @@ _STATUS_FIELDS = (
 
 
 def _status_record(view: ResourceView) -> dict[str, Any]:
-    holder, reported = view.state.holder, view.resource.status
+    holder, reported, change = view.state.holder, view.resource.status, view.next_change
     spec = view.spec
     return {
         "namespace": view.resource.metadata.namespace,
@@ -138,8 +139,8 @@ def _status_record(view: ResourceView) -> dict[str, Any]:
         "booking": (holder.name or None) if holder else None,
         "other_bookings": max(0, len(view.active) - 1),
         "booked_until": format_utc(holder.end_at) if holder else None,
-        "next_change": ("stop" if holder else "start") if view.state.next_change_at else None,
-        "next_change_at": format_utc(view.state.next_change_at) or None,
+        "next_change": ("start" if change[1] else "stop") if change else None,
+        "next_change_at": format_utc(change[0]) if change else None,
         "as_booked": view.as_booked,
         "note": view.note or None,
     }

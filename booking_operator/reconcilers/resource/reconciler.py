@@ -12,6 +12,7 @@ The order of the steps in one reconcile matters:
 """
 
 import asyncio
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from typing import Any
 from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.resource import AutomaticRestart, ResourceStatus
+from booking_operator.api.resource import AutomaticRestart, ResourceStatus, UnbookedInstance
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.booking import BookingInterval
@@ -179,7 +180,7 @@ class ResourceReconciler:
             previous,
             snapshot.state,
             snapshot.now,
-            policy=(snapshot.policy.rules, _suspend_until(snapshot)),
+            policy=(snapshot.policy.rules, *_own_boundaries(snapshot)),
             deletions=self._informers.deletions(key_of(snapshot.resource)),
             deletion_grace=self._environment.deletion_grace,
             booked_until=self._reporter.current(snapshot.resource).booked_until,
@@ -321,7 +322,10 @@ class ResourceReconciler:
                 await self._record_started(then, plan)
         at = boundary or snapshot.now
         self._orders.place(then, Action.START, plan.start, at, then.state.holder, ahead=True)
-        self._orders.place(then, Action.STOP, plan.stop, at, then.state.last_ended, ahead=True)
+        ended = then.state.last_ended
+        if ended is not None and ended.end_at != at:
+            ended = None  # an off time or the end of a suspension causes the stop
+        self._orders.place(then, Action.STOP, plan.stop, at, ended, ahead=True)
         return plan
 
     def _time_budget(self, snapshot: ResourceSnapshot) -> float:
@@ -410,7 +414,8 @@ class ResourceReconciler:
     def _report(self, snapshot: ResourceSnapshot, plan: Plan, failure: Failure | None) -> None:
         observation, holder, marks = snapshot.observation, snapshot.state.holder, snapshot.lock_tag_changes
         delay = self._delays.get(key_of(snapshot.resource))
-        outcome = ResourceReport(snapshot.state, observation, plan, failure, snapshot.warning, delay)
+        off_at = min(snapshot.off_at.values(), default=None)
+        outcome = ResourceReport(snapshot.state, observation, plan, failure, snapshot.warning, delay, off_at)
         verdicts = conditions.resource_conditions(
             snapshot.group.tag, snapshot.group.place, snapshot.policy, outcome
         )
@@ -430,6 +435,10 @@ class ResourceReconciler:
             next_change_at=format_utc(snapshot.state.next_change_at),
             started=tuple(sorted(plan.started)),
             automatic_restarts=self._automatic_restarts(snapshot),
+            unbooked=tuple(
+                UnbookedInstance(id_, format_utc(since))
+                for id_, since in sorted(snapshot.unbooked_since.items())
+            ),
             **self._warm_up_status(snapshot),
             locks=to_lock_tags(marks.remembered) if marks.write else current.locks,
         )
@@ -440,10 +449,12 @@ class ResourceReconciler:
                 )
 
 
-def _suspend_until(snapshot: ResourceSnapshot) -> str:
-    """Return `suspend_until` of the spec, so that an edit of it counts as a change of the policy."""
+def _own_boundaries(snapshot: ResourceSnapshot) -> tuple[Hashable, ...]:
+    """Return the fields of the spec that set boundaries, so that an edit of them changes the policy."""
     spec = snapshot.resource.spec
-    return "" if isinstance(spec, InvalidSpec) else spec.suspend_until
+    if isinstance(spec, InvalidSpec):
+        return ()
+    return spec.suspend_until, spec.stop_at, spec.time_zone, spec.unbooked_for
 
 
 def _needs_backoff(failure: Failure | None, now: datetime) -> bool:

@@ -5,14 +5,14 @@ instant. The instances are not part of it: `observation` reads the newest one fr
 decision after a refresh uses the refreshed view.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
 from booking_operator.api.kinds import RESOURCE
 from booking_operator.api.meta import InvalidSpec
-from booking_operator.api.resource import LockTags, Resource, ResourceStatus, power_policy
+from booking_operator.api.resource import LockTags, Resource, ResourceStatus, off_times, power_policy
 from booking_operator.cloud.service import Driver
 from booking_operator.domain import conditions, decision_trigger, locks
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
@@ -21,6 +21,7 @@ from booking_operator.domain.formatting import summarize
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.domain.locks import ClassifiedLocks, LockTagChanges, OwnLocks
+from booking_operator.domain.off_times import unbooked_since, with_off_times
 from booking_operator.domain.power import PowerPolicy
 from booking_operator.engine.store import key_of
 from booking_operator.reconcilers.environment import Environment
@@ -43,6 +44,8 @@ class ResourceSnapshot:
         state: the state of the bookings at `now`.
         lock_tags: whether the operator writes lock tags.
         written_locks: the locks that the operator wrote, and that instances may still have.
+        unbooked_since: since when instances run without a booking (aware UTC), by id, if there are off times.
+        off_at: when each of these is stopped (aware UTC), by id.
         revision: the revision of the bookings and of the Resource, see `Informers.revision`.
     """
 
@@ -56,17 +59,24 @@ class ResourceSnapshot:
     lock_tags: bool
     written_locks: Collection[Lock]
     revision: tuple[int, int]
+    unbooked_since: Mapping[str, datetime] = field(default_factory=dict)
+    off_at: Mapping[str, datetime] = field(default_factory=dict)
 
     def at(self, instant: datetime) -> "ResourceSnapshot":
         """Return the snapshot for a later instant, by the present bookings and the present view."""
         policy = self.policy.at(instant)
-        state = _state(self.timeline, instant, policy)
+        state = _state(self.timeline, instant, policy, self.off_at.values())
         return replace(self, now=instant, policy=policy, state=state)
 
     @property
     def observation(self) -> Observation | None:
-        """The newest observation; instances with a foreign lock are blocked. None before the first one."""
+        """The newest observation, with off times; instances with a foreign lock are blocked.
+
+        It is None before the first one.
+        """
         observation = self.driver.inventory.observation(self.group)
+        if observation is not None and self.off_at:
+            observation = with_off_times(observation, self.off_at)
         return locks.block_foreign(observation, self.locks) if observation else None
 
     @cached_property
@@ -136,12 +146,24 @@ class ResourceSnapshot:
         return min((instant for instant in instants if instant), default=None)
 
 
-def _state(timeline: BookingTimeline, instant: datetime, policy: PowerPolicy) -> TimelineState:
-    """Return the state of the bookings. Until a suspension ends by itself, its end is the next boundary."""
+def _state(
+    timeline: BookingTimeline, instant: datetime, policy: PowerPolicy, off_at: Collection[datetime]
+) -> TimelineState:
+    """Return the state of the bookings, with the boundaries that come from the Resource itself.
+
+    Until a suspension ends by itself, its end is the next boundary. Without an active booking, the next off
+    time is a boundary.
+    """
     state, until = timeline.state_at(instant, policy.warm_up), policy.suspended_until
-    if until is None:
+    if until is not None:
+        return replace(state, next_at=min(until, state.next_at or until), next_change_at=until)
+    coming = [at for at in off_at if at > instant]
+    if state.running_wanted or not coming:
         return state
-    return replace(state, next_at=min(until, state.next_at or until), next_change_at=until)
+    off = min(coming)
+    return replace(
+        state, next_at=min(off, state.next_at or off), next_change_at=min(off, state.next_change_at or off)
+    )
 
 
 def take_snapshot(environment: Environment, resource: Resource, now: datetime) -> ResourceSnapshot | None:
@@ -155,18 +177,25 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
         return None
     status: ResourceStatus = environment.statuses[RESOURCE].current(resource)
     policy = power_policy(spec, status, now, dry_run=environment.dry_run)
-    timeline = informers.timeline(resource)
+    timeline, times = informers.timeline(resource), off_times(spec)
+    driver, since = environment.drivers[spec.type], dict[str, datetime]()
+    if times:
+        bookings = timeline.state_at(now, policy.warm_up)
+        since = unbooked_since(status.unbooked_since, driver.inventory.observation(group), bookings)
+    off_at = {id_: due for id_, at in since.items() if (due := times.due_at(at)) is not None}
     return ResourceSnapshot(
         resource=resource,
         group=group,
-        driver=environment.drivers[spec.type],
+        driver=driver,
         policy=policy,
         now=now,
         timeline=timeline,
-        state=_state(timeline, now, policy),
+        state=_state(timeline, now, policy, off_at.values()),
         lock_tags=environment.lock_tags,
         written_locks=tuple(Lock(tags.locked_by, tags.locked_until) for tags in status.locks),
         revision=informers.revision(key_of(resource)),
+        unbooked_since=since,
+        off_at=off_at,
     )
 
 
