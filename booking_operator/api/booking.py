@@ -160,7 +160,17 @@ class Booking:
             created_at=self.metadata.creation_timestamp,
             wanted=TimeSpan(interval.start_at, interval.end_at) if interval else None,
             records=tuple(dict.fromkeys(record for record in records if record is not None)),
+            begun=self.status.status == Phase.IN_PROGRESS,
         )
+
+    def is_decided(self, resource: str) -> bool:
+        """Whether the stored status says what a Resource with rules accepts of the Booking, as it is now."""
+        if self.status.accepted_for(resource) is not None:
+            return True
+        conditions = {item.type: item for item in self.status.conditions}
+        accepted, valid = conditions.get("Accepted"), conditions.get("Valid")
+        refused = accepted is not None or (valid is not None and valid.reason == "TooLong")
+        return refused and self.status.observed_generation == self.metadata.generation
 
     def counted(self, rules: BookingRules = NO_RULES) -> BookingInterval | None:
         """Return the part of the booking for which instances run, by the rules of its Resource.

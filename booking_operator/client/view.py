@@ -195,7 +195,8 @@ class ResourceView:
         if self.spec is None or not since or self.state.running_wanted or self.suspended:
             return None
         dues = [due for at in since.values() if (due := off_times(self.spec).due_at(at)) is not None]
-        off, begins = min(dues, default=None), self.state.next_change_at
+        coming = [due for due in dues if due > self.now]
+        off, begins = min(coming, default=None), self.state.next_change_at
         return off if off is not None and (begins is None or off < begins) else None
 
     @property

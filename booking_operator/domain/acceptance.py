@@ -28,6 +28,8 @@ from booking_operator.domain.booking import BookingInterval, Phase
 ACCEPT_AHEAD = timedelta(seconds=10)
 """How long before the end of the booking that stands against it another booking is accepted. The acceptance
 must be stored at the end, so that the instances are not stopped between the two bookings."""
+MAX_WAIT = timedelta(minutes=5)
+"""How long a booking that waits is not decided again, at most. A change of another one usually wakes it."""
 KEPT = timedelta(days=1)
 """How long the record of a finished booking still keeps others from an interval in the past."""
 
@@ -96,6 +98,7 @@ class BookingRequest:
         wanted: its interval; None if the spec is invalid, or names another Resource.
         records: its recorded intervals for this Resource, at most two: as stored, and as about to be stored.
             The last one is the newest.
+        begun: whether the booking was in progress already under other rules. It is then not too long.
     """
 
     name: str
@@ -103,6 +106,7 @@ class BookingRequest:
     created_at: datetime
     wanted: TimeSpan | None
     records: tuple[TimeSpan, ...] = ()
+    begun: bool = False
 
     @property
     def kept(self) -> TimeSpan | None:
@@ -137,6 +141,7 @@ class Decision:
         too_long: whether the booking, or its extension, is longer than allowed.
         allowed_from: when the booking may be made, because that is still to come (aware UTC); None otherwise.
         retry_at: when to decide again, if nothing changes before (aware UTC); None for never.
+        held_back: whether more could be accepted, but the caches may be missing bookings.
     """
 
     accepted: TimeSpan | None
@@ -144,6 +149,7 @@ class Decision:
     too_long: bool = False
     allowed_from: datetime | None = None
     retry_at: datetime | None = None
+    held_back: bool = False
 
 
 def counted(
@@ -215,7 +221,7 @@ def _decide(
 ) -> Decision:
     if kept is not None and kept.end == wanted.end and kept.start <= max(wanted.start, now):
         return Decision(kept)
-    if rules.too_long(wanted):
+    if rules.too_long(wanted) and (kept is not None or not item.begun):
         return Decision(kept, too_long=True)
     allowed_from = rules.allowed_from(wanted)
     if allowed_from is not None and now < allowed_from:
@@ -229,7 +235,7 @@ def _decide(
     free_at = calendar.free_at(item, wanted)
     conflict = Conflict(rival.item.name, rival.item.user_id, rival.span, free_at)
     ends = [other.span.end - ACCEPT_AHEAD for other in standing]
-    return Decision(kept, conflict, retry_at=min(ends, default=None))
+    return Decision(kept, conflict, retry_at=min([*ends, now + MAX_WAIT]) if standing else None)
 
 
 @dataclass(frozen=True, slots=True)

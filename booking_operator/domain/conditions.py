@@ -435,6 +435,9 @@ def _accepted(request: RequestedBooking) -> tuple[ConditionUpdate, ...]:
         slot = f"the next free slot of {length} begins at {format_utc(rival.free_at)}"
         message = f"{who} {name} {times}; {slot}.{_kept(request)}"
         return (ConditionUpdate("Accepted", False, "Conflict", message),)
+    if decision.held_back:
+        message = f"The operator does not yet know all bookings of {name}; it decides as soon as it does."
+        return (ConditionUpdate("Accepted", False, "Pending", f"{message}{_kept(request)}"),)
     if decision.accepted is None:
         return (ConditionUpdate("Accepted", False, "NotValid", "The booking is not valid."),)
     span = decision.accepted

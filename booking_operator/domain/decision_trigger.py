@@ -74,6 +74,9 @@ def next_trigger(
         since, planned = now, False
     elif previous.running_wanted == state.running_wanted:
         since, planned = previous.observed_since, previous.planned
+        if previous.expected_change_at is not None and previous.expected_change_at <= now:
+            # An off time or the end of a suspension changes what is stopped, but not what bookings want.
+            since = max(since, previous.expected_change_at - LEAD_TIME)
     elif previous.expected_change_at is not None and previous.expected_change_at <= now:
         since, planned = previous.expected_change_at - LEAD_TIME, not previous.brought_forward
     else:

@@ -172,7 +172,7 @@ _NEWS = {
     NotificationTrigger.READY: "is ready: all instances run, until {end}",
     NotificationTrigger.NOT_READY: "is not ready",
     NotificationTrigger.ENDED: "ended at {end}",
-    NotificationTrigger.CONFLICT: "waits, because another booking has its time",
+    NotificationTrigger.CONFLICT: "does not have all of its time, because another booking has it",
 }
 _COMMANDS = {
     NotificationTrigger.READY: ("To end it earlier", "release {booking}"),

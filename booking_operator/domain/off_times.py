@@ -37,11 +37,13 @@ class OffTimes:
 
 
 NO_OFF_TIMES = OffTimes()
+_SECOND = timedelta(seconds=1)
 
 
 @lru_cache(maxsize=4096)
 def _due_at(off_times: OffTimes, since: datetime) -> datetime | None:
-    instants = [next(schedule.after(since), None) for schedule in off_times.schedules]
+    # A booking that ends at an off time does not protect its instances from it.
+    instants = [next(schedule.after(since - _SECOND), None) for schedule in off_times.schedules]
     if off_times.unbooked_for is not None:
         instants.append(since + off_times.unbooked_for)
     return min((instant for instant in instants if instant is not None), default=None)
@@ -61,7 +63,10 @@ def unbooked_since(
         return dict(known)
     if state.running_wanted:
         return {}
+    # The next whole second: an instance that is started right after an off time is left alone.
     now, last = state.at.replace(microsecond=0), state.last_ended
+    if now < state.at:
+        now += _SECOND
     running = observation.ids(InstanceState.RUNNING, InstanceState.PENDING)
     # An instant in the future is from before the clock was set back.
     since = {id_: min(known.get(id_, now), now) for id_ in running}

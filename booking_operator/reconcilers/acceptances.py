@@ -65,6 +65,7 @@ class Acceptances:
         if known is None or not known.holds(requests, rules, now):
             found = decide(requests, rules, now)
             ends = [decision.retry_at for decision in found.values() if decision.retry_at is not None]
+            ends += [item.wanted.end for item in requests if item.wanted and now < item.wanted.end]
             known = _Decided(requests, rules, now, min(ends, default=None), found)
         self._decided[key] = known
         if len(self._decided) > _MAX_KEPT:

@@ -98,8 +98,9 @@ class BookingReconciler:
             conditions += (notified_condition(ends, now, sent=sent, failure=failure),)
         phase = request.phase_at(now)
         acceptance = _acceptance(request)
-        if resource is None and self._reporter.current(booking).accepted_resource == request.resource:
-            acceptance = {}  # the Resource may be created again
+        absent = resource is None or isinstance(resource.spec, InvalidSpec)
+        if absent and self._reporter.current(booking).accepted_resource == request.resource:
+            acceptance = {}  # the Resource may be created again, or be corrected
         # Finished Bookings get no Event: the first run in an old cluster would record one for each.
         quiet = phase is Phase.FINISHED
         self._reporter.report(booking, conditions, now, quiet=quiet, status=phase or "", **acceptance)
@@ -116,7 +117,8 @@ class BookingReconciler:
         record = self._reporter.current(booking).accepted_for(booking.resource_name)
         if decision.accepted is None or (record and decision.accepted.within(record) == decision.accepted):
             return decision, False
-        return replace(decision, accepted=decision.accepted.within(record) if record else None), True
+        kept = decision.accepted.within(record) if record else None
+        return replace(decision, accepted=kept, held_back=True), True
 
     def _booked(self, resource: Resource, interval: BookingInterval, now: datetime) -> BookedResource:
         warm_up, holder, why = resource.warm_up, None, invalid_reason(self._informers, resource)

@@ -179,7 +179,9 @@ class NotificationReconciler:
         interval = booking.interval()
         if interval is None:
             return None
-        conditions = self._status.current(booking).conditions
+        status: BookingStatus = self._status.current(booking)
+        # A status of an earlier spec says nothing about the present one.
+        conditions = status.conditions if status.observed_generation == booking.metadata.generation else ()
         ready, accepted = (find_condition(conditions, type_) for type_ in ("Ready", "Accepted"))
         return BookingFacts(
             wanted=interval,

@@ -1,5 +1,6 @@
 """The booking timeline and the decision trigger, compared with a brute-force oracle at many instants."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -205,6 +206,15 @@ def test_a_changed_policy_is_a_new_trigger() -> None:
     before = next_trigger(None, seen, at(0), policy="Leave")
     assert next_trigger(before, seen, at(9), policy="Stop").observed_since == at(9)
     assert next_trigger(before, seen, at(9), policy="Leave") == before
+
+
+def test_a_boundary_that_changes_no_booking_needs_a_view_from_shortly_before_it() -> None:
+    """Such as an off time, or the end of a suspension. No reconcile may have been right before it."""
+    state = replace(state_at([], at(0)), next_change_at=at(20))
+    first = next_trigger(None, state, at(0))
+    missed = next_trigger(first, state_at([], at(21)), at(21))
+    assert missed.observed_since == at(20) - LEAD_TIME
+    assert first.observed_since == at(0)
 
 
 def test_shortly_before_a_boundary_a_new_view_is_required() -> None:

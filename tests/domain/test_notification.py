@@ -153,7 +153,11 @@ def test_when_each_notification_is_due(
             "ended at 2026-01-31 21:00:00 +01:00",
             "book analytics --duration 1h",
         ),
-        (NotificationTrigger.CONFLICT, "waits, because another booking has its time", "why night"),
+        (
+            NotificationTrigger.CONFLICT,
+            "does not have all of its time, because another booking has it",
+            "why night",
+        ),
     ],
 )
 def test_each_text_has_the_reason_and_a_command(

@@ -89,7 +89,7 @@ spec:
         await until(lambda: len(mailbox.mails) == 3)
         subjects = {mail["To"]: mail["Subject"] for mail in mailbox.mails[1:]}
         assert subjects["two@example.com"] == (
-            "Booking two of res waits, because another booking has its time"
+            "Booking two of res does not have all of its time, because another booking has it"
         )
         assert subjects["ada@example.com"].startswith("Booking bk of res ended at ")
 

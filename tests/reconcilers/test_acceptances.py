@@ -258,6 +258,7 @@ def test_nothing_is_accepted_on_stale_data() -> None:
             world.book("a", 0, 200)
             await settled()
             assert world.wanted(1) == set()
+            assert world.condition("a", "Accepted") == ("False", "Pending")
             world.consistency.stale = ""
             await asyncio.sleep(5)  # the back-off
             assert world.wanted(1) == {"a"}
@@ -265,6 +266,59 @@ def test_nothing_is_accepted_on_stale_data() -> None:
             world.book("a", 0, 100)  # a shorter booking needs nothing
             await settled()
             assert world.booking("a").status.accepted_until == "2026-01-01T09:01:40Z"
+
+    run(main())
+
+
+def test_records_survive_a_resource_that_is_invalid_for_a_while() -> None:
+    async def main() -> None:
+        world = World()
+        world.resource(sharing="Exclusive")
+        async with operating(world):
+            world.book("old", 500, 600)
+            await settled()
+            world.book("young", 100, 200)
+            await settled()
+            world.book("old", 100, 200)
+            await settled()
+            assert (world.phase("old"), world.phase("young")) == ("CONFLICT", "SCHEDULED")
+            world.resource(sharing="Exclusive", time_zone="Europe/Berlinn")
+            await settled()
+            world.resource(sharing="Exclusive")
+            await settled()
+            assert (world.phase("old"), world.phase("young")) == ("CONFLICT", "SCHEDULED")
+
+    run(main())
+
+
+def test_a_first_limit_does_not_end_what_is_in_progress() -> None:
+    async def main() -> None:
+        world = World()
+        world.resource()
+        async with operating(world):
+            world.book("a", 0, 600)
+            world.book("later", 100, 700)
+            await until(1)
+            world.resource(max_duration="5m")
+            await settled()
+            assert world.wanted(200) == {"a"}
+            assert world.condition("a", "Valid") == ("True", "Accepted")
+            assert world.condition("later", "Valid") == ("False", "TooLong")
+
+    run(main())
+
+
+def test_a_booking_that_ends_without_acceptance_is_finished() -> None:
+    async def main() -> None:
+        world = World()
+        world.resource(sharing="Exclusive")
+        async with operating(world):
+            world.book("a", 0, 500)
+            world.book("b", 100, 200)
+            await until(150)
+            assert world.condition("b", "HoldsLock") == ("False", "Conflict")
+            await until(200.01)
+            assert (world.phase("b"), world.condition("b", "Accepted")) == ("FINISHED", ("", ""))
 
     run(main())
 

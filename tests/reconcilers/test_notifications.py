@@ -105,7 +105,8 @@ class World:
             "notifications": list(notifications),
         }
         version = int(known.metadata.resource_version) + 1000 if known else 1
-        metadata = {"name": name, "namespace": "ns", "uid": f"u-{name}", "resourceVersion": str(version)}
+        metadata: dict[str, Any] = {"name": name, "namespace": "ns", "uid": f"u-{name}"}
+        metadata |= {"resourceVersion": str(version), "generation": version}
         metadata["creationTimestamp"] = at_text(0)
         made: Booking = BOOKING.adapter.validate_python({"metadata": metadata, "spec": spec})
         self.informers.bookings.apply(replace(made, status=known.status) if known else made)
@@ -482,6 +483,20 @@ def test_instances_that_run_in_time_are_not_reported_as_not_ready() -> None:
         await world.run(1500)
 
     assert play(scenario).mail.sent == []
+
+
+def test_a_booking_that_is_moved_is_not_ready_by_its_earlier_status() -> None:
+    async def scenario(world: World) -> None:
+        running(world, 2)
+        world.booking(10, 1000, wanting("Ready"))
+        await world.run(20)
+        assert len(world.mail.sent) == 1
+        world.booking(5000, 6000, wanting("Ready"))
+        await world.run(1000)
+        assert len(world.mail.sent) == 1
+        await world.run(5000)
+
+    assert len(play(scenario).mail.sent) == 2
 
 
 def test_the_end_is_reported_for_an_hour_only() -> None:

@@ -448,6 +448,48 @@ def test_an_off_time_during_a_booking_stops_nothing() -> None:
     ]
 
 
+def test_a_booking_that_ends_at_an_off_time_does_not_protect_from_it() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(5)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 60), seconds=70, **EACH_MINUTE)
+    # The order ahead is for what the booking has started; what a user has started follows at once.
+    assert world.driver.acts == [
+        Act("start", ("i-2",), 10),
+        Act("stop", ("i-2",), 60),
+        Act("stop", ("i-1",), 60),
+    ]
+
+
+def test_an_instance_that_is_started_right_after_an_off_time_is_left_alone() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(60.5)
+        by_hand(world, "i-1", InstanceState.RUNNING)
+
+    world = played(scenario, seconds=119, **EACH_MINUTE)
+    assert world.driver.acts == []
+
+
+def test_instances_run_on_until_the_bookings_are_decided_by_new_rules() -> None:
+    async def scenario(world: World) -> None:
+        await asyncio.sleep(20)
+        world.resource(sharing="Exclusive")
+        await asyncio.sleep(5)
+        assert world.conditions()["Ready"] == ("False", "StopWithheld")
+        message = next(item.message for item in world.shown().conditions if item.type == "Ready")
+        assert "the booking b is neither accepted nor refused yet" in message
+        booking: Any = world.informers.bookings.get(Key("ns", "b"))
+        record = {"accepted_from": at_text(10), "accepted_until": at_text(90)}
+        status = replace(booking.status, accepted_resource="res", **record)
+        metadata = replace(booking.metadata, resource_version="999999")
+        world.informers.bookings.apply(replace(booking, status=status, metadata=metadata))
+        world.wake()
+
+    world = played(scenario, before=lambda world: world.booking("b", 10, 90), seconds=95)
+    assert world.driver.acts == [Act("start", BOTH, 10), Act("stop", BOTH, 90)]
+
+
 def test_the_time_without_a_booking_counts_from_the_end_of_the_last_one() -> None:
     async def scenario(world: World) -> None:
         await asyncio.sleep(5)
@@ -467,7 +509,7 @@ def test_an_off_time_without_an_operator_is_made_up_for() -> None:
     world = played(before=before, seconds=20, **EACH_MINUTE)
     assert [(act.verb, act.ids) for act in world.driver.acts] == [("stop", ("i-1",))]
     assert world.driver.acts[0].at < 1
-    assert world.shown().unbooked_since["i-2"] == after(0)
+    assert world.shown().unbooked_since["i-2"] == after(1)  # the next whole second
 
 
 def test_a_new_off_time_needs_a_fresh_view_and_confirmed_caches() -> None:

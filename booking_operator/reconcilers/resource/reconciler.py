@@ -225,8 +225,22 @@ class ResourceReconciler:
             started=started,
             observed_since=self._trigger(snapshot).observed_since,
             stop_from=self._trigger(snapshot).stop_from,
-            stale_reason=stale_reason or self._consistency.stale_reason(),
+            stale_reason=stale_reason or self._consistency.stale_reason() or self._undecided(snapshot),
         )
+
+    def _undecided(self, snapshot: ResourceSnapshot) -> str:
+        """Return which active booking is neither accepted nor refused yet; empty if there is none.
+
+        If a Resource gets rules for its bookings, the instances run on until the bookings are decided.
+        """
+        key = key_of(snapshot.resource)
+        for booking in self._informers.requests(key, snapshot.now):
+            interval = booking.interval() if booking.resource_name == key.name else None
+            if interval is None or not interval.is_active(snapshot.now, snapshot.policy.warm_up):
+                continue
+            if not booking.is_decided(key.name):
+                return f"the booking {booking.metadata.name} is neither accepted nor refused yet"
+        return ""
 
     def _start_waits_until(self, snapshot: ResourceSnapshot) -> datetime | None:
         """Return until when a start waits for a fresh view (aware UTC); None when it does not wait."""
