@@ -16,8 +16,8 @@ from booking_operator.api.meta import (
     MetaWithoutFinalizers,
     or_invalid,
 )
-from booking_operator.domain.acceptance import NO_RULES, BookingRequest, BookingRules, TimeSpan, counted
-from booking_operator.domain.booking import BookingInterval, Phase
+from booking_operator.domain.acceptance import NO_RULES, BookingRequest, BookingRules, counted
+from booking_operator.domain.booking import BookingInterval, Phase, TimeSpan
 from booking_operator.domain.parsing import parse_rfc3339
 
 
@@ -158,7 +158,7 @@ class Booking:
             name=self.metadata.name,
             user_id=interval.user_id if interval else "",
             created_at=self.metadata.creation_timestamp,
-            wanted=TimeSpan(interval.start_at, interval.end_at) if interval else None,
+            wanted=interval.span if interval else None,
             records=tuple(dict.fromkeys(record for record in records if record is not None)),
             begun=self.status.status == Phase.IN_PROGRESS,
         )

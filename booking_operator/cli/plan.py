@@ -69,9 +69,8 @@ def _members(informers: Informers, begin: datetime) -> Iterator[Member]:
         if informers.older_duplicate(resource) is None:
             until = suspended_until(spec, begin)
             intervals = [item for item in map(partial(_after, until), informers.timeline(resource)) if item]
-            size, since = resource.status.instances, resource.status.unbooked_since.values()
-            dues = [due for at in since if (due := off_times(spec).due_at(at)) is not None]
-            yield Member(key_of(resource), group, size, resource.warm_up, intervals, dues)
+            size, off_at = resource.status.instances, off_times(spec).due(resource.status.unbooked_since)
+            yield Member(key_of(resource), group, size, resource.warm_up, intervals, off_at.values())
 
 
 def _after(until: datetime | None, item: BookingInterval) -> BookingInterval | None:

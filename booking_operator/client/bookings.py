@@ -170,15 +170,19 @@ def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer
 def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:
     """Yield what will keep the booking from starting its instances, as far as it is known now."""
     if view.suspended:
-        until = view.suspended_until
-        when = "while spec.suspend is true"
-        if until is not None:
-            when = f"until {format_clock_or_day(until, viewer.now, viewer.zone)} (spec.suspend_until)"
-        yield f"note: {view.name} is suspended, so nothing starts {when}"
+        yield f"note: {view.name} is suspended, so nothing starts {describe_suspension(view, viewer)}"
     failure = view.failure
     if failure is not None and failure.reason != "Suspended":
         command = viewer.command("booking", "why", view.name, namespace=view.namespace)
         yield f"note: {view.name} has a problem now: {failure.reason}; see {command}"
+
+
+def describe_suspension(view: ResourceView, viewer: Viewer) -> str:
+    """Return how long a suspended Resource stays suspended, as the end of a sentence."""
+    until = view.suspended_until
+    if until is None:
+        return "while spec.suspend is true"
+    return f"until {format_clock_or_day(until, viewer.now, viewer.zone)} (spec.suspend_until)"
 
 
 # Extend and release

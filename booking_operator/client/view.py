@@ -19,7 +19,7 @@ from booking_operator.api.resource import (
     off_times,
     suspended_until,
 )
-from booking_operator.domain.acceptance import BookingRequest, BookingRules, Decision, TimeSpan, decide
+from booking_operator.domain.acceptance import BookingRequest, BookingRules, Decision, decide
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import ON_THEIR_WAY, Failure
@@ -149,7 +149,7 @@ class ResourceView:
         """
         others = [item.request(self.name) for item in self.requests if item.metadata.name != interval.name]
         own = [item.request(self.name) for item in self.requests if item.metadata.name == interval.name]
-        wanted = TimeSpan(interval.start_at, interval.end_at)
+        wanted = interval.span
         made = BookingRequest(interval.name, interval.user_id, interval.created_at, wanted)
         changed = [replace(item, wanted=wanted) for item in own] or [made]
         return decide([*others, *changed], self.rules, self.now).get(interval.name, Decision(wanted))
@@ -194,8 +194,7 @@ class ResourceView:
         since = self.resource.status.unbooked_since
         if self.spec is None or not since or self.state.running_wanted or self.suspended:
             return None
-        dues = [due for at in since.values() if (due := off_times(self.spec).due_at(at)) is not None]
-        coming = [due for due in dues if due > self.now]
+        coming = [due for due in off_times(self.spec).due(since).values() if due > self.now]
         off, begins = min(coming, default=None), self.state.next_change_at
         return off if off is not None and (begins is None or off < begins) else None
 

@@ -17,7 +17,7 @@ from booking_operator.api.booking import Booking, BookingSpec
 from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import Condition, InvalidSpec, find_condition
 from booking_operator.client.advice import Fixer, advice_for
-from booking_operator.client.bookings import book_command, refusal
+from booking_operator.client.bookings import book_command, describe_suspension, refusal
 from booking_operator.client.cluster import PODS, Permission
 from booking_operator.client.progress import past_starts
 from booking_operator.client.view import (
@@ -184,7 +184,7 @@ def _label(item: BookingInterval, viewer: Viewer) -> str:
 def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_Obstacle]) -> Iterator[str]:
     """Yield what happens next by itself."""
     if view.suspended:
-        yield f"nothing starts or stops {_suspension(view, viewer)}"
+        yield f"nothing starts or stops {describe_suspension(view, viewer)}"
         return
     retries = [obstacle.retry_at for obstacle in obstacles if obstacle.retry_at is not None]
     if retries:
@@ -214,13 +214,6 @@ def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_O
         start = format_clock_or_day(coming.start_at, begins, viewer.zone)
         more = f", {start}, warm_up {format_duration(warm_up)}"
     yield f"{at} starts for {coming.name or AD_HOC} ({who}{more})"
-
-
-def _suspension(view: ResourceView, viewer: Viewer) -> str:
-    until = view.suspended_until
-    if until is None:
-        return "while spec.suspend is true"
-    return f"until {format_clock_or_day(until, viewer.now, viewer.zone)} (spec.suspend_until)"
 
 
 def _book_it(view: ResourceView, viewer: Viewer) -> tuple[Remedy, ...]:

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from operator import attrgetter
 
-from booking_operator.domain.booking import BookingInterval, Phase
+from booking_operator.domain.booking import BookingInterval, Phase, TimeSpan
 
 ACCEPT_AHEAD = timedelta(seconds=10)
 """How long before the end of the booking that stands against it another booking is accepted. The acceptance
@@ -32,28 +32,6 @@ MAX_WAIT = timedelta(minutes=5)
 """How long a booking that waits is not decided again, at most. A change of another one usually wakes it."""
 KEPT = timedelta(days=1)
 """How long the record of a finished booking still keeps others from an interval in the past."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class TimeSpan:
-    """The half-open interval `[start, end)`, in aware UTC."""
-
-    start: datetime
-    end: datetime
-
-    def overlaps(self, other: "TimeSpan") -> bool:
-        """Whether the two have an instant in common."""
-        return self.start < other.end and other.start < self.end
-
-    def within(self, other: "TimeSpan") -> "TimeSpan | None":
-        """Return the part that `other` has as well; None if there is none."""
-        start, end = max(self.start, other.start), min(self.end, other.end)
-        return TimeSpan(start, end) if start < end else None
-
-    @property
-    def length(self) -> timedelta:
-        """The time from start to end."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +140,7 @@ def counted(
         record: its stored record for this Resource; None if there is none.
         rules: the rules of the Resource.
     """
-    wanted = TimeSpan(interval.start_at, interval.end_at)
+    wanted = interval.span
     if not rules.recorded or not (rules.exclusive or rules.too_long(wanted)):
         return interval
     kept = wanted.within(record) if record else None

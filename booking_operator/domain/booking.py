@@ -14,6 +14,28 @@ class Phase(StrEnum):
     FINISHED = "FINISHED"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class TimeSpan:
+    """The half-open interval `[start, end)`, in aware UTC."""
+
+    start: datetime
+    end: datetime
+
+    def overlaps(self, other: "TimeSpan") -> bool:
+        """Whether the two have an instant in common."""
+        return self.start < other.end and other.start < self.end
+
+    def within(self, other: "TimeSpan") -> "TimeSpan | None":
+        """Return the part that `other` has as well; None if there is none."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return TimeSpan(start, end) if start < end else None
+
+    @property
+    def length(self) -> timedelta:
+        """The time from start to end."""
+        return self.end - self.start
+
+
 @dataclass(frozen=True, slots=True)
 class BookingInterval:
     """A valid booking of a Resource for the half-open interval `[start_at, end_at)`, in aware UTC.
@@ -40,6 +62,11 @@ class BookingInterval:
         """
         if not self.start_at < self.end_at:
             raise ValueError(f"start_at {self.start_at} must be before end_at {self.end_at}")
+
+    @property
+    def span(self) -> TimeSpan:
+        """The time from `start_at` to `end_at`."""
+        return TimeSpan(self.start_at, self.end_at)
 
     @property
     def precedence(self) -> tuple[datetime, datetime, str]:

@@ -35,6 +35,10 @@ class OffTimes:
         """Return when an instance is stopped that runs unbooked since `since` (aware UTC); None for never."""
         return _due_at(self, since)
 
+    def due(self, since: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Return when instances are stopped that run unbooked since `since`; both in aware UTC, by id."""
+        return {id_: due for id_, at in since.items() if (due := self.due_at(at)) is not None}
+
 
 NO_OFF_TIMES = OffTimes()
 _SECOND = timedelta(seconds=1)

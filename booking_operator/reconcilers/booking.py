@@ -86,7 +86,7 @@ class BookingReconciler:
             return Result()
         resource = self._informers.resources.get(Key(key.namespace, booking.spec.resource_name))
         rules = booking_rules(resource.spec) if resource else NO_RULES
-        decision, held_back = self.decide(booking, rules, now)
+        decision = self.decide(booking, rules, now)
         request = RequestedBooking(interval, booking.spec.resource_name, rules, decision)
         booked = self._booked(resource, request.counted or interval, now) if resource else None
         conditions = booking_conditions(request, booked, now)
@@ -104,21 +104,21 @@ class BookingReconciler:
         # Finished Bookings get no Event: the first run in an old cluster would record one for each.
         quiet = phase is Phase.FINISHED
         self._reporter.report(booking, conditions, now, quiet=quiet, status=phase or "", **acceptance)
-        return Result(_next_at(request, booked, now), failed=held_back)
+        return Result(_next_at(request, booked, now), failed=decision is not None and decision.held_back)
 
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
-        """Return what is accepted of a Booking, and whether stale data keeps more from being accepted.
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
+        """Return what is accepted of a Booking; None without rules, and for a booking that has ended.
 
-        A replica that has just taken over may not know what the one before has accepted.
+        The caches of a replica that has just taken over may not have what the one before has accepted.
         """
         decision = self._acceptances.decide(booking, rules, now) if rules != NO_RULES else None
         if decision is None or not rules.exclusive or not self._consistency.stale_reason():
-            return decision, False
+            return decision
         record = self._reporter.current(booking).accepted_for(booking.resource_name)
         if decision.accepted is None or (record and decision.accepted.within(record) == decision.accepted):
-            return decision, False
+            return decision
         kept = decision.accepted.within(record) if record else None
-        return replace(decision, accepted=kept, held_back=True), True
+        return replace(decision, accepted=kept, held_back=True)
 
     def _booked(self, resource: Resource, interval: BookingInterval, now: datetime) -> BookedResource:
         warm_up, holder, why = resource.warm_up, None, invalid_reason(self._informers, resource)

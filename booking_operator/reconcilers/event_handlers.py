@@ -13,7 +13,6 @@ from booking_operator.api.meta import find_condition
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, monitored_scope, sync_interval
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
-from booking_operator.domain.acceptance import TimeSpan
 from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Change, Key, Origin, Store, key_of
@@ -228,7 +227,7 @@ def _waits(booking: Booking, now: datetime) -> bool:
     if interval is None or interval.end_at <= now:
         return False
     record = booking.status.accepted_for(booking.resource_name)
-    return record != TimeSpan(interval.start_at, interval.end_at)
+    return record != interval.span
 
 
 def _notifies(booking: Booking) -> bool:

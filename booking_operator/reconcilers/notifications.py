@@ -200,12 +200,12 @@ class NotificationReconciler:
         """Return the delivery state of each message, from the status of the Booking and from this process."""
         before: BookingStatus = self._status.current(booking)
         # The Go operator stores only `notification_sent`: all recipients know that the booking ends.
-        all_told = before.notification_sent and not before.notified
+        all_reported = before.notification_sent and not before.notified
         known = self._messages.pop(key, {})
         found = {id_: known.get(id_) or _Message() for id_ in items}
         for id_, message in found.items():
-            told = all_told and items[id_].trigger is NotificationTrigger.ENDING
-            message.delivered = message.delivered or told or id_ in before.notified
+            reported = all_reported and items[id_].trigger is NotificationTrigger.ENDING
+            message.delivered = message.delivered or reported or id_ in before.notified
         return found
 
     def _next_at(self, items: Mapping[str, _Item], messages: Mapping[str, _Message]) -> datetime | None:

@@ -15,11 +15,10 @@ from booking_operator.domain.acceptance import (
     BookingRequest,
     BookingRules,
     Decision,
-    TimeSpan,
     counted,
     decide,
 )
-from booking_operator.domain.booking import BookingInterval
+from booking_operator.domain.booking import BookingInterval, TimeSpan
 
 UNIT = ACCEPT_AHEAD
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)

@@ -7,9 +7,8 @@ from booking_operator.domain.acceptance import (
     Conflict,
     Decision,
     RequestedBooking,
-    TimeSpan,
 )
-from booking_operator.domain.booking import BookingInterval, Phase
+from booking_operator.domain.booking import BookingInterval, Phase, TimeSpan
 from booking_operator.domain.conditions import (
     BookedResource,
     ConditionUpdate,
@@ -146,8 +145,8 @@ class TestRules:
         conditions = booking_conditions(request, booked(None), NOW)
         events = condition_events({}, conditions)
         assert [(event.warning, event.reason) for event in events] == [(True, "Conflict")]
-        told = {item.type: (item.reason, item.message) for item in conditions}
-        assert condition_events(told, conditions) == []
+        reported = {item.type: (item.reason, item.message) for item in conditions}
+        assert condition_events(reported, conditions) == []
 
     def test_a_kept_interval_that_has_ended_leaves_the_booking_in_conflict(self) -> None:
         decision = Decision(self.KEPT, self.RIVAL)

@@ -632,17 +632,17 @@ class TakesTimeAway(BookingReconciler):
     """An extension that conflicts loses the interval that was accepted before."""
 
     @override
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
-        decision, held_back = super().decide(booking, rules, now)
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
+        decision = super().decide(booking, rules, now)
         lost = decision is not None and decision.conflict is not None
-        return replace(decision, accepted=None) if decision and lost else decision, held_back
+        return replace(decision, accepted=None) if decision and lost else decision
 
 
 class AcceptsOverlaps(BookingReconciler):
     """A booking is accepted although another one has its time."""
 
     @override
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
         return super().decide(booking, replace(rules, exclusive=False, max_duration=_LONG), now)
 
 
@@ -650,9 +650,9 @@ class NeverDecidesAgain(BookingReconciler):
     """A booking that waits is not looked at again when the booking before it ends."""
 
     @override
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> tuple[Decision | None, bool]:
-        decision, held_back = super().decide(booking, rules, now)
-        return replace(decision, retry_at=None) if decision else None, held_back
+    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
+        decision = super().decide(booking, rules, now)
+        return replace(decision, retry_at=None) if decision else None
 
 
 class CountsBeforeAcceptance(Informers):

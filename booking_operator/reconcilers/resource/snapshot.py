@@ -182,7 +182,7 @@ def take_snapshot(environment: Environment, resource: Resource, now: datetime) -
     if times:
         bookings = timeline.state_at(now, policy.warm_up)
         since = unbooked_since(status.unbooked_since, driver.inventory.observation(group), bookings)
-    off_at = {id_: due for id_, at in since.items() if (due := times.due_at(at)) is not None}
+    off_at = times.due(since)
     return ResourceSnapshot(
         resource=resource,
         group=group,
