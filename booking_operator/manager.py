@@ -199,7 +199,7 @@ class Manager:
     async def _control(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             for service, driver in self._drivers.items():
-                driver.inventory.set_listener(self._handlers.inventory_listener(service))
+                driver.set_listener(self._handlers.inventory_listener(service))
             for controller in self._controllers:
                 tasks.create_task(controller.run(), name=f"controller: {controller.name}")
             tasks.create_task(self._delays.run(), name="delays")

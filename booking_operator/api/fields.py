@@ -112,6 +112,8 @@ Cron = Annotated[
 
 AUTO = "auto"
 """The value of `warm_up` that derives the warm-up from past starts."""
+STATUS_CHECKS = "StatusChecks"
+"""The value of `ready_when` with which an instance is ready when its status checks pass."""
 _WARM_UP = _duration_between("0s", "24h", word=AUTO)
 _LAUNCH_GRACE = _duration_between("0s", "24h")
 _BOOKING_LIMIT = _duration_between("1m", "87600h", word="")

@@ -25,6 +25,7 @@ from booking_operator.domain.recurrence import Recurrence, parse_zone
 from booking_operator.domain.services import SERVICES
 from booking_operator.domain.warm_up import MAX_WARM_UP
 
+_NEEDS_EC2 = "StatusChecks needs type: ec2; a database is ready when it is available"
 _NEEDS_LEAVE = "needs unbooked: Leave; with Stop, instances without a booking are stopped at once"
 
 
@@ -61,6 +62,10 @@ class ResourceSpec:
     warm_up: fields.WarmUp = "0s"
     """How long before start_at of a booking the instances start, such as `90s` or `10m`.
     `auto`: as long as past starts of the group took."""
+    ready_when: Literal["Running", "StatusChecks"] = "Running"
+    """When an instance is ready.
+    `Running`: when it runs.
+    `StatusChecks`: when both status checks of EC2 have passed since it runs. Only for type: ec2."""
     launch_grace: fields.LaunchGrace = "0s"
     """How long after its launch an instance is not stopped, such as `10m`, so that it can finish its setup.
     The launch is the time at which its root volume was attached, not the last start."""
@@ -95,6 +100,12 @@ class ResourceSpec:
             for field in ("stop_at", "unbooked_for"):
                 if getattr(self, field):
                     raise ValueError(f"{field} {_NEEDS_LEAVE}")
+        return self
+
+    @model_validator(mode="after")
+    def _status_checks_need_ec2(self) -> Self:
+        if self.ready_when == fields.STATUS_CHECKS and self.type != "ec2":
+            raise ValueError(f"ready_when {_NEEDS_EC2}")
         return self
 
     @model_validator(mode="after")
@@ -144,7 +155,8 @@ class ResourceStatus:
     running: int = 0
     """The number of running instances."""
     status: Annotated[str, Field(json_schema_extra={"enum": ["", "STOPPED", "PENDING", "RUNNING"]})] = ""
-    """RUNNING or STOPPED if all instances are, otherwise PENDING. Empty before the first observation."""
+    """RUNNING if all instances are ready, STOPPED if all are stopped, otherwise PENDING.
+    Empty before the first observation."""
     locked_by: str = ""
     """The user of the booking that holds the Resource now. Empty if there is none."""
     locked_until: str = ""
@@ -262,6 +274,7 @@ def power_policy(spec: ResourceSpec, status: ResourceStatus, now: datetime, *, d
         allow_maintenance=spec.maintenance == "Allow",
         hibernate=spec.hibernate,
         stop_when_deleted=spec.deletion_policy == "Stop",
+        ready_when_checked=spec.ready_when == fields.STATUS_CHECKS,
         suspend=spec.suspend or until is not None,
         suspended_until=until,
         dry_run=dry_run,
@@ -312,5 +325,10 @@ SPEC_RULES = (
         "!has(self.sharing) || self.sharing == 'Shared' || !has(self.booked_by) || self.booked_by == ''",
         "booked_by needs sharing: Shared; for an exclusive Resource, create a Booking",
         fieldPath=".booked_by",
+    ),
+    fields.cel(
+        "!has(self.ready_when) || self.ready_when == 'Running' || !has(self.type) || self.type == 'ec2'",
+        f"ready_when {_NEEDS_EC2}",
+        fieldPath=".ready_when",
     ),
 )

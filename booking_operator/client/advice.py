@@ -64,6 +64,7 @@ ADVICE: dict[str, Advice] = {
     "Pending": _FINE,
     # It passes.
     "Starting": _PASSES,
+    "StatusChecksPending": _PASSES,
     "Stopping": _PASSES,
     "NotObserved": Advice(Fixer.NOBODY, "the operator looks at the instances within a minute"),
     "DeletionGrace": _PASSES,
@@ -103,6 +104,9 @@ ADVICE: dict[str, Advice] = {
         Fixer.CLOUD_OWNER, "wait for the end of the lock, or remove the lock tags of the instances"
     ),
     "Blocked": Advice(Fixer.CLOUD_OWNER, "the message says why AWS or a tag prevents it"),
+    "StatusChecksFailed": Advice(
+        Fixer.CLOUD_OWNER, "look at the status checks and the system log of the instance in AWS"
+    ),
     "StartFailed": Advice(Fixer.CLOUD_OWNER, "look at the state reason of the instance in AWS"),
     "NotAccepted": Advice(Fixer.CLOUD_OWNER, "look at the instance in AWS"),
     # The administrator of the operator can fix it.

@@ -282,6 +282,13 @@ class ServiceApi(Protocol):
         """
         ...
 
+    async def check(self, scope: Scope, ids: Collection[str]) -> Mapping[str, str]:
+        """Return why running instances are not ready, by id, as the end of the sentence "it …".
+
+        The text is empty for a ready instance.
+        """
+        ...
+
     async def ready(self, scope: Scope) -> None:
         """Prepare the client and the credentials, so that a call does not wait for them."""
         ...
@@ -338,3 +345,19 @@ class InventoryListener(Protocol):
     def scope_changed(self, scope: Scope, /) -> None:
         """Handle a scope whose managed groups changed, or which has failed or recovered."""
         ...
+
+
+class CheckListener(Protocol):
+    """Selects the groups whose status checks matter, and receives the changes."""
+
+    def checked_groups(self) -> Collection[Group]:
+        """The groups that are wanted running, and that are ready when their status checks pass."""
+        ...
+
+    def group_changed(self, group: Group) -> None:
+        """Handle a group whose status checks have changed."""
+        ...
+
+
+class ServiceListener(InventoryListener, CheckListener, Protocol):
+    """Receives the changes of the instances and of their status checks."""

@@ -15,9 +15,10 @@ from booking_operator.cloud.aws.ec2 import Ec2Api
 from booking_operator.cloud.aws.rds import RdsApi
 from booking_operator.cloud.batching.batcher import Batcher
 from booking_operator.cloud.batching.token_bucket import LimitsOf, published_limits
-from booking_operator.cloud.driver import InventoryListener, ServiceApi
+from booking_operator.cloud.driver import ServiceApi, ServiceListener
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.polling import ScopeWatch
+from booking_operator.cloud.inventory.status_checks import StatusChecks
 from booking_operator.domain.group import Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.fence import MayWrite
@@ -31,15 +32,26 @@ class Driver:
 
     Attributes:
         inventory: the last observation of the instances.
+        checks: the status checks of running instances.
         batcher: starts, stops and tags instances.
     """
 
     inventory: Inventory
+    checks: StatusChecks
     batcher: Batcher
+
+    def set_listener(self, listener: ServiceListener) -> None:
+        """Poll what `listener` selects from now on, and notify it of changes."""
+        _listen(self.inventory, self.checks, listener)
 
     def introspect(self) -> Contents:
         """The keys in the collections of the batcher."""
         return self.batcher.introspect()
+
+
+def _listen(inventory: Inventory, checks: StatusChecks, listener: ServiceListener) -> None:
+    inventory.set_listener(listener)
+    checks.set_listener(listener)
 
 
 class Service:
@@ -62,7 +74,9 @@ class Service:
         self._clock = clock
         self._limits = limits
         self._inventory = Inventory(api.describe, clock, tasks, release=api.release, metrics=metrics)
+        self._checks = StatusChecks(api.check, self._inventory, clock, tasks, metrics=metrics)
         tasks.create_task(self._inventory.poll(), name="inventory poll")
+        tasks.create_task(self._checks.poll(), name="status check poll")
 
     @property
     def inventory(self) -> Inventory:
@@ -74,9 +88,9 @@ class Service:
         """The scopes that are polled."""
         return self._inventory.watched
 
-    def set_listener(self, listener: InventoryListener) -> None:
+    def set_listener(self, listener: ServiceListener) -> None:
         """Poll the scopes that `listener` selects from now on, and notify it of changes."""
-        self._inventory.set_listener(listener)
+        _listen(self._inventory, self._checks, listener)
 
     def introspect(self) -> Contents:
         """The scopes of the inventory."""
@@ -88,7 +102,7 @@ class Service:
         When they end, the driver cancels its waiting orders.
         """
         batcher = Batcher(self._api, self._inventory, self._clock, tasks, self._limits, self._metrics)
-        return Driver(self._inventory, batcher)
+        return Driver(self._inventory, self._checks, batcher)
 
 
 @asynccontextmanager

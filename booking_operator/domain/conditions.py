@@ -19,7 +19,7 @@ from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import TimelineState
 from booking_operator.domain.delay import Delay
 from booking_operator.domain.formatting import format_duration, format_utc, summarize
-from booking_operator.domain.instance import Instance, InstanceState, Observation
+from booking_operator.domain.instance import CHECK_TIMEOUT, Instance, InstanceState, Observation
 from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.power import Grace, GraceReason, Plan, PowerPolicy, UnbookedPolicy
 
@@ -58,7 +58,7 @@ class Failure:
     in_request_queue: bool = False
 
 
-ON_THEIR_WAY = frozenset({"Starting", "Stopping"})
+ON_THEIR_WAY = frozenset({"Starting", "StatusChecksPending", "Stopping"})
 """The reasons of `Ready` of a Resource while its instances change as they should."""
 VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
 
@@ -188,13 +188,13 @@ def resource_conditions(
 
 
 def power_status(observation: Observation | None) -> str:
-    """Return the STATUS of a Resource: RUNNING or STOPPED if all instances are, otherwise PENDING.
+    """Return the STATUS of a Resource: RUNNING if all instances are ready, STOPPED, otherwise PENDING.
 
     It is empty before the first observation. A group without instances is STOPPED.
     """
     if observation is None:
         return ""
-    if observation.all_in(InstanceState.RUNNING):
+    if observation.all_ready:
         return "RUNNING"
     stopped = observation.count(InstanceState.STOPPED) == len(observation.instances)
     return "STOPPED" if stopped else "PENDING"
@@ -300,9 +300,28 @@ def _blocked(it: _Readiness) -> _Verdict | None:
     return None
 
 
+def _checked(it: _Readiness) -> _Verdict | None:
+    """Return which instances run, but are not ready because of their status checks."""
+    unready = [(item, item.check) for item in it.observation.instances if item.check and not item.ready]
+    if not unready or not it.report.state.running_wanted:
+        return None
+    failed = [item for item, check in unready if check.fails_at and check.fails_at <= it.report.state.at]
+    if failed:
+        text, limit = _describe_checks(failed), format_duration(CHECK_TIMEOUT)
+        return False, "StatusChecksFailed", f"{it.running}. After {limit} or longer, {text}."
+    if not it.observation.all_in(InstanceState.RUNNING):
+        return None
+    return False, "StatusChecksPending", f"{it.running}. {_describe_checks([item for item, _ in unready])}."
+
+
+def _describe_checks(instances: Sequence[Instance]) -> str:
+    waiting = "is not ready: its status checks are not known yet"
+    return summarize([f"{item.id} {(item.check and item.check.problem) or waiting}" for item in instances])
+
+
 def _booked(it: _Readiness) -> _Verdict | None:
     if it.report.state.running_wanted:
-        if it.observation.all_in(InstanceState.RUNNING):
+        if it.observation.all_ready:
             return True, "Running", f"{it.running}; all are booked."
         failure = it.report.failure
         retry = f" {_next_attempt(failure.retry_at)}" if failure and failure.retry_at else ""
@@ -333,6 +352,7 @@ _READY_CHECKS: tuple[Callable[[_Readiness], _Verdict | None], ...] = (
     _stop_withheld,
     _in_grace,
     _blocked,
+    _checked,
     _booked,
     _stopped,
     _left,
@@ -363,6 +383,7 @@ class BookedResource:
         holder: the booking that holds the Resource now; None when there is none.
         instances: the number of instances in its status.
         running: the number of running instances in its status.
+        ready: whether all of its instances are ready.
         failure: why the Resource cannot be as booked; None when there is no failure.
         warm_up: how long before `start_at` its instances start.
         invalid_reason: why the operator does nothing for the Resource; empty when it is valid.
@@ -376,6 +397,7 @@ class BookedResource:
     warm_up: timedelta
     invalid_reason: str = ""
     delay: Delay | None = None
+    ready: bool = False
 
 
 def booking_conditions(
@@ -514,7 +536,7 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
     if resource.invalid_reason:
         return ConditionUpdate("Ready", False, "ResourceInvalid", resource.invalid_reason)
     running = f"{resource.running} of {resource.instances} instances are running"
-    if resource.instances and resource.running == resource.instances:
+    if resource.ready:
         return ConditionUpdate("Ready", True, "Running", f"{running}.")
     if resource.failure is not None:
         message = f"{running}. {resource.failure.message}"
@@ -527,7 +549,7 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
 
 _REPORTED_TYPES = {"Accepted", "Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
 _UNREPORTED_REASONS = {"NotValid", "Pending"}
-_REPORTED_REASONS = {"Blocked", "DryRun", "LockTagsInvalid", "StopWithheld"}
+_REPORTED_REASONS = {"Blocked", "DryRun", "LockTagsInvalid", "StatusChecksFailed", "StopWithheld"}
 
 
 @dataclass(frozen=True, slots=True)

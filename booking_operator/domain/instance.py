@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+CHECK_TIMEOUT = timedelta(minutes=10)
+"""How long after an instance runs its status checks may take. Then they count as failed."""
 
 
 class InstanceState(StrEnum):
@@ -33,6 +36,27 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusCheck:
+    """The status checks of a running instance.
+
+    Attributes:
+        since: since when the instance is known to run (aware UTC).
+        passed_at: when a call that showed passed checks was sent (aware UTC); None before that.
+        problem: why the instance is not ready, as the end of the sentence "it …"; empty if it is ready, and
+            before the first call.
+    """
+
+    since: datetime
+    passed_at: datetime | None = None
+    problem: str = ""
+
+    @property
+    def fails_at(self) -> datetime | None:
+        """When the checks count as failed (aware UTC); None if they have passed."""
+        return self.since + CHECK_TIMEOUT if self.passed_at is None else None
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One instance and its power state.
 
@@ -48,6 +72,7 @@ class Instance:
         maintenance_until: the end of its present maintenance window, in which the cloud applies pending
             maintenance (aware UTC); None outside such a window.
         off_at: when it is stopped because it runs without a booking (aware UTC); None if it is not.
+        check: its status checks, if it is ready only when they pass; None otherwise.
         sizes: the sizes of its machines, such as `t3.large`: one for an instance, two for a
             database in two zones, one for each member of a cluster.
     """
@@ -61,7 +86,15 @@ class Instance:
     restarts_at: datetime | None = None
     maintenance_until: datetime | None = None
     off_at: datetime | None = None
+    check: StatusCheck | None = None
     sizes: tuple[str, ...] = ("",)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs, and its status checks have passed if they matter."""
+        return self.state is InstanceState.RUNNING and (
+            self.check is None or self.check.passed_at is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +129,26 @@ class Observation:
     def all_in(self, state: InstanceState) -> bool:
         """Whether there is an instance, and all instances are in `state`."""
         return bool(self.instances) and self.count(state) == len(self.instances)
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether there is an instance, and all instances are ready."""
+        return bool(self.instances) and all(instance.ready for instance in self.instances)
+
+    def with_checks(self, checks: Mapping[str, StatusCheck]) -> "Observation":
+        """Return the observation with the status checks of the running instances, given by id.
+
+        An instance without an entry runs since the observation.
+        """
+        return replace(
+            self,
+            instances=tuple(
+                replace(item, check=checks.get(item.id) or StatusCheck(self.at))
+                if item.state is InstanceState.RUNNING
+                else item
+                for item in self.instances
+            ),
+        )
 
     def with_states(self, states: Mapping[str, InstanceState]) -> "Observation":
         """Return the observation with the given states, by instance id, in place of the observed ones."""

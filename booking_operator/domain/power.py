@@ -80,6 +80,7 @@ class PowerPolicy:
         launch_grace: how long after its launch an instance is not stopped.
         allow_maintenance: whether an instance is not stopped while the cloud applies pending maintenance.
         hibernate: whether to hibernate instances instead of stopping them, if they can.
+        ready_when_checked: whether a booked instance is ready only when its status checks have passed.
         stop_when_deleted: whether the deletion of the Resource stops its instances.
         suspend: whether the operator only plans and reports power changes of this Resource.
         suspended_until: when that ends by itself (aware UTC); None if it does not.
@@ -91,6 +92,7 @@ class PowerPolicy:
     launch_grace: timedelta = timedelta(0)
     allow_maintenance: bool = False
     hibernate: bool = False
+    ready_when_checked: bool = False
     stop_when_deleted: bool = False
     suspend: bool = False
     suspended_until: datetime | None = None

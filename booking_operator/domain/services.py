@@ -50,7 +50,7 @@ SERVICES: Mapping[str, ServiceFacts] = {
         stop_call="StopInstances",
         tag_call="CreateTags",
         untag_call="DeleteTags",
-        describe_calls=("DescribeInstances",),
+        describe_calls=("DescribeInstances", "DescribeInstanceStatus"),
         max_batch=1000,  # EC2 also limits the rate of instances, so larger calls gain nothing
         default_warm_up=timedelta(minutes=2),
     ),

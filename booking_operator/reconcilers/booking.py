@@ -34,6 +34,8 @@ from booking_operator.reconcilers.status_reporter import StatusReporter
 _BLOCKING_REASONS = {
     "Blocked",
     "DryRun",
+    "StatusChecksFailed",
+    "StatusChecksPending",
     "Suspended",
 }
 
@@ -128,6 +130,7 @@ class BookingReconciler:
             holder=holder,
             instances=resource.status.instances,
             running=resource.status.running,
+            ready=resource.status.status == "RUNNING",
             failure=_resource_failure(resource.status),
             warm_up=warm_up,
             invalid_reason=f"The Resource {resource.metadata.name} is not valid: {why[1]}" if why else "",

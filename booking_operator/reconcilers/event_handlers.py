@@ -185,6 +185,11 @@ class EventHandlers:
         for monitor in self._informers.monitors.by_index("scope", (service, place)):
             self.monitors.add(key_of(monitor))
 
+    def is_booked(self, group: Group) -> bool:
+        """Whether a booking of a Resource of the group is active, warm-up included."""
+        now = self._clock.now()
+        return any(self._informers.holder(resource, now) for resource in self._informers.resources_for(group))
+
     def inventory_listener(self, service: str) -> "ReconcilerListener":
         """Return the `cloud.driver.InventoryListener` for all Resources and monitors of one type."""
         return ReconcilerListener(service, self._informers, self)
@@ -201,6 +206,14 @@ class ReconcilerListener:
     def groups(self) -> list[Group]:
         """The groups of all Resources of this type."""
         return [group for group in self._informers.groups() if group.service == self._service]
+
+    def checked_groups(self) -> list[Group]:
+        """The groups of this type that are booked now, and that are ready when their status checks pass."""
+        return [
+            group
+            for group in self._informers.checked_groups()
+            if group.service == self._service and self._handlers.is_booked(group)
+        ]
 
     def polling_periods(self) -> dict[Scope, timedelta]:
         """The scopes of all monitors of this type, each with the shortest `sync_interval` of its monitors."""

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from booking_operator.api.booking import Booking
+from booking_operator.api.fields import STATUS_CHECKS
 from booking_operator.api.kinds import BOOKING, BOOKING_SCHEDULER, RESOURCE, RESOURCE_MONITOR, Kind
 from booking_operator.api.meta import TEMPLATE_ANNOTATION, InvalidSpec
 from booking_operator.api.monitor import ResourceMonitor, monitored_scope
@@ -64,7 +65,9 @@ class Informers:
 
     def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
         self.default_region = default_region
-        self.resources: Store[Resource] = store({"group": self._groups})
+        self.resources: Store[Resource] = store(
+            {"group": self._groups, "checked group": self._checked_groups}
+        )
         self.bookings: Store[Booking] = store({"controller": _controller, "orphan": _orphan})
         self.schedulers: Store[BookingScheduler] = store({"identity": lambda item: (_identity(item),)})
         self.monitors: Store[ResourceMonitor] = store({"scope": self._scopes})
@@ -104,6 +107,11 @@ class Informers:
         group = resource.group(self.default_region)
         return (group,) if group else ()
 
+    def _checked_groups(self, resource: Resource) -> tuple[Group, ...]:
+        spec = resource.spec
+        checked = isinstance(spec, ResourceSpec) and spec.ready_when == STATUS_CHECKS
+        return self._groups(resource) if checked else ()
+
     def _scopes(self, monitor: ResourceMonitor) -> tuple[tuple[str, Scope], ...]:
         spec = monitor.spec
         return (
@@ -111,6 +119,10 @@ class Informers:
             if isinstance(spec, InvalidSpec)
             else ((spec.type, monitored_scope(spec, self.default_region)),)
         )
+
+    def checked_groups(self) -> Collection[Group]:
+        """The groups of all Resources with `ready_when: StatusChecks`."""
+        return self.resources.index_values("checked group")
 
     def groups(self) -> Collection[Group]:
         """The groups of all Resources."""

@@ -59,6 +59,10 @@ class StandbyListener:
                 if group is not None and group.service == self._service:
                     yield group.scope
 
+    def checked_groups(self) -> Collection[Group]:
+        """Return no group: a standby replica reads no status checks."""
+        return ()
+
     def group_changed(self, group: Group) -> None:
         """Do nothing: a standby replica does not act on changes."""
 

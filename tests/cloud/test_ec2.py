@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from booking_operator.cloud.aws import ec2
+from booking_operator.cloud.aws.clients import AwsClients
+from booking_operator.cloud.aws.describe_limiter import DescribeLimiter
 from booking_operator.cloud.aws.records import Reading
-from booking_operator.cloud.driver import Order, Record
+from booking_operator.cloud.batching.token_bucket import published_limits
+from booking_operator.cloud.driver import Action, Operation, Order, Record
 from booking_operator.domain.group import Group
 from booking_operator.domain.instance import InstanceState
 from tests.support.aws import AwsProxy
 from tests.support.driver_calls import (
     CLOCK,
+    ONE_ACCOUNT,
     SECONDS,
     WEB,
     observe,
@@ -264,3 +268,32 @@ def test_the_launch_is_when_the_root_volume_was_attached() -> None:
         {"RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [data]},
     )
     assert (with_root.instance.launched_at, without.instance.launched_at) == (launched, None)
+
+
+async def test_status_checks_are_read_by_id_a_hundred_at_a_time(
+    aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ec2, "CHECK_BATCH", 2)
+    aws.transitions.check_seconds = 3600
+    old = await aws.create_instances("web", 2, state="running")
+    new, bad = await aws.create_instances("web", 2)
+    aws.transitions.impaired = {bad}
+    async with AwsClients(CLOCK, ONE_ACCOUNT) as clients:
+        api = ec2.Ec2Api(clients, DescribeLimiter(published_limits, CLOCK))
+        await api.perform(WEB.scope, Operation(Action.START), [new, bad])
+        found = await api.check(WEB.scope, [*old, new, bad])
+        assert await api.check(WEB.scope, []) == {}
+    both = "its system status check is initializing and its instance status check is initializing"
+    assert found == {
+        **dict.fromkeys(old, ""),
+        new: f"is not ready: {both}",
+        bad: "is not ready: its instance status check is impaired",
+    }
+    assert len(aws.calls_of("DescribeInstanceStatus")) == 2
+
+
+async def test_an_instance_that_does_not_run_has_no_status_checks(aws: AwsProxy) -> None:
+    (id_,) = await aws.create_instances("web", 1)
+    async with AwsClients(CLOCK, ONE_ACCOUNT) as clients:
+        api = ec2.Ec2Api(clients, DescribeLimiter(published_limits, CLOCK))
+        assert await api.check(WEB.scope, [id_]) == {id_: "has no status checks yet"}

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import TaskGroup
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -126,6 +126,9 @@ class Api:
     async def describe(self, _: Scope) -> list[Record]:
         await asyncio.sleep(0.05)
         return [Record("web", Instance("i-1", self.state), failure_reason=self.why)]
+
+    async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
+        return dict.fromkeys(ids, "")
 
     async def ready(self, _: Scope) -> None:
         """Return immediately."""

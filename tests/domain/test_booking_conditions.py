@@ -26,7 +26,9 @@ NONE = timedelta(0)
 def booked(
     holder: BookingInterval | None, running: int = 2, failure: Failure | None = None, invalid: str = ""
 ) -> BookedResource:
-    return BookedResource(holder, 2, running, failure, warm_up=NONE, invalid_reason=invalid)
+    return BookedResource(
+        holder, 2, running, failure, warm_up=NONE, invalid_reason=invalid, ready=running == 2
+    )
 
 
 def of(conditions: tuple[ConditionUpdate, ...]) -> dict[str, tuple[bool | None, str]]:

@@ -128,3 +128,14 @@ async def test_a_booking_that_is_not_accepted_starts_nothing(tenant: Tenant, ope
         assert tenant.states() == STOPPED
         tenant.resource(max_duration="1h")
         await until(lambda: tenant.states() == RUNNING)
+
+
+async def test_with_status_checks_an_instance_is_ready_when_they_pass(
+    tenant: Tenant, operator: Operator
+) -> None:
+    async with operator():
+        tenant.resource(ready_when="StatusChecks")
+        tenant.booking("bk", soon(-60), soon(600))
+        await until(lambda: tenant.condition("booking", "bk", "Ready") == ("True", "Running"))
+        assert tenant.status("resource", "res")["status"] == "RUNNING"
+        assert "StatusChecks" in tenant.kubectl("explain", "resource.spec.ready_when")

@@ -105,6 +105,8 @@ def test_a_resource_of_the_go_operator_is_accepted(devcluster: Playground, name:
         {"unbooked": "Leave", "stop_at": ["0 20 * * *", "@daily"], "time_zone": "Europe/Berlin"},
         {"unbooked": "Leave", "unbooked_for": "4h"},
         {"stop_at": [], "unbooked_for": ""},
+        {"ready_when": "StatusChecks", "type": "ec2"},
+        {"ready_when": "Running", "type": "rds"},
     ],
 )
 def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
@@ -128,6 +130,11 @@ def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, 
         ({"deletion_policy": "Delete"}, "spec.deletion_policy", 'supported values: "Leave", "Stop"'),
         ({"suspend_until": "18:00"}, "spec.suspend_until", RFC3339),
         ({"stop_at": ["0 20 * * *"]}, "spec.stop_at", "stop_at needs unbooked: Leave"),
+        (
+            {"ready_when": "StatusChecks", "type": "rds"},
+            "spec.ready_when",
+            "StatusChecks needs type: ec2; a database is ready when it is available",
+        ),
         (
             {"unbooked_for": "4h", "unbooked": "Stop"},
             "spec.unbooked_for",

@@ -82,7 +82,7 @@ class World:
         self.calls: list[float] = []
         self.error: CloudError | None = None
         self.inventory = Inventory(self.describe, self.clock, tasks)
-        driver = Driver(self.inventory, None)  # type: ignore[arg-type]
+        driver = Driver(self.inventory, None, None)  # type: ignore[arg-type]
         self.status = FakeStatus(self.informers.monitors)
         self.events, self.consistency, self.objects = FakeEvents(), FakeConsistency(), FakeObjects(self)
         environment = fake_environment(

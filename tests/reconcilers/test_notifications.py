@@ -440,7 +440,10 @@ def running(world: World, instances: int) -> None:
     version = str(int(known.metadata.resource_version) + 1) if known else "1"
     meta = {"name": "res", "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": version}
     body = RESOURCE.adapter.validate_python({"metadata": meta, "spec": {"tag": "web"}})
-    world.informers.resources.apply(replace(body, status=ResourceStatus(instances=2, running=instances)))
+    power = "RUNNING" if instances == 2 else "PENDING"
+    world.informers.resources.apply(
+        replace(body, status=ResourceStatus(instances=2, running=instances, status=power))
+    )
 
 
 def test_ready_is_reported_once_all_instances_run() -> None:

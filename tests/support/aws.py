@@ -108,6 +108,11 @@ class AwsProxy(Faults):
         await self._stack.__aexit__(kind, error, trace)
 
     @property
+    def transitions(self) -> Transitions:
+        """The transitions between power states, and the status checks."""
+        return self._transitions
+
+    @property
     def transition_seconds(self) -> float:
         return self._transitions.seconds
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import TaskGroup
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -90,6 +90,9 @@ class Stage:
 
     async def release(self, _: Scope) -> None:
         """Do nothing."""
+
+    async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
+        return dict.fromkeys(ids, "")
 
     async def ready(self, _: Scope) -> None:
         if self.preparing:

@@ -14,7 +14,7 @@ from booking_operator.api.resource import Resource, ResourceStatus
 from booking_operator.cloud.driver import CloudError, Demand, InventoryListener, Order
 from booking_operator.domain.formatting import format_utc
 from booking_operator.domain.group import Group, Scope
-from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation
+from booking_operator.domain.instance import Instance, InstanceState, Lock, Observation, StatusCheck
 from booking_operator.engine.controller import Controller
 from booking_operator.engine.store import Key, Object, key_of
 from booking_operator.engine.workqueue import WorkQueue
@@ -42,6 +42,19 @@ class Act:
 
 
 @dataclass
+class FakeChecks:
+    """The status checks that a test has set."""
+
+    driver: "FakeDriver"
+
+    def of(self, _: Scope) -> dict[str, StatusCheck]:
+        return self.driver.status_checks
+
+    def failure(self, _: Scope) -> CloudError | None:
+        return self.driver.check_error
+
+
+@dataclass
 class FakeDriver:
     """A cloud with one group. It carries out actions immediately, unless a test sets delays or errors."""
 
@@ -66,6 +79,8 @@ class FakeDriver:
     view_seconds: float = 0.05
     viewers: list[Callable[[Scope], None]] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)  # other fields of all instances
+    status_checks: dict[str, StatusCheck] = field(default_factory=dict)
+    check_error: CloudError | None = None
 
     @property
     def inventory(self) -> "FakeDriver":
@@ -83,6 +98,10 @@ class FakeDriver:
     @property
     def batcher(self) -> "FakeDriver":
         return self
+
+    @property
+    def checks(self) -> "FakeChecks":
+        return FakeChecks(self)
 
     def observation(self, _: Group) -> Observation | None:
         return self.view

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -90,6 +90,9 @@ class Fleet:
         ]
         await asyncio.sleep(self.chance.uniform(0.02, 0.3))
         return shown
+
+    async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
+        return dict.fromkeys(ids, "")
 
     async def ready(self, _: Scope) -> None:
         await asyncio.sleep(0)

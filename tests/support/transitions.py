@@ -34,11 +34,15 @@ class Transitions:
     Attributes:
         seconds: how long a started instance is `pending`, and a stopped one `stopping`.
         stale_seconds: how long after a start or stop a Describe still shows the state before it.
+        check_seconds: how long after a start the status checks of a running instance are initializing.
+        impaired: the ids of the instances whose instance status check fails.
     """
 
     def __init__(self, seconds: float, stale_seconds: float) -> None:
         self.seconds = seconds
         self.stale_seconds = stale_seconds
+        self.check_seconds = 0.0
+        self.impaired: set[str] = set()
         self._changes: dict[str, _Change] = {}
 
     def refusal(self, action: str, ids: Collection[str]) -> str | None:
@@ -52,6 +56,11 @@ class Transitions:
 
     def distort(self, action: str, body: bytes) -> bytes:
         """Change a reply of moto into the reply of EC2."""
+        if action == "DescribeInstanceStatus":
+            root = _parsed(body)
+            self._show_checks(root)
+            ET.register_namespace("", _XMLNS)
+            return ET.tostring(root)
         if action not in _COURSE and not (action == "DescribeInstances" and self._changes):
             return body
         root = _parsed(body)
@@ -92,6 +101,22 @@ class Transitions:
             shown = self.shown(item.findtext("{*}instanceId", ""), state)
             if shown != state:
                 _set_state(item, "instanceState", shown)
+
+    def _show_checks(self, root: ET.Element) -> None:
+        now = time.monotonic()
+        for item in root.iterfind("{*}instanceStatusSet/{*}item"):
+            id_ = item.findtext("{*}instanceId", "")
+            change = self._changes.get(id_)
+            if id_ in self.impaired:
+                _set_check(item, "instanceStatus", "impaired")
+            elif change is not None and now < change.at + self.seconds + self.check_seconds:
+                for name in ("instanceStatus", "systemStatus"):
+                    _set_check(item, name, "initializing")
+
+
+def _set_check(item: ET.Element, name: str, status: str) -> None:
+    for child in item.iterfind(f"{{*}}{name}/{{*}}status"):
+        child.text = status
 
 
 def _parsed(body: bytes) -> ET.Element:

@@ -1,6 +1,6 @@
 """The EC2 calls: it finds instances by tag, and starts and stops them by id."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from sys import intern
 from typing import TYPE_CHECKING
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
         FilterTypeDef,
         InstanceStateChangeTypeDef,
         InstanceStateTypeDef,
+        InstanceStatusTypeDef,
         InstanceTypeDef,
         StateReasonTypeDef,
     )
 
 PAGE = 1000
 """Instances per page: the maximum of EC2."""
+CHECK_BATCH = 100
+"""Instances in one call of DescribeInstanceStatus: the maximum of EC2."""
 
 _FILTERS: list["FilterTypeDef"] = [
     {"Name": "tag-key", "Values": [APPLICATION_TAG]},
@@ -98,9 +101,30 @@ class Ec2Api:
 
     async def release(self, scope: Scope) -> None:
         """Close the client of a scope that is no longer polled; the next call opens another."""
-        self._describes.forget(scope, "DescribeInstances")
+        self._describes.forget(scope, *self.facts.describe_calls)
         self._skipped.forget(scope)
         await self._clients.release("ec2", scope)
+
+    async def check(self, scope: Scope, ids: Collection[str]) -> Mapping[str, str]:
+        """Return why running instances are not ready, by id: which of their status checks have not passed.
+
+        Raises:
+            CloudError: a call failed.
+        """
+        client, problems = await self._clients.ec2(scope), dict[str, str]()
+        ordered = sorted(ids)
+        for start in range(0, len(ordered), CHECK_BATCH):
+            some = ordered[start : start + CHECK_BATCH]
+            slot = self._describes.slot(scope, "DescribeInstanceStatus")
+            async with slot, self._clients.call("ec2:DescribeInstanceStatus", scope, some):
+                response = await client.describe_instance_status(InstanceIds=some)
+            problems |= dict.fromkeys(some, "has no status checks yet")
+            problems |= {
+                row["InstanceId"]: _problem(row)
+                for row in response.get("InstanceStatuses", ())
+                if row.get("InstanceId") in some
+            }
+        return problems
 
     async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
         client = await self._clients.ec2(scope)
@@ -142,6 +166,17 @@ class Ec2Api:
                     stopped = await client.stop_instances(InstanceIds=ids, Hibernate=hibernate)
                     return _answers(stopped["StoppingInstances"])
         return dict.fromkeys(ids, TAGGED)
+
+
+def _problem(row: "InstanceStatusTypeDef") -> str:
+    """Return which of the two status checks have not passed; empty if both have.
+
+    See https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceStatusSummary.html.
+    """
+    found = {"system": row.get("SystemStatus", {}), "instance": row.get("InstanceStatus", {})}
+    open_ = [(name, check.get("Status", "missing")) for name, check in found.items()]
+    parts = [f"its {name} status check is {status}" for name, status in open_ if status != "ok"]
+    return f"is not ready: {' and '.join(parts)}" if parts else ""
 
 
 def _records(page: "DescribeInstancesResultTypeDef", reading: Reading) -> Iterable[Record]:

@@ -4,7 +4,7 @@ An id is the last part of the ARN, `db:orders` or `cluster:orders`, because name
 The members of a cluster start and stop with it; RDS refuses to start or stop a single member.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from booking_operator.cloud.aws.clients import AwsClients
@@ -79,6 +79,10 @@ class RdsApi:
         # The tag calls require ARNs, which only Describe returns.
         self._arns[scope] = {database.record.instance.id: database.arn for database in found}
         return [database.record for database in found]
+
+    async def check(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
+        """Return an empty text for each id: a database that is available is ready."""
+        return dict.fromkeys(ids, "")
 
     async def release(self, scope: Scope) -> None:
         """Close the client of a scope that is no longer polled; the next call opens another."""

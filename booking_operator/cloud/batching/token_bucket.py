@@ -59,9 +59,10 @@ PUBLISHED_LIMITS: Mapping[str, RequestLimits] = {
     "CreateTags": RequestLimits(BucketLimit(100, 10)),
     "DeleteTags": RequestLimits(BucketLimit(100, 10)),
     "DescribeInstances": RequestLimits(BucketLimit(100, 20)),
+    "DescribeInstanceStatus": RequestLimits(BucketLimit(50, 10)),
 }
-"""The default limits of EC2; DescribeInstances with filters or pagination. An account may have higher
-limits."""
+"""The default limits of EC2: DescribeInstances with filters or pagination, DescribeInstanceStatus without. An
+account may have higher limits."""
 DEFAULT_LIMITS = RequestLimits(BucketLimit(50, 5))
 """For actions without a published limit, such as all of RDS: the EC2 limit for other mutating actions."""
 

@@ -36,7 +36,7 @@ from booking_operator.cloud.driver import Action, CloudError, Order, ignore_acce
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, with_retry_time
 from booking_operator.domain.formatting import summarize
-from booking_operator.domain.instance import InstanceState, Observation
+from booking_operator.domain.instance import Observation
 from booking_operator.domain.power import UnbookedPolicy
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
@@ -421,20 +421,22 @@ class ResourceOrders:
         return state.start.ids if state and state.start else frozenset()
 
     def complete_start(self, key: Key, observation: Observation | None) -> timedelta | None:
-        """End the last start if the observation shows that all of its instances run.
+        """End the last start if the observation shows that all of its instances are ready.
 
         Returns:
-            The time from the first accepted call to the observation; None if the start is not complete, or
-            if there is no start.
+            The time from the first accepted call until all instances were seen as ready; None if the start is
+            not complete, or if there is no start.
         """
         state = self._states.get(key)
         start = state.start if state else None
         if state is None or start is None or observation is None or observation.at < start.accepted_at:
             return None
-        if not start.ids <= set(observation.ids(InstanceState.RUNNING)):
+        ready = {item.id: item.check for item in observation.instances if item.ready}
+        if not start.ids <= ready.keys():
             return None
         state.start = None
-        return observation.at - start.accepted_at
+        passed = (check.passed_at for id_ in start.ids if (check := ready[id_]) is not None)
+        return max((at for at in passed if at), default=observation.at) - start.accepted_at
 
     def forget_start(self, key: Key) -> None:
         """Stop the measurement of the last start, because the Resource is no longer booked."""

@@ -77,7 +77,14 @@ class ResourceSnapshot:
         observation = self.driver.inventory.observation(self.group)
         if observation is not None and self.off_at:
             observation = with_off_times(observation, self.off_at)
+        if observation is not None and self._checked:
+            observation = observation.with_checks(self.driver.checks.of(self.group.scope))
         return locks.block_foreign(observation, self.locks) if observation else None
+
+    @property
+    def _checked(self) -> bool:
+        """Whether the status checks of the instances matter now."""
+        return self.policy.ready_when_checked and self.state.running_wanted
 
     @cached_property
     def own_locks(self) -> OwnLocks:
@@ -104,6 +111,8 @@ class ResourceSnapshot:
     def failure(self) -> Failure | None:
         """A failure that does not come from an order: instances cannot be observed, or have foreign locks."""
         error = self.driver.inventory.failure(self.group.scope)
+        if error is None and self._checked:
+            error = self.driver.checks.failure(self.group.scope)
         if error is not None:
             return Failure(error.reason, str(error))
         if not self.locks.foreign:
@@ -142,7 +151,10 @@ class ResourceSnapshot:
 
     def wake_at(self) -> datetime | None:
         """Return when to reconcile the Resource again (aware UTC); None for never."""
-        instants = (decision_trigger.next_wake_up(self.state, self.now), self.locks.expires_at)
+        instants = [decision_trigger.next_wake_up(self.state, self.now), self.locks.expires_at]
+        if self._checked and (observation := self.observation) is not None:
+            fails_at = [item.check.fails_at for item in observation.instances if item.check]
+            instants += [instant for instant in fails_at if instant and instant > self.now]
         return min((instant for instant in instants if instant), default=None)
 
 

@@ -1,0 +1,208 @@
+"""The status checks of running instances: which of them are ready.
+
+EC2 checks each running instance about once a minute. A new start takes minutes until the first checks pass
+(https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html). The
+operator reads the checks only of instances that run, that a Resource with `ready_when: StatusChecks` wants,
+and whose checks have not passed yet. Once the checks of an instance have passed, it counts as ready until it
+stops. So an idle operator makes no such call.
+"""
+
+from asyncio import Event, TaskGroup
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from booking_operator.cloud.driver import CheckListener, CloudError
+from booking_operator.cloud.instrumentation import unexpected
+from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.polling import BACKOFF, IDLE_INTERVAL
+from booking_operator.domain.group import Scope
+from booking_operator.domain.instance import CHECK_TIMEOUT, InstanceState, StatusCheck
+from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
+
+CHECK_INTERVAL = timedelta(seconds=5)
+"""Time between two calls for a scope in which checks have not passed. After `CHECK_TIMEOUT` it is
+`IDLE_INTERVAL`."""
+
+ReadChecks = Callable[[Scope, Collection[str]], Awaitable[Mapping[str, str]]]
+"""Returns why running instances are not ready, by id. The text is empty for a ready instance. Raises
+`CloudError`."""
+
+
+@dataclass(slots=True)
+class _ScopeChecks:
+    """The status checks of one scope.
+
+    Attributes:
+        checks: the checks of the wanted, running instances, by id.
+        sent_at: when the last call was sent (aware UTC).
+        reading: whether a call is in flight.
+        failures: the number of failed calls in a row.
+        error: the error of the last call; None if it succeeded.
+    """
+
+    checks: dict[str, StatusCheck] = field(default_factory=dict)
+    sent_at: datetime | None = None
+    reading: bool = False
+    failures: int = 0
+    error: CloudError | None = None
+
+    @property
+    def pending(self) -> list[str]:
+        """The instances whose checks have not passed."""
+        return [id_ for id_, check in self.checks.items() if check.passed_at is None]
+
+    @property
+    def failure(self) -> CloudError | None:
+        """The error of the last call, from the second failure in a row on."""
+        return self.error if self.failures > 1 else None
+
+    def track(self, running: Iterable[str], now: datetime) -> None:
+        """Forget the instances that do not run, and add the new ones."""
+        self.checks = {id_: self.checks.get(id_) or StatusCheck(now) for id_ in running}
+
+    def due_at(self, now: datetime) -> datetime | None:
+        """Return when the next call is due (aware UTC); None if no instance waits."""
+        pending = self.pending
+        if not pending or self.reading:
+            return None
+        if self.sent_at is None or self.sent_at > now:
+            return now
+        if self.failures:
+            return self.sent_at + BACKOFF.after(self.failures)
+        recent = any(now - self.checks[id_].since < CHECK_TIMEOUT for id_ in pending)
+        return self.sent_at + (CHECK_INTERVAL if recent else IDLE_INTERVAL)
+
+    def record(self, problems: Mapping[str, str], sent_at: datetime) -> set[str]:
+        """Record the result of a call. Returns the instances whose checks have changed."""
+        changed = set()
+        for id_, problem in problems.items():
+            check = self.checks.get(id_)
+            if check is None or check.passed_at is not None or check.since > sent_at:
+                continue  # the instance has stopped since the call was sent
+            if not problem:
+                self.checks[id_] = replace(check, passed_at=sent_at, problem="")
+            elif problem != check.problem:
+                self.checks[id_] = replace(check, problem=problem)
+            else:
+                continue
+            changed.add(id_)
+        return changed
+
+
+class StatusChecks:
+    """The status checks of one service. Its calls are tasks of `tasks`.
+
+    Args:
+        read: reads the checks.
+        inventory: the states of the instances.
+        clock: the clock.
+        tasks: the task group.
+        metrics: counts unexpected exceptions.
+    """
+
+    def __init__(
+        self,
+        read: ReadChecks,
+        inventory: Inventory,
+        clock: Clock,
+        tasks: TaskGroup,
+        *,
+        metrics: CloudMetrics = NO_METRICS,
+    ) -> None:
+        self._read = read
+        self._inventory = inventory
+        self._clock = clock
+        self._tasks = tasks
+        self._metrics = metrics
+        self._scopes: dict[Scope, _ScopeChecks] = {}
+        self._listener: CheckListener | None = None
+        self._wake = Event()
+        inventory.on_viewed(lambda _: self._wake.set())
+
+    def set_listener(self, listener: CheckListener) -> None:
+        """Read the checks of the groups that `listener` selects from now on."""
+        self._listener = listener
+        self._wake.set()
+
+    def of(self, scope: Scope) -> Mapping[str, StatusCheck]:
+        """Return the known checks of the instances of a scope, by id."""
+        found = self._scopes.get(scope)
+        return found.checks if found else {}
+
+    def failure(self, scope: Scope) -> CloudError | None:
+        """Return why the checks of a scope cannot be read; None if they can."""
+        found = self._scopes.get(scope)
+        return found.failure if found else None
+
+    async def poll(self) -> None:
+        """Read the checks that are due, until cancelled."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            try:
+                next_at = self._read_what_is_due(now)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a failed poll must not stop the later ones
+                failures += 1
+                unexpected(self._metrics, FailedPart.POLL, "status checks", error)
+                next_at = now + BACKOFF.after(failures)
+            await wait_until(self._clock, next_at, self._wake)
+
+    def _read_what_is_due(self, now: datetime) -> datetime | None:
+        """Start the calls that are due at `now`. Returns when the next one is due; None for never."""
+        wanted = self._wanted()
+        for scope in [scope for scope, state in self._scopes.items() if not state.reading]:
+            if scope not in wanted:
+                del self._scopes[scope]
+        next_at = None
+        for scope, running in wanted.items():
+            state = self._scopes.setdefault(scope, _ScopeChecks())
+            state.track(running, now)
+            due_at = state.due_at(now)
+            if due_at is not None and due_at <= now:
+                state.reading, state.sent_at = True, now
+                self._tasks.create_task(
+                    self._read_scope(scope, state, now), name=f"status checks: {scope.region}"
+                )
+            elif due_at is not None:
+                next_at = min(next_at or due_at, due_at)
+        return next_at
+
+    def _wanted(self) -> dict[Scope, list[str]]:
+        """Return the running instances of the groups whose checks matter."""
+        wanted: dict[Scope, list[str]] = {}
+        for group in self._listener.checked_groups() if self._listener else ():
+            observation = self._inventory.observation(group)
+            if observation is not None and (running := observation.ids(InstanceState.RUNNING)):
+                wanted.setdefault(group.scope, []).extend(running)
+        return wanted
+
+    async def _read_scope(self, scope: Scope, state: _ScopeChecks, sent_at: datetime) -> None:
+        before = state.failure
+        try:
+            changed = state.record(await self._read(scope, state.pending), sent_at)
+            state.failures, state.error = 0, None
+        except CloudError as error:
+            state.failures, state.error, changed = state.failures + 1, error, set()
+        except Exception as error:  # noqa: BLE001 - the checks of all scopes must be read
+            facts = {"account": scope.account, "region": scope.region}
+            failure = unexpected(self._metrics, FailedPart.VIEW, "status checks", error, **facts)
+            state.failures, state.error, changed = state.failures + 1, failure, set()
+        finally:
+            state.reading = False
+            self._wake.set()
+        if changed or (before is None) is not (state.failure is None):
+            self._notify(scope)
+
+    def _notify(self, scope: Scope) -> None:
+        """Notify the listener of the groups of a scope. If it raises, the polls continue."""
+        listener = self._listener
+        try:
+            for group in listener.checked_groups() if listener else ():
+                if group.scope == scope and listener is not None:
+                    listener.group_changed(group)
+        except Exception as error:  # noqa: BLE001 - see above
+            unexpected(self._metrics, FailedPart.LISTENER, "wake", error, region=scope.region)
