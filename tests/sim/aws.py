@@ -17,6 +17,8 @@ from tests.support.aws_limits import Limits
 
 TRANSITIONS = {"ec2": (4.0, 40.0), "rds": (20.0, 120.0)}
 """Minimum and maximum duration of a start or stop, in seconds."""
+CHECKS = (5.0, 120.0)
+"""Minimum and maximum time until the status checks of a running instance pass, in seconds."""
 _RDS_STATES = {"running": "available", "pending": "starting", "stopped": "stopped", "stopping": "stopping"}
 
 
@@ -30,6 +32,7 @@ class Machine:
         history: (instant, state): each state, with the instant at which it began (true time).
         terminated: the instant of the termination; None before it.
         last_action: the process that last started or stopped it (empty for a user), and the instant.
+        checked_at: when its status checks pass after the last start (true time).
     """
 
     id: str
@@ -40,6 +43,7 @@ class Machine:
     history: list[tuple[float, str]] = field(default_factory=lambda: [(-1e9, "stopped")])
     terminated: float | None = None
     last_action: tuple[str, float] = ("", -1e9)
+    checked_at: float = -1e9
 
     def state_at(self, seconds: float) -> str:
         """Return the state at an instant (true time)."""
@@ -108,6 +112,7 @@ class SimAws:
         self.on_call: Callable[[Call], None] = lambda _: None
         self._kernel = kernel
         self._random = random.Random(f"{seed}/aws")
+        self._check_seconds = random.Random(f"{seed}/checks")
         self._limits = Limits()
 
     def add(
@@ -159,6 +164,8 @@ class SimAws:
             raise client_error(
                 action, "RequestLimitExceeded", "Request limit exceeded by calls of this client."
             )
+        if action == "DescribeInstanceStatus":
+            return self._checks(ids)
         if action.startswith("Describe"):
             return self._describe(action, scope)
         for id_ in ids:
@@ -217,6 +224,7 @@ class SimAws:
             machine.history = [item for item in machine.history if item[0] <= now]
             machine.history += [(now, transitional), (arrival, target)]
             machine.last_action = client, now
+            machine.checked_at = arrival + self._check_seconds.uniform(*CHECKS)
         return before, machine.state_at(now)
 
     def _tag(self, ids: Sequence[str], lock: dict[str, str] | None) -> None:
@@ -225,6 +233,12 @@ class SimAws:
             for key in LOCK_TAGS:
                 tags.pop(key, None)
             tags |= lock or {}
+
+    def _checks(self, ids: Sequence[str]) -> list[tuple[str, bool]]:
+        """Return the running instances of `ids`, and whether their status checks have passed."""
+        now = self._kernel.now
+        running = (self.machines[id_] for id_ in ids if self.machines[id_].state_at(now) == "running")
+        return [(machine.id, machine.checked_at <= now) for machine in running]
 
     def _describe(self, action: str, scope: Scope) -> list[tuple[Machine, str]]:
         instant = self._kernel.now - self._random.uniform(0, self.faults.lag)

@@ -45,6 +45,8 @@ TASKS = {
     "request queue": SCOPES * ACTIONS,
     "call": SCOPES * ACTIONS,
     "describe": SCOPES,
+    "status check poll": 2,
+    "status checks": SCOPES,
     "reconcile": 5,
 }
 """Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed."""
@@ -117,6 +119,9 @@ class FinalChecks:
         if not wanted and still_running:
             raise ViolationError(Invariant.CONVERGENCE, f"{name} is not booked, but {still_running} run")
         self._check_off_times(resource, running)
+        checked = wanted and spec.get("ready_when") == "StatusChecks"
+        if checked and existing and status.get("status") != "RUNNING":
+            raise ViolationError(Invariant.CONVERGENCE, f"{name} is {status.get('status')}, but it is ready")
         reported = (status.get("instances"), status.get("running"), bool(status.get("locked_by")))
         if reported != (len(existing), len(running), wanted):
             truth = (len(existing), len(running), wanted)

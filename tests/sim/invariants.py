@@ -35,6 +35,8 @@ MAX_FAILURES_PER_OBJECT = 15
 """How many more failures of one class are allowed in a minute for each object."""
 STATUS_DELAY = 70.0
 """Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
+_OTHER_DESCRIBES = {"DescribeDBClusters", "DescribeInstanceStatus"}
+"""The calls that show no state of an instance."""
 OBSERVATION_LAG = 6.0
 """Maximum age of the states in a Describe, in seconds: the largest `CloudFaults.lag`, and a margin."""
 
@@ -99,7 +101,7 @@ class Invariants:
             self.count_failure("aws", call.client, call.action, call.error)
         service = "rds" if "DB" in call.action else "ec2"
         if call.action.startswith("Describe"):
-            if not call.error and call.action != "DescribeDBClusters":
+            if not call.error and call.action not in _OTHER_DESCRIBES:
                 self._observations[call.client, service, call.scope.account].append(call.sent_at)
             return
         self._check_leader(call, state)
@@ -178,6 +180,8 @@ class Invariants:
             and _running_count(new) != _running_count(old)
         ):
             self._check_running_count(client, new)
+        if client and plural == "resources" and new is not None and new.get("status"):
+            self._check_ready(client, new)
         if plural == "bookings" and client and old is not None and new is not None:
             self._check_acceptance(client, old, new)
         if client and plural == "usages" and new is not None and new.get("status"):
@@ -274,6 +278,22 @@ class Invariants:
             raise ViolationError(
                 Invariant.TRUE_STATUS, f"{name} claims {claimed} running; {least} to {most} were"
             )
+
+    def _check_ready(self, client: str, resource: Object) -> None:
+        """Check that a Resource with status checks is RUNNING only if they have passed."""
+        status, now = resource["status"], self._world.kernel.now
+        if resource["spec"].get("ready_when") != "StatusChecks" or not status.get("locked_by"):
+            return
+        machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
+        waiting = [
+            machine.id
+            for machine in machines
+            if machine.states(now - STATUS_DELAY, now) == {"running"} and machine.checked_at > now
+        ]
+        if waiting and status.get("status") == "RUNNING":
+            name = resource["metadata"]["name"]
+            text = f"{client} writes that {name} is RUNNING, but the checks of {waiting} have not passed"
+            raise ViolationError(Invariant.TRUE_STATUS, text)
 
     # Failures and log events.
 

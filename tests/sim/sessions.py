@@ -114,6 +114,14 @@ class SimEc2:
         ]
         return {"Reservations": [{"Instances": instances}]}
 
+    async def describe_instance_status(self, InstanceIds: Sequence[str]) -> dict[str, Any]:  # noqa: N803
+        found = await self._send("DescribeInstanceStatus", self._scope, tuple(InstanceIds))
+        rows = []
+        for id_, passed in found:
+            check = {"Status": "ok" if passed else "initializing"}
+            rows.append({"InstanceId": id_, "SystemStatus": check, "InstanceStatus": check})
+        return {"InstanceStatuses": rows}
+
     async def start_instances(self, InstanceIds: Sequence[str]) -> dict[str, Any]:  # noqa: N803
         answers = await self._send("StartInstances", self._scope, tuple(InstanceIds))
         return {"StartingInstances": _changes(answers)}

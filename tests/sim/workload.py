@@ -92,6 +92,8 @@ class Workload:
             spec["sharing"] = "Exclusive"
         if self.rules.random() < 0.15:
             spec["max_duration"] = self.rules.choice(("2m", "5m"))
+        if service == "ec2" and self.rules.random() < 0.25:
+            spec["ready_when"] = "StatusChecks"
         yield Act(0, "create", {"plural": "resources", "name": group, "spec": spec})
         yield from self.group_bookings(group)
         if exclusive:

@@ -49,6 +49,7 @@ PUBLISHED = {
     "CreateTags": Limit((100, 10)),
     "DeleteTags": Limit((100, 10)),
     "DescribeInstances": Limit((100, 20)),
+    "DescribeInstanceStatus": Limit((50, 10)),
     UNFILTERED: Limit((50, 10)),
 }
 
