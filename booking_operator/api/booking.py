@@ -144,11 +144,14 @@ class Booking:
         """Return the booking as its spec wants it; None when the spec is invalid."""
         return self._interval
 
-    def request(self, resource: str, current: BookingStatus | None = None) -> BookingRequest:
+    def request(
+        self, resource: str, rules: BookingRules, current: BookingStatus | None = None
+    ) -> BookingRequest:
         """Return the Booking as far as it concerns one Resource.
 
         Args:
             resource: the name of the Resource.
+            rules: the rules for bookings of the Resource.
             current: the status that is about to be stored; None if it is the stored one.
         """
         interval = self._interval if self.resource_name == resource else None
@@ -161,6 +164,7 @@ class Booking:
             wanted=interval.span if interval else None,
             records=tuple(dict.fromkeys(record for record in records if record is not None)),
             begun=self.status.status == Phase.IN_PROGRESS,
+            rules=rules,
         )
 
     def is_decided(self, resource: str) -> bool:

@@ -94,6 +94,23 @@ class ResourceSpec:
     """How far ahead a booking may start, such as `336h`. One that starts later is not valid until then.
     If empty, there is no limit."""
 
+    requires: Annotated[
+        tuple[fields.ResourceName, ...],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}),
+        FailFast(),
+    ] = ()
+    """The Resources of this namespace that this one needs, such as its database.
+    A booking of this Resource is also one of them. They start first, and stop last."""
+    requires_timeout: fields.LaunchGrace = "10m"
+    """How long a start waits at most until the required Resources are ready.
+    Their stop waits as long at most until this one has stopped."""
+
+    @model_validator(mode="after")
+    def _requires_each_once(self) -> Self:
+        if len(set(self.requires)) < len(self.requires):
+            raise ValueError(f"requires {list(self.requires)} must have each name once")
+        return self
+
     @model_validator(mode="after")
     def _off_times_need_leave(self) -> Self:
         if self.unbooked != "Leave":
@@ -206,6 +223,9 @@ class ResourceStatus:
         return {id_: instant for id_, instant in instants.items() if instant is not None}
 
 
+_ZERO = timedelta(0)
+
+
 def _instant(text: str) -> datetime | None:
     try:
         return parse_rfc3339(text)
@@ -240,6 +260,16 @@ class Resource:
         if not isinstance(self.spec, ResourceSpec):
             return timedelta(0)
         return warm_up(self.spec, self.status)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The names of the Resources that this one requires directly; none when the spec is invalid."""
+        return self.spec.requires if isinstance(self.spec, ResourceSpec) else ()
+
+    @property
+    def requires_timeout(self) -> timedelta:
+        """How long a start waits for required Resources at most; zero when the spec is invalid."""
+        return parse_duration(self.spec.requires_timeout) if isinstance(self.spec, ResourceSpec) else _ZERO
 
     @property
     def creation_order(self) -> tuple[object, ...]:
@@ -308,14 +338,16 @@ def _needs_leave(field: str, empty: str) -> dict[str, Any]:
     return fields.cel(rule, f"{field} {_NEEDS_LEAVE}", fieldPath=f".{field}")
 
 
-def booking_rules(spec: ResourceSpec | InvalidSpec) -> BookingRules:
-    """Return the rules of a Resource for its bookings; no rules if its spec is invalid."""
+def booking_rules(resource: Resource) -> BookingRules:
+    """Return the own rules of a Resource for its bookings; no rules if its spec is invalid."""
+    spec, name = resource.spec, resource.metadata.name
     if isinstance(spec, InvalidSpec) or not (
         spec.sharing == "Exclusive" or spec.max_duration or spec.max_ahead
     ):
         return NO_RULES
     longest, ahead = (parse_duration(text) if text else None for text in (spec.max_duration, spec.max_ahead))
-    return BookingRules(spec.sharing == "Exclusive", longest, ahead)
+    exclusive = frozenset({name}) if spec.sharing == "Exclusive" else frozenset[str]()
+    return BookingRules(exclusive, longest, ahead, name if longest else "", name if ahead else "")
 
 
 SPEC_RULES = (

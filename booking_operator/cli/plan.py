@@ -70,7 +70,9 @@ def _members(informers: Informers, begin: datetime) -> Iterator[Member]:
             until = suspended_until(spec, begin)
             intervals = [item for item in map(partial(_after, until), informers.timeline(resource)) if item]
             size, off_at = resource.status.instances, off_times(spec).due(resource.status.unbooked_since)
-            yield Member(key_of(resource), group, size, resource.warm_up, intervals, off_at.values())
+            key = key_of(resource)
+            required = informers.required(key)
+            yield Member(key, group, size, resource.warm_up, intervals, off_at.values(), required)
 
 
 def _after(until: datetime | None, item: BookingInterval) -> BookingInterval | None:
@@ -90,8 +92,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_utc(value)
     if isinstance(value, CallForecast | LateBooking):
-        return asdict(value) | ({"resource": str(value.resource)} if isinstance(value, LateBooking) else {})
+        return asdict(value) | (_keys(value) if isinstance(value, LateBooking) else {})
     return value.total_seconds()
+
+
+def _keys(booking: LateBooking) -> dict[str, str | None]:
+    required = booking.required
+    return {"resource": str(booking.resource), "required": None if required is None else str(required)}
+
+
+def _remedy(booking: LateBooking) -> str:
+    if booking.required is not None:
+        return f"waits for {booking.required.name}"
+    return f"warm_up: {format_duration(booking.remedy)}" if booking.remedy is not None else "none found"
 
 
 def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
@@ -131,7 +144,7 @@ def as_text(found: Forecast, begin: datetime, end: datetime) -> str:
                 format_second(item.started_at),
                 format_duration(item.late_by),
                 format_duration(item.warm_up),
-                f"warm_up: {format_duration(item.remedy)}" if item.remedy is not None else "none found",
+                _remedy(item),
             )
             for item in found.late
         ],

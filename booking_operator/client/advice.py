@@ -65,6 +65,8 @@ ADVICE: dict[str, Advice] = {
     # It passes.
     "Starting": _PASSES,
     "StatusChecksPending": _PASSES,
+    "WaitingForRequired": _PASSES,
+    "WaitingForDependents": _PASSES,
     "Stopping": _PASSES,
     "NotObserved": Advice(Fixer.NOBODY, "the operator looks at the instances within a minute"),
     "DeletionGrace": _PASSES,
@@ -90,6 +92,9 @@ ADVICE: dict[str, Advice] = {
     "ResourceNotFound": _EDIT,
     "ResourceInvalid": Advice(Fixer.USER, "fix the Resource first"),
     "RequestLimits": _EDIT,
+    "RequiresCycle": _EDIT,
+    "RequiredUnavailable": Advice(Fixer.USER, "solve the problem of the required Resource first"),
+    "RequiredDelayed": Advice(Fixer.USER, "set a longer spec.warm_up on the required Resource"),
     "NameTaken": Advice(Fixer.USER, "delete the booking that has the name, if nobody needs it"),
     "QuotaExceeded": Advice(Fixer.USER, "delete objects, or ask for a larger ResourceQuota"),
     "InvalidRecipient": _EDIT,

@@ -168,7 +168,10 @@ def _overlap_lines(view: ResourceView, interval: BookingInterval, viewer: Viewer
 
 
 def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:
-    """Yield what will keep the booking from starting its instances, as far as it is known now."""
+    """Yield what else the booking books, and what will keep it from starting its instances."""
+    if requires := view.resource.requires:
+        those = "it" if len(requires) == 1 else "them"
+        yield f"note: {view.name} requires {', '.join(requires)}, so this is a booking of {those} too"
     if view.suspended:
         yield f"note: {view.name} is suspended, so nothing starts {describe_suspension(view, viewer)}"
     failure = view.failure

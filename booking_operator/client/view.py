@@ -4,7 +4,7 @@ The operator computes from the same booking timelines and conditions (`reconcile
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -15,11 +15,10 @@ from booking_operator.api.meta import InvalidSpec, find_condition, first_failure
 from booking_operator.api.resource import (
     Resource,
     ResourceSpec,
-    booking_rules,
     off_times,
     suspended_until,
 )
-from booking_operator.domain.acceptance import BookingRequest, BookingRules, Decision, decide
+from booking_operator.domain.acceptance import NO_RULES, BookingRequest, BookingRules, Decision, decide
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import ON_THEIR_WAY, Failure
@@ -82,13 +81,17 @@ class ResourceView:
         resource: the Resource.
         timeline: the bookings for which its instances run.
         now: the instant.
-        requests: the bookings of a Resource that accepts them one by one; empty for other Resources.
+        requests: the bookings that are decided together with those of a Resource with rules; empty otherwise.
+        rules: the rules for bookings of the Resource and of those that it requires.
+        rules_of: returns the rules for bookings of a Resource, by its name.
     """
 
     resource: Resource
     timeline: BookingTimeline
     now: datetime
     requests: Sequence[Booking] = ()
+    rules: BookingRules = NO_RULES
+    rules_of: Callable[[str], BookingRules] = lambda _: NO_RULES
 
     @property
     def name(self) -> str:
@@ -136,23 +139,23 @@ class ResourceView:
         waiting = [item for item in self.waiting if item.end_at > begin and item.start_at <= end]
         return sorted([*found, *waiting], key=lambda item: item.precedence) if waiting else found
 
-    @property
-    def rules(self) -> BookingRules:
-        """The rules of the Resource for its bookings."""
-        return booking_rules(self.resource.spec)
-
     def decision(self, interval: BookingInterval) -> Decision:
         """Return what the operator would accept of a booking that is made or changed now.
 
         Args:
             interval: the booking. If its name is that of an existing one, it takes the place of that one.
         """
-        others = [item.request(self.name) for item in self.requests if item.metadata.name != interval.name]
-        own = [item.request(self.name) for item in self.requests if item.metadata.name == interval.name]
         wanted = interval.span
-        made = BookingRequest(interval.name, interval.user_id, interval.created_at, wanted)
-        changed = [replace(item, wanted=wanted) for item in own] or [made]
-        return decide([*others, *changed], self.rules, self.now).get(interval.name, Decision(wanted))
+        made = BookingRequest(interval.name, interval.user_id, interval.created_at, wanted, rules=self.rules)
+        requests = []
+        for booking in self.requests:
+            for name in filter(None, {booking.resource_name, booking.status.accepted_resource}):
+                request = booking.request(name, self.rules_of(name))
+                if (booking.metadata.name, name) == (interval.name, self.name):
+                    made = replace(request, wanted=wanted)
+                elif request.name != interval.name:
+                    requests.append(request)
+        return decide([*requests, made], self.now).get(interval.name, Decision(wanted))
 
     @property
     def next_booking(self) -> BookingInterval | None:
@@ -283,7 +286,20 @@ class View:
 
     def _view(self, resource: Resource) -> ResourceView:
         timeline, key = self.informers.timeline(resource), key_of(resource)
-        return ResourceView(resource, timeline, self.now, self.informers.requests(key, self.now))
+        return ResourceView(
+            resource,
+            timeline,
+            self.now,
+            self.informers.rivals(key, self.now),
+            self.informers.rules(key),
+            lambda name: self.informers.rules(Key(key.namespace, name)),
+        )
+
+
+def named(item: BookingInterval) -> str:
+    """Return the name of a booking, with the Resource that is booked if that one requires the present one."""
+    name = item.name or AD_HOC
+    return f"{name} of {item.booked}" if item.booked else name
 
 
 def _booking_order(booking: Booking) -> tuple[object, ...]:

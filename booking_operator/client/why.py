@@ -21,14 +21,14 @@ from booking_operator.client.bookings import book_command, describe_suspension, 
 from booking_operator.client.cluster import PODS, Permission
 from booking_operator.client.progress import past_starts
 from booking_operator.client.view import (
-    AD_HOC,
     ResourceView,
     Viewer,
     booking_is_unreported,
+    named,
     phase_of,
 )
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import ON_THEIR_WAY, next_attempt_in, suggested_warm_up_in
+from booking_operator.domain.conditions import ON_THEIR_WAY, ORDERED, next_attempt_in, suggested_warm_up_in
 from booking_operator.domain.formatting import format_duration
 from booking_operator.domain.local_time import (
     format_age,
@@ -166,7 +166,7 @@ def _because(view: ResourceView, viewer: Viewer, *, blocked: bool) -> str:
         who = viewer.address(holder.user_id)
         since = format_clock_or_day(holder.start_at, viewer.now, viewer.zone)
         verb = "is active since" if holder.start_at <= viewer.now else "starts its instances for"
-        first = f"{holder.name or AD_HOC} ({who}) {verb} {since}"
+        first = f"{named(holder)} ({who}) {verb} {since}"
     else:
         first = f"{_label(holder, viewer)} holds the lock"
     more = [f"{_label(item, viewer)} runs too" for item in others[:_MAX_NAMED]]
@@ -177,7 +177,7 @@ def _because(view: ResourceView, viewer: Viewer, *, blocked: bool) -> str:
 
 def _label(item: BookingInterval, viewer: Viewer) -> str:
     """Return a booking with its user and its times: `office (grace) 09:00–18:00`, `your talk 9:00–10:00`."""
-    name, times = item.name or AD_HOC, viewer.times(item, viewer.today)
+    name, times = named(item), viewer.times(item, viewer.today)
     return f"your {name} {times}" if item.user_id == viewer.user else f"{name} ({item.user_id}) {times}"
 
 
@@ -213,7 +213,7 @@ def _next_of_resource(view: ResourceView, viewer: Viewer, obstacles: Sequence[_O
     if warm_up:
         start = format_clock_or_day(coming.start_at, begins, viewer.zone)
         more = f", {start}, warm_up {format_duration(warm_up)}"
-    yield f"{at} starts for {coming.name or AD_HOC} ({who}{more})"
+    yield f"{at} starts for {named(coming)} ({who}{more})"
 
 
 def _book_it(view: ResourceView, viewer: Viewer) -> tuple[Remedy, ...]:
@@ -270,7 +270,13 @@ def _not_ready(conditions: Sequence[Condition]) -> Condition | None:
     return ready if ready is not None and ready.reason not in ON_THEIR_WAY else None
 
 
-_CHECKS = (_false("Valid"), _false("Found"), _false("Synced"), _delayed, _not_ready, _warning)
+def _ordered(conditions: Sequence[Condition]) -> Condition | None:
+    """Return which other Resources a start or a stop waits for."""
+    ready = _false("Ready")(conditions)
+    return ready if ready is not None and ready.reason in ORDERED else None
+
+
+_CHECKS = (_false("Valid"), _false("Found"), _false("Synced"), _delayed, _not_ready, _ordered, _warning)
 """The order in which obstacles are shown. `Ready` has the reasons Suspended, DryRun and Blocked."""
 
 
@@ -278,7 +284,7 @@ def _obstacle(view: ResourceView, condition: Condition, viewer: Viewer) -> _Obst
     return _Obstacle(
         text=_quoted(condition, viewer),
         remedies=tuple(_remedies(view, condition, viewer)),
-        harmless=condition.type == "Delayed" or condition.status == "True",
+        harmless=condition.type == "Delayed" or condition.status == "True" or condition.reason in ORDERED,
         retry_at=next_attempt_in(condition.message),
     )
 
@@ -306,10 +312,14 @@ def _remedies(view: ResourceView, condition: Condition, viewer: Viewer) -> Itera
         yield Remedy(command, Permission("delete", RESOURCE, namespace))
     if edit:
         yield Remedy(viewer.command("edit", "resource", name, namespace=namespace), may_patch)
+    if condition.reason in _OF_REQUIRED:
+        for required in view.resource.requires:
+            yield Remedy(viewer.command("booking", "why", required, namespace=namespace))
     if advice.text:
         yield Remedy(_ADDRESSED[advice.fixer].format(advice.text))
 
 
+_OF_REQUIRED = {"WaitingForRequired", "RequiredUnavailable", "RequiredDelayed"}
 _ADDRESSED = {
     Fixer.NOBODY: "nothing: {}",
     Fixer.USER: "{}",
@@ -473,5 +483,5 @@ def _next_of_booking(interval: BookingInterval, view: ResourceView, viewer: View
     if then.holder is None:
         yield f"{ends} ends, and the instances stop"
     else:
-        other = f"{then.holder.name or AD_HOC} ({viewer.address(then.holder.user_id)})"
+        other = f"{named(then.holder)} ({viewer.address(then.holder.user_id)})"
         yield f"{ends} ends, and the instances run on for {other}"

@@ -80,6 +80,7 @@ class Member:
         warm_up: how long before a booking the instances start.
         bookings: the bookings of the Resource.
         off_at: when instances that run without a booking are stopped, one instant for each (aware UTC).
+        required: the Resources that must be ready before it starts.
     """
 
     key: Key
@@ -88,6 +89,7 @@ class Member:
     warm_up: timedelta
     bookings: Collection[BookingInterval]
     off_at: Collection[datetime] = ()
+    required: Collection[Key] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class LateBooking:
         late_by: the time from the planned power-on to `started_at`.
         warm_up: the current warm-up.
         remedy: a warm-up with which the booking is on time; None if none was found.
+        required: the Resource whose late start it waits for; None if its own start is late.
     """
 
     resource: Key
@@ -136,6 +139,7 @@ class LateBooking:
     late_by: timedelta
     warm_up: timedelta
     remedy: timedelta | None
+    required: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +166,26 @@ class _Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class _Start:
+    """The start of a group for a busy period, and when the call for its last instance is sent (aware UTC)."""
+
+    member: Member
+    period: BusyPeriod
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _LateStart:
-    """A late start: when its last instance is sent (aware UTC), and how late that is."""
+    """A late start: when its last instance is sent (aware UTC), and how late that is.
+
+    With `required`, it waits for a required Resource whose start is late.
+    """
 
     member: Member
     first: BookingInterval
     sent_at: datetime
     late_by: timedelta
+    required: Key | None = None
 
 
 _CallKey = tuple[str, Scope, Action]
@@ -203,15 +220,24 @@ class _Simulation:
 
     def late_starts(self) -> Iterator[_LateStart]:
         """Yield the starts that are late, measured against the current warm-up of their Resource."""
+        starts: defaultdict[Key, list[_Start]] = defaultdict(list)
         for calls in self.calls.values():
             last = {entry.order: at for at, entries in calls for entry in entries}
             for order, at in last.items():
                 switch = self._switches[order]
-                if switch.period is None or switch.demand.action is Action.STOP:
-                    continue
-                late_by = at - switch.period.first.power_on_at(switch.member.warm_up)
-                if late_by > TOLERANCE:
-                    yield _LateStart(switch.member, switch.period.first, at, late_by)
+                if switch.period is not None and switch.demand.action is Action.START:
+                    starts[switch.member.key].append(_Start(switch.member, switch.period, at))
+        for start in [start for found in starts.values() for start in found]:
+            due_at = start.period.first.power_on_at(start.member.warm_up)
+            own, required = start.sent_at - due_at, None
+            late_by = own
+            for key in start.member.required:
+                for other in starts.get(key, ()):
+                    waits = other.sent_at - other.period.begins_at
+                    if other.period.begins_at <= due_at < other.period.ends_at and waits > late_by:
+                        late_by, required = waits, key
+            if late_by > TOLERANCE:
+                yield _LateStart(start.member, start.period.first, due_at + late_by, late_by, required)
 
 
 def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: LimitsOf) -> Forecast:
@@ -228,7 +254,8 @@ def forecast(members: Sequence[Member], begin: datetime, end: datetime, limits: 
             item.sent_at,
             item.late_by,
             item.member.warm_up,
-            remedies.get(item.member.key),
+            remedies.get(item.member.key) if item.required is None else None,
+            item.required,
         )
         for item in late
     ]
@@ -261,6 +288,7 @@ def _remedies(
 ) -> Mapping[Key, timedelta]:
     """Find warm-ups with which all starts are on time, by trial. Only late Resources get one."""
     tried = {member.key: member.warm_up for member in members}
+    late = [item for item in late if item.required is None]
     concerned = {item.member.key for item in late}
     for _ in range(_MAX_ROUNDS):
         worst: dict[Key, timedelta] = {}
@@ -270,7 +298,8 @@ def _remedies(
         if not worst:
             break
         tried |= {key: tried[key] + round_up(late_by, _MINUTE) for key, late_by in worst.items()}
-        late = list(_Simulation(members, tried, begin, end, limits).late_starts())
+        found = _Simulation(members, tried, begin, end, limits).late_starts()
+        late = [item for item in found if item.required is None]
     unsolved = {item.member.key for item in late}
     unsolved |= {
         member.key

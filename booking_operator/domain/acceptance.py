@@ -2,7 +2,8 @@
 
 A Resource may limit how long bookings are and how far ahead they are made. An exclusive Resource has at most
 one booking at a time. Its bookings are then accepted one by one, and the status of each Booking records the
-interval that is accepted.
+interval that is accepted. A booking of a Resource that requires exclusive ones is accepted for all of them
+together.
 
 Invariants of exclusive Resources, as long as only the operator writes the records:
 - The recorded intervals of different bookings never overlap.
@@ -21,7 +22,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from booking_operator.domain.booking import BookingInterval, Phase, TimeSpan
 
@@ -38,20 +39,42 @@ KEPT = timedelta(days=1)
 class BookingRules:
     """The rules of a Resource for its bookings.
 
+    A booking of a Resource is also one of those that it requires, so their rules count as well.
+
     Attributes:
-        exclusive: whether at most one booking is accepted at a time.
+        exclusive: the names of the Resources that accept one booking at a time.
         max_duration: the longest booking; None without a limit.
         max_ahead: how far ahead of the present a booking may start; None without a limit.
+        max_duration_of, max_ahead_of: the Resources that have these limits.
     """
 
-    exclusive: bool = False
+    exclusive: frozenset[str] = frozenset()
     max_duration: timedelta | None = None
     max_ahead: timedelta | None = None
+    max_duration_of: str = ""
+    max_ahead_of: str = ""
+
+    def joined(self, other: "BookingRules") -> "BookingRules":
+        """Return the rules for a booking to which these and other rules apply: the shorter limits."""
+        longest, ahead = self, self
+        if other.max_duration is not None and (
+            self.max_duration is None or other.max_duration < self.max_duration
+        ):
+            longest = other
+        if other.max_ahead is not None and (self.max_ahead is None or other.max_ahead < self.max_ahead):
+            ahead = other
+        return BookingRules(
+            self.exclusive | other.exclusive,
+            longest.max_duration,
+            ahead.max_ahead,
+            longest.max_duration_of,
+            ahead.max_ahead_of,
+        )
 
     @property
     def recorded(self) -> bool:
         """Whether Bookings record what is accepted of them."""
-        return self.exclusive or self.max_duration is not None
+        return bool(self.exclusive) or self.max_duration is not None
 
     def too_long(self, span: TimeSpan) -> bool:
         """Whether a booking is longer than allowed."""
@@ -77,6 +100,7 @@ class BookingRequest:
         records: its recorded intervals for this Resource, at most two: as stored, and as about to be stored.
             The last one is the newest.
         begun: whether the booking was in progress already under other rules. It is then not too long.
+        rules: the rules for the booking.
     """
 
     name: str
@@ -85,6 +109,7 @@ class BookingRequest:
     wanted: TimeSpan | None
     records: tuple[TimeSpan, ...] = ()
     begun: bool = False
+    rules: BookingRules = NO_RULES
 
     @property
     def kept(self) -> TimeSpan | None:
@@ -101,12 +126,14 @@ class Conflict:
         user_id: the user of that booking; empty if its spec has become invalid.
         span: the interval of that booking.
         free_at: when the next free slot of the same length begins (aware UTC).
+        resource: the exclusive Resource that both want.
     """
 
     name: str
     user_id: str
     span: TimeSpan
     free_at: datetime
+    resource: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,43 +176,42 @@ def counted(
     return BookingInterval(interval.name, interval.user_id, kept.start, kept.end, interval.created_at)
 
 
-def decide(
-    requests: Collection[BookingRequest], rules: BookingRules, now: datetime
-) -> Mapping[str, Decision]:
-    """Decide about all bookings of a Resource that want it, and that have not ended.
+def decide(requests: Collection[BookingRequest], now: datetime) -> Mapping[str, Decision]:
+    """Decide about all bookings that have not ended.
 
     Args:
-        requests: the bookings that have not ended, and those that ended in the last `KEPT`.
-        rules: the rules of the Resource.
+        requests: the bookings that have not ended, and those that ended in the last `KEPT`: all that share an
+            exclusive Resource, directly or through other bookings. A booking may occur twice, with different
+            Resources for what it wants and for its records.
         now: the instant (aware UTC).
 
     Returns:
         The decisions, by the name of the Booking.
     """
     open_ = [(item, item.wanted) for item in requests if item.wanted is not None and now < item.wanted.end]
-    calendar = _Calendar(requests if rules.exclusive else ())
-    kept = {item.name: item.kept for item, _ in open_ if item.kept is not None}
-    if rules.exclusive:
-        kept = _without_overlaps(kept)
+    calendar = _Calendar(item for item in requests if item.rules.exclusive)
+    kept = _without_overlaps([item for item, _ in open_])
     found = {}
     for item, wanted in sorted(open_, key=lambda pair: (pair[0].created_at, pair[0].name)):
-        decision = _decide(item, wanted, kept.get(item.name), rules, calendar, now)
-        if decision.accepted is not None and rules.exclusive:
+        decision = _decide(item, wanted, kept.get(item.name), calendar, now)
+        if decision.accepted is not None and item.rules.exclusive:
             calendar.add(item, decision.accepted)
         found[item.name] = decision
     return found
 
 
-def _without_overlaps(kept: Mapping[str, TimeSpan]) -> dict[str, TimeSpan]:
-    """Return what bookings keep of their records, without what overlaps an earlier one.
+def _without_overlaps(requests: Iterable[BookingRequest]) -> dict[str, TimeSpan]:
+    """Return what bookings keep of their records, by name, without what overlaps an earlier one.
 
-    Overlaps exist only if a shared Resource has become exclusive, or if another client wrote a status.
+    Overlaps exist only if the rules have changed, or if another client wrote a status.
     """
     found: dict[str, TimeSpan] = {}
-    end = None
-    for span, name in sorted((span, name) for name, span in kept.items()):
-        if end is None or span.start >= end:
-            found[name], end = span, span.end
+    ends: dict[str, datetime] = {}
+    kept = [(item.kept, item.name, item.rules.exclusive) for item in requests if item.kept is not None]
+    for span, name, exclusive in sorted(kept, key=itemgetter(0, 1)):
+        if all(ends.get(resource, span.start) <= span.start for resource in exclusive):
+            found[name] = span
+            ends |= dict.fromkeys(exclusive, span.end)
     return found
 
 
@@ -193,10 +219,10 @@ def _decide(
     item: BookingRequest,
     wanted: TimeSpan,
     kept: TimeSpan | None,
-    rules: BookingRules,
     calendar: "_Calendar",
     now: datetime,
 ) -> Decision:
+    rules = item.rules
     if kept is not None and kept.end == wanted.end and kept.start <= max(wanted.start, now):
         return Decision(kept)
     if rules.too_long(wanted) and (kept is not None or not item.begun):
@@ -211,7 +237,8 @@ def _decide(
         return Decision(TimeSpan(max(wanted.start, begin), wanted.end))
     rival = (standing or against)[0]
     free_at = calendar.free_at(item, wanted)
-    conflict = Conflict(rival.item.name, rival.item.user_id, rival.span, free_at)
+    shared = min(rules.exclusive & rival.item.rules.exclusive)
+    conflict = Conflict(rival.item.name, rival.item.user_id, rival.span, free_at, shared)
     ends = [other.span.end - ACCEPT_AHEAD for other in standing]
     return Decision(kept, conflict, retry_at=min([*ends, now + MAX_WAIT]) if standing else None)
 
@@ -227,8 +254,13 @@ class _Taken:
 _ORDER = attrgetter("span", "item.name")
 
 
+def _stands_against(entry: _Taken, item: BookingRequest) -> bool:
+    """Whether an entry belongs to another booking that wants an exclusive Resource of this one."""
+    return entry.item.name != item.name and not entry.item.rules.exclusive.isdisjoint(item.rules.exclusive)
+
+
 class _Calendar:
-    """The intervals of an exclusive Resource that are not free. It is empty for a shared Resource."""
+    """The intervals of exclusive Resources that are not free."""
 
     def __init__(self, requests: Iterable[BookingRequest]) -> None:
         entries = (_Taken(span, item) for item in requests for span in dict.fromkeys(item.records))
@@ -246,13 +278,13 @@ class _Calendar:
             self._reach = self._reaches()
 
     def others(self, item: BookingRequest, wanted: TimeSpan) -> list[_Taken]:
-        """Return the entries of other bookings that overlap an interval, by start."""
+        """Return the entries of other bookings that overlap an interval and share a Resource, by start."""
         end = bisect_left(self._entries, wanted.end, key=lambda entry: entry.span.start)
         begin = bisect_right(self._reach, wanted.start, hi=end)
         return [
             entry
             for entry in self._entries[begin:end]
-            if entry.item.name != item.name and entry.span.end > wanted.start
+            if entry.span.end > wanted.start and _stands_against(entry, item)
         ]
 
     def free_at(self, item: BookingRequest, wanted: TimeSpan) -> datetime:
@@ -261,7 +293,7 @@ class _Calendar:
         for entry in self._entries[bisect_right(self._reach, start) :]:
             if entry.span.start >= start + wanted.length:
                 break
-            if entry.item.name != item.name:
+            if _stands_against(entry, item):
                 start = max(start, entry.span.end)
         return start
 
@@ -273,7 +305,7 @@ class RequestedBooking:
     Attributes:
         interval: the booking, as its spec wants it.
         resource: the name of the Resource.
-        rules: the rules of the Resource.
+        rules: the rules for the booking.
         decision: what is accepted; None without rules, and for a booking that has ended.
     """
 

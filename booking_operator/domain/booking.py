@@ -1,6 +1,6 @@
 """A booking as the rules use it: a time interval and its user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -46,6 +46,7 @@ class BookingInterval:
         start_at: when the instances should run.
         end_at: when the booking ends.
         created_at: when the object was created.
+        booked: the Resource that is booked, and that requires this one; empty if this one itself is booked.
     """
 
     name: str
@@ -53,6 +54,7 @@ class BookingInterval:
     start_at: datetime
     end_at: datetime
     created_at: datetime
+    booked: str = ""
 
     def __post_init__(self) -> None:
         """Validate the interval.
@@ -72,6 +74,15 @@ class BookingInterval:
     def precedence(self) -> tuple[datetime, datetime, str]:
         """The sort key that selects the holder: earliest start, then earliest creation, then name."""
         return (self.start_at, self.created_at, self.name)
+
+    def of_required(self, booked: str, lead: timedelta) -> "BookingInterval":
+        """Return the booking of a Resource that the booked one requires.
+
+        Args:
+            booked: the name of the booked Resource.
+            lead: how much earlier the required Resource must be ready.
+        """
+        return replace(self, start_at=self.start_at - lead, booked=booked)
 
     def power_on_at(self, warm_up: timedelta) -> datetime:
         """Return when to start the instances, so that they run at `start_at`."""

@@ -58,7 +58,9 @@ class Failure:
     in_request_queue: bool = False
 
 
-ON_THEIR_WAY = frozenset({"Starting", "StatusChecksPending", "Stopping"})
+ORDERED = frozenset({GraceReason.REQUIRED.value, GraceReason.DEPENDENTS.value})
+"""The reasons of `Ready` while a start or stop waits for other Resources that change as they should."""
+ON_THEIR_WAY = frozenset({"Starting", "StatusChecksPending", "Stopping"}) | ORDERED
 """The reasons of `Ready` of a Resource while its instances change as they should."""
 VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
 
@@ -138,6 +140,11 @@ def delayed_conditions(delay: Delay | None) -> tuple[ConditionUpdate, ...]:
     """Return the condition `Delayed`, which exists only while a start or stop is late or expected late."""
     if delay is None:
         return ()
+    if delay.required:
+        last = f"{delay.required}, which is required, is late because of the request limits of the cloud"
+        late = f"{format_duration(delay.late_by)} after {format_utc(delay.due_at)}"
+        message = f"{last}; the start is expected at {format_utc(delay.complete_at)}, {late}."
+        return (ConditionUpdate("Delayed", True, "RequiredDelayed", message),)
     verb = "started" if delay.is_start else "stopped"
     late = f"{format_duration(delay.late_by)} after {format_utc(delay.due_at)}"
     last = f"the last instance is {verb} at {format_utc(delay.complete_at)}, {late}"
@@ -287,6 +294,11 @@ def _describe_grace(grace: Grace, policy: PowerPolicy) -> str:
     ids, end = summarize(grace.ids), _next_second(grace.until)
     if grace.reason is GraceReason.DELETION:
         return f"A booking was deleted; unless another one begins, {ids} will be stopped at {end}."
+    if grace.reason in {GraceReason.REQUIRED, GraceReason.UNAVAILABLE}:
+        return f"The start of {ids} waits for {grace.others}. It is sent at {end} at the latest."
+    if grace.reason is GraceReason.DEPENDENTS:
+        others = f"{grace.others}, which must stop first"
+        return f"The stop of {ids} waits for {others}. It is sent at {end} at the latest."
     if grace.reason is GraceReason.MAINTENANCE:
         why = "AWS has maintenance to apply, and spec.maintenance is Allow"
         return f"{ids} will not be stopped before {end}, because {why}."
@@ -427,16 +439,24 @@ def _refused(request: RequestedBooking) -> ConditionUpdate | None:
     rules, interval, name = request.rules, request.interval, request.resource
     if request.too_long and rules.max_duration is not None:
         length, limit = format_duration(_length(interval)), format_duration(rules.max_duration)
-        message = f"The booking takes {length}; spec.max_duration of the Resource {name} is {limit}."
+        whose = _whose(name, rules.max_duration_of)
+        message = f"The booking takes {length}; spec.max_duration of {whose} is {limit}."
         return ConditionUpdate("Valid", False, "TooLong", f"{message}{_kept(request)}")
     if request.allowed_from is not None and rules.max_ahead is not None:
         limit, begin = format_duration(rules.max_ahead), _next_second(request.allowed_from)
         message = (
-            f"The booking starts later than spec.max_ahead of the Resource {name} allows, which is {limit}; "
+            f"The booking starts later than spec.max_ahead of {_whose(name, rules.max_ahead_of)} allows, "
+            f"which is {limit}; "
             f"it becomes valid at {begin}."
         )
         return ConditionUpdate("Valid", False, "TooFarAhead", f"{message}{_kept(request)}")
     return None
+
+
+def _whose(booked: str, limited: str) -> str:
+    """Return the Resource that limits a booking, which the booked one may require."""
+    text = f"the Resource {limited}"
+    return text if limited == booked else f"{text}, which {booked} requires,"
 
 
 def _kept(request: RequestedBooking) -> str:
@@ -455,7 +475,8 @@ def _accepted(request: RequestedBooking) -> tuple[ConditionUpdate, ...]:
         who = f"{rival.user_id} has" if rival.user_id else "Another booking has"
         times = f"from {format_utc(rival.span.start)} until {format_utc(rival.span.end)} ({rival.name})"
         slot = f"the next free slot of {length} begins at {format_utc(rival.free_at)}"
-        message = f"{who} {name} {times}; {slot}.{_kept(request)}"
+        required = "" if rival.resource == name else f", which {name} requires,"
+        message = f"{who} {rival.resource}{required} {times}; {slot}.{_kept(request)}"
         return (ConditionUpdate("Accepted", False, "Conflict", message),)
     if decision.held_back:
         message = f"The operator does not yet know all bookings of {name}; it decides as soon as it does."
@@ -549,7 +570,13 @@ def _booking_ready(found: ConditionUpdate, resource: BookedResource | None) -> C
 
 _REPORTED_TYPES = {"Accepted", "Delayed", "Valid", "Found", "Synced", "ResourceFound", "Notified"}
 _UNREPORTED_REASONS = {"NotValid", "Pending"}
-_REPORTED_REASONS = {"Blocked", "DryRun", "LockTagsInvalid", "StatusChecksFailed", "StopWithheld"}
+_REPORTED_REASONS = {
+    "Blocked",
+    "DryRun",
+    "LockTagsInvalid",
+    "StatusChecksFailed",
+    "StopWithheld",
+}
 
 
 @dataclass(frozen=True, slots=True)

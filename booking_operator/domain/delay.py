@@ -1,5 +1,6 @@
 """The delay of a start or stop that the request limits of AWS make late, and the warm-up that avoids it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,12 +24,15 @@ class Delay:
         complete_at: the expected time of the call for the last instance, rounded up to a multiple of
             `ROUNDING` (aware UTC).
         warm_up: the present warm-up.
+        required: the name of the required Resource that is late; empty if the request limits delay the group
+            itself.
     """
 
     is_start: bool
     due_at: datetime
     complete_at: datetime
     warm_up: timedelta = timedelta(0)
+    required: str = ""
 
     @property
     def late_by(self) -> timedelta:
@@ -39,6 +43,24 @@ class Delay:
     def suggested_warm_up(self) -> timedelta:
         """The warm-up in whole minutes that would let all instances start in time."""
         return self.warm_up + round_up(self.late_by, _MINUTE)
+
+
+def with_required(
+    own: Delay | None, due_at: datetime, warm_up: timedelta, required: Mapping[str, Delay]
+) -> Delay:
+    """Return the delay of a start that waits for required Resources of which at least one is late.
+
+    Args:
+        own: the delay without the required Resources.
+        due_at: when the start is due (aware UTC).
+        warm_up: the present warm-up.
+        required: the delays of the starts of required Resources, by name.
+    """
+    name = max(required, key=lambda name: (required[name].late_by, name))
+    late_by = required[name].late_by
+    if own is not None and own.late_by >= late_by:
+        return own
+    return Delay(True, due_at, due_at + late_by, warm_up, required=name)
 
 
 def delay_of(

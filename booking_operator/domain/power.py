@@ -2,10 +2,10 @@
 
 `decide` is a pure function, and cheap: the reconciler calls it several times in one reconcile. Each decision
 depends only on its inputs, not on earlier decisions. Invariants:
-- A start needs only an active booking.
+- A start needs only an active booking. It waits for required Resources, for a limited time.
 - A stop needs that no booking is active, that the cached bookings are complete, and a fresh observation.
 - A stop waits for the end of a grace period: that of a deletion, `launch_grace` of the instance, or its
-  maintenance window.
+  maintenance window. It also waits for the Resources that require this one, for a limited time.
 - Without an active booking, `unbooked: Stop` stops all running instances, and `unbooked: Leave` only those
   that a booking or the cloud itself has started.
 """
@@ -48,26 +48,53 @@ class UnbookedPolicy(StrEnum):
 
 
 class GraceReason(StrEnum):
-    """Why stops wait. The values are reasons of the condition `Ready`."""
+    """Why starts or stops wait. The values are reasons of the condition `Ready`."""
 
     DELETION = "DeletionGrace"
     LAUNCH = "LaunchGrace"
     MAINTENANCE = "MaintenanceWindow"
+    REQUIRED = "WaitingForRequired"
+    """A start waits for a required Resource that is on its way."""
+    UNAVAILABLE = "RequiredUnavailable"
+    """A start waits for a required Resource that has a problem."""
+    DEPENDENTS = "WaitingForDependents"
+    """A stop waits for the Resources that require this one."""
+
+
+_START_WAITS = frozenset({GraceReason.REQUIRED, GraceReason.UNAVAILABLE})
+_ORDER = _START_WAITS | {GraceReason.DEPENDENTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why all starts, or all stops, of a Resource wait.
+
+    Attributes:
+        reason: the reason.
+        until: when they wait no longer (aware UTC).
+        others: the Resources that they wait for, as part of a sentence; empty if there are none.
+    """
+
+    reason: GraceReason
+    until: datetime
+    others: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """Running instances that are not booked, and that are not stopped yet.
+    """Instances that are not started, or not stopped, yet.
 
     Attributes:
-        reason: why their stop waits.
+        reason: why they wait.
         ids: the ids of the instances.
-        until: when the first of them may be stopped (aware UTC).
+        until: when the first of them waits no longer (aware UTC).
+        others: the Resources that they wait for, as part of a sentence; empty for other reasons.
     """
 
     reason: GraceReason
     ids: tuple[str, ...]
     until: datetime
+    others: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +156,7 @@ class Plan:
         withheld: the ids of the instances that are not stopped because data is stale.
         stale_reason: why `withheld` is not stopped, or why stops would be withheld before the first
             observation; empty otherwise.
-        graces: the instances whose stop waits for the end of a grace period, by reason.
+        graces: the instances that wait for the end of a grace period or for other Resources, by reason.
         blocked: the instances that are not as booked and have a `blocked_reason`.
         started: the ids of the instances that a booking or the cloud has started, for the status. Under
             `unbooked: Leave` it includes the instances that the operator is about to start.
@@ -150,6 +177,11 @@ class Plan:
         """Whether the plan starts or stops an instance."""
         return bool(self.start or self.stop)
 
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether a start or a stop waits for other Resources."""
+        return any(grace.reason in _ORDER for grace in self.graces)
+
 
 def decide(
     policy: PowerPolicy,
@@ -158,14 +190,15 @@ def decide(
     *,
     started: AbstractSet[str] = frozenset(),
     observed_since: datetime,
-    stop_from: datetime | None = None,
+    waits: Collection[Wait] = (),
     stale_reason: str = "",
 ) -> Plan:
     """Decide what to start and what to stop.
 
-    A start needs an active booking. A stop needs that no booking is active, that the bookings are complete,
-    that no grace period lasts, and an observation that is not older than `observed_since`. Under
-    `unbooked: Leave` only the instances in `started` are stopped, and those whose off time has come.
+    A start needs an active booking, and that no wait for required Resources lasts. A stop needs that no
+    booking is active, that the bookings are complete, that no grace period lasts, and an observation that is
+    not older than `observed_since`. Under `unbooked: Leave` only the instances in `started` are stopped, and
+    those whose off time has come.
 
     Args:
         policy: the rules of the Resource.
@@ -174,7 +207,7 @@ def decide(
         started: the ids of the instances that a booking has started, from the status, and those of
             `restarted_by_cloud`.
         observed_since: an observation from before this instant cannot back a stop (aware UTC).
-        stop_from: the end of the grace period after a deletion (aware UTC); None when there is none.
+        waits: why all starts, or all stops, of the Resource wait.
         stale_reason: why the bookings may be incomplete; empty when they are complete.
     """
     if observation is None:
@@ -185,9 +218,13 @@ def decide(
             observation.unblocked(InstanceState.STOPPED),
             _blocked(observation, InstanceState.RUNNING),
         )
+        graces = _waiting(waits, _START_WAITS, start, state.at)
+        start = () if graces else start
         coming = start if policy.may_act and policy.unbooked is UnbookedPolicy.LEAVE else ()
         remembered = _still_started(observation, started, observed_since) | set(coming)
-        return Plan(start=start, blocked=blocked, started=remembered, in_transition=in_transition)
+        return Plan(
+            start=start, graces=graces, blocked=blocked, started=remembered, in_transition=in_transition
+        )
     stop, blocked = observation.unblocked(InstanceState.RUNNING), _blocked(observation, InstanceState.STOPPED)
     confirmed_stopped = observation.ids(InstanceState.STOPPED)
     if policy.unbooked is UnbookedPolicy.LEAVE and observation.at < observed_since + VISIBILITY_DELAY:
@@ -197,8 +234,11 @@ def decide(
         wanted_off = remembered | _overdue(observation, state.at)
         stop = tuple(id_ for id_ in stop if id_ in wanted_off)
         blocked = tuple(instance for instance in blocked if instance.id in wanted_off)
-    graces = _graces(policy, observation, stop, stop_from, state.at)
+    graces = _waiting(waits, {GraceReason.DELETION}, stop, state.at)
+    graces = graces or _graces(policy, observation, stop, state.at)
     stop = tuple(id_ for id_ in stop if not any(id_ in grace.ids for grace in graces))
+    if waiting := _waiting(waits, {GraceReason.DEPENDENTS}, stop, state.at):
+        graces, stop = (*graces, *waiting), ()
     if stop and not stale_reason and observation.at < observed_since:
         stale_reason = "the last observation of the instances is older than the last change of the bookings"
     unsafe = bool(stop and stale_reason)
@@ -211,6 +251,14 @@ def decide(
         started=remembered,
         in_transition=in_transition,
     )
+
+
+def _waiting(
+    waits: Iterable[Wait], reasons: Collection[GraceReason], ids: tuple[str, ...], now: datetime
+) -> tuple[Grace, ...]:
+    """Return the instances of which all wait for one of `reasons`."""
+    found = (wait for wait in waits if wait.reason in reasons and now < wait.until)
+    return tuple(Grace(wait.reason, ids, wait.until, wait.others) for wait in found if ids)
 
 
 def _overdue(observation: Observation, now: datetime) -> frozenset[str]:
@@ -226,12 +274,9 @@ def _graces(
     policy: PowerPolicy,
     observation: Observation,
     stop: Collection[str],
-    stop_from: datetime | None,
     now: datetime,
 ) -> tuple[Grace, ...]:
     """Return which of the instances in `stop` are not stopped yet, with the reason that lasts longest."""
-    if stop and stop_from is not None and now < stop_from:
-        return (Grace(GraceReason.DELETION, tuple(stop), stop_from),)
     if not (stop and (policy.launch_grace or policy.allow_maintenance)):
         return ()
     waiting: dict[GraceReason, dict[str, datetime]] = {}

@@ -10,8 +10,8 @@ from datetime import datetime
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
 from booking_operator.api.meta import InvalidSpec, first_failure
-from booking_operator.api.resource import Resource, ResourceStatus, booking_rules
-from booking_operator.domain.acceptance import NO_RULES, BookingRules, Decision, RequestedBooking
+from booking_operator.api.resource import Resource, ResourceStatus
+from booking_operator.domain.acceptance import Decision, RequestedBooking
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.conditions import (
     BookedResource,
@@ -34,9 +34,11 @@ from booking_operator.reconcilers.status_reporter import StatusReporter
 _BLOCKING_REASONS = {
     "Blocked",
     "DryRun",
+    "RequiredUnavailable",
     "StatusChecksFailed",
     "StatusChecksPending",
     "Suspended",
+    "WaitingForRequired",
 }
 
 
@@ -87,8 +89,8 @@ class BookingReconciler:
         if interval is None:
             return Result()
         resource = self._informers.resources.get(Key(key.namespace, booking.spec.resource_name))
-        rules = booking_rules(resource.spec) if resource else NO_RULES
-        decision = self.decide(booking, rules, now)
+        rules = self._informers.rules(Key(key.namespace, booking.spec.resource_name))
+        decision = self.decide(booking, now)
         request = RequestedBooking(interval, booking.spec.resource_name, rules, decision)
         booked = self._booked(resource, request.counted or interval, now) if resource else None
         conditions = booking_conditions(request, booked, now)
@@ -108,13 +110,14 @@ class BookingReconciler:
         self._reporter.report(booking, conditions, now, quiet=quiet, status=phase or "", **acceptance)
         return Result(_next_at(request, booked, now), failed=decision is not None and decision.held_back)
 
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
+    def decide(self, booking: Booking, now: datetime) -> Decision | None:
         """Return what is accepted of a Booking; None without rules, and for a booking that has ended.
 
         The caches of a replica that has just taken over may not have what the one before has accepted.
         """
-        decision = self._acceptances.decide(booking, rules, now) if rules != NO_RULES else None
-        if decision is None or not rules.exclusive or not self._consistency.stale_reason():
+        decision = self._acceptances.decide(booking, now)
+        exclusive = self._informers.rules(Key(booking.metadata.namespace, booking.resource_name)).exclusive
+        if decision is None or not exclusive or not self._consistency.stale_reason():
             return decision
         record = self._reporter.current(booking).accepted_for(booking.resource_name)
         if decision.accepted is None or (record and decision.accepted.within(record) == decision.accepted):

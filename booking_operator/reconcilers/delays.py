@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from booking_operator.api.resource import Resource
 from booking_operator.cloud.driver import Action, Demand, Order
 from booking_operator.cloud.instrumentation import unexpected
-from booking_operator.domain.delay import TOLERANCE, Delay, delay_of
+from booking_operator.domain.delay import TOLERANCE, Delay, delay_of, with_required
 from booking_operator.domain.instance import InstanceState
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
@@ -119,6 +119,7 @@ class DelayController:
                     self._metrics, FailedPart.DELAYS, "forecast", error, resource=str(key_of(resource))
                 )
         found = await self._of_waiting(waiting) | await self._of_coming(coming)
+        self._add_required(found)
         before, self._delays = self._delays, found
         for key in before | found:
             if before.get(key) != found.get(key):
@@ -142,6 +143,20 @@ class DelayController:
             coming.append(
                 _Coming(key, snapshot, Demand(snapshot.group, action, count, boundary, key.namespace))
             )
+
+    def _add_required(self, found: dict[Key, Delay]) -> None:
+        """Add the delays of starts that wait for a required Resource whose start is late."""
+        late, now = {key: delay for key, delay in found.items() if delay.is_start}, self._clock.now()
+        dependents = {item for key in late for item in self._informers.requirements.all_dependents(key)}
+        for key in sorted(dependents):
+            resource = self._informers.resources.get(key)
+            snapshot = take_snapshot(self._environment, resource, now) if resource else None
+            due_at = _next_start(snapshot) if snapshot is not None else None
+            if snapshot is None or due_at is None or due_at - now > HORIZON:
+                continue
+            required = {item.name: late[item] for item in self._informers.required(key) if item in late}
+            own = late.get(key)
+            found[key] = with_required(own, due_at, snapshot.policy.warm_up, required)
 
     async def _of_waiting(self, waiting: Sequence[_Waiting]) -> dict[Key, Delay]:
         found: dict[Key, Delay] = {}
@@ -169,6 +184,16 @@ class DelayController:
                 if late := _delay(item.snapshot, item.demand.at, leaves_at, starting=starting):
                     found[item.key] = late
         return found
+
+
+def _next_start(snapshot: ResourceSnapshot) -> datetime | None:
+    """Return when instances that are not ready are due to start (aware UTC); None if they are not."""
+    if not snapshot.policy.may_act:
+        return None
+    observation, holder = snapshot.observation, snapshot.state.holder
+    if observation is None or observation.all_ready:
+        return None
+    return holder.power_on_at(snapshot.policy.warm_up) if holder else snapshot.state.next_change_at
 
 
 def _delay(snapshot: ResourceSnapshot, at: datetime, leaves_at: datetime, *, starting: bool) -> Delay | None:

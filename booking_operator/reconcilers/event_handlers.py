@@ -81,8 +81,8 @@ class EventHandlers:
             # write, if the watch event came before the response.
             return
         for booking in (change.old, change.new):
-            if booking is not None and booking.resource_name:
-                self.resources.add(Key(change.key.namespace, booking.resource_name), priority)
+            for resource, _ in self._informers.booked_resources(booking) if booking is not None else ():
+                self.resources.add(resource, priority)
         if (scheduler := self._informers.scheduler_of(change.latest)) is not None:
             self.schedulers.add(key_of(scheduler), priority)
         if change.origin is not Origin.INITIAL:
@@ -98,16 +98,16 @@ class EventHandlers:
         """
         now = self._clock.now()
         for booking in (change.old, change.new):
-            if booking is not None and booking.resource_name:
-                resource = Key(change.key.namespace, booking.resource_name)
-                if self._active(booking, resource) and not self._informers.holder_is_known(resource, now):
+            for resource, interval in self._informers.booked_resources(booking) if booking else ():
+                active = interval is not None and interval.is_active(now, self._warm_up(resource))
+                if active and not self._informers.holder_is_known(resource, now):
                     self._enqueue_active(resource, priority)
 
     def _enqueue_accepting(self, change: Change[Booking], priority: Priority) -> None:
         """Enqueue the Resources whose accepted bookings have changed, and the Bookings that wait for them."""
         for booking in (change.old, change.new):
-            if booking is not None and booking.status.accepted_resource:
-                self.resources.add(Key(change.key.namespace, booking.status.accepted_resource), priority)
+            if booking is not None and (accepted := booking.status.accepted_resource):
+                self._enqueue_with_required(Key(change.key.namespace, accepted), priority)
         self._enqueue_waiting(change, priority)
         if change.origin is Origin.OWN:
             self._enqueue_peers(change, priority)
@@ -122,7 +122,7 @@ class EventHandlers:
         )
         now = self._clock.now()
         for name in names:
-            for booking in self._informers.requests(Key(change.key.namespace, name), now):
+            for booking in self._informers.rivals(Key(change.key.namespace, name), now):
                 if _waits(booking, now):
                     self.bookings.add(key_of(booking), priority)
 
@@ -130,10 +130,19 @@ class EventHandlers:
         for key in self._informers.active(resource, self._clock.now()):
             self.bookings.add(key, priority)
 
-    def _active(self, booking: Booking, resource: Key) -> bool:
-        interval, found = booking.interval(), self._informers.resources.get(resource)
-        warm_up = found.warm_up if found is not None else timedelta(0)
-        return interval is not None and interval.is_active(self._clock.now(), warm_up)
+    def _warm_up(self, resource: Key) -> timedelta:
+        found = self._informers.resources.get(resource)
+        return found.warm_up if found is not None else timedelta(0)
+
+    def _enqueue_with_required(self, resource: Key, priority: Priority) -> None:
+        """Enqueue a Resource, and all that it requires."""
+        for key in (resource, *self._informers.required(resource)):
+            self.resources.add(key, priority)
+
+    def _enqueue_neighbours(self, resource: Key, priority: Priority) -> None:
+        """Enqueue the Resources that one requires, which may stop, and those that require it, which start."""
+        for key in self._informers.requirements.neighbours(resource):
+            self.resources.add(key, priority)
 
     def _on_resource(self, change: Change[Resource]) -> None:
         priority = _priority(change)
@@ -141,6 +150,7 @@ class EventHandlers:
             self.resources.add(change.key, priority)
         if change.origin is Origin.INITIAL:
             return
+        self._enqueue_related(change, priority)
         if change.old is None or change.new is None:
             for peer in self._informers.duplicates(change.latest):
                 self.resources.add(key_of(peer), priority)
@@ -150,11 +160,27 @@ class EventHandlers:
         if change.status_only:
             # The active Bookings show how many instances run, and why the instances are not ready.
             self._enqueue_active(change.key, priority)
+            if _power(change.old) != _power(change.new):
+                self._enqueue_neighbours(change.key, priority)
             return
         for key in self._informers.unfinished(change.key, self._clock.now()):
             self.bookings.add(key, priority)
         for booking in self._informers.requests(change.key, self._clock.now()):
             self.bookings.add(key_of(booking), priority)
+
+    def _enqueue_related(self, change: Change[Resource], priority: Priority) -> None:
+        """Enqueue the Resources whose order of starts and stops, or whose bookings, a change concerns."""
+        old, new = change.old, change.new
+        if change.status_only and (old is None or new is None or old.warm_up == new.warm_up):
+            return
+        for resource in (old, new):
+            for name in resource.requires if resource is not None else ():
+                self._enqueue_with_required(Key(change.key.namespace, name), priority)
+        for key in self._informers.requirements.all_dependents(change.key):
+            self._enqueue_with_required(key, priority)
+            if not change.status_only:
+                for booking in self._informers.unfinished(key, self._clock.now()):
+                    self.bookings.add(booking, priority)
 
     def delay_changed(self, resource: Key) -> None:
         """Enqueue a Resource whose delay has changed, and the Bookings that may show the delay."""
@@ -172,9 +198,10 @@ class EventHandlers:
             self.monitors.add(change.key, _priority(change))
 
     def group_changed(self, group: Group) -> None:
-        """Enqueue the Resources of a group after a change of its instances."""
+        """Enqueue the Resources of a group after a change of its instances, and those in their order."""
         for resource in self._informers.resources_for(group):
             self.resources.add(key_of(resource))
+            self._enqueue_neighbours(key_of(resource), Priority.CHANGE)
 
     def scope_listed(self, service: str, place: Scope) -> None:
         """Enqueue the monitors of a scope.
@@ -256,6 +283,11 @@ def _situation(booking: Booking | None) -> tuple[object, ...]:
     conditions = (find_condition(booking.status.conditions, type_) for type_ in ("Ready", "Accepted"))
     reported = [(item.status, item.reason == "Conflict") if item else None for item in conditions]
     return (*booking.status.acceptance, *reported)
+
+
+def _power(resource: Resource | None) -> tuple[object, ...]:
+    """Return the part of a status that says how far a start or a stop is."""
+    return (resource.status.status, resource.status.running) if resource is not None else ()
 
 
 def _priority(change: Change[Any]) -> Priority:

@@ -1,9 +1,12 @@
 """The caches of all kinds, with the indexes and the booking timelines that the reconcilers read.
 
+A booking is on the timeline of its Resource and of all Resources that this one requires. If a change of a
+Resource changes these places, the bookings of the Resource and of those that require it move.
+
 Reflectors fill the stores. All methods are synchronous and read memory only.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -22,6 +25,12 @@ from booking_operator.domain.booking_timeline import BookingTimeline
 from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key, Store, key_of
+from booking_operator.reconcilers.requirements import (
+    REQUIRED_INDEX,
+    Required,
+    Requirements,
+    required_keys,
+)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -55,19 +64,42 @@ class _CachedHolder:
         return self.holder is None or interval.precedence < self.holder.precedence
 
 
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """Where the bookings of a Resource are on timelines.
+
+    Attributes:
+        rules: the rules for the bookings: those of the Resource and of those that it requires.
+        required: the Resources that it requires, directly or not.
+    """
+
+    rules: BookingRules = NO_RULES
+    required: tuple[Required, ...] = ()
+
+
+_PLAIN = _Placement()
+"""The placement of a Resource without rules and requirements. Most are like this."""
+
+
 class Informers:
     """The stores of all kinds, the booking timeline of each Resource, and cached holders.
 
     Attributes:
         default_region: the AWS region of Resources and monitors that name none.
         stores: the store of each kind.
+        requirements: which Resources require which.
     """
 
     def __init__(self, default_region: str, store: type[Store[Any]] = Store) -> None:
         self.default_region = default_region
         self.resources: Store[Resource] = store(
-            {"group": self._groups, "checked group": self._checked_groups}
+            {
+                "group": self._groups,
+                "checked group": self._checked_groups,
+                REQUIRED_INDEX: required_keys,
+            }
         )
+        self.requirements = Requirements(self.resources)
         self.bookings: Store[Booking] = store({"controller": _controller, "orphan": _orphan})
         self.schedulers: Store[BookingScheduler] = store({"identity": lambda item: (_identity(item),)})
         self.monitors: Store[ResourceMonitor] = store({"scope": self._scopes})
@@ -78,6 +110,7 @@ class Informers:
             RESOURCE_MONITOR: self.monitors,
         }
         self._timelines: dict[Key, BookingTimeline] = {}
+        self._placements: dict[Key, _Placement] = {}  # of the Resources whose placement is not plain
         # The names of the Bookings that want a Resource with recorded rules, or have a record for it.
         self._requests: dict[Key, dict[str, None]] = {}  # in a stable order
         self._holders: dict[Key, _CachedHolder] = {}
@@ -97,6 +130,7 @@ class Informers:
         }
         return {
             "timelines": booked,
+            "placements": self._placements.keys(),
             "requests": {Key(key.namespace, name) for key, names in self._requests.items() for name in names},
             "holders": self._holders.keys(),
             "revisions": self._revisions.keys(),
@@ -187,12 +221,52 @@ class Informers:
         return booking.counted(self.rules(Key(booking.metadata.namespace, booking.resource_name)))
 
     def rules(self, resource: Key) -> BookingRules:
-        """Return the rules of a Resource for its bookings; no rules if it does not exist."""
-        found = self.resources.get(resource)
-        return booking_rules(found.spec) if found is not None else NO_RULES
+        """Return the rules for bookings of a Resource; no rules if it does not exist.
+
+        The rules of the Resources that it requires are included.
+        """
+        return self._placements.get(resource, _PLAIN).rules
+
+    def required(self, resource: Key) -> list[Key]:
+        """Return the Resources that a Resource requires, directly or not."""
+        return [item.key for item in self._placements.get(resource, _PLAIN).required]
+
+    def booked_resources(self, booking: Booking) -> Iterator[tuple[Key, BookingInterval | None]]:
+        """Yield the Resource of a Booking, and all that this one requires, each with the interval there.
+
+        The interval is what the Booking wants. It is None if the spec is invalid.
+        """
+        return self._places(booking, booking.interval())
+
+    def _places(
+        self, booking: Booking, interval: BookingInterval | None
+    ) -> Iterator[tuple[Key, BookingInterval | None]]:
+        if booking.resource_name:
+            key = Key(booking.metadata.namespace, booking.resource_name)
+            yield from _intervals(key, interval, self._placements.get(key, _PLAIN))
+
+    def rivals(self, resource: Key, now: datetime) -> list[Booking]:
+        """Return the Bookings that are decided together with those of a Resource, in no order.
+
+        They share an exclusive Resource, directly or through other Bookings. Without an exclusive Resource,
+        they are the Bookings with recorded rules.
+        """
+        namespace, exclusive = resource.namespace, self.rules(resource).exclusive
+        waiting, seen = list(exclusive or {resource.name}), set(exclusive)
+        found: dict[str, Booking] = {}
+        while waiting:
+            for booking in self.requests(Key(namespace, waiting.pop()), now):
+                found[booking.metadata.name] = booking
+                wanted = {booking.resource_name, booking.status.accepted_resource} if exclusive else ()
+                more = {name for one in wanted for name in self.rules(Key(namespace, one)).exclusive} - seen
+                seen |= more
+                waiting += more
+        return list(found.values())
 
     def requests(self, resource: Key, now: datetime) -> list[Booking]:
-        """Return the Bookings that want a Resource with recorded rules, and those with a record for it.
+        """Return the Bookings that want a Resource and have recorded rules, and those with a record for it.
+
+        Those of Resources that require it are included.
 
         They are in no order, and include invalid ones. Those that ended long before `now` (aware UTC) are
         left out, and forgotten until they change.
@@ -254,31 +328,71 @@ class Informers:
         return held.holder
 
     def _on_resource(self, change: Change[Resource]) -> None:
-        if change.old is None or change.new is None:
+        old, new = change.old, change.new
+        same_warm_up = old is not None and new is not None and old.warm_up == new.warm_up
+        if old is None or new is None:
             self._revision += 1
-        elif not change.status_only or change.old.warm_up != change.new.warm_up:
+        elif not (change.status_only and same_warm_up):
             self._revise(change.key)
         if not change.status_only:
-            self._update_timeline(change.key, gone=_ad_hoc(change.old), come=_ad_hoc(change.new))
-            self._apply_rules(change.key, *(_rules(resource) for resource in (change.old, change.new)))
+            placement = self._placements.get(change.key, _PLAIN)
+            for key, interval in _intervals(change.key, _ad_hoc(old), placement):
+                self._update_timeline(key, gone=interval)
+            for key, interval in _intervals(change.key, _ad_hoc(new), placement):
+                self._update_timeline(key, come=interval)
+        if not (change.status_only and same_warm_up):
+            self._place_again(change.key)
         if change.new is None:
             self._holders.pop(change.key, None)
             self._revisions.pop(change.key, None)
             self._deletions.pop(change.key, None)
 
-    def _apply_rules(self, key: Key, before: BookingRules, after: BookingRules) -> None:
-        """Update the timeline of a Resource to other rules for its bookings."""
-        if before == after:
-            return
+    def _place_again(self, changed: Key) -> None:
+        """Move the bookings of a changed Resource, and of those that require it, to their new places."""
+        for key in (changed, *self.requirements.all_dependents(changed)):
+            before, after = self._placements.get(key, _PLAIN), self._placement_of(key)
+            if before != after:
+                self._move(key, before, after)
+
+    def _placement_of(self, key: Key) -> _Placement:
+        resource = self.resources.get(key)
+        if resource is None:
+            return _PLAIN
+        required = self.requirements.required(key) if resource.requires else ()
+        rules = booking_rules(resource)
+        for item in required:
+            found = self.resources.get(item.key)
+            rules = rules.joined(booking_rules(found)) if found is not None else rules
+        return _Placement(rules, required) if required or rules != NO_RULES else _PLAIN
+
+    def _move(self, key: Key, before: _Placement, after: _Placement) -> None:
+        """Move the bookings of a Resource from their places on timelines to others."""
         # Without recorded rules, all valid bookings are on the timeline.
-        names = {interval.name: None for interval in self._timelines.get(key, ()) if interval.name}
-        names |= self._requests.pop(key, {})
-        for booking in [self.bookings.get(Key(key.namespace, name)) for name in names]:
-            if booking is not None:
-                self._update_requests(booking, gone=False)
-                if booking.resource_name == key.name:
-                    self._update_timeline(key, gone=booking.counted(before), come=booking.counted(after))
-        self._holders.pop(key, None)
+        own = [interval for interval in self._timelines.get(key, ()) if not interval.booked]
+        names = {interval.name: None for interval in own if interval.name}
+        names |= self._requests.get(key, {})
+        found = [self.bookings.get(Key(key.namespace, name)) for name in names]
+        bookings = [booking for booking in found if booking is not None]
+        for booking in bookings:
+            self._update_requests(booking, gone=True)
+        if after == _PLAIN:
+            self._placements.pop(key, None)
+        else:
+            self._placements[key] = after
+        ad_hoc = next((interval for interval in own if not interval.name), None)
+        moves = [(ad_hoc, ad_hoc)]
+        for booking in bookings:
+            self._update_requests(booking, gone=False)
+            if booking.resource_name == key.name:
+                moves.append((booking.counted(before.rules), booking.counted(after.rules)))
+        for gone, come in moves:
+            for place, interval in _intervals(key, gone, before):
+                self._update_timeline(place, gone=interval)
+            for place, interval in _intervals(key, come, after):
+                self._update_timeline(place, come=interval)
+        for place in {key, *(item.key for item in (*before.required, *after.required))}:
+            self._holders.pop(place, None)
+            self._revise(place)
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether the cached holder is valid at `now`, which means that the last change kept the holder."""
@@ -290,31 +404,34 @@ class Informers:
             return
         for booking in (change.old, change.new):
             if booking is not None:
-                key, gone = Key(booking.metadata.namespace, booking.resource_name), booking is change.old
-                interval = self.counted(booking)
+                gone = booking is change.old
                 self._update_requests(booking, gone=gone)
-                self._revise(key)
-                if change.new is None and self.resources.get(key) is not None:
-                    self._deletions[key] = self.deletions(key) + 1
-                self._update_timeline(key, gone=interval if gone else None, come=None if gone else interval)
-                held = self._holders.get(key)
-                if held is not None and held.invalidated_by(interval, gone=gone):
-                    del self._holders[key]
+                for key, interval in self._places(booking, self.counted(booking)):
+                    self._revise(key)
+                    if change.new is None and self.resources.get(key) is not None:
+                        self._deletions[key] = self.deletions(key) + 1
+                    self._update_timeline(
+                        key, gone=interval if gone else None, come=None if gone else interval
+                    )
+                    held = self._holders.get(key)
+                    if held is not None and held.invalidated_by(interval, gone=gone):
+                        del self._holders[key]
 
     def _update_requests(self, booking: Booking, *, gone: bool) -> None:
-        """Add or remove a Booking for the Resource that it wants, and for the one in its record."""
+        """Add or remove a Booking for the Resources that it wants, and for those in its record."""
         meta, recorded = booking.metadata, booking.status.accepted_resource
         key = Key(meta.namespace, booking.resource_name)
         if not (recorded or self._requests or self.rules(key).recorded):
             return  # there may be tens of thousands of Bookings, and most Resources have no rules
         for name in dict.fromkeys((booking.resource_name, recorded)):
-            key = Key(meta.namespace, name)
-            if not gone and name and (name == recorded or self.rules(key).recorded):
-                self._requests.setdefault(key, {})[meta.name] = None
-            elif gone and (names := self._requests.get(key)) is not None:
-                names.pop(meta.name, None)
-                if not names:
-                    del self._requests[key]
+            placement = self._placements.get(Key(meta.namespace, name), _PLAIN)
+            for place in (Key(meta.namespace, name), *(item.key for item in placement.required)):
+                if not gone and name and (name == recorded or placement.rules.recorded):
+                    self._requests.setdefault(place, {})[meta.name] = None
+                elif gone and (names := self._requests.get(place)) is not None:
+                    names.pop(meta.name, None)
+                    if not names:
+                        del self._requests[place]
 
 
 def acceptance_changed(change: Change[Booking]) -> bool:
@@ -323,8 +440,13 @@ def acceptance_changed(change: Change[Booking]) -> bool:
     return old is not None and new is not None and old.status.acceptance != new.status.acceptance
 
 
-def _rules(resource: Resource | None) -> BookingRules:
-    return booking_rules(resource.spec) if resource is not None else NO_RULES
+def _intervals(
+    key: Key, interval: BookingInterval | None, placement: _Placement
+) -> Iterator[tuple[Key, BookingInterval | None]]:
+    """Yield a Resource and those that it requires, each with the place of a booking on its timeline."""
+    yield key, interval
+    for item in placement.required:
+        yield item.key, interval.of_required(key.name, item.lead) if interval else None
 
 
 def _ad_hoc(resource: Resource | None) -> BookingInterval | None:

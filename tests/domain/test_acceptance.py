@@ -22,7 +22,7 @@ from booking_operator.domain.booking import BookingInterval, TimeSpan
 
 UNIT = ACCEPT_AHEAD
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)
-EXCLUSIVE = BookingRules(exclusive=True)
+EXCLUSIVE = BookingRules(exclusive=frozenset({"res"}))
 
 
 def at(unit: float) -> datetime:
@@ -33,14 +33,21 @@ def span(start: float, end: float) -> TimeSpan:
     return TimeSpan(at(start), at(end))
 
 
-def request(name: str, start: float, end: float, *records: TimeSpan, created: float = 0) -> BookingRequest:
-    return BookingRequest(name, f"user of {name}", at(created), span(start, end), records)
+def request(
+    name: str,
+    start: float,
+    end: float,
+    *records: TimeSpan,
+    created: float = 0,
+    rules: BookingRules = EXCLUSIVE,
+) -> BookingRequest:
+    return BookingRequest(name, f"user of {name}", at(created), span(start, end), records, rules=rules)
 
 
 def accepted(
-    *requests: BookingRequest, now: float = 0, rules: BookingRules = EXCLUSIVE
+    *requests: BookingRequest, now: float = 0, rules: BookingRules | None = None
 ) -> dict[str, TimeSpan]:
-    found = decide(requests, rules, at(now))
+    found = decide([replace(item, rules=rules or item.rules) for item in requests], at(now))
     return {name: decision.accepted for name, decision in found.items() if decision.accepted is not None}
 
 
@@ -60,13 +67,13 @@ class TestExclusive:
 
     def test_a_conflict_names_the_other_booking_and_the_next_free_slot(self) -> None:
         others = (request("a", 10, 20, span(10, 20)), request("c", 25, 40, span(25, 40)))
-        decision = decide((*others, request("b", 15, 23)), EXCLUSIVE, at(0))["b"]
+        decision = decide((*others, request("b", 15, 23)), at(0))["b"]
         assert decision.accepted is None
         assert decision.conflict is not None
         assert (decision.conflict.name, decision.conflict.span) == ("a", span(10, 20))
         assert decision.conflict.free_at == at(40)  # 20 to 25 is too short for 8 units
         assert decision.retry_at == at(20) - ACCEPT_AHEAD
-        shorter = decide((*others, request("b", 15, 20)), EXCLUSIVE, at(0))["b"]
+        shorter = decide((*others, request("b", 15, 20)), at(0))["b"]
         assert shorter.conflict is not None
         assert shorter.conflict.free_at == at(20)
 
@@ -84,7 +91,7 @@ class TestExclusive:
 
     def test_an_extension_that_conflicts_leaves_the_old_interval_accepted(self) -> None:
         extended, other = request("a", 10, 25, span(10, 20)), request("b", 20, 30, span(20, 30), created=1)
-        decision = decide((extended, other), EXCLUSIVE, at(12))["a"]
+        decision = decide((extended, other), at(12))["a"]
         assert decision.accepted == span(10, 20)
         assert decision.conflict is not None
         assert decision.conflict.name == "b"
@@ -101,7 +108,7 @@ class TestExclusive:
         assert accepted(stored, waiting, now=12) == {"a": span(10, 15), "b": span(15, 20)}
 
     def test_a_booking_that_moves_away_keeps_others_out_until_that_is_stored(self) -> None:
-        moved = BookingRequest("a", "ada", at(0), None, (span(10, 20),))
+        moved = BookingRequest("a", "ada", at(0), None, (span(10, 20),), rules=EXCLUSIVE)
         assert accepted(moved, request("b", 15, 20)) == {}
         assert accepted(request("b", 15, 20)) == {"b": span(15, 20)}
 
@@ -118,15 +125,15 @@ class TestLimits:
 
     @pytest.mark.parametrize("exclusive", [False, True])
     def test_a_booking_that_is_too_long_is_not_accepted(self, exclusive: bool) -> None:
-        rules = replace(self.RULES, exclusive=exclusive)
+        rules = replace(self.RULES, exclusive=EXCLUSIVE.exclusive if exclusive else frozenset())
         assert accepted(request("a", 10, 15), rules=rules) == {"a": span(10, 15)}
-        decision = decide((request("a", 10, 15.1),), rules, at(0))["a"]
+        decision = decide([request("a", 10, 15.1, rules=rules)], at(0))["a"]
         assert decision == Decision(None, too_long=True)
 
     @pytest.mark.parametrize("exclusive", [False, True])
     def test_an_extension_that_is_too_long_leaves_the_old_interval_accepted(self, exclusive: bool) -> None:
-        rules = replace(self.RULES, exclusive=exclusive)
-        decision = decide((request("a", 10, 17, span(10, 15)),), rules, at(12))["a"]
+        rules = replace(self.RULES, exclusive=EXCLUSIVE.exclusive if exclusive else frozenset())
+        decision = decide([request("a", 10, 17, span(10, 15), rules=rules)], at(12))["a"]
         assert decision == Decision(span(10, 15), too_long=True)
 
     def test_a_lower_limit_takes_nothing_away(self) -> None:
@@ -134,7 +141,7 @@ class TestLimits:
         assert accepted(request("a", 10, 17, span(10, 17)), rules=rules) == {"a": span(10, 17)}
 
     def test_a_booking_too_far_ahead_becomes_valid_by_itself(self) -> None:
-        decision = decide((request("a", 110, 112),), self.RULES, at(9))["a"]
+        decision = decide([request("a", 110, 112, rules=self.RULES)], at(9))["a"]
         assert decision == Decision(None, allowed_from=at(10), retry_at=at(10))
         assert accepted(request("a", 110, 112), rules=self.RULES, now=10) == {"a": span(110, 112)}
 
@@ -158,15 +165,22 @@ numbers = st.integers(0, 40)
 lengths = st.integers(1, 12)
 
 
+RESOURCES = ("app", "web", "db")
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[BookingRequest], int]:
-    """Requests with records that do not overlap, as the operator writes them, and the present unit."""
-    requests, taken = [], set[int]()
+    """Requests with records that do not overlap, as the operator writes them, and the present unit.
+
+    Each booking wants one, two or three exclusive Resources.
+    """
+    requests, taken = [], set[tuple[str, int]]()
     for number in range(draw(st.integers(0, 7))):
         start, length = draw(numbers), draw(lengths)
         records = []
         begin, size = draw(numbers), draw(lengths)
-        units = set(range(begin, begin + size))
+        exclusive = draw(st.sets(st.sampled_from(RESOURCES), min_size=1))
+        units = {(resource, unit) for resource in exclusive for unit in range(begin, begin + size)}
         if draw(st.booleans()) and not units & taken:
             taken |= units
             records.append(span(begin, begin + size))
@@ -174,7 +188,8 @@ def worlds(draw: st.DrawFn) -> tuple[list[BookingRequest], int]:
             if draw(st.booleans()):
                 records.append(span(begin, begin + shorter))
         created = draw(st.integers(0, 3))
-        requests.append(request(f"b{number}", start, start + length, *records, created=created))
+        made = request(f"b{number}", start, start + length, *records, created=created)
+        requests.append(replace(made, rules=BookingRules(exclusive=frozenset(exclusive))))
     return requests, draw(numbers)
 
 
@@ -193,6 +208,7 @@ class Oracle:
         self.taken = {
             item.name: set().union(*(units_of(record) for record in item.records)) for item in self.requests
         }
+        self.exclusive = {item.name: item.rules.exclusive for item in self.requests}
 
     def decisions(self) -> Mapping[str, set[int]]:
         """Return the accepted units of each booking that has not ended, apart from those in the past."""
@@ -214,13 +230,17 @@ class Oracle:
         return found
 
     def _taken_by_others(self, name: str, unit: int) -> bool:
-        return any(unit in taken for other, taken in self.taken.items() if other != name)
+        return any(
+            unit in taken
+            for other, taken in self.taken.items()
+            if other != name and self.exclusive[other] & self.exclusive[name]
+        )
 
 
 @given(worlds())
 def test_the_decisions_are_those_of_the_oracle(world: tuple[list[BookingRequest], int]) -> None:
     requests, now = world
-    found = decide(requests, EXCLUSIVE, at(now))
+    found = decide(requests, at(now))
     units = {
         name: {unit for unit in units_of(decision.accepted) if unit >= now} if decision.accepted else set()
         for name, decision in found.items()
@@ -234,13 +254,13 @@ def test_the_order_of_the_bookings_does_not_matter(
 ) -> None:
     requests, now = world
     shuffled = Random(seed).sample(requests, len(requests))
-    assert decide(requests, EXCLUSIVE, at(now)) == decide(shuffled, EXCLUSIVE, at(now))
+    assert decide(requests, at(now)) == decide(shuffled, at(now))
 
 
 @given(worlds())
 def test_stored_decisions_are_decided_the_same_again(world: tuple[list[BookingRequest], int]) -> None:
     requests, now = world
-    first = decide(requests, EXCLUSIVE, at(now))
+    first = decide(requests, at(now))
     pending = [with_record(item, first) for item in requests]
     assert accepted(*pending, now=now) == accepted(*requests, now=now)
 
@@ -248,14 +268,20 @@ def test_stored_decisions_are_decided_the_same_again(world: tuple[list[BookingRe
 @given(worlds())
 def test_the_next_free_slot_is_free_and_the_first_one(world: tuple[list[BookingRequest], int]) -> None:
     requests, now = world
-    found = decide(requests, EXCLUSIVE, at(now))
+    found = decide(requests, at(now))
     everything = [with_record(item, found) for item in requests]
     for item in requests:
         conflict = found[item.name].conflict if item.name in found else None
         if conflict is None:
             continue
         assert item.wanted is not None
-        others = [record for other in everything if other.name != item.name for record in other.records]
+        others = [
+            record
+            for other in everything
+            if other.name != item.name and other.rules.exclusive & item.rules.exclusive
+            for record in other.records
+        ]
+        assert conflict.resource in item.rules.exclusive
         begins = [item.wanted.start + number * UNIT for number in range(200)]
         slots = (TimeSpan(begin, begin + item.wanted.length) for begin in begins)
         free = next(slot for slot in slots if not any(slot.overlaps(other) for other in others))
@@ -281,7 +307,7 @@ class Cluster:
 
     def decide(self, name: str) -> None:
         """Reconcile one Booking: its decision is about to be stored."""
-        decision = decide(list(self.requests.values()), EXCLUSIVE, at(self.now)).get(name)
+        decision = decide(list(self.requests.values()), at(self.now)).get(name)
         if decision is not None:
             item = self.requests[name]
             about = (decision.accepted,) if decision.accepted else ()
@@ -347,7 +373,7 @@ def test_whatever_happens_nobody_takes_an_accepted_interval_away(history: list[t
     for name in [*cluster.requests] * len(cluster.requests):  # until nothing changes any more
         cluster.decide(name)
         cluster.store(name)
-    for name, decision in decide(list(cluster.requests.values()), EXCLUSIVE, at(cluster.now)).items():
+    for name, decision in decide(list(cluster.requests.values()), at(cluster.now)).items():
         if decision.accepted is None:  # something stands against it
             wanted = cluster.requests[name].wanted
             assert wanted is not None

@@ -21,6 +21,7 @@ NOW = datetime(2026, 1, 1, 9, tzinfo=UTC)
 CLAIM = BookingInterval("b", "ada", NOW, NOW + timedelta(hours=1), NOW)
 REQUEST = RequestedBooking(CLAIM, "r")
 NONE = timedelta(0)
+EXCLUSIVE = BookingRules(exclusive=frozenset({"r"}))
 
 
 def booked(
@@ -75,9 +76,14 @@ def test_an_invalid_resource_gives_no_lock_and_no_counts() -> None:
 class TestRules:
     """Bookings of a Resource with rules."""
 
-    LIMITS = BookingRules(max_duration=timedelta(minutes=30), max_ahead=timedelta(hours=2))
+    LIMITS = BookingRules(
+        max_duration=timedelta(minutes=30),
+        max_ahead=timedelta(hours=2),
+        max_duration_of="r",
+        max_ahead_of="r",
+    )
     KEPT = TimeSpan(NOW, NOW + timedelta(minutes=20))
-    RIVAL = Conflict("other", "grace", TimeSpan(NOW, NOW + timedelta(hours=2)), NOW + timedelta(hours=3))
+    RIVAL = Conflict("other", "grace", TimeSpan(NOW, NOW + timedelta(hours=2)), NOW + timedelta(hours=3), "r")
 
     def test_a_booking_that_is_too_long_is_not_valid(self) -> None:
         request = RequestedBooking(CLAIM, "r", self.LIMITS, Decision(None, too_long=True))
@@ -105,7 +111,9 @@ class TestRules:
     def test_a_booking_too_far_ahead_says_when_it_becomes_valid(self) -> None:
         allowed = NOW - timedelta(hours=2)
         decision = Decision(None, allowed_from=allowed, retry_at=allowed)
-        request = RequestedBooking(CLAIM, "r", BookingRules(max_ahead=timedelta(hours=2)), decision)
+        request = RequestedBooking(
+            CLAIM, "r", BookingRules(max_ahead=timedelta(hours=2), max_ahead_of="r"), decision
+        )
         conditions = booking_conditions(request, booked(None), NOW - timedelta(hours=3))
         assert of(conditions)["Valid"] == (False, "TooFarAhead")
         assert conditions[0].message == (
@@ -116,7 +124,7 @@ class TestRules:
         assert request.phase_at(NOW - timedelta(hours=3)) is Phase.SCHEDULED
 
     def test_a_conflict_names_the_other_booking_and_the_next_free_slot(self) -> None:
-        request = RequestedBooking(CLAIM, "r", BookingRules(exclusive=True), Decision(None, self.RIVAL))
+        request = RequestedBooking(CLAIM, "r", EXCLUSIVE, Decision(None, self.RIVAL))
         conditions = booking_conditions(request, booked(None), NOW)
         assert of(conditions) == {
             "Valid": (True, "Accepted"),
@@ -136,14 +144,14 @@ class TestRules:
 
     def test_an_accepted_booking_says_so(self) -> None:
         span = TimeSpan(CLAIM.start_at, CLAIM.end_at)
-        request = RequestedBooking(CLAIM, "r", BookingRules(exclusive=True), Decision(span))
+        request = RequestedBooking(CLAIM, "r", EXCLUSIVE, Decision(span))
         conditions = booking_conditions(request, booked(CLAIM), NOW)
         assert of(conditions)["Accepted"] == (True, "Accepted")
         assert of(conditions)["HoldsLock"] == (True, "Holder")
         assert of(conditions)["Ready"] == (True, "Running")
 
     def test_a_conflict_is_reported_as_an_event_once(self) -> None:
-        request = RequestedBooking(CLAIM, "r", BookingRules(exclusive=True), Decision(None, self.RIVAL))
+        request = RequestedBooking(CLAIM, "r", EXCLUSIVE, Decision(None, self.RIVAL))
         conditions = booking_conditions(request, booked(None), NOW)
         events = condition_events({}, conditions)
         assert [(event.warning, event.reason) for event in events] == [(True, "Conflict")]
@@ -152,7 +160,7 @@ class TestRules:
 
     def test_a_kept_interval_that_has_ended_leaves_the_booking_in_conflict(self) -> None:
         decision = Decision(self.KEPT, self.RIVAL)
-        request = RequestedBooking(CLAIM, "r", BookingRules(exclusive=True), decision)
+        request = RequestedBooking(CLAIM, "r", EXCLUSIVE, decision)
         later = self.KEPT.end
         assert request.phase_at(later) is Phase.CONFLICT
         assert of(booking_conditions(request, booked(None), later))["Ready"] == (False, "Conflict")

@@ -17,6 +17,7 @@ from booking_operator.domain.power import (
     Plan,
     PowerPolicy,
     UnbookedPolicy,
+    Wait,
     coming_restarts,
     decide,
     forget_stopped_from,
@@ -240,7 +241,7 @@ def test_a_stop_waits_for_the_end_of_each_grace_period(
         FREE,
         Observation(instances, NOW),
         observed_since=NOW,
-        stop_from=stop_from,
+        waits=() if stop_from is None else [Wait(GraceReason.DELETION, stop_from)],
         stale_reason=stale_reason,
     )
     held = stop_in is not None and stop_in > 0
@@ -270,7 +271,13 @@ def test_a_start_waits_for_no_grace_period() -> None:
     launched = Instance("i-0", InstanceState.STOPPED, launched_at=NOW)
     policy = PowerPolicy(launch_grace=timedelta(minutes=10))
     later = NOW + timedelta(hours=1)
-    plan = decide(policy, BOOKED, Observation((launched,), NOW), observed_since=NOW, stop_from=later)
+    plan = decide(
+        policy,
+        BOOKED,
+        Observation((launched,), NOW),
+        observed_since=NOW,
+        waits=[Wait(GraceReason.DELETION, later)],
+    )
     assert (plan.start, plan.graces) == (("i-0",), ())
 
 

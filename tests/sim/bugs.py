@@ -24,7 +24,7 @@ from booking_operator.cloud.batching.request_queue import RequestQueue
 from booking_operator.cloud.batching.token_bucket import BucketLimit, RequestLimits
 from booking_operator.cloud.driver import Demand, Order, always
 from booking_operator.cloud.service import Driver
-from booking_operator.domain.acceptance import BookingRules, Decision
+from booking_operator.domain.acceptance import Decision
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
@@ -632,8 +632,8 @@ class TakesTimeAway(BookingReconciler):
     """An extension that conflicts loses the interval that was accepted before."""
 
     @override
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
-        decision = super().decide(booking, rules, now)
+    def decide(self, booking: Booking, now: datetime) -> Decision | None:
+        decision = super().decide(booking, now)
         lost = decision is not None and decision.conflict is not None
         return replace(decision, accepted=None) if decision and lost else decision
 
@@ -642,16 +642,19 @@ class AcceptsOverlaps(BookingReconciler):
     """A booking is accepted although another one has its time."""
 
     @override
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
-        return super().decide(booking, replace(rules, exclusive=False, max_duration=_LONG), now)
+    def decide(self, booking: Booking, now: datetime) -> Decision | None:
+        decision, interval = super().decide(booking, now), booking.interval()
+        if decision is None or decision.conflict is None or interval is None:
+            return decision
+        return Decision(interval.span)
 
 
 class NeverDecidesAgain(BookingReconciler):
     """A booking that waits is not looked at again when the booking before it ends."""
 
     @override
-    def decide(self, booking: Booking, rules: BookingRules, now: datetime) -> Decision | None:
-        decision = super().decide(booking, rules, now)
+    def decide(self, booking: Booking, now: datetime) -> Decision | None:
+        decision = super().decide(booking, now)
         return replace(decision, retry_at=None) if decision else None
 
 

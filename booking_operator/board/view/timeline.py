@@ -11,7 +11,7 @@ from booking_operator.api.booking import Booking
 from booking_operator.board.view.window import Tick, TimeWindow
 from booking_operator.board.view.words import KEPT_TEXTS, day_and_time, duration, from_to, resource_name
 from booking_operator.client.lanes import MAX_LANES, lanes_of
-from booking_operator.client.view import AD_HOC, ResourceView, View, Viewer, booking_problem, phase_of
+from booking_operator.client.view import ResourceView, View, Viewer, booking_problem, named, phase_of
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.local_time import format_time
 from booking_operator.domain.time_grammar import render
@@ -187,10 +187,11 @@ def bar_of(
     holds = view.holds(item)
     times = from_to(item.start_at, item.end_at, viewer)
     held = "holds the lock" if holds and state != _FINISHED else ""
-    situation = ", ".join(filter(None, dict.fromkeys((state, held, badge))))
+    through = f"for {item.booked}, which requires it" if item.booked else ""
+    situation = ", ".join(filter(None, dict.fromkeys((state, through, held, badge))))
     return Bar(
         booking=item.name,
-        name=", ".join((item.name or AD_HOC, item.user_id, times, situation)),
+        name=", ".join((named(item), item.user_id, times, situation)),
         user=item.user_id,
         times=_times(item.start_at, item.end_at, viewer.zone) or times,
         left=window.share(item.start_at),

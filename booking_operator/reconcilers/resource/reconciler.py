@@ -28,7 +28,7 @@ from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, ResourceReport
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.formatting import format_duration, format_utc
-from booking_operator.domain.power import Plan
+from booking_operator.domain.power import GraceReason, Plan, Wait
 from booking_operator.domain.services import SERVICES
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Key, key_of
@@ -43,6 +43,7 @@ from booking_operator.reconcilers.resource.snapshot import (
     take_snapshot,
     to_lock_tags,
 )
+from booking_operator.reconcilers.resource.start_order import wait_of
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 REFRESH_TIMEOUT_SECONDS = 10.0
@@ -201,9 +202,12 @@ class ResourceReconciler:
         return observation is not None and observation.at >= (since or self._trigger(snapshot).observed_since)
 
     def _note_whether_met(self, snapshot: ResourceSnapshot, plan: Plan) -> None:
-        """Record that the group is as booked, if nothing is left to do or the operator may not act."""
+        """Record that the group is as booked, if nothing is left to do or the operator may not act.
+
+        What waits for other Resources is not late either.
+        """
         done = self._fresh(snapshot) and not (plan.has_actions or plan.withheld or plan.in_transition)
-        if done or not snapshot.policy.may_act:
+        if done or plan.waits_for_others or not snapshot.policy.may_act:
             self._orders.as_booked(key_of(snapshot.resource))
 
     def plan_power(self, snapshot: ResourceSnapshot, stale_reason: str = "") -> Plan:
@@ -224,9 +228,16 @@ class ResourceReconciler:
             observation,
             started=started,
             observed_since=self._trigger(snapshot).observed_since,
-            stop_from=self._trigger(snapshot).stop_from,
+            waits=self._waits(snapshot),
             stale_reason=stale_reason or self._consistency.stale_reason() or self._undecided(snapshot),
         )
+
+    def _waits(self, snapshot: ResourceSnapshot) -> list[Wait]:
+        """Return why all starts, or all stops, wait: after a deletion, or for other Resources."""
+        trigger = self._trigger(snapshot)
+        deleted = Wait(GraceReason.DELETION, trigger.stop_from) if trigger.stop_from is not None else None
+        order = wait_of(self._environment, snapshot, trigger.observed_since)
+        return [wait for wait in (deleted, order) if wait is not None]
 
     def _undecided(self, snapshot: ResourceSnapshot) -> str:
         """Return which active booking is neither accepted nor refused yet; empty if there is none.
@@ -235,10 +246,10 @@ class ResourceReconciler:
         """
         key = key_of(snapshot.resource)
         for booking in self._informers.requests(key, snapshot.now):
-            interval = booking.interval() if booking.resource_name == key.name else None
+            interval = dict(self._informers.booked_resources(booking)).get(key)
             if interval is None or not interval.is_active(snapshot.now, snapshot.policy.warm_up):
                 continue
-            if not booking.is_decided(key.name):
+            if not booking.is_decided(booking.resource_name):
                 return f"the booking {booking.metadata.name} is neither accepted nor refused yet"
         return ""
 

@@ -215,6 +215,9 @@ def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] 
     """Return why the operator does nothing for a Resource, as reason and message; None if it is valid."""
     if isinstance(resource.spec, InvalidSpec):
         return "InvalidSpec", resource.spec.message
+    if resource.requires and (names := informers.requirements.cycle(resource)):
+        way = ", which requires ".join(names[1:])
+        return "RequiresCycle", f"spec.requires is a cycle: {names[0]} requires {way}; remove one of them."
     elder = informers.older_duplicate(resource)
     if elder is not None:
         twin = f"The Resource {key_of(elder)} has the same group of instances and is older"

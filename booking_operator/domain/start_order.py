@@ -1,0 +1,117 @@
+"""The order of starts and stops: what a Resource waits for, because of `spec.requires`.
+
+A Resource starts when all Resources that it requires are ready, and a required Resource stops when those that
+require it have stopped. Each wait has an end, so that a Resource with a fault holds no other back for long.
+"""
+
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from booking_operator.domain.formatting import summarize
+from booking_operator.domain.instance import InstanceState, Observation
+from booking_operator.domain.power import GraceReason, PowerPolicy, UnbookedPolicy, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredState:
+    """A Resource that another one requires.
+
+    Attributes:
+        name: its name.
+        problem: why it is not ready, such as `which does not exist`; empty if it is ready.
+        lasts: whether the problem lasts until somebody solves it.
+    """
+
+    name: str
+    problem: str = ""
+    lasts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DependentState:
+    """A Resource that requires another one.
+
+    Attributes:
+        name: its name.
+        left: the ids of its instances that must stop first.
+        timeout: how long the required Resource waits for that.
+    """
+
+    name: str
+    left: tuple[str, ...]
+    timeout: timedelta
+
+
+def required_state(name: str, policy: PowerPolicy, observation: Observation | None) -> RequiredState:
+    """Return the state of a valid Resource that another one requires."""
+    if observation is None:
+        return RequiredState(name, "whose instances have not been observed yet")
+    if observation.all_ready:
+        return RequiredState(name)
+    if not observation.instances:
+        return RequiredState(name, "which has no instances", lasts=True)
+    ready = sum(instance.ready for instance in observation.instances)
+    counts = f"of which {ready} of {len(observation.instances)} instances are ready"
+    if policy.may_act:
+        return RequiredState(name, counts)
+    return RequiredState(name, f"{counts} and which is suspended", lasts=True)
+
+
+def start_wait(required: Collection[RequiredState], due_at: datetime, timeout: timedelta) -> Wait | None:
+    """Return why a start waits for required Resources; None if all of them are ready.
+
+    Args:
+        required: the Resources that must be ready.
+        due_at: when the start is due (aware UTC).
+        timeout: how long it waits at most.
+    """
+    waited_for = [state for state in required if state.problem]
+    if not waited_for:
+        return None
+    lasts = any(state.lasts for state in waited_for)
+    reason = GraceReason.UNAVAILABLE if lasts else GraceReason.REQUIRED
+    return Wait(reason, due_at + timeout, summarize([f"{item.name}, {item.problem}" for item in waited_for]))
+
+
+def instances_to_stop(
+    policy: PowerPolicy, observation: Observation | None, started: AbstractSet[str], now: datetime
+) -> tuple[str, ...]:
+    """Return the ids of the instances that the operator stops without a booking, and that have not stopped.
+
+    Args:
+        policy: the rules of the Resource.
+        observation: the newest observation; None before the first one.
+        started: the ids of the instances that a booking has started.
+        now: the instant (aware UTC).
+    """
+    if observation is None or not policy.may_act:
+        return ()
+    on = {InstanceState.PENDING, InstanceState.RUNNING, InstanceState.STOPPING}
+    return tuple(
+        item.id
+        for item in observation.instances
+        if item.state in on
+        and not item.blocked_reason
+        and (
+            policy.unbooked is UnbookedPolicy.STOP
+            or item.id in started
+            or (item.off_at is not None and item.off_at <= now)
+        )
+    )
+
+
+def stop_wait(dependents: Collection[DependentState], ended_at: datetime) -> Wait | None:
+    """Return why a stop waits for the Resources that require this one; None if all of them have stopped.
+
+    Args:
+        dependents: the Resources that must have stopped.
+        ended_at: when the stop is due (aware UTC).
+    """
+    waited_for = [state for state in dependents if state.left]
+    if not waited_for:
+        return None
+    until = ended_at + max(state.timeout for state in waited_for)
+    text = summarize([f"{state.name} ({summarize(list(state.left))})" for state in waited_for])
+    return Wait(GraceReason.DEPENDENTS, until, text)
