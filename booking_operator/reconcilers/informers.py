@@ -252,7 +252,7 @@ class Informers:
         they are the Bookings with recorded rules.
         """
         namespace, exclusive = resource.namespace, self.rules(resource).exclusive
-        waiting, seen = list(exclusive or {resource.name}), set(exclusive)
+        waiting, seen = sorted(exclusive or {resource.name}), set(exclusive)
         found: dict[str, Booking] = {}
         while waiting:
             for booking in self.requests(Key(namespace, waiting.pop()), now):
@@ -260,7 +260,7 @@ class Informers:
                 wanted = {booking.resource_name, booking.status.accepted_resource} if exclusive else ()
                 more = {name for one in wanted for name in self.rules(Key(namespace, one)).exclusive} - seen
                 seen |= more
-                waiting += more
+                waiting += sorted(more)
         return list(found.values())
 
     def requests(self, resource: Key, now: datetime) -> list[Booking]:
@@ -390,7 +390,7 @@ class Informers:
                 self._update_timeline(place, gone=interval)
             for place, interval in _intervals(key, come, after):
                 self._update_timeline(place, come=interval)
-        for place in {key, *(item.key for item in (*before.required, *after.required))}:
+        for place in dict.fromkeys((key, *(item.key for item in (*before.required, *after.required)))):
             self._holders.pop(place, None)
             self._revise(place)
 

@@ -10,13 +10,14 @@ from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
 from tests.sim.kernel import EPOCH
 from tests.sim.oracle import (
+    LATEST,
     WATCH_DELAY_SECONDS,
     Oracle,
     common,
-    duration,
     instance_filter,
     is_exclusive,
     is_suspended,
+    is_too_long,
     occurrences,
     recorded_interval,
     wanted_interval,
@@ -27,6 +28,8 @@ from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import World
 from tests.support.usage_integration import TracedMeter
 
+ORDERED_SECONDS = 290.0
+"""As `TRANSITION_SECONDS`, for an instance that may wait for others before."""
 TRANSITION_SECONDS = 180.0
 """Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
 OFF_SECONDS = 290.0
@@ -102,9 +105,11 @@ class FinalChecks:
     def _check_group(self, resource: Object) -> None:
         """Check the instances of a Resource and its status."""
         now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
-        earlier = EPOCH + timedelta(seconds=now - TRANSITION_SECONDS)
-        changed = self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now)
-        if changed or is_suspended(resource, earlier):
+        since = now - (ORDERED_SECONDS if self._is_ordered(resource) else TRANSITION_SECONDS)
+        if self._oracle.is_cyclic(name, LATEST, LATEST):
+            return
+        changed = self._oracle.changed_within(resource, since, now)
+        if changed or is_suspended(resource, EPOCH + timedelta(seconds=since)):
             return
         wanted, status = self._oracle.wanted(resource, now), resource.get("status", {})
         machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
@@ -128,6 +133,12 @@ class FinalChecks:
             raise ViolationError(
                 Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
             )
+
+    def _is_ordered(self, resource: Object) -> bool:
+        """Whether a Resource waits for others, or others for it."""
+        name = resource["metadata"]["name"]
+        required = self._oracle.required(name, LATEST, LATEST, surely=True)
+        return bool(required) or len(self._oracle.sources(name, LATEST, LATEST)) > 1
 
     def _check_off_times(self, resource: Object, running: list[Machine]) -> None:
         """Check that nothing runs unbooked for longer than the off times allow, which is two minutes here."""
@@ -157,15 +168,20 @@ class FinalChecks:
         for booking in bookings:
             wanted = wanted_interval(booking)
             assert wanted is not None
-            longest = resource["spec"].get("max_duration")
-            too_long = longest and wanted[1] - wanted[0] > duration(longest)
+            limits = self._oracle.closure_states(name, LATEST, LATEST)
+            too_long = any(is_too_long(wanted[1] - wanted[0], state) for state in limits)
             coming = common(wanted, (now + ACCEPTANCE, wanted[1]))
             if booking["spec"]["resource_name"] != name or coming is None or too_long:
                 continue
             record = recorded_interval(booking, name)
             if common(coming, record) == coming:
                 continue
-            others = (recorded_interval(item, name) for item in bookings if item is not booking)
+            others = (
+                recorded_interval(item, other)
+                for other in self._oracle.sharing(name)
+                for item in bookings
+                if item is not booking
+            )
             if not any(common((now, wanted[1]), other) for other in others):
                 raise ViolationError(
                     Invariant.CONVERGENCE,

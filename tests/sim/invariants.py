@@ -1,8 +1,9 @@
 """The invariants that are checked at each call, write and log event. `final_checks` has those at the end."""
 
 from collections import defaultdict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from booking_operator.api.kinds import KINDS, USAGE
 from booking_operator.api.usage import to_sums
@@ -10,13 +11,14 @@ from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.usage import UsageSums, to_second
 from booking_operator.engine.store import Key
 from tests.sim.aws import Call, Machine
+from tests.sim.kernel import EPOCH
 from tests.sim.kube import Request
 from tests.sim.oracle import (
     Oracle,
     clock_readings,
     common,
     instance_filter,
-    is_exclusive,
+    is_suspended,
     known_until,
     recorded_interval,
     wanted_interval,
@@ -33,6 +35,8 @@ MAX_FAILURES = 60
 """How many failures of one class are allowed in a minute, in addition to `MAX_FAILURES_PER_OBJECT`."""
 MAX_FAILURES_PER_OBJECT = 15
 """How many more failures of one class are allowed in a minute for each object."""
+WAIT_SECONDS = 80.0
+"""A start or stop that has waited for less than this has not reached `workload.TIMEOUT`."""
 STATUS_DELAY = 70.0
 """Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
 _OTHER_DESCRIBES = {"DescribeDBClusters", "DescribeInstanceStatus"}
@@ -141,6 +145,7 @@ class Invariants:
         if reason:
             known = f"{call.client} knew all writes up to {since:.3f}"
             raise ViolationError(Invariant.NO_STOP, f"{machine.id} is stopped although {reason}; {known}")
+        self._check_order(machine, call, state, starts=False)
 
     def _check_release(self, machine: Machine, call: Call, state: ReplicaState) -> None:
         since = max(known_until(state.slot, call.sent_at), state.replica.started_at, state.leads_since)
@@ -160,6 +165,71 @@ class Invariants:
             raise ViolationError(
                 Invariant.NO_START, f"{machine.id} is started, and no booking allows it; {known}"
             )
+        self._check_order(machine, call, state, starts=True)
+
+    def _check_order(self, machine: Machine, call: Call, state: ReplicaState, *, starts: bool) -> None:
+        """Check that nothing starts before what it requires is ready, or stops before what requires it.
+
+        Only clear cases count: the states of the other instances have lasted for longer than any view is old,
+        and the wait began so recently that its timeout cannot be over.
+        """
+        at = call.sent_at
+        if len(state.slot.clock_offsets) > 1:
+            return
+        for resource in self._oracle.oldest_resources():
+            if not instance_filter(resource)(machine):
+                continue
+            name = resource["metadata"]["name"]
+            window = (at - STATUS_DELAY, at)
+            lasts = self._oracle.wanted_for(resource, at, WAIT_SECONDS)
+            settled = all(known is not None for known in self._oracle.resource_states(name, *window))
+            if not settled or lasts >= WAIT_SECONDS or self._oracle.is_cyclic(name, *window):
+                continue
+            if self._oracle.wanted(resource, at) is not starts:
+                continue
+            for other in self._others_in_order(resource, *window, starts=starts):
+                machines = [m for m in self._world.aws.machines.values() if instance_filter(other)(m)]
+                viewed_at = self._viewed_at(call.client, other, at)
+                states = {m.id: m.states(viewed_at - OBSERVATION_LAG, at) for m in machines}
+                wrong = [
+                    id_
+                    for id_, seen in states.items()
+                    if ("running" not in seen and "terminated" not in seen if starts else seen == {"running"})
+                ]
+                if wrong:
+                    verb = "starts before" if starts else "stops before"
+                    text = f"{machine.id} of {name} {verb} {wrong} of {other['metadata']['name']}"
+                    raise ViolationError(Invariant.ORDER, f"{call.client}: {text}")
+
+    def _viewed_at(self, client: str, resource: Object, at: float) -> float:
+        """Return when a replica last asked for the instances of a Resource and got an answer."""
+        spec = resource["spec"]
+        observations = self._observations[client, spec.get("type", "ec2"), spec.get("account", "")]
+        return max((sent_at for sent_at in observations if sent_at < at), default=-1e9)
+
+    def _others_in_order(
+        self, resource: Object, since: float, until: float, *, starts: bool
+    ) -> Iterator[Object]:
+        """Yield the Resources that surely must start before, or stop before, a Resource."""
+        name, oracle = resource["metadata"]["name"], self._oracle
+        for other in oracle.oldest_resources():
+            another = other["metadata"]["name"]
+            first, second = (name, another) if starts else (another, name)
+            first_states = oracle.resource_states(first, since, until)
+            requires = all(
+                state is not None and second in state["spec"].get("requires", ()) for state in first_states
+            )
+            states = oracle.resource_states(another, since, until)
+            plain = all(
+                state is not None
+                and not state["metadata"].get("deletionTimestamp")
+                and not is_suspended(state, EPOCH + timedelta(seconds=since))
+                and state["spec"].get("unbooked", "Stop") == "Stop"
+                for state in states
+            )
+            idle = starts or not oracle.wanted(other, until)
+            if requires and plain and idle and not oracle.is_cyclic(another, since, until):
+                yield other
 
     # Requests at the API server.
 
@@ -189,21 +259,25 @@ class Invariants:
 
     def _check_acceptance(self, client: str, old: Object, new: Object) -> None:
         """Check that a status takes no time away, and accepts none that another booking has."""
-        now, namespace = self._world.kernel.now, new["metadata"]["namespace"]
-        name = new["spec"]["resource_name"]
-        versions = self._world.kube.storage.versions["resources"][namespace, name]
-        recent = [item.object for item in versions if item.since > now - STATUS_DELAY]
-        before = [item.object for item in versions if item.since <= now - STATUS_DELAY]
-        if not all(is_exclusive(state) for state in (*before[-1:], *recent)) or not (before or recent):
+        now, name, own = self._world.kernel.now, new["spec"]["resource_name"], new["metadata"]["name"]
+        window = (now - STATUS_DELAY, now)
+        exclusive = self._oracle.exclusives(name, *window, surely=True)
+        if not exclusive:
             return
-        record, own = recorded_interval(new, name), new["metadata"]["name"]
+        record, before, contested = recorded_interval(new, name), recorded_interval(old, name), False
         for other in self._world.kube.all("bookings"):
             another = other["metadata"]["name"]
-            taken = another != own and common(record, recorded_interval(other, name))
-            # While the Resource was shared, accepted intervals could overlap.
-            if taken and record != recorded_interval(old, name):
+            theirs = other.get("status", {}).get("accepted_resource", "")
+            interval = recorded_interval(other, theirs)
+            if another == own or not self._oracle.exclusives(theirs, *window, surely=False) & exclusive:
+                continue
+            contested |= common(before, interval) is not None
+            surely = self._oracle.exclusives(theirs, *window, surely=True) & exclusive
+            # Before these rules, accepted intervals could overlap.
+            if surely and common(record, interval) and record != before:
                 raise ViolationError(Invariant.NO_OVERLAP, f"{client} accepts {own} although {another} is")
-        self._check_kept(client, old, new, name)
+        if not contested:
+            self._check_kept(client, old, new, name)
 
     def _check_kept(self, client: str, old: Object, new: Object, resource: str) -> None:
         """Check that a booking keeps what was accepted of it, as far as its user has wanted it since."""

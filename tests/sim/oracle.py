@@ -26,6 +26,8 @@ MAX_AUTO_WARM_UP_SECONDS = 3600.0
 MAX_CLOCK_SKEW_SECONDS = 120.0
 """How far the clock of a replica may be behind."""
 HOUR = 3600.0
+LATEST = float("inf")
+"""An instant after all writes."""
 TOLERANCE = timedelta(milliseconds=1)
 
 State = Object | None
@@ -71,6 +73,81 @@ class Oracle:
 
     kube: SimKube
 
+    def resource_states(self, name: str, since: float, until: float) -> Sequence[State]:
+        """Return all states of a Resource between two instants; a Resource that never existed is None."""
+        for (_, found), versions in self.kube.storage.versions["resources"].items():
+            if found == name:
+                return _within(versions, since, until)
+        return [None]
+
+    def names(self) -> list[str]:
+        """Return the names of all Resources that ever existed."""
+        return [name for _, name in self.kube.storage.versions["resources"]]
+
+    def required(self, name: str, since: float, until: float, *, surely: bool) -> dict[str, timedelta]:
+        """Return which Resources one requires between two instants, with the longest lead.
+
+        With `surely`, each step is required in all states, otherwise in any state. A Resource is not its own.
+        """
+        leads: dict[str, timedelta] = {}
+        self._follow(name, timedelta(0), (name,), leads, (since, until), surely=surely)
+        return leads
+
+    def _follow(
+        self,
+        name: str,
+        lead: timedelta,
+        path: tuple[str, ...],
+        leads: dict[str, timedelta],
+        window: tuple[float, float],
+        *,
+        surely: bool,
+    ) -> None:
+        states = self.resource_states(name, *window)
+        warm_ups = [_warm_up(state) for state in states if state is not None]
+        sets = [set(state["spec"].get("requires", ())) if state is not None else set() for state in states]
+        direct = set.intersection(*sets) if surely else set.union(*sets)
+        lead += max(warm_ups, default=timedelta(0))
+        for other in sorted(direct - set(path)):
+            leads[other] = max(lead, leads.get(other, lead))
+            self._follow(other, lead, (*path, other), leads, window, surely=surely)
+
+    def is_cyclic(self, name: str, since: float, until: float) -> bool:
+        """Whether a Resource may have required itself, directly or not, between two instants."""
+        direct = self.required(name, since, until, surely=False)
+        back = (
+            name in state["spec"].get("requires", ())
+            for other in (name, *direct)
+            for state in self.resource_states(other, since, until)
+            if state is not None
+        )
+        return any(back)
+
+    def closure_states(self, name: str, since: float, until: float) -> list[Object]:
+        """Return all states of a Resource, and of those that it may require."""
+        names = (name, *self.required(name, since, until, surely=False))
+        found = (state for one in names for state in self.resource_states(one, since, until))
+        return [state for state in found if state is not None]
+
+    def exclusives(self, name: str, since: float, until: float, *, surely: bool) -> set[str]:
+        """Return the exclusive Resources that a booking of a Resource takes, in all states or in any."""
+        found = (name, *self.required(name, since, until, surely=surely))
+        every = all if surely else any
+        return {one for one in found if every(map(is_exclusive, self.resource_states(one, since, until)))}
+
+    def sharing(self, name: str) -> list[str]:
+        """Return the Resources whose bookings take an exclusive Resource that those of `name` take too."""
+        own = self.exclusives(name, LATEST, LATEST, surely=True)
+        return [one for one in self.names() if own & self.exclusives(one, LATEST, LATEST, surely=True)]
+
+    def sources(self, name: str, since: float, until: float) -> list[str]:
+        """Return the Resources whose bookings surely are bookings of a Resource, itself first."""
+        others = (one for one in self.names() if one != name)
+        return [
+            name,
+            *(one for one in others if name in self.required(one, since, until, surely=True)),
+        ]
+
     def states(self, plural: str, since: float, until: float) -> Iterator[Sequence[State]]:
         """Yield for each object of a kind all states that it had between two instants."""
         for versions in self.kube.storage.versions[plural].values():
@@ -92,14 +169,18 @@ class Oracle:
                 return "its Resource is suspended"
             if all(state and _ad_hoc(state, instant) for state in states for instant in at):
                 return "it is booked ad hoc"
-            for bookings in self.states("bookings", since, now):
-                if all(
-                    booked(booking, state, instant)
-                    for booking in bookings
-                    for state in states
-                    for instant in at
-                ):
-                    return f"it is booked by {bookings[0]['metadata']['name'] if bookings[0] else ''}"
+            name = next(state["metadata"]["name"] for state in states if state is not None)
+            for source in self.sources(name, since, now):
+                booked_states = states if source == name else self.resource_states(source, since, now)
+                limits = self.closure_states(source, since, now)
+                for bookings in self.states("bookings", since, now):
+                    if all(
+                        booked(booking, state, instant, limits=limits)
+                        for booking in bookings
+                        for state in booked_states
+                        for instant in at
+                    ):
+                        return f"it is booked by {bookings[0]['metadata']['name'] if bookings[0] else ''}"
         if not any(
             any(_matches(state, machine) for state in states)
             for states in self.states("resources", since, now)
@@ -120,6 +201,28 @@ class Oracle:
                 for bookings in self.states("bookings", since, now):
                     if any(
                         booked(booking, state, instant, warm_up) for booking in bookings for instant in acting
+                    ):
+                        return True
+                if self._may_be_required(state["metadata"]["name"], warm_up, since, now, acting):
+                    return True
+        return False
+
+    def _may_be_required(
+        self, name: str, warm_up: timedelta, since: float, now: float, at: Sequence[datetime]
+    ) -> bool:
+        """Whether a Resource may be booked because another one requires it."""
+        for source in self.names():
+            lead = self.required(source, since, now, surely=False).get(name)
+            if source == name or lead is None:
+                continue
+            for state in self.resource_states(source, since, now):
+                if state is not None and any(_ad_hoc(state, instant) for instant in at):
+                    return True
+                for bookings in self.states("bookings", since, now):
+                    if any(
+                        booked(booking, state, instant, warm_up + lead)
+                        for booking in bookings
+                        for instant in at
                     ):
                         return True
         return False
@@ -145,7 +248,17 @@ class Oracle:
             warm_up = _reported_warm_up(resource)
         if _ad_hoc(resource, instant):
             return True
-        return any(booked(booking, resource, instant, warm_up) for booking in self.kube.all("bookings"))
+        name = resource["metadata"]["name"]
+        for source in self.sources(name, LATEST, LATEST):
+            state = resource if source == name else self.resource_states(source, LATEST, LATEST)[-1]
+            lead = self.required(source, LATEST, LATEST, surely=True).get(name, timedelta(0))
+            limits = self.closure_states(source, LATEST, LATEST)
+            if any(
+                booked(booking, state, instant, warm_up + lead, limits)
+                for booking in self.kube.all("bookings")
+            ):
+                return True
+        return False
 
     def changed_within(self, resource: Object, since: float, now: float, step: float = 5.0) -> bool:
         """Whether `wanted` had another value at any time since `since`."""
@@ -155,6 +268,13 @@ class Oracle:
             if self.wanted(resource, at) != wanted:
                 return True
         return False
+
+    def wanted_for(self, resource: Object, now: float, limit: float, step: float = 5.0) -> float:
+        """Return since how many seconds `wanted` has its present value, up to `limit`."""
+        wanted, lasts = self.wanted(resource, now), 0.0
+        while lasts < limit and self.wanted(resource, now - lasts - step) == wanted:
+            lasts += step
+        return lasts
 
     def oldest_resources(self) -> list[Object]:
         """Return the oldest Resource of each group. The others have no effect."""
@@ -254,17 +374,42 @@ def is_exclusive(resource: State) -> bool:
     return resource is not None and resource["spec"].get("sharing") == "Exclusive"
 
 
-def booked(booking: State, resource: State, instant: datetime, warm_up: timedelta = timedelta(0)) -> bool:
-    """Whether the instances of a Resource run for a booking at an instant."""
+def booked(
+    booking: State,
+    resource: State,
+    instant: datetime,
+    warm_up: timedelta = timedelta(0),
+    limits: Sequence[Object] = (),
+) -> bool:
+    """Whether the instances of a Resource run for a booking at an instant.
+
+    `limits` has all states of the Resource, and of those that it requires, whose rules may apply.
+    """
     if booking is None or resource is None:
         return False
     name, wanted = resource["metadata"]["name"], wanted_interval(booking)
     if booking["spec"]["resource_name"] != name or wanted is None:
         return False
-    longest = resource["spec"].get("max_duration")
-    if is_exclusive(resource) or (longest and wanted[1] - wanted[0] > duration(longest)):
+    length = wanted[1] - wanted[0]
+    if any(is_exclusive(state) or is_too_long(length, state) for state in (resource, *limits)):
         wanted = common(wanted, recorded_interval(booking, name))
     return wanted is not None and wanted[0] - warm_up <= instant < wanted[1]
+
+
+def is_too_long(length: timedelta, resource: Object) -> bool:
+    """Whether a booking of this length breaks the limit of a Resource."""
+    longest = resource["spec"].get("max_duration")
+    return bool(longest) and length > duration(longest)
+
+
+def _warm_up(resource: Object) -> timedelta:
+    """Return the warm-up of a Resource: that in its status for `auto`, or the default of its service."""
+    text = resource["spec"].get("warm_up", "0s")
+    if text != "auto":
+        return duration(text)
+    if not resource.get("status", {}).get("warm_up"):
+        return timedelta(minutes=10 if resource["spec"].get("type") == "rds" else 2)
+    return _reported_warm_up(resource)
 
 
 def _reported_warm_up(resource: Object) -> timedelta:

@@ -17,6 +17,7 @@ class Invariant(StrEnum):
     TRUE_STATUS = "status is true"
     EXACT_USAGE = "usage is exact"
     OFF_TIMES = "off times are kept"
+    ORDER = "starts and stops are in order"
     NO_OVERLAP = "accepted never overlaps"
     KEPT = "accepted stays accepted"
     CONVERGENCE = "convergence"

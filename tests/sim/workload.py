@@ -12,6 +12,8 @@ MINUTE = 60.0
 USERS = ("ada", "bob", "cyd")
 RULES = ({"sharing": "Exclusive"}, {"sharing": "Shared"}, {"max_duration": "3m"}, {"max_duration": ""})
 """What users change about the rules for bookings."""
+TIMEOUT = "100s"
+"""How long starts and stops wait for other Resources. No wait lasts until the final checks."""
 
 
 class Workload:
@@ -94,6 +96,9 @@ class Workload:
             spec["max_duration"] = self.rules.choice(("2m", "5m"))
         if service == "ec2" and self.rules.random() < 0.25:
             spec["ready_when"] = "StatusChecks"
+        others = [other for other in self.groups if other != group]
+        if others and self.rules.random() < 0.25:
+            spec |= {"requires": [self.rules.choice(others)], "requires_timeout": TIMEOUT}
         yield Act(0, "create", {"plural": "resources", "name": group, "spec": spec})
         yield from self.group_bookings(group)
         if exclusive:
@@ -160,14 +165,8 @@ class Workload:
         for _ in range(self.rng.randint(0, 16)):
             yield from self.user_action(self.random_instant())
         while self.rules.random() < 0.3:
-            spec = self.rules.choice(
-                (
-                    {"sharing": "Exclusive"},
-                    {"sharing": "Shared"},
-                    {"max_duration": "3m"},
-                    {"max_duration": ""},
-                )
-            )
+            requires = {"requires": [self.rules.choice(self.groups)], "requires_timeout": TIMEOUT}
+            spec: dict[str, Any] = self.rules.choice((*RULES, requires, {"requires": []}))
             about = {"plural": "resources", "name": self.rules.choice(self.groups), "spec": spec}
             yield Act(self.rules.uniform(1, self.ends_at), "edit", about)
 

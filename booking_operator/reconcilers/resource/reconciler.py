@@ -228,11 +228,11 @@ class ResourceReconciler:
             observation,
             started=started,
             observed_since=self._trigger(snapshot).observed_since,
-            waits=self._waits(snapshot),
+            waits=self.waits(snapshot),
             stale_reason=stale_reason or self._consistency.stale_reason() or self._undecided(snapshot),
         )
 
-    def _waits(self, snapshot: ResourceSnapshot) -> list[Wait]:
+    def waits(self, snapshot: ResourceSnapshot) -> list[Wait]:
         """Return why all starts, or all stops, wait: after a deletion, or for other Resources."""
         trigger = self._trigger(snapshot)
         deleted = Wait(GraceReason.DELETION, trigger.stop_from) if trigger.stop_from is not None else None
