@@ -264,14 +264,16 @@ class Invariants:
         exclusive = self._oracle.exclusives(name, *window, surely=True)
         if not exclusive:
             return
+        perhaps = self._oracle.exclusives(name, *window, surely=False)
         record, before, contested = recorded_interval(new, name), recorded_interval(old, name), False
         for other in self._world.kube.all("bookings"):
             another = other["metadata"]["name"]
             theirs = other.get("status", {}).get("accepted_resource", "")
             interval = recorded_interval(other, theirs)
-            if another == own or not self._oracle.exclusives(theirs, *window, surely=False) & exclusive:
+            if another == own:
                 continue
-            contested |= common(before, interval) is not None
+            shared = perhaps & self._oracle.exclusives(theirs, *window, surely=False)
+            contested |= bool(shared) and common(before, interval) is not None
             surely = self._oracle.exclusives(theirs, *window, surely=True) & exclusive
             # Before these rules, accepted intervals could overlap.
             if surely and common(record, interval) and record != before:
