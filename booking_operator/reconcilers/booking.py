@@ -102,13 +102,25 @@ class BookingReconciler:
             conditions += (notified_condition(ends, now, sent=sent, failure=failure),)
         phase = request.phase_at(now)
         acceptance = _acceptance(request)
-        absent = resource is None or isinstance(resource.spec, InvalidSpec)
-        if absent and self._reporter.current(booking).accepted_resource == request.resource:
+        if (
+            self._is_incomplete(Key(key.namespace, request.resource))
+            and self._reporter.current(booking).accepted_resource == request.resource
+        ):
             acceptance = {}  # the Resource may be created again, or be corrected
         # Finished Bookings get no Event: the first run in an old cluster would record one for each.
         quiet = phase is Phase.FINISHED
         self._reporter.report(booking, conditions, now, quiet=quiet, status=phase or "", **acceptance)
         return Result(_next_at(request, booked, now), failed=decision is not None and decision.held_back)
+
+    def _is_incomplete(self, resource: Key) -> bool:
+        """Whether a Resource, or one that it requires, does not exist or is invalid.
+
+        Its rules are then unknown, so what was accepted stays accepted.
+        """
+        found = [
+            self._informers.resources.get(key) for key in (resource, *self._informers.required(resource))
+        ]
+        return any(item is None or isinstance(item.spec, InvalidSpec) for item in found)
 
     def decide(self, booking: Booking, now: datetime) -> Decision | None:
         """Return what is accepted of a Booking; None without rules, and for a booking that has ended.

@@ -118,7 +118,7 @@ class UsageRecorder:
         now = self._clock.now()
         for booking in (change.old, change.new):
             if booking is not None:
-                self._rebooked[Key(change.key.namespace, booking.resource_name)] = now
+                self._rebooked |= {key: now for key, _ in self._informers.booked_resources(booking)}
         self._wake.set()
 
     def _on_resource(self, change: Change[Resource]) -> None:

@@ -342,7 +342,11 @@ class Invariants:
         machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
         # A status without an observation says NotObserved and has no counts.
         reasons = {item["type"]: item["reason"] for item in status.get("conditions", ())}
-        if reasons.get("Found") == "NotObserved" or not observations or status.get("running") is None:
+        if (
+            reasons.get("Found", "NotObserved") == "NotObserved"
+            or not observations
+            or status.get("running") is None
+        ):
             return
         states = [machine.states(since, now) for machine in machines]
         least, most = (

@@ -43,7 +43,7 @@ from booking_operator.reconcilers.resource.snapshot import (
     take_snapshot,
     to_lock_tags,
 )
-from booking_operator.reconcilers.resource.start_order import wait_of
+from booking_operator.reconcilers.resource.start_order import outdated_neighbours, wait_of
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 REFRESH_TIMEOUT_SECONDS = 10.0
@@ -111,7 +111,8 @@ class ResourceReconciler:
         if snapshot is None:
             return self._release(key)
         failure = await self._order_starts(snapshot)
-        if not self._fresh(snapshot, since := self._view_needed_since(snapshot)):
+        fresh = self._fresh(snapshot, since := self._view_needed_since(snapshot))
+        if not fresh or self._outdated_neighbours(snapshot):
             refresh_failure = await self._refresh(snapshot, since)
             snapshot = self._take_snapshot(key)
             if snapshot is None:
@@ -200,6 +201,10 @@ class ResourceReconciler:
         """Whether the present view is not older than `since`, by default the decision trigger."""
         observation = snapshot.driver.inventory.observation(snapshot.group)
         return observation is not None and observation.at >= (since or self._trigger(snapshot).observed_since)
+
+    def _outdated_neighbours(self, snapshot: ResourceSnapshot) -> list[ResourceSnapshot]:
+        """Return the Resources in the order of this one whose view is older than the decision trigger."""
+        return outdated_neighbours(self._environment, snapshot, self._trigger(snapshot).observed_since)
 
     def _note_whether_met(self, snapshot: ResourceSnapshot, plan: Plan) -> None:
         """Record that the group is as booked, if nothing is left to do or the operator may not act.
@@ -379,6 +384,11 @@ class ResourceReconciler:
         try:
             async with asyncio.timeout(timeout):
                 await snapshot.driver.inventory.refresh(snapshot.group.scope, since)
+                for other in self._outdated_neighbours(snapshot):
+                    with suppress(CloudError):
+                        await other.driver.inventory.refresh(
+                            other.group.scope, self._trigger(snapshot).observed_since
+                        )
         except CloudError as error:
             return Failure(error.reason, str(error))
         except TimeoutError:

@@ -42,7 +42,26 @@ def wait_of(environment: Environment, snapshot: ResourceSnapshot, changed_at: da
         return None
     last = snapshot.state.last_ended
     ended_at = max(last.end_at, changed_at) if last is not None else changed_at
-    return stop_wait([_dependent(environment, item, snapshot.now) for item in dependents], ended_at)
+    states = [_dependent(environment, item, snapshot.now, changed_at) for item in dependents]
+    return stop_wait(states, ended_at)
+
+
+def outdated_neighbours(
+    environment: Environment, snapshot: ResourceSnapshot, since: datetime
+) -> list[ResourceSnapshot]:
+    """Return the Resources in the order of a Resource whose view is older than `since` (aware UTC).
+
+    These are the Resources that it requires, and those that require it.
+    """
+    keys = environment.informers.requirements.neighbours(key_of(snapshot.resource))
+    resources = [environment.informers.resources.get(key) for key in keys]
+    found = [take_snapshot(environment, item, snapshot.now) for item in resources if item is not None]
+    return [item for item in found if item is not None and not _viewed_since(item, since)]
+
+
+def _viewed_since(snapshot: ResourceSnapshot, since: datetime) -> bool:
+    observation = snapshot.observation
+    return observation is not None and observation.at >= since
 
 
 def _required(environment: Environment, key: Key, now: datetime) -> RequiredState:
@@ -55,9 +74,17 @@ def _required(environment: Environment, key: Key, now: datetime) -> RequiredStat
     return required_state(key.name, snapshot.policy, snapshot.observation)
 
 
-def _dependent(environment: Environment, resource: Resource, now: datetime) -> DependentState:
+def _dependent(
+    environment: Environment, resource: Resource, now: datetime, changed_at: datetime
+) -> DependentState:
+    """Return the state of a Resource that requires another one.
+
+    A view from before `changed_at` (aware UTC) may miss a start, so it does not show that all have stopped.
+    """
     status: ResourceStatus = environment.statuses[RESOURCE].current(resource)
     snapshot, left = take_snapshot(environment, resource, now), tuple[str, ...]()
     if snapshot is not None and not snapshot.state.running_wanted:
         left = instances_to_stop(snapshot.policy, snapshot.observation, frozenset(status.started), now)
+        if not _viewed_since(snapshot, changed_at) and snapshot.policy.may_act:
+            left = left or ("not observed yet",)
     return DependentState(resource.metadata.name, left, resource.requires_timeout)
