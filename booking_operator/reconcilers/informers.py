@@ -65,7 +65,7 @@ class _CachedHolder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placement:
+class Placement:
     """Where the bookings of a Resource are on timelines.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Placement:
     required: tuple[Required, ...] = ()
 
 
-_PLAIN = _Placement()
+_PLAIN = Placement()
 """The placement of a Resource without rules and requirements. Most are like this."""
 
 
@@ -110,7 +110,7 @@ class Informers:
             RESOURCE_MONITOR: self.monitors,
         }
         self._timelines: dict[Key, BookingTimeline] = {}
-        self._placements: dict[Key, _Placement] = {}  # of the Resources whose placement is not plain
+        self._placements: dict[Key, Placement] = {}  # of the Resources whose placement is not plain
         # The names of the Bookings that want a Resource with recorded rules, or have a record for it.
         self._requests: dict[Key, dict[str, None]] = {}  # in a stable order
         self._holders: dict[Key, _CachedHolder] = {}
@@ -350,11 +350,12 @@ class Informers:
     def _place_again(self, changed: Key) -> None:
         """Move the bookings of a changed Resource, and of those that require it, to their new places."""
         for key in (changed, *self.requirements.all_dependents(changed)):
-            before, after = self._placements.get(key, _PLAIN), self._placement_of(key)
+            before, after = self._placements.get(key, _PLAIN), self.placement_of(key)
             if before != after:
                 self._move(key, before, after)
 
-    def _placement_of(self, key: Key) -> _Placement:
+    def placement_of(self, key: Key) -> Placement:
+        """Return where the bookings of a Resource belong, by the present Resources."""
         resource = self.resources.get(key)
         if resource is None:
             return _PLAIN
@@ -363,9 +364,9 @@ class Informers:
         for item in required:
             found = self.resources.get(item.key)
             rules = rules.joined(booking_rules(found)) if found is not None else rules
-        return _Placement(rules, required) if required or rules != NO_RULES else _PLAIN
+        return Placement(rules, required) if required or rules != NO_RULES else _PLAIN
 
-    def _move(self, key: Key, before: _Placement, after: _Placement) -> None:
+    def _move(self, key: Key, before: Placement, after: Placement) -> None:
         """Move the bookings of a Resource from their places on timelines to others."""
         # Without recorded rules, all valid bookings are on the timeline.
         own = [interval for interval in self._timelines.get(key, ()) if not interval.booked]
@@ -441,7 +442,7 @@ def acceptance_changed(change: Change[Booking]) -> bool:
 
 
 def _intervals(
-    key: Key, interval: BookingInterval | None, placement: _Placement
+    key: Key, interval: BookingInterval | None, placement: Placement
 ) -> Iterator[tuple[Key, BookingInterval | None]]:
     """Yield a Resource and those that it requires, each with the place of a booking on its timeline."""
     yield key, interval

@@ -30,7 +30,7 @@ from booking_operator.domain.booking_timeline import BookingTimeline, TimelineSt
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
-from booking_operator.domain.power import Plan
+from booking_operator.domain.power import GraceReason, Plan, Wait
 from booking_operator.domain.usage import Booked, to_second
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
@@ -39,7 +39,7 @@ from booking_operator.engine.store import Key, Origin, Store, key_of
 from booking_operator.engine.workqueue import Backoff, Priority, Result, WorkQueue
 from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.booking import BookingReconciler
-from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.informers import Informers, Placement
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot
@@ -250,6 +250,17 @@ class PendingCountsAsRunning(SimSessions):
         if action != "StartInstances":
             return answers
         return {id_: (before, "running") for id_, (before, _) in answers.items()}
+
+
+class ChecksAlwaysPass(SimSessions):
+    """Status checks that are initializing count as passed."""
+
+    @override
+    async def send(
+        self, action: str, scope: Scope, ids: Sequence[str] = (), lock: Mapping[str, str] | None = None
+    ) -> Any:
+        answers = await super().send(action, scope, ids, lock)
+        return [(id_, True) for id_, _ in answers] if action == "DescribeInstanceStatus" else answers
 
 
 # The batcher of a cloud service.
@@ -521,6 +532,34 @@ class IgnoresSuspendUntil(Store[Any]):
         super().replace(read, origin, ignore_versions=ignore_versions, as_of=as_of)
 
 
+class StartsBeforeRequired(ResourceReconciler):
+    """A start does not wait for required Resources."""
+
+    @override
+    def waits(self, snapshot: ResourceSnapshot) -> list[Wait]:
+        return [wait for wait in super().waits(snapshot) if not snapshot.state.running_wanted]
+
+
+class StopsBeforeDependents(ResourceReconciler):
+    """A stop does not wait for the Resources that require this one."""
+
+    @override
+    def waits(self, snapshot: ResourceSnapshot) -> list[Wait]:
+        return [wait for wait in super().waits(snapshot) if wait.reason is not GraceReason.DEPENDENTS]
+
+
+class BooksOneResource(Informers):
+    """A booking does not book the Resources that its Resource requires."""
+
+    @override
+    def required(self, resource: Key) -> list[Key]:
+        return []
+
+    @override
+    def placement_of(self, key: Key) -> Placement:
+        return replace(super().placement_of(key), required=())
+
+
 class ForgetsOffTimes(ResourceReconciler):
     """Off times stop nothing: only instances that a booking has started are stopped."""
 
@@ -647,6 +686,24 @@ class AcceptsOverlaps(BookingReconciler):
         if decision is None or decision.conflict is None or interval is None:
             return decision
         return Decision(interval.span)
+
+
+class AcceptsTooLong(BookingReconciler):
+    """The field `max_duration` is ignored when a booking is accepted."""
+
+    @override
+    def decide(self, booking: Booking, now: datetime) -> Decision | None:
+        decision, interval = super().decide(booking, now), booking.interval()
+        return Decision(interval.span) if decision and decision.too_long and interval else decision
+
+
+class AcceptsTooEarly(BookingReconciler):
+    """The field `max_ahead` is ignored when a booking is accepted."""
+
+    @override
+    def decide(self, booking: Booking, now: datetime) -> Decision | None:
+        decision, interval = super().decide(booking, now), booking.interval()
+        return Decision(interval.span) if decision and decision.allowed_from and interval else decision
 
 
 class NeverDecidesAgain(BookingReconciler):

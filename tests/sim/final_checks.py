@@ -14,6 +14,7 @@ from tests.sim.oracle import (
     WATCH_DELAY_SECONDS,
     Oracle,
     common,
+    duration,
     instance_filter,
     is_exclusive,
     is_suspended,
@@ -36,6 +37,8 @@ OFF_SECONDS = 290.0
 """Seconds after which an off time has come and the stop was sent. There are no failures for 300 s."""
 ACCEPTANCE = timedelta(seconds=60)
 """A booking that ends sooner than this need not be accepted any more."""
+AHEAD_MARGIN = timedelta(seconds=60)
+"""A booking that has become valid in this time by `max_ahead` need not be accepted yet."""
 CREATION_SECONDS = 10.0
 """Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
@@ -171,7 +174,11 @@ class FinalChecks:
             limits = self._oracle.closure_states(name, LATEST, LATEST)
             too_long = any(is_too_long(wanted[1] - wanted[0], state) for state in limits)
             coming = common(wanted, (now + ACCEPTANCE, wanted[1]))
-            if booking["spec"]["resource_name"] != name or coming is None or too_long:
+            ahead = [
+                duration(state["spec"]["max_ahead"]) for state in limits if state["spec"].get("max_ahead")
+            ]
+            too_far = any(wanted[0] > now - AHEAD_MARGIN + limit for limit in ahead)
+            if booking["spec"]["resource_name"] != name or coming is None or too_long or too_far:
                 continue
             record = recorded_interval(booking, name)
             if common(coming, record) == coming:
@@ -248,7 +255,8 @@ class FinalChecks:
         for resource in self._oracle.oldest_resources():
             key = Key(resource["metadata"]["namespace"], resource["metadata"]["name"])
             meter = replica.operator.usage.meter(key) if replica.operator else None
-            if self._oracle.changed_within(resource, now - TRANSITION_SECONDS, now):
+            lasts = ORDERED_SECONDS if self._is_ordered(resource) else TRANSITION_SECONDS
+            if self._oracle.changed_within(resource, now - lasts, now):
                 continue
             machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
             states = Counter(machine.state_at(now) for machine in machines)

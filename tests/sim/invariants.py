@@ -17,8 +17,10 @@ from tests.sim.oracle import (
     Oracle,
     clock_readings,
     common,
+    duration,
     instance_filter,
     is_suspended,
+    is_too_long,
     known_until,
     recorded_interval,
     wanted_interval,
@@ -37,6 +39,8 @@ MAX_FAILURES_PER_OBJECT = 15
 """How many more failures of one class are allowed in a minute for each object."""
 WAIT_SECONDS = 80.0
 """A start or stop that has waited for less than this has not reached `workload.TIMEOUT`."""
+CLOCK_MARGIN = timedelta(seconds=1)
+"""Time between a decision about a booking and its write, in which the clock goes on."""
 STATUS_DELAY = 70.0
 """Seconds from the decision of a status to its write, at most. The back-off of writes is 60 s at most."""
 _OTHER_DESCRIBES = {"DescribeDBClusters", "DescribeInstanceStatus"}
@@ -254,6 +258,7 @@ class Invariants:
             self._check_ready(client, new)
         if plural == "bookings" and client and old is not None and new is not None:
             self._check_acceptance(client, old, new)
+            self._check_booking_limits(client, old, new)
         if client and plural == "usages" and new is not None and new.get("status"):
             self._check_usage(client, (old or {}).get("status") or {}, new)
 
@@ -280,6 +285,22 @@ class Invariants:
                 raise ViolationError(Invariant.NO_OVERLAP, f"{client} accepts {own} although {another} is")
         if not contested:
             self._check_kept(client, old, new, name)
+
+    def _check_booking_limits(self, client: str, old: Object, new: Object) -> None:
+        """Check that no new booking is accepted that is longer or further ahead than allowed."""
+        now, name, own = self._world.kernel.now, new["spec"]["resource_name"], new["metadata"]["name"]
+        record = recorded_interval(new, name)
+        fresh = recorded_interval(old, name) is None and old.get("status", {}).get("status") != "IN PROGRESS"
+        states = self._oracle.resource_states(name, now - STATUS_DELAY, now)
+        if record is None or not fresh or not all(states):
+            return
+        latest = max(clock_readings(self._replicas[client].slot, now)) + CLOCK_MARGIN
+        ahead = [state["spec"].get("max_ahead") for state in states if state]
+        too_far = all(limit and record[0] > latest + duration(limit) for limit in ahead)
+        too_long = all(is_too_long(record[1] - record[0], state) for state in states if state)
+        if too_far or too_long:
+            what = "too long" if too_long else "too far ahead"
+            raise ViolationError(Invariant.LIMITS, f"{client} accepts {own}, which is {what} for {name}")
 
     def _check_kept(self, client: str, old: Object, new: Object, resource: str) -> None:
         """Check that a booking keeps what was accepted of it, as far as its user has wanted it since."""

@@ -207,6 +207,42 @@ MUTATIONS = (
         2,
     ),
     Mutation(
+        "bookings that are too long are accepted",
+        "A booking that is longer than max_duration is accepted.",
+        Invariant.LIMITS,
+        Build(Parts(bookings=bugs.AcceptsTooLong)),
+    ),
+    Mutation(
+        "bookings too far ahead are accepted",
+        "A booking that starts later than max_ahead allows is accepted.",
+        Invariant.LIMITS,
+        Build(Parts(bookings=bugs.AcceptsTooEarly)),
+    ),
+    Mutation(
+        "status checks always pass",
+        "Status checks that are initializing count as passed.",
+        Invariant.TRUE_STATUS,
+        Build(sessions=bugs.ChecksAlwaysPass),
+    ),
+    Mutation(
+        "a start does not wait for required Resources",
+        "A Resource starts before those that it requires are ready.",
+        Invariant.ORDER,
+        Build(Parts(resources=bugs.StartsBeforeRequired)),
+    ),
+    Mutation(
+        "a stop does not wait for dependents",
+        "A required Resource stops before those that require it.",
+        Invariant.ORDER,
+        Build(Parts(resources=bugs.StopsBeforeDependents)),
+    ),
+    Mutation(
+        "a booking books one Resource",
+        "A booking of a Resource is not one of those that it requires.",
+        Invariant.CONVERGENCE,
+        Build(Parts(informers=bugs.BooksOneResource)),
+    ),
+    Mutation(
         "a waiting booking is forgotten",
         "A booking that waits is not decided again when the booking before it ends.",
         Invariant.CONVERGENCE,

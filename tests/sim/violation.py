@@ -20,6 +20,7 @@ class Invariant(StrEnum):
     ORDER = "starts and stops are in order"
     NO_OVERLAP = "accepted never overlaps"
     KEPT = "accepted stays accepted"
+    LIMITS = "limits are kept"
     CONVERGENCE = "convergence"
     NO_LEAK = "no leak"
 

@@ -89,20 +89,27 @@ class Workload:
             spec |= self.rules.choice(({"stop_at": ["*/2 * * * *"]}, {"unbooked_for": "2m"}))
             about = {"machine": self.machines - 1, "verb": "start"}  # the last instance of this group
             yield Act(self.rules.uniform(1, self.ends_at), "by_hand", about)
-        exclusive = self.rules.random() < 0.3
-        if exclusive:
+        spec |= self.booking_rules(group, service)
+        yield Act(0, "create", {"plural": "resources", "name": group, "spec": spec})
+        yield from self.group_bookings(group)
+        if spec.get("sharing") == "Exclusive":
+            yield from self.queue(group)
+
+    def booking_rules(self, group: str, service: str) -> dict[str, Any]:
+        """Return the fields of a spec about bookings, readiness and order."""
+        spec: dict[str, Any] = {}
+        if self.rules.random() < 0.3:
             spec["sharing"] = "Exclusive"
         if self.rules.random() < 0.15:
             spec["max_duration"] = self.rules.choice(("2m", "5m"))
         if service == "ec2" and self.rules.random() < 0.25:
             spec["ready_when"] = "StatusChecks"
+        if self.rules.random() < 0.15:
+            spec["max_ahead"] = self.rules.choice(("1m", "4m"))
         others = [other for other in self.groups if other != group]
         if others and self.rules.random() < 0.25:
             spec |= {"requires": [self.rules.choice(others)], "requires_timeout": TIMEOUT}
-        yield Act(0, "create", {"plural": "resources", "name": group, "spec": spec})
-        yield from self.group_bookings(group)
-        if exclusive:
-            yield from self.queue(group)
+        return spec
 
     def pool(self) -> str:
         """Return an instance type and a zone."""
