@@ -30,6 +30,7 @@ from booking_operator.domain.booking_timeline import BookingTimeline, TimelineSt
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
+from booking_operator.domain.notification import Notification, NotificationTrigger
 from booking_operator.domain.power import GraceReason, Plan, Wait
 from booking_operator.domain.usage import Booked, to_second
 from booking_operator.engine.clock import Clock
@@ -45,6 +46,7 @@ from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot
 from tests.sim.client import SimKubeClient
 from tests.sim.kube import Request
+from tests.sim.mailbox import SimChannel
 from tests.sim.sessions import SimSessions
 from tests.support.usage_integration import Rebooked, TracedMeter
 
@@ -261,6 +263,15 @@ class ChecksAlwaysPass(SimSessions):
     ) -> Any:
         answers = await super().send(action, scope, ids, lock)
         return [(id_, True) for id_, _ in answers] if action == "DescribeInstanceStatus" else answers
+
+
+class LosesMessages(SimChannel):
+    """Messages that a booking has ended count as delivered, but nobody gets them."""
+
+    @override
+    async def deliver(self, notification: Notification, recipient: str) -> None:
+        if notification.trigger is not NotificationTrigger.ENDED:
+            await super().deliver(notification, recipient)
 
 
 # The batcher of a cloud service.

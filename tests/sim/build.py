@@ -12,6 +12,7 @@ from booking_operator.cloud.batching.token_bucket import LimitsOf, published_lim
 from booking_operator.engine.leader_election import LeaseTiming
 from booking_operator.parts import REAL, Parts
 from tests.sim.client import SimKubeClient
+from tests.sim.mailbox import SimChannel
 from tests.sim.sessions import SimSessions
 from tests.support.usage_integration import TracedMeter
 
@@ -29,6 +30,7 @@ class Build:
         limits: returns the request limits of AWS that the operator respects.
         deletion_grace: how long a stop waits after a deletion.
         meter: the class of the meters of usage.
+        channel: the class of the notification channels.
     """
 
     parts: Parts = REAL
@@ -38,6 +40,7 @@ class Build:
     limits: LimitsOf = published_limits
     deletion_grace: timedelta = timedelta(0)
     meter: type[TracedMeter] = TracedMeter
+    channel: type[SimChannel] = SimChannel
 
 
 CORRECT = Build()

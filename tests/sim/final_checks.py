@@ -1,10 +1,12 @@
 """The checks after the last failure: convergence, and that nothing leaks."""
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from traceback import format_exception
 
 from booking_operator.api.kinds import KINDS
+from booking_operator.domain.notification import NotificationTrigger
 from booking_operator.engine.introspection import BOUNDED
 from booking_operator.engine.store import Key
 from tests.sim.aws import Machine
@@ -13,6 +15,7 @@ from tests.sim.oracle import (
     LATEST,
     WATCH_DELAY_SECONDS,
     Oracle,
+    booked,
     common,
     duration,
     instance_filter,
@@ -20,6 +23,7 @@ from tests.sim.oracle import (
     is_suspended,
     is_too_long,
     occurrences,
+    parse_time,
     recorded_interval,
     wanted_interval,
 )
@@ -39,6 +43,8 @@ ACCEPTANCE = timedelta(seconds=60)
 """A booking that ends sooner than this need not be accepted any more."""
 AHEAD_MARGIN = timedelta(seconds=60)
 """A booking that has become valid in this time by `max_ahead` need not be accepted yet."""
+DELIVERY = timedelta(seconds=120), timedelta(minutes=50)
+"""Since when a booking must have a state, at least and at most, so that its user was notified of it."""
 CREATION_SECONDS = 10.0
 """Seconds after the start of an occurrence within which the next one must have its booking."""
 MAX_EXTRA_TIMERS = 5
@@ -90,6 +96,7 @@ class FinalChecks:
         for resource in self._oracle.oldest_resources():
             self._check_group(resource)
             self._check_waiting(resource)
+        self._check_messages()
         for scheduler in self._world.kube.all("bookingschedulers"):
             self._check_scheduler(scheduler)
         for _, replica in self._world.replicas():
@@ -194,6 +201,38 @@ class FinalChecks:
                     Invariant.CONVERGENCE,
                     f"{booking['metadata']['name']} is not accepted although its time is free",
                 )
+
+    def _check_messages(self) -> None:
+        """Check that users were notified of what the statuses of their bookings say.
+
+        During one leadership, no message is delivered twice. Without an election, that is one process.
+        """
+        alone = {replica.name for replica in self._world.all_replicas if replica.elector is None}
+        messages = self._world.mailbox.messages
+        delivered = Counter(
+            (item.process, item.notification.id) for item in messages if item.process in alone
+        )
+        if twice := [id_ for (_, id_), count in delivered.items() if count > 1]:
+            raise ViolationError(Invariant.NOTIFIED, f"{len(twice)} messages were delivered twice")
+        now = EPOCH + timedelta(seconds=self._world.kernel.now)
+        for booking in self._world.kube.all("bookings"):
+            name, status = booking["metadata"]["name"], booking.get("status", {})
+            conditions = {item["type"]: item for item in status.get("conditions") or ()}
+            counts = self._counted_until_end(booking)
+            for trigger in _due_messages(booking, status.get("status"), conditions, now, ended=counts):
+                if booking["spec"].get("notifications") and not self._world.mailbox.has(name, trigger):
+                    raise ViolationError(
+                        Invariant.NOTIFIED, f"nobody was notified that {name} is {trigger.value}"
+                    )
+
+    def _counted_until_end(self, booking: Object) -> bool:
+        """Whether the instances ran for a booking until its end."""
+        name, wanted = booking["spec"]["resource_name"], wanted_interval(booking)
+        resource = self._oracle.resource_states(name, LATEST, LATEST)[-1]
+        limits = self._oracle.closure_states(name, LATEST, LATEST)
+        return wanted is not None and booked(
+            booking, resource, wanted[1] - timedelta(seconds=1), limits=limits
+        )
 
     def _check_scheduler(self, scheduler: Object) -> None:
         """Check that each occurrence in progress had a booking, and that each coming one has one."""
@@ -311,3 +350,24 @@ class FinalChecks:
             raise ViolationError(
                 Invariant.NO_LEAK, f"{replica.name} keeps entries of deleted objects: {leaked}"
             )
+
+
+def _due_messages(
+    booking: Object, phase: str | None, conditions: Mapping[str, Object], now: datetime, *, ended: bool
+) -> Iterator[NotificationTrigger]:
+    """Yield what the user of a booking was surely notified of, if the user wants that."""
+    least, most = DELIVERY
+    wanted = wanted_interval(booking)
+    if wanted is None:
+        return
+    if phase == "FINISHED" and ended and least < now - wanted[1] < most:
+        yield NotificationTrigger.ENDED
+    for trigger, type_, status in (
+        (NotificationTrigger.READY, "Ready", "True"),
+        (NotificationTrigger.CONFLICT, "Accepted", "False"),
+    ):
+        found = conditions.get(type_)
+        since = parse_time(found["lastTransitionTime"]) if found else None
+        matches = found is not None and found["status"] == status and found["reason"] != "NotValid"
+        if matches and since is not None and least < now - since and now < wanted[1] - least:
+            yield trigger

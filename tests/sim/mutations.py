@@ -243,6 +243,12 @@ MUTATIONS = (
         Build(Parts(informers=bugs.BooksOneResource)),
     ),
     Mutation(
+        "messages are lost",
+        "A message that a booking has ended counts as delivered, but nobody gets it.",
+        Invariant.NOTIFIED,
+        Build(channel=bugs.LosesMessages),
+    ),
+    Mutation(
         "a waiting booking is forgotten",
         "A booking that waits is not decided again when the booking before it ends.",
         Invariant.CONVERGENCE,

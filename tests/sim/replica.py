@@ -25,6 +25,7 @@ from tests.sim.build import Build
 from tests.sim.client import SimKubeClient
 from tests.sim.kernel import Kernel, Process, SimClock
 from tests.sim.kube import SimKube
+from tests.sim.mailbox import Mailbox
 from tests.sim.network import Link
 
 REGION = "eu-west-1"
@@ -132,6 +133,7 @@ class Replica:
         timing: LeaseTiming | None,
         build: Build,
         observer: Observer,
+        mailbox: Mailbox,
     ) -> None:
         self.process = process = Process(kernel, name)  # type: ignore[abstract]
         self.kube = Link(kernel, process, f"{seed}/kube", (0.0005, 0.02))
@@ -149,6 +151,7 @@ class Replica:
         self._build = build
         self._stopping = asyncio.Event()
         self._observer = observer
+        self._mailbox = mailbox
         process.start(self._run())
 
     @property
@@ -186,9 +189,10 @@ class Replica:
             leader_elect=self._timing is not None,
             deletion_grace=build.deletion_grace,
         )
+        channels = {"email": build.channel(self._mailbox, self.process)}
         async with serving(sessions, clock, build.limits, metrics=metrics) as services:
             self.operator = Operator(
-                Dependencies(settings, client, {}, clock, metrics, NoGcTuning()),
+                Dependencies(settings, client, channels, clock, metrics, NoGcTuning()),
                 services,
                 election,
                 self.sources,

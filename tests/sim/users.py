@@ -7,6 +7,7 @@ from typing import Any
 
 from booking_operator.cloud.aws.tags import MANAGED_TAG
 from booking_operator.domain.group import Scope
+from booking_operator.domain.notification import NotificationTrigger
 from tests.sim.aws import SimAws
 from tests.sim.kernel import Kernel
 from tests.sim.kube import SimKube
@@ -67,14 +68,20 @@ class Users:
         elif tries:
             self._kernel.call_later(5, lambda: self.remake(plural, name, tries - 1))
 
-    def book(self, name: str, resource: str, start: float, end: float, user: str) -> None:
-        """Book a Resource."""
-        spec = {
+    def book(
+        self, name: str, resource: str, start: float, end: float, user: str, *, notifies: bool = False
+    ) -> None:
+        """Book a Resource. With `notifies`, the user wants all notifications."""
+        spec: dict[str, Any] = {
             "resource_name": resource,
             "user_id": user,
             "start_at": timestamp(start),
             "end_at": timestamp(end),
         }
+        if notifies:
+            spec["notifications"] = [
+                {"type": "email", "recipient": f"{user}@example.com", "when": list(NotificationTrigger)}
+            ]
         self.create("bookings", name, spec)
 
     def rebook(self, name: str, end: float | None = None, resource: str = "") -> None:

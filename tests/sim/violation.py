@@ -21,6 +21,7 @@ class Invariant(StrEnum):
     NO_OVERLAP = "accepted never overlaps"
     KEPT = "accepted stays accepted"
     LIMITS = "limits are kept"
+    NOTIFIED = "notifications arrive"
     CONVERGENCE = "convergence"
     NO_LEAK = "no leak"
 

@@ -147,6 +147,8 @@ class Workload:
         name, self.bookings = f"b{self.bookings}", self.bookings + 1
         self.boundaries += [round(at) for at in (start, end) if 0 < at < self.ends_at]
         arguments = {"name": name, "resource": group, "start": round(start), "end": round(end)}
+        if self.rules.random() < 0.3:
+            arguments["notifies"] = True
         return Act(max(0.0, created_at), "book", arguments | {"user": self.rng.choice(USERS)})
 
     def schedulers(self) -> Iterator[Act]:

@@ -15,6 +15,7 @@ from tests.sim.aws import CloudFaults, SimAws
 from tests.sim.build import Build
 from tests.sim.kernel import Kernel, Process
 from tests.sim.kube import Faults, SimKube
+from tests.sim.mailbox import Mailbox
 from tests.sim.network import Link, LinkFaults, LinkState
 from tests.sim.replica import LEASE, LEASE_NAMESPACE, Observer, Replica
 from tests.sim.script import Act, Script
@@ -62,6 +63,7 @@ class World:
         self.kernel = kernel = Kernel(seed)
         self.kube = SimKube(kernel, seed)
         self.aws = SimAws(kernel, seed)
+        self.mailbox = Mailbox(kernel, seed)
         self.slots = [Slot() for _ in range(script.replicas)]
         self.all_replicas: list[Replica] = []
         self.on_replica_start: Callable[[Replica, Slot], None] = lambda _replica, _slot: None
@@ -106,7 +108,15 @@ class World:
         name = f"{'abc'[number]}{slot.starts}"
         self._record(f"{self.kernel.now:9.3f} {name} starts")
         slot.replica = replica = Replica(
-            self.kernel, self._seed, name, self.kube, self.aws, timing, self._build, self._observer
+            self.kernel,
+            self._seed,
+            name,
+            self.kube,
+            self.aws,
+            timing,
+            self._build,
+            self._observer,
+            self.mailbox,
         )
         self.all_replicas.append(replica)
         replica.process.skew = timedelta(seconds=slot.clock_offsets[-1][1])
