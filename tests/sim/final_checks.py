@@ -226,13 +226,15 @@ class FinalChecks:
                     )
 
     def _counted_until_end(self, booking: Object) -> bool:
-        """Whether the instances ran for a booking until its end."""
+        """Whether the instances ran for a booking until its end, by rules that have not changed since."""
         name, wanted = booking["spec"]["resource_name"], wanted_interval(booking)
-        resource = self._oracle.resource_states(name, LATEST, LATEST)[-1]
-        limits = self._oracle.closure_states(name, LATEST, LATEST)
-        return wanted is not None and booked(
-            booking, resource, wanted[1] - timedelta(seconds=1), limits=limits
-        )
+        if wanted is None:
+            return False
+        since = (wanted[1] - EPOCH).total_seconds() - TRANSITION_SECONDS
+        states = self._oracle.resource_states(name, since, LATEST)
+        limits = self._oracle.closure_states(name, since, LATEST)
+        last = wanted[1] - timedelta(seconds=1)
+        return all(booked(booking, state, last, limits=limits) for state in states)
 
     def _check_scheduler(self, scheduler: Object) -> None:
         """Check that each occurrence in progress had a booking, and that each coming one has one."""
