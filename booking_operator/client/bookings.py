@@ -123,12 +123,12 @@ def refusal(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> Bo
     decision, rules = view.decision(interval), view.rules
     if decision.too_long and rules.max_duration is not None:
         limit = format_span(rules.max_duration)
-        text = f"a booking of {view.name} takes at most {limit}"
+        text = f"a booking of {rules.max_duration_of} takes at most {limit}"
         return BookingRefusal(text, f"use --duration {limit} or less", for_ever=True)
     if decision.allowed_from is not None and rules.max_ahead is not None:
         when = format_relative(decision.allowed_from, viewer.now, viewer.zone)
         limit = format_span(rules.max_ahead)
-        text = f"{view.name} can be booked {limit} ahead; this booking becomes valid {when}"
+        text = f"{rules.max_ahead_of} can be booked {limit} ahead; this booking becomes valid {when}"
         return BookingRefusal(text, "choose an earlier start, or add --queue to make it now")
     return _conflict(view, interval, decision.conflict, viewer) if decision.conflict else None
 
@@ -141,7 +141,8 @@ def _conflict(
     length = format_span(interval.end_at - interval.start_at)
     who, times = viewer.address(rival.user_id) or "another booking", viewer.times(other, viewer.today)
     verb = "have" if who == "you" else "has"
-    text = f"conflict: {who} {verb} {view.name} {times} ({rival.name}); {length} are next free {free}"
+    what = view.name if rival.resource == view.name else f"{rival.resource}, which {view.name} requires,"
+    text = f"conflict: {who} {verb} {what} {times} ({rival.name}); {length} are next free {free}"
     command = book_command(view.name, length, view.namespace, viewer, start=rival.free_at)
     return BookingRefusal(text, f"{command}, or add --queue to wait for your time", command, rival.name)
 

@@ -574,6 +574,7 @@ _REPORTED_REASONS = {
     "Blocked",
     "DryRun",
     "LockTagsInvalid",
+    "RequiredUnavailable",
     "StatusChecksFailed",
     "StopWithheld",
 }

@@ -107,6 +107,8 @@ def test_a_resource_of_the_go_operator_is_accepted(devcluster: Playground, name:
         {"stop_at": [], "unbooked_for": ""},
         {"ready_when": "StatusChecks", "type": "ec2"},
         {"ready_when": "Running", "type": "rds"},
+        {"requires": ["db", "cache"], "requires_timeout": "90s"},
+        {"requires": [], "requires_timeout": "0s"},
     ],
 )
 def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, Any]) -> None:
@@ -135,6 +137,10 @@ def test_valid_resources_are_accepted(devcluster: Playground, change: dict[str, 
             "spec.ready_when",
             "StatusChecks needs type: ec2; a database is ready when it is available",
         ),
+        ({"requires": ["db", "db"]}, "spec.requires[1]", "Duplicate value"),
+        ({"requires": [""]}, "spec.requires[0]", "at least 1 char"),
+        ({"requires": "db"}, "spec.requires", "must be of type array"),
+        ({"requires_timeout": "soon"}, "spec.requires_timeout", "like 90s, 10m or 1h30m"),
         (
             {"unbooked_for": "4h", "unbooked": "Stop"},
             "spec.unbooked_for",
