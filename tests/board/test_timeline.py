@@ -203,3 +203,33 @@ def test_bars_and_free_spans_are_exact(
         free = sum(span.left <= place < span.right for span in row.free)
         booked = any(start <= instant < end for start, end in intervals(bodies))
         assert free == (not booked)
+
+
+def test_a_required_resource_shows_which_booking_it_runs_for() -> None:
+    web = resource_body("web", "STOPPED", 0, 1, spec={"requires": ["db"], "warm_up": "15m"})
+    db = resource_body("db", "STOPPED", 0, 1)
+    talk = booking_body("talk", "web", "ada", "15:00", "17:00")
+    rows = shown(web, db, talk).rows
+    [[bar]] = rows[0].lanes
+    assert bar.name == (
+        "talk of web, ada, Tue 24 Nov 14:45 to 17:00, scheduled, for web, which requires it, holds the lock"
+    )
+    assert bar.through == "web"
+    assert rows[1].signs == ["requires db"]
+    assert rows[1].name == "web, stopped, 0 of 1, requires db"
+
+
+def test_off_times_and_suspensions_are_shown_with_their_time() -> None:
+    running = resource_body(
+        "lab",
+        "RUNNING",
+        1,
+        1,
+        spec={"unbooked": "Leave", "stop_at": ["0 20 * * *"], "time_zone": "Europe/Berlin"},
+    )
+    running["status"]["unbooked"] = [{"id": "i-1", "since": "2026-11-24T12:00:00Z"}]
+    assert row_of(running).signs == ["off at 20:00"]
+    today = resource_body("a", "STOPPED", 0, 1, spec={"suspend_until": "2026-11-24T18:00:00+01:00"})
+    assert row_of(today).signs == ["suspended until 18:00"]
+    later = resource_body("a", "STOPPED", 0, 1, spec={"suspend_until": "2026-11-26T09:00:00+01:00"})
+    assert row_of(later).signs == ["suspended until Thu 26 Nov 09:00"]

@@ -99,6 +99,7 @@ function resource(/** @type {any} */ row, /** @type {any} */ actions) {
     element("strong", {}, row.resource),
     element("span", { class: `power ${row.power}` }, `${row.power} ${row.counts}`),
     row.note ? element("span", { class: "note" }, `⚠ ${row.note}`) : null,
+    ...row.signs.map((/** @type {string} */ sign) => element("span", { class: "sign" }, sign)),
   );
   opens.set(header, () => actions.explain(row));
   const lanes = element("div", { class: "lanes", role: "presentation" });
@@ -153,6 +154,7 @@ function booking(
   if (!bar.opens) classes.push("from-before");
   if (!bar.closes) classes.push("goes-on");
   if (bar.badge) classes.push(bar.badge);
+  if (bar.through) classes.push("required");
   const made = element(
     "div",
     {
@@ -166,6 +168,7 @@ function booking(
     bar.badge
       ? element("b", { class: "badge" }, ICONS[/** @type {"late"} */ (bar.badge)], element("span", { class: "word" }, ` ${bar.badge}`))
       : null,
+    bar.through ? element("span", { class: "through" }, `↳ ${bar.through}`) : null,
     element("span", { class: "user" }, bar.user),
     element("span", { class: "times" }, bar.times),
   );

@@ -44,6 +44,7 @@ class Bar:
         mine: whether it is a booking of the viewer.
         state: its phase, such as `scheduled`, `in progress`, `finished` or `conflict`.
         situation: the phase, whether it holds the lock, and its problem, in words.
+        through: the Resource that is booked and that requires this one; empty if this one is booked.
         badge: its problem; None for none.
     """
 
@@ -60,6 +61,7 @@ class Bar:
     mine: bool
     state: str
     situation: str
+    through: str
     badge: Badge | None
 
 
@@ -91,6 +93,7 @@ class Row:
         power: its power status, like `running`.
         counts: how many of how many instances run, like `2 of 2`.
         note: its most important problem, in one or two words; empty for none.
+        signs: what else is coming or holds, like `off at 20:00`, `suspended until 18:00` or `requires db`.
         lanes: the bars, in lanes of bars that do not overlap.
         hidden: the number of bookings without a lane.
         free: the free spans.
@@ -102,6 +105,7 @@ class Row:
     power: str
     counts: str
     note: str
+    signs: Sequence[str]
     lanes: Sequence[Sequence[Bar]]
     hidden: int
     free: Sequence[FreeSpan]
@@ -163,18 +167,36 @@ def is_selected(view: ResourceView, namespace: str, words: str) -> bool:
 
 def _row(view: ResourceView, objects: View, window: TimeWindow, viewer: Viewer) -> Row:
     lanes = lanes_of(view, window.begin, window.end)
-    status = view.resource.status
+    status, signs = view.resource.status, list(_signs(view, viewer))
     return Row(
         namespace=view.namespace,
         resource=view.name,
-        name=resource_name(view, viewer),
+        name=", ".join((resource_name(view, viewer), *signs)),
         power=view.power.lower(),
         counts=f"{status.running} of {status.instances}",
         note=view.note,
+        signs=signs,
         lanes=[[bar_of(view, item, objects, window, viewer) for item in lane] for lane in lanes[:MAX_LANES]],
         hidden=sum(map(len, lanes[MAX_LANES:])),
         free=list(_free(view, window, viewer)),
     )
+
+
+def _signs(view: ResourceView, viewer: Viewer) -> Iterator[str]:
+    """Yield the end of a suspension, the next off time, and the required Resources."""
+    if view.suspended_until is not None:
+        yield f"suspended until {_time_or_day(view.suspended_until, viewer)}"
+    if view.off_at is not None:
+        yield f"off at {_time_or_day(view.off_at, viewer)}"
+    if view.resource.requires:
+        yield f"requires {', '.join(view.resource.requires)}"
+
+
+def _time_or_day(instant: datetime, viewer: Viewer) -> str:
+    local = instant.astimezone(viewer.zone)
+    if local.date() == viewer.today:
+        return format_time(local)
+    return day_and_time(instant, viewer.now, viewer.zone)
 
 
 def bar_of(
@@ -203,6 +225,7 @@ def bar_of(
         mine=item.user_id == viewer.user,
         state=state,
         situation=situation,
+        through=item.booked,
         badge=badge,
     )
 
