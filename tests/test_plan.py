@@ -1,11 +1,12 @@
 """Which Resources and bookings the forecast of `booking-operator plan` counts."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from booking_operator.cli.plan import forecast_of
+from booking_operator.cli.plan import as_json, as_text, forecast_of
 from booking_operator.cloud.batching.token_bucket import published_limits
 from tests.support.people import NOW, at, booking_body, resource_body, view_of
 
@@ -47,3 +48,21 @@ def test_the_off_times_of_what_runs_unbooked_count() -> None:
 )
 def test_suspensions_and_rules_count(spec: dict[str, Any], expected: list[tuple[str, int]]) -> None:
     assert calls(**spec) == expected
+
+
+def test_a_booking_counts_for_required_resources_and_waits_for_their_late_start() -> None:
+    db = resource_body("db", "STOPPED", 0, 1200)
+    web = resource_body("web", "STOPPED", 0, 2, spec={"requires": ["db"], "region": "us-east-1"})
+    informers = view_of(db, web, booking_body("b", "web", "ada", "15:00", "17:00")).informers
+    found = forecast_of(informers, NOW, NOW + timedelta(days=1), published_limits)
+    late = {item.resource.name: item for item in found.late}
+    assert set(late) == {"db", "web"}
+    assert late["db"].late_by > timedelta(seconds=90)
+    assert late["web"].late_by == late["db"].late_by
+    assert late["web"].required == late["db"].resource
+    assert (late["web"].remedy, late["db"].required) == (None, None)
+    assert late["db"].remedy is not None
+    text = as_text(found, NOW, NOW + timedelta(days=1))
+    assert "waits for db" in text
+    data = json.loads(as_json(found, NOW, NOW + timedelta(days=1)))
+    assert {item["required"] for item in data["late"]} == {None, str(late["db"].resource)}
