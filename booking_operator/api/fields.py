@@ -121,6 +121,7 @@ _INTERVAL, _HORIZON = _duration_between("10s", "24h"), _duration_between("0s", "
 
 WarmUp = Annotated[str, _WARM_UP[0], _WARM_UP[1]]
 LaunchGrace = Annotated[str, _LAUNCH_GRACE[0], _LAUNCH_GRACE[1]]
+Timeout = LaunchGrace
 BookingLimit = Annotated[str, _BOOKING_LIMIT[0], _BOOKING_LIMIT[1]]
 """A limit for bookings; empty for none."""
 Interval = Annotated[str, _INTERVAL[0], _INTERVAL[1]]

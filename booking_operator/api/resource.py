@@ -101,7 +101,7 @@ class ResourceSpec:
     ] = ()
     """The Resources of this namespace that this one needs, such as its database.
     A booking of this Resource is also one of them. They start first, and stop last."""
-    requires_timeout: fields.LaunchGrace = "10m"
+    requires_timeout: fields.Timeout = "10m"
     """How long a start waits at most until the required Resources are ready.
     Their stop waits as long at most until this one has stopped."""
 

@@ -193,7 +193,10 @@ def _next_start(snapshot: ResourceSnapshot) -> datetime | None:
     observation, holder = snapshot.observation, snapshot.state.holder
     if observation is None or observation.all_ready:
         return None
-    return holder.power_on_at(snapshot.policy.warm_up) if holder else snapshot.state.next_change_at
+    warm_up = snapshot.policy.warm_up
+    if holder is not None:
+        return holder.power_on_at(warm_up)
+    return snapshot.timeline.state_at(snapshot.now, warm_up).next_change_at
 
 
 def _delay(snapshot: ResourceSnapshot, at: datetime, leaves_at: datetime, *, starting: bool) -> Delay | None:
