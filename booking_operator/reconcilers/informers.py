@@ -340,6 +340,10 @@ class Informers:
                 self._update_timeline(key, gone=interval)
             for key, interval in _intervals(change.key, _ad_hoc(new), placement):
                 self._update_timeline(key, come=interval)
+            if _ad_hoc(old) != _ad_hoc(new):
+                for item in placement.required:
+                    self._holders.pop(item.key, None)
+                    self._revise(item.key)
         if not (change.status_only and same_warm_up):
             self._place_again(change.key)
         if change.new is None:

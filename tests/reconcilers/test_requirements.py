@@ -6,6 +6,7 @@ from booking_operator.api.resource import ResourceStatus
 from booking_operator.engine.store import Key
 from tests.reconcilers.test_acceptances import World
 from tests.support.environment import FakeStatus
+from tests.support.virtual import EPOCH
 
 
 def key(name: str) -> Key:
@@ -107,8 +108,13 @@ def test_an_ad_hoc_booking_books_required_resources_too() -> None:
     until = "2100-01-01T00:00:00Z"
     world.resource("web", requires=["db"], booked_by="ada", booked_until=until)
     assert [(name, via) for name, _, _, via in booked(world, "db")] == [("", "web")]
+    db = world.informers.resources.get(key("db"))
+    assert db is not None
+    now = EPOCH + timedelta(hours=1)
+    assert world.informers.holder(db, now) is not None
     world.resource("web", requires=["db"])
     assert booked(world, "db") == []
+    assert world.informers.holder(db, now) is None
 
 
 def test_cycles_are_found_and_bookings_are_placed_once() -> None:
