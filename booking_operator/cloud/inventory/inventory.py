@@ -29,8 +29,8 @@ from booking_operator.cloud.driver import (
     Record,
 )
 from booking_operator.cloud.instrumentation import unexpected
+from booking_operator.cloud.inventory.poll_loop import poll
 from booking_operator.cloud.inventory.polling import (
-    BACKOFF,
     IDLE_INTERVAL,
     TRANSIENT_KINDS,
     DescribeCall,
@@ -39,7 +39,7 @@ from booking_operator.cloud.inventory.polling import (
 )
 from booking_operator.domain.group import Group, Scope, spelling
 from booking_operator.domain.instance import InstanceState, Lock, Observation
-from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.clock import Clock
 from booking_operator.engine.introspection import Contents
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
@@ -185,18 +185,7 @@ class Inventory:
 
     async def poll(self) -> None:
         """Keep the views of all tracked groups current, until cancelled."""
-        failures = 0
-        while True:
-            self._wake.clear()
-            now = self._clock.now()
-            try:
-                next_at = self._call_what_is_due(now)
-                failures = 0
-            except Exception as error:  # noqa: BLE001 - a failed poll must not stop the later ones
-                failures += 1
-                unexpected(self._metrics, FailedPart.POLL, "poll", error)
-                next_at = now + BACKOFF.after(failures)
-            await wait_until(self._clock, next_at, self._wake)
+        await poll(self._call_what_is_due, self._clock, self._wake, self._metrics, "poll")
 
     def _call_what_is_due(self, now: datetime) -> datetime:
         """Start the calls that are due at `now`, and return when to check again."""

@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 from booking_operator.cloud.driver import CheckListener, CloudError
 from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.inventory import Inventory
+from booking_operator.cloud.inventory.poll_loop import poll
 from booking_operator.cloud.inventory.polling import BACKOFF, IDLE_INTERVAL
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import CHECK_TIMEOUT, InstanceState, StatusCheck
-from booking_operator.engine.clock import Clock, wait_until
+from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
 CHECK_INTERVAL = timedelta(seconds=5)
@@ -138,18 +139,7 @@ class StatusChecks:
 
     async def poll(self) -> None:
         """Read the checks that are due, until cancelled."""
-        failures = 0
-        while True:
-            self._wake.clear()
-            now = self._clock.now()
-            try:
-                next_at = self._read_what_is_due(now)
-                failures = 0
-            except Exception as error:  # noqa: BLE001 - a failed poll must not stop the later ones
-                failures += 1
-                unexpected(self._metrics, FailedPart.POLL, "status checks", error)
-                next_at = now + BACKOFF.after(failures)
-            await wait_until(self._clock, next_at, self._wake)
+        await poll(self._read_what_is_due, self._clock, self._wake, self._metrics, "status checks")
 
     def _read_what_is_due(self, now: datetime) -> datetime | None:
         """Start the calls that are due at `now`. Returns when the next one is due; None for never."""
@@ -181,19 +171,18 @@ class StatusChecks:
         return wanted
 
     async def _read_scope(self, scope: Scope, state: _ScopeChecks, sent_at: datetime) -> None:
-        before = state.failure
+        before, changed, failure = state.failure, set[str](), None
         try:
             changed = state.record(await self._read(scope, state.pending), sent_at)
-            state.failures, state.error = 0, None
         except CloudError as error:
-            state.failures, state.error, changed = state.failures + 1, error, set()
+            failure = error
         except Exception as error:  # noqa: BLE001 - the checks of all scopes must be read
             facts = {"account": scope.account, "region": scope.region}
             failure = unexpected(self._metrics, FailedPart.VIEW, "status checks", error, **facts)
-            state.failures, state.error, changed = state.failures + 1, failure, set()
         finally:
             state.reading = False
             self._wake.set()
+        state.error, state.failures = failure, state.failures + 1 if failure else 0
         if changed or (before is None) is not (state.failure is None):
             self._notify(scope)
 
