@@ -9,7 +9,14 @@ from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
 from booking_operator.board.view.window import Tick, TimeWindow
-from booking_operator.board.view.words import KEPT_TEXTS, day_and_time, duration, from_to, resource_name
+from booking_operator.board.view.words import (
+    KEPT_TEXTS,
+    day_and_time,
+    duration,
+    from_to,
+    resource_name,
+    time_or_day,
+)
 from booking_operator.client.lanes import MAX_LANES, lanes_of
 from booking_operator.client.view import ResourceView, View, Viewer, booking_problem, named, phase_of
 from booking_operator.domain.booking import BookingInterval, Phase
@@ -185,18 +192,11 @@ def _row(view: ResourceView, objects: View, window: TimeWindow, viewer: Viewer) 
 def _signs(view: ResourceView, viewer: Viewer) -> Iterator[str]:
     """Yield the end of a suspension, the next off time, and the required Resources."""
     if view.suspended_until is not None:
-        yield f"suspended until {_time_or_day(view.suspended_until, viewer)}"
+        yield f"suspended until {time_or_day(view.suspended_until, viewer)}"
     if view.off_at is not None:
-        yield f"off at {_time_or_day(view.off_at, viewer)}"
+        yield f"off at {time_or_day(view.off_at, viewer)}"
     if view.resource.requires:
         yield f"requires {', '.join(view.resource.requires)}"
-
-
-def _time_or_day(instant: datetime, viewer: Viewer) -> str:
-    local = instant.astimezone(viewer.zone)
-    if local.date() == viewer.today:
-        return format_time(local)
-    return day_and_time(instant, viewer.now, viewer.zone)
 
 
 def bar_of(

@@ -18,6 +18,14 @@ def day_and_time(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
     return _day_and_time(instant.astimezone(zone), now.astimezone(zone).year)
 
 
+def time_or_day(instant: datetime, viewer: Viewer) -> str:
+    """Return an instant like `13:00`, with the day if it is not today."""
+    local = instant.astimezone(viewer.zone)
+    if local.date() == viewer.today:
+        return format_time(local)
+    return day_and_time(instant, viewer.now, viewer.zone)
+
+
 def from_to(start: datetime, end: datetime, viewer: Viewer) -> str:
     """Return an interval like `Tue 24 Nov 13:00 to 17:00`. The end has a day if the days differ."""
     return _from_to(start, end, viewer.today.year, viewer.zone)
@@ -52,11 +60,5 @@ def resource_name(view: ResourceView, viewer: Viewer) -> str:
     status, holder = view.resource.status, view.state.holder
     parts = [view.name, view.power.lower(), f"{status.running} of {status.instances}"]
     if holder is not None:
-        local = holder.end_at.astimezone(viewer.zone)
-        until = (
-            format_time(local)
-            if local.date() == viewer.today
-            else day_and_time(holder.end_at, viewer.now, viewer.zone)
-        )
-        parts.append(f"{holder.user_id} until {until}")
+        parts.append(f"{holder.user_id} until {time_or_day(holder.end_at, viewer)}")
     return ", ".join(parts)
