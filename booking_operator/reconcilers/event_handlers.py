@@ -99,7 +99,7 @@ class EventHandlers:
         now = self._clock.now()
         for booking in (change.old, change.new):
             for resource, interval in self._informers.booked_resources(booking) if booking else ():
-                active = interval is not None and interval.is_active(now, self._warm_up(resource))
+                active = interval is not None and interval.is_active(now, self._informers.warm_up(resource))
                 if active and not self._informers.holder_is_known(resource, now):
                     self._enqueue_active(resource, priority)
 
@@ -129,10 +129,6 @@ class EventHandlers:
     def _enqueue_active(self, resource: Key, priority: Priority) -> None:
         for key in self._informers.active(resource, self._clock.now()):
             self.bookings.add(key, priority)
-
-    def _warm_up(self, resource: Key) -> timedelta:
-        found = self._informers.resources.get(resource)
-        return found.warm_up if found is not None else timedelta(0)
 
     def _enqueue_with_required(self, resource: Key, priority: Priority) -> None:
         """Enqueue a Resource, and all that it requires."""

@@ -201,9 +201,12 @@ class Informers:
 
     def active(self, resource: Key, now: datetime) -> list[Key]:
         """Return the Bookings that are active at `now` (aware UTC), including the warm-up of the Resource."""
+        return self.unfinished(resource, now, now + self.warm_up(resource))
+
+    def warm_up(self, resource: Key) -> timedelta:
+        """Return the warm-up of a Resource; zero if it does not exist or is invalid."""
         found = self.resources.get(resource)
-        warm_up = found.warm_up if found is not None else timedelta(0)
-        return self.unfinished(resource, now, now + warm_up)
+        return found.warm_up if found is not None else timedelta(0)
 
     def unfinished(self, resource: Key, now: datetime, start: datetime | None = None) -> list[Key]:
         """Return the valid Bookings of a Resource that end after `now` (aware UTC), by precedence.
