@@ -93,7 +93,6 @@ class ResourceSpec:
     max_ahead: fields.BookingLimit = ""
     """How far ahead a booking may start, such as `336h`. One that starts later is not valid until then.
     If empty, there is no limit."""
-
     requires: Annotated[
         tuple[fields.ResourceName, ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}),

@@ -229,8 +229,7 @@ class _Simulation:
                     starts[switch.member.key].append(_Start(switch.member, switch.period, at))
         for start in [start for found in starts.values() for start in found]:
             due_at = start.period.first.power_on_at(start.member.warm_up)
-            own, required = start.sent_at - due_at, None
-            late_by = own
+            late_by, required = start.sent_at - due_at, None
             for key in start.member.required:
                 for other in starts.get(key, ()):
                     waits = other.sent_at - other.period.begins_at

@@ -56,7 +56,6 @@ _CRDS = "/customresourcedefinitions/"
 _CONFLICT = 409
 _FAR = datetime(2100, 1, 1, tzinfo=UTC)
 _PLENTY = BucketLimit(1e6, 1e6)
-_LONG = timedelta(days=365)
 
 
 # The leader election and the request limits.

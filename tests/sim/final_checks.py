@@ -115,7 +115,7 @@ class FinalChecks:
     def _check_group(self, resource: Object) -> None:
         """Check the instances of a Resource and its status."""
         now, spec, name = self._world.kernel.now, resource["spec"], resource["metadata"]["name"]
-        since = now - (ORDERED_SECONDS if self._is_ordered(resource) else TRANSITION_SECONDS)
+        since = now - self._settling_seconds(resource)
         if self._oracle.is_cyclic(name, LATEST, LATEST):
             return
         changed = self._oracle.changed_within(resource, since, now)
@@ -144,11 +144,12 @@ class FinalChecks:
                 Invariant.CONVERGENCE, f"the status of {name} is {reported}, but the truth is {truth}"
             )
 
-    def _is_ordered(self, resource: Object) -> bool:
-        """Whether a Resource waits for others, or others for it."""
+    def _settling_seconds(self, resource: Object) -> float:
+        """Return how long the instances may change after a boundary: longer if others are in their order."""
         name = resource["metadata"]["name"]
         required = self._oracle.required(name, LATEST, LATEST, surely=True)
-        return bool(required) or len(self._oracle.sources(name, LATEST, LATEST)) > 1
+        ordered = bool(required) or len(self._oracle.sources(name, LATEST, LATEST)) > 1
+        return ORDERED_SECONDS if ordered else TRANSITION_SECONDS
 
     def _check_off_times(self, resource: Object, running: list[Machine]) -> None:
         """Check that nothing runs unbooked for longer than the off times allow, which is two minutes here."""
@@ -296,8 +297,7 @@ class FinalChecks:
         for resource in self._oracle.oldest_resources():
             key = Key(resource["metadata"]["namespace"], resource["metadata"]["name"])
             meter = replica.operator.usage.meter(key) if replica.operator else None
-            lasts = ORDERED_SECONDS if self._is_ordered(resource) else TRANSITION_SECONDS
-            if self._oracle.changed_within(resource, now - lasts, now):
+            if self._oracle.changed_within(resource, now - self._settling_seconds(resource), now):
                 continue
             machines = [m for m in self._world.aws.machines.values() if instance_filter(resource)(m)]
             states = Counter(machine.state_at(now) for machine in machines)
