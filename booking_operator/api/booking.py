@@ -88,7 +88,8 @@ class BookingStatus:
     notification_sent: bool = False
     """Whether all recipients were notified that the booking ends."""
     notified: tuple[str, ...] = ()
-    """The ids of the delivered messages. After a change of end_at, all messages about the end are new."""
+    """The ids of the delivered messages. After a change of end_at, all messages about the end are new.
+    No message is repeated if an earlier end_at returns."""
     conditions: tuple[Condition, ...] = ()
     """Always: Valid. If the spec is valid: ResourceFound, HoldsLock.
     Accepted if the Resource is exclusive.

@@ -37,6 +37,8 @@ from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failure_tracker import FailureTracker
 
 _MAX_WRITE_ATTEMPTS = 3
+_MAX_EARLIER = 20
+"""How many delivered messages the status lists that are no longer due, such as those about an earlier end."""
 WRITE_TIMEOUT_SECONDS = 30.0
 """Timeout in seconds for storing the delivered messages. The status writer continues after it.
 
@@ -267,9 +269,10 @@ class NotificationReconciler:
     ) -> None:
         """Write the delivered messages into the status, and wait until the status is stored.
 
-        A crash before this write repeats the messages.
+        The status also keeps earlier messages: what a message is about may return, for example when the
+        Resource is deleted and created again. A crash before this write repeats the messages.
         """
-        done = tuple(id_ for id_, message in messages.items() if message.delivered)
+        done = [id_ for id_, message in messages.items() if message.delivered]
         ending = [id_ for id_, item in items.items() if item.trigger is NotificationTrigger.ENDING]
         sent = bool(ending) and set(ending) <= set(done)
         with suppress(TimeoutError):
@@ -279,7 +282,8 @@ class NotificationReconciler:
                 ):  # another client may change the status between read and write
                     found = self._informers.bookings.get(key) or booking
                     current: BookingStatus = self._status.current(found)
-                    wanted = replace(current, notified=done, notification_sent=sent)
+                    earlier = [id_ for id_ in current.notified if id_ not in items][-_MAX_EARLIER:]
+                    wanted = replace(current, notified=(*earlier, *done), notification_sent=sent)
                     if wanted == current:
                         break  # the status is stored, or the status writer already has it
                     self.failures.changed(key)

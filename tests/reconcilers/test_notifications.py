@@ -177,6 +177,29 @@ def test_the_new_end_of_an_extended_booking_is_notified_too() -> None:
     assert at == 180
 
 
+def test_an_earlier_end_that_returns_is_not_notified_again() -> None:
+    async def scenario(world: World) -> None:
+        for end in (100, 200, 100):
+            world.booking(10, end, ADA)
+            await world.run(1 if end == 200 else 85)
+            world.start_again()
+        assert world.sent()
+
+    assert [at for _, _, at in play(scenario).mail.sent] == [80]
+
+
+def test_the_status_lists_a_limited_number_of_earlier_messages() -> None:
+    async def scenario(world: World) -> None:
+        for number in range(40):
+            world.booking(0, 15 + number, ADA)
+            await world.run(1)
+        booking = world.informers.bookings.get(KEY)
+        assert booking is not None
+        assert len(set(booking.status.notified)) == 21
+
+    assert len(play(scenario).mail.sent) == 40
+
+
 def test_a_restart_causes_no_second_notification() -> None:
     async def scenario(world: World) -> None:
         world.booking(10, 100, ADA)
