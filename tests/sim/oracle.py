@@ -241,7 +241,11 @@ class Oracle:
     # The current state.
 
     def wanted(self, resource: Object, now: float) -> bool:
-        """Whether a Resource is wanted running at an instant, according to the current objects."""
+        """Whether a Resource is wanted running at an instant, according to the Bookings of this instant.
+
+        Resources count as they are now.
+        """
+        bookings = [state for states in self.states("bookings", now, now) for state in states]
         instant = EPOCH + timedelta(seconds=now)
         warm_up = duration(resource["spec"].get("warm_up", "0s"))
         if resource["spec"].get("warm_up") == "auto":
@@ -253,10 +257,7 @@ class Oracle:
             state = resource if source == name else self.resource_states(source, LATEST, LATEST)[-1]
             lead = self.required(source, LATEST, LATEST, surely=True).get(name, timedelta(0))
             limits = self.closure_states(source, LATEST, LATEST)
-            if any(
-                booked(booking, state, instant, warm_up + lead, limits)
-                for booking in self.kube.all("bookings")
-            ):
+            if any(booked(booking, state, instant, warm_up + lead, limits) for booking in bookings):
                 return True
         return False
 
