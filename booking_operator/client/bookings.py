@@ -173,12 +173,16 @@ def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:
     if requires := view.resource.requires:
         those = "it" if len(requires) == 1 else "them"
         yield f"note: {view.name} requires {', '.join(requires)}, so this is a booking of {those} too"
-    if view.suspended:
-        yield f"note: {view.name} is suspended, so nothing starts {describe_suspension(view, viewer)}"
-    failure = view.failure
-    if failure is not None and failure.reason != "Suspended":
-        command = viewer.command("booking", "why", view.name, namespace=view.namespace)
-        yield f"note: {view.name} has a problem now: {failure.reason}; see {command}"
+    for name in view.missing:
+        yield f"note: {name}, which {view.name} requires, does not exist"
+    required = map(view.other, view.resource.requires)
+    for item in (view, *filter(None, required)):
+        if item.suspended:
+            yield f"note: {item.name} is suspended, so nothing starts {describe_suspension(item, viewer)}"
+        failure = item.failure
+        if failure is not None and failure.reason != "Suspended":
+            command = viewer.command("booking", "why", item.name, namespace=item.namespace)
+            yield f"note: {item.name} has a problem now: {failure.reason}; see {command}"
 
 
 def describe_suspension(view: ResourceView, viewer: Viewer) -> str:

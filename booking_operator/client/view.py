@@ -84,6 +84,7 @@ class ResourceView:
         requests: the bookings that are decided together with those of a Resource with rules; empty otherwise.
         rules: the rules for bookings of the Resource and of those that it requires.
         rules_of: returns the rules for bookings of a Resource, by its name.
+        other: returns another Resource of the namespace, by its name; None if it does not exist.
     """
 
     resource: Resource
@@ -92,6 +93,7 @@ class ResourceView:
     requests: Sequence[Booking] = ()
     rules: BookingRules = NO_RULES
     rules_of: Callable[[str], BookingRules] = lambda _: NO_RULES
+    other: Callable[[str], "ResourceView | None"] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -107,6 +109,11 @@ class ResourceView:
     def spec(self) -> ResourceSpec | None:
         """The spec; None when it is invalid."""
         return None if isinstance(self.resource.spec, InvalidSpec) else self.resource.spec
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of the Resources that it requires directly and that do not exist."""
+        return [name for name in self.resource.requires if self.other(name) is None]
 
     @cached_property
     def state(self) -> TimelineState:
@@ -293,6 +300,7 @@ class View:
             self.informers.rivals(key, self.now),
             self.informers.rules(key),
             lambda name: self.informers.rules(Key(key.namespace, name)),
+            lambda name: self.resource(Key(key.namespace, name)),
         )
 
 

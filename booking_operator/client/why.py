@@ -313,10 +313,17 @@ def _remedies(view: ResourceView, condition: Condition, viewer: Viewer) -> Itera
     if edit:
         yield Remedy(viewer.command("edit", "resource", name, namespace=namespace), may_patch)
     if condition.reason in _OF_REQUIRED:
-        for required in view.resource.requires:
-            yield Remedy(viewer.command("booking", "why", required, namespace=namespace))
+        yield from _remedies_of_required(view, viewer)
     if advice.text:
         yield Remedy(_ADDRESSED[advice.fixer].format(advice.text))
+
+
+def _remedies_of_required(view: ResourceView, viewer: Viewer) -> Iterator[Remedy]:
+    for required in view.resource.requires:
+        if required in view.missing:
+            yield Remedy(f"create the Resource {required}, or remove it from spec.requires of {view.name}")
+        else:
+            yield Remedy(viewer.command("booking", "why", required, namespace=view.namespace))
 
 
 _OF_REQUIRED = {"WaitingForRequired", "RequiredUnavailable", "RequiredDelayed"}

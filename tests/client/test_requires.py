@@ -1,6 +1,7 @@
 """Resources that require others, as the commands and the board show them."""
 
 from dataclasses import replace
+from typing import Any
 
 from booking_operator.client.bookings import preview
 from booking_operator.client.why import explain_booking
@@ -45,9 +46,14 @@ def test_a_required_resource_with_a_problem_is_an_obstacle() -> None:
         [condition("Ready", "False", "RequiredUnavailable", text, "13:00:00")],
         spec={"requires": ["db"]},
     )
-    found = why_resource("web", web, BOOKING)
+    found = why_resource("web", web, DB, BOOKING)
     assert found[0] == "web: STOPPED 0 of 1, NOT as booked"
     assert found[-2:] == ["do kubectl booking why db", "do solve the problem of the required Resource first"]
+    found = why_resource("web", web, BOOKING)
+    assert found[-2:] == [
+        "do create the Resource db, or remove it from spec.requires of web",
+        "do solve the problem of the required Resource first",
+    ]
 
 
 def test_a_required_resource_names_the_booking_and_the_booked_resource() -> None:
@@ -71,6 +77,22 @@ def test_a_preview_says_that_other_resources_are_booked_too() -> None:
     assert web is not None
     interval = next(iter(web.timeline))
     assert "note: web requires db, so this is a booking of it too" in preview(web, interval, viewer("ada"))
+
+
+def test_a_preview_says_what_is_wrong_with_the_required_resources() -> None:
+    def notes(*required: dict[str, Any]) -> list[str]:
+        web = view_of(WEB, *required, BOOKING).resource(Key(NAMESPACE, "web"))
+        assert web is not None
+        return [line for line in preview(web, next(iter(web.timeline)), viewer("ada")) if "note: db" in line]
+
+    assert notes(DB) == []
+    assert notes() == ["note: db, which web requires, does not exist"]
+    suspended = resource_body("db", "STOPPED", 0, 1, spec={"suspend": True})
+    assert notes(suspended) == ["note: db is suspended, so nothing starts while spec.suspend is true"]
+    found = condition("Found", "False", "NoInstances", "No instance has the tag.")
+    assert notes(resource_body("db", "STOPPED", 0, 0, [found])) == [
+        "note: db has a problem now: NoInstances; see kubectl booking why db"
+    ]
 
 
 def test_a_conflict_about_a_required_resource_is_shown_before_it_is_made() -> None:
