@@ -20,14 +20,30 @@ from tests.support.plugin import ROOT, Person
 SIZE = {"width": 1280, "height": 720}
 NO_ROOM = condition("Ready", "False", "InsufficientInstanceCapacity", "AWS has no room for db.r6g.large.")
 TAKEN = condition("Accepted", "False", "Conflict", "ada has load-test until 2026-11-24T21:00:00Z (peak).")
+WAITS = condition(
+    "Ready",
+    "False",
+    "WaitingForRequired",
+    "The start of 3 instances waits for staging-db, of which 0 of 1 instances are ready. "
+    "It is sent at 2026-11-24T13:10:00Z at the latest.",
+)
+STARTS = condition("Ready", "False", "Starting", "0 of 1 instances are running.")
 OBJECTS: tuple[dict[str, Any], ...] = (
     resource_body("analytics", "RUNNING", 2, 2, spec={"warm_up": "30m"}),
     resource_body("build-farm", "RUNNING", 12, 12),
     resource_body("load-test", "STOPPED", 0, 8, spec={"sharing": "Exclusive"}),
-    resource_body("ml-training", "STOPPED", 0, 4),
+    resource_body("ml-training", "STOPPED", 0, 4, spec={"suspend_until": "2026-11-24T20:00:00Z"}),
     resource_body("rds.reporting", "STOPPED", 0, 1, [NO_ROOM]),
-    resource_body("staging", "PENDING", 1, 3),
-    resource_body("windows-desktops", "RUNNING", 5, 5),
+    resource_body("staging", "STOPPED", 0, 3, [WAITS], spec={"requires": ["staging-db"], "warm_up": "15m"}),
+    resource_body("staging-db", "PENDING", 0, 1, [STARTS]),
+    resource_body(
+        "windows-desktops",
+        "RUNNING",
+        5,
+        5,
+        spec={"unbooked": "Leave", "stop_at": ["0 20 * * *"], "time_zone": "Europe/Berlin"},
+        unbooked=[{"id": "i-1", "since": "2026-11-24T11:00:00Z"}],
+    ),
     booking_body("office", "analytics", "grace", "09:00", "12:00"),
     booking_body("my-afternoon", "analytics", "ada", "13:00", "17:00"),
     booking_body("review", "analytics", "grace", "14:00", "18:30"),
@@ -38,9 +54,9 @@ OBJECTS: tuple[dict[str, Any], ...] = (
     booking_body("soak", "load-test", "linus", "17:00", "21:00", [TAKEN], status="CONFLICT"),
     booking_body("epochs", "ml-training", "yann", "18:00", "25 08:00"),
     booking_body("quarter", "rds.reporting", "grace", "10:00", "16:00", [NO_ROOM]),
-    booking_body("qa-week", "staging", "margaret", "23 08:00", "27 18:00"),
-    *(booking_body(f"demo-{n}", "staging", f"guest-{n}", f"{11 + n}:00", f"{15 + n}:00") for n in range(6)),
-    booking_body("desktops", "windows-desktops", "support", "08:00", "18:00"),
+    booking_body("qa", "staging", "margaret", "14:00", "18:00"),
+    *(booking_body(f"demo-{n}", "staging", f"guest-{n}", f"{14 + n}:00", f"{16 + n}:00") for n in range(6)),
+    booking_body("desktops", "windows-desktops", "support", "08:00", "12:00"),
     usage_body("analytics", {"t3.large": (1130, 319, 312, 4, 0, 2)}, {("ada", "t3.large"): 200}),
     usage_body("build-farm", {"c7g.4xlarge": (6780, 2310, 2290, 12, 1, 0)}, {}),
     usage_body("rds.reporting", {"db.r6g.large": (565, 191, 180, 11, 3, 2)}, {}),

@@ -219,6 +219,17 @@ def test_a_required_resource_shows_which_booking_it_runs_for() -> None:
     assert rows[1].name == "web, stopped, 0 of 1, requires db"
 
 
+def test_a_start_or_stop_in_its_order_says_what_it_waits_for() -> None:
+    starts = condition("Ready", "False", "WaitingForRequired", "The start of i-1 waits for db.")
+    web = resource_body("web", "STOPPED", 0, 1, [starts], spec={"requires": ["db"]})
+    stops = condition("Ready", "False", "WaitingForDependents", "The stop of i-2 waits for web.")
+    db = resource_body("db", "RUNNING", 1, 1, [stops])
+    assert [(row.note, row.signs) for row in shown(db, web).rows] == [
+        ("", ["stops after those that require it"]),
+        ("", ["waits for db"]),
+    ]
+
+
 def test_off_times_and_suspensions_are_shown_with_their_time() -> None:
     running = resource_body(
         "lab",
@@ -230,6 +241,13 @@ def test_off_times_and_suspensions_are_shown_with_their_time() -> None:
     running["status"]["unbooked"] = [{"id": "i-1", "since": "2026-11-24T12:00:00Z"}]
     assert row_of(running).signs == ["off at 20:00"]
     today = resource_body("a", "STOPPED", 0, 1, spec={"suspend_until": "2026-11-24T18:00:00+01:00"})
-    assert row_of(today).signs == ["suspended until 18:00"]
+    assert (row_of(today).note, row_of(today).signs) == ("Suspended until 18:00", [])
+    assert row_of(today).name == "a, stopped, 0 of 1, Suspended until 18:00"
     later = resource_body("a", "STOPPED", 0, 1, spec={"suspend_until": "2026-11-26T09:00:00+01:00"})
-    assert row_of(later).signs == ["suspended until Thu 26 Nov 09:00"]
+    assert row_of(later).note == "Suspended until Thu 26 Nov 09:00"
+    missing = condition("Found", "False", "NoInstances", "No instance has the tag.")
+    missing_too = resource_body("a", "STOPPED", 0, 0, [missing], spec=later["spec"])
+    assert row_of(missing_too).note == "NoInstances"
+    assert row_of(missing_too).signs == ["suspended until Thu 26 Nov 09:00"]
+    for_good = resource_body("a", "STOPPED", 0, 1, spec={"suspend": True})
+    assert (row_of(for_good).note, row_of(for_good).signs) == ("Suspended", [])

@@ -168,8 +168,8 @@ function booking(
     bar.badge
       ? element("b", { class: "badge" }, ICONS[/** @type {"late"} */ (bar.badge)], element("span", { class: "word" }, ` ${bar.badge}`))
       : null,
-    bar.through ? element("span", { class: "through" }, `↳ ${bar.through}`) : null,
     element("span", { class: "user" }, bar.user),
+    bar.through ? element("span", { class: "through" }, `↳ ${bar.through}`) : null,
     element("span", { class: "times" }, bar.times),
   );
   place(made, bar.left, bar.right);

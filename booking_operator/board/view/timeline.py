@@ -8,6 +8,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from booking_operator.api.booking import Booking
+from booking_operator.api.meta import find_condition
 from booking_operator.board.view.window import Tick, TimeWindow
 from booking_operator.board.view.words import (
     KEPT_TEXTS,
@@ -21,6 +22,7 @@ from booking_operator.client.lanes import MAX_LANES, lanes_of
 from booking_operator.client.view import ResourceView, View, Viewer, booking_problem, named, phase_of
 from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.local_time import format_time
+from booking_operator.domain.power import GraceReason
 from booking_operator.domain.time_grammar import render
 from booking_operator.engine.store import Key
 
@@ -99,8 +101,8 @@ class Row:
         name: the accessible name of the row header.
         power: its power status, like `running`.
         counts: how many of how many instances run, like `2 of 2`.
-        note: its most important problem, in one or two words; empty for none.
-        signs: what else is coming or holds, like `off at 20:00`, `suspended until 18:00` or `requires db`.
+        note: its most important problem, in a few words; empty for none.
+        signs: what else is coming or holds, like `off at 20:00`, `requires db` or `waits for db`.
         lanes: the bars, in lanes of bars that do not overlap.
         hidden: the number of bookings without a lane.
         free: the free spans.
@@ -174,14 +176,14 @@ def is_selected(view: ResourceView, namespace: str, words: str) -> bool:
 
 def _row(view: ResourceView, objects: View, window: TimeWindow, viewer: Viewer) -> Row:
     lanes = lanes_of(view, window.begin, window.end)
-    status, signs = view.resource.status, list(_signs(view, viewer))
+    status, note, signs = view.resource.status, _note(view, viewer), list(_signs(view, viewer))
     return Row(
         namespace=view.namespace,
         resource=view.name,
-        name=", ".join((resource_name(view, viewer), *signs)),
+        name=", ".join(filter(None, (resource_name(view, viewer), note, *signs))),
         power=view.power.lower(),
         counts=f"{status.running} of {status.instances}",
-        note=view.note,
+        note=note,
         signs=signs,
         lanes=[[bar_of(view, item, objects, window, viewer) for item in lane] for lane in lanes[:MAX_LANES]],
         hidden=sum(map(len, lanes[MAX_LANES:])),
@@ -189,14 +191,26 @@ def _row(view: ResourceView, objects: View, window: TimeWindow, viewer: Viewer) 
     )
 
 
+def _note(view: ResourceView, viewer: Viewer) -> str:
+    """Return the most important problem; for a suspension with its end."""
+    if view.note == "Suspended" and view.suspended_until is not None:
+        return f"Suspended until {time_or_day(view.suspended_until, viewer)}"
+    return view.note
+
+
 def _signs(view: ResourceView, viewer: Viewer) -> Iterator[str]:
-    """Yield the end of a suspension, the next off time, and the required Resources."""
-    if view.suspended_until is not None:
+    """Yield the end of a suspension that the note does not have, the next off time, and the order."""
+    if view.suspended_until is not None and view.note != "Suspended":
         yield f"suspended until {time_or_day(view.suspended_until, viewer)}"
     if view.off_at is not None:
         yield f"off at {time_or_day(view.off_at, viewer)}"
+    ready = find_condition(view.resource.status.conditions, "Ready")
+    reason = ready.reason if ready is not None else ""
     if view.resource.requires:
-        yield f"requires {', '.join(view.resource.requires)}"
+        verb = "waits for" if reason == GraceReason.REQUIRED else "requires"
+        yield f"{verb} {', '.join(view.resource.requires)}"
+    if reason == GraceReason.DEPENDENTS:
+        yield "stops after those that require it"
 
 
 def bar_of(
