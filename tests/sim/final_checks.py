@@ -59,9 +59,12 @@ TASKS = {
     "describe": SCOPES,
     "status check poll": 2,
     "status checks": SCOPES,
-    "reconcile": 5,
+    "reconcile": 12,
 }
-"""Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed."""
+"""Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed.
+
+The end of a script may be a boundary, at which several objects are reconciled.
+"""
 MAX_BOUNDED_ENTRIES = 100
 """How many entries of deleted objects a bounded collection may hold."""
 
