@@ -16,7 +16,13 @@ from booking_operator.api.meta import (
     MetaWithoutFinalizers,
     or_invalid,
 )
-from booking_operator.domain.acceptance import NO_RULES, BookingRequest, BookingRules, counted
+from booking_operator.domain.acceptance import (
+    NO_RULES,
+    AcceptanceRecord,
+    BookingRequest,
+    BookingRules,
+    counted,
+)
 from booking_operator.domain.booking import BookingInterval, Phase, TimeSpan
 from booking_operator.domain.parsing import parse_rfc3339
 
@@ -85,6 +91,8 @@ class BookingStatus:
     """Since when the accepted interval counts, in UTC."""
     accepted_until: str = ""
     """The end of the accepted interval, in UTC. It is earlier than end_at while an extension conflicts."""
+    accepted_exclusive: tuple[str, ...] = ()
+    """The exclusive Resources that no other booking may have in the accepted interval."""
     notification_sent: bool = False
     """Whether all recipients were notified that the booking ends."""
     notified: tuple[str, ...] = ()
@@ -98,6 +106,11 @@ class BookingStatus:
     observed_generation: Annotated[int, Field(alias="observedGeneration")] = 0
     """The generation of the spec that this status describes."""
 
+    def record_for(self, resource: str) -> AcceptanceRecord | None:
+        """Return what a Resource has accepted; None if it has not, or if it is malformed."""
+        span = self.accepted_for(resource)
+        return None if span is None else AcceptanceRecord(span, frozenset(self.accepted_exclusive))
+
     def accepted_for(self, resource: str) -> TimeSpan | None:
         """Return the interval that a Resource has accepted; None if it has not, or if it is malformed."""
         if not resource or self.accepted_resource != resource:
@@ -109,9 +122,9 @@ class BookingStatus:
         return TimeSpan(start, end) if start < end else None
 
     @property
-    def acceptance(self) -> tuple[str, str, str]:
+    def acceptance(self) -> tuple[object, ...]:
         """The fields of the acceptance, to compare them."""
-        return self.accepted_resource, self.accepted_from, self.accepted_until
+        return self.accepted_resource, self.accepted_from, self.accepted_until, self.accepted_exclusive
 
 
 @dataclass(frozen=True, slots=True, config=WIRE_CONFIG)
@@ -157,7 +170,7 @@ class Booking:
         """
         interval = self._interval if self.resource_name == resource else None
         statuses = (self.status, current or self.status)
-        records = (status.accepted_for(resource) for status in statuses)
+        records = (status.record_for(resource) for status in statuses)
         return BookingRequest(
             name=self.metadata.name,
             user_id=interval.user_id if interval else "",

@@ -46,6 +46,7 @@ class OwnerReference:
 
 _NO_ANNOTATIONS: Mapping[str, str] = {}
 _MAX_ERRORS, _MAX_ERROR_LENGTH = 10, 300
+_MAX_NAMES = 16
 
 
 def _known_annotations(annotations: Any) -> Any:
@@ -125,9 +126,16 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class InvalidSpec:
-    """A stored spec that breaks the schema. `message` names the fields and the fix."""
+    """A stored spec that breaks the schema.
+
+    Attributes:
+        message: the fields that break it, and the fix.
+        requires: the names in `requires` of a Resource, as far as they are readable: what its bookings need
+            must not be stopped because of another field.
+    """
 
     message: str
+    requires: tuple[str, ...] = ()
 
 
 def describe_errors(error: ValidationError, *root: str) -> str:
@@ -153,12 +161,23 @@ def or_invalid(spec: type) -> PlainValidator:
     adapter: TypeAdapter[Any] = TypeAdapter(spec)
 
     def parse(value: Any) -> Any:
+        if isinstance(value, InvalidSpec):
+            return value  # a copy of an object with another status
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            return InvalidSpec(describe_errors(error, "spec"))
+            return InvalidSpec(describe_errors(error, "spec"), _readable_names(value))
 
     return PlainValidator(parse)
+
+
+def _readable_names(value: Any) -> tuple[str, ...]:
+    """Return the names in the field `requires` of a spec that breaks the schema."""
+    names = value.get("requires") if isinstance(value, Mapping) else None
+    if not isinstance(names, list | tuple):
+        return ()
+    readable = (name for name in names[:_MAX_NAMES] if isinstance(name, str) and name)
+    return tuple(dict.fromkeys(readable))
 
 
 def _parse_or_default(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:

@@ -262,8 +262,8 @@ class Resource:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The names of the Resources that this one requires directly; none when the spec is invalid."""
-        return self.spec.requires if isinstance(self.spec, ResourceSpec) else ()
+        """The names of the Resources that this one requires directly."""
+        return self.spec.requires
 
     @property
     def requires_timeout(self) -> timedelta:

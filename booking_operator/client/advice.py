@@ -93,6 +93,8 @@ ADVICE: dict[str, Advice] = {
     "ResourceInvalid": Advice(Fixer.USER, "fix the Resource first"),
     "RequestLimits": _EDIT,
     "RequiresCycle": _EDIT,
+    "TooManyRequired": _EDIT,
+    "AdHocOfExclusive": _EDIT,
     "RequiredUnavailable": Advice(Fixer.USER, "solve the problem of the required Resource first"),
     "RequiredDelayed": Advice(Fixer.USER, "set a longer spec.warm_up on the required Resource"),
     "NameTaken": Advice(Fixer.USER, "delete the booking that has the name, if nobody needs it"),

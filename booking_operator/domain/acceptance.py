@@ -11,6 +11,8 @@ Invariants of exclusive Resources, as long as only the operator writes the recor
   another booking leaves the present interval accepted.
 - A booking is refused only while the record of another booking stands against it.
 - The result depends on the bookings and their records, and not on the order in which events arrive.
+- A record names the exclusive Resources whose time it takes. So it keeps others out also while the booked
+  Resource does not exist, is invalid, or does not require them any more.
 
 `decide` is a pure function of the bookings of one Resource. A decision counts when it is stored: `counted`
 reads the stored record only. Until then, the stored record and the one that is about to be stored both keep
@@ -89,6 +91,19 @@ NO_RULES = BookingRules()
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptanceRecord:
+    """What was accepted of a booking.
+
+    Attributes:
+        span: the accepted interval.
+        exclusive: the names of the exclusive Resources whose time it takes.
+    """
+
+    span: TimeSpan
+    exclusive: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class BookingRequest:
     """A Booking, as far as it concerns one Resource.
 
@@ -97,8 +112,8 @@ class BookingRequest:
         user_id: its user; empty if its spec is invalid.
         created_at: when it was created (aware UTC).
         wanted: its interval; None if the spec is invalid, or names another Resource.
-        records: its recorded intervals for this Resource, at most two: as stored, and as about to be stored.
-            The last one is the newest.
+        records: its records for this Resource, at most two: as stored, and as about to be stored. The last
+            one is the newest.
         begun: whether the booking was in progress already under other rules. It is then not too long.
         rules: the rules for the booking.
     """
@@ -107,14 +122,20 @@ class BookingRequest:
     user_id: str
     created_at: datetime
     wanted: TimeSpan | None
-    records: tuple[TimeSpan, ...] = ()
+    records: tuple[AcceptanceRecord, ...] = ()
     begun: bool = False
     rules: BookingRules = NO_RULES
 
     @property
     def kept(self) -> TimeSpan | None:
-        """The part of the newest record that the Booking still wants; None if there is none."""
-        return self.wanted.within(self.records[-1]) if self.wanted and self.records else None
+        """The part of the newest record that the Booking still wants; None if there is none.
+
+        A record that lacks one of the present exclusive Resources does not count.
+        """
+        newest = self.records[-1] if self.records else None
+        if self.wanted is None or newest is None or not newest.exclusive >= self.rules.exclusive:
+            return None
+        return self.wanted.within(newest.span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +210,7 @@ def decide(requests: Collection[BookingRequest], now: datetime) -> Mapping[str, 
         The decisions, by the name of the Booking.
     """
     open_ = [(item, item.wanted) for item in requests if item.wanted is not None and now < item.wanted.end]
-    calendar = _Calendar(item for item in requests if item.rules.exclusive)
+    calendar = _Calendar(requests)
     kept = _without_overlaps([item for item, _ in open_])
     found = {}
     for item, wanted in sorted(open_, key=lambda pair: (pair[0].created_at, pair[0].name)):
@@ -231,70 +252,76 @@ def _decide(
     if allowed_from is not None and now < allowed_from:
         return Decision(kept, allowed_from=allowed_from, retry_at=allowed_from)
     against = calendar.others(item, wanted)
-    standing = [other for other in against if other.span.end > now + ACCEPT_AHEAD]
-    begin = max((other.span.end for other in against), default=wanted.start)
+    standing = [other for other in against if other.record.span.end > now + ACCEPT_AHEAD]
+    begin = max((other.record.span.end for other in against), default=wanted.start)
     if not standing and begin < wanted.end:
         return Decision(TimeSpan(max(wanted.start, begin), wanted.end))
     rival = (standing or against)[0]
     free_at = calendar.free_at(item, wanted)
-    shared = min(rules.exclusive & rival.item.rules.exclusive)
-    conflict = Conflict(rival.item.name, rival.item.user_id, rival.span, free_at, shared)
-    ends = [other.span.end - ACCEPT_AHEAD for other in standing]
+    shared = min(rules.exclusive & rival.record.exclusive)
+    conflict = Conflict(rival.item.name, rival.item.user_id, rival.record.span, free_at, shared)
+    ends = [other.record.span.end - ACCEPT_AHEAD for other in standing]
     return Decision(kept, conflict, retry_at=min([*ends, now + MAX_WAIT]) if standing else None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """An interval that is not free, and the booking that has it."""
+    """A record, and the booking that has it."""
 
-    span: TimeSpan
+    record: AcceptanceRecord
     item: BookingRequest
 
 
-_ORDER = attrgetter("span", "item.name")
+_BY_TIME = attrgetter("record.span", "item.name")
 
 
 def _stands_against(entry: _Taken, item: BookingRequest) -> bool:
-    """Whether an entry belongs to another booking that wants an exclusive Resource of this one."""
-    return entry.item.name != item.name and not entry.item.rules.exclusive.isdisjoint(item.rules.exclusive)
+    """Whether an entry is the record of another booking for an exclusive Resource of this one."""
+    return entry.item.name != item.name and not entry.record.exclusive.isdisjoint(item.rules.exclusive)
 
 
 class _Calendar:
     """The intervals of exclusive Resources that are not free."""
 
     def __init__(self, requests: Iterable[BookingRequest]) -> None:
-        entries = (_Taken(span, item) for item in requests for span in dict.fromkeys(item.records))
-        self._entries = sorted(entries, key=_ORDER)
+        entries = (
+            _Taken(record, item)
+            for item in requests
+            for record in dict.fromkeys(item.records)
+            if record.exclusive
+        )
+        self._entries = sorted(entries, key=_BY_TIME)
         self._reach = self._reaches()
 
     def _reaches(self) -> list[datetime]:
         """Return for each entry the latest end of the entries up to it."""
-        return list(accumulate((entry.span.end for entry in self._entries), max))
+        return list(accumulate((entry.record.span.end for entry in self._entries), max))
 
     def add(self, item: BookingRequest, span: TimeSpan) -> None:
         """Add an interval that was accepted just now, unless a record has it already."""
-        if span not in item.records:
-            insort(self._entries, _Taken(span, item), key=_ORDER)
+        record = AcceptanceRecord(span, item.rules.exclusive)
+        if record not in item.records:
+            insort(self._entries, _Taken(record, item), key=_BY_TIME)
             self._reach = self._reaches()
 
     def others(self, item: BookingRequest, wanted: TimeSpan) -> list[_Taken]:
         """Return the entries of other bookings that overlap an interval and share a Resource, by start."""
-        end = bisect_left(self._entries, wanted.end, key=lambda entry: entry.span.start)
+        end = bisect_left(self._entries, wanted.end, key=lambda entry: entry.record.span.start)
         begin = bisect_right(self._reach, wanted.start, hi=end)
         return [
             entry
             for entry in self._entries[begin:end]
-            if entry.span.end > wanted.start and _stands_against(entry, item)
+            if entry.record.span.end > wanted.start and _stands_against(entry, item)
         ]
 
     def free_at(self, item: BookingRequest, wanted: TimeSpan) -> datetime:
         """Return the start of the first free interval of the same length, `wanted` or later (aware UTC)."""
         start = wanted.start
         for entry in self._entries[bisect_right(self._reach, start) :]:
-            if entry.span.start >= start + wanted.length:
+            if entry.record.span.start >= start + wanted.length:
                 break
             if _stands_against(entry, item):
-                start = max(start, entry.span.end)
+                start = max(start, entry.record.span.end)
         return start
 
 

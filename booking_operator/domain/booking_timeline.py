@@ -7,7 +7,7 @@ query has another instant, which may also be an earlier one.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -95,6 +95,18 @@ class BookingTimeline:
         # A finished booking counts as well, because the clock may be set back.
         if run is not None and run.at < booking.end_at and booking.power_on_at(run.warm_up) <= run.end:
             self._busy_period = None
+
+    def exchange(self, gone: Sequence[BookingInterval], come: Iterable[BookingInterval]) -> None:
+        """Replace bookings by others: one by one, or by a full sort if they are many."""
+        if len(gone) > len(self) // _RESORT_RATIO:
+            leaving = set(gone)
+            kept = [booking for booking in self if booking not in leaving]
+            self._all, self._open, self._position, self._busy_period = [], [], _NEVER, None
+            self._unsorted = [*kept, *come]
+            return
+        for booking in gone:
+            self.discard(booking)
+        self._unsorted += come
 
     def _sort_added(self) -> None:
         """Insert the added bookings: one by one, or by a full sort if they are many."""

@@ -65,7 +65,7 @@ class Acceptances:
         if not rules.exclusive:
             return decide(self._requests([booking]), now).get(name)
         requests = self._requests(self._informers.rivals(Key(namespace, booking.resource_name), now))
-        shared = Key(namespace, min((min(item.rules.exclusive, default="") for item in requests), default=""))
+        shared = Key(namespace, min((name for item in requests for name in item.rules.exclusive), default=""))
         known = self._decided.pop(shared, None)
         if known is None or not known.holds(requests, now):
             found = decide(requests, now)

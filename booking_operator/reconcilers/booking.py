@@ -3,9 +3,10 @@
 This reconciler writes only the status of Bookings. The reconciler of Resources starts and stops instances.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from booking_operator.api.booking import Booking
 from booking_operator.api.kinds import BOOKING
@@ -42,7 +43,12 @@ _BLOCKING_REASONS = {
 }
 
 
-_ACCEPTANCE = ("accepted_resource", "accepted_from", "accepted_until")
+_NOTHING_ACCEPTED: Mapping[str, Any] = {
+    "accepted_resource": "",
+    "accepted_from": "",
+    "accepted_until": "",
+    "accepted_exclusive": (),
+}
 """The fields of the status that record what a Resource has accepted."""
 
 
@@ -82,7 +88,7 @@ class BookingReconciler:
         now = self._clock.now()
         if isinstance(booking.spec, InvalidSpec):
             self._reporter.report_invalid(
-                booking, "InvalidSpec", booking.spec.message, now, **dict.fromkeys(_ACCEPTANCE, "")
+                booking, "InvalidSpec", booking.spec.message, now, **_NOTHING_ACCEPTED
             )
             return Result()
         interval = booking.interval()
@@ -131,10 +137,12 @@ class BookingReconciler:
         exclusive = self._informers.rules(Key(booking.metadata.namespace, booking.resource_name)).exclusive
         if decision is None or not exclusive or not self._consistency.stale_reason():
             return decision
-        record = self._reporter.current(booking).accepted_for(booking.resource_name)
-        if decision.accepted is None or (record and decision.accepted.within(record) == decision.accepted):
+        record = self._reporter.current(booking).record_for(booking.resource_name)
+        if record is not None and not record.exclusive >= exclusive:
+            record = None
+        kept = decision.accepted.within(record.span) if record and decision.accepted else None
+        if decision.accepted == kept:
             return decision
-        kept = decision.accepted.within(record) if record else None
         return replace(decision, accepted=kept, held_back=True)
 
     def _booked(self, resource: Resource, interval: BookingInterval, now: datetime) -> BookedResource:
@@ -162,17 +170,21 @@ def _resource_failure(status: ResourceStatus) -> Failure | None:
     return first_failure(status.conditions, "Synced", "Found")
 
 
-def _acceptance(request: RequestedBooking) -> dict[str, str]:
+def _acceptance(request: RequestedBooking) -> Mapping[str, Any]:
     """Return the status fields that record what the Resource accepts; empty ones if it records nothing."""
     if not request.rules.recorded:
-        return dict.fromkeys(_ACCEPTANCE, "")
+        return _NOTHING_ACCEPTED
     if request.decision is None:  # the booking has ended, so its record stays
         return {}
     span = request.decision.accepted
     if span is None:
-        return dict.fromkeys(_ACCEPTANCE, "")
-    values = (request.resource, format_utc(span.start), format_utc(span.end))
-    return dict(zip(_ACCEPTANCE, values, strict=True))
+        return _NOTHING_ACCEPTED
+    return {
+        "accepted_resource": request.resource,
+        "accepted_from": format_utc(span.start),
+        "accepted_until": format_utc(span.end),
+        "accepted_exclusive": tuple(sorted(request.rules.exclusive)),
+    }
 
 
 def _next_at(request: RequestedBooking, booked: BookedResource | None, now: datetime) -> datetime | None:

@@ -118,7 +118,7 @@ class EventHandlers:
             name
             for booking in (change.old, change.new)
             if booking is not None
-            for name in (booking.resource_name, booking.status.accepted_resource)
+            for name in (booking.resource_name, *booking.status.accepted_exclusive)
         )
         now = self._clock.now()
         for name in names:

@@ -6,7 +6,7 @@ Resource changes these places, the bookings of the Resource and of those that re
 Reflectors fill the stores. All methods are synchronous and read memory only.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -26,7 +26,9 @@ from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.introspection import Contents
 from booking_operator.engine.store import Change, Key, Store, key_of
 from booking_operator.reconcilers.requirements import (
+    NOTHING_REQUIRED,
     REQUIRED_INDEX,
+    Closure,
     Required,
     Requirements,
     required_keys,
@@ -70,11 +72,16 @@ class Placement:
 
     Attributes:
         rules: the rules for the bookings: those of the Resource and of those that it requires.
-        required: the Resources that it requires, directly or not.
+        closure: all that it requires.
     """
 
     rules: BookingRules = NO_RULES
-    required: tuple[Required, ...] = ()
+    closure: Closure = NOTHING_REQUIRED
+
+    @property
+    def required(self) -> tuple[Required, ...]:
+        """The Resources that it requires, directly or not."""
+        return self.closure.required
 
 
 _PLAIN = Placement()
@@ -232,7 +239,11 @@ class Informers:
 
     def required(self, resource: Key) -> list[Key]:
         """Return the Resources that a Resource requires, directly or not."""
-        return [item.key for item in self._placements.get(resource, _PLAIN).required]
+        return [item.key for item in self.closure(resource).required]
+
+    def closure(self, resource: Key) -> Closure:
+        """Return all that a Resource requires."""
+        return self._placements.get(resource, _PLAIN).closure
 
     def booked_resources(self, booking: Booking) -> Iterator[tuple[Key, BookingInterval | None]]:
         """Yield the Resource of a Booking, and all that this one requires, each with the interval there.
@@ -260,8 +271,10 @@ class Informers:
         while waiting:
             for booking in self.requests(Key(namespace, waiting.pop()), now):
                 found[booking.metadata.name] = booking
-                wanted = {booking.resource_name, booking.status.accepted_resource} if exclusive else ()
-                more = {name for one in wanted for name in self.rules(Key(namespace, one)).exclusive} - seen
+                if not exclusive:
+                    continue
+                wanted = self.rules(Key(namespace, booking.resource_name)).exclusive
+                more = {*wanted, *booking.status.accepted_exclusive} - seen
                 seen |= more
                 waiting += sorted(more)
         return list(found.values())
@@ -295,8 +308,15 @@ class Informers:
         return self._revision, self._revisions.get(resource, 0)
 
     def deletions(self, resource: Key) -> int:
-        """Return how many Bookings of a Resource were deleted since the Resource was created."""
+        """Return how often bookings of a Resource were deleted since the Resource was created.
+
+        It also counts how often another Resource ceased to require this one.
+        """
         return self._deletions.get(resource, 0)
+
+    def _count_deletion(self, resource: Key) -> None:
+        if self.resources.get(resource) is not None:
+            self._deletions[resource] = self.deletions(resource) + 1
 
     def _revise(self, resource: Key) -> None:
         if self.resources.get(resource) is not None:
@@ -337,16 +357,8 @@ class Informers:
             self._revision += 1
         elif not (change.status_only and same_warm_up):
             self._revise(change.key)
-        if not change.status_only:
-            placement = self._placements.get(change.key, _PLAIN)
-            for key, interval in _intervals(change.key, _ad_hoc(old), placement):
-                self._update_timeline(key, gone=interval)
-            for key, interval in _intervals(change.key, _ad_hoc(new), placement):
-                self._update_timeline(key, come=interval)
-            if _ad_hoc(old) != _ad_hoc(new):
-                for item in placement.required:
-                    self._holders.pop(item.key, None)
-                    self._revise(item.key)
+        if not change.status_only and _ad_hoc(old) != _ad_hoc(new):
+            self._move_ad_hoc(change)
         if not (change.status_only and same_warm_up):
             self._place_again(change.key)
         if change.new is None:
@@ -354,53 +366,76 @@ class Informers:
             self._revisions.pop(change.key, None)
             self._deletions.pop(change.key, None)
 
+    def _move_ad_hoc(self, change: Change[Resource]) -> None:
+        """Update the timelines after a change of the ad-hoc booking in the spec of a Resource."""
+        placement = self._placements.get(change.key, _PLAIN)
+        gone = dict(_intervals(change.key, _ad_hoc(change.old), placement))
+        come = dict(_intervals(change.key, _ad_hoc(change.new), placement))
+        for place in dict.fromkeys((*gone, *come)):
+            self._update_timeline(place, gone=gone.get(place), come=come.get(place))
+            self._holders.pop(place, None)
+            self._revise(place)
+            if change.new is None:
+                self._count_deletion(place)
+
     def _place_again(self, changed: Key) -> None:
         """Move the bookings of a changed Resource, and of those that require it, to their new places."""
-        for key in (changed, *self.requirements.all_dependents(changed)):
-            before, after = self._placements.get(key, _PLAIN), self.placement_of(key)
+        affected = (changed, *self.requirements.all_dependents(changed))
+        closures = self.requirements.closures(affected)
+        for key in affected:
+            before, after = self._placements.get(key, _PLAIN), self.placement_of(key, closures[key])
             if before != after:
                 self._move(key, before, after)
 
-    def placement_of(self, key: Key) -> Placement:
+    def placement_of(self, key: Key, closure: Closure) -> Placement:
         """Return where the bookings of a Resource belong, by the present Resources."""
         resource = self.resources.get(key)
         if resource is None:
             return _PLAIN
-        required = self.requirements.required(key) if resource.requires else ()
         rules = booking_rules(resource)
-        for item in required:
+        for item in closure.required:
             found = self.resources.get(item.key)
             rules = rules.joined(booking_rules(found)) if found is not None else rules
-        return Placement(rules, required) if required or rules != NO_RULES else _PLAIN
+        return Placement(rules, closure) if closure != NOTHING_REQUIRED or rules != NO_RULES else _PLAIN
 
     def _move(self, key: Key, before: Placement, after: Placement) -> None:
-        """Move the bookings of a Resource from their places on timelines to others."""
+        """Move the bookings of a Resource from their places on timelines to others.
+
+        For a Resource that is not required any more, this is like the deletion of its bookings: the change
+        may be one step of a replacement, so its stop waits for the same grace period.
+        """
         # Without recorded rules, all valid bookings are on the timeline.
         own = [interval for interval in self._timelines.get(key, ()) if not interval.booked]
         names = {interval.name: None for interval in own if interval.name}
         names |= self._requests.get(key, {})
         found = [self.bookings.get(Key(key.namespace, name)) for name in names]
         bookings = [booking for booking in found if booking is not None]
+        coming = [interval for interval in own if not interval.name]  # the ad-hoc booking
         for booking in bookings:
             self._update_requests(booking, gone=True)
         if after == _PLAIN:
             self._placements.pop(key, None)
         else:
             self._placements[key] = after
-        ad_hoc = next((interval for interval in own if not interval.name), None)
-        moves = [(ad_hoc, ad_hoc)]
         for booking in bookings:
             self._update_requests(booking, gone=False)
-            if booking.resource_name == key.name:
-                moves.append((booking.counted(before.rules), booking.counted(after.rules)))
-        for gone, come in moves:
-            for place, interval in _intervals(key, gone, before):
-                self._update_timeline(place, gone=interval)
-            for place, interval in _intervals(key, come, after):
-                self._update_timeline(place, come=interval)
-        for place in dict.fromkeys((key, *(item.key for item in (*before.required, *after.required)))):
-            self._holders.pop(place, None)
-            self._revise(place)
+            if booking.resource_name == key.name and (part := booking.counted(after.rules)) is not None:
+                coming.append(part)
+        gone, come = _by_place(key, own, before), _by_place(key, coming, after)
+        for place in gone | come:
+            self._exchange(place, gone.get(place, ()), come.get(place, ()))
+            if own and place not in come:
+                self._count_deletion(place)
+
+    def _exchange(self, place: Key, gone: Sequence[BookingInterval], come: Sequence[BookingInterval]) -> None:
+        """Replace bookings on a timeline by others."""
+        self._holders.pop(place, None)
+        self._revise(place)
+        if gone != come:
+            timeline = self._timelines.setdefault(place, BookingTimeline())
+            timeline.exchange(gone, come)
+            if not timeline:
+                del self._timelines[place]
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether the cached holder is valid at `now`, which means that the last change kept the holder."""
@@ -416,8 +451,8 @@ class Informers:
                 self._update_requests(booking, gone=gone)
                 for key, interval in self._places(booking, self.counted(booking)):
                     self._revise(key)
-                    if change.new is None and self.resources.get(key) is not None:
-                        self._deletions[key] = self.deletions(key) + 1
+                    if change.new is None:
+                        self._count_deletion(key)
                     self._update_timeline(
                         key, gone=interval if gone else None, come=None if gone else interval
                     )
@@ -431,15 +466,19 @@ class Informers:
         key = Key(meta.namespace, booking.resource_name)
         if not (recorded or self._requests or self.rules(key).recorded):
             return  # there may be tens of thousands of Bookings, and most Resources have no rules
-        for name in dict.fromkeys((booking.resource_name, recorded)):
-            placement = self._placements.get(Key(meta.namespace, name), _PLAIN)
-            for place in (Key(meta.namespace, name), *(item.key for item in placement.required)):
-                if not gone and name and (name == recorded or placement.rules.recorded):
-                    self._requests.setdefault(place, {})[meta.name] = None
-                elif gone and (names := self._requests.get(place)) is not None:
-                    names.pop(meta.name, None)
-                    if not names:
-                        del self._requests[place]
+        places = dict[Key, None]()
+        if gone or (key.name and self.rules(key).recorded):
+            places = dict.fromkeys((key, *self.required(key)))
+        if recorded:
+            names = (recorded, *booking.status.accepted_exclusive)
+            places |= dict.fromkeys(Key(meta.namespace, name) for name in names)
+        for place in places:
+            if not gone:
+                self._requests.setdefault(place, {})[meta.name] = None
+            elif (found := self._requests.get(place)) is not None:
+                found.pop(meta.name, None)
+                if not found:
+                    del self._requests[place]
 
 
 def acceptance_changed(change: Change[Booking]) -> bool:
@@ -451,10 +490,27 @@ def acceptance_changed(change: Change[Booking]) -> bool:
 def _intervals(
     key: Key, interval: BookingInterval | None, placement: Placement
 ) -> Iterator[tuple[Key, BookingInterval | None]]:
-    """Yield a Resource and those that it requires, each with the place of a booking on its timeline."""
+    """Yield a Resource and those that it requires, each with the place of a booking on its timeline.
+
+    No exclusive Resource can accept an ad-hoc booking, so such a booking stays on its own Resource.
+    """
     yield key, interval
+    if interval is not None and not interval.name and placement.rules.exclusive:
+        return
     for item in placement.required:
         yield item.key, interval.of_required(key.name, item.lead) if interval else None
+
+
+def _by_place(
+    key: Key, intervals: Iterable[BookingInterval], placement: Placement
+) -> dict[Key, list[BookingInterval]]:
+    """Return the bookings of a Resource on its timeline, and on those of all that it requires."""
+    found: dict[Key, list[BookingInterval]] = {place: [] for place, _ in _intervals(key, None, placement)}
+    for interval in intervals:
+        for place, item in _intervals(key, interval, placement):
+            if item is not None:
+                found[place].append(item)
+    return found
 
 
 def _ad_hoc(resource: Resource | None) -> BookingInterval | None:

@@ -1,5 +1,6 @@
 """Which Resources require which, by `spec.requires`. All methods read the cached Resources."""
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,6 +9,8 @@ from booking_operator.engine.store import Key, Store, key_of
 
 REQUIRED_INDEX = "required"
 """The index of the store of Resources that finds the Resources that require one."""
+MAX_REQUIRED = 64
+"""How many Resources one may require, directly or through others. It bounds the work at each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,28 @@ class Required:
 
     key: Key
     lead: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """All that a Resource requires.
+
+    Attributes:
+        required: the Resources that it requires, directly or not, by name, without itself. If they are too
+            many, only those that it requires directly.
+        timeout: how long its start waits for them at most. A required Resource may wait as well, so the
+            timeouts of a chain are added.
+        cyclic: whether it requires itself, directly or not.
+        too_many: whether it requires more than `MAX_REQUIRED`.
+    """
+
+    required: tuple[Required, ...] = ()
+    timeout: timedelta = timedelta(0)
+    cyclic: bool = False
+    too_many: bool = False
+
+
+NOTHING_REQUIRED = Closure()
 
 
 def required_keys(resource: Resource) -> tuple[Key, ...]:
@@ -44,8 +69,7 @@ class Requirements:
         found: dict[Key, None] = {}
         waiting = [key]
         while waiting:
-            for item in self.dependents(waiting.pop()):
-                dependent = key_of(item)
+            for dependent in self._dependent_keys(waiting.pop()):
                 if dependent not in found and dependent != key:
                     found[dependent] = None
                     waiting.append(dependent)
@@ -53,30 +77,67 @@ class Requirements:
 
     def neighbours(self, key: Key) -> list[Key]:
         """Return the Resources that one requires, and those that require it, directly."""
-        resource = self._resources.get(key)
-        direct = required_keys(resource) if resource is not None else ()
-        return [*direct, *(key_of(item) for item in self.dependents(key))]
+        return [*self._required_keys(key), *self._dependent_keys(key)]
 
-    def required(self, key: Key) -> tuple[Required, ...]:
-        """Return the Resources that one requires, directly or not, by name. It does not include itself."""
-        leads = self._leads(key, {}, ())
-        return tuple(Required(other, leads[other]) for other in sorted(leads) if other != key)
+    def closures(self, keys: Iterable[Key]) -> Mapping[Key, Closure]:
+        """Return all that some Resources require."""
+        found: dict[Key, Closure] = {}
+        for component in _components(keys, self._required_keys):
+            found |= self._closures_of(component, found)
+        return found
 
-    def _leads(
-        self, key: Key, known: dict[Key, dict[Key, timedelta]], path: tuple[Key, ...]
-    ) -> dict[Key, timedelta]:
-        """Return the lead of each required Resource. A requirement that closes a cycle is left out."""
-        if key not in known:
-            resource, leads = self._resources.get(key), dict[Key, timedelta]()
-            warm_up = resource.warm_up if resource is not None else timedelta(0)
-            for direct in required_keys(resource) if resource is not None else ():
-                if direct in path or direct == key:
+    def _closures_of(self, component: Collection[Key], known: Mapping[Key, Closure]) -> Mapping[Key, Closure]:
+        """Return the closures of Resources that require each other, or of one that does not.
+
+        `known` has those of all others that they require.
+        """
+        leads, waits = dict[Key, timedelta](), timedelta(0)
+        for key in component:
+            warm_up = self._warm_up(key)
+            for direct in self._required_keys(key):
+                if direct in component:
                     continue
-                further = self._leads(direct, known, (*path, key))
-                for other, lead in ({direct: timedelta(0)} | further).items():
+                further = known[direct]
+                waits = max(waits, further.timeout)
+                for other, lead in (
+                    (direct, timedelta(0)),
+                    *((item.key, item.lead) for item in further.required),
+                ):
                     leads[other] = max(warm_up + lead, leads.get(other, timedelta(0)))
-            known[key] = leads
-        return known[key]
+        return {key: self._closure(key, component, leads, waits) for key in component}
+
+    def _closure(
+        self, key: Key, component: Collection[Key], leads: Mapping[Key, timedelta], waits: timedelta
+    ) -> Closure:
+        direct = self._required_keys(key)
+        if not direct:
+            return NOTHING_REQUIRED
+        cyclic = len(component) > 1 or key in direct
+        # The Resources of a cycle wait for each other without an end, so their warm-ups have no order.
+        found = {other: timedelta(0) for other in component if other != key} | dict(leads)
+        if too_many := len(found) > MAX_REQUIRED:
+            found = {other: self._warm_up(key) for other in direct if other != key}
+        resource = self._resources.get(key)
+        timeout = resource.requires_timeout + waits if resource is not None else timedelta(0)
+        return Closure(
+            tuple(Required(other, found[other]) for other in sorted(found)), timeout, cyclic, too_many
+        )
+
+    def stop_timeout(self, key: Key) -> timedelta:
+        """Return how long the stop of a Resource waits at most for those that require it.
+
+        They may wait for others as well, so the timeouts of a chain are added.
+        """
+        found: dict[Key, timedelta] = {}
+        for component in _components([key], self._dependent_keys):
+            waits = [
+                item.requires_timeout + found[key_of(item)]
+                for member in component
+                for item in self.dependents(member)
+                if key_of(item) not in component
+            ]
+            found |= dict.fromkeys(component, max(waits, default=timedelta(0)))
+        return found[key]
 
     def cycle(self, resource: Resource) -> tuple[str, ...]:
         """Return the names on a way from a Resource through its requirements back to it; empty if none.
@@ -88,8 +149,7 @@ class Requirements:
         waiting = [own]
         while waiting:
             key = waiting.pop(0)
-            found = self._resources.get(key)
-            for direct in required_keys(found) if found is not None else ():
+            for direct in self._required_keys(key):
                 if direct == own:
                     return self._way(own, key, before)
                 if direct not in before:
@@ -104,3 +164,48 @@ class Requirements:
             names.append(last.name)
             last = before[last]
         return tuple(reversed([*names, own.name]))
+
+    def _required_keys(self, key: Key) -> tuple[Key, ...]:
+        resource = self._resources.get(key)
+        return required_keys(resource) if resource is not None else ()
+
+    def _dependent_keys(self, key: Key) -> list[Key]:
+        return [key_of(item) for item in self.dependents(key)]
+
+    def _warm_up(self, key: Key) -> timedelta:
+        resource = self._resources.get(key)
+        return resource.warm_up if resource is not None else timedelta(0)
+
+
+def _components(keys: Iterable[Key], edges: Callable[[Key], Iterable[Key]]) -> Iterator[Collection[Key]]:
+    """Yield the strongly connected components that are reachable from `keys`, each after those it leads to.
+
+    This is Tarjan's algorithm, without recursion: a chain of Resources may be longer than Python's stack.
+    """
+    index, low = dict[Key, int](), dict[Key, int]()
+    stack: dict[Key, None] = {}
+    for root in keys:
+        if root in index:
+            continue
+        work = [(root, iter(edges(root)))]
+        index[root] = low[root] = len(index)
+        stack[root] = None
+        while work:
+            key, rest = work[-1]
+            for other in rest:
+                if other not in index:
+                    index[other] = low[other] = len(index)
+                    stack[other] = None
+                    work.append((other, iter(edges(other))))
+                    break
+                if other in stack:
+                    low[key] = min(low[key], index[other])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[key])
+                if low[key] == index[key]:
+                    component = set[Key]()
+                    while key not in component:
+                        component.add(stack.popitem()[0])
+                    yield component

@@ -56,6 +56,15 @@ def test_all_errors_are_reported() -> None:
         assert field in reason
 
 
+def test_a_copy_of_an_invalid_object_keeps_its_errors() -> None:
+    spec = {"tag": "web", "warm_up": "soon", "requires": ["db", "db", 7, ""]}
+    read = RESOURCE.adapter.validate_python({"metadata": META, "spec": spec})
+    assert isinstance(read.spec, InvalidSpec)
+    assert "spec.warm_up: 'soon'" in read.spec.message
+    assert read.requires == ("db",)
+    assert replace(read, status=ResourceStatus(running=1)).spec == read.spec
+
+
 def test_managed_fields_are_not_kept() -> None:
     read = BOOKING.adapter.validate_python({"metadata": META | {"managedFields": [{}]}, "spec": {}})
     assert not hasattr(read, "__dict__")

@@ -71,7 +71,7 @@ def assigned_reasons(node: ast.Assign, values: ast.Tuple) -> Iterator[str]:
 def returned_reasons(function: ast.FunctionDef) -> Iterator[str]:
     """Yield the reasons in the tuples that a function returns, if its result is a reason with other parts."""
     annotation = ast.unparse(function.returns) if function.returns else ""
-    place = 1 if annotation.startswith("_Verdict") else 0 if function.name == "invalid_reason" else None
+    place = 1 if annotation.startswith("_Verdict") else 0 if "invalid_re" in function.name else None
     if place is None:
         return
     for node in ast.walk(function):

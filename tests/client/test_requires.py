@@ -100,6 +100,7 @@ def test_a_conflict_about_a_required_resource_is_shown_before_it_is_made() -> No
     app = resource_body("app", "STOPPED", 0, 1, spec={"requires": ["db"]})
     accepted = {"accepted_resource": "web", "accepted_from": BOOKING["spec"]["start_at"]}
     accepted |= {"accepted_until": BOOKING["spec"]["end_at"], "status": "IN PROGRESS"}
+    accepted |= {"accepted_exclusive": ["db"]}
     view = view_of(WEB, db, app, BOOKING | {"status": accepted}).resource(Key(NAMESPACE, "app"))
     assert view is not None
     (interval,) = view_of(WEB, BOOKING).resource(Key(NAMESPACE, "web")).timeline  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from booking_operator.domain.acceptance import (
     ACCEPT_AHEAD,
     NO_RULES,
+    AcceptanceRecord,
     BookingRequest,
     BookingRules,
     Decision,
@@ -41,7 +42,12 @@ def request(
     created: float = 0,
     rules: BookingRules = EXCLUSIVE,
 ) -> BookingRequest:
-    return BookingRequest(name, f"user of {name}", at(created), span(start, end), records, rules=rules)
+    kept = tuple(AcceptanceRecord(item, rules.exclusive) for item in records)
+    return BookingRequest(name, f"user of {name}", at(created), span(start, end), kept, rules=rules)
+
+
+def recorded(start: float, end: float) -> AcceptanceRecord:
+    return AcceptanceRecord(span(start, end), EXCLUSIVE.exclusive)
 
 
 def accepted(
@@ -82,7 +88,7 @@ class TestExclusive:
         assert accepted(waiting, other, now=18.9) == {"a": span(10, 20)}
         assert accepted(waiting, other, now=19) == {"a": span(10, 20), "b": span(20, 30)}
         # Its record then has no overlap with that of the other one, and stays the same.
-        stored = replace(waiting, records=(span(20, 30),))
+        stored = replace(waiting, records=(recorded(20, 30),))
         assert accepted(stored, other, now=19.5) == {"a": span(10, 20), "b": span(20, 30)}
         assert accepted(stored, now=25) == {"b": span(20, 30)}
 
@@ -102,15 +108,30 @@ class TestExclusive:
     def test_a_shorter_booking_frees_its_rest_only_when_that_is_stored(self) -> None:
         released, waiting = request("a", 10, 15, span(10, 20)), request("b", 15, 20)
         assert accepted(released, waiting, now=12) == {"a": span(10, 15)}
-        pending = replace(released, records=(span(10, 20), span(10, 15)))
+        pending = replace(released, records=(recorded(10, 20), recorded(10, 15)))
         assert accepted(pending, waiting, now=12) == {"a": span(10, 15)}
-        stored = replace(released, records=(span(10, 15),))
+        stored = replace(released, records=(recorded(10, 15),))
         assert accepted(stored, waiting, now=12) == {"a": span(10, 15), "b": span(15, 20)}
 
     def test_a_booking_that_moves_away_keeps_others_out_until_that_is_stored(self) -> None:
-        moved = BookingRequest("a", "ada", at(0), None, (span(10, 20),), rules=EXCLUSIVE)
+        moved = BookingRequest("a", "ada", at(0), None, (recorded(10, 20),), rules=EXCLUSIVE)
         assert accepted(moved, request("b", 15, 20)) == {}
         assert accepted(request("b", 15, 20)) == {"b": span(15, 20)}
+
+    def test_a_record_keeps_others_out_although_the_rules_of_its_resource_are_unknown(self) -> None:
+        of_web = request("w", 10, 20, span(10, 20), rules=EXCLUSIVE)
+        for unknown in (replace(of_web, rules=NO_RULES), replace(of_web, wanted=None, rules=NO_RULES)):
+            found = decide((unknown, request("d", 5, 30)), at(12))["d"]
+            assert found.accepted is None
+            assert found.conflict is not None
+            assert (found.conflict.name, found.conflict.resource) == ("w", "res")
+
+    def test_a_record_without_one_of_the_present_resources_is_decided_again(self) -> None:
+        more = replace(EXCLUSIVE, exclusive=frozenset({"res", "db"}))
+        booking = replace(request("w", 10, 20, span(10, 20)), rules=more)
+        assert accepted(booking, now=12) == {"w": span(10, 20)}
+        other = request("d", 15, 30, span(15, 30), rules=BookingRules(exclusive=frozenset({"db"})))
+        assert accepted(booking, other, now=12) == {"d": span(15, 30)}
 
     def test_a_shared_resource_that_becomes_exclusive(self) -> None:
         """Recorded intervals that overlap exist only then. The one that begins first is kept."""
@@ -172,7 +193,8 @@ RESOURCES = ("app", "web", "db")
 def worlds(draw: st.DrawFn) -> tuple[list[BookingRequest], int]:
     """Requests with records that do not overlap, as the operator writes them, and the present unit.
 
-    Each booking wants one, two or three exclusive Resources.
+    Each booking wants one, two or three exclusive Resources. Its record may be for others, because the rules
+    have changed.
     """
     requests, taken = [], set[tuple[str, int]]()
     for number in range(draw(st.integers(0, 7))):
@@ -183,13 +205,16 @@ def worlds(draw: st.DrawFn) -> tuple[list[BookingRequest], int]:
         units = {(resource, unit) for resource in exclusive for unit in range(begin, begin + size)}
         if draw(st.booleans()) and not units & taken:
             taken |= units
-            records.append(span(begin, begin + size))
+            records.append(AcceptanceRecord(span(begin, begin + size), frozenset(exclusive)))
             shorter = draw(st.integers(1, size))
             if draw(st.booleans()):
-                records.append(span(begin, begin + shorter))
+                records.append(AcceptanceRecord(span(begin, begin + shorter), frozenset(exclusive)))
+            if draw(st.integers(0, 3)) == 0:
+                exclusive = draw(st.sets(st.sampled_from(RESOURCES), min_size=1))
         created = draw(st.integers(0, 3))
-        made = request(f"b{number}", start, start + length, *records, created=created)
-        requests.append(replace(made, rules=BookingRules(exclusive=frozenset(exclusive))))
+        rules = BookingRules(exclusive=frozenset(exclusive))
+        made = request(f"b{number}", start, start + length, created=created, rules=rules)
+        requests.append(replace(made, records=tuple(records)))
     return requests, draw(numbers)
 
 
@@ -206,9 +231,12 @@ class Oracle:
 
     def __post_init__(self) -> None:
         self.taken = {
-            item.name: set().union(*(units_of(record) for record in item.records)) for item in self.requests
+            (item.name, resource, unit)
+            for item in self.requests
+            for record in item.records
+            for unit in units_of(record.span)
+            for resource in record.exclusive
         }
-        self.exclusive = {item.name: item.rules.exclusive for item in self.requests}
 
     def decisions(self) -> Mapping[str, set[int]]:
         """Return the accepted units of each booking that has not ended, apart from those in the past."""
@@ -218,23 +246,22 @@ class Oracle:
             wanted = units_of(item.wanted)
             if max(wanted) < self.now:
                 continue
-            kept = units_of(item.records[-1]) & wanted if item.records else set[int]()
-            free = {unit for unit in wanted if not self._taken_by_others(item.name, unit)}
+            kept, exclusive = set[int](), item.rules.exclusive
+            if item.records and item.records[-1].exclusive >= exclusive:
+                kept = units_of(item.records[-1].span) & wanted
+            free = {unit for unit in wanted if not self._taken_by_others(item, unit)}
             missing = {unit for unit in wanted - kept if unit > self.now}
             # What another booking has at present ends within a unit, so it counts as free.
             if missing <= free:
                 first = max(wanted - free, default=min(wanted) - 1) + 1
                 kept |= {unit for unit in wanted if unit >= first}
-            self.taken[item.name] |= kept
+            self.taken |= {(item.name, resource, unit) for unit in kept for resource in exclusive}
             found[item.name] = {unit for unit in kept if unit >= self.now}
         return found
 
-    def _taken_by_others(self, name: str, unit: int) -> bool:
-        return any(
-            unit in taken
-            for other, taken in self.taken.items()
-            if other != name and self.exclusive[other] & self.exclusive[name]
-        )
+    def _taken_by_others(self, item: BookingRequest, unit: int) -> bool:
+        others = {request.name for request in self.requests} - {item.name}
+        return any((other, one, unit) in self.taken for other in others for one in item.rules.exclusive)
 
 
 @given(worlds())
@@ -276,10 +303,10 @@ def test_the_next_free_slot_is_free_and_the_first_one(world: tuple[list[BookingR
             continue
         assert item.wanted is not None
         others = [
-            record
+            record.span
             for other in everything
-            if other.name != item.name and other.rules.exclusive & item.rules.exclusive
             for record in other.records
+            if other.name != item.name and record.exclusive & item.rules.exclusive
         ]
         assert conflict.resource in item.rules.exclusive
         begins = [item.wanted.start + number * UNIT for number in range(200)]
@@ -295,7 +322,9 @@ def with_record(item: BookingRequest, found: Mapping[str, Decision]) -> BookingR
     decision = found.get(item.name)
     if decision is None or decision.accepted is None:
         return item
-    return replace(item, records=(*item.records[:1], decision.accepted))
+    return replace(
+        item, records=(*item.records[:1], AcceptanceRecord(decision.accepted, item.rules.exclusive))
+    )
 
 
 @dataclass
@@ -310,7 +339,7 @@ class Cluster:
         decision = decide(list(self.requests.values()), at(self.now)).get(name)
         if decision is not None:
             item = self.requests[name]
-            about = (decision.accepted,) if decision.accepted else ()
+            about = (AcceptanceRecord(decision.accepted, item.rules.exclusive),) if decision.accepted else ()
             self.requests[name] = replace(item, records=(*item.records[:1], *about) if about else ())
 
     def store(self, name: str) -> None:
@@ -343,7 +372,7 @@ class Cluster:
 
     def check(self) -> None:
         """Check that the stored intervals of different bookings do not overlap."""
-        stored = [(record, name) for name, item in self.requests.items() for record in item.records[:1]]
+        stored = [(record.span, name) for name, item in self.requests.items() for record in item.records[:1]]
         for record, name in stored:
             assert not any(record.overlaps(other) for other, another in stored if another != name)
 
@@ -369,7 +398,7 @@ def test_whatever_happens_nobody_takes_an_accepted_interval_away(history: list[t
         # The own reconcile shortens the record only to what the spec wants.
         if what in ("decide", "store") and own is not None and own.kept and own.kept.end > at(cluster.now):
             left = TimeSpan(max(own.kept.start, at(cluster.now)), own.kept.end)
-            assert left.within(cluster.requests[own.name].records[-1]) == left
+            assert left.within(cluster.requests[own.name].records[-1].span) == left
     for name in [*cluster.requests] * len(cluster.requests):  # until nothing changes any more
         cluster.decide(name)
         cluster.store(name)
@@ -378,7 +407,7 @@ def test_whatever_happens_nobody_takes_an_accepted_interval_away(history: list[t
             wanted = cluster.requests[name].wanted
             assert wanted is not None
             others = [other for key, other in cluster.requests.items() if key != name]
-            assert any(record.overlaps(wanted) for other in others for record in other.records)
+            assert any(record.span.overlaps(wanted) for other in others for record in other.records)
 
 
 def test_a_thousand_bookings_are_decided_in_a_moment() -> None:

@@ -15,7 +15,7 @@ def key(name: str) -> Key:
 
 def required(world: World, name: str) -> dict[str, float]:
     """The required Resources of a Resource, each with its lead in seconds."""
-    found = world.informers.requirements.required(key(name))
+    found = world.informers.closure(key(name)).required
     return {item.key.name: item.lead.total_seconds() for item in found}
 
 
@@ -151,6 +151,6 @@ def test_a_wide_and_deep_graph_is_read_quickly() -> None:
         for number in range(6):
             below = [f"r{layer + 1}-{other}" for other in range(6)] if layer < 7 else []
             world.resource(f"r{layer}-{number}", requires=below, warm_up="1s")
-    found = world.informers.requirements.required(key("r0-0"))
+    found = world.informers.closure(key("r0-0")).required
     assert len(found) == 7 * 6
     assert max(item.lead for item in found) == timedelta(seconds=7)

@@ -42,6 +42,7 @@ from booking_operator.kube.errors import ApiError
 from booking_operator.reconcilers.booking import BookingReconciler
 from booking_operator.reconcilers.informers import Informers, Placement
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
+from booking_operator.reconcilers.requirements import Closure
 from booking_operator.reconcilers.resource.reconciler import ResourceReconciler
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot
 from tests.sim.client import SimKubeClient
@@ -566,8 +567,8 @@ class BooksOneResource(Informers):
         return []
 
     @override
-    def placement_of(self, key: Key) -> Placement:
-        return replace(super().placement_of(key), required=())
+    def placement_of(self, key: Key, closure: Closure) -> Placement:
+        return super().placement_of(key, replace(closure, required=()))
 
 
 class ForgetsOffTimes(ResourceReconciler):

@@ -110,6 +110,7 @@ def accepted(resource: str, start: str, end: str) -> dict[str, Any]:
         "accepted_resource": resource,
         "accepted_from": format_utc(at(start)),
         "accepted_until": format_utc(at(end)),
+        "accepted_exclusive": [resource],
     }
 
 

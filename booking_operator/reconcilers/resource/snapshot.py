@@ -26,6 +26,7 @@ from booking_operator.domain.power import PowerPolicy
 from booking_operator.engine.store import key_of
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.informers import Informers
+from booking_operator.reconcilers.requirements import MAX_REQUIRED
 
 _NO_LOCKS = ClassifiedLocks((), (), None)
 
@@ -215,13 +216,32 @@ def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] 
     """Return why the operator does nothing for a Resource, as reason and message; None if it is valid."""
     if isinstance(resource.spec, InvalidSpec):
         return "InvalidSpec", resource.spec.message
-    if resource.requires and (names := informers.requirements.cycle(resource)):
-        way = ", which requires ".join(names[1:])
-        return "RequiresCycle", f"spec.requires is a cycle: {names[0]} requires {way}; remove one of them."
+    if resource.requires and (problem := _invalid_requirements(informers, resource)):
+        return problem
     elder = informers.older_duplicate(resource)
     if elder is not None:
         twin = f"The Resource {key_of(elder)} has the same group of instances and is older"
         return "Duplicate", f"{twin}; delete one of the two."
+    return None
+
+
+def _invalid_requirements(informers: Informers, resource: Resource) -> tuple[str, str] | None:
+    closure, rules = informers.closure(key_of(resource)), informers.rules(key_of(resource))
+    if closure.cyclic:
+        names = informers.requirements.cycle(resource)
+        way = ", which requires ".join(names[1:])
+        text = f"spec.requires is a cycle: {names[0]} requires {way}; remove one name from one spec.requires."
+        return "RequiresCycle", text
+    if closure.too_many:
+        text = f"spec.requires leads to more than {MAX_REQUIRED} Resources; remove some of them."
+        return "TooManyRequired", text
+    spec = resource.spec
+    if rules.exclusive and not isinstance(spec, InvalidSpec) and spec.booked_by:
+        text = (
+            f"spec.booked_by is {spec.booked_by!r}, but the required Resource {min(rules.exclusive)} has "
+            "sharing: Exclusive and accepts only Bookings; clear booked_by, and create a Booking."
+        )
+        return "AdHocOfExclusive", text
     return None
 
 
