@@ -328,7 +328,8 @@ def _checked(it: _Readiness) -> _Verdict | None:
 
 def _describe_checks(instances: Sequence[Instance]) -> str:
     waiting = "is not ready: its status checks are not known yet"
-    return summarize([f"{item.id} {(item.check and item.check.problem) or waiting}" for item in instances])
+    problems = [f"{item.id} {(item.check and item.check.problem) or waiting}" for item in instances]
+    return summarize(problems, separator="; ")
 
 
 def _booked(it: _Readiness) -> _Verdict | None:

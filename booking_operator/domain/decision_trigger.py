@@ -27,6 +27,11 @@ class DecisionTrigger:
             or a deletion.
         expected_change_at: the next boundary, as known now (aware UTC); None for never. A change at this
             instant is planned.
+        due_since: since when the present starts or stops are due (aware UTC): the last change of what the
+            bookings want, the last off time, or the end of a suspension. Waits for other Resources count from
+            it, so neither a handover between bookings nor another edit makes them longer.
+        may_act: whether the operator may start and stop the instances.
+        ever_wanted: whether the instances were wanted running at any reconcile so far.
         brought_forward: whether an edit or a deletion has moved `expected_change_at` to an earlier instant
             while the instances were wanted running. The change at that instant is then not planned.
         deletions: the number of bookings of the Resource that were deleted so far.
@@ -39,20 +44,50 @@ class DecisionTrigger:
     observed_since: datetime
     planned: bool
     expected_change_at: datetime | None
+    due_since: datetime
+    may_act: bool = True
+    ever_wanted: bool = False
     brought_forward: bool = False
     deletions: int = 0
     stop_from: datetime | None = None
 
+    def due_at(self, state: TimelineState, *, may_act: bool) -> datetime:
+        """Return since when starts or stops are due (aware UTC) in a later state of the bookings."""
+        expected = self.expected_change_at
+        passed = expected if expected is not None and expected <= state.at else None
+        changed = self.running_wanted != state.running_wanted or self.may_act != may_act
+        if changed or (passed and not state.running_wanted):
+            return passed or state.at
+        return min(self.due_since, state.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What the status says at the first reconcile, from the reconciles of an earlier leadership.
+
+    Attributes:
+        booked_until: the end of the last holder (aware UTC); None if there was none. If it is in the future
+            and no booking is active, this holder was deleted while no operator ran.
+        waiting_since: since when the Resource waits for others (aware UTC); None if it does not. A restart
+            does not begin a new wait.
+    """
+
+    booked_until: datetime | None = None
+    waiting_since: datetime | None = None
+
+
+NOTHING_REPORTED = Reported()
+
 
 def next_trigger(
-    previous: DecisionTrigger | None,
+    before: DecisionTrigger | Reported,
     state: TimelineState,
     now: datetime,
     policy: Hashable = None,
     *,
+    may_act: bool = True,
     deletions: int = 0,
     deletion_grace: timedelta = timedelta(0),
-    booked_until: datetime | None = None,
 ) -> DecisionTrigger:
     """Return the decision trigger at `now`, given the trigger of the previous reconcile.
 
@@ -61,15 +96,15 @@ def next_trigger(
     next boundary is less than `LEAD_TIME` away, `observed_since` asks for that observation.
 
     Args:
-        previous: the trigger of the previous reconcile; None for the first one.
+        before: the trigger of the previous reconcile; for the first one, what the status says.
         state: the state of the bookings at `now`.
         now: the instant (aware UTC).
         policy: the policy of the Resource.
+        may_act: whether the operator may start and stop the instances.
         deletions: the number of bookings of the Resource that were deleted so far.
         deletion_grace: how long a stop waits after the deletion that has brought it forward.
-        booked_until: the end of the last holder, from the status (aware UTC); None if there was none. If it
-            is in the future at the first reconcile, this holder was deleted while no operator ran.
     """
+    previous, reported = (before, NOTHING_REPORTED) if isinstance(before, DecisionTrigger) else (None, before)
     if previous is None or previous.policy != policy:
         since, planned = now, False
     elif previous.running_wanted == state.running_wanted:
@@ -99,11 +134,16 @@ def next_trigger(
         since,
         planned,
         coming,
+        previous.due_at(state, may_act=may_act)
+        if previous is not None
+        else min(reported.waiting_since or now, now),
+        may_act,
+        state.running_wanted or (previous is not None and previous.ever_wanted),
         shortened,
         deletions,
         _stop_from(previous, state, now, deletions, deletion_grace)
         if previous is not None
-        else _first_stop_from(state, now, deletion_grace, booked_until),
+        else _first_stop_from(state, now, deletion_grace, reported.booked_until),
     )
 
 

@@ -33,10 +33,10 @@ def round_up(span: timedelta, step: timedelta) -> timedelta:
     return -(-span // step) * step
 
 
-def summarize(items: Sequence[str]) -> str:
+def summarize(items: Sequence[str], separator: str = ", ") -> str:
     """Return the first five items, and the number of the others."""
     more = len(items) - _MAX_LISTED
-    return ", ".join(items[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(items[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def single_line(text: str, longest: int = 300) -> str:

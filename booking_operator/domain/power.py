@@ -62,7 +62,8 @@ class GraceReason(StrEnum):
 
 
 _START_WAITS = frozenset({GraceReason.REQUIRED, GraceReason.UNAVAILABLE})
-_ORDER = _START_WAITS | {GraceReason.DEPENDENTS}
+SEQUENCE = _START_WAITS | {GraceReason.DEPENDENTS}
+"""The reasons of waits for other Resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Plan:
     @property
     def waits_for_others(self) -> bool:
         """Whether a start or a stop waits for other Resources."""
-        return any(grace.reason in _ORDER for grace in self.graces)
+        return any(grace.reason in SEQUENCE for grace in self.graces)
 
 
 def decide(

@@ -136,9 +136,20 @@ class EventHandlers:
             self.resources.add(key, priority)
 
     def _enqueue_neighbours(self, resource: Key, priority: Priority) -> None:
-        """Enqueue the Resources that one requires, which may stop, and those that require it, which start."""
-        for key in self._informers.requirements.neighbours(resource):
+        """Enqueue the Resources that one requires, which may stop, and those that require it, which start.
+
+        A Resource without instances passes the sequence on to those that require it.
+        """
+        for key in self._informers.required(resource):
             self.resources.add(key, priority)
+        waiting, seen = [resource], {resource}
+        while waiting:
+            for dependent in self._informers.requirements.dependents(waiting.pop()):
+                if (key := key_of(dependent)) not in seen:
+                    seen.add(key)
+                    self.resources.add(key, priority)
+                    if not dependent.status.instances:
+                        waiting.append(key)
 
     def _on_resource(self, change: Change[Resource]) -> None:
         priority = _priority(change)

@@ -75,10 +75,6 @@ class Requirements:
                     waiting.append(dependent)
         return list(found)
 
-    def neighbours(self, key: Key) -> list[Key]:
-        """Return the Resources that one requires, and those that require it, directly."""
-        return [*self._required_keys(key), *self._dependent_keys(key)]
-
     def closures(self, keys: Iterable[Key]) -> Mapping[Key, Closure]:
         """Return all that some Resources require."""
         found: dict[Key, Closure] = {}

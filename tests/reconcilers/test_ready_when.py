@@ -36,7 +36,7 @@ def test_an_instance_is_ready_when_its_checks_have_passed() -> None:
         assert status(world).status == "PENDING"
         assert status(world).running == 2
         text = (
-            "2 of 2 instances are running. i-1 is not ready: its status checks are not known yet, i-2 is not"
+            "2 of 2 instances are running. i-1 is not ready: its status checks are not known yet; i-2 is not"
         )
         assert ready(world)[0] == "False/StatusChecksPending"
         assert ready(world)[1].startswith(text)

@@ -27,7 +27,7 @@ from booking_operator.cloud.service import Driver
 from booking_operator.domain.acceptance import Decision
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
-from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
+from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger, Reported
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import InstanceState, Lock
 from booking_operator.domain.notification import Notification, NotificationTrigger
@@ -629,8 +629,8 @@ class ForgetsStartsInFlight(ResourceReconciler):
         return {}
 
     @override
-    def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        trigger = super().next_trigger(previous, snapshot)
+    def next_trigger(self, before: DecisionTrigger | Reported, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        trigger = super().next_trigger(before, snapshot)
         self.observed_since[key_of(snapshot.resource)] = trigger.observed_since
         return trigger
 
@@ -663,8 +663,8 @@ class TreatsEditsAsPlanned(ResourceReconciler):
     """An end that an edit or a deletion has moved forward counts as planned."""
 
     @override
-    def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        return replace(super().next_trigger(previous, snapshot), brought_forward=False)
+    def next_trigger(self, before: DecisionTrigger | Reported, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        return replace(super().next_trigger(before, snapshot), brought_forward=False)
 
 
 class RemovesTagsOnStaleData(LockTagsReconciler):

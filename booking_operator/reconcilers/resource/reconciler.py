@@ -2,7 +2,7 @@
 
 The order of the steps in one reconcile matters:
 1. Order the starts, on the present view of the instances. Right after a take-over, overdue starts wait for a
-   fresh view, one second at most.
+   fresh view, one second at most. With `requires`, starts also wait for views of the required Resources.
 2. Refresh the view if it is too old for a decision, and order the starts again. A stop needs a fresh view.
 3. Order the stops.
 4. Shortly before a boundary, order ahead what the boundary will need. The driver then sends it at the
@@ -20,14 +20,15 @@ from typing import Any
 
 from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
-from booking_operator.api.meta import InvalidSpec
+from booking_operator.api.meta import InvalidSpec, find_condition
 from booking_operator.api.resource import AutomaticRestart, ResourceStatus, UnbookedInstance
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, ResourceReport
-from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger
+from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger, Reported
 from booking_operator.domain.formatting import format_duration, format_utc
+from booking_operator.domain.parsing import parse_rfc3339
 from booking_operator.domain.power import GraceReason, Plan, Wait
 from booking_operator.domain.services import SERVICES
 from booking_operator.engine.introspection import Contents
@@ -36,6 +37,7 @@ from booking_operator.engine.workqueue import Result
 from booking_operator.reconcilers.delays import DelayController
 from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.lock_tags import LockTagsReconciler
+from booking_operator.reconcilers.resource.neighbours import Neighbours
 from booking_operator.reconcilers.resource.orders import ResourceOrders, first_failure
 from booking_operator.reconcilers.resource.snapshot import (
     ResourceSnapshot,
@@ -43,7 +45,6 @@ from booking_operator.reconcilers.resource.snapshot import (
     take_snapshot,
     to_lock_tags,
 )
-from booking_operator.reconcilers.resource.start_order import outdated_neighbours, wait_of
 from booking_operator.reconcilers.status_reporter import StatusReporter
 
 REFRESH_TIMEOUT_SECONDS = 10.0
@@ -93,6 +94,7 @@ class ResourceReconciler:
         self._delays = delays
         self._took_over_at = took_over_at
         self._triggers: dict[Key, DecisionTrigger] = {}
+        self._neighbours = Neighbours(environment, self._triggers.get)
 
     def introspect(self) -> Contents:
         """The keys of the entries, by collection."""
@@ -110,12 +112,13 @@ class ResourceReconciler:
             snapshot = self._take_snapshot(key)
         if snapshot is None:
             return self._release(key)
+        if (snapshot := await self._with_fresh_neighbours(snapshot)) is None:
+            return self._release(key)
         failure = await self._order_starts(snapshot)
-        fresh = self._fresh(snapshot, since := self._view_needed_since(snapshot))
-        if not fresh or self._outdated_neighbours(snapshot):
+        if not self._fresh(snapshot, since := self._view_needed_since(snapshot)):
             refresh_failure = await self._refresh(snapshot, since)
             snapshot = self._take_snapshot(key)
-            if snapshot is None:
+            if snapshot is None or (snapshot := await self._with_fresh_neighbours(snapshot)) is None:
                 return self._release(key)
             failure = first_failure(failure, refresh_failure) or await self._order_starts(snapshot)
         stale_reason, stop_failure = await self._order_stops(snapshot)
@@ -154,7 +157,8 @@ class ResourceReconciler:
         if waiting or (delay is not None and delay.due_at <= now):
             self._delays.update_soon()
         next_at = min((instant for instant in instants if instant is not None), default=None)
-        return Result(next_at, failed=_needs_backoff(failure, now) or bool(plan.withheld))
+        unseen = plan.waits_for_others and self._neighbours.unseen(snapshot, self._trigger(snapshot))
+        return Result(next_at, failed=_needs_backoff(failure, now) or bool(plan.withheld or unseen))
 
     def _take_snapshot(self, key: Key) -> ResourceSnapshot | None:
         """Take a snapshot of the Resource now, and record its decision trigger and its next boundary.
@@ -169,24 +173,38 @@ class ResourceReconciler:
         status = self._reporter.current(resource)
         snapshot = take_snapshot(self._environment, resource, now)
         if snapshot is not None:
-            self._triggers[key] = self.next_trigger(self._triggers.get(key), snapshot)
+            before = self._triggers.get(key) or self._reported(snapshot)
+            self._triggers[key] = self.next_trigger(before, snapshot)
             coming = snapshot.state.next_change_at
             self._orders.expect_change(key, coming, status.next_change)
         elif why := invalid_reason(self._informers, resource):
             self._reporter.report_invalid(resource, *why, now)
         return snapshot
 
-    def next_trigger(self, previous: DecisionTrigger | None, snapshot: ResourceSnapshot) -> DecisionTrigger:
-        """Return the decision trigger of a snapshot, given the trigger of the last reconcile."""
+    def next_trigger(self, before: DecisionTrigger | Reported, snapshot: ResourceSnapshot) -> DecisionTrigger:
+        """Return the decision trigger of a snapshot, given that of the last reconcile or what is reported."""
         return decision_trigger.next_trigger(
-            previous,
+            before,
             snapshot.state,
             snapshot.now,
             policy=(snapshot.policy.rules, *_own_boundaries(snapshot)),
             deletions=self._informers.deletions(key_of(snapshot.resource)),
             deletion_grace=self._environment.deletion_grace,
-            booked_until=self._reporter.current(snapshot.resource).booked_until,
+            may_act=snapshot.policy.may_act,
         )
+
+    def _reported(self, snapshot: ResourceSnapshot) -> Reported:
+        """Return what the status says of an earlier leadership.
+
+        `Ready` may be False for longer than a wait, so the wait does not count from before the holder.
+        """
+        current, holder = self._reporter.current(snapshot.resource), snapshot.state.holder
+        ready, since = find_condition(current.conditions, "Ready"), None
+        if ready is not None and ready.reason in power.SEQUENCE and ready.last_transition_time:
+            since = parse_rfc3339(ready.last_transition_time)
+            if holder is not None:
+                since = max(since, holder.power_on_at(snapshot.policy.warm_up))
+        return Reported(current.booked_until, since)
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
@@ -202,9 +220,14 @@ class ResourceReconciler:
         observation = snapshot.driver.inventory.observation(snapshot.group)
         return observation is not None and observation.at >= (since or self._trigger(snapshot).observed_since)
 
-    def _outdated_neighbours(self, snapshot: ResourceSnapshot) -> list[ResourceSnapshot]:
-        """Return the Resources in the order of this one whose view is older than the decision trigger."""
-        return outdated_neighbours(self._environment, snapshot, self._trigger(snapshot).observed_since)
+    async def _with_fresh_neighbours(self, snapshot: ResourceSnapshot) -> ResourceSnapshot | None:
+        """Refresh the views of other Resources that the decision needs. Return a snapshot from after that."""
+        trigger = self._trigger(snapshot)
+        unseen = self._neighbours.unseen(snapshot, trigger)
+        if not unseen:
+            return snapshot
+        await self._neighbours.refresh(unseen, trigger)
+        return self._take_snapshot(key_of(snapshot.resource))
 
     def _note_whether_met(self, snapshot: ResourceSnapshot, plan: Plan) -> None:
         """Record that the group is as booked, if nothing is left to do or the operator may not act.
@@ -241,8 +264,8 @@ class ResourceReconciler:
         """Return why all starts, or all stops, wait: after a deletion, or for other Resources."""
         trigger = self._trigger(snapshot)
         deleted = Wait(GraceReason.DELETION, trigger.stop_from) if trigger.stop_from is not None else None
-        order = wait_of(self._environment, snapshot, trigger.observed_since)
-        return [wait for wait in (deleted, order) if wait is not None]
+        sequence = self._neighbours.wait_of(snapshot, trigger)
+        return [wait for wait in (deleted, sequence) if wait is not None]
 
     def _undecided(self, snapshot: ResourceSnapshot) -> str:
         """Return which active booking is neither accepted nor refused yet; empty if there is none.
@@ -384,11 +407,6 @@ class ResourceReconciler:
         try:
             async with asyncio.timeout(timeout):
                 await snapshot.driver.inventory.refresh(snapshot.group.scope, since)
-                for other in self._outdated_neighbours(snapshot):
-                    with suppress(CloudError):
-                        await other.driver.inventory.refresh(
-                            other.group.scope, self._trigger(snapshot).observed_since
-                        )
         except CloudError as error:
             return Failure(error.reason, str(error))
         except TimeoutError:

@@ -83,6 +83,17 @@ class ResourceSnapshot:
         return locks.block_foreign(observation, self.locks) if observation else None
 
     @property
+    def name(self) -> str:
+        """The name of the Resource."""
+        return self.resource.metadata.name
+
+    @property
+    def has_no_instances(self) -> bool:
+        """Whether the group is known to have no instances."""
+        observation = self.driver.inventory.observation(self.group)
+        return observation is not None and not observation.instances
+
+    @property
     def _checked(self) -> bool:
         """Whether the status checks of the instances matter now."""
         return self.policy.ready_when_checked and self.state.running_wanted

@@ -1,4 +1,4 @@
-"""The order of starts and stops: what a Resource waits for, because of `spec.requires`.
+"""The sequence of starts and stops: what a Resource waits for, because of `spec.requires`.
 
 A Resource starts when all Resources that it requires are ready, and a required Resource stops when those that
 require it have stopped. Each wait has an end, so that a Resource with a fault holds no other back for long.
@@ -7,7 +7,7 @@ require it have stopped. Each wait has an end, so that a Resource with a fault h
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from booking_operator.domain.formatting import summarize
 from booking_operator.domain.instance import InstanceState, Observation
@@ -36,16 +36,23 @@ class DependentState:
     Attributes:
         name: its name.
         left: the ids of its instances that must stop first.
-        timeout: how long the required Resource waits for that.
     """
 
     name: str
     left: tuple[str, ...]
-    timeout: timedelta
 
 
-def required_state(name: str, policy: PowerPolicy, observation: Observation | None) -> RequiredState:
-    """Return the state of a valid Resource that another one requires."""
+def required_state(
+    name: str, policy: PowerPolicy, observation: Observation | None, failure: str = ""
+) -> RequiredState:
+    """Return the state of a valid Resource that another one requires.
+
+    Args:
+        name: its name.
+        policy: its rules.
+        observation: its newest observation; None before the first one.
+        failure: the reason that its status gives for not being as booked; empty for none.
+    """
     if observation is None:
         return RequiredState(name, "whose instances have not been observed yet")
     if observation.all_ready:
@@ -54,25 +61,27 @@ def required_state(name: str, policy: PowerPolicy, observation: Observation | No
         return RequiredState(name, "which has no instances", lasts=True)
     ready = sum(instance.ready for instance in observation.instances)
     counts = f"of which {ready} of {len(observation.instances)} instances are ready"
-    if policy.may_act:
-        return RequiredState(name, counts)
-    return RequiredState(name, f"{counts} and which is suspended", lasts=True)
+    if not policy.may_act:
+        return RequiredState(name, f"{counts} and which is suspended", lasts=True)
+    if failure:
+        return RequiredState(name, f"{counts} and which reports {failure}", lasts=True)
+    return RequiredState(name, counts)
 
 
-def start_wait(required: Collection[RequiredState], due_at: datetime, timeout: timedelta) -> Wait | None:
+def start_wait(required: Collection[RequiredState], until: datetime) -> Wait | None:
     """Return why a start waits for required Resources; None if all of them are ready.
 
     Args:
         required: the Resources that must be ready.
-        due_at: when the start is due (aware UTC).
-        timeout: how long it waits at most.
+        until: how long it waits at most (aware UTC).
     """
     waited_for = [state for state in required if state.problem]
     if not waited_for:
         return None
     lasts = any(state.lasts for state in waited_for)
     reason = GraceReason.UNAVAILABLE if lasts else GraceReason.REQUIRED
-    return Wait(reason, due_at + timeout, summarize([f"{item.name}, {item.problem}" for item in waited_for]))
+    text = summarize([f"{item.name}, {item.problem}" for item in waited_for], separator="; ")
+    return Wait(reason, until, text)
 
 
 def instances_to_stop(
@@ -102,16 +111,15 @@ def instances_to_stop(
     )
 
 
-def stop_wait(dependents: Collection[DependentState], ended_at: datetime) -> Wait | None:
+def stop_wait(dependents: Collection[DependentState], until: datetime) -> Wait | None:
     """Return why a stop waits for the Resources that require this one; None if all of them have stopped.
 
     Args:
         dependents: the Resources that must have stopped.
-        ended_at: when the stop is due (aware UTC).
+        until: how long it waits at most (aware UTC).
     """
     waited_for = [state for state in dependents if state.left]
     if not waited_for:
         return None
-    until = ended_at + max(state.timeout for state in waited_for)
     text = summarize([f"{state.name} ({summarize(list(state.left))})" for state in waited_for])
     return Wait(GraceReason.DEPENDENTS, until, text)

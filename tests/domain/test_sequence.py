@@ -9,7 +9,7 @@ from booking_operator.domain.booking_timeline import BookingTimeline, TimelineSt
 from booking_operator.domain.delay import Delay, with_required
 from booking_operator.domain.instance import Instance, InstanceState, Observation, StatusCheck
 from booking_operator.domain.power import Grace, GraceReason, PowerPolicy, UnbookedPolicy, Wait, decide
-from booking_operator.domain.start_order import (
+from booking_operator.domain.sequence import (
     DependentState,
     RequiredState,
     instances_to_stop,
@@ -59,24 +59,32 @@ def test_when_a_required_resource_is_ready(
 
 def test_a_start_waits_for_all_that_is_not_ready_until_the_timeout() -> None:
     ready, coming = RequiredState("cache"), RequiredState("db", "of which 0 of 1 instances are ready")
-    assert start_wait([ready], NOW, MINUTE) is None
-    assert start_wait([], NOW, MINUTE) is None
-    assert start_wait([ready, coming], NOW, MINUTE) == Wait(
+    assert start_wait([ready], NOW + MINUTE) is None
+    assert start_wait([], NOW + MINUTE) is None
+    assert start_wait([ready, coming], NOW + MINUTE) == Wait(
         GraceReason.REQUIRED, NOW + MINUTE, "db, of which 0 of 1 instances are ready"
     )
     missing = RequiredState("mail", "which does not exist", lasts=True)
-    wait = start_wait([coming, missing], NOW, MINUTE)
+    wait = start_wait([coming, missing], NOW + MINUTE)
     assert wait is not None
     assert wait.reason is GraceReason.UNAVAILABLE
-    assert wait.others == "db, of which 0 of 1 instances are ready, mail, which does not exist"
+    assert wait.others == "db, of which 0 of 1 instances are ready; mail, which does not exist"
 
 
-def test_a_stop_waits_for_the_slowest_dependent() -> None:
-    done, left = DependentState("web", (), 9 * MINUTE), DependentState("app", ("i-1", "i-2"), MINUTE)
-    slow = DependentState("api", ("i-3",), 2 * MINUTE)
-    assert stop_wait([done], NOW) is None
-    assert stop_wait([done, left, slow], NOW) == Wait(
-        GraceReason.DEPENDENTS, NOW + 2 * MINUTE, "app (i-1, i-2), api (i-3)"
+def test_a_required_resource_that_reports_a_failure_does_not_start_by_itself() -> None:
+    found = required_state("db", PowerPolicy(), seen(STOPPED), "UnauthorizedOperation")
+    assert found == RequiredState(
+        "db", "of which 0 of 1 instances are ready and which reports UnauthorizedOperation", lasts=True
+    )
+    assert required_state("db", PowerPolicy(), seen(RUNNING), "UnauthorizedOperation") == RequiredState("db")
+
+
+def test_a_stop_waits_for_all_dependents() -> None:
+    done, left = DependentState("web", ()), DependentState("app", ("i-1", "i-2"))
+    slow = DependentState("api", ("i-3",))
+    assert stop_wait([done], NOW + MINUTE) is None
+    assert stop_wait([done, left, slow], NOW + MINUTE) == Wait(
+        GraceReason.DEPENDENTS, NOW + MINUTE, "app (i-1, i-2), api (i-3)"
     )
 
 
