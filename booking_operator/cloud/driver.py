@@ -347,11 +347,26 @@ class InventoryListener(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedGroup:
+    """A group that is ready when the status checks of its instances have passed.
+
+    Attributes:
+        group: the group.
+        wanted_from: from when on its instances are wanted running (aware UTC); None if no booking is coming.
+        was_ready: whether its status says that all its instances were ready for a booking.
+    """
+
+    group: Group
+    wanted_from: datetime | None
+    was_ready: bool = False
+
+
 class CheckListener(Protocol):
     """Selects the groups whose status checks matter, and receives the changes."""
 
-    def checked_groups(self) -> Collection[Group]:
-        """The groups that are wanted running, and that are ready when their status checks pass."""
+    def checked_groups(self) -> Collection[CheckedGroup]:
+        """The groups that are ready when their status checks pass."""
         ...
 
     def group_changed(self, group: Group) -> None:

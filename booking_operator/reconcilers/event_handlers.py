@@ -4,7 +4,7 @@ The handlers run synchronously in the informers and in the inventory. They own t
 and the controllers of `Manager` process these queues.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from booking_operator.api.meta import find_condition
 from booking_operator.api.monitor import ResourceMonitor, ResourceMonitorSpec, monitored_scope, sync_interval
 from booking_operator.api.resource import Resource
 from booking_operator.api.scheduler import BookingScheduler
+from booking_operator.cloud.driver import CheckedGroup
 from booking_operator.domain.group import Group, Scope
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.store import Change, Key, Origin, Store, key_of
@@ -219,34 +220,31 @@ class EventHandlers:
         for monitor in self._informers.monitors.by_index("scope", (service, place)):
             self.monitors.add(key_of(monitor))
 
-    def is_booked(self, group: Group) -> bool:
-        """Whether a booking of a Resource of the group is active, warm-up included."""
-        now = self._clock.now()
-        return any(self._informers.holder(resource, now) for resource in self._informers.resources_for(group))
-
     def inventory_listener(self, service: str) -> "ReconcilerListener":
         """Return the `cloud.driver.InventoryListener` for all Resources and monitors of one type."""
-        return ReconcilerListener(service, self._informers, self)
+        return ReconcilerListener(service, self._informers, self, self._clock)
 
 
 class ReconcilerListener:
     """The inventory listener of a leader: names what to poll, and enqueues what a change concerns."""
 
-    def __init__(self, service: str, informers: Informers, handlers: EventHandlers) -> None:
+    def __init__(self, service: str, informers: Informers, handlers: EventHandlers, clock: Clock) -> None:
         self._service = service
         self._informers = informers
         self._handlers = handlers
+        self._clock = clock
 
     def groups(self) -> list[Group]:
         """The groups of all Resources of this type."""
         return [group for group in self._informers.groups() if group.service == self._service]
 
-    def checked_groups(self) -> list[Group]:
-        """The groups of this type that are booked now, and that are ready when their status checks pass."""
+    def checked_groups(self) -> list[CheckedGroup]:
+        """The groups of this type that are ready when their status checks pass."""
+        now = self._clock.now()
         return [
-            group
+            _checked(group, self._informers.resources_for(group), self._informers, now)
             for group in self._informers.checked_groups()
-            if group.service == self._service and self._handlers.is_booked(group)
+            if group.service == self._service
         ]
 
     def polling_periods(self) -> dict[Scope, timedelta]:
@@ -266,6 +264,19 @@ class ReconcilerListener:
     def scope_changed(self, place: Scope) -> None:
         """Enqueue the monitors of the scope."""
         self._handlers.scope_listed(self._service, place)
+
+
+def _checked(
+    group: Group, resources: Sequence[Resource], informers: Informers, now: datetime
+) -> CheckedGroup:
+    """Return when a group is wanted running next, and whether it was ready for a booking."""
+    starts = []
+    for resource in resources:
+        state = informers.timeline(resource).state_at(now, resource.warm_up)
+        starts.append(now if state.running_wanted else state.next_change_at)
+    statuses = [resource.status for resource in resources]
+    ready = any(status.status == "RUNNING" and status.locked_until for status in statuses)
+    return CheckedGroup(group, min((at for at in starts if at is not None), default=None), ready)
 
 
 def _waits(booking: Booking, now: datetime) -> bool:

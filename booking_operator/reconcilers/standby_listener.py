@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from booking_operator.api.monitor import ResourceMonitorSpec, monitored_scope
 from booking_operator.api.resource import Resource
+from booking_operator.cloud.driver import CheckedGroup
 from booking_operator.cloud.inventory.polling import IDLE_INTERVAL
 from booking_operator.domain.conditions import ON_THEIR_WAY
 from booking_operator.domain.group import Group, Scope
@@ -59,7 +60,7 @@ class StandbyListener:
                 if group is not None and group.service == self._service:
                     yield group.scope
 
-    def checked_groups(self) -> Collection[Group]:
+    def checked_groups(self) -> Collection[CheckedGroup]:
         """Return no group: a standby replica reads no status checks."""
         return ()
 

@@ -270,10 +270,7 @@ def test_the_launch_is_when_the_root_volume_was_attached() -> None:
     assert (with_root.instance.launched_at, without.instance.launched_at) == (launched, None)
 
 
-async def test_status_checks_are_read_by_id_a_hundred_at_a_time(
-    aws: AwsProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ec2, "CHECK_BATCH", 2)
+async def test_status_checks_are_read_by_id(aws: AwsProxy) -> None:
     aws.transitions.check_seconds = 3600
     old = await aws.create_instances("web", 2, state="running")
     new, bad = await aws.create_instances("web", 2)
@@ -289,7 +286,16 @@ async def test_status_checks_are_read_by_id_a_hundred_at_a_time(
         new: f"is not ready: {both}",
         bad: "is not ready: its instance status check is impaired",
     }
-    assert len(aws.calls_of("DescribeInstanceStatus")) == 2
+    assert len(aws.calls_of("DescribeInstanceStatus")) == 1
+
+
+async def test_an_instance_that_has_vanished_does_not_hide_the_checks_of_others(aws: AwsProxy) -> None:
+    (id_,) = await aws.create_instances("web", 1, state="running")
+    gone = "i-0123456789abcdef0"
+    async with AwsClients(CLOCK, ONE_ACCOUNT) as clients:
+        api = ec2.Ec2Api(clients, DescribeLimiter(published_limits, CLOCK))
+        assert await api.check(WEB.scope, [gone, id_]) == {id_: ""}
+        assert await api.check(WEB.scope, [gone]) == {}
 
 
 async def test_an_instance_that_does_not_run_has_no_status_checks(aws: AwsProxy) -> None:

@@ -5,8 +5,8 @@ from asyncio import TaskGroup
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import CloudError
-from booking_operator.cloud.inventory.status_checks import StatusChecks
+from booking_operator.cloud.driver import CheckedGroup, CloudError
+from booking_operator.cloud.inventory.status_checks import CHECK_BATCH, StatusChecks
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import InstanceState
 from tests.support import virtual
@@ -24,8 +24,11 @@ class Checks(Stage):
         super().__init__(tasks)
         self.problems: dict[str, str] = {}
         self.error: Exception | None = None
+        self.fails = set[str]()
         self.reads: list[tuple[float, tuple[str, ...]]] = []
         self.booked: list[Group] = [WEB]
+        self.wanted_from: datetime | None = EPOCH
+        self.was_ready = False
         self.news: list[Group] = []
         self.checks = StatusChecks(self.read, self.inventory, self.clock, tasks)
         self.checks.set_listener(self)
@@ -35,12 +38,14 @@ class Checks(Stage):
     async def read(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
         self.reads.append((asyncio.get_running_loop().time(), tuple(ids)))
         await self.clock.sleep(0.1)
+        if self.fails & set(ids):
+            raise UNREACHABLE
         if self.error is not None:
             raise self.error
         return {id_: self.problems.get(id_, "") for id_ in ids}
 
-    def checked_groups(self) -> Collection[Group]:
-        return self.booked
+    def checked_groups(self) -> Collection[CheckedGroup]:
+        return [CheckedGroup(group, self.wanted_from, self.was_ready) for group in self.booked]
 
     def group_changed(self, group: Group) -> None:
         self.news.append(group)
@@ -114,6 +119,59 @@ def test_a_group_that_is_no_longer_booked_is_forgotten() -> None:
         await stage.sleep_to(100)
         assert len(stage.reads) == 1
         assert stage.checks.of(WEB.scope) == {}
+
+    play(scenario)
+
+
+def test_passed_checks_are_remembered_while_nobody_books_the_group() -> None:
+    async def scenario(stage: Checks) -> None:
+        await stage.run(WEB, "a")
+        await stage.sleep_to(5)
+        stage.wanted_from = None
+        await stage.run(WEB, "b")
+        await stage.sleep_to(100)
+        assert set(stage.checks.of(WEB.scope)) == {"a"}
+        stage.wanted_from, stage.problems["a"] = EPOCH, PROBLEM
+        await stage.sleep_to(200)
+        assert stage.passed_at("a") is not None
+        assert [ids for _, ids in stage.reads] == [("a",), ("b",)]
+
+    play(scenario)
+
+
+def test_what_was_ready_before_a_restart_is_not_checked_again() -> None:
+    async def scenario(stage: Checks) -> None:
+        stage.was_ready, stage.problems["a"] = True, PROBLEM
+        await stage.run(WEB, "a")
+        await stage.sleep_to(100)
+        assert stage.reads == []
+        assert stage.passed_at("a") is not None
+
+    play(scenario)
+
+
+def test_the_checks_of_a_running_instance_are_read_when_its_booking_begins() -> None:
+    async def scenario(stage: Checks) -> None:
+        stage.wanted_from = EPOCH + timedelta(seconds=63)
+        await stage.run(WEB, "a")
+        await stage.sleep_to(62.9)
+        assert stage.reads == []
+        await stage.sleep_to(63.2)
+        assert len(stage.reads) == 1
+
+    play(scenario)
+
+
+def test_one_batch_that_fails_does_not_disturb_the_others() -> None:
+    async def scenario(stage: Checks) -> None:
+        ids = [f"a{number:03}" for number in range(CHECK_BATCH + 1)]
+        stage.fails = set(ids[:1])
+        stage.cloud.states |= {(WEB, id_): RUNNING for id_ in ids}
+        await stage.observe(WEB)
+        await stage.sleep_to(3)
+        assert [len(some) for _, some in stage.reads[:2]] == [CHECK_BATCH, 1]
+        assert stage.passed_at(ids[-1]) is not None
+        assert stage.passed_at(ids[0]) is None
 
     play(scenario)
 

@@ -17,7 +17,15 @@ from booking_operator.cloud.aws.tags import (
     read_lock,
     write_lock,
 )
-from booking_operator.cloud.driver import TAGGED, Action, ActionAnswer, Operation, Record, api_action
+from booking_operator.cloud.driver import (
+    TAGGED,
+    Action,
+    ActionAnswer,
+    CloudError,
+    Operation,
+    Record,
+    api_action,
+)
 from booking_operator.domain.group import Scope
 from booking_operator.domain.instance import Instance, InstanceState
 from booking_operator.domain.services import SERVICES
@@ -37,8 +45,6 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Instances per page: the maximum of EC2."""
-CHECK_BATCH = 100
-"""Instances in one call of DescribeInstanceStatus: the maximum of EC2."""
 
 _FILTERS: list["FilterTypeDef"] = [
     {"Name": "tag-key", "Values": [APPLICATION_TAG]},
@@ -108,23 +114,27 @@ class Ec2Api:
     async def check(self, scope: Scope, ids: Collection[str]) -> Mapping[str, str]:
         """Return why running instances are not ready, by id: which of their status checks have not passed.
 
+        An instance that AWS does not know any more is left out of the result.
+
         Raises:
             CloudError: a call failed.
         """
-        client, problems = await self._clients.ec2(scope), dict[str, str]()
-        ordered = sorted(ids)
-        for start in range(0, len(ordered), CHECK_BATCH):
-            some = ordered[start : start + CHECK_BATCH]
+        client, some = await self._clients.ec2(scope), sorted(ids)
+        while some:
             slot = self._describes.slot(scope, "DescribeInstanceStatus")
-            async with slot, self._clients.call("ec2:DescribeInstanceStatus", scope, some):
-                response = await client.describe_instance_status(InstanceIds=some)
-            problems |= dict.fromkeys(some, "has no status checks yet")
-            problems |= {
-                row["InstanceId"]: _problem(row)
-                for row in response.get("InstanceStatuses", ())
-                if row.get("InstanceId") in some
-            }
-        return problems
+            try:
+                async with slot, self._clients.call("ec2:DescribeInstanceStatus", scope, some):
+                    response = await client.describe_instance_status(InstanceIds=some)
+            except CloudError as error:
+                known = [id_ for id_ in some if id_ not in error.ids]
+                if known == some or not error.reason.startswith("InvalidInstanceID"):
+                    raise
+                some = known
+                continue
+            rows = (row for row in response.get("InstanceStatuses", ()) if row.get("InstanceId") in some)
+            unknown = dict.fromkeys(some, "has no status checks yet")
+            return unknown | {row["InstanceId"]: _problem(row) for row in rows}
+        return {}
 
     async def _page(self, scope: Scope, token: str) -> "DescribeInstancesResultTypeDef":
         client = await self._clients.ec2(scope)

@@ -4,15 +4,15 @@ EC2 checks each running instance about once a minute. A new start takes minutes 
 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html). The
 operator reads the checks only of instances that run, that a Resource with `ready_when: StatusChecks` wants,
 and whose checks have not passed yet. Once the checks of an instance have passed, it counts as ready until it
-stops. So an idle operator makes no such call.
+stops. So an idle operator makes no such call. After a restart, the status of a Resource says what was ready.
 """
 
 from asyncio import Event, TaskGroup
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from booking_operator.cloud.driver import CheckListener, CloudError
+from booking_operator.cloud.driver import CheckedGroup, CheckListener, CloudError
 from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.poll_loop import poll
@@ -22,6 +22,8 @@ from booking_operator.domain.instance import CHECK_TIMEOUT, InstanceState, Statu
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
 
+CHECK_BATCH = 100
+"""How many instances one call names, at most: the limit of DescribeInstanceStatus."""
 CHECK_INTERVAL = timedelta(seconds=5)
 """Time between two calls for a scope in which checks have not passed. After `CHECK_TIMEOUT` it is
 `IDLE_INTERVAL`."""
@@ -36,7 +38,8 @@ class _ScopeChecks:
     """The status checks of one scope.
 
     Attributes:
-        checks: the checks of the wanted, running instances, by id.
+        checks: the checks of the running instances, by id.
+        wanted: the ids of the instances that are booked now.
         sent_at: when the last call was sent (aware UTC).
         reading: whether a call is in flight.
         failures: the number of failed calls in a row.
@@ -44,6 +47,7 @@ class _ScopeChecks:
     """
 
     checks: dict[str, StatusCheck] = field(default_factory=dict)
+    wanted: set[str] = field(default_factory=set)
     sent_at: datetime | None = None
     reading: bool = False
     failures: int = 0
@@ -51,17 +55,32 @@ class _ScopeChecks:
 
     @property
     def pending(self) -> list[str]:
-        """The instances whose checks have not passed."""
-        return [id_ for id_, check in self.checks.items() if check.passed_at is None]
+        """The booked instances whose checks have not passed."""
+        return sorted(id_ for id_ in self.wanted if self.checks[id_].passed_at is None)
 
     @property
     def failure(self) -> CloudError | None:
         """The error of the last call, from the second failure in a row on."""
         return self.error if self.failures > 1 else None
 
-    def track(self, running: Iterable[str], now: datetime) -> None:
-        """Forget the instances that do not run, and add the new ones."""
-        self.checks = {id_: self.checks.get(id_) or StatusCheck(now) for id_ in running}
+    def track(self, found: Iterable[tuple[CheckedGroup, Sequence[str]]], now: datetime) -> None:
+        """Forget the instances that do not run, and add the new ones.
+
+        Args:
+            found: the groups, each with the ids of its running instances.
+            now: the instant (aware UTC).
+        """
+        known, self.checks, self.wanted = self.checks, {}, set()
+        for item, running in found:
+            wanted = item.wanted_from is not None and item.wanted_from <= now
+            for id_ in running:
+                check = known.get(id_)
+                if wanted:
+                    self.wanted.add(id_)
+                    new = StatusCheck(now, passed_at=now if item.was_ready else None)
+                    self.checks[id_] = check or new
+                elif check is not None and check.passed_at is not None:
+                    self.checks[id_] = check
 
     def due_at(self, now: datetime) -> datetime | None:
         """Return when the next call is due (aware UTC); None if no instance waits."""
@@ -143,14 +162,15 @@ class StatusChecks:
 
     def _read_what_is_due(self, now: datetime) -> datetime | None:
         """Start the calls that are due at `now`. Returns when the next one is due; None for never."""
-        wanted = self._wanted()
+        running = self._running()
         for scope in [scope for scope, state in self._scopes.items() if not state.reading]:
-            if scope not in wanted:
+            if scope not in running:
                 del self._scopes[scope]
-        next_at = None
-        for scope, running in wanted.items():
+        coming = [item.wanted_from for found in running.values() for item, _ in found if item.wanted_from]
+        next_at = min((instant for instant in coming if instant > now), default=None)
+        for scope, found in running.items():
             state = self._scopes.setdefault(scope, _ScopeChecks())
-            state.track(running, now)
+            state.track(found, now)
             due_at = state.due_at(now)
             if due_at is not None and due_at <= now:
                 state.reading, state.sent_at = True, now
@@ -161,21 +181,25 @@ class StatusChecks:
                 next_at = min(next_at or due_at, due_at)
         return next_at
 
-    def _wanted(self) -> dict[Scope, list[str]]:
-        """Return the running instances of the groups whose checks matter."""
-        wanted: dict[Scope, list[str]] = {}
-        for group in self._listener.checked_groups() if self._listener else ():
-            observation = self._inventory.observation(group)
+    def _running(self) -> dict[Scope, list[tuple[CheckedGroup, Sequence[str]]]]:
+        """Return the groups whose checks matter and that have running instances, with their ids."""
+        found: dict[Scope, list[tuple[CheckedGroup, Sequence[str]]]] = {}
+        for item in self._listener.checked_groups() if self._listener else ():
+            observation = self._inventory.observation(item.group)
             if observation is not None and (running := observation.ids(InstanceState.RUNNING)):
-                wanted.setdefault(group.scope, []).extend(running)
-        return wanted
+                found.setdefault(item.group.scope, []).append((item, running))
+        return found
 
     async def _read_scope(self, scope: Scope, state: _ScopeChecks, sent_at: datetime) -> None:
         before, changed, failure = state.failure, set[str](), None
+        pending = state.pending
         try:
-            changed = state.record(await self._read(scope, state.pending), sent_at)
-        except CloudError as error:
-            failure = error
+            for begin in range(0, len(pending), CHECK_BATCH):
+                try:
+                    answer = await self._read(scope, pending[begin : begin + CHECK_BATCH])
+                    changed |= state.record(answer, sent_at)
+                except CloudError as error:  # the other batches may succeed
+                    failure = error
         except Exception as error:  # noqa: BLE001 - the checks of all scopes must be read
             facts = {"account": scope.account, "region": scope.region}
             failure = unexpected(self._metrics, FailedPart.VIEW, "status checks", error, **facts)
@@ -190,8 +214,8 @@ class StatusChecks:
         """Notify the listener of the groups of a scope. If it raises, the polls continue."""
         listener = self._listener
         try:
-            for group in listener.checked_groups() if listener else ():
-                if group.scope == scope and listener is not None:
-                    listener.group_changed(group)
+            for item in listener.checked_groups() if listener else ():
+                if item.group.scope == scope and listener is not None:
+                    listener.group_changed(item.group)
         except Exception as error:  # noqa: BLE001 - see above
             unexpected(self._metrics, FailedPart.LISTENER, "wake", error, region=scope.region)
