@@ -167,8 +167,8 @@ class ResourceView:
     @property
     def next_booking(self) -> BookingInterval | None:
         """The next booking that begins after `now`; None when there is none."""
-        by_precedence = self.timeline.unfinished_by(self.now)
-        return next((item for item in by_precedence if item.start_at > self.now), None)
+        coming = (item for item in self.timeline.unfinished_by(self.now) if item.start_at > self.now)
+        return min(coming, key=lambda item: item.start_at, default=None)
 
     @property
     def counts(self) -> str:
@@ -307,7 +307,7 @@ class View:
 def named(item: BookingInterval) -> str:
     """Return the name of a booking, with the Resource that is booked if that one requires the present one."""
     name = item.name or AD_HOC
-    return f"{name} of {item.booked}" if item.booked else name
+    return f"{name} of {item.booked_resource}" if item.booked_resource else name
 
 
 def _booking_order(booking: Booking) -> tuple[object, ...]:

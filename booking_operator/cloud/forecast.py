@@ -21,7 +21,7 @@ from booking_operator.cloud.batching.token_bucket import LimitsOf, RateLimiter, 
 from booking_operator.cloud.driver import Action, Demand, Operation, Order, api_action
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.booking_timeline import BusyPeriod, busy_periods
-from booking_operator.domain.delay import TOLERANCE
+from booking_operator.domain.delay import TOLERANCE, late_by_required
 from booking_operator.domain.formatting import round_up
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.services import SERVICES
@@ -232,7 +232,7 @@ class _Simulation:
             late_by, required = start.sent_at - due_at, None
             for key in start.member.required:
                 for other in starts.get(key, ()):
-                    waits = other.sent_at - other.period.begins_at
+                    waits = late_by_required(other.sent_at, other.member.warm_up, due_at)
                     if other.period.begins_at <= due_at < other.period.ends_at and waits > late_by:
                         late_by, required = waits, key
             if late_by > TOLERANCE:

@@ -46,7 +46,9 @@ class BookingInterval:
         start_at: when the instances should run.
         end_at: when the booking ends.
         created_at: when the object was created.
-        booked: the Resource that is booked, and that requires this one; empty if this one itself is booked.
+        booked_resource: the Resource that is booked, and that requires this one; empty if this one itself is
+            booked.
+        lead: how much earlier `start_at` is than that of the booking of the other Resource.
     """
 
     name: str
@@ -54,7 +56,8 @@ class BookingInterval:
     start_at: datetime
     end_at: datetime
     created_at: datetime
-    booked: str = ""
+    booked_resource: str = ""
+    lead: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         """Validate the interval.
@@ -72,17 +75,20 @@ class BookingInterval:
 
     @property
     def precedence(self) -> tuple[datetime, datetime, str]:
-        """The sort key that selects the holder: earliest start, then earliest creation, then name."""
-        return (self.start_at, self.created_at, self.name)
+        """The sort key that selects the holder: earliest start, then earliest creation, then name.
 
-    def of_required(self, booked: str, lead: timedelta) -> "BookingInterval":
+        Like a warm-up, the lead does not count: until then the Resource may belong to another booking.
+        """
+        return (self.start_at + self.lead, self.created_at, self.name)
+
+    def of_required(self, booked_resource: str, lead: timedelta) -> "BookingInterval":
         """Return the booking of a Resource that the booked one requires.
 
         Args:
-            booked: the name of the booked Resource.
+            booked_resource: the name of the booked Resource.
             lead: how much earlier the required Resource must be ready.
         """
-        return replace(self, start_at=self.start_at - lead, booked=booked)
+        return replace(self, start_at=self.start_at - lead, booked_resource=booked_resource, lead=lead)
 
     def power_on_at(self, warm_up: timedelta) -> datetime:
         """Return when to start the instances, so that they run at `start_at`."""

@@ -2,8 +2,8 @@
 
 One Resource may have tens of thousands of bookings, and each change of one of them causes a query. The
 timeline therefore keeps two sorted lists: all bookings by their end, and the bookings that end after the
-position, by precedence. The position is the instant of the last query. The second list is updated when a
-query has another instant, which may also be an earlier one.
+position, by their start. Without leads, the latter is the order of precedence. The position is the instant of
+the last query. The second list is updated when a query has another instant, which may also be an earlier one.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -17,6 +17,7 @@ from typing import Any
 from booking_operator.domain.booking import BookingInterval
 
 _START, _END, _PRECEDENCE = attrgetter("start_at"), attrgetter("end_at"), attrgetter("precedence")
+_START_ORDER = attrgetter("start_at", "created_at", "name")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _RESORT_RATIO = 8
 """If more than one in eight bookings is added or passes its end at once, the list is sorted as a whole."""
@@ -68,6 +69,7 @@ class BookingTimeline:
         self._position = _NEVER
         self._unsorted = list(bookings)
         self._busy_period: _CurrentPeriod | None = None
+        self._has_leads = any(booking.lead for booking in self._unsorted)
 
     def __len__(self) -> int:
         """The number of bookings."""
@@ -84,20 +86,22 @@ class BookingTimeline:
     def add(self, booking: BookingInterval) -> None:
         """Add a booking."""
         self._unsorted.append(booking)
+        self._has_leads = self._has_leads or bool(booking.lead)
 
     def discard(self, booking: BookingInterval) -> None:
         """Remove a booking. If the timeline does not have it, this is a no-op."""
         self._sort_added()
         if not _remove(self._all, booking, _end_order):
             return
-        _remove(self._open, booking, _PRECEDENCE)
+        _remove(self._open, booking, _START_ORDER)
         run = self._busy_period
         # A finished booking counts as well, because the clock may be set back.
         if run is not None and run.at < booking.end_at and booking.power_on_at(run.warm_up) <= run.end:
             self._busy_period = None
 
-    def exchange(self, gone: Sequence[BookingInterval], come: Iterable[BookingInterval]) -> None:
+    def exchange(self, gone: Sequence[BookingInterval], come: Sequence[BookingInterval]) -> None:
         """Replace bookings by others: one by one, or by a full sort if they are many."""
+        self._has_leads = self._has_leads or any(booking.lead for booking in come)
         if len(gone) > len(self) // _RESORT_RATIO:
             leaving = set(gone)
             kept = [booking for booking in self if booking not in leaving]
@@ -114,14 +118,14 @@ class BookingTimeline:
         if len(coming) > len(self._all) // _RESORT_RATIO:
             self._all = sorted([*self._all, *coming], key=_end_order)
             self._open = sorted(
-                self._all[bisect_right(self._all, self._position, key=_END) :], key=_PRECEDENCE
+                self._all[bisect_right(self._all, self._position, key=_END) :], key=_START_ORDER
             )
             self._busy_period = None
             return
         for booking in coming:
             insort(self._all, booking, key=_end_order)
             if booking.end_at > self._position:
-                insort(self._open, booking, key=_PRECEDENCE)
+                insort(self._open, booking, key=_START_ORDER)
             self._extend_busy_period(booking)
 
     def _extend_busy_period(self, booking: BookingInterval) -> None:
@@ -145,7 +149,7 @@ class BookingTimeline:
         instants = [start, self._all[over].end_at if active else None]
         return TimelineState(
             at=now,
-            holder=self._open[0] if active else None,
+            holder=self._first(active),
             last_ended=self._all[over - 1] if over else None,
             next_at=min((instant for instant in instants if instant is not None), default=None),
             next_change_at=self._busy_until(now, warm_up, active) if active else start,
@@ -167,7 +171,14 @@ class BookingTimeline:
         """
         self._sort_added()
         self._move_to(now)
-        return self._open[: None if start is None else bisect_right(self._open, start, key=_START)]
+        found = self._open[: None if start is None else bisect_right(self._open, start, key=_START)]
+        return sorted(found, key=_PRECEDENCE) if self._has_leads else found
+
+    def _first(self, number: int) -> BookingInterval | None:
+        """Return the first by precedence of the `number` open bookings that start first; None for none."""
+        if not self._has_leads:
+            return self._open[0] if number else None
+        return min(islice(self._open, number), key=_PRECEDENCE, default=None)
 
     def ending_at(self, instant: datetime) -> list[BookingInterval]:
         """Return the bookings that end at `instant` (aware UTC), by precedence."""
@@ -180,12 +191,12 @@ class BookingTimeline:
         over, before = (bisect_right(self._all, instant, key=_END) for instant in (now, self._position))
         self._position = now
         if abs(over - before) > len(self._open) // _RESORT_RATIO:
-            self._open = sorted(self._all[over:], key=_PRECEDENCE)
+            self._open = sorted(self._all[over:], key=_START_ORDER)
             return over
         for booking in self._all[before:over]:
-            _remove(self._open, booking, _PRECEDENCE)
+            _remove(self._open, booking, _START_ORDER)
         for booking in self._all[over:before]:
-            insort(self._open, booking, key=_PRECEDENCE)
+            insort(self._open, booking, key=_START_ORDER)
         return over
 
     def _busy_until(self, now: datetime, warm_up: timedelta, active: int) -> datetime:
@@ -238,7 +249,7 @@ def busy_periods(
 ) -> Iterator[BusyPeriod]:
     """Yield all busy periods of `bookings` in the order of time."""
     run: BusyPeriod | None = None
-    for booking in sorted(bookings, key=lambda booking: booking.precedence):
+    for booking in sorted(bookings, key=_START_ORDER):
         begins_at = booking.power_on_at(warm_up)
         if run is not None and begins_at <= run.ends_at:
             run = replace(run, ends_at=max(run.ends_at, booking.end_at))

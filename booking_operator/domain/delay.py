@@ -45,9 +45,20 @@ class Delay:
         return self.warm_up + round_up(self.late_by, _MINUTE)
 
 
+def late_by_required(sent_at: datetime, warm_up: timedelta, due_at: datetime) -> timedelta:
+    """Return how late a required Resource makes a start; zero or less if it does not.
+
+    Args:
+        sent_at: when the start of the required Resource is sent (aware UTC).
+        warm_up: its warm-up, after which it is ready.
+        due_at: when the start that waits for it is due (aware UTC).
+    """
+    return sent_at + warm_up - due_at
+
+
 def with_required(
     own: Delay | None, due_at: datetime, warm_up: timedelta, required: Mapping[str, Delay]
-) -> Delay:
+) -> Delay | None:
     """Return the delay of a start that waits for required Resources of which at least one is late.
 
     Args:
@@ -56,9 +67,12 @@ def with_required(
         warm_up: the present warm-up.
         required: the delays of the starts of required Resources, by name.
     """
-    name = max(required, key=lambda name: (required[name].late_by, name))
-    late_by = required[name].late_by
-    if own is not None and own.late_by >= late_by:
+    late = {
+        name: late_by_required(delay.complete_at, delay.warm_up, due_at) for name, delay in required.items()
+    }
+    name = max(late, key=lambda name: (late[name], name))
+    late_by = late[name]
+    if late_by <= TOLERANCE or (own is not None and own.late_by >= late_by):
         return own
     return Delay(True, due_at, due_at + late_by, warm_up, required=name)
 

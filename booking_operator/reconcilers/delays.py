@@ -155,8 +155,9 @@ class DelayController:
             if snapshot is None or due_at is None or due_at - now > HORIZON:
                 continue
             required = {item.name: late[item] for item in self._informers.required(key) if item in late}
-            own = late.get(key)
-            found[key] = with_required(own, due_at, snapshot.policy.warm_up, required)
+            delay = with_required(late.get(key), due_at, snapshot.policy.warm_up, required)
+            if delay is not None:
+                found[key] = delay
 
     async def _of_waiting(self, waiting: Sequence[_Waiting]) -> dict[Key, Delay]:
         found: dict[Key, Delay] = {}

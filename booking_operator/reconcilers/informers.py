@@ -405,7 +405,7 @@ class Informers:
         may be one step of a replacement, so its stop waits for the same grace period.
         """
         # Without recorded rules, all valid bookings are on the timeline.
-        own = [interval for interval in self._timelines.get(key, ()) if not interval.booked]
+        own = [interval for interval in self._timelines.get(key, ()) if not interval.booked_resource]
         names = {interval.name: None for interval in own if interval.name}
         names |= self._requests.get(key, {})
         found = [self.bookings.get(Key(key.namespace, name)) for name in names]

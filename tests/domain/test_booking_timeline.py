@@ -1,5 +1,6 @@
 """The booking timeline gives the same answers as a scan of all bookings, in any order and with any clock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -19,6 +20,7 @@ STEPS = st.lists(
         st.tuples(st.just("add"), SPANS),
         st.tuples(st.just("add"), SPANS),
         st.tuples(st.just("discard"), st.integers(0, 9)),
+        st.tuples(st.just("exchange"), st.integers(0, 9)),
         st.tuples(st.just("ask"), st.tuples(MINUTES, WARM_UPS)),
     ),
     max_size=40,
@@ -29,9 +31,11 @@ def at(minute: float) -> datetime:
     return EPOCH + timedelta(minutes=minute)
 
 
-def booking(number: int, span: tuple[int, int, int]) -> BookingInterval:
+def booking(number: int, span: tuple[int, int, int], *, led: bool = False) -> BookingInterval:
+    """A booking. If it is `led`, another Resource is booked, which leads by up to three minutes."""
     start, length, created = span
-    return BookingInterval(f"b{number}", "ada", at(start), at(start + length), at(created))
+    made = BookingInterval(f"b{number}", "ada", at(start), at(start + length), at(created))
+    return made.of_required("web", timedelta(minutes=number % 4)) if led else made
 
 
 def scanned(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) -> TimelineState:
@@ -54,18 +58,23 @@ def scanned(bookings: list[BookingInterval], now: datetime, warm_up: timedelta) 
     )
 
 
-@given(st.lists(SPANS, max_size=12), STEPS)
+@given(st.lists(SPANS, max_size=12), STEPS, st.booleans())
 def test_the_timeline_equals_a_scan_of_all_bookings(
-    first: list[tuple[int, int, int]], steps: list[tuple[str, object]]
+    first: list[tuple[int, int, int]], steps: list[tuple[str, object]], led: bool
 ) -> None:
     numbers = count()
-    known = [booking(next(numbers), span) for span in first]
+    known = [booking(next(numbers), span, led=led) for span in first]
     timeline = BookingTimeline(known)
     for verb, what in steps:
         match verb, what:
             case "add", (int(start), int(length), int(created)):
-                known.append(booking(next(numbers), (start, length, created)))
+                known.append(booking(next(numbers), (start, length, created), led=led))
                 timeline.add(known[-1])
+            case "exchange", int(number):
+                gone, known = known[:number], known[number:]
+                come = [replace(item, lead=timedelta(minutes=2 * led)) for item in gone[1:]]
+                timeline.exchange(gone, come)
+                known += come
             case "discard", int(number) if number < len(known):
                 timeline.discard(known.pop(number))
             case "ask", (int(minute), timedelta() as warm_up):

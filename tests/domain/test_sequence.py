@@ -141,9 +141,13 @@ def test_under_leave_what_waits_is_not_yet_remembered_as_started() -> None:
 
 
 def test_a_dependent_is_as_late_as_the_latest_required_resource() -> None:
-    db, cache = Delay(True, NOW, NOW + 3 * MINUTE), Delay(True, NOW, NOW + MINUTE)
     due = NOW + 10 * MINUTE
+    before = due - 5 * MINUTE
+    db = Delay(True, before, before + 3 * MINUTE, warm_up=5 * MINUTE)
+    cache = Delay(True, due, due + MINUTE)
     found = with_required(None, due, MINUTE, {"db": db, "cache": cache})
     assert found == Delay(True, due, due + 3 * MINUTE, MINUTE, "db")
+    later = due + 5 * MINUTE
+    assert with_required(None, later, MINUTE, {"db": db, "cache": cache}) is None
     own = Delay(True, due, due + 4 * MINUTE, MINUTE)
     assert with_required(own, due, MINUTE, {"db": db}) == own

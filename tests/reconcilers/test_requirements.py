@@ -30,7 +30,7 @@ def booked(world: World, name: str) -> list[tuple[str, float, float, str]]:
     resource = world.informers.resources.get(key(name))
     assert resource is not None
     return sorted(
-        (item.name, item.start_at.timestamp(), item.end_at.timestamp(), item.booked)
+        (item.name, item.start_at.timestamp(), item.end_at.timestamp(), item.booked_resource)
         for item in world.informers.timeline(resource)
     )
 
@@ -71,6 +71,19 @@ def test_a_booking_is_on_the_timelines_of_all_required_resources() -> None:
     world.delete("b")
     assert booked(world, "db") == []
     assert world.informers.introspect()["timelines"] == set()
+
+
+def test_a_lead_takes_no_lock_from_an_earlier_booking() -> None:
+    """The lead of a booking is like a warm-up. Until then the exclusive `db` belongs to another booking."""
+    world = World()
+    world.resource("db")
+    world.resource("web", requires=["db"], warm_up="60s")
+    world.book("d", 150, 200, "db")
+    world.book("w", 200, 300, "web")
+    db = world.informers.resources.get(key("db"))
+    assert db is not None
+    holders = [world.informers.holder(db, EPOCH + timedelta(seconds=second)) for second in (145, 170, 250)]
+    assert [holder.name for holder in holders if holder] == ["w", "d", "w"]
 
 
 def test_bookings_move_when_requirements_or_warm_ups_change() -> None:

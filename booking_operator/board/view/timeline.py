@@ -223,7 +223,7 @@ def bar_of(
     holds = view.holds(item)
     times = from_to(item.start_at, item.end_at, viewer)
     held = "holds the lock" if holds and state != _FINISHED else ""
-    through = f"for {item.booked}, which requires it" if item.booked else ""
+    through = f"for {item.booked_resource}, which requires it" if item.booked_resource else ""
     situation = ", ".join(filter(None, dict.fromkeys((state, through, held, badge))))
     return Bar(
         booking=item.name,
@@ -239,7 +239,7 @@ def bar_of(
         mine=item.user_id == viewer.user,
         state=state,
         situation=situation,
-        through=item.booked,
+        through=item.booked_resource,
         badge=badge,
     )
 
