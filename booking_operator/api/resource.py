@@ -99,10 +99,10 @@ class ResourceSpec:
         FailFast(),
     ] = ()
     """The Resources of this namespace that this one needs, such as its database.
-    A booking of this Resource is also one of them. They start first, and stop last."""
+    A booking of this Resource also books each of them. They start first, and stop last."""
     requires_timeout: fields.Timeout = "10m"
     """How long a start waits at most until the required Resources are ready.
-    Their stop waits as long at most until this one has stopped."""
+    They stop when this one has stopped, or after this time."""
 
     @model_validator(mode="after")
     def _requires_each_once(self) -> Self:

@@ -123,14 +123,20 @@ def refusal(view: ResourceView, interval: BookingInterval, viewer: Viewer) -> Bo
     decision, rules = view.decision(interval), view.rules
     if decision.too_long and rules.max_duration is not None:
         limit = format_span(rules.max_duration)
-        text = f"a booking of {rules.max_duration_of} takes at most {limit}"
+        text = f"a booking of {_required(view, rules.max_duration_of)} takes at most {limit}"
         return BookingRefusal(text, f"use --duration {limit} or less", for_ever=True)
     if decision.allowed_from is not None and rules.max_ahead is not None:
         when = format_relative(decision.allowed_from, viewer.now, viewer.zone)
         limit = format_span(rules.max_ahead)
-        text = f"{rules.max_ahead_of} can be booked {limit} ahead; this booking becomes valid {when}"
+        what = _required(view, rules.max_ahead_of)
+        text = f"{what} can be booked {limit} ahead; this booking becomes valid {when}"
         return BookingRefusal(text, "choose an earlier start, or add --queue to make it now")
     return _conflict(view, interval, decision.conflict, viewer) if decision.conflict else None
+
+
+def _required(view: ResourceView, name: str) -> str:
+    """Return the name of a Resource, and why it matters if it is not the booked one."""
+    return name if name == view.name else f"{name}, which {view.name} requires,"
 
 
 def _conflict(
@@ -141,7 +147,7 @@ def _conflict(
     length = format_span(interval.end_at - interval.start_at)
     who, times = viewer.address(rival.user_id) or "another booking", viewer.times(other, viewer.today)
     verb = "have" if who == "you" else "has"
-    what = view.name if rival.resource == view.name else f"{rival.resource}, which {view.name} requires,"
+    what = _required(view, rival.resource)
     text = f"conflict: {who} {verb} {what} {times} ({rival.name}); {length} are next free {free}"
     command = book_command(view.name, length, view.namespace, viewer, start=rival.free_at)
     return BookingRefusal(text, f"{command}, or add --queue to wait for your time", command, rival.name)
@@ -172,7 +178,7 @@ def _notes(view: ResourceView, viewer: Viewer) -> Iterator[str]:
     """Yield what else the booking books, and what will keep it from starting its instances."""
     if requires := view.resource.requires:
         those = "it" if len(requires) == 1 else "them"
-        yield f"note: {view.name} requires {', '.join(requires)}, so this is a booking of {those} too"
+        yield f"note: {view.name} requires {', '.join(requires)}, so this books {those} too"
     for name in view.missing:
         yield f"note: {name}, which {view.name} requires, does not exist"
     required = map(view.other, view.resource.requires)

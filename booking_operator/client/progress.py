@@ -7,7 +7,18 @@ from datetime import datetime, timedelta
 from booking_operator.client.view import ResourceView, Viewer
 from booking_operator.domain.local_time import format_relative, format_span
 
-_PERMANENT = frozenset({"InvalidSpec", "Duplicate", "NoInstances", "Suspended", "DryRun"})
+_PERMANENT = frozenset(
+    {
+        "AdHocOfExclusive",
+        "DryRun",
+        "Duplicate",
+        "InvalidSpec",
+        "NoInstances",
+        "RequiresCycle",
+        "Suspended",
+        "TooManyRequired",
+    }
+)
 """Reasons that no time makes better: somebody must change something."""
 
 
@@ -47,6 +58,8 @@ def progress_of(view: ResourceView, viewer: Viewer, deadline: datetime) -> Progr
         since = created_at
     elapsed = format_span(max(viewer.now - since, timedelta(0)))
     reason = f"; {failure.reason}" if failure is not None else ""
+    if view.waits_for_required:
+        reason = f"; waits for {', '.join(view.resource.requires)}"
     text = f"{counts}, {elapsed}{past_starts(status.start_seconds)}{reason}"
     return Progress(text, f"{counts}{reason}")
 

@@ -23,6 +23,7 @@ from booking_operator.domain.booking import BookingInterval, Phase
 from booking_operator.domain.booking_timeline import BookingTimeline, TimelineState
 from booking_operator.domain.conditions import ON_THEIR_WAY, Failure
 from booking_operator.domain.local_time import format_interval, format_time
+from booking_operator.domain.power import GraceReason
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.informers import Informers
 
@@ -109,6 +110,12 @@ class ResourceView:
     def spec(self) -> ResourceSpec | None:
         """The spec; None when it is invalid."""
         return None if isinstance(self.resource.spec, InvalidSpec) else self.resource.spec
+
+    @property
+    def waits_for_required(self) -> bool:
+        """Whether a start waits until the required Resources are ready."""
+        ready = find_condition(self.resource.status.conditions, "Ready")
+        return ready is not None and ready.reason == GraceReason.REQUIRED
 
     @property
     def missing(self) -> list[str]:

@@ -41,7 +41,7 @@ KEPT = timedelta(days=1)
 class BookingRules:
     """The rules of a Resource for its bookings.
 
-    A booking of a Resource is also one of those that it requires, so their rules count as well.
+    A booking of a Resource also books those that it requires, so their rules count as well.
 
     Attributes:
         exclusive: the names of the Resources that accept one booking at a time.

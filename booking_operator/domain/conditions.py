@@ -141,9 +141,9 @@ def delayed_conditions(delay: Delay | None) -> tuple[ConditionUpdate, ...]:
     if delay is None:
         return ()
     if delay.required:
-        last = f"{delay.required}, which is required, is late because of the request limits of the cloud"
+        last = f"The required Resource {delay.required} is late because of the request limits of the cloud"
         late = f"{format_duration(delay.late_by)} after {format_utc(delay.due_at)}"
-        message = f"{last}; the start is expected at {format_utc(delay.complete_at)}, {late}."
+        message = f"{last}. The instances of this one are started at {format_utc(delay.complete_at)}, {late}."
         return (ConditionUpdate("Delayed", True, "RequiredDelayed", message),)
     verb = "started" if delay.is_start else "stopped"
     late = f"{format_duration(delay.late_by)} after {format_utc(delay.due_at)}"

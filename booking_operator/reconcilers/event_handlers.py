@@ -177,16 +177,11 @@ class EventHandlers:
             self.bookings.add(key_of(booking), priority)
 
     def _enqueue_related(self, change: Change[Resource], priority: Priority) -> None:
-        """Enqueue the Resources whose order of starts and stops, or whose bookings, a change concerns."""
-        old, new = change.old, change.new
-        if change.status_only and (old is None or new is None or old.warm_up == new.warm_up):
-            return
-        for resource in (old, new):
-            for name in resource.requires if resource is not None else ():
-                self._enqueue_with_required(Key(change.key.namespace, name), priority)
-        for key in self._informers.requirements.all_dependents(change.key):
-            self._enqueue_with_required(key, priority)
-            if not change.status_only:
+        """Enqueue the other Resources that a change concerns, and the bookings with other rules."""
+        for key in self._informers.affected_by(change):
+            self.resources.add(key, priority)
+        if not change.status_only:
+            for key in self._informers.requirements.all_dependents(change.key):
                 for booking in self._informers.unfinished(key, self._clock.now()):
                     self.bookings.add(booking, priority)
 

@@ -381,7 +381,7 @@ class Informers:
     def _place_again(self, changed: Key) -> None:
         """Move the bookings of a changed Resource, and of those that require it, to their new places."""
         affected = (changed, *self.requirements.all_dependents(changed))
-        closures = self.requirements.closures(affected)
+        closures = self.requirements.closures(affected, self.closure)
         for key in affected:
             before, after = self._placements.get(key, _PLAIN), self.placement_of(key, closures[key])
             if before != after:
@@ -436,6 +436,22 @@ class Informers:
             timeline.exchange(gone, come)
             if not timeline:
                 del self._timelines[place]
+
+    def affected_by(self, change: Change[Resource]) -> list[Key]:
+        """Return the Resources whose bookings, or whose sequence of starts and stops, a change concerns.
+
+        These are what the Resource requires or has required, and all that require it, with what they require.
+        """
+        old, new = change.old, change.new
+        if change.status_only and (old is None or new is None or old.warm_up == new.warm_up):
+            return []
+        found: dict[Key, None] = {}
+        names = [name for resource in (old, new) if resource is not None for name in resource.requires]
+        heads = (Key(change.key.namespace, name) for name in names)
+        for key in (*heads, *self.requirements.all_dependents(change.key)):
+            found |= dict.fromkeys((key, *self.required(key)))
+        found.pop(change.key, None)
+        return list(found)
 
     def holder_is_known(self, resource: Key, now: datetime) -> bool:
         """Whether the cached holder is valid at `now`, which means that the last change kept the holder."""

@@ -65,58 +65,80 @@ class Requirements:
         return sorted(self._resources.by_index(REQUIRED_INDEX, key), key=lambda item: item.metadata.name)
 
     def all_dependents(self, key: Key) -> list[Key]:
-        """Return the Resources that require one, directly or not. A Resource is not its own dependent."""
-        found: dict[Key, None] = {}
-        waiting = [key]
-        while waiting:
-            for dependent in self._dependent_keys(waiting.pop()):
-                if dependent not in found and dependent != key:
-                    found[dependent] = None
-                    waiting.append(dependent)
+        """Return the Resources that require one, directly or not. A Resource is not its own dependent.
+
+        Those that are more than `MAX_REQUIRED` steps away are left out: they require too many Resources, so
+        no change of this one concerns them.
+        """
+        found: dict[Key, None] = {key: None}
+        level = [key]
+        for _ in range(MAX_REQUIRED):
+            above = dict.fromkeys(dependent for one in level for dependent in self._dependent_keys(one))
+            level = [dependent for dependent in above if dependent not in found]
+            if not level:
+                break
+            found |= dict.fromkeys(level)
+        del found[key]
         return list(found)
 
-    def closures(self, keys: Iterable[Key]) -> Mapping[Key, Closure]:
-        """Return all that some Resources require."""
-        found: dict[Key, Closure] = {}
-        for component in _components(keys, self._required_keys):
-            found |= self._closures_of(component, found)
+    def closures(self, keys: Collection[Key], known: Callable[[Key], Closure]) -> Mapping[Key, Closure]:
+        """Return all that some Resources require.
+
+        Args:
+            keys: the Resources.
+            known: returns the closure of any other Resource.
+        """
+        own, found = set(keys), dict[Key, Closure]()
+
+        def required(key: Key) -> list[Key]:
+            return [direct for direct in self._required_keys(key) if direct in own]
+
+        def closure_of(key: Key) -> Closure:
+            return found[key] if key in own else known(key)
+
+        for component in _components(keys, required):
+            found.update(self._closures_of(component, closure_of))
         return found
 
-    def _closures_of(self, component: Collection[Key], known: Mapping[Key, Closure]) -> Mapping[Key, Closure]:
+    def _closures_of(
+        self, component: Collection[Key], closure_of: Callable[[Key], Closure]
+    ) -> Mapping[Key, Closure]:
         """Return the closures of Resources that require each other, or of one that does not.
 
-        `known` has those of all others that they require.
+        `closure_of` returns those of all others that they require.
         """
-        leads, waits = dict[Key, timedelta](), timedelta(0)
+        leads, waits, too_many = dict[Key, timedelta](), timedelta(0), False
         for key in component:
             warm_up = self._warm_up(key)
             for direct in self._required_keys(key):
                 if direct in component:
                     continue
-                further = known[direct]
-                waits = max(waits, further.timeout)
+                further = closure_of(direct)
+                waits, too_many = max(waits, further.timeout), too_many or further.too_many
                 for other, lead in (
                     (direct, timedelta(0)),
                     *((item.key, item.lead) for item in further.required),
                 ):
                     leads[other] = max(warm_up + lead, leads.get(other, timedelta(0)))
-        return {key: self._closure(key, component, leads, waits) for key in component}
+        outside = Closure(tuple(Required(key, lead) for key, lead in leads.items()), waits, too_many=too_many)
+        return {key: self._closure(key, component, outside) for key in component}
 
-    def _closure(
-        self, key: Key, component: Collection[Key], leads: Mapping[Key, timedelta], waits: timedelta
-    ) -> Closure:
-        direct = self._required_keys(key)
-        if not direct:
+    def _closure(self, key: Key, component: Collection[Key], outside: Closure) -> Closure:
+        """Return the closure of a Resource, given what its component requires of others."""
+        direct, resource = self._required_keys(key), self._resources.get(key)
+        if not direct or resource is None:
             return NOTHING_REQUIRED
-        cyclic = len(component) > 1 or key in direct
         # The Resources of a cycle wait for each other without an end, so their warm-ups have no order.
-        found = {other: timedelta(0) for other in component if other != key} | dict(leads)
-        if too_many := len(found) > MAX_REQUIRED:
-            found = {other: self._warm_up(key) for other in direct if other != key}
-        resource = self._resources.get(key)
-        timeout = resource.requires_timeout + waits if resource is not None else timedelta(0)
+        leads = {other: timedelta(0) for other in component if other != key}
+        leads |= {item.key: item.lead for item in outside.required}
+        too_many = outside.too_many or len(leads) > MAX_REQUIRED
+        if too_many:
+            leads = {other: resource.warm_up for other in direct if other != key}
         return Closure(
-            tuple(Required(other, found[other]) for other in sorted(found)), timeout, cyclic, too_many
+            tuple(Required(other, leads[other]) for other in sorted(leads)),
+            resource.requires_timeout + outside.timeout,
+            cyclic=len(component) > 1 or key in direct,
+            too_many=too_many,
         )
 
     def stop_timeout(self, key: Key) -> timedelta:

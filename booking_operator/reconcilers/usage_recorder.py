@@ -122,6 +122,9 @@ class UsageRecorder:
         self._wake.set()
 
     def _on_resource(self, change: Change[Resource]) -> None:
+        if change.origin is not Origin.INITIAL and (affected := self._informers.affected_by(change)):
+            self._rebooked |= dict.fromkeys(affected, self._clock.now())
+            self._wake.set()
         if change.new is not None:
             return
         if self._changed is None:

@@ -3,8 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from booking_operator.client.bookings import preview
+import pytest
+
+from booking_operator.client.bookings import preview, refusal
+from booking_operator.client.progress import progress_of
 from booking_operator.client.why import explain_booking
+from booking_operator.domain.booking import BookingInterval
 from booking_operator.engine.store import Key
 from tests.client.test_why import lines, why_resource
 from tests.support.people import NAMESPACE, at, booking_body, condition, resource_body, view_of, viewer
@@ -76,7 +80,7 @@ def test_a_preview_says_that_other_resources_are_booked_too() -> None:
     web = view_of(WEB, DB, BOOKING).resource(Key(NAMESPACE, "web"))
     assert web is not None
     interval = next(iter(web.timeline))
-    assert "note: web requires db, so this is a booking of it too" in preview(web, interval, viewer("ada"))
+    assert "note: web requires db, so this books it too" in preview(web, interval, viewer("ada"))
 
 
 def test_a_preview_says_what_is_wrong_with_the_required_resources() -> None:
@@ -93,6 +97,34 @@ def test_a_preview_says_what_is_wrong_with_the_required_resources() -> None:
     assert notes(resource_body("db", "STOPPED", 0, 0, [found])) == [
         "note: db has a problem now: NoInstances; see kubectl booking why db"
     ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "length", "text"),
+    [
+        ({"max_duration": "1h"}, "18:00", "a booking of db, which web requires, takes at most 1h"),
+        ({"max_ahead": "30m"}, "15:30", "db, which web requires, can be booked 30m ahead; "),
+    ],
+)
+def test_a_limit_of_a_required_resource_names_both(limits: dict[str, Any], length: str, text: str) -> None:
+    db = resource_body("db", "STOPPED", 0, 1, spec=limits)
+    web = view_of(WEB, db).resource(Key(NAMESPACE, "web"))
+    assert web is not None
+    made = BookingInterval("n", "ada", at("15:00"), at(length), at("14:03"))
+    found = refusal(web, made, viewer("ada"))
+    assert found is not None
+    assert found.text.startswith(text)
+
+
+def test_the_progress_of_a_start_names_what_it_waits_for() -> None:
+    web = view_of(WEB, DB, BOOKING).resource(Key(NAMESPACE, "web"))
+    assert web is not None
+    assert progress_of(web, viewer("ada"), at("17:00")).text.endswith("; waits for db")
+    cyclic = condition("Valid", "False", "RequiresCycle", "spec.requires is a cycle: web requires web; …")
+    body = resource_body("web", "STOPPED", 0, 1, [cyclic], spec={"requires": ["web"]})
+    web = view_of(body, BOOKING).resource(Key(NAMESPACE, "web"))
+    assert web is not None
+    assert progress_of(web, viewer("ada"), at("17:00")).impossible.startswith("RequiresCycle: ")
 
 
 def test_a_conflict_about_a_required_resource_is_shown_before_it_is_made() -> None:

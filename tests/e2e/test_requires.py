@@ -33,7 +33,7 @@ async def test_a_resource_starts_when_what_it_requires_is_ready(tenant: Tenant, 
         await until(lambda: tenant.condition("resource", "db", "Ready") == ("True", "Stopped"))
         assert "RequiredUnavailable" in tenant.events("Resource", "web")
     explained = tenant.kubectl("explain", "resource.spec.requires")
-    assert "A booking of this Resource is also one of them." in " ".join(explained.split())
+    assert "A booking of this Resource also books each of them." in " ".join(explained.split())
 
 
 async def test_a_missing_resource_is_named_and_waited_for_until_the_timeout(

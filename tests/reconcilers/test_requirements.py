@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from booking_operator.api.resource import ResourceStatus
 from booking_operator.engine.store import Key
+from booking_operator.reconcilers.requirements import MAX_REQUIRED
 from tests.reconcilers.test_acceptances import World
 from tests.support.environment import FakeStatus
 from tests.support.virtual import EPOCH
@@ -155,6 +156,15 @@ def test_a_required_resource_need_not_exist() -> None:
     assert required(world, "web") == {"db": 0}
     world.resource("db")
     assert [name for name, *_ in booked(world, "db")] == ["b"]
+
+
+def test_a_chain_may_be_longer_than_the_stack_of_python() -> None:
+    world = World()
+    for number in reversed(range(1100)):
+        world.resource(f"r{number}", requires=[f"r{number + 1}"])
+    closures = [world.informers.closure(key(f"r{number}")) for number in (0, 500, 1035, 1036)]
+    assert [closure.too_many for closure in closures] == [True, True, True, False]
+    assert [len(closure.required) for closure in closures] == [1, 1, 1, MAX_REQUIRED]
 
 
 def test_a_wide_and_deep_graph_is_read_quickly() -> None:

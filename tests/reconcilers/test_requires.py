@@ -201,7 +201,7 @@ def test_the_forecast_delay_of_a_required_resource_is_one_of_the_dependent() -> 
         await asyncio.sleep(60)
         found = {item.type: item for item in world.shown("res").conditions}
         assert found["Delayed"].reason == "RequiredDelayed"
-        assert found["Delayed"].message.startswith("db, which is required, is late")
+        assert found["Delayed"].message.startswith("The required Resource db is late")
         assert {item.type: item.reason for item in world.shown("db").conditions}["Delayed"] == "RequestLimits"
 
     played(scenario, seconds=70)

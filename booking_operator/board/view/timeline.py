@@ -204,12 +204,11 @@ def _signs(view: ResourceView, viewer: Viewer) -> Iterator[str]:
         yield f"suspended until {time_or_day(view.suspended_until, viewer)}"
     if view.off_at is not None:
         yield f"off at {time_or_day(view.off_at, viewer)}"
-    ready = find_condition(view.resource.status.conditions, "Ready")
-    reason = ready.reason if ready is not None else ""
     if view.resource.requires:
-        verb = "waits for" if reason == GraceReason.REQUIRED else "requires"
+        verb = "waits for" if view.waits_for_required else "requires"
         yield f"{verb} {', '.join(view.resource.requires)}"
-    if reason == GraceReason.DEPENDENTS:
+    ready = find_condition(view.resource.status.conditions, "Ready")
+    if ready is not None and ready.reason == GraceReason.DEPENDENTS:
         yield "stops after those that require it"
 
 
