@@ -128,14 +128,13 @@ class BookingRequest:
 
     @property
     def kept(self) -> TimeSpan | None:
-        """The part of the newest record that the Booking still wants; None if there is none.
+        """The part of the newest record that the Booking still wants; None if there is none."""
+        return self.wanted.within(self.records[-1].span) if self.wanted and self.records else None
 
-        A record that lacks one of the present exclusive Resources does not count.
-        """
-        newest = self.records[-1] if self.records else None
-        if self.wanted is None or newest is None or not newest.exclusive >= self.rules.exclusive:
-            return None
-        return self.wanted.within(newest.span)
+    @property
+    def covered(self) -> bool:
+        """Whether the newest record is for all exclusive Resources of the present rules."""
+        return bool(self.records) and self.records[-1].exclusive >= self.rules.exclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,7 @@ def decide(requests: Collection[BookingRequest], now: datetime) -> Mapping[str, 
     """
     open_ = [(item, item.wanted) for item in requests if item.wanted is not None and now < item.wanted.end]
     calendar = _Calendar(requests)
-    kept = _without_overlaps([item for item, _ in open_])
+    kept = _without_overlaps([item for item, _ in open_], calendar)
     found = {}
     for item, wanted in sorted(open_, key=lambda pair: (pair[0].created_at, pair[0].name)):
         decision = _decide(item, wanted, kept.get(item.name), calendar, now)
@@ -221,16 +220,23 @@ def decide(requests: Collection[BookingRequest], now: datetime) -> Mapping[str, 
     return found
 
 
-def _without_overlaps(requests: Iterable[BookingRequest]) -> dict[str, TimeSpan]:
-    """Return what bookings keep of their records, by name, without what overlaps an earlier one.
+def _without_overlaps(requests: Iterable[BookingRequest], calendar: "_Calendar") -> dict[str, TimeSpan]:
+    """Return what bookings keep of their records, by name.
 
-    Overlaps exist only if the rules have changed, or if another client wrote a status.
+    A record that lacks a present exclusive Resource is from before other rules. It is kept if no other
+    booking has this Resource meanwhile, and is then added to the calendar. Other overlaps exist only if
+    another client wrote a status, and then the earlier record is kept.
     """
     found: dict[str, TimeSpan] = {}
     ends: dict[str, datetime] = {}
-    kept = [(item.kept, item.name, item.rules.exclusive) for item in requests if item.kept is not None]
-    for span, name, exclusive in sorted(kept, key=itemgetter(0, 1)):
-        if all(ends.get(resource, span.start) <= span.start for resource in exclusive):
+    kept = [(item.kept, item.name, item) for item in requests if item.kept is not None]
+    for span, name, item in sorted(kept, key=itemgetter(0, 1)):
+        exclusive = item.rules.exclusive
+        if not item.covered:
+            if not calendar.others(item, span):
+                found[name] = span
+                calendar.add(item, span)
+        elif all(ends.get(resource, span.start) <= span.start for resource in exclusive):
             found[name] = span
             ends |= dict.fromkeys(exclusive, span.end)
     return found

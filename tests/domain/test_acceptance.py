@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from random import Random
 
 import pytest
@@ -128,10 +129,14 @@ class TestExclusive:
 
     def test_a_record_without_one_of_the_present_resources_is_decided_again(self) -> None:
         more = replace(EXCLUSIVE, exclusive=frozenset({"res", "db"}))
-        booking = replace(request("w", 10, 20, span(10, 20)), rules=more)
-        assert accepted(booking, now=12) == {"w": span(10, 20)}
-        other = request("d", 15, 30, span(15, 30), rules=BookingRules(exclusive=frozenset({"db"})))
+        booking = replace(request("w", 10, 20, span(10, 20), created=1), rules=more)
+        only_db = BookingRules(exclusive=frozenset({"db"}))
+        new = request("d", 15, 30, rules=only_db)
+        assert accepted(booking, new, now=12) == {"w": span(10, 20)}
+        other = request("d", 15, 30, span(15, 30), rules=only_db)
         assert accepted(booking, other, now=12) == {"d": span(15, 30)}
+        longer = BookingRules(more.exclusive, max_duration=5 * UNIT)
+        assert accepted(replace(booking, rules=longer), now=12) == {"w": span(10, 20)}
 
     def test_a_shared_resource_that_becomes_exclusive(self) -> None:
         """Recorded intervals that overlap exist only then. The one that begins first is kept."""
@@ -241,14 +246,13 @@ class Oracle:
     def decisions(self) -> Mapping[str, set[int]]:
         """Return the accepted units of each booking that has not ended, apart from those in the past."""
         found: dict[str, set[int]] = {}
+        everything_kept = self._kept()
         for item in sorted(self.requests, key=lambda item: (item.created_at, item.name)):
             assert item.wanted is not None
             wanted = units_of(item.wanted)
             if max(wanted) < self.now:
                 continue
-            kept, exclusive = set[int](), item.rules.exclusive
-            if item.records and item.records[-1].exclusive >= exclusive:
-                kept = units_of(item.records[-1].span) & wanted
+            kept, exclusive = everything_kept[item.name], item.rules.exclusive
             free = {unit for unit in wanted if not self._taken_by_others(item, unit)}
             missing = {unit for unit in wanted - kept if unit > self.now}
             # What another booking has at present ends within a unit, so it counts as free.
@@ -257,6 +261,22 @@ class Oracle:
                 kept |= {unit for unit in wanted if unit >= first}
             self.taken |= {(item.name, resource, unit) for unit in kept for resource in exclusive}
             found[item.name] = {unit for unit in kept if unit >= self.now}
+        return found
+
+    def _kept(self) -> dict[str, set[int]]:
+        """Return the units that bookings keep. A record for others is kept if the present ones are free."""
+        found = {item.name: set[int]() for item in self.requests}
+        records = [(item.kept, item.name, item) for item in self.requests if item.kept is not None]
+        for span, name, item in sorted(records, key=itemgetter(0, 1)):
+            assert item.wanted is not None
+            units, exclusive = units_of(span), item.rules.exclusive
+            if max(units_of(item.wanted)) < self.now:
+                continue
+            if not item.records[-1].exclusive >= exclusive:
+                if any(self._taken_by_others(item, unit) for unit in units):
+                    continue
+                self.taken |= {(name, resource, unit) for unit in units for resource in exclusive}
+            found[name] = units
         return found
 
     def _taken_by_others(self, item: BookingRequest, unit: int) -> bool:
