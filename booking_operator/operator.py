@@ -164,7 +164,7 @@ class Operator:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._collect_garbage(), name="tidy up")
             tasks.create_task(self._usage.run(), name="usage")
-            await self._consistency.record_crd()
+            await self._consistency.record_crds()
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector: {reflector.kind}")
             await self._synced.wait()

@@ -14,7 +14,7 @@ import structlog
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from booking_operator.api.kinds import BOOKING
+from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.meta import WIRE_CONFIG
 from booking_operator.engine.clock import Clock
 from booking_operator.engine.reflector import Reflector
@@ -24,13 +24,15 @@ from booking_operator.kube.errors import ApiError
 
 T = TypeVar("T")
 
-_CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{BOOKING.crd_name}"
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_CHECKED = (BOOKING, RESOURCE)
+"""The kinds whose deletion by a user stops instances: a deleted Resource no longer books what it requires."""
 _DISCOVERY = f"/apis/{BOOKING.api_version}"
 
 CONFIRM_TIMEOUT_SECONDS = 10.0
 """Timeout of a confirmation, for callers that no user waits for."""
 CRD_READ_TIMEOUT_SECONDS = 2.0
-"""Timeout of the first read of the CRD. Existing bookings must not wait longer at the start of the
+"""Timeout of the first read of the CRDs. Existing bookings must not wait longer at the start of the
 operator."""
 DISCOVERY_LAG_SECONDS = 1.0
 """Delay before discovery is read. Discovery learns of a deletion by its own watch, up to about 10 ms before
@@ -136,15 +138,15 @@ class CacheConsistency:
 
     When a CRD is deleted, the API server deletes all its objects. The watch reports each as if a user had
     deleted it. Such a deletion must not stop instances. The CRD gets its deletionTimestamp before its first
-    object is deleted, so the operator reads the CRD.
+    object is deleted, so the operator reads the CRDs of Bookings and of Resources.
 
-    If the CRD was deleted and created again in the meantime, it has another uid than before. Then the
+    If a CRD was deleted and created again in the meantime, it has another uid than before. Then the
     reflectors relist.
 
     If the watch of a kind is down for long, etcd may have been restored from a backup with bookings that the
     caches do not contain. Then the reflector relists at once.
 
-    If the operator may not read the CRD, it reads discovery, which every ServiceAccount may read. While a CRD
+    If the operator may not read a CRD, it reads discovery, which every ServiceAccount may read. While a CRD
     is being deleted, discovery lists its kind without the verb `create`. Discovery is cached, so the operator
     waits `DISCOVERY_LAG_SECONDS` before it reads it. Discovery contains no uid.
 
@@ -158,29 +160,30 @@ class CacheConsistency:
         self._clock = clock
         self._warned = False
         self._warned_of_namespaces = False
-        self._uid = ""  # of the CRD, read before the bookings were listed
-        self._crd = _SharedCheck(self._ask)
+        self._uids: dict[str, str] = {}  # of the CRDs, by their names, read before the objects were listed
+        self._crds = _SharedCheck(self._ask)
         self._namespaces: dict[str, _SharedCheck] = {}
         self._log = structlog.get_logger()
 
-    async def record_crd(self) -> None:
-        """Record the uid of the CRD before the bookings are listed.
+    async def record_crds(self) -> None:
+        """Record the uids of the CRDs before the objects are listed.
 
         If this fails, the first `confirm` relists.
         """
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(CRD_READ_TIMEOUT_SECONDS):
-                self._uid = (await self._read(_CRD, _OBJECT)).metadata.uid
+                for kind in _CHECKED:
+                    self._uids[kind.crd_name] = (await self._crd(kind.crd_name)).uid
 
     def stale_reason(self) -> str:
         """Why bookings may be missing from the caches; empty if all caches are in sync."""
         return next((reflector.stale_reason for reflector in self._reflectors if reflector.stale_reason), "")
 
     async def confirm(self) -> str:
-        """Return `stale_reason`, or that the API server is deleting the CRD."""
+        """Return `stale_reason`, or that the API server is deleting a CRD."""
         if stale_reason := self.stale_reason():
             return stale_reason
-        if stale_reason := await self._crd.answer():
+        if stale_reason := await self._crds.answer():
             return stale_reason
         for reflector in self._reflectors:
             if reflector.had_outage:
@@ -218,11 +221,21 @@ class CacheConsistency:
             return "the API server did not confirm in time that no booking is missing"
 
     async def _ask(self) -> str:
-        try:
-            vanishing = await self._vanishing()
-        except ApiError as error:
-            return self._unconfirmed(error)
-        return f"the CustomResourceDefinition {BOOKING.crd_name} is being deleted" if vanishing else ""
+        names = [kind.crd_name for kind in _CHECKED]
+        async with asyncio.TaskGroup() as tasks:
+            reads = [tasks.create_task(self._crd_or_error(name)) for name in names]
+        crds = {name: read.result() for name, read in zip(names, reads, strict=True)}
+        forbidden = []
+        for name, crd in crds.items():
+            if isinstance(crd, _Meta):
+                if crd.deletion_timestamp:
+                    return _deleted(name)
+                self._record_uid(name, crd.uid)
+            elif crd.forbidden:
+                forbidden.append(name)
+            else:
+                return _unreadable(name, crd)
+        return await self._ask_discovery(forbidden) if forbidden else ""
 
     async def _ask_namespace(self, namespace: str) -> str:
         try:
@@ -238,32 +251,42 @@ class CacheConsistency:
             return ""
         return f"the namespace {namespace} is being deleted" if found.metadata.deletion_timestamp else ""
 
-    async def _vanishing(self) -> bool:
-        """Whether the CRD is being deleted. A CRD with a new uid makes the reflectors relist.
-
-        Raises:
-            ApiError: neither the CRD nor discovery can be read.
-        """
+    async def _ask_discovery(self, crds: Sequence[str]) -> str:
+        """Return that the API server is deleting one of the CRDs that the operator may not read."""
+        await self._clock.sleep(DISCOVERY_LAG_SECONDS)
         try:
-            metadata = (await self._read(_CRD, _OBJECT)).metadata
+            served = (await self._read(_DISCOVERY, _SERVED)).resources
         except ApiError as error:
             if not error.forbidden:
-                raise
-        else:
-            self._record_uid(metadata.uid)
-            return bool(metadata.deletion_timestamp)
-        await self._clock.sleep(DISCOVERY_LAG_SECONDS)
-        served = (await self._read(_DISCOVERY, _SERVED)).resources
-        return not any(item.name == BOOKING.plural and "create" in item.verbs for item in served)
+                return _unreadable(crds[0], error)
+            if not self._warned:
+                self._warned = True
+                self._log.warning("crd_read_forbidden", fix=f"grant get on {crds[0]}", error=str(error))
+            return ""
+        kept = {item.name for item in served if "create" in item.verbs}
+        return next((_deleted(name) for name in crds if name.partition(".")[0] not in kept), "")
 
-    def _record_uid(self, uid: str) -> None:
-        if uid == self._uid:
+    async def _crd(self, name: str) -> _Meta:
+        """Read a CRD.
+
+        Raises:
+            ApiError: the request failed, or the response is invalid.
+        """
+        return (await self._read(f"{_CRDS}/{name}", _OBJECT)).metadata
+
+    async def _crd_or_error(self, name: str) -> _Meta | ApiError:
+        try:
+            return await self._crd(name)
+        except ApiError as error:
+            return error
+
+    def _record_uid(self, name: str, uid: str) -> None:
+        """Record the uid of a CRD. If it is new, the reflectors relist."""
+        if uid == self._uids.get(name, ""):
             return
-        self._uid = uid
+        self._uids[name] = uid
         for reflector in self._reflectors:
-            reflector.relist(
-                f"the CustomResourceDefinition {BOOKING.crd_name} is new, and a relist is pending"
-            )
+            reflector.relist(f"the CustomResourceDefinition {name} is new, and a relist is pending")
 
     async def _read(self, path: str, model: TypeAdapter[T]) -> T:
         """GET `path` and parse the response.
@@ -273,10 +296,10 @@ class CacheConsistency:
         """
         return await decode_response(model, await self._client.request("GET", path))
 
-    def _unconfirmed(self, error: ApiError) -> str:
-        if not error.forbidden:
-            return f"the operator cannot read the CustomResourceDefinition {BOOKING.crd_name}: {error}"
-        if not self._warned:
-            self._warned = True
-            self._log.warning("crd_read_forbidden", fix=f"grant get on {BOOKING.crd_name}", error=str(error))
-        return ""
+
+def _unreadable(crd: str, error: ApiError) -> str:
+    return f"the operator cannot read the CustomResourceDefinition {crd}: {error}"
+
+
+def _deleted(crd: str) -> str:
+    return f"the CustomResourceDefinition {crd} is being deleted"

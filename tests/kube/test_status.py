@@ -27,6 +27,9 @@ from tests.support.virtual import VirtualClock
 KEY = Key("ns", "res")
 
 
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
 class Server(KubeClient):
     """Answers requests itself: first with `errors`, then with `garbage`."""
 
@@ -359,12 +362,13 @@ def discovery(*verbs: str) -> dict[str, Any]:
         ({}, [0], "cannot read the Custom"),
         ({}, [], "invalid response"),
         # Without permission to read the CRD, the operator uses discovery.
-        (discovery("create", "list"), [403], ""),
-        (discovery("delete", "list"), [403], "is being deleted"),
-        ({"resources": []}, [403], "is being deleted"),
-        ({}, [403], "invalid response"),
-        ({}, [403, 403], ""),
-        ({}, [403, 0], "cannot read the Custom"),
+        (discovery("create", "list"), [403, 403], ""),
+        (discovery("delete", "list"), [403, 403], "is being deleted"),
+        ({"resources": []}, [403, 403], "is being deleted"),
+        ({}, [403, 403], "invalid response"),
+        ({}, [403, 403, 403], ""),
+        ({}, [403, 403, 0], "cannot read the Custom"),
+        ({}, [403, 0], "cannot read the CustomResourceDefinition resources"),
     ],
 )
 def test_an_unplanned_stop_is_confirmed(answer: dict[str, Any], errors: list[int], stale_reason: str) -> None:
@@ -395,7 +399,7 @@ def test_a_recreated_crd_triggers_a_relist() -> None:
         server.answer = {"metadata": {"uid": "old"}}
         reflector = Reflector("things", api, Store(), VirtualClock())
         consistency = CacheConsistency(server, [reflector], VirtualClock())
-        await consistency.record_crd()
+        await consistency.record_crds()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
         reasons = [await consistency.confirm()]
@@ -420,7 +424,7 @@ def test_an_interrupted_watch_triggers_a_relist() -> None:
         server.answer = {"metadata": {"uid": "crd"}}
         reflector = Reflector("things", api, Store(), VirtualClock())
         consistency = CacheConsistency(server, [reflector], VirtualClock())
-        await consistency.record_crd()
+        await consistency.record_crds()
         task = asyncio.ensure_future(reflector.run())
         await asyncio.sleep(1)
         api.fault = "refused"
@@ -464,15 +468,24 @@ def test_a_namespace_that_is_being_deleted_is_known(
     assert not consistency._namespaces
 
 
-def test_a_confirmation_with_a_namespace_reads_both() -> None:
-    async def main() -> str:
-        server = Server()
-        server.answer = {"metadata": {}}
-        server.garbage = [b'{"metadata": {}}', b'{"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}']
-        consistency = CacheConsistency(server, [], VirtualClock())
-        return await consistency.confirm_within(namespace="ns")
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/api/v1/namespaces/ns", "the namespace ns"),
+        (f"{CRDS}/bookings.manager.kotaico.de", "the CustomResourceDefinition bookings.manager.kotaico.de"),
+        (f"{CRDS}/resources.manager.kotaico.de", "the CustomResourceDefinition resources.manager.kotaico.de"),
+    ],
+)
+def test_a_confirmation_reads_both_crds_and_the_namespace(path: str, what: str) -> None:
+    class Deleting(Server):
+        async def request(self, _: str, path_: str, **__: Any) -> bytes:  # type: ignore[override]
+            deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if path_ == path else {}
+            return json.dumps({"metadata": deleted}).encode()
 
-    assert virtual.run(main()) == "the namespace ns is being deleted"
+    async def main() -> str:
+        return await CacheConsistency(Deleting(), [], VirtualClock()).confirm_within(namespace="ns")
+
+    assert virtual.run(main()) == f"{what} is being deleted"
 
 
 def test_callers_share_the_read_of_their_namespace() -> None:
@@ -505,8 +518,8 @@ def test_callers_before_the_start_of_a_confirmation_share_it() -> None:
         answers = await asyncio.gather(*(consistency.confirm() for _ in range(500)))
         return set(answers), server.count("GET")
 
-    # The first request starts before the second caller arrives.
-    assert virtual.run(main()) == ({""}, 2)
+    # The first request starts before the second caller arrives. Each reads two CRDs.
+    assert virtual.run(main()) == ({""}, 2 * 2)
 
 
 def test_a_confirmation_gathers_callers_but_does_not_wait_for_a_slow_one() -> None:
@@ -528,14 +541,14 @@ def test_a_confirmation_gathers_callers_but_does_not_wait_for_a_slow_one() -> No
         return ends, server.count("GET")
 
     ends, requests = virtual.run(main())
-    assert requests == 1 + 4
+    assert requests == 2 * (1 + 4)
     assert max(ends) <= 0.4 + 0.1 + 9.01
 
 
 def test_a_caller_does_not_share_a_confirmation_that_started_before() -> None:
     async def main() -> list[str]:
         server = Server()
-        server.seconds, server.garbage = 2, [b'{"metadata": {}}']
+        server.seconds, server.garbage = 2, 2 * [b'{"metadata": {}}']
         consistency = await consistency_of(server)
         before = asyncio.ensure_future(consistency.confirm())
         await asyncio.sleep(1)
@@ -563,13 +576,13 @@ def test_a_cancelled_caller_cancels_no_confirmation_of_others() -> None:
         second.cancel()
         return await third, server.count("GET"), asyncio.get_running_loop().time() - began
 
-    assert virtual.run(main()) == ("", 3, 3.5)
+    assert virtual.run(main()) == ("", 2 * 3, 3.5)
 
 
 def test_callers_of_a_failed_confirmation_share_its_error_and_the_next_caller_retries() -> None:
     async def main() -> tuple[set[str], str]:
         server = Server()
-        server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no"), ApiError(0, "no")]
+        server.answer, server.errors = {"metadata": {}}, [ApiError(0, "no") for _ in range(4)]
         consistency = await consistency_of(server)
         answers = await asyncio.gather(*(consistency.confirm() for _ in range(9)))
         return set(answers), await consistency.confirm()
@@ -584,7 +597,7 @@ def test_start_up_continues_if_the_crd_cannot_be_read(errors: list[int]) -> None
     server = Server()
     server.errors = [ApiError(status, "no") for status in errors]
     consistency = CacheConsistency(server, [], VirtualClock())
-    virtual.run(consistency.record_crd())
+    virtual.run(consistency.record_crds())
     assert consistency.stale_reason() == ""
 
 

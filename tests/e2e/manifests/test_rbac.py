@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from booking_operator.api.kinds import BOOKING
+from booking_operator.api.kinds import BOOKING, RESOURCE
 from booking_operator.api.usage import MONTH_LABEL
 from booking_operator.devcluster.playground import Playground
 from tests.e2e.conftest import IN_HALF_A_DAY, Operator, Tenant, soon, until
 from tests.e2e.manifests.conftest import MANIFESTS, SYSTEM, Overlay, read, service_account, token_kubeconfig
 from tests.support.audit import AuditLog, Permission, expanded
 
-CRD = Permission("get", "apiextensions.k8s.io", "customresourcedefinitions", BOOKING.crd_name)
+CRDS = {
+    Permission("get", "apiextensions.k8s.io", "customresourcedefinitions", kind.crd_name)
+    for kind in (BOOKING, RESOURCE)
+}
 LEASE = "booking-operator"
 ELECTION = "booking-operator-leader-election"
 
@@ -108,9 +111,9 @@ async def test_single_namespace_mode_needs_no_cluster_permissions(
     granted = rules(devcluster, "role", "booking-operator", where) | rules(
         devcluster, "role", ELECTION, where
     )
-    # It requests the CRD, gets 403, and uses discovery instead.
-    assert set(audit.refused(user)) == {f"get /apis/{CRD.group}/v1/{CRD.resource}/{CRD.name}"}
-    assert audit.used(user, granted) == granted | {CRD}
+    # It requests the CRDs, gets 403, and uses discovery instead.
+    assert set(audit.refused(user)) == {f"get /apis/{crd.group}/v1/{crd.resource}/{crd.name}" for crd in CRDS}
+    assert audit.used(user, granted) == granted | CRDS
     everybody = listed(devcluster, f"system:serviceaccount:{where}:other", where)
     assert listed(devcluster, user, where) - everybody == granted
     assert listed(devcluster, user, "default") == listed(
