@@ -3,6 +3,8 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from booking_operator.domain.acceptance import ACCEPT_AHEAD
 from tests.e2e.conftest import Operator, Tenant, at, soon, until
 
@@ -20,6 +22,7 @@ def second(seconds: float) -> datetime:
     return soon(seconds).replace(microsecond=0)
 
 
+@pytest.mark.slow
 async def test_a_conflict_waits_and_follows_without_a_stop(tenant: Tenant, operator: Operator) -> None:
     end = second(10) + ACCEPT_AHEAD
     async with operator():
@@ -93,6 +96,7 @@ async def test_a_resource_that_becomes_exclusive_keeps_one_booking(
         await until(lambda: phases(tenant) == {"first": "IN PROGRESS", "second": "IN PROGRESS"})
 
 
+@pytest.mark.slow
 async def test_a_suspension_ends_by_itself(tenant: Tenant, operator: Operator) -> None:
     until_ = second(15)
     async with operator():
@@ -106,6 +110,7 @@ async def test_a_suspension_ends_by_itself(tenant: Tenant, operator: Operator) -
         assert datetime.now(UTC) >= until_
 
 
+@pytest.mark.slow
 async def test_what_a_user_has_started_is_stopped_at_an_off_time(tenant: Tenant, operator: Operator) -> None:
     ids = tenant.devcluster.instances.start(tenant.tag)
     async with operator():

@@ -38,6 +38,7 @@ def logged(log: Path, event: str) -> list[dict[str, object]]:
     return [entry for entry in entries if entry["event"] == event]
 
 
+@pytest.mark.slow
 async def test_kill_and_restart_across_both_boundaries(
     devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ async def test_kill_and_restart_across_both_boundaries(
         process.stop()
 
 
+@pytest.mark.slow
 async def test_random_kills_around_both_boundaries(
     devcluster: Playground, tenant: Tenant, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ async def test_a_killed_leader_is_replaced_and_restarts_as_standby(field: Field,
     assert field.strays() == []
 
 
+@pytest.mark.slow
 async def test_a_paused_leader_writes_nothing_when_it_resumes(field: Field, tenant: Tenant) -> None:
     """It has an order that is due when it resumes, and that the other replica has carried out."""
     first, second = field.replicas

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import boto3
+import pytest
 
 from booking_operator.cloud.aws.tags import APPLICATION_TAG
 from booking_operator.devcluster.playground import Playground
@@ -115,6 +116,7 @@ async def test_bookings_that_vanish_with_their_namespace_stop_no_instance(
         assert tenant.states() == ["running", "running"]
 
 
+@pytest.mark.slow
 async def test_a_vanishing_namespace_stops_instances_under_deletion_policy_stop(
     tenant: Tenant, operator: Operator
 ) -> None:

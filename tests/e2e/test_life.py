@@ -191,6 +191,7 @@ async def test_instances_without_a_booking_are_stopped(tenant: Tenant, operator:
         await until(lambda: tenant.states() == STOPPED)
 
 
+@pytest.mark.slow
 async def test_leave_stops_only_instances_that_a_booking_started(tenant: Tenant, operator: Operator) -> None:
     mine = tenant.devcluster.instances.start(tenant.tag, 1)
     async with operator():
