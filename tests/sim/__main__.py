@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 RUNS_PER_PROCESS = 100
 """Runs after which a process of the pool is replaced, so that its memory stays small."""
-MAX_MUTATION_SEEDS = 200
+MAX_MUTATION_SEEDS = 300
 """Seeds that are run for each mutation until one shows it."""
 
 

@@ -85,14 +85,14 @@ MUTATIONS = (
         "Bookings that are deleted with their CRD count as deleted by users.",
         Invariant.NO_STOP,
         Build(client=bugs.CachesCrd),
-        26,
+        16,
     ),
     Mutation(
         "orders are never checked again",
         "An order is not checked right before its call, even if it waited for long.",
         None,
         Build(Parts(driver=bugs.AlwaysValid.wrap)),
-        147,
+        206,
     ),
     Mutation(
         "orders are never cancelled",
@@ -120,7 +120,7 @@ MUTATIONS = (
         "A key that fails is retried after 1 ms.",
         Invariant.BOUNDED_ERRORS,
         Build(Parts(queue=bugs.NoBackoff)),
-        3,
+        8,
     ),
     Mutation(
         "adds during a reconcile are lost",
@@ -225,7 +225,7 @@ MUTATIONS = (
         "Status checks that are initializing count as passed.",
         Invariant.TRUE_STATUS,
         Build(sessions=bugs.ChecksAlwaysPass),
-        11,
+        18,
     ),
     Mutation(
         "a start does not wait for required Resources",
