@@ -73,7 +73,8 @@ async def test_a_cycle_is_not_valid_until_it_is_broken(tenant: Tenant, operator:
             await until(
                 lambda name=name: tenant.condition("resource", name, "Stalled") == ("True", "RequiresCycle")  # type: ignore[misc]
             )
-        text = "spec.requires is a cycle: web requires db, which requires web; remove one name from one spec.requires."
+        way = "spec.requires is a cycle: web requires db, which requires web"
+        text = f"{way}; remove one name from one spec.requires."
         assert message(tenant, "resource", "web", "Valid") == text
         tenant.resource("db", tag=f"{tenant.tag}-db")
         for name in ("db", "web"):
