@@ -28,7 +28,7 @@ from booking_operator.client.view import (
     phase_of,
 )
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import ON_THEIR_WAY, ORDERED, next_attempt_in, suggested_warm_up_in
+from booking_operator.domain.conditions import ON_THEIR_WAY, IN_SEQUENCE, next_attempt_in, suggested_warm_up_in
 from booking_operator.domain.formatting import format_duration
 from booking_operator.domain.local_time import (
     format_age,
@@ -270,13 +270,13 @@ def _not_ready(conditions: Sequence[Condition]) -> Condition | None:
     return ready if ready is not None and ready.reason not in ON_THEIR_WAY else None
 
 
-def _ordered(conditions: Sequence[Condition]) -> Condition | None:
+def _in_sequence(conditions: Sequence[Condition]) -> Condition | None:
     """Return which other Resources a start or a stop waits for."""
     ready = _false("Ready")(conditions)
-    return ready if ready is not None and ready.reason in ORDERED else None
+    return ready if ready is not None and ready.reason in IN_SEQUENCE else None
 
 
-_CHECKS = (_false("Valid"), _false("Found"), _false("Synced"), _delayed, _not_ready, _ordered, _warning)
+_CHECKS = (_false("Valid"), _false("Found"), _false("Synced"), _delayed, _not_ready, _in_sequence, _warning)
 """The order in which obstacles are shown. `Ready` has the reasons Suspended, DryRun and Blocked."""
 
 
@@ -284,7 +284,7 @@ def _obstacle(view: ResourceView, condition: Condition, viewer: Viewer) -> _Obst
     return _Obstacle(
         text=_quoted(condition, viewer),
         remedies=tuple(_remedies(view, condition, viewer)),
-        harmless=condition.type == "Delayed" or condition.status == "True" or condition.reason in ORDERED,
+        harmless=condition.type == "Delayed" or condition.status == "True" or condition.reason in IN_SEQUENCE,
         retry_at=next_attempt_in(condition.message),
     )
 

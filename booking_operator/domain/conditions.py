@@ -58,9 +58,9 @@ class Failure:
     in_request_queue: bool = False
 
 
-ORDERED = frozenset({GraceReason.REQUIRED.value, GraceReason.DEPENDENTS.value})
+IN_SEQUENCE = frozenset({GraceReason.REQUIRED.value, GraceReason.DEPENDENTS.value})
 """The reasons of `Ready` while a start or stop waits for other Resources that change as they should."""
-ON_THEIR_WAY = frozenset({"Starting", "StatusChecksPending", "Stopping"}) | ORDERED
+ON_THEIR_WAY = frozenset({"Starting", "StatusChecksPending", "Stopping"}) | IN_SEQUENCE
 """The reasons of `Ready` of a Resource while its instances change as they should."""
 VALID = ConditionUpdate("Valid", True, "Accepted", "The spec is valid.")
 

@@ -195,6 +195,22 @@ def test_an_instance_that_stopped_by_itself_is_started_again_at_once() -> None:
     assert world.driver.acts[1] == Act("start", ("i-1",), 150)
 
 
+def test_a_delay_of_another_booking_of_the_required_resource_delays_nothing() -> None:
+    async def main() -> Chain:
+        world = Chain(db={})
+        world.db.queue_seconds = 60
+        world.book("own", 100, 200, "db")
+        world.book("later", 2000, 3000)
+        running = asyncio.ensure_future(world.run(70))
+        await asyncio.sleep(60)
+        assert {item.type for item in world.shown("db").conditions} >= {"Delayed"}
+        assert "Delayed" not in {item.type for item in world.shown("res").conditions}
+        await running
+        return world
+
+    virtual.run(main())
+
+
 def test_the_forecast_delay_of_a_required_resource_is_one_of_the_dependent() -> None:
     async def scenario(world: Chain) -> None:
         world.db.queue_seconds = 60

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from booking_operator.api.kinds import USAGE
+from booking_operator.api.kinds import BOOKING, USAGE
 from booking_operator.api.usage import UsageStatus
 from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import Instance, InstanceState, Observation
@@ -24,7 +24,7 @@ from booking_operator.reconcilers.usage import (
     UsageReconciler,
 )
 from booking_operator.reconcilers.usage_recorder import UsageRecorder
-from tests.support.environment import REGION, World
+from tests.support.environment import REGION, World, at_text
 from tests.support.virtual import EPOCH, run
 
 RES = Key("ns", "res")
@@ -158,6 +158,27 @@ def create_again(world: World) -> None:
     meta: Any = made.metadata
     metadata = replace(meta, creation_timestamp=world.clock.now(), resource_version="99999")
     world.informers.resources.apply(replace(made, metadata=metadata))
+
+
+def test_a_required_resource_is_booked_until_the_instant_at_which_it_is_not_required_any_more() -> None:
+    async def main() -> UsageStatus:
+        stage = Stage()
+        stage.world.resource("app", tag="app", requires=["res"])
+        spec = {"resource_name": "app", "user_id": "ada", "start_at": at_text(60), "end_at": at_text(3600)}
+        meta = stage.world._meta("bk", 1)
+        booking = BOOKING.adapter.validate_python({"metadata": meta, "spec": spec})
+        stage.world.informers.bookings.apply(booking)
+        async with stage.replica() as replica:
+            await stage.watch(60, running=2)
+            await asyncio.sleep(30)
+            stage.world.resource("app", tag="app")
+            await asyncio.sleep(30)
+            stage.views.view(2)
+            await settle()
+            await replica.writer.reconcile(RES)
+            return stage.api.status()
+
+    assert run(main()).booked == 2 * 30
 
 
 def test_an_hour_of_a_booking() -> None:
