@@ -28,7 +28,12 @@ from booking_operator.client.view import (
     phase_of,
 )
 from booking_operator.domain.booking import BookingInterval, Phase
-from booking_operator.domain.conditions import ON_THEIR_WAY, IN_SEQUENCE, next_attempt_in, suggested_warm_up_in
+from booking_operator.domain.conditions import (
+    IN_SEQUENCE,
+    ON_THEIR_WAY,
+    next_attempt_in,
+    suggested_warm_up_in,
+)
 from booking_operator.domain.formatting import format_duration
 from booking_operator.domain.local_time import (
     format_age,

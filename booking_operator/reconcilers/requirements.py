@@ -146,6 +146,8 @@ class Requirements:
 
         They may wait for others as well, so the timeouts of a chain are added.
         """
+        if not self._resources.by_index(REQUIRED_INDEX, key):
+            return timedelta(0)
         found: dict[Key, timedelta] = {}
         for component in _components([key], self._dependent_keys):
             waits = [

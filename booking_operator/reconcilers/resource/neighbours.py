@@ -1,7 +1,7 @@
 """The Resources that one requires, and those that require it: their states, and what one waits for."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -23,6 +23,7 @@ from booking_operator.domain.sequence import (
 )
 from booking_operator.engine.store import Key, key_of
 from booking_operator.reconcilers.environment import Environment
+from booking_operator.reconcilers.requirements import required_keys
 from booking_operator.reconcilers.resource.snapshot import ResourceSnapshot, take_snapshot
 
 REFRESH_TIMEOUT_SECONDS = 1.0
@@ -98,16 +99,18 @@ class Neighbours:
                 for item in scopes.values():
                     tasks.create_task(_refresh(item, trigger.observed_since), name="view of a neighbour")
 
-    def _required(
-        self, snapshot: ResourceSnapshot, passed: Collection[Key] = ()
-    ) -> Iterator[tuple[Key, ResourceSnapshot | None]]:
+    def _required(self, snapshot: ResourceSnapshot) -> Iterator[tuple[Key, ResourceSnapshot | None]]:
         """Yield what must be ready before a Resource starts: None for what does not exist or is invalid."""
-        namespace = snapshot.resource.metadata.namespace
-        for key in (Key(namespace, name) for name in snapshot.resource.requires):
+        waiting = list(required_keys(snapshot.resource))
+        seen = {key_of(snapshot.resource), *waiting}
+        while waiting:
+            key = waiting.pop(0)
             resource = self._informers.resources.get(key)
             item = take_snapshot(self._environment, resource, snapshot.now) if resource is not None else None
-            if item is not None and item.has_no_instances and item.resource.requires and key not in passed:
-                yield from self._required(item, (*passed, key))
+            if item is not None and item.has_no_instances and item.resource.requires:
+                further = [other for other in required_keys(item.resource) if other not in seen]
+                seen.update(further)
+                waiting += further
             else:
                 yield key, item
 
