@@ -60,6 +60,10 @@ class Requirements:
     def __init__(self, resources: Store[Resource]) -> None:
         self._resources = resources
 
+    def is_required(self, key: Key) -> bool:
+        """Whether any Resource requires one directly."""
+        return key in self._resources.index_values(REQUIRED_INDEX)
+
     def dependents(self, key: Key) -> list[Resource]:
         """Return the Resources that require one directly, by name."""
         return sorted(self._resources.by_index(REQUIRED_INDEX, key), key=lambda item: item.metadata.name)
@@ -146,8 +150,6 @@ class Requirements:
 
         They may wait for others as well, so the timeouts of a chain are added.
         """
-        if not self._resources.by_index(REQUIRED_INDEX, key):
-            return timedelta(0)
         found: dict[Key, timedelta] = {}
         for component in _components([key], self._dependent_keys):
             waits = [
