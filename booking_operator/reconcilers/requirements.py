@@ -35,7 +35,7 @@ class Closure:
         required: the Resources that it requires, directly or not, by name, without itself. If they are too
             many, only those that it requires directly.
         timeout: how long its start waits for them at most. A required Resource may wait as well, so the
-            timeouts of a chain are added.
+            timeouts of a chain are added. It is zero for a Resource that such a fault makes invalid.
         cyclic: whether it requires itself, directly or not.
         too_many: whether it requires more than `MAX_REQUIRED`.
     """
@@ -135,14 +135,15 @@ class Requirements:
         # The Resources of a cycle wait for each other without an end, so their warm-ups have no order.
         leads = {other: timedelta(0) for other in component if other != key}
         leads |= {item.key: item.lead for item in outside.required}
+        cyclic = len(component) > 1 or key in direct
         too_many = outside.too_many or len(leads) > MAX_REQUIRED
         if too_many:
             leads = {other: resource.warm_up for other in direct if other != key}
         return Closure(
             tuple(Required(other, leads[other]) for other in sorted(leads)),
-            resource.requires_timeout + outside.timeout,
-            cyclic=len(component) > 1 or key in direct,
-            too_many=too_many,
+            timedelta(0) if cyclic or too_many else resource.requires_timeout + outside.timeout,
+            cyclic,
+            too_many,
         )
 
     def stop_timeout(self, key: Key) -> timedelta:

@@ -143,6 +143,8 @@ def test_cycles_are_found_and_bookings_are_placed_once() -> None:
     assert cycle(world, "b") == ("b", "c", "a", "b")
     assert cycle(world, "outside") == ()
     assert required(world, "a") == {"b": 0, "c": 0}
+    timeouts = [world.informers.closure(key(name)).timeout for name in ("a", "self", "outside")]
+    assert timeouts == [timedelta(0), timedelta(0), timedelta(minutes=10)]
     world.book("x", 10, 20, "a")
     world.book("y", 10, 20, "outside")
     assert [name for name, *_ in booked(world, "a")] == ["x", "y"]

@@ -33,8 +33,8 @@ from tests.sim.violation import Invariant, ViolationError
 from tests.sim.world import World
 from tests.support.usage_integration import TracedMeter
 
-ORDERED_SECONDS = 290.0
-"""As `TRANSITION_SECONDS`, for an instance that may wait for others before."""
+WAIT_SECONDS = 100.0
+"""The `requires_timeout` of all Resources. The timeouts of a chain are added."""
 TRANSITION_SECONDS = 180.0
 """Seconds after a boundary in which instances may change their state. A DB instance takes up to 120 s."""
 OFF_SECONDS = 290.0
@@ -148,11 +148,11 @@ class FinalChecks:
             )
 
     def _settling_seconds(self, resource: Object) -> float:
-        """Return how long the instances may change after a boundary: longer if others are in their order."""
+        """Return how long the instances may change after a boundary: longer if they may wait for others."""
         name = resource["metadata"]["name"]
         required = self._oracle.required(name, LATEST, LATEST, surely=True)
-        ordered = bool(required) or len(self._oracle.sources(name, LATEST, LATEST)) > 1
-        return ORDERED_SECONDS if ordered else TRANSITION_SECONDS
+        dependents = self._oracle.sources(name, LATEST, LATEST)[1:]
+        return TRANSITION_SECONDS + WAIT_SECONDS * max(len(required), len(dependents))
 
     def _check_off_times(self, resource: Object, running: list[Machine]) -> None:
         """Check that nothing runs unbooked for longer than the off times allow, which is two minutes here."""
