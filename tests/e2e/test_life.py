@@ -78,7 +78,7 @@ async def test_overlapping_bookings_keep_instances_running_until_the_last_ends(
 ) -> None:
     async with operator():
         tenant.resource()
-        tenant.booking("first", soon(-60), soon(4), user="ada")
+        tenant.booking("first", soon(-60), soon(8), user="ada")
         tenant.booking("second", soon(-30), soon(600), user="grace")
         await until(lambda: is_ready(tenant, "booking", "second", "True", "Running"))
         assert tenant.condition("booking", "second", "HoldsLock") == ("False", "HeldByOther")
