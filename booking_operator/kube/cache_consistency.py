@@ -213,8 +213,8 @@ class CacheConsistency:
                     return await self.confirm()
                 async with asyncio.TaskGroup() as tasks:
                     checks = [
-                        tasks.create_task(self.confirm()),
-                        tasks.create_task(self.confirm_namespace(namespace)),
+                        tasks.create_task(self.confirm(), name="confirm: CRDs"),
+                        tasks.create_task(self.confirm_namespace(namespace), name="confirm: namespace"),
                     ]
                 return next((reason for check in checks if (reason := check.result())), "")
         except TimeoutError:
@@ -223,7 +223,7 @@ class CacheConsistency:
     async def _ask(self) -> str:
         names = [kind.crd_name for kind in _CHECKED]
         async with asyncio.TaskGroup() as tasks:
-            reads = [tasks.create_task(self._crd_or_error(name)) for name in names]
+            reads = [tasks.create_task(self._crd_or_error(name), name=f"confirm: {name}") for name in names]
         crds = {name: read.result() for name, read in zip(names, reads, strict=True)}
         forbidden = []
         for name, crd in crds.items():

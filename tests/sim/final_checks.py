@@ -60,6 +60,8 @@ TASKS = {
     "status check poll": 2,
     "status checks": SCOPES,
     "reconcile": 12,
+    "confirm": 12,
+    "view of others": 12,
 }
 """Maximum number of tasks at rest, by prefix of their name. One task of every other name is allowed.
 

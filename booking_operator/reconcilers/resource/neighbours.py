@@ -103,7 +103,8 @@ class Neighbours:
         with suppress(TimeoutError):
             async with asyncio.timeout(REFRESH_TIMEOUT_SECONDS), asyncio.TaskGroup() as tasks:
                 for item in scopes.values():
-                    tasks.create_task(_refresh(item, trigger.observed_since), name="view of a neighbour")
+                    name = f"view of others: {item.group.scope.region}"
+                    tasks.create_task(_refresh(item, trigger.observed_since), name=name)
 
     def _required(self, snapshot: ResourceSnapshot) -> Iterator[tuple[Key, ResourceSnapshot | None]]:
         """Yield what must be ready before a Resource starts: None for what does not exist or is invalid."""
