@@ -238,8 +238,7 @@ def invalid_reason(informers: Informers, resource: Resource) -> tuple[str, str] 
 
 def _invalid_requirements(informers: Informers, resource: Resource) -> tuple[str, str] | None:
     closure, rules = informers.closure(key_of(resource)), informers.rules(key_of(resource))
-    if closure.cyclic:
-        names = informers.requirements.cycle(resource)
+    if closure.cyclic and (names := informers.requirements.cycle(resource)):
         way = ", which requires ".join(names[1:])
         text = f"spec.requires is a cycle: {names[0]} requires {way}; remove one name from one spec.requires."
         return "RequiresCycle", text
