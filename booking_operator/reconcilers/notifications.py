@@ -37,7 +37,7 @@ from booking_operator.reconcilers.environment import Environment
 from booking_operator.reconcilers.failure_tracker import FailureTracker
 
 _MAX_WRITE_ATTEMPTS = 3
-_MAX_EARLIER = 20
+_MAX_EARLIER = 100
 """How many delivered messages the status lists that are no longer due, such as those about an earlier end."""
 WRITE_TIMEOUT_SECONDS = 30.0
 """Timeout in seconds for storing the delivered messages. The status writer continues after it.

@@ -190,14 +190,14 @@ def test_an_earlier_end_that_returns_is_not_notified_again() -> None:
 
 def test_the_status_lists_a_limited_number_of_earlier_messages() -> None:
     async def scenario(world: World) -> None:
-        for number in range(40):
+        for number in range(140):
             world.booking(0, 15 + number, ADA)
             await world.run(1)
         booking = world.informers.bookings.get(KEY)
         assert booking is not None
-        assert len(set(booking.status.notified)) == 21
+        assert len(set(booking.status.notified)) == 101
 
-    assert len(play(scenario).mail.sent) == 40
+    assert len(play(scenario).mail.sent) == 140
 
 
 def test_a_restart_causes_no_second_notification() -> None:
