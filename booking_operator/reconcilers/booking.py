@@ -138,10 +138,8 @@ class BookingReconciler:
         if decision is None or not exclusive or not self._consistency.stale_reason():
             return decision
         record = self._reporter.current(booking).record_for(booking.resource_name)
-        if record is not None and not record.exclusive >= exclusive:
-            record = None
         kept = decision.accepted.within(record.span) if record and decision.accepted else None
-        if decision.accepted == kept:
+        if decision.accepted == kept and (record is None or record.exclusive >= exclusive):
             return decision
         return replace(decision, accepted=kept, held_back=True)
 
@@ -174,8 +172,8 @@ def _acceptance(request: RequestedBooking) -> Mapping[str, Any]:
     """Return the status fields that record what the Resource accepts; empty ones if it records nothing."""
     if not request.rules.recorded:
         return _NOTHING_ACCEPTED
-    if request.decision is None:  # the booking has ended, so its record stays
-        return {}
+    if request.decision is None or request.decision.held_back:
+        return {}  # the booking has ended, or the caches may be missing bookings: its record stays
     span = request.decision.accepted
     if span is None:
         return _NOTHING_ACCEPTED
