@@ -49,7 +49,7 @@ _NOTHING_ACCEPTED: Mapping[str, Any] = {
     "accepted_until": "",
     "accepted_exclusive": (),
 }
-"""The fields of the status that record what a Resource has accepted."""
+"""The fields of the status that record what a Resource has accepted, if it has accepted nothing."""
 
 
 class BookingReconciler:

@@ -369,12 +369,10 @@ class Informers:
     def _move_ad_hoc(self, change: Change[Resource]) -> None:
         """Update the timelines after a change of the ad-hoc booking in the spec of a Resource."""
         placement = self._placements.get(change.key, _PLAIN)
-        gone = dict(_intervals(change.key, _ad_hoc(change.old), placement))
-        come = dict(_intervals(change.key, _ad_hoc(change.new), placement))
-        for place in dict.fromkeys((*gone, *come)):
-            self._update_timeline(place, gone=gone.get(place), come=come.get(place))
-            self._holders.pop(place, None)
-            self._revise(place)
+        old, new = (filter(None, (_ad_hoc(resource),)) for resource in (change.old, change.new))
+        gone, come = _by_place(change.key, old, placement), _by_place(change.key, new, placement)
+        for place in gone:
+            self._exchange(place, gone[place], come[place])
             if change.new is None:
                 self._count_deletion(place)
 
