@@ -29,6 +29,7 @@ class Checks(Stage):
         self.booked: list[Group] = [WEB]
         self.wanted_from: datetime | None = EPOCH
         self.was_ready = False
+        self.answer_after = 0.1
         self.news: list[Group] = []
         self.checks = StatusChecks(self.read, self.inventory, self.clock, tasks)
         self.checks.set_listener(self)
@@ -37,7 +38,7 @@ class Checks(Stage):
 
     async def read(self, _: Scope, ids: Collection[str]) -> Mapping[str, str]:
         self.reads.append((asyncio.get_running_loop().time(), tuple(ids)))
-        await self.clock.sleep(0.1)
+        await self.clock.sleep(self.answer_after)
         if self.fails & set(ids):
             raise UNREACHABLE
         if self.error is not None:
@@ -146,6 +147,51 @@ def test_what_was_ready_before_a_restart_is_not_checked_again() -> None:
         await stage.sleep_to(100)
         assert stage.reads == []
         assert stage.passed_at("a") is not None
+
+    play(scenario)
+
+
+def test_an_instance_that_is_new_in_a_ready_group_is_checked() -> None:
+    async def scenario(stage: Checks) -> None:
+        stage.was_ready = True
+        await stage.run(WEB, "a")
+        await stage.sleep_to(5)
+        stage.problems["b"] = PROBLEM
+        await stage.run(WEB, "b")
+        await stage.sleep_to(10)
+        assert {ids for _, ids in stage.reads} == {("b",)}
+        assert stage.passed_at("b") is None
+
+    play(scenario)
+
+
+def test_a_ready_group_without_instances_at_a_restart_is_checked_when_they_run() -> None:
+    async def scenario(stage: Checks) -> None:
+        stage.was_ready = True
+        stage.problems["a"] = PROBLEM
+        await stage.run(WEB, "a", STOPPED)
+        await stage.sleep_to(5)
+        await stage.run(WEB, "a")
+        await stage.sleep_to(10)
+        assert stage.passed_at("a") is None
+
+    play(scenario)
+
+
+def test_a_call_without_an_answer_does_not_keep_checks_from_before_a_stop() -> None:
+    async def scenario(stage: Checks) -> None:
+        await stage.run(WEB, "a")
+        await stage.sleep_to(5)
+        assert stage.passed_at("a") is not None
+        stage.answer_after = 200
+        await stage.run(WEB, "b")
+        await stage.sleep_to(10)
+        stage.cloud.states[WEB, "a"] = STOPPED
+        await stage.run(WEB, "b", STOPPED)
+        await stage.sleep_to(60)
+        await stage.run(WEB, "a")
+        await stage.sleep_to(70)
+        assert stage.passed_at("a") is None
 
     play(scenario)
 

@@ -17,7 +17,7 @@ from booking_operator.cloud.instrumentation import unexpected
 from booking_operator.cloud.inventory.inventory import Inventory
 from booking_operator.cloud.inventory.poll_loop import poll
 from booking_operator.cloud.inventory.polling import BACKOFF, IDLE_INTERVAL
-from booking_operator.domain.group import Scope
+from booking_operator.domain.group import Group, Scope
 from booking_operator.domain.instance import CHECK_TIMEOUT, InstanceState, StatusCheck
 from booking_operator.engine.clock import Clock
 from booking_operator.metrics import NO_METRICS, CloudMetrics, FailedPart
@@ -138,12 +138,14 @@ class StatusChecks:
         self._metrics = metrics
         self._scopes: dict[Scope, _ScopeChecks] = {}
         self._listener: CheckListener | None = None
+        self._known: set[Group] = set()  # the groups that were observed for this listener
         self._wake = Event()
         inventory.on_viewed(lambda _: self._wake.set())
 
     def set_listener(self, listener: CheckListener) -> None:
         """Read the checks of the groups that `listener` selects from now on."""
         self._listener = listener
+        self._known.clear()
         self._wake.set()
 
     def of(self, scope: Scope) -> Mapping[str, StatusCheck]:
@@ -163,8 +165,10 @@ class StatusChecks:
     def _read_what_is_due(self, now: datetime) -> datetime | None:
         """Start the calls that are due at `now`. Returns when the next one is due; None for never."""
         running = self._running()
-        for scope in [scope for scope, state in self._scopes.items() if not state.reading]:
-            if scope not in running:
+        for scope in [scope for scope in self._scopes if scope not in running]:
+            if self._scopes[scope].reading:
+                self._scopes[scope].track((), now)
+            else:
                 del self._scopes[scope]
         coming = [item.wanted_from for found in running.values() for item, _ in found if item.wanted_from]
         next_at = min((instant for instant in coming if instant > now), default=None)
@@ -182,12 +186,20 @@ class StatusChecks:
         return next_at
 
     def _running(self) -> dict[Scope, list[tuple[CheckedGroup, Sequence[str]]]]:
-        """Return the groups whose checks matter and that have running instances, with their ids."""
+        """Return the groups whose checks matter and that have running instances, with their ids.
+
+        The status of a Resource counts only for the instances that run in the first view of its group.
+        """
         found: dict[Scope, list[tuple[CheckedGroup, Sequence[str]]]] = {}
+        known, self._known = self._known, set()
         for item in self._listener.checked_groups() if self._listener else ():
             observation = self._inventory.observation(item.group)
-            if observation is not None and (running := observation.ids(InstanceState.RUNNING)):
-                found.setdefault(item.group.scope, []).append((item, running))
+            if observation is None:
+                continue
+            self._known.add(item.group)
+            if running := observation.ids(InstanceState.RUNNING):
+                seen = replace(item, was_ready=item.was_ready and item.group not in known)
+                found.setdefault(item.group.scope, []).append((seen, running))
         return found
 
     async def _read_scope(self, scope: Scope, state: _ScopeChecks, sent_at: datetime) -> None:
