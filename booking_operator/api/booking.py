@@ -187,7 +187,8 @@ class Booking:
             return True
         conditions = {item.type: item for item in self.status.conditions}
         accepted, valid = conditions.get("Accepted"), conditions.get("Valid")
-        refused = accepted is not None or (valid is not None and valid.reason == "TooLong")
+        pending = accepted is not None and accepted.reason == "Pending"
+        refused = (accepted is not None and not pending) or (valid is not None and valid.reason == "TooLong")
         return refused and self.status.observed_generation == self.metadata.generation
 
     def counted(self, rules: BookingRules = NO_RULES) -> BookingInterval | None:

@@ -91,6 +91,18 @@ class World:
         body = BOOKING.adapter.validate_python({"metadata": self._meta(name, known), "spec": spec})
         self.informers.bookings.apply(replace(body, status=known.status) if known else body)
 
+    def forget_exclusive(self, name: str) -> None:
+        """Make the record of a booking like that of a version that did not record the exclusive Resources."""
+        found = self.booking(name)
+        self.version += 100
+        self.informers.bookings.apply(
+            replace(
+                found,
+                metadata=replace(found.metadata, resource_version=str(self.version)),
+                status=replace(found.status, accepted_exclusive=()),
+            )
+        )
+
     def delete(self, name: str) -> None:
         self.informers.bookings.delete(Key("ns", name))
 
@@ -267,6 +279,49 @@ def test_nothing_is_accepted_on_stale_data() -> None:
             world.book("a", 0, 100)  # a shorter booking needs nothing
             await settled()
             assert world.booking("a").status.accepted_until == "2026-01-01T09:01:40Z"
+
+    run(main())
+
+
+def test_a_record_of_an_older_version_stays_on_stale_data() -> None:
+    """A record that does not name the exclusive Resources is completed when the caches are complete."""
+
+    async def main() -> None:
+        world = World()
+        world.resource(sharing="Exclusive")
+        async with operating(world):
+            world.book("a", 0, 200)
+            await settled()
+            world.consistency.stale = "a relist is pending"
+            world.forget_exclusive("a")
+            await settled()
+            assert world.wanted(1) == {"a"}
+            assert world.booking("a").status.accepted_exclusive == ()
+            world.consistency.stale = ""
+            await asyncio.sleep(5)  # the back-off
+            assert world.wanted(1) == {"a"}
+            assert world.booking("a").status.accepted_exclusive == ("res",)
+
+    run(main())
+
+
+def test_a_booking_that_waits_for_complete_caches_is_not_decided() -> None:
+    """The instances of a Resource that becomes exclusive run on until its bookings are decided."""
+
+    async def main() -> None:
+        world = World()
+        world.resource()
+        async with operating(world):
+            world.book("a", 0, 200)
+            await settled()
+            world.consistency.stale = "a relist is pending"
+            world.resource(sharing="Exclusive")
+            await settled()
+            assert world.condition("a", "Accepted") == ("False", "Pending")
+            assert not world.booking("a").is_decided("res")
+            world.consistency.stale = ""
+            await asyncio.sleep(5)
+            assert world.booking("a").is_decided("res")
 
     run(main())
 
