@@ -146,6 +146,12 @@ class Booking:
         return self.spec.resource_name if isinstance(self.spec, BookingSpec) else ""
 
     @property
+    def accepted_exclusive(self) -> frozenset[str]:
+        """The names of the exclusive Resources that have accepted the Booking."""
+        recorded = self.status.accepted_resource == self.resource_name
+        return frozenset(self.status.accepted_exclusive) if recorded else frozenset()
+
+    @property
     def ends_at(self) -> datetime:
         """The end of what the Booking wants or what was accepted of it, whichever is later (aware UTC)."""
         record = self.status.accepted_for(self.status.accepted_resource)
@@ -181,15 +187,20 @@ class Booking:
             rules=rules,
         )
 
-    def is_decided(self, resource: str) -> bool:
-        """Whether the stored status says what a Resource with rules accepts of the Booking, as it is now."""
-        if self.status.accepted_for(resource) is not None:
+    def is_decided(self, rules: BookingRules) -> bool:
+        """Whether the stored status says what its Resource accepts of the Booking, as it is now.
+
+        Args:
+            rules: the rules for bookings of the Resource.
+        """
+        record = self.status.record_for(self.resource_name)
+        if record is not None and record.exclusive >= rules.exclusive:
             return True
         conditions = {item.type: item for item in self.status.conditions}
         accepted, valid = conditions.get("Accepted"), conditions.get("Valid")
-        pending = accepted is not None and accepted.reason == "Pending"
-        refused = (accepted is not None and not pending) or (valid is not None and valid.reason == "TooLong")
-        return refused and self.status.observed_generation == self.metadata.generation
+        conflict = accepted is not None and accepted.status == "False" and accepted.reason != "Pending"
+        too_long = valid is not None and valid.reason == "TooLong"
+        return (conflict or too_long) and self.status.observed_generation == self.metadata.generation
 
     def counted(self, rules: BookingRules = NO_RULES) -> BookingInterval | None:
         """Return the part of the booking for which instances run, by the rules of its Resource.

@@ -132,10 +132,12 @@ class InvalidSpec:
         message: the fields that break it, and the fix.
         requires: the names in `requires` of a Resource, as far as they are readable: what its bookings need
             must not be stopped because of another field.
+        warm_up: the field `warm_up` of a Resource, for the same reason; empty if it is not a text.
     """
 
     message: str
     requires: tuple[str, ...] = ()
+    warm_up: str = ""
 
 
 def describe_errors(error: ValidationError, *root: str) -> str:
@@ -166,7 +168,12 @@ def or_invalid(spec: type) -> PlainValidator:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            return InvalidSpec(describe_errors(error, "spec"), _readable_names(value))
+            warm_up = value.get("warm_up") if isinstance(value, Mapping) else None
+            return InvalidSpec(
+                describe_errors(error, "spec"),
+                _readable_names(value),
+                warm_up if isinstance(warm_up, str) else "",
+            )
 
     return PlainValidator(parse)
 

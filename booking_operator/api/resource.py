@@ -255,9 +255,7 @@ class Resource:
 
     @property
     def warm_up(self) -> timedelta:
-        """How long before `start_at` the instances start; zero when the spec is invalid."""
-        if not isinstance(self.spec, ResourceSpec):
-            return timedelta(0)
+        """How long before `start_at` the instances start; zero if an invalid spec does not say it."""
         return warm_up(self.spec, self.status)
 
     @property
@@ -277,14 +275,13 @@ class Resource:
         return (meta.creation_timestamp, meta.namespace, meta.name)
 
 
-def warm_up(spec: ResourceSpec, status: ResourceStatus) -> timedelta:
+def warm_up(spec: ResourceSpec | InvalidSpec, status: ResourceStatus) -> timedelta:
     """Return how long before `start_at` of a booking the instances start."""
-    if spec.warm_up != fields.AUTO:
-        return parse_duration(spec.warm_up)
     try:
-        return min(parse_duration(status.warm_up), MAX_WARM_UP)
-    except ValueError:  # the field is still empty, or another client wrote it
-        return SERVICES[spec.type].default_warm_up
+        text = status.warm_up if spec.warm_up == fields.AUTO else spec.warm_up
+        return min(parse_duration(text), MAX_WARM_UP)
+    except ValueError:  # the status is still empty, or another client wrote it
+        return SERVICES[spec.type].default_warm_up if isinstance(spec, ResourceSpec) else _ZERO
 
 
 def suspended_until(spec: ResourceSpec, now: datetime) -> datetime | None:

@@ -119,10 +119,12 @@ class BookingReconciler:
         return Result(_next_at(request, booked, now), failed=decision is not None and decision.held_back)
 
     def _is_incomplete(self, resource: Key) -> bool:
-        """Whether a Resource, or one that it requires, does not exist or is invalid.
+        """Whether a Resource, or one that it requires, does not exist or is invalid, or it requires too many.
 
         Its rules are then unknown, so what was accepted stays accepted.
         """
+        if self._informers.closure(resource).too_many:
+            return True
         found = [
             self._informers.resources.get(key) for key in (resource, *self._informers.required(resource))
         ]

@@ -7,6 +7,7 @@ Reflectors fill the stores. All methods are synchronous and read memory only.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -250,14 +251,18 @@ class Informers:
 
         The interval is what the Booking wants. It is None if the spec is invalid.
         """
-        return self._places(booking, booking.interval())
-
-    def _places(
-        self, booking: Booking, interval: BookingInterval | None
-    ) -> Iterator[tuple[Key, BookingInterval | None]]:
         if booking.resource_name:
             key = Key(booking.metadata.namespace, booking.resource_name)
-            yield from _intervals(key, interval, self._placements.get(key, _PLAIN))
+            placement = self._placements.get(key, _PLAIN)
+            yield from _intervals(key, booking.interval(), placement, placement.rules.exclusive)
+
+    def _places(self, booking: Booking) -> Iterator[tuple[Key, BookingInterval | None]]:
+        """Yield the Resources of a Booking, each with the interval on its timeline; None if it has none."""
+        if booking.resource_name:
+            key = Key(booking.metadata.namespace, booking.resource_name)
+            placement = self._placements.get(key, _PLAIN)
+            counted = booking.counted(placement.rules)
+            yield from _intervals(key, counted, placement, booking.accepted_exclusive)
 
     def rivals(self, resource: Key, now: datetime) -> list[Booking]:
         """Return the Bookings that are decided together with those of a Resource, in no order.
@@ -370,7 +375,7 @@ class Informers:
         """Update the timelines after a change of the ad-hoc booking in the spec of a Resource."""
         placement = self._placements.get(change.key, _PLAIN)
         old, new = (filter(None, (_ad_hoc(resource),)) for resource in (change.old, change.new))
-        gone, come = _by_place(change.key, old, placement), _by_place(change.key, new, placement)
+        gone, come = (_by_place(change.key, intervals, placement, {}) for intervals in (old, new))
         for place in gone:
             self._exchange(place, gone[place], come[place])
             if change.new is None:
@@ -399,8 +404,8 @@ class Informers:
     def _move(self, key: Key, before: Placement, after: Placement) -> None:
         """Move the bookings of a Resource from their places on timelines to others.
 
-        For a Resource that is not required any more, this is like the deletion of its bookings: the change
-        may be one step of a replacement, so its stop waits for the same grace period.
+        For a required Resource whose bookings change, this is like a deletion of bookings: the change may be
+        one step of a replacement, so its stop waits for the same grace period.
         """
         # Without recorded rules, all valid bookings are on the timeline.
         own = [interval for interval in self._timelines.get(key, ()) if not interval.booked_resource]
@@ -419,10 +424,12 @@ class Informers:
             self._update_requests(booking, gone=False)
             if booking.resource_name == key.name and (part := booking.counted(after.rules)) is not None:
                 coming.append(part)
-        gone, come = _by_place(key, own, before), _by_place(key, coming, after)
+        accepted = {booking.metadata.name: booking.accepted_exclusive for booking in bookings}
+        gone, come = _by_place(key, own, before, accepted), _by_place(key, coming, after, accepted)
         for place in gone | come:
-            self._exchange(place, gone.get(place, ()), come.get(place, ()))
-            if own and place not in come:
+            leaving, coming_here = gone.get(place, []), come.get(place, [])
+            self._exchange(place, leaving, coming_here)
+            if place != key and leaving != coming_here:
                 self._count_deletion(place)
 
     def _exchange(self, place: Key, gone: Sequence[BookingInterval], come: Sequence[BookingInterval]) -> None:
@@ -463,7 +470,7 @@ class Informers:
             if booking is not None:
                 gone = booking is change.old
                 self._update_requests(booking, gone=gone)
-                for key, interval in self._places(booking, self.counted(booking)):
+                for key, interval in self._places(booking):
                     self._revise(key)
                     if change.new is None:
                         self._count_deletion(key)
@@ -502,26 +509,40 @@ def acceptance_changed(change: Change[Booking]) -> bool:
 
 
 def _intervals(
-    key: Key, interval: BookingInterval | None, placement: Placement
+    key: Key, interval: BookingInterval | None, placement: Placement, accepted: AbstractSet[str]
 ) -> Iterator[tuple[Key, BookingInterval | None]]:
     """Yield a Resource and those that it requires, each with the place of a booking on its timeline.
 
-    No exclusive Resource can accept an ad-hoc booking, so such a booking stays on its own Resource.
+    Args:
+        key: the booked Resource.
+        interval: the booking; None if nothing runs for it.
+        placement: where the bookings of the Resource are.
+        accepted: the names of the exclusive Resources that have accepted the booking. The others may have
+            another booking at the same time.
     """
     yield key, interval
-    if interval is not None and not interval.name and placement.rules.exclusive:
-        return
+    refused = placement.rules.exclusive - accepted
     for item in placement.required:
-        yield item.key, interval.of_required(key.name, item.lead) if interval else None
+        counts = interval is not None and item.key.name not in refused
+        yield item.key, interval.of_required(key.name, item.lead) if interval and counts else None
 
 
 def _by_place(
-    key: Key, intervals: Iterable[BookingInterval], placement: Placement
+    key: Key,
+    intervals: Iterable[BookingInterval],
+    placement: Placement,
+    accepted: Mapping[str, AbstractSet[str]],
 ) -> dict[Key, list[BookingInterval]]:
-    """Return the bookings of a Resource on its timeline, and on those of all that it requires."""
-    found: dict[Key, list[BookingInterval]] = {place: [] for place, _ in _intervals(key, None, placement)}
+    """Return the bookings of a Resource on its timeline, and on those of all that it requires.
+
+    `accepted` has the exclusive Resources that have accepted a booking, by its name. None can accept an
+    ad-hoc booking, which has no name.
+    """
+    found: dict[Key, list[BookingInterval]] = {
+        item.key: [] for item in (Required(key, timedelta(0)), *placement.required)
+    }
     for interval in intervals:
-        for place, item in _intervals(key, interval, placement):
+        for place, item in _intervals(key, interval, placement, accepted.get(interval.name, frozenset())):
             if item is not None:
                 found[place].append(item)
     return found

@@ -33,10 +33,10 @@ class Closure:
 
     Attributes:
         required: the Resources that it requires, directly or not, by name, without itself. If they are too
-            many, only those that it requires directly.
+            many, the `MAX_REQUIRED` with the fewest steps to them.
         timeout: how long its start waits for them at most. A required Resource may wait as well, so the
             timeouts of a chain are added. It is zero for a Resource that such a fault makes invalid.
-        cyclic: whether it requires itself, directly or not.
+        cyclic: whether it requires itself, directly or not. It is False if `too_many`.
         too_many: whether it requires more than `MAX_REQUIRED`.
     """
 
@@ -135,16 +135,28 @@ class Requirements:
         # The Resources of a cycle wait for each other without an end, so their warm-ups have no order.
         leads = {other: timedelta(0) for other in component if other != key}
         leads |= {item.key: item.lead for item in outside.required}
-        cyclic = len(component) > 1 or key in direct
         too_many = outside.too_many or len(leads) > MAX_REQUIRED
+        # A long cycle is not read as a whole after each change, so it counts as too many Resources.
+        cyclic = not too_many and (len(component) > 1 or key in direct)
         if too_many:
-            leads = {other: resource.warm_up for other in direct if other != key}
+            leads = self._nearest(key)
         return Closure(
             tuple(Required(other, leads[other]) for other in sorted(leads)),
             timedelta(0) if cyclic or too_many else resource.requires_timeout + outside.timeout,
             cyclic,
             too_many,
         )
+
+    def _nearest(self, key: Key) -> dict[Key, timedelta]:
+        """Return the `MAX_REQUIRED` Resources with the fewest steps to them, each with its lead."""
+        leads, waiting = {key: timedelta(0)}, [key]
+        for other in waiting:
+            further = [item for item in self._required_keys(other) if item not in leads]
+            further = further[: MAX_REQUIRED + 1 - len(leads)]
+            leads |= dict.fromkeys(further, leads[other] + self._warm_up(other))
+            waiting += further
+        del leads[key]
+        return leads
 
     def stop_timeout(self, key: Key) -> timedelta:
         """Return how long the stop of a Resource waits at most for those that require it.

@@ -98,7 +98,7 @@ class World:
         self.informers.bookings.apply(
             replace(
                 found,
-                metadata=replace(found.metadata, resource_version=str(self.version)),
+                metadata=replace(found.metadata, resourceVersion=str(self.version)),
                 status=replace(found.status, accepted_exclusive=()),
             )
         )
@@ -318,10 +318,10 @@ def test_a_booking_that_waits_for_complete_caches_is_not_decided() -> None:
             world.resource(sharing="Exclusive")
             await settled()
             assert world.condition("a", "Accepted") == ("False", "Pending")
-            assert not world.booking("a").is_decided("res")
+            assert not world.booking("a").is_decided(world.informers.rules(Key("ns", "res")))
             world.consistency.stale = ""
             await asyncio.sleep(5)
-            assert world.booking("a").is_decided("res")
+            assert world.booking("a").is_decided(world.informers.rules(Key("ns", "res")))
 
     run(main())
 

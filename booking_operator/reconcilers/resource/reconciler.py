@@ -277,7 +277,7 @@ class ResourceReconciler:
             interval = dict(self._informers.booked_resources(booking)).get(key)
             if interval is None or not interval.is_active(snapshot.now, snapshot.policy.warm_up):
                 continue
-            if not booking.is_decided(booking.resource_name):
+            if not booking.is_decided(self._informers.rules(Key(key.namespace, booking.resource_name))):
                 return f"the booking {booking.metadata.name} is neither accepted nor refused yet"
         return ""
 
