@@ -179,6 +179,9 @@ class ResourceStatus:
     """When that booking ends, in UTC. Empty if there is none."""
     next_change_at: str = ""
     """When the bookings next start or stop the instances, in UTC. Empty if they never do."""
+    due_since: str = ""
+    """Since when the present starts or stops are due, in UTC. Waits for other Resources count from it.
+    Only for a Resource that requires others or is required."""
     started: tuple[str, ...] = ()
     """The ids of the instances that a booking has started, and of the databases that AWS has restarted.
     `unbooked: Leave` may stop only these."""
@@ -208,6 +211,11 @@ class ResourceStatus:
     def booked_until(self) -> datetime | None:
         """`locked_until` as aware UTC; None when it is empty or malformed."""
         return _instant(self.locked_until)
+
+    @property
+    def due(self) -> datetime | None:
+        """`due_since` as an instant (aware UTC); None if it is empty or malformed."""
+        return _instant(self.due_since)
 
     @property
     def unbooked_since(self) -> dict[str, datetime]:

@@ -31,6 +31,7 @@ class DecisionTrigger:
             bookings want, the last off time, or the end of a suspension. Waits for other Resources count from
             it, so neither a handover between bookings nor another edit makes them longer.
         may_act: whether the operator may start and stop the instances.
+        requires: the names of the Resources that this one requires. With another one, a new wait begins.
         ever_wanted: whether the instances were wanted running at any reconcile so far.
         brought_forward: whether an edit or a deletion has moved `expected_change_at` to an earlier instant
             while the instances were wanted running. The change at that instant is then not planned.
@@ -46,6 +47,7 @@ class DecisionTrigger:
     expected_change_at: datetime | None
     due_since: datetime
     may_act: bool = True
+    requires: tuple[str, ...] = ()
     ever_wanted: bool = False
     brought_forward: bool = False
     deletions: int = 0
@@ -68,12 +70,12 @@ class Reported:
     Attributes:
         booked_until: the end of the last holder (aware UTC); None if there was none. If it is in the future
             and no booking is active, this holder was deleted while no operator ran.
-        waiting_since: since when the Resource waits for others (aware UTC); None if it does not. A restart
-            does not begin a new wait.
+        due_since: since when the present starts or stops are due (aware UTC); None if unknown. A restart does
+            not begin a new wait.
     """
 
     booked_until: datetime | None = None
-    waiting_since: datetime | None = None
+    due_since: datetime | None = None
 
 
 NOTHING_REPORTED = Reported()
@@ -82,28 +84,29 @@ NOTHING_REPORTED = Reported()
 def next_trigger(
     before: DecisionTrigger | Reported,
     state: TimelineState,
-    now: datetime,
-    policy: Hashable = None,
     *,
+    policy: Hashable = None,
     may_act: bool = True,
+    requires: tuple[str, ...] = (),
     deletions: int = 0,
     deletion_grace: timedelta = timedelta(0),
 ) -> DecisionTrigger:
-    """Return the decision trigger at `now`, given the trigger of the previous reconcile.
+    """Return the decision trigger at the instant of `state`, given the trigger of the previous reconcile.
 
     For a change at a boundary that was known ahead, `observed_since` is `LEAD_TIME` before the boundary: an
-    observation from then allows the call to leave at the boundary. For any other change it is `now`. When the
-    next boundary is less than `LEAD_TIME` away, `observed_since` asks for that observation.
+    observation from then allows the call to leave at the boundary. For any other change it is the instant
+    itself. When the next boundary is less than `LEAD_TIME` away, `observed_since` asks for that observation.
 
     Args:
         before: the trigger of the previous reconcile; for the first one, what the status says.
-        state: the state of the bookings at `now`.
-        now: the instant (aware UTC).
+        state: the state of the bookings now.
         policy: the policy of the Resource.
         may_act: whether the operator may start and stop the instances.
+        requires: the names of the Resources that this one requires.
         deletions: the number of bookings of the Resource that were deleted so far.
         deletion_grace: how long a stop waits after the deletion that has brought it forward.
     """
+    now = state.at
     previous, reported = (before, NOTHING_REPORTED) if isinstance(before, DecisionTrigger) else (None, before)
     if previous is None or previous.policy != policy:
         since, planned = now, False
@@ -134,35 +137,49 @@ def next_trigger(
         since,
         planned,
         coming,
-        previous.due_at(state, may_act=may_act)
-        if previous is not None
-        else min(reported.waiting_since or now, now),
+        _due_since(before, state, may_act=may_act, requires=requires),
         may_act,
+        requires,
         state.running_wanted or (previous is not None and previous.ever_wanted),
         shortened,
         deletions,
-        _stop_from(previous, state, now, deletions, deletion_grace)
+        _stop_from(previous, state, deletions, deletion_grace)
         if previous is not None
-        else _first_stop_from(state, now, deletion_grace, reported.booked_until),
+        else _first_stop_from(state, deletion_grace, reported.booked_until),
     )
 
 
+def _due_since(
+    before: DecisionTrigger | Reported,
+    state: TimelineState,
+    *,
+    may_act: bool,
+    requires: tuple[str, ...],
+) -> datetime:
+    """Return since when the present starts or stops are due (aware UTC)."""
+    if isinstance(before, Reported):
+        return min(before.due_since or state.at, state.at)
+    if set(requires) - set(before.requires):
+        return state.at
+    return before.due_at(state, may_act=may_act)
+
+
 def _first_stop_from(
-    state: TimelineState, now: datetime, grace: timedelta, booked_until: datetime | None
+    state: TimelineState, grace: timedelta, booked_until: datetime | None
 ) -> datetime | None:
     """Return until when a stop waits because of a deletion before the first reconcile; None if not at all."""
-    missing = not state.running_wanted and booked_until is not None and now < booked_until
-    return now + grace if missing else None
+    missing = not state.running_wanted and booked_until is not None and state.at < booked_until
+    return state.at + grace if missing else None
 
 
 def _stop_from(
-    previous: DecisionTrigger, state: TimelineState, now: datetime, deletions: int, grace: timedelta
+    previous: DecisionTrigger, state: TimelineState, deletions: int, grace: timedelta
 ) -> datetime | None:
     """Return until when a stop waits because of a deletion; None if it does not wait.
 
     A booking that begins in the place of the deleted one ends the wait.
     """
-    was, coming = previous.expected_change_at, state.next_change_at
+    now, was, coming = state.at, previous.expected_change_at, state.next_change_at
     if previous.running_wanted and deletions != previous.deletions:
         ended = not state.running_wanted and (was is None or now < was)
         sooner = state.running_wanted and was is not None and coming is not None and coming < was

@@ -98,18 +98,7 @@ def test_a_wait_is_not_a_late_start() -> None:
 def test_the_stop_waits_until_the_dependent_has_stopped() -> None:
     async def scenario(world: Chain) -> None:
         await asyncio.sleep(150)
-        world.driver.boot_seconds = 0
-        original = world.driver._act
-
-        def slow(verb: str, order: Any, state: InstanceState) -> None:
-            original(verb, order, InstanceState.STOPPING if verb == "stop" else state)
-            asyncio.get_running_loop().call_later(25, stopped)
-
-        def stopped() -> None:
-            for id_ in ("i-1", "i-2"):
-                world.driver._show(id_, InstanceState.STOPPED)
-
-        world.driver._act = slow  # type: ignore[method-assign]
+        world.driver.shutdown_seconds = 25
         await asyncio.sleep(60)
         assert world.conditions("db")["Ready"] == ("False", "WaitingForDependents")
         assert "res (i-1, i-2), which must stop first" in world.message("db")

@@ -48,7 +48,8 @@ async def require_nothing_for_a_moment(world: Chain) -> None:
 async def break_the_spec(world: Chain) -> None:
     meta = world._meta("res", 7) | {"resourceVersion": "99999"}
     spec = {"tag": "web", "requires": ["db"], "warm_up": "nonsense"}
-    world.informers.resources.apply(RESOURCE.adapter.validate_python({"metadata": meta, "spec": spec}))
+    made: Resource = RESOURCE.adapter.validate_python({"metadata": meta, "spec": spec})
+    world.informers.resources.apply(replace(made, status=web_of(world).status))
 
 
 async def break_another_field(world: Chain) -> None:

@@ -14,7 +14,7 @@ import pytest
 from booking_operator.api.kinds import BOOKING
 from booking_operator.cloud.driver import CloudError, Order
 from booking_operator.domain.group import Group, Scope
-from booking_operator.domain.instance import InstanceState, Observation
+from booking_operator.domain.instance import InstanceState, Lock, Observation
 from booking_operator.engine.store import Key
 from booking_operator.reconcilers.event_handlers import EventHandlers
 from tests.reconcilers.test_requires import Chain, played
@@ -83,19 +83,6 @@ class Fleet(World):
         spec |= {"start_at": at_text(start), "end_at": at_text(end)}
         made = BOOKING.adapter.validate_python({"metadata": self._meta(name, 1), "spec": spec})
         self.informers.bookings.apply(made)
-
-    def stops_slowly(self, tag: str, seconds: float) -> None:
-        driver = self.groups.of[tag]
-        act = driver._act
-
-        def slow(verb: str, order: Order, state: InstanceState) -> None:
-            act(verb, order, InstanceState.STOPPING if verb == "stop" else state)
-            if verb == "stop":
-                asyncio.get_running_loop().call_later(
-                    seconds, driver._show, f"i-{tag}", InstanceState.STOPPED
-                )
-
-        driver._act = slow  # type: ignore[method-assign]
 
     def acts(self, verb: str) -> dict[str, float]:
         """When the instance of each group was started or stopped first."""
@@ -171,6 +158,60 @@ def test_a_restart_does_not_begin_a_new_wait() -> None:
         world.reconciler._triggers.clear()
 
     assert starts(played(scenario, 2000, db=dict(SUSPENDED))) == [100 + TIMEOUT]
+
+
+def test_a_restart_after_a_wait_does_not_begin_a_new_one() -> None:
+    async def scenario(world: Chain) -> None:
+        world.book("long", 100, 9000)
+        world.driver.act_error = CloudError("InsufficientInstanceCapacity", "no capacity")
+        await asyncio.sleep(120 + TIMEOUT)
+        world.driver.act_error = None
+        world.driver.acts.clear()
+        world.reconciler._triggers.clear()
+        world.wake()
+
+    assert starts(played(scenario, 2000, db=dict(SUSPENDED)))[0] < 130 + TIMEOUT
+
+
+def test_a_restart_begins_no_stop_before_those_that_require_it() -> None:
+    """`Ready` was False before the end of the booking already, because of an instance with another lock."""
+
+    async def scenario(world: Chain) -> None:
+        world.book("long", 100, 1900)
+        world.db.instances["db:e"] = InstanceState.STOPPED
+        world.db.locks["db:e"] = Lock("stranger", at_text(9000))
+        await asyncio.sleep(1700)
+        world.driver.shutdown_seconds = 120
+        await asyncio.sleep(240)
+        world.reconciler._triggers.clear()
+        world.handlers.group_changed(Group("rds", "", REGION, "db"))
+
+    world = played(scenario, 3000)
+    assert [act.at for act in world.db.acts if act.verb == "stop"] == [2020]
+
+
+def test_a_spec_that_is_invalid_for_a_moment_does_not_begin_a_new_wait() -> None:
+    async def scenario(world: Chain) -> None:
+        world.book("long", 100, 9000)
+        await asyncio.sleep(500)
+        world.resource("res", requires=["db"], time_zone="nowhere")
+        await asyncio.sleep(2)
+        world.resource("res", requires=["db"])
+
+    assert starts(played(scenario, 2000, db=dict(SUSPENDED))) == [100 + TIMEOUT]
+
+
+def test_a_new_requirement_begins_a_new_wait() -> None:
+    async def scenario(world: Chain) -> None:
+        world.book("long", 100, 9000)
+        world.resource("res")
+        world.driver.instances.clear()
+        await asyncio.sleep(2000)
+        world.driver.instances["i-9"] = InstanceState.STOPPED
+        world.driver.look_again()
+        world.resource("res", requires=["db"])
+
+    assert starts(played(scenario, 4000, db=dict(SUSPENDED))) == [2000 + TIMEOUT]
 
 
 def test_a_start_waits_for_a_fresh_view_of_what_it_requires() -> None:
@@ -259,8 +300,8 @@ class TestChains:
 
     def test_the_stop_of_the_first_waits_for_both_others(self) -> None:
         async def scenario(world: Fleet) -> None:
-            world.stops_slowly("app", 700)
-            world.stops_slowly("web", 50)
+            world.groups.of["app"].shutdown_seconds = 700
+            world.groups.of["web"].shutdown_seconds = 50
             world.book("b", 100, 400, "app")
 
         assert chain(scenario).acts("stop") == {"app": 400, "web": 1000, "db": 1100}
@@ -270,7 +311,7 @@ class TestChains:
         async def scenario(world: Fleet) -> None:
             if empty:
                 world.groups.of["web"].instances.clear()
-            world.stops_slowly("app", 60)
+            world.groups.of["app"].shutdown_seconds = 60
             world.book("b", 100, 400, "app")
             await asyncio.sleep(250)
             if not empty:

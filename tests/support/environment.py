@@ -69,6 +69,7 @@ class FakeDriver:
     hang: bool = False
     queue_seconds: float = 0.0
     boot_seconds: float = 0.0
+    shutdown_seconds: float = 0.0
     changed: Callable[[], None] = lambda: None
     view: Observation | None = None
     locks: dict[str, Lock | None] = field(default_factory=dict)
@@ -160,11 +161,13 @@ class FakeDriver:
             if self.act_error:
                 order.futures[id_].set_exception(self.act_error)
                 continue
-            boots = state is InstanceState.RUNNING and self.boot_seconds
-            self.instances[id_] = InstanceState.PENDING if boots else state
+            starts = state is InstanceState.RUNNING
+            seconds = self.boot_seconds if starts else self.shutdown_seconds
+            on_its_way = InstanceState.PENDING if starts else InstanceState.STOPPING
+            self.instances[id_] = on_its_way if seconds else state
             order.accept({id_: state})
-            if boots:
-                asyncio.get_running_loop().call_later(self.boot_seconds, self._show, id_, state)
+            if seconds:
+                asyncio.get_running_loop().call_later(seconds, self._show, id_, state)
         if self.view is not None and not self.act_error:
             self.view = self.look(self.view.at)
 

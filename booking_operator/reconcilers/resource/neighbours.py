@@ -50,7 +50,7 @@ class Neighbours:
 
     def wait_of(self, snapshot: ResourceSnapshot, trigger: DecisionTrigger) -> Wait | None:
         """Return why the starts or the stops of a Resource wait for others; None if they do not."""
-        if not snapshot.policy.may_act or not self._has_any(snapshot):
+        if not snapshot.policy.may_act or not self.has_any(snapshot):
             return None
         until = self._wait_ends_at(snapshot, trigger)
         if until <= snapshot.now:
@@ -60,7 +60,7 @@ class Neighbours:
         dependents = self._dependents(snapshot, trigger)
         return stop_wait([DependentState(item.name, left) for item, left in dependents], until)
 
-    def _has_any(self, snapshot: ResourceSnapshot) -> bool:
+    def has_any(self, snapshot: ResourceSnapshot) -> bool:
         """Whether a Resource has a place in a sequence. Most have none, and cost nothing more."""
         return bool(snapshot.resource.requires) or self._requirements.is_required(key_of(snapshot.resource))
 
@@ -75,7 +75,7 @@ class Neighbours:
 
     def unseen(self, snapshot: ResourceSnapshot, trigger: DecisionTrigger) -> list[ResourceSnapshot]:
         """Return the Resources whose view is too old for a start or a stop that is due now, or soon."""
-        if not self._has_any(snapshot):
+        if not self.has_any(snapshot):
             return []
         boundary = snapshot.state.next_change_at
         near = boundary is not None and boundary - LEAD_TIME <= snapshot.now

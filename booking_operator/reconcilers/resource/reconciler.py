@@ -20,15 +20,14 @@ from typing import Any
 
 from booking_operator.api.fields import AUTO
 from booking_operator.api.kinds import RESOURCE
-from booking_operator.api.meta import InvalidSpec, find_condition
+from booking_operator.api.meta import InvalidSpec
 from booking_operator.api.resource import AutomaticRestart, ResourceStatus, UnbookedInstance
 from booking_operator.cloud.driver import Action, CloudError
 from booking_operator.domain import conditions, decision_trigger, power, warm_up
 from booking_operator.domain.booking import BookingInterval
 from booking_operator.domain.conditions import Failure, ResourceReport
 from booking_operator.domain.decision_trigger import LEAD_TIME, DecisionTrigger, Reported
-from booking_operator.domain.formatting import format_duration, format_utc
-from booking_operator.domain.parsing import parse_rfc3339
+from booking_operator.domain.formatting import format_duration, format_second, format_utc
 from booking_operator.domain.power import GraceReason, Plan, Wait
 from booking_operator.domain.services import SERVICES
 from booking_operator.engine.introspection import Contents
@@ -186,25 +185,25 @@ class ResourceReconciler:
         return decision_trigger.next_trigger(
             before,
             snapshot.state,
-            snapshot.now,
             policy=(snapshot.policy.rules, *_own_boundaries(snapshot)),
             deletions=self._informers.deletions(key_of(snapshot.resource)),
             deletion_grace=self._environment.deletion_grace,
             may_act=snapshot.policy.may_act,
+            requires=snapshot.resource.requires,
         )
 
     def _reported(self, snapshot: ResourceSnapshot) -> Reported:
-        """Return what the status says of an earlier leadership.
+        """Return what the status says of an earlier leadership, or of before an invalid spec.
 
-        `Ready` may be False for longer than a wait, so the wait does not count from before the holder.
+        It says since when a start or a stop is due only if the bookings have wanted the same all the time.
         """
-        current, holder = self._reporter.current(snapshot.resource), snapshot.state.holder
-        ready, since = find_condition(current.conditions, "Ready"), None
-        if ready is not None and ready.reason in power.SEQUENCE and ready.last_transition_time:
-            since = parse_rfc3339(ready.last_transition_time)
-            if holder is not None:
-                since = max(since, holder.power_on_at(snapshot.policy.warm_up))
-        return Reported(current.booked_until, since)
+        current: ResourceStatus = self._reporter.current(snapshot.resource)
+        holder, until = snapshot.state.holder, current.booked_until
+        if holder is None:
+            same = until is None
+        else:
+            same = until is not None and holder.power_on_at(snapshot.policy.warm_up) <= until
+        return Reported(until, current.due if same else None)
 
     def _trigger(self, snapshot: ResourceSnapshot) -> DecisionTrigger:
         return self._triggers[key_of(snapshot.resource)]
@@ -454,6 +453,12 @@ class ResourceReconciler:
         applied = warm_up.effective(snapshot.policy.warm_up, suggested, snapshot.timeline, snapshot.now)
         return {"warm_up": format_duration(applied), "start_seconds": starts}
 
+    def _due_since(self, snapshot: ResourceSnapshot) -> str:
+        """Return since when starts or stops are due, to the second; empty if they never wait for others."""
+        if not snapshot.policy.may_act or not self._neighbours.has_any(snapshot):
+            return ""
+        return format_second(self._trigger(snapshot).due_since)
+
     def _automatic_restarts(self, snapshot: ResourceSnapshot) -> tuple[AutomaticRestart, ...]:
         """Return when the cloud starts stopped instances by itself. Only `unbooked: Leave` depends on it."""
         current: ResourceStatus = self._reporter.current(snapshot.resource)
@@ -486,6 +491,7 @@ class ResourceReconciler:
             locked_by=holder.user_id if holder else "",
             locked_until=format_utc(holder.end_at) if holder else "",
             next_change_at=format_utc(snapshot.state.next_change_at),
+            due_since=self._due_since(snapshot),
             started=tuple(sorted(plan.started)),
             automatic_restarts=self._automatic_restarts(snapshot),
             unbooked=tuple(
